@@ -1,0 +1,108 @@
+//! What can go wrong between a session and its store.
+//!
+//! [`StoreError`] is what a store answers, [`SessionError`](crate::SessionError) what a handler
+//! sees. A failing store is a failure: it never looks like an empty session.
+
+use std::error::Error;
+use std::fmt;
+
+/// A store could not do what it was asked.
+///
+/// Third-party stores build one with the constructor named after the kind; `source()` keeps the
+/// cause.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What kind of failure a [`StoreError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The store cannot be reached, or did not answer in time, and nothing was changed.
+    Unavailable,
+    /// This node has not caught up yet, or is leaving. Another node may serve.
+    NotReady,
+    /// The store is at its limit: it refuses new sessions rather than evict live ones.
+    Full,
+    /// The session as a whole would be larger than the store takes.
+    TooLarge,
+    /// A write was sent, and it is not known whether it took effect everywhere.
+    Indeterminate,
+    /// What the store holds for this session cannot be read.
+    Corrupt,
+}
+
+impl StoreError {
+    /// The store cannot be reached, or did not answer in time; nothing was changed.
+    pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::with_source(StoreErrorKind::Unavailable, source)
+    }
+
+    /// What the store holds for this session cannot be read.
+    pub fn corrupt(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::with_source(StoreErrorKind::Corrupt, source)
+    }
+
+    /// A write was sent, and it is not known whether it took effect everywhere.
+    pub fn indeterminate(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::with_source(StoreErrorKind::Indeterminate, source)
+    }
+
+    /// This node has not caught up yet, or is leaving.
+    #[must_use]
+    pub const fn not_ready() -> Self {
+        Self::bare(StoreErrorKind::NotReady)
+    }
+
+    /// The store is at its limit.
+    #[must_use]
+    pub const fn full() -> Self {
+        Self::bare(StoreErrorKind::Full)
+    }
+
+    /// The session would be larger than the store takes.
+    #[must_use]
+    pub const fn too_large() -> Self {
+        Self::bare(StoreErrorKind::TooLarge)
+    }
+
+    /// What kind of failure this is.
+    #[must_use]
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    const fn bare(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    fn with_source(kind: StoreErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind,
+            source: Some(source.into()),
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Unavailable => "the session store is unavailable",
+            StoreErrorKind::NotReady => "this node is not ready to serve sessions",
+            StoreErrorKind::Full => "the session store is full",
+            StoreErrorKind::TooLarge => "the session is larger than the store takes",
+            StoreErrorKind::Indeterminate => {
+                "it is unknown whether the session was stored everywhere"
+            }
+            StoreErrorKind::Corrupt => "the stored session cannot be read",
+        })
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}

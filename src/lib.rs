@@ -1,0 +1,11 @@
+//! Distributable HTTP sessions for axum and tower.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod clock;
+mod error;
+pub mod session;
+pub mod store;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use session::{SessionId, SessionKey};
+pub use store::SessionStore;

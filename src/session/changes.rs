@@ -1,0 +1,300 @@
+//! What one request did to a session, and what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::Lifetime;
+use super::{Name, Record, Register, SessionKey, Stamp, Timestamp, Value, Writer};
+
+/// What one request did to a session.
+///
+/// A store applies all of it in one step or nothing. Changes never create a session unless they say
+/// so ([`create`](Self::create)): what a slow request wrote to a session that has ended meanwhile
+/// is dropped, and the request is told ([`Outcome::Gone`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    create: Option<NewLifetime>,
+    writes: Vec<(Name, Option<Value>)>,
+    expect: Option<(Name, Option<Stamp>)>,
+    max_inactive: Option<Option<Duration>>,
+    rotate_to: Option<SessionKey>,
+}
+
+/// How long a new session is to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NewLifetime {
+    max_inactive: Option<Duration>,
+    absolute: Duration,
+    first_visit: Option<Duration>,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "these three are the contract between stores and the middleware"
+)]
+pub enum Outcome {
+    /// The changes are in; this is the session with them.
+    Committed(Arc<Record>),
+    /// The changes expected another write of an attribute than the last one, or wanted to create a
+    /// session that exists. Nothing was changed; this is the session as it stands.
+    Conflict(Arc<Record>),
+    /// There is no such session (any more). Nothing was changed.
+    Gone,
+}
+
+impl Changes {
+    /// The birth of a session that may pause for `max_inactive` between two requests (`None`: no
+    /// limit) and ends `absolute` after its birth whatever happens.
+    #[must_use]
+    pub fn create(max_inactive: Option<Duration>, absolute: Duration) -> Self {
+        Self {
+            create: Some(NewLifetime {
+                max_inactive,
+                absolute,
+                first_visit: None,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// With [`create`](Self::create): until somebody comes back with the cookie, the session may
+    /// pause for this long only.
+    pub fn first_visit(&mut self, idle: Duration) {
+        if let Some(create) = &mut self.create {
+            create.first_visit = Some(idle);
+        }
+    }
+
+    /// Writes an attribute.
+    pub fn insert(&mut self, name: Name, value: Value) {
+        self.write(name, Some(value));
+    }
+
+    /// Removes an attribute.
+    pub fn remove(&mut self, name: Name) {
+        self.write(name, None);
+    }
+
+    /// Forgets what was to be written to an attribute.
+    pub fn retract(&mut self, name: &str) {
+        self.writes.retain(|(known, _)| &**known != name);
+    }
+
+    /// Makes the commit conditional: the attribute's last write must still be the one that carries
+    /// `stamp` (`None`: it was never written).
+    pub fn expect(&mut self, name: Name, stamp: Option<Stamp>) {
+        self.expect = Some((name, stamp));
+    }
+
+    /// Sets the allowed time between two requests; `None`: no limit but the absolute one.
+    pub fn set_max_inactive(&mut self, idle: Option<Duration>) {
+        self.max_inactive = Some(idle);
+    }
+
+    /// Moves the session to another key with the same tag; the old key is dead from then on.
+    pub fn rotate_to(&mut self, key: SessionKey) {
+        self.rotate_to = Some(key);
+    }
+
+    /// Whether these changes are the birth of a session.
+    #[must_use]
+    pub const fn is_create(&self) -> bool {
+        self.create.is_some()
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is written: names with values, or `None` for removed ones.
+    #[must_use]
+    pub fn writes(&self) -> &[(Name, Option<Value>)] {
+        &self.writes
+    }
+
+    /// What these changes do to an attribute: `None` nothing, `Some(None)` remove it.
+    #[must_use]
+    pub fn written(&self, name: &str) -> Option<Option<&Value>> {
+        let (_, value) = self.writes.iter().find(|(known, _)| &**known == name)?;
+        Some(value.as_ref())
+    }
+
+    /// The attribute and the stamp of its last write that the commit depends on.
+    #[must_use]
+    pub fn expected(&self) -> Option<(&Name, Option<Stamp>)> {
+        self.expect.as_ref().map(|(name, stamp)| (name, *stamp))
+    }
+
+    /// The new idle time, where it is changed.
+    #[must_use]
+    pub const fn max_inactive(&self) -> Option<Option<Duration>> {
+        self.max_inactive
+    }
+
+    /// The key that the session moves to.
+    #[must_use]
+    pub const fn rotated_to(&self) -> Option<SessionKey> {
+        self.rotate_to
+    }
+
+    /// Names and values written, in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let size = |(name, value): &(Name, Option<Value>)| {
+            name.len() + value.as_ref().map_or(0, |v| v.as_bytes().len())
+        };
+        self.writes.iter().map(size).sum()
+    }
+
+    /// Applies the changes to the session as a store holds it: the one rule for every store that
+    /// can look and write in one step (under a lock, in a transaction).
+    ///
+    /// `current` is the session under the commit's key, if there is one; an expired one counts as
+    /// none. `base` is the session as the request loaded it. After `Committed` the store keeps the
+    /// record under [`rotated_to`](Self::rotated_to), where that is set, and forgets the old key in
+    /// the same step; otherwise under the same key. `writer` tells this node from others.
+    #[must_use]
+    pub fn apply(
+        &self,
+        current: Option<&Arc<Record>>,
+        base: Option<&Record>,
+        now: Timestamp,
+        writer: Writer,
+    ) -> Outcome {
+        let current = current.filter(|record| record.is_live(now));
+        let mut record = match (self.create, current) {
+            (Some(_), Some(current)) => return Outcome::Conflict(current.clone()),
+            (None, None) => return Outcome::Gone,
+            (Some(create), None) => create.record(now),
+            (None, Some(current)) => {
+                if let Some((name, stamp)) = &self.expect
+                    && current.stamp(name) != *stamp
+                {
+                    return Outcome::Conflict(current.clone());
+                }
+                let mut record = Record::clone(current);
+                record.touch(now);
+                record
+            }
+        };
+        let seen = record.clock().max(base.map_or(0, Record::clock));
+        let stamp = Stamp::after(seen, now, writer);
+        for register in self.registers(stamp) {
+            record.merge_register(&register);
+        }
+        if let Some(idle) = self.max_inactive {
+            record.lifetime.max_inactive = (stamp, idle);
+        }
+        Outcome::Committed(Arc::new(record))
+    }
+
+    /// The writes as registers that carry `stamp`.
+    pub(crate) fn registers(&self, stamp: Stamp) -> impl Iterator<Item = Register> {
+        self.writes.iter().map(move |(name, value)| Register {
+            name: name.clone(),
+            stamp,
+            value: value.clone(),
+        })
+    }
+
+    fn write(&mut self, name: Name, value: Option<Value>) {
+        match self.writes.iter_mut().find(|(known, _)| *known == name) {
+            Some(write) => write.1 = value,
+            None => self.writes.push((name, value)),
+        }
+    }
+}
+
+impl NewLifetime {
+    fn record(self, now: Timestamp) -> Record {
+        Record::new(Lifetime {
+            created_at: now,
+            ends_at: now.plus(self.absolute),
+            accessed_at: now,
+            max_inactive: (Stamp::default(), self.max_inactive),
+            first_visit: self.first_visit,
+            returned: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn value(text: &str) -> Value {
+        Value::from_bytes(text.as_bytes())
+    }
+
+    fn created(name: &str, text: &str) -> Arc<Record> {
+        let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+        changes.insert(name.into(), value(text));
+        match changes.apply(None, None, NOW, 1) {
+            Outcome::Committed(record) => record,
+            other => panic!("expected a session, got {other:?}"),
+        }
+    }
+
+    fn insert(name: &str, text: &str) -> Changes {
+        let mut changes = Changes::default();
+        changes.insert(name.into(), value(text));
+        changes
+    }
+
+    #[test]
+    fn an_update_never_creates() {
+        assert_eq!(insert("a", "1").apply(None, None, NOW, 1), Outcome::Gone);
+    }
+
+    #[test]
+    fn an_update_of_an_expired_session_is_gone() {
+        let record = created("a", "1");
+        let late = NOW.plus(2 * HOUR);
+        let outcome = insert("a", "2").apply(Some(&record), Some(&record), late, 1);
+        assert_eq!(outcome, Outcome::Gone);
+    }
+
+    #[test]
+    fn writes_of_different_attributes_are_both_kept() {
+        let base = created("a", "1");
+        let Outcome::Committed(one) = insert("b", "2").apply(Some(&base), Some(&base), NOW, 1)
+        else {
+            panic!("not committed")
+        };
+        let Outcome::Committed(two) = insert("c", "3").apply(Some(&one), Some(&base), NOW, 2)
+        else {
+            panic!("not committed")
+        };
+        let names: Vec<_> = two.registers().iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_expectation_that_no_longer_holds_is_a_conflict() {
+        let base = created("a", "1");
+        let Outcome::Committed(current) = insert("a", "2").apply(Some(&base), None, NOW, 1) else {
+            panic!("not committed")
+        };
+        let mut update = insert("a", "3");
+        update.expect("a".into(), base.stamp("a"));
+        let outcome = update.apply(Some(&current), Some(&base), NOW, 1);
+        assert_eq!(outcome, Outcome::Conflict(current));
+    }
+
+    #[test]
+    fn the_last_write_of_a_name_in_a_request_counts() {
+        let mut changes = insert("a", "1");
+        changes.remove("a".into());
+        assert_eq!(changes.written("a"), Some(None));
+        changes.retract("a");
+        assert_eq!(changes.written("a"), None);
+        assert!(changes.is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! How an attribute becomes bytes.

@@ -1,0 +1,26 @@
+//! What a session is: plain data, without HTTP and without IO.
+//!
+//! Everything in this folder is a value. A [`SessionId`] is the secret that a browser holds; a
+//! [`SessionKey`] is the one-way name under which everybody else knows the session. A [`Record`] is
+//! a session as a store keeps it, [`Changes`] is what one request did to it, and a [`Stamp`] orders
+//! two writes of one attribute without asking that clocks agree.
+//!
+//! It promises: [`Record::merge`] is commutative, associative and idempotent, so copies of a record
+//! agree after they have met, in whatever order and however often. It does not know time (every
+//! function that needs *now* takes a [`Timestamp`]), stores, sockets or requests.
+
+mod changes;
+mod id;
+pub(crate) mod json;
+mod record;
+mod stamp;
+mod time;
+mod value;
+
+pub use changes::{Changes, Outcome};
+pub use id::{SLOTS, SessionId, SessionKey};
+pub(crate) use record::Lifetime;
+pub use record::{Record, Register};
+pub use stamp::{Stamp, Writer};
+pub use time::Timestamp;
+pub use value::{Name, Value};

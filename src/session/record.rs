@@ -1,0 +1,247 @@
+//! A session as a store keeps it, and how two copies of it become one.
+
+use std::time::Duration;
+
+use super::{Name, Stamp, Timestamp, Value};
+
+/// A live session: its attributes, each with the stamp of its last write, and its lifetime.
+///
+/// A record is a join-semilattice: [`merge`](Self::merge) keeps per attribute the larger stamp and
+/// per lifetime field the value that cannot end the session early, so copies that exchange their
+/// changes agree, whatever was lost, repeated or reordered on the way. Stores hand records out as
+/// `Arc<Record>`: a loaded session costs no copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub(crate) lifetime: Lifetime,
+    /// Sorted by name, one per name.
+    attributes: Vec<Register>,
+    /// Stamps of the last atomic updates, largest first: lets a repeated update be recognised.
+    updates: Vec<Stamp>,
+}
+
+/// One attribute: the last write that its holder has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// The attribute's name.
+    pub name: Name,
+    /// When it was last written.
+    pub stamp: Stamp,
+    /// What was written; `None` when the attribute was removed.
+    pub value: Option<Value>,
+}
+
+impl Register {
+    /// Order of precedence between two writes of one name: stamp, then bytes.
+    fn precedence(&self) -> (Stamp, &Option<Value>) {
+        (self.stamp, &self.value)
+    }
+}
+
+/// How long a session lives. Points in time are on the holder's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lifetime {
+    /// When it was created, as its creator's clock said.
+    pub(crate) created_at: Timestamp,
+    /// The absolute deadline; nothing moves it.
+    pub(crate) ends_at: Timestamp,
+    /// The last request that was recorded.
+    pub(crate) accessed_at: Timestamp,
+    /// Allowed time between two requests; `None`: only the absolute deadline counts.
+    pub(crate) max_inactive: (Stamp, Option<Duration>),
+    /// A shorter idle time until somebody has come back with the cookie.
+    pub(crate) first_visit: Option<Duration>,
+    /// Whether somebody has come back with the cookie.
+    pub(crate) returned: bool,
+}
+
+impl Lifetime {
+    /// The idle time in force.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        let max = self.max_inactive.1;
+        match self.first_visit {
+            Some(first) if !self.returned => Some(max.map_or(first, |max| max.min(first))),
+            _ => max,
+        }
+    }
+
+    /// From when on the session is dead.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        let idle = self.idle().map_or(Timestamp::NEVER, |idle| {
+            self.accessed_at.plus(idle).plus(touch_interval(idle))
+        });
+        idle.min(self.ends_at)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.created_at = self.created_at.min(other.created_at);
+        self.ends_at = self.ends_at.min(other.ends_at);
+        self.accessed_at = self.accessed_at.max(other.accessed_at);
+        self.max_inactive = self.max_inactive.max(other.max_inactive);
+        self.first_visit = self.first_visit.max(other.first_visit);
+        self.returned |= other.returned;
+    }
+}
+
+/// How much of the idle time may pass before an access is written down: a tenth, at most a minute.
+///
+/// A session therefore lives up to this much longer than its idle time, and never shorter.
+fn touch_interval(idle: Duration) -> Duration {
+    (idle / 10).min(TOUCH_INTERVAL_MAX)
+}
+
+const TOUCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+impl Record {
+    pub(crate) const fn new(lifetime: Lifetime) -> Self {
+        Self {
+            lifetime,
+            attributes: Vec::new(),
+            updates: Vec::new(),
+        }
+    }
+
+    /// The value of an attribute; `None` when it is absent or removed.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.register(name)?.value.as_ref()
+    }
+
+    /// The stamp of an attribute's last write, which may have been its removal.
+    #[must_use]
+    pub fn stamp(&self, name: &str) -> Option<Stamp> {
+        Some(self.register(name)?.stamp)
+    }
+
+    /// All attributes in the order of their names, removed ones included.
+    #[must_use]
+    pub fn registers(&self) -> &[Register] {
+        &self.attributes
+    }
+
+    /// The highest clock of any write in this session.
+    #[must_use]
+    pub fn clock(&self) -> u64 {
+        let attributes = self.attributes.iter().map(|r| r.stamp.clock).max();
+        attributes
+            .unwrap_or(0)
+            .max(self.lifetime.max_inactive.0.clock)
+    }
+
+    /// When the session was created, as its creator's clock said.
+    #[must_use]
+    pub const fn created_at(&self) -> Timestamp {
+        self.lifetime.created_at
+    }
+
+    /// The last request that was written down. Accesses are recorded when a tenth of the idle time,
+    /// at most a minute, has passed since the one before.
+    #[must_use]
+    pub const fn last_accessed_at(&self) -> Timestamp {
+        self.lifetime.accessed_at
+    }
+
+    /// Allowed time between two requests; `None`: only the absolute lifetime counts.
+    #[must_use]
+    pub const fn max_inactive_interval(&self) -> Option<Duration> {
+        self.lifetime.max_inactive.1
+    }
+
+    /// When the session ends if nobody comes back: the earlier of the idle and absolute deadline.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.lifetime.expires_at()
+    }
+
+    /// The absolute deadline, which nothing moves.
+    #[must_use]
+    pub const fn ends_at(&self) -> Timestamp {
+        self.lifetime.ends_at
+    }
+
+    /// Whether the session may still be used.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.expires_at()
+    }
+
+    /// Whether enough time has passed since the recorded access to record another.
+    #[must_use]
+    pub fn is_touch_due(&self, now: Timestamp) -> bool {
+        !self.lifetime.returned && self.lifetime.first_visit.is_some()
+            || self
+                .lifetime
+                .idle()
+                .is_some_and(|idle| now.since(self.lifetime.accessed_at) >= touch_interval(idle))
+    }
+
+    /// Records an access by somebody who came back with the cookie.
+    pub fn touch(&mut self, now: Timestamp) {
+        self.lifetime.accessed_at = self.lifetime.accessed_at.max(now);
+        self.lifetime.returned = true;
+    }
+
+    /// Names and values together, in bytes: what the limits of a store count.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let size = |r: &Register| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
+        self.attributes.iter().map(size).sum()
+    }
+
+    /// Takes over everything that `other`, a copy of the same session, has seen and this has not.
+    ///
+    /// Commutative, associative and idempotent.
+    pub fn merge(&mut self, other: &Self) {
+        self.lifetime.merge(&other.lifetime);
+        for register in &other.attributes {
+            self.merge_register(register);
+        }
+        for stamp in &other.updates {
+            self.note_update(*stamp);
+        }
+    }
+
+    /// Takes over one write, unless a later one is already here. Says whether it was taken.
+    pub(crate) fn merge_register(&mut self, register: &Register) -> bool {
+        match self.position(&register.name) {
+            Ok(at) if self.attributes[at].precedence() >= register.precedence() => false,
+            Ok(at) => {
+                self.attributes[at] = register.clone();
+                true
+            }
+            Err(at) => {
+                self.attributes.insert(at, register.clone());
+                true
+            }
+        }
+    }
+
+    /// Remembers the stamp of an atomic update, and forgets the oldest beyond [`UPDATES_MAX`].
+    pub(crate) fn note_update(&mut self, stamp: Stamp) {
+        if let Err(at) = self.updates.binary_search_by(|known| stamp.cmp(known))
+            && at < UPDATES_MAX
+        {
+            self.updates.insert(at, stamp);
+            self.updates.truncate(UPDATES_MAX);
+        }
+    }
+
+    /// Stamps of the last atomic updates, largest first.
+    pub(crate) fn updates(&self) -> &[Stamp] {
+        &self.updates
+    }
+
+    fn register(&self, name: &str) -> Option<&Register> {
+        self.position(name).ok().map(|at| &self.attributes[at])
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.attributes.binary_search_by(|r| (*r.name).cmp(name))
+    }
+}
+
+/// How many atomic updates of a session are remembered. A repeated update finds itself here unless
+/// more than this many others have been applied since; then its outcome is called unknown.
+pub(crate) const UPDATES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn register() -> impl Strategy<Value = Register> {
+    let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..3));
+    (0..4u8, 0..4u64, 0..3u32, value).prop_map(|(name, clock, writer, value)| Register {
+        name: Name::from(["a", "b", "c", "d"][usize::from(name)]),
+        stamp: Stamp { clock, writer },
+        value: value.map(Value::from_bytes),
+    })
+}
+
+fn seconds() -> impl Strategy<Value = Option<Duration>> {
+    prop::option::of((1..100u64).prop_map(Duration::from_secs))
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let times = (0..9u64, 0..9u64, 0..9u64).prop_map(|(a, b, c)| (a, b, c));
+    let registers = prop::collection::vec(register(), 0..6);
+    let updates = prop::collection::vec((0..40u64, 0..2u32), 0..20);
+    let lifetime = (times, 0..4u64, seconds(), seconds(), any::<bool>());
+    (lifetime, registers, updates).prop_map(|(lifetime, registers, updates)| {
+        let ((created, ends, accessed), clock, idle, first_visit, returned) = lifetime;
+        let mut record = Record::new(Lifetime {
+            created_at: Timestamp::from_millis(created),
+            ends_at: Timestamp::from_millis(ends),
+            accessed_at: Timestamp::from_millis(accessed),
+            max_inactive: (Stamp { clock, writer: 0 }, idle),
+            first_visit,
+            returned,
+        });
+        for register in &registers {
+            record.merge_register(register);
+        }
+        for (clock, writer) in updates {
+            record.note_update(Stamp { clock, writer });
+        }
+        record
+    })
+}
+
+fn merged(a: &Record, b: &Record) -> Record {
+    let mut all = a.clone();
+    all.merge(b);
+    all
+}
+
+proptest! {
+    #[test]
+    fn merge_is_commutative(a in record(), b in record()) {
+        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+    }
+
+    #[test]
+    fn merge_is_associative(a in record(), b in record(), c in record()) {
+        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+    }
+
+    #[test]
+    fn merge_is_idempotent(a in record(), b in record()) {
+        let once = merged(&a, &b);
+        prop_assert_eq!(merged(&once, &b), once.clone());
+        prop_assert_eq!(merged(&once, &once), once);
+    }
+
+    #[test]
+    fn a_merged_clock_is_never_behind(a in record(), b in record()) {
+        prop_assert_eq!(merged(&a, &b).clock(), a.clock().max(b.clock()));
+    }
+}
+
+fn lifetime(idle: Duration) -> Lifetime {
+    Lifetime {
+        created_at: Timestamp::from_millis(1_000),
+        ends_at: Timestamp::NEVER,
+        accessed_at: Timestamp::from_millis(1_000),
+        max_inactive: (Stamp::default(), Some(idle)),
+        first_visit: None,
+        returned: false,
+    }
+}
+
+#[test]
+fn idle_expiry_is_never_early_and_at_most_a_tenth_late() {
+    let idle = Duration::from_secs(3);
+    let record = Record::new(lifetime(idle));
+    let start = record.last_accessed_at();
+    assert!(record.is_live(start.plus(idle)));
+    assert!(!record.is_live(start.plus(idle + idle / 10)));
+    assert!(!record.is_touch_due(start.plus(Duration::from_millis(299))));
+    assert!(record.is_touch_due(start.plus(Duration::from_millis(300))));
+}
+
+#[test]
+fn a_session_nobody_came_back_with_lives_its_first_visit_only() {
+    let mut record = Record::new(Lifetime {
+        first_visit: Some(Duration::from_secs(60)),
+        ..lifetime(Duration::from_secs(1800))
+    });
+    let later = record.created_at().plus(Duration::from_secs(600));
+    assert!(!record.is_live(later));
+    assert!(record.is_touch_due(record.created_at()));
+    record.touch(record.created_at());
+    assert!(record.is_live(later));
+}
+
+#[test]
+fn the_absolute_deadline_cuts_the_idle_time_short() {
+    let mut record = Record::new(Lifetime {
+        ends_at: Timestamp::from_millis(2_000),
+        ..lifetime(Duration::from_secs(1800))
+    });
+    record.touch(Timestamp::from_millis(1_999));
+    assert_eq!(record.expires_at(), Timestamp::from_millis(2_000));
+}

@@ -1,0 +1,78 @@
+//! The order of two writes of one attribute.
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// Who wrote: a number that a node draws at random each time it starts.
+///
+/// It only has to tell two concurrent writers apart; two nodes that draw the same number fall back
+/// to comparing the written bytes.
+pub type Writer = u32;
+
+/// When an attribute was written, without a demand on clocks.
+///
+/// `clock` is the larger of the writer's wall clock (milliseconds, shifted left by 16 bits) and one
+/// more than the highest clock that the writer had *seen* in this session. So whatever was written
+/// after reading something is larger than what it read, whatever the clocks say; the wall clock
+/// only decides between writes that did not know of each other. Garage orders its registers the
+/// same way.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Stamp {
+    /// The order of writes; larger is later.
+    pub clock: u64,
+    /// Who wrote; decides between equal clocks.
+    pub writer: Writer,
+}
+
+impl Stamp {
+    /// The highest clock that is taken from outside: half the range, some 4,000 years from now.
+    ///
+    /// A larger one could not be followed by a later write and is refused at the door.
+    pub const MAX_CLOCK: u64 = u64::MAX >> 1;
+
+    /// The stamp of a write at `now` by somebody who has seen everything up to `seen`.
+    #[must_use]
+    pub fn after(seen: u64, now: Timestamp, writer: Writer) -> Self {
+        let wall = now.as_millis().min(Self::MAX_CLOCK >> WALL_SHIFT) << WALL_SHIFT;
+        Self {
+            clock: wall.max(seen.saturating_add(1)),
+            writer,
+        }
+    }
+
+    /// Whether a later write can still follow this one.
+    #[must_use]
+    pub const fn is_sane(&self) -> bool {
+        self.clock <= Self::MAX_CLOCK
+    }
+}
+
+/// Room for 65,536 writes in one millisecond before the clock runs ahead of the wall.
+const WALL_SHIFT: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_beats_what_its_writer_has_seen_whatever_the_clock_says() {
+        let early = Timestamp::from_millis(1);
+        let seen = Stamp::after(0, Timestamp::from_millis(1_000_000), 1);
+        assert!(Stamp::after(seen.clock, early, 0) > seen);
+    }
+
+    #[test]
+    fn the_end_of_time_is_still_sane() {
+        assert!(Stamp::after(0, Timestamp::NEVER, 1).is_sane());
+        assert!(
+            !Stamp {
+                clock: u64::MAX,
+                writer: 0
+            }
+            .is_sane()
+        );
+    }
+}

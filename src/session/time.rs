@@ -1,0 +1,77 @@
+//! A point in time as a plain number; nothing here asks what time it is.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the Unix epoch, on the clock of the node that holds the value.
+///
+/// Timestamps of two nodes are never compared: between nodes time travels as a duration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The end of time: a deadline that never comes.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The point `ms` milliseconds after the Unix epoch.
+    #[must_use]
+    pub const fn from_millis(ms: u64) -> Self {
+        Self(ms)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero when it is not after.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// `duration` later; [`NEVER`](Self::NEVER) where that is past the end of time.
+    #[must_use]
+    pub const fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
+    /// `duration` earlier; the epoch where that is before it.
+    #[must_use]
+    pub const fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0)
+    }
+}
+
+/// Whole milliseconds of `duration`, at most `u64::MAX`.
+const fn millis(duration: Duration) -> u64 {
+    let ms = duration.as_millis();
+    if ms > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        ms as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_at_both_ends() {
+        let t = Timestamp::from_millis(5);
+        assert_eq!(t.minus(Duration::from_secs(1)), Timestamp::default());
+        assert_eq!(t.plus(Duration::MAX), Timestamp::NEVER);
+        assert_eq!(Timestamp::default().since(t), Duration::ZERO);
+        assert_eq!(t.since(Timestamp::default()), Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,88 @@
+//! Where sessions live: the contract that every store keeps, and the stores.
+//!
+//! A store holds [`Record`]s under [`SessionKey`]s and answers four questions: [`load`], [`commit`],
+//! [`touch`] and [`end`]. It commits *changes*, not whole records, and it commits them
+//! conditionally: that is what lets two requests write different attributes at once, and keeps a
+//! slow request from reviving a session that has ended. Whoever can look and write in one step (a
+//! lock, a transaction, a script) has the rule ready made in [`Changes::apply`].
+//!
+//! [`load`]: SessionStore::load
+//! [`commit`]: SessionStore::commit
+//! [`touch`]: SessionStore::touch
+//! [`end`]: SessionStore::end
+
+use std::sync::Arc;
+
+use crate::error::StoreError;
+use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
+
+/// Where sessions live.
+///
+/// # For implementers
+///
+/// - Every method *must* be safe to call from many tasks at once.
+/// - A session whose [`Record::is_live`] says no *must* be treated as absent by every method, swept
+///   or not.
+/// - A failure *must* be an error, never `None` and never [`Outcome::Gone`]: those mean that there
+///   certainly is no such session, and log the user out.
+/// - After [`end`](Self::end), or a rotation, has been acknowledged, the old key *must* stay dead,
+///   whatever arrives late.
+/// - The future of [`commit`](Self::commit) and [`end`](Self::end) runs to completion even when the
+///   client disconnects: the middleware gives it a task of its own.
+///
+/// The suite in `distributable::testing` checks all of this.
+pub trait SessionStore: Send + Sync + 'static {
+    /// Draws the id of a new session. Stores that place sessions choose the tag, never the secret.
+    fn new_id(&self) -> SessionId {
+        SessionId::generate()
+    }
+
+    /// The session under `key`, or `None` when there certainly is none that is live.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot tell.
+    fn load(
+        &self,
+        key: &SessionKey,
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send;
+
+    /// Applies `changes` to the session under `key`, all of them or none, as
+    /// [`Changes::apply`] defines. `base` is the session as the request has loaded it; `None` when
+    /// the changes create one.
+    ///
+    /// A commit counts as an access.
+    ///
+    /// # Errors
+    ///
+    /// When the changes are not stored as safely as this store promises. The kind
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) says that they may have taken
+    /// effect; with every other kind nothing was changed.
+    fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+
+    /// Records an access without changing attributes. Never creates; an absent session is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    fn touch(&self, key: &SessionKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends the session under `key` for ever. Says whether there was a live one.
+    ///
+    /// # Errors
+    ///
+    /// When it is not certain that the session is dead on every node.
+    fn end(&self, key: &SessionKey) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The route of the node that should serve this session, where the store knows a better one
+    /// than the node that has just served it. Used with `Affinity::Owner`.
+    fn route(&self, key: &SessionKey) -> Option<String> {
+        let _ = key;
+        None
+    }
+}
