@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
+#[cfg(feature = "replicated")]
+mod cluster;
 mod error;
 pub mod session;
 pub mod store;

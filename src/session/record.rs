@@ -32,7 +32,7 @@ pub struct Register {
 
 impl Register {
     /// Order of precedence between two writes of one name: stamp, then bytes.
-    fn precedence(&self) -> (Stamp, &Option<Value>) {
+    pub(crate) fn precedence(&self) -> (Stamp, &Option<Value>) {
         (self.stamp, &self.value)
     }
 }
@@ -98,6 +98,28 @@ impl Record {
             attributes: Vec::new(),
             updates: Vec::new(),
         }
+    }
+
+    /// Puts a record together from parts that came from outside; `None` when they are not what
+    /// [`registers`](Self::registers) and [`updates`](Self::updates) give: in order, one per name,
+    /// no stamp that could not be followed.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn from_parts(
+        lifetime: Lifetime,
+        attributes: Vec<Register>,
+        updates: Vec<Stamp>,
+    ) -> Option<Self> {
+        let ordered = attributes.is_sorted_by(|a, b| a.name < b.name)
+            && updates.is_sorted_by(|a, b| a > b)
+            && updates.len() <= UPDATES_MAX;
+        let sane = attributes.iter().all(|r| r.stamp.is_sane())
+            && updates.iter().all(Stamp::is_sane)
+            && lifetime.max_inactive.0.is_sane();
+        (ordered && sane).then_some(Self {
+            lifetime,
+            attributes,
+            updates,
+        })
     }
 
     /// The value of an attribute; `None` when it is absent or removed.

@@ -1,0 +1,218 @@
+//! What a node keeps under a key, and how two of them become one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::session::{Record, Register, SessionKey, Stamp, Timestamp};
+
+/// A node's knowledge of one session.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry {
+    /// The whole session.
+    Live(Arc<Record>),
+    /// Changes of a session that this node has not seen whole: an update never creates one. It is
+    /// invisible until the rest arrives.
+    Fragment(Arc<Fragment>),
+    /// The session was ended, which is for ever. Kept until no copy of it can be alive anywhere.
+    Dead { until: Timestamp },
+}
+
+/// A part of a session: what one request wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fragment {
+    /// Sorted by name, one per name.
+    pub(crate) registers: Vec<Register>,
+    pub(crate) max_inactive: Option<(Stamp, Option<Duration>)>,
+    pub(crate) accessed_at: Timestamp,
+    /// The stamps of atomic updates in here.
+    pub(crate) updates: Vec<Stamp>,
+}
+
+impl Entry {
+    /// Moves the points in time inside from another node's clock to this node's.
+    pub(crate) fn rebase(&mut self, theirs: Timestamp, ours: Timestamp) {
+        let rebase = |time: &mut Timestamp| *time = rebased(*time, theirs, ours);
+        match self {
+            Self::Live(record) => {
+                let lifetime = &mut Arc::make_mut(record).lifetime;
+                rebase(&mut lifetime.ends_at);
+                rebase(&mut lifetime.accessed_at);
+            }
+            Self::Fragment(fragment) => rebase(&mut Arc::make_mut(fragment).accessed_at),
+            Self::Dead { until } => rebase(until),
+        }
+    }
+
+    /// Takes over what `other` knows and this does not. Says whether anything was taken.
+    pub(crate) fn merge(&mut self, other: &Self) -> bool {
+        match (&mut *self, other) {
+            (Self::Dead { until }, Self::Dead { until: theirs }) => {
+                *until = (*until).max(*theirs);
+                false
+            }
+            (Self::Dead { .. }, _) => false,
+            (_, Self::Dead { .. }) => {
+                *self = other.clone();
+                true
+            }
+            (Self::Live(record), Self::Live(theirs)) => {
+                if record == theirs {
+                    return false;
+                }
+                Arc::make_mut(record).merge(theirs);
+                true
+            }
+            (Self::Live(record), Self::Fragment(fragment)) => {
+                fragment.apply(Arc::make_mut(record));
+                true
+            }
+            (Self::Fragment(fragment), Self::Live(record)) => {
+                let mut whole = Record::clone(record);
+                fragment.apply(&mut whole);
+                *self = Self::Live(Arc::new(whole));
+                true
+            }
+            (Self::Fragment(fragment), Self::Fragment(theirs)) => {
+                Arc::make_mut(fragment).merge(theirs);
+                true
+            }
+        }
+    }
+
+    /// The session, if it is whole and may be used.
+    pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
+        match self {
+            Self::Live(record) if record.is_live(now) => Some(record),
+            Self::Live(_) | Self::Fragment(_) | Self::Dead { .. } => None,
+        }
+    }
+
+    /// From when on the entry means nothing to anybody and may be forgotten.
+    pub(crate) fn forget_at(&self) -> Timestamp {
+        match self {
+            // Backups may have heard of the last access a little late.
+            Self::Live(record) => record.expires_at().plus(SWEEP_GRACE).min(record.ends_at()),
+            Self::Fragment(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
+            Self::Dead { until } => *until,
+        }
+    }
+
+    /// What of the entry every holder must agree on, as a number. Access times are not part of it.
+    pub(crate) fn version(&self, key: &SessionKey) -> u64 {
+        let mut version = VersionHasher::new(key);
+        match self {
+            Self::Live(record) => {
+                version.add(LIVE, record.lifetime.max_inactive.0);
+                for register in record.registers() {
+                    version.add(register.name.as_bytes(), register.stamp);
+                }
+                for stamp in record.updates() {
+                    version.add(UPDATE, *stamp);
+                }
+            }
+            Self::Fragment(fragment) => {
+                version.add(FRAGMENT, Stamp::default());
+                for register in &fragment.registers {
+                    version.add(register.name.as_bytes(), register.stamp);
+                }
+            }
+            Self::Dead { .. } => version.add(DEAD, Stamp::default()),
+        }
+        version.0
+    }
+
+    /// Bytes that the entry counts for in the limits, its key and the overhead included.
+    pub(crate) fn weight(&self) -> usize {
+        let payload = match self {
+            Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
+            Self::Fragment(fragment) => fragment.payload_bytes(),
+            Self::Dead { .. } => 0,
+        };
+        payload + ENTRY
+    }
+}
+
+impl Fragment {
+    /// Adds what this knows to a session.
+    pub(crate) fn apply(&self, record: &mut Record) {
+        for register in &self.registers {
+            record.merge_register(register);
+        }
+        if let Some(max_inactive) = self.max_inactive {
+            record.lifetime.max_inactive = record.lifetime.max_inactive.max(max_inactive);
+        }
+        for stamp in &self.updates {
+            record.note_update(*stamp);
+        }
+        record.touch(self.accessed_at);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for register in &other.registers {
+            match self
+                .registers
+                .binary_search_by(|r| r.name.cmp(&register.name))
+            {
+                Ok(at) if self.registers[at].precedence() >= register.precedence() => {}
+                Ok(at) => self.registers[at] = register.clone(),
+                Err(at) => self.registers.insert(at, register.clone()),
+            }
+        }
+        self.max_inactive = self.max_inactive.max(other.max_inactive);
+        self.accessed_at = self.accessed_at.max(other.accessed_at);
+        self.updates.extend(&other.updates);
+        self.updates.sort_unstable();
+        self.updates.dedup();
+    }
+
+    fn payload_bytes(&self) -> usize {
+        let size = |r: &Register| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
+        self.registers.iter().map(|r| size(r) + REGISTER).sum()
+    }
+}
+
+/// How long a tombstone outlives the session's absolute deadline: more than any message is under
+/// way, so that no late copy finds the tombstone gone.
+pub(crate) const TOMBSTONE_MARGIN: Duration = Duration::from_secs(600);
+
+/// How long an unfinished part of a session is kept: longer than any hand-over takes.
+const FRAGMENT_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// How long an expired session is kept although nobody may use it: a later access may be on its way
+/// from the node that saw it.
+const SWEEP_GRACE: Duration = Duration::from_millis(200);
+
+/// What an entry and an attribute cost beside their payload, as measured.
+const ENTRY: usize = 160;
+const REGISTER: usize = 96;
+
+const LIVE: &[u8] = b"\0live";
+const FRAGMENT: &[u8] = b"\0fragment";
+const DEAD: &[u8] = b"\0dead";
+const UPDATE: &[u8] = b"\0update";
+
+/// Order does not matter to it: the version is the sum of its parts.
+struct VersionHasher(u64);
+
+impl VersionHasher {
+    fn new(key: &SessionKey) -> Self {
+        Self(xxh3_64_with_seed(&key.to_bytes(), 0))
+    }
+
+    fn add(&mut self, what: &[u8], stamp: Stamp) {
+        let seed = stamp.clock.rotate_left(17) ^ u64::from(stamp.writer);
+        self.0 = self.0.wrapping_add(xxh3_64_with_seed(what, seed));
+    }
+}
+
+fn rebased(time: Timestamp, theirs: Timestamp, ours: Timestamp) -> Timestamp {
+    if time == Timestamp::NEVER {
+        time
+    } else if time >= theirs {
+        ours.plus(time.since(theirs))
+    } else {
+        ours.minus(theirs.since(time))
+    }
+}

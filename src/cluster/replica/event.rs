@@ -1,0 +1,77 @@
+//! What goes into a replica, and what comes out.
+
+use crate::error::StoreErrorKind;
+
+use super::message::{Message, Verdict};
+use super::node::Node;
+
+/// Names one call of a local user among the calls that are under way.
+pub(crate) type OpId = u64;
+
+/// Something that happened to this node.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Input {
+    /// A message has come from a node that has introduced itself as `from`.
+    Message { from: Node, message: Message },
+    /// This node's link to `node` is up. What was sent to it before may be lost.
+    LinkUp { node: Node },
+    /// `node` has closed its link and its port refuses a new one: the process is gone.
+    Refused { node: Node },
+    /// The time that `poll_timeout` named has come.
+    Timeout,
+    /// Leave the cluster: nothing more will be written here.
+    Leave,
+}
+
+/// Something for the driver to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Output {
+    /// Send this to `to`, if there is or can be a link; otherwise drop it.
+    Send { to: Node, message: Message },
+    /// A call has ended.
+    Reply { op: OpId, reply: Reply },
+    /// Something that operators want to know.
+    News(News),
+}
+
+/// How a call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// A read: whatever other members had of the session is merged here. Look again.
+    Merged,
+    /// A write: as many holders as the acknowledgement asks for have it.
+    Written,
+    /// A write: time ran out; some holders may have it.
+    Indeterminate,
+    /// An atomic update has ended. After a conflict the current state is merged here.
+    Updated(Verdict),
+    /// Time ran out, or this node stopped serving; nothing was changed.
+    Unavailable,
+}
+
+/// What operators want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum News {
+    /// A member was added.
+    Joined(Node),
+    /// A member left or was declared down.
+    Left(Node),
+    /// This node serves sessions from now on.
+    Ready,
+    /// This node was declared down by others, or was stopped for so long that it may have been. It
+    /// does not serve until it has joined under this new identity. All links must introduce
+    /// themselves anew.
+    Reborn(Node),
+}
+
+/// How a call begins: with its result, or with what to wait for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step<T> {
+    /// The result.
+    Done(T),
+    /// Wait for the `Reply` of this call. `Written` and `Updated(Applied)` confirm the value; after
+    /// `Merged` ask again.
+    Wait(T),
+    /// Refused; nothing was changed.
+    Refused(StoreErrorKind),
+}

@@ -1,0 +1,162 @@
+//! What nodes say to each other.
+//!
+//! Messages are pure data; `wire` turns them into bytes. Each one is safe to lose, to repeat and to
+//! reorder, and its doc says why. Points in time inside a message are on the sender's clock and
+//! travel beside `sent_at`, the sender's time when it spoke: the receiver only uses differences.
+
+use std::sync::Arc;
+
+use crate::session::{Name, SessionKey, Stamp, Timestamp};
+
+use super::entry::{Entry, Fragment};
+use super::event::OpId;
+use super::node::Node;
+
+/// The hash of a set of members: two nodes with the same view have the same idea of who is in.
+pub(crate) type ViewId = u64;
+
+/// A session's state, or a part of it, under its key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Copy {
+    pub(crate) key: SessionKey,
+    pub(crate) entry: Entry,
+}
+
+/// One message from one node to another.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Message {
+    /// A packet of the membership protocol, which expects a lossy network.
+    Swim(Vec<u8>),
+    /// Who the sender thinks is in. Repeated until both sides agree; joining and being down are
+    /// final for an identity, so an old one cannot undo a newer one.
+    View(View),
+    /// Changes of sessions. Merging is idempotent and commutative; unacknowledged ones are sent
+    /// again.
+    Write(Write),
+    /// These writes are merged here. Counts only in the view that it names; a lost one is asked for
+    /// again by repeating the write.
+    Ack { view: ViewId, seqs: Vec<u64> },
+    /// A strict write came under another view and was not merged. Repeating the write repeats the
+    /// answer.
+    Refuse { view: ViewId, seq: u64 },
+    /// Somebody used a session. The later access wins; a lost one is made up for by the slack in
+    /// idle times.
+    Touch {
+        sent_at: Timestamp,
+        key: SessionKey,
+        accessed_at: Timestamp,
+    },
+    /// "Here is a digest of each slot that I have; where do you differ?" Asked again until answered.
+    Compare {
+        view: ViewId,
+        round: u64,
+        digests: Vec<(u16, u64)>,
+    },
+    /// The answer to `Compare`: slots in which the sender has something else.
+    Differ {
+        view: ViewId,
+        round: u64,
+        slots: Vec<u16>,
+    },
+    /// "Send me what I lack of this slot, after this key; I have these versions." Asked again until
+    /// answered.
+    Pull {
+        view: ViewId,
+        round: u64,
+        slot: u16,
+        after: Option<SessionKey>,
+        known: Vec<(SessionKey, u64)>,
+    },
+    /// The answer to `Pull`. `more`: ask again after the last key here.
+    Push {
+        view: ViewId,
+        round: u64,
+        slot: u16,
+        sent_at: Timestamp,
+        copies: Vec<Copy>,
+        more: bool,
+    },
+    /// "What do you have of this session?" Asked again until answered.
+    Fetch {
+        view: ViewId,
+        op: OpId,
+        key: SessionKey,
+    },
+    /// The answer to `Fetch`; counts only in the view that it names.
+    Fetched {
+        view: ViewId,
+        op: OpId,
+        sent_at: Timestamp,
+        copy: Option<Copy>,
+    },
+    /// "You own this session: apply this if the attribute's last write is still the expected one."
+    /// The stamp inside names the attempt, so that a repeated one is recognised.
+    Update(Update),
+    /// The answer to `Update`. A lost one is asked for again by repeating the update.
+    Updated {
+        op: OpId,
+        sent_at: Timestamp,
+        verdict: Verdict,
+        copy: Option<Copy>,
+    },
+    /// The sender leaves for good. If it is lost, failure detection finds out.
+    Bye,
+}
+
+/// Who the sender thinks is in, and how far the sender is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct View {
+    pub(crate) view: ViewId,
+    /// Members other than the sender.
+    pub(crate) members: Vec<Node>,
+    /// Identities that are known to be down, which is final.
+    pub(crate) removed: Vec<Node>,
+    /// Whether the sender has everything that the members of this view had.
+    pub(crate) complete: bool,
+    /// Whether the sender serves sessions.
+    pub(crate) ready: bool,
+}
+
+/// Changes of sessions that a holder is to merge.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Write {
+    /// Names this write among the sender's.
+    pub(crate) seq: u64,
+    pub(crate) view: ViewId,
+    /// Merge only if the receiver is in the same view: an atomic update must not surface after its
+    /// owner has changed.
+    pub(crate) strict: bool,
+    pub(crate) sent_at: Timestamp,
+    pub(crate) copies: Arc<[Copy]>,
+}
+
+/// An atomic update on its way to the session's owner.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Update {
+    pub(crate) view: ViewId,
+    pub(crate) op: OpId,
+    pub(crate) key: SessionKey,
+    /// Whether the asker has sent it before, so that it may have been applied.
+    pub(crate) retry: bool,
+    pub(crate) sent_at: Timestamp,
+    /// The attribute whose last write is expected to carry `expect`.
+    pub(crate) name: Name,
+    pub(crate) expect: Option<Stamp>,
+    /// What to apply; `fragment.update` names the attempt.
+    pub(crate) fragment: Arc<Fragment>,
+}
+
+/// What became of an atomic update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Applied by every holder.
+    Applied,
+    /// Another write came first; nothing was changed.
+    Conflict,
+    /// There is no such session.
+    Gone,
+    /// The one asked is not the owner, or the members changed meanwhile: ask again.
+    Again,
+    /// It was sent before and too much has happened since to tell whether it was applied.
+    Unknown,
+}
