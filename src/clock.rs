@@ -14,8 +14,12 @@ use tokio::time::Instant;
 
 use crate::session::Timestamp;
 
-/// The time on this node.
-pub(crate) fn now() -> Timestamp {
+/// The time on this node: the clock that a store written against [`Changes::apply`] reads, because
+/// everything else here reads it too.
+///
+/// [`Changes::apply`]: crate::session::Changes::apply
+#[must_use]
+pub fn now() -> Timestamp {
     static START: OnceLock<(Instant, Timestamp)> = OnceLock::new();
     let now = Instant::now();
     let (start, wall) = *START.get_or_init(|| (now, wall_clock()));

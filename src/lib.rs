@@ -10,4 +10,6 @@ pub mod store;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use session::{SessionId, SessionKey};
+#[cfg(feature = "memory")]
+pub use store::MemoryStore;
 pub use store::SessionStore;

@@ -209,6 +209,12 @@ impl Record {
         self.attributes.iter().map(size).sum()
     }
 
+    /// What this session takes in the memory of a node, about: what limits of memory count.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        SESSION_BYTES + self.attributes.len() * ATTRIBUTE_BYTES + self.payload_bytes()
+    }
+
     /// Takes over everything that `other`, a copy of the same session, has seen and this has not.
     ///
     /// Commutative, associative and idempotent.
@@ -231,6 +237,8 @@ impl Record {
                 true
             }
             Err(at) => {
+                // Vec would make room for four at once, and few sessions have so many.
+                self.attributes.reserve_exact(1);
                 self.attributes.insert(at, register.clone());
                 true
             }
@@ -264,6 +272,12 @@ impl Record {
 /// How many atomic updates of a session are remembered. A repeated update finds itself here unless
 /// more than this many others have been applied since; then its outcome is called unknown.
 pub(crate) const UPDATES_MAX: usize = 16;
+
+/// What a session without attributes takes: the record, its place in a map, the allocator's share.
+const SESSION_BYTES: usize = 224;
+
+/// What an attribute takes beside its name and value: its register and two allocations.
+const ATTRIBUTE_BYTES: usize = 112;
 
 #[cfg(test)]
 mod tests;

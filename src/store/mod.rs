@@ -16,6 +16,13 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
 
+#[cfg(feature = "memory")]
+mod memory;
+
+pub use crate::clock::now;
+#[cfg(feature = "memory")]
+pub use memory::{MemoryStatus, MemoryStore, MemoryStoreBuilder};
+
 /// Where sessions live.
 ///
 /// # For implementers

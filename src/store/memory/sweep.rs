@@ -1,0 +1,125 @@
+//! The task that gives back the memory of expired sessions.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::{task, time};
+
+use super::{Shared, Slot};
+use crate::clock;
+use crate::session::{SLOTS, Timestamp};
+
+/// Spawns the sweeping task unless there is one. Without a runtime there is none, and nothing is
+/// lost: whoever creates the next session tries again.
+pub(super) fn ensure_running(store: &Arc<Shared>) {
+    if store.swept.load(Relaxed) {
+        return;
+    }
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    if !store.swept.swap(true, Relaxed) {
+        let running = Running(Arc::downgrade(store));
+        runtime.spawn(async move { running.sweep().await });
+    }
+}
+
+/// The task's hold on the store. A store outlives the runtime that swept it: then the next one does.
+struct Running(Weak<Shared>);
+
+impl Running {
+    async fn sweep(&self) {
+        loop {
+            time::sleep(SWEEP_INTERVAL).await;
+            let mut next = Some(0);
+            while let Some(slot) = next {
+                let Some(store) = self.0.upgrade() else {
+                    return;
+                };
+                next = store.sweep_slice(slot, clock::now());
+                drop(store);
+                task::yield_now().await;
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A task that panicked would do so again: tokio has said why (a runtime without timer).
+        if let Some(store) = self.0.upgrade()
+            && !thread::panicking()
+        {
+            store.swept.store(false, Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    /// Lets the sweeper know of a deadline, with the slot's lock held.
+    pub(super) fn expect_expiry(&self, slot: &mut Slot, at: Timestamp) {
+        slot.next_expiry = slot.next_expiry.min(at);
+        if at.as_millis() < self.next_expiry.load(Relaxed) {
+            self.next_expiry.fetch_min(at.as_millis(), Relaxed);
+        }
+    }
+
+    /// Sweeps from slot `from` on until a slice of work is done; says where to go on.
+    pub(super) fn sweep_slice(&self, from: usize, now: Timestamp) -> Option<usize> {
+        if from == 0 {
+            if now.as_millis() < self.next_expiry.load(Relaxed) {
+                return None;
+            }
+            // What is added from here on lowers it again, under the lock of its slot: either it
+            // is in the slot when the sweep looks there, or it comes after this line.
+            self.next_expiry.store(u64::MAX, Relaxed);
+        }
+        let mut work = 0;
+        for at in from..SLOTS {
+            let mut slot = self.lock(at);
+            work += 1;
+            if slot.next_expiry <= now {
+                work += slot.sessions.len();
+                let (sessions, bytes) = slot.sweep(now);
+                self.release(sessions, bytes);
+            }
+            let next = slot.next_expiry;
+            self.expect_expiry(&mut slot, next);
+            if work >= SLICE {
+                return Some(at + 1);
+            }
+        }
+        None
+    }
+}
+
+impl Slot {
+    /// Removes what has expired; says how many sessions that were, and how many bytes.
+    fn sweep(&mut self, now: Timestamp) -> (usize, usize) {
+        let (mut sessions, mut bytes) = (0, 0);
+        self.next_expiry = Timestamp::NEVER;
+        self.sessions.retain(|_, record| {
+            if record.is_live(now) {
+                self.next_expiry = self.next_expiry.min(record.expires_at());
+                return true;
+            }
+            sessions += 1;
+            bytes += record.footprint();
+            false
+        });
+        if self.sessions.len() < self.sessions.capacity() / 4 {
+            self.sessions.shrink_to(2 * self.sessions.len());
+        }
+        (sessions, bytes)
+    }
+}
+
+/// How long expired sessions may stay in memory. They are never handed out.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How many slots and sessions are looked at before others have their turn: a millisecond or two
+/// when all of them have expired.
+const SLICE: usize = 4_096;

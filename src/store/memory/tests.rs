@@ -1,0 +1,296 @@
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::runtime::{self, Runtime};
+use tokio::{task, time};
+
+use super::*;
+use crate::error::StoreErrorKind;
+use crate::session::{SessionId, Value};
+
+const IDLE: Duration = Duration::from_secs(10);
+
+fn create(value_bytes: usize) -> Changes {
+    let mut changes = Changes::create(Some(IDLE), 100 * IDLE);
+    changes.insert("a".into(), value(value_bytes));
+    changes
+}
+
+fn insert(value_bytes: usize) -> Changes {
+    let mut changes = Changes::default();
+    changes.insert("a".into(), value(value_bytes));
+    changes
+}
+
+fn value(bytes: usize) -> Value {
+    Value::from_bytes(vec![7; bytes])
+}
+
+fn key() -> SessionKey {
+    SessionId::generate().key()
+}
+
+/// The answer of a future that must have it at once.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the memory store never waits"),
+    }
+}
+
+fn commit(store: &MemoryStore, key: &SessionKey, changes: Changes) -> Result<Outcome, StoreError> {
+    at_once(store.commit(key, None, changes))
+}
+
+fn refusal(result: Result<Outcome, StoreError>) -> StoreErrorKind {
+    result.expect_err("the store is full").kind()
+}
+
+/// What the counters must say.
+fn counted(store: &MemoryStore) -> MemoryStatus {
+    let mut status = MemoryStatus {
+        sessions: 0,
+        bytes: 0,
+    };
+    for slot in 0..SLOTS {
+        for record in store.shared.lock(slot).sessions.values() {
+            status.sessions += 1;
+            status.bytes += record.footprint();
+        }
+    }
+    status
+}
+
+#[test]
+fn a_full_store_refuses_new_sessions_and_nothing_else() {
+    let store = MemoryStore::builder().max_sessions(2).build();
+    let (one, two) = (key(), key());
+    commit(&store, &one, create(1)).unwrap();
+    commit(&store, &two, create(1)).unwrap();
+    let before = store.status();
+    assert_eq!(
+        refusal(commit(&store, &key(), create(1))),
+        StoreErrorKind::Full
+    );
+    assert_eq!(store.status(), before);
+
+    commit(&store, &one, insert(500)).unwrap();
+    assert!(at_once(store.load(&two)).unwrap().is_some());
+    assert!(at_once(store.end(&two)).unwrap());
+    commit(&store, &key(), create(1)).unwrap();
+    assert_eq!(store.status(), counted(&store));
+}
+
+#[test]
+fn a_store_out_of_bytes_refuses_growth_and_nothing_else() {
+    let store = MemoryStore::builder().max_bytes(2_000).build();
+    let key = key();
+    commit(&store, &key, create(1_000)).unwrap();
+    let before = store.status();
+    assert_eq!(
+        refusal(commit(&store, &key, insert(3_000))),
+        StoreErrorKind::Full
+    );
+    assert_eq!(
+        refusal(commit(&store, &self::key(), create(1_000))),
+        StoreErrorKind::Full
+    );
+    assert_eq!(store.status(), before);
+
+    commit(&store, &key, insert(1_000)).unwrap();
+    let mut removal = Changes::default();
+    removal.remove("n".repeat(3_000).as_str().into());
+    commit(&store, &key, removal).unwrap();
+    assert!(store.status().bytes > 2_000);
+    commit(&store, &key, insert(10)).unwrap();
+    assert_eq!(store.status(), counted(&store));
+    assert!(at_once(store.end(&key)).unwrap());
+    assert_eq!(store.status(), counted(&store));
+    assert_eq!(store.status().bytes, 0);
+}
+
+#[test]
+fn rotation_moves_the_session_and_counts_it_once() {
+    let store = MemoryStore::builder().max_sessions(1).build();
+    let id = SessionId::generate();
+    commit(&store, &id.key(), create(5)).unwrap();
+    let mut rotation = Changes::default();
+    rotation.rotate_to(id.rotate().key());
+    commit(&store, &id.key(), rotation).unwrap();
+    assert_eq!(at_once(store.load(&id.key())).unwrap(), None);
+    assert_eq!(store.status().sessions, 1);
+    assert_eq!(store.status(), counted(&store));
+}
+
+#[test]
+fn counters_are_exact_and_limits_hold_under_concurrency() {
+    const THREADS: usize = 8;
+    let store = MemoryStore::builder()
+        .max_sessions(100)
+        .max_bytes(60_000)
+        .build();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut mine = Vec::new();
+                for round in 0..2_000 {
+                    let key = key();
+                    if commit(&store, &key, create(round % 700)).is_ok() {
+                        mine.push(key);
+                    }
+                    let status = store.status();
+                    assert!(status.sessions <= 100 && status.bytes <= 60_000);
+                    if round % 3 == 0
+                        && let Some(key) = mine.pop()
+                    {
+                        let _full = commit(&store, &key, insert(round % 900));
+                        assert!(at_once(store.end(&key)).unwrap());
+                    }
+                }
+            });
+        }
+    });
+    assert!(store.status().sessions > 0);
+    assert_eq!(store.status(), counted(&store));
+}
+
+#[test]
+fn a_poisoned_slot_serves_on() {
+    let store = MemoryStore::new();
+    let key = key();
+    commit(&store, &key, create(1)).unwrap();
+    let poisoned = std::thread::scope(|scope| {
+        let panics = scope.spawn(|| {
+            let _slot = store.shared.slot(&key);
+            panic!("poisons the lock");
+        });
+        panics.join().is_err()
+    });
+    assert!(poisoned);
+    assert!(at_once(store.load(&key)).unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_session_is_never_handed_out_swept_or_not() {
+    let store = MemoryStore::new();
+    let key = key();
+    commit(&store, &key, create(1)).unwrap();
+    time::advance(2 * IDLE).await;
+    assert_eq!(at_once(store.load(&key)).unwrap(), None);
+    assert_eq!(commit(&store, &key, insert(1)).unwrap(), Outcome::Gone);
+    assert!(!at_once(store.end(&key)).unwrap());
+    assert_eq!(store.status(), counted(&store));
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_comes_back_without_any_request() {
+    let store = MemoryStore::new();
+    let kept = key();
+    let mut long = Changes::create(None, 100 * IDLE);
+    long.insert("a".into(), value(1));
+    commit(&store, &kept, long).unwrap();
+    for _ in 0..1_000 {
+        commit(&store, &key(), create(100)).unwrap();
+    }
+    time::sleep(IDLE / 2).await;
+    assert_eq!(store.status().sessions, 1_001);
+    time::sleep(IDLE).await;
+    assert_eq!(store.status().sessions, 1);
+    assert_eq!(store.status(), counted(&store));
+    assert!(at_once(store.load(&kept)).unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_sees_deadlines_that_were_moved_and_those_that_were_brought_forward() {
+    let store = MemoryStore::new();
+    let (touched, shortened) = (key(), key());
+    commit(&store, &touched, create(1)).unwrap();
+    commit(&store, &shortened, Changes::create(None, 100 * IDLE)).unwrap();
+    let mut shorter = Changes::default();
+    shorter.set_max_inactive(Some(IDLE));
+    commit(&store, &shortened, shorter).unwrap();
+    for _ in 0..4 {
+        time::sleep(IDLE / 2).await;
+        at_once(store.touch(&touched)).unwrap();
+    }
+    assert_eq!(store.status().sessions, 1);
+    assert!(at_once(store.load(&touched)).unwrap().is_some());
+    time::sleep(2 * IDLE).await;
+    assert_eq!(store.status().sessions, 0);
+}
+
+#[test]
+fn a_sweep_works_in_slices_and_gives_maps_back() {
+    let store = MemoryStore::new();
+    let tag = SessionId::generate().tag();
+    for _ in 0..10_000 {
+        let key = SessionId::with_tag(tag).key();
+        commit(&store, &key, create(0)).unwrap();
+    }
+    let later = clock::now().plus(2 * IDLE);
+    let mut slices = 0;
+    let mut next = Some(0);
+    while let Some(slot) = next {
+        next = store.shared.sweep_slice(slot, later);
+        slices += 1;
+    }
+    assert!((4..=6).contains(&slices), "{slices} slices");
+    assert_eq!(store.status().bytes, 0);
+    assert_eq!(
+        store.shared.lock(tag as usize % SLOTS).sessions.capacity(),
+        0
+    );
+    assert_eq!(
+        store.shared.sweep_slice(0, later),
+        None,
+        "nothing is left to expire"
+    );
+}
+
+fn runtime() -> Runtime {
+    runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn a_store_needs_no_runtime_and_is_swept_by_whichever_comes() {
+    let store = MemoryStore::new();
+    commit(&store, &key(), create(1)).unwrap();
+    assert!(!store.shared.swept.load(Relaxed));
+    for _ in 0..2 {
+        runtime().block_on(async {
+            commit(&store, &key(), create(1)).unwrap();
+            assert!(store.shared.swept.load(Relaxed));
+            time::sleep(2 * IDLE).await;
+            assert_eq!(store.status().sessions, 0);
+        });
+        assert!(!store.shared.swept.load(Relaxed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sweeping_task_ends_with_the_store() {
+    let metrics = runtime::Handle::current().metrics();
+    let store = MemoryStore::new();
+    commit(&store, &key(), create(1)).unwrap();
+    task::yield_now().await;
+    assert_eq!(metrics.num_alive_tasks(), 1);
+    drop(store);
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(metrics.num_alive_tasks(), 0);
+}
+
+#[test]
+fn a_store_and_its_futures_are_send() {
+    fn send<T: Send>(_: T) {}
+    fn send_sync<T: Send + Sync + 'static>() {}
+    send_sync::<MemoryStore>();
+    let store = MemoryStore::new();
+    let key = key();
+    send(store.load(&key));
+    send(store.commit(&key, None, Changes::default()));
+}
