@@ -5,10 +5,15 @@ mod clock;
 #[cfg(feature = "replicated")]
 mod cluster;
 mod error;
+mod middleware;
 pub mod session;
 pub mod store;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use middleware::{
+    Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidRoute, Persistence, Route, SameSite,
+    Secure, SessionCookie, SessionCookieBuilder, Storable,
+};
 pub use session::{SessionId, SessionKey};
 #[cfg(feature = "memory")]
 pub use store::MemoryStore;

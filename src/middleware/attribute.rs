@@ -1,0 +1,168 @@
+//! Names of attributes, with and without a type, and what may be stored under them.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+
+use crate::session::Name;
+
+/// The name of an attribute together with its type: one place says both, the compiler holds
+/// everybody to it.
+///
+/// ```
+/// use distributable::Attribute;
+///
+/// const CART: Attribute<Vec<String>> = Attribute::new("cart");
+/// assert_eq!(CART.name(), "cart");
+/// ```
+pub struct Attribute<T> {
+    name: &'static str,
+    /// Names a type and holds none: `Attribute` is `Send + Sync` whatever `T` is.
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Attribute<T> {
+    /// Names an attribute of type `T`.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            of: PhantomData,
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<T> Clone for Attribute<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Attribute<T> {}
+
+impl<T> fmt::Debug for Attribute<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Attribute").field(&self.name).finish()
+    }
+}
+
+/// What names an attribute: text, or an [`Attribute`] constant.
+pub trait AttributeName {
+    /// The name as text.
+    fn as_name(&self) -> &str;
+}
+
+/// What names an attribute of type `T`: an [`Attribute<T>`] constant, or text, which leaves the
+/// type to the value or to the caller (`get::<u32>("n")`).
+pub trait AttributeOf<T: ?Sized>: AttributeName {}
+
+impl AttributeName for &str {
+    fn as_name(&self) -> &str {
+        self
+    }
+}
+
+impl<T: ?Sized> AttributeOf<T> for &str {}
+
+impl AttributeName for String {
+    fn as_name(&self) -> &str {
+        self
+    }
+}
+
+impl<T: ?Sized> AttributeOf<T> for String {}
+
+impl AttributeName for &String {
+    fn as_name(&self) -> &str {
+        self
+    }
+}
+
+impl<T: ?Sized> AttributeOf<T> for &String {}
+
+impl AttributeName for &Name {
+    fn as_name(&self) -> &str {
+        self
+    }
+}
+
+impl<T: ?Sized> AttributeOf<T> for &Name {}
+
+impl<T> AttributeName for &Attribute<T> {
+    fn as_name(&self) -> &str {
+        self.name
+    }
+}
+
+impl<T> AttributeOf<T> for &Attribute<T> {}
+
+/// What can be an attribute: everything that serde can serialize, because sessions move between
+/// nodes and outlive processes. Nobody implements it by hand.
+///
+/// The compile-time twin of what servlet containers throw, `IllegalArgumentException:
+/// setAttribute: Non-serializable attribute`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a session attribute: it is not serializable",
+    label = "a session attribute must be serializable, and `{Self}` is not",
+    note = "sessions move between nodes, so every attribute is stored as bytes",
+    note = "put `#[derive(serde::Serialize, serde::Deserialize)]` on `{Self}`"
+)]
+pub trait Storable: Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> Storable for T {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CART: Attribute<Vec<u8>> = Attribute::new("cart");
+
+    /// The shape of `Session`'s methods: what the compiler infers here, it infers there.
+    fn get<T: Default>(attribute: impl AttributeOf<T>) -> (String, T) {
+        (attribute.as_name().to_owned(), T::default())
+    }
+
+    fn insert<T: Storable + ?Sized>(attribute: impl AttributeOf<T>, value: &T) -> String {
+        let size = size_of_val(value);
+        format!("{} {size}", attribute.as_name())
+    }
+
+    fn remove(attribute: impl AttributeName) -> String {
+        attribute.as_name().to_owned()
+    }
+
+    #[test]
+    fn a_constant_fixes_the_type() {
+        assert_eq!(get(&CART), ("cart".to_owned(), Vec::new()));
+        assert_eq!(insert(&CART, &Vec::new()), "cart 24");
+    }
+
+    #[test]
+    fn text_leaves_the_type_to_the_caller_and_to_the_value() {
+        assert_eq!(get::<u32>("n"), ("n".to_owned(), 0));
+        let n: u64 = get("n").1;
+        assert_eq!(insert("n", &n), "n 8");
+        assert_eq!(insert(String::from("n"), "text"), "n 4");
+        assert_eq!(insert(&String::from("n"), &[1_u8, 2][..]), "n 2");
+    }
+
+    #[test]
+    fn removing_needs_no_type() {
+        assert_eq!(remove("n"), remove(String::from("n")));
+        assert_eq!(remove(&CART), remove(&Name::from("cart")));
+    }
+
+    #[test]
+    fn a_constant_may_be_shared_whatever_its_type() {
+        fn shared<T: Send + Sync + Copy>(_: T) {}
+        shared(Attribute::<std::rc::Rc<u8>>::new("n"));
+    }
+}

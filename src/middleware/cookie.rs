@@ -1,0 +1,175 @@
+//! The session cookie: its attributes, how it is written, how it is read.
+//!
+//! [`SessionCookie`] is checked when it is built: a cookie that browsers would refuse, or that
+//! could break a header, cannot be configured. Setting and removing go through one function, so a
+//! removal always repeats the attributes that browsers match on. Reading ([`read`]) is our own: it
+//! works on the bytes of all `Cookie` lines and knows one name only.
+//!
+//! It does not decide when a cookie is sent, and it never repeats what a client sent.
+
+mod builder;
+mod read;
+mod secure;
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Uri};
+
+pub use self::builder::{InvalidCookie, SessionCookieBuilder};
+pub(crate) use self::read::{Candidate, Candidates, read};
+pub use self::secure::Secure;
+use super::route::{self, Route};
+use crate::session::SessionId;
+
+/// The cookie that carries a session's id, and the attributes it is sent with.
+///
+/// The default is what a session cookie should be: `JSESSIONID`, `HttpOnly`, `SameSite=Lax`,
+/// `Path=/`, no `Domain`, no `Max-Age`, and `Secure` wherever a connection may be observed
+/// ([`Secure::Auto`]). `HttpOnly` cannot be switched off.
+///
+/// ```
+/// use distributable::{SameSite, Secure, SessionCookie};
+///
+/// let cookie = SessionCookie::builder("shop")
+///     .same_site(SameSite::Strict)
+///     .secure(Secure::Always)
+///     .build()?;
+/// assert_eq!(cookie.name(), "shop");
+///
+/// let careless = SessionCookie::builder("shop").same_site(SameSite::None).secure(Secure::Never);
+/// assert!(careless.build().is_err());
+/// # Ok::<(), distributable::InvalidCookie>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SessionCookie {
+    name: Box<str>,
+    secure: Secure,
+    persistence: Persistence,
+    /// Everything behind the value but `Max-Age`, with and without `Secure`: rendered once.
+    secured: Box<str>,
+    unsecured: Box<str>,
+}
+
+/// Whether a browser sends the cookie along with requests that other sites cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "these three are the cookie standard's"
+)]
+pub enum SameSite {
+    /// Never; a link from another site opens the page without the session.
+    Strict,
+    /// With links that the user follows, not with forms, frames and scripts of other sites.
+    #[default]
+    Lax,
+    /// Always; for applications embedded in other sites. Browsers demand `Secure`.
+    None,
+}
+
+/// How long the browser keeps the cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a cookie either has an age or it has none"
+)]
+pub enum Persistence {
+    /// Until the browser ends its session.
+    #[default]
+    BrowserSession,
+    /// That long, beyond a restart of the browser: "remember me". Rounded up to whole seconds, and
+    /// down to the 400 days after which browsers forget anyway.
+    ///
+    /// The session itself ends when its idle or absolute lifetime does, whatever the cookie says.
+    MaxAge(Duration),
+}
+
+/// What a `Set-Cookie` header is to say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content<'a> {
+    /// The browser's session is this one, and that node serves it.
+    Session {
+        id: &'a SessionId,
+        route: Option<&'a Route>,
+        persistence: Persistence,
+    },
+    /// The browser has no session any more.
+    Removal,
+}
+
+impl SessionCookie {
+    /// Starts from the default attributes, under the given name.
+    pub fn builder(name: impl Into<String>) -> SessionCookieBuilder {
+        SessionCookieBuilder::new(name.into())
+    }
+
+    /// The cookie's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long browsers keep it, where the session does not say otherwise.
+    pub(crate) const fn persistence(&self) -> Persistence {
+        self.persistence
+    }
+
+    /// Whether the answer to this request sets the cookie with `Secure`.
+    pub(crate) fn is_secure(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        self.secure.applies(uri, headers)
+    }
+
+    /// The one function that writes the cookie, for setting and for removing.
+    ///
+    /// The header is marked sensitive: `Debug` hides it, and HTTP/2 keeps it out of its tables.
+    pub(crate) fn header(&self, content: Content<'_>, secure: bool) -> HeaderValue {
+        let (value, max_age) = match content {
+            Content::Session {
+                id,
+                route,
+                persistence,
+            } => (route::join(id, route), persistence.max_age()),
+            Content::Removal => (String::new(), Some(0)),
+        };
+        let attributes = if secure {
+            &self.secured
+        } else {
+            &self.unsecured
+        };
+        let age = max_age.map_or_else(String::new, |secs| format!("; Max-Age={secs}"));
+        let text = [&self.name, "=", &value, attributes, &age].concat();
+        let mut header = HeaderValue::try_from(text)
+            .expect("the builder, the id and the route admit visible ASCII and spaces only");
+        header.set_sensitive(true);
+        header
+    }
+}
+
+impl Default for SessionCookie {
+    fn default() -> Self {
+        Self::builder(DEFAULT_NAME)
+            .build()
+            .expect("the default attributes are valid")
+    }
+}
+
+impl Persistence {
+    /// Whole seconds for `Max-Age`, at least one: zero would remove the cookie.
+    fn max_age(self) -> Option<u64> {
+        match self {
+            Self::BrowserSession => None,
+            Self::MaxAge(age) => {
+                let started = u64::from(age.subsec_nanos() > 0);
+                let secs = age.as_secs().saturating_add(started);
+                Some(secs.clamp(1, MAX_AGE_SECS))
+            }
+        }
+    }
+}
+
+/// The name that balancers know to look for.
+const DEFAULT_NAME: &str = "JSESSIONID";
+/// 400 days: the limit that RFC 6265bis, section 5.5, sets for every cookie.
+const MAX_AGE_SECS: u64 = 400 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests;

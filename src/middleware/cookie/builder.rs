@@ -1,0 +1,217 @@
+//! Building the session cookie, and what is refused.
+
+use std::error::Error;
+use std::fmt;
+
+use cookie::Cookie;
+
+use super::{Persistence, SameSite, Secure, SessionCookie};
+
+/// Builds a [`SessionCookie`]: see there.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SessionCookieBuilder {
+    name: String,
+    path: String,
+    domain: Option<String>,
+    same_site: SameSite,
+    secure: Secure,
+    partitioned: bool,
+    persistence: Persistence,
+}
+
+/// The cookie's attributes contradict each other, or cannot be sent in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidCookie(Reason);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Name,
+    Path,
+    Domain,
+    Insecure,
+    HostPrefix,
+}
+
+impl SessionCookieBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            path: "/".to_owned(),
+            domain: None,
+            same_site: SameSite::default(),
+            secure: Secure::default(),
+            partitioned: false,
+            persistence: Persistence::default(),
+        }
+    }
+
+    /// Sends the cookie back for this path and what is below it only. Defaults to `/`, because a
+    /// narrower path does not protect the session from the other paths' scripts.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Sends the cookie to this domain and every host below it. Defaults to the answering host
+    /// alone, because each further host that gets the cookie can take over the session.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Whether requests that other sites cause carry the cookie. Defaults to [`SameSite::Lax`],
+    /// which lets links from elsewhere in and keeps forms of other sites out.
+    pub const fn same_site(mut self, same_site: SameSite) -> Self {
+        self.same_site = same_site;
+        self
+    }
+
+    /// When the cookie is kept off unencrypted connections. Defaults to [`Secure::Auto`], which
+    /// works on a developer's machine without TLS; in production, say [`Secure::Always`].
+    pub const fn secure(mut self, secure: Secure) -> Self {
+        self.secure = secure;
+        self
+    }
+
+    /// Gives the cookie a jar per embedding site (CHIPS). Defaults to false; wanted by widgets
+    /// that other sites embed, together with [`SameSite::None`].
+    pub const fn partitioned(mut self, partitioned: bool) -> Self {
+        self.partitioned = partitioned;
+        self
+    }
+
+    /// How long browsers keep the cookie, where the session does not say otherwise. Defaults to
+    /// [`Persistence::BrowserSession`], because whoever uses the browser next should not find it.
+    pub const fn persistence(mut self, persistence: Persistence) -> Self {
+        self.persistence = persistence;
+        self
+    }
+
+    /// The strictest profile that browsers enforce, in one call: the name gets the prefix
+    /// `__Host-`, so that no other host, path or unencrypted page can plant a cookie under it.
+    ///
+    /// Sets [`Secure::Always`] and the path `/`, and takes back the domain.
+    pub fn host_prefix(mut self) -> Self {
+        if !has_prefix(&self.name, HOST_PREFIX) {
+            self.name.insert_str(0, HOST_PREFIX);
+        }
+        self.secure = Secure::Always;
+        self.path = "/".to_owned();
+        self.domain = None;
+        self
+    }
+
+    /// Checks the attributes, and renders them once for all.
+    ///
+    /// # Errors
+    ///
+    /// When the name is not an RFC 9110 token, when path or domain cannot stand in a cookie, or
+    /// when a browser would refuse the combination: a `__Host-` name with a domain or with another
+    /// path than `/`, or [`Secure::Never`] with a name prefix, [`SameSite::None`] or `Partitioned`.
+    pub fn build(self) -> Result<SessionCookie, InvalidCookie> {
+        self.check().map_err(InvalidCookie)?;
+        Ok(SessionCookie {
+            secured: self.attributes(true),
+            unsecured: self.attributes(self.demands_secure()),
+            secure: self.secure,
+            persistence: self.persistence,
+            name: self.name.into(),
+        })
+    }
+
+    fn check(&self) -> Result<(), Reason> {
+        if !is_name(&self.name) {
+            return Err(Reason::Name);
+        }
+        if !is_path(&self.path) {
+            return Err(Reason::Path);
+        }
+        if !self.domain.as_deref().is_none_or(is_domain) {
+            return Err(Reason::Domain);
+        }
+        if self.secure == Secure::Never && self.demands_secure() {
+            return Err(Reason::Insecure);
+        }
+        let to_one_host = self.domain.is_none() && self.path == "/";
+        if has_prefix(&self.name, HOST_PREFIX) && !to_one_host {
+            return Err(Reason::HostPrefix);
+        }
+        Ok(())
+    }
+
+    /// Whether browsers drop this cookie without `Secure`.
+    fn demands_secure(&self) -> bool {
+        self.same_site == SameSite::None
+            || self.partitioned
+            || SECURE_PREFIXES
+                .iter()
+                .any(|prefix| has_prefix(&self.name, prefix))
+    }
+
+    /// Everything that stands behind the value, but `Max-Age`.
+    fn attributes(&self, secure: bool) -> Box<str> {
+        let mut cookie = Cookie::build(("", ""))
+            .http_only(true)
+            .same_site(match self.same_site {
+                SameSite::Strict => cookie::SameSite::Strict,
+                SameSite::Lax => cookie::SameSite::Lax,
+                SameSite::None => cookie::SameSite::None,
+            })
+            .partitioned(self.partitioned)
+            .secure(secure)
+            .path(&*self.path);
+        if let Some(domain) = &self.domain {
+            cookie = cookie.domain(&**domain);
+        }
+        let text = cookie.build().to_string();
+        text.strip_prefix('=').unwrap_or(&text).into()
+    }
+}
+
+impl fmt::Display for InvalidCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Reason::Name => "a cookie's name is a token of at most 1024 characters",
+            Reason::Path => "a cookie's path starts with '/' and has no spaces, controls or ';'",
+            Reason::Domain => "a cookie's domain is a host name",
+            Reason::Insecure => {
+                "a name prefix, SameSite=None and Partitioned demand the Secure attribute"
+            }
+            Reason::HostPrefix => "a __Host- cookie has no domain and the path '/'",
+        })
+    }
+}
+
+impl Error for InvalidCookie {}
+
+/// Browsers compare prefixes without regard to case (RFC 6265bis, section 4.1.3).
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    let start = name.as_bytes().get(..prefix.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+}
+
+/// A token: RFC 9110, section 5.6.2.
+fn is_name(name: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=ATTRIBUTE_LEN_MAX).contains(&name.len()) && name.bytes().all(is_token)
+}
+
+fn is_path(path: &str) -> bool {
+    let is_visible = |b: u8| b.is_ascii_graphic() && b != b';';
+    path.starts_with('/') && path.len() <= ATTRIBUTE_LEN_MAX && path.bytes().all(is_visible)
+}
+
+/// Labels of letters, digits, hyphens and underscores; a leading dot is ignored, as browsers do.
+fn is_domain(domain: &str) -> bool {
+    let is_inside = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_inside);
+    let labels = domain.strip_prefix('.').unwrap_or(domain);
+    domain.len() <= ATTRIBUTE_LEN_MAX && labels.split('.').all(is_label)
+}
+
+const HOST_PREFIX: &str = "__Host-";
+/// The prefixes whose cookies browsers take with `Secure` only.
+const SECURE_PREFIXES: [&str; 3] = [HOST_PREFIX, "__Secure-", "__Http-"];
+/// Browsers ignore attributes that are longer, and names far beyond (RFC 6265bis, section 5.6).
+const ATTRIBUTE_LEN_MAX: usize = 1024;

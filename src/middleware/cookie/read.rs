@@ -1,0 +1,284 @@
+//! Finding session ids in the `Cookie` lines of a request.
+//!
+//! It works on bytes and knows one name: it compares that exactly, trims spaces and tabs, and
+//! decodes nothing, so a neighbour's broken bytes hide nothing, and an escaped or quoted id is no
+//! id. It is linear in the length of the lines and allocates nothing. What a client sent as a route
+//! can be compared with ours ([`Candidate::carries`]) and goes nowhere else.
+
+use std::fmt;
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use super::super::route::{self, Route};
+use crate::session::SessionId;
+
+/// The session ids that came with a request, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates<'h> {
+    found: [Option<Candidate<'h>>; CANDIDATES_MAX],
+    malformed: usize,
+    crowded: bool,
+}
+
+/// An id that a client sent, and what it had behind the dot.
+#[derive(Clone, Copy)]
+pub(crate) struct Candidate<'h> {
+    id: SessionId,
+    /// The first and the last route that came with this id; mostly there is one cookie.
+    routes: [Option<&'h [u8]>; 2],
+}
+
+/// Reads all cookies called `name`.
+pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Candidates<'h> {
+    let mut candidates = Candidates::default();
+    for line in headers.get_all(COOKIE) {
+        for pair in line.as_bytes().split(|&b| b == b';') {
+            if let Some(value) = value_of(pair, name.as_bytes()) {
+                candidates.add(value);
+                if candidates.crowded {
+                    return candidates;
+                }
+            }
+        }
+    }
+    candidates
+}
+
+impl<'h> Candidates<'h> {
+    /// The ids, each once.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Candidate<'h>> {
+        self.found.iter().flatten()
+    }
+
+    /// How many cookies of our name held no id.
+    pub(crate) const fn malformed(&self) -> usize {
+        self.malformed
+    }
+
+    /// Whether there were more than [`CANDIDATES_MAX`] ids. Those found are then an arbitrary
+    /// choice: to use one of them would let the order of cookies decide.
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    fn add(&mut self, value: &'h [u8]) {
+        let (id, route) = route::split(value);
+        let Some(id) = SessionId::parse(id) else {
+            self.malformed += 1;
+            return;
+        };
+        for place in &mut self.found {
+            match place {
+                Some(known) if known.id == id => return known.routes[1] = route,
+                Some(_) => {}
+                None => {
+                    *place = Some(Candidate {
+                        id,
+                        routes: [route; 2],
+                    });
+                    return;
+                }
+            }
+        }
+        self.crowded = true;
+    }
+}
+
+impl Candidate<'_> {
+    /// The id.
+    pub(crate) const fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Whether the browser holds this id with that route (`None`: without any), so that sending the
+    /// cookie again would change nothing.
+    pub(crate) fn carries(&self, route: Option<&Route>) -> bool {
+        self.routes
+            .contains(&route.map(|route| route.as_str().as_bytes()))
+    }
+}
+
+impl fmt::Debug for Candidate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Candidate(secret)")
+    }
+}
+
+/// The value, if this `name=value` pair is called `name`.
+fn value_of<'h>(pair: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
+    let behind_name = trim_start(pair).strip_prefix(name)?;
+    let value = trim_start(behind_name).strip_prefix(b"=")?;
+    Some(trim_end(trim_start(value)))
+}
+
+fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// How many ids of one request are looked up. More than one is a leftover of another path or
+/// domain, or an attack; each costs the store a look-up.
+pub(crate) const CANDIDATES_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: &str = "00000000AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const B: &str = "00000000BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
+
+    fn headers(lines: &[&[u8]]) -> HeaderMap {
+        let lines = lines.iter().map(|line| HeaderValue::from_bytes(line));
+        lines.map(|line| (COOKIE, line.unwrap())).collect()
+    }
+
+    fn ids(lines: &[&[u8]]) -> Vec<String> {
+        let headers = headers(lines);
+        let candidates = read(&headers, "JSESSIONID");
+        candidates.iter().map(|c| c.id().expose()).collect()
+    }
+
+    #[test]
+    fn an_id_is_found_with_and_without_a_route() {
+        for behind in ["", ".", ".node1", ".a.b", ".\"", ".\u{e9}"] {
+            let line = format!("JSESSIONID={A}{behind}");
+            assert_eq!(ids(&[line.as_bytes()]), [A], "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_found_among_odd_neighbours_and_on_every_line() {
+        let line = format!("a=\"b; ;;=x;y; JSESSIONID \t=\t {A} ;b=\u{fc}");
+        let other = format!("JSESSIONID={B}");
+        assert_eq!(ids(&[b"x=\xff\xfe", line.as_bytes(), other.as_bytes()]), [A, B]);
+    }
+
+    #[test]
+    fn names_that_only_look_like_ours_are_not_ours() {
+        for name in [
+            "jsessionid",
+            "JSESSIONID1",
+            "XJSESSIONID",
+            "$JSESSIONID",
+            "JSESSIONID=JSESSIONID",
+            "\"JSESSIONID\"",
+            "J SESSIONID",
+            "",
+        ] {
+            let line = format!("$Version=1; {name}={A}");
+            assert!(ids(&[line.as_bytes()]).is_empty(), "{name:?}");
+        }
+        assert!(ids(&[b"JSESSIONID"]).is_empty());
+    }
+
+    #[test]
+    fn values_that_are_no_ids_are_counted_and_not_decoded() {
+        let lower = A.to_lowercase();
+        let quoted = format!("\"{A}\"");
+        let escaped = A.replacen('0', "%30", 1);
+        let long = "A".repeat(64 * 1024);
+        let values = [
+            "",
+            ".node1",
+            &A[1..],
+            &lower,
+            &quoted,
+            &escaped,
+            &long,
+            "../../x",
+            "*",
+        ];
+        for value in values {
+            let line = format!("JSESSIONID={value}");
+            let headers = headers(&[line.as_bytes()]);
+            let candidates = read(&headers, "JSESSIONID");
+            assert_eq!(candidates.iter().count(), 0, "{value:?}");
+            assert_eq!(candidates.malformed(), 1, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_bogus_cookie_before_ours_hides_nothing() {
+        let line = format!("JSESSIONID=bogus; JSESSIONID={A}.node1");
+        assert_eq!(ids(&[line.as_bytes()]), [A]);
+    }
+
+    #[test]
+    fn an_id_counts_once_and_either_of_its_routes_counts() {
+        let line = format!("JSESSIONID={A}.n1; JSESSIONID={A}.n2");
+        let headers = headers(&[line.as_bytes()]);
+        let candidates = read(&headers, "JSESSIONID");
+        let found: Vec<_> = candidates.iter().collect();
+        assert_eq!(found.len(), 1);
+        let route = |name| Route::new(name).unwrap();
+        assert!(found[0].carries(Some(&route("n1"))));
+        assert!(found[0].carries(Some(&route("n2"))));
+        assert!(!found[0].carries(Some(&route("n3"))));
+        assert!(!found[0].carries(None));
+    }
+
+    #[test]
+    fn more_ids_than_are_looked_up_are_a_crowd() {
+        let of = |n: usize| (0..n).map(|i| format!("JSESSIONID={i:040}")).collect();
+        let four: Vec<String> = of(CANDIDATES_MAX);
+        let five: Vec<String> = of(CANDIDATES_MAX + 1);
+        let four = headers(&[four.join(";").as_bytes()]);
+        let five = headers(&[five.join(";").as_bytes()]);
+        assert!(!read(&four, "JSESSIONID").is_crowded());
+        assert!(read(&five, "JSESSIONID").is_crowded());
+    }
+
+    #[test]
+    fn ours_is_found_behind_fifty_thousand_others() {
+        let mut line = "a=bcdefg; ".repeat(50_000);
+        line.push_str(&format!("JSESSIONID={A}"));
+        assert_eq!(ids(&[line.as_bytes()]), [A]);
+    }
+
+    #[test]
+    fn debug_shows_no_id_and_no_route() {
+        let line = format!("JSESSIONID={A}.evil");
+        let headers = headers(&[line.as_bytes()]);
+        let shown = format!("{:?}", read(&headers, "JSESSIONID"));
+        assert!(!shown.contains("AAAA") && !shown.contains("evil"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..4)) {
+            let lines = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
+            let headers: HeaderMap = lines.map(|line| (COOKIE, line)).collect();
+            for name in ["JSESSIONID", "a"] {
+                prop_assert_eq!(read(&headers, name).iter().count(), 0);
+            }
+        }
+
+        #[test]
+        fn the_order_of_cookies_does_not_matter(mut pairs in prop::collection::vec("(JSESSIONID=|a=|)[0]{39}[0-5]?(\\.[a-c])?", 0..8), split in 0..8_usize) {
+            let found = |pairs: &[String]| {
+                let (one, two) = pairs.split_at(split.min(pairs.len()));
+                let headers = headers(&[one.join("; ").as_bytes(), two.join(";").as_bytes()]);
+                let candidates = read(&headers, "JSESSIONID");
+                let mut ids: Vec<_> = candidates.iter().map(|c| c.id().expose()).collect();
+                ids.sort();
+                (!candidates.is_crowded()).then(|| (ids, candidates.malformed()))
+            };
+            let forward = found(&pairs);
+            pairs.reverse();
+            prop_assert_eq!(found(&pairs), forward);
+        }
+    }
+}

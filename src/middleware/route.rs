@@ -1,0 +1,149 @@
+//! The name of the node that serves a session, as it stands behind the id in the cookie.
+
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::session::SessionId;
+
+/// A node's name in the cookie, `<id>.<route>`: how a sticky balancer finds the way back.
+///
+/// One to 32 letters, digits and underscores, so that it can neither end an id early nor break a
+/// header. Cheap to clone.
+///
+/// ```
+/// use distributable::Route;
+///
+/// assert_eq!(Route::new("node1")?.as_str(), "node1");
+/// assert!(Route::new("node.1").is_err());
+/// # Ok::<(), distributable::InvalidRoute>(())
+/// ```
+#[doc(alias = "jvmRoute")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route(Arc<str>);
+
+/// A route is one to 32 of the characters `A-Z`, `a-z`, `0-9` and `_`; this was something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidRoute;
+
+impl Route {
+    /// The longest route, in characters: the whole cookie stays far below what proxies cut off.
+    pub const MAX_LEN: usize = 32;
+
+    /// Checks a node's name.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a character other than
+    /// letters, digits and underscores.
+    pub fn new(name: &str) -> Result<Self, InvalidRoute> {
+        let fits = (1..=Self::MAX_LEN).contains(&name.len());
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if fits && plain {
+            Ok(Self(name.into()))
+        } else {
+            Err(InvalidRoute)
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Route {
+    type Err = InvalidRoute;
+
+    fn from_str(name: &str) -> Result<Self, InvalidRoute> {
+        Self::new(name)
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for InvalidRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a route is 1 to 32 letters, digits and underscores")
+    }
+}
+
+impl Error for InvalidRoute {}
+
+/// The cookie's value: the id, and the route of the node that is to serve it. **A secret**, as the
+/// id is.
+pub(crate) fn join(id: &SessionId, route: Option<&Route>) -> String {
+    let mut value = id.expose();
+    if let Some(route) = route {
+        value.reserve_exact(1 + route.0.len());
+        value.push('.');
+        value.push_str(route.as_str());
+    }
+    value
+}
+
+/// Takes a received value apart at its first dot. What stands behind the dot is the client's word.
+pub(crate) fn split(value: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match value.iter().position(|&b| b == b'.') {
+        Some(dot) => (&value[..dot], Some(&value[dot + 1..])),
+        None => (value, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_route_is_letters_digits_and_underscores() {
+        for name in ["n", "node1", "Node_1", &"x".repeat(32)] {
+            assert_eq!(Route::new(name).map(|r| r.to_string()), Ok(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let long = "x".repeat(33);
+        for name in [
+            "", "a.b", "a;b", "a,b", "a b", "a\r\nb", "a-b", "a=b", "\"a\"", "ä", "a\0", &long,
+        ] {
+            assert_eq!(name.parse::<Route>(), Err(InvalidRoute), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_splits_at_its_first_dot() {
+        assert_eq!(split(b"id"), (&b"id"[..], None));
+        assert_eq!(split(b"id."), (&b"id"[..], Some(&b""[..])));
+        assert_eq!(split(b"id.a.b"), (&b"id"[..], Some(&b"a.b"[..])));
+        assert_eq!(split(b".a"), (&b""[..], Some(&b"a"[..])));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_joined_splits_again(name in "[A-Za-z0-9_]{1,32}") {
+            let id = SessionId::generate();
+            let route = Route::new(&name).unwrap();
+            let value = join(&id, Some(&route));
+            let (bare, behind) = split(value.as_bytes());
+            prop_assert_eq!(SessionId::parse(bare), Some(id));
+            prop_assert_eq!(behind, Some(name.as_bytes()));
+        }
+
+        #[test]
+        fn no_name_makes_it_panic(name in ".*") {
+            if let Ok(route) = Route::new(&name) {
+                prop_assert_eq!(route.as_str(), name);
+            }
+        }
+    }
+}
