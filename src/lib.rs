@@ -11,8 +11,9 @@ pub mod store;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use middleware::{
-    Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidRoute, Persistence, Route, SameSite,
-    Secure, SessionCookie, SessionCookieBuilder, Storable,
+    Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidRoute, Limits,
+    Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session, SessionCookie,
+    SessionCookieBuilder, SessionError, SessionErrorKind, SessionLayer, SessionService, Storable,
 };
 pub use session::{SessionId, SessionKey};
 #[cfg(feature = "memory")]

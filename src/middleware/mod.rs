@@ -1,11 +1,25 @@
 //! One request, one response: the session between a cookie and a store.
 
 mod attribute;
+mod body;
 mod cookie;
+mod error;
+#[cfg(feature = "axum")]
+mod extract;
+mod future;
+mod layer;
 mod route;
+mod service;
+mod session;
 
 pub use attribute::{Attribute, AttributeName, AttributeOf, Storable};
+pub use body::ResponseBody;
 pub use cookie::{
     InvalidCookie, Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder,
 };
+pub use error::{SessionError, SessionErrorKind};
+pub use future::ResponseFuture;
+pub use layer::{Affinity, Limits, SessionLayer};
 pub use route::{InvalidRoute, Route};
+pub use service::SessionService;
+pub use session::Session;

@@ -11,6 +11,8 @@
 //! [`touch`]: SessionStore::touch
 //! [`end`]: SessionStore::end
 
+pub(crate) mod erased;
+
 use std::sync::Arc;
 
 use crate::error::StoreError;

@@ -1,0 +1,92 @@
+//! The body of a response that the middleware may have to replace.
+
+use std::any::Any;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// The body that the handler gave, or the words of a [`SessionError`](crate::SessionError).
+    ///
+    /// Handlers' bodies pass through untouched. It needs nothing of `B`, in particular no
+    /// `Default`: that is why it is a type of its own.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: Inner<B>,
+    }
+}
+
+pin_project! {
+    #[project = InnerProj]
+    #[derive(Debug)]
+    enum Inner<B> {
+        Handler { #[pin] body: B },
+        Words { words: Option<&'static str> },
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) const fn handler(body: B) -> Self {
+        Self {
+            inner: Inner::Handler { body },
+        }
+    }
+
+    pub(super) const fn words(words: &'static str) -> Self {
+        Self {
+            inner: Inner::Words { words: Some(words) },
+        }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Data: 'static,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match self.project().inner.project() {
+            InnerProj::Handler { body } => body.poll_frame(cx),
+            InnerProj::Words { words } => {
+                let data = words.take().and_then(data_from::<B::Data>);
+                Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Handler { body } => body.is_end_stream(),
+            Inner::Words { words } => words.and_then(data_from::<B::Data>).is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Handler { body } => body.size_hint(),
+            Inner::Words { words } => {
+                let data = words.filter(|_| data_from::<B::Data>("").is_some());
+                SizeHint::with_exact(data.map_or(0, |words| words.len() as u64))
+            }
+        }
+    }
+}
+
+/// The words in the body's own currency. Nearly every body deals in `Bytes`; one that does not is
+/// replaced by an empty body.
+fn data_from<D: 'static>(words: &'static str) -> Option<D> {
+    let mut data = Some(Bytes::from_static(words.as_bytes()));
+    (&mut data as &mut dyn Any)
+        .downcast_mut::<Option<D>>()?
+        .take()
+}

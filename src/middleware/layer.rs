@@ -1,0 +1,191 @@
+//! What the application configures, once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::service::SessionService;
+use super::{Route, SessionCookie};
+use crate::store::SessionStore;
+use crate::store::erased::ErasedStore;
+
+/// Gives every request below it a session to ask for.
+///
+/// ```
+/// # #[cfg(all(feature = "axum", feature = "memory"))] {
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct SessionLayer {
+    config: Arc<Config>,
+}
+
+/// Everything that the requests of one layer share.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) store: Arc<dyn ErasedStore>,
+    pub(super) cookie: SessionCookie,
+    pub(super) route: Option<Route>,
+    pub(super) affinity: Affinity,
+    pub(super) idle: Option<Duration>,
+    pub(super) absolute: Duration,
+    pub(super) first_visit: Option<Duration>,
+    pub(super) limits: Limits,
+}
+
+/// Which node the cookie's route names, so that a sticky balancer sends the next request there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Affinity {
+    /// The node that has served: a client that was sent elsewhere stays there.
+    #[default]
+    Local,
+    /// The node that holds the session, where the store knows it: clients follow their data.
+    Owner,
+    /// The node that issued the cookie; it is not re-issued because another node has served.
+    Off,
+}
+
+/// How large a session may become. What goes beyond is refused by the call that tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// One attribute's encoded value. Defaults to 16 MiB.
+    pub attribute_bytes: usize,
+    /// Names and values of a session together. Defaults to 16 MiB.
+    pub session_bytes: usize,
+    /// Names in a session; removed ones count, because their removal is remembered. Defaults to
+    /// 1,024.
+    pub attributes: usize,
+    /// One attribute's name. Defaults to 256.
+    pub name_bytes: usize,
+}
+
+impl SessionLayer {
+    /// Sessions live in `store`; everything else is at its default.
+    pub fn new<S: SessionStore>(store: S) -> Self {
+        Self {
+            config: Arc::new(Config {
+                store: Arc::new(store),
+                cookie: SessionCookie::default(),
+                route: None,
+                affinity: Affinity::default(),
+                idle: Some(IDLE),
+                absolute: ABSOLUTE,
+                first_visit: None,
+                limits: Limits::default(),
+            }),
+        }
+    }
+
+    /// This node's name, which goes into the cookie behind the id. Defaults to none.
+    #[must_use]
+    pub fn with_route(mut self, route: Route) -> Self {
+        self.config().route = Some(route);
+        self
+    }
+
+    /// Which node the cookie names. Defaults to [`Affinity::Local`].
+    #[must_use]
+    pub fn with_affinity(mut self, affinity: Affinity) -> Self {
+        self.config().affinity = affinity;
+        self
+    }
+
+    /// The cookie's name and attributes. Defaults to [`SessionCookie::default`].
+    #[must_use]
+    pub fn with_cookie(mut self, cookie: SessionCookie) -> Self {
+        self.config().cookie = cookie;
+        self
+    }
+
+    /// How long a session may pause between two requests; `None`: no limit but the absolute one.
+    /// Defaults to 30 minutes.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
+        self.config().idle = idle;
+        self
+    }
+
+    /// How long after its creation a session ends, whatever happens. Defaults to 24 hours.
+    #[must_use]
+    pub fn with_absolute_timeout(mut self, absolute: Duration) -> Self {
+        self.config().absolute = absolute;
+        self
+    }
+
+    /// A shorter idle time for sessions with which nobody has come back yet: robots never do.
+    /// Defaults to none.
+    #[must_use]
+    pub fn with_first_visit_timeout(mut self, idle: Duration) -> Self {
+        self.config().first_visit = Some(idle);
+        self
+    }
+
+    /// How large a session may become.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.config().limits = limits;
+        self
+    }
+
+    fn config(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> SessionService<S> {
+        SessionService::new(inner, self.config.clone())
+    }
+}
+
+impl Limits {
+    /// Sets the limit for one attribute's encoded value.
+    #[must_use]
+    pub const fn with_attribute_bytes(mut self, bytes: usize) -> Self {
+        self.attribute_bytes = bytes;
+        self
+    }
+
+    /// Sets the limit for names and values together.
+    #[must_use]
+    pub const fn with_session_bytes(mut self, bytes: usize) -> Self {
+        self.session_bytes = bytes;
+        self
+    }
+
+    /// Sets the limit for the number of names.
+    #[must_use]
+    pub const fn with_attributes(mut self, count: usize) -> Self {
+        self.attributes = count;
+        self
+    }
+
+    /// Sets the limit for one name.
+    #[must_use]
+    pub const fn with_name_bytes(mut self, bytes: usize) -> Self {
+        self.name_bytes = bytes;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attribute_bytes: 16 * MIB,
+            session_bytes: 16 * MIB,
+            attributes: 1024,
+            name_bytes: 256,
+        }
+    }
+}
+
+const MIB: usize = 1 << 20;
+/// Tomcat's and the Servlet world's habit.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// A working day and its evening.
+const ABSOLUTE: Duration = Duration::from_secs(24 * 60 * 60);

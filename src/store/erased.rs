@@ -1,0 +1,64 @@
+//! The object-safe twin of [`SessionStore`], so that layers and sessions are not generic.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::SessionStore;
+use crate::error::StoreError;
+use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
+
+/// What a [`SessionStore`] does, in boxes. Every store is one.
+pub(crate) trait ErasedStore: Send + Sync + 'static {
+    fn new_id(&self) -> SessionId;
+    fn load<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, Option<Arc<Record>>>;
+    fn commit<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        base: Option<&'a Arc<Record>>,
+        changes: Changes,
+    ) -> Answer<'a, Outcome>;
+    fn touch<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, ()>;
+    fn end<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, bool>;
+    fn route(&self, key: &SessionKey) -> Option<String>;
+}
+
+/// A store's answer, on its way.
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+impl<S: SessionStore> ErasedStore for S {
+    fn new_id(&self) -> SessionId {
+        SessionStore::new_id(self)
+    }
+
+    fn load<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, Option<Arc<Record>>> {
+        Box::pin(SessionStore::load(self, key))
+    }
+
+    fn commit<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        base: Option<&'a Arc<Record>>,
+        changes: Changes,
+    ) -> Answer<'a, Outcome> {
+        Box::pin(SessionStore::commit(self, key, base, changes))
+    }
+
+    fn touch<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, ()> {
+        Box::pin(SessionStore::touch(self, key))
+    }
+
+    fn end<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, bool> {
+        Box::pin(SessionStore::end(self, key))
+    }
+
+    fn route(&self, key: &SessionKey) -> Option<String> {
+        SessionStore::route(self, key)
+    }
+}
+
+impl fmt::Debug for dyn ErasedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionStore")
+    }
+}
