@@ -9,6 +9,8 @@ mod middleware;
 pub mod session;
 pub mod store;
 
+#[cfg(feature = "replicated")]
+pub use cluster::{Ack, Copies};
 pub use error::{StoreError, StoreErrorKind};
 pub use middleware::{
     Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidRoute, Limits,
@@ -18,4 +20,6 @@ pub use middleware::{
 pub use session::{SessionId, SessionKey};
 #[cfg(feature = "memory")]
 pub use store::MemoryStore;
+#[cfg(feature = "replicated")]
+pub use store::ReplicatedStore;
 pub use store::SessionStore;

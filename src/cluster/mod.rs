@@ -1,5 +1,67 @@
 //! Sessions in the memory of several nodes.
+//!
+//! Every node keeps every session (later: a number of copies). Reading asks nobody; a write is
+//! acknowledged when the other nodes have it.
+//!
+//! ```text
+//!           store/replicated: load · commit · touch · end
+//!              │ calls                        ▲ replies
+//!   ┌──────────▼──────────────────────────────┴──┐
+//!   │ replica    the protocol, without IO        │
+//!   └──────────▲──────────────────────────────┬──┘
+//!        Input │                              │ Output::{Send, Reply, News}
+//!   ┌──────────┴──────────────────────────────▼──┐
+//!   │ driver     call → drain → outboxes, waiters│   the only code that waits
+//!   └──────────▲──────────────────────────────┬──┘
+//!      Message │                              │ Message
+//!   ┌──────────┴──────────────────────────────▼──┐
+//!   │ wire       Message ⇄ bytes                 │   versions, limits
+//!   │ link       bytes ⇄ TCP                     │   listen, dial, introduce, reconnect
+//!   └────────────────────────────────────────────┘
+//! ```
 
 #![allow(dead_code)]
 
+mod builder;
+mod driver;
 pub(crate) mod replica;
+mod status;
+
+use std::num::NonZeroU8;
+
+pub use builder::{ReplicatedStoreBuilder, StartError, StartErrorKind};
+pub(crate) use driver::Cluster;
+pub use status::{ClusterStatus, DrainReport, Member, MemberState};
+
+/// How many nodes keep a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "there is no third way to say how many"
+)]
+pub enum Copies {
+    /// Every node keeps every session: reading never asks anybody, each write goes to all. For a
+    /// handful of nodes. Tomcat's `DeltaManager` does the same.
+    #[default]
+    All,
+    /// This many nodes keep a session. Not built yet: the store refuses to start with it.
+    Count(NonZeroU8),
+}
+
+/// What has to happen before a write counts as acknowledged, and the response may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "all, some and only myself: there is no fourth way"
+)]
+pub enum Ack {
+    /// Every live holder of the session has it: a read through any node sees it, and it survives
+    /// as long as one of them does.
+    #[default]
+    All,
+    /// This many nodes have it, the writing one included (fewer where fewer are alive); the rest
+    /// follow.
+    Copies(NonZeroU8),
+    /// The writing node has it; the others follow. Its sudden death loses what had not been sent.
+    Local,
+}

@@ -20,10 +20,19 @@ use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "replicated")]
+mod replicated;
 
 pub use crate::clock::now;
+#[cfg(feature = "replicated")]
+pub use crate::cluster::{
+    ClusterStatus, DrainReport, Member, MemberState, ReplicatedStoreBuilder, StartError,
+    StartErrorKind,
+};
 #[cfg(feature = "memory")]
 pub use memory::{MemoryStatus, MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "replicated")]
+pub use replicated::ReplicatedStore;
 
 /// Where sessions live.
 ///

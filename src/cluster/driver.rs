@@ -1,0 +1,5 @@
+//! The tasks of a node.
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) enum Cluster {}

@@ -1,0 +1,82 @@
+//! What operators see of a node.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Copies;
+
+/// How a replicated store is doing, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterStatus {
+    /// Whether this node serves sessions.
+    pub ready: bool,
+    /// Whether this node has everything that the other members had when the members last changed.
+    pub complete: bool,
+    /// Everybody in the cluster, this node first.
+    pub members: Vec<Member>,
+    /// How many nodes keep a session.
+    pub copies: Copies,
+    /// Live sessions of which this node has a copy.
+    pub sessions: usize,
+    /// Ended sessions that are remembered, so that no late copy revives them.
+    pub tombstones: usize,
+    /// What sessions and tombstones are counted with against
+    /// [`max_bytes`](super::ReplicatedStoreBuilder::max_bytes).
+    pub bytes: usize,
+    /// Sessions with fewer copies than asked for.
+    pub under_replicated: usize,
+    /// Writes that were acknowledged by fewer nodes than asked for, because fewer were alive.
+    pub degraded_acks: u64,
+    /// Writes whose outcome is not known, because time ran out.
+    pub indeterminate: u64,
+    /// Writes that lost against a concurrent one after a partition, and are gone.
+    pub discarded_writes: u64,
+    /// Connections to the replication port that were turned away: not our protocol, another
+    /// cluster, too slow, or malformed.
+    pub rejected_connections: u64,
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// Its name, which is the route in the cookies that it issues.
+    pub route: String,
+    /// Where the other nodes reach it.
+    pub address: SocketAddr,
+    /// How far it is.
+    pub state: MemberState,
+    /// How long this node has known it.
+    pub age: Duration,
+    /// Changes that were sent to it and are not acknowledged.
+    pub lag: usize,
+}
+
+/// How far a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemberState {
+    /// It is in, but does not have all sessions yet.
+    Joining,
+    /// It serves sessions.
+    Ready,
+    /// It is on its way out.
+    Leaving,
+}
+
+/// What [`drain`](crate::ReplicatedStore::drain) could prove before the node left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Whether another node has every session that this one had, as far as this one can tell.
+    pub handed_over: bool,
+    /// Live sessions here when the node left.
+    pub sessions: usize,
+    /// Changes that nobody had acknowledged when the node left.
+    pub unacknowledged: usize,
+    /// Other members when the node left.
+    pub remaining: usize,
+    /// How long it took.
+    pub took: Duration,
+}

@@ -1,0 +1,93 @@
+//! The store whose sessions live in the memory of several nodes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
+use crate::error::StoreError;
+use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
+
+use super::SessionStore;
+
+/// Sessions in the memory of the application's own nodes: each node keeps every session, and any of
+/// them can serve any.
+///
+/// A handle of one node; clones are the same node. The node stops abruptly when the last clone is
+/// dropped; [`drain`](Self::drain) stops it in order.
+#[derive(Clone, Debug)]
+pub struct ReplicatedStore {
+    cluster: Arc<Cluster>,
+}
+
+impl ReplicatedStore {
+    /// Begins a node called `name`: 1 to 32 letters, digits and underscores, different on every
+    /// node, and the same as the route of the [`SessionLayer`](crate::SessionLayer) above it.
+    pub fn builder(name: impl Into<String>) -> ReplicatedStoreBuilder {
+        ReplicatedStoreBuilder::new(name.into())
+    }
+
+    /// How the node and its cluster are doing.
+    #[must_use]
+    pub fn status(&self) -> ClusterStatus {
+        match *self.cluster {}
+    }
+
+    /// Whether the node serves sessions: it has joined and caught up, and is not draining.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match *self.cluster {}
+    }
+
+    /// Waits until the node serves sessions.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn ready(&self) {
+        match *self.cluster {}
+    }
+
+    /// Leaves the cluster in order: waits until the others have everything, says good-bye, stops.
+    ///
+    /// From then on this node serves no sessions. The report says what could not be proved.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before the node has left leaves it in the cluster, still serving.
+    pub async fn drain(&self) -> DrainReport {
+        match *self.cluster {}
+    }
+
+    /// Where the node listens for the other nodes.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        match *self.cluster {}
+    }
+}
+
+impl SessionStore for ReplicatedStore {
+    fn new_id(&self) -> SessionId {
+        match *self.cluster {}
+    }
+
+    async fn load(&self, _key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+        match *self.cluster {}
+    }
+
+    async fn commit(
+        &self,
+        _key: &SessionKey,
+        _base: Option<&Arc<Record>>,
+        _changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        match *self.cluster {}
+    }
+
+    async fn touch(&self, _key: &SessionKey) -> Result<(), StoreError> {
+        match *self.cluster {}
+    }
+
+    async fn end(&self, _key: &SessionKey) -> Result<bool, StoreError> {
+        match *self.cluster {}
+    }
+}
