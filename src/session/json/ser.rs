@@ -1,0 +1,367 @@
+//! The serializer: it decides what may be written, and lets `serde_json` write it.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+
+use serde::Serialize;
+use serde::ser::{
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant, Serializer,
+};
+
+use super::EncodeError;
+use super::key::Key;
+use super::write::{Bounded, BoundedText};
+
+/// JSON being written.
+#[derive(Debug)]
+pub(super) struct Json {
+    out: Bounded,
+    /// Brackets open now.
+    depth: usize,
+    /// Options and newtypes open now: they leave no bracket, and use the stack all the same.
+    wrappers: usize,
+}
+
+/// An array or an object being written.
+#[derive(Debug)]
+pub(super) struct Compound<'a> {
+    json: &'a mut Json,
+    is_empty: bool,
+    close: &'static [u8],
+}
+
+pub(super) type Result<T = ()> = std::result::Result<T, EncodeError>;
+
+impl Json {
+    pub(super) fn new(tag: u8, max_bytes: usize) -> Result<Self> {
+        let mut json = Self {
+            out: Bounded::new(max_bytes),
+            depth: 0,
+            wrappers: 0,
+        };
+        json.put(&[tag])?;
+        Ok(json)
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.out.into_bytes()
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result {
+        self.out.write_all(bytes).map_err(too_large)
+    }
+
+    /// What `serde_json` writes a value without parts with.
+    fn plain(&mut self) -> serde_json::Serializer<&mut Bounded> {
+        serde_json::Serializer::new(&mut self.out)
+    }
+
+    /// Notes that `brackets` more are open.
+    fn descend(&mut self, brackets: usize) -> Result {
+        self.depth += brackets;
+        if self.depth > DEPTH_MAX {
+            return Err(EncodeError::TooDeep);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, open: &[u8], close: &'static [u8]) -> Result<Compound<'_>> {
+        self.descend(close.len())?;
+        self.put(open)?;
+        Ok(Compound {
+            json: self,
+            is_empty: true,
+            close,
+        })
+    }
+
+    /// Opens `{"variant":`, and what follows it.
+    fn open_variant(
+        &mut self,
+        variant: &'static str,
+        open: &[u8],
+        close: &'static [u8],
+    ) -> Result<Compound<'_>> {
+        self.put(b"{")?;
+        self.serialize_str(variant)?;
+        self.put(b":")?;
+        self.open(open, close)
+    }
+
+    /// Writes what stands inside an option or a newtype.
+    fn wrapped<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+        self.wrappers += 1;
+        if self.wrappers > WRAPPERS_MAX {
+            return Err(EncodeError::TooDeep);
+        }
+        value.serialize(&mut *self)?;
+        self.wrappers -= 1;
+        Ok(())
+    }
+}
+
+/// Values that `serde_json` writes as we want them.
+macro_rules! plain {
+    ($($method:ident($type:ty)),+ $(,)?) => {$(
+        fn $method(self, value: $type) -> Result {
+            self.plain().$method(value).map_err(too_large)
+        }
+    )+};
+}
+
+impl<'a> Serializer for &'a mut Json {
+    type Ok = ();
+    type Error = EncodeError;
+    type SerializeSeq = Compound<'a>;
+    type SerializeTuple = Compound<'a>;
+    type SerializeTupleStruct = Compound<'a>;
+    type SerializeTupleVariant = Compound<'a>;
+    type SerializeMap = Compound<'a>;
+    type SerializeStruct = Compound<'a>;
+    type SerializeStructVariant = Compound<'a>;
+
+    plain! {
+        serialize_bool(bool),
+        serialize_i8(i8),
+        serialize_i16(i16),
+        serialize_i32(i32),
+        serialize_i64(i64),
+        serialize_i128(i128),
+        serialize_u8(u8),
+        serialize_u16(u16),
+        serialize_u32(u32),
+        serialize_u64(u64),
+        serialize_u128(u128),
+        serialize_char(char),
+        serialize_str(&str),
+        serialize_unit_struct(&'static str),
+    }
+
+    fn serialize_f32(self, value: f32) -> Result {
+        if !value.is_finite() {
+            return Err(EncodeError::NotFinite);
+        }
+        self.plain().serialize_f32(value).map_err(too_large)
+    }
+
+    fn serialize_f64(self, value: f64) -> Result {
+        if !value.is_finite() {
+            return Err(EncodeError::NotFinite);
+        }
+        self.plain().serialize_f64(value).map_err(too_large)
+    }
+
+    /// An array of numbers, which is what byte buffers read back from.
+    fn serialize_bytes(self, value: &[u8]) -> Result {
+        self.descend(1)?;
+        self.plain().serialize_bytes(value).map_err(too_large)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn serialize_none(self) -> Result {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result {
+        let start = self.out.as_bytes().len();
+        self.wrapped(value)?;
+        if self.out.as_bytes().get(start..) == Some(b"null") {
+            return Err(EncodeError::Nothing);
+        }
+        Ok(())
+    }
+
+    fn serialize_unit(self) -> Result {
+        self.put(b"null")
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result {
+        self.serialize_str(variant)
+    }
+
+    fn serialize_newtype_struct<T>(self, _: &'static str, value: &T) -> Result
+    where
+        T: Serialize + ?Sized,
+    {
+        self.wrapped(value)
+    }
+
+    fn serialize_newtype_variant<T>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result
+    where
+        T: Serialize + ?Sized,
+    {
+        let object = self.open_variant(variant, b"", b"}")?;
+        value.serialize(&mut *object.json)?;
+        object.close()
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Compound<'a>> {
+        self.open(b"[", b"]")
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Compound<'a>> {
+        self.open(b"[", b"]")
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Compound<'a>> {
+        self.open(b"[", b"]")
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Compound<'a>> {
+        self.open_variant(variant, b"[", b"]}")
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Compound<'a>> {
+        self.open(b"{", b"}")
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Compound<'a>> {
+        if name == RAW_VALUE {
+            return Err(EncodeError::Raw);
+        }
+        self.open(b"{", b"}")
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Compound<'a>> {
+        self.open_variant(variant, b"{", b"}}")
+    }
+
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result {
+        let mut text = BoundedText::new(self.out.room());
+        match write!(text, "{value}") {
+            Ok(()) => self.serialize_str(text.as_str()),
+            Err(fmt::Error) if text.is_full => Err(EncodeError::TooLarge),
+            Err(fmt::Error) => Err(EncodeError::Refused),
+        }
+    }
+}
+
+impl Compound<'_> {
+    fn separate(&mut self) -> Result {
+        if self.is_empty {
+            self.is_empty = false;
+            return Ok(());
+        }
+        self.json.put(b",")
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+        self.separate()?;
+        value.serialize(&mut *self.json)
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result {
+        self.separate()?;
+        self.json.serialize_str(name)?;
+        self.json.put(b":")?;
+        value.serialize(&mut *self.json)
+    }
+
+    fn close(self) -> Result {
+        self.json.depth -= self.close.len();
+        self.json.put(self.close)
+    }
+}
+
+/// Arrays, by whatever name serde calls them.
+macro_rules! array {
+    ($($trait:ident $method:ident),+ $(,)?) => {$(
+        impl $trait for Compound<'_> {
+            type Ok = ();
+            type Error = EncodeError;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+                self.element(value)
+            }
+
+            fn end(self) -> Result {
+                self.close()
+            }
+        }
+    )+};
+}
+
+array! {
+    SerializeSeq serialize_element,
+    SerializeTuple serialize_element,
+    SerializeTupleStruct serialize_field,
+    SerializeTupleVariant serialize_field,
+}
+
+/// Objects with named fields.
+macro_rules! object {
+    ($($trait:ident),+ $(,)?) => {$(
+        impl $trait for Compound<'_> {
+            type Ok = ();
+            type Error = EncodeError;
+
+            fn serialize_field<T>(&mut self, name: &'static str, value: &T) -> Result
+            where
+                T: Serialize + ?Sized,
+            {
+                self.field(name, value)
+            }
+
+            fn end(self) -> Result {
+                self.close()
+            }
+        }
+    )+};
+}
+
+object! {
+    SerializeStruct,
+    SerializeStructVariant,
+}
+
+impl SerializeMap for Compound<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result {
+        self.separate()?;
+        key.serialize(Key::new(self.json))
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+        self.json.put(b":")?;
+        value.serialize(&mut *self.json)
+    }
+
+    fn end(self) -> Result {
+        self.close()
+    }
+}
+
+/// A plain value fails for one reason only: the buffer is full.
+fn too_large<E>(_: E) -> EncodeError {
+    EncodeError::TooLarge
+}
+
+/// How many brackets may be open at once: one fewer than makes `serde_json` stop reading.
+pub(super) const DEPTH_MAX: usize = 127;
+/// How many options and newtypes may be open at once: with [`DEPTH_MAX`] it bounds the stack, and
+/// leaves four of them to each bracket.
+pub(super) const WRAPPERS_MAX: usize = 4 * DEPTH_MAX;
+/// The name under which `serde_json` recognises its own raw values.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
