@@ -23,3 +23,5 @@ pub use store::MemoryStore;
 #[cfg(feature = "replicated")]
 pub use store::ReplicatedStore;
 pub use store::SessionStore;
+#[cfg(feature = "testing")]
+pub use store::testing;

@@ -22,6 +22,8 @@ use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
 mod memory;
 #[cfg(feature = "replicated")]
 mod replicated;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use crate::clock::now;
 #[cfg(feature = "replicated")]
@@ -41,6 +43,7 @@ pub use replicated::ReplicatedStore;
 /// - Every method *must* be safe to call from many tasks at once.
 /// - A session whose [`Record::is_live`] says no *must* be treated as absent by every method, swept
 ///   or not.
+/// - Time *must* be [`now`]: the middleware compares a record's points in time with it.
 /// - A failure *must* be an error, never `None` and never [`Outcome::Gone`]: those mean that there
 ///   certainly is no such session, and log the user out.
 /// - After [`end`](Self::end), or a rotation, has been acknowledged, the old key *must* stay dead,
@@ -48,7 +51,8 @@ pub use replicated::ReplicatedStore;
 /// - The future of [`commit`](Self::commit) and [`end`](Self::end) runs to completion even when the
 ///   client disconnects: the middleware gives it a task of its own.
 ///
-/// The suite in `distributable::testing` checks all of this.
+/// The suite in `distributable::testing` (feature `testing`) holds a store to this, and its
+/// documentation has a complete store to start from.
 pub trait SessionStore: Send + Sync + 'static {
     /// Draws the id of a new session. Stores that place sessions choose the tag, never the secret.
     fn new_id(&self) -> SessionId {

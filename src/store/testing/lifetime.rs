@@ -1,0 +1,230 @@
+//! How long sessions live. Time is real and short; waiting is asking again, so a slow machine makes
+//! the suite slower, and never wrong.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Access, Broken, HOUR, Nodes, Suite, Verdict, broken, committed, insert, must, text};
+use crate::session::{Changes, SessionKey, Timestamp};
+use crate::store::SessionStore;
+
+pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+    suite.rule("an idle session dies, not early and not much later", idle);
+    suite.rule("accesses keep a session alive", kept_alive);
+    suite.rule("nothing extends the absolute lifetime", absolute);
+    suite.rule("the idle time of one session can be shortened", shortened);
+    suite.rule("the idle time of one session can be prolonged", prolonged);
+    suite.rule(
+        "without an idle time only the absolute one counts",
+        unlimited,
+    );
+    suite.rule(
+        "a first visit is short unless somebody returns",
+        first_visit,
+    );
+    suite.rule("lifetimes outlast commits, touches and rotation", preserved);
+}
+
+async fn idle<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create_with(living(Some(SHORT), HOUR)).await?;
+    must_expire(&nodes, &session.key, session.access, SHORT, false).await
+}
+
+async fn kept_alive<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    const ATTEMPTS: usize = 5;
+    for _ in 0..ATTEMPTS {
+        if keep_alive(&nodes).await? {
+            return Ok(());
+        }
+    }
+    broken("this machine does not get to a session once a second")
+}
+
+async fn absolute<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create_with(living(Some(HOUR), SHORT)).await?;
+    must_expire(&nodes, &session.key, session.access, SHORT, true).await
+}
+
+async fn shortened<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create_with(living(Some(HOUR), 24 * HOUR)).await?;
+    let access = set_idle(&nodes, &session.key, Some(SHORT)).await?;
+    must_expire(&nodes, &session.key, access, SHORT, false).await
+}
+
+async fn prolonged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create_with(living(Some(LONGER), 24 * HOUR)).await?;
+    set_idle(&nodes, &session.key, Some(HOUR)).await?;
+    must_outlive(&nodes, &session.key, LONGER).await
+}
+
+async fn unlimited<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create_with(living(Some(LONGER), 24 * HOUR)).await?;
+    set_idle(&nodes, &session.key, None).await?;
+    must_outlive(&nodes, &session.key, LONGER).await?;
+    let session = nodes.create_with(living(None, SHORT)).await?;
+    must_expire(&nodes, &session.key, session.access, SHORT, false).await
+}
+
+async fn first_visit<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let mut changes = living(Some(HOUR), 24 * HOUR);
+    changes.first_visit(LONGER);
+    let returned = nodes.create_with(changes.clone()).await?;
+    nodes.other.touch(&returned.key).await?;
+    let left = nodes.create_with(changes).await?;
+    must_expire(&nodes, &left.key, left.access, LONGER, false).await?;
+    let found = nodes.other.load(&returned.key).await?;
+    must(found.is_some(), "it is short for somebody who has returned")
+}
+
+async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create_with(living(Some(HOUR), 24 * HOUR)).await?;
+    let before = nodes.load(&session.key).await?;
+    let access = nodes
+        .one
+        .commit(&session.key, Some(&before), insert("b", "2"));
+    committed(access.await?)?;
+    nodes.other.touch(&session.key).await?;
+    let successor = session.id.rotate().key();
+    let mut rotation = Changes::default();
+    rotation.rotate_to(successor);
+    committed(
+        nodes
+            .one
+            .commit(&session.key, Some(&before), rotation)
+            .await?,
+    )?;
+
+    let after = nodes.load(&successor).await?;
+    let moved = |a, b| Timestamp::since(a, b).max(Timestamp::since(b, a));
+    must(
+        moved(before.ends_at(), after.ends_at()) < GRACE,
+        "the absolute deadline has moved",
+    )?;
+    must(
+        moved(before.created_at(), after.created_at()) < GRACE,
+        "the time of creation has moved",
+    )?;
+    must(
+        after.max_inactive_interval() == Some(HOUR),
+        "the idle time has changed",
+    )
+}
+
+/// Looks through both handles until the session is gone, and checks that it had the time it was
+/// given since its last `access`, and no more than a tenth above.
+async fn must_expire<S: SessionStore>(
+    nodes: &Nodes<S>,
+    key: &SessionKey,
+    access: Access,
+    lifetime: Duration,
+    touched_meanwhile: bool,
+) -> Verdict {
+    let earliest = access.before + lifetime - PRECISION;
+    let latest = access.after + lifetime + lifetime / 10 + GRACE;
+    let mut gone = [false; 2];
+    while gone != [true; 2] {
+        for (gone, store) in gone.iter_mut().zip(nodes.both()) {
+            let asked = Instant::now();
+            let found = store.load(key).await?.is_some();
+            must(found || Instant::now() >= earliest, "it died early")?;
+            must(!found || asked <= latest, "it is found after its time")?;
+            must(!found || !*gone, "it is found after it was gone")?;
+            *gone = !found;
+            if touched_meanwhile {
+                store.touch(key).await?;
+            }
+        }
+        sleep(POLL).await;
+    }
+    nodes.must_be_dead(key).await
+}
+
+/// Checks that the session is there when `lifetime` and what a late expiry may add have passed.
+async fn must_outlive<S: SessionStore>(
+    nodes: &Nodes<S>,
+    key: &SessionKey,
+    lifetime: Duration,
+) -> Verdict {
+    let end = Instant::now() + lifetime + lifetime / 10 + GRACE;
+    while Instant::now() < end {
+        for store in nodes.both() {
+            let found = store.load(key).await?;
+            must(found.is_some(), "it dies after its former idle time")?;
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Touches or commits to a session well within its idle time, for three times as long. Says whether
+/// this process was fast enough for that.
+async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
+    let session = nodes.create_with(living(Some(SHORT), HOUR)).await?;
+    let mut access = session.access;
+    let end = access.after + 3 * SHORT;
+    let mut turn = 0;
+    while Instant::now() < end {
+        sleep(SHORT / 4).await;
+        turn += 1;
+        let store = nodes.turn(turn / 2);
+        let found = store.load(&session.key).await?;
+        let in_time = Instant::now() < access.before + SHORT;
+        let Some(record) = found else {
+            must(!in_time, "it died although it was accessed in time")?;
+            return Ok(false);
+        };
+        let before = Instant::now();
+        if turn.is_multiple_of(2) {
+            store.touch(&session.key).await?;
+        } else {
+            let changes = insert("turn", "taken");
+            committed(store.commit(&session.key, Some(&record), changes).await?)?;
+        }
+        let after = Instant::now();
+        access = Access { before, after };
+    }
+    Ok(true)
+}
+
+async fn set_idle<S: SessionStore>(
+    nodes: &Nodes<S>,
+    key: &SessionKey,
+    idle: Option<Duration>,
+) -> Result<Access, Broken> {
+    let base = nodes.load(key).await?;
+    let mut changes = Changes::default();
+    changes.set_max_inactive(idle);
+    let before = Instant::now();
+    committed(nodes.other.commit(key, Some(&base), changes).await?)?;
+    let after = Instant::now();
+    for store in nodes.both() {
+        let found = store.load(key).await?;
+        must(
+            found.is_some_and(|found| found.max_inactive_interval() == idle),
+            "the new idle time is not found",
+        )?;
+    }
+    Ok(Access { before, after })
+}
+
+fn living(idle: Option<Duration>, absolute: Duration) -> Changes {
+    let mut changes = Changes::create(idle, absolute);
+    changes.insert("a".into(), text("1"));
+    changes
+}
+
+/// A lifetime to run out.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// A lifetime in which a slow machine can still do something first.
+const LONGER: Duration = Duration::from_secs(2);
+
+/// How often a session is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Timestamps are whole milliseconds, and so may a store's deadlines be.
+const PRECISION: Duration = Duration::from_millis(5);
+
+/// How much later than promised a session may be found: a store may count time in seconds.
+const GRACE: Duration = Duration::from_secs(1);
