@@ -260,7 +260,7 @@ impl Record {
         &self.updates
     }
 
-    fn register(&self, name: &str) -> Option<&Register> {
+    pub(crate) fn register(&self, name: &str) -> Option<&Register> {
         self.position(name).ok().map(|at| &self.attributes[at])
     }
 

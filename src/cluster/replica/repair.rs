@@ -1,0 +1,270 @@
+//! How a node catches up, after joining, after a heal and for ever.
+//!
+//! One mechanism serves joining, leaving, healing and the perpetual check: this node sends a digest
+//! of each of its slots to a member, the member names the slots in which it has something else, and
+//! this node pulls what it lacks of those, slot by slot. One member after the other: what came from
+//! the first need not come from the second. When all members of a view are done with, this node is
+//! *complete*: it has everything that any of them had when it came into that view.
+//!
+//! The one who lacks asks, so the pace is the receiver's, at most [`PULLS_MAX`] questions are open,
+//! and nothing is kept by the one who answers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::session::{SessionKey, Timestamp};
+
+use super::message::{Copy, Message, ViewId};
+use super::placement::PeerIndex;
+use super::standing::Standing;
+use super::table::Table;
+
+/// The comparison that this node has under way, if any.
+#[derive(Debug, Default)]
+pub(crate) struct Repair {
+    current: Option<Comparison>,
+    /// Numbers comparisons, so that late answers are told from current ones.
+    round: u64,
+    last_check: Timestamp,
+    last_checked: PeerIndex,
+}
+
+#[derive(Debug)]
+struct Comparison {
+    source: PeerIndex,
+    /// `None` until the source has named its differing slots.
+    todo: Option<VecDeque<u16>>,
+    /// Slots asked for: from which key on, and when.
+    pulls: BTreeMap<u16, (Option<SessionKey>, Timestamp)>,
+    asked_at: Timestamp,
+}
+
+impl Repair {
+    /// The view has changed: start over.
+    pub(crate) fn install(&mut self) {
+        self.current = None;
+    }
+
+    /// Goes on: begins with the next member when none is under way.
+    pub(crate) fn advance(&mut self, now: Timestamp, standing: &mut Standing, table: &Table) {
+        if self.current.is_none()
+            && let Some(source) = self.next_source(now, standing)
+        {
+            self.round += 1;
+            self.last_check = now;
+            self.current = Some(Comparison {
+                source,
+                todo: None,
+                pulls: BTreeMap::new(),
+                asked_at: now,
+            });
+            self.compare(now, standing, table);
+        }
+    }
+
+    /// A member has named the slots in which it has something else.
+    pub(crate) fn differ(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        round: u64,
+        slots: Vec<u16>,
+        standing: &mut Standing,
+        table: &Table,
+    ) {
+        if let Some(comparison) = self.answer_from(from, round)
+            && comparison.todo.is_none()
+        {
+            comparison.todo = Some(slots.into());
+            self.pull(now, standing, table);
+        }
+    }
+
+    /// Copies that were asked for have been merged.
+    pub(crate) fn pushed(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        (round, slot): (u64, u16),
+        last: Option<SessionKey>,
+        standing: &mut Standing,
+        table: &Table,
+    ) {
+        let Some(comparison) = self.answer_from(from, round) else {
+            return;
+        };
+        let Some((after, _)) = comparison.pulls.get(&slot) else {
+            return;
+        };
+        match last {
+            // A repeated answer to an earlier question: the current one is still open.
+            Some(last) if after.is_some_and(|after| last <= after) => return,
+            Some(last) => {
+                comparison.pulls.insert(slot, (Some(last), now));
+                let source = comparison.source;
+                self.ask(source, slot, Some(last), standing, table);
+            }
+            None => {
+                comparison.pulls.remove(&slot);
+            }
+        }
+        self.pull(now, standing, table);
+    }
+
+    /// Asks again what has not been answered.
+    pub(crate) fn tick(&mut self, now: Timestamp, standing: &mut Standing, table: &Table) {
+        let Some(comparison) = &mut self.current else {
+            return;
+        };
+        if comparison.todo.is_none() && now.since(comparison.asked_at) >= ASK_AGAIN_AFTER {
+            comparison.asked_at = now;
+            self.compare(now, standing, table);
+            return;
+        }
+        let source = comparison.source;
+        let mut late = Vec::new();
+        for (slot, (after, asked_at)) in &mut comparison.pulls {
+            if now.since(*asked_at) >= ASK_AGAIN_AFTER {
+                *asked_at = now;
+                late.push((*slot, *after));
+            }
+        }
+        for (slot, after) in late {
+            self.ask(source, slot, after, standing, table);
+        }
+    }
+
+    fn answer_from(&mut self, from: PeerIndex, round: u64) -> Option<&mut Comparison> {
+        let current = round == self.round;
+        self.current
+            .as_mut()
+            .filter(|comparison| current && comparison.source == from)
+    }
+
+    /// Members that serve come first: a joining node gets everything from one of them.
+    fn next_source(&mut self, now: Timestamp, standing: &Standing) -> Option<PeerIndex> {
+        let sources = standing.sources();
+        let agrees = |index: &PeerIndex| {
+            standing
+                .roster
+                .get(*index)
+                .is_some_and(|peer| peer.view == Some(standing.view))
+        };
+        let serves =
+            |index: &PeerIndex| standing.roster.get(*index).is_some_and(|peer| !peer.ready);
+        if let Some(source) = sources.iter().filter(agrees).min_by_key(serves) {
+            return Some(source);
+        }
+        if now.since(self.last_check) < CHECK_EVERY || !sources.is_empty() {
+            return None;
+        }
+        let peers: Vec<_> = standing.peers().iter().collect();
+        let next = peers
+            .iter()
+            .find(|peer| **peer > self.last_checked)
+            .or(peers.first())?;
+        self.last_checked = *next;
+        Some(*next)
+    }
+
+    fn compare(&mut self, _now: Timestamp, standing: &mut Standing, table: &Table) {
+        if let Some(comparison) = &self.current {
+            let message = Message::Compare {
+                view: standing.view,
+                round: self.round,
+                digests: table.digests(),
+            };
+            standing.send(comparison.source, message);
+        }
+    }
+
+    /// Keeps [`PULLS_MAX`] questions open; ends the comparison when there is nothing left to ask.
+    fn pull(&mut self, now: Timestamp, standing: &mut Standing, table: &Table) {
+        let Some(comparison) = &mut self.current else {
+            return;
+        };
+        let Some(todo) = &mut comparison.todo else {
+            return;
+        };
+        let source = comparison.source;
+        let mut next = Vec::new();
+        while comparison.pulls.len() < PULLS_MAX
+            && let Some(slot) = todo.pop_front()
+        {
+            comparison.pulls.insert(slot, (None, now));
+            next.push(slot);
+        }
+        if comparison.pulls.is_empty() {
+            self.current = None;
+            standing.done.insert(source);
+            return;
+        }
+        for slot in next {
+            self.ask(source, slot, None, standing, table);
+        }
+    }
+
+    fn ask(
+        &self,
+        source: PeerIndex,
+        slot: u16,
+        after: Option<SessionKey>,
+        standing: &mut Standing,
+        table: &Table,
+    ) {
+        let message = Message::Pull {
+            view: standing.view,
+            round: self.round,
+            slot,
+            after,
+            known: table.versions(slot, after),
+        };
+        standing.send(source, message);
+    }
+}
+
+/// Answers a member that asks in which slots this node has something else.
+pub(crate) fn answer_compare(
+    (view, round): (ViewId, u64),
+    digests: &[(u16, u64)],
+    table: &Table,
+) -> Message {
+    Message::Differ {
+        view,
+        round,
+        slots: table.differing(digests),
+    }
+}
+
+/// Answers a member that asks for what it lacks of a slot.
+pub(crate) fn answer_pull(
+    now: Timestamp,
+    (view, round): (ViewId, u64),
+    slot: u16,
+    after: Option<SessionKey>,
+    known: &[(SessionKey, u64)],
+    table: &Table,
+) -> Message {
+    let (copies, more): (Vec<Copy>, bool) = table.unknown(now, slot, after, known, PUSH_BYTES);
+    Message::Push {
+        view,
+        round,
+        slot,
+        sent_at: now,
+        copies,
+        more,
+    }
+}
+
+/// Slots asked for at the same time: enough to keep a link busy, and with [`PUSH_BYTES`] each no
+/// more than a megabyte that a membership packet may have to wait behind.
+const PULLS_MAX: usize = 16;
+
+/// Sessions sent in one answer, in bytes.
+const PUSH_BYTES: usize = 64 * 1024;
+
+/// A question is repeated when nothing was heard for this long.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// How often a complete node compares itself with one of the others, as a safety net.
+const CHECK_EVERY: Duration = Duration::from_secs(30);

@@ -1,0 +1,61 @@
+//! What operators see of a node.
+
+use super::control::Control;
+use super::node::Node;
+use super::table::Table;
+
+/// Where a node stands, in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReplicaStatus {
+    pub(crate) me: Node,
+    /// Whether it serves sessions.
+    pub(crate) ready: bool,
+    /// Whether it has everything that the members of its view had.
+    pub(crate) complete: bool,
+    /// Members besides this node.
+    pub(crate) members: Vec<MemberStatus>,
+    pub(crate) sessions: usize,
+    pub(crate) tombstones: usize,
+    pub(crate) bytes: usize,
+    /// Writes that some holder has not acknowledged yet.
+    pub(crate) unacknowledged: usize,
+    /// Writes whose time ran out before enough holders had them.
+    pub(crate) indeterminate: u64,
+}
+
+/// A member as another one sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberStatus {
+    pub(crate) node: Node,
+    /// Whether it has said that it is in the same view.
+    pub(crate) agrees: bool,
+    /// Whether it has said that it has everything of that view.
+    pub(crate) complete: bool,
+    pub(crate) ready: bool,
+    /// Writes of this node that it has not acknowledged yet.
+    pub(crate) lag: usize,
+}
+
+impl ReplicaStatus {
+    pub(crate) fn of(control: &Control, table: &Table) -> Self {
+        let standing = &control.standing;
+        let members = standing.roster.iter().map(|(index, peer)| MemberStatus {
+            node: peer.node.clone(),
+            agrees: peer.view == Some(standing.view),
+            complete: peer.view == Some(standing.view) && peer.complete,
+            ready: peer.ready,
+            lag: control.writes.lag(index),
+        });
+        Self {
+            me: standing.me.clone(),
+            ready: standing.ready,
+            complete: standing.is_complete(),
+            members: members.collect(),
+            sessions: table.sessions(),
+            tombstones: table.tombstones(),
+            bytes: table.bytes(),
+            unacknowledged: control.writes.len(),
+            indeterminate: control.writes.indeterminate,
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The sessions that a node holds: 16,384 slots, each under its own lock.
+//!
+//! A slot is the unit of locking, of the digest that two nodes compare, of hand-over and of
+//! sweeping. Slots are gathered in groups that remember whether anything is in them and when the
+//! earliest entry may be forgotten, so that walking an almost empty table costs almost nothing.
+//!
+//! It promises that the counters match the contents, and that every change of an entry changes the
+//! slot's digest. It does not decide who holds what, and never looks at a clock.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::StoreErrorKind;
+use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Stamp, Timestamp, Writer};
+
+use super::entry::{Entry, Fragment, TOMBSTONE_MARGIN};
+use super::message::Copy;
+
+/// All sessions of a node.
+#[derive(Debug)]
+pub(crate) struct Table {
+    slots: Box<[Mutex<Slot>]>,
+    groups: Box<[Group]>,
+    live: AtomicUsize,
+    fragments: AtomicUsize,
+    dead: AtomicUsize,
+    bytes: AtomicUsize,
+    max_sessions: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    entries: BTreeMap<SessionKey, Entry>,
+    /// The sum of the entries' versions.
+    digest: u64,
+}
+
+/// What is known of [`GROUP`] neighbouring slots without locking them.
+#[derive(Debug)]
+struct Group {
+    entries: AtomicUsize,
+    /// No entry may be forgotten before this.
+    forget_at: AtomicU64,
+}
+
+/// A commit's result, and what the other holders are to merge.
+pub(crate) type Committed = (Outcome, Option<Arc<[Copy]>>);
+
+impl Table {
+    pub(crate) fn new(max_sessions: usize, max_bytes: usize) -> Self {
+        let group = || Group {
+            entries: AtomicUsize::new(0),
+            forget_at: AtomicU64::new(u64::MAX),
+        };
+        Self {
+            slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
+            groups: (0..SLOTS / GROUP).map(|_| group()).collect(),
+            live: AtomicUsize::new(0),
+            fragments: AtomicUsize::new(0),
+            dead: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            max_sessions,
+            max_bytes,
+        }
+    }
+
+    /// Whole sessions here, expired ones included until they are swept.
+    pub(crate) fn sessions(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tombstones(&self) -> usize {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The session, if it is here, whole and alive.
+    pub(crate) fn look(&self, now: Timestamp, key: &SessionKey) -> Option<Arc<Record>> {
+        self.lock(key.slot()).entries.get(key)?.live(now).cloned()
+    }
+
+    /// What is here under the key, to be shown to another node.
+    pub(crate) fn copy(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
+        let entry = self.lock(key.slot()).entries.get(key)?.clone();
+        (entry.forget_at() > now).then_some(Copy { key: *key, entry })
+    }
+
+    /// Applies what a request did to the session as it is here.
+    pub(crate) fn commit(
+        &self,
+        now: Timestamp,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        writer: Writer,
+    ) -> Result<Committed, StoreErrorKind> {
+        let mut slot = self.lock(key.slot());
+        let current = match slot.entries.get(key) {
+            Some(entry @ (Entry::Live(_) | Entry::Dead { .. })) => Some(entry),
+            // An unfinished part is nothing that a request may build upon.
+            Some(Entry::Fragment(_)) | None => None,
+        };
+        let record = current.and_then(|entry| entry.live(now));
+        let rotated_to = changes.rotated_to().filter(|to| to != key);
+        let grows = changes.is_create() || rotated_to.is_some();
+        if grows && self.is_full(changes.payload_bytes()) {
+            return Err(StoreErrorKind::Full);
+        }
+        if rotated_to.is_some_and(|to| to.slot() != key.slot()) {
+            return Err(StoreErrorKind::Corrupt);
+        }
+        let outcome = match current {
+            Some(Entry::Dead { .. }) => Outcome::Gone,
+            _ => changes.apply(record, base, now, writer),
+        };
+        let Outcome::Committed(after) = &outcome else {
+            return Ok((outcome, None));
+        };
+        let copies: Arc<[Copy]> = match rotated_to {
+            Some(to) => {
+                let dead = tombstone(after);
+                let live = Entry::Live(after.clone());
+                self.put(&mut slot, *key, dead.clone());
+                self.put(&mut slot, to, live.clone());
+                [
+                    Copy {
+                        key: *key,
+                        entry: dead,
+                    },
+                    Copy {
+                        key: to,
+                        entry: live,
+                    },
+                ]
+                .into()
+            }
+            None => {
+                let live = Entry::Live(after.clone());
+                let news = if changes.is_create() {
+                    live.clone()
+                } else {
+                    Entry::Fragment(Arc::new(written(changes, after)))
+                };
+                self.put(&mut slot, *key, live);
+                [Copy {
+                    key: *key,
+                    entry: news,
+                }]
+                .into()
+            }
+        };
+        Ok((outcome, Some(copies)))
+    }
+
+    /// Ends a session. Gives the tombstone, if there was one to end.
+    pub(crate) fn end(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
+        let mut slot = self.lock(key.slot());
+        let entry = tombstone(slot.entries.get(key)?.live(now)?);
+        self.put(&mut slot, *key, entry.clone());
+        Some(Copy { key: *key, entry })
+    }
+
+    /// Records an access. Says whether there was a session to record it for.
+    pub(crate) fn touch(&self, now: Timestamp, key: &SessionKey, accessed_at: Timestamp) -> bool {
+        let mut slot = self.lock(key.slot());
+        match slot.entries.get_mut(key) {
+            Some(Entry::Live(record)) if record.is_live(now) => {
+                Arc::make_mut(record).touch(accessed_at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes over what another node knows. Its points in time must have been rebased.
+    pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
+        let mut slot = self.lock(copy.key.slot());
+        let merged = match slot.entries.get(&copy.key) {
+            None if copy.entry.forget_at() <= now => return,
+            None => copy.entry.clone(),
+            Some(entry) => {
+                let mut entry = entry.clone();
+                if !entry.merge(&copy.entry) {
+                    return;
+                }
+                entry
+            }
+        };
+        self.put(&mut slot, copy.key, merged);
+    }
+
+    /// The digests of all slots that are not empty.
+    pub(crate) fn digests(&self) -> Vec<(u16, u64)> {
+        let mut digests = Vec::new();
+        for slot in self.occupied() {
+            let guard = self.lock(slot);
+            if !guard.entries.is_empty() {
+                digests.push((slot as u16, guard.digest));
+            }
+        }
+        digests
+    }
+
+    /// The slots in which this table has something that one with those digests has not.
+    pub(crate) fn differing(&self, digests: &[(u16, u64)]) -> Vec<u16> {
+        let theirs: BTreeMap<_, _> = digests.iter().copied().collect();
+        let differs = |(slot, digest): &(u16, u64)| theirs.get(slot) != Some(digest);
+        let ours = self.digests().into_iter();
+        ours.filter(differs).map(|(slot, _)| slot).collect()
+    }
+
+    /// The versions of a slot's entries after a key.
+    pub(crate) fn versions(&self, slot: u16, after: Option<SessionKey>) -> Vec<(SessionKey, u64)> {
+        let guard = self.lock(usize::from(slot));
+        let entries = guard.entries.range(from(after));
+        entries
+            .map(|(key, entry)| (*key, entry.version(key)))
+            .collect()
+    }
+
+    /// Entries of a slot after a key that are not among `known`, as many as `max_bytes` takes and
+    /// at least one. Says whether there are more.
+    pub(crate) fn unknown(
+        &self,
+        now: Timestamp,
+        slot: u16,
+        after: Option<SessionKey>,
+        known: &[(SessionKey, u64)],
+        max_bytes: usize,
+    ) -> (Vec<Copy>, bool) {
+        let known: BTreeMap<_, _> = known.iter().copied().collect();
+        let guard = self.lock(usize::from(slot));
+        let mut copies = Vec::new();
+        let mut bytes = 0;
+        for (key, entry) in guard.entries.range(from(after)) {
+            if entry.forget_at() <= now || known.get(key) == Some(&entry.version(key)) {
+                continue;
+            }
+            if bytes >= max_bytes {
+                return (copies, true);
+            }
+            bytes += entry.weight();
+            copies.push(Copy {
+                key: *key,
+                entry: entry.clone(),
+            });
+        }
+        (copies, false)
+    }
+
+    /// Forgets what has run out in one part of the table; `part` counts on and on.
+    pub(crate) fn sweep(&self, now: Timestamp, part: usize) {
+        let groups = self.groups.len() / SWEEP_PARTS;
+        let first = part % SWEEP_PARTS * groups;
+        for group in first..first + groups {
+            if self.groups[group].forget_at.load(Ordering::Relaxed) <= now.as_millis() {
+                self.sweep_group(now, group);
+            }
+        }
+    }
+
+    fn sweep_group(&self, now: Timestamp, group: usize) {
+        // Whatever is put in from now on lowers the mark again.
+        self.groups[group]
+            .forget_at
+            .store(u64::MAX, Ordering::Relaxed);
+        for slot in group * GROUP..(group + 1) * GROUP {
+            let mut guard = self.lock(slot);
+            let due =
+                |(key, entry): (&SessionKey, &Entry)| (entry.forget_at() <= now).then_some(*key);
+            let run_out: Vec<_> = guard.entries.iter().filter_map(due).collect();
+            for key in run_out {
+                if let Some(entry) = guard.entries.remove(&key) {
+                    self.uncount(&mut guard, &key, &entry);
+                }
+            }
+            if let Some(next) = guard.entries.values().map(Entry::forget_at).min() {
+                self.remind(slot, next);
+            }
+        }
+    }
+
+    fn occupied(&self) -> impl Iterator<Item = usize> {
+        let occupied = |group: &usize| self.groups[*group].entries.load(Ordering::Relaxed) > 0;
+        let groups = (0..self.groups.len()).filter(occupied);
+        groups.flat_map(|group| group * GROUP..(group + 1) * GROUP)
+    }
+
+    fn put(&self, slot: &mut Slot, key: SessionKey, entry: Entry) {
+        self.counter(&entry).fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(entry.weight(), Ordering::Relaxed);
+        self.groups[key.slot() / GROUP]
+            .entries
+            .fetch_add(1, Ordering::Relaxed);
+        self.remind(key.slot(), entry.forget_at());
+        slot.digest = slot.digest.wrapping_add(entry.version(&key));
+        if let Some(before) = slot.entries.insert(key, entry) {
+            self.uncount(slot, &key, &before);
+        }
+    }
+
+    fn uncount(&self, slot: &mut Slot, key: &SessionKey, entry: &Entry) {
+        self.counter(entry).fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(entry.weight(), Ordering::Relaxed);
+        self.groups[key.slot() / GROUP]
+            .entries
+            .fetch_sub(1, Ordering::Relaxed);
+        slot.digest = slot.digest.wrapping_sub(entry.version(key));
+    }
+
+    fn counter(&self, entry: &Entry) -> &AtomicUsize {
+        match entry {
+            Entry::Live(_) => &self.live,
+            Entry::Fragment(_) => &self.fragments,
+            Entry::Dead { .. } => &self.dead,
+        }
+    }
+
+    fn remind(&self, slot: usize, at: Timestamp) {
+        self.groups[slot / GROUP]
+            .forget_at
+            .fetch_min(at.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether one more session, or `more` bytes, are too much. Two requests that ask at the same
+    /// moment may both be let in: the limit is exceeded by no more than the requests under way.
+    fn is_full(&self, more: usize) -> bool {
+        self.sessions() >= self.max_sessions || self.bytes() + more > self.max_bytes
+    }
+
+    fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
+        // A panic under this lock (an allocation, say) leaves whole entries behind.
+        self.slots[slot]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn from(after: Option<SessionKey>) -> (Bound<SessionKey>, Bound<SessionKey>) {
+    (
+        after.map_or(Bound::Unbounded, Bound::Excluded),
+        Bound::Unbounded,
+    )
+}
+
+fn tombstone(record: &Record) -> Entry {
+    Entry::Dead {
+        until: record.ends_at().plus(TOMBSTONE_MARGIN),
+    }
+}
+
+/// What a request wrote, as the other holders need it.
+fn written(changes: &Changes, after: &Record) -> Fragment {
+    let mut registers: Vec<_> = changes
+        .writes()
+        .iter()
+        .filter_map(|(name, _)| after.register(name).cloned())
+        .collect();
+    registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Fragment {
+        registers,
+        max_inactive: changes.max_inactive().map(|_| after.lifetime.max_inactive),
+        accessed_at: after.last_accessed_at(),
+        updates: Vec::<Stamp>::new(),
+    }
+}
+
+/// Slots in a group.
+const GROUP: usize = 64;
+
+/// How many sweeps walk the whole table once.
+const SWEEP_PARTS: usize = 16;

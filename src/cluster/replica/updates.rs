@@ -1,0 +1,350 @@
+//! Atomic updates: read, compute, write, with nothing in between.
+//!
+//! The asker computes the new value and names the write that it has read. The session's *owner*,
+//! the first in the order of rendezvous hashing, takes one update of a session at a time: it checks
+//! the expectation, has every other holder merge the result *in its own view*, and only then
+//! applies it here and says so. A holder in another view refuses, and a change of the view makes
+//! the owner give up; so two owners can never both succeed unless the members disagree for longer
+//! than failure detection takes. The asker then asks the new owner, under the same stamp: one that
+//! was applied after all is recognised, because a session remembers the stamps of its last updates.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp, UPDATES_MAX};
+
+use super::Ack;
+use super::entry::{Entry, Fragment};
+use super::event::{OpId, Reply};
+use super::message::{Copy, Message, Update, Verdict};
+use super::placement::PeerIndex;
+use super::reads::Reads;
+use super::standing::{Owner, Standing};
+use super::table::Table;
+use super::writes::Writes;
+
+/// Atomic updates under way, asked by this node and ordered by it.
+#[derive(Debug, Default)]
+pub(crate) struct Updates {
+    asked: BTreeMap<OpId, Asked>,
+    /// What this node orders, by session. The first of each queue is under way.
+    jobs: BTreeMap<SessionKey, VecDeque<Job>>,
+    /// Which session a write of this node's own orders belongs to.
+    writing: BTreeMap<u64, SessionKey>,
+    /// The clock of the last stamp that named an attempt: no two attempts share one.
+    clock: u64,
+    /// Numbers the reads that jobs wait for.
+    reads: BTreeMap<OpId, SessionKey>,
+    last_read: OpId,
+}
+
+/// An update that a local caller waits for.
+#[derive(Debug)]
+struct Asked {
+    update: Update,
+    begun_at: Timestamp,
+    asked_at: Timestamp,
+}
+
+/// An update that this node orders.
+#[derive(Debug)]
+struct Job {
+    /// `None`: a local caller.
+    asker: Option<PeerIndex>,
+    update: Update,
+    /// The write by which the other holders get it.
+    write: Option<u64>,
+}
+
+/// What an owner needs besides its own queues.
+#[derive(Debug)]
+pub(crate) struct Tools<'a> {
+    pub(crate) standing: &'a mut Standing,
+    pub(crate) writes: &'a mut Writes,
+    pub(crate) reads: &'a mut Reads,
+    pub(crate) table: &'a Table,
+}
+
+impl Updates {
+    /// Asks the owner to apply `changes` if the attribute that they expect was not written since.
+    pub(crate) fn begin(
+        &mut self,
+        now: Timestamp,
+        op: OpId,
+        key: SessionKey,
+        seen: u64,
+        changes: &Changes,
+        tools: &mut Tools<'_>,
+    ) {
+        let Some((name, expect)) = changes.expected() else {
+            return;
+        };
+        let writer = tools.standing.me.writer();
+        let stamp = Stamp::after(seen.max(self.clock), now, writer);
+        self.clock = stamp.clock;
+        let mut registers: Vec<_> = changes.registers(stamp).collect();
+        registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let update = Update {
+            view: tools.standing.view,
+            op,
+            key,
+            retry: false,
+            sent_at: now,
+            name: name.clone(),
+            expect,
+            fragment: Arc::new(Fragment {
+                registers,
+                max_inactive: changes.max_inactive().map(|idle| (stamp, idle)),
+                accessed_at: now,
+                updates: vec![stamp],
+            }),
+        };
+        let mut asked = Asked {
+            update,
+            begun_at: now,
+            asked_at: now,
+        };
+        let first = asked.ask(now, tools.standing);
+        self.asked.insert(op, asked);
+        if let Some(update) = first {
+            self.order(now, None, update, tools);
+        }
+    }
+
+    /// A member, or a local caller, asks this node as the owner.
+    pub(crate) fn order(
+        &mut self,
+        now: Timestamp,
+        asker: Option<PeerIndex>,
+        update: Update,
+        tools: &mut Tools<'_>,
+    ) {
+        let standing = &*tools.standing;
+        let queue = self.jobs.get(&update.key);
+        let waiting = queue.map_or(0, VecDeque::len);
+        let known = |job: &Job| job.asker == asker && job.update.op == update.op;
+        if queue.is_some_and(|queue| queue.iter().any(known)) {
+            return;
+        }
+        let mine = standing.owner(update.key.slot()) == Owner::Me;
+        if !mine || !standing.ready || update.view != standing.view || waiting >= QUEUE_MAX {
+            self.answer(now, asker, update.op, Verdict::Again, None, tools);
+            return;
+        }
+        let key = update.key;
+        let job = Job {
+            asker,
+            update,
+            write: None,
+        };
+        self.jobs.entry(key).or_default().push_back(job);
+        if waiting == 0 {
+            self.start(now, key, tools);
+        }
+    }
+
+    /// Takes up the first update of a session: looks everywhere first, if need be.
+    fn start(&mut self, now: Timestamp, key: SessionKey, tools: &mut Tools<'_>) {
+        if tools.standing.is_complete() {
+            self.evaluate(now, key, tools);
+        } else {
+            self.last_read += 1;
+            let op = self.last_read | INTERNAL;
+            self.reads.insert(op, key);
+            tools.reads.begin(now, tools.standing, op, key);
+        }
+    }
+
+    /// Everything that others have of a session is merged here. Says whether the read was one of
+    /// the owner's own.
+    pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Tools<'_>) -> bool {
+        if let Some(key) = self.reads.remove(&op) {
+            self.evaluate(now, key, tools);
+        }
+        op & INTERNAL != 0
+    }
+
+    fn evaluate(&mut self, now: Timestamp, key: SessionKey, tools: &mut Tools<'_>) {
+        while let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) {
+            if job.write.is_some() {
+                return;
+            }
+            let current = tools.table.look(now, &key);
+            let Some(verdict) = judge(&job.update, current.as_deref()) else {
+                let entry = Entry::Fragment(job.update.fragment.clone());
+                let copies = [Copy { key, entry }].into();
+                let Tools {
+                    standing, writes, ..
+                } = tools;
+                match writes.begin(now, standing, None, Ack::All, true, copies) {
+                    Some((seq, _)) => {
+                        job.write = Some(seq);
+                        self.writing.insert(seq, key);
+                    }
+                    None => self.apply(now, key, tools),
+                }
+                continue;
+            };
+            let copy = match verdict {
+                Verdict::Conflict => tools.table.copy(now, &key),
+                _ => None,
+            };
+            self.finish(now, key, verdict, copy, tools);
+        }
+    }
+
+    /// All other holders have merged this write: it is applied here now.
+    pub(crate) fn written(&mut self, now: Timestamp, seq: u64, tools: &mut Tools<'_>) {
+        if let Some(key) = self.writing.remove(&seq) {
+            self.apply(now, key, tools);
+            self.evaluate(now, key, tools);
+        }
+    }
+
+    fn apply(&mut self, now: Timestamp, key: SessionKey, tools: &mut Tools<'_>) {
+        if let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
+            let entry = Entry::Fragment(job.update.fragment.clone());
+            tools.table.merge(now, &Copy { key, entry });
+            self.finish(now, key, Verdict::Applied, None, tools);
+        }
+    }
+
+    fn finish(
+        &mut self,
+        now: Timestamp,
+        key: SessionKey,
+        verdict: Verdict,
+        copy: Option<Copy>,
+        tools: &mut Tools<'_>,
+    ) {
+        let Some(queue) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        let job = queue.pop_front();
+        if queue.is_empty() {
+            self.jobs.remove(&key);
+        }
+        if let Some(job) = job {
+            self.answer(now, job.asker, job.update.op, verdict, copy, tools);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Timestamp,
+        asker: Option<PeerIndex>,
+        op: OpId,
+        verdict: Verdict,
+        copy: Option<Copy>,
+        tools: &mut Tools<'_>,
+    ) {
+        match asker {
+            Some(peer) => {
+                let message = Message::Updated {
+                    op,
+                    sent_at: now,
+                    verdict,
+                    copy,
+                };
+                tools.standing.send(peer, message);
+            }
+            None => self.answered(op, verdict, tools.standing),
+        }
+    }
+
+    /// The owner's verdict on an update that a local caller waits for.
+    pub(crate) fn answered(&mut self, op: OpId, verdict: Verdict, standing: &mut Standing) {
+        if verdict != Verdict::Again && self.asked.remove(&op).is_some() {
+            standing.reply(op, Reply::Updated(verdict));
+        }
+    }
+
+    /// The view has changed: what is under way is given up, and asked of the new owner.
+    pub(crate) fn install(&mut self, now: Timestamp, tools: &mut Tools<'_>) {
+        self.jobs.clear();
+        self.writing.clear();
+        self.reads.clear();
+        self.ask_all(now, Duration::ZERO, tools);
+    }
+
+    /// Asks again those who have not answered, and gives up what has taken too long.
+    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, tools: &mut Tools<'_>) {
+        let late = |asked: &Asked| now.since(asked.begun_at) >= timeout;
+        let expired = self.asked.iter().filter(|(_, asked)| late(asked));
+        for op in expired.map(|(op, _)| *op).collect::<Vec<_>>() {
+            self.asked.remove(&op);
+            tools.standing.reply(op, Reply::Indeterminate);
+        }
+        self.ask_all(now, ASK_AGAIN_AFTER, tools);
+    }
+
+    fn ask_all(&mut self, now: Timestamp, after: Duration, tools: &mut Tools<'_>) {
+        let mut mine = Vec::new();
+        for asked in self.asked.values_mut() {
+            if now.since(asked.asked_at) >= after {
+                asked.update.retry = true;
+                mine.extend(asked.ask(now, tools.standing));
+            }
+        }
+        for update in mine {
+            self.order(now, None, update, tools);
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.asked.len() >= ASKED_MAX
+    }
+}
+
+impl Asked {
+    /// Sends the update to its owner, or gives it back when that is this node.
+    fn ask(&mut self, now: Timestamp, standing: &mut Standing) -> Option<Update> {
+        self.asked_at = now;
+        self.update.view = standing.view;
+        // The fragment's access time is on this node's clock, like `sent_at`.
+        self.update.sent_at = now;
+        match standing.owner(self.update.key.slot()) {
+            Owner::Me => Some(self.update.clone()),
+            Owner::Peer(peer) => {
+                standing.send(peer, Message::Update(self.update.clone()));
+                None
+            }
+        }
+    }
+}
+
+/// What is to be said of an update at once; `None`: it may be applied.
+fn judge(update: &Update, current: Option<&Record>) -> Option<Verdict> {
+    let Some(record) = current else {
+        return Some(Verdict::Gone);
+    };
+    let Some(attempt) = update.fragment.updates.first() else {
+        return Some(Verdict::Conflict);
+    };
+    let known = record.updates();
+    if known.contains(attempt) {
+        return Some(Verdict::Applied);
+    }
+    if record.stamp(&update.name) == update.expect {
+        return None;
+    }
+    let forgotten =
+        known.len() == UPDATES_MAX && known.last().is_some_and(|oldest| attempt < oldest);
+    if update.retry && forgotten {
+        return Some(Verdict::Unknown);
+    }
+    Some(Verdict::Conflict)
+}
+
+/// Updates that a local caller waits for before new ones are refused.
+const ASKED_MAX: usize = 16_384;
+
+/// Updates of one session that wait for their turn at its owner.
+const QUEUE_MAX: usize = 1_024;
+
+/// An update is sent again when nothing was heard for this long.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Marks the reads that an owner does for itself among those of local callers.
+const INTERNAL: OpId = 1 << 63;
