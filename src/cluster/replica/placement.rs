@@ -201,7 +201,7 @@ mod tests {
                 .max_by_key(|f| weight(slot, *f))
                 .unwrap()
         };
-        let mut owned = vec![0; nodes.len()];
+        let mut owned = vec![0_usize; nodes.len()];
         for slot in 0..SLOTS {
             let of_all = owner(slot, &nodes);
             owned[nodes.iter().position(|f| *f == of_all).unwrap()] += 1;
