@@ -1,0 +1,167 @@
+//! The flags: one struct, and what is not built yet.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use distributable::{Ack, Affinity, Copies, Secure};
+
+/// Drives every operation of a distributable session over HTTP.
+#[derive(Parser, Debug)]
+#[command(name = "playground")]
+pub(crate) struct Args {
+    /// Where to serve HTTP
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// This node's route, the cookie's suffix [default: none]
+    #[arg(long)]
+    pub(crate) route: Option<String>,
+    /// Where sessions live
+    #[arg(long, value_enum, default_value = "memory")]
+    pub(crate) store: Store,
+
+    /// The file of `--store file`
+    #[arg(long)]
+    pub(crate) file: Option<PathBuf>,
+    /// The server of `--store redis`
+    #[arg(long)]
+    pub(crate) redis_url: Option<String>,
+    /// Keep copies of Redis sessions near
+    #[arg(long)]
+    pub(crate) near_cache: bool,
+
+    /// The cluster's own port [default: the first free one of 127.0.0.1:4000 to 4100]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) cluster_listen: Option<String>,
+    /// How other nodes reach the cluster's port [default: as bound]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) advertise: Option<String>,
+    /// Another node's cluster port; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) peer: Vec<String>,
+    /// A name that resolves to the other nodes
+    #[arg(long, value_name = "NAME:PORT")]
+    pub(crate) dns: Option<String>,
+    /// Find other nodes by multicast
+    #[arg(long)]
+    pub(crate) multicast: bool,
+    /// Nodes of other clusters are refused
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster_name: Option<String>,
+    /// The cluster's shared secret; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) secret_file: Vec<PathBuf>,
+    /// On how many nodes a session lives: `all` or, once that is built, a number
+    #[arg(long, value_parser = copies, default_value = "all")]
+    pub(crate) copies: Copies,
+    /// Whose acknowledgement a write waits for: `all`, `local` or a number of nodes
+    #[arg(long, value_parser = ack, default_value = "all")]
+    pub(crate) ack: Ack,
+    /// With fewer live copies than this, writes are refused
+    #[arg(long, default_value_t = 1)]
+    pub(crate) min_copies: u8,
+
+    /// Allowed seconds between two requests; 0: no limit
+    #[arg(long, value_name = "SECS", default_value_t = 1800)]
+    pub(crate) idle: u64,
+    /// Seconds after which a session ends whatever happens
+    #[arg(long, value_name = "SECS", default_value_t = 86400)]
+    pub(crate) absolute: u64,
+    /// How many sessions the store takes
+    #[arg(long, value_name = "N")]
+    pub(crate) max_sessions: Option<usize>,
+    /// How many bytes the store takes
+    #[arg(long, value_name = "N")]
+    pub(crate) max_bytes: Option<usize>,
+    /// How long `/health` answers 503 before this node stops accepting
+    #[arg(long, value_name = "SECS", default_value_t = 1)]
+    pub(crate) drain_wait: u64,
+
+    /// Whose route the cookie carries after another node has served
+    #[arg(long, value_parser = affinity, default_value = "local")]
+    pub(crate) affinity: Affinity,
+    /// The cookie's name
+    #[arg(long, value_name = "NAME", default_value = "JSESSIONID")]
+    pub(crate) cookie_name: String,
+    /// When the cookie is marked `Secure`: `auto`, `always` or `never`
+    #[arg(long, value_parser = secure, default_value = "auto")]
+    pub(crate) secure: Secure,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Memory,
+    File,
+    Redis,
+    Replicated,
+}
+
+impl Args {
+    /// Refuses what is not built yet, by name.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let not_built = [
+            (
+                self.store == Store::File || self.file.is_some(),
+                "the file store (`--store file`, `--file`)",
+            ),
+            (
+                self.store == Store::Redis || self.redis_url.is_some(),
+                "the Redis store (`--store redis`, `--redis-url`)",
+            ),
+            (self.near_cache, "the Redis near-cache (`--near-cache`)"),
+            (self.dns.is_some(), "discovery by DNS (`--dns`)"),
+            (self.multicast, "discovery by multicast (`--multicast`)"),
+            (
+                !self.secret_file.is_empty(),
+                "the cluster's shared secret (`--secret-file`)",
+            ),
+            (
+                self.copies != Copies::All,
+                "a number of copies (`--copies N`)",
+            ),
+        ];
+        if let Some((_, part)) = not_built.iter().find(|(asked, _)| *asked) {
+            return Err(format!("{part} is not built yet"));
+        }
+        Ok(())
+    }
+}
+
+fn copies(text: &str) -> Result<Copies, String> {
+    match text {
+        "all" => Ok(Copies::All),
+        _ => Ok(Copies::Count(nodes(text)?)),
+    }
+}
+
+fn ack(text: &str) -> Result<Ack, String> {
+    match text {
+        "all" => Ok(Ack::All),
+        "local" => Ok(Ack::Local),
+        _ => Ok(Ack::Copies(nodes(text)?)),
+    }
+}
+
+fn nodes(text: &str) -> Result<NonZeroU8, String> {
+    let odd = |_| "it is neither a listed word nor a number of nodes".to_owned();
+    text.parse().map_err(odd)
+}
+
+fn affinity(text: &str) -> Result<Affinity, String> {
+    match text {
+        "local" => Ok(Affinity::Local),
+        "owner" => Ok(Affinity::Owner),
+        "off" => Ok(Affinity::Off),
+        _ => Err("expected `local`, `owner` or `off`".to_owned()),
+    }
+}
+
+fn secure(text: &str) -> Result<Secure, String> {
+    match text {
+        "auto" => Ok(Secure::Auto),
+        "always" => Ok(Secure::Always),
+        "never" => Ok(Secure::Never),
+        _ => Err("expected `auto`, `always` or `never`".to_owned()),
+    }
+}

@@ -1,0 +1,178 @@
+//! The store behind the probe.
+
+use std::error::Error;
+use std::time::Duration;
+
+use distributable::store::{Member, MemberState, StartError};
+use distributable::{Copies, MemoryStore, ReplicatedStore, Route, SessionCookie, SessionLayer};
+use serde_json::{Value, json};
+
+use crate::args::{Args, Store};
+use crate::reply::Reply;
+
+/// One of the stores, and what the probe asks of it beyond sessions.
+pub(crate) enum Backend {
+    Memory(MemoryStore),
+    Replicated(ReplicatedStore),
+}
+
+impl Backend {
+    /// Starts the store; one that is clustered takes its port now and finds the others later.
+    pub(crate) async fn start(args: &Args, http_port: u16) -> Result<Self, Box<dyn Error>> {
+        match args.store {
+            Store::Memory => Ok(Self::Memory(memory(args))),
+            Store::Replicated => Ok(Self::Replicated(replicated(args, http_port).await?)),
+            Store::File | Store::Redis => Err("this store is not built yet".into()),
+        }
+    }
+
+    /// The layer that gives the handlers their sessions.
+    pub(crate) fn layer(&self, args: &Args) -> Result<SessionLayer, Box<dyn Error>> {
+        let cookie = SessionCookie::builder(&args.cookie_name)
+            .secure(args.secure)
+            .build()?;
+        let layer = match self {
+            Self::Memory(store) => SessionLayer::new(store.clone()),
+            Self::Replicated(store) => SessionLayer::new(store.clone()),
+        };
+        let layer = layer
+            .with_cookie(cookie)
+            .with_affinity(args.affinity)
+            .with_idle_timeout((args.idle > 0).then(|| Duration::from_secs(args.idle)))
+            .with_absolute_timeout(Duration::from_secs(args.absolute));
+        Ok(match &args.route {
+            Some(route) => layer.with_route(Route::new(route)?),
+            None => layer,
+        })
+    }
+
+    /// Whether requests may be sent here.
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Replicated(store) => store.is_ready(),
+        }
+    }
+
+    /// What `/cluster` tells.
+    pub(crate) fn status(&self, node: Option<&str>) -> Reply {
+        match self {
+            Self::Memory(store) => alone(store, node),
+            Self::Replicated(store) => clustered(store),
+        }
+    }
+
+    /// Hands everything over to the other nodes, where there are any.
+    pub(crate) async fn drain(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Replicated(store) => {
+                let report = store.drain().await;
+                tracing::info!(?report, "drained");
+            }
+        }
+    }
+}
+
+fn memory(args: &Args) -> MemoryStore {
+    let mut store = MemoryStore::builder();
+    if let Some(sessions) = args.max_sessions {
+        store = store.max_sessions(sessions);
+    }
+    if let Some(bytes) = args.max_bytes {
+        store = store.max_bytes(bytes);
+    }
+    store.build()
+}
+
+async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, StartError> {
+    // The cluster needs a name for the node even where the cookie is to have no route.
+    let name = args
+        .route
+        .clone()
+        .unwrap_or_else(|| format!("http{http_port}"));
+    let mut store = ReplicatedStore::builder(name)
+        .copies(args.copies)
+        .ack(args.ack)
+        .min_copies(args.min_copies);
+    if let Some(address) = &args.cluster_listen {
+        store = store.bind(address);
+    }
+    if let Some(address) = &args.advertise {
+        store = store.advertise(address);
+    }
+    if let Some(name) = &args.cluster_name {
+        store = store.cluster_name(name);
+    }
+    if let Some(sessions) = args.max_sessions {
+        store = store.max_sessions(sessions);
+    }
+    if let Some(bytes) = args.max_bytes {
+        store = store.max_bytes(bytes);
+    }
+    for peer in &args.peer {
+        store = store.peer(peer);
+    }
+    store.start().await
+}
+
+/// The state of a node that shares its sessions with nobody, in a cluster's words.
+fn alone(store: &MemoryStore, node: Option<&str>) -> Reply {
+    let status = store.status();
+    let myself = json!({
+        "route": node,
+        "address": Value::Null,
+        "state": "ready",
+        "age_ms": Value::Null,
+        "lag": 0,
+    });
+    Reply::default()
+        .with("clustered", false)
+        .with("ready", true)
+        .with("members", vec![myself])
+        .with("copies", 1)
+        .with("sessions", status.sessions)
+        .with("tombstones", 0)
+        .with("bytes", status.bytes)
+        .with("under_replicated", 0)
+        .with("degraded_acks", 0)
+}
+
+fn clustered(store: &ReplicatedStore) -> Reply {
+    let status = store.status();
+    let copies = match status.copies {
+        Copies::All => json!("all"),
+        Copies::Count(nodes) => json!(nodes),
+    };
+    let members: Vec<_> = status.members.iter().map(member).collect();
+    Reply::default()
+        .with("clustered", true)
+        .with("ready", status.ready)
+        .with("members", members)
+        .with("copies", copies)
+        .with("sessions", status.sessions)
+        .with("tombstones", status.tombstones)
+        .with("bytes", status.bytes)
+        .with("under_replicated", status.under_replicated)
+        .with("degraded_acks", status.degraded_acks)
+        .with("complete", status.complete)
+        .with("indeterminate", status.indeterminate)
+        .with("discarded_writes", status.discarded_writes)
+        .with("rejected_connections", status.rejected_connections)
+}
+
+fn member(member: &Member) -> Value {
+    let state = match member.state {
+        MemberState::Joining => "joining",
+        MemberState::Ready => "ready",
+        MemberState::Leaving => "leaving",
+        _ => "unknown",
+    };
+    json!({
+        "route": member.route,
+        "address": member.address.to_string(),
+        "state": state,
+        "age_ms": member.age.as_millis() as u64,
+        "lag": member.lag,
+    })
+}

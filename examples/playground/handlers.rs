@@ -1,0 +1,346 @@
+//! One handler per path. What a path does stands in `router`, its arguments are query parameters.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use distributable::Session;
+use futures_util::stream;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::App;
+use crate::reply::{Failure, Reply};
+
+type Answer = Result<Reply, Failure>;
+
+/// Every path of the probe.
+pub(crate) fn router() -> Router<Arc<App>> {
+    let both = MethodFilter::GET.or(MethodFilter::POST);
+    Router::new()
+        .route("/none", on(both, none))
+        .route("/info", on(both, info))
+        .route("/has", on(both, has))
+        .route("/get", on(both, get))
+        .route("/set", on(both, set))
+        .route("/remove", on(both, remove))
+        .route("/incr", on(both, incr))
+        .route("/update", on(both, update))
+        .route("/login", on(both, login))
+        .route("/rotate", on(both, rotate))
+        .route("/logout", on(both, logout))
+        .route("/logout-user", on(both, logout_user))
+        .route("/ttl", on(both, ttl))
+        .route("/slow", on(both, slow))
+        .route("/err", on(both, err))
+        .route("/panic", on(both, panic))
+        .route("/stream", on(both, stream))
+        .route("/spawn", on(both, spawn))
+        .route("/badattr", on(both, badattr))
+        .route("/cluster", on(both, cluster))
+        .route("/health", on(both, health))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+/// `/none`: never takes the session.
+async fn none() -> Reply {
+    Reply::default()
+}
+
+/// `/info`: reads metadata.
+async fn info(Taken(session): Taken) -> Answer {
+    let idle = session.max_inactive_interval();
+    let reply = about(&session)
+        .with("new", session.exists().then(|| session.is_new()))
+        .with("key", session.key().map(|key| key.to_string()))
+        .with("names", session.names())
+        .with("created_at", session.created_at().map(|at| at.as_millis()))
+        .with(
+            "last_accessed_at",
+            session.last_accessed_at().map(|at| at.as_millis()),
+        )
+        .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
+        .with("uid", session.get::<String>(UID)?);
+    Ok(reply)
+}
+
+/// `/has?k`: asks for presence only.
+async fn has(args: Args, Taken(session): Taken) -> Answer {
+    let has = session.contains(args.need("k")?);
+    Ok(about(&session).with("has", session.exists().then_some(has)))
+}
+
+/// `/get?k[&as=u64|string]`: a typed read.
+async fn get(args: Args, Taken(session): Taken) -> Answer {
+    let name = args.need("k")?;
+    let value: Value = match args.get("as") {
+        None | Some("string") => session.get::<String>(name)?.into(),
+        Some("u64") => session.get::<u64>(name)?.into(),
+        Some(_) => return Err(Failure::bad_argument("`as` is `u64` or `string`")),
+    };
+    Ok(about(&session).with("value", value))
+}
+
+/// `/set?k&v` and `/set?k&bytes=N`: writes a string.
+async fn set(args: Args, Taken(session): Taken) -> Answer {
+    let name = args.need("k")?;
+    match args.number::<usize>("bytes")? {
+        Some(bytes) => session.insert(name, &"x".repeat(bytes.min(SET_BYTES_MAX)))?,
+        None => session.insert(name, args.need("v")?)?,
+    }
+    Ok(about(&session))
+}
+
+/// `/remove?k`.
+async fn remove(args: Args, Taken(session): Taken) -> Answer {
+    session.remove(args.need("k")?)?;
+    Ok(about(&session))
+}
+
+/// `/incr`: counts by reading and writing; two of them at once may count once.
+async fn incr(Taken(session): Taken) -> Answer {
+    let n = session.get::<u64>(COUNTER)?.unwrap_or(0) + 1;
+    session.insert(COUNTER, &n)?;
+    Ok(about(&session).with("n", n))
+}
+
+/// `/update`: counts atomically.
+async fn update(Taken(session): Taken) -> Answer {
+    let count = |old: Option<u64>| old.unwrap_or(0) + 1;
+    let n = session.update(COUNTER, count).await?;
+    Ok(about(&session).with("n", n))
+}
+
+/// `/login?uid`: changes the id, so that one planted before the login is worth nothing after it.
+async fn login(args: Args, Taken(session): Taken) -> Answer {
+    let uid = args.need("uid")?;
+    if session.exists() {
+        session.cycle_id()?;
+    }
+    session.insert(UID, uid)?;
+    Ok(about(&session).with("uid", uid))
+}
+
+/// `/rotate`: changes the id.
+async fn rotate(Taken(session): Taken) -> Answer {
+    session.cycle_id()?;
+    Ok(about(&session))
+}
+
+/// `/logout`: ends the session, at once and everywhere.
+async fn logout(Taken(session): Taken) -> Answer {
+    let ended = session.invalidate().await?;
+    Ok(about(&session).with("ended", u64::from(ended)))
+}
+
+/// `/logout-user?uid`.
+async fn logout_user(args: Args) -> Answer {
+    args.need("uid")?;
+    let message = "finding sessions by user is not built yet";
+    Err(Failure::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "not_built",
+        message,
+    ))
+}
+
+/// `/ttl?s`: how long this session may pause between two requests.
+async fn ttl(args: Args, Taken(session): Taken) -> Answer {
+    let seconds = args.need_number("s")?;
+    session.set_max_inactive_interval(Some(Duration::from_secs(seconds)))?;
+    Ok(about(&session))
+}
+
+/// `/slow?ms[&k&v]`: writes, then takes its time.
+async fn slow(args: Args, Taken(session): Taken) -> Answer {
+    let wait = args.wait()?;
+    if args.get("k").is_some() {
+        args.write(&session)?;
+    }
+    sleep(wait).await;
+    Ok(about(&session))
+}
+
+/// `/err?status&k&v`: writes, then answers with that status.
+async fn err(args: Args, Taken(session): Taken) -> Answer {
+    let status = StatusCode::from_u16(args.need_number("status")?)
+        .map_err(|_| Failure::bad_argument("`status` is a number from 100 to 999"))?;
+    args.write(&session)?;
+    Ok(about(&session).with_status(status))
+}
+
+/// `/panic?k&v`: writes, then panics.
+async fn panic(args: Args, Taken(session): Taken) -> Answer {
+    args.write(&session)?;
+    panic!("asked to panic");
+}
+
+/// `/stream?ms&k&v`: writes from inside the body, long after the head was sent, through a handle
+/// that was not made for it. The body says what came of it.
+async fn stream(
+    State(app): State<Arc<App>>,
+    args: Args,
+    Taken(session): Taken,
+) -> Result<Response, Failure> {
+    let wait = args.wait()?;
+    args.need("k")?;
+    args.need("v")?;
+    let body = stream::once(async move {
+        sleep(wait).await;
+        let reply = match args.write(&session) {
+            Ok(()) => about(&session),
+            Err(failure) => failure.into(),
+        };
+        Ok::<_, Infallible>(reply.json(&app).to_string())
+    });
+    let json = [(CONTENT_TYPE, "application/json")];
+    Ok((json, Body::from_stream(body)).into_response())
+}
+
+/// `/spawn?ms&k&v`: writes from a task, after the response, through a handle made for that.
+async fn spawn(args: Args, Taken(session): Taken) -> Answer {
+    let wait = args.wait()?;
+    args.need("k")?;
+    args.need("v")?;
+    let reply = about(&session);
+    let session = session.detached();
+    tokio::spawn(async move {
+        sleep(wait).await;
+        let written = match args.write(&session) {
+            Ok(()) => session.save().await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        match written {
+            Ok(()) => tracing::info!("the task's write is stored"),
+            Err(failure) => tracing::warn!(?failure, "the task's write is not stored"),
+        }
+    });
+    Ok(reply)
+}
+
+/// `/badattr?k&v`: a good value, then one that cannot be encoded.
+async fn badattr(args: Args, Taken(session): Taken) -> Answer {
+    args.write(&session)?;
+    session.insert("bad", &Unserializable)?;
+    Ok(about(&session))
+}
+
+/// `/cluster`: the store's state.
+async fn cluster(State(app): State<Arc<App>>) -> Reply {
+    app.backend.status(app.node.as_deref())
+}
+
+/// `/health`: whether a balancer should send requests here.
+async fn health(State(app): State<Arc<App>>) -> Reply {
+    let draining = app.draining.load(Ordering::Relaxed);
+    let ready = app.backend.is_ready() && !draining;
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Reply::default()
+        .with_status(status)
+        .with("ready", ready)
+        .with("draining", draining)
+}
+
+async fn unknown() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")
+}
+
+async fn wrong_method(method: Method) -> Failure {
+    let message = format!("{method} is not answered here, GET and POST are");
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
+}
+
+/// What every path that takes the session tells of it.
+fn about(session: &Session) -> Reply {
+    Reply::default().with("session", session.exists())
+}
+
+/// The session; where it cannot be had, the reason as this program words it.
+struct Taken(Session);
+
+impl<S: Sync> FromRequestParts<S> for Taken {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Self(Session::from_request_parts(parts, state).await?))
+    }
+}
+
+/// The query parameters.
+struct Args(HashMap<String, String>);
+
+impl<S: Sync> FromRequestParts<S> for Args {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let odd = |error: QueryRejection| Failure::bad_argument(error.to_string());
+        let Query(args) = Query::try_from_uri(&parts.uri).map_err(odd)?;
+        Ok(Self(args))
+    }
+}
+
+impl Args {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn need(&self, name: &str) -> Result<&str, Failure> {
+        let missing = || Failure::bad_argument(format!("the argument `{name}` is missing"));
+        self.get(name).ok_or_else(missing)
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
+        let odd = |_| Failure::bad_argument(format!("`{name}` is not such a number"));
+        self.get(name)
+            .map(|text| text.parse().map_err(odd))
+            .transpose()
+    }
+
+    fn need_number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Failure> {
+        self.need(name)?;
+        let number = self.number(name)?;
+        Ok(number.expect("it is not missing"))
+    }
+
+    fn wait(&self) -> Result<Duration, Failure> {
+        Ok(Duration::from_millis(self.need_number("ms")?))
+    }
+
+    /// Writes `v` to `k`.
+    fn write(&self, session: &Session) -> Result<(), Failure> {
+        Ok(session.insert(self.need("k")?, self.need("v")?)?)
+    }
+}
+
+/// A value that no codec can take.
+struct Unserializable;
+
+impl Serialize for Unserializable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(
+            "this value is never serializable",
+        ))
+    }
+}
+
+const COUNTER: &str = "session_counter";
+const UID: &str = "uid";
+
+/// More than any store takes, so the reply is the same; but no request takes all memory.
+const SET_BYTES_MAX: usize = 64 << 20;

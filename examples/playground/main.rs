@@ -1,0 +1,117 @@
+//! Run with: cargo run --release --all-features --example playground -- --help
+//!
+//! The probe: a node that lets a person with `curl`, and a test, drive every operation of a session
+//! on every store. It logs to stderr; stdout says where it listens.
+
+mod args;
+mod backend;
+mod handlers;
+mod reply;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use args::Args;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::serve::ListenerExt;
+use backend::Backend;
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// What the handlers share.
+struct App {
+    node: Option<String>,
+    backend: Backend,
+    draining: AtomicBool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(log_filter())
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("playground: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    args.check()?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
+    let address = listener.local_addr()?;
+    let app = Arc::new(App {
+        backend: Backend::start(&args, address.port()).await?,
+        node: args.route.clone(),
+        draining: AtomicBool::new(false),
+    });
+    let router = router(&app, &args)?;
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let listener = listener.tap_io(|stream| {
+        // A small reply must not wait for the acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+    });
+    let server = axum::serve(listener, router).with_graceful_shutdown(async {
+        // A dropped sender stops the server as well.
+        let _ = stopped.await;
+    });
+    let mut server = tokio::spawn(server.into_future());
+    println!("listening on http://{address}");
+
+    terminated().await?;
+    app.draining.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(args.drain_wait)).await;
+    drop(stop);
+    match timeout(LAST_REQUESTS_MAX, &mut server).await {
+        Ok(served) => served??,
+        Err(_) => tracing::warn!("requests that did not end in time are cut short"),
+    }
+    app.backend.drain().await;
+    Ok(())
+}
+
+/// Everything that may fail inside is turned into JSON by the outermost layer.
+fn router(app: &Arc<App>, args: &Args) -> Result<Router, Box<dyn Error>> {
+    Ok(handlers::router()
+        .layer(app.backend.layer(args)?)
+        .layer(CatchPanicLayer::custom(reply::panicked))
+        .layer(from_fn_with_state(app.clone(), reply::render))
+        .with_state(app.clone()))
+}
+
+/// Waits until somebody wants this process to end.
+async fn terminated() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("asked to end"),
+        _ = interrupt.recv() => tracing::info!("interrupted"),
+    }
+    Ok(())
+}
+
+fn log_filter() -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy()
+}
+
+/// How long requests may run on after this node has stopped accepting.
+const LAST_REQUESTS_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,150 @@
+//! Answers: every one is JSON and names this node.
+//!
+//! Handlers answer with fields; [`render`], the outermost layer, adds the node and writes the
+//! JSON, also for what the layers between answered by themselves.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::response::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{Extension, IntoResponse, Response};
+use distributable::{SessionError, SessionErrorKind, StoreErrorKind};
+use serde_json::{Map, Value};
+
+use crate::App;
+
+/// The fields of an answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    fields: Map<String, Value>,
+}
+
+/// An answer that says what went wrong.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+}
+
+impl Reply {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The whole answer, with the node it comes from.
+    pub(crate) fn json(self, app: &App) -> Value {
+        self.with("node", app.node.clone()).fields.into()
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        (self.status, Extension(self)).into_response()
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn bad_argument(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_argument", message)
+    }
+}
+
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        Self::default()
+            .with_status(failure.status)
+            .with("error", failure.kind)
+            .with("message", failure.message)
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        let (status, kind) = name(error.kind());
+        Self::new(status, kind, error.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        Reply::from(self).into_response()
+    }
+}
+
+/// Status and word for what can go wrong with a session.
+fn name(kind: SessionErrorKind) -> (StatusCode, &'static str) {
+    match kind {
+        SessionErrorKind::NoSession => (StatusCode::CONFLICT, "no_session"),
+        SessionErrorKind::Conflict => (StatusCode::CONFLICT, "conflict"),
+        SessionErrorKind::Ended => (StatusCode::CONFLICT, "ended"),
+        SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+        }
+        SessionErrorKind::Encode => (StatusCode::INTERNAL_SERVER_ERROR, "encode"),
+        SessionErrorKind::Decode => (StatusCode::INTERNAL_SERVER_ERROR, "decode"),
+        SessionErrorKind::TooLate => (StatusCode::INTERNAL_SERVER_ERROR, "too_late"),
+        SessionErrorKind::Store(kind) => (StatusCode::SERVICE_UNAVAILABLE, store_word(kind)),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "session"),
+    }
+}
+
+fn store_word(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::NotReady => "not_ready",
+        StoreErrorKind::Full => "full",
+        StoreErrorKind::Indeterminate => "indeterminate",
+        _ => "unavailable",
+    }
+}
+
+/// What a panicking handler answers.
+pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Failure::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "panic",
+        "the handler panicked",
+    )
+    .into_response()
+}
+
+/// Writes the JSON of every answer, except of those that stream their own.
+pub(crate) async fn render(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = next.run(request).await.into_parts();
+    let reply = match parts.extensions.remove::<Reply>() {
+        Some(reply) => reply,
+        None if parts.status.is_success() => return Response::from_parts(parts, body),
+        None => by_the_session_layer(&parts).into(),
+    };
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.insert(CONTENT_TYPE, JSON);
+    Response::from_parts(parts, reply.json(&app).to_string().into())
+}
+
+/// The failure that the session layer answered in the handler's place: the commit did not succeed.
+fn by_the_session_layer(response: &Parts) -> Failure {
+    let kind = response.extensions.get::<SessionErrorKind>();
+    let word = kind.map_or("session", |kind| name(*kind).1);
+    Failure::new(response.status, word, "the session could not be stored")
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
