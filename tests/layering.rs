@@ -1,0 +1,453 @@
+//! Who may import whom: the table that keeps the folders apart, held against every path in `src`.
+//!
+//! It reads every path, in `use` lines and in code, resolves `self` and `super`, and asks the
+//! table. Test modules may use what they like. A file that no row covers fails, and so does a row
+//! that covers no file.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// What the files below `folder` may name, besides the folder itself. The longest row counts.
+struct Row {
+    /// `a` is `a.rs` and everything below `a/`; `a/mod` is that file alone.
+    folder: &'static str,
+    modules: &'static [&'static str],
+    crates: &'static [&'static str],
+}
+
+/// The arrows of the picture in the crate's documentation.
+const TABLE: &[Row] = &[
+    Row {
+        folder: "lib",
+        modules: &["cluster", "error", "middleware", "session", "store"],
+        crates: &[],
+    },
+    Row {
+        folder: "error",
+        modules: &[],
+        crates: &[],
+    },
+    Row {
+        folder: "clock",
+        modules: &["session"],
+        crates: &["tokio"],
+    },
+    Row {
+        folder: "session",
+        modules: &[],
+        crates: &["serde", "serde_json", "sha2"],
+    },
+    // The one file that asks the operating system for random numbers.
+    Row {
+        folder: "session/id",
+        modules: &["session"],
+        crates: &["rand", "serde", "sha2"],
+    },
+    Row {
+        folder: "middleware",
+        modules: &[
+            "clock",
+            "error",
+            "session",
+            "store::SessionStore",
+            "store::erased",
+        ],
+        crates: &[
+            "axum_core",
+            "bytes",
+            "cookie",
+            "http",
+            "http_body",
+            "pin_project_lite",
+            "serde",
+            "tokio",
+            "tower_layer",
+            "tower_service",
+            "tracing",
+        ],
+    },
+    Row {
+        folder: "store/mod",
+        modules: &["clock", "cluster", "error", "session"],
+        crates: &[],
+    },
+    Row {
+        folder: "store/erased",
+        modules: &["error", "session", "store::SessionStore"],
+        crates: &[],
+    },
+    Row {
+        folder: "store/testing",
+        modules: &["clock", "error", "session", "store::SessionStore"],
+        crates: &["tokio"],
+    },
+    Row {
+        folder: "store/memory",
+        modules: &["clock", "error", "session", "store::SessionStore"],
+        crates: &["tokio", "tracing"],
+    },
+    Row {
+        folder: "store/replicated",
+        modules: &[
+            "clock",
+            "cluster",
+            "error",
+            "session",
+            "store::SessionStore",
+        ],
+        crates: &["tokio", "tracing"],
+    },
+    Row {
+        folder: "cluster",
+        modules: &["clock", "error", "session"],
+        crates: &[
+            "bytes",
+            "futures_util",
+            "postcard",
+            "rand",
+            "serde",
+            "tokio",
+            "tokio_util",
+            "tracing",
+        ],
+    },
+    // To start a node is to get a store: the only arrow that points up.
+    Row {
+        folder: "cluster/builder",
+        modules: &[
+            "clock",
+            "cluster",
+            "error",
+            "session",
+            "store::ReplicatedStore",
+        ],
+        crates: &["tokio", "tracing"],
+    },
+    Row {
+        folder: "cluster/replica",
+        modules: &["error", "session"],
+        crates: &["bytes", "foca", "rand", "serde", "xxhash_rust"],
+    },
+];
+
+/// Folders without IO, threads and clocks, whose behaviour follows from their arguments alone.
+const PURE: &[&str] = &["session", "cluster/replica"];
+
+/// What is impure in the standard library.
+const IMPURE: &[&str] = &[
+    "std::env",
+    "std::fs",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+];
+
+#[test]
+fn every_path_follows_the_table() {
+    let crates = dependencies();
+    let mut used = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for key in files("") {
+        if key.split('/').any(|part| part == "tests" || part == "sim") {
+            continue;
+        }
+        let rows = TABLE.iter().filter(|row| is_below(&key, row.folder));
+        let Some(row) = rows.max_by_key(|row| row.folder.len()) else {
+            wrong.push(format!("{key}: no row of the table covers it"));
+            continue;
+        };
+        used.insert(row.folder);
+        for path in paths(&key, &read(&format!("src/{key}.rs"))) {
+            if !is_allowed(&path, row, &crates) {
+                wrong.push(format!("{key}: {}", path.join("::")));
+            }
+        }
+    }
+    for row in TABLE.iter().filter(|row| !used.contains(row.folder)) {
+        wrong.push(format!("{}: no file is covered by this row", row.folder));
+    }
+    assert!(wrong.is_empty(), "against the table:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_replica_is_held_to_its_rules_by_clippy_too() {
+    let source = read("src/cluster/replica/mod.rs");
+    assert!(source.contains("#![deny(clippy::disallowed_methods, clippy::disallowed_types)]"));
+    for key in files("").filter(|key| is_below(key, "cluster/replica")) {
+        let waits = |token: &String| token == "async" || token == "await";
+        assert!(
+            !tokens(&read(&format!("src/{key}.rs"))).iter().any(waits),
+            "{key} waits"
+        );
+    }
+}
+
+#[test]
+fn the_reader_of_paths_sees_all_of_them() {
+    let source = r##"
+        //! crate::comment
+        use std::{fmt, io::{self, Write as _}};
+        use super::{a::*, b::{c, d}};
+        pub(crate) use crate::e::f; /* crate::comment */
+        mod inline { use super::g; fn f<'a>(x: &'a str) { crate::h::<u8>(self::i::j, "crate::k", 'c'); } }
+        mod tests { use crate::test_only; }
+        macro_rules! m { () => { tokio::spawn(r#"tokio::"fs"#) } }
+        fn last() -> super::super::l::M { x.await.crate_like(b'"') }
+    "##;
+    let found: Vec<_> = paths("x/y", source).iter().map(|p| p.join("::")).collect();
+    let expected = [
+        "std::fmt",
+        "std::io",
+        "std::io::Write",
+        "crate::x::a",
+        "crate::x::b::c",
+        "crate::x::b::d",
+        "crate::e::f",
+        "crate::x::y::g",
+        "crate::h",
+        "crate::x::y::inline::i::j",
+        "tokio::spawn",
+        "crate::l::M",
+    ];
+    assert_eq!(found, expected);
+}
+
+type ModulePath = Vec<String>;
+
+fn is_allowed(path: &ModulePath, row: &Row, crates: &BTreeSet<String>) -> bool {
+    let starts = |start: &str| {
+        let mut segments = path.iter();
+        start
+            .split("::")
+            .all(|part| segments.next().is_some_and(|s| s == part))
+    };
+    match path[0].as_str() {
+        "crate" => {
+            let own = row.folder.trim_end_matches("/mod").replace('/', "::");
+            let ours = |module: &str| starts(&format!("crate::{module}"));
+            ours(&own) || row.modules.iter().any(|module| ours(module))
+        }
+        "std" => {
+            let is_pure = PURE.iter().any(|folder| is_below(row.folder, folder));
+            !is_pure || !IMPURE.iter().any(|impure| starts(impure))
+        }
+        foreign if crates.contains(foreign) => row.crates.contains(&foreign),
+        _ => true,
+    }
+}
+
+fn is_below(key: &str, folder: &str) -> bool {
+    key.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Source files as `folder/name`, without the extension.
+fn files(below: &str) -> impl Iterator<Item = String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src")
+        .join(below);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let key = format!("{below}{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&format!("{key}/")));
+        } else if let Some(key) = key.strip_suffix(".rs") {
+            found.push(key.to_owned());
+        }
+    }
+    found.sort();
+    found.into_iter()
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
+
+/// The crates that we depend on, as they are named in paths.
+fn dependencies() -> BTreeSet<String> {
+    let manifest = read("Cargo.toml");
+    let section = manifest.split("\n[dependencies]\n").nth(1).unwrap();
+    let lines = section.lines().take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| line.split_once(" = "));
+    names.map(|(name, _)| name.replace('-', "_")).collect()
+}
+
+/// Every path of a file that names a crate or one of our modules, from its root.
+fn paths(key: &str, source: &str) -> Vec<ModulePath> {
+    let file = key.trim_end_matches("/mod").split('/');
+    let file = file.filter(|part| *part != "lib").map(str::to_owned);
+    let mut reader = PathReader {
+        tokens: tokens(source),
+        at: 0,
+        module: std::iter::once("crate".to_owned()).chain(file).collect(),
+        paths: Vec::new(),
+    };
+    reader.block();
+    reader.paths
+}
+
+struct PathReader {
+    tokens: Vec<String>,
+    at: usize,
+    /// The module that is being read.
+    module: ModulePath,
+    paths: Vec<ModulePath>,
+}
+
+impl PathReader {
+    fn peek(&self, ahead: usize) -> &str {
+        self.tokens.get(self.at + ahead).map_or("", String::as_str)
+    }
+
+    /// Reads up to the closing brace, or to the end.
+    fn block(&mut self) {
+        while self.at < self.tokens.len() {
+            let token = self.peek(0).to_owned();
+            if token == "mod" && self.peek(2) == "{" {
+                let (name, known) = (self.peek(1).to_owned(), self.paths.len());
+                let is_test = name == "tests";
+                self.module.push(name);
+                self.at += 3;
+                self.block();
+                self.module.pop();
+                if is_test {
+                    self.paths.truncate(known);
+                }
+            } else if token == "{" {
+                self.at += 1;
+                self.block();
+            } else if token == "}" {
+                self.at += 1;
+                return;
+            } else if is_word(&token) {
+                self.path(Vec::new());
+            } else {
+                self.at += 1;
+            }
+        }
+    }
+
+    /// Reads what stands behind `start::`.
+    fn path(&mut self, start: ModulePath) {
+        let mut path = start;
+        loop {
+            let token = self.peek(0).to_owned();
+            self.at += 1;
+            if token == "{" {
+                return self.group(&path);
+            }
+            if token != "*" {
+                path.push(token);
+            }
+            let goes_on = is_word(self.peek(1)) || matches!(self.peek(1), "{" | "*");
+            if self.peek(0) != "::" || !goes_on {
+                break;
+            }
+            self.at += 1;
+        }
+        self.note(&path);
+    }
+
+    /// Reads `a, b::c}` behind `start::{`.
+    fn group(&mut self, start: &ModulePath) {
+        while self.at < self.tokens.len() {
+            match self.peek(0) {
+                "}" => return self.at += 1,
+                "as" => self.at += 2,
+                "self" => {
+                    self.note(start);
+                    self.at += 1;
+                }
+                "," => self.at += 1,
+                _ => self.path(start.clone()),
+            }
+        }
+    }
+
+    fn note(&mut self, path: &ModulePath) {
+        let ups = path.iter().take_while(|part| *part == "super").count();
+        let resolved = match path[0].as_str() {
+            "self" => [&self.module, &path[1..]].concat(),
+            "super" => [&self.module[..self.module.len() - ups], &path[ups..]].concat(),
+            _ => path.clone(),
+        };
+        if path.len() > ups.max(1) {
+            self.paths.push(resolved);
+        }
+    }
+}
+
+fn is_word(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
+
+/// Words, `::`, and single signs; comments, texts, lifetimes and fields (`.x`) left out.
+fn tokens(source: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    let mut rest = source;
+    while let Some(first) = rest.chars().next() {
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").unwrap() + 2
+        } else if let Some(length) = text_length(rest) {
+            length
+        } else if first == '\'' {
+            1 + word_length(&rest[1..])
+        } else if is_word(rest) {
+            let length = word_length(rest);
+            tokens.push(rest[..length].to_owned());
+            length
+        } else if rest.starts_with("::") {
+            tokens.push("::".to_owned());
+            2
+        } else {
+            if !first.is_whitespace() {
+                tokens.push(first.to_string());
+            }
+            first.len_utf8()
+        };
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+fn word_length(text: &str) -> usize {
+    text.find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len())
+}
+
+/// The length of the text or character literal at the start, if there is one.
+fn text_length(source: &str) -> Option<usize> {
+    let plain = source.trim_start_matches(['b', 'r']);
+    let prefix = source.len() - plain.len();
+    if prefix > 2 {
+        return None;
+    }
+    let hashes = plain.len() - plain.trim_start_matches('#').len();
+    if source[..prefix].contains('r') && plain[hashes..].starts_with('"') {
+        let end = format!("\"{}", &plain[..hashes]);
+        let inside = prefix + hashes + 1;
+        return Some(inside + source[inside..].find(&end).unwrap() + end.len());
+    }
+    let quote = plain.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let mut chars = plain.char_indices().skip(1);
+    let mut inside = 0;
+    while let Some((at, c)) = chars.next() {
+        if c == '\\' {
+            chars.next();
+        } else if c == quote {
+            return Some(prefix + at + 1);
+        } else if quote == '\'' && inside > 0 {
+            return None;
+        }
+        inside += 1;
+    }
+    None
+}
