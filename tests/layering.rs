@@ -126,7 +126,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "cluster/replica",
-        modules: &["error", "session"],
+        modules: &["cluster::Ack", "error", "session"],
         crates: &["bytes", "foca", "rand", "serde", "xxhash_rust"],
     },
 ];

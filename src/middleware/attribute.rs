@@ -61,6 +61,11 @@ pub trait AttributeName {
 
 /// What names an attribute of type `T`: an [`Attribute<T>`] constant, or text, which leaves the
 /// type to the value or to the caller (`get::<u32>("n")`).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name an attribute of type `{T}`",
+    label = "not the name of such an attribute",
+    note = "names are texts, which go with every type, and `Attribute<T>`, which goes with `T`"
+)]
 pub trait AttributeOf<T: ?Sized>: AttributeName {}
 
 impl AttributeName for &str {
@@ -95,6 +100,14 @@ impl AttributeName for &Name {
 
 impl<T: ?Sized> AttributeOf<T> for &Name {}
 
+impl<T> AttributeName for Attribute<T> {
+    fn as_name(&self) -> &str {
+        self.name
+    }
+}
+
+impl<T> AttributeOf<T> for Attribute<T> {}
+
 impl<T> AttributeName for &Attribute<T> {
     fn as_name(&self) -> &str {
         self.name
@@ -112,7 +125,7 @@ impl<T> AttributeOf<T> for &Attribute<T> {}
     message = "`{Self}` cannot be a session attribute: it is not serializable",
     label = "a session attribute must be serializable, and `{Self}` is not",
     note = "sessions move between nodes, so every attribute is stored as bytes",
-    note = "put `#[derive(serde::Serialize, serde::Deserialize)]` on `{Self}`"
+    note = "put `#[derive(serde::Serialize, serde::Deserialize)]` on it, and on what it consists of"
 )]
 pub trait Storable: Serialize {}
 
@@ -142,6 +155,7 @@ mod tests {
     #[test]
     fn a_constant_fixes_the_type() {
         assert_eq!(get(&CART), ("cart".to_owned(), Vec::new()));
+        assert_eq!(get(CART), get(&CART));
         assert_eq!(insert(&CART, &Vec::new()), "cart 24");
     }
 

@@ -1,0 +1,9 @@
+//! What the compiler says to somebody who puts the wrong thing into a session.
+//!
+//! The expected words are those of the stable compiler that this is developed with. After an
+//! update of Rust: `TRYBUILD=overwrite cargo test --test compile_fail`, and read the difference.
+
+#[test]
+fn the_compiler_says_what_is_wrong_with_an_attribute() {
+    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+}
