@@ -26,6 +26,7 @@ mod builder;
 mod driver;
 pub(crate) mod replica;
 mod status;
+mod wire;
 
 use std::num::NonZeroU8;
 

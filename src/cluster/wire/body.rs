@@ -1,0 +1,422 @@
+//! What each message looks like on the wire.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::session::{SLOTS, SessionKey, Stamp, Timestamp};
+
+use super::super::replica::message::{Copy, Message, Update, Verdict, View, Write};
+use super::super::replica::node::Node;
+use super::hello::check_node;
+use super::session::{WireCopy, WireFragment, attribute_name, copies_of, is_sane};
+use super::{Bytes, WireError, at_most};
+
+/// Protocol 1, one variant for each message.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Body<'a> {
+    Swim(#[serde(borrow)] Bytes<'a>),
+    View {
+        view: u64,
+        members: Cow<'a, [Node]>,
+        removed: Cow<'a, [Node]>,
+        complete: bool,
+        ready: bool,
+    },
+    Write {
+        seq: u64,
+        view: u64,
+        strict: bool,
+        sent_at: Timestamp,
+        #[serde(borrow)]
+        copies: Vec<WireCopy<'a>>,
+    },
+    Ack {
+        view: u64,
+        seqs: Cow<'a, [u64]>,
+    },
+    Refuse {
+        view: u64,
+        seq: u64,
+    },
+    Touch {
+        sent_at: Timestamp,
+        key: SessionKey,
+        accessed_at: Timestamp,
+    },
+    Compare {
+        view: u64,
+        round: u64,
+        digests: Cow<'a, [(u16, u64)]>,
+    },
+    Differ {
+        view: u64,
+        round: u64,
+        slots: Cow<'a, [u16]>,
+    },
+    Pull {
+        view: u64,
+        round: u64,
+        slot: u16,
+        after: Option<SessionKey>,
+        known: Cow<'a, [(SessionKey, u64)]>,
+    },
+    Push {
+        view: u64,
+        round: u64,
+        slot: u16,
+        sent_at: Timestamp,
+        #[serde(borrow)]
+        copies: Vec<WireCopy<'a>>,
+        more: bool,
+    },
+    Fetch {
+        view: u64,
+        op: u64,
+        key: SessionKey,
+    },
+    Fetched {
+        view: u64,
+        op: u64,
+        sent_at: Timestamp,
+        #[serde(borrow)]
+        copy: Option<WireCopy<'a>>,
+    },
+    Update {
+        view: u64,
+        op: u64,
+        key: SessionKey,
+        retry: bool,
+        sent_at: Timestamp,
+        name: &'a str,
+        expect: Option<Stamp>,
+        #[serde(borrow)]
+        fragment: WireFragment<'a>,
+    },
+    Updated {
+        op: u64,
+        sent_at: Timestamp,
+        verdict: WireVerdict,
+        #[serde(borrow)]
+        copy: Option<WireCopy<'a>>,
+    },
+    Bye,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireVerdict {
+    Applied,
+    Conflict,
+    Gone,
+    Again,
+    Unknown,
+}
+
+impl<'a> From<&'a Message> for Body<'a> {
+    fn from(message: &'a Message) -> Self {
+        match *message {
+            Message::Swim(ref packet) => Self::Swim(Bytes(packet)),
+            Message::View(ref view) => Self::View {
+                view: view.view,
+                members: Cow::Borrowed(&view.members),
+                removed: Cow::Borrowed(&view.removed),
+                complete: view.complete,
+                ready: view.ready,
+            },
+            Message::Write(ref write) => Self::Write {
+                seq: write.seq,
+                view: write.view,
+                strict: write.strict,
+                sent_at: write.sent_at,
+                copies: write.copies.iter().map(WireCopy::from).collect(),
+            },
+            Message::Ack { view, ref seqs } => Self::Ack {
+                view,
+                seqs: Cow::Borrowed(seqs),
+            },
+            Message::Refuse { view, seq } => Self::Refuse { view, seq },
+            Message::Touch {
+                sent_at,
+                key,
+                accessed_at,
+            } => Self::Touch {
+                sent_at,
+                key,
+                accessed_at,
+            },
+            Message::Compare {
+                view,
+                round,
+                ref digests,
+            } => Self::Compare {
+                view,
+                round,
+                digests: Cow::Borrowed(digests),
+            },
+            Message::Differ {
+                view,
+                round,
+                ref slots,
+            } => Self::Differ {
+                view,
+                round,
+                slots: Cow::Borrowed(slots),
+            },
+            Message::Pull {
+                view,
+                round,
+                slot,
+                after,
+                ref known,
+            } => Self::Pull {
+                view,
+                round,
+                slot,
+                after,
+                known: Cow::Borrowed(known),
+            },
+            Message::Push {
+                view,
+                round,
+                slot,
+                sent_at,
+                ref copies,
+                more,
+            } => Self::Push {
+                view,
+                round,
+                slot,
+                sent_at,
+                copies: copies.iter().map(WireCopy::from).collect(),
+                more,
+            },
+            Message::Fetch { view, op, key } => Self::Fetch { view, op, key },
+            Message::Fetched {
+                view,
+                op,
+                sent_at,
+                ref copy,
+            } => Self::Fetched {
+                view,
+                op,
+                sent_at,
+                copy: copy.as_ref().map(WireCopy::from),
+            },
+            Message::Update(ref update) => Self::Update {
+                view: update.view,
+                op: update.op,
+                key: update.key,
+                retry: update.retry,
+                sent_at: update.sent_at,
+                name: &update.name,
+                expect: update.expect,
+                fragment: (&*update.fragment).into(),
+            },
+            Message::Updated {
+                op,
+                sent_at,
+                verdict,
+                ref copy,
+            } => Self::Updated {
+                op,
+                sent_at,
+                verdict: verdict.into(),
+                copy: copy.as_ref().map(WireCopy::from),
+            },
+            Message::Bye => Self::Bye,
+        }
+    }
+}
+
+impl TryFrom<Body<'_>> for Message {
+    type Error = WireError;
+
+    fn try_from(body: Body<'_>) -> Result<Self, WireError> {
+        Ok(match body {
+            Body::Swim(packet) => Self::Swim(packet.0.to_vec()),
+            Body::View {
+                view,
+                members,
+                removed,
+                complete,
+                ready,
+            } => Self::View(View {
+                view,
+                members: nodes(members)?,
+                removed: nodes(removed)?,
+                complete,
+                ready,
+            }),
+            Body::Write {
+                seq,
+                view,
+                strict,
+                sent_at,
+                copies,
+            } => Self::Write(Write {
+                seq,
+                view,
+                strict,
+                sent_at,
+                copies: copies_of(copies)?.into(),
+            }),
+            Body::Ack { view, seqs } => Self::Ack {
+                view,
+                seqs: seqs.into_owned(),
+            },
+            Body::Refuse { view, seq } => Self::Refuse { view, seq },
+            Body::Touch {
+                sent_at,
+                key,
+                accessed_at,
+            } => Self::Touch {
+                sent_at,
+                key,
+                accessed_at,
+            },
+            Body::Compare {
+                view,
+                round,
+                digests,
+            } => {
+                at_most(digests.len(), SLOTS)?;
+                digests.iter().try_for_each(|(slot, _)| is_slot(*slot))?;
+                Self::Compare {
+                    view,
+                    round,
+                    digests: digests.into_owned(),
+                }
+            }
+            Body::Differ { view, round, slots } => {
+                at_most(slots.len(), SLOTS)?;
+                slots.iter().try_for_each(|slot| is_slot(*slot))?;
+                Self::Differ {
+                    view,
+                    round,
+                    slots: slots.into_owned(),
+                }
+            }
+            Body::Pull {
+                view,
+                round,
+                slot,
+                after,
+                known,
+            } => {
+                is_slot(slot)?;
+                Self::Pull {
+                    view,
+                    round,
+                    slot,
+                    after,
+                    known: known.into_owned(),
+                }
+            }
+            Body::Push {
+                view,
+                round,
+                slot,
+                sent_at,
+                copies,
+                more,
+            } => {
+                is_slot(slot)?;
+                Self::Push {
+                    view,
+                    round,
+                    slot,
+                    sent_at,
+                    copies: copies_of(copies)?,
+                    more,
+                }
+            }
+            Body::Fetch { view, op, key } => Self::Fetch { view, op, key },
+            Body::Fetched {
+                view,
+                op,
+                sent_at,
+                copy,
+            } => Self::Fetched {
+                view,
+                op,
+                sent_at,
+                copy: copy.map(Copy::try_from).transpose()?,
+            },
+            Body::Update {
+                view,
+                op,
+                key,
+                retry,
+                sent_at,
+                name,
+                expect,
+                fragment,
+            } => {
+                expect.iter().try_for_each(is_sane)?;
+                Self::Update(Update {
+                    view,
+                    op,
+                    key,
+                    retry,
+                    sent_at,
+                    name: attribute_name(name)?,
+                    expect,
+                    fragment: Arc::new(fragment.try_into()?),
+                })
+            }
+            Body::Updated {
+                op,
+                sent_at,
+                verdict,
+                copy,
+            } => Self::Updated {
+                op,
+                sent_at,
+                verdict: verdict.into(),
+                copy: copy.map(Copy::try_from).transpose()?,
+            },
+            Body::Bye => Self::Bye,
+        })
+    }
+}
+
+impl From<Verdict> for WireVerdict {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Applied => Self::Applied,
+            Verdict::Conflict => Self::Conflict,
+            Verdict::Gone => Self::Gone,
+            Verdict::Again => Self::Again,
+            Verdict::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<WireVerdict> for Verdict {
+    fn from(verdict: WireVerdict) -> Self {
+        match verdict {
+            WireVerdict::Applied => Self::Applied,
+            WireVerdict::Conflict => Self::Conflict,
+            WireVerdict::Gone => Self::Gone,
+            WireVerdict::Again => Self::Again,
+            WireVerdict::Unknown => Self::Unknown,
+        }
+    }
+}
+
+fn nodes(nodes: Cow<'_, [Node]>) -> Result<Vec<Node>, WireError> {
+    at_most(nodes.len(), NODES_MAX)?;
+    nodes.iter().try_for_each(check_node)?;
+    Ok(nodes.into_owned())
+}
+
+fn is_slot(slot: u16) -> Result<(), WireError> {
+    match usize::from(slot) < SLOTS {
+        true => Ok(()),
+        false => Err(WireError::NoSuchSlot),
+    }
+}
+
+/// Far more than a cluster of memory copies has, and what it remembers of former ones.
+const NODES_MAX: usize = 1 << 12;

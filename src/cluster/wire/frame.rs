@@ -1,0 +1,95 @@
+//! A length and that many bytes.
+
+use super::WireError;
+
+/// The longest frame between nodes that have introduced themselves.
+///
+/// A session holds 16 MiB by default; two requests that wrote at once may have made it larger than
+/// either of them was allowed to.
+pub(in super::super) const FRAME_MAX: usize = 32 << 20;
+
+/// The longest frame of a stranger: an introduction fits many times.
+pub(in super::super) const INTRODUCTION_MAX: usize = 4 << 10;
+
+/// Appends a frame whose content `fill` writes.
+///
+/// # Errors
+///
+/// `FrameTooLong` when no receiver would take it; `out` is as before.
+pub(in super::super) fn frame(
+    out: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), WireError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEAD]);
+    fill(out);
+    let len = out.len() - start - HEAD;
+    if len > FRAME_MAX {
+        out.truncate(start);
+        return Err(WireError::FrameTooLong);
+    }
+    // `FRAME_MAX` fits.
+    let head = (len as u32).to_be_bytes();
+    out[start..start + HEAD].copy_from_slice(&head);
+    Ok(())
+}
+
+/// The content of the first frame in `bytes` and what follows it; `None` while it is incomplete.
+///
+/// # Errors
+///
+/// `FrameTooLong` as soon as the length is there and is more than `max`.
+pub(in super::super) fn next_frame(
+    bytes: &[u8],
+    max: usize,
+) -> Result<Option<(&[u8], &[u8])>, WireError> {
+    let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
+        return Ok(None);
+    };
+    let len = u32::from_be_bytes(*head) as usize;
+    if len > max {
+        return Err(WireError::FrameTooLong);
+    }
+    Ok(rest.split_at_checked(len))
+}
+
+const HEAD: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_out_as_they_went_in_wherever_the_stream_is_cut() {
+        let mut stream = Vec::new();
+        for content in [&b"one"[..], b"", b"three"] {
+            frame(&mut stream, |out| out.extend_from_slice(content)).unwrap();
+        }
+        for cut in 0..=stream.len() {
+            let mut contents = Vec::new();
+            let mut rest = &stream[..cut];
+            while let Some((content, more)) = next_frame(rest, FRAME_MAX).unwrap() {
+                contents.push(content);
+                rest = more;
+            }
+            let all = [&b"one"[..], b"", b"three"];
+            assert_eq!(contents, all[..contents.len()]);
+            assert_eq!(contents.len() == 3, cut == stream.len());
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_its_content_arrives() {
+        let head = (INTRODUCTION_MAX as u32 + 1).to_be_bytes();
+        let refused = next_frame(&head, INTRODUCTION_MAX);
+        assert_eq!(refused, Err(WireError::FrameTooLong));
+    }
+
+    #[test]
+    fn a_frame_that_nobody_would_take_is_not_sent() {
+        let mut out = b"before".to_vec();
+        let refused = frame(&mut out, |out| out.resize(FRAME_MAX + 100, 0));
+        assert_eq!(refused, Err(WireError::FrameTooLong));
+        assert_eq!(out, b"before");
+    }
+}

@@ -1,0 +1,224 @@
+//! How two nodes introduce themselves, before any message.
+//!
+//! The one who has dialled says [`Hello`], the other answers with a [`HelloReply`]. Neither has a
+//! version of its own: later versions may add fields at the end, which earlier ones ignore.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::replica::node::Node;
+use super::{WireError, frame, put};
+
+/// Who dials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in super::super) struct Hello {
+    magic: [u8; 8],
+    proto_min: u16,
+    proto_max: u16,
+    /// The name of its cluster.
+    pub(in super::super) cluster: String,
+    /// Its identity. A node that only asks which generations were seen has generation 0.
+    pub(in super::super) node: Node,
+    /// A random number that tells processes apart: how a node notices that it has dialled itself.
+    pub(in super::super) process: u64,
+}
+
+/// What the dialled node answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in super::super) enum HelloReply {
+    /// Frames may follow.
+    Welcome {
+        /// The protocol version of what follows: the highest that both speak.
+        proto: u16,
+        /// The identity of the dialled node.
+        node: Node,
+        /// The latest generation that was seen under the dialling node's address; 0 for none.
+        seen: u64,
+    },
+    /// The link will be closed.
+    Refused(Refusal),
+}
+
+/// Why a node is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) enum Refusal {
+    /// There is no protocol version that both speak.
+    Protocol,
+    /// It belongs to another cluster.
+    Cluster,
+    /// It has dialled itself.
+    Myself,
+    /// A living member at another address has this name.
+    Name,
+    /// There are as many links as there may be.
+    Busy,
+}
+
+impl Hello {
+    pub(in super::super) fn new(cluster: &str, node: Node, process: u64) -> Self {
+        Self {
+            magic: MAGIC,
+            proto_min: *PROTOCOLS.start(),
+            proto_max: *PROTOCOLS.end(),
+            cluster: cluster.to_owned(),
+            node,
+            process,
+        }
+    }
+
+    /// Appends it to `out`, as a frame.
+    pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
+        frame(out, |out| put(self, out)).expect("an introduction is short");
+    }
+
+    /// # Errors
+    ///
+    /// When the bytes are not an introduction of a node that can exist.
+    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let hello: Self = decode(bytes)?;
+        check_node(&hello.node)?;
+        if hello.magic == MAGIC {
+            Ok(hello)
+        } else {
+            Err(WireError::Malformed)
+        }
+    }
+
+    /// The highest protocol version that both sides speak.
+    pub(in super::super) fn common_protocol(&self) -> Option<u16> {
+        let highest = self.proto_max.min(*PROTOCOLS.end());
+        let lowest = self.proto_min.max(*PROTOCOLS.start());
+        (lowest <= highest).then_some(highest)
+    }
+}
+
+impl HelloReply {
+    /// Appends it to `out`, as a frame.
+    pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
+        frame(out, |out| put(self, out)).expect("an introduction is short");
+    }
+
+    /// # Errors
+    ///
+    /// When the bytes are not an answer, or one that this version cannot follow.
+    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let reply = decode(bytes)?;
+        if let Self::Welcome { proto, node, .. } = &reply {
+            check_node(node)?;
+            if !PROTOCOLS.contains(proto) {
+                return Err(WireError::Malformed);
+            }
+        }
+        Ok(reply)
+    }
+}
+
+/// Whether a node may be called that: the same characters as in a route, since it is one.
+pub(in super::super) fn is_node_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
+}
+
+/// Whether a node can be that.
+pub(super) fn check_node(node: &Node) -> Result<(), WireError> {
+    let fits = is_node_name(&node.name)
+        && node.address.port() != 0
+        && !node.address.ip().is_unspecified()
+        && node.generation <= GENERATION_MAX;
+    if fits {
+        Ok(())
+    } else {
+        Err(WireError::BadNode)
+    }
+}
+
+/// Ignores what later versions may have added at the end.
+fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, WireError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((data, _later)) => Ok(data),
+        Err(_) => Err(WireError::Malformed),
+    }
+}
+
+/// The protocol versions that this crate speaks.
+const PROTOCOLS: RangeInclusive<u16> = 1..=1;
+
+/// What an introduction begins with.
+const MAGIC: [u8; 8] = *b"distsess";
+
+/// The longest name of a node.
+pub(in super::super) const NAME_MAX: usize = 32;
+
+/// Half the range, in milliseconds far beyond any clock: a later life can always follow.
+const GENERATION_MAX: u64 = u64::MAX >> 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        let node = Node {
+            address: ([127, 0, 0, 1], 4000).into(),
+            generation: 7,
+            name: "node1".into(),
+        };
+        Hello::new("shop", node, 9)
+    }
+
+    fn bytes_of(hello: &Hello) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(hello, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn the_highest_common_version_is_spoken() {
+        let speaks = |proto_min, proto_max| Hello {
+            proto_min,
+            proto_max,
+            ..hello()
+        };
+        assert_eq!(speaks(1, 1).common_protocol(), Some(1));
+        assert_eq!(speaks(1, 100).common_protocol(), Some(1));
+        assert_eq!(speaks(2, 100).common_protocol(), None);
+        assert_eq!(speaks(0, 0).common_protocol(), None);
+        assert_eq!(speaks(100, 1).common_protocol(), None);
+    }
+
+    #[test]
+    fn an_introduction_with_later_fields_is_understood() {
+        let mut bytes = bytes_of(&hello());
+        bytes.extend_from_slice(b"something new");
+        assert_eq!(Hello::decode(&bytes), Ok(hello()));
+    }
+
+    #[test]
+    fn an_introduction_by_somebody_else_is_not() {
+        let mut bytes = bytes_of(&hello());
+        bytes[0] ^= 1;
+        assert_eq!(Hello::decode(&bytes), Err(WireError::Malformed));
+        assert_eq!(
+            Hello::decode(b"GET / HTTP/1.1\r\n\r\n"),
+            Err(WireError::Malformed)
+        );
+    }
+
+    #[test]
+    fn a_node_that_cannot_be_is_refused() {
+        let cases: [fn(&mut Node); 6] = [
+            |node| node.name = "".into(),
+            |node| node.name = "a.b".into(),
+            |node| node.name = "x".repeat(NAME_MAX + 1).into(),
+            |node| node.address.set_port(0),
+            |node| node.address.set_ip([0, 0, 0, 0].into()),
+            |node| node.generation = u64::MAX,
+        ];
+        for spoil in cases {
+            let mut bad = hello();
+            spoil(&mut bad.node);
+            let refused = Hello::decode(&bytes_of(&bad));
+            assert_eq!(refused, Err(WireError::BadNode), "{:?}", bad.node);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What sessions and parts of them look like on the wire.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::session::{Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
+
+use super::super::replica::entry::{Entry, Fragment};
+use super::super::replica::message::Copy;
+use super::{Bytes, WireError, at_most};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireCopy<'a> {
+    key: SessionKey,
+    #[serde(borrow)]
+    entry: WireEntry<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireEntry<'a> {
+    Live(#[serde(borrow)] WireRecord<'a>),
+    Fragment(#[serde(borrow)] WireFragment<'a>),
+    Dead { until: Timestamp },
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRecord<'a> {
+    created_at: Timestamp,
+    ends_at: Timestamp,
+    accessed_at: Timestamp,
+    max_inactive: (Stamp, Option<Duration>),
+    first_visit: Option<Duration>,
+    returned: bool,
+    #[serde(borrow)]
+    registers: Vec<WireRegister<'a>>,
+    updates: Cow<'a, [Stamp]>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireFragment<'a> {
+    #[serde(borrow)]
+    registers: Vec<WireRegister<'a>>,
+    max_inactive: Option<(Stamp, Option<Duration>)>,
+    accessed_at: Timestamp,
+    updates: Cow<'a, [Stamp]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRegister<'a> {
+    name: &'a str,
+    stamp: Stamp,
+    #[serde(borrow)]
+    value: Option<Bytes<'a>>,
+}
+
+impl<'a> From<&'a Copy> for WireCopy<'a> {
+    fn from(copy: &'a Copy) -> Self {
+        let entry = match &copy.entry {
+            Entry::Live(record) => WireEntry::Live((&**record).into()),
+            Entry::Fragment(fragment) => WireEntry::Fragment((&**fragment).into()),
+            Entry::Dead { until } => WireEntry::Dead { until: *until },
+        };
+        Self {
+            key: copy.key,
+            entry,
+        }
+    }
+}
+
+impl TryFrom<WireCopy<'_>> for Copy {
+    type Error = WireError;
+
+    fn try_from(copy: WireCopy<'_>) -> Result<Self, WireError> {
+        let entry = match copy.entry {
+            WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
+            WireEntry::Fragment(fragment) => Entry::Fragment(Arc::new(fragment.try_into()?)),
+            WireEntry::Dead { until } => Entry::Dead { until },
+        };
+        Ok(Self {
+            key: copy.key,
+            entry,
+        })
+    }
+}
+
+impl<'a> From<&'a Record> for WireRecord<'a> {
+    fn from(record: &'a Record) -> Self {
+        Self {
+            created_at: record.lifetime.created_at,
+            ends_at: record.lifetime.ends_at,
+            accessed_at: record.lifetime.accessed_at,
+            max_inactive: record.lifetime.max_inactive,
+            first_visit: record.lifetime.first_visit,
+            returned: record.lifetime.returned,
+            registers: record.registers().iter().map(WireRegister::from).collect(),
+            updates: Cow::Borrowed(record.updates()),
+        }
+    }
+}
+
+impl TryFrom<WireRecord<'_>> for Record {
+    type Error = WireError;
+
+    fn try_from(record: WireRecord<'_>) -> Result<Self, WireError> {
+        is_sane(&record.max_inactive.0)?;
+        let registers = registers_of(record.registers)?;
+        record.updates.iter().try_for_each(is_sane)?;
+        let lifetime = Lifetime {
+            created_at: record.created_at,
+            ends_at: record.ends_at,
+            accessed_at: record.accessed_at,
+            max_inactive: record.max_inactive,
+            first_visit: record.first_visit,
+            returned: record.returned,
+        };
+        Self::from_parts(lifetime, registers, record.updates.into_owned())
+            .ok_or(WireError::Disorder)
+    }
+}
+
+impl<'a> From<&'a Fragment> for WireFragment<'a> {
+    fn from(fragment: &'a Fragment) -> Self {
+        Self {
+            registers: fragment.registers.iter().map(WireRegister::from).collect(),
+            max_inactive: fragment.max_inactive,
+            accessed_at: fragment.accessed_at,
+            updates: Cow::Borrowed(&fragment.updates),
+        }
+    }
+}
+
+impl TryFrom<WireFragment<'_>> for Fragment {
+    type Error = WireError;
+
+    fn try_from(fragment: WireFragment<'_>) -> Result<Self, WireError> {
+        fragment
+            .max_inactive
+            .iter()
+            .try_for_each(|(stamp, _)| is_sane(stamp))?;
+        fragment.updates.iter().try_for_each(is_sane)?;
+        at_most(fragment.updates.len(), UPDATES_MAX)?;
+        Ok(Self {
+            registers: registers_of(fragment.registers)?,
+            max_inactive: fragment.max_inactive,
+            accessed_at: fragment.accessed_at,
+            updates: fragment.updates.into_owned(),
+        })
+    }
+}
+
+impl<'a> From<&'a Register> for WireRegister<'a> {
+    fn from(register: &'a Register) -> Self {
+        Self {
+            name: &register.name,
+            stamp: register.stamp,
+            value: register.value.as_ref().map(|value| Bytes(value.as_bytes())),
+        }
+    }
+}
+
+impl TryFrom<WireRegister<'_>> for Register {
+    type Error = WireError;
+
+    fn try_from(register: WireRegister<'_>) -> Result<Self, WireError> {
+        is_sane(&register.stamp)?;
+        Ok(Self {
+            name: attribute_name(register.name)?,
+            stamp: register.stamp,
+            value: register.value.map(|bytes| Value::from_bytes(bytes.0)),
+        })
+    }
+}
+
+pub(super) fn copies_of(copies: Vec<WireCopy<'_>>) -> Result<Vec<Copy>, WireError> {
+    copies.into_iter().map(Copy::try_from).collect()
+}
+
+fn registers_of(registers: Vec<WireRegister<'_>>) -> Result<Vec<Register>, WireError> {
+    at_most(registers.len(), REGISTERS_MAX)?;
+    if !registers.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(WireError::Disorder);
+    }
+    registers.into_iter().map(Register::try_from).collect()
+}
+
+pub(super) fn attribute_name(name: &str) -> Result<Name, WireError> {
+    if name.len() > ATTRIBUTE_NAME_MAX {
+        return Err(WireError::NameTooLong);
+    }
+    Ok(name.into())
+}
+
+pub(super) fn is_sane(stamp: &Stamp) -> Result<(), WireError> {
+    match stamp.is_sane() {
+        true => Ok(()),
+        false => Err(WireError::StampTooFar),
+    }
+}
+
+/// The same limit as the session layer's: nobody wrote a longer one.
+const ATTRIBUTE_NAME_MAX: usize = 256;
+/// Far more than the session layer lets an application write.
+const REGISTERS_MAX: usize = 1 << 16;
+/// A fragment gathers the updates of several writes before the session arrives.
+const UPDATES_MAX: usize = 1 << 12;

@@ -1,0 +1,658 @@
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use std::time::Duration;
+
+use crate::session::{
+    Lifetime, Name, Record, Register, SLOTS, SessionKey, Stamp, Timestamp, Value,
+};
+
+use super::super::replica::entry::{Entry, Fragment};
+use super::super::replica::message::{Copy, Update, Verdict, View, Write};
+use super::super::replica::node::Node;
+use super::*;
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes).unwrap();
+    bytes
+}
+
+fn body(message: &Message) -> Vec<u8> {
+    encoded(message).split_off(4)
+}
+
+mod arbitrary {
+    use super::*;
+
+    pub(super) fn message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            vec(any::<u8>(), 0..200).prop_map(Message::Swim),
+            view().prop_map(Message::View),
+            write().prop_map(Message::Write),
+            (any::<u64>(), vec(any::<u64>(), 0..20))
+                .prop_map(|(view, seqs)| Message::Ack { view, seqs }),
+            any::<(u64, u64)>().prop_map(|(view, seq)| Message::Refuse { view, seq }),
+            (time(), key(), time()).prop_map(|(sent_at, key, accessed_at)| Message::Touch {
+                sent_at,
+                key,
+                accessed_at
+            }),
+            (any::<(u64, u64)>(), vec((slot(), any::<u64>()), 0..20)).prop_map(
+                |((view, round), digests)| Message::Compare {
+                    view,
+                    round,
+                    digests
+                }
+            ),
+            (any::<(u64, u64)>(), vec(slot(), 0..20))
+                .prop_map(|((view, round), slots)| { Message::Differ { view, round, slots } }),
+            (
+                any::<(u64, u64)>(),
+                slot(),
+                option::of(key()),
+                vec((key(), any::<u64>()), 0..20)
+            )
+                .prop_map(|((view, round), slot, after, known)| Message::Pull {
+                    view,
+                    round,
+                    slot,
+                    after,
+                    known
+                }),
+            (any::<(u64, u64, bool)>(), slot(), time(), vec(copy(), 0..5)).prop_map(
+                |((view, round, more), slot, sent_at, copies)| Message::Push {
+                    view,
+                    round,
+                    slot,
+                    sent_at,
+                    copies,
+                    more
+                }
+            ),
+            (any::<(u64, u64)>(), key()).prop_map(|((view, op), key)| Message::Fetch {
+                view,
+                op,
+                key
+            }),
+            (any::<(u64, u64)>(), time(), option::of(copy())).prop_map(
+                |((view, op), sent_at, copy)| Message::Fetched {
+                    view,
+                    op,
+                    sent_at,
+                    copy
+                }
+            ),
+            update().prop_map(Message::Update),
+            (any::<u64>(), time(), verdict(), option::of(copy())).prop_map(
+                |(op, sent_at, verdict, copy)| Message::Updated {
+                    op,
+                    sent_at,
+                    verdict,
+                    copy
+                }
+            ),
+            Just(Message::Bye),
+        ]
+    }
+
+    fn view() -> impl Strategy<Value = View> {
+        let nodes = || vec(node(), 0..5);
+        (any::<(u64, bool, bool)>(), nodes(), nodes()).prop_map(
+            |((view, complete, ready), members, removed)| View {
+                view,
+                members,
+                removed,
+                complete,
+                ready,
+            },
+        )
+    }
+
+    fn write() -> impl Strategy<Value = Write> {
+        (any::<(u64, u64, bool)>(), time(), vec(copy(), 0..5)).prop_map(
+            |((seq, view, strict), sent_at, copies)| Write {
+                seq,
+                view,
+                strict,
+                sent_at,
+                copies: copies.into(),
+            },
+        )
+    }
+
+    fn update() -> impl Strategy<Value = Update> {
+        (
+            any::<(u64, u64, bool)>(),
+            key(),
+            time(),
+            name(),
+            option::of(stamp()),
+            fragment(),
+        )
+            .prop_map(
+                |((view, op, retry), key, sent_at, name, expect, fragment)| Update {
+                    view,
+                    op,
+                    key,
+                    retry,
+                    sent_at,
+                    name,
+                    expect,
+                    fragment: fragment.into(),
+                },
+            )
+    }
+
+    fn verdict() -> impl Strategy<Value = Verdict> {
+        proptest::sample::select(vec![
+            Verdict::Applied,
+            Verdict::Conflict,
+            Verdict::Gone,
+            Verdict::Again,
+            Verdict::Unknown,
+        ])
+    }
+
+    pub(super) fn node() -> impl Strategy<Value = Node> {
+        let address = (any::<std::net::IpAddr>(), 1..u16::MAX).prop_map(Into::into);
+        (address, 0..=u64::MAX >> 1, "[A-Za-z0-9_]{1,32}")
+            .prop_map(|(address, generation, name)| Node {
+                address,
+                generation,
+                name: name.into(),
+            })
+            .prop_filter("an address", |node| !node.address.ip().is_unspecified())
+    }
+
+    fn copy() -> impl Strategy<Value = Copy> {
+        let entry = prop_oneof![
+            record().prop_map(|record| Entry::Live(record.into())),
+            fragment().prop_map(|fragment| Entry::Fragment(fragment.into())),
+            time().prop_map(|until| Entry::Dead { until }),
+        ];
+        (key(), entry).prop_map(|(key, entry)| Copy { key, entry })
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        (
+            (time(), time(), time()),
+            (stamp(), option::of(duration())),
+            option::of(duration()),
+            any::<bool>(),
+            registers(),
+            btree_set(stamp(), 0..16),
+        )
+            .prop_map(
+                |(times, max_inactive, first_visit, returned, registers, updates)| {
+                    let lifetime = Lifetime {
+                        created_at: times.0,
+                        ends_at: times.1,
+                        accessed_at: times.2,
+                        max_inactive,
+                        first_visit,
+                        returned,
+                    };
+                    let updates = updates.into_iter().rev().collect();
+                    Record::from_parts(lifetime, registers, updates).unwrap()
+                },
+            )
+    }
+
+    fn fragment() -> impl Strategy<Value = Fragment> {
+        (
+            registers(),
+            option::of((stamp(), option::of(duration()))),
+            time(),
+            vec(stamp(), 0..5),
+        )
+            .prop_map(|(registers, max_inactive, accessed_at, updates)| Fragment {
+                registers,
+                max_inactive,
+                accessed_at,
+                updates,
+            })
+    }
+
+    fn registers() -> impl Strategy<Value = Vec<Register>> {
+        let value = option::of(vec(any::<u8>(), 0..50));
+        vec((name(), stamp(), value), 0..5).prop_map(|registers| {
+            let mut registers: Vec<_> = registers
+                .into_iter()
+                .map(|(name, stamp, value)| Register {
+                    name,
+                    stamp,
+                    value: value.map(Value::from_bytes),
+                })
+                .collect();
+            registers.sort_by(|a, b| a.name.cmp(&b.name));
+            registers.dedup_by(|a, b| a.name == b.name);
+            registers
+        })
+    }
+
+    fn name() -> impl Strategy<Value = Name> {
+        ".{0,60}".prop_map(|name| Name::from(&*name))
+    }
+
+    fn stamp() -> impl Strategy<Value = Stamp> {
+        (0..=Stamp::MAX_CLOCK, any::<u32>()).prop_map(|(clock, writer)| Stamp { clock, writer })
+    }
+
+    fn time() -> impl Strategy<Value = Timestamp> {
+        prop_oneof![
+            any::<u64>().prop_map(Timestamp::from_millis),
+            Just(Timestamp::NEVER)
+        ]
+    }
+
+    fn duration() -> impl Strategy<Value = Duration> {
+        any::<Duration>()
+    }
+
+    fn key() -> impl Strategy<Value = SessionKey> {
+        any::<[u8; 20]>().prop_map(SessionKey::from_bytes)
+    }
+
+    fn slot() -> impl Strategy<Value = u16> {
+        0..SLOTS as u16
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_message_arrives_as_it_was_sent(message in arbitrary::message()) {
+        prop_assert_eq!(decode(&body(&message)), Ok(message));
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes in vec(any::<u8>(), 0..300)) {
+        let _ = decode(&bytes);
+        let _ = Hello::decode(&bytes);
+        let _ = HelloReply::decode(&bytes);
+    }
+
+    #[test]
+    fn no_damage_makes_decoding_panic(
+        message in arbitrary::message(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = body(&message);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let _ = decode(&bytes);
+        let _ = decode(&bytes[..cut.index(bytes.len())]);
+    }
+
+    #[test]
+    fn a_part_of_a_message_is_none(
+        message in arbitrary::message(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let bytes = body(&message);
+        prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
+    }
+
+    #[test]
+    fn an_introduction_arrives_as_it_was_sent(
+        node in arbitrary::node(),
+        cluster in ".{1,64}",
+        process in any::<u64>(),
+    ) {
+        let hello = Hello::new(&cluster, node.clone(), process);
+        let mut bytes = Vec::new();
+        hello.encode(&mut bytes);
+        prop_assert!(bytes.len() <= INTRODUCTION_MAX);
+        prop_assert_eq!(Hello::decode(&bytes[4..]), Ok(hello));
+
+        let reply = HelloReply::Welcome { proto: 1, node, seen: process };
+        let mut bytes = Vec::new();
+        reply.encode(&mut bytes);
+        prop_assert_eq!(HelloReply::decode(&bytes[4..]), Ok(reply));
+    }
+}
+
+#[test]
+fn what_a_replica_could_not_live_with_is_refused() {
+    let register = |name: &str, clock| Register {
+        name: name.into(),
+        stamp: Stamp { clock, writer: 1 },
+        value: None,
+    };
+    let fragment = |registers| {
+        let fragment = Fragment {
+            registers,
+            max_inactive: None,
+            accessed_at: NOW,
+            updates: Vec::new(),
+        };
+        let copy = Copy {
+            key: key(),
+            entry: Entry::Fragment(fragment.into()),
+        };
+        Message::Write(Write {
+            seq: 1,
+            view: 2,
+            strict: false,
+            sent_at: NOW,
+            copies: [copy].into(),
+        })
+    };
+    let differ = |slots| Message::Differ {
+        view: 1,
+        round: 2,
+        slots,
+    };
+    let cases = [
+        (
+            fragment(vec![register(&"x".repeat(257), 1)]),
+            WireError::NameTooLong,
+        ),
+        (
+            fragment(vec![register("a", u64::MAX)]),
+            WireError::StampTooFar,
+        ),
+        (
+            fragment(vec![register("b", 1), register("a", 1)]),
+            WireError::Disorder,
+        ),
+        (
+            fragment(vec![register("a", 1), register("a", 2)]),
+            WireError::Disorder,
+        ),
+        (differ(vec![SLOTS as u16]), WireError::NoSuchSlot),
+        (differ(vec![0; SLOTS + 1]), WireError::TooMany),
+        (
+            Message::View(View {
+                view: 1,
+                members: vec![Node {
+                    address: ([127, 0, 0, 1], 4000).into(),
+                    generation: 1,
+                    name: "no route".into(),
+                }],
+                removed: Vec::new(),
+                complete: true,
+                ready: true,
+            }),
+            WireError::BadNode,
+        ),
+    ];
+    for (message, error) in cases {
+        assert_eq!(decode(&body(&message)), Err(error), "{message:?}");
+    }
+}
+
+#[test]
+fn two_messages_in_one_frame_are_refused() {
+    let mut bytes = body(&Message::Bye);
+    bytes.extend_from_slice(&body(&Message::Bye));
+    assert_eq!(decode(&bytes), Err(WireError::Trailing));
+}
+
+#[test]
+fn a_count_that_nothing_follows_takes_no_memory() {
+    // A write with 2^63 copies, and an acknowledgement of as many writes.
+    let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    for head in [&[2, 1, 2, 0, 3][..], &[3, 1]] {
+        let bytes = [head, &huge].concat();
+        assert_eq!(decode(&bytes), Err(WireError::Malformed));
+    }
+}
+
+#[test]
+fn a_small_change_is_small_on_the_wire() {
+    let message = Message::Write(Write {
+        seq: 100_000,
+        view: u64::MAX,
+        strict: false,
+        sent_at: NOW,
+        copies: [Copy {
+            key: key(),
+            entry: Entry::Fragment(fragment().into()),
+        }]
+        .into(),
+    });
+    assert!(
+        encoded(&message).len() <= 120,
+        "{}",
+        encoded(&message).len()
+    );
+}
+
+/// Bytes that were sent by the first version that spoke protocol 1. They never change.
+#[test]
+fn the_format_of_protocol_1_stands_still() {
+    let copy = |entry| Copy { key: key(), entry };
+    let live = || copy(Entry::Live(record().into()));
+    let part = || copy(Entry::Fragment(fragment().into()));
+    let dead = || copy(Entry::Dead { until: NOW });
+    let node = |port, name: &str| Node {
+        address: ([127, 0, 0, 1], port).into(),
+        generation: 1_700_000_000_000,
+        name: name.into(),
+    };
+    let six = Node {
+        address: (std::net::Ipv6Addr::LOCALHOST, 4002).into(),
+        generation: 3,
+        name: "c".into(),
+    };
+    let golden = [
+        (Message::Swim(vec![1, 2, 3]), "0003010203"),
+        (
+            Message::View(View {
+                view: 0xfeed,
+                members: vec![node(4000, "node1"), six],
+                removed: vec![node(4001, "node2")],
+                complete: true,
+                ready: false,
+            }),
+            "01edfd0302007f000001a01f80d095ffbc31056e6f6465310100000000000000000000000000\
+             000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100",
+        ),
+        (
+            Message::Write(Write {
+                seq: 5,
+                view: 0xfeed,
+                strict: true,
+                sent_at: NOW,
+                copies: [live(), part(), dead()].into(),
+            }),
+            "0205edfd030180d095ffbc3103a1ce85fb0f303132333435363738396162636465660080d095\
+             ffbc31ffffffffffffffffff0180d095ffbc31808080c0d6fcf3c501effdb6f50d01880e0501\
+             3c0001020f73657373696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d01084a31\
+             323334353637047a65726f00000001808080c0d6fcf3c501effdb6f50da1ce85fb0f30313233\
+             34353637383961626364656601010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
+             01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
+             a1ce85fb0f303132333435363738396162636465660280d095ffbc31",
+        ),
+        (
+            Message::Ack {
+                view: 0xfeed,
+                seqs: vec![5, 6, 300],
+            },
+            "03edfd03030506ac02",
+        ),
+        (
+            Message::Refuse {
+                view: 0xfeed,
+                seq: 5,
+            },
+            "04edfd0305",
+        ),
+        (
+            Message::Touch {
+                sent_at: NOW,
+                key: key(),
+                accessed_at: NOW,
+            },
+            "0580d095ffbc31a1ce85fb0f3031323334353637383961626364656680d095ffbc31",
+        ),
+        (
+            Message::Compare {
+                view: 0xfeed,
+                round: 2,
+                digests: vec![(0, 1), (16383, u64::MAX)],
+            },
+            "06edfd0302020001ff7fffffffffffffffffff01",
+        ),
+        (
+            Message::Differ {
+                view: 0xfeed,
+                round: 2,
+                slots: vec![0, 16383],
+            },
+            "07edfd03020200ff7f",
+        ),
+        (
+            Message::Pull {
+                view: 0xfeed,
+                round: 2,
+                slot: 7,
+                after: Some(key()),
+                known: vec![(key(), 9)],
+            },
+            "08edfd03020701a1ce85fb0f3031323334353637383961626364656601a1ce85fb0f30313233\
+             34353637383961626364656609",
+        ),
+        (
+            Message::Push {
+                view: 0xfeed,
+                round: 2,
+                slot: 7,
+                sent_at: NOW,
+                copies: vec![dead()],
+                more: true,
+            },
+            "09edfd03020780d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095\
+             ffbc3101",
+        ),
+        (
+            Message::Fetch {
+                view: 0xfeed,
+                op: 8,
+                key: key(),
+            },
+            "0aedfd0308a1ce85fb0f30313233343536373839616263646566",
+        ),
+        (
+            Message::Fetched {
+                view: 0xfeed,
+                op: 8,
+                sent_at: NOW,
+                copy: Some(dead()),
+            },
+            "0bedfd030880d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095ff\
+             bc31",
+        ),
+        (
+            Message::Update(Update {
+                view: 0xfeed,
+                op: 8,
+                key: key(),
+                retry: true,
+                sent_at: NOW,
+                name: "n".into(),
+                expect: Some(STAMP),
+                fragment: fragment().into(),
+            }),
+            "0cedfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc31016e018080\
+             80c0d6fcf3c501effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c501\
+             effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d",
+        ),
+        (
+            Message::Updated {
+                op: 8,
+                sent_at: NOW,
+                verdict: Verdict::Conflict,
+                copy: None,
+            },
+            "0d0880d095ffbc310100",
+        ),
+        (Message::Bye, "0e"),
+    ];
+    for (message, bytes) in golden {
+        assert_eq!(hex(&body(&message)), bytes, "{message:?}");
+    }
+}
+
+#[test]
+fn the_format_of_introductions_stands_still() {
+    let node = Node {
+        address: ([127, 0, 0, 1], 4000).into(),
+        generation: 1_700_000_000_000,
+        name: "node1".into(),
+    };
+    let mut bytes = Vec::new();
+    Hello::new("shop", node.clone(), 77).encode(&mut bytes);
+    assert_eq!(
+        hex(&bytes),
+        "00000023646973747365737301010473686f70007f000001a01f80d095ffbc31056e6f646531\
+             4d"
+    );
+
+    let replies = [
+        (
+            HelloReply::Welcome {
+                proto: 1,
+                node,
+                seen: 12,
+            },
+            "000000160001007f000001a01f80d095ffbc31056e6f6465310c",
+        ),
+        (HelloReply::Refused(Refusal::Protocol), "000000020100"),
+        (HelloReply::Refused(Refusal::Busy), "000000020104"),
+    ];
+    for (reply, golden) in replies {
+        let mut bytes = Vec::new();
+        reply.encode(&mut bytes);
+        assert_eq!(hex(&bytes), golden, "{reply:?}");
+    }
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const STAMP: Stamp = Stamp {
+    clock: 1_700_000_000_000 << 16,
+    writer: 0xdead_beef,
+};
+fn key() -> SessionKey {
+    SessionKey::from_bytes(*b"\xffag!0123456789abcdef")
+}
+
+/// One attribute of eight bytes.
+fn fragment() -> Fragment {
+    Fragment {
+        registers: vec![Register {
+            name: "session_counter".into(),
+            stamp: STAMP,
+            value: Some(Value::from_bytes(*b"J1234567")),
+        }],
+        max_inactive: None,
+        accessed_at: NOW,
+        updates: vec![STAMP],
+    }
+}
+
+fn record() -> Record {
+    let lifetime = Lifetime {
+        created_at: NOW,
+        ends_at: Timestamp::NEVER,
+        accessed_at: NOW,
+        max_inactive: (STAMP, Some(Duration::new(1800, 5))),
+        first_visit: Some(Duration::from_secs(60)),
+        returned: true,
+    };
+    let removed = Register {
+        name: "zero".into(),
+        stamp: Stamp::default(),
+        value: None,
+    };
+    let registers = [fragment().registers, vec![removed]].concat();
+    Record::from_parts(lifetime, registers, vec![STAMP]).unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
