@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::session::Name;
+use crate::session::json::{DecodeError, EncodeError};
 
 /// A session could not do what it was asked.
 ///
@@ -28,6 +29,8 @@ pub enum SessionErrorKind {
     Encode,
     /// The attribute is there, but it is not of the type asked for. The others are readable.
     Decode,
+    /// Names that begin with a NUL are ours.
+    ReservedName,
     /// A name, a value, the number of attributes or the session would be over its limit; the
     /// session is as it was before.
     TooLarge,
@@ -46,14 +49,6 @@ pub enum SessionErrorKind {
 }
 
 impl SessionError {
-    pub(super) const fn new(kind: SessionErrorKind) -> Self {
-        Self {
-            kind,
-            attribute: None,
-            source: None,
-        }
-    }
-
     pub(super) fn with_attribute(mut self, name: &str) -> Self {
         self.attribute = Some(name.into());
         self
@@ -89,6 +84,7 @@ impl SessionError {
             SessionErrorKind::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             SessionErrorKind::Encode
             | SessionErrorKind::Decode
+            | SessionErrorKind::ReservedName
             | SessionErrorKind::TooLate
             | SessionErrorKind::MissingLayer => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -97,7 +93,33 @@ impl SessionError {
 
 impl From<StoreError> for SessionError {
     fn from(error: StoreError) -> Self {
-        Self::new(SessionErrorKind::Store(error.kind())).with_source(error)
+        Self::from(SessionErrorKind::Store(error.kind())).with_source(error)
+    }
+}
+
+impl From<SessionErrorKind> for SessionError {
+    fn from(kind: SessionErrorKind) -> Self {
+        Self {
+            kind,
+            attribute: None,
+            source: None,
+        }
+    }
+}
+
+impl From<EncodeError> for SessionError {
+    fn from(error: EncodeError) -> Self {
+        let kind = match error {
+            EncodeError::TooLarge => SessionErrorKind::TooLarge,
+            _ => SessionErrorKind::Encode,
+        };
+        Self::from(kind).with_source(error)
+    }
+}
+
+impl From<DecodeError> for SessionError {
+    fn from(error: DecodeError) -> Self {
+        Self::from(SessionErrorKind::Decode).with_source(error)
     }
 }
 
@@ -107,6 +129,7 @@ impl SessionErrorKind {
         match self {
             Self::Encode => "a session attribute cannot be encoded",
             Self::Decode => "a session attribute is not of the expected type",
+            Self::ReservedName => "a session attribute's name must not begin with a NUL",
             Self::TooLarge => "the session or one of its attributes would be too large",
             Self::TooLate => "the response has left, the session cannot be changed any more",
             Self::NoSession => "there is no session",

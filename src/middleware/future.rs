@@ -1,36 +1,126 @@
-//! The response, once what the handler did is stored.
+//! The response, once what the handler has done is stored.
 
+use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
 use pin_project_lite::pin_project;
 
 use super::body::ResponseBody;
+use super::complete::Complete;
+use super::error::SessionError;
+use super::exchange::{Closing, Exchange};
 
 pin_project! {
-    /// The future of [`SessionService`](crate::SessionService).
-    #[derive(Debug)]
-    pub struct ResponseFuture<F> {
+    /// The future of [`SessionService`](crate::SessionService): the handler's, and then the commit.
+    ///
+    /// Dropping it while the handler runs drops what the handler has written and not saved. Once
+    /// the commit has begun, dropping it stops nothing.
+    pub struct ResponseFuture<F, B> {
+        // `None` when a layer further out looks after the session.
+        open: Option<Open>,
         #[pin]
-        inner: F,
+        stage: Stage<F, B>,
     }
 }
 
-impl<F> ResponseFuture<F> {
-    pub(super) const fn new(inner: F) -> Self {
-        Self { inner }
+pin_project! {
+    #[project = StageProjection]
+    enum Stage<F, B> {
+        Handling {
+            #[pin]
+            handler: F,
+        },
+        Storing {
+            commit: Complete<()>,
+            response: Option<Response<B>>,
+        },
     }
 }
 
-impl<F, B, E> Future for ResponseFuture<F>
+/// An exchange that is closed whatever happens: a handler that panics or is dropped leaves handles
+/// whose writes would never be stored.
+struct Open(Arc<Exchange>);
+
+impl<F, B> ResponseFuture<F, B> {
+    pub(super) fn new(handler: F, exchange: Option<Arc<Exchange>>) -> Self {
+        Self {
+            open: exchange.map(Open),
+            stage: Stage::Handling { handler },
+        }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.project().inner.poll(cx))?;
-        Poll::Ready(Ok(response.map(ResponseBody::handler)))
+        let mut this = self.project();
+        loop {
+            let response = match this.stage.as_mut().project() {
+                StageProjection::Handling { handler } => {
+                    let response = ready!(handler.poll(cx))?;
+                    match this.open.as_ref().map(|open| open.0.close()) {
+                        None | Some(Closing::Untouched) => response.map(ResponseBody::handler),
+                        Some(Closing::Settled) => signed(response, this.open.as_ref()),
+                        Some(Closing::Storing(commit)) => {
+                            let response = Some(response);
+                            this.stage.set(Stage::Storing { commit, response });
+                            continue;
+                        }
+                    }
+                }
+                StageProjection::Storing { commit, response } => {
+                    let stored = ready!(Pin::new(commit).poll(cx));
+                    let response = response
+                        .take()
+                        .expect("nobody polls a future that is ready");
+                    match stored {
+                        Ok(()) => signed(response, this.open.as_ref()),
+                        Err(error) => refusal(error, this.open.as_ref()),
+                    }
+                }
+            };
+            return Poll::Ready(Ok(response));
+        }
+    }
+}
+
+fn signed<B>(response: Response<B>, open: Option<&Open>) -> Response<ResponseBody<B>> {
+    let mut response = response.map(ResponseBody::handler);
+    if let Some(Open(exchange)) = open {
+        exchange.sign(response.headers_mut());
+    }
+    response
+}
+
+/// What is sent in place of the handler's response, which speaks of something that is not stored.
+fn refusal<B>(error: SessionError, open: Option<&Open>) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::words(error.kind().words()));
+    *response.status_mut() = error.status();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    if let Some(Open(exchange)) = open {
+        exchange.sign_failure(response.headers_mut());
+    }
+    response.extensions_mut().insert(error);
+    response
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

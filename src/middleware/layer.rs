@@ -7,15 +7,41 @@ use tower_layer::Layer;
 
 use super::service::SessionService;
 use super::{Route, SessionCookie};
+use crate::session::Changes;
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
 
 /// Gives every request below it a session to ask for.
 ///
 /// ```
-/// # #[cfg(all(feature = "axum", feature = "memory"))] {
-/// # }
+/// use axum::{Router, routing::get};
+/// use distributable::{MemoryStore, Route, Session, SessionError, SessionLayer};
+///
+/// async fn counter(session: Session) -> Result<String, SessionError> {
+///     let n = session.get::<u32>("session_counter")?.unwrap_or(0) + 1;
+///     session.insert("session_counter", &n)?;
+///     Ok(format!("Session Counter = {n}"))
+/// }
+///
+/// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
+/// let app: Router = Router::new().route("/", get(counter)).layer(layer);
+/// # Ok::<(), distributable::InvalidRoute>(())
 /// ```
+///
+/// A route that does not ask costs next to nothing: no cookie is read, no store is called, the
+/// response says nothing about sessions. Where one is asked for, the response varies on the cookie,
+/// and carries a new one only if there is something new to say.
+///
+/// Layers nest. Of two with the same cookie name the outer one is in charge and the inner one passes
+/// everything through. Two with different names are two sessions; a handler gets that of the inner
+/// layer.
+///
+/// # What is stored when
+///
+/// What a handler wrote is committed after it has returned, whatever status it returned, and before
+/// the response leaves. A handler that panics has not returned: nothing is stored (put a layer that
+/// catches panics outside this one). If the commit fails, a plain response with the error's status
+/// stands in for the handler's, and no cookie is set.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
     config: Arc<Config>,
@@ -130,8 +156,24 @@ impl SessionLayer {
         self
     }
 
+    /// The configuration of a layer nobody has configured.
+    pub(super) fn into_config(self) -> Arc<Config> {
+        self.config
+    }
+
     fn config(&mut self) -> &mut Config {
         Arc::make_mut(&mut self.config)
+    }
+}
+
+impl Config {
+    /// What makes a new session.
+    pub(super) fn birth(&self) -> Changes {
+        let mut changes = Changes::create(self.idle, self.absolute);
+        if let Some(idle) = self.first_visit {
+            changes.first_visit(idle);
+        }
+        changes
     }
 }
 

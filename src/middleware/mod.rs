@@ -2,15 +2,21 @@
 
 mod attribute;
 mod body;
+mod complete;
 mod cookie;
 mod error;
+mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+mod head;
 mod layer;
+mod remember;
 mod route;
+mod scratch;
 mod service;
 mod session;
+mod state;
 
 pub use attribute::{Attribute, AttributeName, AttributeOf, Storable};
 pub use body::ResponseBody;

@@ -1,4 +1,4 @@
-//! Read before, commit after.
+//! A session handle goes in with the request; what was done to it is committed before the response.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,10 +7,15 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
+use super::exchange::Exchange;
 use super::future::ResponseFuture;
 use super::layer::Config;
 
-/// A service whose requests have a session to ask for. Made by [`SessionLayer`](crate::SessionLayer).
+/// A service whose requests have a session to ask for; made by [`SessionLayer`](crate::SessionLayer).
+///
+/// It works around every HTTP service, whatever its bodies, keeps that service's error type and has
+/// no errors of its own: a commit that fails is answered with a response, which carries the
+/// [`SessionError`](crate::SessionError) in its extensions for layers further out.
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     inner: S,
@@ -29,13 +34,14 @@ where
 {
     type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S::Future, ResBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        ResponseFuture::new(self.inner.call(request))
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let exchange = Exchange::begin(&self.config, request.extensions_mut());
+        ResponseFuture::new(self.inner.call(request), exchange)
     }
 }

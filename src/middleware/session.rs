@@ -1,164 +1,430 @@
 //! What a handler holds.
-#![allow(clippy::todo, unused_variables, clippy::unused_async, clippy::needless_pass_by_value)]
 
+use std::fmt;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::error::SessionError;
-use super::{AttributeName, AttributeOf, Persistence, Storable};
-use crate::session::{SessionId, SessionKey, Timestamp};
+use super::attribute::{AttributeName, AttributeOf, Storable};
+use super::complete::Complete;
+use super::cookie::Persistence;
+use super::error::{SessionError, SessionErrorKind};
+use super::exchange::Exchange;
+use super::layer::SessionLayer;
+use super::remember;
+use super::scratch::Scratch;
+use super::state::{State, Update};
+use crate::clock;
+use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 
 /// A visitor's session, as one request sees it.
-#[derive(Clone, Debug)]
-pub struct Session {}
+///
+/// Taking it in a handler awaits the store once; reading and writing do not. The first write makes
+/// the session, and what was written is stored when the handler has returned, before the response
+/// leaves. Clones share one session; no method waits for another's user.
+///
+/// ```
+/// use distributable::{Attribute, Session, SessionError};
+///
+/// const CART: Attribute<Vec<String>> = Attribute::new("cart");
+///
+/// async fn add(session: Session) -> Result<String, SessionError> {
+///     let mut cart = session.get(&CART)?.unwrap_or_default();
+///     cart.push("tea".to_owned());
+///     session.insert(&CART, &cart)?;
+///     Ok(format!("{} in the cart", cart.len()))
+/// }
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// assert_eq!(add(Session::for_test()).await?, "1 in the cart");
+/// # Ok::<(), SessionError>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # When the response has left
+///
+/// What a kept clone writes then could not be stored with the response: it is an error
+/// ([`TooLate`](SessionErrorKind::TooLate)), not a loss. Streams, WebSockets and tasks take a
+/// [`detached`](Self::detached) handle.
+///
+/// # When the session ends meanwhile
+///
+/// Another request may log the visitor out, or give the session a new id, while this one runs. What
+/// this one wrote is dropped then: its response goes out as the handler made it, and says nothing
+/// about cookies, so that it cannot undo what the other said. [`save`](Self::save) and
+/// [`update`](Self::update) tell the handler ([`Ended`](SessionErrorKind::Ended)).
+#[derive(Clone)]
+pub struct Session {
+    exchange: Arc<Exchange>,
+    detached: Option<Arc<Detached>>,
+}
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a name is a `&str`, a `&CONSTANT` or a `String`; callers should not have to borrow twice"
+)]
 impl Session {
-    /// The session of the request with this head: what the axum extractor calls, for everybody
-    /// else.
+    /// The session of the request with this head, loaded on first demand: what the axum extractor
+    /// calls, for every other framework.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, when the request has not passed a [`SessionLayer`], or when the
+    /// response has left before anybody asked.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        todo!()
+        let exchange = Exchange::of(&parts.extensions).ok_or(SessionErrorKind::MissingLayer)?;
+        exchange.load(&parts.uri, &parts.headers).await?;
+        Ok(Self {
+            exchange,
+            detached: None,
+        })
     }
 
-    /// A session without layer and store, to call a handler with in its unit tests.
+    /// A new session in a store of its own, to call handlers with in their unit tests.
     #[must_use]
     pub fn for_test() -> Self {
-        todo!()
+        let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config());
+        let config = exchange.config();
+        exchange.state().load(None, false, clock::now(), config);
+        Self {
+            exchange: Arc::new(exchange),
+            detached: None,
+        }
     }
 
     /// Reads an attribute; `None` when there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// When what is stored is not a `T`. The attribute stays as it is, and the others are readable.
     pub fn get<T: DeserializeOwned>(
         &self,
         name: impl AttributeOf<T>,
     ) -> Result<Option<T>, SessionError> {
-        todo!()
+        let name = name.as_name();
+        let value = self.state().value(name).cloned();
+        decode(name, value)
     }
 
-    /// Writes an attribute; the first write creates the session.
+    /// Writes an attribute. What encodes to the bytes that are there already is no change.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be encoded, is too large, or could not be stored any more. The session
+    /// is then as it was.
     pub fn insert<T: Storable + ?Sized>(
         &self,
         name: impl AttributeOf<T>,
         value: &T,
     ) -> Result<(), SessionError> {
-        todo!()
+        let name = name.as_name();
+        let value = self.encode(name, value)?;
+        let mut state = self.writable_state()?;
+        state.write(name, Some(value), self.exchange.config())
     }
 
-    /// Removes an attribute; says whether there was one.
+    /// Removes an attribute. Says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When that could not be stored any more.
     pub fn remove(&self, name: impl AttributeName) -> Result<bool, SessionError> {
-        todo!()
+        let name = name.as_name();
+        not_reserved(name)?;
+        let mut state = self.writable_state()?;
+        let existed = state.value(name).is_some();
+        state.write(name, None, self.exchange.config())?;
+        Ok(existed)
     }
 
-    /// Whether there is such an attribute.
+    /// Whether there is an attribute of that name.
     #[must_use]
     pub fn contains(&self, name: impl AttributeName) -> bool {
-        todo!()
+        self.state().value(name.as_name()).is_some()
     }
 
     /// The names of all attributes, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        todo!()
+        let names = self.state().names();
+        names.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
-    /// Removes all attributes.
+    /// Removes all attributes; the session stays.
+    ///
+    /// # Errors
+    ///
+    /// When that could not be stored any more.
     pub fn clear(&self) -> Result<(), SessionError> {
-        todo!()
+        let mut state = self.writable_state()?;
+        for name in state.names() {
+            state.write(&name, None, self.exchange.config())?;
+        }
+        Ok(())
     }
 
-    /// Reads an attribute, changes it and writes it, as one step among all nodes.
+    /// Replaces an attribute by what `f` makes of it, as one step: no other request, on whatever
+    /// node, writes it in between. Returns what `f` made.
+    ///
+    /// The result is stored at once, with everything else that this request has written so far. If
+    /// somebody else was faster, `f` is called again with what they have written; it should do
+    /// nothing but compute.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), [`insert`](Self::insert) and [`save`](Self::save). The kind
+    /// [`Conflict`](SessionErrorKind::Conflict) says that others were faster a few hundred times.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the attribute has been replaced or it has not.
     pub async fn update<T>(
         &self,
         name: impl AttributeOf<T>,
-        f: impl FnMut(Option<T>) -> T + Send,
+        mut f: impl FnMut(Option<T>) -> T + Send,
     ) -> Result<T, SessionError>
     where
         T: Storable + DeserializeOwned + Send,
     {
-        todo!()
+        let name = Name::from(name.as_name());
+        for _ in 0..UPDATE_TRIES_MAX {
+            let (old, after) = {
+                let state = self.writable_state()?;
+                (state.value(&name).cloned(), state.stamp(&name))
+            };
+            let new = f(decode(&name, old)?);
+            let value = self.encode(&name, &new)?;
+            self.state()
+                .admit(&name, Some(&value), self.exchange.config())?;
+            let name = name.clone();
+            let update = Update { name, value, after };
+            if self.commit(Some(update)).await? {
+                return Ok(new);
+            }
+            tokio::task::yield_now().await;
+        }
+        Err(SessionError::from(SessionErrorKind::Conflict).with_attribute(&name))
     }
 
-    /// Gives the session a new id.
+    /// Gives the session a new id; the old one is dead once the response has left. Call it whenever
+    /// a visitor's rights change, above all at login: an id that somebody has planted in the
+    /// browser before is then worth nothing.
+    ///
+    /// A session that this request is making needs no other id, and keeps the one it has. So at
+    /// login write first who the visitor is, and then cycle the id.
+    ///
+    /// # Errors
+    ///
+    /// When there is no session, or when no cookie can be sent any more.
+    #[doc(alias = "changeSessionId")]
+    #[doc(alias = "renew")]
     pub fn cycle_id(&self) -> Result<(), SessionError> {
-        todo!()
+        self.writable_state()?.cycle_id()
     }
 
-    /// Ends the session at once; says whether there was one.
+    /// Ends the session, here and on every node, before this returns. Says whether there was one.
+    ///
+    /// Everything that was written is dropped; what is written afterwards makes a new session. It
+    /// may be called at any time: when the response has left, the browser keeps a cookie that opens
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it is not certain that the session is dead everywhere. It counts as alive then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has been polled, the session is ended even when the future is dropped.
+    #[doc(alias = "destroy")]
+    #[doc(alias = "flush")]
+    #[doc(alias = "logout")]
     pub async fn invalidate(&self) -> Result<bool, SessionError> {
-        todo!()
+        Complete::new(self.exchange.clone().end()).await
     }
 
-    /// Stores what was changed so far.
+    /// Stores what was written so far, without waiting for the end of the request.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails or the session has ended meanwhile. After a failing store the changes
+    /// are kept and go with the next attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has been polled, the changes are stored even when the future is dropped.
     pub async fn save(&self) -> Result<(), SessionError> {
-        todo!()
+        match self.commit(None).await? {
+            true => Ok(()),
+            false => Err(SessionErrorKind::Conflict.into()),
+        }
     }
 
-    /// Loads the session again; changes that are not stored yet stay.
+    /// Loads what other requests have stored meanwhile. What this one has written and not saved
+    /// stays on top.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails or the session has ended meanwhile.
     pub async fn reload(&self) -> Result<(), SessionError> {
-        todo!()
+        Complete::new(self.exchange.clone().reload()).await
     }
 
-    /// The session's id, without route. **A secret.**
+    /// The session's id, without a route. **Whoever has it has the session**: see
+    /// [`key`](Self::key) for logs.
     #[must_use]
     pub fn id(&self) -> Option<SessionId> {
-        todo!()
+        self.state().id()
     }
 
-    /// The id with this node's route, as the cookie has it. **A secret.**
+    /// The id with a route behind it, as the cookie has it. **A secret**, as the id is.
     #[must_use]
     pub fn routed_id(&self) -> Option<String> {
-        todo!()
+        let (id, key) = {
+            let state = self.state();
+            (state.id()?, state.key()?)
+        };
+        Some(super::route::join(&id, self.exchange.route(&key).as_ref()))
     }
 
-    /// The name under which logs and stores know the session.
+    /// The name under which stores and logs know the session. No secret.
     #[must_use]
     pub fn key(&self) -> Option<SessionKey> {
-        todo!()
+        self.state().key()
     }
 
-    /// Whether there is a session, or will be once this request's changes are stored.
+    /// Whether there is a session, or will be once what was written is stored.
     #[must_use]
     pub fn exists(&self) -> bool {
-        todo!()
+        self.state().exists()
     }
 
-    /// Whether the browser has not come back with this session yet.
+    /// Whether there is a session that the browser does not know yet: this request makes it.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        todo!()
+        self.state().is_new()
     }
 
-    /// When the session was created; `None` while it is not stored.
+    /// When the session was made, as that node's clock said; `None` while it is not stored.
     #[must_use]
     pub fn created_at(&self) -> Option<Timestamp> {
-        todo!()
+        Some(self.state().record()?.created_at())
     }
 
-    /// The last access that was recorded before this request.
+    /// The last access that was written down; `None` while the session is not stored.
+    ///
+    /// Accesses are written down when a tenth of the idle time, at most a minute, has passed since
+    /// the one before.
     #[must_use]
     pub fn last_accessed_at(&self) -> Option<Timestamp> {
-        todo!()
+        Some(self.state().record()?.last_accessed_at())
     }
 
-    /// How long the session may pause between two requests; `None`: no limit.
+    /// How long the session may pause between two requests; `None`: as long as it lives.
     #[must_use]
     pub fn max_inactive_interval(&self) -> Option<Duration> {
-        todo!()
+        self.state().max_inactive(self.exchange.config())
     }
 
-    /// Sets how long the session may pause between two requests; `None`: no limit.
+    /// Sets how long this session may pause between two requests; `None`: as long as it lives. That
+    /// alone makes no session: without one, it goes for the one that this request may make yet.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be stored any more.
     pub fn set_max_inactive_interval(&self, idle: Option<Duration>) -> Result<(), SessionError> {
-        todo!()
+        self.writable_state()?
+            .set_max_inactive(idle, self.exchange.config());
+        Ok(())
     }
 
-    /// Sets how long the browser keeps the cookie.
+    /// Sets how long the browser keeps this session's cookie: "remember me". That alone makes no
+    /// session: without one, it goes for the one that this request may make yet.
+    ///
+    /// The session remembers it: the cookie has the same age when it is sent again, with a new id or
+    /// from another node, and a browser that keeps coming back gets a fresh one in time. It does not
+    /// make the session live longer; its idle and absolute lifetimes do.
+    ///
+    /// # Errors
+    ///
+    /// When no cookie can be sent any more.
     pub fn set_persistence(&self, persistence: Persistence) -> Result<(), SessionError> {
-        todo!()
+        self.writable_state()?
+            .set_persistence(persistence, self.exchange.config())
     }
 
-    /// A handle whose writes after the response count, once its own `save` has stored them.
+    /// A handle for what goes on after the response: a stream, a WebSocket, a task.
+    ///
+    /// Its writes after the response are kept until [`save`](Self::save) is called, as often as one
+    /// likes, on it or one of its clones; [`update`](Self::update) saves by itself. What is not
+    /// saved when the last of them is dropped is lost, and a warning says so. It can make no new
+    /// session and no new id, because no cookie can be sent any more, and it holds nothing that
+    /// other requests would wait for.
     #[must_use]
     pub fn detached(&self) -> Self {
-        todo!()
+        let new = || Arc::new(Detached(self.exchange.clone()));
+        Self {
+            exchange: self.exchange.clone(),
+            detached: Some(self.detached.clone().unwrap_or_else(new)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.exchange.state()
+    }
+
+    fn writable_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+        let state = self.state();
+        state.writable(self.detached.is_some())?;
+        Ok(state)
+    }
+
+    fn encode<T: Storable + ?Sized>(&self, name: &str, value: &T) -> Result<Value, SessionError> {
+        not_reserved(name)?;
+        let max_bytes = self.exchange.config().limits.attribute_bytes;
+        json::encode(value, max_bytes)
+            .map_err(|error| SessionError::from(error).with_attribute(name))
+    }
+
+    fn commit(&self, update: Option<Update>) -> Complete<bool> {
+        Complete::new(self.exchange.clone().commit(update, false))
     }
 }
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("key", &self.key())
+            .field("detached", &self.detached.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the detached handles of an exchange share.
+struct Detached(Arc<Exchange>);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.0.warn_of_loss();
+    }
+}
+
+fn decode<T: DeserializeOwned>(
+    name: &str,
+    value: Option<Value>,
+) -> Result<Option<T>, SessionError> {
+    let value = value.map(|value| json::decode(&value)).transpose();
+    value.map_err(|error| SessionError::from(error).with_attribute(name))
+}
+
+fn not_reserved(name: &str) -> Result<(), SessionError> {
+    if remember::is_reserved(name) {
+        return Err(SessionError::from(SessionErrorKind::ReservedName).with_attribute(name));
+    }
+    Ok(())
+}
+
+/// How often [`Session::update`] tries before it gives up. Each time somebody else has succeeded,
+/// so this many others wrote one attribute of one session within the same moment.
+const UPDATE_TRIES_MAX: usize = 256;

@@ -163,7 +163,10 @@ mod tests {
     fn it_is_found_among_odd_neighbours_and_on_every_line() {
         let line = format!("a=\"b; ;;=x;y; JSESSIONID \t=\t {A} ;b=\u{fc}");
         let other = format!("JSESSIONID={B}");
-        assert_eq!(ids(&[b"x=\xff\xfe", line.as_bytes(), other.as_bytes()]), [A, B]);
+        assert_eq!(
+            ids(&[b"x=\xff\xfe", line.as_bytes(), other.as_bytes()]),
+            [A, B]
+        );
     }
 
     #[test]

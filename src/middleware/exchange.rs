@@ -1,0 +1,336 @@
+//! One request and its response: the session's state, and the store beside it.
+//!
+//! The layer puts an [`Exchange`] into the request, where [`Session`](super::Session) finds it, and
+//! keeps it for the response. Nothing happens until somebody asks for the session. It promises that
+//! the commits of one exchange follow each other.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{Extensions, HeaderMap, Uri};
+use tracing::{Instrument, debug, debug_span, warn};
+
+use super::complete::Complete;
+use super::cookie::{self, Candidate, Content};
+use super::error::{SessionError, SessionErrorKind};
+use super::head;
+use super::layer::{Affinity, Config};
+use super::route::Route;
+use super::state::{Notice, Rest, Shown, State, Stored, Update};
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{Outcome, SessionKey};
+
+/// What a request, its handles and its response share.
+pub(super) struct Exchange {
+    config: Arc<Config>,
+    /// The exchange of a layer further out, whose cookie has another name.
+    outer: Option<Arc<Self>>,
+    /// Held for a few instructions at a time, never across an await.
+    state: Mutex<State>,
+    /// Held by the one commit that is under way.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// How a request carries its [`Exchange`].
+#[derive(Clone)]
+struct Carried(Arc<Exchange>);
+
+/// What the response has to wait for.
+pub(super) enum Closing {
+    /// Nothing, and the response has nothing to do with sessions.
+    Untouched,
+    /// Nothing.
+    Settled,
+    Storing(Complete<()>),
+}
+
+impl Exchange {
+    /// Begins an exchange and puts it into the request. `None` when a layer further out has begun
+    /// one for a cookie of the same name: there is one session per name.
+    pub(super) fn begin(config: &Arc<Config>, request: &mut Extensions) -> Option<Arc<Self>> {
+        let outer = Self::of(request);
+        let mut around = outer.as_deref();
+        while let Some(exchange) = around {
+            if exchange.config.cookie.name() == config.cookie.name() {
+                return None;
+            }
+            around = exchange.outer.as_deref();
+        }
+        let exchange = Arc::new(Self {
+            outer,
+            ..Self::new(config.clone())
+        });
+        request.insert(Carried(exchange.clone()));
+        Some(exchange)
+    }
+
+    /// The exchange of a request, the innermost if there are several.
+    pub(super) fn of(request: &Extensions) -> Option<Arc<Self>> {
+        request.get::<Carried>().map(|carried| carried.0.clone())
+    }
+
+    /// An exchange that no browser has shown a session to.
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            outer: None,
+            state: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // No code of the application runs under this lock, and ours leaves no half-made state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that the session is loaded.
+    pub(super) async fn load(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
+        if self.state().consult()? {
+            let shown = self.look_up(headers).await?;
+            let secure = self.config.cookie.is_secure(uri, headers);
+            self.state().load(shown, secure, clock::now(), &self.config);
+        }
+        Ok(())
+    }
+
+    /// Loads the session again, under what is staged.
+    pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
+        let _turn = self.turn.lock().await;
+        let key = self.state().stored().map(|stored| stored.key);
+        let Some(key) = key else { return Ok(()) };
+        let span = debug_span!("session_load", %key);
+        let loaded = self.config.store.load(&key).instrument(span).await;
+        let record = loaded.map_err(|error| failed(&key, error))?;
+        let mut state = self.state();
+        match record {
+            Some(record) => state.refresh(record),
+            None => {
+                state.end();
+                return Err(SessionErrorKind::Ended.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what is staged, and `update` on top, if that is possible. Says whether it was: not if
+    /// somebody else has written the attribute of `update` meanwhile.
+    pub(super) async fn commit(
+        self: Arc<Self>,
+        update: Option<Update>,
+        last: bool,
+    ) -> Result<bool, SessionError> {
+        let _turn = self.turn.lock().await;
+        for _ in 0..CREATE_TRIES_MAX {
+            let batch = self.state().begin(update.as_ref(), last, &self.config)?;
+            let Some(batch) = batch else { return Ok(true) };
+            let (key, creates) = (batch.key, batch.changes.is_create());
+            let successor = batch.changes.rotated_to();
+            let span = debug_span!("session_commit", %key, creates, rotates = successor.is_some());
+            let commit = self
+                .config
+                .store
+                .commit(&key, batch.base.as_ref(), batch.changes);
+            let outcome = commit.instrument(span).await;
+
+            let mut state = self.state();
+            match outcome {
+                Ok(Outcome::Committed(record)) => {
+                    let key = successor.unwrap_or(key);
+                    state.committed(Stored { key, record }, successor.is_some());
+                    return Ok(true);
+                }
+                // Two random ids are equal: once in the life of the universe, or the store errs.
+                Ok(Outcome::Conflict(_)) if creates => {
+                    state.undo();
+                    state.rename(self.config.store.new_id());
+                }
+                Ok(Outcome::Conflict(current)) => {
+                    state.undo();
+                    state.refresh(current);
+                    return Ok(false);
+                }
+                Ok(Outcome::Gone) => {
+                    state.end();
+                    debug!(%key, "the session was ended meanwhile; what was written is dropped");
+                    return Err(SessionErrorKind::Ended.into());
+                }
+                Err(error) => {
+                    state.undo();
+                    return Err(failed(&key, error));
+                }
+            }
+        }
+        Err(SessionErrorKind::Conflict.into())
+    }
+
+    /// Ends the session. Says whether there was one.
+    pub(super) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
+        let _turn = self.turn.lock().await;
+        let (key, existed) = {
+            let state = self.state();
+            (state.stored().map(|stored| stored.key), state.exists())
+        };
+        let existed = match key {
+            None => existed,
+            Some(key) => {
+                let span = debug_span!("session_end", %key);
+                let ended = self.config.store.end(&key).instrument(span).await;
+                ended.map_err(|error| failed(&key, error))?
+            }
+        };
+        self.state().restart(&self.config);
+        Ok(existed)
+    }
+
+    /// Closes the session to writes and begins to store what is left to be stored.
+    pub(super) fn close(self: &Arc<Self>) -> Closing {
+        let rest = self.state().close();
+        match rest {
+            Rest::Untouched => Closing::Untouched,
+            Rest::Nothing => Closing::Settled,
+            Rest::Commit => Closing::Storing(Complete::new(self.clone().commit_last())),
+            Rest::Touch(key) => Closing::Storing(Complete::new(self.clone().touch(key))),
+        }
+    }
+
+    /// Closes the session to writes: there will be no response to carry them.
+    pub(super) fn abandon(&self) {
+        self.state().close();
+    }
+
+    /// Logs what nobody can save any more.
+    pub(super) fn warn_of_loss(&self) {
+        let state = self.state();
+        if state.is_closed() && state.is_pending() {
+            warn!(key = ?state.key(), "a detached session was dropped with unsaved changes");
+        }
+    }
+
+    /// Writes what the response's head says about the session: that it depends on the cookie, and
+    /// what the cookie is from now on.
+    pub(super) fn sign(&self, headers: &mut HeaderMap) {
+        head::vary(headers);
+        self.send(self.state().notice(&self.config), headers);
+    }
+
+    /// The same for a response that stands in for the handler's because the commit has failed.
+    pub(super) fn sign_failure(&self, headers: &mut HeaderMap) {
+        head::vary(headers);
+        self.send(self.state().notice_of_rotation(&self.config), headers);
+    }
+
+    /// The route that the session's cookie should name.
+    pub(super) fn route(&self, key: &SessionKey) -> Option<Route> {
+        let here = self.config.route.as_ref()?;
+        let owner = match self.config.affinity {
+            Affinity::Owner => self.config.store.route(key),
+            Affinity::Local | Affinity::Off => None,
+        };
+        let owner = owner.and_then(|route| Route::new(&route).ok());
+        Some(owner.unwrap_or_else(|| here.clone()))
+    }
+
+    async fn look_up(&self, headers: &HeaderMap) -> Result<Option<Shown>, SessionError> {
+        let candidates = cookie::read(headers, self.config.cookie.name());
+        if candidates.malformed() > 0 {
+            debug!(
+                count = candidates.malformed(),
+                "session cookies that hold no id"
+            );
+        }
+        if candidates.is_crowded() {
+            warn!(target: SECURITY, "too many session cookies in one request: none is used");
+            return Ok(None);
+        }
+        let mut shown: Option<Shown> = None;
+        for candidate in candidates.iter() {
+            let key = candidate.id().key();
+            let span = debug_span!("session_load", %key);
+            let loaded = self.config.store.load(&key).instrument(span).await;
+            let Some(record) = loaded.map_err(|error| failed(&key, error))? else {
+                continue;
+            };
+            if let Some(other) = shown {
+                let other = other.stored.key;
+                warn!(target: SECURITY, %key, %other, "two live sessions in one request: none is used");
+                return Ok(None);
+            }
+            shown = Some(Shown {
+                id: *candidate.id(),
+                misrouted: self.is_misrouted(candidate, &key),
+                stored: Stored { key, record },
+            });
+        }
+        Ok(shown)
+    }
+
+    fn is_misrouted(&self, candidate: &Candidate<'_>, key: &SessionKey) -> bool {
+        let settled = self.config.affinity == Affinity::Off;
+        !settled
+            && self
+                .route(key)
+                .is_some_and(|it| !candidate.carries(Some(&it)))
+    }
+
+    async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
+        match self.commit(None, true).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SessionErrorKind::Conflict.into()),
+            // Whoever has ended the session has said so to the browser.
+            Err(error) if error.kind() == SessionErrorKind::Ended => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn touch(self: Arc<Self>, key: SessionKey) -> Result<(), SessionError> {
+        let span = debug_span!("session_touch", %key);
+        let touched = self.config.store.touch(&key).instrument(span).await;
+        touched.map_err(|error| failed(&key, error))
+    }
+
+    fn send(&self, notice: Option<Notice>, headers: &mut HeaderMap) {
+        let Some(notice) = notice else { return };
+        let cookie = &self.config.cookie;
+        let secure = self.state().is_secure();
+        let header = match notice {
+            Notice::Removal => cookie.header(Content::Removal, secure),
+            Notice::Session(id, key, persistence) => {
+                let route = self.route(&key);
+                let content = Content::Session {
+                    id: &id,
+                    route: route.as_ref(),
+                    persistence,
+                };
+                cookie.header(content, secure)
+            }
+        };
+        head::set_cookie(headers, cookie.name(), header);
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("state", &*self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Logs what a store has to say, which no client gets to see.
+fn failed(key: &SessionKey, error: StoreError) -> SessionError {
+    warn!(%key, error = &error as &dyn Error, "the session store has failed");
+    error.into()
+}
+
+/// How often a new id is drawn when a session under it exists.
+const CREATE_TRIES_MAX: usize = 3;
+
+/// The target of events that may mean an attack.
+const SECURITY: &str = "distributable::security";

@@ -1,0 +1,117 @@
+//! What a response's head says when a session was asked for.
+
+use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Says to caches that the response depends on the request's cookies.
+pub(super) fn vary(headers: &mut HeaderMap) {
+    let says_so = |item: &str| item == "*" || item.eq_ignore_ascii_case("cookie");
+    if !items(headers, &VARY).any(says_so) {
+        headers.append(VARY, HeaderValue::from_static("Cookie"));
+    }
+}
+
+/// Sets our cookie, in place of one that the handler has set under the same name, and says to
+/// caches that it is for one visitor.
+pub(super) fn set_cookie(headers: &mut HeaderMap, name: &str, cookie: HeaderValue) {
+    remove_cookie(headers, name);
+    headers.append(SET_COOKIE, cookie);
+    let strict = |item: &str| {
+        let directives = ["no-store", "no-cache", NO_CACHE];
+        directives.iter().any(|it| item.eq_ignore_ascii_case(it))
+    };
+    if !items(headers, &CACHE_CONTROL).any(strict) {
+        headers.append(CACHE_CONTROL, HeaderValue::from_static(NO_CACHE));
+    }
+}
+
+fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+    let is_ours = |cookie: &HeaderValue| {
+        let behind_name = cookie.as_bytes().strip_prefix(name.as_bytes());
+        behind_name.is_some_and(|it| it.starts_with(b"="))
+    };
+    if headers.get_all(SET_COOKIE).iter().any(is_ours) {
+        let all = headers.get_all(SET_COOKIE).iter();
+        let others: Vec<_> = all.filter(|it| !is_ours(it)).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for cookie in others {
+            headers.append(SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// The items of a comma-separated header, from all its lines.
+fn items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let lines = headers.get_all(name).into_iter();
+    let texts = lines.filter_map(|line| line.to_str().ok());
+    texts.flat_map(|text| text.split(',').map(str::trim))
+}
+
+/// A cache may keep the page, but not hand the cookie on.
+const NO_CACHE: &str = "no-cache=\"Set-Cookie\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn all<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
+        let values = headers.get_all(name).into_iter();
+        values.map(|value| value.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn vary_is_added_to_what_the_handler_says_and_not_repeated() {
+        for (said, expected) in [
+            (vec![], vec!["Cookie"]),
+            (vec![("vary", "accept")], vec!["accept", "Cookie"]),
+            (vec![("vary", "accept, cookie")], vec!["accept, cookie"]),
+            (vec![("vary", "*")], vec!["*"]),
+        ] {
+            let mut headers = headers(&said);
+            vary(&mut headers);
+            assert_eq!(all(&headers, "vary"), expected);
+        }
+    }
+
+    #[test]
+    fn caches_are_told_unless_the_handler_has_told_them_more() {
+        for (said, expected) in [
+            (vec![], vec![NO_CACHE]),
+            (
+                vec![("cache-control", "private")],
+                vec!["private", NO_CACHE],
+            ),
+            (
+                vec![("cache-control", "private, no-store")],
+                vec!["private, no-store"],
+            ),
+            (vec![("cache-control", "No-Cache")], vec!["No-Cache"]),
+            (vec![("cache-control", NO_CACHE)], vec![NO_CACHE]),
+        ] {
+            let mut headers = headers(&said);
+            set_cookie(&mut headers, "S", HeaderValue::from_static("S=1"));
+            assert_eq!(all(&headers, "cache-control"), expected);
+        }
+    }
+
+    #[test]
+    fn our_cookie_replaces_its_namesake_and_no_other() {
+        let set = "set-cookie";
+        let mut headers = headers(&[
+            (set, "S=0"),
+            (set, "S1=0"),
+            (set, "s=0"),
+            (set, "S=2; Path=/x"),
+        ]);
+        set_cookie(&mut headers, "S", HeaderValue::from_static("S=1"));
+        assert_eq!(all(&headers, set), ["S1=0", "s=0", "S=1"]);
+    }
+}

@@ -1,0 +1,55 @@
+//! "Remember me": how long the browser is to keep the cookie, kept in the session itself.
+//!
+//! It is an attribute under a name that applications cannot use, so every store and every node
+//! knows it. Beside the age stands when the cookie was last sent with it: a browser that keeps
+//! coming back is sent a fresh one before the old one is much older than when it came.
+
+use std::time::Duration;
+
+use super::cookie::Persistence;
+use crate::session::{Record, Timestamp, Value, json};
+
+/// Where a session keeps its [`Persistence`].
+pub(super) const NAME: &str = "\0cookie";
+
+/// Whether an application may not use this name.
+pub(super) fn is_reserved(name: &str) -> bool {
+    name.starts_with('\0')
+}
+
+/// The attribute's value: the cookie's age in seconds, 0 for none, and when it was sent.
+pub(super) fn value(persistence: Persistence, now: Timestamp) -> Value {
+    let secs = match persistence {
+        Persistence::BrowserSession => 0,
+        Persistence::MaxAge(age) => age.as_secs().max(1),
+    };
+    json::encode(&(secs, now.as_millis()), usize::MAX).expect("two numbers can be encoded")
+}
+
+/// What [`value`] was made of. Something else under the name, which only a store can have put
+/// there, counts as nothing.
+pub(super) fn read(value: &Value) -> Option<Persistence> {
+    Some(persistence(parts(value)?.0))
+}
+
+/// The persistence to write again and to send the cookie with, because a tenth of the cookie's age,
+/// at most a day, has passed since it was sent.
+pub(super) fn renewal(record: &Record, now: Timestamp) -> Option<Persistence> {
+    let (secs, sent) = parts(record.get(NAME)?)?;
+    let due = (Duration::from_secs(secs) / 10).min(RENEWAL_MAX);
+    let age = now.since(Timestamp::from_millis(sent));
+    (secs > 0 && age >= due).then(|| persistence(secs))
+}
+
+fn parts(value: &Value) -> Option<(u64, u64)> {
+    json::decode(value).ok()
+}
+
+const fn persistence(secs: u64) -> Persistence {
+    match secs {
+        0 => Persistence::BrowserSession,
+        secs => Persistence::MaxAge(Duration::from_secs(secs)),
+    }
+}
+
+const RENEWAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);

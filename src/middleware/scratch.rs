@@ -1,0 +1,56 @@
+//! The smallest store: for unit tests that want a session and have no application around it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{Changes, Outcome, Record, SessionKey};
+use crate::store::SessionStore;
+
+/// A map and a lock. It never forgets what has expired: it does not live long enough.
+#[derive(Debug, Default)]
+pub(super) struct Scratch(Mutex<Sessions>);
+
+type Sessions = BTreeMap<SessionKey, Arc<Record>>;
+
+impl Scratch {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionStore for Scratch {
+    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+        let record = self.sessions().get(key).cloned();
+        Ok(record.filter(|record| record.is_live(clock::now())))
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        let mut sessions = self.sessions();
+        let base = base.map(Arc::as_ref);
+        let outcome = changes.apply(sessions.get(key), base, clock::now(), 0);
+        if let Outcome::Committed(record) = &outcome {
+            sessions.remove(key);
+            sessions.insert(changes.rotated_to().unwrap_or(*key), record.clone());
+        }
+        Ok(outcome)
+    }
+
+    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+        if let Some(record) = self.sessions().get_mut(key) {
+            Arc::make_mut(record).touch(clock::now());
+        }
+        Ok(())
+    }
+
+    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        let record = self.sessions().remove(key);
+        Ok(record.is_some_and(|record| record.is_live(clock::now())))
+    }
+}
