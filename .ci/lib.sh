@@ -1,0 +1,67 @@
+# Sourced by the scripts beside it: installs what a machine lacks, and says what.
+
+# Packages of Debian and its relatives. Elsewhere it names them and goes on: whatever needs one of
+# them fails with its name.
+need_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        echo "not a Debian system: the tests expect what these packages contain: $*" >&2
+        return
+    fi
+    local package status missing=()
+    for package in "$@"; do
+        status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+        [[ $status == installed ]] || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+
+    local as_root=()
+    if ((EUID != 0)); then
+        if ! command -v sudo >/dev/null; then
+            echo "as root, run: apt-get install ${missing[*]}" >&2
+            exit 1
+        fi
+        as_root=(sudo)
+    fi
+    echo "installing packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    "${as_root[@]}" apt-get -qq update
+    "${as_root[@]}" apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Components of the Rust toolchain, by the names of their commands.
+need_components() {
+    local component
+    for component in "$@"; do
+        if ! cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1; then
+            echo "installing toolchain component: $component"
+            rustup component add "$component"
+        fi
+    done
+}
+
+# Subcommands of cargo, by the names of their crates.
+need_subcommands() {
+    local subcommand
+    for subcommand in "$@"; do
+        if ! command -v "$subcommand" >/dev/null; then
+            echo "installing $subcommand: a few minutes, once"
+            cargo install --quiet --locked "$subcommand"
+        fi
+    done
+}
+
+# Fails when a test was skipped, or none ran, according to the given output of `cargo test`.
+all_ran() {
+    local results
+    results=$(grep '^test result: ' "$1") || { echo "no test ran" >&2; return 1; }
+    if grep -v ' 0 ignored; ' <<<"$results"; then
+        echo "tests were ignored: every test runs, or says why it cannot" >&2
+        return 1
+    fi
+    if ! grep -qv ' 0 passed; ' <<<"$results"; then
+        echo "no test ran" >&2
+        return 1
+    fi
+}
+
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
