@@ -25,6 +25,8 @@
 mod builder;
 mod driver;
 pub(crate) mod replica;
+#[cfg(test)]
+mod sim;
 mod status;
 mod wire;
 

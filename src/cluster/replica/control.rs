@@ -412,6 +412,9 @@ impl Control {
     /// Takes up the view that follows from the members, if it is a new one.
     fn adopt_members(&mut self, now: Timestamp, table: &Table) {
         self.grant(now);
+        if !self.membership.take_changed() {
+            return;
+        }
         let members: Vec<Node> = self.membership.members().cloned().collect();
         let roster = &self.standing.roster;
         let gone: Vec<_> = roster

@@ -15,8 +15,28 @@ pub(crate) enum Entry {
     /// Changes of a session that this node has not seen whole: an update never creates one. It is
     /// invisible until the rest arrives.
     Fragment(Arc<Fragment>),
-    /// The session was ended, which is for ever. Kept until no copy of it can be alive anywhere.
-    Dead { until: Timestamp },
+    /// The id is dead, which is for ever.
+    Dead(Box<Tombstone>),
+}
+
+/// What remains of a session that was ended, or moved to another id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    /// Kept until then: no copy of the session can be alive anywhere after that.
+    pub(crate) until: Timestamp,
+    /// The id that the session was moved to; `None`: it was ended. Whatever was written to the old
+    /// id by somebody who did not know of the move goes to the new one.
+    pub(crate) successor: Option<SessionKey>,
+}
+
+impl Tombstone {
+    /// What remains of `record`.
+    pub(crate) fn of(record: &Record, successor: Option<SessionKey>) -> Self {
+        Self {
+            until: record.ends_at().plus(TOMBSTONE_MARGIN),
+            successor,
+        }
+    }
 }
 
 /// A part of a session: what one request wrote.
@@ -41,28 +61,21 @@ impl Entry {
                 rebase(&mut lifetime.accessed_at);
             }
             Self::Fragment(fragment) => rebase(&mut Arc::make_mut(fragment).accessed_at),
-            Self::Dead { until } => rebase(until),
+            Self::Dead(tombstone) => rebase(&mut tombstone.until),
         }
     }
 
-    /// Takes over what `other` knows and this does not. Says whether anything was taken.
+    /// Takes over what `other`, a live session or a part of one, knows and this does not. A dead
+    /// entry takes nothing. Says whether anything was taken.
     pub(crate) fn merge(&mut self, other: &Self) -> bool {
         match (&mut *self, other) {
-            (Self::Dead { until }, Self::Dead { until: theirs }) => {
-                *until = (*until).max(*theirs);
-                false
-            }
-            (Self::Dead { .. }, _) => false,
-            (_, Self::Dead { .. }) => {
-                *self = other.clone();
-                true
-            }
+            (Self::Dead(_), _) | (_, Self::Dead(_)) => false,
             (Self::Live(record), Self::Live(theirs)) => {
-                if record == theirs {
-                    return false;
+                let differs = record != theirs;
+                if differs {
+                    Arc::make_mut(record).merge(theirs);
                 }
-                Arc::make_mut(record).merge(theirs);
-                true
+                differs
             }
             (Self::Live(record), Self::Fragment(fragment)) => {
                 fragment.apply(Arc::make_mut(record));
@@ -85,7 +98,7 @@ impl Entry {
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record),
-            Self::Live(_) | Self::Fragment(_) | Self::Dead { .. } => None,
+            Self::Live(_) | Self::Fragment(_) | Self::Dead(_) => None,
         }
     }
 
@@ -95,7 +108,7 @@ impl Entry {
             // Backups may have heard of the last access a little late.
             Self::Live(record) => record.expires_at().plus(SWEEP_GRACE).min(record.ends_at()),
             Self::Fragment(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
-            Self::Dead { until } => *until,
+            Self::Dead(tombstone) => tombstone.until,
         }
     }
 
@@ -118,7 +131,10 @@ impl Entry {
                     version.add(register.name.as_bytes(), register.stamp);
                 }
             }
-            Self::Dead { .. } => version.add(DEAD, Stamp::default()),
+            Self::Dead(tombstone) => match &tombstone.successor {
+                Some(key) => version.add(&key.to_bytes(), Stamp::default()),
+                None => version.add(DEAD, Stamp::default()),
+            },
         }
         version.0
     }
@@ -128,7 +144,7 @@ impl Entry {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
             Self::Fragment(fragment) => fragment.payload_bytes(),
-            Self::Dead { .. } => 0,
+            Self::Dead(_) => 0,
         };
         payload + ENTRY
     }

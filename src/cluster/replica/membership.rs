@@ -25,6 +25,8 @@ use super::node::Node;
 pub(crate) struct Membership {
     foca: Foca<Node, PostcardCodec, StdRng, NoCustomBroadcast>,
     runtime: AccumulatingRuntime<Node>,
+    /// Whether the members may have changed since that was last asked.
+    changed: bool,
 }
 
 /// Something that the membership protocol wants.
@@ -43,7 +45,13 @@ impl Membership {
         Self {
             foca: Foca::new(me, config(), StdRng::seed_from_u64(seed), PostcardCodec),
             runtime: AccumulatingRuntime::new(),
+            changed: false,
         }
+    }
+
+    /// Whether the members may have changed since this was last asked.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Members besides this node, suspected ones included.
@@ -89,6 +97,7 @@ impl Membership {
     /// Goes on in a new life.
     pub(crate) fn rebirth(&mut self) -> Node {
         let next = self.foca.identity().reborn();
+        self.changed = true;
         // The only error is that the identity did not change.
         let _ = self.foca.change_identity(next.clone(), &mut self.runtime);
         next
@@ -103,6 +112,7 @@ impl Membership {
     /// What is to be done after any of the calls above.
     pub(crate) fn wish(&mut self) -> Option<Wish> {
         while let Some(notification) = self.runtime.to_notify() {
+            self.changed = true;
             if let OwnedNotification::Rejoin(node) = notification {
                 return Some(Wish::Reborn(node));
             }

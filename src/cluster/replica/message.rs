@@ -130,7 +130,7 @@ pub(crate) struct Write {
     pub(crate) copies: Arc<[Copy]>,
 }
 
-/// An atomic update on its way to the session's owner.
+/// A change that the session's owner orders, on its way there: an atomic update, a new id, or both.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Update {
     pub(crate) view: ViewId,
@@ -139,11 +139,12 @@ pub(crate) struct Update {
     /// Whether the asker has sent it before, so that it may have been applied.
     pub(crate) retry: bool,
     pub(crate) sent_at: Timestamp,
-    /// The attribute whose last write is expected to carry `expect`.
-    pub(crate) name: Name,
-    pub(crate) expect: Option<Stamp>,
-    /// What to apply; `fragment.update` names the attempt.
+    /// The attribute, and the stamp that its last write is expected to carry.
+    pub(crate) expect: Option<(Name, Option<Stamp>)>,
+    /// What to apply; the one in `fragment.updates` names the attempt.
     pub(crate) fragment: Arc<Fragment>,
+    /// The id that the session moves to.
+    pub(crate) rotate_to: Option<SessionKey>,
 }
 
 /// What became of an atomic update.

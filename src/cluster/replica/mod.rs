@@ -52,10 +52,10 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroU8;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::cluster::Ack;
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, SessionKey, Timestamp, Writer};
 
@@ -68,21 +68,6 @@ use self::table::Table;
 
 pub(crate) use self::control::PAUSE_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
-
-/// When a write is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "there is nothing between one and all"
-)]
-pub enum Ack {
-    /// When every live holder has it. What was acknowledged survives as long as one of them does.
-    All,
-    /// When this many nodes have it, the one that wrote included.
-    Copies(NonZeroU8),
-    /// At once. A crash of this node loses what was under way, usually less than a millisecond's.
-    Local,
-}
 
 /// How a replica is set up.
 #[derive(Clone, Debug)]
@@ -108,7 +93,6 @@ pub(crate) struct Replica {
     control: Mutex<Control>,
     /// What request tasks need to know of `control`, so that a local read does not wait for it.
     snapshot: RwLock<Snapshot>,
-    ack: Ack,
     min_copies: usize,
 }
 
@@ -132,7 +116,6 @@ impl Replica {
             table: Table::new(settings.max_sessions, settings.max_bytes),
             snapshot: RwLock::new(Snapshot::of(&control)),
             control: Mutex::new(control),
-            ack: settings.ack,
             min_copies: settings.min_copies.into(),
         }
     }
@@ -177,8 +160,8 @@ impl Replica {
         self.table.look(now, key)
     }
 
-    /// Begins to commit what a request did. Changes with an expectation go to the session's owner:
-    /// the reply is `Updated`. A rotation cannot be part of those.
+    /// Begins to commit what a request did. Changes with an expectation or a new id go to the
+    /// session's owner: the reply is `Updated`, and the session is then to be looked up.
     pub(crate) fn commit(
         &self,
         now: Timestamp,
@@ -191,7 +174,9 @@ impl Replica {
         if let Some(kind) = self.refusal(&snapshot) {
             return Step::Refused(kind);
         }
-        if changes.expected().is_some() && !changes.is_create() {
+        // A session may have one successor only, so its owner decides about new ids as well.
+        let ordered = changes.expected().is_some() || changes.rotated_to().is_some();
+        if ordered && !changes.is_create() {
             return self.update(now, op, key, base, changes);
         }
         let base = base.map(|base| &**base);
@@ -232,6 +217,12 @@ impl Replica {
         self.snapshot().ready
     }
 
+    /// The digests of all slots that are not empty: what two nodes that agree have in common.
+    #[cfg(test)]
+    pub(crate) fn digests(&self) -> Vec<(u16, u64)> {
+        self.table.digests()
+    }
+
     /// What operators see.
     pub(crate) fn status(&self) -> ReplicaStatus {
         ReplicaStatus::of(&self.control(), &self.table)
@@ -249,6 +240,12 @@ impl Replica {
         let Some(record) = here.or_else(|| base.cloned()) else {
             return Step::Done(Outcome::Gone);
         };
+        if changes.rotated_to().is_some_and(|to| to.tag() != key.tag()) {
+            return Step::Refused(StoreErrorKind::Corrupt);
+        }
+        if changes.rotated_to().is_some() && self.table.is_full(changes.payload_bytes()) {
+            return Step::Refused(StoreErrorKind::Full);
+        }
         let seen = record.clock().max(base.map_or(0, |base| base.clock()));
         let mut control = self.control();
         control.update(now, op, *key, seen, changes, &self.table);

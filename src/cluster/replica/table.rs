@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Stamp, Timestamp, Writer};
 
-use super::entry::{Entry, Fragment, TOMBSTONE_MARGIN};
+use super::entry::{Entry, Fragment, Tombstone};
 use super::message::Copy;
 
 /// All sessions of a node.
@@ -85,13 +85,29 @@ impl Table {
         self.lock(key.slot()).entries.get(key)?.live(now).cloned()
     }
 
+    /// The session, under the id that it has been moved to meanwhile.
+    pub(crate) fn follow(
+        &self,
+        now: Timestamp,
+        mut key: SessionKey,
+    ) -> Option<(SessionKey, Arc<Record>)> {
+        let slot = self.lock(key.slot());
+        for _ in 0..MOVES_MAX {
+            match slot.entries.get(&key)? {
+                Entry::Dead(tombstone) => key = tombstone.successor?,
+                entry => return Some((key, entry.live(now)?.clone())),
+            }
+        }
+        None
+    }
+
     /// What is here under the key, to be shown to another node.
     pub(crate) fn copy(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
         let entry = self.lock(key.slot()).entries.get(key)?.clone();
         (entry.forget_at() > now).then_some(Copy { key: *key, entry })
     }
 
-    /// Applies what a request did to the session as it is here.
+    /// Applies what a request did to the session as it is here. New ids are the owner's business.
     pub(crate) fn commit(
         &self,
         now: Timestamp,
@@ -102,66 +118,40 @@ impl Table {
     ) -> Result<Committed, StoreErrorKind> {
         let mut slot = self.lock(key.slot());
         let current = match slot.entries.get(key) {
-            Some(entry @ (Entry::Live(_) | Entry::Dead { .. })) => Some(entry),
+            Some(entry @ (Entry::Live(_) | Entry::Dead(_))) => Some(entry),
             // An unfinished part is nothing that a request may build upon.
             Some(Entry::Fragment(_)) | None => None,
         };
         let record = current.and_then(|entry| entry.live(now));
-        let rotated_to = changes.rotated_to().filter(|to| to != key);
-        let grows = changes.is_create() || rotated_to.is_some();
-        if grows && self.is_full(changes.payload_bytes()) {
+        if changes.is_create() && self.is_full(changes.payload_bytes()) {
             return Err(StoreErrorKind::Full);
         }
-        if rotated_to.is_some_and(|to| to.slot() != key.slot()) {
-            return Err(StoreErrorKind::Corrupt);
-        }
         let outcome = match current {
-            Some(Entry::Dead { .. }) => Outcome::Gone,
+            Some(Entry::Dead(_)) => Outcome::Gone,
             _ => changes.apply(record, base, now, writer),
         };
         let Outcome::Committed(after) = &outcome else {
             return Ok((outcome, None));
         };
-        let copies: Arc<[Copy]> = match rotated_to {
-            Some(to) => {
-                let dead = tombstone(after);
-                let live = Entry::Live(after.clone());
-                self.put(&mut slot, *key, dead.clone());
-                self.put(&mut slot, to, live.clone());
-                [
-                    Copy {
-                        key: *key,
-                        entry: dead,
-                    },
-                    Copy {
-                        key: to,
-                        entry: live,
-                    },
-                ]
-                .into()
-            }
-            None => {
-                let live = Entry::Live(after.clone());
-                let news = if changes.is_create() {
-                    live.clone()
-                } else {
-                    Entry::Fragment(Arc::new(written(changes, after)))
-                };
-                self.put(&mut slot, *key, live);
-                [Copy {
-                    key: *key,
-                    entry: news,
-                }]
-                .into()
-            }
+        let live = Entry::Live(after.clone());
+        let news = if changes.is_create() {
+            live.clone()
+        } else {
+            Entry::Fragment(Arc::new(written(changes, after)))
         };
+        self.put(&mut slot, *key, live);
+        let copies = [Copy {
+            key: *key,
+            entry: news,
+        }]
+        .into();
         Ok((outcome, Some(copies)))
     }
 
     /// Ends a session. Gives the tombstone, if there was one to end.
     pub(crate) fn end(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
         let mut slot = self.lock(key.slot());
-        let entry = tombstone(slot.entries.get(key)?.live(now)?);
+        let entry = tombstone(slot.entries.get(key)?.live(now)?, None);
         self.put(&mut slot, *key, entry.clone());
         Some(Copy { key: *key, entry })
     }
@@ -181,18 +171,80 @@ impl Table {
     /// Takes over what another node knows. Its points in time must have been rebased.
     pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
         let mut slot = self.lock(copy.key.slot());
-        let merged = match slot.entries.get(&copy.key) {
-            None if copy.entry.forget_at() <= now => return,
-            None => copy.entry.clone(),
-            Some(entry) => {
-                let mut entry = entry.clone();
-                if !entry.merge(&copy.entry) {
-                    return;
-                }
-                entry
+        match &copy.entry {
+            Entry::Dead(tombstone) => self.bury(&mut slot, now, copy.key, tombstone),
+            Entry::Live(_) | Entry::Fragment(_) => {
+                self.take_in(&mut slot, now, copy.key, &copy.entry);
             }
-        };
-        self.put(&mut slot, copy.key, merged);
+        }
+    }
+
+    /// Takes in a session or a part of one, under the id that it has been moved to meanwhile.
+    fn take_in(&self, slot: &mut Slot, now: Timestamp, mut key: SessionKey, news: &Entry) {
+        for _ in 0..MOVES_MAX {
+            let merged = match slot.entries.get(&key) {
+                None if news.forget_at() <= now => return,
+                None => news.clone(),
+                Some(Entry::Dead(tombstone)) => match tombstone.successor {
+                    Some(successor) if successor.slot() == key.slot() => {
+                        key = successor;
+                        continue;
+                    }
+                    _ => return,
+                },
+                Some(entry) => {
+                    let mut entry = entry.clone();
+                    if !entry.merge(news) {
+                        return;
+                    }
+                    entry
+                }
+            };
+            return self.put(slot, key, merged);
+        }
+    }
+
+    /// Takes note that an id is dead. What is here under it goes where the session has gone. An
+    /// ended session is ended under every id that somebody has moved it to without knowing; of two
+    /// moves at once, one wins, the same one everywhere.
+    fn bury(&self, slot: &mut Slot, now: Timestamp, key: SessionKey, news: &Tombstone) {
+        let mut burials = vec![(key, news.clone())];
+        for _ in 0..MOVES_MAX {
+            let Some((key, news)) = burials.pop() else {
+                return;
+            };
+            if news.until <= now {
+                continue;
+            }
+            match slot.entries.get(&key).cloned() {
+                Some(Entry::Dead(known)) => {
+                    let winner = match (known.successor, news.successor) {
+                        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+                        _ => None,
+                    };
+                    let until = known.until.max(news.until);
+                    for loser in [known.successor, news.successor].into_iter().flatten() {
+                        if Some(loser) != winner && loser != key && loser.slot() == key.slot() {
+                            let successor = winner;
+                            burials.push((loser, Tombstone { until, successor }));
+                        }
+                    }
+                    let dead = Tombstone {
+                        until,
+                        successor: winner,
+                    };
+                    if *known != dead {
+                        self.put(slot, key, Entry::Dead(Box::new(dead)));
+                    }
+                }
+                before => {
+                    self.put(slot, key, Entry::Dead(Box::new(news)));
+                    if let Some(before) = before {
+                        self.take_in(slot, now, key, &before);
+                    }
+                }
+            }
+        }
     }
 
     /// The digests of all slots that are not empty.
@@ -318,7 +370,7 @@ impl Table {
         match entry {
             Entry::Live(_) => &self.live,
             Entry::Fragment(_) => &self.fragments,
-            Entry::Dead { .. } => &self.dead,
+            Entry::Dead(_) => &self.dead,
         }
     }
 
@@ -330,7 +382,7 @@ impl Table {
 
     /// Whether one more session, or `more` bytes, are too much. Two requests that ask at the same
     /// moment may both be let in: the limit is exceeded by no more than the requests under way.
-    fn is_full(&self, more: usize) -> bool {
+    pub(crate) fn is_full(&self, more: usize) -> bool {
         self.sessions() >= self.max_sessions || self.bytes() + more > self.max_bytes
     }
 
@@ -349,10 +401,8 @@ fn from(after: Option<SessionKey>) -> (Bound<SessionKey>, Bound<SessionKey>) {
     )
 }
 
-fn tombstone(record: &Record) -> Entry {
-    Entry::Dead {
-        until: record.ends_at().plus(TOMBSTONE_MARGIN),
-    }
+fn tombstone(record: &Record, successor: Option<SessionKey>) -> Entry {
+    Entry::Dead(Box::new(Tombstone::of(record, successor)))
 }
 
 /// What a request wrote, as the other holders need it.
@@ -373,6 +423,10 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
 
 /// Slots in a group.
 const GROUP: usize = 64;
+
+/// How often a session's id may change within the time that tombstones are kept, as far as late
+/// writes are concerned: enough for one login and many rotations, and no endless walk.
+const MOVES_MAX: usize = 256;
 
 /// How many sweeps walk the whole table once.
 const SWEEP_PARTS: usize = 16;

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::Ack;
 use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp, UPDATES_MAX};
 
-use super::Ack;
-use super::entry::{Entry, Fragment};
+use super::entry::{Entry, Fragment, Tombstone};
 use super::event::{OpId, Reply};
 use super::message::{Copy, Message, Update, Verdict};
 use super::placement::PeerIndex;
@@ -28,14 +28,15 @@ use super::writes::Writes;
 #[derive(Debug, Default)]
 pub(crate) struct Updates {
     asked: BTreeMap<OpId, Asked>,
-    /// What this node orders, by session. The first of each queue is under way.
-    jobs: BTreeMap<SessionKey, VecDeque<Job>>,
-    /// Which session a write of this node's own orders belongs to.
-    writing: BTreeMap<u64, SessionKey>,
+    /// What this node orders, by tag: a session keeps it when its id changes. The first of each
+    /// queue is under way.
+    jobs: BTreeMap<u32, VecDeque<Job>>,
+    /// Which tag a write of this node's own orders belongs to.
+    writing: BTreeMap<u64, u32>,
     /// The clock of the last stamp that named an attempt: no two attempts share one.
     clock: u64,
     /// Numbers the reads that jobs wait for.
-    reads: BTreeMap<OpId, SessionKey>,
+    reads: BTreeMap<OpId, u32>,
     last_read: OpId,
 }
 
@@ -53,8 +54,8 @@ struct Job {
     /// `None`: a local caller.
     asker: Option<PeerIndex>,
     update: Update,
-    /// The write by which the other holders get it.
-    write: Option<u64>,
+    /// What all holders are to merge, once that is decided.
+    copies: Arc<[Copy]>,
 }
 
 /// What an owner needs besides its own queues.
@@ -67,7 +68,7 @@ pub(crate) struct Tools<'a> {
 }
 
 impl Updates {
-    /// Asks the owner to apply `changes` if the attribute that they expect was not written since.
+    /// Asks the owner to apply `changes`, if the attribute that they expect was not written since.
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
@@ -77,9 +78,6 @@ impl Updates {
         changes: &Changes,
         tools: &mut Tools<'_>,
     ) {
-        let Some((name, expect)) = changes.expected() else {
-            return;
-        };
         let writer = tools.standing.me.writer();
         let stamp = Stamp::after(seen.max(self.clock), now, writer);
         self.clock = stamp.clock;
@@ -91,8 +89,10 @@ impl Updates {
             key,
             retry: false,
             sent_at: now,
-            name: name.clone(),
-            expect,
+            expect: changes
+                .expected()
+                .map(|(name, stamp)| (name.clone(), stamp)),
+            rotate_to: changes.rotated_to().filter(|to| *to != key),
             fragment: Arc::new(Fragment {
                 registers,
                 max_inactive: changes.max_inactive().map(|idle| (stamp, idle)),
@@ -121,7 +121,8 @@ impl Updates {
         tools: &mut Tools<'_>,
     ) {
         let standing = &*tools.standing;
-        let queue = self.jobs.get(&update.key);
+        let tag = update.key.tag();
+        let queue = self.jobs.get(&tag);
         let waiting = queue.map_or(0, VecDeque::len);
         let known = |job: &Job| job.asker == asker && job.update.op == update.op;
         if queue.is_some_and(|queue| queue.iter().any(known)) {
@@ -132,98 +133,106 @@ impl Updates {
             self.answer(now, asker, update.op, Verdict::Again, None, tools);
             return;
         }
-        let key = update.key;
         let job = Job {
             asker,
             update,
-            write: None,
+            copies: Arc::default(),
         };
-        self.jobs.entry(key).or_default().push_back(job);
+        self.jobs.entry(tag).or_default().push_back(job);
         if waiting == 0 {
-            self.start(now, key, tools);
+            self.start(now, tag, tools);
         }
     }
 
-    /// Takes up the first update of a session: looks everywhere first, if need be.
-    fn start(&mut self, now: Timestamp, key: SessionKey, tools: &mut Tools<'_>) {
-        if tools.standing.is_complete() {
-            self.evaluate(now, key, tools);
-        } else {
-            self.last_read += 1;
-            let op = self.last_read | INTERNAL;
-            self.reads.insert(op, key);
-            tools.reads.begin(now, tools.standing, op, key);
+    /// Takes up the first update of a session, and the next when that needs no waiting. What its
+    /// turn has come to may need a look at other members first.
+    fn start(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
+        while let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
+            if !tools.standing.is_complete() {
+                self.last_read += 1;
+                let op = self.last_read | INTERNAL;
+                self.reads.insert(op, tag);
+                return tools.reads.begin(now, tools.standing, op, job.update.key);
+            }
+            if !self.evaluate(now, tag, tools) {
+                return;
+            }
         }
     }
 
     /// Everything that others have of a session is merged here. Says whether the read was one of
     /// the owner's own.
     pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Tools<'_>) -> bool {
-        if let Some(key) = self.reads.remove(&op) {
-            self.evaluate(now, key, tools);
+        if let Some(tag) = self.reads.remove(&op)
+            && self.evaluate(now, tag, tools)
+        {
+            self.start(now, tag, tools);
         }
         op & INTERNAL != 0
     }
 
-    fn evaluate(&mut self, now: Timestamp, key: SessionKey, tools: &mut Tools<'_>) {
-        while let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) {
-            if job.write.is_some() {
-                return;
-            }
-            let current = tools.table.look(now, &key);
-            let Some(verdict) = judge(&job.update, current.as_deref()) else {
-                let entry = Entry::Fragment(job.update.fragment.clone());
-                let copies = [Copy { key, entry }].into();
-                let Tools {
-                    standing, writes, ..
-                } = tools;
-                match writes.begin(now, standing, None, Ack::All, true, copies) {
-                    Some((seq, _)) => {
-                        job.write = Some(seq);
-                        self.writing.insert(seq, key);
-                    }
-                    None => self.apply(now, key, tools),
-                }
-                continue;
-            };
-            let copy = match verdict {
-                Verdict::Conflict => tools.table.copy(now, &key),
-                _ => None,
-            };
-            self.finish(now, key, verdict, copy, tools);
-        }
-    }
-
     /// All other holders have merged this write: it is applied here now.
     pub(crate) fn written(&mut self, now: Timestamp, seq: u64, tools: &mut Tools<'_>) {
-        if let Some(key) = self.writing.remove(&seq) {
-            self.apply(now, key, tools);
-            self.evaluate(now, key, tools);
+        if let Some(tag) = self.writing.remove(&seq) {
+            self.apply(now, tag, tools);
+            self.start(now, tag, tools);
         }
     }
 
-    fn apply(&mut self, now: Timestamp, key: SessionKey, tools: &mut Tools<'_>) {
-        if let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
-            let entry = Entry::Fragment(job.update.fragment.clone());
-            tools.table.merge(now, &Copy { key, entry });
-            self.finish(now, key, Verdict::Applied, None, tools);
+    /// Decides on the first update of a session. Says whether it has ended.
+    fn evaluate(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) -> bool {
+        let Some(job) = self.jobs.get_mut(&tag).and_then(VecDeque::front_mut) else {
+            return false;
+        };
+        let key = job.update.key;
+        let current = match judge(now, &job.update, tools.table) {
+            Ok(current) => current,
+            Err(verdict) => {
+                let conflict = verdict == Verdict::Conflict;
+                let copy = conflict.then(|| tools.table.copy(now, &key)).flatten();
+                self.finish(now, tag, verdict, copy, tools);
+                return true;
+            }
+        };
+        job.copies = job.update.copies(&current);
+        let Tools {
+            standing, writes, ..
+        } = tools;
+        match writes.begin(now, standing, None, Ack::All, true, job.copies.clone()) {
+            Some((seq, _)) => {
+                self.writing.insert(seq, tag);
+                false
+            }
+            None => {
+                self.apply(now, tag, tools);
+                true
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
+        if let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
+            for copy in job.copies.iter() {
+                tools.table.merge(now, copy);
+            }
+            self.finish(now, tag, Verdict::Applied, None, tools);
         }
     }
 
     fn finish(
         &mut self,
         now: Timestamp,
-        key: SessionKey,
+        tag: u32,
         verdict: Verdict,
         copy: Option<Copy>,
         tools: &mut Tools<'_>,
     ) {
-        let Some(queue) = self.jobs.get_mut(&key) else {
+        let Some(queue) = self.jobs.get_mut(&tag) else {
             return;
         };
         let job = queue.pop_front();
         if queue.is_empty() {
-            self.jobs.remove(&key);
+            self.jobs.remove(&tag);
         }
         if let Some(job) = job {
             self.answer(now, job.asker, job.update.op, verdict, copy, tools);
@@ -314,27 +323,54 @@ impl Asked {
     }
 }
 
-/// What is to be said of an update at once; `None`: it may be applied.
-fn judge(update: &Update, current: Option<&Record>) -> Option<Verdict> {
-    let Some(record) = current else {
-        return Some(Verdict::Gone);
-    };
+impl Update {
+    /// What all holders are to merge: the change, and the session under its new id.
+    fn copies(&self, current: &Record) -> Arc<[Copy]> {
+        let change = Copy {
+            key: self.key,
+            entry: Entry::Fragment(self.fragment.clone()),
+        };
+        let Some(to) = self.rotate_to else {
+            return [change].into();
+        };
+        let mut record = current.clone();
+        self.fragment.apply(&mut record);
+        let tombstone = Tombstone::of(&record, Some(to));
+        let moved = Copy {
+            key: self.key,
+            entry: Entry::Dead(Box::new(tombstone)),
+        };
+        let live = Copy {
+            key: to,
+            entry: Entry::Live(Arc::new(record)),
+        };
+        [moved, live].into()
+    }
+}
+
+/// Looks at an update when its turn has come: the session that it may be applied to, or what is to
+/// be said at once.
+fn judge(now: Timestamp, update: &Update, table: &Table) -> Result<Arc<Record>, Verdict> {
     let Some(attempt) = update.fragment.updates.first() else {
-        return Some(Verdict::Conflict);
+        return Err(Verdict::Conflict);
     };
+    // An attempt that was applied before the session moved on is found under its new id.
+    let (key, record) = table.follow(now, update.key).ok_or(Verdict::Gone)?;
     let known = record.updates();
     if known.contains(attempt) {
-        return Some(Verdict::Applied);
+        return Err(Verdict::Applied);
     }
-    if record.stamp(&update.name) == update.expect {
-        return None;
-    }
-    let forgotten =
-        known.len() == UPDATES_MAX && known.last().is_some_and(|oldest| attempt < oldest);
-    if update.retry && forgotten {
-        return Some(Verdict::Unknown);
-    }
-    Some(Verdict::Conflict)
+    let forgotten = known.len() == UPDATES_MAX && known.last().is_some_and(|last| attempt < last);
+    let verdict = match &update.expect {
+        _ if key != update.key => Verdict::Gone,
+        Some((name, stamp)) if record.stamp(name) != *stamp => Verdict::Conflict,
+        _ => return Ok(record),
+    };
+    Err(if update.retry && forgotten {
+        Verdict::Unknown
+    } else {
+        verdict
+    })
 }
 
 /// Updates that a local caller waits for before new ones are refused.

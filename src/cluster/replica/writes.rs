@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::Ack;
 use crate::session::Timestamp;
 
-use super::Ack;
 use super::event::{OpId, Reply};
 use super::message::{Copy, Message, ViewId, Write};
 use super::placement::{PeerIndex, PeerSet};

@@ -89,10 +89,11 @@ pub(super) enum Body<'a> {
         key: SessionKey,
         retry: bool,
         sent_at: Timestamp,
-        name: &'a str,
-        expect: Option<Stamp>,
+        #[serde(borrow)]
+        expect: Option<(&'a str, Option<Stamp>)>,
         #[serde(borrow)]
         fragment: WireFragment<'a>,
+        rotate_to: Option<SessionKey>,
     },
     Updated {
         op: u64,
@@ -209,9 +210,12 @@ impl<'a> From<&'a Message> for Body<'a> {
                 key: update.key,
                 retry: update.retry,
                 sent_at: update.sent_at,
-                name: &update.name,
-                expect: update.expect,
+                expect: update
+                    .expect
+                    .as_ref()
+                    .map(|(name, stamp)| (&**name, *stamp)),
                 fragment: (&*update.fragment).into(),
+                rotate_to: update.rotate_to,
             },
             Message::Updated {
                 op,
@@ -349,20 +353,23 @@ impl TryFrom<Body<'_>> for Message {
                 key,
                 retry,
                 sent_at,
-                name,
                 expect,
                 fragment,
+                rotate_to,
             } => {
-                expect.iter().try_for_each(is_sane)?;
+                let expect = expect.map(|(name, stamp)| {
+                    stamp.iter().try_for_each(is_sane)?;
+                    Ok((attribute_name(name)?, stamp))
+                });
                 Self::Update(Update {
                     view,
                     op,
                     key,
                     retry,
                     sent_at,
-                    name: attribute_name(name)?,
-                    expect,
+                    expect: expect.transpose()?,
                     fragment: Arc::new(fragment.try_into()?),
+                    rotate_to,
                 })
             }
             Body::Updated {

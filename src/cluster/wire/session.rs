@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
 
-use super::super::replica::entry::{Entry, Fragment};
+use super::super::replica::entry::{Entry, Fragment, Tombstone};
 use super::super::replica::message::Copy;
 use super::{Bytes, WireError, at_most};
 
@@ -23,7 +23,10 @@ pub(super) struct WireCopy<'a> {
 enum WireEntry<'a> {
     Live(#[serde(borrow)] WireRecord<'a>),
     Fragment(#[serde(borrow)] WireFragment<'a>),
-    Dead { until: Timestamp },
+    Dead {
+        until: Timestamp,
+        successor: Option<SessionKey>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,7 +64,10 @@ impl<'a> From<&'a Copy> for WireCopy<'a> {
         let entry = match &copy.entry {
             Entry::Live(record) => WireEntry::Live((&**record).into()),
             Entry::Fragment(fragment) => WireEntry::Fragment((&**fragment).into()),
-            Entry::Dead { until } => WireEntry::Dead { until: *until },
+            Entry::Dead(tombstone) => WireEntry::Dead {
+                until: tombstone.until,
+                successor: tombstone.successor,
+            },
         };
         Self {
             key: copy.key,
@@ -77,7 +83,9 @@ impl TryFrom<WireCopy<'_>> for Copy {
         let entry = match copy.entry {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
             WireEntry::Fragment(fragment) => Entry::Fragment(Arc::new(fragment.try_into()?)),
-            WireEntry::Dead { until } => Entry::Dead { until },
+            WireEntry::Dead { until, successor } => {
+                Entry::Dead(Box::new(Tombstone { until, successor }))
+            }
         };
         Ok(Self {
             key: copy.key,

@@ -8,7 +8,7 @@ use crate::session::{
     Lifetime, Name, Record, Register, SLOTS, SessionKey, Stamp, Timestamp, Value,
 };
 
-use super::super::replica::entry::{Entry, Fragment};
+use super::super::replica::entry::{Entry, Fragment, Tombstone};
 use super::super::replica::message::{Copy, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
 use super::*;
@@ -127,20 +127,20 @@ mod arbitrary {
             any::<(u64, u64, bool)>(),
             key(),
             time(),
-            name(),
-            option::of(stamp()),
+            option::of((name(), option::of(stamp()))),
             fragment(),
+            option::of(key()),
         )
             .prop_map(
-                |((view, op, retry), key, sent_at, name, expect, fragment)| Update {
+                |((view, op, retry), key, sent_at, expect, fragment, rotate_to)| Update {
                     view,
                     op,
                     key,
                     retry,
                     sent_at,
-                    name,
                     expect,
                     fragment: fragment.into(),
+                    rotate_to,
                 },
             )
     }
@@ -170,7 +170,9 @@ mod arbitrary {
         let entry = prop_oneof![
             record().prop_map(|record| Entry::Live(record.into())),
             fragment().prop_map(|fragment| Entry::Fragment(fragment.into())),
-            time().prop_map(|until| Entry::Dead { until }),
+            (time(), option::of(key()))
+                .prop_map(|(until, successor)| Tombstone { until, successor })
+                .prop_map(|tombstone| Entry::Dead(tombstone.into())),
         ];
         (key(), entry).prop_map(|(key, entry)| Copy { key, entry })
     }
@@ -428,7 +430,12 @@ fn the_format_of_protocol_1_stands_still() {
     let copy = |entry| Copy { key: key(), entry };
     let live = || copy(Entry::Live(record().into()));
     let part = || copy(Entry::Fragment(fragment().into()));
-    let dead = || copy(Entry::Dead { until: NOW });
+    let tombstone = |successor| Tombstone {
+        until: NOW,
+        successor,
+    };
+    let dead = || copy(Entry::Dead(tombstone(None).into()));
+    let moved = || copy(Entry::Dead(tombstone(Some(key())).into()));
     let node = |port, name: &str| Node {
         address: ([127, 0, 0, 1], port).into(),
         generation: 1_700_000_000_000,
@@ -458,7 +465,7 @@ fn the_format_of_protocol_1_stands_still() {
                 view: 0xfeed,
                 strict: true,
                 sent_at: NOW,
-                copies: [live(), part(), dead()].into(),
+                copies: [live(), part(), moved()].into(),
             }),
             "0205edfd030180d095ffbc3103a1ce85fb0f303132333435363738396162636465660080d095\
              ffbc31ffffffffffffffffff0180d095ffbc31808080c0d6fcf3c501effdb6f50d01880e0501\
@@ -466,7 +473,8 @@ fn the_format_of_protocol_1_stands_still() {
              323334353637047a65726f00000001808080c0d6fcf3c501effdb6f50da1ce85fb0f30313233\
              34353637383961626364656601010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
              01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
-             a1ce85fb0f303132333435363738396162636465660280d095ffbc31",
+             a1ce85fb0f303132333435363738396162636465660280d095ffbc3101a1ce85fb0f30313233\
+             343536373839616263646566",
         ),
         (
             Message::Ack {
@@ -527,7 +535,7 @@ fn the_format_of_protocol_1_stands_still() {
                 more: true,
             },
             "09edfd03020780d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095\
-             ffbc3101",
+             ffbc310001",
         ),
         (
             Message::Fetch {
@@ -545,7 +553,7 @@ fn the_format_of_protocol_1_stands_still() {
                 copy: Some(dead()),
             },
             "0bedfd030880d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095ff\
-             bc31",
+             bc3100",
         ),
         (
             Message::Update(Update {
@@ -554,13 +562,14 @@ fn the_format_of_protocol_1_stands_still() {
                 key: key(),
                 retry: true,
                 sent_at: NOW,
-                name: "n".into(),
-                expect: Some(STAMP),
+                expect: Some(("n".into(), Some(STAMP))),
                 fragment: fragment().into(),
+                rotate_to: Some(key()),
             }),
-            "0cedfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc31016e018080\
-             80c0d6fcf3c501effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c501\
-             effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d",
+            "0cedfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc3101016e0180\
+             8080c0d6fcf3c501effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
+             01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
+             01a1ce85fb0f30313233343536373839616263646566",
         ),
         (
             Message::Updated {

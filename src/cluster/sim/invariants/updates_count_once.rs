@@ -1,0 +1,22 @@
+use super::super::oracle::Model;
+
+/// No two acknowledged atomic updates have the same result: P4.
+pub(crate) fn update_is_new(model: &mut Model, result: u64) {
+    assert!(
+        model.counts.insert(result),
+        "two atomic updates of {} were told that they made it {result}",
+        model.key
+    );
+}
+
+/// Every acknowledged atomic update counts once, a doubtful one at most once: P4.
+pub(crate) fn updates_count_once(model: &Model, counter: u64) {
+    let acked = model.counts.len() as u64;
+    let most = acked + model.doubtful_updates;
+    assert!(
+        (acked..=most).contains(&counter),
+        "{acked} updates of {} were acknowledged and {} are in doubt, but it counts {counter}",
+        model.key,
+        model.doubtful_updates
+    );
+}

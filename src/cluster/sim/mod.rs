@@ -1,0 +1,78 @@
+//! Whole clusters on one seed, one thread and virtual time.
+//!
+//! A simulated [`cluster`] runs the real replicas, foca included, over a [`network`] that delays,
+//! loses, repeats and reorders; clients work on a few sessions through all nodes, as the middleware
+//! does; nodes crash, restart, leave, are cut off or stopped, and their clocks are days apart. The
+//! [`oracle`] knows only what clients were told, and judges every answer by the rules in
+//! [`invariants`], one file each. At the end the faults stop, and everything must be well again.
+//!
+//! Everything follows from the seed. A failure prints it, with the command that replays it.
+
+mod client;
+mod cluster;
+mod invariants;
+mod network;
+mod oracle;
+mod plan;
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::cluster::Cluster;
+use self::plan::Plan;
+
+/// Runs one seed to its end. Gives a number that stands for everything that happened.
+fn run(seed: u64) -> u64 {
+    Cluster::new(Plan::draw(seed)).run()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
+/// `SIM_SEEDS=2000 cargo test --release --all-features --lib sim` runs more; `SIM_SEED=7` one.
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let failed: Vec<u64> = std::thread::scope(|scope| {
+        let share = |thread: u64| {
+            let mine = seeds.clone().filter(move |seed| seed % threads == thread);
+            let breaks = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed))).is_err();
+            scope.spawn(move || mine.filter(breaks).collect::<Vec<_>>())
+        };
+        let threads: Vec<_> = (0..threads).map(share).collect();
+        let failed = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap());
+        failed.collect()
+    });
+    for seed in &failed {
+        println!(
+            "replay: SIM_SEED={seed} cargo test --release --all-features --lib \
+             no_seed_breaks_an_invariant -- --nocapture"
+        );
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {} seeds: {failed:?}",
+        failed.len(),
+        seeds.count()
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..PLAN_KINDS {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+}
+
+/// Seeds in an ordinary test run.
+const SEEDS: u64 = 60;
+
+/// Consecutive seeds that between them have every kind of fault.
+const PLAN_KINDS: u64 = 5;

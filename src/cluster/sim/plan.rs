@@ -1,0 +1,81 @@
+//! What a seed stands for.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// The faults of one run. Times are in microseconds of virtual time.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) nodes: usize,
+    pub(super) network: Weather,
+    pub(super) faults: Faults,
+    /// Between two faults.
+    pub(super) calm: (u64, u64),
+    pub(super) duration: u64,
+    /// Clocks of the nodes are apart by up to this.
+    pub(super) skew: Duration,
+    /// Whether a crash closes sockets, so that the others notice at once.
+    pub(super) crash_is_noticed: bool,
+}
+
+/// What the network does to a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    pub(super) latency: (u64, u64),
+    /// In a thousand.
+    pub(super) lost: u32,
+    pub(super) repeated: u32,
+    /// How many are late, and by how much at most.
+    pub(super) late: u32,
+    pub(super) lateness: u64,
+}
+
+/// What happens to nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Faults {
+    /// Nothing.
+    None,
+    /// Crashes, restarts, joins and orderly leaving.
+    Crashes,
+    /// The same, and links that break and come back.
+    Links,
+    /// The same, and nodes that are stopped for a while.
+    Pauses,
+    /// The same as crashes, and the cluster falls into two parts.
+    Partitions,
+}
+
+impl Plan {
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let faults = match seed % 5 {
+            0 => Faults::None,
+            1 => Faults::Crashes,
+            2 => Faults::Links,
+            3 => Faults::Pauses,
+            _ => Faults::Partitions,
+        };
+        let rough = rng.random_bool(0.5);
+        let slow = rng.random_range(300..5_000);
+        let network = Weather {
+            latency: (100, slow),
+            lost: if rough { rng.random_range(0..30) } else { 0 },
+            repeated: if rough { rng.random_range(0..50) } else { 0 },
+            late: if rough { rng.random_range(0..50) } else { 0 },
+            lateness: 300_000,
+        };
+        Self {
+            seed,
+            nodes: rng.random_range(2..=5),
+            network,
+            faults,
+            calm: (200_000, rng.random_range(2_000_000..8_000_000)),
+            duration: 40_000_000,
+            skew: Duration::from_secs(rng.random_range(0..3) * 86_400 * 10),
+            crash_is_noticed: rng.random_bool(0.7),
+        }
+    }
+}
