@@ -157,7 +157,6 @@ fn clustered(store: &ReplicatedStore) -> Reply {
         .with("degraded_acks", status.degraded_acks)
         .with("complete", status.complete)
         .with("indeterminate", status.indeterminate)
-        .with("discarded_writes", status.discarded_writes)
         .with("rejected_connections", status.rejected_connections)
 }
 

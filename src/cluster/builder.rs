@@ -7,11 +7,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng};
 use tokio::net::{TcpListener, lookup_host};
 
+use crate::clock;
 use crate::store::ReplicatedStore;
 
-use super::{Ack, Copies};
+use super::driver::{Driver, Surroundings};
+use super::link::{Links, last_generation};
+use super::replica::node::Node;
+use super::replica::{Replica, Settings};
+use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
+use super::{Ack, Cluster, Copies};
 
 /// Describes a node of a replicated store, and starts it.
 ///
@@ -155,18 +163,65 @@ impl ReplicatedStoreBuilder {
     pub async fn start(self) -> Result<ReplicatedStore, StartError> {
         self.check()?;
         let listener = self.listen().await?;
-        let address = self.advertised(&listener).await?;
-        Err(StartError::new(
-            StartErrorKind::Unsupported,
-            format!("replication is not built yet ({address})"),
-        ))
+        let bound = listener
+            .local_addr()
+            .map_err(|error| StartError::listen("no local address").because(error))?;
+        let advertised = match &self.advertise {
+            Some(advertise) => resolve(advertise).await?,
+            None => bound,
+        };
+        let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
+            let what = "the operating system has no random numbers to give".to_owned();
+            StartError::new(StartErrorKind::Unsupported, what).because(io::Error::other(error))
+        })?;
+        let me = self.identity(advertised, random.next_u64()).await;
+        let replica = Replica::new(
+            clock::now(),
+            Settings {
+                me: me.clone(),
+                ack: self.ack,
+                min_copies: self.min_copies,
+                max_sessions: self.max_sessions,
+                max_bytes: self.max_bytes,
+                ack_timeout: self.ack_timeout,
+                alone_after: ALONE_AFTER,
+                seed: random.next_u64(),
+            },
+        );
+        let (links, undialled) = Links::new([bound, advertised]);
+        let driver = Driver::new(replica, links, me, self.cluster_name, self.ack, random);
+        let surroundings = Surroundings {
+            listener,
+            peers: self.peers.into(),
+            undialled,
+        };
+        Ok(ReplicatedStore::new(Cluster::run(
+            driver,
+            surroundings,
+            bound,
+        )))
+    }
+
+    /// Who this node is in this life, which must be later than any that the others have seen.
+    async fn identity(&self, address: SocketAddr, process: u64) -> Node {
+        let unborn = Node {
+            address,
+            generation: 0,
+            name: self.name.as_str().into(),
+        };
+        let hello = Hello::new(&self.cluster_name, unborn.clone(), process);
+        let last = last_generation(&self.peers, &hello).await;
+        Node {
+            generation: clock::now().as_millis().max(last + 1),
+            ..unborn
+        }
     }
 
     fn check(&self) -> Result<(), StartError> {
         let invalid = |what: String| Err(StartError::new(StartErrorKind::Invalid, what));
-        if !is_route(&self.name) {
+        if !is_node_name(&self.name) {
             return invalid(format!(
-                "{:?} is no name for a node: use 1 to {ROUTE_MAX} letters, digits and underscores",
+                "{:?} is no name for a node: use 1 to {NODE_NAME_MAX} letters, digits and underscores",
                 self.name
             ));
         }
@@ -202,15 +257,6 @@ impl ReplicatedStoreBuilder {
             };
             StartError::new(StartErrorKind::Listen, format!("{address}: {advice}")).because(error)
         })
-    }
-
-    async fn advertised(&self, listener: &TcpListener) -> Result<SocketAddr, StartError> {
-        match &self.advertise {
-            Some(advertise) => resolve(advertise).await,
-            None => listener
-                .local_addr()
-                .map_err(|error| StartError::listen("no local address").because(error)),
-        }
     }
 }
 
@@ -272,11 +318,6 @@ fn check_loopback(ip: IpAddr, text: &str) -> Result<(), StartError> {
              yet: use a loopback address such as 127.0.0.1:4000"
         ),
     ))
-}
-
-fn is_route(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    (1..=ROUTE_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// A node could not start. The message says what to do about it.
@@ -343,12 +384,12 @@ const PORTS: RangeInclusive<u16> = 4000..=4100;
 const CLUSTER_NAME: &str = "distributable";
 /// Keeps the introduction of a node within one small frame.
 const CLUSTER_NAME_MAX: usize = 64;
-/// The longest name of a node: the same as for a route, since it is one.
-const ROUTE_MAX: usize = 32;
 /// Each is dialled for ever; a cluster of memory copies has a handful.
 const PEERS_MAX: usize = 128;
 /// More than it takes to find out that a holder has died, so that its death alone does not make a
 /// write's outcome unknown.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node that finds nobody waits before it serves alone: several attempts at each peer.
+const ALONE_AFTER: Duration = Duration::from_secs(2);
 const MAX_SESSIONS: usize = 1_000_000;
 const MAX_BYTES: usize = 1 << 30;

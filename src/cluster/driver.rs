@@ -1,5 +1,454 @@
-//! The tasks of a node.
+//! What moves a replica: the only code that waits.
+//!
+//! A [`Driver`] is shared by everything that a node runs: requests that read and write sessions,
+//! connections that bring messages, and the task that keeps time. All of them do the same: put
+//! something into the replica, then [`settle`](Driver::settle): take out what follows from it, hand
+//! messages to the links and replies to those who wait.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::session::{SessionId, Timestamp};
+
+use super::Ack;
+use super::calls::Calls;
+use super::link::{Links, Outbox, Strangers, dial, receive, seek};
+use super::replica::event::{Input, News, OpId, Output, Reply};
+use super::replica::message::Message;
+use super::replica::node::Node;
+use super::replica::{PAUSE_MAX, Replica};
+use super::wire::{Hello, HelloReply, Refusal};
 
 /// A running node.
 #[derive(Debug)]
-pub(crate) enum Cluster {}
+pub(super) struct Driver {
+    pub(super) replica: Replica,
+    pub(super) links: Links,
+    calls: Calls,
+    /// Also the order in which outputs are handled: as they came out of the replica.
+    outputs: Mutex<Vec<Output>>,
+    ops: AtomicU64,
+    /// When the task that keeps time last ran.
+    pulse: AtomicU64,
+    /// Who this node is in this life.
+    identity: watch::Sender<Node>,
+    ready: watch::Sender<bool>,
+    pub(super) draining: AtomicBool,
+    /// What was seen of other nodes, by address.
+    seen: Mutex<HashMap<SocketAddr, Seen>>,
+    /// Members besides this node.
+    peers: AtomicUsize,
+    ack: Ack,
+    pub(super) degraded_acks: AtomicU64,
+    pub(super) started_at: Timestamp,
+    cluster: String,
+    /// Tells this process from others.
+    process: u64,
+    random: Mutex<StdRng>,
+    /// Connections whose other end has introduced itself.
+    introduced: AtomicUsize,
+    pub(super) rejected: AtomicU64,
+    complained_at: AtomicU64,
+}
+
+/// The last life of a node that this one has had as a member.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    generation: u64,
+    since: Timestamp,
+}
+
+impl Driver {
+    pub(super) fn new(
+        replica: Replica,
+        links: Links,
+        me: Node,
+        cluster: String,
+        ack: Ack,
+        mut random: StdRng,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            replica,
+            links,
+            calls: Calls::default(),
+            outputs: Mutex::default(),
+            ops: AtomicU64::new(0),
+            pulse: AtomicU64::new(now.as_millis()),
+            identity: watch::Sender::new(me),
+            ready: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
+            seen: Mutex::default(),
+            peers: AtomicUsize::new(0),
+            ack,
+            degraded_acks: AtomicU64::new(0),
+            started_at: now,
+            cluster,
+            process: random.next_u64(),
+            random: Mutex::new(random),
+            introduced: AtomicUsize::new(0),
+            rejected: AtomicU64::new(0),
+            complained_at: AtomicU64::new(0),
+        }
+    }
+
+    /// The time, for whatever goes into the replica next.
+    ///
+    /// A process that was stopped for so long that the others may have gone on without it must find
+    /// that out before it does anything else, whichever of its tasks happens to run first.
+    pub(super) fn enter(&self) -> Timestamp {
+        let now = clock::now();
+        if !self.has_pulse(now) {
+            self.pulse.store(now.as_millis(), Relaxed);
+            self.replica.handle(now, Input::Timeout);
+            self.settle();
+        }
+        now
+    }
+
+    /// Whether the task that keeps time has run lately.
+    pub(super) fn has_pulse(&self, now: Timestamp) -> bool {
+        let last = Timestamp::from_millis(self.pulse.load(Relaxed));
+        now.since(last) < PAUSE_MAX
+    }
+
+    /// Something has happened.
+    pub(super) fn input(&self, input: Input) {
+        self.replica.handle(self.enter(), input);
+        self.settle();
+    }
+
+    /// Messages have come from a node, one after the other.
+    pub(super) fn hear(&self, from: &Node, messages: &mut Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let now = self.enter();
+        for message in messages.drain(..) {
+            let from = from.clone();
+            self.replica.handle(now, Input::Message { from, message });
+        }
+        self.settle();
+    }
+
+    /// Does what the replica wants done, in the order in which it wants it. Must follow whatever
+    /// has been put in.
+    pub(super) fn settle(&self) {
+        let mut outputs = lock(&self.outputs);
+        self.replica.drain(&mut outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Send { to, message } => {
+                    let sent = self.links.send(&to, &message);
+                    if sent.is_err() && self.may_complain() {
+                        tracing::error!("a session is too large to be replicated to {}", to.name);
+                    }
+                }
+                Output::Reply { op, reply } => self.calls.answer(op, reply),
+                Output::News(news) => self.tell(news),
+            }
+        }
+    }
+
+    /// A number for a call.
+    pub(super) fn next_op(&self) -> OpId {
+        self.ops.fetch_add(1, Relaxed)
+    }
+
+    /// Waits for what has become of a call; `None` when the node has stopped.
+    pub(super) async fn reply(&self, op: OpId) -> Option<Reply> {
+        self.calls.reply(op).await
+    }
+
+    /// Whether this node serves sessions, and whoever asks should come.
+    pub(super) fn is_ready(&self) -> bool {
+        self.replica.is_ready() && !self.draining.load(Relaxed) && self.has_pulse(clock::now())
+    }
+
+    /// Waits until the node is ready.
+    pub(super) async fn ready(&self) {
+        let mut ready = self.ready.subscribe();
+        // The sender lives in `self`.
+        let _ = ready.wait_for(|ready| *ready).await;
+    }
+
+    /// An id for a new session, one that this node owns if possible: then an atomic update of it
+    /// need not ask another node.
+    pub(super) fn new_id(&self) -> SessionId {
+        let mut random = lock(&self.random);
+        let mut tag = random.next_u32();
+        for _ in 0..OWN_TRIES {
+            if self.replica.owns(tag) {
+                break;
+            }
+            tag = random.next_u32();
+        }
+        drop(random);
+        SessionId::with_tag(tag)
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn random(&self) -> f64 {
+        lock(&self.random).random()
+    }
+
+    /// Who this node is now.
+    pub(super) fn me(&self) -> Node {
+        self.identity.borrow().clone()
+    }
+
+    /// Who this node is, and when that changes.
+    pub(super) fn identity(&self) -> watch::Receiver<Node> {
+        self.identity.subscribe()
+    }
+
+    /// How this node introduces itself.
+    pub(super) fn hello(&self) -> Hello {
+        Hello::new(&self.cluster, self.me(), self.process)
+    }
+
+    /// Answers an introduction.
+    pub(super) fn judge(&self, hello: &Hello) -> HelloReply {
+        match self.objection(hello) {
+            Some(refusal) => HelloReply::Refused(refusal),
+            None => HelloReply::Welcome {
+                proto: hello.common_protocol().unwrap_or_default(),
+                node: self.me(),
+                seen: self
+                    .seen_of(hello.node.address)
+                    .map_or(0, |seen| seen.generation),
+            },
+        }
+    }
+
+    fn objection(&self, hello: &Hello) -> Option<Refusal> {
+        if hello.cluster != self.cluster {
+            Some(Refusal::Cluster)
+        } else if hello.process == self.process {
+            Some(Refusal::Myself)
+        } else if hello.common_protocol().is_none() {
+            Some(Refusal::Protocol)
+        } else if self.is_double(&hello.node) {
+            if self.may_complain() {
+                tracing::error!(
+                    "two nodes are called {}: the one at {} is refused; give each node a name of \
+                     its own",
+                    hello.node.name,
+                    hello.node.address
+                );
+            }
+            Some(Refusal::Name)
+        } else if self.introduced.load(Relaxed) >= INTRODUCED_MAX {
+            Some(Refusal::Busy)
+        } else {
+            None
+        }
+    }
+
+    /// Whether this node, or a member, has that name at another address, or is at that address.
+    fn is_double(&self, node: &Node) -> bool {
+        let me = self.me();
+        let is_same = |known: &Node| known.name == node.name && known.address != node.address;
+        let members = self.replica.status().members;
+        me.address == node.address
+            || is_same(&me)
+            || members.iter().any(|member| is_same(&member.node))
+    }
+
+    /// Counts a connection as introduced, until what is returned is dropped.
+    pub(super) fn enter_link(self: &Arc<Self>) -> Introduced {
+        self.introduced.fetch_add(1, Relaxed);
+        Introduced(self.clone())
+    }
+
+    /// A connection was turned away.
+    pub(super) fn reject(&self, remote: SocketAddr, why: &str) {
+        let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
+        if self.may_complain() {
+            tracing::warn!(
+                "replication port: a connection from {remote} {why} ({rejected} turned away so far)"
+            );
+        }
+    }
+
+    /// Whether something that strangers can cause any number of times may be logged now.
+    pub(super) fn may_complain(&self) -> bool {
+        let now = clock::now().as_millis();
+        let last = self.complained_at.load(Relaxed);
+        let due = now.saturating_sub(last) >= COMPLAINT_INTERVAL.as_millis() as u64;
+        let exchange = || {
+            self.complained_at
+                .compare_exchange(last, now, Relaxed, Relaxed)
+        };
+        due && exchange().is_ok()
+    }
+
+    /// Since when a member has been one.
+    pub(super) fn member_since(&self, node: &Node) -> Option<Timestamp> {
+        let seen = self.seen_of(node.address)?;
+        (seen.generation == node.generation).then_some(seen.since)
+    }
+
+    fn seen_of(&self, address: SocketAddr) -> Option<Seen> {
+        lock(&self.seen).get(&address).copied()
+    }
+
+    /// A write was acknowledged: by fewer nodes than asked for, where there are no more.
+    pub(super) fn count_if_degraded(&self) {
+        if let Ack::Copies(n) = self.ack
+            && 1 + self.peers.load(Relaxed) < usize::from(n.get())
+        {
+            self.degraded_acks.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn tell(&self, news: News) {
+        match news {
+            News::Joined(node) => {
+                tracing::info!(
+                    "replication member added: {} at {}",
+                    node.name,
+                    node.address
+                );
+                self.peers.fetch_add(1, Relaxed);
+                let mut seen = lock(&self.seen);
+                if seen.len() < SEEN_MAX || seen.contains_key(&node.address) {
+                    let life = Seen {
+                        generation: node.generation,
+                        since: clock::now(),
+                    };
+                    seen.insert(node.address, life);
+                }
+            }
+            News::Left(node) => {
+                tracing::info!("replication member gone: {} at {}", node.name, node.address);
+                self.peers.fetch_sub(1, Relaxed);
+            }
+            News::Ready => {
+                tracing::info!("sessions are served from now on");
+                self.ready.send_replace(true);
+            }
+            News::Reborn(node) => {
+                tracing::warn!(
+                    "this node was declared down by the others, or was stopped for so long that \
+                     it may have been: no sessions are served until it has joined again"
+                );
+                self.ready.send_replace(false);
+                // In this order: a link that is made meanwhile looks at the identity last.
+                self.identity.send_replace(node);
+                self.links.close_all();
+            }
+        }
+    }
+
+    /// Lets the time pass, and says how long nothing is due.
+    fn tick(&self) -> Duration {
+        let now = self.enter();
+        self.pulse.store(now.as_millis(), Relaxed);
+        match self.replica.poll_timeout() {
+            Some(due) if due > now => due.since(now).min(TICK_MAX),
+            Some(_) => {
+                self.replica.handle(now, Input::Timeout);
+                self.settle();
+                Duration::ZERO
+            }
+            None => TICK_MAX,
+        }
+    }
+}
+
+/// A connection that counts as introduced.
+#[derive(Debug)]
+pub(super) struct Introduced(Arc<Driver>);
+
+impl Drop for Introduced {
+    fn drop(&mut self) {
+        self.0.introduced.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What a node listens on, and whom it looks for.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) listener: TcpListener,
+    pub(super) peers: Arc<[String]>,
+    pub(super) undialled: mpsc::UnboundedReceiver<Arc<Outbox>>,
+}
+
+/// Runs a node until it is told to stop, or dropped. All its tasks and connections end with it.
+pub(super) async fn run(
+    driver: Arc<Driver>,
+    surroundings: Surroundings,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Surroundings {
+        listener,
+        peers,
+        mut undialled,
+    } = surroundings;
+    let _end = End(&driver);
+    let mut tasks = JoinSet::new();
+    let mut strangers = Strangers::default();
+    tasks.spawn(seek(driver.clone(), peers));
+    loop {
+        let pause = driver.tick();
+        tokio::select! {
+            () = sleep(pause) => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, remote)) => {
+                    let patience = strangers.admit();
+                    tasks.spawn(receive(driver.clone(), stream, remote, patience));
+                }
+                // Mostly too many open files: that does not get better by asking at once.
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            Some(outbox) = undialled.recv() => {
+                tasks.spawn(dial(driver.clone(), outbox));
+            }
+            Some(ended) = tasks.join_next() => if let Err(error) = ended {
+                tracing::error!("a replication task has failed: {error}");
+            },
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// The end of a node, however it comes.
+struct End<'a>(&'a Driver);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.calls.close();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under one of these locks is a bug; going on is better than failing every request.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A node looks at the clock at least this often.
+const TICK_MAX: Duration = Duration::from_millis(50);
+/// How often a tag is drawn until this node owns it: with ten nodes, one time in a thousand another
+/// one's has to do.
+const OWN_TRIES: usize = 64;
+/// How many connections that have introduced themselves are kept: two to each of as many members
+/// as memory copies can have.
+const INTRODUCED_MAX: usize = 512;
+/// How many addresses are remembered for the lives that were led there.
+const SEEN_MAX: usize = 1024;
+/// How long nothing is accepted after accepting has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// The pause between two complaints about strangers.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);

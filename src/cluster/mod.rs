@@ -23,7 +23,10 @@
 #![allow(dead_code)]
 
 mod builder;
+mod calls;
 mod driver;
+mod handle;
+mod link;
 pub(crate) mod replica;
 #[cfg(test)]
 mod sim;
@@ -33,7 +36,7 @@ mod wire;
 use std::num::NonZeroU8;
 
 pub use builder::{ReplicatedStoreBuilder, StartError, StartErrorKind};
-pub(crate) use driver::Cluster;
+pub(crate) use handle::Cluster;
 pub use status::{ClusterStatus, DrainReport, Member, MemberState};
 
 /// How many nodes keep a session.

@@ -24,8 +24,9 @@ use super::replica::message::Message;
 
 use self::body::Body;
 
-pub(super) use frame::{FRAME_MAX, INTRODUCTION_MAX, frame, next_frame};
+pub(super) use frame::{FRAME_MAX, HEAD, INTRODUCTION_MAX, frame, next_frame};
 pub(super) use hello::{Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Refusal, is_node_name};
+pub(super) use session::ATTRIBUTE_NAME_MAX;
 
 /// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -217,15 +217,13 @@ impl Exchange {
     /// what the cookie is from now on.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
         head::vary(headers);
-        let notice = self.state().notice(&self.config);
-        self.send(notice, headers);
+        self.send(self.state().notice(&self.config), headers);
     }
 
     /// The same for a response that stands in for the handler's because the commit has failed.
     pub(super) fn sign_failure(&self, headers: &mut HeaderMap) {
         head::vary(headers);
-        let notice = self.state().notice_of_rotation(&self.config);
-        self.send(notice, headers);
+        self.send(self.state().notice_of_rotation(&self.config), headers);
     }
 
     /// The route that the session's cookie should name.

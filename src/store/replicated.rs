@@ -20,6 +20,11 @@ pub struct ReplicatedStore {
 }
 
 impl ReplicatedStore {
+    pub(crate) fn new(cluster: Cluster) -> Self {
+        let cluster = Arc::new(cluster);
+        Self { cluster }
+    }
+
     /// Begins a node called `name`: 1 to 32 letters, digits and underscores, different on every
     /// node, and the same as the route of the [`SessionLayer`](crate::SessionLayer) above it.
     pub fn builder(name: impl Into<String>) -> ReplicatedStoreBuilder {
@@ -29,13 +34,13 @@ impl ReplicatedStore {
     /// How the node and its cluster are doing.
     #[must_use]
     pub fn status(&self) -> ClusterStatus {
-        match *self.cluster {}
+        self.cluster.status()
     }
 
     /// Whether the node serves sessions: it has joined and caught up, and is not draining.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        match *self.cluster {}
+        self.cluster.is_ready()
     }
 
     /// Waits until the node serves sessions.
@@ -44,7 +49,7 @@ impl ReplicatedStore {
     ///
     /// Dropping the future has no effect.
     pub async fn ready(&self) {
-        match *self.cluster {}
+        self.cluster.ready().await;
     }
 
     /// Leaves the cluster in order: waits until the others have everything, says good-bye, stops.
@@ -55,39 +60,40 @@ impl ReplicatedStore {
     ///
     /// Dropping the future before the node has left leaves it in the cluster, still serving.
     pub async fn drain(&self) -> DrainReport {
-        match *self.cluster {}
+        self.cluster.drain().await
     }
 
     /// Where the node listens for the other nodes.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        match *self.cluster {}
+        self.cluster.local_addr()
     }
 }
 
 impl SessionStore for ReplicatedStore {
     fn new_id(&self) -> SessionId {
-        match *self.cluster {}
+        self.cluster.new_id()
     }
 
-    async fn load(&self, _key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
-        match *self.cluster {}
+    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+        self.cluster.load(key).await
     }
 
     async fn commit(
         &self,
-        _key: &SessionKey,
-        _base: Option<&Arc<Record>>,
-        _changes: Changes,
+        key: &SessionKey,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
     ) -> Result<Outcome, StoreError> {
-        match *self.cluster {}
+        self.cluster.commit(key, base, &changes).await
     }
 
-    async fn touch(&self, _key: &SessionKey) -> Result<(), StoreError> {
-        match *self.cluster {}
+    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+        self.cluster.touch(key);
+        Ok(())
     }
 
-    async fn end(&self, _key: &SessionKey) -> Result<bool, StoreError> {
-        match *self.cluster {}
+    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        self.cluster.end(key).await
     }
 }

@@ -106,7 +106,7 @@ pub(super) enum Body<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-enum WireVerdict {
+pub(super) enum WireVerdict {
     Applied,
     Conflict,
     Gone,

@@ -34,7 +34,7 @@ pub(in super::super) fn frame(
     Ok(())
 }
 
-/// The content of the first frame in `bytes` and what follows it; `None` while it is incomplete.
+/// Splits the first frame off `bytes`; `None` while it is incomplete.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub(in super::super) fn frame(
 pub(in super::super) fn next_frame(
     bytes: &[u8],
     max: usize,
-) -> Result<Option<(&[u8], &[u8])>, WireError> {
+) -> Result<Option<Split<'_>>, WireError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
     };
@@ -53,7 +53,11 @@ pub(in super::super) fn next_frame(
     Ok(rest.split_at_checked(len))
 }
 
-const HEAD: usize = 4;
+/// A frame's content, and what follows it.
+pub(in super::super) type Split<'a> = (&'a [u8], &'a [u8]);
+
+/// The length of a frame's length.
+pub(in super::super) const HEAD: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -209,7 +209,7 @@ pub(super) fn is_sane(stamp: &Stamp) -> Result<(), WireError> {
 }
 
 /// The same limit as the session layer's: nobody wrote a longer one.
-const ATTRIBUTE_NAME_MAX: usize = 256;
+pub(in super::super) const ATTRIBUTE_NAME_MAX: usize = 256;
 /// Far more than the session layer lets an application write.
 const REGISTERS_MAX: usize = 1 << 16;
 /// A fragment gathers the updates of several writes before the session arrives.

@@ -1,0 +1,165 @@
+//! Calls that wait for their reply.
+//!
+//! A reply may be taken out of the replica by another thread before the caller has come to wait for
+//! it: it is kept until then. A caller that gives up leaves a mark, and its reply is dropped.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::replica::event::{OpId, Reply};
+
+/// The calls of one node.
+///
+/// Every call that begins to wait gets exactly one reply, so what is in here is bounded by what the
+/// replica has under way.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    closed: bool,
+    calls: HashMap<OpId, Call>,
+}
+
+#[derive(Debug)]
+enum Call {
+    /// The reply was there first.
+    Answered(Reply),
+    Waiting(oneshot::Sender<Reply>),
+    /// Nobody waits any more.
+    Abandoned,
+}
+
+impl Calls {
+    /// Waits for the reply of a call that the replica has under way; `None` when there will be
+    /// none, because the node has stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub(super) async fn reply(&self, op: OpId) -> Option<Reply> {
+        let receiver = {
+            let mut table = self.table();
+            if table.closed {
+                return None;
+            }
+            match table.calls.entry(op) {
+                Entry::Occupied(call) => match call.remove() {
+                    Call::Answered(reply) => return Some(reply),
+                    Call::Waiting(_) | Call::Abandoned => return None,
+                },
+                Entry::Vacant(place) => {
+                    let (sender, receiver) = oneshot::channel();
+                    place.insert(Call::Waiting(sender));
+                    receiver
+                }
+            }
+        };
+        let mut interest = Interest {
+            calls: self,
+            op: Some(op),
+        };
+        let reply = receiver.await.ok();
+        interest.op = None;
+        reply
+    }
+
+    /// Hands a reply to whoever waits for it, or will.
+    pub(super) fn answer(&self, op: OpId, reply: Reply) {
+        let waiting = {
+            let mut table = self.table();
+            if table.closed {
+                return;
+            }
+            match table.calls.entry(op) {
+                Entry::Occupied(call) => call.remove(),
+                Entry::Vacant(place) => {
+                    place.insert(Call::Answered(reply));
+                    return;
+                }
+            }
+        };
+        if let Call::Waiting(sender) = waiting {
+            // It may have given up at this moment, which is its right.
+            let _ = sender.send(reply);
+        }
+    }
+
+    /// Lets everybody go: there will be no more replies.
+    pub(super) fn close(&self) {
+        let mut table = self.table();
+        table.closed = true;
+        table.calls.clear();
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A caller that waits; dropped early, it has given up.
+struct Interest<'a> {
+    calls: &'a Calls,
+    op: Option<OpId>,
+}
+
+impl Drop for Interest<'_> {
+    fn drop(&mut self) {
+        if let Some(op) = self.op
+            && let Some(call) = self.calls.table().calls.get_mut(&op)
+        {
+            *call = Call::Abandoned;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_reply_finds_its_call_whichever_comes_first() {
+        let calls = Calls::default();
+        let mut first = pin!(calls.reply(1));
+        assert_eq!(poll(first.as_mut()), Poll::Pending);
+        calls.answer(1, Reply::Written);
+        assert_eq!(poll(first), Poll::Ready(Some(Reply::Written)));
+
+        calls.answer(2, Reply::Merged);
+        assert_eq!(poll(pin!(calls.reply(2))), Poll::Ready(Some(Reply::Merged)));
+        assert!(calls.table().calls.is_empty());
+    }
+
+    #[test]
+    fn a_caller_that_gives_up_leaves_nothing_behind_after_its_reply() {
+        let calls = Calls::default();
+        {
+            let mut call = pin!(calls.reply(1));
+            assert_eq!(poll(call.as_mut()), Poll::Pending);
+        }
+        calls.answer(1, Reply::Written);
+        assert!(calls.table().calls.is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_node_that_has_stopped() {
+        let calls = Calls::default();
+        let mut early = pin!(calls.reply(1));
+        assert_eq!(poll(early.as_mut()), Poll::Pending);
+        calls.close();
+        assert_eq!(poll(early), Poll::Ready(None));
+        assert_eq!(poll(pin!(calls.reply(2))), Poll::Ready(None));
+    }
+}

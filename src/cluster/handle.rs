@@ -1,0 +1,338 @@
+//! A running node as the store sees it: calls that wait for their end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, interval};
+
+use crate::clock;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::session::{Changes, Name, Outcome, Record, SessionId, SessionKey};
+
+use super::Copies;
+use super::driver::{Driver, Surroundings, run};
+use super::replica::event::{Input, Reply, Step};
+use super::replica::message::Verdict;
+use super::replica::{MemberStatus, ReplicaStatus};
+use super::status::{ClusterStatus, DrainReport, Member, MemberState};
+use super::wire::{ATTRIBUTE_NAME_MAX, FRAME_MAX};
+
+/// A running node. It stops when this is dropped: abruptly, unless it has been drained.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    driver: Arc<Driver>,
+    task: AbortHandle,
+    stop: watch::Sender<bool>,
+    address: SocketAddr,
+    /// What draining has come to; locked while it goes on.
+    drained: Mutex<Option<DrainReport>>,
+}
+
+impl Cluster {
+    /// Sets a node going, on the tokio runtime that runs this.
+    pub(super) fn run(driver: Driver, surroundings: Surroundings, address: SocketAddr) -> Self {
+        let driver = Arc::new(driver);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(run(driver.clone(), surroundings, stopped)).abort_handle();
+        Self {
+            driver,
+            task,
+            stop,
+            address,
+            drained: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.driver.is_ready()
+    }
+
+    pub(crate) async fn ready(&self) {
+        self.driver.ready().await;
+    }
+
+    pub(crate) fn new_id(&self) -> SessionId {
+        self.driver.new_id()
+    }
+
+    pub(crate) async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+        let op = self.driver.next_op();
+        match self.driver.replica.load(self.driver.enter(), op, key) {
+            Step::Done(record) => Ok(record),
+            Step::Refused(kind) => Err(refused(kind)),
+            Step::Wait(_) => {
+                self.driver.settle();
+                match self.driver.reply(op).await {
+                    Some(Reply::Merged) => Ok(self.look(key)),
+                    Some(_) | None => Err(out_of_reach()),
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Arc<Record>>,
+        changes: &Changes,
+    ) -> Result<Outcome, StoreError> {
+        check_size(base, changes)?;
+        // Asked again only after the session has become known here, which happens once.
+        for _ in 0..2 {
+            let op = self.driver.next_op();
+            let now = self.driver.enter();
+            let step = self.driver.replica.commit(now, op, key, base, changes);
+            self.driver.settle();
+            let outcome = match step {
+                Step::Done(outcome) => return Ok(self.acknowledged(outcome)),
+                Step::Refused(kind) => return Err(refused(kind)),
+                Step::Wait(outcome) => outcome,
+            };
+            return match self.driver.reply(op).await {
+                Some(Reply::Merged) => continue,
+                Some(Reply::Written) => Ok(self.acknowledged(outcome)),
+                Some(Reply::Updated(verdict)) => self.updated(key, changes, verdict),
+                Some(Reply::Unavailable) => Err(out_of_reach()),
+                Some(Reply::Indeterminate) | None => Err(unproved()),
+            };
+        }
+        Err(out_of_reach())
+    }
+
+    fn acknowledged(&self, outcome: Outcome) -> Outcome {
+        if matches!(outcome, Outcome::Committed(_)) {
+            self.driver.count_if_degraded();
+        }
+        outcome
+    }
+
+    /// What has become of changes that the session's owner has ordered.
+    fn updated(
+        &self,
+        key: &SessionKey,
+        changes: &Changes,
+        verdict: Verdict,
+    ) -> Result<Outcome, StoreError> {
+        let current = match (verdict, changes.rotated_to()) {
+            (Verdict::Applied, Some(successor)) => self.look(&successor),
+            _ => self.look(key),
+        };
+        Ok(match (verdict, current) {
+            (Verdict::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
+            (Verdict::Conflict, Some(record)) => Outcome::Conflict(record),
+            // Ended since, which nobody can tell from ended before.
+            (Verdict::Applied | Verdict::Conflict, None) | (Verdict::Gone, _) => Outcome::Gone,
+            (Verdict::Again | Verdict::Unknown, _) => return Err(unproved()),
+        })
+    }
+
+    pub(crate) fn touch(&self, key: &SessionKey) {
+        self.driver.replica.touch(self.driver.enter(), key);
+        self.driver.settle();
+    }
+
+    pub(crate) async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        for _ in 0..2 {
+            let op = self.driver.next_op();
+            let step = self.driver.replica.end(self.driver.enter(), op, key);
+            self.driver.settle();
+            let ended = match step {
+                Step::Done(ended) => return Ok(ended),
+                Step::Refused(kind) => return Err(refused(kind)),
+                Step::Wait(ended) => ended,
+            };
+            return match self.driver.reply(op).await {
+                Some(Reply::Merged) => continue,
+                Some(Reply::Written) => Ok(ended),
+                Some(Reply::Unavailable) => Err(out_of_reach()),
+                Some(Reply::Updated(_) | Reply::Indeterminate) | None => Err(unproved()),
+            };
+        }
+        Err(out_of_reach())
+    }
+
+    pub(crate) fn status(&self) -> ClusterStatus {
+        let status = self.driver.replica.status();
+        let ready = self.is_ready();
+        let me = Member {
+            route: status.me.name.to_string(),
+            address: status.me.address,
+            state: match ready {
+                _ if self.driver.draining.load(Relaxed) => MemberState::Leaving,
+                true => MemberState::Ready,
+                false => MemberState::Joining,
+            },
+            age: clock::now().since(self.driver.started_at),
+            lag: 0,
+        };
+        let everywhere = status.members.iter().all(|member| member.complete);
+        let others = status.members.iter().map(|member| self.member(member));
+        ClusterStatus {
+            ready,
+            complete: status.complete,
+            members: [me].into_iter().chain(others).collect(),
+            copies: Copies::All,
+            sessions: status.sessions,
+            tombstones: status.tombstones,
+            bytes: status.bytes,
+            under_replicated: if everywhere { 0 } else { status.sessions },
+            degraded_acks: self.driver.degraded_acks.load(Relaxed),
+            indeterminate: status.indeterminate,
+            rejected_connections: self.driver.rejected.load(Relaxed),
+        }
+    }
+
+    pub(crate) async fn drain(&self) -> DrainReport {
+        let mut drained = self.drained.lock().await;
+        if let Some(report) = *drained {
+            return report;
+        }
+        let began = Instant::now();
+        let draining = Draining::begin(&self.driver.draining);
+        let status = self.handed_over(began + HAND_OVER_MAX).await;
+        self.driver.input(Input::Leave);
+        // From here on there is no way back.
+        draining.stays();
+        let flush = self.until(began.max(Instant::now()) + FLUSH_MAX, |driver| {
+            driver.links.is_flushed().then_some(())
+        });
+        flush.await;
+        self.stop.send_replace(true);
+        // The task holds the only receiver.
+        self.stop.closed().await;
+        let report = DrainReport {
+            handed_over: is_handed_over(&status) || status.sessions + status.tombstones == 0,
+            sessions: status.sessions,
+            unacknowledged: status.unacknowledged,
+            remaining: status.members.len(),
+            took: began.elapsed(),
+        };
+        *drained = Some(report);
+        report
+    }
+
+    /// Waits until somebody else has everything, nobody else is there, or time is up.
+    async fn handed_over(&self, deadline: Instant) -> ReplicaStatus {
+        self.until(deadline, |driver| {
+            let status = driver.replica.status();
+            let alone = status.members.is_empty();
+            (alone || is_handed_over(&status)).then_some(status)
+        })
+        .await
+        .unwrap_or_else(|| self.driver.replica.status())
+    }
+
+    /// Asks again and again until there is an answer or time is up.
+    async fn until<T>(&self, deadline: Instant, ask: impl Fn(&Driver) -> Option<T>) -> Option<T> {
+        let mut poll = interval(DRAIN_POLL);
+        while Instant::now() < deadline {
+            let answer = ask(&self.driver);
+            if answer.is_some() {
+                return answer;
+            }
+            poll.tick().await;
+        }
+        ask(&self.driver)
+    }
+
+    fn member(&self, member: &MemberStatus) -> Member {
+        let since = self.driver.member_since(&member.node);
+        Member {
+            route: member.node.name.to_string(),
+            address: member.node.address,
+            state: if member.ready {
+                MemberState::Ready
+            } else {
+                MemberState::Joining
+            },
+            age: since.map_or(Duration::ZERO, |since| clock::now().since(since)),
+            lag: member.lag,
+        }
+    }
+
+    fn look(&self, key: &SessionKey) -> Option<Arc<Record>> {
+        self.driver.replica.look(self.driver.enter(), key)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// While a node hands over; taken back when the handing over is given up.
+struct Draining<'a>(Option<&'a AtomicBool>);
+
+impl<'a> Draining<'a> {
+    fn begin(draining: &'a AtomicBool) -> Self {
+        draining.store(true, Relaxed);
+        Self(Some(draining))
+    }
+
+    fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        if let Some(draining) = self.0 {
+            draining.store(false, Relaxed);
+        }
+    }
+}
+
+/// Whether another member is known to have everything that this node has.
+fn is_handed_over(status: &ReplicaStatus) -> bool {
+    let somebody = status.members.iter().any(|m| m.agrees && m.complete);
+    status.unacknowledged == 0 && somebody
+}
+
+/// What one message cannot carry is refused before anything is changed.
+fn check_size(base: Option<&Arc<Record>>, changes: &Changes) -> Result<(), StoreError> {
+    let bytes = base.map_or(0, |base| base.payload_bytes()) + changes.payload_bytes();
+    let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
+    if bytes > SESSION_MAX || changes.writes().iter().any(|(name, _)| is_long(name)) {
+        return Err(StoreError::too_large());
+    }
+    Ok(())
+}
+
+fn refused(kind: StoreErrorKind) -> StoreError {
+    match kind {
+        StoreErrorKind::NotReady => StoreError::not_ready(),
+        StoreErrorKind::Full => StoreError::full(),
+        StoreErrorKind::TooLarge => StoreError::too_large(),
+        StoreErrorKind::Indeterminate => unproved(),
+        StoreErrorKind::Unavailable => {
+            StoreError::unavailable("too few nodes, or too much that they have not acknowledged")
+        }
+        StoreErrorKind::Corrupt => StoreError::corrupt("a session that cannot be"),
+    }
+}
+
+fn out_of_reach() -> StoreError {
+    StoreError::unavailable("the other nodes did not answer in time")
+}
+
+fn unproved() -> StoreError {
+    StoreError::indeterminate("the other nodes did not acknowledge in time")
+}
+
+/// How long leaving waits until somebody else has everything. A node that is killed after a grace
+/// period should still have time to say good-bye: Kubernetes gives 30 seconds.
+const HAND_OVER_MAX: Duration = Duration::from_secs(10);
+/// How long the last messages may take to leave.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// The largest session, names included: with room to spare for stamps, it fits into one message.
+const SESSION_MAX: usize = FRAME_MAX - FRAME_MAX / 8;

@@ -1,0 +1,133 @@
+//! Bytes between nodes: one port that listens, and one connection to each node that is dialled.
+//!
+//! What a node says to another goes over the connection that it has dialled itself; so there are
+//! two between any two nodes, and nobody has to decide which one counts. Both ends introduce
+//! themselves before the first message.
+//!
+//! It promises: a node that is back is dialled again within a second; a node whose process has died
+//! is noticed as fast as its operating system says so; strangers, garbage and silence cost a
+//! bounded amount of memory for a bounded time, and change nothing.
+//!
+//! It does not promise that anything arrives. The replica repeats what matters.
+
+mod dial;
+mod listen;
+mod outbox;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::mpsc;
+
+use super::replica::message::Message;
+use super::replica::node::Node;
+use super::wire::WireError;
+
+pub(super) use dial::{dial, last_generation, seek};
+pub(super) use listen::{Strangers, receive};
+pub(super) use outbox::Outbox;
+
+/// Everybody who is dialled.
+#[derive(Debug)]
+pub(super) struct Links {
+    outboxes: RwLock<HashMap<SocketAddr, Arc<Outbox>>>,
+    /// Addresses under which this node has met itself.
+    mine: RwLock<HashSet<SocketAddr>>,
+    /// Boxes that need somebody to dial. There are never more of them than outboxes.
+    undialled: mpsc::UnboundedSender<Arc<Outbox>>,
+}
+
+impl Links {
+    /// Nobody yet; who is to be dialled comes out of the receiver. `mine` is this node itself.
+    pub(super) fn new(mine: [SocketAddr; 2]) -> (Self, mpsc::UnboundedReceiver<Arc<Outbox>>) {
+        let (undialled, receiver) = mpsc::unbounded_channel();
+        let links = Self {
+            outboxes: RwLock::default(),
+            mine: RwLock::new(mine.into()),
+            undialled,
+        };
+        (links, receiver)
+    }
+
+    /// Sends a message, if there is or can be a link; otherwise drops it.
+    ///
+    /// # Errors
+    ///
+    /// `FrameTooLong` when it can be sent to nobody.
+    pub(super) fn send(&self, to: &Node, message: &Message) -> Result<(), WireError> {
+        match self.want(to.address) {
+            Some(outbox) => outbox.put(to, message),
+            None => Ok(()),
+        }
+    }
+
+    /// The box for an address, which is dialled from now on.
+    fn want(&self, address: SocketAddr) -> Option<Arc<Outbox>> {
+        let known = read(&self.outboxes).get(&address).cloned();
+        if let Some(outbox) = known {
+            outbox.want();
+            return Some(outbox);
+        }
+        if read(&self.mine).contains(&address) {
+            return None;
+        }
+        let mut outboxes = write(&self.outboxes);
+        if outboxes.len() >= DIALLED_MAX {
+            return None;
+        }
+        let outbox = outboxes.entry(address).or_insert_with(|| {
+            let outbox = Arc::new(Outbox::new(address));
+            // Nobody takes it while the node stops, and nobody needs to.
+            let _ = self.undialled.send(outbox.clone());
+            outbox
+        });
+        Some(outbox.clone())
+    }
+
+    /// Ends the dialling of an address, unless somebody wants it again. Says whether it has ended.
+    fn give_up(&self, outbox: &Outbox) -> bool {
+        let mut outboxes = write(&self.outboxes);
+        let unwanted = !outbox.is_wanted();
+        if unwanted {
+            outboxes.remove(&outbox.address);
+        }
+        unwanted
+    }
+
+    /// Whoever answers at this address is this node itself.
+    fn met_myself(&self, address: SocketAddr) {
+        let mut mine = write(&self.mine);
+        if mine.len() < DIALLED_MAX {
+            mine.insert(address);
+        }
+        drop(mine);
+        write(&self.outboxes).remove(&address);
+    }
+
+    /// Closes all links: they must introduce this node anew.
+    pub(super) fn close_all(&self) {
+        for outbox in read(&self.outboxes).values() {
+            outbox.close();
+        }
+    }
+
+    /// Whether everything that could be sent has been.
+    pub(super) fn is_flushed(&self) -> bool {
+        read(&self.outboxes)
+            .values()
+            .all(|outbox| outbox.is_flushed())
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many addresses are dialled at most: peers given by name, and members. Memory copies are for
+/// clusters of a handful.
+const DIALLED_MAX: usize = 256;

@@ -1,0 +1,317 @@
+//! The connections that this node makes: finding addresses, dialling, introducing, sending.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use super::super::driver::Driver;
+use super::super::replica::event::Input;
+use super::super::replica::node::Node;
+use super::super::wire::{Hello, HelloReply, INTRODUCTION_MAX, Refusal, next_frame};
+use super::outbox::Outbox;
+
+/// Looks up the peers that were given by name, and has their addresses dialled, for ever.
+pub(in super::super) async fn seek(driver: Arc<Driver>, peers: Arc<[String]>) {
+    let mut round = interval(SEEK_INTERVAL);
+    loop {
+        round.tick().await;
+        for peer in peers.iter() {
+            for address in resolve(peer).await {
+                if address.ip().is_loopback() {
+                    driver.links.want(address);
+                } else if driver.may_complain() {
+                    tracing::warn!(
+                        "replication peer {peer} is {address}, on another machine: it is not \
+                         dialled, because links prove no identity yet"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The latest generation that any of the peers has seen under this node's address.
+pub(in super::super) async fn last_generation(peers: &[String], hello: &Hello) -> u64 {
+    let mut asked = JoinSet::new();
+    for peer in peers {
+        let (peer, hello) = (peer.clone(), hello.clone());
+        asked.spawn(async move {
+            let mut last = 0;
+            for address in resolve(&peer).await {
+                if address.ip().is_loopback()
+                    && let Ok((_, Welcome { seen, .. })) = connect(address, &hello).await
+                {
+                    last = last.max(seen);
+                }
+            }
+            last
+        });
+    }
+    let mut last = 0;
+    let answers = async {
+        while let Some(seen) = asked.join_next().await {
+            last = last.max(seen.unwrap_or(0));
+        }
+    };
+    // Whoever is slow is not worth waiting for: the wall clock is nearly always right.
+    let _ = timeout(ASK_TIMEOUT, answers).await;
+    last
+}
+
+/// Dials an address again and again, and sends what is put into its box, until nobody wants to
+/// reach it any more.
+pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
+    let mut dialler = Dialler {
+        driver: &driver,
+        outbox: &outbox,
+        lost: None,
+        attempts: 0,
+        told: None,
+    };
+    let mut aged = Instant::now();
+    loop {
+        if aged.elapsed() >= IDLE {
+            if driver.links.give_up(&outbox) {
+                return;
+            }
+            outbox.age();
+            aged = Instant::now();
+        }
+        match dialler.attempt().await {
+            Next::AtOnce => {}
+            Next::Later(pause) => sleep(pause).await,
+            Next::Never => return,
+        }
+    }
+}
+
+/// What dialling one address has come to.
+struct Dialler<'a> {
+    driver: &'a Arc<Driver>,
+    outbox: &'a Outbox,
+    /// The node to which the link was lost, until it is known what has become of it.
+    lost: Option<Node>,
+    /// Attempts in a row that came to nothing.
+    attempts: u32,
+    /// The refusal that operators have been told of.
+    told: Option<Refusal>,
+}
+
+/// When to dial again.
+enum Next {
+    AtOnce,
+    Later(Duration),
+    Never,
+}
+
+impl Dialler<'_> {
+    async fn attempt(&mut self) -> Next {
+        let hello = self.driver.hello();
+        match connect(self.outbox.address, &hello).await {
+            Ok((stream, welcome)) => self.welcomed(stream, &hello.node, welcome.node).await,
+            Err(ConnectError::Refused(refusal)) => self.refused(refusal),
+            Err(ConnectError::Closed) => {
+                if let Some(node) = self.lost.take() {
+                    self.driver.input(Input::Refused { node });
+                }
+                self.failed()
+            }
+            Err(ConnectError::Failed) => self.failed(),
+        }
+    }
+
+    async fn welcomed(&mut self, stream: TcpStream, me: &Node, node: Node) -> Next {
+        self.lost = None;
+        if node.address != self.outbox.address {
+            // It wants to be reached elsewhere; this address has only served to find it.
+            self.driver.links.want(node.address);
+            return Next::Later(ALIAS_PAUSE);
+        }
+        if node.name == me.name {
+            return self.refused(Refusal::Name);
+        }
+        let since = Instant::now();
+        self.told = None;
+        self.outbox.open(&node);
+        if self.driver.me() != *me {
+            // This node has another identity since it has introduced itself.
+            self.outbox.close();
+            return Next::AtOnce;
+        }
+        self.driver.input(Input::LinkUp { node: node.clone() });
+        send_all(stream, self.outbox).await;
+        self.outbox.close();
+        self.lost = Some(node);
+        if since.elapsed() < STABLE {
+            return self.failed();
+        }
+        self.attempts = 0;
+        Next::AtOnce
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> Next {
+        let address = self.outbox.address;
+        if refusal == Refusal::Myself {
+            self.driver.links.met_myself(address);
+            return Next::Never;
+        }
+        if self.told.replace(refusal) != Some(refusal) {
+            let me = self.driver.me().name;
+            match refusal {
+                Refusal::Cluster => {
+                    tracing::warn!("{address} belongs to another replication cluster");
+                }
+                Refusal::Protocol => {
+                    tracing::warn!("{address} speaks another version of the replication protocol");
+                }
+                Refusal::Name => {
+                    tracing::error!(
+                        "{address} cannot be replicated with: two nodes are called {me}; give \
+                         each node a name of its own"
+                    );
+                }
+                Refusal::Busy => tracing::warn!("{address} has no room for another link"),
+                Refusal::Myself => {}
+            }
+        }
+        self.failed()
+    }
+
+    fn failed(&mut self) -> Next {
+        self.outbox.close();
+        let pause = RETRY_MIN * (1 << self.attempts.min(RETRY_DOUBLINGS));
+        self.attempts = self.attempts.saturating_add(1);
+        // Nodes that have lost the same peer should not all come back in the same moment.
+        let half = pause.min(RETRY_MAX) / 2;
+        Next::Later(half + half.mul_f64(self.driver.random()))
+    }
+}
+
+/// Sends what gathers in the box until one of the sides closes.
+async fn send_all<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, outbox: &Outbox) {
+    let mut bytes = Vec::new();
+    let mut nothing = [0];
+    let mut aging = interval(IDLE);
+    aging.reset();
+    loop {
+        tokio::select! {
+            taken = outbox.take(&mut bytes) => if taken.is_err() {
+                return;
+            },
+            // After its welcome the other side says nothing more here: the link is down.
+            _ = stream.read(&mut nothing) => return,
+            _ = aging.tick() => {
+                if !outbox.is_wanted() {
+                    return;
+                }
+                outbox.age();
+                continue;
+            }
+        }
+        match timeout(WRITE_TIMEOUT, stream.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+        bytes.clear();
+        bytes.shrink_to(BUFFER_KEPT);
+    }
+}
+
+/// What the dialled node has said of itself.
+struct Welcome {
+    node: Node,
+    /// The latest generation that it has seen under this node's address.
+    seen: u64,
+}
+
+/// Why there is no link.
+enum ConnectError {
+    /// Nobody listens there.
+    Closed,
+    /// The one who listens there does not want this node.
+    Refused(Refusal),
+    /// Something else, which may be over soon.
+    Failed,
+}
+
+/// Connects and introduces this node.
+async fn connect(address: SocketAddr, hello: &Hello) -> Result<(TcpStream, Welcome), ConnectError> {
+    let connected = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let reply = introduce(&mut stream, hello).await?;
+        Ok((stream, reply))
+    };
+    match timeout(HELLO_TIMEOUT, connected).await {
+        Ok(Ok((stream, HelloReply::Welcome { node, seen, .. }))) => {
+            Ok((stream, Welcome { node, seen }))
+        }
+        Ok(Ok((_, HelloReply::Refused(refusal)))) => Err(ConnectError::Refused(refusal)),
+        Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
+        Ok(Err(_)) | Err(_) => Err(ConnectError::Failed),
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    hello: &Hello,
+) -> io::Result<HelloReply> {
+    let mut bytes = Vec::new();
+    hello.encode(&mut bytes);
+    stream.write_all(&bytes).await?;
+    let mut received = BytesMut::new();
+    loop {
+        let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
+        if let Some((content, _)) = next_frame(&received, INTRODUCTION_MAX).map_err(invalid)? {
+            return HelloReply::decode(content).map_err(invalid);
+        }
+        if stream.read_buf(&mut received).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// The addresses behind `host:port`; none when nobody knows, or not in time.
+async fn resolve(peer: &str) -> Vec<SocketAddr> {
+    if let Ok(address) = peer.parse() {
+        return vec![address];
+    }
+    match timeout(RESOLVE_TIMEOUT, lookup_host(peer)).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+/// How often the names of peers are looked up, and new addresses among them dialled.
+const SEEK_INTERVAL: Duration = Duration::from_secs(1);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a start waits to hear about this node's former lives.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Connecting and introducing together: far longer than a living node takes.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Far longer than a node may be silent before it is declared down.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after the first failure, doubled after each, up to the maximum: a node that has been
+/// restarted is found again within that.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_DOUBLINGS: u32 = 5;
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// A link that lasts shorter has come to nothing, so that nobody is dialled in a tight loop.
+const STABLE: Duration = Duration::from_millis(500);
+/// How often an address that leads to a node with another one is tried.
+const ALIAS_PAUSE: Duration = Duration::from_secs(5);
+/// How long an address is dialled, or a link kept, that nobody wants to send anything to.
+const IDLE: Duration = Duration::from_secs(30);
+/// What a send buffer may keep after a large message.
+const BUFFER_KEPT: usize = 256 << 10;

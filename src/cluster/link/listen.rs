@@ -1,0 +1,174 @@
+//! The connections that others make: who they are, and what they say.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::super::driver::Driver;
+use super::super::replica::message::Message;
+use super::super::replica::node::Node;
+use super::super::wire::{
+    FRAME_MAX, HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, decode, next_frame,
+};
+
+/// Connections that have not introduced themselves yet.
+///
+/// There is room for a number of them. When it is used up the oldest has to go: a node introduces
+/// itself within milliseconds, whoever is old among strangers is none.
+#[derive(Debug, Default)]
+pub(in super::super) struct Strangers(VecDeque<oneshot::Sender<()>>);
+
+/// The right of a stranger to be listened to; over when somebody else needs the room.
+pub(in super::super) type Patience = oneshot::Receiver<()>;
+
+impl Strangers {
+    /// Makes room for one more.
+    pub(in super::super) fn admit(&mut self) -> Patience {
+        if self.0.len() >= STRANGERS_MAX {
+            self.0.retain(|stranger| !stranger.is_closed());
+        }
+        if self.0.len() >= STRANGERS_MAX {
+            self.0.pop_front();
+        }
+        let (stranger, patience) = oneshot::channel();
+        self.0.push_back(stranger);
+        patience
+    }
+}
+
+/// Hears one connection out: its introduction, then its messages, until it or this node has enough.
+pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
+    driver: Arc<Driver>,
+    mut stream: S,
+    remote: SocketAddr,
+    patience: Patience,
+) {
+    let mut bytes = BytesMut::new();
+    // A new identity must be introduced anew, which begins with closing this.
+    let mut identity = driver.identity();
+    let introduced = tokio::select! {
+        introduced = timeout(HELLO_TIMEOUT, meet(&driver, &mut stream, &mut bytes)) => introduced,
+        _ = patience => return driver.reject(remote, "made room for others"),
+    };
+    let from = match introduced {
+        Ok(Ok(Some(from))) => from,
+        Ok(Ok(None)) => return,
+        Ok(Err(Trouble::Io)) => return,
+        Ok(Err(Trouble::Wire(_))) => return driver.reject(remote, "did not introduce itself"),
+        Err(_) => return driver.reject(remote, "took too long to introduce itself"),
+    };
+    let _introduced = driver.enter_link();
+    tokio::select! {
+        end = hear(&driver, &mut stream, &mut bytes, &from) => if let Trouble::Wire(error) = end {
+            tracing::error!("{from:?} has sent what is no message ({error:?}): link closed");
+            driver.reject(remote, "sent what is no message");
+        },
+        _ = identity.changed() => {}
+    }
+}
+
+/// Why a connection is over.
+enum Trouble {
+    /// It was closed, or broke.
+    Io,
+    Wire(WireError),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
+}
+
+impl From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+/// Reads an introduction and answers it. `None`: that was all there is to say.
+async fn meet<S: AsyncRead + AsyncWrite + Unpin>(
+    driver: &Driver,
+    stream: &mut S,
+    bytes: &mut BytesMut,
+) -> Result<Option<Node>, Trouble> {
+    let hello = loop {
+        if let Some((content, _)) = next_frame(bytes, INTRODUCTION_MAX)? {
+            let hello = Hello::decode(content)?;
+            bytes.advance(HEAD + content.len());
+            break hello;
+        }
+        if stream.read_buf(bytes).await? == 0 {
+            return Err(Trouble::Io);
+        }
+    };
+    let reply = driver.judge(&hello);
+    let mut out = Vec::new();
+    reply.encode(&mut out);
+    stream.write_all(&out).await?;
+    let welcome = matches!(reply, HelloReply::Welcome { .. });
+    // Generation 0 only wanted to know what was seen of it.
+    Ok((welcome && hello.node.generation > 0).then_some(hello.node))
+}
+
+/// Hands messages to the replica, as many at a time as have arrived.
+async fn hear<S: AsyncRead + Unpin>(
+    driver: &Driver,
+    stream: &mut S,
+    bytes: &mut BytesMut,
+    from: &Node,
+) -> Trouble {
+    let mut messages = Vec::new();
+    loop {
+        let understood = split(bytes, &mut messages);
+        driver.hear(from, &mut messages);
+        if let Err(error) = understood {
+            return Trouble::Wire(error);
+        }
+        if bytes.is_empty() && bytes.capacity() > BUFFER_KEPT {
+            *bytes = BytesMut::new();
+        }
+        bytes.reserve(READ);
+        match stream.read_buf(bytes).await {
+            Ok(0) | Err(_) => return Trouble::Io,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Takes the complete frames off the beginning of `bytes`.
+fn split(bytes: &mut BytesMut, messages: &mut Vec<Message>) -> Result<(), WireError> {
+    let mut rest = &bytes[..];
+    let understood = loop {
+        match next_frame(rest, FRAME_MAX) {
+            Ok(Some((content, more))) => match decode(content) {
+                Ok(message) => {
+                    messages.push(message);
+                    rest = more;
+                }
+                Err(error) => break Err(error),
+            },
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    let taken = bytes.len() - rest.len();
+    bytes.advance(taken);
+    understood
+}
+
+/// How long a stranger may take to introduce itself.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many connections may be about to introduce themselves: each holds a few KiB.
+const STRANGERS_MAX: usize = 256;
+/// Room for what one read brings. Longer frames grow it as they arrive.
+const READ: usize = 16 << 10;
+/// What a receive buffer may keep after a large message.
+const BUFFER_KEPT: usize = 256 << 10;
