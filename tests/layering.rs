@@ -59,6 +59,7 @@ const TABLE: &[Row] = &[
             "cookie",
             "http",
             "http_body",
+            "memchr",
             "pin_project_lite",
             "serde",
             "tokio",

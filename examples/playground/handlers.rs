@@ -62,7 +62,7 @@ async fn none() -> Reply {
 
 /// `/info`: reads metadata.
 async fn info(Taken(session): Taken) -> Answer {
-    let idle = session.max_inactive_interval();
+    let idle = session.max_inactive_interval().filter(|_| session.exists());
     let reply = about(&session)
         .with("new", session.exists().then(|| session.is_new()))
         .with("key", session.key().map(|key| key.to_string()))

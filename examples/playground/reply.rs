@@ -78,10 +78,15 @@ impl From<Failure> for Reply {
     }
 }
 
+impl From<&SessionError> for Failure {
+    fn from(error: &SessionError) -> Self {
+        Self::new(error.status(), word(error.kind()), error.to_string())
+    }
+}
+
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
-        let (status, kind) = name(error.kind());
-        Self::new(status, kind, error.to_string())
+        Self::from(&error)
     }
 }
 
@@ -91,29 +96,23 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Status and word for what can go wrong with a session.
-fn name(kind: SessionErrorKind) -> (StatusCode, &'static str) {
+/// The word for what can go wrong with a session.
+fn word(kind: SessionErrorKind) -> &'static str {
     match kind {
-        SessionErrorKind::NoSession => (StatusCode::CONFLICT, "no_session"),
-        SessionErrorKind::Conflict => (StatusCode::CONFLICT, "conflict"),
-        SessionErrorKind::Ended => (StatusCode::CONFLICT, "ended"),
+        SessionErrorKind::NoSession => "no_session",
+        SessionErrorKind::Conflict => "conflict",
+        SessionErrorKind::Ended => "ended",
         SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {
-            (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+            "too_large"
         }
-        SessionErrorKind::Encode => (StatusCode::INTERNAL_SERVER_ERROR, "encode"),
-        SessionErrorKind::Decode => (StatusCode::INTERNAL_SERVER_ERROR, "decode"),
-        SessionErrorKind::TooLate => (StatusCode::INTERNAL_SERVER_ERROR, "too_late"),
-        SessionErrorKind::Store(kind) => (StatusCode::SERVICE_UNAVAILABLE, store_word(kind)),
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "session"),
-    }
-}
-
-fn store_word(kind: StoreErrorKind) -> &'static str {
-    match kind {
-        StoreErrorKind::NotReady => "not_ready",
-        StoreErrorKind::Full => "full",
-        StoreErrorKind::Indeterminate => "indeterminate",
-        _ => "unavailable",
+        SessionErrorKind::Encode => "encode",
+        SessionErrorKind::Decode => "decode",
+        SessionErrorKind::TooLate => "too_late",
+        SessionErrorKind::Store(StoreErrorKind::NotReady) => "not_ready",
+        SessionErrorKind::Store(StoreErrorKind::Full) => "full",
+        SessionErrorKind::Store(StoreErrorKind::Indeterminate) => "indeterminate",
+        SessionErrorKind::Store(_) => "unavailable",
+        _ => "session",
     }
 }
 
@@ -133,7 +132,7 @@ pub(crate) async fn render(State(app): State<Arc<App>>, request: Request, next: 
     let reply = match parts.extensions.remove::<Reply>() {
         Some(reply) => reply,
         None if parts.status.is_success() => return Response::from_parts(parts, body),
-        None => by_the_session_layer(&parts).into(),
+        None => layer_failure(&parts).into(),
     };
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.insert(CONTENT_TYPE, JSON);
@@ -141,10 +140,11 @@ pub(crate) async fn render(State(app): State<Arc<App>>, request: Request, next: 
 }
 
 /// The failure that the session layer answered in the handler's place: the commit did not succeed.
-fn by_the_session_layer(response: &Parts) -> Failure {
-    let kind = response.extensions.get::<SessionErrorKind>();
-    let word = kind.map_or("session", |kind| name(*kind).1);
-    Failure::new(response.status, word, "the session could not be stored")
+fn layer_failure(response: &Parts) -> Failure {
+    match response.extensions.get::<SessionError>() {
+        Some(error) => error.into(),
+        None => Failure::new(response.status, "unknown", "nobody has said why"),
+    }
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

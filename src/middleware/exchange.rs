@@ -217,13 +217,15 @@ impl Exchange {
     /// what the cookie is from now on.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
         head::vary(headers);
-        self.send(self.state().notice(&self.config), headers);
+        let notice = self.state().notice(&self.config);
+        self.send(notice, headers);
     }
 
     /// The same for a response that stands in for the handler's because the commit has failed.
     pub(super) fn sign_failure(&self, headers: &mut HeaderMap) {
         head::vary(headers);
-        self.send(self.state().notice_of_rotation(&self.config), headers);
+        let notice = self.state().notice_of_rotation(&self.config);
+        self.send(notice, headers);
     }
 
     /// The route that the session's cookie should name.

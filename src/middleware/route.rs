@@ -89,12 +89,17 @@ pub(crate) fn join(id: &SessionId, route: Option<&Route>) -> String {
     value
 }
 
-/// Takes a received value apart at its first dot. What stands behind the dot is the client's word.
-pub(crate) fn split(value: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match value.iter().position(|&b| b == b'.') {
-        Some(dot) => (&value[..dot], Some(&value[dot + 1..])),
-        None => (value, None),
-    }
+/// Takes a received value apart at its first dot; `None` when what stands before it is no id. What
+/// stands behind it is the client's word.
+pub(crate) fn split(value: &[u8]) -> Option<(SessionId, Option<&[u8]>)> {
+    // An id has no dots, and all ids have one length.
+    let (id, rest) = value.split_at_checked(SessionId::TEXT_LEN)?;
+    let route = match rest {
+        [] => None,
+        [b'.', route @ ..] => Some(route),
+        _ => return None,
+    };
+    Some((SessionId::parse(id)?, route))
 }
 
 #[cfg(test)]
@@ -122,10 +127,20 @@ mod tests {
 
     #[test]
     fn a_value_splits_at_its_first_dot() {
-        assert_eq!(split(b"id"), (&b"id"[..], None));
-        assert_eq!(split(b"id."), (&b"id"[..], Some(&b""[..])));
-        assert_eq!(split(b"id.a.b"), (&b"id"[..], Some(&b"a.b"[..])));
-        assert_eq!(split(b".a"), (&b""[..], Some(&b"a"[..])));
+        let id = SessionId::generate();
+        let route_of = |behind: &str| {
+            let value = id.expose() + behind;
+            split(value.as_bytes()).map(|(found, route)| {
+                assert_eq!(found, id);
+                route.map(<[u8]>::to_owned)
+            })
+        };
+        assert_eq!(route_of(""), Some(None));
+        assert_eq!(route_of("."), Some(Some(b"".to_vec())));
+        assert_eq!(route_of(".a.b"), Some(Some(b"a.b".to_vec())));
+        assert_eq!(route_of("0.a"), None);
+        assert_eq!(split(b".a"), None);
+        assert_eq!(split(b""), None);
     }
 
     proptest! {
@@ -134,9 +149,7 @@ mod tests {
             let id = SessionId::generate();
             let route = Route::new(&name).unwrap();
             let value = join(&id, Some(&route));
-            let (bare, behind) = split(value.as_bytes());
-            prop_assert_eq!(SessionId::parse(bare), Some(id));
-            prop_assert_eq!(behind, Some(name.as_bytes()));
+            prop_assert_eq!(split(value.as_bytes()), Some((id, Some(name.as_bytes()))));
         }
 
         #[test]

@@ -68,8 +68,14 @@ impl SessionId {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text: &[u8; Self::TEXT_LEN] = text.try_into().ok()?;
         let mut bytes = [0; TAG_BYTES + SECRET_BYTES];
+        let mut all = 0;
         for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+            let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+            all |= high | low;
+            *byte = high << 4 | low;
+        }
+        if all >= NO_DIGIT {
+            return None;
         }
         let (tag, secret) = bytes.split_at(TAG_BYTES);
         Some(Self {
@@ -186,14 +192,6 @@ fn fill(bytes: &mut [u8]) {
         .expect("the operating system has a random source");
 }
 
-const fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
-}
-
 fn hex(bytes: &[u8], digits: &[u8; 16], text: &mut String) {
     for byte in bytes {
         text.push(digits[usize::from(byte >> 4)].into());
@@ -205,6 +203,17 @@ const TAG_BYTES: usize = 4;
 const SECRET_BYTES: usize = 16;
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER: &[u8; 16] = b"0123456789abcdef";
+/// The value of each upper-case digit, [`NO_DIGIT`] for every other byte.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[UPPER[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = 16;
 
 #[cfg(test)]
 mod tests {

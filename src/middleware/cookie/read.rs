@@ -9,6 +9,7 @@ use std::fmt;
 
 use http::HeaderMap;
 use http::header::COOKIE;
+use memchr::memchr;
 
 use super::super::route::{self, Route};
 use crate::session::SessionId;
@@ -33,13 +34,16 @@ pub(crate) struct Candidate<'h> {
 pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Candidates<'h> {
     let mut candidates = Candidates::default();
     for line in headers.get_all(COOKIE) {
-        for pair in line.as_bytes().split(|&b| b == b';') {
-            if let Some(value) = value_of(pair, name.as_bytes()) {
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            let end = memchr(b';', rest).unwrap_or(rest.len());
+            if let Some(value) = value_of(&rest[..end], name.as_bytes()) {
                 candidates.add(value);
                 if candidates.crowded {
                     return candidates;
                 }
             }
+            rest = rest.get(end + 1..).unwrap_or_default();
         }
     }
     candidates
@@ -63,8 +67,7 @@ impl<'h> Candidates<'h> {
     }
 
     fn add(&mut self, value: &'h [u8]) {
-        let (id, route) = route::split(value);
-        let Some(id) = SessionId::parse(id) else {
+        let Some((id, route)) = route::split(value) else {
             self.malformed += 1;
             return;
         };

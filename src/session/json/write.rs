@@ -33,11 +33,12 @@ impl Bounded {
         self.max - self.bytes.len()
     }
 
-    /// Makes place for `more` bytes, which fit: doubling, but only up to the limit.
+    /// Makes place for `more` bytes, which fit, and for a few that may follow: at least doubles, but
+    /// only up to the limit.
     #[cold]
     fn grow(&mut self, more: usize) {
-        let doubled = self.bytes.len().min(self.room());
-        self.bytes.reserve_exact(doubled.max(more));
+        let ample = self.bytes.len().max(more + INITIAL_BYTES);
+        self.bytes.reserve_exact(ample.min(self.room()));
     }
 }
 

@@ -1,0 +1,88 @@
+//! Run with: cargo run --example login
+//!
+//! A login as it should be: the id changes when the user does, and logging out ends the session.
+
+use axum::Router;
+use axum::extract::Form;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use distributable::{Attribute, MemoryStore, Session, SessionError, SessionLayer};
+use serde::{Deserialize, Serialize};
+
+/// Who is logged in: a typed name, so that no handler can read or write anything else under it.
+const USER: Attribute<User> = Attribute::new("user");
+
+#[derive(Serialize, Deserialize)]
+struct User {
+    name: String,
+    visits: u32,
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    name: String,
+    password: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let app = Router::new()
+        .route("/", get(home))
+        .route("/login", post(login))
+        .route("/logout", post(logout))
+        .layer(SessionLayer::new(MemoryStore::new()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    println!(
+        "open http://{}/ and log in with any name and the password \"secret\"",
+        listener.local_addr()?
+    );
+    Ok(axum::serve(listener, app).await?)
+}
+
+async fn home(session: Session) -> Result<Html<String>, SessionError> {
+    // Looking does not create a session: a visitor without one gets no cookie.
+    let Some(mut user) = session.get(USER)? else {
+        return Ok(Html(LOGIN_FORM.to_owned()));
+    };
+    user.visits += 1;
+    session.insert(USER, &user)?;
+    Ok(Html(format!(
+        "<p>Hello {}, visit {}.</p>{LOGOUT_FORM}",
+        escape(&user.name),
+        user.visits
+    )))
+}
+
+async fn login(session: Session, Form(form): Form<Credentials>) -> Result<Response, SessionError> {
+    if form.password != "secret" {
+        return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN_FORM)).into_response());
+    }
+    if session.exists() {
+        // Somebody may have planted the id that was valid until now.
+        session.cycle_id()?;
+    }
+    session.insert(
+        USER,
+        &User {
+            name: form.name,
+            visits: 0,
+        },
+    )?;
+    Ok(Redirect::to("/").into_response())
+}
+
+async fn logout(session: Session) -> Result<Redirect, SessionError> {
+    session.invalidate().await?;
+    Ok(Redirect::to("/"))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+const LOGIN_FORM: &str = r#"<form method="post" action="/login">
+<input name="name" placeholder="name"> <input name="password" type="password"> <button>Log in</button>
+</form>"#;
+
+const LOGOUT_FORM: &str = r#"<form method="post" action="/logout"><button>Log out</button></form>"#;

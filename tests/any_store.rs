@@ -1,0 +1,739 @@
+//! What every store promises, asked of real processes over HTTP: one node with its own memory, two
+//! and three replicated nodes. The numbers in the cases' comments are those of `tests/README.md`.
+
+mod common;
+
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use common::{Browser, Node, Random, Start, cluster, eventually, until, within};
+
+/// Runs each case on every store, with the flags that stand behind its name.
+macro_rules! on_every_store {
+    ($($case:ident $([$($flag:literal),+])?)*) => {
+        mod memory {
+            use super::*;
+            $(#[test] fn $case() {
+                let node = Start::memory("node1").args(&[$($($flag),+)?]).ready();
+                cases::$case(&[&node]);
+            })*
+        }
+        mod two_nodes {
+            use super::*;
+            $(#[test] fn $case() {
+                cases::$case(&cluster::<2>(&[$($($flag),+)?]).each_ref());
+            })*
+        }
+        mod three_nodes {
+            use super::*;
+            $(#[test] fn $case() {
+                cases::$case(&cluster::<3>(&[$($($flag),+)?]).each_ref());
+            })*
+        }
+    };
+}
+
+on_every_store! {
+    requests_without_a_cookie_leave_nothing_behind
+    what_is_written_is_visible_on_the_next_node_at_once
+    rotation_keeps_the_attributes_and_kills_the_old_id
+    rotation_and_a_write_in_one_request_are_both_kept
+    set_replace_and_remove_are_seen_by_the_other_node
+    two_keys_overwritten_by_the_other_node_are_not_stale
+    parallel_writes_of_different_keys_are_all_kept
+    a_counter_alternating_between_nodes_counts_every_request
+    a_thousand_concurrent_updates_count_a_thousand
+    a_slow_request_does_not_block_readers
+    a_good_value_survives_a_bad_one_in_the_same_request
+    large_values_arrive_whole_and_too_large_ones_are_refused
+    an_idle_session_ends_and_leaves_without_any_request
+    reading_keeps_a_session_alive
+    the_idle_time_of_a_session_is_its_own
+    the_absolute_lifetime_ends_a_session_in_use["--absolute", "3"]
+    a_logout_is_seen_everywhere
+    a_logout_beats_a_slow_request
+    a_logout_beats_slow_requests_at_any_moment
+    a_rotation_beats_slow_requests_at_any_moment
+    of_two_rotations_one_wins
+    a_login_is_seen_by_the_next_node
+    a_panic_stores_nothing_and_leaks_nothing
+    a_client_that_leaves_sees_the_old_or_the_new_state
+    a_task_that_writes_after_the_response_is_heard
+    a_task_that_writes_after_a_logout_revives_nothing
+    a_write_from_inside_the_body_is_an_error
+    every_status_commits
+    an_unknown_id_is_not_adopted
+    an_id_planted_before_the_login_is_worth_nothing_after_it
+    garbage_is_no_session
+    any_route_finds_the_session_and_none_is_echoed
+}
+
+mod cases {
+    use super::*;
+
+    /// A-01, with 2,000 requests instead of 100,000.
+    pub(super) fn requests_without_a_cookie_leave_nothing_behind(nodes: &[&Node]) {
+        let mut nobody = Browser::new();
+        for round in 0..500 {
+            let node = nodes[round % nodes.len()];
+            for (method, path) in [
+                ("GET", "/info"),
+                ("HEAD", "/info"),
+                ("OPTIONS", "/info"),
+                ("GET", "/logout"),
+            ] {
+                let reply = nobody.raw(node, method, path, b"");
+                assert!(reply.set_cookies().is_empty(), "{method} {path}: {reply:?}");
+            }
+        }
+        assert!(
+            nobody
+                .raw(nodes[0], "GET", "/no-such-path", b"")
+                .set_cookies()
+                .is_empty()
+        );
+        for node in nodes {
+            assert_eq!(node.sessions(), 0);
+        }
+    }
+
+    /// 14: a thousand of a thousand times.
+    pub(super) fn what_is_written_is_visible_on_the_next_node_at_once(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        for round in 0..1000 {
+            let (here, there) = (nodes[round % nodes.len()], nodes[(round + 1) % nodes.len()]);
+            let value = round.to_string();
+            browser.ok(here, &format!("/set?k=a&v={value}"));
+            assert_eq!(browser.value(there, "a"), Some(value));
+        }
+    }
+
+    /// 15, 20.
+    pub(super) fn rotation_keeps_the_attributes_and_kills_the_old_id(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        let refused = browser.get(here, "/rotate");
+        assert_eq!((refused.status, refused.set_cookies().len()), (409, 0));
+
+        browser.ok(here, "/set?k=a&v=1");
+        let mut old = browser.twin();
+        browser.ok(here, "/rotate");
+        assert_ne!(browser.bare(), old.bare());
+        assert_eq!(browser.value(there, "a").as_deref(), Some("1"));
+        for node in nodes {
+            assert_eq!(old.ok(node, "/get?k=a")["session"], false);
+        }
+        let before = old.bare().map(str::to_owned);
+        old.ok(there, "/set?k=a&v=2");
+        assert_ne!(old.bare().map(str::to_owned), before);
+        assert_eq!(browser.value(here, "a").as_deref(), Some("1"));
+    }
+
+    /// 16.
+    pub(super) fn rotation_and_a_write_in_one_request_are_both_kept(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        let mut old = browser.twin();
+        browser.ok(here, "/login?uid=ann");
+        for node in [there, here] {
+            assert_eq!(browser.ok(node, "/info")["uid"], "ann");
+            assert_eq!(browser.value(node, "a").as_deref(), Some("1"));
+            assert_eq!(old.ok(node, "/info")["session"], false);
+        }
+    }
+
+    /// 21, 23, 24, 30.
+    pub(super) fn set_replace_and_remove_are_seen_by_the_other_node(nodes: &[&Node]) {
+        let (n1, n2) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(n1, "/set?k=other&v=kept");
+        browser.ok(n1, "/set?k=a&v=1");
+        assert_eq!(browser.value(n2, "a").as_deref(), Some("1"));
+        browser.ok(n2, "/set?k=a&v=2");
+        assert_eq!(browser.value(n1, "a").as_deref(), Some("2"));
+        browser.ok(n1, "/remove?k=a");
+        assert_eq!(browser.value(n2, "a"), None);
+        assert_eq!(browser.ok(n2, "/has?k=a")["has"], false);
+        assert_eq!(browser.value(n2, "other").as_deref(), Some("kept"));
+        browser.ok(n1, "/update");
+        assert_eq!(browser.ok(n2, "/get?k=session_counter&as=u64")["value"], 1);
+    }
+
+    /// 22.
+    pub(super) fn two_keys_overwritten_by_the_other_node_are_not_stale(nodes: &[&Node]) {
+        let (n1, n2) = ends(nodes);
+        let mut browser = Browser::new();
+        for (node, value) in [(n1, "1"), (n2, "2")] {
+            browser.ok(node, &format!("/set?k=k1&v={value}"));
+            browser.ok(node, &format!("/set?k=k2&v={value}"));
+        }
+        assert_eq!(browser.value(n1, "k1").as_deref(), Some("2"));
+        assert_eq!(browser.value(n1, "k2").as_deref(), Some("2"));
+    }
+
+    /// 25, A-06: on two nodes, and on one.
+    pub(super) fn parallel_writes_of_different_keys_are_all_kept(nodes: &[&Node]) {
+        let (n1, n2) = ends(nodes);
+        for other in [n2, n1] {
+            let mut browser = Browser::new();
+            browser.ok(n1, "/set?k=k1&v=1");
+            scope(|threads| {
+                let mut twin = browser.twin();
+                threads.spawn(move || twin.ok(n1, "/slow?ms=500&k=k2&v=1"));
+                sleep(Duration::from_millis(100));
+                browser.ok(other, "/set?k=k3&v=1");
+            });
+            for node in nodes {
+                assert_eq!(
+                    browser.ok(node, "/info")["names"],
+                    serde_json::json!(["k1", "k2", "k3"])
+                );
+            }
+        }
+    }
+
+    /// 27.
+    pub(super) fn a_counter_alternating_between_nodes_counts_every_request(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        for n in 1..=20 {
+            assert_eq!(browser.ok(nodes[n % nodes.len()], "/incr")["n"], n);
+        }
+    }
+
+    /// 28, A-07: ten clients, a hundred updates each, on every node.
+    pub(super) fn a_thousand_concurrent_updates_count_a_thousand(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        browser.ok(nodes[0], "/set?k=a&v=1");
+        scope(|threads| {
+            for client in 0..10 {
+                let mut twin = browser.twin();
+                threads.spawn(move || {
+                    for _ in 0..100 {
+                        twin.ok(nodes[client % nodes.len()], "/update");
+                    }
+                });
+            }
+        });
+        for node in nodes {
+            assert_eq!(
+                browser.ok(node, "/get?k=session_counter&as=u64")["value"],
+                1000
+            );
+        }
+    }
+
+    /// A-07.
+    pub(super) fn a_slow_request_does_not_block_readers(nodes: &[&Node]) {
+        let (n1, n2) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(n1, "/set?k=a&v=1");
+        scope(|threads| {
+            let mut twin = browser.twin();
+            let slow = threads.spawn(move || twin.ok(n1, "/slow?ms=2000&k=b&v=1"));
+            sleep(Duration::from_millis(100));
+            for node in [n1, n2] {
+                browser.value(node, "a");
+                browser.ok(node, "/update");
+            }
+            assert!(
+                !slow.is_finished(),
+                "the others waited for the slow request"
+            );
+        });
+    }
+
+    /// 31, A-11.
+    pub(super) fn a_good_value_survives_a_bad_one_in_the_same_request(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        let reply = browser.get(here, "/badattr?k=good&v=secret-value");
+        assert_eq!(
+            (reply.status, &reply.json()["error"]),
+            (500, &"encode".into())
+        );
+        assert!(!reply.text().contains("secret-value"));
+        assert_eq!(
+            browser.ok(there, "/info")["names"],
+            serde_json::json!(["a", "good"])
+        );
+        assert_eq!(
+            browser.value(there, "good").as_deref(),
+            Some("secret-value")
+        );
+    }
+
+    /// 33, A-12.
+    pub(super) fn large_values_arrive_whole_and_too_large_ones_are_refused(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        for size in [1 << 20, 8 << 20] {
+            browser.ok(here, &format!("/set?k=a&bytes={size}"));
+            let value = browser.value(there, "a").expect("the value has arrived");
+            assert!(value.len() == size && value.bytes().all(|byte| byte == b'x'));
+        }
+        let refused = browser.get(here, &format!("/set?k=b&bytes={}", 17 << 20));
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (413, &"too_large".into())
+        );
+        assert_eq!(
+            browser.ok(there, "/info")["names"],
+            serde_json::json!(["a"])
+        );
+    }
+
+    /// 35, 40.
+    pub(super) fn an_idle_session_ends_and_leaves_without_any_request(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        browser.ok(here, "/ttl?s=1");
+        let old = browser.bare().map(str::to_owned);
+        for node in nodes {
+            within(Duration::from_millis(2100), "the session leaves", || {
+                node.sessions() == 0
+            });
+        }
+        assert_eq!(browser.ok(there, "/get?k=a")["session"], false);
+        browser.ok(there, "/set?k=a&v=2");
+        assert_ne!(browser.bare().map(str::to_owned), old);
+    }
+
+    /// 36.
+    pub(super) fn reading_keeps_a_session_alive(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        browser.ok(nodes[0], "/set?k=a&v=1");
+        browser.ok(nodes[0], "/ttl?s=1");
+        let start = Instant::now();
+        for step in 1..=10 {
+            until(start + step * Duration::from_millis(500));
+            let node = nodes[step as usize % nodes.len()];
+            assert_eq!(
+                browser.value(node, "a").as_deref(),
+                Some("1"),
+                "after {step} half seconds"
+            );
+        }
+    }
+
+    /// 38.
+    pub(super) fn the_idle_time_of_a_session_is_its_own(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let (mut one, mut other) = (Browser::new(), Browser::new());
+        one.ok(here, "/set?k=a&v=1");
+        other.ok(here, "/set?k=a&v=1");
+        one.ok(here, "/ttl?s=3000");
+        assert_eq!(one.ok(there, "/info")["max_inactive_secs"], 3000);
+        assert_eq!(other.ok(there, "/info")["max_inactive_secs"], 1800);
+    }
+
+    /// A-05, with 3 seconds instead of 10: requests, rotations and node changes all along.
+    pub(super) fn the_absolute_lifetime_ends_a_session_in_use(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        browser.ok(nodes[0], "/set?k=a&v=1");
+        let born = Instant::now();
+        let mut step = 0;
+        loop {
+            step += 1;
+            until(born + step * Duration::from_millis(200));
+            let node = nodes[step as usize % nodes.len()];
+            if browser.ok(node, "/info")["session"] == false {
+                break;
+            }
+            if step % 4 == 0 {
+                browser.get(node, "/rotate");
+            }
+            assert!(
+                born.elapsed() < Duration::from_secs(4),
+                "it outlives its absolute lifetime"
+            );
+        }
+        assert!(
+            born.elapsed() > Duration::from_secs(2),
+            "it ended after {:?}",
+            born.elapsed()
+        );
+    }
+
+    /// 43, 45, 12.
+    pub(super) fn a_logout_is_seen_everywhere(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        assert_eq!(browser.value(there, "a").as_deref(), Some("1"));
+        let mut thief = browser.twin();
+        let reply = browser.get(here, "/logout");
+        assert_eq!(reply.json()["ended"], 1);
+        assert_eq!(reply.set_cookies().len(), 1);
+        assert_eq!(browser.cookie(), None);
+        for node in nodes {
+            assert_eq!(thief.ok(node, "/get?k=a")["session"], false);
+            assert_eq!(node.sessions(), 0);
+        }
+        let again = browser.get(there, "/logout");
+        assert_eq!(
+            (&again.json()["ended"], again.set_cookies().len()),
+            (&0.into(), 0)
+        );
+    }
+
+    /// 44.
+    pub(super) fn a_logout_beats_a_slow_request(nodes: &[&Node]) {
+        let (n1, n2) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(n1, "/set?k=a&v=1");
+        let mut slow = browser.twin();
+        scope(|threads| {
+            let slow = threads.spawn(|| slow.get(n1, "/slow?ms=1000&k=k&v=1"));
+            sleep(Duration::from_millis(200));
+            browser.twin().ok(n2, "/logout");
+            let reply = slow.join().expect("the slow request is answered");
+            assert!(reply.status < 500, "{reply:?}");
+        });
+        for node in nodes {
+            assert_eq!(browser.ok(node, "/info")["session"], false);
+            assert_eq!(node.sessions(), 0);
+        }
+    }
+
+    /// A-02, with 100 rounds instead of 1,000.
+    pub(super) fn a_logout_beats_slow_requests_at_any_moment(nodes: &[&Node]) {
+        let mut random = Random(2);
+        let mut fresh = 0;
+        for round in 0..100 {
+            let there = nodes[round / 2 % nodes.len()];
+            let mut browser = Browser::new();
+            browser.ok(there, "/set?k=a&v=1");
+            let pause = Duration::from_micros(random.below(30_000));
+            fresh += slow_against(nodes, round, pause, &browser, |twin| {
+                twin.ok(there, "/logout");
+            });
+            for node in nodes {
+                assert_eq!(
+                    browser.ok(node, "/info")["session"],
+                    false,
+                    "after {pause:?}"
+                );
+            }
+        }
+        for node in nodes {
+            assert_eq!(node.sessions(), fresh);
+        }
+    }
+
+    /// A-03, with 50 rounds.
+    pub(super) fn a_rotation_beats_slow_requests_at_any_moment(nodes: &[&Node]) {
+        let mut random = Random(3);
+        let mut fresh = 0;
+        for round in 0..50 {
+            let there = nodes[round / 2 % nodes.len()];
+            let mut old = Browser::new();
+            old.ok(there, "/set?k=a&v=1");
+            let mut successor = old.twin();
+            let pause = Duration::from_micros(random.below(30_000));
+            fresh += slow_against(nodes, round, pause, &old, |_| {
+                successor.ok(there, "/rotate");
+            });
+            for node in nodes {
+                assert_eq!(
+                    successor.value(node, "a").as_deref(),
+                    Some("1"),
+                    "after {pause:?}"
+                );
+                assert_eq!(old.ok(node, "/info")["session"], false, "after {pause:?}");
+            }
+        }
+        for node in nodes {
+            assert_eq!(node.sessions(), 50 + fresh);
+        }
+    }
+
+    /// Runs `end` while a slow request of the same session, which takes 15 ms and has begun `pause`
+    /// ago, is under way. Returns 1 if the slow request came too late: then it found no session and
+    /// began one of its own, which has nothing of the old one. Otherwise it leaves no session.
+    fn slow_against(
+        nodes: &[&Node],
+        round: usize,
+        pause: Duration,
+        browser: &Browser,
+        end: impl FnOnce(&mut Browser),
+    ) -> u64 {
+        let here = nodes[round % nodes.len()];
+        let mut slow = browser.twin();
+        slow.ok(here, "/none");
+        scope(|threads| {
+            let slow = threads.spawn(|| {
+                let reply = slow.get(here, "/slow?ms=15&k=k&v=1");
+                assert!(reply.status < 500, "{reply:?}");
+            });
+            sleep(pause);
+            end(&mut browser.twin());
+            slow.join().expect("the slow request is answered");
+        });
+        if slow.bare() == browser.bare() || slow.bare().is_none() {
+            return 0;
+        }
+        for node in nodes {
+            assert_eq!(
+                slow.ok(node, "/info")["names"],
+                serde_json::json!(["k"]),
+                "after {pause:?}"
+            );
+        }
+        1
+    }
+
+    /// C-06: 50 requests of which ten rotate at once.
+    pub(super) fn of_two_rotations_one_wins(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        browser.ok(nodes[0], "/login?uid=ann");
+        let old = browser.bare().map(str::to_owned);
+        let mut after: Vec<_> = (0..50).map(|_| browser.twin()).collect();
+        scope(|threads| {
+            for (number, twin) in after.iter_mut().enumerate() {
+                threads.spawn(move || {
+                    let path = if number % 5 == 0 { "/rotate" } else { "/info" };
+                    let reply = twin.get(nodes[number % nodes.len()], path);
+                    assert!(matches!(reply.status, 200 | 409), "{reply:?}");
+                });
+            }
+        });
+        let mut successors = Vec::new();
+        for twin in &mut after {
+            if twin.ok(nodes[0], "/info")["uid"] == "ann" {
+                successors.push(twin.bare().map(str::to_owned));
+            }
+        }
+        successors.dedup();
+        assert_eq!(successors.len(), 1, "exactly one successor");
+        assert_ne!(successors[0], old);
+        for node in nodes {
+            assert_eq!(browser.ok(node, "/info")["session"], false);
+            assert_eq!(node.sessions(), 1);
+        }
+    }
+
+    /// A-08, with 500 logins instead of 10,000.
+    pub(super) fn a_login_is_seen_by_the_next_node(nodes: &[&Node]) {
+        for round in 0..500 {
+            let mut browser = Browser::new();
+            let (here, there) = (nodes[round % nodes.len()], nodes[(round + 1) % nodes.len()]);
+            browser.ok(here, &format!("/login?uid=user{round}"));
+            assert_eq!(browser.ok(there, "/info")["uid"], format!("user{round}"));
+        }
+    }
+
+    /// A-09, with 200 panics instead of 1,000.
+    pub(super) fn a_panic_stores_nothing_and_leaks_nothing(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        for _ in 0..200 {
+            let reply = browser.get(here, "/panic?k=a&v=2");
+            assert_eq!(
+                (reply.status, &reply.json()["error"]),
+                (500, &"panic".into())
+            );
+        }
+        assert_eq!(browser.value(there, "a").as_deref(), Some("1"));
+        browser.ok(here, "/set?k=a&v=3");
+        assert_eq!(browser.value(there, "a").as_deref(), Some("3"));
+    }
+
+    /// A-10, with 300 resets instead of 10,000.
+    pub(super) fn a_client_that_leaves_sees_the_old_or_the_new_state(nodes: &[&Node]) {
+        let mut random = Random(10);
+        let mut browser = Browser::new();
+        browser.ok(nodes[0], "/set?k=a&v=0");
+        let mut known = 0;
+        for round in 1..=300 {
+            let (here, there) = (nodes[round % nodes.len()], nodes[(round + 1) % nodes.len()]);
+            let request = browser.send_only(here, &format!("/slow?ms=1&k=a&v={round}"));
+            sleep(Duration::from_micros(random.below(4000)));
+            drop(request);
+            let value = browser.value(there, "a").expect("there is always a value");
+            let value: usize = value.parse().expect("the value is whole");
+            assert!(
+                (known..=round).contains(&value),
+                "{known} or later up to {round}: {value}"
+            );
+            known = value;
+        }
+        browser.ok(nodes[0], "/set?k=b&v=written");
+        assert_eq!(
+            browser.value(nodes[nodes.len() - 1], "b").as_deref(),
+            Some("written")
+        );
+    }
+
+    /// A-15.
+    pub(super) fn a_task_that_writes_after_the_response_is_heard(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        browser.ok(here, "/spawn?ms=50&k=late&v=2");
+        eventually("the task's write arrives", || {
+            browser.value(there, "late").as_deref() == Some("2")
+        });
+    }
+
+    /// A-15.
+    pub(super) fn a_task_that_writes_after_a_logout_revives_nothing(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        let mut old = browser.twin();
+        browser.ok(here, "/spawn?ms=200&k=late&v=2");
+        browser.ok(there, "/logout");
+        eventually("the task ends", || {
+            here.log().contains("the task's write is not stored")
+        });
+        for node in nodes {
+            assert_eq!(old.ok(node, "/info")["session"], false);
+            assert_eq!(node.sessions(), 0);
+        }
+    }
+
+    /// 13, A-15.
+    pub(super) fn a_write_from_inside_the_body_is_an_error(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        let body = browser.ok(here, "/stream?ms=50&k=late&v=2");
+        assert_eq!(body["error"], "too_late");
+        assert_eq!(body["node"], "node1");
+        assert_eq!(browser.value(there, "late"), None);
+
+        let mut nobody = Browser::new();
+        let body = nobody.ok(here, "/stream?ms=1&k=late&v=2");
+        assert_eq!(body["error"], "too_late");
+        assert_eq!(nobody.cookie(), None);
+    }
+
+    /// A-17.
+    pub(super) fn every_status_commits(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        for status in [201, 204, 302, 304, 404, 418, 500, 503] {
+            let mut browser = Browser::new();
+            let reply = browser.get(here, &format!("/err?status={status}&k=a&v={status}"));
+            assert_eq!((reply.status, reply.set_cookies().len()), (status, 1));
+            assert_eq!(browser.value(there, "a"), Some(status.to_string()));
+        }
+        let reply = Browser::new().raw(here, "HEAD", "/set?k=a&v=1", b"");
+        assert_eq!((reply.status, reply.set_cookies().len()), (200, 1));
+    }
+
+    /// 4, C-04.
+    pub(super) fn an_unknown_id_is_not_adopted(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        for planted in [
+            "0123456789ABCDEF0123456789ABCDEF01234567.node1",
+            "DUMMY_SESSION_ID",
+        ] {
+            let mut browser = Browser::new();
+            browser.set_cookie(planted);
+            let mut attacker = browser.twin();
+            assert_eq!(browser.ok(here, "/info")["session"], false);
+            assert_eq!(browser.cookie(), Some(planted), "reading issues nothing");
+            browser.ok(here, "/set?k=a&v=1");
+            assert_ne!(browser.bare(), attacker.bare());
+            for node in [there, here] {
+                assert_eq!(attacker.ok(node, "/info")["session"], false);
+            }
+        }
+    }
+
+    /// C-05.
+    pub(super) fn an_id_planted_before_the_login_is_worth_nothing_after_it(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut attacker = Browser::new();
+        attacker.ok(here, "/set?k=a&v=1");
+        let mut victim = attacker.twin();
+        victim.ok(there, "/login?uid=victim");
+        assert_ne!(victim.bare(), attacker.bare());
+        for node in nodes {
+            let seen = attacker.ok(node, "/info");
+            assert_eq!(
+                (&seen["session"], &seen["uid"]),
+                (&false.into(), &None::<()>.into())
+            );
+            assert_eq!(victim.ok(node, "/info")["uid"], "victim");
+        }
+    }
+
+    /// 9, C-09.
+    pub(super) fn garbage_is_no_session(nodes: &[&Node]) {
+        let long = "A".repeat(10_000);
+        let garbage: [&[u8]; 9] = [
+            b"",
+            b".node1",
+            b"\xff\xfe\x80",
+            b"../../x",
+            b"%2e%2e%2f",
+            b"*",
+            b"\"quoted\"",
+            b"0123456789abcdef0123456789abcdef01234567.node1",
+            long.as_bytes(),
+        ];
+        for (round, value) in garbage.iter().enumerate() {
+            let node = nodes[round % nodes.len()];
+            let header = [b"Cookie: JSESSIONID=", *value, b"\r\n"].concat();
+            let reply = Browser::new().raw(node, "GET", "/get?k=a", &header);
+            assert_eq!(
+                (reply.status, reply.set_cookies().len()),
+                (200, 0),
+                "{reply:?}"
+            );
+            assert_eq!(reply.json()["session"], false);
+        }
+        for node in nodes {
+            assert!(!node.log().contains("ERROR"), "{}", node.log());
+            assert_eq!(node.sessions(), 0);
+        }
+    }
+
+    /// C-11.
+    pub(super) fn any_route_finds_the_session_and_none_is_echoed(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        browser.ok(nodes[0], "/set?k=a&v=1");
+        let bare = browser.bare().expect("there is a session").to_owned();
+        let long = format!(".{}", "r".repeat(300));
+        let routes = [
+            "",
+            ".",
+            ".node1",
+            ".elsewhere",
+            ".a.b",
+            ".%0d%0aX: 1",
+            ".<script>",
+            &long,
+        ];
+        for route in routes {
+            for node in nodes {
+                let mut browser = Browser::new();
+                browser.set_cookie(format!("{bare}{route}"));
+                let reply = browser.get(node, "/get?k=a");
+                assert_eq!(reply.json()["value"], "1", "{route}");
+                let own = reply.json()["node"]
+                    .as_str()
+                    .map(|node| format!("{bare}.{node}"));
+                assert_eq!(browser.cookie(), own.as_deref(), "{route}");
+                assert!(
+                    browser.get(node, "/get?k=a").set_cookies().is_empty(),
+                    "{route}"
+                );
+                if route.len() > 6 {
+                    assert!(!reply.everything().contains(route), "{route}");
+                    assert!(!node.log().contains(route), "{route}");
+                }
+            }
+        }
+    }
+
+    /// The first node and the last one: on a single node they are the same.
+    fn ends<'a>(nodes: &[&'a Node]) -> (&'a Node, &'a Node) {
+        (nodes[0], nodes[nodes.len() - 1])
+    }
+}

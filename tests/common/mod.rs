@@ -1,0 +1,53 @@
+//! What the tests that drive real processes share: nodes, browsers, and waiting with a deadline.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test binary uses its own part of this"
+)]
+
+mod browser;
+mod node;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+pub(crate) use browser::{Browser, Reply};
+pub(crate) use node::{Node, Start, cluster, cluster_starts, meet};
+
+/// Polls until `condition` holds; panics with `what` when it does not within [`PATIENCE`].
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(PATIENCE, what, condition);
+}
+
+/// Polls until `condition` holds; panics with `what` when it does not within `limit`.
+pub(crate) fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        sleep(POLL);
+    }
+}
+
+/// Waits until a point in time: for cases whose steps are *after that many milliseconds*.
+pub(crate) fn until(point: Instant) {
+    sleep(point.saturating_duration_since(Instant::now()));
+}
+
+/// A small generator of pseudo-random numbers (splitmix64): the same seed, the same test.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// How long anything may take that happens *soon*: generous, for machines under load.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+const POLL: Duration = Duration::from_millis(10);

@@ -1,0 +1,358 @@
+//! Nodes: playground processes that do not outlive their test.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::{Browser, PATIENCE, eventually};
+
+/// How to start a node.
+#[derive(Clone, Default)]
+pub(crate) struct Start {
+    args: Vec<String>,
+    clock: Option<String>,
+    log: Option<String>,
+}
+
+/// A running playground. Dropping it kills the process.
+pub(crate) struct Node {
+    child: Child,
+    start: Start,
+    /// Where it serves HTTP.
+    pub(crate) http: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Start {
+    /// A node whose sessions live in its own memory.
+    pub(crate) fn memory(route: &str) -> Self {
+        Self::default().args(&["--store", "memory", "--route", route])
+    }
+
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Replaces a flag's value.
+    pub(crate) fn with(self, flag: &str, value: &str) -> Self {
+        self.without(flag).args(&[flag, value])
+    }
+
+    /// Takes a flag and its value away.
+    pub(crate) fn without(mut self, flag: &str) -> Self {
+        let at = self.args.iter().position(|arg| arg == flag);
+        let at = at.expect("the flag is there");
+        self.args.drain(at..at + 2);
+        self
+    }
+
+    /// Runs the process with a shifted wall clock, as `faketime` words it: `+5m`.
+    pub(crate) fn clock(mut self, shift: &str) -> Self {
+        self.clock = Some(shift.to_owned());
+        self
+    }
+
+    /// What is logged, as `RUST_LOG` words it.
+    pub(crate) fn log(mut self, filter: &str) -> Self {
+        self.log = Some(filter.to_owned());
+        self
+    }
+
+    /// Starts the process and waits until it accepts.
+    pub(crate) fn start(&self) -> Node {
+        Node::start(self.clone())
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub(crate) fn ready(&self) -> Node {
+        let node = self.start();
+        node.wait_ready();
+        node
+    }
+
+    /// Runs the process to its end: for starts that must fail. Its exit status and its stderr.
+    pub(crate) fn refused(&self) -> (ExitStatus, String) {
+        let mut child = self.command().spawn().expect("the playground starts");
+        let mut status = None;
+        eventually("the start ends", || {
+            status = child.try_wait().expect("a child can be asked");
+            status.is_some()
+        });
+        let mut message = String::new();
+        let stderr = child.stderr.as_mut().expect("stderr is piped");
+        stderr.read_to_string(&mut message).expect("stderr is text");
+        (status.expect("it has ended"), message)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(playground());
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .args(&self.args)
+            .env("RUST_LOG", self.log.as_deref().unwrap_or("info"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(shift) = &self.clock {
+            // Only the wall clock: the monotonic one does not differ between honest machines.
+            command
+                .env("LD_PRELOAD", libfaketime())
+                .env("FAKETIME", shift)
+                .env("DONT_FAKE_MONOTONIC", "1");
+        }
+        command
+    }
+}
+
+impl Node {
+    fn start(start: Start) -> Self {
+        let mut child = start.command().spawn().expect("the playground starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        keep(child.stderr.take().expect("stderr is piped"), log.clone());
+        let (sender, listening) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("listening on http://") {
+                    let _ = sender.send(address.parse::<SocketAddr>());
+                }
+            }
+        });
+        let mut node = Self {
+            child,
+            start,
+            http: ([127, 0, 0, 1], 0).into(),
+            log,
+        };
+        node.http = match listening.recv_timeout(PATIENCE) {
+            Ok(address) => address.expect("it says an address"),
+            Err(_) => panic!("the node does not listen; its log:\n{}", node.log()),
+        };
+        node
+    }
+
+    /// Everything that the process has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no reader panics").clone()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        let health = Browser::new().try_get(self, "/health");
+        health.is_ok_and(|reply| reply.status == 200)
+    }
+
+    pub(crate) fn wait_ready(&self) {
+        eventually(&format!("{self:?} is ready"), || self.is_ready());
+    }
+
+    /// What `/cluster` says.
+    pub(crate) fn cluster(&self) -> Value {
+        Browser::new().ok(self, "/cluster")
+    }
+
+    /// How many members serve sessions as far as it knows, itself included.
+    pub(crate) fn members(&self) -> usize {
+        let cluster = self.cluster();
+        let members = cluster["members"].as_array().expect("an array");
+        members
+            .iter()
+            .filter(|member| member["state"] == "ready")
+            .count()
+    }
+
+    /// Live sessions on this node.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.cluster()["sessions"].as_u64().expect("a number")
+    }
+
+    /// `kill -9`, and gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Asks to end, and waits for the end, which must be an orderly one.
+    pub(crate) fn stop(&mut self) {
+        self.signal("TERM");
+        let status = self.wait_end();
+        assert!(status.success(), "{status}; its log:\n{}", self.log());
+    }
+
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().expect("a child can be asked");
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+
+    /// Sends `TERM`, `STOP` or `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid())
+            .status();
+        assert!(sent.expect("there is a `kill` command").success());
+    }
+
+    /// Starts the same node again; the old process must have ended.
+    pub(crate) fn restart(&mut self) {
+        *self = self.start.start();
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already: there is nothing left to do then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of {self:?}\n{}", self.log());
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.http, self.start.args.join(" "))
+    }
+}
+
+/// Collects what a process writes until it ends.
+fn keep(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut log = into.lock().expect("no reader panics");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+/// A cluster of nodes `node1`, `node2`, … that all know and see each other, ready.
+pub(crate) fn cluster<const N: usize>(args: &[&str]) -> [Node; N] {
+    let nodes = cluster_starts::<N>(args).map(|start| start.start());
+    meet(&nodes.each_ref());
+    nodes
+}
+
+/// How to start the nodes of a cluster.
+pub(crate) fn cluster_starts<const N: usize>(args: &[&str]) -> [Start; N] {
+    let ports = [(); N].map(|()| free_port());
+    let name = format!("test{}", ports[0]);
+    let mut number = 0;
+    ports.map(|port| {
+        number += 1;
+        let (route, listen) = (format!("node{number}"), format!("127.0.0.1:{port}"));
+        let mut start = Start::default()
+            .args(&[
+                "--store",
+                "replicated",
+                "--route",
+                &route,
+                "--cluster-listen",
+                &listen,
+            ])
+            .args(&["--cluster-name", &name])
+            .args(args);
+        for peer in ports.iter().filter(|&&peer| peer != port) {
+            start = start.args(&["--peer", &format!("127.0.0.1:{peer}")]);
+        }
+        start
+    })
+}
+
+/// Waits until these nodes are ready and see exactly each other.
+pub(crate) fn meet(nodes: &[&Node]) {
+    for node in nodes {
+        eventually(
+            &format!("{node:?} is ready and sees {} nodes", nodes.len()),
+            || node.is_ready() && node.members() == nodes.len(),
+        );
+    }
+}
+
+/// A port that nobody listens on, outside the range from which the system takes the ports of
+/// outgoing connections. Every call gives another one.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as usize * PORTS_PER_PROCESS;
+    loop {
+        let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (offset % PORTS.len()) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The playground that cargo has built beside this test.
+fn playground() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in target/<profile>/deps");
+    let playground = profile.join("examples/playground");
+    let built = modified(&playground);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let newest = [root.join("src"), root.join("examples/playground")]
+        .iter()
+        .map(|d| newest(d))
+        .max();
+    assert!(
+        built.is_some() && built >= newest.flatten(),
+        "{} is missing or older than its sources; build it:\n    \
+         cargo build --all-features --example playground",
+        playground.display(),
+    );
+    playground
+}
+
+/// When the newest file in a folder was changed.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = folder
+        .read_dir()
+        .expect("sources can be listed")
+        .map_while(Result::ok);
+    let newest = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => newest(&path),
+        path => modified(&path),
+    });
+    newest.max().flatten()
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|file| file.modified()).ok()
+}
+
+/// The library that shifts a process's clock, from the Debian package `faketime`.
+fn libfaketime() -> PathBuf {
+    let mut folders = Path::new("/usr/lib")
+        .read_dir()
+        .expect("there is a /usr/lib");
+    let in_folder = |entry: std::io::Result<std::fs::DirEntry>| {
+        let library = entry.ok()?.path().join("faketime/libfaketimeMT.so.1");
+        library.exists().then_some(library)
+    };
+    folders
+        .find_map(in_folder)
+        .expect("libfaketime is needed: apt-get install faketime")
+}
+
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+const PORTS_PER_PROCESS: usize = 40;
