@@ -1,0 +1,513 @@
+//! Nodes in one process that replicate over real connections.
+
+#![expect(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod strangers;
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use distributable::session::{Changes, Outcome, Value};
+use distributable::store::{MemberState, ReplicatedStoreBuilder, StartErrorKind};
+use distributable::testing::conformance;
+use distributable::{
+    Ack, Copies, ReplicatedStore, SessionKey, SessionStore, StoreError, StoreErrorKind,
+};
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn describe(name: &str, peers: &[SocketAddr]) -> ReplicatedStoreBuilder {
+    let node = ReplicatedStore::builder(name).bind("127.0.0.1:0");
+    let peers = peers.iter().map(SocketAddr::to_string);
+    peers.fold(node, ReplicatedStoreBuilder::peer)
+}
+
+async fn node(name: &str, peers: &[SocketAddr]) -> ReplicatedStore {
+    describe(name, peers).start().await.unwrap()
+}
+
+/// Nodes that serve, and know each other.
+async fn cluster<const N: usize>(names: [&str; N]) -> [ReplicatedStore; N] {
+    let mut nodes: Vec<ReplicatedStore> = Vec::new();
+    for name in names {
+        let peers: Vec<_> = nodes.iter().map(ReplicatedStore::local_addr).collect();
+        nodes.push(node(name, &peers).await);
+    }
+    for node in &nodes {
+        settled(node, N).await;
+    }
+    nodes.try_into().unwrap()
+}
+
+/// Waits until the node serves, and is one of `members`.
+async fn settled(node: &ReplicatedStore, members: usize) {
+    eventually("it serves and knows the others", || {
+        let status = node.status();
+        let ready = |state| state == MemberState::Ready;
+        let all = status.members.iter().all(|member| ready(member.state));
+        status.complete && all && status.members.len() == members
+    })
+    .await;
+}
+
+async fn eventually(what: &str, check: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !check() {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Like `eventually`, for checks that ask the store.
+async fn reads(store: &ReplicatedStore, key: &SessionKey, expected: Option<&str>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = read(store, key).await;
+        if matches!(&found, Ok(value) if value.as_deref() == expected) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{expected:?} is read, not {found:?}"
+        );
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn write(value: &str) -> Changes {
+    let mut changes = Changes::default();
+    changes.insert("a".into(), Value::from_bytes(value.as_bytes()));
+    changes
+}
+
+async fn create(store: &ReplicatedStore, value: &str) -> SessionKey {
+    let key = store.new_id().key();
+    let mut changes = Changes::create(Some(HOUR), HOUR);
+    changes.insert("a".into(), Value::from_bytes(value.as_bytes()));
+    let outcome = store.commit(&key, None, changes).await.unwrap();
+    assert!(matches!(outcome, Outcome::Committed(_)));
+    key
+}
+
+async fn read(store: &ReplicatedStore, key: &SessionKey) -> Result<Option<String>, StoreError> {
+    let record = store.load(key).await?;
+    let value = record.as_ref().and_then(|record| record.get("a"));
+    Ok(value.map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_keep_the_contract_of_stores() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    conformance(one, two).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_nodes_keep_the_contract_of_stores() {
+    let [one, _two, three] = cluster(["node1", "node2", "node3"]).await;
+    conformance(three, one).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_alone_keeps_the_contract_of_stores() {
+    let store = node("node1", &[]).await;
+    timeout(PATIENCE, store.ready()).await.unwrap();
+    conformance(store.clone(), store).await;
+}
+
+#[tokio::test]
+async fn what_is_written_on_one_node_is_read_on_every_other() {
+    let nodes = cluster(["node1", "node2", "node3"]).await;
+    for writer in &nodes {
+        let key = create(writer, "here").await;
+        for reader in &nodes {
+            let value = read(reader, &key).await.unwrap();
+            assert_eq!(value.as_deref(), Some("here"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_ended_on_one_node_has_ended_on_every_other() {
+    let nodes = cluster(["node1", "node2", "node3"]).await;
+    let key = create(&nodes[0], "here").await;
+    let base = nodes[1].load(&key).await.unwrap();
+    assert!(nodes[2].end(&key).await.unwrap());
+    for node in &nodes {
+        assert_eq!(read(node, &key).await.unwrap(), None);
+        let late = node.commit(&key, base.as_ref(), write("late")).await;
+        assert_eq!(late.unwrap(), Outcome::Gone);
+    }
+}
+
+#[tokio::test]
+async fn the_others_go_on_at_once_when_a_node_dies() {
+    let [one, two, three] = cluster(["node1", "node2", "node3"]).await;
+    let key = create(&three, "before").await;
+    let died = Instant::now();
+    drop(three);
+    let base = one.load(&key).await.unwrap();
+    let outcome = one.commit(&key, base.as_ref(), write("after")).await;
+    assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
+    // Silence alone would take two seconds to be believed.
+    assert!(
+        died.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        died.elapsed()
+    );
+    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("after"));
+    settled(&two, 2).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_back_gets_everything_from_the_others() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let key = create(&two, "kept").await;
+    let ended = create(&two, "ended").await;
+    let address = two.local_addr();
+    drop(two);
+    settled(&one, 1).await;
+    assert!(one.end(&ended).await.unwrap());
+
+    let back = describe("node2", &[one.local_addr()]).bind(address.to_string());
+    let back = started(back).await;
+    settled(&back, 2).await;
+    assert_eq!(read(&back, &key).await.unwrap().as_deref(), Some("kept"));
+    assert_eq!(read(&back, &ended).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_node_that_restarts_faster_than_its_death_is_noticed_is_somebody_new() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let key = create(&one, "kept").await;
+    let again = describe("node2", &[one.local_addr()]).bind(two.local_addr().to_string());
+    drop(two);
+    let two = started(again).await;
+    settled(&two, 2).await;
+    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("kept"));
+    settled(&one, 2).await;
+}
+
+/// Starts a node at an address that is about to become free.
+async fn started(node: ReplicatedStoreBuilder) -> ReplicatedStore {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match node.clone().start().await {
+            Ok(store) => return store,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_does_not_serve_what_it_remembers() {
+    let one = node("node1", &[]).await;
+    let (two, stop) = stoppable("node2", one.local_addr()).await;
+    settled(&one, 2).await;
+    settled(&two, 2).await;
+    let key = create(&one, "before").await;
+    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("before"));
+
+    let stopped = Duration::from_secs(6);
+    stop.send(stopped).unwrap();
+    let until = Instant::now() + stopped;
+    settled(&one, 1).await;
+    let base = one.load(&key).await.unwrap();
+    let outcome = one.commit(&key, base.as_ref(), write("after")).await;
+    assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
+    assert!(Instant::now() < until, "node2 is still stopped");
+
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match read(&two, &key).await {
+            Ok(value) => {
+                assert_eq!(value.as_deref(), Some("after"));
+                break;
+            }
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::NotReady),
+        }
+        assert!(Instant::now() < deadline, "it serves again");
+        sleep(Duration::from_millis(1)).await;
+    }
+    settled(&one, 2).await;
+}
+
+/// A node on a thread of its own, which can be made to sleep.
+async fn stoppable(
+    name: &'static str,
+    peer: SocketAddr,
+) -> (ReplicatedStore, oneshot::Sender<Duration>) {
+    let (stop, stopped) = oneshot::channel();
+    let (starting, started) = oneshot::channel();
+    thread::spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let node = node(name, &[peer]).await;
+            starting.send(node.clone()).unwrap();
+            thread::sleep(stopped.await.unwrap());
+            // The test has its own handle; this one only has to outlive it.
+            sleep(2 * PATIENCE).await;
+            drop(node);
+        });
+    });
+    (started.await.unwrap(), stop)
+}
+
+#[tokio::test]
+async fn a_node_that_is_drained_leaves_everything_to_the_others() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let key = create(&one, "kept").await;
+    let address = one.local_addr();
+    let report = one.drain().await;
+    assert!(report.handed_over, "{report:?}");
+    assert_eq!(
+        (report.sessions, report.unacknowledged, report.remaining),
+        (1, 0, 1)
+    );
+    assert_eq!(one.drain().await, report, "leaving twice is leaving once");
+
+    assert!(!one.is_ready());
+    let refused = read(&one, &key).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::NotReady);
+    let free = TcpListener::bind(address).await;
+    assert!(free.is_ok(), "the port is free again: {free:?}");
+
+    let left = Instant::now();
+    settled(&two, 1).await;
+    // It has said good-bye: nobody has to find out.
+    assert!(
+        left.elapsed() < Duration::from_millis(1000),
+        "{:?}",
+        left.elapsed()
+    );
+    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("kept"));
+}
+
+#[tokio::test]
+async fn a_node_that_drains_alone_says_that_nobody_has_its_sessions() {
+    let store = node("node1", &[]).await;
+    timeout(PATIENCE, store.ready()).await.unwrap();
+    create(&store, "lost").await;
+    let report = store.drain().await;
+    assert!(!report.handed_over, "{report:?}");
+    assert_eq!((report.sessions, report.remaining), (1, 0));
+}
+
+#[tokio::test]
+async fn a_drain_that_is_given_up_leaves_the_node_serving() {
+    let one = node("node1", &[]).await;
+    let (two, stop) = stoppable("node2", one.local_addr()).await;
+    settled(&one, 2).await;
+    settled(&two, 2).await;
+    let key = create(&one, "here").await;
+    // Nobody can acknowledge this one, so that draining waits.
+    stop.send(Duration::from_secs(2)).unwrap();
+    let base = one.load(&key).await.unwrap();
+    let commit = timeout(
+        Duration::from_millis(100),
+        one.commit(&key, base.as_ref(), write("more")),
+    );
+    assert!(commit.await.is_err());
+    assert!(
+        timeout(Duration::from_millis(100), one.drain())
+            .await
+            .is_err()
+    );
+    assert!(one.is_ready());
+    reads(&one, &key, Some("more")).await;
+}
+
+#[tokio::test]
+async fn a_dropped_store_leaves_neither_port_nor_tasks() {
+    let metrics = runtime::Handle::current().metrics();
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let addresses = [one.local_addr(), two.local_addr()];
+    drop((one.clone(), one, two));
+    eventually("all tasks end", || metrics.num_alive_tasks() == 0).await;
+    for address in addresses {
+        assert!(TcpListener::bind(address).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_node_does_not_mistake_itself_for_another() {
+    let address = free_address().await;
+    // Under its own address, and under another name for it.
+    let alias = format!("localhost:{}", address.port());
+    let store = describe("node1", &[address])
+        .bind(address.to_string())
+        .peer(alias);
+    let store = store.start().await.unwrap();
+    timeout(PATIENCE, store.ready()).await.unwrap();
+    assert_eq!(store.status().members.len(), 1);
+}
+
+async fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn nodes_find_each_other_whoever_comes_first() {
+    let (first, second) = (free_address().await, free_address().await);
+    let both = [first, second];
+    let start = |name, address: SocketAddr| describe(name, &both).bind(address.to_string()).start();
+    let one = start("node1", first).await.unwrap();
+    timeout(PATIENCE, one.ready()).await.unwrap();
+    let key = create(&one, "alone").await;
+    let two = start("node2", second).await.unwrap();
+    settled(&two, 2).await;
+    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("alone"));
+}
+
+#[tokio::test]
+async fn two_nodes_with_one_name_do_not_mix() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let double = node("node2", &[one.local_addr()]).await;
+    timeout(PATIENCE, double.ready()).await.unwrap();
+    assert_eq!(double.status().members.len(), 1);
+    assert_eq!(one.status().members.len(), 2);
+    assert_eq!(two.status().members.len(), 2);
+}
+
+#[tokio::test]
+async fn clusters_with_different_names_do_not_mix() {
+    let one = node("node1", &[]).await;
+    let other = describe("node2", &[one.local_addr()]).cluster_name("other");
+    let other = other.start().await.unwrap();
+    timeout(PATIENCE, one.ready()).await.unwrap();
+    timeout(PATIENCE, other.ready()).await.unwrap();
+    let key = create(&one, "here").await;
+    assert_eq!(read(&other, &key).await.unwrap(), None);
+    assert_eq!(one.status().members.len(), 1);
+}
+
+#[tokio::test]
+async fn a_local_acknowledgement_waits_for_nobody() {
+    let one = describe("node1", &[])
+        .ack(Ack::Local)
+        .start()
+        .await
+        .unwrap();
+    let (two, stop) = stoppable("node2", one.local_addr()).await;
+    settled(&one, 2).await;
+    settled(&two, 2).await;
+    stop.send(Duration::from_millis(1500)).unwrap();
+    let asked = Instant::now();
+    let key = create(&one, "here").await;
+    assert!(asked.elapsed() < Duration::from_millis(1000));
+    reads(&two, &key, Some("here")).await;
+}
+
+#[tokio::test]
+async fn too_few_nodes_refuse_to_write() {
+    let store = describe("node1", &[]).min_copies(2).start().await.unwrap();
+    timeout(PATIENCE, store.ready()).await.unwrap();
+    let changes = Changes::create(Some(HOUR), HOUR);
+    let refused = store.commit(&store.new_id().key(), None, changes).await;
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn fewer_acknowledgements_than_asked_for_are_counted() {
+    let ack = Ack::Copies(2.try_into().unwrap());
+    let store = describe("node1", &[]).ack(ack).start().await.unwrap();
+    timeout(PATIENCE, store.ready()).await.unwrap();
+    create(&store, "here").await;
+    assert_eq!(store.status().degraded_acks, 1);
+}
+
+#[tokio::test]
+async fn large_sessions_are_replicated_and_larger_ones_refused() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let large = "x".repeat(16 << 20);
+    let key = create(&one, &large).await;
+    assert!(read(&two, &key).await.unwrap().as_deref() == Some(&*large));
+
+    let base = two.load(&key).await.unwrap();
+    let mut changes = Changes::default();
+    changes.insert("b".into(), Value::from_bytes(large.as_bytes()));
+    let refused = two.commit(&key, base.as_ref(), changes).await;
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::TooLarge);
+
+    let mut changes = Changes::default();
+    changes.remove("x".repeat(257).as_str().into());
+    let refused = two.commit(&key, base.as_ref(), changes).await;
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_start_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let node = || ReplicatedStore::builder("node1").bind("127.0.0.1:0");
+    let cases = [
+        (node().bind(taken.as_str()), StartErrorKind::Listen, "taken"),
+        (
+            node().bind("0.0.0.0:0"),
+            StartErrorKind::NotLoopback,
+            "127.0.0.1",
+        ),
+        (
+            node().advertise("192.0.2.1:4000"),
+            StartErrorKind::NotLoopback,
+            "192.0.2.1",
+        ),
+        (
+            node().peer("192.0.2.1:4000"),
+            StartErrorKind::NotLoopback,
+            "192.0.2.1",
+        ),
+        (node().bind("4000"), StartErrorKind::Invalid, "host:port"),
+        (
+            node().peer("localhost"),
+            StartErrorKind::Invalid,
+            "host:port",
+        ),
+        (
+            node().peer("localhost:0"),
+            StartErrorKind::Invalid,
+            "host:port",
+        ),
+        (node().cluster_name(""), StartErrorKind::Invalid, "cluster"),
+        (
+            ReplicatedStore::builder("node.1"),
+            StartErrorKind::Invalid,
+            "letters",
+        ),
+        (
+            ReplicatedStore::builder(""),
+            StartErrorKind::Invalid,
+            "letters",
+        ),
+        (
+            node().copies(Copies::Count(2.try_into().unwrap())),
+            StartErrorKind::Unsupported,
+            "Copies::All",
+        ),
+    ];
+    for (node, kind, advice) in cases {
+        let error = node.start().await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nodes_take_the_first_free_ports_by_themselves() {
+    let one = ReplicatedStore::builder("node1").start().await.unwrap();
+    let two = ReplicatedStore::builder("node2").start().await.unwrap();
+    let ports = [one, two].map(|node| node.local_addr().port());
+    assert!(
+        ports.iter().all(|port| (4000..=4100).contains(port)),
+        "{ports:?}"
+    );
+    assert_ne!(ports[0], ports[1]);
+}

@@ -1,0 +1,187 @@
+//! What nodes do about connections that are not from nodes.
+
+use distributable::ReplicatedStore;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use super::{PATIENCE, cluster, create, describe, eventually, node, read, settled};
+
+async fn connect(store: &ReplicatedStore) -> TcpStream {
+    TcpStream::connect(store.local_addr()).await.unwrap()
+}
+
+/// Whether the other side closes, saying nothing.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut byte = [0];
+    // A reset is as good an end as any: not all that was sent has been read.
+    let read = timeout(PATIENCE, stream.read(&mut byte)).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
+}
+
+/// The first thing that a node says to those that it dials: its introduction.
+async fn introduction(cluster: &str, name: &str) -> (ReplicatedStore, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = describe(name, &[listener.local_addr().unwrap()]).cluster_name(cluster);
+    let accepted = async {
+        // The first one only asks which generations were seen.
+        let (asking, _) = listener.accept().await.unwrap();
+        drop(asking);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 4];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut frame = vec![0; u32::from_be_bytes(head) as usize];
+        stream.read_exact(&mut frame).await.unwrap();
+        [&head[..], &frame].concat()
+    };
+    let (node, hello) = tokio::join!(node.start(), accepted);
+    (node.unwrap(), hello)
+}
+
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Welcome,
+    Refused(u8),
+}
+
+async fn answer(stream: &mut TcpStream) -> Answer {
+    let head = stream.read_u32().await.unwrap();
+    let mut frame = vec![0; head as usize];
+    stream.read_exact(&mut frame).await.unwrap();
+    match frame[..] {
+        [0, ..] => Answer::Welcome,
+        [1, why] => Answer::Refused(why),
+        _ => panic!("{frame:?}"),
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_turned_away_and_disturbs_nobody() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let garbage: [&[u8]; 8] = [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        &[0xff; 64],
+        // A length just over what strangers may send, and the largest.
+        &[0, 0, 0x10, 1],
+        &[0xff, 0xff, 0xff, 0xff],
+        // A short frame with nonsense in it.
+        &[0, 0, 0, 4, 1, 2, 3, 4],
+    ];
+    let before = one.status().rejected_connections;
+    for bytes in garbage {
+        let mut stream = connect(&one).await;
+        stream.write_all(bytes).await.unwrap();
+        assert!(is_closed(&mut stream).await, "{bytes:?}");
+    }
+    let rejected = one.status().rejected_connections - before;
+    assert_eq!(rejected, garbage.len() as u64);
+
+    let key = create(&one, "still").await;
+    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("still"));
+    assert_eq!(one.status().members.len(), 2);
+}
+
+#[tokio::test]
+async fn garbage_after_a_proper_introduction_ends_the_link() {
+    let one = node("node1", &[]).await;
+    let (_two, hello) = introduction("distributable", "node2").await;
+    let garbage: [&[u8]; 4] = [
+        &[0xff, 0xff, 0xff, 0xff],
+        &[0, 0, 0, 1, 99],
+        &[0, 0, 0, 2, 14, 14],
+        // A write of 2^63 copies.
+        &[
+            0, 0, 0, 14, 2, 1, 2, 0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 127,
+        ],
+    ];
+    for bytes in garbage {
+        let mut stream = connect(&one).await;
+        stream.write_all(&hello).await.unwrap();
+        assert_eq!(answer(&mut stream).await, Answer::Welcome);
+        stream.write_all(bytes).await.unwrap();
+        assert!(is_closed(&mut stream).await, "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_introduction_is_understood_byte_by_byte() {
+    let one = node("node1", &[]).await;
+    let (_two, hello) = introduction("distributable", "node2").await;
+    let mut stream = connect(&one).await;
+    stream.set_nodelay(true).unwrap();
+    for byte in hello {
+        stream.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(answer(&mut stream).await, Answer::Welcome);
+}
+
+#[tokio::test]
+async fn an_introduction_that_is_cut_off_is_nothing() {
+    let one = node("node1", &[]).await;
+    let (_two, hello) = introduction("distributable", "node2").await;
+    for end in 0..hello.len() {
+        let mut stream = connect(&one).await;
+        stream.write_all(&hello[..end]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert!(is_closed(&mut stream).await, "after {end} bytes");
+    }
+    assert_eq!(one.status().members.len(), 1);
+}
+
+#[tokio::test]
+async fn who_may_not_join_is_told_why() {
+    let (one, own) = introduction("distributable", "node1").await;
+    let (_other, elsewhere) = introduction("other", "node2").await;
+    let (_double, double) = introduction("distributable", "node1").await;
+    let (_two, proper) = introduction("distributable", "node2").await;
+    let mut later = proper.clone();
+    // After the length and eight bytes of magic: the versions that it speaks.
+    later[12..14].copy_from_slice(&[2, 100]);
+    let cases = [
+        (later, Answer::Refused(0)),
+        (elsewhere, Answer::Refused(1)),
+        (own, Answer::Refused(2)),
+        (double, Answer::Refused(3)),
+        (proper, Answer::Welcome),
+    ];
+    for (hello, expected) in cases {
+        let mut stream = connect(&one).await;
+        stream.write_all(&hello).await.unwrap();
+        assert_eq!(answer(&mut stream).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_turned_away() {
+    let one = node("node1", &[]).await;
+    let mut silent = connect(&one).await;
+    let mut slow = connect(&one).await;
+    slow.write_all(&[0, 0]).await.unwrap();
+    let connected = Instant::now();
+    assert!(is_closed(&mut silent).await);
+    assert!(is_closed(&mut slow).await);
+    assert!(
+        connected.elapsed().as_secs() < 7,
+        "{:?}",
+        connected.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_crowd_of_silent_strangers_keeps_nobody_out() {
+    let one = node("node1", &[]).await;
+    let mut crowd = Vec::new();
+    for _ in 0..600 {
+        crowd.push(connect(&one).await);
+    }
+    let two = node("node2", &[one.local_addr()]).await;
+    settled(&two, 2).await;
+    eventually("the first had to make room", || {
+        one.status().rejected_connections >= 300
+    })
+    .await;
+}
