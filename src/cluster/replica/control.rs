@@ -40,6 +40,8 @@ pub(crate) struct Control {
     timers_set: u64,
     next_tick: Timestamp,
     ticks: usize,
+    /// Numbers what this node says of itself.
+    introductions: u64,
     /// What the members were last told: view, complete, ready.
     told: (ViewId, bool, bool),
     settings: Settings,
@@ -58,6 +60,7 @@ impl Control {
             timers_set: 0,
             next_tick: now.plus(TICK),
             ticks: 0,
+            introductions: 0,
             told: Default::default(),
             settings,
         }
@@ -288,7 +291,7 @@ impl Control {
         let known_down = self.membership.removed().any(|node| *node == from);
         if known_down {
             // It does not know yet; its own identity among the removed tells it.
-            let mine = Message::View(self.introduction());
+            let mine = Message::View(self.introduction(false));
             self.standing.send_to(from, mine);
             return;
         }
@@ -299,11 +302,13 @@ impl Control {
         if let Some(index) = self.standing.roster.find(&from)
             && let Some(peer) = self.standing.roster.get_mut(index)
         {
-            let news = peer.view != Some(view.view);
-            peer.view = Some(view.view);
-            peer.complete = view.complete;
-            peer.ready = view.ready;
-            if news && view.view != self.standing.view {
+            if view.number > peer.number {
+                peer.number = view.number;
+                peer.view = Some(view.view);
+                peer.complete = view.complete;
+                peer.ready = view.ready;
+            }
+            if view.ask {
                 self.introduce(index);
             }
         }
@@ -316,7 +321,7 @@ impl Control {
                 self.writes.link_up(now, peer, &mut self.standing);
             }
             None => {
-                let mine = Message::View(self.introduction());
+                let mine = Message::View(self.introduction(false));
                 self.standing.send_to(node.clone(), mine);
                 self.membership.announce(node);
             }
@@ -357,7 +362,8 @@ impl Control {
             let roster = self.standing.roster.iter();
             let differs = roster.filter(|(_, peer)| peer.view != Some(view));
             for peer in differs.map(|(index, _)| index).collect::<Vec<_>>() {
-                self.introduce(peer);
+                let mine = self.introduction(true);
+                self.standing.send(peer, Message::View(mine));
             }
         }
     }
@@ -452,13 +458,10 @@ impl Control {
         if standing.ready {
             return;
         }
-        let alone = standing.peers().is_empty();
+        // Nodes that find each other first may not have found those that have the sessions yet.
+        let invited = standing.roster.iter().any(|(_, peer)| peer.ready);
         let waited = now.since(standing.joining_since) >= self.settings.alone_after;
-        if if alone {
-            waited
-        } else {
-            standing.is_stable() && standing.is_complete()
-        } {
+        if (invited || waited) && standing.is_stable() && standing.is_complete() {
             standing.ready = true;
             standing.news(News::Ready);
         }
@@ -483,7 +486,7 @@ impl Control {
     }
 
     fn introduce(&mut self, peer: PeerIndex) {
-        let mine = Message::View(self.introduction());
+        let mine = Message::View(self.introduction(false));
         self.standing.send(peer, mine);
     }
 
@@ -493,14 +496,25 @@ impl Control {
         }
     }
 
-    fn introduction(&self) -> View {
-        let removed = self
-            .membership
-            .removed()
-            .take(REMOVED_MAX)
-            .cloned()
-            .collect();
-        self.standing.introduction(removed)
+    /// What this node says of itself; `ask`: and wants to hear from the other.
+    fn introduction(&mut self, ask: bool) -> View {
+        let removed = self.membership.removed().take(REMOVED_MAX);
+        let removed = removed.cloned().collect();
+        self.introductions += 1;
+        let standing = &self.standing;
+        View {
+            number: self.introductions,
+            ask,
+            view: standing.view,
+            members: standing
+                .roster
+                .iter()
+                .map(|(_, peer)| peer.node.clone())
+                .collect(),
+            removed,
+            complete: standing.is_complete(),
+            ready: standing.ready,
+        }
     }
 
     fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, Tools<'a>) {

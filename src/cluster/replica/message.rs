@@ -27,8 +27,8 @@ pub(crate) struct Copy {
 pub(crate) enum Message {
     /// A packet of the membership protocol, which expects a lossy network.
     Swim(Vec<u8>),
-    /// Who the sender thinks is in. Repeated until both sides agree; joining and being down are
-    /// final for an identity, so an old one cannot undo a newer one.
+    /// Who the sender thinks is in. Repeated until both sides agree; being down is final for an
+    /// identity, and of what a node says of itself the largest number counts.
     View(View),
     /// Changes of sessions. Merging is idempotent and commutative; unacknowledged ones are sent
     /// again.
@@ -106,6 +106,10 @@ pub(crate) enum Message {
 /// Who the sender thinks is in, and how far the sender is.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct View {
+    /// Larger in whatever the sender said later.
+    pub(crate) number: u64,
+    /// Whether the sender wants to hear the same from the receiver.
+    pub(crate) ask: bool,
     pub(crate) view: ViewId,
     /// Members other than the sender.
     pub(crate) members: Vec<Node>,

@@ -62,6 +62,8 @@ impl PeerSet {
 pub(crate) struct Peer {
     pub(crate) node: Node,
     pub(crate) fingerprint: u64,
+    /// The number of what it last said of itself.
+    pub(crate) number: u64,
     /// The view that it last said it is in.
     pub(crate) view: Option<ViewId>,
     /// Whether it has said that it has everything of that view.
@@ -95,6 +97,7 @@ impl Roster {
         let peer = Some(Peer {
             node,
             fingerprint,
+            number: 0,
             view: None,
             complete: false,
             ready: false,

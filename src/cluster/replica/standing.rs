@@ -6,7 +6,7 @@
 use crate::session::Timestamp;
 
 use super::event::{News, OpId, Output, Reply};
-use super::message::{Message, View, ViewId};
+use super::message::{Message, ViewId};
 use super::node::Node;
 use super::placement::{PeerIndex, PeerSet, Roster, view_id, weight};
 
@@ -104,20 +104,5 @@ impl Standing {
 
     pub(crate) fn drain(&mut self, outputs: &mut Vec<Output>) {
         outputs.append(&mut self.out);
-    }
-
-    /// What this node says of itself. `removed` are identities that are down.
-    pub(crate) fn introduction(&self, removed: Vec<Node>) -> View {
-        View {
-            view: self.view,
-            members: self
-                .roster
-                .iter()
-                .map(|(_, peer)| peer.node.clone())
-                .collect(),
-            removed,
-            complete: self.is_complete(),
-            ready: self.ready,
-        }
     }
 }

@@ -500,20 +500,22 @@ impl Cluster {
     }
 
     fn begin(&mut self, client: usize, node: usize, index: usize) -> bool {
-        self.done.begun += 1;
+        let id = self.last_op;
         let Some(model) = self.models.get(index) else {
             let key = self.draw_key(None);
-            self.models.push(Model::new(key, self.now));
+            self.models.push(Model::new(id, key));
             let index = self.models.len() - 1;
-            self.models[index].life = Life::Doubtful;
             return self.create(client, node, index, key);
         };
-        if model.life != Life::Live && !model.moving && self.rng.random_bool(0.3) {
+        if model.life != Life::Live && model.moves == 0 && self.rng.random_bool(0.3) {
             let key = self.draw_key(None);
-            let before = std::mem::replace(&mut self.models[index], Model::new(key, self.now));
+            let before = std::mem::replace(&mut self.models[index], Model::new(id, key));
             self.models.push(before);
-            self.models[index].life = Life::Doubtful;
             return self.create(client, node, index, key);
+        }
+        if model.life == Life::Doubtful && model.moves == 0 {
+            // It is being created, or nobody knows what became of it.
+            return false;
         }
         let key = model.key;
         let action = match self.rng.random_range(0..100) {
@@ -523,6 +525,7 @@ impl Cluster {
             95..98 => Action::Rotate(self.draw_key(Some(key))),
             _ => Action::End,
         };
+        self.done.begun += 1;
         self.last_op += 1;
         let op = self.last_op;
         let request = Request {
@@ -572,6 +575,7 @@ impl Cluster {
         let node = request.node;
         self.check(&request, record.as_deref());
         let Some(base) = record else {
+            self.done.succeeded += 1;
             return self.finish(op);
         };
         let mut changes = Changes::default();
@@ -593,17 +597,16 @@ impl Cluster {
                 changes.expect(COUNTER.into(), base.stamp(COUNTER));
             }
             Action::Rotate(to) => {
-                self.models[request.model].life = Life::Doubtful;
-                self.models[request.model].moving = true;
+                self.models[request.model].begin_move();
                 changes.rotate_to(to);
             }
             Action::End => {
-                self.models[request.model].life = Life::Doubtful;
-                self.models[request.model].moving = true;
+                self.models[request.model].begin_move();
                 self.set_stage(op, Stage::Ending);
                 let now = self.clock(node);
                 match self.replica(node).end(now, op, &request.key) {
-                    Step::Done(_) => self.ended(op),
+                    Step::Done(true) => self.ended(op),
+                    Step::Done(false) => self.finish(op),
                     Step::Wait(_) => {}
                     Step::Refused(_) => self.finish(op),
                 }
@@ -661,7 +664,7 @@ impl Cluster {
             }
             (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied)) => {
                 let model = &mut self.models[request.model];
-                if model.key == request.key && !self.torn {
+                if model.id == request.known.id && !self.torn {
                     update_is_new(model, result);
                 }
                 self.done.succeeded += 1;
@@ -683,7 +686,7 @@ impl Cluster {
         };
         let model = &mut self.models[request.model];
         if let Outcome::Committed(record) = outcome
-            && model.key == request.key
+            && model.id == request.known.id
         {
             self.done.succeeded += 1;
             match request.action {
@@ -696,11 +699,9 @@ impl Cluster {
                 }
                 Action::Rotate(to) => {
                     let mut dead = model.clone();
+                    dead.id = u64::MAX;
                     dead.life = Life::Ended;
-                    dead.moving = false;
-                    model.key = to;
-                    model.life = Life::Live;
-                    model.moving = false;
+                    model.moved_to(to);
                     self.models.push(dead);
                 }
                 _ => {}
@@ -712,7 +713,7 @@ impl Cluster {
     fn ended(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];
-            if model.key == request.key {
+            if model.id == request.known.id {
                 model.life = Life::Ended;
             }
             self.done.succeeded += 1;
@@ -724,7 +725,7 @@ impl Cluster {
     fn doubt(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op)
             && request.action == Action::Update
-            && self.models[request.model].key == request.key
+            && self.models[request.model].id == request.known.id
         {
             self.models[request.model].doubtful_updates += 1;
         }
@@ -735,8 +736,8 @@ impl Cluster {
         if let Some(request) = self.requests.remove(&op) {
             let model = &mut self.models[request.model];
             let moved = matches!(request.action, Action::Rotate(_) | Action::End);
-            if moved && model.key == request.key {
-                model.moving = false;
+            if moved && model.id == request.known.id {
+                model.moves -= 1;
             }
             self.think(request.client);
         }
@@ -762,7 +763,7 @@ impl Cluster {
         let model = &self.models[request.model];
         ended_stays_dead(&request.known, read, &place);
         // Somebody may have tried to end or to move it while this was under way.
-        if model.life == Life::Live && model.key == request.key {
+        if model.life == Life::Live && model.key == request.key && model.id == request.known.id {
             acknowledged_survives(&request.known, read, &place);
         }
     }
@@ -786,7 +787,7 @@ impl Cluster {
         }
         let Progress { begun, succeeded } = self.done;
         assert!(
-            succeeded * 2 > begun,
+            succeeded * 4 > begun,
             "only {succeeded} of {begun} requests succeeded"
         );
     }

@@ -8,6 +8,8 @@ use crate::session::{Record, SessionKey, Stamp};
 /// Everything that clients know of one session.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
+    /// Tells it from the one that was in its place before.
+    pub(super) id: u64,
     pub(super) key: SessionKey,
     pub(super) life: Life,
     /// The largest acknowledged stamp of each attribute.
@@ -16,10 +18,8 @@ pub(super) struct Model {
     pub(super) counts: BTreeSet<u64>,
     /// Atomic updates whose outcome nobody knows.
     pub(super) doubtful_updates: u64,
-    /// When it was last used, and when that was last acknowledged, in microseconds.
-    pub(super) used_at: u64,
-    /// A commit is under way that moves or ends the session.
-    pub(super) moving: bool,
+    /// Calls under way that move or end it.
+    pub(super) moves: u32,
 }
 
 /// Whether a session is alive, as far as clients know.
@@ -36,27 +36,46 @@ pub(super) enum Life {
 /// What clients knew when a call began: whatever they are told must not be older.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
+    pub(super) id: u64,
     pub(super) life: Life,
     pub(super) acked: BTreeMap<&'static str, Stamp>,
 }
 
 impl Model {
-    pub(super) fn new(key: SessionKey, now: u64) -> Self {
+    /// A session that is being created.
+    pub(super) const fn new(id: u64, key: SessionKey) -> Self {
         Self {
+            id,
             key,
-            life: Life::Live,
+            life: Life::Doubtful,
             acked: BTreeMap::new(),
             counts: BTreeSet::new(),
             doubtful_updates: 0,
-            used_at: now,
-            moving: false,
+            moves: 0,
         }
     }
 
     pub(super) fn known(&self) -> Known {
         Known {
+            id: self.id,
             life: self.life,
             acked: self.acked.clone(),
+        }
+    }
+
+    /// Somebody tries to end or to move it.
+    pub(super) fn begin_move(&mut self) {
+        self.moves += 1;
+        if self.life == Life::Live {
+            self.life = Life::Doubtful;
+        }
+    }
+
+    /// A client was told that it has a new id. Whoever ends it at the same time wins.
+    pub(super) fn moved_to(&mut self, key: SessionKey) {
+        self.key = key;
+        if self.life == Life::Doubtful && self.moves == 1 {
+            self.life = Life::Live;
         }
     }
 

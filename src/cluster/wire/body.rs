@@ -18,6 +18,8 @@ use super::{Bytes, WireError, at_most};
 pub(super) enum Body<'a> {
     Swim(#[serde(borrow)] Bytes<'a>),
     View {
+        number: u64,
+        ask: bool,
         view: u64,
         members: Cow<'a, [Node]>,
         removed: Cow<'a, [Node]>,
@@ -119,6 +121,8 @@ impl<'a> From<&'a Message> for Body<'a> {
         match *message {
             Message::Swim(ref packet) => Self::Swim(Bytes(packet)),
             Message::View(ref view) => Self::View {
+                number: view.number,
+                ask: view.ask,
                 view: view.view,
                 members: Cow::Borrowed(&view.members),
                 removed: Cow::Borrowed(&view.removed),
@@ -240,12 +244,16 @@ impl TryFrom<Body<'_>> for Message {
         Ok(match body {
             Body::Swim(packet) => Self::Swim(packet.0.to_vec()),
             Body::View {
+                number,
+                ask,
                 view,
                 members,
                 removed,
                 complete,
                 ready,
             } => Self::View(View {
+                number,
+                ask,
                 view,
                 members: nodes(members)?,
                 removed: nodes(removed)?,

@@ -99,8 +99,10 @@ mod arbitrary {
 
     fn view() -> impl Strategy<Value = View> {
         let nodes = || vec(node(), 0..5);
-        (any::<(u64, bool, bool)>(), nodes(), nodes()).prop_map(
-            |((view, complete, ready), members, removed)| View {
+        (any::<(u64, bool, u64, bool, bool)>(), nodes(), nodes()).prop_map(
+            |((number, ask, view, complete, ready), members, removed)| View {
+                number,
+                ask,
                 view,
                 members,
                 removed,
@@ -369,6 +371,8 @@ fn what_a_replica_could_not_live_with_is_refused() {
         (differ(vec![0; SLOTS + 1]), WireError::TooMany),
         (
             Message::View(View {
+                number: 1,
+                ask: false,
                 view: 1,
                 members: vec![Node {
                     address: ([127, 0, 0, 1], 4000).into(),
@@ -450,14 +454,16 @@ fn the_format_of_protocol_1_stands_still() {
         (Message::Swim(vec![1, 2, 3]), "0003010203"),
         (
             Message::View(View {
+                number: 9,
+                ask: true,
                 view: 0xfeed,
                 members: vec![node(4000, "node1"), six],
                 removed: vec![node(4001, "node2")],
                 complete: true,
                 ready: false,
             }),
-            "01edfd0302007f000001a01f80d095ffbc31056e6f6465310100000000000000000000000000\
-             000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100",
+            "010901edfd0302007f000001a01f80d095ffbc31056e6f646531010000000000000000000000\
+             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100",
         ),
         (
             Message::Write(Write {
