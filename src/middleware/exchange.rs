@@ -86,7 +86,7 @@ impl Exchange {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // No code of the application runs under this lock, and ours leaves no half-made state.
+        // Nothing under this lock can panic between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,15 +108,16 @@ impl Exchange {
         let span = debug_span!("session_load", %key);
         let loaded = self.config.store.load(&key).instrument(span).await;
         let record = loaded.map_err(|error| failed(&key, error))?;
-        let mut state = self.state();
         match record {
-            Some(record) => state.refresh(record),
+            Some(record) => {
+                self.state().refresh(record);
+                Ok(())
+            }
             None => {
-                state.end();
-                return Err(SessionErrorKind::Ended.into());
+                self.state().end();
+                Err(SessionErrorKind::Ended.into())
             }
         }
-        Ok(())
     }
 
     /// Stores what is staged, and `update` on top, if that is possible. Says whether it was: not if
@@ -139,30 +140,26 @@ impl Exchange {
                 .commit(&key, batch.base.as_ref(), batch.changes);
             let outcome = commit.instrument(span).await;
 
-            let mut state = self.state();
             match outcome {
                 Ok(Outcome::Committed(record)) => {
                     let key = successor.unwrap_or(key);
-                    state.committed(Stored { key, record }, successor.is_some());
+                    let stored = Stored { key, record };
+                    self.state().committed(stored, successor.is_some());
                     return Ok(true);
                 }
                 // Two random ids are equal: once in the life of the universe, or the store errs.
-                Ok(Outcome::Conflict(_)) if creates => {
-                    state.undo();
-                    state.rename(self.config.store.new_id());
-                }
+                Ok(Outcome::Conflict(_)) if creates => self.state().rename(&self.config),
                 Ok(Outcome::Conflict(current)) => {
-                    state.undo();
-                    state.refresh(current);
+                    self.state().outrun(current);
                     return Ok(false);
                 }
                 Ok(Outcome::Gone) => {
-                    state.end();
+                    self.state().end();
                     debug!(%key, "the session was ended meanwhile; what was written is dropped");
                     return Err(SessionErrorKind::Ended.into());
                 }
                 Err(error) => {
-                    state.undo();
+                    self.state().undo();
                     return Err(failed(&key, error));
                 }
             }
@@ -207,25 +204,35 @@ impl Exchange {
 
     /// Logs what nobody can save any more.
     pub(super) fn warn_of_loss(&self) {
-        let state = self.state();
-        if state.is_closed() && state.is_pending() {
-            warn!(key = ?state.key(), "a detached session was dropped with unsaved changes");
+        let lost = self.state().lost();
+        if let Some(key) = lost {
+            warn!(%key, "a detached session was dropped with unsaved changes");
         }
     }
 
     /// Writes what the response's head says about the session: that it depends on the cookie, and
     /// what the cookie is from now on.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
+<<<<<<< HEAD
         head::vary(headers);
         let notice = self.state().notice(&self.config);
         self.send(notice, headers);
+=======
+        let notice = self.state().notice(&self.config);
+        self.tell(notice, headers);
+>>>>>>> 6c28bf1 (middleware: test it as a black box, and tell nobody under the lock)
     }
 
     /// The same for a response that stands in for the handler's because the commit has failed.
     pub(super) fn sign_failure(&self, headers: &mut HeaderMap) {
+<<<<<<< HEAD
         head::vary(headers);
         let notice = self.state().notice_of_rotation(&self.config);
         self.send(notice, headers);
+=======
+        let notice = self.state().notice_of_rotation(&self.config);
+        self.tell(notice, headers);
+>>>>>>> 6c28bf1 (middleware: test it as a black box, and tell nobody under the lock)
     }
 
     /// The route that the session's cookie should name.
@@ -297,7 +304,8 @@ impl Exchange {
         touched.map_err(|error| failed(&key, error))
     }
 
-    fn send(&self, notice: Option<Notice>, headers: &mut HeaderMap) {
+    fn tell(&self, notice: Option<Notice>, headers: &mut HeaderMap) {
+        head::vary(headers);
         let Some(notice) = notice else { return };
         let cookie = &self.config.cookie;
         let secure = self.state().is_secure();

@@ -31,9 +31,9 @@ use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 /// const CART: Attribute<Vec<String>> = Attribute::new("cart");
 ///
 /// async fn add(session: Session) -> Result<String, SessionError> {
-///     let mut cart = session.get(&CART)?.unwrap_or_default();
+///     let mut cart = session.get(CART)?.unwrap_or_default();
 ///     cart.push("tea".to_owned());
-///     session.insert(&CART, &cart)?;
+///     session.insert(CART, &cart)?;
 ///     Ok(format!("{} in the cart", cart.len()))
 /// }
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {

@@ -147,8 +147,9 @@ impl State {
         self.stored = Some(shown.stored);
     }
 
-    pub(super) const fn is_closed(&self) -> bool {
-        self.closed
+    /// The key of a session whose staged changes no response will carry.
+    pub(super) fn lost(&self) -> Option<SessionKey> {
+        self.key().filter(|_| self.closed && self.is_pending())
     }
 
     pub(super) const fn is_secure(&self) -> bool {
@@ -406,9 +407,16 @@ impl State {
         }
     }
 
-    /// The session to be created gets another id.
-    pub(super) fn rename(&mut self, id: SessionId) {
-        self.id = Some(id);
+    /// The id of the session to be created is taken: it gets another one.
+    pub(super) fn rename(&mut self, config: &Config) {
+        self.undo();
+        self.id = Some(config.store.new_id());
+    }
+
+    /// Somebody else has written before the batch: it is staged again, on top of what they made.
+    pub(super) fn outrun(&mut self, record: Arc<Record>) {
+        self.undo();
+        self.refresh(record);
     }
 
     /// The session as it stands in the store, with what is staged still on top.

@@ -1,0 +1,267 @@
+//! What happens to a session when its response has left.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::routing::get;
+use distributable::{Persistence, Session, SessionError, SessionErrorKind};
+use futures_util::{FutureExt, stream};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::support::*;
+
+/// Where a handler leaves a session for the test.
+type Shelf = Arc<Mutex<Option<Session>>>;
+
+/// A node whose `/keep` puts the session on the shelf, and whose `/detach` a detached one.
+fn keeping(store: &Spy) -> (Router, Shelf) {
+    let shelf = Shelf::default();
+    let (one, two) = (shelf.clone(), shelf.clone());
+    let keep = async move |session: Session| *one.lock().unwrap() = Some(session);
+    let detach = async move |session: Session| *two.lock().unwrap() = Some(session.detached());
+    let app = routes()
+        .route("/keep", get(keep))
+        .route("/detach", get(detach))
+        .layer(layer(store));
+    (app, shelf)
+}
+
+#[track_caller]
+fn too_late<T: std::fmt::Debug>(result: Result<T, SessionError>) {
+    assert_eq!(result.unwrap_err().kind(), SessionErrorKind::TooLate);
+}
+
+#[tokio::test]
+async fn a_kept_clone_cannot_write_any_more_and_still_read() {
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/keep").await.ok();
+
+    let session = shelf.lock().unwrap().take().unwrap();
+    too_late(session.insert("a", "2"));
+    too_late(session.remove("a"));
+    too_late(session.clear());
+    too_late(session.cycle_id());
+    too_late(session.set_max_inactive_interval(None));
+    too_late(session.set_persistence(Persistence::MaxAge(Duration::from_secs(60))));
+    too_late(session.update("a", |_: Option<String>| String::new()).await);
+    assert_eq!(session.get::<String>("a").unwrap().as_deref(), Some("1"));
+    session.save().await.unwrap();
+    assert_eq!(store.commits.get(), 1);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+    // Ending it is never too late.
+    assert!(session.invalidate().await.unwrap());
+    assert_eq!(browser.get(&app, "/info").await.body, "false");
+}
+
+#[tokio::test]
+async fn a_detached_handle_saves_as_often_as_it_likes() {
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/detach").await.ok();
+
+    let session = shelf.lock().unwrap().take().unwrap();
+    let clone = session.clone();
+    for n in 2..5 {
+        session.insert("a", &n.to_string()).unwrap();
+        clone.insert("b", &n.to_string()).unwrap();
+        assert_eq!(
+            browser.get(&app, "/get?k=a").await.body,
+            (n - 1).to_string()
+        );
+        clone.save().await.unwrap();
+        assert_eq!(browser.get(&app, "/get?k=a").await.body, n.to_string());
+        assert_eq!(browser.get(&app, "/get?k=b").await.body, n.to_string());
+    }
+    let n = session
+        .update("n", |n: Option<u64>| n.unwrap_or(0) + 1)
+        .await
+        .unwrap();
+    assert_eq!(n, 1);
+    assert_eq!(browser.get(&app, "/incr").await.body, "2");
+    too_late(session.cycle_id());
+    too_late(session.set_persistence(Persistence::MaxAge(Duration::from_secs(60))));
+}
+
+#[tokio::test]
+async fn a_detached_handle_does_not_bring_a_session_back() {
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/detach").await.ok();
+    let old = browser.clone();
+    browser.get(&app, "/logout").await.ok();
+
+    let session = shelf.lock().unwrap().take().unwrap();
+    session.insert("a", "2").unwrap();
+    assert_eq!(
+        session.save().await.unwrap_err().kind(),
+        SessionErrorKind::Ended
+    );
+    assert_eq!(
+        session.insert("a", "3").unwrap_err().kind(),
+        SessionErrorKind::Ended
+    );
+    assert_eq!(store.sessions(), 0);
+    assert_eq!(old.clone().get(&app, "/info").await.body, "false");
+    // Nor does it make a new one, which nobody would have the cookie of.
+    session.invalidate().await.unwrap();
+    too_late(session.insert("a", "3"));
+}
+
+#[tokio::test]
+async fn a_detached_handle_of_no_session_cannot_make_one() {
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    Browser::new().get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    too_late(session.insert("a", "2"));
+    too_late(session.update("a", |_: Option<u8>| 1).await);
+    assert_eq!(store.calls(), 0);
+}
+
+#[tokio::test]
+async fn what_a_detached_handle_writes_before_the_response_goes_with_it() {
+    let handler = async |session: Session| -> Result<(), SessionError> {
+        session.detached().insert("a", "1")
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&Spy::new()));
+    let mut browser = Browser::new();
+    browser.get(&app, "/").await.ok();
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+}
+
+#[tokio::test]
+async fn a_task_that_was_spawned_saves_by_itself() {
+    let store = Spy::new();
+    let (go, done) = (Flag::default(), Flag::default());
+    let (start, end) = (go.clone(), done.clone());
+    let handler = async move |session: Session| {
+        let (session, start, end) = (session.detached(), start.clone(), end.clone());
+        tokio::spawn(async move {
+            eventually(|| start.is_raised()).await;
+            session.insert("a", "from the task").unwrap();
+            session.save().await.unwrap();
+            end.raise();
+        });
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/").await.ok();
+    go.raise();
+    eventually(|| done.is_raised()).await;
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "from the task");
+}
+
+/// A body of one frame, made when somebody reads it: after the head.
+fn late_body(text: impl Future<Output = String> + Send + 'static) -> Body {
+    Body::from_stream(stream::once(text.map(Ok::<_, Infallible>)))
+}
+
+#[tokio::test]
+async fn asking_first_inside_a_body_comes_too_late() {
+    let store = Spy::new();
+    let handler = async |parts: Parts| {
+        late_body(async move {
+            let error = Session::from_parts(&parts).await.unwrap_err();
+            format!("{:?}", error.kind())
+        })
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let calls = store.calls();
+    let response = app.oneshot(browser.request("/")).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "TooLate");
+    assert_eq!(store.calls(), calls);
+}
+
+#[tokio::test]
+async fn a_body_writes_through_a_detached_handle_only() {
+    let store = Spy::new();
+    let handler = async |session: Session| {
+        let detached = session.detached();
+        late_body(async move {
+            let plain = session.insert("a", "plain").unwrap_err().kind();
+            detached.insert("a", "detached").unwrap();
+            detached.save().await.unwrap();
+            format!("{plain:?}")
+        })
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let response = app.clone().oneshot(browser.request("/")).await.unwrap();
+    // While the stream is open nobody waits for it.
+    assert_eq!(browser.get(&app, "/incr").await.ok().body, "1");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "TooLate");
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "detached");
+    assert_eq!(browser.get(&app, "/incr").await.body, "2");
+}
+
+#[tokio::test]
+async fn clones_in_two_tasks_are_one_session() {
+    let handler = async |session: Session| -> Result<(), SessionError> {
+        let tasks = ["a", "b"].map(|name| {
+            let session = session.clone();
+            tokio::spawn(async move {
+                session.insert(name, "1")?;
+                session.save().await?;
+                session.insert(name, "2")
+            })
+        });
+        for task in tasks {
+            task.await.unwrap()?;
+        }
+        Ok(())
+    };
+    let store = Spy::new();
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/").await.ok();
+    assert_eq!(store.sessions(), 1);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "2");
+    assert_eq!(browser.get(&app, "/get?k=b").await.body, "2");
+}
+
+#[tokio::test]
+async fn losing_changes_of_a_detached_handle_is_logged() {
+    let log = super::privacy::Log::new();
+    let _guard = log.listen();
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    for (write, save, warns) in [
+        (false, false, false),
+        (true, true, false),
+        (true, false, true),
+    ] {
+        browser.get(&app, "/detach").await.ok();
+        let session = shelf.lock().unwrap().take().unwrap();
+        let clone = session.clone();
+        if write {
+            session.insert("a", &log.text().len()).unwrap();
+        }
+        if save {
+            session.save().await.unwrap();
+        }
+        drop(session);
+        assert!(!log.text().contains("unsaved"));
+        drop(clone);
+        assert_eq!(log.text().contains("unsaved"), warns);
+    }
+}

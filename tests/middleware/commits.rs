@@ -1,0 +1,335 @@
+//! When a commit happens, and that nothing cuts it short.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{CONNECTION, UPGRADE};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Redirect};
+use axum::routing::{any, get};
+use distributable::{Session, SessionError};
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::support::*;
+
+#[tokio::test]
+async fn every_status_commits() {
+    let store = Spy::new();
+    let app = app(&store);
+    let statuses = [
+        200, 201, 204, 301, 302, 304, 400, 401, 403, 404, 409, 413, 500, 502, 503,
+    ];
+    for status in statuses {
+        for method in [Method::GET, Method::HEAD, Method::POST] {
+            let mut browser = Browser::new();
+            let mut request = browser.request(&format!("/err?status={status}&k=a&v=1"));
+            *request.method_mut() = method;
+            let reply = send(&app, request).await;
+            assert_eq!(reply.status.as_u16(), status);
+            browser.take(&reply);
+            assert_eq!(browser.get(&app, "/get?k=a").await.body, "1", "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_commits() {
+    let handler = async |session: Session| -> Result<_, SessionError> {
+        session.insert("a", "1")?;
+        let headers = [(CONNECTION, "upgrade"), (UPGRADE, "websocket")];
+        Ok((StatusCode::SWITCHING_PROTOCOLS, headers))
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&Spy::new()));
+    let mut browser = Browser::new();
+    let reply = browser.get(&app, "/").await;
+    assert_eq!(reply.status, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(reply.all(UPGRADE), ["websocket"]);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+}
+
+#[tokio::test]
+async fn an_error_of_the_handler_commits_what_was_written_before() {
+    let handler = async |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "1")?;
+        session.insert("b", &f64::NAN)
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&Spy::new()));
+    let mut browser = Browser::new();
+    let reply = browser.get(&app, "/").await;
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+}
+
+#[tokio::test]
+async fn what_a_redirect_follows_is_there() {
+    let store = Spy::new();
+    let login = async |session: Session| -> Result<Redirect, SessionError> {
+        session.insert("uid", "joe")?;
+        Ok(Redirect::to("/get?k=uid"))
+    };
+    let one = Router::new().route("/", get(login)).layer(layer(&store));
+    let two = node(&store, "node2");
+    for _ in 0..1_000 {
+        let mut browser = Browser::new();
+        assert!(browser.get(&one, "/").await.status.is_redirection());
+        assert_eq!(browser.get(&two, "/get?k=uid").await.body, "joe");
+    }
+}
+
+#[tokio::test]
+async fn a_panicking_handler_stores_nothing_and_leaks_nothing() {
+    let kept = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = kept.clone();
+    let handler = async move |session: Session| -> () {
+        session.insert("a", "2").unwrap();
+        keep.lock().unwrap().push(session.clone());
+        panic!("a handler's bug");
+    };
+    let store = Spy::new();
+    let app = routes()
+        .route("/panic", any(handler))
+        .layer(layer(&store))
+        .layer(CatchPanicLayer::new());
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    for _ in 0..1_000 {
+        let reply = browser.get(&app, "/panic").await;
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+        reply.assert_no_cookie();
+    }
+    assert_eq!(store.commits.get(), 1);
+    assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
+    assert_eq!(Browser::new().get(&app, "/panic").await.status, 500);
+    assert_eq!(store.sessions(), 1);
+    // A clone that outlives the panic says that its writes come too late.
+    let kept = kept.lock().unwrap();
+    assert!(kept.iter().all(|session| session.insert("a", "3").is_err()));
+}
+
+#[tokio::test]
+async fn the_response_waits_for_the_commit() {
+    let store = Spy::new();
+    let app = app(&store);
+    let gate = store.close_gate();
+    let mut response = Box::pin(app.oneshot(request("/set?k=a&v=1", &[])));
+    let soon = std::time::Duration::from_millis(20);
+    assert!(tokio::time::timeout(soon, &mut response).await.is_err());
+    assert_eq!((store.commits.get(), store.sessions()), (1, 0));
+    gate.let_through(1);
+    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(store.sessions(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_does_not_stop_what_has_begun() {
+    let save_then_hang = async |session: Session| {
+        session.insert("a", "2").unwrap();
+        session.save().await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    for (path, alive, a) in [
+        ("/set?k=a&v=2", true, "2"),
+        ("/update", true, "1"),
+        ("/hang", true, "2"),
+        ("/rotate", false, ""),
+        ("/logout", false, ""),
+    ] {
+        let store = Spy::new();
+        let app = routes()
+            .route("/hang", get(save_then_hang))
+            .layer(layer(&store));
+        let mut browser = Browser::new();
+        browser.get(&app, "/set?k=a&v=1").await.ok();
+        let gate = store.close_gate();
+        let mut response = Box::pin(app.clone().oneshot(browser.request(path)));
+        assert!(poll_once(&mut response).await.is_none());
+        drop(response);
+        gate.let_through(1_000);
+        eventually(|| store.done.get() == 2).await;
+        assert_eq!(
+            browser.get(&app, "/info").await.body,
+            alive.to_string(),
+            "{path}"
+        );
+        assert_eq!(browser.get(&app, "/get?k=a").await.body, a, "{path}");
+        let n = if path == "/update" { "2" } else { "1" };
+        assert_eq!(browser.get(&app, "/incr").await.ok().body, n, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_the_handler_runs_leaves_the_session_as_it_was() {
+    let store = Spy::new();
+    let handler = async |session: Session| {
+        session.insert("a", "2").unwrap();
+        std::future::pending::<()>().await;
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let mut response = Box::pin(app.clone().oneshot(browser.request("/")));
+    assert!(poll_once(&mut response).await.is_none());
+    drop(response);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+    assert_eq!(store.commits.get(), 1);
+}
+
+#[tokio::test]
+async fn saving_early_stores_now_and_the_rest_later() {
+    let store = Spy::new();
+    let watcher = store.clone();
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session.save().await?;
+        assert_eq!(watcher.commits.get(), 0, "nothing to save");
+        session.insert("a", "1")?;
+        session.save().await?;
+        assert_eq!(watcher.sessions(), 1);
+        session.save().await?;
+        assert_eq!(watcher.commits.get(), 1);
+        session.insert("b", "2")
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/").await.ok();
+    assert_eq!(store.commits.get(), 2);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+    assert_eq!(browser.get(&app, "/get?k=b").await.body, "2");
+}
+
+#[tokio::test]
+async fn what_is_written_while_a_save_is_under_way_is_not_lost() {
+    let store = Spy::new();
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let (watcher, doors) = (store.clone(), gate.clone());
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "1")?;
+        session.insert("b", "1")?;
+        *doors.lock().unwrap() = Some(watcher.close_gate());
+        let commits = watcher.commits.get();
+        let save = tokio::spawn({
+            let session = session.clone();
+            async move { session.save().await }
+        });
+        eventually(|| watcher.commits.get() > commits).await;
+        assert_eq!(
+            session.get::<String>("a")?.as_deref(),
+            Some("1"),
+            "what is under way is seen"
+        );
+        session.insert("b", "2")?;
+        session.insert("c", "2")?;
+        session.remove("a")?;
+        session.cycle_id()?;
+        doors.lock().unwrap().as_ref().unwrap().let_through(1_000);
+        save.await.unwrap()?;
+        assert_eq!(session.names(), ["b", "c", "x"]);
+        Ok(())
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=x&v=1").await.ok();
+    let old = browser.bare();
+    browser.get(&app, "/").await.ok();
+    assert_ne!(browser.bare(), old);
+    for (name, value) in [("a", ""), ("b", "2"), ("c", "2"), ("x", "1")] {
+        let reply = browser.get(&app, &format!("/get?k={name}")).await.ok();
+        assert_eq!(reply.body, value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_loads_once_however_often_it_asks() {
+    let handler = async |one: Session, two: Option<Session>, three: Session| {
+        one.insert("a", "2").unwrap();
+        let seen = |session: &Session| session.get::<String>("a").unwrap().unwrap();
+        seen(&two.unwrap()) + &seen(&three)
+    };
+    let store = Spy::new();
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let loads = store.loads.get();
+    assert_eq!(browser.get(&app, "/").await.ok().body, "22");
+    assert_eq!(store.loads.get() - loads, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only_when_told() {
+    let store = Spy::new();
+    let rival = app(&store);
+    let handler = async move |session: Session| -> Result<String, SessionError> {
+        let mut browser = Browser::holding(session.routed_id().unwrap());
+        browser.get(&rival, "/logout").await.ok();
+        session.insert("a", "2")?;
+        for error in [
+            session.save().await.unwrap_err(),
+            session.save().await.unwrap_err(),
+            session
+                .reload()
+                .await
+                .err()
+                .unwrap_or_else(|| session.insert("b", "1").unwrap_err()),
+            session.insert("b", "1").unwrap_err(),
+            session.remove("b").unwrap_err(),
+            session.cycle_id().unwrap_err(),
+            session.update("n", |_: Option<u8>| 1).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+            assert_eq!(error.status(), StatusCode::CONFLICT);
+        }
+        assert!(!session.exists() && session.names().is_empty() && session.id().is_none());
+        session.invalidate().await?;
+        session.insert("fresh", "1")?;
+        Ok(session.names().join(" "))
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let old = browser.bare();
+    assert_eq!(browser.get(&app, "/").await.ok().body, "fresh");
+    assert_ne!(browser.bare(), old);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "");
+}
+
+#[tokio::test]
+async fn reloading_shows_what_others_have_written_below_what_is_staged() {
+    let store = Spy::new();
+    let rival = app(&store);
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "mine")?;
+        let mut browser = Browser::holding(session.routed_id().unwrap());
+        browser.get(&rival, "/set?k=a&v=theirs").await.ok();
+        browser.get(&rival, "/set?k=b&v=theirs").await.ok();
+        assert!(!session.contains("b"));
+        session.reload().await?;
+        assert_eq!(session.get::<String>("a")?.as_deref(), Some("mine"));
+        assert_eq!(session.get::<String>("b")?.as_deref(), Some("theirs"));
+        Ok(())
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/").await.ok();
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "mine");
+    assert_eq!(browser.get(&app, "/get?k=b").await.body, "theirs");
+}
+
+#[tokio::test]
+async fn errors_that_a_handler_returns_are_plain_words() {
+    let app = app(&Spy::new());
+    let reply = send(&app, request("/rotate", &[])).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    assert_eq!(reply.body, "there is no session");
+    let missing: axum::response::Response<Body> =
+        SessionError::from(distributable::SessionErrorKind::MissingLayer).into_response();
+    assert_eq!(missing.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+/// Polls once.
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut *future).poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}

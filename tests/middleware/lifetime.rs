@@ -1,0 +1,269 @@
+//! How long sessions live, and what it takes to keep them alive. Time stands still here and moves
+//! by hand.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use distributable::Session;
+use tokio::time::advance;
+
+use super::support::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_session_dies_when_it_is_idle_too_long_and_not_before() {
+    let store = Spy::new();
+    let app = routes().layer(layer(&store).with_idle_timeout(Some(3 * SECOND)));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    advance(3 * SECOND - SECOND / 2).await;
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+    advance(3 * SECOND - SECOND / 2).await;
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+    advance(3 * SECOND + SECOND / 2).await;
+    let reply = browser.get(&app, "/get?k=a").await.ok();
+    assert_eq!(reply.body, "");
+    reply.assert_no_cookie();
+
+    let old = browser.bare();
+    browser.get(&app, "/set?k=a&v=2").await.ok();
+    assert_ne!(browser.bare(), old);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_keeps_a_session_alive_under_one_id() {
+    let store = Spy::new();
+    let app = routes().layer(layer(&store).with_idle_timeout(Some(SECOND)));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    for _ in 0..10 {
+        advance(SECOND / 2).await;
+        let reply = browser.get(&app, "/get?k=a").await.ok();
+        assert_eq!(reply.body, "1");
+        reply.assert_no_cookie();
+    }
+    assert_eq!(store.commits.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_access_is_written_down_only_when_enough_time_has_passed() {
+    let store = Spy::new();
+    let app = app(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    for _ in 0..59 {
+        advance(SECOND).await;
+        browser.get(&app, "/get?k=a").await.ok();
+    }
+    assert_eq!(store.touches.get(), 0);
+    advance(2 * SECOND).await;
+    browser.get(&app, "/get?k=a").await.ok();
+    browser.get(&app, "/get?k=a").await.ok();
+    assert_eq!(store.touches.get(), 1);
+    // A write is an access by itself, and a route that does not ask is none.
+    advance(61 * SECOND).await;
+    browser.get(&app, "/none").await.ok();
+    browser.get(&app, "/set?k=a&v=2").await.ok();
+    browser.get(&app, "/get?k=a").await.ok();
+    assert_eq!(store.touches.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_at_its_absolute_lifetime_whatever_happens() {
+    let store = Spy::new();
+    let layer = || layer(&store).with_absolute_timeout(10 * SECOND);
+    let nodes = [routes().layer(layer()), routes().layer(layer())];
+    let mut browser = Browser::new();
+    browser.get(&nodes[0], "/set?k=a&v=1").await.ok();
+    for n in 0..9 {
+        advance(SECOND).await;
+        browser.get(&nodes[n % 2], "/rotate").await.ok();
+        assert_eq!(browser.get(&nodes[n % 2], "/get?k=a").await.body, "1");
+    }
+    advance(SECOND).await;
+    assert_eq!(browser.get(&nodes[0], "/get?k=a").await.body, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_idle_limit_only_the_absolute_one_counts() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    for idle in [None, Some(45 * DAY)] {
+        let layer = layer(&Spy::new()).with_idle_timeout(idle);
+        let app = routes().layer(layer.with_absolute_timeout(60 * DAY));
+        let mut browser = Browser::new();
+        browser.get(&app, "/set?k=a&v=1").await.ok();
+        advance(44 * DAY).await;
+        assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+        advance(17 * DAY).await;
+        assert_eq!(browser.get(&app, "/get?k=a").await.body, "");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sessions_own_idle_time_counts_on_every_node() {
+    let store = Spy::new();
+    let (one, two) = (node(&store, "node1"), node(&store, "node2"));
+    let mut browser = Browser::new();
+    browser.get(&one, "/set?k=a&v=1").await.ok();
+    browser.get(&one, "/ttl?s=3000").await.ok();
+    assert_eq!(
+        browser.get(&two, "/ttl?s=3000").await.ok().body,
+        "Some(3000s)"
+    );
+    assert_eq!(store.commits.get(), 2, "the same again is no change");
+    advance(2900 * SECOND).await;
+    assert_eq!(browser.get(&two, "/get?k=a").await.body, "1");
+}
+
+#[tokio::test]
+async fn an_idle_time_goes_with_the_session_that_the_request_makes() {
+    let handler = async |session: Session| {
+        session.set_max_inactive_interval(None).unwrap();
+        assert!(!session.exists());
+        session.insert("a", "1").unwrap();
+    };
+    let seen = async |session: Session| format!("{:?}", session.max_inactive_interval());
+    let app = Router::new()
+        .route("/make", get(handler))
+        .route("/seen", get(seen))
+        .layer(layer(&Spy::new()));
+    let mut browser = Browser::new();
+    browser.get(&app, "/make").await.ok();
+    assert_eq!(browser.get(&app, "/seen").await.body, "None");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_never_comes_back_is_forgotten_sooner() {
+    let store = Spy::new();
+    let app = routes().layer(layer(&store).with_first_visit_timeout(60 * SECOND));
+    let (mut robot, mut person) = (Browser::new(), Browser::new());
+    robot.get(&app, "/set?k=a&v=1").await.ok();
+    person.get(&app, "/set?k=a&v=1").await.ok();
+    person.get(&app, "/get?k=a").await.ok();
+    advance(120 * SECOND).await;
+    assert_eq!(robot.get(&app, "/get?k=a").await.body, "");
+    assert_eq!(person.get(&app, "/get?k=a").await.body, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_new_until_the_browser_comes_back_with_it() {
+    let times = async |session: Session| {
+        let made = session.created_at().map(|it| it.as_millis());
+        let seen = session.last_accessed_at().map(|it| it.as_millis());
+        let is_new = session.is_new();
+        session.insert("a", &1).unwrap();
+        assert_eq!(
+            session.is_new(),
+            is_new || !session.exists() || made.is_none()
+        );
+        match (made, seen) {
+            (Some(made), Some(seen)) => format!("{is_new} {}", seen - made),
+            _ => "none yet".to_owned(),
+        }
+    };
+    let app = routes()
+        .route("/times", get(times))
+        .layer(layer(&Spy::new()));
+    let mut browser = Browser::new();
+    assert_eq!(browser.get(&app, "/times").await.ok().body, "none yet");
+    advance(30 * SECOND).await;
+    assert_eq!(browser.get(&app, "/times").await.ok().body, "false 0");
+    advance(90 * SECOND).await;
+    assert_eq!(browser.get(&app, "/times").await.ok().body, "false 0");
+    assert_eq!(browser.get(&app, "/times").await.ok().body, "false 120000");
+}
+
+#[tokio::test]
+async fn logging_out_on_one_node_logs_out_on_all() {
+    let store = Spy::new();
+    let (one, two) = (node(&store, "node1"), node(&store, "node2"));
+    let mut browser = Browser::new();
+    browser.get(&one, "/set?k=a&v=1").await.ok();
+    browser.get(&two, "/get?k=a").await.ok();
+    let old = browser.clone();
+    browser.get(&one, "/logout").await.ok();
+    assert_eq!(store.sessions(), 0);
+    for node in [&one, &two] {
+        assert_eq!(old.clone().get(node, "/get?k=a").await.ok().body, "");
+    }
+    old.clone()
+        .get(&two, "/logout")
+        .await
+        .ok()
+        .assert_no_cookie();
+}
+
+#[tokio::test]
+async fn logging_out_beats_a_slow_request() {
+    let store = Spy::new();
+    let (one, two) = (node(&store, "node1"), node(&store, "node2"));
+    for path in ["/set?k=k&v=1", "/rotate", "/ttl?s=99", "/remove?k=a"] {
+        let mut browser = Browser::new();
+        browser.get(&one, "/set?k=a&v=1").await.ok();
+        let old = browser.clone();
+        let gate = store.close_gate();
+        let commits = store.commits.get();
+        let slow = tokio::spawn({
+            let (mut browser, one) = (browser.clone(), one.clone());
+            async move { browser.get(&one, path).await }
+        });
+        eventually(|| store.commits.get() > commits).await;
+        // The log-out overtakes the commit that waits.
+        let inner = store.without_gate();
+        browser.get(&node(&inner, "node2"), "/logout").await.ok();
+        gate.let_through(1_000);
+
+        let reply = slow.await.unwrap().ok();
+        reply.assert_no_cookie();
+        assert_eq!(store.sessions(), 0);
+        assert_eq!(old.clone().get(&two, "/info").await.ok().body, "false");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_comes_after_a_rotation_elsewhere_is_dropped_and_the_browser_stays_logged_in()
+{
+    let store = Spy::new();
+    let app = app(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let gate = store.close_gate();
+    let slow = tokio::spawn({
+        let (mut browser, app) = (browser.clone(), app.clone());
+        async move { browser.get(&app, "/set?k=b&v=1").await }
+    });
+    eventually(|| store.commits.get() == 2).await;
+    let inner = store.without_gate();
+    browser
+        .get(&super::support::app(&inner), "/rotate")
+        .await
+        .ok();
+    gate.let_through(1_000);
+    slow.await.unwrap().ok().assert_no_cookie();
+    assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
+    assert_eq!(browser.get(&app, "/has?k=b").await.ok().body, "false");
+}
+
+#[tokio::test]
+async fn touching_never_brings_a_session_back() {
+    tokio::time::pause();
+    let store = Spy::new();
+    let inner = store.clone();
+    let handler = async move |_: Session| {
+        // The session ends between load and touch.
+        let path = routes().layer(layer(&inner));
+        let ids = inner.ids.lock().unwrap().clone();
+        let mut rival = Browser::holding(ids[0].expose());
+        rival.get(&path, "/logout").await.ok();
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    advance(100 * SECOND).await;
+    browser.get(&app, "/").await.ok().assert_no_cookie();
+    assert_eq!(store.touches.get(), 1);
+    assert_eq!(store.sessions(), 0);
+    assert_eq!(browser.get(&app, "/info").await.ok().body, "false");
+}

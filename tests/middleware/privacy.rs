@@ -1,0 +1,178 @@
+//! Ids and secrets stay out of everything that is written down.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use axum::routing::any;
+use distributable::{Session, SessionError};
+use tower::{Layer, ServiceExt};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::trace::TraceLayer;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::support::*;
+
+/// Everything that is traced on this thread.
+#[derive(Clone)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
+    let log = Log::new();
+    let _guard = log.listen();
+    let store = Spy::new();
+    let debug = async |session: Session| -> Result<String, SessionError> {
+        let before = format!("{session:?}");
+        session.insert("a", "value4711")?;
+        session.cycle_id()?;
+        let detached = session.detached();
+        let id = session.id();
+        Ok(format!(
+            "{before} {session:?} {detached:?} {id:?} {:?}",
+            session.key()
+        ))
+    };
+    let panic = async |session: Session| -> () { panic!("{session:?}") };
+    let layer = layer(&store).with_route(distributable::Route::new("node1").unwrap());
+    let app = routes()
+        .route("/debug", any(debug))
+        .route("/panic", any(panic))
+        .layer(layer.clone())
+        .layer(CatchPanicLayer::new())
+        .layer(TraceLayer::new_for_http());
+
+    let mut seen = vec![format!("{layer:?} {:?}", layer.layer(()))];
+    let mut secrets = vec!["value4711".to_owned(), "cookie4711".to_owned()];
+    let mut browser = Browser::new();
+    let paths = [
+        "/set?k=a&v=1",
+        "/get?k=a",
+        "/debug",
+        "/incr",
+        "/update",
+        "/login?uid=1",
+        "/panic",
+        "/rotate",
+        "/ttl?s=10",
+        "/err?status=500&k=b&v=2",
+        "/info",
+        "/none",
+        "/logout",
+        "/rotate",
+    ];
+    for round in 0..2 {
+        if round == 1 {
+            browser.get(&app, "/set?k=a&v=1").await;
+            store.break_with(down);
+        }
+        for path in paths {
+            secrets.extend(browser.cookie.clone());
+            let reply = browser.get(&app, path).await;
+            secrets.extend(reply.cookie_value().filter(|it| !it.is_empty()));
+            seen.push(reply.body);
+        }
+        store.repair();
+    }
+    // Hostile cookies, and two live sessions at once.
+    let (mut one, mut two) = (Browser::new(), Browser::new());
+    one.get(&app, "/set?k=a&v=1").await.ok();
+    two.get(&app, "/set?k=a&v=1").await.ok();
+    let both = format!("JSESSIONID={}; JSESSIONID={}", one.bare(), two.bare());
+    let unknown: Vec<_> = (0..6).map(|_| unknown_id()).collect();
+    let crowd = unknown
+        .iter()
+        .map(|id| format!("JSESSIONID={id}.route4711;"))
+        .collect::<String>();
+    for line in [&both, "JSESSIONID=cookie4711.route4711", &crowd] {
+        seen.push(
+            send(&app, request("/get?k=a", &[line.as_bytes()]))
+                .await
+                .ok()
+                .body,
+        );
+    }
+    let response = app.clone().oneshot(one.request("/rotate")).await.unwrap();
+    seen.push(format!("{response:?}"));
+    secrets.extend(unknown);
+    secrets.extend(store.ids.lock().unwrap().iter().map(|id| id.expose()));
+    secrets.push("route4711".to_owned());
+    secrets.push("hunter2".to_owned());
+
+    let logged = log.text();
+    assert!(logged.contains("session_commit") && logged.contains("session_load"));
+    assert!(logged.contains("two live sessions"), "a security event");
+    let error_words = "hunter2";
+    assert!(
+        logged.contains(error_words),
+        "the operator learns why the store has failed"
+    );
+    seen.push(logged.replace(error_words, ""));
+    for secret in &secrets {
+        // The tag is no secret; what follows it is.
+        let secret = bare(secret)
+            .get(8..)
+            .filter(|it| it.len() > 20)
+            .unwrap_or(secret);
+        for text in &seen {
+            let at = text.to_uppercase().find(&secret.to_uppercase());
+            assert_eq!(at, None, "{secret} in {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn garbage_raises_no_storm_and_is_not_repeated() {
+    let log = Log::new();
+    let _guard = log.listen();
+    let app = app(&Spy::new());
+    let line = "JSESSIONID=garbage4711; ".repeat(1_000);
+    send(&app, request("/get?k=a", &[line.as_bytes()]))
+        .await
+        .ok();
+    let logged = log.text();
+    assert!(logged.lines().count() <= 2, "{logged}");
+    assert!(
+        logged.contains("1000") && logged.contains("DEBUG"),
+        "{logged}"
+    );
+    assert!(!logged.contains("4711"));
+}
