@@ -103,14 +103,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "cluster",
         modules: &["clock", "error", "session"],
-        crates: &[
-            "bytes",
-            "postcard",
-            "rand",
-            "serde",
-            "tokio",
-            "tracing",
-        ],
+        crates: &["bytes", "postcard", "rand", "serde", "tokio", "tracing"],
     },
     // To start a node is to get a store: the only arrow that points up.
     Row {

@@ -213,26 +213,14 @@ impl Exchange {
     /// Writes what the response's head says about the session: that it depends on the cookie, and
     /// what the cookie is from now on.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
-<<<<<<< HEAD
-        head::vary(headers);
-        let notice = self.state().notice(&self.config);
-        self.send(notice, headers);
-=======
         let notice = self.state().notice(&self.config);
         self.tell(notice, headers);
->>>>>>> 6c28bf1 (middleware: test it as a black box, and tell nobody under the lock)
     }
 
     /// The same for a response that stands in for the handler's because the commit has failed.
     pub(super) fn sign_failure(&self, headers: &mut HeaderMap) {
-<<<<<<< HEAD
-        head::vary(headers);
-        let notice = self.state().notice_of_rotation(&self.config);
-        self.send(notice, headers);
-=======
         let notice = self.state().notice_of_rotation(&self.config);
         self.tell(notice, headers);
->>>>>>> 6c28bf1 (middleware: test it as a black box, and tell nobody under the lock)
     }
 
     /// The route that the session's cookie should name.
