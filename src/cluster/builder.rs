@@ -174,7 +174,8 @@ impl ReplicatedStoreBuilder {
             let what = "the operating system has no random numbers to give".to_owned();
             StartError::new(StartErrorKind::Unsupported, what).because(io::Error::other(error))
         })?;
-        let me = self.identity(advertised, random.next_u64()).await;
+        let process = random.next_u64();
+        let me = self.identity(advertised, process).await;
         let replica = Replica::new(
             clock::now(),
             Settings {
@@ -189,7 +190,15 @@ impl ReplicatedStoreBuilder {
             },
         );
         let (links, undialled) = Links::new([bound, advertised]);
-        let driver = Driver::new(replica, links, me, self.cluster_name, self.ack, random);
+        let driver = Driver::new(
+            replica,
+            links,
+            me,
+            process,
+            self.cluster_name,
+            self.ack,
+            random,
+        );
         let surroundings = Surroundings {
             listener,
             peers: self.peers.into(),

@@ -74,9 +74,10 @@ impl Driver {
         replica: Replica,
         links: Links,
         me: Node,
+        process: u64,
         cluster: String,
         ack: Ack,
-        mut random: StdRng,
+        random: StdRng,
     ) -> Self {
         let now = clock::now();
         Self {
@@ -95,7 +96,7 @@ impl Driver {
             degraded_acks: AtomicU64::new(0),
             started_at: now,
             cluster,
-            process: random.next_u64(),
+            process,
             random: Mutex::new(random),
             introduced: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
