@@ -335,6 +335,7 @@ impl Driver {
             News::Left(node) => {
                 tracing::info!("replication member gone: {} at {}", node.name, node.address);
                 self.peers.fetch_sub(1, Relaxed);
+                self.links.cut(&node);
             }
             News::Ready => {
                 tracing::info!("sessions are served from now on");

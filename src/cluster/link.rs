@@ -105,6 +105,15 @@ impl Links {
         write(&self.outboxes).remove(&address);
     }
 
+    /// Closes the link to a node that is no member any more. It is dialled again as long as somebody
+    /// wants to reach its address: a connection that has survived a broken network may sleep for
+    /// minutes, a new one works as soon as the network does.
+    pub(super) fn cut(&self, node: &Node) {
+        if let Some(outbox) = read(&self.outboxes).get(&node.address) {
+            outbox.close_for(node);
+        }
+    }
+
     /// Closes all links: they must introduce this node anew.
     pub(super) fn close_all(&self) {
         for outbox in read(&self.outboxes).values() {

@@ -1,5 +1,6 @@
 //! The connections that this node makes: finding addresses, dialling, introducing, sending.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use super::outbox::Outbox;
 /// Looks up the peers that were given by name, and has their addresses dialled, for ever.
 pub(in super::super) async fn seek(driver: Arc<Driver>, peers: Arc<[String]>) {
     let mut round = interval(SEEK_INTERVAL);
+    let mut told = HashSet::new();
     loop {
         round.tick().await;
         for peer in peers.iter() {
             for address in resolve(peer).await {
                 if address.ip().is_loopback() {
                     driver.links.want(address);
-                } else if driver.may_complain() {
+                } else if told.len() < TOLD_MAX && told.insert(address) {
                     tracing::warn!(
                         "replication peer {peer} is {address}, on another machine: it is not \
                          dialled, because links prove no identity yet"
@@ -246,7 +248,8 @@ enum ConnectError {
 /// Connects and introduces this node.
 async fn connect(address: SocketAddr, hello: &Hello) -> Result<(TcpStream, Welcome), ConnectError> {
     let connected = async {
-        let mut stream = TcpStream::connect(address).await?;
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+        let mut stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
         stream.set_nodelay(true)?;
         let reply = introduce(&mut stream, hello).await?;
         Ok((stream, reply))
@@ -297,11 +300,15 @@ async fn resolve(peer: &str) -> Vec<SocketAddr> {
 
 /// How often the names of peers are looked up, and new addresses among them dialled.
 const SEEK_INTERVAL: Duration = Duration::from_secs(1);
+/// How many addresses are complained about.
+const TOLD_MAX: usize = 1024;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a start waits to hear about this node's former lives.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Nodes are near each other. A short patience finds one again soon after a network has healed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connecting and introducing together: far longer than a living node takes.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Far longer than a node may be silent before it is declared down.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after the first failure, doubled after each, up to the maximum: a node that has been

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use super::super::driver::Driver;
 use super::super::replica::message::Message;
@@ -67,8 +68,7 @@ pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     let _introduced = driver.enter_link();
     tokio::select! {
         end = hear(&driver, &mut stream, &mut bytes, &from) => if let Trouble::Wire(error) = end {
-            tracing::error!("{from:?} has sent what is no message ({error:?}): link closed");
-            driver.reject(remote, "sent what is no message");
+            driver.reject(remote, &format!("said to be {from:?} and sent no message: {error:?}"));
         },
         _ = identity.changed() => {}
     }
@@ -126,6 +126,9 @@ async fn hear<S: AsyncRead + Unpin>(
     from: &Node,
 ) -> Trouble {
     let mut messages = Vec::new();
+    let mut silence = interval(SILENCE_MAX);
+    silence.reset();
+    let mut heard = true;
     loop {
         let understood = split(bytes, &mut messages);
         driver.hear(from, &mut messages);
@@ -136,9 +139,14 @@ async fn hear<S: AsyncRead + Unpin>(
             *bytes = BytesMut::new();
         }
         bytes.reserve(READ);
-        match stream.read_buf(bytes).await {
-            Ok(0) | Err(_) => return Trouble::Io,
-            Ok(_) => {}
+        tokio::select! {
+            read = stream.read_buf(bytes) => match read {
+                Ok(0) | Err(_) => return Trouble::Io,
+                Ok(_) => heard = true,
+            },
+            _ = silence.tick() => if !mem::take(&mut heard) {
+                return Trouble::Io;
+            },
         }
     }
 }
@@ -166,6 +174,9 @@ fn split(bytes: &mut BytesMut, messages: &mut Vec<Message>) -> Result<(), WireEr
 
 /// How long a stranger may take to introduce itself.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// A link that says nothing for this long, or twice as long, leads nowhere: nodes probe each other
+/// all the time, and close links that they do not need.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// How many connections may be about to introduce themselves: each holds a few KiB.
 const STRANGERS_MAX: usize = 256;
 /// Room for what one read brings. Longer frames grow it as they arrive.

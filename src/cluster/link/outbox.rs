@@ -121,6 +121,16 @@ impl Outbox {
         self.filled.notify_one();
     }
 
+    /// The link to `node` will be down, if there is one.
+    pub(super) fn close_for(&self, node: &Node) {
+        let mut content = self.content();
+        if content.node.as_ref() == Some(node) {
+            content.close();
+            drop(content);
+            self.filled.notify_one();
+        }
+    }
+
     /// Moves what is to be sent next to `out`; waits until there is something.
     ///
     /// # Cancel safety
