@@ -11,10 +11,15 @@ use crate::session::Name;
 /// everybody to it.
 ///
 /// ```
-/// use distributable::Attribute;
+/// # use distributable::SessionError;
+/// use distributable::{Attribute, Session};
 ///
 /// const CART: Attribute<Vec<String>> = Attribute::new("cart");
-/// assert_eq!(CART.name(), "cart");
+///
+/// let session = Session::for_test();
+/// session.insert(CART, &vec!["tea".to_owned()])?;
+/// assert_eq!(session.get(CART)?, Some(vec!["tea".to_owned()]));
+/// # Ok::<(), SessionError>(())
 /// ```
 pub struct Attribute<T> {
     name: &'static str,
@@ -139,24 +144,28 @@ mod tests {
     const CART: Attribute<Vec<u8>> = Attribute::new("cart");
 
     /// The shape of `Session`'s methods: what the compiler infers here, it infers there.
+    #[expect(clippy::needless_pass_by_value, reason = "as there")]
     fn get<T: Default>(attribute: impl AttributeOf<T>) -> (String, T) {
         (attribute.as_name().to_owned(), T::default())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "as there")]
     fn insert<T: Storable + ?Sized>(attribute: impl AttributeOf<T>, value: &T) -> String {
         let size = size_of_val(value);
         format!("{} {size}", attribute.as_name())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "as there")]
     fn remove(attribute: impl AttributeName) -> String {
         attribute.as_name().to_owned()
     }
 
     #[test]
     fn a_constant_fixes_the_type() {
-        assert_eq!(get(&CART), ("cart".to_owned(), Vec::new()));
-        assert_eq!(get(CART), get(&CART));
-        assert_eq!(insert(&CART, &Vec::new()), "cart 24");
+        let borrowed = &CART;
+        assert_eq!(get(CART), ("cart".to_owned(), Vec::new()));
+        assert_eq!(get(borrowed), get(CART));
+        assert_eq!(insert(CART, &Vec::new()), "cart 24");
     }
 
     #[test]
@@ -165,13 +174,14 @@ mod tests {
         let n: u64 = get("n").1;
         assert_eq!(insert("n", &n), "n 8");
         assert_eq!(insert(String::from("n"), "text"), "n 4");
-        assert_eq!(insert(&String::from("n"), &[1_u8, 2][..]), "n 2");
+        let name = &String::from("n");
+        assert_eq!(insert(name, &[1_u8, 2][..]), "n 2");
     }
 
     #[test]
     fn removing_needs_no_type() {
         assert_eq!(remove("n"), remove(String::from("n")));
-        assert_eq!(remove(&CART), remove(&Name::from("cart")));
+        assert_eq!(remove(CART), remove(&Name::from("cart")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ struct Item;
 const CART: Attribute<Vec<Item>> = Attribute::new("cart");
 
 fn add(session: &Session) -> Result<(), SessionError> {
-    session.insert(&CART, &vec![Item])
+    session.insert(CART, &vec![Item])
 }
 
 fn main() {}
