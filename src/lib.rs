@@ -1,4 +1,53 @@
-//! Distributable HTTP sessions for axum and tower.
+//! Distributable HTTP sessions for axum and tower: any node behind the balancer resumes any session.
+//!
+//! [`SessionLayer`] gives every request below it a session to ask for, [`Session`] is what a handler
+//! holds, and a store says where sessions live: in the memory of one node
+//! ([`MemoryStore`](store)), or in the memory of every node of the application
+//! ([`ReplicatedStore`](store), feature `replicated`).
+//!
+//! ```
+//! # #[cfg(all(feature = "axum", feature = "memory"))] {
+//! use axum::{Router, routing::get};
+//! use distributable::{MemoryStore, Session, SessionError, SessionLayer};
+//!
+//! async fn counter(session: Session) -> Result<String, SessionError> {
+//!     let n: u32 = session.get("session_counter")?.unwrap_or(0) + 1;
+//!     session.insert("session_counter", &n)?;
+//!     Ok(format!("Session Counter = {n}"))
+//! }
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(counter))
+//!     .layer(SessionLayer::new(MemoryStore::new()));
+//! # }
+//! ```
+//!
+//! Taking [`Session`] in a handler loads the session; from then on it is synchronous. The first
+//! write creates it. What was changed is stored before the head of the response leaves, whatever its
+//! status; if that fails, the answer is 503 and no cookie is set. A handler that does not take
+//! `Session` causes no call of the store and no header.
+//!
+//! # What is where
+//!
+//! - A handler's side: [`Session`], [`Attribute`] for typed names, [`Storable`] for what may be
+//!   stored, [`SessionError`].
+//! - The application's side: [`SessionLayer`], [`SessionCookie`], [`Route`] and [`Affinity`] for
+//!   sticky balancers, [`Limits`].
+//! - [`store`]: the stores and the contract that each of them keeps, [`SessionStore`].
+//! - [`session`]: what a session is, as plain data, for those who write a store.
+//! - `testing` (feature `testing`): the suite that holds a store to its contract.
+//!
+//! The [README](https://docs.rs/crate/distributable) says what is promised when nodes fail and what
+//! is not, and how to run the examples.
+//!
+//! # Features
+//!
+//! | feature | default | gives |
+//! | --- | --- | --- |
+//! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
+//! | `memory` | yes | [`MemoryStore`](store) |
+//! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
+//! | `testing` | no | `testing::conformance`, for authors of stores |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
@@ -25,3 +74,8 @@ pub use store::ReplicatedStore;
 pub use store::SessionStore;
 #[cfg(feature = "testing")]
 pub use store::testing;
+
+/// The README's examples are compiled with the tests of the documentation.
+#[cfg(all(doctest, feature = "axum", feature = "replicated"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -89,7 +89,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     serve(listener, app).await?;
     if let Some(store) = &node.cluster {
-        println!("{} left: {:?}", node.name, store.drain().await);
+        let report = store.drain().await;
+        let (name, sessions) = (&node.name, report.sessions);
+        match report.handed_over {
+            true => println!("{name} has left: other nodes have all {sessions} sessions."),
+            false => println!("{name} has left, and its {sessions} sessions are on no other node."),
+        }
     }
     Ok(())
 }
@@ -148,7 +153,7 @@ fn hue(name: &str) -> u32 {
     let sum = name.bytes().fold(0_u32, |sum, byte| {
         sum.wrapping_mul(31).wrapping_add(byte.into())
     });
-    sum.wrapping_mul(47) % 360
+    sum.wrapping_mul(137) % 360
 }
 
 /// Starts this node of the cluster, and waits until it has what the others have.
