@@ -9,7 +9,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Extensions, HeaderMap, Uri};
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::level_filters::LevelFilter;
+use tracing::{Instrument, Span, debug, debug_span, warn};
 
 use super::complete::Complete;
 use super::cookie::{self, Candidate, Content};
@@ -21,6 +22,18 @@ use super::state::{Notice, Rest, Shown, State, Stored, Update};
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Outcome, SessionKey};
+
+/// A span around a call of the store. While nobody listens it is none: a disabled one would still
+/// have its fields visited, for the `log` crate.
+macro_rules! span {
+    ($($fields:tt)*) => {
+        if LevelFilter::current() >= LevelFilter::DEBUG {
+            debug_span!($($fields)*)
+        } else {
+            Span::none()
+        }
+    };
+}
 
 /// What a request, its handles and its response share.
 pub(super) struct Exchange {
@@ -58,10 +71,7 @@ impl Exchange {
             }
             around = exchange.outer.as_deref();
         }
-        let exchange = Arc::new(Self {
-            outer,
-            ..Self::new(config.clone())
-        });
+        let exchange = Arc::new(Self::new(config.clone(), outer));
         request.insert(Carried(exchange.clone()));
         Some(exchange)
     }
@@ -72,10 +82,10 @@ impl Exchange {
     }
 
     /// An exchange that no browser has shown a session to.
-    pub(super) fn new(config: Arc<Config>) -> Self {
+    pub(super) fn new(config: Arc<Config>, outer: Option<Arc<Self>>) -> Self {
         Self {
             config,
-            outer: None,
+            outer,
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }
@@ -105,7 +115,7 @@ impl Exchange {
         let _turn = self.turn.lock().await;
         let key = self.state().stored().map(|stored| stored.key);
         let Some(key) = key else { return Ok(()) };
-        let span = debug_span!("session_load", %key);
+        let span = span!("session_load", %key);
         let loaded = self.config.store.load(&key).instrument(span).await;
         let record = loaded.map_err(|error| failed(&key, error))?;
         match record {
@@ -133,7 +143,7 @@ impl Exchange {
             let Some(batch) = batch else { return Ok(true) };
             let (key, creates) = (batch.key, batch.changes.is_create());
             let successor = batch.changes.rotated_to();
-            let span = debug_span!("session_commit", %key, creates, rotates = successor.is_some());
+            let span = span!("session_commit", %key, creates, rotates = successor.is_some());
             let commit = self
                 .config
                 .store
@@ -177,7 +187,7 @@ impl Exchange {
         let existed = match key {
             None => existed,
             Some(key) => {
-                let span = debug_span!("session_end", %key);
+                let span = span!("session_end", %key);
                 let ended = self.config.store.end(&key).instrument(span).await;
                 ended.map_err(|error| failed(&key, error))?
             }
@@ -199,7 +209,7 @@ impl Exchange {
 
     /// Closes the session to writes: there will be no response to carry them.
     pub(super) fn abandon(&self) {
-        self.state().close();
+        self.state().abandon();
     }
 
     /// Logs what nobody can save any more.
@@ -249,7 +259,7 @@ impl Exchange {
         let mut shown: Option<Shown> = None;
         for candidate in candidates.iter() {
             let key = candidate.id().key();
-            let span = debug_span!("session_load", %key);
+            let span = span!("session_load", %key);
             let loaded = self.config.store.load(&key).instrument(span).await;
             let Some(record) = loaded.map_err(|error| failed(&key, error))? else {
                 continue;
@@ -287,7 +297,7 @@ impl Exchange {
     }
 
     async fn touch(self: Arc<Self>, key: SessionKey) -> Result<(), SessionError> {
-        let span = debug_span!("session_touch", %key);
+        let span = span!("session_touch", %key);
         let touched = self.config.store.touch(&key).instrument(span).await;
         touched.map_err(|error| failed(&key, error))
     }

@@ -1,13 +1,21 @@
 //! What a response's head says when a session was asked for.
 
-use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, Entry, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderValue};
 
 /// Says to caches that the response depends on the request's cookies.
 pub(super) fn vary(headers: &mut HeaderMap) {
-    let says_so = |item: &str| item == "*" || item.eq_ignore_ascii_case("cookie");
-    if !items(headers, &VARY).any(says_so) {
-        headers.append(VARY, HeaderValue::from_static("Cookie"));
+    let cookie = HeaderValue::from_static("Cookie");
+    match headers.entry(VARY) {
+        Entry::Vacant(line) => {
+            line.insert(cookie);
+        }
+        Entry::Occupied(mut lines) => {
+            let says_so = |item: &str| item == "*" || item.eq_ignore_ascii_case("cookie");
+            if !items(lines.iter()).any(says_so) {
+                lines.append(cookie);
+            }
+        }
     }
 }
 
@@ -20,7 +28,7 @@ pub(super) fn set_cookie(headers: &mut HeaderMap, name: &str, cookie: HeaderValu
         let directives = ["no-store", "no-cache", NO_CACHE];
         directives.iter().any(|it| item.eq_ignore_ascii_case(it))
     };
-    if !items(headers, &CACHE_CONTROL).any(strict) {
+    if !items(headers.get_all(CACHE_CONTROL).iter()).any(strict) {
         headers.append(CACHE_CONTROL, HeaderValue::from_static(NO_CACHE));
     }
 }
@@ -41,8 +49,7 @@ fn remove_cookie(headers: &mut HeaderMap, name: &str) {
 }
 
 /// The items of a comma-separated header, from all its lines.
-fn items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
-    let lines = headers.get_all(name).into_iter();
+fn items<'h>(lines: impl Iterator<Item = &'h HeaderValue>) -> impl Iterator<Item = &'h str> {
     let texts = lines.filter_map(|line| line.to_str().ok());
     texts.flat_map(|text| text.split(',').map(str::trim))
 }
@@ -52,6 +59,8 @@ const NO_CACHE: &str = "no-cache=\"Set-Cookie\"";
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {

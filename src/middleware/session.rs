@@ -85,7 +85,7 @@ impl Session {
     /// A new session in a store of its own, to call handlers with in their unit tests.
     #[must_use]
     pub fn for_test() -> Self {
-        let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config());
+        let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config(), None);
         let config = exchange.config();
         exchange.state().load(None, false, clock::now(), config);
         Self {

@@ -328,6 +328,11 @@ impl State {
         }
     }
 
+    /// Closes the session to writes: no response will carry them.
+    pub(super) const fn abandon(&mut self) {
+        self.closed = true;
+    }
+
     /// Whether there is something to commit.
     pub(super) fn is_pending(&self) -> bool {
         if self.stored.is_some() {
@@ -479,8 +484,8 @@ impl State {
     }
 
     fn in_record(&self, name: &str) -> Option<Option<&Value>> {
-        let record = self.record()?;
-        record.stamp(name).map(|_| record.get(name))
+        let register = self.record()?.register(name)?;
+        Some(register.value.as_ref())
     }
 
     fn measure(&self) -> Size {

@@ -106,8 +106,19 @@ impl Changes {
 
     /// Whether there is nothing to do.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+    pub const fn is_empty(&self) -> bool {
+        let Self {
+            create,
+            writes,
+            expect,
+            max_inactive,
+            rotate_to,
+        } = self;
+        create.is_none()
+            && writes.is_empty()
+            && expect.is_none()
+            && max_inactive.is_none()
+            && rotate_to.is_none()
     }
 
     /// What is written: names with values, or `None` for removed ones.

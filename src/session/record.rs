@@ -260,6 +260,7 @@ impl Record {
         &self.updates
     }
 
+    /// What was last written under a name.
     pub(crate) fn register(&self, name: &str) -> Option<&Register> {
         self.position(name).ok().map(|at| &self.attributes[at])
     }

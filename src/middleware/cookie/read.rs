@@ -2,8 +2,8 @@
 //!
 //! It works on bytes and knows one name: it compares that exactly, trims spaces and tabs, and
 //! decodes nothing, so a neighbour's broken bytes hide nothing, and an escaped or quoted id is no
-//! id. It is linear in the length of the lines and allocates nothing. What a client sent as a route
-//! can be compared with ours ([`Candidate::carries`]) and goes nowhere else.
+//! id. It is linear in the length of the lines, and one id costs no allocation. What a client sent
+//! as a route can be compared with ours ([`Candidate::carries`]) and goes nowhere else.
 
 use std::fmt;
 
@@ -17,7 +17,9 @@ use crate::session::SessionId;
 /// The session ids that came with a request, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates<'h> {
-    found: [Option<Candidate<'h>>; CANDIDATES_MAX],
+    first: Option<Candidate<'h>>,
+    /// Mostly none: whoever waits for a store while holding this holds little.
+    others: Vec<Candidate<'h>>,
     malformed: usize,
     crowded: bool,
 }
@@ -52,7 +54,7 @@ pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Candidates<'h> {
 impl<'h> Candidates<'h> {
     /// The ids, each once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Candidate<'h>> {
-        self.found.iter().flatten()
+        self.first.iter().chain(&self.others)
     }
 
     /// How many cookies of our name held no id.
@@ -71,20 +73,22 @@ impl<'h> Candidates<'h> {
             self.malformed += 1;
             return;
         };
-        for place in &mut self.found {
-            match place {
-                Some(known) if known.id == id => return known.routes[1] = route,
-                Some(_) => {}
-                None => {
-                    *place = Some(Candidate {
-                        id,
-                        routes: [route; 2],
-                    });
-                    return;
-                }
-            }
+        let mut known = self.first.iter_mut().chain(&mut self.others);
+        if let Some(known) = known.find(|known| known.id == id) {
+            known.routes[1] = route;
+            return;
         }
-        self.crowded = true;
+        let new = Candidate {
+            id,
+            routes: [route; 2],
+        };
+        if self.first.is_none() {
+            self.first = Some(new);
+        } else if self.others.len() + 1 < CANDIDATES_MAX {
+            self.others.push(new);
+        } else {
+            self.crowded = true;
+        }
     }
 }
 

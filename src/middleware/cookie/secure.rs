@@ -38,30 +38,36 @@ impl Secure {
 /// Whether the client named this machine by a loopback name or address.
 fn is_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
     if let Some(authority) = uri.authority() {
-        return is_loopback_host(authority.as_str());
+        return is_loopback_host(authority.as_str().as_bytes());
     }
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().is_ok_and(is_loopback_host),
+        (Some(host), None) => is_loopback_host(host.as_bytes()),
         _ => false,
     }
 }
 
 /// `host` or `host:port`.
-fn is_loopback_host(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+fn is_loopback_host(authority: &[u8]) -> bool {
+    let host = match authority.iter().rposition(|b| !b.is_ascii_digit()) {
+        Some(colon) if authority[colon] == b':' => &authority[..colon],
         _ => authority,
     };
-    is_localhost(host) || host == "[::1]" || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback())
+    is_localhost(host) || host == b"[::1]" || is_loopback_address(host)
 }
 
 /// `localhost` or a name below it: RFC 6761 keeps both on the machine.
-fn is_localhost(host: &str) -> bool {
-    let Some((parent, last)) = host.as_bytes().split_last_chunk::<{ LOCALHOST.len() }>() else {
+fn is_localhost(host: &[u8]) -> bool {
+    let Some((parent, last)) = host.split_last_chunk::<{ LOCALHOST.len() }>() else {
         return false;
     };
     last.eq_ignore_ascii_case(LOCALHOST) && (parent.is_empty() || parent.ends_with(b"."))
+}
+
+/// `127.0.0.0/8`.
+fn is_loopback_address(host: &[u8]) -> bool {
+    let address = || str::from_utf8(host).ok()?.parse::<Ipv4Addr>().ok();
+    host.starts_with(b"127.") && address().is_some()
 }
 
 /// Whether a proxy says that it stands between.
