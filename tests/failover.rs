@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{Start, cluster};
 
-/// K-01, small: users on both nodes; the one dies with `kill -9`, comes back, then the other.
+/// K-01, small: users on both nodes, one of which dies by `kill -9` in mid-run.
 #[test]
 fn k6_loses_nothing_when_nodes_are_killed_under_it() {
     let [mut n1, n2] = cluster(&[]);
