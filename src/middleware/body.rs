@@ -1,12 +1,15 @@
 //! The body of a response that the middleware may have to replace.
 
 use std::any::Any;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+
+use super::error::SessionErrorKind;
 
 pin_project! {
     /// The body that the handler gave, or the words of a [`SessionError`](crate::SessionError).
@@ -25,7 +28,8 @@ pin_project! {
     #[derive(Debug)]
     enum Inner<B> {
         Handler { #[pin] body: B },
-        Words { words: Option<&'static str> },
+        // Fits beside the pointer of a boxed body: wrapping one costs no memory.
+        Words { kind: SessionErrorKind, sent: bool },
     }
 }
 
@@ -36,9 +40,9 @@ impl<B> ResponseBody<B> {
         }
     }
 
-    pub(super) const fn words(words: &'static str) -> Self {
+    pub(super) const fn words(kind: SessionErrorKind) -> Self {
         Self {
-            inner: Inner::Words { words: Some(words) },
+            inner: Inner::Words { kind, sent: false },
         }
     }
 }
@@ -57,9 +61,9 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         match self.project().inner.project() {
             InnerProj::Handler { body } => body.poll_frame(cx),
-            InnerProj::Words { words } => {
-                let data = words.take().and_then(data_from::<B::Data>);
-                Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+            InnerProj::Words { kind, sent } => {
+                let data = (!mem::replace(sent, true)).then(|| data_from(kind.words()));
+                Poll::Ready(data.flatten().map(|data| Ok(Frame::data(data))))
             }
         }
     }
@@ -67,17 +71,15 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Handler { body } => body.is_end_stream(),
-            Inner::Words { words } => words.and_then(data_from::<B::Data>).is_none(),
+            Inner::Words { sent, .. } => *sent || data_from::<B::Data>("").is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Handler { body } => body.size_hint(),
-            Inner::Words { words } => {
-                let data = words.filter(|_| data_from::<B::Data>("").is_some());
-                SizeHint::with_exact(data.map_or(0, |words| words.len() as u64))
-            }
+            Inner::Words { .. } if self.is_end_stream() => SizeHint::with_exact(0),
+            Inner::Words { kind, .. } => SizeHint::with_exact(kind.words().len() as u64),
         }
     }
 }

@@ -18,22 +18,11 @@ use super::error::{SessionError, SessionErrorKind};
 use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
-use super::state::{Notice, Rest, Shown, State, Stored, Update};
+use super::state::{Lead, Notice, Rest, Shown, State, Stored, Update};
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Outcome, SessionKey};
-
-/// A span around a call of the store. While nobody listens it is none: a disabled one would still
-/// have its fields visited, for the `log` crate.
-macro_rules! span {
-    ($($fields:tt)*) => {
-        if LevelFilter::current() >= LevelFilter::DEBUG {
-            debug_span!($($fields)*)
-        } else {
-            Span::none()
-        }
-    };
-}
+use crate::session::{Outcome, Record, SessionKey};
+use crate::store::erased::Answer;
 
 /// What a request, its handles and its response share.
 pub(super) struct Exchange {
@@ -63,15 +52,16 @@ impl Exchange {
     /// Begins an exchange and puts it into the request. `None` when a layer further out has begun
     /// one for a cookie of the same name: there is one session per name.
     pub(super) fn begin(config: &Arc<Config>, request: &mut Extensions) -> Option<Arc<Self>> {
-        let outer = Self::of(request);
-        let mut around = outer.as_deref();
-        while let Some(exchange) = around {
-            if exchange.config.cookie.name() == config.cookie.name() {
-                return None;
-            }
-            around = exchange.outer.as_deref();
+        let exchange = Arc::new(Self::new(config.clone(), None));
+        // Layers are seldom nested: putting it in and looking at what was there asks the map once.
+        let Some(outer) = request.insert(Carried(exchange.clone())) else {
+            return Some(exchange);
+        };
+        if outer.0.serves(config.cookie.name()) {
+            request.insert(outer);
+            return None;
         }
-        let exchange = Arc::new(Self::new(config.clone(), outer));
+        let exchange = Arc::new(Self::new(config.clone(), Some(outer.0)));
         request.insert(Carried(exchange.clone()));
         Some(exchange)
     }
@@ -81,7 +71,7 @@ impl Exchange {
         request.get::<Carried>().map(|carried| carried.0.clone())
     }
 
-    /// An exchange that no browser has shown a session to.
+    /// An exchange that nobody has asked anything of.
     pub(super) fn new(config: Arc<Config>, outer: Option<Arc<Self>>) -> Self {
         Self {
             config,
@@ -102,11 +92,26 @@ impl Exchange {
 
     /// Makes sure that the session is loaded.
     pub(super) async fn load(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
-        if self.state().consult()? {
-            let shown = self.look_up(headers).await?;
-            let secure = self.config.cookie.is_secure(uri, headers);
-            self.state().load(shown, secure, clock::now(), &self.config);
+        if !self.state().consult()? {
+            return Ok(());
         }
+        let secure = self.config.cookie.is_secure(uri, headers);
+        let (first, others) = self.leads(headers);
+        let mut shown: Option<Shown> = None;
+        for lead in first.into_iter().chain(others) {
+            let key = lead.key;
+            let Some(record) = self.fetch(&key).await? else {
+                continue;
+            };
+            if let Some(other) = shown.take() {
+                // One of them may have been planted: neither is used.
+                let other = other.lead.key;
+                warn!(target: SECURITY, %key, %other, "two live sessions in one request");
+                break;
+            }
+            shown = Some(Shown { lead, record });
+        }
+        self.state().load(shown, secure, clock::now(), &self.config);
         Ok(())
     }
 
@@ -115,10 +120,7 @@ impl Exchange {
         let _turn = self.turn.lock().await;
         let key = self.state().stored().map(|stored| stored.key);
         let Some(key) = key else { return Ok(()) };
-        let span = span!("session_load", %key);
-        let loaded = self.config.store.load(&key).instrument(span).await;
-        let record = loaded.map_err(|error| failed(&key, error))?;
-        match record {
+        match self.fetch(&key).await? {
             Some(record) => {
                 self.state().refresh(record);
                 Ok(())
@@ -143,18 +145,18 @@ impl Exchange {
             let Some(batch) = batch else { return Ok(true) };
             let (key, creates) = (batch.key, batch.changes.is_create());
             let successor = batch.changes.rotated_to();
-            let span = span!("session_commit", %key, creates, rotates = successor.is_some());
+            let rotates = successor.is_some();
             let commit = self
                 .config
                 .store
                 .commit(&key, batch.base.as_ref(), batch.changes);
-            let outcome = commit.instrument(span).await;
-
+            let span = || debug_span!("session_commit", %key, creates, rotates);
+            let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
                     let key = successor.unwrap_or(key);
                     let stored = Stored { key, record };
-                    self.state().committed(stored, successor.is_some());
+                    self.state().committed(stored, rotates);
                     return Ok(true);
                 }
                 // Two random ids are equal: once in the life of the universe, or the store errs.
@@ -187,8 +189,8 @@ impl Exchange {
         let existed = match key {
             None => existed,
             Some(key) => {
-                let span = span!("session_end", %key);
-                let ended = self.config.store.end(&key).instrument(span).await;
+                let ended = self.config.store.end(&key);
+                let ended = traced(ended, || debug_span!("session_end", %key)).await;
                 ended.map_err(|error| failed(&key, error))?
             }
         };
@@ -244,7 +246,8 @@ impl Exchange {
         Some(owner.unwrap_or_else(|| here.clone()))
     }
 
-    async fn look_up(&self, headers: &HeaderMap) -> Result<Option<Shown>, SessionError> {
+    /// The sessions that the request may be about. Mostly there is one; it costs no allocation.
+    fn leads(&self, headers: &HeaderMap) -> (Option<Lead>, Vec<Lead>) {
         let candidates = cookie::read(headers, self.config.cookie.name());
         if candidates.malformed() > 0 {
             debug!(
@@ -254,36 +257,36 @@ impl Exchange {
         }
         if candidates.is_crowded() {
             warn!(target: SECURITY, "too many session cookies in one request: none is used");
-            return Ok(None);
+            return (None, Vec::new());
         }
-        let mut shown: Option<Shown> = None;
-        for candidate in candidates.iter() {
-            let key = candidate.id().key();
-            let span = span!("session_load", %key);
-            let loaded = self.config.store.load(&key).instrument(span).await;
-            let Some(record) = loaded.map_err(|error| failed(&key, error))? else {
-                continue;
-            };
-            if let Some(other) = shown {
-                let other = other.stored.key;
-                warn!(target: SECURITY, %key, %other, "two live sessions in one request: none is used");
-                return Ok(None);
-            }
-            shown = Some(Shown {
-                id: *candidate.id(),
-                misrouted: self.is_misrouted(candidate, &key),
-                stored: Stored { key, record },
-            });
-        }
-        Ok(shown)
+        let mut leads = candidates.iter().map(|candidate| self.lead(candidate));
+        (leads.next(), leads.collect())
     }
 
-    fn is_misrouted(&self, candidate: &Candidate<'_>, key: &SessionKey) -> bool {
+    fn lead(&self, candidate: &Candidate<'_>) -> Lead {
+        let key = candidate.id().key();
         let settled = self.config.affinity == Affinity::Off;
-        !settled
+        let misrouted = !settled
             && self
-                .route(key)
-                .is_some_and(|it| !candidate.carries(Some(&it)))
+                .route(&key)
+                .is_some_and(|route| !candidate.carries(Some(&route)));
+        Lead {
+            id: *candidate.id(),
+            key,
+            misrouted,
+        }
+    }
+
+    async fn fetch(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, SessionError> {
+        let loaded = self.config.store.load(key);
+        let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
+        loaded.map_err(|error| failed(key, error))
+    }
+
+    /// Whether this exchange, or one around it, is for a cookie of that name.
+    fn serves(&self, name: &str) -> bool {
+        let outer = || self.outer.as_ref().is_some_and(|outer| outer.serves(name));
+        self.config.cookie.name() == name || outer()
     }
 
     async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
@@ -297,8 +300,8 @@ impl Exchange {
     }
 
     async fn touch(self: Arc<Self>, key: SessionKey) -> Result<(), SessionError> {
-        let span = span!("session_touch", %key);
-        let touched = self.config.store.touch(&key).instrument(span).await;
+        let touched = self.config.store.touch(&key);
+        let touched = traced(touched, || debug_span!("session_touch", %key)).await;
         touched.map_err(|error| failed(&key, error))
     }
 
@@ -329,6 +332,14 @@ impl fmt::Debug for Exchange {
             .field("state", &*self.state())
             .finish_non_exhaustive()
     }
+}
+
+/// A store's answer, awaited inside a span if anybody listens to such spans.
+async fn traced<T>(answer: Answer<'_, T>, span: impl FnOnce() -> Span) -> Result<T, StoreError> {
+    if LevelFilter::current() < LevelFilter::DEBUG {
+        return answer.await;
+    }
+    answer.instrument(span()).await
 }
 
 /// Logs what a store has to say, which no client gets to see.

@@ -102,7 +102,7 @@ fn signed<B>(response: Response<B>, open: Option<&Open>) -> Response<ResponseBod
 
 /// What is sent in place of the handler's response, which speaks of something that is not stored.
 fn refusal<B>(error: SessionError, open: Option<&Open>) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::words(error.kind().words()));
+    let mut response = Response::new(ResponseBody::words(error.kind()));
     *response.status_mut() = error.status();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);

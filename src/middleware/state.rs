@@ -14,7 +14,9 @@ use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
 use crate::clock;
-use crate::session::{Changes, Name, Record, SessionId, SessionKey, Stamp, Timestamp, Value};
+use crate::session::{
+    Changes, Name, Record, Register, SessionId, SessionKey, Stamp, Timestamp, Value,
+};
 
 /// One request's view of its session.
 #[derive(Debug, Default)]
@@ -57,13 +59,20 @@ pub(super) struct Stored {
     pub(super) record: Arc<Record>,
 }
 
-/// The live session that a browser has shown.
-#[derive(Debug)]
-pub(super) struct Shown {
+/// An id that a browser has shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lead {
     pub(super) id: SessionId,
-    pub(super) stored: Stored,
+    pub(super) key: SessionKey,
     /// The cookie names another node than it should.
     pub(super) misrouted: bool,
+}
+
+/// The live session that it led to.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) lead: Lead,
+    pub(super) record: Arc<Record>,
 }
 
 /// What goes to the store in one step.
@@ -132,19 +141,20 @@ impl State {
             return;
         }
         self.secure = secure;
-        let Some(shown) = shown else {
+        let Some(Shown { lead, record }) = shown else {
             self.staged = config.birth();
             return;
         };
         self.returned = true;
-        self.client = Some(shown.id);
-        self.id = Some(shown.id);
-        self.stale_cookie = shown.misrouted;
-        self.touch_due = shown.stored.record.is_touch_due(now);
-        if let Some(persistence) = remember::renewal(&shown.stored.record, now) {
+        self.client = Some(lead.id);
+        self.id = Some(lead.id);
+        self.stale_cookie = lead.misrouted;
+        self.touch_due = record.is_touch_due(now);
+        if let Some(persistence) = remember::renewal(&record, now) {
             self.remember(persistence, now);
         }
-        self.stored = Some(shown.stored);
+        let key = lead.key;
+        self.stored = Some(Stored { key, record });
     }
 
     /// The key of a session whose staged changes no response will carry.
@@ -248,9 +258,13 @@ impl State {
         if self.id.is_none() {
             self.id = Some(config.store.new_id());
         }
+        let name = match self.register(name) {
+            Some(register) => register.name.clone(),
+            None => name.into(),
+        };
         match value {
-            Some(value) => self.staged.insert(name.into(), value),
-            None => self.staged.remove(name.into()),
+            Some(value) => self.staged.insert(name, value),
+            None => self.staged.remove(name),
         }
         Ok(())
     }
@@ -328,7 +342,7 @@ impl State {
         }
     }
 
-    /// Closes the session to writes: no response will carry them.
+    /// Closes the session to writes: there will be no response.
     pub(super) const fn abandon(&mut self) {
         self.closed = true;
     }
@@ -484,8 +498,11 @@ impl State {
     }
 
     fn in_record(&self, name: &str) -> Option<Option<&Value>> {
-        let register = self.record()?.register(name)?;
-        Some(register.value.as_ref())
+        self.register(name).map(|register| register.value.as_ref())
+    }
+
+    fn register(&self, name: &str) -> Option<&Register> {
+        self.record()?.register(name)
     }
 
     fn measure(&self) -> Size {
