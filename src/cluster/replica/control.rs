@@ -70,6 +70,7 @@ impl Control {
         if self.standing.left {
             return;
         }
+        self.check_pause(now, table);
         match input {
             Input::Message { from, message } => self.hear(now, from, message, table),
             Input::LinkUp { node } => self.link_up(now, node),
@@ -328,13 +329,20 @@ impl Control {
         }
     }
 
-    fn timeout(&mut self, now: Timestamp, table: &Table) {
-        let paused = now.since(self.next_tick) >= PAUSE_MAX;
-        if paused && !self.standing.peers().is_empty() {
-            // The others may have declared this node down and gone on without it.
-            let reborn = self.membership.rebirth();
-            self.reborn(now, reborn);
+    /// After a long pause nothing counts that was said before it: the others may have declared this
+    /// node down and gone on without it.
+    fn check_pause(&mut self, now: Timestamp, table: &Table) {
+        if now.since(self.next_tick) >= PAUSE_MAX {
+            self.next_tick = now;
+            if !self.standing.peers().is_empty() {
+                let reborn = self.membership.rebirth();
+                self.reborn(now, reborn);
+                self.adopt_members(now, table);
+            }
         }
+    }
+
+    fn timeout(&mut self, now: Timestamp, table: &Table) {
         while let Some(entry) = self.timers.first_entry()
             && entry.key().0 <= now
         {

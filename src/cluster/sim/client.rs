@@ -18,6 +18,8 @@ pub(super) struct Request {
     /// What clients knew when it began.
     pub(super) known: Known,
     pub(super) stage: Stage,
+    /// Whether it has begun to move or end the session.
+    pub(super) moves: bool,
 }
 
 /// What a request does.

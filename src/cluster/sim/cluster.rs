@@ -44,8 +44,11 @@ pub(super) struct Cluster {
     /// Messages under way: events only carry their number.
     mail: BTreeMap<u64, (Node, Message)>,
     trace: u64,
-    /// Whether a partition has made promises void that hold while members agree.
+    /// Whether there has been a partition: reads and updates of its sides need not agree.
     torn: bool,
+    /// Whether a node was stopped for so long that the others went on without it: an update that it
+    /// had ordered may surface after theirs.
+    doubted: bool,
     ended: bool,
     done: Progress,
 }
@@ -136,6 +139,7 @@ impl Cluster {
             mail: BTreeMap::new(),
             trace: 0,
             torn: false,
+            doubted: false,
             ended: false,
             done: Progress::default(),
         };
@@ -415,9 +419,12 @@ impl Cluster {
                 self.network.unlink(index, other);
             }
             Faults::Links => self.come_or_go(index),
-            Faults::Pauses if self.rng.random_bool(0.6) && self.can_lose(index) => {
+            Faults::Pauses
+                if self.rng.random_bool(0.6) && self.is_running(index) && self.can_lose(index) =>
+            {
                 let pause = self.rng.random_range(10_000..8_000_000);
                 self.note(format_args!("pause {index} {pause}"));
+                self.doubted |= pause >= DETECTION_MIN;
                 self.places[index].paused_until = self.now + pause;
             }
             Faults::Pauses => self.come_or_go(index),
@@ -470,7 +477,7 @@ impl Cluster {
         let caught_up = |(at, place): (usize, &Place)| {
             place.replica.as_ref().is_some_and(|replica| {
                 let status = replica.status();
-                self.is_running(at) && status.ready && status.complete
+                self.is_serving(at) && status.ready && status.complete
             })
         };
         if self.torn {
@@ -536,6 +543,7 @@ impl Cluster {
             action,
             known: self.models[index].known(),
             stage: Stage::Loading,
+            moves: false,
         };
         self.requests.insert(op, request);
         let now = self.clock(node);
@@ -559,6 +567,7 @@ impl Cluster {
             action: Action::Create,
             known: self.models[index].known(),
             stage: Stage::Loading,
+            moves: false,
         };
         self.requests.insert(self.last_op, request);
         let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
@@ -597,11 +606,11 @@ impl Cluster {
                 changes.expect(COUNTER.into(), base.stamp(COUNTER));
             }
             Action::Rotate(to) => {
-                self.models[request.model].begin_move();
+                self.begin_move(op);
                 changes.rotate_to(to);
             }
             Action::End => {
-                self.models[request.model].begin_move();
+                self.begin_move(op);
                 self.set_stage(op, Stage::Ending);
                 let now = self.clock(node);
                 match self.replica(node).end(now, op, &request.key) {
@@ -664,7 +673,7 @@ impl Cluster {
             }
             (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied)) => {
                 let model = &mut self.models[request.model];
-                if model.id == request.known.id && !self.torn {
+                if model.id == request.known.id && !self.torn && !self.doubted {
                     update_is_new(model, result);
                 }
                 self.done.succeeded += 1;
@@ -700,8 +709,20 @@ impl Cluster {
                 Action::Rotate(to) => {
                     let mut dead = model.clone();
                     dead.id = u64::MAX;
+                    dead.key = request.key;
                     dead.life = Life::Ended;
-                    model.moved_to(to);
+                    let second = model.key != request.key;
+                    assert!(
+                        self.torn || self.doubted || !second,
+                        "two successors of {}",
+                        request.key
+                    );
+                    if second {
+                        // Either side of a partition may move a session; one of them has won.
+                        model.life = Life::Doubtful;
+                    } else {
+                        model.moved_to(to);
+                    }
                     self.models.push(dead);
                 }
                 _ => {}
@@ -735,8 +756,7 @@ impl Cluster {
     fn finish(&mut self, op: OpId) {
         if let Some(request) = self.requests.remove(&op) {
             let model = &mut self.models[request.model];
-            let moved = matches!(request.action, Action::Rotate(_) | Action::End);
-            if moved && model.id == request.known.id {
+            if request.moves && model.id == request.known.id {
                 model.moves -= 1;
             }
             self.think(request.client);
@@ -780,7 +800,7 @@ impl Cluster {
                     continue;
                 }
                 acknowledged_survives(&model.known(), read.as_deref(), &place);
-                if let (Life::Live, Some(record)) = (model.life, read) {
+                if let (Life::Live, Some(record), false) = (model.life, read, self.doubted) {
                     updates_count_once(model, count(&record));
                 }
             }
@@ -846,6 +866,16 @@ impl Cluster {
             .expect("clients only talk to nodes that run")
     }
 
+    fn begin_move(&mut self, op: OpId) {
+        if let Some(request) = self.requests.get_mut(&op) {
+            let model = &mut self.models[request.model];
+            request.moves = model.id == request.known.id;
+            if request.moves {
+                model.begin_move();
+            }
+        }
+    }
+
     fn set_stage(&mut self, op: OpId, stage: Stage) {
         if let Some(request) = self.requests.get_mut(&op) {
             request.stage = stage;
@@ -907,6 +937,9 @@ const EPOCH: u64 = 1_700_000_000_000;
 
 /// How long after the last fault everything must be well, in microseconds.
 const PEACE_MAX: u64 = 60_000_000;
+
+/// From this pause on, in microseconds, a node may be declared down.
+const DETECTION_MIN: u64 = 1_900_000;
 
 /// Messages kept for those that are under way.
 const MAIL_MAX: usize = 100_000;
