@@ -105,6 +105,13 @@ impl Links {
         write(&self.outboxes).remove(&address);
     }
 
+    /// Whoever is at this address has just been heard of: if it is being dialled, now is the time.
+    fn promise(&self, address: SocketAddr) {
+        if let Some(outbox) = read(&self.outboxes).get(&address) {
+            outbox.promise();
+        }
+    }
+
     /// Closes the link to a node that is no member any more. It is dialled again as long as somebody
     /// wants to reach its address: a connection that has survived a broken network may sleep for
     /// minutes, a new one works as soon as the network does.

@@ -1,6 +1,9 @@
 //! What nodes do about connections that are not from nodes.
 
+use std::time::Duration;
+
 use distributable::ReplicatedStore;
+use distributable::store::ReplicatedStoreBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -21,8 +24,12 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 
 /// The first thing that a node says to those that it dials: its introduction.
 async fn introduction(cluster: &str, name: &str) -> (ReplicatedStore, Vec<u8>) {
+    introduction_of(describe(name, &[]).cluster_name(cluster)).await
+}
+
+async fn introduction_of(node: ReplicatedStoreBuilder) -> (ReplicatedStore, Vec<u8>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let node = describe(name, &[listener.local_addr().unwrap()]).cluster_name(cluster);
+    let node = node.peer(listener.local_addr().unwrap().to_string());
     let accepted = async {
         // The first one only asks which generations were seen.
         let (asking, _) = listener.accept().await.unwrap();
@@ -189,4 +196,22 @@ async fn a_crowd_of_silent_strangers_keeps_nobody_out() {
         began.elapsed().as_secs() < 5,
         "nobody had to wait for a timeout"
     );
+}
+
+#[tokio::test]
+async fn a_node_that_was_dialled_in_vain_is_dialled_at_once_when_it_knocks() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let two = describe("node2", &[]).advertise(address.to_string());
+    let (_two, hello) = introduction_of(two).await;
+    let one = node("node1", &[address]).await;
+    // By now it waits for half a second or more after each attempt.
+    for _ in 0..7 {
+        drop(listener.accept().await.unwrap());
+    }
+    let mut stream = connect(&one).await;
+    stream.write_all(&hello).await.unwrap();
+    assert_eq!(answer(&mut stream).await, Answer::Welcome);
+    let dialled = timeout(Duration::from_millis(300), listener.accept()).await;
+    assert!(dialled.is_ok());
 }

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 use super::super::driver::Driver;
 use super::super::replica::event::Input;
@@ -90,7 +90,9 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
         }
         match dialler.attempt().await {
             Next::AtOnce => {}
-            Next::Later(pause) => sleep(pause).await,
+            Next::Later(pause) => {
+                let _ = timeout(pause, outbox.promised()).await;
+            }
             Next::Never => return,
         }
     }

@@ -66,6 +66,7 @@ pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         Err(_) => return driver.reject(remote, "took too long to introduce itself"),
     };
     let _introduced = driver.enter_link();
+    driver.links.promise(from.address);
     tokio::select! {
         end = hear(&driver, &mut stream, &mut bytes, &from) => if let Trouble::Wire(error) = end {
             driver.reject(remote, &format!("said to be {from:?} and sent no message: {error:?}"));

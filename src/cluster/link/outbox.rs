@@ -25,6 +25,8 @@ pub(in super::super) struct Outbox {
     filled: Notify,
     /// Whether somebody has wanted to reach the address lately.
     wanted: AtomicBool,
+    /// There is reason to believe that the address can be reached now.
+    promising: Notify,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,22 @@ impl Outbox {
             }),
             filled: Notify::new(),
             wanted: AtomicBool::new(true),
+            promising: Notify::new(),
         }
+    }
+
+    /// There is reason to believe that the address can be reached now.
+    pub(super) fn promise(&self) {
+        self.promising.notify_one();
+    }
+
+    /// Waits until there is reason to dial before it is due.
+    ///
+    /// # Cancel safety
+    ///
+    /// No reason is lost.
+    pub(super) async fn promised(&self) {
+        self.promising.notified().await;
     }
 
     /// Somebody wants to reach this address.
