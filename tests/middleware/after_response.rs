@@ -239,7 +239,7 @@ async fn clones_in_two_tasks_are_one_session() {
 
 #[tokio::test]
 async fn losing_changes_of_a_detached_handle_is_logged() {
-    let log = super::privacy::Log::new();
+    let log = super::privacy::Log::default();
     let _guard = log.listen();
     let store = Spy::new();
     let (app, shelf) = keeping(&store);

@@ -1,34 +1,45 @@
 //! Ids and secrets stay out of everything that is written down.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use axum::routing::any;
 use distributable::{Session, SessionError};
 use tower::{Layer, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::support::*;
 
-/// Everything that is traced on this thread.
-#[derive(Clone)]
+/// Everything that is traced on a thread while it listens.
+///
+/// One subscriber serves all tests of this process: with one for each, `tracing` forgets which
+/// events anybody wants when tests on other threads come and go.
+#[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
-impl Log {
-    pub(crate) fn new() -> Self {
-        Self(Arc::default())
-    }
+/// While this lives, the thread listens.
+pub(crate) struct Listening;
 
-    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
+thread_local! {
+    static LOG: RefCell<Option<Log>> = const { RefCell::new(None) };
+}
+
+impl Log {
+    pub(crate) fn listen(&self) -> Listening {
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_span_events(FmtSpan::FULL)
+                .with_ansi(false)
+                .with_writer(|| ToListener)
+                .init();
+        });
+        LOG.set(Some(self.clone()));
+        Listening
     }
 
     pub(crate) fn text(&self) -> String {
@@ -36,9 +47,21 @@ impl Log {
     }
 }
 
-impl Write for Log {
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LOG.set(None);
+    }
+}
+
+struct ToListener;
+
+impl Write for ToListener {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOG.with_borrow(|log| {
+            if let Some(Log(text)) = log {
+                text.lock().unwrap().extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
@@ -47,17 +70,9 @@ impl Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
-    let log = Log::new();
+    let log = Log::default();
     let _guard = log.listen();
     let store = Spy::new();
     let debug = async |session: Session| -> Result<String, SessionError> {
@@ -161,7 +176,7 @@ async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
 
 #[tokio::test]
 async fn garbage_raises_no_storm_and_is_not_repeated() {
-    let log = Log::new();
+    let log = Log::default();
     let _guard = log.listen();
     let app = app(&Spy::new());
     let line = "JSESSIONID=garbage4711; ".repeat(1_000);
