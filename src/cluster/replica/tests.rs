@@ -1,1 +1,648 @@
+//! Given these inputs, these outputs. What the simulator has found stands here with the fewest
+//! inputs that show it.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::cluster::Ack;
+use crate::session::{Lifetime, Name, Register, Stamp, Value};
+
+use super::entry::{Entry, Fragment, Tombstone};
+use super::event::{News, Reply};
+use super::message::{Message, Verdict};
+use super::*;
+
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn node(number: u16) -> Node {
+    Node {
+        address: ([127, 0, 0, 1], 4000 + number).into(),
+        generation: 1,
+        name: format!("node{number}").into(),
+    }
+}
+
+fn key(number: u8) -> SessionKey {
+    let mut bytes = [0; 20];
+    bytes[19] = number;
+    SessionKey::from_bytes(bytes)
+}
+
+fn born(name: &str, text: &str) -> Changes {
+    let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+    changes.insert(name.into(), value(text));
+    changes
+}
+
+fn insert(name: &str, text: &str) -> Changes {
+    let mut changes = Changes::default();
+    changes.insert(name.into(), value(text));
+    changes
+}
+
+fn value(text: &str) -> Value {
+    Value::from_bytes(text.as_bytes())
+}
+
+fn text(record: &Record, name: &str) -> Option<String> {
+    let bytes = record.get(name)?.as_bytes().to_vec();
+    String::from_utf8(bytes).ok()
+}
+
+/// Nodes whose messages arrive at once, unless they are held.
+struct Lab {
+    now: Timestamp,
+    nodes: Vec<(Node, Replica)>,
+    /// Messages that wait: from whom, to whom, what.
+    held: Vec<(usize, usize, Message)>,
+    hold: fn(&Message) -> bool,
+    replies: Vec<(OpId, Reply)>,
+    news: Vec<(usize, News)>,
+}
+
+impl Lab {
+    /// Nodes that do not know of each other.
+    fn strangers(count: u16) -> Self {
+        let replica = |number| {
+            let settings = Settings {
+                me: node(number),
+                ack: Ack::All,
+                min_copies: 1,
+                max_sessions: 100,
+                max_bytes: 1 << 20,
+                ack_timeout: Duration::from_secs(5),
+                alone_after: Duration::from_secs(2),
+                seed: number.into(),
+            };
+            (node(number), Replica::new(START, settings))
+        };
+        Self {
+            now: START,
+            nodes: (0..count).map(replica).collect(),
+            held: Vec::new(),
+            hold: |_| false,
+            replies: Vec::new(),
+            news: Vec::new(),
+        }
+    }
+
+    /// Nodes that serve together.
+    fn cluster(count: u16) -> Self {
+        let mut lab = Self::strangers(count);
+        for one in 0..count.into() {
+            for other in 0..count.into() {
+                if one != other {
+                    lab.link(one, other);
+                }
+            }
+        }
+        lab.run(Duration::from_secs(3));
+        let serving = lab.nodes.iter().all(|(_, replica)| replica.is_ready());
+        assert!(serving, "{:?}", lab.news);
+        lab
+    }
+
+    fn link(&mut self, from: usize, to: usize) {
+        let node = self.nodes[to].0.clone();
+        self.input(from, Input::LinkUp { node });
+    }
+
+    fn input(&mut self, index: usize, input: Input) {
+        self.nodes[index].1.handle(self.now, input);
+        self.carry();
+    }
+
+    /// Carries messages until nobody says anything any more.
+    fn carry(&mut self) {
+        loop {
+            let mut under_way = Vec::new();
+            for index in 0..self.nodes.len() {
+                let mut outputs = Vec::new();
+                self.nodes[index].1.drain(&mut outputs);
+                for output in outputs {
+                    match output {
+                        Output::Send { to, message } => {
+                            let to = self.nodes.iter().position(|(node, _)| *node == to);
+                            under_way.extend(to.map(|to| (index, to, message)));
+                        }
+                        Output::Reply { op, reply } => self.replies.push((op, reply)),
+                        Output::News(news) => {
+                            if let News::Reborn(me) = &news {
+                                self.nodes[index].0 = me.clone();
+                            }
+                            self.news.push((index, news));
+                        }
+                    }
+                }
+            }
+            if under_way.is_empty() {
+                return;
+            }
+            for (from, to, message) in under_way {
+                if (self.hold)(&message) {
+                    self.held.push((from, to, message));
+                } else {
+                    self.deliver(from, to, message);
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, from: usize, to: usize, message: Message) {
+        let from = self.nodes[from].0.clone();
+        self.nodes[to]
+            .1
+            .handle(self.now, Input::Message { from, message });
+    }
+
+    /// Lets time pass.
+    fn run(&mut self, time: Duration) {
+        let end = self.now.plus(time);
+        while self.now < end {
+            self.now = self.now.plus(Duration::from_millis(25));
+            for index in 0..self.nodes.len() {
+                self.input(index, Input::Timeout);
+            }
+        }
+    }
+
+    fn replica(&self, index: usize) -> &Replica {
+        &self.nodes[index].1
+    }
+
+    fn commit(
+        &mut self,
+        index: usize,
+        op: OpId,
+        key: SessionKey,
+        changes: &Changes,
+    ) -> Step<Outcome> {
+        let base = self.replica(index).look(self.now, &key);
+        let step = self
+            .replica(index)
+            .commit(self.now, op, &key, base.as_ref(), changes);
+        self.carry();
+        step
+    }
+
+    fn read(&self, index: usize, key: SessionKey) -> Option<Arc<Record>> {
+        self.replica(index).look(self.now, &key)
+    }
+
+    fn reply(&self, op: OpId) -> Option<Reply> {
+        self.replies
+            .iter()
+            .find(|(known, _)| *known == op)
+            .map(|(_, reply)| *reply)
+    }
+}
+
+#[test]
+fn a_write_is_answered_when_every_member_has_it() {
+    let mut lab = Lab::cluster(3);
+    lab.hold = |message| matches!(message, Message::Write(_));
+    let step = lab.commit(0, 1, key(1), &born("a", "1"));
+    assert!(matches!(step, Step::Wait(Outcome::Committed(_))));
+    let mut held = std::mem::take(&mut lab.held).into_iter();
+    let (from, to, message) = held.next().unwrap();
+    lab.deliver(from, to, message);
+    lab.carry();
+    assert_eq!(lab.reply(1), None);
+    let (from, to, message) = held.next().unwrap();
+    lab.deliver(from, to, message);
+    lab.carry();
+    assert_eq!(lab.reply(1), Some(Reply::Written));
+    assert!((0..3).all(|index| lab.read(index, key(1)).is_some()));
+}
+
+#[test]
+fn an_acknowledgement_counts_in_the_writers_view_only() {
+    let mut lab = Lab::cluster(2);
+    lab.hold = |message| matches!(message, Message::Ack { .. });
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let (from, to, message) = lab.held.pop().unwrap();
+    let Message::Ack { view, seqs } = message else {
+        panic!("not an acknowledgement")
+    };
+    lab.deliver(
+        from,
+        to,
+        Message::Ack {
+            view: view + 1,
+            seqs: seqs.clone(),
+        },
+    );
+    lab.carry();
+    assert_eq!(lab.reply(1), None);
+    lab.deliver(from, to, Message::Ack { view, seqs });
+    lab.carry();
+    assert_eq!(lab.reply(1), Some(Reply::Written));
+}
+
+#[test]
+fn a_write_that_is_lost_is_sent_again() {
+    let mut lab = Lab::cluster(2);
+    lab.hold = |message| matches!(message, Message::Write(_));
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.reply(1), Some(Reply::Written));
+    assert!(lab.read(1, key(1)).is_some());
+}
+
+#[test]
+fn a_write_that_nobody_acknowledges_ends_as_indeterminate() {
+    let mut lab = Lab::cluster(2);
+    lab.hold = |message| matches!(message, Message::Write(_));
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    lab.run(Duration::from_secs(6));
+    assert_eq!(lab.reply(1), Some(Reply::Indeterminate));
+}
+
+#[test]
+fn a_newcomer_has_everything_before_it_serves() {
+    let mut lab = Lab::cluster(2);
+    for number in 0..50 {
+        lab.commit(0, number.into(), key(number), &born("a", "1"));
+    }
+    let mut newcomer = Lab::strangers(3).nodes.pop().unwrap();
+    newcomer.1 = {
+        let settings = Settings {
+            me: newcomer.0.clone(),
+            ack: Ack::All,
+            min_copies: 1,
+            max_sessions: 100,
+            max_bytes: 1 << 20,
+            ack_timeout: Duration::from_secs(5),
+            alone_after: Duration::from_secs(2),
+            seed: 9,
+        };
+        Replica::new(lab.now, settings)
+    };
+    lab.nodes.push(newcomer);
+    assert_eq!(
+        lab.replica(2).load(lab.now, 77, &key(1)),
+        Step::Refused(StoreErrorKind::NotReady)
+    );
+    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.link(2, 0);
+    lab.run(Duration::from_secs(1));
+    assert!(!lab.replica(2).is_ready());
+    lab.hold = |_| false;
+    lab.run(Duration::from_secs(1));
+    assert!(lab.replica(2).is_ready());
+    assert!((0..50).all(|number| lab.read(2, key(number)).is_some()));
+}
+
+/// Found by simulation: two new nodes that met first served before they had met the others.
+#[test]
+fn newcomers_that_find_each_other_first_do_not_serve_at_once() {
+    let mut lab = Lab::strangers(2);
+    lab.link(0, 1);
+    lab.run(Duration::from_secs(1));
+    assert!(!lab.replica(0).is_ready() && !lab.replica(1).is_ready());
+    lab.run(Duration::from_secs(2));
+    assert!(lab.replica(0).is_ready() && lab.replica(1).is_ready());
+}
+
+#[test]
+fn a_node_that_finds_nobody_serves_alone_after_a_while() {
+    let mut lab = Lab::strangers(1);
+    lab.run(Duration::from_millis(1_900));
+    assert!(!lab.replica(0).is_ready());
+    lab.run(Duration::from_millis(200));
+    assert!(lab.replica(0).is_ready());
+    let step = lab.commit(0, 1, key(1), &born("a", "1"));
+    assert!(matches!(step, Step::Done(Outcome::Committed(_))));
+}
+
+/// Found by simulation: a view that arrived late undid a newer one for good.
+#[test]
+fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
+    let mut lab = Lab::cluster(2);
+    let view = message::View {
+        number: 1,
+        ask: false,
+        view: 12345,
+        members: Vec::new(),
+        removed: Vec::new(),
+        complete: false,
+        ready: false,
+    };
+    lab.deliver(1, 0, Message::View(view));
+    lab.carry();
+    let status = lab.replica(0).status();
+    assert!(status.members[0].agrees && status.members[0].ready);
+}
+
+/// Found by simulation: a stopped node heard old answers when it went on, and believed them.
+#[test]
+fn a_node_that_was_stopped_counts_nothing_that_was_said_before() {
+    let mut lab = Lab::cluster(2);
+    lab.hold = |message| matches!(message, Message::Ack { .. });
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let (from, to, acknowledgement) = lab.held.pop().unwrap();
+    lab.now = lab.now.plus(PAUSE_MAX + Duration::from_secs(1));
+    lab.deliver(from, to, acknowledgement);
+    lab.carry();
+    assert_eq!(lab.reply(1), None);
+    assert!(!lab.replica(0).is_ready());
+    assert!(
+        lab.news
+            .iter()
+            .any(|(index, news)| *index == 0 && matches!(news, News::Reborn(_)))
+    );
+}
+
+#[test]
+fn a_refused_port_is_noticed_at_once() {
+    let mut lab = Lab::cluster(2);
+    let gone = lab.nodes[1].0.clone();
+    lab.nodes.pop();
+    lab.input(0, Input::Refused { node: gone });
+    assert!(lab.replica(0).status().members.is_empty());
+    let step = lab.commit(0, 1, key(1), &born("a", "1"));
+    assert!(matches!(step, Step::Done(Outcome::Committed(_))));
+}
+
+#[test]
+fn atomic_updates_through_two_nodes_at_once_both_count() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("n", "0"));
+    let base = lab.read(0, key(1)).unwrap();
+    let up = |to: &str| {
+        let mut changes = insert("n", to);
+        changes.expect("n".into(), base.stamp("n"));
+        changes
+    };
+    lab.hold = |message| matches!(message, Message::Write(_) | Message::Update(_));
+    for (index, op) in [(0, 2), (1, 3)] {
+        let replica = lab.replica(index);
+        let step = replica.commit(lab.now, op, &key(1), Some(&base), &up("1"));
+        assert!(matches!(step, Step::Wait(_)));
+    }
+    lab.carry();
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+        lab.carry();
+    }
+    let verdicts = [lab.reply(2), lab.reply(3)];
+    assert!(
+        verdicts.contains(&Some(Reply::Updated(Verdict::Applied))),
+        "{verdicts:?}"
+    );
+    assert!(
+        verdicts.contains(&Some(Reply::Updated(Verdict::Conflict))),
+        "{verdicts:?}"
+    );
+}
+
+#[test]
+fn an_atomic_update_that_is_sent_twice_counts_once() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("n", "0"));
+    let base = lab.read(0, key(1)).unwrap();
+    let mut changes = insert("n", "1");
+    changes.expect("n".into(), base.stamp("n"));
+    // Whoever is not the owner asks; its answer is lost once.
+    let asker = usize::from(lab.replica(0).owns(key(1).tag()));
+    lab.hold = |message| matches!(message, Message::Updated { .. });
+    lab.commit(asker, 2, key(1), &changes);
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.reply(2), Some(Reply::Updated(Verdict::Applied)));
+    assert_eq!(lab.read(asker, key(1)).unwrap().updates().len(), 1);
+}
+
+/// Found by simulation: two nodes that moved one session at once told both clients that it worked.
+#[test]
+fn of_two_new_ids_at_once_one_is_given() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let base = lab.read(0, key(1)).unwrap();
+    for (index, op, to) in [(0, 2, key(2)), (1, 3, key(3))] {
+        let mut changes = Changes::default();
+        changes.rotate_to(to);
+        let replica = lab.replica(index);
+        let step = replica.commit(lab.now, op, &key(1), Some(&base), &changes);
+        assert!(matches!(step, Step::Wait(_)));
+    }
+    lab.carry();
+    let given = [lab.reply(2), lab.reply(3)];
+    let applied = given
+        .iter()
+        .filter(|r| **r == Some(Reply::Updated(Verdict::Applied)));
+    assert_eq!(applied.count(), 1, "{given:?}");
+    for index in 0..2 {
+        assert!(lab.read(index, key(1)).is_none());
+        let successors = [key(2), key(3)].map(|key| lab.read(index, key).is_some());
+        assert_eq!(successors.iter().filter(|alive| **alive).count(), 1);
+    }
+}
+
+#[test]
+fn an_ended_session_is_dead_on_every_node() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    assert_eq!(lab.replica(1).end(lab.now, 2, &key(1)), Step::Wait(true));
+    lab.carry();
+    assert_eq!(lab.reply(2), Some(Reply::Written));
+    assert!(lab.read(0, key(1)).is_none());
+    assert_eq!(
+        lab.commit(0, 3, key(1), &insert("a", "2")),
+        Step::Done(Outcome::Gone)
+    );
+    assert_eq!(lab.replica(0).end(lab.now, 4, &key(1)), Step::Done(false));
+}
+
+// The table by itself.
+
+fn table() -> Table {
+    Table::new(100, 1 << 20)
+}
+
+fn record(name: &str, clock: u64) -> Record {
+    let mut record = Record::new(Lifetime {
+        created_at: START,
+        ends_at: START.plus(24 * HOUR),
+        accessed_at: START,
+        max_inactive: (Stamp::default(), Some(HOUR)),
+        first_visit: None,
+        returned: false,
+    });
+    record.merge_register(&register(name, clock));
+    record
+}
+
+fn register(name: &str, clock: u64) -> Register {
+    Register {
+        name: Name::from(name),
+        stamp: Stamp { clock, writer: 1 },
+        value: Some(value(&clock.to_string())),
+    }
+}
+
+fn live(number: u8, name: &str, clock: u64) -> Copy {
+    Copy {
+        key: key(number),
+        entry: Entry::Live(Arc::new(record(name, clock))),
+    }
+}
+
+fn part(number: u8, name: &str, clock: u64) -> Copy {
+    let fragment = Fragment {
+        registers: vec![register(name, clock)],
+        max_inactive: None,
+        accessed_at: START,
+        updates: Vec::new(),
+    };
+    Copy {
+        key: key(number),
+        entry: Entry::Fragment(Arc::new(fragment)),
+    }
+}
+
+fn dead(number: u8, successor: Option<u8>) -> Copy {
+    let tombstone = Tombstone::of(&record("a", 1), successor.map(key));
+    Copy {
+        key: key(number),
+        entry: Entry::Dead(Box::new(tombstone)),
+    }
+}
+
+#[test]
+fn a_change_never_creates_a_session_but_is_kept_for_it() {
+    let table = table();
+    table.merge(START, &part(1, "a", 2));
+    assert!(table.look(START, &key(1)).is_none());
+    assert_eq!(table.sessions(), 0);
+    table.merge(START, &live(1, "b", 1));
+    let record = table.look(START, &key(1)).unwrap();
+    assert_eq!(text(&record, "a").as_deref(), Some("2"));
+    assert_eq!(text(&record, "b").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_late_copy_does_not_bring_back_an_ended_session() {
+    let table = table();
+    table.merge(START, &live(1, "a", 1));
+    table.merge(START, &dead(1, None));
+    table.merge(START, &live(1, "a", 9));
+    table.merge(START, &part(1, "a", 9));
+    assert!(table.look(START, &key(1)).is_none());
+    assert_eq!((table.sessions(), table.tombstones()), (0, 1));
+}
+
+#[test]
+fn what_is_written_to_an_old_id_by_one_who_does_not_know_follows_the_session() {
+    let table = table();
+    table.merge(START, &live(1, "a", 1));
+    table.merge(START, &dead(1, Some(2)));
+    table.merge(START, &live(2, "a", 1));
+    table.merge(START, &part(1, "b", 2));
+    assert!(table.look(START, &key(1)).is_none());
+    let record = table.look(START, &key(2)).unwrap();
+    assert_eq!(text(&record, "b").as_deref(), Some("2"));
+}
+
+#[test]
+fn ending_beats_moving() {
+    let table = table();
+    table.merge(START, &live(1, "a", 1));
+    table.merge(START, &dead(1, Some(2)));
+    table.merge(START, &live(2, "a", 1));
+    table.merge(START, &dead(1, None));
+    assert!(table.look(START, &key(2)).is_none());
+}
+
+#[test]
+fn what_has_run_out_is_swept_and_not_taken_in_again() {
+    let table = table();
+    table.merge(START, &live(1, "a", 1));
+    table.merge(START, &dead(2, None));
+    let late = START.plus(48 * HOUR);
+    for part in 0..16 {
+        table.sweep(late, part);
+    }
+    assert_eq!(
+        (table.sessions(), table.tombstones(), table.bytes()),
+        (0, 0, 0)
+    );
+    table.merge(late, &live(1, "a", 1));
+    assert_eq!(table.sessions(), 0);
+    assert!(table.digests().iter().all(|(_, digest)| *digest == 0));
+}
+
+#[test]
+fn a_full_table_refuses_new_sessions_and_ends_old_ones() {
+    let table = Table::new(1, 1 << 20);
+    let create = |number| table.commit(START, &key(number), None, &born("a", "1"), 1);
+    assert!(create(1).is_ok());
+    assert_eq!(create(2), Err(StoreErrorKind::Full));
+    assert!(table.end(START, &key(1)).is_some());
+    assert!(create(3).is_ok());
+}
+
+fn copy() -> impl Strategy<Value = Copy> {
+    let number = || 0..4_u8;
+    let name = || prop::sample::select(vec!["a", "b"]);
+    prop_oneof![
+        (number(), name(), 0..5_u64).prop_map(|(number, name, clock)| live(number, name, clock)),
+        (number(), name(), 0..5_u64).prop_map(|(number, name, clock)| part(number, name, clock)),
+        (number(), prop::option::of(number()))
+            .prop_filter("a session does not move to where it is", |(a, b)| Some(*a)
+                != *b)
+            .prop_map(|(number, successor)| dead(number, successor)),
+    ]
+}
+
+proptest! {
+    /// Without moves, which one owner orders, everything may come in any order and any number.
+    #[test]
+    fn tables_agree_whatever_order_things_come_in(
+        copies in prop::collection::vec(copy(), 0..8),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let moves = |copy: &&Copy| {
+            matches!(&copy.entry, Entry::Dead(tombstone) if tombstone.successor.is_some())
+        };
+        let copies: Vec<_> = copies.iter().filter(|copy| !moves(copy)).cloned().collect();
+        let (one, other) = (table(), table());
+        for copy in &copies {
+            one.merge(START, copy);
+        }
+        let first = order.index(copies.len().max(1));
+        for copy in copies.iter().rev().chain(copies.iter().skip(first)) {
+            other.merge(START, copy);
+        }
+        prop_assert_eq!(one.digests(), other.digests());
+        prop_assert_eq!(one.sessions(), other.sessions());
+        for number in 0..4 {
+            prop_assert_eq!(one.look(START, &key(number)), other.look(START, &key(number)));
+        }
+    }
+
+    /// With moves, even contradicting ones and moves in a circle: it ends, and the counters match.
+    #[test]
+    fn nothing_that_comes_upsets_a_table(copies in prop::collection::vec(copy(), 0..20)) {
+        let table = table();
+        for copy in &copies {
+            table.merge(START, copy);
+        }
+        let alive = (0..4).filter(|number| table.look(START, &key(*number)).is_some());
+        prop_assert_eq!(table.sessions(), alive.count());
+        for number in 0..4 {
+            table.follow(START, key(number));
+        }
+        let late = START.plus(1000 * HOUR);
+        for part in 0..16 {
+            table.sweep(late, part);
+        }
+        prop_assert_eq!((table.sessions(), table.tombstones(), table.bytes()), (0, 0, 0));
+    }
+}
