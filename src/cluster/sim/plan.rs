@@ -64,7 +64,7 @@ impl Plan {
             latency: (100, slow),
             lost: if rough { rng.random_range(0..30) } else { 0 },
             repeated: if rough { rng.random_range(0..50) } else { 0 },
-            late: if rough { rng.random_range(0..50) } else { 0 },
+            late: if rough { rng.random_range(0..400) } else { 0 },
             lateness: 300_000,
         };
         Self {
