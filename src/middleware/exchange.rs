@@ -19,7 +19,6 @@ use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{Lead, Notice, Rest, Shown, State, Stored, Update};
-use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Outcome, Record, SessionKey};
 use crate::store::erased::Answer;
@@ -96,28 +95,14 @@ impl Exchange {
             return Ok(());
         }
         let secure = self.config.cookie.is_secure(uri, headers);
-        let (first, others) = self.leads(headers);
-        let mut shown: Option<Shown> = None;
-        for lead in first.into_iter().chain(others) {
-            let key = lead.key;
-            let Some(record) = self.fetch(&key).await? else {
-                continue;
-            };
-            if let Some(other) = shown.take() {
-                // One of them may have been planted: neither is used.
-                let other = other.lead.key;
-                warn!(target: SECURITY, %key, %other, "two live sessions in one request");
-                break;
-            }
-            shown = Some(Shown { lead, record });
-        }
-        self.state().load(shown, secure, clock::now(), &self.config);
+        let shown = self.look_up(headers).await?;
+        self.state().load(shown, secure);
         Ok(())
     }
 
     /// Loads the session again, under what is staged.
     pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await;
         let key = self.state().stored().map(|stored| stored.key);
         let Some(key) = key else { return Ok(()) };
         match self.fetch(&key).await? {
@@ -139,7 +124,7 @@ impl Exchange {
         update: Option<Update>,
         last: bool,
     ) -> Result<bool, SessionError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await;
         for _ in 0..CREATE_TRIES_MAX {
             let batch = self.state().begin(update.as_ref(), last, &self.config)?;
             let Some(batch) = batch else { return Ok(true) };
@@ -181,7 +166,7 @@ impl Exchange {
 
     /// Ends the session. Says whether there was one.
     pub(super) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await;
         let (key, existed) = {
             let state = self.state();
             (state.stored().map(|stored| stored.key), state.exists())
@@ -194,7 +179,7 @@ impl Exchange {
                 ended.map_err(|error| failed(&key, error))?
             }
         };
-        self.state().restart(&self.config);
+        self.state().restart();
         Ok(existed)
     }
 
@@ -246,8 +231,8 @@ impl Exchange {
         Some(owner.unwrap_or_else(|| here.clone()))
     }
 
-    /// The sessions that the request may be about. Mostly there is one; it costs no allocation.
-    fn leads(&self, headers: &HeaderMap) -> (Option<Lead>, Vec<Lead>) {
+    /// The live session that the request shows, if it shows exactly one.
+    async fn look_up(&self, headers: &HeaderMap) -> Result<Option<Shown>, SessionError> {
         let candidates = cookie::read(headers, self.config.cookie.name());
         if candidates.malformed() > 0 {
             debug!(
@@ -257,10 +242,23 @@ impl Exchange {
         }
         if candidates.is_crowded() {
             warn!(target: SECURITY, "too many session cookies in one request: none is used");
-            return (None, Vec::new());
+            return Ok(None);
         }
-        let mut leads = candidates.iter().map(|candidate| self.lead(candidate));
-        (leads.next(), leads.collect())
+        let mut shown: Option<Shown> = None;
+        for candidate in candidates.iter() {
+            let lead = self.lead(candidate);
+            let Some(record) = self.fetch(&lead.key).await? else {
+                continue;
+            };
+            if let Some(other) = shown {
+                // One of them may have been planted.
+                let (key, other) = (lead.key, other.lead.key);
+                warn!(target: SECURITY, %key, %other, "two live sessions in one request: none is used");
+                return Ok(None);
+            }
+            shown = Some(Shown { lead, record });
+        }
+        Ok(shown)
     }
 
     fn lead(&self, candidate: &Candidate<'_>) -> Lead {
@@ -274,6 +272,14 @@ impl Exchange {
             id: *candidate.id(),
             key,
             misrouted,
+        }
+    }
+
+    /// Waits until no other commit is under way; mostly none is.
+    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => self.turn.lock().await,
         }
     }
 

@@ -167,13 +167,12 @@ impl SessionLayer {
 }
 
 impl Config {
-    /// What makes a new session.
-    pub(super) fn birth(&self) -> Changes {
-        let mut changes = Changes::create(self.idle, self.absolute);
+    /// Makes changes the birth of a session.
+    pub(super) fn make_create(&self, changes: &mut Changes) {
+        changes.make_create(self.idle, self.absolute);
         if let Some(idle) = self.first_visit {
             changes.first_visit(idle);
         }
-        changes
     }
 }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::cookie::Persistence;
+use crate::clock;
 use crate::session::{Record, Timestamp, Value, json};
 
 /// Where a session keeps its [`Persistence`].
@@ -18,12 +19,12 @@ pub(super) fn is_reserved(name: &str) -> bool {
 }
 
 /// The attribute's value: the cookie's age in seconds, 0 for none, and when it was sent.
-pub(super) fn value(persistence: Persistence, now: Timestamp) -> Value {
+pub(super) fn value(persistence: Persistence) -> Value {
     let secs = match persistence {
         Persistence::BrowserSession => 0,
         Persistence::MaxAge(age) => age.as_secs().max(1),
     };
-    json::encode(&(secs, now.as_millis()), usize::MAX).expect("two numbers can be encoded")
+    json::encode(&(secs, clock::now().as_millis()), usize::MAX).expect("two numbers can be encoded")
 }
 
 /// What [`value`] was made of. Something else under the name, which only a store can have put
@@ -34,10 +35,10 @@ pub(super) fn read(value: &Value) -> Option<Persistence> {
 
 /// The persistence to write again and to send the cookie with, because a tenth of the cookie's age,
 /// at most a day, has passed since it was sent.
-pub(super) fn renewal(record: &Record, now: Timestamp) -> Option<Persistence> {
+pub(super) fn renewal(record: &Record) -> Option<Persistence> {
     let (secs, sent) = parts(record.get(NAME)?)?;
     let due = (Duration::from_secs(secs) / 10).min(RENEWAL_MAX);
-    let age = now.since(Timestamp::from_millis(sent));
+    let age = clock::now().since(Timestamp::from_millis(sent));
     (secs > 0 && age >= due).then(|| persistence(secs))
 }
 

@@ -16,7 +16,6 @@ use super::layer::SessionLayer;
 use super::remember;
 use super::scratch::Scratch;
 use super::state::{State, Update};
-use crate::clock;
 use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 
 /// A visitor's session, as one request sees it.
@@ -86,8 +85,7 @@ impl Session {
     #[must_use]
     pub fn for_test() -> Self {
         let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config(), None);
-        let config = exchange.config();
-        exchange.state().load(None, false, clock::now(), config);
+        exchange.state().load(None, false);
         Self {
             exchange: Arc::new(exchange),
             detached: None,
@@ -196,8 +194,7 @@ impl Session {
             };
             let new = f(decode(&name, old)?);
             let value = self.encode(&name, &new)?;
-            self.state()
-                .admit(&name, Some(&value), self.exchange.config())?;
+            self.state().admits(&name, &value, self.exchange.config())?;
             let name = name.clone();
             let update = Update { name, value, after };
             if self.commit(Some(update)).await? {
@@ -363,6 +360,7 @@ impl Session {
     /// other requests would wait for.
     #[must_use]
     pub fn detached(&self) -> Self {
+        self.state().detach();
         let new = || Arc::new(Detached(self.exchange.clone()));
         Self {
             exchange: self.exchange.clone(),

@@ -14,9 +14,7 @@ use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
 use crate::clock;
-use crate::session::{
-    Changes, Name, Record, Register, SessionId, SessionKey, Stamp, Timestamp, Value,
-};
+use crate::session::{Changes, Name, Record, Register, SessionId, SessionKey, Stamp, Value};
 
 /// One request's view of its session.
 #[derive(Debug, Default)]
@@ -37,8 +35,8 @@ pub(super) struct State {
     returned: bool,
     /// The browser has the right id, and is to get the cookie again for another reason.
     stale_cookie: bool,
-    /// The access is worth recording, should nothing be committed.
-    touch_due: bool,
+    /// There are handles that may save what the response does not carry.
+    detached: bool,
     /// The session's id once everything staged is in.
     id: Option<SessionId>,
     stored: Option<Stored>,
@@ -111,7 +109,7 @@ pub(super) enum Notice {
 
 /// Names, removed ones included, and bytes of names and values.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Size {
+struct Size {
     names: usize,
     bytes: usize,
 }
@@ -130,31 +128,28 @@ impl State {
     }
 
     /// Takes note of what the store has said.
-    pub(super) fn load(
-        &mut self,
-        shown: Option<Shown>,
-        secure: bool,
-        now: Timestamp,
-        config: &Config,
-    ) {
+    pub(super) fn load(&mut self, shown: Option<Shown>, secure: bool) {
         if mem::replace(&mut self.loaded, true) {
             return;
         }
         self.secure = secure;
         let Some(Shown { lead, record }) = shown else {
-            self.staged = config.birth();
             return;
         };
         self.returned = true;
         self.client = Some(lead.id);
         self.id = Some(lead.id);
         self.stale_cookie = lead.misrouted;
-        self.touch_due = record.is_touch_due(now);
-        if let Some(persistence) = remember::renewal(&record, now) {
-            self.remember(persistence, now);
+        if let Some(persistence) = remember::renewal(&record) {
+            self.remember(persistence);
         }
         let key = lead.key;
         self.stored = Some(Stored { key, record });
+    }
+
+    /// Somebody has taken a handle whose writes count after the response.
+    pub(super) const fn detach(&mut self) {
+        self.detached = true;
     }
 
     /// The key of a session whose staged changes no response will carry.
@@ -247,21 +242,21 @@ impl State {
         value: Option<Value>,
         config: &Config,
     ) -> Result<(), SessionError> {
-        if self.below(name).flatten() == value.as_ref() {
-            if self.staged.written(name).is_some() {
+        let register = self.register(name);
+        let below = self.in_flight(name);
+        let below = below.or_else(|| register.map(|register| register.value.as_ref()));
+        let staged = self.staged.written(name);
+        if below.flatten() == value.as_ref() {
+            if staged.is_some() {
                 self.staged.retract(name);
                 self.size = None;
             }
             return Ok(());
         }
-        self.size = Some(self.admit(name, value.as_ref(), config)?);
-        if self.id.is_none() {
-            self.id = Some(config.store.new_id());
-        }
-        let name = match self.register(name) {
-            Some(register) => register.name.clone(),
-            None => name.into(),
-        };
+        let size = self.admit(name, staged.or(below), value.as_ref(), config)?;
+        let name = register.map_or_else(|| name.into(), |register| register.name.clone());
+        self.size = Some(size);
+        self.id.get_or_insert_with(|| config.store.new_id());
         match value {
             Some(value) => self.staged.insert(name, value),
             None => self.staged.remove(name),
@@ -269,25 +264,15 @@ impl State {
         Ok(())
     }
 
-    /// What the session would measure with this write, unless that is too much. What does not make
-    /// it larger is never refused.
-    pub(super) fn admit(
+    /// Whether an update may write this value.
+    pub(super) fn admits(
         &self,
         name: &str,
-        value: Option<&Value>,
+        value: &Value,
         config: &Config,
-    ) -> Result<Size, SessionError> {
-        let limits = &config.limits;
-        let before = self.size.unwrap_or_else(|| self.measure());
-        let after = before.with(name, self.known(name), value);
-        let fits = name.len() <= limits.name_bytes
-            && after.names <= limits.attributes.max(before.names)
-            && after.bytes <= limits.session_bytes.max(before.bytes);
-        if fits || value.is_none() {
-            Ok(after)
-        } else {
-            Err(SessionError::from(SessionErrorKind::TooLarge).with_attribute(name))
-        }
+    ) -> Result<(), SessionError> {
+        self.admit(name, self.known(name), Some(value), config)?;
+        Ok(())
     }
 
     pub(super) fn set_max_inactive(&mut self, idle: Option<Duration>, config: &Config) {
@@ -306,7 +291,7 @@ impl State {
         }
         if self.persistence(config) != persistence {
             if self.stored.is_some() {
-                self.remember(persistence, clock::now());
+                self.remember(persistence);
             } else {
                 self.persistence = Some(persistence);
             }
@@ -335,10 +320,14 @@ impl State {
             Rest::Untouched
         } else if self.is_pending() || self.in_flight.is_some() {
             Rest::Commit
-        } else if let Some(stored) = self.stored.as_ref().filter(|_| self.touch_due) {
-            Rest::Touch(stored.key)
         } else {
-            Rest::Nothing
+            match &self.stored {
+                // A commit was an access by itself: none is due after one.
+                Some(stored) if self.returned && stored.record.is_touch_due(clock::now()) => {
+                    Rest::Touch(stored.key)
+                }
+                _ => Rest::Nothing,
+            }
         }
     }
 
@@ -353,7 +342,7 @@ impl State {
             self.rotating || !self.staged.is_empty()
         } else {
             let mut names = self.staged.writes().iter().map(|(name, _)| name);
-            self.staged.is_create() && names.any(|name| !remember::is_reserved(name))
+            !self.ended && names.any(|name| !remember::is_reserved(name))
         }
     }
 
@@ -383,13 +372,20 @@ impl State {
                 let usual = config.cookie.persistence();
                 let usual = Some(usual).filter(|it| *it != Persistence::BrowserSession);
                 if let Some(persistence) = self.persistence.take().or(usual) {
-                    self.remember(persistence, clock::now());
+                    self.remember(persistence);
                 }
                 (id.key(), None)
             }
         };
         let mut changes = mem::take(&mut self.staged);
-        self.in_flight = Some(changes.clone());
+        // The response's own commit is not tried again: nothing is kept of it, unless it may have
+        // to begin anew under another id, or somebody may save what it leaves.
+        if !last || self.stored.is_none() || self.detached {
+            self.in_flight = Some(changes.clone());
+        }
+        if self.stored.is_none() {
+            config.make_create(&mut changes);
+        }
         if self.rotating {
             changes.rotate_to(id.key());
         }
@@ -404,7 +400,6 @@ impl State {
     pub(super) fn committed(&mut self, stored: Stored, rotated: bool) {
         self.in_flight = None;
         self.size = None;
-        self.touch_due = false;
         self.rotating &= !rotated;
         self.stored = Some(stored);
     }
@@ -454,11 +449,10 @@ impl State {
     }
 
     /// This request has ended the session: what it writes from now on makes a new one.
-    pub(super) fn restart(&mut self, config: &Config) {
+    pub(super) fn restart(&mut self) {
         self.drop_session();
         self.ended = false;
         self.returned = false;
-        self.staged = config.birth();
     }
 
     /// What the browser is to be told, now that everything is stored.
@@ -482,8 +476,7 @@ impl State {
     }
 
     fn is_creating(&self) -> bool {
-        let in_flight = self.in_flight.as_ref().is_some_and(Changes::is_create);
-        self.stored.is_none() && (in_flight || self.is_pending())
+        self.stored.is_none() && (self.in_flight.is_some() || self.is_pending())
     }
 
     /// What was last written under a name: `None` if nothing ever was.
@@ -493,16 +486,41 @@ impl State {
 
     /// What was last written under a name, apart from what is staged.
     fn below(&self, name: &str) -> Option<Option<&Value>> {
-        let in_flight = self.in_flight.as_ref().and_then(|it| it.written(name));
-        in_flight.or_else(|| self.in_record(name))
+        self.in_flight(name).or_else(|| self.in_record(name))
+    }
+
+    fn in_flight(&self, name: &str) -> Option<Option<&Value>> {
+        self.in_flight.as_ref()?.written(name)
     }
 
     fn in_record(&self, name: &str) -> Option<Option<&Value>> {
-        self.register(name).map(|register| register.value.as_ref())
+        Some(self.register(name)?.value.as_ref())
     }
 
     fn register(&self, name: &str) -> Option<&Register> {
         self.record()?.register(name)
+    }
+
+    /// What the session would measure with this write over what is `known` under the name, unless
+    /// that is too much. What does not make it larger is never refused.
+    fn admit(
+        &self,
+        name: &str,
+        known: Option<Option<&Value>>,
+        value: Option<&Value>,
+        config: &Config,
+    ) -> Result<Size, SessionError> {
+        let limits = &config.limits;
+        let before = self.size.unwrap_or_else(|| self.measure());
+        let after = before.with(name, known, value);
+        let fits = name.len() <= limits.name_bytes
+            && after.names <= limits.attributes.max(before.names)
+            && after.bytes <= limits.session_bytes.max(before.bytes);
+        if fits || value.is_none() {
+            Ok(after)
+        } else {
+            Err(SessionError::from(SessionErrorKind::TooLarge).with_attribute(name))
+        }
     }
 
     fn measure(&self) -> Size {
@@ -525,8 +543,8 @@ impl State {
             .unwrap_or_else(|| config.cookie.persistence())
     }
 
-    fn remember(&mut self, persistence: Persistence, now: Timestamp) {
-        let value = remember::value(persistence, now);
+    fn remember(&mut self, persistence: Persistence) {
+        let value = remember::value(persistence);
         self.staged.insert(remember::NAME.into(), value);
         self.stale_cookie = true;
         self.size = None;

@@ -13,8 +13,15 @@ use super::{Name, Record, Register, SessionKey, Stamp, Timestamp, Value, Writer}
 /// is dropped, and the request is told ([`Outcome::Gone`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    create: Option<NewLifetime>,
     writes: Vec<(Name, Option<Value>)>,
+    /// In a box, so that what most requests do not do costs them no more than a null.
+    seldom: Option<Box<Seldom>>,
+}
+
+/// What few requests do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seldom {
+    create: Option<NewLifetime>,
     expect: Option<(Name, Option<Stamp>)>,
     max_inactive: Option<Option<Duration>>,
     rotate_to: Option<SessionKey>,
@@ -49,20 +56,24 @@ impl Changes {
     /// limit) and ends `absolute` after its birth whatever happens.
     #[must_use]
     pub fn create(max_inactive: Option<Duration>, absolute: Duration) -> Self {
-        Self {
-            create: Some(NewLifetime {
-                max_inactive,
-                absolute,
-                first_visit: None,
-            }),
-            ..Self::default()
-        }
+        let mut changes = Self::default();
+        changes.make_create(max_inactive, absolute);
+        changes
+    }
+
+    /// Makes these changes the birth of a session, as [`create`](Self::create) does.
+    pub(crate) fn make_create(&mut self, max_inactive: Option<Duration>, absolute: Duration) {
+        self.seldom().create = Some(NewLifetime {
+            max_inactive,
+            absolute,
+            first_visit: None,
+        });
     }
 
     /// With [`create`](Self::create): until somebody comes back with the cookie, the session may
     /// pause for this long only.
     pub fn first_visit(&mut self, idle: Duration) {
-        if let Some(create) = &mut self.create {
+        if let Some(create) = &mut self.seldom().create {
             create.first_visit = Some(idle);
         }
     }
@@ -85,40 +96,29 @@ impl Changes {
     /// Makes the commit conditional: the attribute's last write must still be the one that carries
     /// `stamp` (`None`: it was never written).
     pub fn expect(&mut self, name: Name, stamp: Option<Stamp>) {
-        self.expect = Some((name, stamp));
+        self.seldom().expect = Some((name, stamp));
     }
 
     /// Sets the allowed time between two requests; `None`: no limit but the absolute one.
     pub fn set_max_inactive(&mut self, idle: Option<Duration>) {
-        self.max_inactive = Some(idle);
+        self.seldom().max_inactive = Some(idle);
     }
 
     /// Moves the session to another key with the same tag; the old key is dead from then on.
     pub fn rotate_to(&mut self, key: SessionKey) {
-        self.rotate_to = Some(key);
+        self.seldom().rotate_to = Some(key);
     }
 
     /// Whether these changes are the birth of a session.
     #[must_use]
-    pub const fn is_create(&self) -> bool {
-        self.create.is_some()
+    pub fn is_create(&self) -> bool {
+        self.creation().is_some()
     }
 
     /// Whether there is nothing to do.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self {
-            create,
-            writes,
-            expect,
-            max_inactive,
-            rotate_to,
-        } = self;
-        create.is_none()
-            && writes.is_empty()
-            && expect.is_none()
-            && max_inactive.is_none()
-            && rotate_to.is_none()
+        self.writes.is_empty() && self.seldom.is_none()
     }
 
     /// What is written: names with values, or `None` for removed ones.
@@ -137,19 +137,20 @@ impl Changes {
     /// The attribute and the stamp of its last write that the commit depends on.
     #[must_use]
     pub fn expected(&self) -> Option<(&Name, Option<Stamp>)> {
-        self.expect.as_ref().map(|(name, stamp)| (name, *stamp))
+        let (name, stamp) = self.seldom.as_ref()?.expect.as_ref()?;
+        Some((name, *stamp))
     }
 
     /// The new idle time, where it is changed.
     #[must_use]
-    pub const fn max_inactive(&self) -> Option<Option<Duration>> {
-        self.max_inactive
+    pub fn max_inactive(&self) -> Option<Option<Duration>> {
+        self.seldom.as_ref()?.max_inactive
     }
 
     /// The key that the session moves to.
     #[must_use]
-    pub const fn rotated_to(&self) -> Option<SessionKey> {
-        self.rotate_to
+    pub fn rotated_to(&self) -> Option<SessionKey> {
+        self.seldom.as_ref()?.rotate_to
     }
 
     /// Names and values written, in bytes.
@@ -177,13 +178,13 @@ impl Changes {
         writer: Writer,
     ) -> Outcome {
         let current = current.filter(|record| record.is_live(now));
-        let mut record = match (self.create, current) {
+        let mut record = match (self.creation(), current) {
             (Some(_), Some(current)) => return Outcome::Conflict(current.clone()),
             (None, None) => return Outcome::Gone,
             (Some(create), None) => create.record(now),
             (None, Some(current)) => {
-                if let Some((name, stamp)) = &self.expect
-                    && current.stamp(name) != *stamp
+                if let Some((name, stamp)) = self.expected()
+                    && current.stamp(name) != stamp
                 {
                     return Outcome::Conflict(current.clone());
                 }
@@ -197,7 +198,7 @@ impl Changes {
         for register in self.registers(stamp) {
             record.merge_register(&register);
         }
-        if let Some(idle) = self.max_inactive {
+        if let Some(idle) = self.max_inactive() {
             record.lifetime.max_inactive = (stamp, idle);
         }
         Outcome::Committed(Arc::new(record))
@@ -210,6 +211,14 @@ impl Changes {
             stamp,
             value: value.clone(),
         })
+    }
+
+    fn creation(&self) -> Option<NewLifetime> {
+        self.seldom.as_ref()?.create
+    }
+
+    fn seldom(&mut self) -> &mut Seldom {
+        self.seldom.get_or_insert_default()
     }
 
     fn write(&mut self, name: Name, value: Option<Value>) {
