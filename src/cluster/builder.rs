@@ -1,7 +1,5 @@
 //! How a node is described, and started.
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -14,10 +12,12 @@ use tokio::net::{TcpListener, lookup_host};
 use crate::clock;
 use crate::store::ReplicatedStore;
 
+use super::door::Door;
 use super::driver::{Driver, Surroundings};
 use super::link::{Links, last_generation};
 use super::replica::node::Node;
 use super::replica::{Replica, Settings};
+use super::start_error::{StartError, StartErrorKind};
 use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
 use super::{Ack, Cluster, Copies};
 
@@ -194,8 +194,7 @@ impl ReplicatedStoreBuilder {
             replica,
             links,
             me,
-            process,
-            self.cluster_name,
+            Door::new(self.cluster_name, process),
             self.ack,
             random,
         );
@@ -327,65 +326,6 @@ fn check_loopback(ip: IpAddr, text: &str) -> Result<(), StartError> {
              yet: use a loopback address such as 127.0.0.1:4000"
         ),
     ))
-}
-
-/// A node could not start. The message says what to do about it.
-#[derive(Debug)]
-pub struct StartError {
-    kind: StartErrorKind,
-    what: String,
-    source: Option<io::Error>,
-}
-
-/// What kind of failure a [`StartError`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StartErrorKind {
-    /// A name or an address makes no sense.
-    Invalid,
-    /// The address can be reached from other machines, which is not safe yet.
-    NotLoopback,
-    /// The address cannot be listened on: mostly, somebody else does.
-    Listen,
-    /// This version cannot do what was asked for.
-    Unsupported,
-}
-
-impl StartError {
-    /// What kind of failure this is.
-    #[must_use]
-    pub const fn kind(&self) -> StartErrorKind {
-        self.kind
-    }
-
-    const fn new(kind: StartErrorKind, what: String) -> Self {
-        Self {
-            kind,
-            what,
-            source: None,
-        }
-    }
-
-    fn listen(what: &str) -> Self {
-        Self::new(StartErrorKind::Listen, what.to_owned())
-    }
-
-    fn because(mut self, source: io::Error) -> Self {
-        self.source = Some(source);
-        self
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl Error for StartError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
 }
 
 /// Where to look for a free port.

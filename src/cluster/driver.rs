@@ -7,7 +7,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,12 +24,13 @@ use crate::session::{SessionId, Timestamp};
 
 use super::Ack;
 use super::calls::Calls;
+use super::door::Door;
 use super::link::{Links, Outbox, Strangers, dial, receive, seek};
 use super::replica::event::{Input, News, OpId, Output, Reply};
 use super::replica::message::Message;
 use super::replica::node::Node;
 use super::replica::{PAUSE_MAX, Replica};
-use super::wire::{Hello, HelloReply, Refusal};
+use super::wire::{Hello, HelloReply};
 
 /// A running node.
 #[derive(Debug)]
@@ -52,14 +54,8 @@ pub(super) struct Driver {
     ack: Ack,
     pub(super) degraded_acks: AtomicU64,
     pub(super) started_at: Timestamp,
-    cluster: String,
-    /// Tells this process from others.
-    process: u64,
+    pub(super) door: Door,
     random: Mutex<StdRng>,
-    /// Connections whose other end has introduced itself.
-    introduced: AtomicUsize,
-    pub(super) rejected: AtomicU64,
-    complained_at: AtomicU64,
 }
 
 /// The last life of a node that this one has had as a member.
@@ -74,8 +70,7 @@ impl Driver {
         replica: Replica,
         links: Links,
         me: Node,
-        process: u64,
-        cluster: String,
+        door: Door,
         ack: Ack,
         random: StdRng,
     ) -> Self {
@@ -95,12 +90,8 @@ impl Driver {
             ack,
             degraded_acks: AtomicU64::new(0),
             started_at: now,
-            cluster,
-            process,
+            door,
             random: Mutex::new(random),
-            introduced: AtomicUsize::new(0),
-            rejected: AtomicU64::new(0),
-            complained_at: AtomicU64::new(0),
         }
     }
 
@@ -111,8 +102,9 @@ impl Driver {
     pub(super) fn enter(&self) -> Timestamp {
         let now = clock::now();
         if !self.has_pulse(now) {
-            self.pulse.store(now.as_millis(), Relaxed);
             self.replica.handle(now, Input::Timeout);
+            // Only now: until then nobody else may believe that all is well.
+            self.pulse.store(now.as_millis(), Release);
             self.settle();
         }
         now
@@ -120,7 +112,7 @@ impl Driver {
 
     /// Whether the task that keeps time has run lately.
     pub(super) fn has_pulse(&self, now: Timestamp) -> bool {
-        let last = Timestamp::from_millis(self.pulse.load(Relaxed));
+        let last = Timestamp::from_millis(self.pulse.load(Acquire));
         now.since(last) < PAUSE_MAX
     }
 
@@ -152,7 +144,7 @@ impl Driver {
             match output {
                 Output::Send { to, message } => {
                     let sent = self.links.send(&to, &message);
-                    if sent.is_err() && self.may_complain() {
+                    if sent.is_err() && self.door.may_complain() {
                         tracing::error!("a session is too large to be replicated to {}", to.name);
                     }
                 }
@@ -216,83 +208,24 @@ impl Driver {
 
     /// How this node introduces itself.
     pub(super) fn hello(&self) -> Hello {
-        Hello::new(&self.cluster, self.me(), self.process)
+        self.door.hello(self.me())
     }
 
     /// Answers an introduction.
     pub(super) fn judge(&self, hello: &Hello) -> HelloReply {
-        match self.objection(hello) {
+        let me = self.me();
+        let members = self.replica.status().members;
+        let members = members.iter().map(|member| &member.node);
+        match self.door.objection(hello, [&me].into_iter().chain(members)) {
             Some(refusal) => HelloReply::Refused(refusal),
             None => HelloReply::Welcome {
                 proto: hello.common_protocol().unwrap_or_default(),
-                node: self.me(),
+                node: me,
                 seen: self
                     .seen_of(hello.node.address)
                     .map_or(0, |seen| seen.generation),
             },
         }
-    }
-
-    fn objection(&self, hello: &Hello) -> Option<Refusal> {
-        if hello.cluster != self.cluster {
-            Some(Refusal::Cluster)
-        } else if hello.process == self.process {
-            Some(Refusal::Myself)
-        } else if hello.common_protocol().is_none() {
-            Some(Refusal::Protocol)
-        } else if self.is_double(&hello.node) {
-            if self.may_complain() {
-                tracing::error!(
-                    "two nodes are called {}: the one at {} is refused; give each node a name of \
-                     its own",
-                    hello.node.name,
-                    hello.node.address
-                );
-            }
-            Some(Refusal::Name)
-        } else if self.introduced.load(Relaxed) >= INTRODUCED_MAX {
-            Some(Refusal::Busy)
-        } else {
-            None
-        }
-    }
-
-    /// Whether this node, or a member, has that name at another address, or is at that address.
-    fn is_double(&self, node: &Node) -> bool {
-        let me = self.me();
-        let is_same = |known: &Node| known.name == node.name && known.address != node.address;
-        let members = self.replica.status().members;
-        me.address == node.address
-            || is_same(&me)
-            || members.iter().any(|member| is_same(&member.node))
-    }
-
-    /// Counts a connection as introduced, until what is returned is dropped.
-    pub(super) fn enter_link(self: &Arc<Self>) -> Introduced {
-        self.introduced.fetch_add(1, Relaxed);
-        Introduced(self.clone())
-    }
-
-    /// A connection was turned away.
-    pub(super) fn reject(&self, remote: SocketAddr, why: &str) {
-        let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
-        if self.may_complain() {
-            tracing::warn!(
-                "replication port: a connection from {remote} {why} ({rejected} turned away so far)"
-            );
-        }
-    }
-
-    /// Whether something that strangers can cause any number of times may be logged now.
-    pub(super) fn may_complain(&self) -> bool {
-        let now = clock::now().as_millis();
-        let last = self.complained_at.load(Relaxed);
-        let due = now.saturating_sub(last) >= COMPLAINT_INTERVAL.as_millis() as u64;
-        let exchange = || {
-            self.complained_at
-                .compare_exchange(last, now, Relaxed, Relaxed)
-        };
-        due && exchange().is_ok()
     }
 
     /// Since when a member has been one.
@@ -357,7 +290,7 @@ impl Driver {
     /// Lets the time pass, and says how long nothing is due.
     fn tick(&self) -> Duration {
         let now = self.enter();
-        self.pulse.store(now.as_millis(), Relaxed);
+        self.pulse.store(now.as_millis(), Release);
         match self.replica.poll_timeout() {
             Some(due) if due > now => due.since(now).min(TICK_MAX),
             Some(_) => {
@@ -367,16 +300,6 @@ impl Driver {
             }
             None => TICK_MAX,
         }
-    }
-}
-
-/// A connection that counts as introduced.
-#[derive(Debug)]
-pub(super) struct Introduced(Arc<Driver>);
-
-impl Drop for Introduced {
-    fn drop(&mut self) {
-        self.0.introduced.fetch_sub(1, Relaxed);
     }
 }
 
@@ -445,12 +368,7 @@ const TICK_MAX: Duration = Duration::from_millis(50);
 /// How often a tag is drawn until this node owns it: with ten nodes, one time in a thousand another
 /// one's has to do.
 const OWN_TRIES: usize = 64;
-/// How many connections that have introduced themselves are kept: two to each of as many members
-/// as memory copies can have.
-const INTRODUCED_MAX: usize = 512;
 /// How many addresses are remembered for the lives that were led there.
 const SEEN_MAX: usize = 1024;
 /// How long nothing is accepted after accepting has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// The pause between two complaints about strangers.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);

@@ -186,7 +186,7 @@ impl Cluster {
             under_replicated: if everywhere { 0 } else { status.sessions },
             degraded_acks: self.driver.degraded_acks.load(Relaxed),
             indeterminate: status.indeterminate,
-            rejected_connections: self.driver.rejected.load(Relaxed),
+            rejected_connections: self.driver.door.rejected(),
         }
     }
 

@@ -20,23 +20,24 @@
 //!   └────────────────────────────────────────────┘
 //! ```
 
-#![allow(dead_code)]
-
 mod builder;
 mod calls;
+mod door;
 mod driver;
 mod handle;
 mod link;
 pub(crate) mod replica;
 #[cfg(test)]
 mod sim;
+mod start_error;
 mod status;
 mod wire;
 
 use std::num::NonZeroU8;
 
-pub use builder::{ReplicatedStoreBuilder, StartError, StartErrorKind};
+pub use builder::ReplicatedStoreBuilder;
 pub(crate) use handle::Cluster;
+pub use start_error::{StartError, StartErrorKind};
 pub use status::{ClusterStatus, DrainReport, Member, MemberState};
 
 /// How many nodes keep a session.

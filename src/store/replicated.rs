@@ -12,8 +12,32 @@ use super::SessionStore;
 /// Sessions in the memory of the application's own nodes: each node keeps every session, and any of
 /// them can serve any.
 ///
-/// A handle of one node; clones are the same node. The node stops abruptly when the last clone is
-/// dropped; [`drain`](Self::drain) stops it in order.
+/// ```no_run
+/// use distributable::{ReplicatedStore, SessionLayer};
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = ReplicatedStore::builder("node1")
+///     .bind("127.0.0.1:4000")
+///     .peer("127.0.0.1:4001")
+///     .start()
+///     .await?;
+/// let layer = SessionLayer::new(store.clone());
+/// // … and after the server has stopped:
+/// store.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It promises that an acknowledged change is in the memory of every living node
+/// ([`Ack::All`](crate::Ack::All)), that a read through any of them sees it, and that an ended
+/// session has ended on all of them for ever. A node that has not caught up, or may have been left
+/// behind, answers [`NotReady`](crate::StoreErrorKind::NotReady) instead of guessing.
+///
+/// It does not promise that both sides of a broken network agree while it is broken: both serve,
+/// and merge afterwards. What is only in memory is gone when all nodes are.
+///
+/// This is a handle of one node; clones are the same node. The node stops abruptly when the last
+/// one is dropped; [`drain`](Self::drain) stops it in order.
 #[derive(Clone, Debug)]
 pub struct ReplicatedStore {
     cluster: Arc<Cluster>,
@@ -43,7 +67,8 @@ impl ReplicatedStore {
         self.cluster.is_ready()
     }
 
-    /// Waits until the node serves sessions.
+    /// Waits until the node serves sessions: at most two seconds if it finds nobody, otherwise until
+    /// it has everything that the others have. After [`drain`](Self::drain) that never comes.
     ///
     /// # Cancel safety
     ///
@@ -52,9 +77,12 @@ impl ReplicatedStore {
         self.cluster.ready().await;
     }
 
-    /// Leaves the cluster in order: waits until the others have everything, says good-bye, stops.
+    /// Leaves the cluster in order: waits up to ten seconds until another node has everything, says
+    /// good-bye, and stops. Call it when no request is under way any more.
     ///
-    /// From then on this node serves no sessions. The report says what could not be proved.
+    /// [`is_ready`](Self::is_ready) says no at once, sessions are served until the node leaves. From
+    /// then on every call is refused, and the port is free. The report says what could not be
+    /// proved.
     ///
     /// # Cancel safety
     ///

@@ -56,20 +56,24 @@ pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     let mut identity = driver.identity();
     let introduced = tokio::select! {
         introduced = timeout(HELLO_TIMEOUT, meet(&driver, &mut stream, &mut bytes)) => introduced,
-        _ = patience => return driver.reject(remote, "made room for others"),
+        _ = patience => return driver.door.reject(remote, "made room for others"),
     };
     let from = match introduced {
         Ok(Ok(Some(from))) => from,
         Ok(Ok(None)) => return,
         Ok(Err(Trouble::Io)) => return,
-        Ok(Err(Trouble::Wire(_))) => return driver.reject(remote, "did not introduce itself"),
-        Err(_) => return driver.reject(remote, "took too long to introduce itself"),
+        Ok(Err(Trouble::Wire(_))) => return driver.door.reject(remote, "did not introduce itself"),
+        Err(_) => {
+            return driver
+                .door
+                .reject(remote, "took too long to introduce itself");
+        }
     };
-    let _introduced = driver.enter_link();
+    let _introduced = driver.door.enter();
     driver.links.promise(from.address);
     tokio::select! {
         end = hear(&driver, &mut stream, &mut bytes, &from) => if let Trouble::Wire(error) = end {
-            driver.reject(remote, &format!("said to be {from:?} and sent no message: {error:?}"));
+            driver.door.reject(remote, &format!("said to be {from:?} and sent no message: {error:?}"));
         },
         _ = identity.changed() => {}
     }
