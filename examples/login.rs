@@ -33,10 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/logout", post(logout))
         .layer(SessionLayer::new(MemoryStore::new()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-    println!(
-        "open http://{}/ and log in with any name and the password \"secret\"",
-        listener.local_addr()?
-    );
+    println!("Open http://127.0.0.1:8080/ and log in: any name, and the password \"secret\".");
     Ok(axum::serve(listener, app).await?)
 }
 
@@ -47,10 +44,10 @@ async fn home(session: Session) -> Result<Html<String>, SessionError> {
     };
     user.visits += 1;
     session.insert(USER, &user)?;
+    let User { name, visits } = user;
+    let name = name.replace('&', "&amp;").replace('<', "&lt;");
     Ok(Html(format!(
-        "<p>Hello {}, visit {}.</p>{LOGOUT_FORM}",
-        escape(&user.name),
-        user.visits
+        "<p>Hello {name}, visit {visits}.</p>{LOGOUT_FORM}"
     )))
 }
 
@@ -62,23 +59,14 @@ async fn login(session: Session, Form(form): Form<Credentials>) -> Result<Respon
         // Somebody may have planted the id that was valid until now.
         session.cycle_id()?;
     }
-    session.insert(
-        USER,
-        &User {
-            name: form.name,
-            visits: 0,
-        },
-    )?;
+    let (name, visits) = (form.name, 0);
+    session.insert(USER, &User { name, visits })?;
     Ok(Redirect::to("/").into_response())
 }
 
 async fn logout(session: Session) -> Result<Redirect, SessionError> {
     session.invalidate().await?;
     Ok(Redirect::to("/"))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 const LOGIN_FORM: &str = r#"<form method="post" action="/login">
