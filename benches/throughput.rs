@@ -27,8 +27,8 @@ mod apps;
 
 const SESSIONS: usize = 10_000;
 const CONNECTIONS: usize = 32;
-const ROUNDS: usize = 15;
-const SLICE: Duration = Duration::from_millis(400);
+const ROUNDS: usize = 40;
+const SLICE: Duration = Duration::from_millis(100);
 const TARGETS: [&str; 3] = ["0.94", "0.92", "0.90"];
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
