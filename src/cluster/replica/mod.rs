@@ -3,7 +3,7 @@
 //! A [`Replica`] is one node's view of the cluster and of the sessions that it holds. It is driven:
 //! inputs go in with the time, outputs come out, and nothing in here waits, opens sockets, reads
 //! clocks or draws random numbers. The same seed and the same inputs give the same outputs, which
-//! is what lets [`sim`](super::sim) run whole clusters through years of faults.
+//! is what lets `cluster::sim` run whole clusters through years of faults.
 //!
 //! ```text
 //!   load commit end touch        Message LinkUp Refused Timeout Leave
