@@ -1,7 +1,10 @@
 //! When a commit happens, and that nothing cuts it short.
 
+use std::sync::atomic::Ordering;
+
 use axum::Router;
 use axum::body::Body;
+use axum::extract::Path;
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Redirect};
@@ -172,6 +175,54 @@ async fn a_client_that_goes_away_while_the_handler_runs_leaves_the_session_as_it
     drop(response);
     assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
     assert_eq!(store.commits.get(), 1);
+}
+
+#[tokio::test]
+async fn wherever_a_client_goes_away_the_session_is_the_old_or_the_new_one() {
+    let both = async |session: Session, Path(n): Path<u64>| -> Result<(), SessionError> {
+        session.insert("a", &n)?;
+        tokio::task::yield_now().await;
+        session.insert("b", &n)?;
+        if n % 3 == 0 {
+            session.update("c", |_| n).await?;
+        }
+        session.insert("c", &n)?;
+        tokio::task::yield_now().await;
+        Ok(())
+    };
+    let read = async |session: Session| {
+        let read = |name| session.get::<u64>(name).unwrap();
+        assert_eq!(read("a"), read("b"));
+        assert_eq!(read("a"), read("c"));
+        read("a").unwrap().to_string()
+    };
+    let store = Spy::new();
+    let app = Router::new()
+        .route("/write/{n}", get(both))
+        .route("/read", get(read))
+        .layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/write/1").await.ok();
+    let (mut old, mut new) = (0, 0);
+    for n in 2..2_000 {
+        store.pauses.store(n % 5, Ordering::SeqCst);
+        let path = format!("/write/{n}");
+        let mut response = Box::pin(app.clone().oneshot(browser.request(&path)));
+        for _ in 0..n % 17 {
+            if poll_once(&mut response).await.is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(response);
+        eventually(|| store.commits.get() == store.done.get()).await;
+        let reply = browser.get(&app, "/read").await.ok();
+        match reply.body == n.to_string() {
+            true => new += 1,
+            false => old += 1,
+        }
+    }
+    assert!(old > 100 && new > 100, "{old} old, {new} new");
 }
 
 #[tokio::test]

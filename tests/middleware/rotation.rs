@@ -1,9 +1,12 @@
 //! New ids, ends and beginnings, in every order.
 
+use std::collections::BTreeSet;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use distributable::{Session, SessionError, SessionErrorKind, SessionId};
+use proptest::prelude::*;
 
 use super::support::*;
 
@@ -143,7 +146,8 @@ async fn play(steps: &str, session: &Session) -> Result<(), SessionError> {
                 }
             }
             'r' => drop(session.remove(&last)?),
-            'c' => session.cycle_id()?,
+            'c' if session.exists() => session.cycle_id()?,
+            'c' => drop(session.cycle_id().unwrap_err()),
             'x' => drop(session.invalidate().await?),
             's' => session.save().await?,
             _ => panic!("no such step"),
@@ -152,48 +156,102 @@ async fn play(steps: &str, session: &Session) -> Result<(), SessionError> {
     Ok(())
 }
 
+/// Plays the steps to a browser with or without a session, and checks everything that follows from
+/// what they are said to come to.
+async fn check(steps: &str, had_session: bool, expected: Cookie, names: &[String]) {
+    let (store, steps) = (Spy::new(), steps.to_owned());
+    let told = format!("{steps:?} with a session: {had_session}");
+    let app = routes()
+        .route("/play", {
+            get(async move |session: Session| play(&steps, &session).await)
+        })
+        .route(
+            "/names",
+            get(async |session: Session| session.names().join(" ")),
+        )
+        .layer(layer(&store));
+    let mut browser = Browser::new();
+    if had_session {
+        browser.get(&app, "/set?k=old&v=1").await.ok();
+    }
+    let mut before = browser.clone();
+    let reply = browser.get(&app, "/play").await.ok();
+
+    let tag = before.cookie.as_ref().map(|it| it[..8].to_owned());
+    let cookie = match (reply.set_cookie(), reply.cookie_value()) {
+        (None, _) => Cookie::None,
+        (Some(cookie), _) if cookie.contains("Max-Age=0") => Cookie::Removed,
+        (_, Some(value)) if Some(&value[..8]) == tag.as_deref() => Cookie::Rotated,
+        _ => Cookie::Fresh,
+    };
+    assert_eq!(cookie, expected, "{told}");
+    let reply = browser.get(&app, "/names").await.ok();
+    assert_eq!(reply.body, names.join(" "), "{told}");
+    reply.assert_no_cookie();
+    let lives = browser.get(&app, "/info").await.ok().body == "true";
+    assert_eq!(
+        store.sessions(),
+        usize::from(lives),
+        "{told}: nothing is left behind"
+    );
+    if had_session && cookie != Cookie::None {
+        let reply = before.get(&app, "/info").await.ok();
+        assert_eq!(reply.body, "false", "{told}: the old id is dead");
+    }
+}
+
 async fn tell(stories: &[Story], had_session: bool) {
     for story in stories {
-        let (store, steps) = (Spy::new(), story.steps);
-        let app = app(&store).merge(
-            Router::new()
-                .route(
-                    "/play",
-                    get(async move |session: Session| play(steps, &session).await),
-                )
-                .route(
-                    "/names",
-                    get(async |session: Session| session.names().join(" ")),
-                )
-                .layer(layer(&store)),
-        );
-        let mut browser = Browser::new();
-        if had_session {
-            browser.get(&app, "/set?k=old&v=1").await.ok();
-        }
-        let before = browser.clone();
-        let reply = browser.get(&app, "/play").await.ok();
+        let names: Vec<_> = story.names.iter().map(|&name| name.to_owned()).collect();
+        check(story.steps, had_session, story.cookie, &names).await;
+    }
+}
 
-        let kept = before.cookie.as_ref().map(|it| it[..8].to_owned());
-        let cookie = match (reply.set_cookie(), reply.cookie_value()) {
-            (None, _) => Cookie::None,
-            (Some(cookie), _) if cookie.contains("Max-Age=0") => Cookie::Removed,
-            (_, Some(value)) if Some(&value[..8]) == kept.as_deref() => Cookie::Rotated,
-            _ => Cookie::Fresh,
-        };
-        assert_eq!(cookie, story.cookie, "{steps}");
-        let names = browser.get(&app, "/names").await.ok();
-        assert_eq!(names.body, story.names.join(" "), "{steps}");
-        names.assert_no_cookie();
-        let alive = usize::from(
-            !story.names.is_empty()
-                || !["x"].iter().any(|x| steps.ends_with(x)) && store.sessions() > 0,
-        );
-        assert_eq!(store.sessions(), alive, "{steps}");
-        if cookie != Cookie::None && had_session {
-            let reply = before.clone().get(&app, "/names").await.ok();
-            assert_eq!(reply.body, "", "{steps}: the old id is dead");
+/// What the steps should come to, said as simply as possible.
+fn foretell(steps: &str, had_session: bool) -> (Cookie, Vec<String>) {
+    let (mut names, mut next, mut last) = (BTreeSet::new(), 0, "old".to_owned());
+    let (mut stored, mut id) = (had_session, Cookie::None);
+    if had_session {
+        names.insert(last.clone());
+    }
+    for step in steps.chars() {
+        let exists = stored || !names.is_empty();
+        match step {
+            'i' | 'u' => {
+                next += 1;
+                last = format!("n{next}");
+                names.insert(last.clone());
+                if !exists {
+                    id = Cookie::Fresh;
+                }
+                stored |= step == 'u';
+            }
+            'r' => drop(names.remove(&last)),
+            'c' if stored && id == Cookie::None => id = Cookie::Rotated,
+            'x' => {
+                names.clear();
+                stored = false;
+            }
+            's' => stored = exists,
+            _ => {}
         }
+    }
+    let cookie = match (stored || !names.is_empty(), had_session) {
+        (true, _) => id,
+        (false, true) => Cookie::Removed,
+        (false, false) => Cookie::None,
+    };
+    (cookie, names.into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_of_steps_comes_to_what_it_should(steps in "[irucxs]{0,9}", had_session: bool) {
+        let (cookie, names) = foretell(&steps, had_session);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(check(&steps, had_session, cookie, &names));
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Spy {
     broken: Arc<Mutex<Option<Fault>>>,
     broken_for: Arc<Mutex<Option<&'static str>>>,
     gate: Arc<Mutex<Option<Arc<Semaphore>>>>,
+    /// How often a commit lets others go first before it begins, and again before it answers.
+    pub(crate) pauses: Arc<AtomicUsize>,
     pub(crate) owners: Arc<Mutex<Option<&'static str>>>,
     /// Commits and ends that have come back from the inner store.
     pub(crate) done: Counter,
@@ -116,6 +118,13 @@ impl Spy {
         if let Some(gate) = gate {
             gate.acquire().await.unwrap().forget();
         }
+        self.pause().await;
+    }
+
+    async fn pause(&self) {
+        for _ in 0..self.pauses.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -153,6 +162,7 @@ impl SessionStore for Spy {
         self.check("commit")?;
         self.committed.lock().unwrap().push(changes.clone());
         let outcome = self.inner.commit(key, base, changes).await;
+        self.pause().await;
         self.done.count();
         outcome
     }
