@@ -72,6 +72,10 @@ impl Session {
     ///
     /// When the store fails, when the request has not passed a [`SessionLayer`], or when the
     /// response has left before anybody asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing; the session is loaded when it is asked for again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
         let exchange = Exchange::of(&parts.extensions).ok_or(SessionErrorKind::MissingLayer)?;
         exchange.load(&parts.uri, &parts.headers).await?;
