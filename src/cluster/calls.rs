@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::replica::event::{OpId, Reply};
+use super::replica::event::Reply;
+use super::replica::message::OpId;
 
 /// The calls of one node.
 ///

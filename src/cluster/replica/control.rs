@@ -14,9 +14,9 @@ use crate::session::{Changes, SessionKey, Timestamp};
 
 use super::Settings;
 use super::entry::Entry;
-use super::event::{Input, News, OpId, Output, Reply};
+use super::event::{Input, News, Output, Reply};
 use super::membership::{DETECTION, Membership, Wish};
-use super::message::{Copy, Message, View, ViewId, Write};
+use super::message::{Copy, Message, OpId, View, ViewId, Write};
 use super::node::Node;
 use super::placement::{PeerIndex, PeerSet, view_id};
 use super::reads::Reads;
@@ -162,7 +162,7 @@ impl Control {
         let current = self.standing.view;
         match message {
             Message::Swim(_) | Message::View(_) | Message::Bye => {}
-            Message::Write(write) => self.hear_write(now, from, write, table),
+            Message::Write(write) => self.hear_write(now, from, &write, table),
             Message::Ack { view, seqs } => {
                 for seq in seqs {
                     let done = self
@@ -266,7 +266,7 @@ impl Control {
         }
     }
 
-    fn hear_write(&mut self, now: Timestamp, from: PeerIndex, write: Write, table: &Table) {
+    fn hear_write(&mut self, now: Timestamp, from: PeerIndex, write: &Write, table: &Table) {
         let view = self.standing.view;
         if write.strict && write.view != view {
             self.standing.send(

@@ -2,11 +2,8 @@
 
 use crate::error::StoreErrorKind;
 
-use super::message::{Message, Verdict};
+use super::message::{Message, OpId, Verdict};
 use super::node::Node;
-
-/// Names one call of a local user among the calls that are under way.
-pub(crate) type OpId = u64;
 
 /// Something that happened to this node.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use crate::session::{Name, SessionKey, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment};
-use super::event::OpId;
 use super::node::Node;
 
 /// The hash of a set of members: two nodes with the same view have the same idea of who is in.
 pub(crate) type ViewId = u64;
+
+/// Names one call of a local user among the calls that are under way.
+pub(crate) type OpId = u64;
 
 /// A session's state, or a part of it, under its key.
 #[derive(Clone, Debug, PartialEq)]

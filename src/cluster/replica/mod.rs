@@ -60,8 +60,8 @@ use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, SessionKey, Timestamp, Writer};
 
 use self::control::Control;
-use self::event::{Input, OpId, Output, Step};
-use self::message::Copy;
+use self::event::{Input, Output, Step};
+use self::message::{Copy, OpId};
 use self::node::Node;
 use self::placement::weight;
 use self::table::Table;
@@ -111,12 +111,14 @@ struct Snapshot {
 
 impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
-        let control = Control::new(now, settings.clone());
+        let table = Table::new(settings.max_sessions, settings.max_bytes);
+        let min_copies = settings.min_copies.into();
+        let control = Control::new(now, settings);
         Self {
-            table: Table::new(settings.max_sessions, settings.max_bytes),
+            table,
             snapshot: RwLock::new(Snapshot::of(&control)),
             control: Mutex::new(control),
-            min_copies: settings.min_copies.into(),
+            min_copies,
         }
     }
 

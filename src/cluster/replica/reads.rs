@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::session::{SessionKey, Timestamp};
 
-use super::event::{OpId, Reply};
-use super::message::{Message, ViewId};
+use super::event::Reply;
+use super::message::{Message, OpId, ViewId};
 use super::placement::{PeerIndex, PeerSet};
 use super::standing::Standing;
 

@@ -162,7 +162,7 @@ impl Repair {
         let next = peers
             .iter()
             .find(|peer| **peer > self.last_checked)
-            .or(peers.first())?;
+            .or_else(|| peers.first())?;
         self.last_checked = *next;
         Some(*next)
     }

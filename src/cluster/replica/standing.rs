@@ -5,8 +5,8 @@
 
 use crate::session::Timestamp;
 
-use super::event::{News, OpId, Output, Reply};
-use super::message::{Message, ViewId};
+use super::event::{News, Output, Reply};
+use super::message::{Message, OpId, ViewId};
 use super::node::Node;
 use super::placement::{PeerIndex, PeerSet, Roster, view_id, weight};
 

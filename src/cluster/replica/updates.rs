@@ -16,8 +16,8 @@ use crate::cluster::Ack;
 use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp, UPDATES_MAX};
 
 use super::entry::{Entry, Fragment, Tombstone};
-use super::event::{OpId, Reply};
-use super::message::{Copy, Message, Update, Verdict};
+use super::event::Reply;
+use super::message::{Copy, Message, OpId, Update, Verdict};
 use super::placement::PeerIndex;
 use super::reads::Reads;
 use super::standing::{Owner, Standing};

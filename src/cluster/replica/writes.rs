@@ -15,8 +15,8 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::Timestamp;
 
-use super::event::{OpId, Reply};
-use super::message::{Copy, Message, ViewId, Write};
+use super::event::Reply;
+use super::message::{Copy, Message, OpId, ViewId, Write};
 use super::placement::{PeerIndex, PeerSet};
 use super::standing::Standing;
 

@@ -1,8 +1,6 @@
 //! What a client is in the middle of: load, then commit, as the middleware does.
 
-use std::sync::Arc;
-
-use crate::session::{Changes, Outcome, Record, SessionKey};
+use crate::session::{Outcome, SessionKey};
 
 use super::oracle::Known;
 
@@ -38,12 +36,7 @@ pub(super) enum Action {
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
     Loading,
-    Committing {
-        base: Option<Arc<Record>>,
-        changes: Changes,
-        outcome: Outcome,
-        result: u64,
-    },
+    Committing { outcome: Outcome, result: u64 },
     Ending,
 }
 

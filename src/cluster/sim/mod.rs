@@ -11,9 +11,11 @@
 mod client;
 mod cluster;
 mod invariants;
+mod judgement;
 mod network;
 mod oracle;
 mod plan;
+mod requests;
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,85 @@
+//! Whether what clients were told, and what is there in the end, is as it must be.
+
+use crate::cluster::replica::Replica;
+use crate::session::Record;
+
+use super::client::Request;
+use super::cluster::{Cluster, Place, Progress};
+use super::invariants::{
+    acknowledged_survives, ended_stays_dead, replicas_agree, updates_count_once,
+};
+use super::oracle::Life;
+use super::requests::count;
+
+impl Cluster {
+    pub(super) fn check(&self, request: &Request, read: Option<&Record>) {
+        if self.torn {
+            return;
+        }
+        let place = format!(
+            "at node{} after {} us ({})",
+            request.node, self.now, request.key
+        );
+        let model = &self.models[request.model];
+        ended_stays_dead(&request.known, read, &place);
+        // Somebody may have tried to end or to move it while this was under way.
+        if model.life == Life::Live && model.key == request.key && model.id == request.known.id {
+            acknowledged_survives(&request.known, read, &place);
+        }
+    }
+
+    pub(super) fn judge(&mut self) {
+        assert!(self.is_well(), "{}", self.complaint());
+        for index in 0..self.places.len() {
+            let now = self.clock(index);
+            for model in &self.models {
+                let read = self.replica(index).look(now, &model.key);
+                let place = format!("at node{index} in the end ({})", model.key);
+                ended_stays_dead(&model.known(), read.as_deref(), &place);
+                if self.torn {
+                    continue;
+                }
+                acknowledged_survives(&model.known(), read.as_deref(), &place);
+                if let (Life::Live, Some(record), false) = (model.life, read, self.doubted) {
+                    updates_count_once(model, count(&record));
+                }
+            }
+        }
+        let Progress { begun, succeeded } = self.done;
+        assert!(
+            succeeded * 4 > begun,
+            "only {succeeded} of {begun} requests succeeded"
+        );
+    }
+
+    /// Whether every node runs, serves, has caught up and holds the same as the others.
+    pub(super) fn is_well(&self) -> bool {
+        let all = self.places.len() - 1;
+        let fine = |(index, place): (usize, &Place)| {
+            place.replica.as_ref().is_some_and(|replica| {
+                let status = replica.status();
+                self.is_running(index)
+                    && status.ready
+                    && status.complete
+                    && status.unacknowledged == 0
+                    && status.members.len() == all
+                    && status.members.iter().all(|member| member.agrees)
+            })
+        };
+        self.places.iter().enumerate().all(fine)
+            && replicas_agree(
+                self.places
+                    .iter()
+                    .filter_map(|place| place.replica.as_ref()),
+            )
+    }
+
+    pub(super) fn complaint(&self) -> String {
+        let status = |place: &Place| place.replica.as_ref().map(Replica::status);
+        let all: Vec<_> = self.places.iter().map(status).collect();
+        format!(
+            "seed {}: not well after {} us: {all:#?}\nrequests {:?}",
+            self.plan.seed, self.now, self.requests
+        )
+    }
+}

@@ -1,0 +1,304 @@
+//! What clients do: load, then commit, through whatever node, and remember what they were told.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+
+use crate::cluster::replica::event::{Reply, Step};
+use crate::cluster::replica::message::{OpId, Verdict};
+use crate::session::{Changes, Outcome, Record, SessionKey, Value};
+
+use super::client::{Action, COUNTER, NAMES, Request, Stage};
+use super::cluster::{Cluster, Event, HOUR, SESSIONS};
+use super::invariants::update_is_new;
+use super::oracle::{Life, Model};
+
+impl Cluster {
+    pub(super) fn act(&mut self, client: usize) {
+        if self.ended || client >= self.clients {
+            return;
+        }
+        let node = self.rng.random_range(0..self.places.len());
+        let model = self.rng.random_range(0..SESSIONS);
+        let begun = self.is_serving(node) && self.begin(client, node, model);
+        if !begun {
+            self.think(client);
+        }
+    }
+
+    pub(super) fn think(&mut self, client: usize) {
+        let after = self.rng.random_range(1_000..60_000);
+        self.after(after, Event::Act { client });
+    }
+
+    pub(super) fn begin(&mut self, client: usize, node: usize, index: usize) -> bool {
+        let id = self.last_op;
+        let Some(model) = self.models.get(index) else {
+            let key = self.draw_key(None);
+            self.models.push(Model::new(id, key));
+            let index = self.models.len() - 1;
+            return self.create(client, node, index, key);
+        };
+        if model.life != Life::Live && model.moves == 0 && self.rng.random_bool(0.3) {
+            let key = self.draw_key(None);
+            let before = std::mem::replace(&mut self.models[index], Model::new(id, key));
+            self.models.push(before);
+            return self.create(client, node, index, key);
+        }
+        if model.life == Life::Doubtful && model.moves == 0 {
+            // It is being created, or nobody knows what became of it.
+            return false;
+        }
+        let key = model.key;
+        let action = match self.rng.random_range(0..100) {
+            0..40 => Action::Read,
+            40..70 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
+            70..95 => Action::Update,
+            95..98 => Action::Rotate(self.draw_key(Some(key))),
+            _ => Action::End,
+        };
+        self.done.begun += 1;
+        self.last_op += 1;
+        let op = self.last_op;
+        let request = Request {
+            client,
+            node,
+            model: index,
+            key,
+            action,
+            known: self.models[index].known(),
+            stage: Stage::Loading,
+            moves: false,
+        };
+        self.requests.insert(op, request);
+        let now = self.clock(node);
+        let step = self.replica(node).load(now, op, &key);
+        match step {
+            Step::Done(record) => self.loaded(op, record),
+            Step::Wait(_) => {}
+            Step::Refused(_) => self.finish(op),
+        }
+        self.follow(node);
+        true
+    }
+
+    pub(super) fn create(
+        &mut self,
+        client: usize,
+        node: usize,
+        index: usize,
+        key: SessionKey,
+    ) -> bool {
+        self.last_op += 1;
+        let request = Request {
+            client,
+            node,
+            model: index,
+            key,
+            action: Action::Create,
+            known: self.models[index].known(),
+            stage: Stage::Loading,
+            moves: false,
+        };
+        self.requests.insert(self.last_op, request);
+        let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+        changes.insert(NAMES[0].into(), self.draw_value());
+        self.commit(self.last_op, None, &changes, 0);
+        self.follow(node);
+        true
+    }
+
+    pub(super) fn loaded(&mut self, op: OpId, record: Option<Arc<Record>>) {
+        let Some(request) = self.requests.get(&op).cloned() else {
+            return;
+        };
+        let node = request.node;
+        self.check(&request, record.as_deref());
+        let Some(base) = record else {
+            self.done.succeeded += 1;
+            return self.finish(op);
+        };
+        let mut changes = Changes::default();
+        let mut result = 0;
+        match request.action {
+            Action::Read | Action::Create => {
+                let now = self.clock(node);
+                if base.is_touch_due(now) {
+                    self.replica(node).touch(now, &request.key);
+                }
+                self.done.succeeded += 1;
+                return self.finish(op);
+            }
+            Action::Write(name) => changes.insert(name.into(), self.draw_value()),
+            Action::Update => {
+                result = count(&base) + 1;
+                let value = Value::from_bytes(result.to_string().as_bytes());
+                changes.insert(COUNTER.into(), value);
+                changes.expect(COUNTER.into(), base.stamp(COUNTER));
+            }
+            Action::Rotate(to) => {
+                self.begin_move(op);
+                changes.rotate_to(to);
+            }
+            Action::End => {
+                self.begin_move(op);
+                self.set_stage(op, Stage::Ending);
+                let now = self.clock(node);
+                match self.replica(node).end(now, op, &request.key) {
+                    Step::Done(true) => self.ended(op),
+                    Step::Done(false) => self.finish(op),
+                    Step::Wait(_) => {}
+                    Step::Refused(_) => self.finish(op),
+                }
+                return;
+            }
+        }
+        self.commit(op, Some(&base), &changes, result);
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        op: OpId,
+        base: Option<&Arc<Record>>,
+        changes: &Changes,
+        result: u64,
+    ) {
+        let Some(request) = self.requests.get(&op).cloned() else {
+            return;
+        };
+        let now = self.clock(request.node);
+        let replica = self.replica(request.node);
+        let step = replica.commit(now, op, &request.key, base, changes);
+        match step {
+            Step::Done(outcome) => self.committed(op, outcome),
+            Step::Wait(outcome) => {
+                let stage = Stage::Committing { outcome, result };
+                self.set_stage(op, stage);
+            }
+            Step::Refused(_) => self.finish(op),
+        }
+    }
+
+    pub(super) fn reply(&mut self, op: OpId, reply: Reply) {
+        let Some(request) = self.requests.get(&op).cloned() else {
+            return;
+        };
+        let now = self.clock(request.node);
+        match (request.stage, reply) {
+            (Stage::Loading, Reply::Merged) => {
+                let record = self.replica(request.node).look(now, &request.key);
+                self.loaded(op, record);
+            }
+            (Stage::Ending, Reply::Written) => self.ended(op),
+            (Stage::Committing { outcome, .. }, Reply::Written) => self.committed(op, outcome),
+            (Stage::Committing { outcome, .. }, Reply::Updated(Verdict::Applied))
+                if matches!(request.action, Action::Rotate(_)) =>
+            {
+                self.committed(op, outcome);
+            }
+            (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied)) => {
+                let model = &mut self.models[request.model];
+                if model.id == request.known.id && !self.torn && !self.doubted {
+                    update_is_new(model, result);
+                }
+                self.done.succeeded += 1;
+                self.finish(op);
+            }
+            (Stage::Committing { .. }, Reply::Updated(Verdict::Conflict | Verdict::Gone)) => {
+                self.finish(op);
+            }
+            (Stage::Committing { .. }, Reply::Updated(_) | Reply::Indeterminate) => {
+                self.doubt(op);
+            }
+            (_, _) => self.finish(op),
+        }
+    }
+
+    pub(super) fn committed(&mut self, op: OpId, outcome: Outcome) {
+        let Some(request) = self.requests.get(&op).cloned() else {
+            return;
+        };
+        let model = &mut self.models[request.model];
+        if let Outcome::Committed(record) = outcome
+            && model.id == request.known.id
+        {
+            self.done.succeeded += 1;
+            match request.action {
+                Action::Create => {
+                    model.life = Life::Live;
+                    model.acknowledge(NAMES[0], &record);
+                }
+                Action::Write(name) => {
+                    model.acknowledge(name, &record);
+                }
+                Action::Rotate(to) => {
+                    let mut dead = model.clone();
+                    dead.id = u64::MAX;
+                    dead.key = request.key;
+                    dead.life = Life::Ended;
+                    let second = model.key != request.key;
+                    assert!(
+                        self.torn || self.doubted || !second,
+                        "two successors of {}",
+                        request.key
+                    );
+                    if second {
+                        // Either side of a partition may move a session; one of them has won.
+                        model.life = Life::Doubtful;
+                    } else {
+                        model.moved_to(to);
+                    }
+                    self.models.push(dead);
+                }
+                _ => {}
+            }
+        }
+        self.finish(op);
+    }
+
+    pub(super) fn ended(&mut self, op: OpId) {
+        if let Some(request) = self.requests.get(&op) {
+            let model = &mut self.models[request.model];
+            if model.id == request.known.id {
+                model.life = Life::Ended;
+            }
+            self.done.succeeded += 1;
+        }
+        self.finish(op);
+    }
+
+    /// Nobody knows what became of a request.
+    pub(super) fn doubt(&mut self, op: OpId) {
+        if let Some(request) = self.requests.get(&op)
+            && request.action == Action::Update
+            && self.models[request.model].id == request.known.id
+        {
+            self.models[request.model].doubtful_updates += 1;
+        }
+        self.finish(op);
+    }
+
+    pub(super) fn finish(&mut self, op: OpId) {
+        if let Some(request) = self.requests.remove(&op) {
+            let model = &mut self.models[request.model];
+            if request.moves && model.id == request.known.id {
+                model.moves -= 1;
+            }
+            self.think(request.client);
+        }
+    }
+
+    pub(super) fn forget_requests(&mut self, node: usize) {
+        let of_node = |(op, request): (&OpId, &Request)| (request.node == node).then_some(*op);
+        for op in self.requests.iter().filter_map(of_node).collect::<Vec<_>>() {
+            self.doubt(op);
+        }
+    }
+}
+
+/// What the counter of a session stands at.
+pub(super) fn count(record: &Record) -> u64 {
+    let value = record.get(COUNTER);
+    let text = value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
