@@ -50,6 +50,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     args.check()?;
+    let end_wanted = end_wanted()?;
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
@@ -75,7 +76,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let mut server = tokio::spawn(server.into_future());
     println!("listening on http://{address}");
 
-    terminated().await?;
+    end_wanted.await;
     app.draining.store(true, Ordering::Relaxed);
     sleep(Duration::from_secs(args.drain_wait)).await;
     drop(stop);
@@ -96,15 +97,17 @@ fn router(app: &Arc<App>, args: &Args) -> Result<Router, Box<dyn Error>> {
         .with_state(app.clone()))
 }
 
-/// Waits until somebody wants this process to end.
-async fn terminated() -> std::io::Result<()> {
+/// Waits until somebody wants this process to end. Listens from the call on: a signal that comes
+/// before would end the process at once.
+fn end_wanted() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("asked to end"),
-        _ = interrupt.recv() => tracing::info!("interrupted"),
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("asked to end"),
+            _ = interrupt.recv() => tracing::info!("interrupted"),
+        }
+    })
 }
 
 fn log_filter() -> tracing_subscriber::EnvFilter {

@@ -76,6 +76,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(layer)
         .with_state(node.clone());
 
+    // From now on a signal asks to end, instead of ending the process.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let end_wanted = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
     println!(
         "{} is ready. Open http://{address}/ in a browser.",
         node.name
@@ -87,7 +96,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         );
         println!("open its page in the same browser, and end one of them with Ctrl-C or kill -9.");
     }
-    serve(listener, app).await?;
+    serve(listener, app, end_wanted).await?;
     if let Some(store) = &node.cluster {
         let report = store.drain().await;
         let (name, sessions) = (&node.name, report.sessions);
@@ -195,19 +204,19 @@ fn name(port: u16) -> String {
     }
 }
 
-/// Serves until Ctrl-C or SIGTERM; requests that are being answered then may finish.
-async fn serve(listener: TcpListener, app: Router) -> Result<(), Box<dyn Error>> {
+/// Serves until the end is wanted; requests that are being answered then may finish.
+async fn serve(
+    listener: TcpListener,
+    app: Router,
+    end_wanted: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error>> {
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async {
         // Nothing is ever sent: the sender's end is the signal.
         let _ = stopped.await;
     });
     let mut server = tokio::spawn(server.into_future());
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    end_wanted.await;
     drop(stop);
     if let Ok(served) = timeout(LAST_REQUESTS_MAX, &mut server).await {
         served??;

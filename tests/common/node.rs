@@ -1,6 +1,7 @@
 //! Nodes: playground processes that do not outlive their test.
 
 use std::fmt;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -210,6 +211,19 @@ impl Node {
         *self = self.start.start();
     }
 
+    /// The processor time that it has used, to a hundredth of a second.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("a process has a state");
+        // The name, in brackets, may hold anything; behind it the 12th and 13th field count ticks.
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+            .sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     pub(crate) fn pid(&self) -> String {
         self.child.id().to_string()
     }
@@ -345,7 +359,7 @@ fn libfaketime() -> PathBuf {
     let mut folders = Path::new("/usr/lib")
         .read_dir()
         .expect("there is a /usr/lib");
-    let in_folder = |entry: std::io::Result<std::fs::DirEntry>| {
+    let in_folder = |entry: std::io::Result<fs::DirEntry>| {
         let library = entry.ok()?.path().join("faketime/libfaketimeMT.so.1");
         library.exists().then_some(library)
     };
