@@ -2,8 +2,8 @@
 //!
 //! [`SessionCookie`] is checked when it is built: a cookie that browsers would refuse, or that
 //! could break a header, cannot be configured. Setting and removing go through one function, so a
-//! removal always repeats the attributes that browsers match on. Reading ([`read()`]) is our own: it
-//! works on the bytes of all `Cookie` lines and knows one name only.
+//! removal always repeats the attributes that browsers match on. Reading ([`read()`]) is our own:
+//! it works on the bytes of all `Cookie` lines and knows one name only.
 //!
 //! It does not decide when a cookie is sent, and it never repeats what a client sent.
 

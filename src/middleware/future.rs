@@ -20,10 +20,19 @@ pin_project! {
     /// Dropping it while the handler runs drops what the handler has written and not saved. Once
     /// the commit has begun, dropping it stops nothing.
     pub struct ResponseFuture<F, B> {
-        // `None` when a layer further out looks after the session.
-        open: Option<Open>,
+        // While it is open. `None` from the beginning when a layer further out looks after it.
+        exchange: Option<Arc<Exchange>>,
         #[pin]
         stage: Stage<F, B>,
+    }
+
+    impl<F, B> PinnedDrop for ResponseFuture<F, B> {
+        // A handler that panics or is dropped may leave handles, whose writes nobody would store.
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(exchange) = this.project().exchange {
+                exchange.abandon();
+            }
+        }
     }
 }
 
@@ -36,19 +45,16 @@ pin_project! {
         },
         Storing {
             commit: Complete<()>,
+            exchange: Arc<Exchange>,
             response: Option<Response<B>>,
         },
     }
 }
 
-/// An exchange that is closed whatever happens: a handler that panics or is dropped leaves handles
-/// whose writes would never be stored.
-struct Open(Arc<Exchange>);
-
 impl<F, B> ResponseFuture<F, B> {
-    pub(super) fn new(handler: F, exchange: Option<Arc<Exchange>>) -> Self {
+    pub(super) const fn new(handler: F, exchange: Option<Arc<Exchange>>) -> Self {
         Self {
-            open: exchange.map(Open),
+            exchange,
             stage: Stage::Handling { handler },
         }
     }
@@ -66,24 +72,34 @@ where
             let response = match this.stage.as_mut().project() {
                 StageProjection::Handling { handler } => {
                     let response = ready!(handler.poll(cx))?;
-                    match this.open.as_ref().map(|open| open.0.close()) {
-                        None | Some(Closing::Untouched) => response.map(ResponseBody::handler),
-                        Some(Closing::Settled) => signed(response, this.open.as_ref()),
-                        Some(Closing::Storing(commit)) => {
-                            let response = Some(response);
-                            this.stage.set(Stage::Storing { commit, response });
+                    let Some(exchange) = this.exchange.take() else {
+                        return Poll::Ready(Ok(response.map(ResponseBody::handler)));
+                    };
+                    match exchange.close() {
+                        Closing::Untouched => response.map(ResponseBody::handler),
+                        Closing::Settled => signed(response, &exchange),
+                        Closing::Storing(commit) => {
+                            this.stage.set(Stage::Storing {
+                                commit,
+                                exchange,
+                                response: Some(response),
+                            });
                             continue;
                         }
                     }
                 }
-                StageProjection::Storing { commit, response } => {
+                StageProjection::Storing {
+                    commit,
+                    exchange,
+                    response,
+                } => {
                     let stored = ready!(Pin::new(commit).poll(cx));
                     let response = response
                         .take()
                         .expect("nobody polls a future that is ready");
                     match stored {
-                        Ok(()) => signed(response, this.open.as_ref()),
-                        Err(error) => refusal(error, this.open.as_ref()),
+                        Ok(()) => signed(response, exchange),
+                        Err(error) => refusal(error, exchange),
                     }
                 }
             };
@@ -92,31 +108,21 @@ where
     }
 }
 
-fn signed<B>(response: Response<B>, open: Option<&Open>) -> Response<ResponseBody<B>> {
+fn signed<B>(response: Response<B>, exchange: &Exchange) -> Response<ResponseBody<B>> {
     let mut response = response.map(ResponseBody::handler);
-    if let Some(Open(exchange)) = open {
-        exchange.sign(response.headers_mut());
-    }
+    exchange.sign(response.headers_mut());
     response
 }
 
 /// What is sent in place of the handler's response, which speaks of something that is not stored.
-fn refusal<B>(error: SessionError, open: Option<&Open>) -> Response<ResponseBody<B>> {
+fn refusal<B>(error: SessionError, exchange: &Exchange) -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::words(error.kind()));
     *response.status_mut() = error.status();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);
-    if let Some(Open(exchange)) = open {
-        exchange.sign_failure(response.headers_mut());
-    }
+    exchange.sign_failure(response.headers_mut());
     response.extensions_mut().insert(error);
     response
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.abandon();
-    }
 }
 
 impl<F, B> fmt::Debug for ResponseFuture<F, B> {
