@@ -1,0 +1,198 @@
+//! Committing: what goes to the store, and what follows from its answer.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::{State, Stored};
+use crate::clock;
+use crate::middleware::cookie::Persistence;
+use crate::middleware::error::{SessionError, SessionErrorKind};
+use crate::middleware::layer::Config;
+use crate::middleware::remember;
+use crate::session::{Changes, Name, Record, SessionKey, Stamp, Value};
+
+/// What goes to the store in one step.
+#[derive(Debug)]
+pub(in crate::middleware) struct Batch {
+    pub(in crate::middleware) key: SessionKey,
+    pub(in crate::middleware) base: Option<Arc<Record>>,
+    pub(in crate::middleware) changes: Changes,
+}
+
+/// A write that was computed from the attribute's last one.
+#[derive(Clone, Debug)]
+pub(in crate::middleware) struct Update {
+    pub(in crate::middleware) name: Name,
+    pub(in crate::middleware) value: Value,
+    /// The write that it was computed from.
+    pub(in crate::middleware) after: Option<Stamp>,
+}
+
+/// What is left to do when the handler has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::middleware) enum Rest {
+    /// Nobody has asked for the session.
+    Untouched,
+    Nothing,
+    Commit,
+    Touch(SessionKey),
+}
+
+impl State {
+    /// Closes the session to writes that the response could not carry, and says what is left to do
+    /// for it.
+    pub(in crate::middleware) fn close(&mut self) -> Rest {
+        self.closed = true;
+        if !self.consulted {
+            Rest::Untouched
+        } else if self.is_pending() || self.in_flight.is_some() {
+            Rest::Commit
+        } else {
+            match &self.stored {
+                // A commit was an access by itself: none is due after one.
+                Some(stored) if self.returned && stored.record.is_touch_due(clock::now()) => {
+                    Rest::Touch(stored.key)
+                }
+                _ => Rest::Nothing,
+            }
+        }
+    }
+
+    /// Closes the session to writes: there will be no response.
+    pub(in crate::middleware) const fn abandon(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether there is something to commit.
+    pub(in crate::middleware) fn is_pending(&self) -> bool {
+        if self.stored.is_some() {
+            self.rotating || self.persistence.is_some() || !self.staged.is_empty()
+        } else {
+            let mut names = self.staged.writes().iter().map(|(name, _)| name);
+            !self.ended && names.any(|name| !remember::is_reserved(name))
+        }
+    }
+
+    /// Sends what is staged, and `update` on top, on its way to the store. `None`: there is nothing
+    /// to do. `last` is for the commit that the response waits for: it may still create.
+    pub(in crate::middleware) fn begin(
+        &mut self,
+        update: Option<&Update>,
+        last: bool,
+        config: &Config,
+    ) -> Result<Option<Batch>, SessionError> {
+        // A commit that panicked has left its batch here.
+        self.undo();
+        if self.ended {
+            return Err(SessionErrorKind::Ended.into());
+        }
+        if update.is_none() && !self.is_pending() {
+            return Ok(None);
+        }
+        if self.stored.is_none() && self.closed && !last {
+            return Err(SessionErrorKind::TooLate.into());
+        }
+        let id = *self.id.get_or_insert_with(|| config.store.new_id());
+        let (key, base) = match &self.stored {
+            Some(stored) => (stored.key, Some(stored.record.clone())),
+            None => {
+                let usual = config.cookie.persistence();
+                if usual != Persistence::BrowserSession {
+                    self.persistence.get_or_insert(usual);
+                }
+                (id.key(), None)
+            }
+        };
+        if let Some(persistence) = self.persistence.take() {
+            self.size = None;
+            let value = remember::value(persistence);
+            self.staged.insert(remember::NAME.into(), value);
+        }
+        let mut changes = mem::take(&mut self.staged);
+        // The response's own commit is not tried again: nothing is kept of it, unless it may have
+        // to begin anew under another id, or somebody may save what it leaves.
+        if !last || self.stored.is_none() || self.detached {
+            self.in_flight = Some(changes.clone());
+        }
+        if self.stored.is_none() {
+            config.make_create(&mut changes);
+        }
+        if self.rotating {
+            changes.rotate_to(id.key());
+        }
+        if let Some(update) = update {
+            changes.insert(update.name.clone(), update.value.clone());
+            changes.expect(update.name.clone(), update.after);
+        }
+        Ok(Some(Batch { key, base, changes }))
+    }
+
+    /// The batch is in the store.
+    pub(in crate::middleware) fn committed(&mut self, stored: Stored, rotated: bool) {
+        self.in_flight = None;
+        self.size = None;
+        self.rotating &= !rotated;
+        self.stored = Some(stored);
+    }
+
+    /// The batch did not take effect: its changes are staged again, under those made since.
+    pub(in crate::middleware) fn undo(&mut self) {
+        let Some(older) = self.in_flight.take() else {
+            return;
+        };
+        let newer = mem::replace(&mut self.staged, older);
+        for (name, value) in newer.writes() {
+            match value {
+                Some(value) => self.staged.insert(name.clone(), value.clone()),
+                None => self.staged.remove(name.clone()),
+            }
+        }
+        if let Some(idle) = newer.max_inactive() {
+            self.staged.set_max_inactive(idle);
+        }
+    }
+
+    /// The id of the session to be created is taken: it gets another one.
+    pub(in crate::middleware) fn rename(&mut self, config: &Config) {
+        self.undo();
+        self.id = Some(config.store.new_id());
+    }
+
+    /// Somebody else has written before the batch: it is staged again, on top of what they made.
+    pub(in crate::middleware) fn outrun(&mut self, record: Arc<Record>) {
+        self.undo();
+        self.refresh(record);
+    }
+
+    /// The session as it stands in the store, with what is staged still on top.
+    pub(in crate::middleware) fn refresh(&mut self, record: Arc<Record>) {
+        self.size = None;
+        if let Some(stored) = &mut self.stored {
+            stored.record = record;
+        }
+    }
+
+    /// Somebody else has ended the session: all that was to be written to it is dropped, and
+    /// nothing is, until the request itself asks for a fresh start.
+    pub(in crate::middleware) fn end(&mut self) {
+        self.drop_session();
+        self.ended = true;
+    }
+
+    /// This request has ended the session: what it writes from now on makes a new one.
+    pub(in crate::middleware) fn restart(&mut self) {
+        self.drop_session();
+        self.ended = false;
+        self.returned = false;
+    }
+
+    fn drop_session(&mut self) {
+        self.id = None;
+        self.stored = None;
+        self.in_flight = None;
+        self.staged = Changes::default();
+        self.rotating = false;
+        self.persistence = None;
+        self.size = None;
+    }
+}

@@ -1,0 +1,159 @@
+//! Staging: what a handler may still do to its session, and how large that may make it.
+
+use std::time::Duration;
+
+use super::State;
+use crate::middleware::cookie::Persistence;
+use crate::middleware::error::{SessionError, SessionErrorKind};
+use crate::middleware::layer::Config;
+use crate::session::{Changes, Value};
+
+/// Names, removed ones included, and bytes of names and values.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    names: usize,
+    bytes: usize,
+}
+
+impl State {
+    /// Whether a write can still be stored. Once the response is being made, only what a detached
+    /// handle stages for a session that the browser knows.
+    pub(in crate::middleware) fn writable(&self, detached: bool) -> Result<(), SessionError> {
+        if self.ended {
+            Err(SessionErrorKind::Ended.into())
+        } else if self.closed && !(detached && self.exists()) {
+            Err(SessionErrorKind::TooLate.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Stages a write, or a removal, unless it leaves the attribute as it is.
+    pub(in crate::middleware) fn write(
+        &mut self,
+        name: &str,
+        value: Option<Value>,
+        config: &Config,
+    ) -> Result<(), SessionError> {
+        let register = self.register(name);
+        let below = self.in_flight(name);
+        let below = below.or_else(|| register.map(|register| register.value.as_ref()));
+        let staged = self.staged.written(name);
+        if below.flatten() == value.as_ref() {
+            if staged.is_some() {
+                self.staged.retract(name);
+                self.size = None;
+            }
+            return Ok(());
+        }
+        let size = self.admit(name, staged.or(below), value.as_ref(), config)?;
+        let name = register.map_or_else(|| name.into(), |register| register.name.clone());
+        self.size = Some(size);
+        self.id.get_or_insert_with(|| config.store.new_id());
+        match value {
+            Some(value) => self.staged.insert(name, value),
+            None => self.staged.remove(name),
+        }
+        Ok(())
+    }
+
+    /// Whether an update may write this value.
+    pub(in crate::middleware) fn admits(
+        &self,
+        name: &str,
+        value: &Value,
+        config: &Config,
+    ) -> Result<(), SessionError> {
+        self.admit(name, self.known(name), Some(value), config)?;
+        Ok(())
+    }
+
+    pub(in crate::middleware) fn set_max_inactive(
+        &mut self,
+        idle: Option<Duration>,
+        config: &Config,
+    ) {
+        if self.max_inactive(config) != idle {
+            self.staged.set_max_inactive(idle);
+        }
+    }
+
+    pub(in crate::middleware) fn set_persistence(
+        &mut self,
+        persistence: Persistence,
+        config: &Config,
+    ) -> Result<(), SessionError> {
+        if self.closed {
+            return Err(SessionErrorKind::TooLate.into());
+        }
+        if self.persistence(config) != persistence {
+            self.persistence = Some(persistence);
+            self.stale_cookie = true;
+        }
+        Ok(())
+    }
+
+    /// Stages a new id. A session that is not stored yet needs none.
+    pub(in crate::middleware) fn cycle_id(&mut self) -> Result<(), SessionError> {
+        if self.closed {
+            return Err(SessionErrorKind::TooLate.into());
+        }
+        let id = self.id().ok_or(SessionErrorKind::NoSession)?;
+        if self.stored.is_some() && !self.rotating {
+            self.id = Some(id.rotate());
+            self.rotating = true;
+        }
+        Ok(())
+    }
+
+    /// What the session would measure with this write over what is `known` under the name, unless
+    /// that is too much. What does not make it larger is never refused.
+    fn admit(
+        &self,
+        name: &str,
+        known: Option<Option<&Value>>,
+        value: Option<&Value>,
+        config: &Config,
+    ) -> Result<Size, SessionError> {
+        let limits = &config.limits;
+        let before = self.size.unwrap_or_else(|| self.measure());
+        let after = before.with(name, known, value);
+        let fits = name.len() <= limits.name_bytes
+            && after.names <= limits.attributes.max(before.names)
+            && after.bytes <= limits.session_bytes.max(before.bytes);
+        if fits || value.is_none() {
+            Ok(after)
+        } else {
+            Err(SessionError::from(SessionErrorKind::TooLarge).with_attribute(name))
+        }
+    }
+
+    fn measure(&self) -> Size {
+        let mut size = self.record().map_or_else(Size::default, |record| Size {
+            names: record.registers().len(),
+            bytes: record.payload_bytes(),
+        });
+        for (name, value) in self.in_flight.iter().flat_map(Changes::writes) {
+            size = size.with(name, self.in_record(name), value.as_ref());
+        }
+        for (name, value) in self.staged.writes() {
+            size = size.with(name, self.below(name), value.as_ref());
+        }
+        size
+    }
+}
+
+impl Size {
+    /// The size after a write over what was `known` under the name.
+    fn with(self, name: &str, known: Option<Option<&Value>>, value: Option<&Value>) -> Self {
+        let len = |value: Option<&Value>| value.map_or(0, |value| value.as_bytes().len());
+        let (new_names, new_bytes) = match known {
+            Some(_) => (0, 0),
+            None => (1, name.len()),
+        };
+        Self {
+            names: self.names + new_names,
+            bytes: self.bytes + new_bytes + len(value) - len(known.flatten()),
+        }
+    }
+}
