@@ -24,15 +24,9 @@ async fn a_store_without_faults_keeps_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_finds_every_fault() {
-    let cases = FAULTS.map(|(fault, rules)| (fault, rules, task::spawn(complaint(fault))));
-    for (fault, rules, complaint) in cases {
-        let complaint = complaint.await.unwrap();
-        for rule in rules {
-            assert!(
-                complaint.contains(rule),
-                "{fault:?} should break {rule:?}, but: {complaint}"
-            );
-        }
+    let cases = FAULTS.map(|(fault, rules)| task::spawn(finds(fault, rules)));
+    for case in cases {
+        case.await.unwrap();
     }
 }
 
@@ -41,6 +35,20 @@ async fn the_suite_finds_handles_that_do_not_share_their_sessions() {
     let suite = task::spawn(conformance(MemoryStore::new(), MemoryStore::new()));
     let complaint = message(suite.await.unwrap_err());
     assert!(complaint.contains("what one handle creates, the other finds"));
+}
+
+async fn finds(fault: Fault, rules: &[&str]) {
+    // A machine that is busy enough looks when a session that died early should have died anyway.
+    const ATTEMPTS: usize = 3;
+    let mut complaints = String::new();
+    for _ in 0..ATTEMPTS {
+        let complaint = complaint(fault).await;
+        if rules.iter().all(|rule| complaint.contains(rule)) {
+            return;
+        }
+        complaints += &complaint;
+    }
+    panic!("{fault:?} should break {rules:?}, but: {complaints}");
 }
 
 /// What the suite says about a store with this fault.
@@ -190,7 +198,7 @@ impl Flawed {
         if self.has(Fault::ExpiresEarly)
             && let Some(idle) = record.max_inactive_interval()
         {
-            return now() < record.last_accessed_at().plus(idle * 9 / 10);
+            return now() < record.last_accessed_at().plus(idle / 2);
         }
         record.is_live(now()) || self.has(Fault::HandsOutExpired)
     }
