@@ -14,6 +14,7 @@ use crate::store::erased::ErasedStore;
 /// Gives every request below it a session to ask for.
 ///
 /// ```
+/// # #[cfg(all(feature = "axum", feature = "memory"))] {
 /// use axum::{Router, routing::get};
 /// use distributable::{MemoryStore, Route, Session, SessionError, SessionLayer};
 ///
@@ -25,6 +26,7 @@ use crate::store::erased::ErasedStore;
 ///
 /// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
 /// let app: Router = Router::new().route("/", get(counter)).layer(layer);
+/// # }
 /// # Ok::<(), distributable::InvalidRoute>(())
 /// ```
 ///
