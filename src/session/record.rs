@@ -256,6 +256,7 @@ impl Record {
     }
 
     /// Stamps of the last atomic updates, largest first.
+    #[cfg(feature = "replicated")]
     pub(crate) fn updates(&self) -> &[Stamp] {
         &self.updates
     }
