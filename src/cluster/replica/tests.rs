@@ -419,6 +419,46 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
     assert_eq!(lab.read(asker, key(1)).unwrap().updates().len(), 1);
 }
 
+#[test]
+fn an_atomic_update_of_another_view_is_refused() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("n", "0"));
+    lab.hold = |message| matches!(message, Message::Refuse { .. });
+    let write = message::Write {
+        seq: 77,
+        view: 12345,
+        strict: true,
+        sent_at: lab.now,
+        copies: [part(1, "n", Stamp::MAX_CLOCK)].into(),
+    };
+    lab.deliver(0, 1, Message::Write(write));
+    lab.carry();
+    assert!(matches!(
+        lab.held[..],
+        [(1, 0, Message::Refuse { seq: 77, .. })]
+    ));
+    let record = lab.read(1, key(1)).unwrap();
+    assert_eq!(text(&record, "n").as_deref(), Some("0"));
+}
+
+#[test]
+fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
+    let mut lab = Lab::strangers(2);
+    lab.run(Duration::from_secs(3));
+    lab.commit(1, 1, key(1), &born("a", "1"));
+    lab.hold = |message| matches!(message, Message::Compare { .. } | Message::Fetched { .. });
+    lab.link(0, 1);
+    lab.run(Duration::from_millis(500));
+    assert!(lab.replica(0).is_ready() && !lab.replica(0).status().complete);
+    assert_eq!(lab.replica(0).load(lab.now, 2, &key(1)), Step::Wait(None));
+    lab.carry();
+    assert_eq!(lab.reply(2), None);
+    lab.hold = |message| matches!(message, Message::Compare { .. });
+    lab.run(Duration::from_millis(500));
+    assert_eq!(lab.reply(2), Some(Reply::Merged));
+    assert!(lab.read(0, key(1)).is_some());
+}
+
 /// Found by simulation: two nodes that moved one session at once told both clients that it worked.
 #[test]
 fn of_two_new_ids_at_once_one_is_given() {
