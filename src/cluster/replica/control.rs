@@ -364,7 +364,7 @@ impl Control {
         let (updates, mut tools) = self.ordering(table);
         updates.tick(now, timeout, &mut tools);
         self.repair.tick(now, &mut self.standing, table);
-        table.sweep(now, self.ticks);
+        table.sweep(now);
         if self.ticks.is_multiple_of(VIEW_TICKS) {
             let view = self.standing.view;
             let roster = self.standing.roster.iter();

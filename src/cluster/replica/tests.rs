@@ -606,9 +606,7 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
     table.merge(START, &live(1, "a", 1));
     table.merge(START, &dead(2, None));
     let late = START.plus(48 * HOUR);
-    for part in 0..16 {
-        table.sweep(late, part);
-    }
+    table.sweep(late);
     assert_eq!(
         (table.sessions(), table.tombstones(), table.bytes()),
         (0, 0, 0)
@@ -680,9 +678,7 @@ proptest! {
             table.follow(START, key(number));
         }
         let late = START.plus(1000 * HOUR);
-        for part in 0..16 {
-            table.sweep(late, part);
-        }
+        table.sweep(late);
         prop_assert_eq!((table.sessions(), table.tombstones(), table.bytes()), (0, 0, 0));
     }
 }
