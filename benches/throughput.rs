@@ -26,7 +26,7 @@ use crate::apps::{App, Page, cookie};
 mod apps;
 
 const SESSIONS: usize = 10_000;
-const CONNECTIONS: usize = 32;
+const CONNECTIONS: usize = 128;
 const ROUNDS: usize = 40;
 const SLICE: Duration = Duration::from_millis(100);
 const TARGETS: [&str; 3] = ["0.94", "0.92", "0.90"];

@@ -106,7 +106,9 @@ impl MemoryStoreBuilder {
     pub fn build(self) -> MemoryStore {
         MemoryStore {
             shared: Arc::new(Shared {
-                slots: (0..SLOTS).map(|_| Mutex::new(Slot::new())).collect(),
+                slots: (0..SLOTS)
+                    .map(|_| Locked(Mutex::new(Slot::new())))
+                    .collect(),
                 sessions: AtomicUsize::new(0),
                 bytes: AtomicUsize::new(0),
                 limits: self,
@@ -181,7 +183,7 @@ impl fmt::Debug for MemoryStore {
 
 /// What all clones of a store share.
 struct Shared {
-    slots: Box<[Mutex<Slot>]>,
+    slots: Box<[Locked]>,
     /// Reserved before a session goes in and released after it came out: never too low.
     sessions: AtomicUsize,
     bytes: AtomicUsize,
@@ -193,6 +195,10 @@ struct Shared {
 }
 
 type Sessions = HashMap<SessionKey, Arc<Record>, BuildHasherDefault<KeyHasher>>;
+
+/// A slot with a cache line of its own: neighbours do not wait for each other, and nobody for two.
+#[repr(align(64))]
+struct Locked(Mutex<Slot>);
 
 struct Slot {
     sessions: Sessions,
@@ -218,6 +224,7 @@ impl Shared {
         // A panic cannot leave a slot half changed: it changes by single map operations, made
         // after everything else has succeeded.
         self.slots[slot]
+            .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
