@@ -79,8 +79,9 @@ impl Reads {
 
     /// Asks again those who have not answered, and gives up what has taken too long.
     pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
-        let late = |open: &Open| now.since(open.begun_at) >= timeout;
-        let expired = self.open.iter().filter(|(_, open)| late(open));
+        let late =
+            |op: OpId, open: &Open| op & INTERNAL == 0 && now.since(open.begun_at) >= timeout;
+        let expired = self.open.iter().filter(|(op, open)| late(**op, open));
         for op in expired.map(|(op, _)| *op).collect::<Vec<_>>() {
             self.open.remove(&op);
             standing.reply(op, Reply::Unavailable);
@@ -111,7 +112,9 @@ impl Reads {
     /// Gives up all reads: this node does not serve any more.
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
         for op in std::mem::take(&mut self.open).into_keys() {
-            standing.reply(op, Reply::Unavailable);
+            if op & INTERNAL == 0 {
+                standing.reply(op, Reply::Unavailable);
+            }
         }
     }
 
@@ -122,6 +125,10 @@ impl Reads {
 
 /// Reads under way before new ones are refused.
 const READS_MAX: usize = 16_384;
+
+/// Marks the reads that this node does for itself, as the owner of a session: nobody is told when
+/// they take long, and they end with the view at the latest.
+pub(crate) const INTERNAL: OpId = 1 << 63;
 
 /// A question is repeated when nothing was heard for this long.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);

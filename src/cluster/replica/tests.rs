@@ -459,6 +459,36 @@ fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
     assert!(lab.read(0, key(1)).is_some());
 }
 
+#[test]
+fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
+    let mut lab = Lab::strangers(2);
+    lab.run(Duration::from_secs(3));
+    lab.commit(0, 1, key(1), &born("n", "0"));
+    let base = lab.read(0, key(1)).unwrap();
+    let mut changes = insert("n", "1");
+    changes.expect("n".into(), base.stamp("n"));
+    lab.hold = |message| matches!(message, Message::Compare { .. } | Message::Fetched { .. });
+    lab.link(0, 1);
+    lab.run(Duration::from_millis(500));
+    let owner = usize::from(lab.replica(1).owns(key(1).tag()));
+    let update = |lab: &mut Lab, op| {
+        let replica = lab.replica(owner);
+        let step = replica.commit(lab.now, op, &key(1), Some(&base), &changes);
+        assert!(matches!(step, Step::Wait(_)));
+        lab.carry();
+    };
+    update(&mut lab, 2);
+    lab.run(Duration::from_secs(6));
+    assert_eq!(lab.replies, [(2, Reply::Indeterminate)]);
+    lab.hold = |_| false;
+    lab.run(Duration::from_secs(2));
+    update(&mut lab, 3);
+    lab.run(Duration::from_secs(1));
+    // The first attempt was carried out after all; the second finds what it wrote.
+    let expected = Reply::Updated(Verdict::Conflict);
+    assert_eq!(lab.reply(3), Some(expected));
+}
+
 /// Found by simulation: two nodes that moved one session at once told both clients that it worked.
 #[test]
 fn of_two_new_ids_at_once_one_is_given() {

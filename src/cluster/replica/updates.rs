@@ -19,7 +19,7 @@ use super::entry::{Entry, Fragment, Tombstone};
 use super::event::Reply;
 use super::message::{Copy, Message, OpId, Update, Verdict};
 use super::placement::PeerIndex;
-use super::reads::Reads;
+use super::reads::{INTERNAL, Reads};
 use super::standing::{Owner, Standing};
 use super::table::Table;
 use super::writes::Writes;
@@ -381,6 +381,3 @@ const QUEUE_MAX: usize = 1_024;
 
 /// An update is sent again when nothing was heard for this long.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-
-/// Marks the reads that an owner does for itself among those of local callers.
-const INTERNAL: OpId = 1 << 63;
