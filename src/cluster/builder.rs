@@ -104,7 +104,10 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// How many nodes keep a session. Defaults to [`Copies::All`].
+    /// How many nodes keep a session. All nodes of a cluster must say the same.
+    ///
+    /// Defaults to [`Copies::All`], which is right for a handful of nodes; from four on,
+    /// `Copies::Count` with 2 keeps memory and traffic where they are when nodes are added.
     pub const fn copies(mut self, copies: Copies) -> Self {
         self.copies = copies;
         self
@@ -180,6 +183,7 @@ impl ReplicatedStoreBuilder {
             clock::now(),
             Settings {
                 me: me.clone(),
+                copies: self.copies,
                 ack: self.ack,
                 min_copies: self.min_copies,
                 max_sessions: self.max_sessions,
@@ -195,7 +199,6 @@ impl ReplicatedStoreBuilder {
             links,
             me,
             Door::new(self.cluster_name, process),
-            self.ack,
             random,
         );
         let surroundings = Surroundings {
@@ -207,6 +210,7 @@ impl ReplicatedStoreBuilder {
             driver,
             surroundings,
             bound,
+            self.copies,
         )))
     }
 
@@ -243,12 +247,6 @@ impl ReplicatedStoreBuilder {
         }
         for peer in &self.peers {
             check_peer(peer)?;
-        }
-        if let Copies::Count(_) = self.copies {
-            return Err(StartError::new(
-                StartErrorKind::Unsupported,
-                "a number of copies is not built yet: use `Copies::All`".to_owned(),
-            ));
         }
         Ok(())
     }

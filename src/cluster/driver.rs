@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,6 @@ use tokio::time::sleep;
 use crate::clock;
 use crate::session::{SessionId, Timestamp};
 
-use super::Ack;
 use super::calls::Calls;
 use super::door::Door;
 use super::link::{Links, Outbox, Strangers, dial, receive, seek};
@@ -49,9 +48,6 @@ pub(super) struct Driver {
     pub(super) draining: AtomicBool,
     /// What was seen of other nodes, by address.
     seen: Mutex<HashMap<SocketAddr, Seen>>,
-    /// Members besides this node.
-    peers: AtomicUsize,
-    ack: Ack,
     pub(super) degraded_acks: AtomicU64,
     pub(super) started_at: Timestamp,
     pub(super) door: Door,
@@ -71,7 +67,6 @@ impl Driver {
         links: Links,
         me: Node,
         door: Door,
-        ack: Ack,
         random: StdRng,
     ) -> Self {
         let now = clock::now();
@@ -86,8 +81,6 @@ impl Driver {
             ready: watch::Sender::new(false),
             draining: AtomicBool::new(false),
             seen: Mutex::default(),
-            peers: AtomicUsize::new(0),
-            ack,
             degraded_acks: AtomicU64::new(0),
             started_at: now,
             door,
@@ -240,9 +233,7 @@ impl Driver {
 
     /// A write was acknowledged: by fewer nodes than asked for, where there are no more.
     pub(super) fn count_if_degraded(&self) {
-        if let Ack::Copies(n) = self.ack
-            && 1 + self.peers.load(Relaxed) < usize::from(n.get())
-        {
+        if self.replica.is_degraded() {
             self.degraded_acks.fetch_add(1, Relaxed);
         }
     }
@@ -255,7 +246,6 @@ impl Driver {
                     node.name,
                     node.address
                 );
-                self.peers.fetch_add(1, Relaxed);
                 let mut seen = lock(&self.seen);
                 if seen.len() < SEEN_MAX || seen.contains_key(&node.address) {
                     let life = Seen {
@@ -267,7 +257,6 @@ impl Driver {
             }
             News::Left(node) => {
                 tracing::info!("replication member gone: {} at {}", node.name, node.address);
-                self.peers.fetch_sub(1, Relaxed);
                 self.links.cut(&node);
             }
             News::Ready => {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
@@ -28,13 +28,19 @@ pub(crate) struct Cluster {
     task: AbortHandle,
     stop: watch::Sender<bool>,
     address: SocketAddr,
+    copies: Copies,
     /// What draining has come to; locked while it goes on.
     drained: Mutex<Option<DrainReport>>,
 }
 
 impl Cluster {
     /// Sets a node going, on the tokio runtime that runs this.
-    pub(super) fn run(driver: Driver, surroundings: Surroundings, address: SocketAddr) -> Self {
+    pub(super) fn run(
+        driver: Driver,
+        surroundings: Surroundings,
+        address: SocketAddr,
+        copies: Copies,
+    ) -> Self {
         let driver = Arc::new(driver);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(run(driver.clone(), surroundings, stopped)).abort_handle();
@@ -43,6 +49,7 @@ impl Cluster {
             task,
             stop,
             address,
+            copies,
             drained: Mutex::default(),
         }
     }
@@ -71,7 +78,7 @@ impl Cluster {
             Step::Wait(_) => {
                 self.driver.settle();
                 match self.driver.reply(op).await {
-                    Some(Reply::Merged) => Ok(self.look(key)),
+                    Some(Reply::Found(record)) => Ok(record),
                     Some(_) | None => Err(out_of_reach()),
                 }
             }
@@ -85,26 +92,21 @@ impl Cluster {
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
         check_size(base, changes)?;
-        // Asked again only after the session has become known here, which happens once.
-        for _ in 0..2 {
-            let op = self.driver.next_op();
-            let now = self.driver.enter();
-            let step = self.driver.replica.commit(now, op, key, base, changes);
-            self.driver.settle();
-            let outcome = match step {
-                Step::Done(outcome) => return Ok(self.acknowledged(outcome)),
-                Step::Refused(kind) => return Err(refused(kind)),
-                Step::Wait(outcome) => outcome,
-            };
-            return match self.driver.reply(op).await {
-                Some(Reply::Merged) => continue,
-                Some(Reply::Written) => Ok(self.acknowledged(outcome)),
-                Some(Reply::Updated(verdict)) => self.updated(key, changes, verdict),
-                Some(Reply::Unavailable) => Err(out_of_reach()),
-                Some(Reply::Indeterminate) | None => Err(unproved()),
-            };
+        let op = self.driver.next_op();
+        let now = self.driver.enter();
+        let step = self.driver.replica.commit(now, op, key, base, changes);
+        self.driver.settle();
+        let outcome = match step {
+            Step::Done(outcome) => return Ok(self.acknowledged(outcome)),
+            Step::Refused(kind) => return Err(refused(kind)),
+            Step::Wait(outcome) => outcome,
+        };
+        match self.driver.reply(op).await {
+            Some(Reply::Written) => Ok(self.acknowledged(outcome)),
+            Some(Reply::Updated(verdict, record)) => self.updated(verdict, record),
+            Some(Reply::Unavailable) => Err(out_of_reach()),
+            Some(Reply::Found(_) | Reply::Indeterminate) | None => Err(unproved()),
         }
-        Err(out_of_reach())
     }
 
     fn acknowledged(&self, outcome: Outcome) -> Outcome {
@@ -117,20 +119,16 @@ impl Cluster {
     /// What has become of changes that the session's owner has ordered.
     fn updated(
         &self,
-        key: &SessionKey,
-        changes: &Changes,
         verdict: Verdict,
+        record: Option<Arc<Record>>,
     ) -> Result<Outcome, StoreError> {
-        let current = match (verdict, changes.rotated_to()) {
-            (Verdict::Applied, Some(successor)) => self.look(&successor),
-            _ => self.look(key),
-        };
-        Ok(match (verdict, current) {
+        Ok(match (verdict, record) {
             (Verdict::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
             (Verdict::Conflict, Some(record)) => Outcome::Conflict(record),
             // Ended since, which nobody can tell from ended before.
             (Verdict::Applied | Verdict::Conflict, None) | (Verdict::Gone, _) => Outcome::Gone,
             (Verdict::Again | Verdict::Unknown, _) => return Err(unproved()),
+            (Verdict::Full, _) => return Err(StoreError::full()),
         })
     }
 
@@ -140,23 +138,28 @@ impl Cluster {
     }
 
     pub(crate) async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
-        for _ in 0..2 {
-            let op = self.driver.next_op();
-            let step = self.driver.replica.end(self.driver.enter(), op, key);
-            self.driver.settle();
-            let ended = match step {
-                Step::Done(ended) => return Ok(ended),
-                Step::Refused(kind) => return Err(refused(kind)),
-                Step::Wait(ended) => ended,
-            };
-            return match self.driver.reply(op).await {
-                Some(Reply::Merged) => continue,
-                Some(Reply::Written) => Ok(ended),
-                Some(Reply::Unavailable) => Err(out_of_reach()),
-                Some(Reply::Updated(_) | Reply::Indeterminate) | None => Err(unproved()),
-            };
+        let op = self.driver.next_op();
+        let step = self.driver.replica.end(self.driver.enter(), op, key);
+        self.driver.settle();
+        let ended = match step {
+            Step::Done(ended) => return Ok(ended),
+            Step::Refused(kind) => return Err(refused(kind)),
+            Step::Wait(ended) => ended,
+        };
+        match self.driver.reply(op).await {
+            Some(Reply::Written) => Ok(ended),
+            Some(Reply::Updated(Verdict::Applied, _)) => Ok(true),
+            Some(Reply::Updated(Verdict::Gone, _)) => Ok(false),
+            Some(Reply::Unavailable) => Err(out_of_reach()),
+            Some(Reply::Updated(..) | Reply::Found(_) | Reply::Indeterminate) | None => {
+                Err(unproved())
+            }
         }
-        Err(out_of_reach())
+    }
+
+    /// The route of the node that orders the session's changes.
+    pub(crate) fn owner(&self, key: &SessionKey) -> Option<String> {
+        self.driver.replica.owner(key)
     }
 
     pub(crate) fn status(&self) -> ClusterStatus {
@@ -173,17 +176,16 @@ impl Cluster {
             age: clock::now().since(self.driver.started_at),
             lag: 0,
         };
-        let everywhere = status.members.iter().all(|member| member.complete);
         let others = status.members.iter().map(|member| self.member(member));
         ClusterStatus {
             ready,
             complete: status.complete,
             members: [me].into_iter().chain(others).collect(),
-            copies: Copies::All,
+            copies: self.copies,
             sessions: status.sessions,
             tombstones: status.tombstones,
             bytes: status.bytes,
-            under_replicated: if everywhere { 0 } else { status.sessions },
+            under_replicated: self.driver.replica.under_replicated(),
             degraded_acks: self.driver.degraded_acks.load(Relaxed),
             indeterminate: status.indeterminate,
             rejected_connections: self.driver.door.rejected(),
@@ -196,7 +198,7 @@ impl Cluster {
             return report;
         }
         let began = Instant::now();
-        let draining = Draining::begin(&self.driver.draining);
+        let draining = Draining::begin(&self.driver);
         let status = self.handed_over(began + HAND_OVER_MAX).await;
         self.driver.input(Input::Leave);
         // From here on there is no way back.
@@ -209,7 +211,8 @@ impl Cluster {
         // The task holds the only receiver.
         self.stop.closed().await;
         let report = DrainReport {
-            handed_over: is_handed_over(&status) || status.sessions + status.tombstones == 0,
+            handed_over: is_handed_over(&status) && status.succeeded
+                || status.sessions + status.tombstones == 0,
             sessions: status.sessions,
             unacknowledged: status.unacknowledged,
             remaining: status.members.len(),
@@ -219,7 +222,7 @@ impl Cluster {
         report
     }
 
-    /// Waits until somebody else has everything, nobody else is there, or time is up.
+    /// Waits until those who stay have everything, nobody else is there, or time is up.
     async fn handed_over(&self, deadline: Instant) -> ReplicaStatus {
         self.until(deadline, |driver| {
             let status = driver.replica.status();
@@ -248,18 +251,14 @@ impl Cluster {
         Member {
             route: member.node.name.to_string(),
             address: member.node.address,
-            state: if member.ready {
-                MemberState::Ready
-            } else {
-                MemberState::Joining
+            state: match member.ready {
+                _ if member.leaving => MemberState::Leaving,
+                true => MemberState::Ready,
+                false => MemberState::Joining,
             },
             age: since.map_or(Duration::ZERO, |since| clock::now().since(since)),
             lag: member.lag,
         }
-    }
-
-    fn look(&self, key: &SessionKey) -> Option<Arc<Record>> {
-        self.driver.replica.look(self.driver.enter(), key)
     }
 }
 
@@ -270,12 +269,13 @@ impl Drop for Cluster {
 }
 
 /// While a node hands over; taken back when the handing over is given up.
-struct Draining<'a>(Option<&'a AtomicBool>);
+struct Draining<'a>(Option<&'a Driver>);
 
 impl<'a> Draining<'a> {
-    fn begin(draining: &'a AtomicBool) -> Self {
-        draining.store(true, Relaxed);
-        Self(Some(draining))
+    fn begin(driver: &'a Driver) -> Self {
+        driver.draining.store(true, Relaxed);
+        driver.input(Input::Drain(true));
+        Self(Some(driver))
     }
 
     fn stays(mut self) {
@@ -285,16 +285,16 @@ impl<'a> Draining<'a> {
 
 impl Drop for Draining<'_> {
     fn drop(&mut self) {
-        if let Some(draining) = self.0 {
-            draining.store(false, Relaxed);
+        if let Some(driver) = self.0 {
+            driver.draining.store(false, Relaxed);
+            driver.input(Input::Drain(false));
         }
     }
 }
 
-/// Whether another member is known to have everything that this node has.
+/// Whether all members are known to have everything of what they keep now that this one is leaving.
 fn is_handed_over(status: &ReplicaStatus) -> bool {
-    let somebody = status.members.iter().any(|m| m.agrees && m.complete);
-    status.unacknowledged == 0 && somebody
+    status.unacknowledged == 0 && status.settled
 }
 
 /// What one message cannot carry is refused before anything is changed.

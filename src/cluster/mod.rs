@@ -1,7 +1,7 @@
 //! Sessions in the memory of several nodes.
 //!
-//! Every node keeps every session (later: a number of copies). Reading asks nobody; a write is
-//! acknowledged when the other nodes have it.
+//! Every node keeps every session, or a number of nodes each one's. A node that keeps it reads it
+//! without asking anybody; a write is acknowledged when all the others that keep it have it.
 //!
 //! ```text
 //!           store/replicated: load · commit · touch · end
@@ -51,7 +51,10 @@ pub enum Copies {
     /// handful of nodes. Tomcat's `DeltaManager` does the same.
     #[default]
     All,
-    /// This many nodes keep a session. Not built yet: the store refuses to start with it.
+    /// This many nodes keep a session, all of them where there are no more: it survives the death
+    /// of all but one of them. Which ones follows from the session's id and the names of the nodes
+    /// (rendezvous hashing); the others ask them. A node that comes or goes moves its share of the
+    /// sessions and no more. Tomcat's `BackupManager`, WebLogic and JEUS keep 2.
     Count(NonZeroU8),
 }
 

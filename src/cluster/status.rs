@@ -11,7 +11,8 @@ use super::Copies;
 pub struct ClusterStatus {
     /// Whether this node serves sessions.
     pub ready: bool,
-    /// Whether this node has everything that the other members had when the members last changed.
+    /// Whether this node has everything of what it keeps that the other members had when the members
+    /// last changed.
     pub complete: bool,
     /// Everybody in the cluster, this node first.
     pub members: Vec<Member>,
@@ -67,7 +68,9 @@ pub enum MemberState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Whether another node has every session that this one had, as far as this one can tell.
+    /// Whether it is proved that nothing is lost with this node: for every session that it had, all
+    /// nodes that are to keep it from now on have said that they do. `false` with sessions when no
+    /// node stays.
     pub handed_over: bool,
     /// Live sessions here when the node left.
     pub sessions: usize,

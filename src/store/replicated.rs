@@ -124,4 +124,8 @@ impl SessionStore for ReplicatedStore {
     async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
         self.cluster.end(key).await
     }
+
+    fn route(&self, key: &SessionKey) -> Option<String> {
+        self.cluster.owner(key)
+    }
 }

@@ -10,20 +10,20 @@ use std::time::Duration;
 
 use foca::Timer;
 
-use crate::session::{Changes, SessionKey, Timestamp};
+use crate::session::{SessionKey, Timestamp};
 
 use super::Settings;
 use super::entry::Entry;
 use super::event::{Input, News, Output, Reply};
 use super::membership::{DETECTION, Membership, Wish};
-use super::message::{Copy, Message, OpId, View, ViewId, Write};
+use super::message::{Copy, Message, OpId, Order, View, ViewId, Write};
 use super::node::Node;
-use super::placement::{PeerIndex, PeerSet, view_id};
-use super::reads::Reads;
+use super::placement::PeerIndex;
+use super::reads::{Finished, Reads};
 use super::repair::{Repair, answer_compare, answer_pull};
 use super::standing::Standing;
 use super::table::Table;
-use super::updates::{Tools, Updates};
+use super::updates::{Call, Tools, Updates};
 use super::writes::Writes;
 
 /// What a node knows of its cluster, and what it is in the middle of.
@@ -44,13 +44,17 @@ pub(crate) struct Control {
     introductions: u64,
     /// What the members were last told: view, complete, ready.
     told: (ViewId, bool, bool),
+    /// Whether all members were in this view when that was last looked at.
+    stable: bool,
+    /// Whether who is leaving may have changed since the view was last taken up.
+    regrouped: bool,
     settings: Settings,
 }
 
 impl Control {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         Self {
-            standing: Standing::new(settings.me.clone(), now),
+            standing: Standing::new(settings.me.clone(), settings.copies, now),
             writes: Writes::default(),
             reads: Reads::default(),
             updates: Updates::default(),
@@ -62,6 +66,8 @@ impl Control {
             ticks: 0,
             introductions: 0,
             told: Default::default(),
+            stable: true,
+            regrouped: false,
             settings,
         }
     }
@@ -76,6 +82,10 @@ impl Control {
             Input::LinkUp { node } => self.link_up(now, node),
             Input::Refused { node } => self.membership.down([node].into_iter()),
             Input::Timeout => self.timeout(now, table),
+            Input::Drain(leaving) => {
+                self.standing.leaving = leaving;
+                self.regrouped = true;
+            }
             Input::Leave => self.leave(),
         }
         self.settle(now, table);
@@ -111,27 +121,19 @@ impl Control {
         }
     }
 
-    /// An attribute is to be written only if nobody has written it since.
-    pub(crate) fn update(
-        &mut self,
-        now: Timestamp,
-        op: OpId,
-        key: SessionKey,
-        seen: u64,
-        changes: &Changes,
-        table: &Table,
-    ) {
+    /// A change is to be made that the session's owner orders.
+    pub(crate) fn update(&mut self, now: Timestamp, call: Call<'_>, table: &Table) {
         if self.updates.is_full() {
-            self.standing.reply(op, Reply::Unavailable);
+            self.standing.reply(call.op, Reply::Unavailable);
             return;
         }
         let (updates, mut tools) = self.ordering(table);
-        updates.begin(now, op, key, seen, changes, &mut tools);
+        updates.begin(now, call, &mut tools);
     }
 
     /// Somebody used a session here.
     pub(crate) fn touch(&mut self, now: Timestamp, key: SessionKey) {
-        for peer in self.standing.peers().iter() {
+        for peer in self.standing.holders(key.slot()).peers.iter() {
             let message = Message::Touch {
                 sent_at: now,
                 key,
@@ -149,7 +151,7 @@ impl Control {
         let message = match message {
             Message::Swim(packet) => return self.membership.packet(&packet),
             Message::View(view) => return self.hear_view(now, from, view, table),
-            Message::Bye => return self.membership.down([from].into_iter()),
+            Message::Bye => return self.hear_bye(from),
             message => message,
         };
         // Whoever is not in says nothing that counts: it may have been declared down meanwhile.
@@ -189,7 +191,8 @@ impl Control {
                 round,
                 digests,
             } if view == current => {
-                let answer = answer_compare((view, round), &digests, table);
+                let place = (view, round);
+                let answer = answer_compare(place, from, &digests, &self.standing, table);
                 self.standing.send(from, answer);
             }
             Message::Pull {
@@ -217,7 +220,9 @@ impl Control {
             } => {
                 for copy in &mut copies {
                     copy.entry.rebase(sent_at, now);
-                    table.merge(now, copy);
+                    if self.standing.is_mine(copy.key.slot()) {
+                        table.merge(now, copy);
+                    }
                 }
                 if view == current {
                     let last = copies.last().filter(|_| more).map(|copy| copy.key);
@@ -241,12 +246,18 @@ impl Control {
                 sent_at,
                 copy,
             } => {
-                merge(now, sent_at, copy, table);
-                self.reads.answered(from, view, op, current);
+                let copy = self.take_in(now, sent_at, copy, table);
+                let entry = copy.map(|copy| copy.entry);
+                self.reads.answered(from, (view, op), entry, current);
             }
             Message::Update(mut update) => {
                 let mut entry = Entry::Fragment(update.fragment);
                 entry.rebase(update.sent_at, now);
+                if let Order::Create(record) = update.order {
+                    let mut entry = Entry::Live(record.clone());
+                    entry.rebase(update.sent_at, now);
+                    update.order = Order::Create(entry.live(now).cloned().unwrap_or(record));
+                }
                 if let Entry::Fragment(fragment) = entry {
                     update.fragment = fragment;
                     let (updates, mut tools) = self.ordering(table);
@@ -259,8 +270,9 @@ impl Control {
                 verdict,
                 copy,
             } => {
-                merge(now, sent_at, copy, table);
-                self.updates.answered(op, verdict, &mut self.standing);
+                let copy = self.take_in(now, sent_at, copy, table);
+                let (updates, mut tools) = self.ordering(table);
+                updates.answered(now, op, verdict, copy, &mut tools);
             }
             Message::Differ { .. } => {}
         }
@@ -278,6 +290,11 @@ impl Control {
             );
             return;
         }
+        // In this view the session is others' business, and the writer will hear of the view.
+        let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
+        if !self.standing.is_mine(slot) {
+            return self.introduce(from);
+        }
         for copy in write.copies.iter() {
             let mut copy = copy.clone();
             copy.entry.rebase(write.sent_at, now);
@@ -287,8 +304,8 @@ impl Control {
         self.standing.send(from, Message::Ack { view, seqs });
     }
 
-    fn hear_view(&mut self, now: Timestamp, from: Node, view: View, table: &Table) {
-        self.membership.down(view.removed.into_iter());
+    fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {
+        self.membership.down(std::mem::take(&mut view.removed).into_iter());
         let known_down = self.membership.removed().any(|node| *node == from);
         if known_down {
             // It does not know yet; its own identity among the removed tells it.
@@ -297,29 +314,50 @@ impl Control {
             return;
         }
         self.membership
-            .alive(view.members.into_iter().chain([from.clone()]));
+            .alive(std::mem::take(&mut view.members).into_iter().chain([from.clone()]));
         // The sender may be new here: what it says of itself must not get lost.
         self.adopt_members(now, table);
-        if let Some(index) = self.standing.roster.find(&from)
-            && let Some(peer) = self.standing.roster.get_mut(index)
-        {
-            if view.number > peer.number {
-                peer.number = view.number;
-                peer.view = Some(view.view);
-                peer.complete = view.complete;
-                peer.ready = view.ready;
-            }
-            if view.ask {
-                self.introduce(index);
+        if let Some(index) = self.standing.roster.find(&from) {
+            self.hear_standing(now, index, &view, table);
+        }
+    }
+
+    /// How far a member is, by what it says of itself.
+    fn hear_standing(&mut self, now: Timestamp, from: PeerIndex, view: &View, table: &Table) {
+        let Some(peer) = self.standing.roster.get_mut(from) else {
+            return;
+        };
+        if view.number > peer.number {
+            let came = peer.view != Some(view.view);
+            self.regrouped |= peer.leaving != view.leaving;
+            peer.number = view.number;
+            peer.view = Some(view.view);
+            peer.complete = view.complete;
+            peer.ready = view.ready;
+            peer.leaving = view.leaving;
+            self.adopt_members(now, table);
+            if came && view.view == self.standing.view {
+                self.writes.send_again(now, from, &mut self.standing);
             }
         }
+        if view.ask {
+            self.introduce(from);
+        }
+    }
+
+    fn hear_bye(&mut self, from: Node) {
+        let known = self.standing.roster.find(&from);
+        if let Some(peer) = known.and_then(|peer| self.standing.roster.get_mut(peer)) {
+            peer.parted = true;
+        }
+        self.membership.down([from].into_iter());
     }
 
     fn link_up(&mut self, now: Timestamp, node: Node) {
         match self.standing.roster.find(&node) {
             Some(peer) => {
                 self.introduce(peer);
-                self.writes.link_up(now, peer, &mut self.standing);
+                self.writes.send_again(now, peer, &mut self.standing);
             }
             None => {
                 let mine = Message::View(self.introduction(false));
@@ -374,6 +412,18 @@ impl Control {
                 self.standing.send(peer, Message::View(mine));
             }
         }
+        if self.ticks.is_multiple_of(DROP_TICKS) {
+            self.drop_others(table);
+        }
+    }
+
+    /// Forgets what others hold: each holder has compared itself with this node, and since this view
+    /// began nothing was added here to what is theirs.
+    fn drop_others(&self, table: &Table) {
+        if self.standing.is_settled() {
+            let placement = &self.standing.placement;
+            table.retain(|slot| placement.is_mine(slot));
+        }
     }
 
     fn leave(&mut self) {
@@ -397,6 +447,15 @@ impl Control {
             return;
         }
         self.adopt_members(now, table);
+        let stable = self.standing.is_stable();
+        if stable && !self.stable {
+            let written = self.writes.review(&mut self.standing);
+            let (updates, mut tools) = self.ordering(table);
+            for seq in written {
+                updates.written(now, seq, &mut tools);
+            }
+        }
+        self.stable = stable;
         self.repair.advance(now, &mut self.standing, table);
         self.finish_reads(now, table);
         self.become_ready(now);
@@ -426,18 +485,39 @@ impl Control {
     /// Takes up the view that follows from the members, if it is a new one.
     fn adopt_members(&mut self, now: Timestamp, table: &Table) {
         self.grant(now);
-        if !self.membership.take_changed() {
+        if self.membership.take_changed() {
+            self.change_roster(now);
+        } else if !self.regrouped {
             return;
         }
+        self.regrouped = false;
+        if !self.standing.install() {
+            return;
+        }
+        self.stable = false;
+        self.repair.install();
+        // The others must hear of the view before anything that belongs to it.
+        self.introduce_to_all();
+        self.writes.install(now, &mut self.standing);
+        self.reads.install(now, &mut self.standing);
+        let (updates, mut tools) = self.ordering(table);
+        updates.install(now, &mut tools);
+    }
+
+    /// Takes the members out who are gone, and puts those in who are new.
+    fn change_roster(&mut self, now: Timestamp) {
         let members: Vec<Node> = self.membership.members().cloned().collect();
         let roster = &self.standing.roster;
         let gone: Vec<_> = roster
             .iter()
             .filter(|(_, peer)| !members.contains(&peer.node))
-            .map(|(index, peer)| (index, peer.node.clone()))
+            .map(|(index, peer)| (index, peer.node.clone(), peer.parted))
             .collect();
-        for (index, node) in gone {
+        for (index, node, parted) in gone {
             self.standing.roster.remove(index);
+            if !parted {
+                self.standing.lost(now);
+            }
             self.standing.news(News::Left(node));
         }
         for node in members {
@@ -446,19 +526,6 @@ impl Control {
                 self.standing.news(News::Joined(node));
             }
         }
-        let view = view_id(&self.standing.me, &self.standing.roster);
-        if view == self.standing.view {
-            return;
-        }
-        self.standing.view = view;
-        self.standing.done = PeerSet::default();
-        self.repair.install();
-        // The others must hear of the view before anything that belongs to it.
-        self.introduce_to_all();
-        self.writes.install(now, &mut self.standing);
-        self.reads.install(now, &mut self.standing);
-        let (updates, mut tools) = self.ordering(table);
-        updates.install(now, &mut tools);
     }
 
     fn become_ready(&mut self, now: Timestamp) {
@@ -485,12 +552,35 @@ impl Control {
     }
 
     fn finish_reads(&mut self, now: Timestamp, table: &Table) {
-        for op in self.reads.finished(&self.standing) {
+        for finished in self.reads.finished(&self.standing) {
             let (updates, mut tools) = self.ordering(table);
-            if !updates.read_done(now, op, &mut tools) {
-                self.standing.reply(op, Reply::Merged);
+            if !updates.read_done(now, finished.op, &mut tools) {
+                self.answer_read(now, finished, table);
             }
         }
+    }
+
+    fn answer_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
+        let Finished {
+            op,
+            key,
+            mine,
+            found,
+        } = finished;
+        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        if !mine {
+            Entry::join(&mut entry, found);
+        }
+        let record = entry.as_ref().and_then(|entry| entry.live(now).cloned());
+        let certain = entry.is_some() || self.standing.uncertain_until() <= now;
+        self.standing.reply(
+            op,
+            if record.is_some() || certain {
+                Reply::Found(record)
+            } else {
+                Reply::Unavailable
+            },
+        );
     }
 
     fn introduce(&mut self, peer: PeerIndex) {
@@ -522,7 +612,24 @@ impl Control {
             removed,
             complete: standing.is_complete(),
             ready: standing.ready,
+            leaving: standing.leaving,
         }
+    }
+
+    /// Takes over what another node has of a session, if this one holds it; gives it back.
+    fn take_in(
+        &self,
+        now: Timestamp,
+        sent_at: Timestamp,
+        copy: Option<Copy>,
+        table: &Table,
+    ) -> Option<Copy> {
+        let mut copy = copy?;
+        copy.entry.rebase(sent_at, now);
+        if self.standing.is_mine(copy.key.slot()) {
+            table.merge(now, &copy);
+        }
+        Some(copy)
     }
 
     fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, Tools<'a>) {
@@ -536,18 +643,15 @@ impl Control {
     }
 }
 
-fn merge(now: Timestamp, sent_at: Timestamp, copy: Option<Copy>, table: &Table) {
-    if let Some(mut copy) = copy {
-        copy.entry.rebase(sent_at, now);
-        table.merge(now, &copy);
-    }
-}
-
 /// The clock of everything that is repeated or given up.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Ticks between two introductions to a member that is in another view.
 const VIEW_TICKS: usize = 4;
+
+/// Ticks between two looks at what this node could forget, a second: what is forgotten was held a
+/// moment ago, and may be asked for by somebody who is late.
+const DROP_TICKS: usize = 20;
 
 /// A node that was not run for this long may have been declared down.
 pub(crate) const PAUSE_MAX: Duration = DETECTION;

@@ -94,6 +94,17 @@ impl Entry {
         }
     }
 
+    /// Adds what another member has of a session to what is known of it. Dead absorbs everything.
+    pub(crate) fn join(known: &mut Option<Self>, other: Option<Self>) {
+        match (&mut *known, other) {
+            (_, None) => {}
+            (Some(known), Some(other)) if !matches!(other, Self::Dead(_)) => {
+                known.merge(&other);
+            }
+            (known, Some(other)) => *known = Some(other),
+        }
+    }
+
     /// The session, if it is whole and may be used.
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {

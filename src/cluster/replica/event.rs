@@ -1,6 +1,9 @@
 //! What goes into a replica, and what comes out.
 
+use std::sync::Arc;
+
 use crate::error::StoreErrorKind;
+use crate::session::Record;
 
 use super::message::{Message, OpId, Verdict};
 use super::node::Node;
@@ -16,6 +19,8 @@ pub(crate) enum Input {
     Refused { node: Node },
     /// The time that `poll_timeout` named has come.
     Timeout,
+    /// Stop holding sessions, and hand over what is here; or, with `false`, take that back.
+    Drain(bool),
     /// Leave the cluster: nothing more will be written here.
     Leave,
 }
@@ -32,16 +37,17 @@ pub(crate) enum Output {
 }
 
 /// How a call has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
-    /// A read: whatever other members had of the session is merged here. Look again.
-    Merged,
+    /// A read: this is the session, or there certainly is none.
+    Found(Option<Arc<Record>>),
     /// A write: as many holders as the acknowledgement asks for have it.
     Written,
     /// A write: time ran out; some holders may have it.
     Indeterminate,
-    /// An atomic update has ended. After a conflict the current state is merged here.
-    Updated(Verdict),
+    /// What the session's owner has decided; the session with the change, or after a conflict as it
+    /// stands.
+    Updated(Verdict, Option<Arc<Record>>),
     /// Time ran out, or this node stopped serving; nothing was changed.
     Unavailable,
 }
@@ -66,8 +72,7 @@ pub(crate) enum News {
 pub(crate) enum Step<T> {
     /// The result.
     Done(T),
-    /// Wait for the `Reply` of this call. `Written` and `Updated(Applied)` confirm the value; after
-    /// `Merged` ask again.
+    /// Wait for the `Reply` of this call; `Written` confirms the value.
     Wait(T),
     /// Refused; nothing was changed.
     Refused(StoreErrorKind),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::session::{Name, SessionKey, Stamp, Timestamp};
+use crate::session::{Name, Record, SessionKey, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment};
 use super::node::Node;
@@ -121,6 +121,8 @@ pub(crate) struct View {
     pub(crate) complete: bool,
     /// Whether the sender serves sessions.
     pub(crate) ready: bool,
+    /// Whether the sender is on its way out: it holds nothing any more.
+    pub(crate) leaving: bool,
 }
 
 /// Changes of sessions that a holder is to merge.
@@ -136,7 +138,8 @@ pub(crate) struct Write {
     pub(crate) copies: Arc<[Copy]>,
 }
 
-/// A change that the session's owner orders, on its way there: an atomic update, a new id, or both.
+/// A change that the session's owner orders, on its way there: an atomic update, a new id, or
+/// whatever a member wants that does not hold the session itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Update {
     pub(crate) view: ViewId,
@@ -151,6 +154,18 @@ pub(crate) struct Update {
     pub(crate) fragment: Arc<Fragment>,
     /// The id that the session moves to.
     pub(crate) rotate_to: Option<SessionKey>,
+    pub(crate) order: Order,
+}
+
+/// What the owner of a session is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Order {
+    /// Apply the fragment, move the session, or both.
+    Change,
+    /// Make this session, which must not exist yet.
+    Create(Arc<Record>),
+    /// End the session.
+    End,
 }
 
 /// What became of an atomic update.
@@ -166,4 +181,6 @@ pub(crate) enum Verdict {
     Again,
     /// It was sent before and too much has happened since to tell whether it was applied.
     Unknown,
+    /// The owner has no room for a new session.
+    Full,
 }

@@ -19,11 +19,15 @@
 //!
 //! What it promises, and by which rule:
 //!
-//! - *An acknowledged write is on every member of the view.* An acknowledgement counts only if the
-//!   holder was in the writer's view when it merged the write ([`writes`]).
-//! - *A read sees every acknowledged write.* A node answers from its own memory only if, since it
-//!   came into its view, it has compared itself with every other member; until then it asks those
-//!   that it has not finished with ([`reads`], [`repair`]).
+//! - *An acknowledged write is on every holder of the session*, and nobody answers from an older
+//!   idea of who holds it. An acknowledgement counts only if the holder was in the writer's view
+//!   when it merged the write, and once all members have said that they are in it ([`writes`],
+//!   [`placement`]).
+//! - *A read sees every acknowledged write.* A node answers from its own memory only if it holds the
+//!   session and, since it came into its view, has compared itself with every other member; until
+//!   then it asks those that it has not finished with. Who does not hold it asks the owner
+//!   ([`reads`], [`repair`]).
+//! - *A copy is forgotten only when every holder has it* ([`repair`]).
 //! - *Ended is ended.* A tombstone absorbs everything, and is kept longer than any copy of the
 //!   session can be alive; changes of a session that is not here never create it ([`entry`]).
 //! - *An atomic update counts once.* ([`updates`])
@@ -55,16 +59,17 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::cluster::Ack;
+use crate::cluster::{Ack, Copies};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, SessionKey, Timestamp, Writer};
 
 use self::control::Control;
 use self::event::{Input, Output, Step};
-use self::message::{Copy, OpId};
+use self::message::{Copy, OpId, Order};
 use self::node::Node;
-use self::placement::weight;
-use self::table::Table;
+use self::placement::{Member, Placement};
+use self::table::{Committed, Table};
+use self::updates::Call;
 
 pub(crate) use self::control::PAUSE_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
@@ -73,6 +78,7 @@ pub(crate) use self::status::{MemberStatus, ReplicaStatus};
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) me: Node,
+    pub(crate) copies: Copies,
     pub(crate) ack: Ack,
     /// Writes are refused while fewer nodes than this can hold them.
     pub(crate) min_copies: u8,
@@ -93,17 +99,19 @@ pub(crate) struct Replica {
     control: Mutex<Control>,
     /// What request tasks need to know of `control`, so that a local read does not wait for it.
     snapshot: RwLock<Snapshot>,
+    ack: Ack,
     min_copies: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Snapshot {
     ready: bool,
-    /// Whether a local answer is the cluster's answer.
+    /// Whether a local answer is the cluster's answer, of what this node holds.
     complete: bool,
     writer: Writer,
-    me: u64,
-    peers: Arc<[u64]>,
+    placement: Arc<Placement>,
+    /// Until when an unknown session may be a lost one.
+    uncertain_until: Timestamp,
     /// Whether too much is unacknowledged already.
     congested: bool,
     view: message::ViewId,
@@ -112,12 +120,13 @@ struct Snapshot {
 impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         let table = Table::new(settings.max_sessions, settings.max_bytes);
-        let min_copies = settings.min_copies.into();
+        let (ack, min_copies) = (settings.ack, settings.min_copies.into());
         let control = Control::new(now, settings);
         Self {
             table,
             snapshot: RwLock::new(Snapshot::of(&control)),
             control: Mutex::new(control),
+            ack,
             min_copies,
         }
     }
@@ -139,7 +148,7 @@ impl Replica {
         self.control().poll_timeout()
     }
 
-    /// Begins to read a session. `Wait`: after `Reply::Merged`, [`look`](Self::look).
+    /// Begins to read a session.
     pub(crate) fn load(
         &self,
         now: Timestamp,
@@ -150,8 +159,13 @@ impl Replica {
         if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
-        if snapshot.complete {
-            return Step::Done(self.look(now, key));
+        if snapshot.complete && snapshot.placement.is_mine(key.slot()) {
+            if let Some(record) = self.look(now, key) {
+                return Step::Done(Some(record));
+            }
+            if self.is_certain(now, key, &snapshot) {
+                return Step::Done(None);
+            }
         }
         self.control().read(now, op, *key, &self.table);
         Step::Wait(None)
@@ -162,8 +176,15 @@ impl Replica {
         self.table.look(now, key)
     }
 
-    /// Begins to commit what a request did. Changes with an expectation or a new id go to the
-    /// session's owner: the reply is `Updated`, and the session is then to be looked up.
+    /// Whether a session that is not here is nowhere. It may have been handed over since `snapshot`
+    /// was taken, or lost with the nodes that had it.
+    fn is_certain(&self, now: Timestamp, key: &SessionKey, snapshot: &Snapshot) -> bool {
+        let same_view = self.snapshot().view == snapshot.view;
+        same_view && (snapshot.uncertain_until <= now || self.table.is_dead(key))
+    }
+
+    /// Begins to commit what a request did. Changes with an expectation or a new id, and all those
+    /// of a session that this node does not hold, go to the session's owner.
     pub(crate) fn commit(
         &self,
         now: Timestamp,
@@ -178,41 +199,84 @@ impl Replica {
         }
         // A session may have one successor only, so its owner decides about new ids as well.
         let ordered = changes.expected().is_some() || changes.rotated_to().is_some();
-        if ordered && !changes.is_create() {
-            return self.update(now, op, key, base, changes);
+        if !snapshot.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
+            return self.update(now, op, key, base, changes, &snapshot);
         }
-        let base = base.map(|base| &**base);
-        match self.table.commit(now, key, base, changes, snapshot.writer) {
+        match self.commit_here(now, key, base, changes, &snapshot) {
             Err(kind) => Step::Refused(kind),
+            Ok((Outcome::Gone, None)) if !self.is_certain(now, key, &snapshot) => {
+                self.update(now, op, key, base, changes, &snapshot)
+            }
             Ok((outcome, None)) => Step::Done(outcome),
             Ok((outcome, Some(copies))) => self.replicate(now, op, outcome, copies),
         }
     }
 
+    fn commit_here(
+        &self,
+        now: Timestamp,
+        key: &SessionKey,
+        base: Option<&Arc<Record>>,
+        changes: &Changes,
+        snapshot: &Snapshot,
+    ) -> Result<Committed, StoreErrorKind> {
+        let base = base.map(|base| &**base);
+        self.table.commit(now, key, base, changes, snapshot.writer)
+    }
+
     /// Begins to end a session for ever. The value says whether there was one.
     pub(crate) fn end(&self, now: Timestamp, op: OpId, key: &SessionKey) -> Step<bool> {
-        if !self.snapshot().ready {
+        let snapshot = self.snapshot();
+        if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
-        match self.table.end(now, key) {
-            None => Step::Done(false),
-            Some(copy) => self.replicate(now, op, true, [copy].into()),
+        if snapshot.placement.is_mine(key.slot()) {
+            match self.table.end(now, key) {
+                Some(copy) => return self.replicate(now, op, true, [copy].into()),
+                None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
+                None => {}
+            }
         }
+        let call = Call {
+            op,
+            key: *key,
+            seen: 0,
+            changes: &Changes::default(),
+            order: Order::End,
+        };
+        self.control().update(now, call, &self.table);
+        Step::Wait(true)
     }
 
     /// Records an access.
     pub(crate) fn touch(&self, now: Timestamp, key: &SessionKey) {
-        if self.snapshot().ready && self.table.touch(now, key, now) {
+        let snapshot = self.snapshot();
+        let mine = snapshot.placement.is_mine(key.slot());
+        if snapshot.ready && (!mine || self.table.touch(now, key, now)) {
             self.control().touch(now, *key);
         }
     }
 
     /// Whether this node orders the updates of sessions with this tag.
     pub(crate) fn owns(&self, tag: u32) -> bool {
-        let snapshot = self.snapshot();
         let slot = tag as usize & (crate::session::SLOTS - 1);
-        let mine = weight(slot, snapshot.me);
-        snapshot.peers.iter().all(|peer| weight(slot, *peer) < mine)
+        self.snapshot().placement.owner(slot) == Member::Me
+    }
+
+    /// The name of the node that does.
+    pub(crate) fn owner(&self, key: &SessionKey) -> Option<String> {
+        let snapshot = self.snapshot();
+        snapshot.placement.owner_name(key.slot()).map(str::to_owned)
+    }
+
+    /// Whether what is written now gets fewer copies than asked for, because fewer nodes are alive.
+    pub(crate) fn is_degraded(&self) -> bool {
+        let placement = self.snapshot().placement;
+        let acked = match self.ack {
+            Ack::Copies(n) => n.get().into(),
+            Ack::All | Ack::Local => 1,
+        };
+        placement.candidates() < placement.wanted().unwrap_or(1).max(acked)
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -222,7 +286,12 @@ impl Replica {
     /// The digests of all slots that are not empty: what two nodes that agree have in common.
     #[cfg(test)]
     pub(crate) fn digests(&self) -> Vec<(u16, u64)> {
-        self.table.digests()
+        self.table.digests(|_| true)
+    }
+
+    /// Live sessions with fewer copies than asked for.
+    pub(crate) fn under_replicated(&self) -> usize {
+        status::under_replicated(&self.control().standing, &self.table)
     }
 
     /// What operators see.
@@ -237,10 +306,19 @@ impl Replica {
         key: &SessionKey,
         base: Option<&Arc<Record>>,
         changes: &Changes,
+        snapshot: &Snapshot,
     ) -> Step<Outcome> {
-        let here = self.look(now, key);
-        let Some(record) = here.or_else(|| base.cloned()) else {
-            return Step::Done(Outcome::Gone);
+        let mine = snapshot.placement.is_mine(key.slot());
+        let here = mine.then(|| self.look(now, key)).flatten();
+        let (record, order) = match here.or_else(|| base.cloned()) {
+            _ if changes.is_create() => {
+                match changes.apply(None, None, now, snapshot.writer) {
+                    Outcome::Committed(record) => (record.clone(), Order::Create(record)),
+                    outcome => return Step::Done(outcome),
+                }
+            }
+            Some(record) => (record, Order::Change),
+            None => return Step::Done(Outcome::Gone),
         };
         if changes.rotated_to().is_some_and(|to| to.tag() != key.tag()) {
             return Step::Refused(StoreErrorKind::Corrupt);
@@ -248,9 +326,14 @@ impl Replica {
         if changes.rotated_to().is_some() && self.table.is_full(changes.payload_bytes()) {
             return Step::Refused(StoreErrorKind::Full);
         }
-        let seen = record.clock().max(base.map_or(0, |base| base.clock()));
-        let mut control = self.control();
-        control.update(now, op, *key, seen, changes, &self.table);
+        let call = Call {
+            op,
+            key: *key,
+            seen: record.clock().max(base.map_or(0, |base| base.clock())),
+            changes,
+            order,
+        };
+        self.control().update(now, call, &self.table);
         Step::Wait(Outcome::Committed(record))
     }
 
@@ -268,7 +351,7 @@ impl Replica {
     fn refusal(&self, snapshot: &Snapshot) -> Option<StoreErrorKind> {
         if !snapshot.ready {
             Some(StoreErrorKind::NotReady)
-        } else if 1 + snapshot.peers.len() < self.min_copies || snapshot.congested {
+        } else if snapshot.placement.candidates() < self.min_copies || snapshot.congested {
             Some(StoreErrorKind::Unavailable)
         } else {
             None
@@ -307,12 +390,8 @@ impl Snapshot {
             ready: standing.ready,
             complete: standing.is_complete(),
             writer: standing.me.writer(),
-            me: standing.me.fingerprint(),
-            peers: standing
-                .roster
-                .iter()
-                .map(|(_, peer)| peer.fingerprint)
-                .collect(),
+            placement: standing.placement.clone(),
+            uncertain_until: standing.uncertain_until(),
             congested: control.writes.is_full(),
             view: standing.view,
         }
@@ -323,6 +402,7 @@ impl Snapshot {
         self.view == standing.view
             && self.ready == standing.ready
             && self.complete == standing.is_complete()
+            && self.uncertain_until == standing.uncertain_until()
             && self.congested == control.writes.is_full()
     }
 }

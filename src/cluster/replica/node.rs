@@ -38,6 +38,11 @@ impl Node {
         xxh3_64(text.as_bytes())
     }
 
+    /// What the slots that it holds follow from: the same in every life.
+    pub(crate) fn seed(&self) -> u64 {
+        xxh3_64(self.name.as_bytes())
+    }
+
     /// The number under which this life writes.
     pub(crate) fn writer(&self) -> Writer {
         (self.fingerprint() >> 32) as Writer

@@ -1,6 +1,13 @@
-//! Who is in, who owns which slot, and small sets of peers.
+//! Who is in, who holds which slot, and small sets of peers.
+//!
+//! A slot's *holders* are the first [`Copies`] members in the order of rendezvous hashing, the
+//! first of them is its *owner*. The order follows from the names of the members alone: whoever
+//! comes back under its name gets its slots back, and everybody finds the same holders without a
+//! directory. Members that are leaving hold nothing, unless nobody else is there.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::cluster::Copies;
 
 use super::message::ViewId;
 use super::node::Node;
@@ -27,6 +34,10 @@ impl PeerSet {
 
     pub(crate) const fn contains(self, peer: PeerIndex) -> bool {
         self.0 & 1 << peer != 0
+    }
+
+    pub(crate) const fn of(peer: PeerIndex) -> Self {
+        Self(1 << peer)
     }
 
     pub(crate) const fn without(self, other: Self) -> Self {
@@ -62,6 +73,10 @@ impl PeerSet {
 pub(crate) struct Peer {
     pub(crate) node: Node,
     pub(crate) fingerprint: u64,
+    /// Whether it has said that it is on its way out: it holds nothing any more.
+    pub(crate) leaving: bool,
+    /// Whether it has said good-bye: nothing is lost with it.
+    pub(crate) parted: bool,
     /// The number of what it last said of itself.
     pub(crate) number: u64,
     /// The view that it last said it is in.
@@ -97,6 +112,8 @@ impl Roster {
         let peer = Some(Peer {
             node,
             fingerprint,
+            leaving: false,
+            parted: false,
             number: 0,
             view: None,
             complete: false,
@@ -117,11 +134,8 @@ impl Roster {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
-        let place = |(index, place): (PeerIndex, &'_ Option<Peer>)| place.as_ref().map(|_| index);
-        let indices: Vec<_> = self.places.iter().enumerate().filter_map(place).collect();
-        indices
-            .into_iter()
-            .filter_map(|index| Some((index, self.get(index)?)))
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(index, place)| Some((index, place.as_ref()?)))
     }
 
     pub(crate) fn all(&self) -> PeerSet {
@@ -133,22 +147,165 @@ impl Roster {
     }
 }
 
-/// The name of a set of members: the same for the same set, whoever asks.
-pub(crate) fn view_id(me: &Node, roster: &Roster) -> ViewId {
-    let mix = |fingerprint: u64| xxh3_64_with_seed(&fingerprint.to_be_bytes(), 0);
-    roster.iter().fold(mix(me.fingerprint()), |sum, (_, peer)| {
-        sum.wrapping_add(mix(peer.fingerprint))
-    })
+/// The name of a set of members, and of who among them is leaving: the same for the same set,
+/// whoever asks.
+pub(crate) fn view_id(me: &Node, leaving: bool, roster: &Roster) -> ViewId {
+    let mix = |fingerprint: u64, leaving: bool| {
+        xxh3_64_with_seed(&fingerprint.to_be_bytes(), leaving.into())
+    };
+    roster
+        .iter()
+        .fold(mix(me.fingerprint(), leaving), |sum, (_, peer)| {
+            sum.wrapping_add(mix(peer.fingerprint, peer.leaving))
+        })
+}
+
+/// A member, from this node's point of view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Member {
+    Me,
+    Peer(PeerIndex),
+}
+
+/// The members that keep a slot's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holders {
+    pub(crate) me: bool,
+    pub(crate) peers: PeerSet,
+    /// The one of them that orders what must be ordered.
+    pub(crate) owner: Member,
+}
+
+/// Who holds which slot in one view.
+#[derive(Clone, Debug)]
+pub(crate) struct Placement {
+    copies: Copies,
+    /// Members that can hold anything.
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    member: Member,
+    /// What its place in the order of a slot follows from.
+    seed: u64,
+    fingerprint: u64,
+    name: std::sync::Arc<str>,
+}
+
+impl Placement {
+    pub(crate) fn new(copies: Copies, me: &Node, leaving: bool, roster: &Roster) -> Self {
+        let everybody = || {
+            let peers = roster
+                .iter()
+                .map(|(index, peer)| (Member::Peer(index), &peer.node, peer.leaving));
+            std::iter::once((Member::Me, me, leaving)).chain(peers)
+        };
+        let nobody_stays = everybody().all(|(.., leaving)| leaving);
+        let candidates = everybody()
+            .filter(|(.., leaving)| nobody_stays || !leaving)
+            .map(|(member, node, _)| Candidate {
+                member,
+                seed: node.seed(),
+                fingerprint: node.fingerprint(),
+                name: node.name.clone(),
+            });
+        Self {
+            copies,
+            candidates: candidates.collect(),
+        }
+    }
+
+    /// How many members can hold anything.
+    pub(crate) fn candidates(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// How many members a slot ought to have, if there were enough.
+    pub(crate) fn wanted(&self) -> Option<usize> {
+        match self.copies {
+            Copies::All => None,
+            Copies::Count(n) => Some(n.get().into()),
+        }
+    }
+
+    /// How many members each slot has.
+    pub(crate) fn width(&self) -> usize {
+        let all = self.candidates.len();
+        self.wanted().map_or(all, |wanted| wanted.min(all))
+    }
+
+    /// Whether this node keeps the slot's sessions.
+    pub(crate) fn is_mine(&self, slot: usize) -> bool {
+        self.holds(slot, Member::Me)
+    }
+
+    /// Whether a member keeps the slot's sessions.
+    pub(crate) fn holds(&self, slot: usize, member: Member) -> bool {
+        let Some(candidate) = self.candidates.iter().find(|c| c.member == member) else {
+            return false;
+        };
+        if self.width() == self.candidates.len() {
+            return true;
+        }
+        let rank = candidate.rank(slot);
+        let before = self.candidates.iter().filter(|c| c.rank(slot) > rank);
+        before.take(self.width()).count() < self.width()
+    }
+
+    /// The member that orders what must be ordered of a slot's sessions.
+    pub(crate) fn owner(&self, slot: usize) -> Member {
+        self.first(slot).map_or(Member::Me, |first| first.member)
+    }
+
+    /// The name of that member.
+    pub(crate) fn owner_name(&self, slot: usize) -> Option<&str> {
+        self.first(slot).map(|first| &*first.name)
+    }
+
+    pub(crate) fn holders(&self, slot: usize) -> Holders {
+        let mut holders = Holders {
+            me: false,
+            peers: PeerSet::default(),
+            owner: self.owner(slot),
+        };
+        let mut ranks = [(0, 0); PEERS_MAX + 1];
+        for (rank, candidate) in ranks.iter_mut().zip(&self.candidates) {
+            *rank = candidate.rank(slot);
+        }
+        let ranks = &ranks[..self.candidates.len()];
+        for (candidate, rank) in self.candidates.iter().zip(ranks) {
+            let before = ranks.iter().filter(|other| *other > rank).count();
+            match candidate.member {
+                _ if before >= self.width() => {}
+                Member::Me => holders.me = true,
+                Member::Peer(peer) => holders.peers.insert(peer),
+            }
+        }
+        holders
+    }
+
+    fn first(&self, slot: usize) -> Option<&Candidate> {
+        self.candidates.iter().max_by_key(|c| c.rank(slot))
+    }
+}
+
+impl Candidate {
+    fn rank(&self, slot: usize) -> (u64, u64) {
+        (weight(slot, self.seed), self.fingerprint)
+    }
 }
 
 /// How strongly a member is drawn to a slot: rendezvous hashing (Thaler and Ravishankar, 1998).
 /// The member with the highest weight owns the slot; when it goes, only its own slots move.
-pub(crate) fn weight(slot: usize, fingerprint: u64) -> u64 {
-    xxh3_64_with_seed(&(slot as u64).to_be_bytes(), fingerprint)
+fn weight(slot: usize, seed: u64) -> u64 {
+    xxh3_64_with_seed(&(slot as u64).to_be_bytes(), seed)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU8;
+
     use super::*;
     use crate::session::SLOTS;
 
@@ -156,16 +313,42 @@ mod tests {
         Node {
             address: ([127, 0, 0, 1], port).into(),
             generation: 1,
-            name: "n".into(),
+            name: format!("node{port}").into(),
         }
+    }
+
+    fn roster(ports: impl IntoIterator<Item = u16>) -> Roster {
+        let mut roster = Roster::default();
+        for port in ports {
+            assert!(roster.add(node(port)));
+        }
+        roster
+    }
+
+    /// Names of a slot's holders among nodes 1 to `count`, as node `me` sees it.
+    fn holders(me: u16, count: u16, copies: Copies, slot: usize) -> Vec<String> {
+        let roster = roster((1..=count).filter(|port| *port != me));
+        let placement = Placement::new(copies, &node(me), false, &roster);
+        let found = placement.holders(slot);
+        let peers = found
+            .peers
+            .iter()
+            .map(|peer| roster.get(peer).unwrap().node.name.to_string());
+        let mut names: Vec<_> = peers.collect();
+        if found.me {
+            names.push(node(me).name.to_string());
+        }
+        names.sort();
+        names
+    }
+
+    fn two() -> Copies {
+        Copies::Count(NonZeroU8::new(2).unwrap())
     }
 
     #[test]
     fn a_peer_keeps_its_place() {
-        let mut roster = Roster::default();
-        for port in 1..4 {
-            assert!(roster.add(node(port)));
-        }
+        let mut roster = roster(1..4);
         let third = roster.find(&node(3)).unwrap();
         roster.remove(roster.find(&node(1)).unwrap());
         assert_eq!(roster.find(&node(3)), Some(third));
@@ -175,47 +358,80 @@ mod tests {
 
     #[test]
     fn a_full_roster_refuses() {
-        let mut roster = Roster::default();
-        for port in 0..PEERS_MAX {
-            assert!(roster.add(node(port as u16)));
-        }
+        let mut roster = roster(0..PEERS_MAX as u16);
         assert!(!roster.add(node(9_999)));
     }
 
     #[test]
     fn every_member_names_the_view_alike() {
-        let mut of_one = Roster::default();
-        of_one.add(node(2));
-        of_one.add(node(3));
-        let mut of_three = Roster::default();
-        of_three.add(node(1));
-        of_three.add(node(2));
-        assert_eq!(view_id(&node(1), &of_one), view_id(&node(3), &of_three));
-        assert_ne!(view_id(&node(1), &of_one), view_id(&node(1), &of_three));
+        let of_one = view_id(&node(1), false, &roster([2, 3]));
+        assert_eq!(of_one, view_id(&node(3), false, &roster([1, 2])));
+        assert_ne!(of_one, view_id(&node(1), false, &roster([2])));
+        assert_ne!(of_one, view_id(&node(1), true, &roster([2, 3])));
+    }
+
+    #[test]
+    fn every_member_finds_the_same_holders() {
+        for slot in 0..100 {
+            let of_one = holders(1, 5, two(), slot);
+            assert_eq!(of_one.len(), 2);
+            assert_eq!(of_one, holders(4, 5, two(), slot));
+        }
+    }
+
+    #[test]
+    fn with_too_few_members_everybody_holds_everything() {
+        let three = Copies::Count(NonZeroU8::new(3).unwrap());
+        assert_eq!(holders(1, 2, three, 7), holders(1, 2, Copies::All, 7));
+    }
+
+    #[test]
+    fn a_new_member_takes_slots_and_moves_no_other() {
+        for slot in 0..SLOTS {
+            let before = holders(1, 4, two(), slot);
+            let after = holders(1, 5, two(), slot);
+            let newcomers = after.iter().filter(|name| !before.contains(name));
+            assert!(newcomers.clone().all(|name| name == "node5"));
+        }
+    }
+
+    #[test]
+    fn whoever_comes_back_gets_its_slots_back() {
+        let mut reborn = node(2);
+        reborn.generation = 99;
+        let before = Placement::new(two(), &node(1), false, &roster([2, 3]));
+        let mut later = roster([3]);
+        later.add(reborn);
+        let after = Placement::new(two(), &node(1), false, &later);
+        for slot in 0..SLOTS {
+            assert_eq!(before.owner_name(slot), after.owner_name(slot));
+            assert_eq!(before.is_mine(slot), after.is_mine(slot));
+        }
+    }
+
+    #[test]
+    fn whoever_leaves_holds_nothing_unless_nobody_stays() {
+        let others = roster([2, 3]);
+        let leaving = Placement::new(Copies::All, &node(1), true, &others);
+        assert!((0..SLOTS).all(|slot| !leaving.is_mine(slot)));
+        let alone = Placement::new(Copies::All, &node(1), true, &Roster::default());
+        assert!((0..SLOTS).all(|slot| alone.is_mine(slot)));
     }
 
     #[test]
     fn slots_are_shared_out_evenly_and_only_the_lost_ones_move() {
-        let nodes: Vec<_> = (1..=5).map(|port| node(port).fingerprint()).collect();
-        let owner = |slot, among: &[u64]| {
-            among
-                .iter()
-                .copied()
-                .max_by_key(|f| weight(slot, *f))
-                .unwrap()
-        };
-        let mut owned = vec![0_usize; nodes.len()];
+        let five = Placement::new(two(), &node(1), false, &roster(2..=5));
+        let four = Placement::new(two(), &node(1), false, &roster(2..=4));
+        let mut owned = std::collections::BTreeMap::<_, usize>::new();
         for slot in 0..SLOTS {
-            let of_all = owner(slot, &nodes);
-            owned[nodes.iter().position(|f| *f == of_all).unwrap()] += 1;
-            if of_all != nodes[4] {
-                assert_eq!(owner(slot, &nodes[..4]), of_all);
+            let owner = five.owner_name(slot).unwrap();
+            *owned.entry(owner).or_default() += 1;
+            if owner != "node5" {
+                assert_eq!(four.owner_name(slot), Some(owner));
             }
         }
-        let share = SLOTS / nodes.len();
-        assert!(
-            owned.iter().all(|n| n.abs_diff(share) < share / 10),
-            "{owned:?}"
-        );
+        let share = SLOTS / 5;
+        let even = |n: &usize| n.abs_diff(share) < share / 10;
+        assert!(owned.values().all(even), "{owned:?}");
     }
 }

@@ -1,18 +1,20 @@
-//! Reads at a node that has not caught up yet.
+//! Reads that this node cannot answer from its own memory.
 //!
-//! While a node does not know whether it has everything that the members of its view had, it asks
-//! all those that it has not finished with, merges what they have, and answers then. An answer
-//! counts only in the view in which the question was asked; after a change of the view the question
-//! is asked again.
+//! A holder that does not know yet whether it has everything that the members of its view had asks
+//! all those that it has not finished with, merges what they have, and answers then. A member that
+//! does not hold the session asks its owner, or everybody while the owner has not caught up, and
+//! keeps nothing of the answer. An answer counts only in the view in which the question was asked;
+//! after a change of the view the question is asked again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::session::{SessionKey, Timestamp};
 
+use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
-use super::placement::{PeerIndex, PeerSet};
+use super::placement::{Member, PeerIndex, PeerSet};
 use super::standing::Standing;
 
 /// Reads under way.
@@ -24,13 +26,51 @@ pub(crate) struct Reads {
 #[derive(Debug)]
 struct Open {
     key: SessionKey,
+    /// Whether this node holds the session, so that answers are merged into its table.
+    mine: bool,
     /// Members that have not answered in this view.
     waiting: PeerSet,
+    /// What others have, where this node keeps nothing of it.
+    found: Option<Entry>,
     begun_at: Timestamp,
     asked_at: Timestamp,
 }
 
+/// A read that everybody who has to has answered.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) op: OpId,
+    pub(crate) key: SessionKey,
+    /// Whether everything is in the table; otherwise it is in `found`.
+    pub(crate) mine: bool,
+    pub(crate) found: Option<Entry>,
+}
+
 impl Open {
+    fn new(now: Timestamp, key: SessionKey) -> Self {
+        Self {
+            key,
+            mine: true,
+            waiting: PeerSet::default(),
+            found: None,
+            begun_at: now,
+            asked_at: now,
+        }
+    }
+
+    /// Finds out whom to ask in this view, and asks.
+    fn place(&mut self, now: Timestamp, op: OpId, standing: &mut Standing) {
+        let slot = self.key.slot();
+        self.mine = standing.is_mine(slot);
+        self.found = None;
+        self.waiting = match standing.owner(slot) {
+            _ if self.mine => standing.sources(),
+            Member::Peer(owner) if standing.has_caught_up(owner) => PeerSet::of(owner),
+            Member::Peer(_) | Member::Me => standing.peers(),
+        };
+        self.ask(now, op, standing);
+    }
+
     fn ask(&mut self, now: Timestamp, op: OpId, standing: &mut Standing) {
         self.asked_at = now;
         for peer in self.waiting.iter() {
@@ -39,10 +79,18 @@ impl Open {
             standing.send(peer, Message::Fetch { view, op, key });
         }
     }
+
+    fn is_finished(&self, standing: &Standing) -> bool {
+        if self.mine {
+            self.waiting.and(standing.sources()).is_empty()
+        } else {
+            self.waiting.is_empty()
+        }
+    }
 }
 
 impl Reads {
-    /// Asks the members whose sessions are not all here.
+    /// Asks those who may know.
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
@@ -50,30 +98,33 @@ impl Reads {
         op: OpId,
         key: SessionKey,
     ) {
-        let mut open = Open {
-            key,
-            waiting: standing.sources(),
-            begun_at: now,
-            asked_at: now,
-        };
-        open.ask(now, op, standing);
+        let mut open = Open::new(now, key);
+        open.place(now, op, standing);
         self.open.insert(op, open);
     }
 
-    /// A member's answer has been merged.
-    pub(crate) fn answered(&mut self, peer: PeerIndex, view: ViewId, op: OpId, current: ViewId) {
+    /// A member has answered. What it has is merged already, if this node holds the session.
+    pub(crate) fn answered(
+        &mut self,
+        peer: PeerIndex,
+        (view, op): (ViewId, OpId),
+        entry: Option<Entry>,
+        current: ViewId,
+    ) {
         if view == current
             && let Some(open) = self.open.get_mut(&op)
         {
             open.waiting.remove(peer);
+            if !open.mine {
+                Entry::join(&mut open.found, entry);
+            }
         }
     }
 
     /// The view has changed: earlier answers do not count any more.
     pub(crate) fn install(&mut self, now: Timestamp, standing: &mut Standing) {
         for (op, open) in &mut self.open {
-            open.waiting = standing.sources();
-            open.ask(now, *op, standing);
+            open.place(now, *op, standing);
         }
     }
 
@@ -94,19 +145,19 @@ impl Reads {
     }
 
     /// Takes out the reads that everybody who has to has answered.
-    pub(crate) fn finished(&mut self, standing: &Standing) -> Vec<OpId> {
-        let sources = standing.sources();
-        let done = |open: &Open| open.waiting.and(sources).is_empty();
-        let finished: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, open)| done(open))
-            .map(|(op, _)| *op)
-            .collect();
-        for op in &finished {
-            self.open.remove(op);
-        }
-        finished
+    pub(crate) fn finished(&mut self, standing: &Standing) -> Vec<Finished> {
+        let done = |(op, open): (&OpId, &Open)| open.is_finished(standing).then_some(*op);
+        let done: Vec<_> = self.open.iter().filter_map(done).collect();
+        let take = |op: OpId| {
+            let open = self.open.remove(&op)?;
+            Some(Finished {
+                op,
+                key: open.key,
+                mine: open.mine,
+                found: open.found,
+            })
+        };
+        done.into_iter().filter_map(take).collect()
     }
 
     /// Gives up all reads: this node does not serve any more.

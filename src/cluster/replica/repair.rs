@@ -6,6 +6,10 @@
 //! the first need not come from the second. When all members of a view are done with, this node is
 //! *complete*: it has everything that any of them had when it came into that view.
 //!
+//! All of this is about the slots that this node holds. What it still has of others is a source for
+//! their holders and nothing else: it does not change any more, and is forgotten once every member
+//! of a view is complete, because then each holder has compared itself with this node.
+//!
 //! The one who lacks asks, so the pace is the receiver's, at most [`PULLS_MAX`] questions are open,
 //! and nothing is kept by the one who answers.
 
@@ -15,7 +19,7 @@ use std::time::Duration;
 use crate::session::{SessionKey, Timestamp};
 
 use super::message::{Copy, Message, ViewId};
-use super::placement::PeerIndex;
+use super::placement::{Member, PeerIndex};
 use super::standing::Standing;
 use super::table::Table;
 
@@ -172,7 +176,7 @@ impl Repair {
             let message = Message::Compare {
                 view: standing.view,
                 round: self.round,
-                digests: table.digests(),
+                digests: table.digests(|slot| standing.is_mine(slot)),
             };
             standing.send(comparison.source, message);
         }
@@ -223,16 +227,19 @@ impl Repair {
     }
 }
 
-/// Answers a member that asks in which slots this node has something else.
+/// Answers a member that asks in which of its slots this node has something else.
 pub(crate) fn answer_compare(
     (view, round): (ViewId, u64),
+    asker: PeerIndex,
     digests: &[(u16, u64)],
+    standing: &Standing,
     table: &Table,
 ) -> Message {
+    let theirs = |slot| standing.placement.holds(slot, Member::Peer(asker));
     Message::Differ {
         view,
         round,
-        slots: table.differing(digests),
+        slots: table.differing(digests, theirs),
     }
 }
 

@@ -3,12 +3,17 @@
 //! Every part of the replica looks here and speaks through here; only
 //! [`Control`](super::control::Control) changes it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::Copies;
 use crate::session::Timestamp;
 
 use super::event::{News, Output, Reply};
 use super::message::{Message, OpId, ViewId};
 use super::node::Node;
-use super::placement::{PeerIndex, PeerSet, Roster, view_id, weight};
+use super::placement::{Holders, Member, PeerIndex, PeerSet, Placement, Roster, view_id};
 
 /// Where a node stands in its cluster.
 #[derive(Debug)]
@@ -16,37 +21,75 @@ pub(crate) struct Standing {
     pub(crate) me: Node,
     pub(crate) roster: Roster,
     pub(crate) view: ViewId,
+    /// Who holds what in this view.
+    pub(crate) placement: Arc<Placement>,
     /// Peers all of whose sessions are here, as of this view.
     pub(crate) done: PeerSet,
     /// Whether this node serves sessions.
     pub(crate) ready: bool,
+    /// Whether it is on its way out: it holds nothing, and is a source of what it has.
+    pub(crate) leaving: bool,
     /// Whether it has left for good.
     pub(crate) left: bool,
     /// Since when it has been trying to join.
     pub(crate) joining_since: Timestamp,
+    copies: Copies,
+    /// When members were lost without a good-bye, the latest ones.
+    losses: VecDeque<Timestamp>,
     out: Vec<Output>,
 }
 
-/// Who orders the atomic updates of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
-    Me,
-    Peer(PeerIndex),
-}
-
 impl Standing {
-    pub(crate) fn new(me: Node, now: Timestamp) -> Self {
+    pub(crate) fn new(me: Node, copies: Copies, now: Timestamp) -> Self {
         let roster = Roster::default();
         Self {
-            view: view_id(&me, &roster),
+            view: view_id(&me, false, &roster),
+            placement: Arc::new(Placement::new(copies, &me, false, &roster)),
             me,
             roster,
             done: PeerSet::default(),
             ready: false,
+            leaving: false,
             left: false,
             joining_since: now,
+            copies,
+            losses: VecDeque::new(),
             out: Vec::new(),
         }
+    }
+
+    /// Takes up the view that the roster stands for. Says whether it is a new one.
+    pub(crate) fn install(&mut self) -> bool {
+        let view = view_id(&self.me, self.leaving, &self.roster);
+        if view == self.view {
+            return false;
+        }
+        self.view = view;
+        self.placement = Arc::new(Placement::new(
+            self.copies,
+            &self.me,
+            self.leaving,
+            &self.roster,
+        ));
+        self.done = PeerSet::default();
+        true
+    }
+
+    /// A member has vanished, and its memory with it.
+    pub(crate) fn lost(&mut self, now: Timestamp) {
+        if self.losses.len() == LOSSES_MAX {
+            self.losses.pop_front();
+        }
+        self.losses.push_back(now);
+    }
+
+    /// Until when a session that nobody has may be one that was lost: as many members as keep a
+    /// session have vanished, so "there is none" would log out somebody who did nothing wrong.
+    pub(crate) fn uncertain_until(&self) -> Timestamp {
+        let copies = self.placement.wanted();
+        let enough = copies.and_then(|copies| self.losses.len().checked_sub(copies));
+        let lost_at = enough.and_then(|index| self.losses.get(index));
+        lost_at.map_or(Timestamp::default(), |at| at.plus(LOSS_GRACE))
     }
 
     /// All members but this node.
@@ -71,16 +114,29 @@ impl Standing {
             .all(|(_, peer)| peer.view == Some(self.view))
     }
 
-    /// The member that orders the atomic updates of a slot's sessions.
-    pub(crate) fn owner(&self, slot: usize) -> Owner {
-        let mine = (weight(slot, self.me.fingerprint()), Owner::Me);
-        let theirs = self
-            .roster
-            .iter()
-            .map(|(index, peer)| (weight(slot, peer.fingerprint), Owner::Peer(index)));
-        theirs
-            .fold(mine, |best, next| if next.0 > best.0 { next } else { best })
-            .1
+    /// Whether a member is known to be in this view, with everything of it.
+    pub(crate) fn has_caught_up(&self, peer: PeerIndex) -> bool {
+        let peer = self.roster.get(peer);
+        peer.is_some_and(|peer| peer.view == Some(self.view) && peer.complete)
+    }
+
+    /// Whether all members are in this view and have everything of it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_complete() && self.peers().iter().all(|peer| self.has_caught_up(peer))
+    }
+
+    /// The members that keep a slot's sessions.
+    pub(crate) fn holders(&self, slot: usize) -> Holders {
+        self.placement.holders(slot)
+    }
+
+    pub(crate) fn is_mine(&self, slot: usize) -> bool {
+        self.placement.is_mine(slot)
+    }
+
+    /// The member that orders what must be ordered of a slot's sessions.
+    pub(crate) fn owner(&self, slot: usize) -> Member {
+        self.placement.owner(slot)
     }
 
     pub(crate) fn send(&mut self, to: PeerIndex, message: Message) {
@@ -106,3 +162,10 @@ impl Standing {
         outputs.append(&mut self.out);
     }
 }
+
+/// How long after too many losses an unknown session counts as lost rather than as ended: nodes
+/// that were cut off, or are restarted, are back by then.
+const LOSS_GRACE: Duration = Duration::from_secs(60);
+
+/// Losses remembered: no more members can be lost at once.
+const LOSSES_MAX: usize = super::placement::PEERS_MAX;

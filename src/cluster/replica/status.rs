@@ -2,6 +2,8 @@
 
 use super::control::Control;
 use super::node::Node;
+use super::placement::PeerSet;
+use super::standing::Standing;
 use super::table::Table;
 
 /// Where a node stands, in numbers.
@@ -12,6 +14,10 @@ pub(crate) struct ReplicaStatus {
     pub(crate) ready: bool,
     /// Whether it has everything that the members of its view had.
     pub(crate) complete: bool,
+    /// Whether all members are in the same view and have everything of it.
+    pub(crate) settled: bool,
+    /// Whether some member stays when this one leaves.
+    pub(crate) succeeded: bool,
     /// Members besides this node.
     pub(crate) members: Vec<MemberStatus>,
     pub(crate) sessions: usize,
@@ -32,6 +38,7 @@ pub(crate) struct MemberStatus {
     /// Whether it has said that it has everything of that view.
     pub(crate) complete: bool,
     pub(crate) ready: bool,
+    pub(crate) leaving: bool,
     /// Writes of this node that it has not acknowledged yet.
     pub(crate) lag: usize,
 }
@@ -44,12 +51,15 @@ impl ReplicaStatus {
             agrees: peer.view == Some(standing.view),
             complete: peer.view == Some(standing.view) && peer.complete,
             ready: peer.ready,
+            leaving: peer.leaving,
             lag: control.writes.lag(index),
         });
         Self {
             me: standing.me.clone(),
             ready: standing.ready,
             complete: standing.is_complete(),
+            settled: standing.is_settled(),
+            succeeded: standing.roster.iter().any(|(_, peer)| !peer.leaving),
             members: members.collect(),
             sessions: table.sessions(),
             tombstones: table.tombstones(),
@@ -57,5 +67,27 @@ impl ReplicaStatus {
             unacknowledged: control.writes.len(),
             indeterminate: control.writes.indeterminate,
         }
+    }
+}
+
+/// Live sessions with fewer copies than asked for, as far as this node can tell: some of their
+/// holders have not caught up yet, or there are too few. Looks at all sessions in the worst case.
+pub(super) fn under_replicated(standing: &Standing, table: &Table) -> usize {
+    let placement = &standing.placement;
+    let few = placement.wanted().is_some_and(|n| placement.candidates() < n);
+    let behind = standing
+        .peers()
+        .iter()
+        .filter(|peer| !standing.has_caught_up(*peer));
+    let behind = behind.fold(PeerSet::default(), |mut set, peer| {
+        set.insert(peer);
+        set
+    });
+    if few || !standing.is_complete() {
+        table.sessions()
+    } else if behind.is_empty() {
+        0
+    } else {
+        table.sessions_in(|slot| !placement.holders(slot).peers.and(behind).is_empty())
     }
 }

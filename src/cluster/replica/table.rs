@@ -104,6 +104,14 @@ impl Table {
         None
     }
 
+    /// Whether the session has certainly ended, or moved.
+    pub(crate) fn is_dead(&self, key: &SessionKey) -> bool {
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Dead(_))
+        )
+    }
+
     /// What is here under the key, to be shown to another node.
     pub(crate) fn copy(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
         let entry = self.lock(key.slot()).entries.get(key)?.clone();
@@ -250,24 +258,48 @@ impl Table {
         }
     }
 
-    /// The digests of all slots that are not empty.
-    pub(crate) fn digests(&self) -> Vec<(u16, u64)> {
+    /// The digests of all slots that are wanted and not empty.
+    pub(crate) fn digests(&self, wanted: impl Fn(usize) -> bool) -> Vec<(u16, u64)> {
         let mut digests = Vec::new();
         for slot in self.occupied() {
             let guard = self.lock(slot);
-            if !guard.entries.is_empty() {
+            if !guard.entries.is_empty() && wanted(slot) {
                 digests.push((slot as u16, guard.digest));
             }
         }
         digests
     }
 
-    /// The slots in which this table has something that one with those digests has not.
-    pub(crate) fn differing(&self, digests: &[(u16, u64)]) -> Vec<u16> {
+    /// The wanted slots in which this table has something that one with those digests has not.
+    pub(crate) fn differing(
+        &self,
+        digests: &[(u16, u64)],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Vec<u16> {
         let theirs: BTreeMap<_, _> = digests.iter().copied().collect();
         let differs = |(slot, digest): &(u16, u64)| theirs.get(slot) != Some(digest);
-        let ours = self.digests().into_iter();
+        let ours = self.digests(wanted).into_iter();
         ours.filter(differs).map(|(slot, _)| slot).collect()
+    }
+
+    /// Forgets the slots that are not wanted: others have all of them.
+    pub(crate) fn retain(&self, wanted: impl Fn(usize) -> bool) {
+        for slot in self.occupied() {
+            let mut guard = self.lock(slot);
+            if guard.entries.is_empty() || wanted(slot) {
+                continue;
+            }
+            for (key, entry) in std::mem::take(&mut guard.entries) {
+                self.uncount(&mut guard, &key, &entry);
+            }
+        }
+    }
+
+    /// How many live sessions are in the slots of which `asked` says yes.
+    pub(crate) fn sessions_in(&self, asked: impl Fn(usize) -> bool) -> usize {
+        let live = |entry: &&Entry| matches!(entry, Entry::Live(_));
+        let count = |slot| self.lock(slot).entries.values().filter(live).count();
+        self.occupied().filter(|slot| asked(*slot)).map(count).sum()
     }
 
     /// The versions of a slot's entries after a key.

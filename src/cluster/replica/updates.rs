@@ -7,6 +7,9 @@
 //! the owner give up; so two owners can never both succeed unless the members disagree for longer
 //! than failure detection takes. The asker then asks the new owner, under the same stamp: one that
 //! was applied after all is recognised, because a session remembers the stamps of its last updates.
+//!
+//! A member that does not hold a session has all its changes ordered in this way, births and ends
+//! included: the owner knows whether the session is still there, and sends back what it has become.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,10 +20,10 @@ use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp, UPDATES_MAX}
 
 use super::entry::{Entry, Fragment, Tombstone};
 use super::event::Reply;
-use super::message::{Copy, Message, OpId, Update, Verdict};
-use super::placement::PeerIndex;
+use super::message::{Copy, Message, OpId, Order, Update, Verdict};
+use super::placement::{Member, PeerIndex};
 use super::reads::{INTERNAL, Reads};
-use super::standing::{Owner, Standing};
+use super::standing::Standing;
 use super::table::Table;
 use super::writes::Writes;
 
@@ -58,6 +61,17 @@ struct Job {
     copies: Arc<[Copy]>,
 }
 
+/// A call whose change the session's owner is to order.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) op: OpId,
+    pub(crate) key: SessionKey,
+    /// The highest clock that the caller has seen in the session.
+    pub(crate) seen: u64,
+    pub(crate) changes: &'a Changes,
+    pub(crate) order: Order,
+}
+
 /// What an owner needs besides its own queues.
 #[derive(Debug)]
 pub(crate) struct Tools<'a> {
@@ -68,21 +82,23 @@ pub(crate) struct Tools<'a> {
 }
 
 impl Updates {
-    /// Asks the owner to apply `changes`, if the attribute that they expect was not written since.
-    pub(crate) fn begin(
-        &mut self,
-        now: Timestamp,
-        op: OpId,
-        key: SessionKey,
-        seen: u64,
-        changes: &Changes,
-        tools: &mut Tools<'_>,
-    ) {
+    /// Asks the owner to apply the changes, if the attribute that they expect was not written since.
+    pub(crate) fn begin(&mut self, now: Timestamp, call: Call<'_>, tools: &mut Tools<'_>) {
+        let Call {
+            op,
+            key,
+            seen,
+            changes,
+            mut order,
+        } = call;
         let writer = tools.standing.me.writer();
         let stamp = Stamp::after(seen.max(self.clock), now, writer);
         self.clock = stamp.clock;
         let mut registers: Vec<_> = changes.registers(stamp).collect();
         registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        if let Order::Create(record) = &mut order {
+            Arc::make_mut(record).note_update(stamp);
+        }
         let update = Update {
             view: tools.standing.view,
             op,
@@ -99,6 +115,7 @@ impl Updates {
                 accessed_at: now,
                 updates: vec![stamp],
             }),
+            order,
         };
         let mut asked = Asked {
             update,
@@ -128,7 +145,7 @@ impl Updates {
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
-        let mine = standing.owner(update.key.slot()) == Owner::Me;
+        let mine = standing.owner(update.key.slot()) == Member::Me;
         if !mine || !standing.ready || update.view != standing.view || waiting >= QUEUE_MAX {
             self.answer(now, asker, update.op, Verdict::Again, None, tools);
             return;
@@ -184,12 +201,11 @@ impl Updates {
         let Some(job) = self.jobs.get_mut(&tag).and_then(VecDeque::front_mut) else {
             return false;
         };
-        let key = job.update.key;
         let current = match judge(now, &job.update, tools.table) {
             Ok(current) => current,
             Err(verdict) => {
-                let conflict = verdict == Verdict::Conflict;
-                let copy = conflict.then(|| tools.table.copy(now, &key)).flatten();
+                let known = matches!(verdict, Verdict::Conflict | Verdict::Applied);
+                let copy = known.then(|| job.update.outcome(now, tools.table)).flatten();
                 self.finish(now, tag, verdict, copy, tools);
                 return true;
             }
@@ -215,7 +231,16 @@ impl Updates {
             for copy in job.copies.iter() {
                 tools.table.merge(now, copy);
             }
-            self.finish(now, tag, Verdict::Applied, None, tools);
+            // Whoever holds the session has merged it as well.
+            let holds = |peer| {
+                let slot = job.update.key.slot();
+                tools.standing.placement.holds(slot, Member::Peer(peer))
+            };
+            let copy = match job.asker {
+                Some(peer) if holds(peer) => None,
+                Some(_) | None => job.update.outcome(now, tools.table),
+            };
+            self.finish(now, tag, Verdict::Applied, copy, tools);
         }
     }
 
@@ -258,14 +283,27 @@ impl Updates {
                 };
                 tools.standing.send(peer, message);
             }
-            None => self.answered(op, verdict, tools.standing),
+            None => self.answered(now, op, verdict, copy, tools),
         }
     }
 
-    /// The owner's verdict on an update that a local caller waits for.
-    pub(crate) fn answered(&mut self, op: OpId, verdict: Verdict, standing: &mut Standing) {
-        if verdict != Verdict::Again && self.asked.remove(&op).is_some() {
-            standing.reply(op, Reply::Updated(verdict));
+    /// The owner's verdict on an update that a local caller waits for, with the session where this
+    /// node does not hold it.
+    pub(crate) fn answered(
+        &mut self,
+        now: Timestamp,
+        op: OpId,
+        verdict: Verdict,
+        copy: Option<Copy>,
+        tools: &mut Tools<'_>,
+    ) {
+        if verdict == Verdict::Again {
+            return;
+        }
+        if let Some(asked) = self.asked.remove(&op) {
+            let copy = copy.or_else(|| asked.update.outcome(now, tools.table));
+            let record = copy.and_then(|copy| copy.entry.live(now).cloned());
+            tools.standing.reply(op, Reply::Updated(verdict, record));
         }
     }
 
@@ -314,8 +352,8 @@ impl Asked {
         // The fragment's access time is on this node's clock, like `sent_at`.
         self.update.sent_at = now;
         match standing.owner(self.update.key.slot()) {
-            Owner::Me => Some(self.update.clone()),
-            Owner::Peer(peer) => {
+            Member::Me => Some(self.update.clone()),
+            Member::Peer(peer) => {
                 standing.send(peer, Message::Update(self.update.clone()));
                 None
             }
@@ -325,15 +363,20 @@ impl Asked {
 
 impl Update {
     /// What all holders are to merge: the change, and the session under its new id.
-    fn copies(&self, current: &Record) -> Arc<[Copy]> {
+    fn copies(&self, current: &Arc<Record>) -> Arc<[Copy]> {
+        let entry = match &self.order {
+            Order::Change => Entry::Fragment(self.fragment.clone()),
+            Order::Create(_) => Entry::Live(current.clone()),
+            Order::End => Entry::Dead(Box::new(Tombstone::of(current, None))),
+        };
         let change = Copy {
             key: self.key,
-            entry: Entry::Fragment(self.fragment.clone()),
+            entry,
         };
         let Some(to) = self.rotate_to else {
             return [change].into();
         };
-        let mut record = current.clone();
+        let mut record = Record::clone(current);
         self.fragment.apply(&mut record);
         let tombstone = Tombstone::of(&record, Some(to));
         let moved = Copy {
@@ -346,6 +389,12 @@ impl Update {
         };
         [moved, live].into()
     }
+
+    /// What the session has become here.
+    fn outcome(&self, now: Timestamp, table: &Table) -> Option<Copy> {
+        let moved = self.rotate_to.and_then(|to| table.copy(now, &to));
+        moved.or_else(|| table.copy(now, &self.key))
+    }
 }
 
 /// Looks at an update when its turn has come: the session that it may be applied to, or what is to
@@ -355,7 +404,16 @@ fn judge(now: Timestamp, update: &Update, table: &Table) -> Result<Arc<Record>, 
         return Err(Verdict::Conflict);
     };
     // An attempt that was applied before the session moved on is found under its new id.
-    let (key, record) = table.follow(now, update.key).ok_or(Verdict::Gone)?;
+    let Some((key, record)) = table.follow(now, update.key) else {
+        return match &update.order {
+            Order::Create(_) if table.is_dead(&update.key) => Err(Verdict::Gone),
+            Order::Create(record) if table.is_full(record.payload_bytes()) => Err(Verdict::Full),
+            Order::Create(record) => Ok(record.clone()),
+            // Whoever asks again may have been the one who ended it.
+            Order::End if update.retry => Err(Verdict::Applied),
+            Order::Change | Order::End => Err(Verdict::Gone),
+        };
+    };
     let known = record.updates();
     if known.contains(attempt) {
         return Err(Verdict::Applied);
@@ -363,6 +421,7 @@ fn judge(now: Timestamp, update: &Update, table: &Table) -> Result<Arc<Record>, 
     let forgotten = known.len() == UPDATES_MAX && known.last().is_some_and(|last| attempt < last);
     let verdict = match &update.expect {
         _ if key != update.key => Verdict::Gone,
+        _ if matches!(update.order, Order::Create(_)) => Verdict::Conflict,
         Some((name, stamp)) if record.stamp(name) != *stamp => Verdict::Conflict,
         _ => return Ok(record),
     };

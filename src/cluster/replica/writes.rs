@@ -2,9 +2,10 @@
 //!
 //! A write is sent to every holder and again until each has acknowledged it *in this node's current
 //! view*: an acknowledgement says that the holder had merged the write while it had the same idea
-//! of who is in. So when this node tells a client that its write is safe, every member of the view
-//! has it, and whoever joins later will compare itself with members that do. After a change of the
-//! view all open writes are sent and counted anew.
+//! of who is in, and so of who holds the session. A client is told that its write is safe once that
+//! is so and every member has said that it is in this view: then nobody answers any more from what
+//! it held in an earlier one, and whoever becomes a holder later will compare itself with members
+//! that have the write. After a change of the view all open writes are sent and counted anew.
 //!
 //! It does not decide what is written, and does not touch the table.
 
@@ -38,6 +39,9 @@ struct Open {
     /// An atomic update: merged only by holders that are in the same view.
     strict: bool,
     copies: Arc<[Copy]>,
+    /// All holders in this view but this node, and whether this node is one.
+    holders: PeerSet,
+    mine: bool,
     /// Holders that have not acknowledged it in this view.
     waiting: PeerSet,
     begun_at: Timestamp,
@@ -45,16 +49,30 @@ struct Open {
 }
 
 impl Open {
-    /// Whether enough of `holders` peers have it to answer.
-    fn is_safe(&self, holders: usize) -> bool {
+    /// Whether enough holders have it to answer, when `stable` says whether all members are in the
+    /// same view.
+    fn is_safe(&self, stable: bool) -> bool {
         match self.ack {
-            Ack::All => self.waiting.is_empty(),
+            Ack::All => self.is_everywhere(stable),
             Ack::Local => true,
             Ack::Copies(n) => {
-                let have = 1 + holders - self.waiting.len();
-                have >= usize::from(n.get()).min(1 + holders)
+                let here = usize::from(self.mine);
+                let have = here + self.holders.len() - self.waiting.len();
+                have >= usize::from(n.get()).min(here + self.holders.len())
             }
         }
+    }
+
+    fn is_everywhere(&self, stable: bool) -> bool {
+        stable && self.waiting.is_empty()
+    }
+
+    fn place(&mut self, standing: &Standing) {
+        let slot = self.copies.first().map_or(0, |copy| copy.key.slot());
+        let holders = standing.holders(slot);
+        self.holders = holders.peers;
+        self.mine = holders.me;
+        self.waiting = holders.peers;
     }
 
     fn send(&mut self, now: Timestamp, seq: u64, to: PeerSet, standing: &mut Standing) {
@@ -73,8 +91,8 @@ impl Open {
 }
 
 impl Writes {
-    /// Sends copies to all holders. `None`: this node is the only one, nothing is open; otherwise
-    /// the write's number and whether its caller need not wait.
+    /// Sends copies to all holders. `None`: nothing has to be waited for and nothing is open;
+    /// otherwise the write's number and whether its caller need not wait.
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
@@ -84,22 +102,25 @@ impl Writes {
         strict: bool,
         copies: Arc<[Copy]>,
     ) -> Option<(u64, bool)> {
-        let holders = standing.peers();
-        if holders.is_empty() {
-            return None;
-        }
-        self.last += 1;
         let mut open = Open {
             op,
             ack,
             strict,
             copies,
-            waiting: holders,
+            holders: PeerSet::default(),
+            mine: false,
+            waiting: PeerSet::default(),
             begun_at: now,
             sent_at: now,
         };
-        open.send(now, self.last, holders, standing);
-        let safe = open.is_safe(holders.len());
+        open.place(standing);
+        let stable = standing.is_stable();
+        if open.is_everywhere(stable) {
+            return None;
+        }
+        self.last += 1;
+        open.send(now, self.last, open.waiting, standing);
+        let safe = open.is_safe(stable);
         if safe {
             open.op = None;
         }
@@ -120,12 +141,27 @@ impl Writes {
         }
         let open = self.open.get_mut(&seq)?;
         open.waiting.remove(peer);
-        if open.is_safe(standing.peers().len())
+        self.finish(seq, standing)
+    }
+
+    /// Holders or their views have changed: whatever is safe now is answered. Gives the numbers of
+    /// atomic updates that all holders have.
+    pub(crate) fn review(&mut self, standing: &mut Standing) -> Vec<u64> {
+        let all: Vec<_> = self.open.keys().copied().collect();
+        all.into_iter()
+            .filter_map(|seq| self.finish(seq, standing))
+            .collect()
+    }
+
+    fn finish(&mut self, seq: u64, standing: &mut Standing) -> Option<u64> {
+        let open = self.open.get_mut(&seq)?;
+        let stable = standing.is_stable();
+        if open.is_safe(stable)
             && let Some(op) = open.op.take()
         {
             standing.reply(op, Reply::Written);
         }
-        if !open.waiting.is_empty() {
+        if !open.is_everywhere(stable) {
             return None;
         }
         let strict = open.strict;
@@ -136,20 +172,12 @@ impl Writes {
     /// The view has changed: everything is sent and counted anew. Atomic updates are given up;
     /// their owner says so to those who asked.
     pub(crate) fn install(&mut self, now: Timestamp, standing: &mut Standing) {
-        let holders = standing.peers();
         self.open.retain(|_, open| !open.strict);
         for (seq, open) in &mut self.open {
-            open.waiting = holders;
-            open.send(now, *seq, holders, standing);
-            if open.is_safe(holders.len())
-                && let Some(op) = open.op.take()
-            {
-                standing.reply(op, Reply::Written);
-            }
+            open.place(standing);
+            open.send(now, *seq, open.waiting, standing);
         }
-        if holders.is_empty() {
-            self.open.clear();
-        }
+        self.review(standing);
     }
 
     /// Sends again what has waited for long, and tells callers whose time has run out.
@@ -169,10 +197,10 @@ impl Writes {
         self.open.retain(|_, open| kept(open));
     }
 
-    /// A link to `peer` is new: what was sent over the old one may be lost.
-    pub(crate) fn link_up(&mut self, now: Timestamp, peer: PeerIndex, standing: &mut Standing) {
-        let mut only = PeerSet::default();
-        only.insert(peer);
+    /// Sends `peer` what it has not acknowledged: its link is new, and what was sent over the old
+    /// one may be lost; or it has come into this node's view, and acknowledges only now.
+    pub(crate) fn send_again(&mut self, now: Timestamp, peer: PeerIndex, standing: &mut Standing) {
+        let only = PeerSet::of(peer);
         for (seq, open) in &mut self.open {
             if open.waiting.contains(peer) {
                 open.send(now, *seq, only, standing);

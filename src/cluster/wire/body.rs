@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{SLOTS, SessionKey, Stamp, Timestamp};
 
-use super::super::replica::message::{Copy, Message, Update, Verdict, View, Write};
+use super::super::replica::message::{Copy, Message, Order, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
 use super::hello::check_node;
-use super::session::{WireCopy, WireFragment, attribute_name, copies_of, is_sane};
+use super::session::{
+    WireCopy, WireFragment, WireRecord, attribute_name, copies_of, is_sane,
+};
 use super::{Bytes, WireError, at_most};
 
 /// Protocol 1, one variant for each message.
@@ -25,6 +27,7 @@ pub(super) enum Body<'a> {
         removed: Cow<'a, [Node]>,
         complete: bool,
         ready: bool,
+        leaving: bool,
     },
     Write {
         seq: u64,
@@ -96,6 +99,8 @@ pub(super) enum Body<'a> {
         #[serde(borrow)]
         fragment: WireFragment<'a>,
         rotate_to: Option<SessionKey>,
+        #[serde(borrow)]
+        order: WireOrder<'a>,
     },
     Updated {
         op: u64,
@@ -108,12 +113,20 @@ pub(super) enum Body<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+pub(super) enum WireOrder<'a> {
+    Change,
+    Create(#[serde(borrow)] WireRecord<'a>),
+    End,
+}
+
+#[derive(Serialize, Deserialize)]
 pub(super) enum WireVerdict {
     Applied,
     Conflict,
     Gone,
     Again,
     Unknown,
+    Full,
 }
 
 impl<'a> From<&'a Message> for Body<'a> {
@@ -128,6 +141,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                 removed: Cow::Borrowed(&view.removed),
                 complete: view.complete,
                 ready: view.ready,
+                leaving: view.leaving,
             },
             Message::Write(ref write) => Self::Write {
                 seq: write.seq,
@@ -220,6 +234,11 @@ impl<'a> From<&'a Message> for Body<'a> {
                     .map(|(name, stamp)| (&**name, *stamp)),
                 fragment: (&*update.fragment).into(),
                 rotate_to: update.rotate_to,
+                order: match &update.order {
+                    Order::Change => WireOrder::Change,
+                    Order::Create(record) => WireOrder::Create((&**record).into()),
+                    Order::End => WireOrder::End,
+                },
             },
             Message::Updated {
                 op,
@@ -251,6 +270,7 @@ impl TryFrom<Body<'_>> for Message {
                 removed,
                 complete,
                 ready,
+                leaving,
             } => Self::View(View {
                 number,
                 ask,
@@ -259,6 +279,7 @@ impl TryFrom<Body<'_>> for Message {
                 removed: nodes(removed)?,
                 complete,
                 ready,
+                leaving,
             }),
             Body::Write {
                 seq,
@@ -364,6 +385,7 @@ impl TryFrom<Body<'_>> for Message {
                 expect,
                 fragment,
                 rotate_to,
+                order,
             } => {
                 let expect = expect.map(|(name, stamp)| {
                     stamp.iter().try_for_each(is_sane)?;
@@ -378,6 +400,11 @@ impl TryFrom<Body<'_>> for Message {
                     expect: expect.transpose()?,
                     fragment: Arc::new(fragment.try_into()?),
                     rotate_to,
+                    order: match order {
+                        WireOrder::Change => Order::Change,
+                        WireOrder::Create(record) => Order::Create(Arc::new(record.try_into()?)),
+                        WireOrder::End => Order::End,
+                    },
                 })
             }
             Body::Updated {
@@ -404,6 +431,7 @@ impl From<Verdict> for WireVerdict {
             Verdict::Gone => Self::Gone,
             Verdict::Again => Self::Again,
             Verdict::Unknown => Self::Unknown,
+            Verdict::Full => Self::Full,
         }
     }
 }
@@ -416,6 +444,7 @@ impl From<WireVerdict> for Verdict {
             WireVerdict::Gone => Self::Gone,
             WireVerdict::Again => Self::Again,
             WireVerdict::Unknown => Self::Unknown,
+            WireVerdict::Full => Self::Full,
         }
     }
 }

@@ -30,7 +30,7 @@ enum WireEntry<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireRecord<'a> {
+pub(super) struct WireRecord<'a> {
     created_at: Timestamp,
     ends_at: Timestamp,
     accessed_at: Timestamp,
