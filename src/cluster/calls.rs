@@ -138,8 +138,8 @@ mod tests {
         calls.answer(1, Reply::Written);
         assert_eq!(poll(first), Poll::Ready(Some(Reply::Written)));
 
-        calls.answer(2, Reply::Merged);
-        assert_eq!(poll(pin!(calls.reply(2))), Poll::Ready(Some(Reply::Merged)));
+        calls.answer(2, Reply::Found(None));
+        assert_eq!(poll(pin!(calls.reply(2))), Poll::Ready(Some(Reply::Found(None))));
         assert!(calls.table().calls.is_empty());
     }
 

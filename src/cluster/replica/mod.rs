@@ -283,6 +283,12 @@ impl Replica {
         self.snapshot().ready
     }
 
+    /// Whether this node keeps the session.
+    #[cfg(test)]
+    pub(crate) fn holds(&self, key: &SessionKey) -> bool {
+        self.snapshot().placement.is_mine(key.slot())
+    }
+
     /// The digests of all slots that are not empty: what two nodes that agree have in common.
     #[cfg(test)]
     pub(crate) fn digests(&self) -> Vec<(u16, u64)> {

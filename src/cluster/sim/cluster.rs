@@ -9,11 +9,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::cluster::Ack;
+use crate::cluster::{Ack, Copies};
 use crate::cluster::replica::event::{Input, News, Output};
 use crate::cluster::replica::message::{Message, OpId};
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::{PAUSE_MAX, Replica, Settings};
+use crate::cluster::replica::{MemberStatus, PAUSE_MAX, Replica, Settings};
 use crate::session::{SLOTS, SessionKey, Timestamp, Value};
 
 use super::client::{Request, Stage};
@@ -68,6 +68,8 @@ pub(super) struct Place {
     pub(super) ran_at: u64,
     pub(super) wake_at: u64,
     pub(super) leaving: bool,
+    /// Until when somebody who leaves still takes requests.
+    pub(super) open_until: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,6 +121,7 @@ impl Cluster {
             ran_at: 0,
             wake_at: u64::MAX,
             leaving: false,
+            open_until: 0,
         };
         let mut cluster = Self {
             places: (0..plan.nodes).map(place).collect(),
@@ -211,6 +214,7 @@ impl Cluster {
         place.ran_at = self.now;
         let settings = Settings {
             me: place.me.clone(),
+            copies: self.plan.copies,
             ack: Ack::All,
             min_copies: NonZeroU8::MIN.get(),
             max_sessions: 10_000,
@@ -278,23 +282,26 @@ impl Cluster {
 
     /// Leaves once the others have everything, as the store's drain does.
     pub(super) fn depart(&mut self, index: usize) {
-        let place = &mut self.places[index];
-        let Some(replica) = &place.replica else {
+        if self.places[index].replica.is_none() {
             return;
-        };
-        place.leaving = true;
-        let status = replica.status();
-        let served = status
-            .members
-            .iter()
-            .any(|member| member.complete && member.ready);
+        }
+        if !self.places[index].leaving {
+            self.places[index].leaving = true;
+            self.places[index].open_until = self.now + STILL_OPEN;
+            self.input(index, Input::Drain(true));
+        }
+        let status = self.replica(index).status();
         let idle = !self.requests.values().any(|request| request.node == index);
-        if idle && served && status.unacknowledged == 0 {
+        let handed_over = status.settled && status.succeeded && status.unacknowledged == 0;
+        if idle && handed_over && !self.is_serving(index) && self.is_running(index) {
             self.input(index, Input::Leave);
             self.places[index].replica = None;
             self.network.unlink_all(index);
             let after = self.rng.random_range(100_000..3_000_000);
             self.after(after, Event::Start { place: index });
+        } else if self.ended {
+            self.places[index].leaving = false;
+            self.input(index, Input::Drain(false));
         } else {
             self.after(100_000, Event::Depart { place: index });
         }
@@ -462,25 +469,41 @@ impl Cluster {
         self.after(after, Event::Heal);
     }
 
-    /// Whether what is here is also elsewhere, on a node that serves and has caught up; and, where
-    /// the network was torn, on every node, so that no side's writes are lost with it.
+    /// Whether the promises cover the loss of this node: whatever was handed over is, and fewer
+    /// nodes than keep a session are missing, this one included; and, where the network was torn,
+    /// every node has everything, so that no side's writes are lost with it.
     pub(super) fn can_lose(&self, index: usize) -> bool {
-        let mut others = self
-            .places
-            .iter()
-            .enumerate()
-            .filter(|(at, place)| *at != index && place.replica.is_some() && !place.leaving);
-        let caught_up = |(at, place): (usize, &Place)| {
-            place.replica.as_ref().is_some_and(|replica| {
-                let status = replica.status();
-                self.is_serving(at) && status.ready && status.complete
-            })
-        };
         if self.torn {
-            self.is_well()
-        } else {
-            others.any(caught_up)
+            return self.is_well();
         }
+        let mut running = self.places.iter().enumerate();
+        match self.plan.copies {
+            Copies::All => running.any(|(at, place)| {
+                at != index && place.replica.is_some() && !place.leaving && self.is_caught_up(at)
+            }),
+            Copies::Count(copies) => running
+                .filter(|(_, place)| place.replica.is_some())
+                .all(|(at, _)| self.is_caught_up(at) && self.can_spare(at, copies.get().into())),
+        }
+    }
+
+    fn is_caught_up(&self, at: usize) -> bool {
+        let status = self.replica(at).status();
+        self.is_running(at) && status.ready && status.complete
+    }
+
+    /// Whether, as this node sees it, all holders have everything and one more may go.
+    fn can_spare(&self, at: usize, copies: usize) -> bool {
+        let status = self.replica(at).status();
+        let stays = |member: &&MemberStatus| !member.leaving;
+        let others = status.members.iter().filter(stays);
+        let is_gone = |node: &Node| {
+            let place = self.places.iter().position(|place| place.me == *node);
+            place.is_none_or(|place| !self.is_running(place))
+        };
+        let missing = others.clone().filter(|member| is_gone(&member.node)).count();
+        let candidates = others.count() + usize::from(!self.places[at].leaving);
+        status.settled && missing + 1 < copies.min(candidates)
     }
 
     // Small things.
@@ -492,7 +515,8 @@ impl Cluster {
     /// A request task refuses to serve when the driver has not run for long, as the store does.
     pub(super) fn is_serving(&self, index: usize) -> bool {
         let ran = Duration::from_micros(self.now - self.places[index].ran_at);
-        self.is_running(index) && !self.places[index].leaving && ran < PAUSE_MAX
+        let open = !self.places[index].leaving || self.now < self.places[index].open_until;
+        self.is_running(index) && open && ran < PAUSE_MAX
     }
 
     pub(super) fn clock(&self, index: usize) -> Timestamp {
@@ -574,6 +598,9 @@ const PEACE_MAX: u64 = 60_000_000;
 
 /// From this pause on, in microseconds, a node may be declared down.
 const DETECTION_MIN: u64 = 1_900_000;
+
+/// How long a node that leaves still takes requests, in microseconds.
+const STILL_OPEN: u64 = 500_000;
 
 /// Messages kept for those that are under way.
 const MAIL_MAX: usize = 100_000;

@@ -6,7 +6,7 @@ use crate::session::Record;
 use super::client::Request;
 use super::cluster::{Cluster, Place, Progress};
 use super::invariants::{
-    acknowledged_survives, ended_stays_dead, replicas_agree, updates_count_once,
+    acknowledged_survives, ended_stays_dead, holders_agree, updates_count_once,
 };
 use super::oracle::Life;
 use super::requests::count;
@@ -33,6 +33,9 @@ impl Cluster {
         for index in 0..self.places.len() {
             let now = self.clock(index);
             for model in &self.models {
+                if !self.replica(index).holds(&model.key) {
+                    continue;
+                }
                 let read = self.replica(index).look(now, &model.key);
                 let place = format!("at node{index} in the end ({})", model.key);
                 ended_stays_dead(&model.known(), read.as_deref(), &place);
@@ -66,12 +69,8 @@ impl Cluster {
                     && status.members.iter().all(|member| member.agrees)
             })
         };
-        self.places.iter().enumerate().all(fine)
-            && replicas_agree(
-                self.places
-                    .iter()
-                    .filter_map(|place| place.replica.as_ref()),
-            )
+        let replicas = self.places.iter().filter_map(|place| place.replica.as_ref());
+        self.places.iter().enumerate().all(fine) && holders_agree(replicas, self.plan.copies)
     }
 
     pub(super) fn complaint(&self) -> String {

@@ -1,15 +1,19 @@
 //! What a seed stands for.
 
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use crate::cluster::Copies;
 
 /// The faults of one run. Times are in microseconds of virtual time.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
+    pub(super) copies: Copies,
     pub(super) network: Weather,
     pub(super) faults: Faults,
     /// Between two faults.
@@ -69,7 +73,12 @@ impl Plan {
         };
         Self {
             seed,
-            nodes: rng.random_range(2..=5),
+            nodes: rng.random_range(2..=8),
+            copies: match seed / 5 % 3 {
+                0 => Copies::All,
+                1 => Copies::Count(NonZeroU8::new(2).expect("not zero")),
+                _ => Copies::Count(NonZeroU8::new(3).expect("not zero")),
+            },
             network,
             faults,
             calm: (200_000, rng.random_range(2_000_000..8_000_000)),

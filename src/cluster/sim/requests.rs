@@ -183,35 +183,42 @@ impl Cluster {
         let Some(request) = self.requests.get(&op).cloned() else {
             return;
         };
-        let now = self.clock(request.node);
         match (request.stage, reply) {
-            (Stage::Loading, Reply::Merged) => {
-                let record = self.replica(request.node).look(now, &request.key);
-                self.loaded(op, record);
+            (Stage::Loading, Reply::Found(record)) => self.loaded(op, record),
+            (Stage::Ending, Reply::Written | Reply::Updated(Verdict::Applied, _)) => {
+                self.ended(op);
             }
-            (Stage::Ending, Reply::Written) => self.ended(op),
             (Stage::Committing { outcome, .. }, Reply::Written) => self.committed(op, outcome),
-            (Stage::Committing { outcome, .. }, Reply::Updated(Verdict::Applied))
-                if matches!(request.action, Action::Rotate(_)) =>
-            {
-                self.committed(op, outcome);
-            }
-            (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied)) => {
-                let model = &mut self.models[request.model];
-                if model.id == request.known.id && !self.torn && !self.doubted {
-                    update_is_new(model, result);
+            (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, record)) => {
+                if request.action == Action::Update {
+                    self.counted(op, result);
+                } else {
+                    let outcome = record.map_or(Outcome::Gone, Outcome::Committed);
+                    self.committed(op, outcome);
                 }
-                self.done.succeeded += 1;
+            }
+            (
+                Stage::Committing { .. },
+                Reply::Updated(Verdict::Conflict | Verdict::Gone | Verdict::Full, _),
+            ) => {
                 self.finish(op);
             }
-            (Stage::Committing { .. }, Reply::Updated(Verdict::Conflict | Verdict::Gone)) => {
-                self.finish(op);
-            }
-            (Stage::Committing { .. }, Reply::Updated(_) | Reply::Indeterminate) => {
+            (Stage::Committing { .. }, Reply::Updated(..) | Reply::Indeterminate) => {
                 self.doubt(op);
             }
             (_, _) => self.finish(op),
         }
+    }
+
+    fn counted(&mut self, op: OpId, result: u64) {
+        if let Some(request) = self.requests.get(&op) {
+            let model = &mut self.models[request.model];
+            if model.id == request.known.id && !self.torn && !self.doubted {
+                update_is_new(model, result);
+            }
+            self.done.succeeded += 1;
+        }
+        self.finish(op);
     }
 
     pub(super) fn committed(&mut self, op: OpId, outcome: Outcome) {

@@ -9,7 +9,7 @@ use crate::session::{
 };
 
 use super::super::replica::entry::{Entry, Fragment, Tombstone};
-use super::super::replica::message::{Copy, Update, Verdict, View, Write};
+use super::super::replica::message::{Copy, Order, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
 use super::*;
 
@@ -99,8 +99,8 @@ mod arbitrary {
 
     fn view() -> impl Strategy<Value = View> {
         let nodes = || vec(node(), 0..5);
-        (any::<(u64, bool, u64, bool, bool)>(), nodes(), nodes()).prop_map(
-            |((number, ask, view, complete, ready), members, removed)| View {
+        (any::<(u64, bool, u64, bool, bool, bool)>(), nodes(), nodes()).prop_map(
+            |((number, ask, view, complete, ready, leaving), members, removed)| View {
                 number,
                 ask,
                 view,
@@ -108,6 +108,7 @@ mod arbitrary {
                 removed,
                 complete,
                 ready,
+                leaving,
             },
         )
     }
@@ -132,9 +133,10 @@ mod arbitrary {
             option::of((name(), option::of(stamp()))),
             fragment(),
             option::of(key()),
+            order(),
         )
             .prop_map(
-                |((view, op, retry), key, sent_at, expect, fragment, rotate_to)| Update {
+                |((view, op, retry), key, sent_at, expect, fragment, rotate_to, order)| Update {
                     view,
                     op,
                     key,
@@ -143,8 +145,17 @@ mod arbitrary {
                     expect,
                     fragment: fragment.into(),
                     rotate_to,
+                    order,
                 },
             )
+    }
+
+    fn order() -> impl Strategy<Value = Order> {
+        prop_oneof![
+            Just(Order::Change),
+            record().prop_map(|record| Order::Create(record.into())),
+            Just(Order::End),
+        ]
     }
 
     fn verdict() -> impl Strategy<Value = Verdict> {
@@ -382,6 +393,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
                 removed: Vec::new(),
                 complete: true,
                 ready: true,
+                leaving: false,
             }),
             WireError::BadNode,
         ),
@@ -461,9 +473,10 @@ fn the_format_of_protocol_1_stands_still() {
                 removed: vec![node(4001, "node2")],
                 complete: true,
                 ready: false,
+                leaving: true,
             }),
             "010901edfd0302007f000001a01f80d095ffbc31056e6f646531010000000000000000000000\
-             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100",
+             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f646532010001",
         ),
         (
             Message::Write(Write {
@@ -571,11 +584,12 @@ fn the_format_of_protocol_1_stands_still() {
                 expect: Some(("n".into(), Some(STAMP))),
                 fragment: fragment().into(),
                 rotate_to: Some(key()),
+                order: Order::End,
             }),
             "0cedfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc3101016e0180\
              8080c0d6fcf3c501effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
              01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
-             01a1ce85fb0f30313233343536373839616263646566",
+             01a1ce85fb0f3031323334353637383961626364656602",
         ),
         (
             Message::Updated {

@@ -2,10 +2,10 @@
 
 mod acknowledged_survives;
 mod ended_stays_dead;
-mod replicas_agree;
+mod holders_agree;
 mod updates_count_once;
 
 pub(super) use acknowledged_survives::acknowledged_survives;
 pub(super) use ended_stays_dead::ended_stays_dead;
-pub(super) use replicas_agree::replicas_agree;
+pub(super) use holders_agree::holders_agree;
 pub(super) use updates_count_once::{update_is_new, updates_count_once};
