@@ -404,10 +404,13 @@ impl Control {
         self.repair.tick(now, &mut self.standing, table);
         table.sweep(now);
         if self.ticks.is_multiple_of(VIEW_TICKS) {
-            let view = self.standing.view;
-            let roster = self.standing.roster.iter();
-            let differs = roster.filter(|(_, peer)| peer.view != Some(view));
-            for peer in differs.map(|(index, _)| index).collect::<Vec<_>>() {
+            // Somebody behind, or whose word that it has caught up was lost.
+            let standing = &self.standing;
+            let behind = standing
+                .roster
+                .iter()
+                .filter(|(index, peer)| !standing.has_caught_up(*index) || !peer.ready);
+            for peer in behind.map(|(index, _)| index).collect::<Vec<_>>() {
                 let mine = self.introduction(true);
                 self.standing.send(peer, Message::View(mine));
             }
@@ -646,7 +649,7 @@ impl Control {
 /// The clock of everything that is repeated or given up.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Ticks between two introductions to a member that is in another view.
+/// Ticks between two introductions to a member that is behind.
 const VIEW_TICKS: usize = 4;
 
 /// Ticks between two looks at what this node could forget, a second: what is forgotten was held a

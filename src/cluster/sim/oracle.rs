@@ -79,6 +79,15 @@ impl Model {
         }
     }
 
+    /// A client was told that the session's owner has made its write; the record may show a later
+    /// one that nobody has acknowledged yet.
+    pub(super) fn acknowledge_ordered(&mut self, name: &'static str, record: &Arc<Record>) {
+        let ordered = |stamp: &Stamp| record.updates().contains(stamp);
+        if record.stamp(name).as_ref().is_some_and(ordered) {
+            self.acknowledge(name, record);
+        }
+    }
+
     /// A client was told that its write of an attribute is in this record.
     pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>) {
         if let Some(stamp) = record.stamp(name) {

@@ -170,7 +170,7 @@ impl Cluster {
         let replica = self.replica(request.node);
         let step = replica.commit(now, op, &request.key, base, changes);
         match step {
-            Step::Done(outcome) => self.committed(op, outcome),
+            Step::Done(outcome) => self.committed(op, outcome, false),
             Step::Wait(outcome) => {
                 let stage = Stage::Committing { outcome, result };
                 self.set_stage(op, stage);
@@ -188,13 +188,15 @@ impl Cluster {
             (Stage::Ending, Reply::Written | Reply::Updated(Verdict::Applied, _)) => {
                 self.ended(op);
             }
-            (Stage::Committing { outcome, .. }, Reply::Written) => self.committed(op, outcome),
+            (Stage::Committing { outcome, .. }, Reply::Written) => {
+                self.committed(op, outcome, false);
+            }
             (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, record)) => {
                 if request.action == Action::Update {
                     self.counted(op, result);
                 } else {
                     let outcome = record.map_or(Outcome::Gone, Outcome::Committed);
-                    self.committed(op, outcome);
+                    self.committed(op, outcome, true);
                 }
             }
             (
@@ -221,7 +223,7 @@ impl Cluster {
         self.finish(op);
     }
 
-    pub(super) fn committed(&mut self, op: OpId, outcome: Outcome) {
+    pub(super) fn committed(&mut self, op: OpId, outcome: Outcome, ordered: bool) {
         let Some(request) = self.requests.get(&op).cloned() else {
             return;
         };
@@ -235,9 +237,8 @@ impl Cluster {
                     model.life = Life::Live;
                     model.acknowledge(NAMES[0], &record);
                 }
-                Action::Write(name) => {
-                    model.acknowledge(name, &record);
-                }
+                Action::Write(name) if ordered => model.acknowledge_ordered(name, &record),
+                Action::Write(name) => model.acknowledge(name, &record),
                 Action::Rotate(to) => {
                     let mut dead = model.clone();
                     dead.id = u64::MAX;
