@@ -201,7 +201,8 @@ impl Updates {
         let Some(job) = self.jobs.get_mut(&tag).and_then(VecDeque::front_mut) else {
             return false;
         };
-        let current = match judge(now, &job.update, tools.table) {
+        let certain = tools.standing.uncertain_until() <= now;
+        let current = match judge(now, &job.update, certain, tools.table) {
             Ok(current) => current,
             Err(verdict) => {
                 let known = matches!(verdict, Verdict::Conflict | Verdict::Applied);
@@ -398,20 +399,29 @@ impl Update {
 }
 
 /// Looks at an update when its turn has come: the session that it may be applied to, or what is to
-/// be said at once.
-fn judge(now: Timestamp, update: &Update, table: &Table) -> Result<Arc<Record>, Verdict> {
+/// be said at once. `certain`: what is not here is nowhere.
+fn judge(
+    now: Timestamp,
+    update: &Update,
+    certain: bool,
+    table: &Table,
+) -> Result<Arc<Record>, Verdict> {
     let Some(attempt) = update.fragment.updates.first() else {
         return Err(Verdict::Conflict);
     };
     // An attempt that was applied before the session moved on is found under its new id.
     let Some((key, record)) = table.follow(now, update.key) else {
+        let dead = table.is_dead(&update.key);
         return match &update.order {
-            Order::Create(_) if table.is_dead(&update.key) => Err(Verdict::Gone),
-            Order::Create(record) if table.is_full(record.payload_bytes()) => Err(Verdict::Full),
-            Order::Create(record) => Ok(record.clone()),
+            Order::Create(record) if !dead && table.is_full(record.payload_bytes()) => {
+                Err(Verdict::Full)
+            }
+            Order::Create(record) if !dead => Ok(record.clone()),
             // Whoever asks again may have been the one who ended it.
-            Order::End if update.retry => Err(Verdict::Applied),
-            Order::Change | Order::End => Err(Verdict::Gone),
+            Order::End if dead && update.retry => Err(Verdict::Applied),
+            // It may have been lost, and come back.
+            _ if !dead && !certain => Err(Verdict::Unknown),
+            Order::Create(_) | Order::Change | Order::End => Err(Verdict::Gone),
         };
     };
     let known = record.updates();

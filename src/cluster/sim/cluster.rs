@@ -299,7 +299,7 @@ impl Cluster {
             self.network.unlink_all(index);
             let after = self.rng.random_range(100_000..3_000_000);
             self.after(after, Event::Start { place: index });
-        } else if self.ended {
+        } else if self.ended && self.is_running(index) {
             self.places[index].leaving = false;
             self.input(index, Input::Drain(false));
         } else {
