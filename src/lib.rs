@@ -56,6 +56,8 @@ mod cluster;
 mod error;
 mod middleware;
 pub mod session;
+#[cfg(feature = "replicated")]
+mod signal;
 pub mod store;
 
 #[cfg(feature = "replicated")]
@@ -67,6 +69,8 @@ pub use middleware::{
     SessionCookieBuilder, SessionError, SessionErrorKind, SessionLayer, SessionService, Storable,
 };
 pub use session::{SessionId, SessionKey};
+#[cfg(feature = "replicated")]
+pub use signal::shutdown_signal;
 #[cfg(feature = "memory")]
 pub use store::MemoryStore;
 #[cfg(feature = "replicated")]

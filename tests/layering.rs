@@ -35,6 +35,11 @@ const TABLE: &[Row] = &[
         crates: &["tokio"],
     },
     Row {
+        folder: "signal",
+        modules: &[],
+        crates: &["tokio", "tracing"],
+    },
+    Row {
         folder: "session",
         modules: &[],
         crates: &["serde", "serde_json", "sha2"],
@@ -119,7 +124,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "cluster/replica",
-        modules: &["cluster::Ack", "error", "session"],
+        modules: &["cluster::Ack", "cluster::Copies", "error", "session"],
         crates: &["bytes", "foca", "rand", "serde", "xxhash_rust"],
     },
 ];

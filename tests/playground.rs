@@ -68,7 +68,6 @@ fn a_start_that_cannot_work_ends_with_a_reason() {
         (&["--dns", "nodes.example:4000"], "DNS"),
         (&["--multicast"], "multicast"),
         (&["--secret-file", "secret"], "shared secret"),
-        (&["--copies", "2"], "number of copies"),
     ];
     for (args, word) in starts {
         let (status, message) = Start::default().args(args).refused();

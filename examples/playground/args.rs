@@ -116,10 +116,6 @@ impl Args {
                 !self.secret_file.is_empty(),
                 "the cluster's shared secret (`--secret-file`)",
             ),
-            (
-                self.copies != Copies::All,
-                "a number of copies (`--copies N`)",
-            ),
         ];
         if let Some((_, part)) = not_built.iter().find(|(asked, _)| *asked) {
             return Err(format!("{part} is not built yet"));

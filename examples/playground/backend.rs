@@ -62,13 +62,20 @@ impl Backend {
         }
     }
 
+    /// Begins to hand over, while requests go on.
+    pub(crate) fn retire(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Replicated(store) => store.retire(),
+        }
+    }
+
     /// Hands everything over to the other nodes, where there are any.
     pub(crate) async fn drain(&self) {
         match self {
             Self::Memory(_) => {}
             Self::Replicated(store) => {
-                let report = store.drain().await;
-                tracing::info!(?report, "drained");
+                store.drain().await;
             }
         }
     }
@@ -156,6 +163,7 @@ fn clustered(store: &ReplicatedStore) -> Reply {
         .with("under_replicated", status.under_replicated)
         .with("degraded_acks", status.degraded_acks)
         .with("complete", status.complete)
+        .with("stable", status.stable)
         .with("indeterminate", status.indeterminate)
         .with("rejected_connections", status.rejected_connections)
 }

@@ -21,7 +21,6 @@ use axum::serve::ListenerExt;
 use backend::Backend;
 use clap::Parser;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -50,7 +49,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     args.check()?;
-    let end_wanted = end_wanted()?;
+    // Before anything else: a signal that comes now is meant.
+    let end_wanted = distributable::shutdown_signal()?;
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
@@ -78,6 +78,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 
     end_wanted.await;
     app.draining.store(true, Ordering::Relaxed);
+    app.backend.retire();
     sleep(Duration::from_secs(args.drain_wait)).await;
     drop(stop);
     match timeout(LAST_REQUESTS_MAX, &mut server).await {
@@ -95,19 +96,6 @@ fn router(app: &Arc<App>, args: &Args) -> Result<Router, Box<dyn Error>> {
         .layer(CatchPanicLayer::custom(reply::panicked))
         .layer(from_fn_with_state(app.clone(), reply::render))
         .with_state(app.clone()))
-}
-
-/// Waits until somebody wants this process to end. Listens from the call on: a signal that comes
-/// before would end the process at once.
-fn end_wanted() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("asked to end"),
-            _ = interrupt.recv() => tracing::info!("interrupted"),
-        }
-    })
 }
 
 fn log_filter() -> tracing_subscriber::EnvFilter {

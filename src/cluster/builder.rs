@@ -47,6 +47,7 @@ pub struct ReplicatedStoreBuilder {
     ack: Ack,
     ack_timeout: Duration,
     min_copies: u8,
+    drain_timeout: Duration,
     max_sessions: usize,
     max_bytes: usize,
 }
@@ -63,6 +64,7 @@ impl ReplicatedStoreBuilder {
             ack: Ack::All,
             ack_timeout: ACK_TIMEOUT,
             min_copies: 1,
+            drain_timeout: DRAIN_TIMEOUT,
             max_sessions: MAX_SESSIONS,
             max_bytes: MAX_BYTES,
         }
@@ -138,6 +140,16 @@ impl ReplicatedStoreBuilder {
         self
     }
 
+    /// How long [`drain`](ReplicatedStore::drain) waits until the other nodes have everything that
+    /// is here. Past that the node leaves all the same, and its report says so.
+    ///
+    /// Defaults to 10 seconds: whoever kills a node after a grace period leaves it time to say
+    /// good-bye (Kubernetes gives 30). Raise both for gigabytes of sessions.
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
     /// How many sessions the node takes, tombstones included. At the limit creating one is refused
     /// with [`StoreErrorKind::Full`](crate::StoreErrorKind::Full). Defaults to 1,000,000.
     pub const fn max_sessions(mut self, sessions: usize) -> Self {
@@ -210,7 +222,7 @@ impl ReplicatedStoreBuilder {
             driver,
             surroundings,
             bound,
-            self.copies,
+            (self.copies, self.drain_timeout),
         )))
     }
 
@@ -338,5 +350,7 @@ const PEERS_MAX: usize = 128;
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node that finds nobody waits before it serves alone: several attempts at each peer.
 const ALONE_AFTER: Duration = Duration::from_secs(2);
+/// Gigabytes over a local network, and well within the grace period of those who kill.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SESSIONS: usize = 1_000_000;
 const MAX_BYTES: usize = 1 << 30;

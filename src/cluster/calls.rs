@@ -139,7 +139,10 @@ mod tests {
         assert_eq!(poll(first), Poll::Ready(Some(Reply::Written)));
 
         calls.answer(2, Reply::Found(None));
-        assert_eq!(poll(pin!(calls.reply(2))), Poll::Ready(Some(Reply::Found(None))));
+        assert_eq!(
+            poll(pin!(calls.reply(2))),
+            Poll::Ready(Some(Reply::Found(None)))
+        );
         assert!(calls.table().calls.is_empty());
     }
 

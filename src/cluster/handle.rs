@@ -29,6 +29,7 @@ pub(crate) struct Cluster {
     stop: watch::Sender<bool>,
     address: SocketAddr,
     copies: Copies,
+    drain_timeout: Duration,
     /// What draining has come to; locked while it goes on.
     drained: Mutex<Option<DrainReport>>,
 }
@@ -39,7 +40,7 @@ impl Cluster {
         driver: Driver,
         surroundings: Surroundings,
         address: SocketAddr,
-        copies: Copies,
+        (copies, drain_timeout): (Copies, Duration),
     ) -> Self {
         let driver = Arc::new(driver);
         let (stop, stopped) = watch::channel(false);
@@ -50,6 +51,7 @@ impl Cluster {
             stop,
             address,
             copies,
+            drain_timeout,
             drained: Mutex::default(),
         }
     }
@@ -79,6 +81,9 @@ impl Cluster {
                 self.driver.settle();
                 match self.driver.reply(op).await {
                     Some(Reply::Found(record)) => Ok(record),
+                    Some(Reply::Uncertain) => Err(StoreError::unavailable(
+                        "nobody has the session, but nodes that may have had it were lost a moment ago",
+                    )),
                     Some(_) | None => Err(out_of_reach()),
                 }
             }
@@ -105,7 +110,9 @@ impl Cluster {
             Some(Reply::Written) => Ok(self.acknowledged(outcome)),
             Some(Reply::Updated(verdict, record)) => self.updated(verdict, record),
             Some(Reply::Unavailable) => Err(out_of_reach()),
-            Some(Reply::Found(_) | Reply::Indeterminate) | None => Err(unproved()),
+            Some(Reply::Found(_) | Reply::Uncertain | Reply::Indeterminate) | None => {
+                Err(unproved())
+            }
         }
     }
 
@@ -151,9 +158,10 @@ impl Cluster {
             Some(Reply::Updated(Verdict::Applied, _)) => Ok(true),
             Some(Reply::Updated(Verdict::Gone, _)) => Ok(false),
             Some(Reply::Unavailable) => Err(out_of_reach()),
-            Some(Reply::Updated(..) | Reply::Found(_) | Reply::Indeterminate) | None => {
-                Err(unproved())
-            }
+            Some(
+                Reply::Updated(..) | Reply::Found(_) | Reply::Uncertain | Reply::Indeterminate,
+            )
+            | None => Err(unproved()),
         }
     }
 
@@ -180,6 +188,7 @@ impl Cluster {
         ClusterStatus {
             ready,
             complete: status.complete,
+            stable: status.members.iter().all(|member| member.agrees),
             members: [me].into_iter().chain(others).collect(),
             copies: self.copies,
             sessions: status.sessions,
@@ -192,14 +201,21 @@ impl Cluster {
         }
     }
 
+    /// Stops holding sessions, and hands over what is here, while requests go on.
+    pub(crate) fn retire(&self) {
+        self.driver.draining.store(true, Relaxed);
+        self.driver.input(Input::Drain(true));
+    }
+
     pub(crate) async fn drain(&self) -> DrainReport {
         let mut drained = self.drained.lock().await;
         if let Some(report) = *drained {
             return report;
         }
         let began = Instant::now();
-        let draining = Draining::begin(&self.driver);
-        let status = self.handed_over(began + HAND_OVER_MAX).await;
+        self.retire();
+        let draining = Draining(Some(&self.driver));
+        let status = self.handed_over(began + self.drain_timeout).await;
         self.driver.input(Input::Leave);
         // From here on there is no way back.
         draining.stays();
@@ -271,13 +287,7 @@ impl Drop for Cluster {
 /// While a node hands over; taken back when the handing over is given up.
 struct Draining<'a>(Option<&'a Driver>);
 
-impl<'a> Draining<'a> {
-    fn begin(driver: &'a Driver) -> Self {
-        driver.draining.store(true, Relaxed);
-        driver.input(Input::Drain(true));
-        Self(Some(driver))
-    }
-
+impl Draining<'_> {
     fn stays(mut self) {
         self.0 = None;
     }
@@ -328,9 +338,6 @@ fn unproved() -> StoreError {
     StoreError::indeterminate("the other nodes did not acknowledge in time")
 }
 
-/// How long leaving waits until somebody else has everything. A node that is killed after a grace
-/// period should still have time to say good-bye: Kubernetes gives 30 seconds.
-const HAND_OVER_MAX: Duration = Duration::from_secs(10);
 /// How long the last messages may take to leave.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);

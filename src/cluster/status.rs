@@ -14,6 +14,8 @@ pub struct ClusterStatus {
     /// Whether this node has everything of what it keeps that the other members had when the members
     /// last changed.
     pub complete: bool,
+    /// Whether all members have the same idea of who is in. While they have not, writes wait.
+    pub stable: bool,
     /// Everybody in the cluster, this node first.
     pub members: Vec<Member>,
     /// How many nodes keep a session.

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 use crate::error::StoreError;
@@ -9,8 +12,8 @@ use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
 
 use super::SessionStore;
 
-/// Sessions in the memory of the application's own nodes: each node keeps every session, and any of
-/// them can serve any.
+/// Sessions in the memory of the application's own nodes: every node, or a number of them, keeps
+/// each session ([`Copies`](crate::Copies)), and any of them can serve any.
 ///
 /// ```no_run
 /// use distributable::{ReplicatedStore, SessionLayer};
@@ -22,14 +25,14 @@ use super::SessionStore;
 ///     .start()
 ///     .await?;
 /// let layer = SessionLayer::new(store.clone());
-/// // … and after the server has stopped:
+/// // … and after the server has stopped, see `retire_after`:
 /// store.drain().await;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// It promises that an acknowledged change is in the memory of every living node
-/// ([`Ack::All`](crate::Ack::All)), that a read through any of them sees it, and that an ended
+/// It promises that an acknowledged change is in the memory of every living node that keeps the
+/// session ([`Ack::All`](crate::Ack::All)), that a read through any node sees it, and that an ended
 /// session has ended on all of them for ever. A node that has not caught up, or may have been left
 /// behind, answers [`NotReady`](crate::StoreErrorKind::NotReady) instead of guessing.
 ///
@@ -77,8 +80,59 @@ impl ReplicatedStore {
         self.cluster.ready().await;
     }
 
-    /// Leaves the cluster in order: waits up to ten seconds until another node has everything, says
-    /// good-bye, and stops. Call it when no request is under way any more.
+    /// Stops being a place for sessions, and begins to hand over what is here:
+    /// [`is_ready`](Self::is_ready) says no from now on. Sessions are still found, and new ones live
+    /// on the nodes that stay. [`retire_after`](Self::retire_after) does it at the right time.
+    pub fn retire(&self) {
+        self.cluster.retire();
+    }
+
+    /// Waits for `signal`, then stops being a place for sessions and goes on serving for `wait`: what
+    /// [`with_graceful_shutdown`] takes. [`drain`](Self::drain) once the server has stopped.
+    ///
+    /// From the signal on [`is_ready`](Self::is_ready) says no, so that a balancer that asks sends
+    /// nobody any more; meanwhile sessions are still found, new ones live on the nodes that stay, and
+    /// what is here is handed over. `wait` should be longer than it takes the balancer to notice.
+    ///
+    /// ```no_run
+    /// # async fn serve(
+    /// #     listener: tokio::net::TcpListener,
+    /// #     app: axum::Router,
+    /// #     store: distributable::ReplicatedStore,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let ended = store.retire_after(distributable::shutdown_signal()?, Duration::from_secs(1));
+    /// axum::serve(listener, app).with_graceful_shutdown(ended).await?;
+    /// let report = store.drain().await;
+    /// assert!(report.handed_over, "{report:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before the signal has no effect; after it the node stays as it is until
+    /// it is drained.
+    ///
+    /// [`with_graceful_shutdown`]: https://docs.rs/axum/0.8/axum/serve/struct.Serve.html#method.with_graceful_shutdown
+    pub fn retire_after(
+        &self,
+        signal: impl Future<Output = ()> + Send + 'static,
+        wait: Duration,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let store = self.clone();
+        async move {
+            signal.await;
+            store.retire();
+            sleep(wait).await;
+        }
+    }
+
+    /// Leaves the cluster in order: hands over what is here, waits for the
+    /// [proof](DrainReport::handed_over) at most the
+    /// [`drain_timeout`](ReplicatedStoreBuilder::drain_timeout), says good-bye, and stops. Call it
+    /// when no request is under way any more.
     ///
     /// [`is_ready`](Self::is_ready) says no at once, sessions are served until the node leaves. From
     /// then on every call is refused, and the port is free. The report says what could not be
@@ -88,7 +142,22 @@ impl ReplicatedStore {
     ///
     /// Dropping the future before the node has left leaves it in the cluster, still serving.
     pub async fn drain(&self) -> DrainReport {
-        self.cluster.drain().await
+        let report = self.cluster.drain().await;
+        if report.handed_over {
+            tracing::info!(
+                "left the cluster: all {} sessions handed over",
+                report.sessions
+            );
+        } else {
+            tracing::warn!(
+                "left the cluster without proof that {} sessions are elsewhere: {} members stay, \
+                 {} changes are not acknowledged",
+                report.sessions,
+                report.remaining,
+                report.unacknowledged
+            );
+        }
+        report
     }
 
     /// Where the node listens for the other nodes.

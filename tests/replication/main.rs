@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod copies;
 mod partition;
 mod strangers;
 
@@ -36,10 +37,15 @@ async fn node(name: &str, peers: &[SocketAddr]) -> ReplicatedStore {
 
 /// Nodes that serve, and know each other.
 async fn cluster<const N: usize>(names: [&str; N]) -> [ReplicatedStore; N] {
+    cluster_of(names, Copies::All).await
+}
+
+async fn cluster_of<const N: usize>(names: [&str; N], copies: Copies) -> [ReplicatedStore; N] {
     let mut nodes: Vec<ReplicatedStore> = Vec::new();
     for name in names {
         let peers: Vec<_> = nodes.iter().map(ReplicatedStore::local_addr).collect();
-        nodes.push(node(name, &peers).await);
+        let node = describe(name, &peers).copies(copies).start().await;
+        nodes.push(node.unwrap());
     }
     for node in &nodes {
         settled(node, N).await;
@@ -487,11 +493,6 @@ async fn a_node_that_cannot_start_says_what_to_do() {
             ReplicatedStore::builder(""),
             StartErrorKind::Invalid,
             "letters",
-        ),
-        (
-            node().copies(Copies::Count(2.try_into().unwrap())),
-            StartErrorKind::Unsupported,
-            "Copies::All",
         ),
     ];
     for (node, kind, advice) in cases {

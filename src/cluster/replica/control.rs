@@ -305,7 +305,8 @@ impl Control {
     }
 
     fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {
-        self.membership.down(std::mem::take(&mut view.removed).into_iter());
+        self.membership
+            .down(std::mem::take(&mut view.removed).into_iter());
         let known_down = self.membership.removed().any(|node| *node == from);
         if known_down {
             // It does not know yet; its own identity among the removed tells it.
@@ -313,8 +314,11 @@ impl Control {
             self.standing.send_to(from, mine);
             return;
         }
-        self.membership
-            .alive(std::mem::take(&mut view.members).into_iter().chain([from.clone()]));
+        self.membership.alive(
+            std::mem::take(&mut view.members)
+                .into_iter()
+                .chain([from.clone()]),
+        );
         // The sender may be new here: what it says of itself must not get lost.
         self.adopt_members(now, table);
         if let Some(index) = self.standing.roster.find(&from) {
@@ -581,7 +585,7 @@ impl Control {
             if record.is_some() || certain {
                 Reply::Found(record)
             } else {
-                Reply::Unavailable
+                Reply::Uncertain
             },
         );
     }

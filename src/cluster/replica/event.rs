@@ -48,6 +48,8 @@ pub(crate) enum Reply {
     /// What the session's owner has decided; the session with the change, or after a conflict as it
     /// stands.
     Updated(Verdict, Option<Arc<Record>>),
+    /// A read: nobody has the session, but it may have been lost with the nodes that had it.
+    Uncertain,
     /// Time ran out, or this node stopped serving; nothing was changed.
     Unavailable,
 }

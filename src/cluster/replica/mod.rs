@@ -317,12 +317,10 @@ impl Replica {
         let mine = snapshot.placement.is_mine(key.slot());
         let here = mine.then(|| self.look(now, key)).flatten();
         let (record, order) = match here.or_else(|| base.cloned()) {
-            _ if changes.is_create() => {
-                match changes.apply(None, None, now, snapshot.writer) {
-                    Outcome::Committed(record) => (record.clone(), Order::Create(record)),
-                    outcome => return Step::Done(outcome),
-                }
-            }
+            _ if changes.is_create() => match changes.apply(None, None, now, snapshot.writer) {
+                Outcome::Committed(record) => (record.clone(), Order::Create(record)),
+                outcome => return Step::Done(outcome),
+            },
             Some(record) => (record, Order::Change),
             None => return Step::Done(Outcome::Gone),
         };

@@ -74,7 +74,9 @@ impl ReplicaStatus {
 /// holders have not caught up yet, or there are too few. Looks at all sessions in the worst case.
 pub(super) fn under_replicated(standing: &Standing, table: &Table) -> usize {
     let placement = &standing.placement;
-    let few = placement.wanted().is_some_and(|n| placement.candidates() < n);
+    let few = placement
+        .wanted()
+        .is_some_and(|n| placement.candidates() < n);
     let behind = standing
         .peers()
         .iter()

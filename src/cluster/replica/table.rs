@@ -106,10 +106,7 @@ impl Table {
 
     /// Whether the session has certainly ended, or moved.
     pub(crate) fn is_dead(&self, key: &SessionKey) -> bool {
-        matches!(
-            self.lock(key.slot()).entries.get(key),
-            Some(Entry::Dead(_))
-        )
+        matches!(self.lock(key.slot()).entries.get(key), Some(Entry::Dead(_)))
     }
 
     /// What is here under the key, to be shown to another node.

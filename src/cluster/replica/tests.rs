@@ -401,14 +401,8 @@ fn atomic_updates_through_two_nodes_at_once_both_count() {
         lab.carry();
     }
     let verdicts = [lab.verdict(2), lab.verdict(3)];
-    assert!(
-        verdicts.contains(&Some(Verdict::Applied)),
-        "{verdicts:?}"
-    );
-    assert!(
-        verdicts.contains(&Some(Verdict::Conflict)),
-        "{verdicts:?}"
-    );
+    assert!(verdicts.contains(&Some(Verdict::Applied)), "{verdicts:?}");
+    assert!(verdicts.contains(&Some(Verdict::Conflict)), "{verdicts:?}");
 }
 
 #[test]
@@ -652,7 +646,12 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
     );
     table.merge(late, &live(1, "a", 1));
     assert_eq!(table.sessions(), 0);
-    assert!(table.digests(|_| true).iter().all(|(_, digest)| *digest == 0));
+    assert!(
+        table
+            .digests(|_| true)
+            .iter()
+            .all(|(_, digest)| *digest == 0)
+    );
 }
 
 #[test]

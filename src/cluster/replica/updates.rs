@@ -206,7 +206,9 @@ impl Updates {
             Ok(current) => current,
             Err(verdict) => {
                 let known = matches!(verdict, Verdict::Conflict | Verdict::Applied);
-                let copy = known.then(|| job.update.outcome(now, tools.table)).flatten();
+                let copy = known
+                    .then(|| job.update.outcome(now, tools.table))
+                    .flatten();
                 self.finish(now, tag, verdict, copy, tools);
                 return true;
             }

@@ -9,11 +9,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::cluster::{Ack, Copies};
 use crate::cluster::replica::event::{Input, News, Output};
 use crate::cluster::replica::message::{Message, OpId};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{MemberStatus, PAUSE_MAX, Replica, Settings};
+use crate::cluster::{Ack, Copies};
 use crate::session::{SLOTS, SessionKey, Timestamp, Value};
 
 use super::client::{Request, Stage};
@@ -501,7 +501,10 @@ impl Cluster {
             let place = self.places.iter().position(|place| place.me == *node);
             place.is_none_or(|place| !self.is_running(place))
         };
-        let missing = others.clone().filter(|member| is_gone(&member.node)).count();
+        let missing = others
+            .clone()
+            .filter(|member| is_gone(&member.node))
+            .count();
         let candidates = others.count() + usize::from(!self.places[at].leaving);
         status.settled && missing + 1 < copies.min(candidates)
     }

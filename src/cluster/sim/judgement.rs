@@ -71,7 +71,10 @@ impl Cluster {
                     && status.members.iter().all(|member| member.agrees)
             })
         };
-        let replicas = self.places.iter().filter_map(|place| place.replica.as_ref());
+        let replicas = self
+            .places
+            .iter()
+            .filter_map(|place| place.replica.as_ref());
         self.places.iter().enumerate().all(fine) && holders_agree(replicas, self.plan.copies)
     }
 

@@ -10,9 +10,7 @@ use crate::session::{SLOTS, SessionKey, Stamp, Timestamp};
 use super::super::replica::message::{Copy, Message, Order, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
 use super::hello::check_node;
-use super::session::{
-    WireCopy, WireFragment, WireRecord, attribute_name, copies_of, is_sane,
-};
+use super::session::{WireCopy, WireFragment, WireRecord, attribute_name, copies_of, is_sane};
 use super::{Bytes, WireError, at_most};
 
 /// Protocol 1, one variant for each message.

@@ -99,18 +99,23 @@ mod arbitrary {
 
     fn view() -> impl Strategy<Value = View> {
         let nodes = || vec(node(), 0..5);
-        (any::<(u64, bool, u64, bool, bool, bool)>(), nodes(), nodes()).prop_map(
-            |((number, ask, view, complete, ready, leaving), members, removed)| View {
-                number,
-                ask,
-                view,
-                members,
-                removed,
-                complete,
-                ready,
-                leaving,
-            },
+        (
+            any::<(u64, bool, u64, bool, bool, bool)>(),
+            nodes(),
+            nodes(),
         )
+            .prop_map(
+                |((number, ask, view, complete, ready, leaving), members, removed)| View {
+                    number,
+                    ask,
+                    view,
+                    members,
+                    removed,
+                    complete,
+                    ready,
+                    leaving,
+                },
+            )
     }
 
     fn write() -> impl Strategy<Value = Write> {
