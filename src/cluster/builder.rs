@@ -16,6 +16,7 @@ use super::door::Door;
 use super::driver::{Driver, Surroundings};
 use super::link::{Links, last_generation};
 use super::replica::node::Node;
+use super::replica::rules::Rules;
 use super::replica::{Replica, Settings};
 use super::start_error::{StartError, StartErrorKind};
 use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
@@ -203,6 +204,7 @@ impl ReplicatedStoreBuilder {
                 ack_timeout: self.ack_timeout,
                 alone_after: ALONE_AFTER,
                 seed: random.next_u64(),
+                rules: Rules::ALL,
             },
         );
         let (links, undialled) = Links::new([bound, advertised]);

@@ -54,7 +54,7 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         Self {
-            standing: Standing::new(settings.me.clone(), settings.copies, now),
+            standing: Standing::new(settings.me.clone(), settings.copies, settings.rules, now),
             writes: Writes::default(),
             reads: Reads::default(),
             updates: Updates::default(),
@@ -374,7 +374,7 @@ impl Control {
     /// After a long pause nothing counts that was said before it: the others may have declared this
     /// node down and gone on without it.
     fn check_pause(&mut self, now: Timestamp, table: &Table) {
-        if now.since(self.next_tick) >= PAUSE_MAX {
+        if now.since(self.next_tick) >= PAUSE_MAX && self.standing.rules.fence {
             self.next_tick = now;
             if !self.standing.peers().is_empty() {
                 let reborn = self.membership.rebirth();
@@ -427,7 +427,7 @@ impl Control {
     /// Forgets what others hold: each holder has compared itself with this node, and since this view
     /// began nothing was added here to what is theirs.
     fn drop_others(&self, table: &Table) {
-        if self.standing.is_settled() {
+        if self.standing.is_settled() || !self.standing.rules.confirmed_drop {
             let placement = &self.standing.placement;
             table.retain(|slot| placement.is_mine(slot));
         }

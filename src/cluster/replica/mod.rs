@@ -47,6 +47,7 @@ pub(crate) mod node;
 mod placement;
 mod reads;
 mod repair;
+pub(crate) mod rules;
 mod standing;
 mod status;
 mod table;
@@ -68,6 +69,7 @@ use self::event::{Input, Output, Step};
 use self::message::{Copy, OpId, Order};
 use self::node::Node;
 use self::placement::{Member, Placement};
+use self::rules::Rules;
 use self::table::{Committed, Table};
 use self::updates::Call;
 
@@ -90,6 +92,7 @@ pub(crate) struct Settings {
     pub(crate) alone_after: Duration,
     /// Everything that is drawn at random inside follows from it.
     pub(crate) seed: u64,
+    pub(crate) rules: Rules,
 }
 
 /// One node of a cluster.
@@ -119,7 +122,8 @@ struct Snapshot {
 
 impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
-        let table = Table::new(settings.max_sessions, settings.max_bytes);
+        let (sessions, bytes) = (settings.max_sessions, settings.max_bytes);
+        let table = Table::new(sessions, bytes, settings.rules);
         let (ack, min_copies) = (settings.ack, settings.min_copies.into());
         let control = Control::new(now, settings);
         Self {
@@ -392,7 +396,7 @@ impl Snapshot {
         let standing = &control.standing;
         Self {
             ready: standing.ready,
-            complete: standing.is_complete(),
+            complete: standing.is_complete() || !standing.rules.union_reads,
             writer: standing.me.writer(),
             placement: standing.placement.clone(),
             uncertain_until: standing.uncertain_until(),
@@ -405,7 +409,7 @@ impl Snapshot {
         let standing = &control.standing;
         self.view == standing.view
             && self.ready == standing.ready
-            && self.complete == standing.is_complete()
+            && self.complete == (standing.is_complete() || !standing.rules.union_reads)
             && self.uncertain_until == standing.uncertain_until()
             && self.congested == control.writes.is_full()
     }

@@ -65,7 +65,9 @@ impl Open {
         self.found = None;
         self.waiting = match standing.owner(slot) {
             _ if self.mine => standing.sources(),
-            Member::Peer(owner) if standing.has_caught_up(owner) => PeerSet::of(owner),
+            Member::Peer(owner) if standing.has_caught_up(owner) || !standing.rules.union_reads => {
+                PeerSet::of(owner)
+            }
             Member::Peer(_) | Member::Me => standing.peers(),
         };
         self.ask(now, op, standing);

@@ -14,6 +14,7 @@ use super::event::{News, Output, Reply};
 use super::message::{Message, OpId, ViewId};
 use super::node::Node;
 use super::placement::{Holders, Member, PeerIndex, PeerSet, Placement, Roster, view_id};
+use super::rules::Rules;
 
 /// Where a node stands in its cluster.
 #[derive(Debug)]
@@ -34,13 +35,14 @@ pub(crate) struct Standing {
     /// Since when it has been trying to join.
     pub(crate) joining_since: Timestamp,
     copies: Copies,
+    pub(crate) rules: Rules,
     /// When members were lost without a good-bye, the latest ones.
     losses: VecDeque<Timestamp>,
     out: Vec<Output>,
 }
 
 impl Standing {
-    pub(crate) fn new(me: Node, copies: Copies, now: Timestamp) -> Self {
+    pub(crate) fn new(me: Node, copies: Copies, rules: Rules, now: Timestamp) -> Self {
         let roster = Roster::default();
         Self {
             view: view_id(&me, false, &roster),
@@ -53,6 +55,7 @@ impl Standing {
             left: false,
             joining_since: now,
             copies,
+            rules,
             losses: VecDeque::new(),
             out: Vec::new(),
         }

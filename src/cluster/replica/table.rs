@@ -17,6 +17,7 @@ use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Stamp, Timesta
 
 use super::entry::{Entry, Fragment, Tombstone};
 use super::message::Copy;
+use super::rules::Rules;
 
 /// All sessions of a node.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct Table {
     bytes: AtomicUsize,
     max_sessions: usize,
     max_bytes: usize,
+    rules: Rules,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +54,7 @@ struct Group {
 pub(crate) type Committed = (Outcome, Option<Arc<[Copy]>>);
 
 impl Table {
-    pub(crate) fn new(max_sessions: usize, max_bytes: usize) -> Self {
+    pub(crate) fn new(max_sessions: usize, max_bytes: usize, rules: Rules) -> Self {
         let group = || Group {
             entries: AtomicUsize::new(0),
             forget_at: AtomicU64::new(u64::MAX),
@@ -67,6 +69,7 @@ impl Table {
             bytes: AtomicUsize::new(0),
             max_sessions,
             max_bytes,
+            rules,
         }
     }
 
@@ -394,6 +397,12 @@ impl Table {
         slot.digest = slot.digest.wrapping_add(entry.version(&key));
         if let Some(before) = slot.entries.insert(key, entry) {
             self.uncount(slot, &key, &before);
+        }
+        if !self.rules.tombstones
+            && let Some(entry @ Entry::Dead(_)) = slot.entries.get(&key).cloned()
+        {
+            slot.entries.remove(&key);
+            self.uncount(slot, &key, &entry);
         }
     }
 

@@ -76,6 +76,7 @@ impl Lab {
                 ack_timeout: Duration::from_secs(5),
                 alone_after: Duration::from_secs(2),
                 seed: number.into(),
+                rules: Rules::ALL,
             };
             (node(number), Replica::new(START, settings))
         };
@@ -288,6 +289,7 @@ fn a_newcomer_has_everything_before_it_serves() {
             ack_timeout: Duration::from_secs(5),
             alone_after: Duration::from_secs(2),
             seed: 9,
+            rules: Rules::ALL,
         };
         Replica::new(lab.now, settings)
     };
@@ -536,7 +538,7 @@ fn an_ended_session_is_dead_on_every_node() {
 // The table by itself.
 
 fn table() -> Table {
-    Table::new(100, 1 << 20)
+    Table::new(100, 1 << 20, Rules::ALL)
 }
 
 fn record(name: &str, clock: u64) -> Record {
@@ -656,7 +658,7 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
 
 #[test]
 fn a_full_table_refuses_new_sessions_and_ends_old_ones() {
-    let table = Table::new(1, 1 << 20);
+    let table = Table::new(1, 1 << 20, Rules::ALL);
     let create = |number| table.commit(START, &key(number), None, &born("a", "1"), 1);
     assert!(create(1).is_ok());
     assert_eq!(create(2), Err(StoreErrorKind::Full));

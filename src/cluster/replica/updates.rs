@@ -202,6 +202,9 @@ impl Updates {
             return false;
         };
         let certain = tools.standing.uncertain_until() <= now;
+        if !tools.standing.rules.expectations {
+            job.update.expect = None;
+        }
         let current = match judge(now, &job.update, certain, tools.table) {
             Ok(current) => current,
             Err(verdict) => {

@@ -114,7 +114,7 @@ impl Writes {
             sent_at: now,
         };
         open.place(standing);
-        let stable = standing.is_stable();
+        let stable = is_stable(standing);
         if open.is_everywhere(stable) {
             return None;
         }
@@ -136,7 +136,7 @@ impl Writes {
         view: ViewId,
         seq: u64,
     ) -> Option<u64> {
-        if view != standing.view {
+        if view != standing.view && standing.rules.view_barrier {
             return None;
         }
         let open = self.open.get_mut(&seq)?;
@@ -155,7 +155,7 @@ impl Writes {
 
     fn finish(&mut self, seq: u64, standing: &mut Standing) -> Option<u64> {
         let open = self.open.get_mut(&seq)?;
-        let stable = standing.is_stable();
+        let stable = is_stable(standing);
         if open.is_safe(stable)
             && let Some(op) = open.op.take()
         {
@@ -225,6 +225,10 @@ impl Writes {
     pub(crate) fn is_full(&self) -> bool {
         self.open.len() >= WRITES_MAX
     }
+}
+
+fn is_stable(standing: &Standing) -> bool {
+    standing.is_stable() || !standing.rules.view_barrier
 }
 
 /// Open writes before new ones are refused: a second's worth at the rate that a node sustains.

@@ -184,12 +184,12 @@ impl Cluster {
             } => self.notice(place, gone, generation),
             Event::Act { client } => self.act(client),
             Event::Misfortune => self.misfortune(),
-            Event::Heal => self.network.unblock_all(),
+            Event::Heal => self.network.heal(),
             Event::Start { place } => self.start(place),
             Event::Depart { place } => self.depart(place),
             Event::Calm => {
                 self.ended = true;
-                self.network.unblock_all();
+                self.network.heal();
                 self.network.calm();
                 for place in 0..self.places.len() {
                     if self.places[place].replica.is_none() {
@@ -222,6 +222,7 @@ impl Cluster {
             ack_timeout: Duration::from_secs(5),
             alone_after: Duration::from_secs(2),
             seed: self.rng.random(),
+            rules: self.plan.rules,
         };
         place.replica = Some(Replica::new(now, settings));
         self.after(1_000, Event::Dial { place: index });
@@ -370,6 +371,7 @@ impl Cluster {
                     self.places[index].me = me;
                     self.network.unlink_all(index);
                 }
+                Output::News(News::Left(node)) => self.cut(index, &node),
                 Output::News(_) => {}
             }
         }
@@ -383,6 +385,19 @@ impl Cluster {
         if at < place.wake_at {
             place.wake_at = at;
             self.at(at, Event::Wake { place: index });
+        }
+    }
+
+    /// A node closes its links to one that it believes down; what is under way may still arrive.
+    fn cut(&mut self, index: usize, gone: &Node) {
+        let other = self
+            .places
+            .iter()
+            .position(|place| place.me.address == gone.address);
+        if let Some(other) = other
+            && self.rng.random()
+        {
+            self.network.unlink(index, other);
         }
     }
 
@@ -417,9 +432,16 @@ impl Cluster {
         match self.plan.faults {
             Faults::None => {}
             Faults::Crashes => self.come_or_go(index),
-            Faults::Links if self.rng.random_bool(0.5) => {
+            Faults::Links if self.rng.random_bool(0.3) => {
                 let other = self.rng.random_range(0..self.places.len());
                 self.network.unlink(index, other);
+            }
+            Faults::Links if self.rng.random_bool(0.4) => {
+                let by = self.rng.random_range(100_000..900_000);
+                self.note(format_args!("slow {index} {by}"));
+                self.network.slow_down(index, by);
+                let after = self.rng.random_range(500_000..3_000_000);
+                self.after(after, Event::Heal);
             }
             Faults::Links => self.come_or_go(index),
             Faults::Pauses
@@ -458,9 +480,12 @@ impl Cluster {
         self.torn = true;
         let side: Vec<bool> = self.places.iter().map(|_| self.rng.random()).collect();
         self.note(format_args!("tear {side:?}"));
+        let one_way = self.rng.random_bool(0.3);
         for from in 0..self.places.len() {
             for to in 0..self.places.len() {
-                if side[from] != side[to] {
+                if side[from] && !side[to] && one_way {
+                    self.network.block_one_way(from, to);
+                } else if side[from] != side[to] && !one_way {
                     self.network.block(from, to);
                 }
             }
@@ -519,7 +544,8 @@ impl Cluster {
     pub(super) fn is_serving(&self, index: usize) -> bool {
         let ran = Duration::from_micros(self.now - self.places[index].ran_at);
         let open = !self.places[index].leaving || self.now < self.places[index].open_until;
-        self.is_running(index) && open && ran < PAUSE_MAX
+        let awake = ran < PAUSE_MAX || !self.plan.rules.fence;
+        self.is_running(index) && open && awake
     }
 
     pub(super) fn clock(&self, index: usize) -> Timestamp {

@@ -20,6 +20,8 @@ mod requests;
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::cluster::replica::rules::Rules;
+
 use self::cluster::Cluster;
 use self::plan::Plan;
 
@@ -72,6 +74,50 @@ fn the_same_seed_gives_the_same_trace() {
         assert_eq!(run(seed), run(seed), "seed {seed}");
     }
 }
+
+/// Runs clusters without a rule until one of them breaks an invariant.
+fn notices_the_lack(take: fn(&mut Rules)) -> bool {
+    let tries = number("SIM_MUTANTS").unwrap_or(MUTANTS);
+    let breaks = |seed| {
+        let mut plan = Plan::draw(seed);
+        take(&mut plan.rules);
+        catch_unwind(AssertUnwindSafe(|| Cluster::new(plan).run())).is_err()
+    };
+    (0..tries).any(breaks)
+}
+
+#[test]
+fn a_missing_view_barrier_is_noticed() {
+    assert!(notices_the_lack(|rules| rules.view_barrier = false));
+}
+
+#[test]
+fn missing_union_reads_are_noticed() {
+    assert!(notices_the_lack(|rules| rules.union_reads = false));
+}
+
+#[test]
+fn a_missing_fence_is_noticed() {
+    assert!(notices_the_lack(|rules| rules.fence = false));
+}
+
+#[test]
+fn forgetting_what_nobody_has_confirmed_is_noticed() {
+    assert!(notices_the_lack(|rules| rules.confirmed_drop = false));
+}
+
+#[test]
+fn missing_tombstones_are_noticed() {
+    assert!(notices_the_lack(|rules| rules.tombstones = false));
+}
+
+#[test]
+fn missing_expectations_are_noticed() {
+    assert!(notices_the_lack(|rules| rules.expectations = false));
+}
+
+/// Seeds that a missing rule may take to be noticed.
+const MUTANTS: u64 = 300;
 
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 60;

@@ -1,6 +1,6 @@
 //! What lies between nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -15,6 +15,8 @@ pub(super) struct Network {
     blocked: BTreeSet<(usize, usize)>,
     /// Links that are up, from whom to whom.
     links: BTreeSet<(usize, usize)>,
+    /// How much longer everything takes that goes to a node, in microseconds.
+    slow: BTreeMap<usize, u64>,
     rng: StdRng,
 }
 
@@ -24,6 +26,7 @@ impl Network {
             weather,
             blocked: BTreeSet::new(),
             links: BTreeSet::new(),
+            slow: BTreeMap::new(),
             rng,
         }
     }
@@ -57,8 +60,21 @@ impl Network {
         self.unlink(from, to);
     }
 
-    pub(super) fn unblock_all(&mut self) {
+    /// Nothing goes from one to the other any more; what comes back still does.
+    pub(super) fn block_one_way(&mut self, from: usize, to: usize) {
+        self.blocked.insert((from, to));
+        self.links.remove(&(from, to));
+    }
+
+    /// Everything that goes to a node takes longer.
+    pub(super) fn slow_down(&mut self, to: usize, by: u64) {
+        self.slow.insert(to, by);
+    }
+
+    /// All ways are open and fast again.
+    pub(super) fn heal(&mut self) {
         self.blocked.clear();
+        self.slow.clear();
     }
 
     /// The weather is fine from now on.
@@ -89,7 +105,8 @@ impl Network {
             } else {
                 0
             };
-            usual + self.rng.random_range(0..=more)
+            let slow = self.slow.get(&to).copied().unwrap_or(0);
+            usual + slow + self.rng.random_range(0..=more)
         };
         (0..times).map(&mut delay).collect()
     }

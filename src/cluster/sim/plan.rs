@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::cluster::Copies;
+use crate::cluster::replica::rules::Rules;
 
 /// The faults of one run. Times are in microseconds of virtual time.
 #[derive(Clone, Debug)]
@@ -14,6 +15,7 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
     pub(super) copies: Copies,
+    pub(super) rules: Rules,
     pub(super) network: Weather,
     pub(super) faults: Faults,
     /// Between two faults.
@@ -79,6 +81,7 @@ impl Plan {
                 1 => Copies::Count(NonZeroU8::new(2).expect("not zero")),
                 _ => Copies::Count(NonZeroU8::new(3).expect("not zero")),
             },
+            rules: Rules::ALL,
             network,
             faults,
             calm: (200_000, rng.random_range(2_000_000..8_000_000)),

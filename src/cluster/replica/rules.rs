@@ -1,0 +1,34 @@
+//! The rules that the protocol rests on, so that the simulator can take one away.
+//!
+//! A simulator that finds nothing proves nothing unless it finds what is wrong: it runs clusters
+//! with one rule missing, and must notice. Outside tests all rules hold.
+
+/// Which rules hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// A write is safe only when all members are in the writer's view, and what was acknowledged in
+    /// another view does not count.
+    pub(crate) view_barrier: bool,
+    /// Who has not caught up asks the others before it answers.
+    pub(crate) union_reads: bool,
+    /// Who was stopped for so long that it may have been declared down does not go on as if nothing
+    /// had happened.
+    pub(crate) fence: bool,
+    /// A copy is forgotten only when its holders have it.
+    pub(crate) confirmed_drop: bool,
+    /// Ended sessions are remembered.
+    pub(crate) tombstones: bool,
+    /// An update whose expectation does not hold any more is not made.
+    pub(crate) expectations: bool,
+}
+
+impl Rules {
+    pub(crate) const ALL: Self = Self {
+        view_barrier: true,
+        union_reads: true,
+        fence: true,
+        confirmed_drop: true,
+        tombstones: true,
+        expectations: true,
+    };
+}
