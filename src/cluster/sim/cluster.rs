@@ -85,6 +85,11 @@ pub(super) enum Event {
     Dial {
         place: usize,
     },
+    /// A node that was dialled dials back.
+    Knock {
+        place: usize,
+        from: usize,
+    },
     Notice {
         place: usize,
         gone: usize,
@@ -177,6 +182,7 @@ impl Cluster {
             Event::Arrive { from, to, mail } => self.arrive(from, to, mail),
             Event::Wake { place } => self.wake(place),
             Event::Dial { place } => self.dial(place),
+            Event::Knock { place, from } => self.connect(place, from),
             Event::Notice {
                 place,
                 gone,
@@ -236,19 +242,30 @@ impl Cluster {
         }
         if self.is_running(index) {
             for other in 0..self.places.len() {
-                let reachable = other != index
-                    && self.network.is_open(index, other)
-                    && self.network.is_open(other, index)
-                    && self.is_running(other);
-                if reachable && !self.network.is_linked(index, other) {
-                    self.network.link(index, other);
-                    let node = self.places[other].me.clone();
-                    self.input(index, Input::LinkUp { node });
-                }
+                self.connect(index, other);
             }
         }
         let again = self.rng.random_range(50_000..500_000);
         self.after(again, Event::Dial { place: index });
+    }
+
+    fn connect(&mut self, index: usize, other: usize) {
+        let reachable = other != index
+            && self.network.is_open(index, other)
+            && self.network.is_open(other, index)
+            && self.is_running(index)
+            && self.is_running(other);
+        if reachable && !self.network.is_linked(index, other) {
+            self.network.link(index, other);
+            let node = self.places[other].me.clone();
+            self.input(index, Input::LinkUp { node });
+            let after = self.rng.random_range(500..20_000);
+            let knock = Event::Knock {
+                place: other,
+                from: index,
+            };
+            self.after(after, knock);
+        }
     }
 
     pub(super) fn crash(&mut self, index: usize) {
@@ -437,9 +454,14 @@ impl Cluster {
                 self.network.unlink(index, other);
             }
             Faults::Links if self.rng.random_bool(0.4) => {
-                let by = self.rng.random_range(100_000..900_000);
+                let by = self.rng.random_range(100_000..1_500_000);
                 self.note(format_args!("slow {index} {by}"));
                 self.network.slow_down(index, by);
+                // Somebody who comes now is news that this node hears late.
+                let down = self.places.iter().position(|place| place.replica.is_none());
+                if let Some(down) = down {
+                    self.start(down);
+                }
                 let after = self.rng.random_range(500_000..3_000_000);
                 self.after(after, Event::Heal);
             }

@@ -50,7 +50,7 @@ impl Cluster {
         }
         let Progress { begun, succeeded } = self.done;
         // Each side of a partition has half of the sessions, and says so.
-        let least = if self.torn { 10 } else { 4 };
+        let least = if self.torn { 25 } else { 4 };
         assert!(
             succeeded * least > begun,
             "only {succeeded} of {begun} requests succeeded"

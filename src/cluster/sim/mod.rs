@@ -18,12 +18,13 @@ mod plan;
 mod requests;
 
 use std::env;
+use std::num::NonZeroU8;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::cluster::replica::rules::Rules;
+use crate::cluster::Copies;
 
 use self::cluster::Cluster;
-use self::plan::Plan;
+use self::plan::{Faults, Plan};
 
 /// Runs one seed to its end. Gives a number that stands for everything that happened.
 fn run(seed: u64) -> u64 {
@@ -76,11 +77,11 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 /// Runs clusters without a rule until one of them breaks an invariant.
-fn notices_the_lack(take: fn(&mut Rules)) -> bool {
+fn notices_the_lack(take: fn(&mut Plan)) -> bool {
     let tries = number("SIM_MUTANTS").unwrap_or(MUTANTS);
     let breaks = |seed| {
         let mut plan = Plan::draw(seed);
-        take(&mut plan.rules);
+        take(&mut plan);
         catch_unwind(AssertUnwindSafe(|| Cluster::new(plan).run())).is_err()
     };
     (0..tries).any(breaks)
@@ -88,32 +89,37 @@ fn notices_the_lack(take: fn(&mut Rules)) -> bool {
 
 #[test]
 fn a_missing_view_barrier_is_noticed() {
-    assert!(notices_the_lack(|rules| rules.view_barrier = false));
+    // It takes somebody who hears late that a session is kept by others now.
+    assert!(notices_the_lack(|plan| {
+        plan.rules.view_barrier = false;
+        plan.faults = Faults::Links;
+        plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
+    }));
 }
 
 #[test]
 fn missing_union_reads_are_noticed() {
-    assert!(notices_the_lack(|rules| rules.union_reads = false));
+    assert!(notices_the_lack(|plan| plan.rules.union_reads = false));
 }
 
 #[test]
 fn a_missing_fence_is_noticed() {
-    assert!(notices_the_lack(|rules| rules.fence = false));
+    assert!(notices_the_lack(|plan| plan.rules.fence = false));
 }
 
 #[test]
 fn forgetting_what_nobody_has_confirmed_is_noticed() {
-    assert!(notices_the_lack(|rules| rules.confirmed_drop = false));
+    assert!(notices_the_lack(|plan| plan.rules.confirmed_drop = false));
 }
 
 #[test]
 fn missing_tombstones_are_noticed() {
-    assert!(notices_the_lack(|rules| rules.tombstones = false));
+    assert!(notices_the_lack(|plan| plan.rules.tombstones = false));
 }
 
 #[test]
 fn missing_expectations_are_noticed() {
-    assert!(notices_the_lack(|rules| rules.expectations = false));
+    assert!(notices_the_lack(|plan| plan.rules.expectations = false));
 }
 
 /// Seeds that a missing rule may take to be noticed.
