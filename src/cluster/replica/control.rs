@@ -111,12 +111,14 @@ impl Control {
         begun.is_some_and(|(_, safe)| !safe)
     }
 
-    /// A session is wanted while this node has not caught up.
+    /// A session is wanted that is not here, or that this node may not have all of. It may have run
+    /// out here, and not where it was used last.
     pub(crate) fn read(&mut self, now: Timestamp, op: OpId, key: SessionKey, table: &Table) {
+        let ran_out = table.has_run_out(now, &key);
         if self.reads.is_full() {
             self.standing.reply(op, Reply::Unavailable);
         } else {
-            self.reads.begin(now, &mut self.standing, op, key);
+            self.reads.begin(now, &mut self.standing, op, key, ran_out);
             self.finish_reads(now, table);
         }
     }

@@ -116,8 +116,12 @@ impl Entry {
     /// From when on the entry means nothing to anybody and may be forgotten.
     pub(crate) fn forget_at(&self) -> Timestamp {
         match self {
-            // Backups may have heard of the last access a little late.
-            Self::Live(record) => record.expires_at().plus(SWEEP_GRACE).min(record.ends_at()),
+            // Another holder may have heard of a later access: see `reads`.
+            Self::Live(record) => {
+                let idle = record.max_inactive_interval().unwrap_or(Duration::ZERO);
+                let grace = (idle / 5).clamp(SWEEP_GRACE_MIN, SWEEP_GRACE_MAX);
+                record.expires_at().plus(grace).min(record.ends_at())
+            }
             Self::Fragment(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
             Self::Dead(tombstone) => tombstone.until,
         }
@@ -207,9 +211,11 @@ pub(crate) const TOMBSTONE_MARGIN: Duration = Duration::from_secs(600);
 /// How long an unfinished part of a session is kept: longer than any hand-over takes.
 const FRAGMENT_AGE_MAX: Duration = Duration::from_secs(600);
 
-/// How long an expired session is kept although nobody may use it: a later access may be on its way
-/// from the node that saw it.
-const SWEEP_GRACE: Duration = Duration::from_millis(200);
+/// How long a session that has run out is kept although nobody may use it, a fifth of its idle time
+/// within these bounds: a later access may be on its way from the node that saw it, or may have
+/// got lost with a broken link.
+const SWEEP_GRACE_MIN: Duration = Duration::from_millis(200);
+const SWEEP_GRACE_MAX: Duration = Duration::from_secs(60);
 
 /// What an entry and an attribute cost beside their payload, as measured.
 const ENTRY: usize = 160;

@@ -181,10 +181,11 @@ impl Replica {
     }
 
     /// Whether a session that is not here is nowhere. It may have been handed over since `snapshot`
-    /// was taken, or lost with the nodes that had it.
+    /// was taken, or lost with the nodes that had it, or used elsewhere since this node heard of it.
     fn is_certain(&self, now: Timestamp, key: &SessionKey, snapshot: &Snapshot) -> bool {
         let same_view = self.snapshot().view == snapshot.view;
-        same_view && (snapshot.uncertain_until <= now || self.table.is_dead(key))
+        let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
+        same_view && !lost && !self.table.has_run_out(now, key)
     }
 
     /// Begins to commit what a request did. Changes with an expectation or a new id, and all those

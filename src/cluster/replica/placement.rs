@@ -44,6 +44,10 @@ impl PeerSet {
         Self(self.0 & !other.0)
     }
 
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }

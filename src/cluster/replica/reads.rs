@@ -3,7 +3,8 @@
 //! A holder that does not know yet whether it has everything that the members of its view had asks
 //! all those that it has not finished with, merges what they have, and answers then. A member that
 //! does not hold the session asks its owner, or everybody while the owner has not caught up, and
-//! keeps nothing of the answer. An answer counts only in the view in which the question was asked;
+//! keeps nothing of the answer. A holder for whom a session has run out asks the other holders
+//! before it says so: they may have heard of a later access. An answer counts only in the view in which the question was asked;
 //! after a change of the view the question is asked again.
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ struct Open {
     key: SessionKey,
     /// Whether this node holds the session, so that answers are merged into its table.
     mine: bool,
+    /// Whether to ask all other holders, whoever has caught up.
+    wide: bool,
     /// Members that have not answered in this view.
     waiting: PeerSet,
     /// What others have, where this node keeps nothing of it.
@@ -47,10 +50,11 @@ pub(crate) struct Finished {
 }
 
 impl Open {
-    fn new(now: Timestamp, key: SessionKey) -> Self {
+    fn new(now: Timestamp, key: SessionKey, wide: bool) -> Self {
         Self {
             key,
             mine: true,
+            wide,
             waiting: PeerSet::default(),
             found: None,
             begun_at: now,
@@ -64,6 +68,7 @@ impl Open {
         self.mine = standing.is_mine(slot);
         self.found = None;
         self.waiting = match standing.owner(slot) {
+            _ if self.mine && self.wide => standing.holders(slot).peers.union(standing.sources()),
             _ if self.mine => standing.sources(),
             Member::Peer(owner) if standing.has_caught_up(owner) || !standing.rules.union_reads => {
                 PeerSet::of(owner)
@@ -83,7 +88,7 @@ impl Open {
     }
 
     fn is_finished(&self, standing: &Standing) -> bool {
-        if self.mine {
+        if self.mine && !self.wide {
             self.waiting.and(standing.sources()).is_empty()
         } else {
             self.waiting.is_empty()
@@ -99,8 +104,9 @@ impl Reads {
         standing: &mut Standing,
         op: OpId,
         key: SessionKey,
+        wide: bool,
     ) {
-        let mut open = Open::new(now, key);
+        let mut open = Open::new(now, key, wide);
         open.place(now, op, standing);
         self.open.insert(op, open);
     }

@@ -107,6 +107,14 @@ impl Table {
         None
     }
 
+    /// Whether the session is here, and nobody may use it any more as far as this node knows.
+    pub(crate) fn has_run_out(&self, now: Timestamp, key: &SessionKey) -> bool {
+        match self.lock(key.slot()).entries.get(key) {
+            Some(Entry::Live(record)) => !record.is_live(now) && now < record.ends_at(),
+            Some(Entry::Fragment(_) | Entry::Dead(_)) | None => false,
+        }
+    }
+
     /// Whether the session has certainly ended, or moved.
     pub(crate) fn is_dead(&self, key: &SessionKey) -> bool {
         matches!(self.lock(key.slot()).entries.get(key), Some(Entry::Dead(_)))

@@ -169,7 +169,9 @@ impl Updates {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
                 self.reads.insert(op, tag);
-                return tools.reads.begin(now, tools.standing, op, job.update.key);
+                return tools
+                    .reads
+                    .begin(now, tools.standing, op, job.update.key, false);
             }
             if !self.evaluate(now, tag, tools) {
                 return;

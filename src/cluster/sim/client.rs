@@ -1,6 +1,6 @@
 //! What a client is in the middle of: load, then commit, as the middleware does.
 
-use crate::session::{Outcome, SessionKey};
+use crate::session::{Outcome, SessionKey, Value};
 
 use super::oracle::Known;
 
@@ -15,6 +15,9 @@ pub(super) struct Request {
     pub(super) action: Action,
     /// What clients knew when it began.
     pub(super) known: Known,
+    /// What it writes.
+    pub(super) value: Option<Value>,
+    pub(super) begun_at: u64,
     pub(super) stage: Stage,
     /// Whether it has begun to move or end the session.
     pub(super) moves: bool,

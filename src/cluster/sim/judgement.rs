@@ -6,7 +6,7 @@ use crate::session::Record;
 use super::client::Request;
 use super::cluster::{Cluster, Place, Progress};
 use super::invariants::{
-    acknowledged_survives, ended_stays_dead, holders_agree, updates_count_once,
+    acknowledged_survives, ended_stays_dead, holders_agree, runs_out, updates_count_once,
 };
 use super::oracle::Life;
 use super::requests::count;
@@ -22,8 +22,15 @@ impl Cluster {
         );
         let model = &self.models[request.model];
         ended_stays_dead(&request.known, read, &place);
+        if model.id == request.known.id && model.key == request.key {
+            runs_out(model, self.now, read, &place);
+        }
         // Somebody may have tried to end or to move it while this was under way.
-        if model.life == Life::Live && model.key == request.key && model.id == request.known.id {
+        if model.life == Life::Live
+            && model.key == request.key
+            && model.id == request.known.id
+            && model.is_fresh(self.now)
+        {
             acknowledged_survives(&request.known, read, &place);
         }
     }
@@ -42,7 +49,9 @@ impl Cluster {
                 if self.torn {
                     continue;
                 }
-                acknowledged_survives(&model.known(), read.as_deref(), &place);
+                if model.is_fresh(self.now) {
+                    acknowledged_survives(&model.known(), read.as_deref(), &place);
+                }
                 if let (Life::Live, Some(record), false) = (model.life, read, self.doubted) {
                     updates_count_once(model, count(&record));
                 }

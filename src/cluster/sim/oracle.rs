@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::session::{Record, SessionKey, Stamp};
+use crate::session::{Record, SessionKey, Stamp, Value};
 
 /// Everything that clients know of one session.
 #[derive(Clone, Debug)]
@@ -20,6 +21,14 @@ pub(super) struct Model {
     pub(super) doubtful_updates: u64,
     /// Calls under way that move or end it.
     pub(super) moves: u32,
+    /// How long it may be left alone.
+    pub(super) idle: Duration,
+    /// When it was used last in a way that was acknowledged, in microseconds of virtual time.
+    pub(super) used_at: u64,
+    /// When somebody last did anything with it.
+    pub(super) touched_at: u64,
+    /// Until when clients leave it alone.
+    pub(super) rests_until: u64,
 }
 
 /// Whether a session is alive, as far as clients know.
@@ -43,7 +52,7 @@ pub(super) struct Known {
 
 impl Model {
     /// A session that is being created.
-    pub(super) const fn new(id: u64, key: SessionKey) -> Self {
+    pub(super) const fn new(id: u64, key: SessionKey, idle: Duration, now: u64) -> Self {
         Self {
             id,
             key,
@@ -52,7 +61,23 @@ impl Model {
             counts: BTreeSet::new(),
             doubtful_updates: 0,
             moves: 0,
+            idle,
+            used_at: now,
+            touched_at: now,
+            rests_until: 0,
         }
+    }
+
+    /// Whether it must be there, unless somebody has ended it.
+    pub(super) fn is_fresh(&self, now: u64) -> bool {
+        now < self.used_at + self.idle.as_micros() as u64
+    }
+
+    /// Whether it must be gone: accesses are written down with a tenth of the idle time to spare,
+    /// and messages take a while.
+    pub(super) fn has_run_out(&self, now: u64) -> bool {
+        let longest = self.idle.as_micros() as u64 * 11 / 10;
+        now > self.touched_at + longest + DELAY_MAX
     }
 
     pub(super) fn known(&self) -> Known {
@@ -79,11 +104,15 @@ impl Model {
         }
     }
 
-    /// A client was told that the session's owner has made its write; the record may show a later
-    /// one that nobody has acknowledged yet.
-    pub(super) fn acknowledge_ordered(&mut self, name: &'static str, record: &Arc<Record>) {
-        let ordered = |stamp: &Stamp| record.updates().contains(stamp);
-        if record.stamp(name).as_ref().is_some_and(ordered) {
+    /// A client was told that the session's owner has written its `value`; the record may show a
+    /// later one that nobody has acknowledged yet.
+    pub(super) fn acknowledge_ordered(
+        &mut self,
+        name: &'static str,
+        value: Option<&Value>,
+        record: &Arc<Record>,
+    ) {
+        if record.get(name) == value {
             self.acknowledge(name, record);
         }
     }
@@ -96,3 +125,6 @@ impl Model {
         }
     }
 }
+
+/// Longer than any message is under way while nothing is broken, in microseconds.
+const DELAY_MAX: u64 = 3_000_000;

@@ -1,6 +1,7 @@
 //! What clients do: load, then commit, through whatever node, and remember what they were told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::RngExt;
 
@@ -35,13 +36,15 @@ impl Cluster {
         let id = self.last_op;
         let Some(model) = self.models.get(index) else {
             let key = self.draw_key(None);
-            self.models.push(Model::new(id, key));
+            let model = self.draw_model(id, key);
+            self.models.push(model);
             let index = self.models.len() - 1;
             return self.create(client, node, index, key);
         };
         if model.life != Life::Live && model.moves == 0 && self.rng.random_bool(0.3) {
             let key = self.draw_key(None);
-            let before = std::mem::replace(&mut self.models[index], Model::new(id, key));
+            let model = self.draw_model(id, key);
+            let before = std::mem::replace(&mut self.models[index], model);
             self.models.push(before);
             return self.create(client, node, index, key);
         }
@@ -49,6 +52,15 @@ impl Cluster {
             // It is being created, or nobody knows what became of it.
             return false;
         }
+        if self.now < model.rests_until {
+            return false;
+        }
+        if model.life == Life::Live && model.has_run_out(self.now) {
+            self.models[index].life = Life::Ended;
+        } else if model.idle < HOUR && self.rng.random_bool(0.05) {
+            self.leave_alone(index);
+        }
+        let model = &self.models[index];
         let key = model.key;
         let action = match self.rng.random_range(0..100) {
             0..40 => Action::Read,
@@ -67,6 +79,8 @@ impl Cluster {
             key,
             action,
             known: self.models[index].known(),
+            value: None,
+            begun_at: self.now,
             stage: Stage::Loading,
             moves: false,
         };
@@ -80,6 +94,22 @@ impl Cluster {
         }
         self.follow(node);
         true
+    }
+
+    /// Some sessions may not be left alone for long.
+    fn draw_model(&mut self, id: u64, key: SessionKey) -> Model {
+        let idle = match self.rng.random_range(0..4) {
+            0 => Duration::from_millis(self.rng.random_range(1_000..5_000)),
+            _ => HOUR,
+        };
+        Model::new(id, key, idle, self.now)
+    }
+
+    /// Clients leave a session alone, some for longer than it lives.
+    fn leave_alone(&mut self, index: usize) {
+        let model = &mut self.models[index];
+        let idle = model.idle.as_micros() as u64;
+        model.rests_until = self.now + self.rng.random_range(idle / 4..idle * 2 + 4_000_000);
     }
 
     pub(super) fn create(
@@ -97,11 +127,13 @@ impl Cluster {
             key,
             action: Action::Create,
             known: self.models[index].known(),
+            value: None,
+            begun_at: self.now,
             stage: Stage::Loading,
             moves: false,
         };
         self.requests.insert(self.last_op, request);
-        let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+        let mut changes = Changes::create(Some(self.models[index].idle), 24 * HOUR);
         changes.insert(NAMES[0].into(), self.draw_value());
         self.commit(self.last_op, None, &changes, 0);
         self.follow(node);
@@ -114,6 +146,7 @@ impl Cluster {
         };
         let node = request.node;
         self.check(&request, record.as_deref());
+        self.touched(&request);
         let Some(base) = record else {
             self.done.succeeded += 1;
             return self.finish(op);
@@ -129,7 +162,13 @@ impl Cluster {
                 self.done.succeeded += 1;
                 return self.finish(op);
             }
-            Action::Write(name) => changes.insert(name.into(), self.draw_value()),
+            Action::Write(name) => {
+                let value = self.draw_value();
+                if let Some(request) = self.requests.get_mut(&op) {
+                    request.value = Some(value.clone());
+                }
+                changes.insert(name.into(), value);
+            }
             Action::Update => {
                 result = count(&base) + 1;
                 let value = Value::from_bytes(result.to_string().as_bytes());
@@ -212,12 +251,20 @@ impl Cluster {
         }
     }
 
+    fn touched(&mut self, request: &Request) {
+        let model = &mut self.models[request.model];
+        if model.id == request.known.id {
+            model.touched_at = self.now;
+        }
+    }
+
     fn counted(&mut self, op: OpId, result: u64) {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];
             if model.id == request.known.id && !self.torn && !self.doubted {
                 update_is_new(model, result);
             }
+            model.used_at = model.used_at.max(request.begun_at);
             self.done.succeeded += 1;
         }
         self.finish(op);
@@ -232,12 +279,15 @@ impl Cluster {
             && model.id == request.known.id
         {
             self.done.succeeded += 1;
+            model.used_at = model.used_at.max(request.begun_at);
             match request.action {
                 Action::Create => {
                     model.life = Life::Live;
                     model.acknowledge(NAMES[0], &record);
                 }
-                Action::Write(name) if ordered => model.acknowledge_ordered(name, &record),
+                Action::Write(name) if ordered => {
+                    model.acknowledge_ordered(name, request.value.as_ref(), &record);
+                }
                 Action::Write(name) => model.acknowledge(name, &record),
                 Action::Rotate(to) => {
                     let mut dead = model.clone();
@@ -288,6 +338,7 @@ impl Cluster {
 
     pub(super) fn finish(&mut self, op: OpId) {
         if let Some(request) = self.requests.remove(&op) {
+            self.touched(&request);
             let model = &mut self.models[request.model];
             if request.moves && model.id == request.known.id {
                 model.moves -= 1;
