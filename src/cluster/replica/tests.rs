@@ -1,6 +1,8 @@
 //! Given these inputs, these outputs. What the simulator has found stands here with the fewest
 //! inputs that show it.
 
+mod copies;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -65,10 +67,14 @@ struct Lab {
 impl Lab {
     /// Nodes that do not know of each other.
     fn strangers(count: u16) -> Self {
+        Self::strangers_with(count, Copies::All)
+    }
+
+    fn strangers_with(count: u16, copies: Copies) -> Self {
         let replica = |number| {
             let settings = Settings {
                 me: node(number),
-                copies: Copies::All,
+                copies,
                 ack: Ack::All,
                 min_copies: 1,
                 max_sessions: 100,
@@ -92,7 +98,11 @@ impl Lab {
 
     /// Nodes that serve together.
     fn cluster(count: u16) -> Self {
-        let mut lab = Self::strangers(count);
+        Self::cluster_with(count, Copies::All)
+    }
+
+    fn cluster_with(count: u16, copies: Copies) -> Self {
+        let mut lab = Self::strangers_with(count, copies);
         for one in 0..count.into() {
             for other in 0..count.into() {
                 if one != other {
