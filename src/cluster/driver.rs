@@ -24,8 +24,9 @@ use crate::session::{SessionId, Timestamp};
 
 use super::Ack;
 use super::calls::Calls;
+use super::discover::seek;
 use super::door::Door;
-use super::link::{Links, Outbox, Strangers, dial, receive, seek};
+use super::link::{Links, Outbox, Strangers, dial, receive};
 use super::replica::event::{Input, News, Output, Reply};
 use super::replica::message::{Message, OpId};
 use super::replica::node::Node;
@@ -216,7 +217,7 @@ impl Driver {
         let me = self.me();
         let members = self.replica.status().members;
         let members = members.iter().map(|member| &member.node);
-        match self.door.objection(hello, [&me].into_iter().chain(members)) {
+        match self.door.objection(hello, &me, members) {
             Some(refusal) => HelloReply::Refused(refusal),
             None => HelloReply::Welcome {
                 proto: hello.common_protocol().unwrap_or_default(),

@@ -1,0 +1,7 @@
+//! The replication port among strangers, eavesdroppers, and nodes that are set up wrongly.
+
+#![expect(clippy::unwrap_used, reason = "it is how a test fails")]
+
+#[path = "../common/replicas.rs"]
+mod replicas;
+mod secrets;
