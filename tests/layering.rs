@@ -105,6 +105,11 @@ const TABLE: &[Row] = &[
         modules: &["clock", "error", "session"],
         crates: &["bytes", "postcard", "rand", "serde", "tokio", "tracing"],
     },
+    Row {
+        folder: "cluster/discover",
+        modules: &["cluster"],
+        crates: &["ring", "socket2", "tokio", "tracing"],
+    },
     // The folder that speaks TLS.
     Row {
         folder: "cluster/link",

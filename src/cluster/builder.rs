@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use crate::clock;
 use crate::store::ReplicatedStore;
 
+use super::discover::{Beacon, Discovery, Group, Multicast, join};
 use super::door::Door;
 use super::driver::{Driver, Surroundings};
 use super::link::{Links, Security, last_generation};
@@ -47,6 +48,7 @@ pub struct ReplicatedStoreBuilder {
     bind: Option<String>,
     advertise: Option<String>,
     peers: Vec<String>,
+    multicast: Option<Multicast>,
     cluster_name: String,
     secrets: Vec<Secret>,
     /// What protects links instead of the secrets.
@@ -66,6 +68,7 @@ impl ReplicatedStoreBuilder {
             bind: None,
             advertise: None,
             peers: Vec::new(),
+            multicast: None,
             cluster_name: CLUSTER_NAME.to_owned(),
             secrets: Vec::new(),
             own: None,
@@ -105,6 +108,23 @@ impl ReplicatedStoreBuilder {
     /// harm, so that all nodes may be given the same list.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.peers.push(address.into());
+        self
+    }
+
+    /// A name behind which the other nodes are, as `host:port`: all addresses that a name server
+    /// has for it are tried, for ever, and it is asked again every second. A headless service of
+    /// Kubernetes is such a name.
+    ///
+    /// This node may be among them. A name of the same kind may be given to [`peer`](Self::peer).
+    pub fn dns(self, name: impl Into<String>) -> Self {
+        self.peer(name)
+    }
+
+    /// Finds the other nodes by multicast, and lets them find this one.
+    ///
+    /// Between machines what is sent must be signed by a [`secret`](Self::secret).
+    pub const fn multicast(mut self, multicast: Multicast) -> Self {
+        self.multicast = Some(multicast);
         self
     }
 
@@ -194,6 +214,7 @@ impl ReplicatedStoreBuilder {
             .local_addr()
             .map_err(|error| StartError::listen("no local address").because(error))?;
         let advertised = self.advertised(bound, secure).await?;
+        let multicast = self.group(bound, advertised)?;
         let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
             let what = "the operating system has no random numbers to give".to_owned();
             StartError::new(StartErrorKind::Unsupported, what).because(io::Error::other(error))
@@ -224,7 +245,10 @@ impl ReplicatedStoreBuilder {
         );
         let surroundings = Surroundings {
             listener,
-            peers: self.peers.into(),
+            discovery: Discovery {
+                names: self.peers.into(),
+                multicast,
+            },
             undialled,
         };
         Ok(ReplicatedStore::new(Cluster::run(
@@ -257,6 +281,27 @@ impl ReplicatedStoreBuilder {
         Security::from_secrets(&self.secrets, &self.cluster_name).map_err(|error| {
             let what = "TLS does not work here".to_owned();
             StartError::new(StartErrorKind::Unsupported, what).because(error)
+        })
+    }
+
+    /// The multicast group, if there is to be one.
+    fn group(
+        &self,
+        bound: SocketAddr,
+        advertised: SocketAddr,
+    ) -> Result<Option<Group>, StartError> {
+        let Some(multicast) = self.multicast else {
+            return Ok(None);
+        };
+        if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
+            return invalid(objection.to_owned());
+        }
+        let beacon = Beacon::new(&self.secrets, &self.cluster_name);
+        let group = join(multicast, bound, advertised, beacon);
+        group.map(Some).map_err(|error| {
+            let what = "cannot join the multicast group: give the `interface` to use, or the other \
+                        nodes with `peer` or `dns`";
+            StartError::listen(what).because(error)
         })
     }
 

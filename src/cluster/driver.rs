@@ -24,7 +24,7 @@ use crate::session::{SessionId, Timestamp};
 
 use super::Ack;
 use super::calls::Calls;
-use super::discover::seek;
+use super::discover::{Discovery, discover};
 use super::door::Door;
 use super::link::{Links, Outbox, Strangers, dial, receive};
 use super::replica::event::{Input, News, Output, Reply};
@@ -308,7 +308,7 @@ impl Driver {
 #[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) listener: TcpListener,
-    pub(super) peers: Arc<[String]>,
+    pub(super) discovery: Discovery,
     pub(super) undialled: mpsc::UnboundedReceiver<Arc<Outbox>>,
 }
 
@@ -320,20 +320,20 @@ pub(super) async fn run(
 ) {
     let Surroundings {
         listener,
-        peers,
+        discovery,
         mut undialled,
     } = surroundings;
     let _end = End(&driver);
     let mut tasks = JoinSet::new();
     let mut strangers = Strangers::default();
-    tasks.spawn(seek(driver.clone(), peers));
+    tasks.spawn(discover(driver.clone(), discovery));
     loop {
         let pause = driver.tick();
         tokio::select! {
             () = sleep(pause) => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    let patience = strangers.admit();
+                    let patience = strangers.admit(remote.ip());
                     tasks.spawn(receive(driver.clone(), stream, remote, patience));
                 }
                 // Mostly too many open files: that does not get better by asking at once.

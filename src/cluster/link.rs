@@ -28,6 +28,7 @@ use super::replica::node::Node;
 use super::wire::WireError;
 
 pub(super) use dial::{dial, last_generation};
+pub(super) use keys::derive;
 pub(super) use listen::{Strangers, receive};
 pub(super) use outbox::Outbox;
 pub(super) use security::Security;

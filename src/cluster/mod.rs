@@ -42,6 +42,7 @@ mod wire;
 use std::num::NonZeroU8;
 
 pub use builder::ReplicatedStoreBuilder;
+pub use discover::Multicast;
 pub(crate) use handle::Cluster;
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use start_error::{StartError, StartErrorKind};

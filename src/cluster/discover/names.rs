@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::driver::Driver;
 
 /// Looks up the names again and again, and has the addresses behind them dialled, for ever.
-pub(in super::super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
+pub(super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
     // Each on its own: a name server that does not answer for one holds up nobody else.
     let mut each = JoinSet::new();
     for name in names.iter().cloned() {
