@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod eavesdropping;
+mod proxy;
 #[path = "../common/replicas.rs"]
 mod replicas;
 mod secrets;
+mod tampering;
