@@ -10,6 +10,8 @@
 //!
 //! It does not promise that anything arrives. The replica repeats what matters.
 
+#[cfg(feature = "rustls")]
+mod certificates;
 mod dial;
 mod keys;
 mod listen;

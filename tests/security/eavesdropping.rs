@@ -10,7 +10,8 @@ use super::proxy::Proxy;
 use super::replicas::{create, describe, describe_secure, settled};
 
 /// Everything that goes to a node while another one writes the same secret value to two attributes
-/// again and again, and the key of the session.
+/// again and again, and the hash in the key of
+/// the session.
 async fn overheard(describe: impl Fn(&str) -> ReplicatedStoreBuilder) -> (Vec<u8>, Vec<u8>) {
     let proxy = Proxy::new().await;
     let one = describe("node1").advertise(proxy.address.to_string());
@@ -36,7 +37,7 @@ async fn overheard(describe: impl Fn(&str) -> ReplicatedStoreBuilder) -> (Vec<u8
     let towards = proxy.recorded().into_iter().map(|[towards, _]| towards);
     (
         towards.collect::<Vec<_>>().concat(),
-        key.to_bytes().to_vec(),
+        key.to_bytes()[4..].to_vec(),
     )
 }
 

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod certificates;
 mod eavesdropping;
 mod proxy;
 #[path = "../common/replicas.rs"]
 mod replicas;
+mod rotation;
 mod secrets;
+mod strangers;
 mod tampering;

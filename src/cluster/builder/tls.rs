@@ -13,10 +13,10 @@ impl ReplicatedStoreBuilder {
     /// [`secret`](Self::secret): for those who give each node a certificate, and want to revoke
     /// one without changing anything on the others.
     ///
-    /// Each node dials and is dialled, so each shows the same identity in both roles: a certificate
-    /// for `name`, which all nodes have, since they are found by addresses that come and go.
-    /// `server` must demand certificates of clients: whoever shows none is refused here, whatever it
-    /// says. Everybody whom both configurations accept is a full member.
+    /// Each node dials and is dialled, so each shows a certificate in both roles. It is for `name`,
+    /// which all nodes have in common, since they are found at addresses that come and go. `server`
+    /// must demand certificates of clients: whoever shows none, or one for another name, is refused
+    /// whatever it says. Everybody whom both configurations accept is a full member.
     ///
     /// A secret that is given besides only signs what is sent by
     /// [`multicast`](Self::multicast).

@@ -8,8 +8,10 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, Error, ServerConfig};
+use tokio_rustls::rustls::Error;
+use tokio_rustls::rustls::client::verify_server_name;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::secret::Secret;
@@ -27,10 +29,12 @@ pub(in super::super) enum Security {
 /// Both ends of TLS.
 #[derive(Clone)]
 pub(in super::super) struct Tls {
-    server: TlsAcceptor,
-    client: TlsConnector,
-    /// Whom a dialled node has to prove to be.
-    name: ServerName<'static>,
+    pub(super) server: TlsAcceptor,
+    pub(super) client: TlsConnector,
+    /// What a dialled node's certificate has to be for.
+    pub(super) name: ServerName<'static>,
+    /// Whether that goes for whoever dials as well. Bare keys have no names.
+    pub(super) is_named: bool,
 }
 
 impl Security {
@@ -42,21 +46,12 @@ impl Security {
         let (server, client) = configurations(secrets, cluster).map_err(io::Error::other)?;
         // Public keys have no names, and this one is not sent.
         let name = ServerName::try_from("node").map_err(io::Error::other)?;
-        let (server, client) = (Arc::new(server), Arc::new(client));
-        Ok(Self::from_configurations(server, client, name))
-    }
-
-    /// Proves and checks what the application wants; every node shows a certificate for `name`.
-    pub(in super::super) fn from_configurations(
-        server: Arc<ServerConfig>,
-        client: Arc<ClientConfig>,
-        name: ServerName<'static>,
-    ) -> Self {
-        Self::Tls(Tls {
-            server: server.into(),
-            client: client.into(),
+        Ok(Self::Tls(Tls {
+            server: Arc::new(server).into(),
+            client: Arc::new(client).into(),
             name,
-        })
+            is_named: false,
+        }))
     }
 
     /// Whether links may leave the machine.
@@ -71,10 +66,8 @@ impl Security {
             return Ok(Stream::Plain(stream));
         };
         let stream = tls.server.accept(stream).await?;
-        if stream.get_ref().1.peer_certificates().is_none() {
-            // A configuration that asks clients for nothing would let everybody in.
-            return Err(io::Error::other(Error::NoCertificatesPresented));
-        }
+        let shown = stream.get_ref().1.peer_certificates();
+        tls.check_client(shown).map_err(io::Error::other)?;
         Ok(Stream::Tls(Box::new(stream.into())))
     }
 
@@ -91,6 +84,21 @@ impl Security {
             _ => error,
         })?;
         Ok(Stream::Tls(Box::new(stream.into())))
+    }
+}
+
+impl Tls {
+    /// What this crate demands of those who dial, beyond what the configuration does.
+    fn check_client(&self, shown: Option<&[CertificateDer<'_>]>) -> Result<(), Error> {
+        let Some([first, ..]) = shown else {
+            // A configuration that asks for nothing would let everybody in.
+            return Err(Error::NoCertificatesPresented);
+        };
+        if self.is_named {
+            // As for those who are dialled: otherwise a link could be made one way only.
+            verify_server_name(&ParsedCertificate::try_from(first)?, &self.name)?;
+        }
+        Ok(())
     }
 }
 
