@@ -93,9 +93,10 @@ impl ReplicatedStoreBuilder {
 
     /// Where the other nodes reach this one, as `host:port`, if that is not where it listens.
     ///
-    /// Defaults to the address that it listens on; if these are all addresses of the machine, to
-    /// the one that the machine uses towards the first [`peer`](Self::peer). Either all nodes of a
-    /// cluster are reached at loopback addresses, or none.
+    /// Defaults to the address that it listens on. If these are all addresses of the machine, to
+    /// the one that the machine uses towards the first [`peer`](Self::peer) that has an address
+    /// when the node starts, or towards the [`multicast`](Self::multicast) group; without either it
+    /// must be given. Either all nodes of a cluster are reached at loopback addresses, or none.
     pub fn advertise(mut self, address: impl Into<String>) -> Self {
         self.advertise = Some(address.into());
         self
@@ -113,7 +114,7 @@ impl ReplicatedStoreBuilder {
 
     /// A name behind which the other nodes are, as `host:port`: all addresses that a name server
     /// has for it are tried, for ever, and it is asked again every second. A headless service of
-    /// Kubernetes is such a name.
+    /// Kubernetes is such a name; [`bind`](Self::bind) to the address of the pod there.
     ///
     /// This node may be among them. A name of the same kind may be given to [`peer`](Self::peer).
     pub fn dns(self, name: impl Into<String>) -> Self {

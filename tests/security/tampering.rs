@@ -135,7 +135,7 @@ async fn an_introduction_that_ends_anywhere_is_none_and_nobody_waits_for_the_res
     let cuts = |at: usize| {
         let cut = Trick::Cut {
             at,
-            reset: at % 2 == 0,
+            reset: at.is_multiple_of(2),
         };
         [[cut, Trick::None], [Trick::None, cut]]
     };

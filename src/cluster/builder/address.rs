@@ -1,7 +1,7 @@
 //! Where a node listens, and where the others reach it.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use tokio::net::{TcpListener, UdpSocket, lookup_host};
@@ -65,34 +65,39 @@ impl ReplicatedStoreBuilder {
         Ok(advertised)
     }
 
-    /// The address that this machine uses towards the first peer that can be reached.
+    /// The address that this machine uses towards the first peer that can be reached, or towards
+    /// the multicast group.
     async fn route(&self, bound: SocketAddr) -> Result<SocketAddr, StartError> {
+        let mut towards = Vec::new();
         for peer in &self.peers {
-            for address in lookup_host(peer).await.into_iter().flatten() {
-                match local_address(address).await {
-                    Ok(local) if !is_loopback(&local) => {
-                        return Ok(SocketAddr::new(local.ip(), bound.port()));
-                    }
-                    Ok(_) | Err(_) => {}
-                }
+            towards.extend(lookup_host(peer).await.into_iter().flatten());
+        }
+        towards.extend(self.multicast.map(|multicast| multicast.towards()));
+        for remote in towards {
+            if let Ok(ip) = local_ip(remote).await
+                && !is_loopback(&(ip, 0).into())
+            {
+                let advertised = SocketAddr::new(ip, bound.port());
+                tracing::info!("the other nodes are told to reach this one at {advertised}");
+                return Ok(advertised);
             }
         }
         invalid(format!(
             "this node listens at all addresses of this machine ({bound}): say with `advertise` at \
-             which of them the others reach it"
+             which of them the others reach it, or `bind` to that one"
         ))
     }
 }
 
 /// The local end of a route. Nothing is sent.
-async fn local_address(remote: SocketAddr) -> io::Result<SocketAddr> {
+async fn local_ip(remote: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = match remote {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(remote).await?;
-    socket.local_addr()
+    Ok(socket.local_addr()?.ip())
 }
 
 async fn listen_on_free_port() -> Result<TcpListener, StartError> {

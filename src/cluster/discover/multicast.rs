@@ -51,6 +51,11 @@ impl Multicast {
         self
     }
 
+    /// Somebody in the network that is used.
+    pub(in super::super) fn towards(&self) -> SocketAddr {
+        (self.interface.unwrap_or(self.group), self.port).into()
+    }
+
     /// Why this cannot work for a node that others reach at `advertised`, if so.
     pub(in super::super) fn objection(
         &self,
