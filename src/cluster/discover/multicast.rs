@@ -19,7 +19,8 @@ use super::beacon::{BEACON, Beacon};
 /// dial, who then has to prove itself.
 ///
 /// Defaults to the group and the port that Tomcat uses, 228.0.0.4:45564, and to the network to which
-/// the node's address belongs. Many clouds carry no multicast: use
+/// the node's address belongs. The group is one of IPv4; what it names may be of IPv6. Many clouds
+/// carry no multicast: use
 /// [`dns`](super::super::ReplicatedStoreBuilder::dns) there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "it is handed to `ReplicatedStoreBuilder::multicast`"]
