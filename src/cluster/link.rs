@@ -15,8 +15,10 @@ mod certificates;
 mod dial;
 mod keys;
 mod listen;
+mod obstacle;
 mod outbox;
 mod security;
+mod strangers;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
@@ -31,9 +33,10 @@ use super::wire::WireError;
 
 pub(super) use dial::{dial, last_generation};
 pub(super) use keys::derive;
-pub(super) use listen::{Strangers, receive};
+pub(super) use listen::receive;
 pub(super) use outbox::Outbox;
 pub(super) use security::Security;
+pub(super) use strangers::Strangers;
 
 /// Everybody who is dialled.
 #[derive(Debug)]

@@ -102,3 +102,17 @@ async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too(
         assert_eq!(node.status().members.len(), 2);
     }
 }
+
+/// What only its own machine can reach is of no use to others, who would be told of it.
+#[tokio::test]
+async fn a_node_for_one_machine_and_one_for_many_do_not_mix() {
+    let near = secure("near", &[]).await;
+    let far = describe_secure("far", &[]).advertise("192.0.2.1:4000");
+    let far = far.start().await.unwrap();
+    let asks = [near.local_addr(), far.local_addr()];
+    let between = secure("between", &asks).await;
+    settled(&between, 2).await;
+    settled(&near, 2).await;
+    let status = far.status();
+    assert_eq!(status.members.len(), 1);
+}

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::proxy::connect_from;
+use super::proxy::{Proxy, connect_from};
 use super::replicas::{
     PATIENCE, create, describe, eventually, read, secret, secure, secure_pair, settled, within,
 };
@@ -146,13 +146,26 @@ async fn who_says_nothing_or_hardly_anything_has_five_seconds() {
     assert_eq!(one.status().rejected_connections, 2);
 }
 
+/// What a node says first to another one.
+async fn opening(to: &ReplicatedStore) -> Vec<u8> {
+    let proxy = Proxy::new().await;
+    proxy.leads_to(to.local_addr());
+    drop(secure("recorded", &[proxy.address]).await);
+    eventually("it has asked", || proxy.ended() > 0).await;
+    let said = &proxy.recorded()[0][0];
+    let length = usize::from(u16::from_be_bytes([said[3], said[4]]));
+    said[..5 + length].to_vec()
+}
+
 /// N-06: some hold connections that never say enough, others make new ones without end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_connections_keeps_no_node_out() {
     let one = secure("node1", &[]).await;
     let at = one.local_addr();
+    let opening = Arc::new(opening(&one).await);
     let mut flood = JoinSet::new();
     for attacker in 2..6 {
+        let opening = opening.clone();
         flood.spawn(async move {
             let from = format!("127.0.0.{attacker}");
             let mut held = std::collections::VecDeque::new();
@@ -161,9 +174,9 @@ async fn a_flood_of_connections_keeps_no_node_out() {
                     sleep(Duration::from_millis(1)).await;
                     continue;
                 };
-                let _ = stream
-                    .write_all(&[0x16, 3, 1, 1, 0, 1][..i as usize % 7])
-                    .await;
+                // Nothing, a part, or all of what makes the node compute something.
+                let length = opening.len() * (i as usize % 3) / 2;
+                let _ = stream.write_all(&opening[..length]).await;
                 held.push_back(stream);
                 if held.len() > 1000 {
                     held.pop_front();

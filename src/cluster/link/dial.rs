@@ -16,6 +16,7 @@ use super::super::driver::Driver;
 use super::super::replica::event::Input;
 use super::super::replica::node::Node;
 use super::super::wire::{Hello, HelloReply, INTRODUCTION_MAX, Refusal, next_frame};
+use super::obstacle::{Obstacle, Told};
 use super::outbox::Outbox;
 use super::security::{Distrust, Security};
 use super::stream::Stream;
@@ -64,7 +65,7 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
         outbox: &outbox,
         lost: None,
         attempts: 0,
-        told: None,
+        told: Told::default(),
     };
     let mut aged = Instant::now();
     loop {
@@ -93,15 +94,8 @@ struct Dialler<'a> {
     lost: Option<Node>,
     /// Attempts in a row that came to nothing.
     attempts: u32,
-    /// The obstacle that operators have been told of, and when.
-    told: Option<(Obstacle, Instant)>,
-}
-
-/// What somebody has to do something about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Obstacle {
-    Refused(Refusal),
-    Distrusted(Distrust),
+    /// What operators have been told of.
+    told: Told,
 }
 
 /// When to dial again.
@@ -125,7 +119,10 @@ impl Dialler<'_> {
                 self.failed()
             }
             Err(ConnectError::Distrusted(distrust)) => {
-                self.tell(Obstacle::Distrusted(distrust));
+                // Whoever is being stopped hangs up too.
+                if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
+                    self.tell(Obstacle::Distrusted(distrust));
+                }
                 self.failed()
             }
             Err(ConnectError::Failed) => self.failed(),
@@ -146,7 +143,7 @@ impl Dialler<'_> {
             return self.refused(Refusal::Unreachable);
         }
         let since = Instant::now();
-        self.told = None;
+        self.told = Told::default();
         self.outbox.open(&node);
         if self.driver.me() != *me {
             // This node has another identity since it has introduced itself.
@@ -174,43 +171,9 @@ impl Dialler<'_> {
         self.failed()
     }
 
-    /// Says what is wrong: when it begins, and now and then while it goes on.
     fn tell(&mut self, obstacle: Obstacle) {
-        // Whoever is being stopped hangs up too.
-        let hasty = obstacle == Obstacle::Distrusted(Distrust::HungUp) && self.attempts < PATIENCE;
-        let told =
-            |(known, at): (Obstacle, Instant)| known == obstacle && at.elapsed() < TELL_AGAIN_AFTER;
-        if hasty || self.told.is_some_and(told) {
-            return;
-        }
-        self.told = Some((obstacle, Instant::now()));
-        let address = self.outbox.address;
-        match obstacle {
-            Obstacle::Refused(Refusal::Cluster) => {
-                tracing::warn!("{address} belongs to another replication cluster");
-            }
-            Obstacle::Refused(Refusal::Protocol) => {
-                tracing::warn!("{address} speaks another version of the replication protocol");
-            }
-            Obstacle::Refused(Refusal::Name) => {
-                let me = self.driver.me().name;
-                tracing::error!(
-                    "{address} cannot be replicated with: two nodes are called {me}; give each \
-                     node a name of its own"
-                );
-            }
-            Obstacle::Refused(Refusal::Unreachable) => tracing::error!(
-                "{address} cannot be replicated with: one of the two nodes can only be reached \
-                 from its own machine; bind or advertise it to an address that the others reach"
-            ),
-            Obstacle::Refused(Refusal::Busy) => {
-                tracing::warn!("{address} has no room for another link");
-            }
-            Obstacle::Refused(Refusal::Myself) => {}
-            Obstacle::Distrusted(distrust) => {
-                tracing::warn!("{address} cannot be replicated with: it {distrust}");
-            }
-        }
+        let me = self.driver.me();
+        self.told.tell(&me, self.outbox.address, obstacle);
     }
 
     fn failed(&mut self) -> Next {
@@ -344,10 +307,8 @@ const RETRY_DOUBLINGS: u32 = 5;
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A link that lasts shorter has come to nothing, so that nobody is dialled in a tight loop.
 const STABLE: Duration = Duration::from_millis(500);
-/// How often operators are told of an obstacle that stays.
-const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Attempts after which somebody who hangs up is not just being stopped.
-const PATIENCE: u32 = 3;
+const HANG_UPS: u32 = 3;
 /// How often an address that leads to a node with another one is tried.
 const ALIAS_PAUSE: Duration = Duration::from_secs(5);
 /// How long an address is dialled, or a link kept, that nobody wants to send anything to.

@@ -1,16 +1,14 @@
 //! The connections that others make: who they are, and what they say.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::{interval, timeout};
 
 use super::super::driver::Driver;
@@ -20,43 +18,8 @@ use super::super::wire::{
     FRAME_MAX, HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, decode, next_frame,
 };
 use super::security::Distrust;
+use super::strangers::Patience;
 use super::stream::Stream;
-
-/// Connections that have not introduced themselves yet.
-///
-/// There is room for a number of them. When it is used up one has to go: the oldest of the machine
-/// that has the most. A node introduces itself within milliseconds, whoever is old among strangers
-/// is none; and one machine that makes many connections keeps no other out.
-#[derive(Debug, Default)]
-pub(in super::super) struct Strangers(VecDeque<(IpAddr, oneshot::Sender<()>)>);
-
-/// The right of a stranger to be listened to; over when somebody else needs the room.
-pub(in super::super) type Patience = oneshot::Receiver<()>;
-
-impl Strangers {
-    /// Makes room for one more, from this machine.
-    pub(in super::super) fn admit(&mut self, from: IpAddr) -> Patience {
-        if self.0.len() >= STRANGERS_MAX {
-            self.0.retain(|(_, stranger)| !stranger.is_closed());
-        }
-        if self.0.len() >= STRANGERS_MAX {
-            self.0.remove(self.least_wanted());
-        }
-        let (stranger, patience) = oneshot::channel();
-        self.0.push_back((from, stranger));
-        patience
-    }
-
-    /// The oldest of the machine that has the most, if there is anybody.
-    fn least_wanted(&self) -> usize {
-        let mut counts: HashMap<IpAddr, (usize, usize)> = HashMap::new();
-        for (at, (from, _)) in self.0.iter().enumerate() {
-            counts.entry(*from).or_insert((0, at)).0 += 1;
-        }
-        let most = counts.into_values().max_by_key(|(count, _)| *count);
-        most.map_or(0, |(_, oldest)| oldest)
-    }
-}
 
 /// Hears one connection out: its introduction, then its messages, until it or this node has enough.
 pub(in super::super) async fn receive(
@@ -208,46 +171,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A link that says nothing for this long, or twice as long, leads nowhere: nodes probe each other
 /// all the time, and close links that they do not need.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
-/// How many connections may be about to introduce themselves: each holds a few KiB.
-const STRANGERS_MAX: usize = 256;
 /// Room for what one read brings. Longer frames grow it as they arrive.
 const READ: usize = 16 << 10;
 /// What a receive buffer may keep after a large message.
 const BUFFER_KEPT: usize = 256 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(last: u8) -> IpAddr {
-        [192, 0, 2, last].into()
-    }
-
-    fn is_over(patience: &mut Patience) -> bool {
-        patience.try_recv() == Err(oneshot::error::TryRecvError::Closed)
-    }
-
-    #[test]
-    fn a_machine_that_makes_many_connections_keeps_no_other_out() {
-        let mut strangers = Strangers::default();
-        let mut quiet = strangers.admit(ip(1));
-        let mut loud: Vec<_> = (0..STRANGERS_MAX + 10)
-            .map(|_| strangers.admit(ip(2)))
-            .collect();
-        assert!(!is_over(&mut quiet));
-        for (i, stranger) in loud.iter_mut().enumerate() {
-            assert_eq!(is_over(stranger), i < 11, "stranger {i}");
-        }
-        assert_eq!(strangers.0.len(), STRANGERS_MAX);
-    }
-
-    #[test]
-    fn who_has_left_takes_no_room() {
-        let mut strangers = Strangers::default();
-        let mut first = strangers.admit(ip(1));
-        for _ in 0..3 * STRANGERS_MAX {
-            drop(strangers.admit(ip(1)));
-        }
-        assert!(!is_over(&mut first));
-    }
-}
