@@ -8,11 +8,16 @@ use std::time::Duration;
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::{MemberState, ReplicatedStoreBuilder, Secret};
 use distributable::{ReplicatedStore, SessionKey, SessionStore, StoreError};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Held by tests that need most of the machine, so that they do not starve each other: a node that
+/// does not get to run for too long has to join again.
+pub(crate) static MACHINE: Mutex<()> = Mutex::const_new(());
 
 /// A secret; another number, another secret.
 pub(crate) fn secret(number: u8) -> Secret {

@@ -8,7 +8,7 @@ use distributable::{ReplicatedStore, SessionKey, SessionStore};
 use tokio::time::{Instant, sleep};
 
 use super::replicas::{
-    PATIENCE, describe, eventually, is_settled, read, secret, settled, try_create,
+    MACHINE, PATIENCE, describe, eventually, is_settled, read, secret, settled, try_create,
 };
 
 /// A node that knows these secrets, at an address that may be about to become free.
@@ -59,6 +59,7 @@ async fn load(
 /// N-12: both, then both the other way round, then the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_changed_under_load_and_nothing_is_lost() {
+    let _machine = MACHINE.lock().await;
     let one = node("node1", "127.0.0.1:0", &[1], &[]).await;
     let addresses = [one.local_addr().to_string(), "127.0.0.2:0".to_owned()];
     let two = node("node2", &addresses[1], &[1], &[&addresses[0]]).await;

@@ -7,11 +7,13 @@ use distributable::testing::conformance;
 use tokio::time::sleep;
 
 use super::replicas::{
-    create, describe, describe_secure, eventually, read, secret, secure, secure_pair, settled,
+    MACHINE, create, describe, describe_secure, eventually, read, secret, secure, secure_pair,
+    settled,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_with_one_secret_keep_the_contract_of_stores() {
+    let _machine = MACHINE.lock().await;
     let [one, two] = secure_pair().await;
     conformance(one, two).await;
 }

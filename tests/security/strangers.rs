@@ -13,7 +13,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::proxy::{Proxy, connect_from};
 use super::replicas::{
-    PATIENCE, create, describe, eventually, read, secret, secure, secure_pair, settled, within,
+    MACHINE, PATIENCE, create, describe, eventually, read, secret, secure, secure_pair, settled,
+    within,
 };
 
 /// What is logged while the guard lives, by what runs on this thread.
@@ -160,6 +161,7 @@ async fn opening(to: &ReplicatedStore) -> Vec<u8> {
 /// N-06: some hold connections that never say enough, others make new ones without end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_connections_keeps_no_node_out() {
+    let _machine = MACHINE.lock().await;
     let one = secure("node1", &[]).await;
     let at = one.local_addr();
     let opening = Arc::new(opening(&one).await);

@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::proxy::{Proxy, Trick};
-use super::replicas::{PATIENCE, create, describe_secure, eventually, read, secure, settled};
+use super::replicas::{
+    MACHINE, PATIENCE, create, describe_secure, eventually, read, secure, settled,
+};
 
 /// Two nodes that reach each other through proxies only, and the proxy to the first one.
 async fn pair_through_proxies(trick: Trick) -> ([ReplicatedStore; 2], [Proxy; 2]) {
@@ -103,6 +105,7 @@ async fn who_comes_in(one: &ReplicatedStore, tricks: Vec<[Trick; 2]>) -> Vec<[Tr
 /// N-03, 59: every byte of what both sides say until they trust each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_changed_byte_of_an_introduction_lets_anybody_in() {
+    let _machine = MACHINE.lock().await;
     let one = secure("node1", &[]).await;
     settled(&one, 1).await;
     let said = introduction(&one).await;
@@ -129,6 +132,7 @@ async fn no_changed_byte_of_an_introduction_lets_anybody_in() {
 /// N-07.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_introduction_that_ends_anywhere_is_none_and_nobody_waits_for_the_rest() {
+    let _machine = MACHINE.lock().await;
     let one = secure("node1", &[]).await;
     settled(&one, 1).await;
     let said = introduction(&one).await;
@@ -149,6 +153,7 @@ async fn an_introduction_that_ends_anywhere_is_none_and_nobody_waits_for_the_res
 /// N-07.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_of_single_bytes_is_the_same_stream() {
+    let _machine = MACHINE.lock().await;
     let ([one, two], _proxies) = pair_through_proxies(Trick::Dribble).await;
     // Tens of thousands of bytes in both directions, and no more: each of them is a packet.
     let value = "0123456789".repeat(500);
