@@ -47,6 +47,7 @@
 //! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
 //! | `memory` | yes | [`MemoryStore`](store) |
 //! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
+//! | `rustls` | no | `ReplicatedStoreBuilder::tls`: replication under certificates of your own |
 //! | `testing` | no | `testing::conformance`, for authors of stores |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -110,6 +110,17 @@ const TABLE: &[Row] = &[
         modules: &["clock", "error", "session"],
         crates: &["bytes", "postcard", "rand", "serde", "tokio", "tracing"],
     },
+    Row {
+        folder: "cluster/discover",
+        modules: &["cluster"],
+        crates: &["ring", "socket2", "tokio", "tracing"],
+    },
+    // The folder that speaks TLS.
+    Row {
+        folder: "cluster/link",
+        modules: &["cluster", "clock"],
+        crates: &["bytes", "ring", "tokio", "tokio_rustls", "tracing"],
+    },
     // To start a node is to get a store: the only arrow that points up.
     Row {
         folder: "cluster/builder",
@@ -121,6 +132,11 @@ const TABLE: &[Row] = &[
             "store::ReplicatedStore",
         ],
         crates: &["rand", "tokio", "tracing"],
+    },
+    Row {
+        folder: "cluster/builder/tls",
+        modules: &["cluster"],
+        crates: &["tokio_rustls"],
     },
     Row {
         folder: "cluster/replica",

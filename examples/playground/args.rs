@@ -1,6 +1,6 @@
 //! The flags: one struct, and what is not built yet.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 
@@ -40,16 +40,17 @@ pub(crate) struct Args {
     /// Another node's cluster port; may be given several times
     #[arg(long, value_name = "ADDR")]
     pub(crate) peer: Vec<String>,
-    /// A name that resolves to the other nodes
+    /// A name that resolves to the other nodes; may be given several times
     #[arg(long, value_name = "NAME:PORT")]
-    pub(crate) dns: Option<String>,
-    /// Find other nodes by multicast
-    #[arg(long)]
-    pub(crate) multicast: bool,
+    pub(crate) dns: Vec<String>,
+    /// Find other nodes by multicast [default group: 228.0.0.4:45564]
+    #[arg(long, value_name = "GROUP:PORT", num_args = 0..=1, default_missing_value = "228.0.0.4:45564")]
+    pub(crate) multicast: Option<SocketAddrV4>,
     /// Nodes of other clusters are refused
     #[arg(long, value_name = "NAME")]
     pub(crate) cluster_name: Option<String>,
-    /// The cluster's shared secret; may be given several times
+    /// The file with the cluster's secret: `openssl rand -hex 32 > PATH`; the first one given is
+    /// shown to the other nodes, all are accepted
     #[arg(long, value_name = "PATH")]
     pub(crate) secret_file: Vec<PathBuf>,
     /// On how many nodes a session lives: `all` or, once that is built, a number
@@ -110,12 +111,6 @@ impl Args {
                 "the Redis store (`--store redis`, `--redis-url`)",
             ),
             (self.near_cache, "the Redis near-cache (`--near-cache`)"),
-            (self.dns.is_some(), "discovery by DNS (`--dns`)"),
-            (self.multicast, "discovery by multicast (`--multicast`)"),
-            (
-                !self.secret_file.is_empty(),
-                "the cluster's shared secret (`--secret-file`)",
-            ),
         ];
         if let Some((_, part)) = not_built.iter().find(|(asked, _)| *asked) {
             return Err(format!("{part} is not built yet"));

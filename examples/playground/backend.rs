@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use distributable::store::{Member, MemberState, StartError};
+use distributable::store::{Member, MemberState, Multicast, Secret};
 use distributable::{Copies, MemoryStore, ReplicatedStore, Route, SessionCookie, SessionLayer};
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ fn memory(args: &Args) -> MemoryStore {
     store.build()
 }
 
-async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, StartError> {
+async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, Box<dyn Error>> {
     // The cluster needs a name for the node even where the cookie is to have no route.
     let name = args
         .route
@@ -120,7 +120,17 @@ async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, Star
     for peer in &args.peer {
         store = store.peer(peer);
     }
-    store.start().await
+    for name in &args.dns {
+        store = store.dns(name);
+    }
+    if let Some(group) = args.multicast {
+        let multicast = Multicast::default().group(*group.ip());
+        store = store.multicast(multicast.port(group.port()));
+    }
+    for path in &args.secret_file {
+        store = store.secret(Secret::from_file(path)?);
+    }
+    Ok(store.start().await?)
 }
 
 /// The state of a node that shares its sessions with nobody, in a cluster's words.

@@ -1,26 +1,32 @@
 //! How a node is described, and started.
 
+mod address;
+#[cfg(feature = "rustls")]
+mod tls;
+
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
-use tokio::net::{TcpListener, lookup_host};
 
 use crate::clock;
 use crate::store::ReplicatedStore;
 
+use super::discover::{Beacon, Discovery, Group, Multicast, join};
 use super::door::Door;
 use super::driver::{Driver, Surroundings};
-use super::link::{Links, last_generation};
+use super::link::{Links, Security, last_generation};
 use super::replica::node::Node;
 use super::replica::rules::Rules;
 use super::replica::{Replica, Settings};
+use super::secret::Secret;
 use super::start_error::{StartError, StartErrorKind};
 use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
 use super::{Ack, Cluster, Copies};
+
+use self::address::{check_peer, invalid};
 
 /// Describes a node of a replicated store, and starts it.
 ///
@@ -43,7 +49,11 @@ pub struct ReplicatedStoreBuilder {
     bind: Option<String>,
     advertise: Option<String>,
     peers: Vec<String>,
+    multicast: Option<Multicast>,
     cluster_name: String,
+    secrets: Vec<Secret>,
+    /// What protects links instead of the secrets.
+    own: Option<Security>,
     copies: Copies,
     ack: Ack,
     ack_timeout: Duration,
@@ -60,7 +70,10 @@ impl ReplicatedStoreBuilder {
             bind: None,
             advertise: None,
             peers: Vec::new(),
+            multicast: None,
             cluster_name: CLUSTER_NAME.to_owned(),
+            secrets: Vec::new(),
+            own: None,
             copies: Copies::All,
             ack: Ack::All,
             ack_timeout: ACK_TIMEOUT,
@@ -71,10 +84,11 @@ impl ReplicatedStoreBuilder {
         }
     }
 
-    /// Where to listen for the other nodes, as `host:port`; port 0 takes any free one.
+    /// Where to listen for the other nodes, as `host:port`; port 0 takes any free one, 0.0.0.0 and
+    /// `[::]` all addresses of the machine.
     ///
-    /// Defaults to the first free port of 127.0.0.1:4000 to 4100, as Tomcat's receiver does.
-    /// Links between nodes carry no proof of identity yet, so the address must be a loopback one.
+    /// Defaults to the first free port of 127.0.0.1:4000 to 4100, as Tomcat's receiver does. An
+    /// address that other machines can reach needs a [`secret`](Self::secret).
     pub fn bind(mut self, address: impl Into<String>) -> Self {
         self.bind = Some(address.into());
         self
@@ -82,8 +96,10 @@ impl ReplicatedStoreBuilder {
 
     /// Where the other nodes reach this one, as `host:port`, if that is not where it listens.
     ///
-    /// Defaults to the address that it listens on. Must be a loopback address, as for
-    /// [`bind`](Self::bind).
+    /// Defaults to the address that it listens on. If these are all addresses of the machine, to
+    /// the one that the machine uses towards the first [`peer`](Self::peer) that has an address
+    /// when the node starts, or towards the [`multicast`](Self::multicast) group; without either it
+    /// must be given. Either all nodes of a cluster are reached at loopback addresses, or none.
     pub fn advertise(mut self, address: impl Into<String>) -> Self {
         self.advertise = Some(address.into());
         self
@@ -99,11 +115,41 @@ impl ReplicatedStoreBuilder {
         self
     }
 
+    /// A name behind which the other nodes are, as `host:port`: all addresses that a name server
+    /// has for it are tried, for ever, and it is asked again every second. A headless service of
+    /// Kubernetes is such a name; [`bind`](Self::bind) to the address of the pod there.
+    ///
+    /// This node may be among them. A name of the same kind may be given to [`peer`](Self::peer).
+    pub fn dns(self, name: impl Into<String>) -> Self {
+        self.peer(name)
+    }
+
+    /// Finds the other nodes by multicast, and lets them find this one.
+    ///
+    /// Between machines what is sent must be signed by a [`secret`](Self::secret).
+    pub const fn multicast(mut self, multicast: Multicast) -> Self {
+        self.multicast = Some(multicast);
+        self
+    }
+
     /// The name of the cluster: nodes with another one are refused.
     ///
     /// Defaults to `distributable`. Set it where two applications share machines.
     pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
         self.cluster_name = name.into();
+        self
+    }
+
+    /// What proves that a node belongs to the cluster, and encrypts what nodes tell each other: TLS
+    /// 1.3, without any certificate. The nodes of a cluster have the same secret.
+    ///
+    /// Call it several times to accept several: the first is the one that this node shows. So a
+    /// secret is changed without stopping anything: every node is restarted with the old and the
+    /// new one, then with the new and the old one, then with the new one alone.
+    ///
+    /// Defaults to none, which does for nodes on one machine. Anybody on that machine can then join.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secrets.push(secret);
         self
     }
 
@@ -177,21 +223,21 @@ impl ReplicatedStoreBuilder {
     /// When the description makes no sense, or the address cannot be listened on. The message says
     /// what to do.
     pub async fn start(self) -> Result<ReplicatedStore, StartError> {
-        self.check()?;
-        let listener = self.listen().await?;
+        let security = self.security()?;
+        let secure = security.is_some();
+        self.check(secure)?;
+        let listener = self.listen(secure).await?;
         let bound = listener
             .local_addr()
             .map_err(|error| StartError::listen("no local address").because(error))?;
-        let advertised = match &self.advertise {
-            Some(advertise) => resolve(advertise).await?,
-            None => bound,
-        };
+        let advertised = self.advertised(bound, secure).await?;
+        let multicast = self.group(bound, advertised)?;
         let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
             let what = "the operating system has no random numbers to give".to_owned();
             StartError::new(StartErrorKind::Unsupported, what).because(io::Error::other(error))
         })?;
         let process = random.next_u64();
-        let me = self.identity(advertised, process).await;
+        let me = self.identity(advertised, process, &security).await;
         let replica = Replica::new(
             clock::now(),
             Settings {
@@ -207,7 +253,7 @@ impl ReplicatedStoreBuilder {
                 rules: Rules::ALL,
             },
         );
-        let (links, undialled) = Links::new([bound, advertised]);
+        let (links, undialled) = Links::new(bound, advertised, security);
         let driver = Driver::new(
             replica,
             links,
@@ -217,7 +263,10 @@ impl ReplicatedStoreBuilder {
         );
         let surroundings = Surroundings {
             listener,
-            peers: self.peers.into(),
+            discovery: Discovery {
+                names: self.peers.into(),
+                multicast,
+            },
             undialled,
         };
         Ok(ReplicatedStore::new(Cluster::run(
@@ -229,22 +278,53 @@ impl ReplicatedStoreBuilder {
     }
 
     /// Who this node is in this life, which must be later than any that the others have seen.
-    async fn identity(&self, address: SocketAddr, process: u64) -> Node {
+    async fn identity(&self, address: SocketAddr, process: u64, security: &Security) -> Node {
         let unborn = Node {
             address,
             generation: 0,
             name: self.name.as_str().into(),
         };
         let hello = Hello::new(&self.cluster_name, unborn.clone(), process);
-        let last = last_generation(&self.peers, &hello).await;
+        let last = last_generation(security, &self.peers, &hello).await;
         Node {
             generation: clock::now().as_millis().max(last + 1),
             ..unborn
         }
     }
 
-    fn check(&self) -> Result<(), StartError> {
-        let invalid = |what: String| Err(StartError::new(StartErrorKind::Invalid, what));
+    /// What links are protected with.
+    fn security(&self) -> Result<Security, StartError> {
+        if let Some(own) = &self.own {
+            return Ok(own.clone());
+        }
+        Security::from_secrets(&self.secrets, &self.cluster_name).map_err(|error| {
+            let what = "TLS does not work here".to_owned();
+            StartError::new(StartErrorKind::Unsupported, what).because(error)
+        })
+    }
+
+    /// The multicast group, if there is to be one.
+    fn group(
+        &self,
+        bound: SocketAddr,
+        advertised: SocketAddr,
+    ) -> Result<Option<Group>, StartError> {
+        let Some(multicast) = self.multicast else {
+            return Ok(None);
+        };
+        if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
+            return invalid(objection.to_owned());
+        }
+        let beacon = Beacon::new(&self.secrets, &self.cluster_name);
+        let group = join(multicast, bound, advertised, beacon);
+        group.map(Some).map_err(|error| {
+            let what = "cannot join the multicast group: give the `interface` to use, or the other \
+                        nodes with `peer` or `dns`";
+            StartError::listen(what).because(error)
+        })
+    }
+
+    fn check(&self, secure: bool) -> Result<(), StartError> {
         if !is_node_name(&self.name) {
             return invalid(format!(
                 "{:?} is no name for a node: use 1 to {NODE_NAME_MAX} letters, digits and underscores",
@@ -260,88 +340,12 @@ impl ReplicatedStoreBuilder {
             return invalid(format!("more than {PEERS_MAX} peers are given"));
         }
         for peer in &self.peers {
-            check_peer(peer)?;
+            check_peer(peer, secure)?;
         }
         Ok(())
     }
-
-    async fn listen(&self) -> Result<TcpListener, StartError> {
-        let Some(bind) = &self.bind else {
-            return listen_on_free_port().await;
-        };
-        let address = resolve(bind).await?;
-        TcpListener::bind(address).await.map_err(|error| {
-            let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => "the port is taken: choose another, or stop who has it",
-                _ => "cannot listen there",
-            };
-            StartError::new(StartErrorKind::Listen, format!("{address}: {advice}")).because(error)
-        })
-    }
 }
 
-async fn listen_on_free_port() -> Result<TcpListener, StartError> {
-    for port in PORTS {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => {
-                let what = format!("cannot listen on 127.0.0.1:{port}");
-                return Err(StartError::listen(&what).because(error));
-            }
-        }
-    }
-    let (first, last) = (PORTS.start(), PORTS.end());
-    Err(StartError::listen(&format!(
-        "every port of 127.0.0.1:{first} to {last} is taken: give one with `bind`"
-    )))
-}
-
-/// The one address that `host:port` stands for here.
-async fn resolve(text: &str) -> Result<SocketAddr, StartError> {
-    let found = lookup_host(text).await.map_err(|error| {
-        let what = format!("{text:?} is no address: write `host:port`");
-        StartError::new(StartErrorKind::Invalid, what).because(error)
-    })?;
-    let mut found: Vec<_> = found.collect();
-    // A name may stand for an IPv6 and an IPv4 address; people mean the latter by `localhost`.
-    found.sort_by_key(SocketAddr::is_ipv6);
-    let Some(address) = found.first() else {
-        let what = format!("{text:?} stands for no address");
-        return Err(StartError::new(StartErrorKind::Invalid, what));
-    };
-    check_loopback(address.ip(), text)?;
-    Ok(*address)
-}
-
-/// Names are looked up later and again; a literal address can be judged now.
-fn check_peer(peer: &str) -> Result<(), StartError> {
-    let invalid = |what: String| Err(StartError::new(StartErrorKind::Invalid, what));
-    match peer.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {}
-        _ => return invalid(format!("{peer:?} is no peer: write `host:port`")),
-    }
-    match peer.parse::<SocketAddr>() {
-        Ok(address) => check_loopback(address.ip(), peer),
-        Err(_) => Ok(()),
-    }
-}
-
-fn check_loopback(ip: IpAddr, text: &str) -> Result<(), StartError> {
-    if ip.is_loopback() {
-        return Ok(());
-    }
-    Err(StartError::new(
-        StartErrorKind::NotLoopback,
-        format!(
-            "{text:?} can be reached from other machines, and links between nodes prove no identity \
-             yet: use a loopback address such as 127.0.0.1:4000"
-        ),
-    ))
-}
-
-/// Where to look for a free port.
-const PORTS: RangeInclusive<u16> = 4000..=4100;
 const CLUSTER_NAME: &str = "distributable";
 /// Keeps the introduction of a node within one small frame.
 const CLUSTER_NAME_MAX: usize = 64;

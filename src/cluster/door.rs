@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock;
 
+use super::link::is_loopback;
 use super::replica::node::Node;
 use super::wire::{Hello, Refusal};
 
@@ -39,11 +40,12 @@ impl Door {
         Hello::new(&self.cluster, me, self.process)
     }
 
-    /// Why this one may not come in. `known` are the living nodes, this one first.
+    /// Why this one may not come in. `members` are the other living nodes.
     pub(super) fn objection<'a>(
         &self,
         hello: &Hello,
-        known: impl Iterator<Item = &'a Node>,
+        me: &Node,
+        members: impl Iterator<Item = &'a Node>,
     ) -> Option<Refusal> {
         if hello.cluster != self.cluster {
             Some(Refusal::Cluster)
@@ -51,7 +53,18 @@ impl Door {
             Some(Refusal::Myself)
         } else if hello.common_protocol().is_none() {
             Some(Refusal::Protocol)
-        } else if is_double(&hello.node, known) {
+        } else if is_loopback(&hello.node.address) != is_loopback(&me.address) {
+            if self.may_complain() {
+                tracing::error!(
+                    "{} is refused: it is to be reached at {} and this node at {}, and only one of \
+                     these addresses can be reached from other machines",
+                    hello.node.name,
+                    hello.node.address,
+                    me.address
+                );
+            }
+            Some(Refusal::Unreachable)
+        } else if is_double(&hello.node, me, members) {
             if self.may_complain() {
                 tracing::error!(
                     "a second node is called {}, or is at its address: the one at {} is refused; \
@@ -110,14 +123,10 @@ impl Drop for Introduced {
     }
 }
 
-/// Whether one of the living nodes has its name at another address, or this one, which comes first,
-/// is at its address.
-fn is_double<'a>(node: &Node, mut known: impl Iterator<Item = &'a Node>) -> bool {
+/// Whether a living node has its name at another address, or this one is at its address.
+fn is_double<'a>(node: &Node, me: &Node, mut members: impl Iterator<Item = &'a Node>) -> bool {
     let has_name = |other: &Node| other.name == node.name && other.address != node.address;
-    let is_mine = known
-        .next()
-        .is_some_and(|me| me.address == node.address || has_name(me));
-    is_mine || known.any(has_name)
+    me.address == node.address || has_name(me) || members.any(has_name)
 }
 
 /// How many connections that have introduced themselves are kept: two to each of as many members

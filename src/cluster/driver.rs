@@ -23,8 +23,9 @@ use crate::clock;
 use crate::session::{SessionId, Timestamp};
 
 use super::calls::Calls;
+use super::discover::{Discovery, discover};
 use super::door::Door;
-use super::link::{Links, Outbox, Strangers, dial, receive, seek};
+use super::link::{Links, Outbox, Strangers, dial, receive};
 use super::replica::event::{Input, News, Output, Reply};
 use super::replica::message::{Message, OpId};
 use super::replica::node::Node;
@@ -209,7 +210,7 @@ impl Driver {
         let me = self.me();
         let members = self.replica.status().members;
         let members = members.iter().map(|member| &member.node);
-        match self.door.objection(hello, [&me].into_iter().chain(members)) {
+        match self.door.objection(hello, &me, members) {
             Some(refusal) => HelloReply::Refused(refusal),
             None => HelloReply::Welcome {
                 proto: hello.common_protocol().unwrap_or_default(),
@@ -296,7 +297,7 @@ impl Driver {
 #[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) listener: TcpListener,
-    pub(super) peers: Arc<[String]>,
+    pub(super) discovery: Discovery,
     pub(super) undialled: mpsc::UnboundedReceiver<Arc<Outbox>>,
 }
 
@@ -308,20 +309,20 @@ pub(super) async fn run(
 ) {
     let Surroundings {
         listener,
-        peers,
+        discovery,
         mut undialled,
     } = surroundings;
     let _end = End(&driver);
     let mut tasks = JoinSet::new();
     let mut strangers = Strangers::default();
-    tasks.spawn(seek(driver.clone(), peers));
+    tasks.spawn(discover(driver.clone(), discovery));
     loop {
         let pause = driver.tick();
         tokio::select! {
             () = sleep(pause) => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    let patience = strangers.admit();
+                    let patience = strangers.admit(remote.ip());
                     tasks.spawn(receive(driver.clone(), stream, remote, patience));
                 }
                 // Mostly too many open files: that does not get better by asking at once.

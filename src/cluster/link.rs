@@ -10,9 +10,16 @@
 //!
 //! It does not promise that anything arrives. The replica repeats what matters.
 
+#[cfg(feature = "rustls")]
+mod certificates;
 mod dial;
+mod keys;
 mod listen;
+mod obstacle;
 mod outbox;
+mod security;
+mod strangers;
+mod stream;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -24,9 +31,12 @@ use super::replica::message::Message;
 use super::replica::node::Node;
 use super::wire::WireError;
 
-pub(super) use dial::{dial, last_generation, seek};
-pub(super) use listen::{Strangers, receive};
+pub(super) use dial::{dial, last_generation};
+pub(super) use keys::derive;
+pub(super) use listen::receive;
 pub(super) use outbox::Outbox;
+pub(super) use security::Security;
+pub(super) use strangers::Strangers;
 
 /// Everybody who is dialled.
 #[derive(Debug)]
@@ -36,16 +46,26 @@ pub(super) struct Links {
     mine: RwLock<HashSet<SocketAddr>>,
     /// Boxes that need somebody to dial. There are never more of them than outboxes.
     undialled: mpsc::UnboundedSender<Arc<Outbox>>,
+    security: Security,
+    /// Where others reach this node.
+    advertised: SocketAddr,
 }
 
 impl Links {
-    /// Nobody yet; who is to be dialled comes out of the receiver. `mine` is this node itself.
-    pub(super) fn new(mine: [SocketAddr; 2]) -> (Self, mpsc::UnboundedReceiver<Arc<Outbox>>) {
+    /// Nobody yet; who is to be dialled comes out of the receiver. This node listens at `bound`,
+    /// and the others reach it at `advertised`.
+    pub(super) fn new(
+        bound: SocketAddr,
+        advertised: SocketAddr,
+        security: Security,
+    ) -> (Self, mpsc::UnboundedReceiver<Arc<Outbox>>) {
         let (undialled, receiver) = mpsc::unbounded_channel();
         let links = Self {
             outboxes: RwLock::default(),
-            mine: RwLock::new(mine.into()),
+            mine: RwLock::new([bound, advertised].into()),
             undialled,
+            security,
+            advertised,
         };
         (links, receiver)
     }
@@ -60,6 +80,18 @@ impl Links {
             Some(outbox) => outbox.put(to, message),
             None => Ok(()),
         }
+    }
+
+    /// Somebody may be at this address: it is dialled for a while, if there is room. Says whether
+    /// it is one that this node may dial.
+    pub(super) fn suggest(&self, address: SocketAddr) -> bool {
+        let may = may_dial(self.advertised, address);
+        let known = may && read(&self.outboxes).contains_key(&address);
+        // The rest of the room is for members.
+        if known || may && read(&self.outboxes).len() < CANDIDATES_MAX {
+            self.want(address);
+        }
+        may
     }
 
     /// The box for an address, which is dialled from now on.
@@ -136,6 +168,17 @@ impl Links {
     }
 }
 
+/// Whether a node that others reach at `me` may dial `address`. What is only reachable on its own
+/// machine must not tell others to look for it on theirs.
+fn may_dial(me: SocketAddr, address: SocketAddr) -> bool {
+    is_loopback(&address) || !is_loopback(&me)
+}
+
+/// Whether an address is only reachable on its own machine.
+pub(super) fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -147,3 +190,6 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 /// How many addresses are dialled at most: peers given by name, and members. Memory copies are for
 /// clusters of a handful.
 const DIALLED_MAX: usize = 256;
+
+/// How many addresses are dialled because somebody may be there.
+const CANDIDATES_MAX: usize = 128;

@@ -16,17 +16,23 @@
 //!      Message │                              │ Message
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ wire       Message ⇄ bytes                 │   versions, limits
-//!   │ link       bytes ⇄ TCP                     │   listen, dial, introduce, reconnect
+//!   │ link       bytes ⇄ TLS ⇄ TCP               │   listen, dial, introduce, reconnect
+//!   └──────────▲─────────────────────────────────┘
+//!              │ addresses
+//!   ┌──────────┴─────────────────────────────────┐
+//!   │ discover   names, multicast                │   candidates for dialling, no more
 //!   └────────────────────────────────────────────┘
 //! ```
 
 mod builder;
 mod calls;
+mod discover;
 mod door;
 mod driver;
 mod handle;
 mod link;
 pub(crate) mod replica;
+mod secret;
 #[cfg(test)]
 mod sim;
 mod start_error;
@@ -36,7 +42,9 @@ mod wire;
 use std::num::NonZeroU8;
 
 pub use builder::ReplicatedStoreBuilder;
+pub use discover::Multicast;
 pub(crate) use handle::Cluster;
+pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use start_error::{StartError, StartErrorKind};
 pub use status::{ClusterStatus, DrainReport, Member, MemberState};
 

@@ -18,7 +18,7 @@ pub struct StartError {
 pub enum StartErrorKind {
     /// A name or an address makes no sense.
     Invalid,
-    /// The address can be reached from other machines, which is not safe yet.
+    /// The address can be reached from other machines, which is not safe without a secret.
     NotLoopback,
     /// The address cannot be listened on: mostly, somebody else does.
     Listen,

@@ -33,8 +33,8 @@ pub struct ClusterStatus {
     pub degraded_acks: u64,
     /// Writes whose outcome is not known, because time ran out.
     pub indeterminate: u64,
-    /// Connections to the replication port that were turned away: not our protocol, another
-    /// cluster, too slow, or malformed.
+    /// Connections to the replication port that were turned away: not our protocol, without the
+    /// secret, another cluster, too slow, or malformed.
     pub rejected_connections: u64,
 }
 

@@ -28,8 +28,8 @@ pub mod testing;
 pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{
-    ClusterStatus, DrainReport, Member, MemberState, ReplicatedStoreBuilder, StartError,
-    StartErrorKind,
+    ClusterStatus, DrainReport, Member, MemberState, Multicast, ReplicatedStoreBuilder, Secret,
+    SecretError, SecretErrorKind, StartError, StartErrorKind,
 };
 #[cfg(feature = "memory")]
 pub use memory::{MemoryStatus, MemoryStore, MemoryStoreBuilder};

@@ -21,6 +21,7 @@ pub(crate) struct Start {
     args: Vec<String>,
     clock: Option<String>,
     log: Option<String>,
+    namespace: Option<(String, String)>,
 }
 
 /// A running playground. Dropping it kills the process.
@@ -62,6 +63,12 @@ impl Start {
         self
     }
 
+    /// Runs the process in a network namespace, where it serves HTTP at this address.
+    pub(crate) fn inside(mut self, namespace: &str, ip: &str) -> Self {
+        self.namespace = Some((namespace.to_owned(), ip.to_owned()));
+        self
+    }
+
     /// What is logged, as `RUST_LOG` words it.
     pub(crate) fn log(mut self, filter: &str) -> Self {
         self.log = Some(filter.to_owned());
@@ -95,9 +102,16 @@ impl Start {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(playground());
+        let (mut command, ip) = match &self.namespace {
+            Some((namespace, ip)) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(playground());
+                (command, &**ip)
+            }
+            None => (Command::new(playground()), "127.0.0.1"),
+        };
         command
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", &format!("{ip}:0")])
             .args(&self.args)
             .env("RUST_LOG", self.log.as_deref().unwrap_or("info"))
             .stdin(Stdio::null())

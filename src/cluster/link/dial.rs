@@ -1,58 +1,46 @@
-//! The connections that this node makes: finding addresses, dialling, introducing, sending.
+//! The connections that this node makes: dialling, introducing, sending.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
+use super::super::discover::resolve;
 use super::super::driver::Driver;
 use super::super::replica::event::Input;
 use super::super::replica::node::Node;
 use super::super::wire::{Hello, HelloReply, INTRODUCTION_MAX, Refusal, next_frame};
+use super::obstacle::{Obstacle, Told};
 use super::outbox::Outbox;
-
-/// Looks up the peers that were given by name, and has their addresses dialled, for ever.
-pub(in super::super) async fn seek(driver: Arc<Driver>, peers: Arc<[String]>) {
-    let mut round = interval(SEEK_INTERVAL);
-    let mut told = HashSet::new();
-    loop {
-        round.tick().await;
-        for peer in peers.iter() {
-            for address in resolve(peer).await {
-                if address.ip().is_loopback() {
-                    driver.links.want(address);
-                } else if told.len() < TOLD_MAX && told.insert(address) {
-                    tracing::warn!(
-                        "replication peer {peer} is {address}, on another machine: it is not \
-                         dialled, because links prove no identity yet"
-                    );
-                }
-            }
-        }
-    }
-}
+use super::security::{Distrust, Security};
+use super::stream::Stream;
+use super::{is_loopback, may_dial};
 
 /// The latest generation that any of the peers has seen under this node's address.
-pub(in super::super) async fn last_generation(peers: &[String], hello: &Hello) -> u64 {
+pub(in super::super) async fn last_generation(
+    security: &Security,
+    peers: &[String],
+    hello: &Hello,
+) -> u64 {
     let mut asked = JoinSet::new();
     for peer in peers {
-        let (peer, hello) = (peer.clone(), hello.clone());
+        let (security, peer, hello) = (security.clone(), peer.clone(), hello.clone());
         asked.spawn(async move {
             let mut last = 0;
+            let me = hello.node.address;
             for address in resolve(&peer).await {
                 // The list may name this node, which does not answer before it has started.
-                if address.ip().is_loopback()
-                    && address != hello.node.address
-                    && let Ok((_, Welcome { seen, .. })) = connect(address, &hello).await
+                if address != me
+                    && may_dial(me, address)
+                    && let Ok((_, welcome)) = connect(&security, address, &hello).await
                 {
-                    last = last.max(seen);
+                    last = last.max(welcome.seen);
                 }
             }
             last
@@ -77,7 +65,7 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
         outbox: &outbox,
         lost: None,
         attempts: 0,
-        told: None,
+        told: Told::default(),
     };
     let mut aged = Instant::now();
     loop {
@@ -106,8 +94,8 @@ struct Dialler<'a> {
     lost: Option<Node>,
     /// Attempts in a row that came to nothing.
     attempts: u32,
-    /// The refusal that operators have been told of.
-    told: Option<Refusal>,
+    /// What operators have been told of.
+    told: Told,
 }
 
 /// When to dial again.
@@ -120,7 +108,8 @@ enum Next {
 impl Dialler<'_> {
     async fn attempt(&mut self) -> Next {
         let hello = self.driver.hello();
-        match connect(self.outbox.address, &hello).await {
+        let security = &self.driver.links.security;
+        match connect(security, self.outbox.address, &hello).await {
             Ok((stream, welcome)) => self.welcomed(stream, &hello.node, welcome.node).await,
             Err(ConnectError::Refused(refusal)) => self.refused(refusal),
             Err(ConnectError::Closed) => {
@@ -129,11 +118,18 @@ impl Dialler<'_> {
                 }
                 self.failed()
             }
+            Err(ConnectError::Distrusted(distrust)) => {
+                // Whoever is being stopped hangs up too.
+                if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
+                    self.tell(Obstacle::Distrusted(distrust));
+                }
+                self.failed()
+            }
             Err(ConnectError::Failed) => self.failed(),
         }
     }
 
-    async fn welcomed(&mut self, stream: TcpStream, me: &Node, node: Node) -> Next {
+    async fn welcomed(&mut self, stream: Stream, me: &Node, node: Node) -> Next {
         self.lost = None;
         if node.address != self.outbox.address {
             // It wants to be reached elsewhere; this address has only served to find it.
@@ -143,8 +139,11 @@ impl Dialler<'_> {
         if node.name == me.name {
             return self.refused(Refusal::Name);
         }
+        if is_loopback(&node.address) != is_loopback(&me.address) {
+            return self.refused(Refusal::Unreachable);
+        }
         let since = Instant::now();
-        self.told = None;
+        self.told = Told::default();
         self.outbox.open(&node);
         if self.driver.me() != *me {
             // This node has another identity since it has introduced itself.
@@ -168,26 +167,13 @@ impl Dialler<'_> {
             self.driver.links.met_myself(address);
             return Next::Never;
         }
-        if self.told.replace(refusal) != Some(refusal) {
-            let me = self.driver.me().name;
-            match refusal {
-                Refusal::Cluster => {
-                    tracing::warn!("{address} belongs to another replication cluster");
-                }
-                Refusal::Protocol => {
-                    tracing::warn!("{address} speaks another version of the replication protocol");
-                }
-                Refusal::Name => {
-                    tracing::error!(
-                        "{address} cannot be replicated with: two nodes are called {me}; give \
-                         each node a name of its own"
-                    );
-                }
-                Refusal::Busy => tracing::warn!("{address} has no room for another link"),
-                Refusal::Myself => {}
-            }
-        }
+        self.tell(Obstacle::Refused(refusal));
         self.failed()
+    }
+
+    fn tell(&mut self, obstacle: Obstacle) {
+        let me = self.driver.me();
+        self.told.tell(&me, self.outbox.address, obstacle);
     }
 
     fn failed(&mut self) -> Next {
@@ -201,7 +187,7 @@ impl Dialler<'_> {
 }
 
 /// Sends what gathers in the box until one of the sides closes.
-async fn send_all<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, outbox: &Outbox) {
+async fn send_all(mut stream: Stream, outbox: &Outbox) {
     let mut bytes = Vec::new();
     let mut nothing = [0];
     let mut aging = interval(IDLE);
@@ -221,7 +207,7 @@ async fn send_all<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, outbox: &Out
                 continue;
             }
         }
-        match timeout(WRITE_TIMEOUT, stream.write_all(&bytes)).await {
+        match timeout(WRITE_TIMEOUT, send(&mut stream, &bytes)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
@@ -243,16 +229,22 @@ enum ConnectError {
     Closed,
     /// The one who listens there does not want this node.
     Refused(Refusal),
+    /// One of the two does not trust the other.
+    Distrusted(Distrust),
     /// Something else, which may be over soon.
     Failed,
 }
 
 /// Connects and introduces this node.
-async fn connect(address: SocketAddr, hello: &Hello) -> Result<(TcpStream, Welcome), ConnectError> {
+async fn connect(
+    security: &Security,
+    address: SocketAddr,
+    hello: &Hello,
+) -> Result<(Stream, Welcome), ConnectError> {
     let connected = async {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
-        let mut stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
-        stream.set_nodelay(true)?;
+        let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let mut stream = security.connect(stream).await?;
         let reply = introduce(&mut stream, hello).await?;
         Ok((stream, reply))
     };
@@ -262,7 +254,10 @@ async fn connect(address: SocketAddr, hello: &Hello) -> Result<(TcpStream, Welco
         }
         Ok(Ok((_, HelloReply::Refused(refusal)))) => Err(ConnectError::Refused(refusal)),
         Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
-        Ok(Err(_)) | Err(_) => Err(ConnectError::Failed),
+        Ok(Err(error)) => {
+            Err(Distrust::of(&error).map_or(ConnectError::Failed, ConnectError::Distrusted))
+        }
+        Err(_) => Err(ConnectError::Failed),
     }
 }
 
@@ -270,41 +265,33 @@ fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
-async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    hello: &Hello,
-) -> io::Result<HelloReply> {
+async fn introduce(stream: &mut Stream, hello: &Hello) -> io::Result<HelloReply> {
     let mut bytes = Vec::new();
     hello.encode(&mut bytes);
-    stream.write_all(&bytes).await?;
+    let sent = send(stream, &bytes).await;
     let mut received = BytesMut::new();
+    // Also when that has failed: why the other side has closed may be there to read.
     loop {
+        if let Some(distrust) = Distrust::of_bytes(&received) {
+            return Err(distrust.into());
+        }
         let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
         if let Some((content, _)) = next_frame(&received, INTRODUCTION_MAX).map_err(invalid)? {
             return HelloReply::decode(content).map_err(invalid);
         }
         if stream.read_buf(&mut received).await? == 0 {
+            sent?;
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }
 
-/// The addresses behind `host:port`; none when nobody knows, or not in time.
-async fn resolve(peer: &str) -> Vec<SocketAddr> {
-    if let Ok(address) = peer.parse() {
-        return vec![address];
-    }
-    match timeout(RESOLVE_TIMEOUT, lookup_host(peer)).await {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(_)) | Err(_) => Vec::new(),
-    }
+/// Writes everything, and lets nothing lie in between.
+async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
-/// How often the names of peers are looked up, and new addresses among them dialled.
-const SEEK_INTERVAL: Duration = Duration::from_secs(1);
-/// How many addresses are complained about.
-const TOLD_MAX: usize = 1024;
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a start waits to hear about this node's former lives.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Nodes are near each other. A short patience finds one again soon after a network has healed.
@@ -320,6 +307,8 @@ const RETRY_DOUBLINGS: u32 = 5;
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A link that lasts shorter has come to nothing, so that nobody is dialled in a tight loop.
 const STABLE: Duration = Duration::from_millis(500);
+/// Attempts after which somebody who hangs up is not just being stopped.
+const HANG_UPS: u32 = 3;
 /// How often an address that leads to a node with another one is tried.
 const ALIAS_PAUSE: Duration = Duration::from_secs(5);
 /// How long an address is dialled, or a link kept, that nobody wants to send anything to.

@@ -1,6 +1,5 @@
 //! The connections that others make: who they are, and what they say.
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -8,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::oneshot;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
 use super::super::driver::Driver;
@@ -18,36 +17,14 @@ use super::super::replica::node::Node;
 use super::super::wire::{
     FRAME_MAX, HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, decode, next_frame,
 };
-
-/// Connections that have not introduced themselves yet.
-///
-/// There is room for a number of them. When it is used up the oldest has to go: a node introduces
-/// itself within milliseconds, whoever is old among strangers is none.
-#[derive(Debug, Default)]
-pub(in super::super) struct Strangers(VecDeque<oneshot::Sender<()>>);
-
-/// The right of a stranger to be listened to; over when somebody else needs the room.
-pub(in super::super) type Patience = oneshot::Receiver<()>;
-
-impl Strangers {
-    /// Makes room for one more.
-    pub(in super::super) fn admit(&mut self) -> Patience {
-        if self.0.len() >= STRANGERS_MAX {
-            self.0.retain(|stranger| !stranger.is_closed());
-        }
-        if self.0.len() >= STRANGERS_MAX {
-            self.0.pop_front();
-        }
-        let (stranger, patience) = oneshot::channel();
-        self.0.push_back(stranger);
-        patience
-    }
-}
+use super::security::Distrust;
+use super::strangers::Patience;
+use super::stream::Stream;
 
 /// Hears one connection out: its introduction, then its messages, until it or this node has enough.
-pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
+pub(in super::super) async fn receive(
     driver: Arc<Driver>,
-    mut stream: S,
+    stream: TcpStream,
     remote: SocketAddr,
     patience: Patience,
 ) {
@@ -55,13 +32,14 @@ pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     // A new identity must be introduced anew, which begins with closing this.
     let mut identity = driver.identity();
     let introduced = tokio::select! {
-        introduced = timeout(HELLO_TIMEOUT, meet(&driver, &mut stream, &mut bytes)) => introduced,
+        introduced = timeout(HELLO_TIMEOUT, meet(&driver, stream, &mut bytes)) => introduced,
         _ = patience => return driver.door.reject(remote, "made room for others"),
     };
-    let from = match introduced {
-        Ok(Ok(Some(from))) => from,
+    let (mut stream, from) = match introduced {
+        Ok(Ok(Some(met))) => met,
         Ok(Ok(None)) => return,
         Ok(Err(Trouble::Io)) => return,
+        Ok(Err(Trouble::Distrust(why))) => return driver.door.reject(remote, why.words()),
         Ok(Err(Trouble::Wire(_))) => return driver.door.reject(remote, "did not introduce itself"),
         Err(_) => {
             return driver
@@ -72,8 +50,16 @@ pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     let _introduced = driver.door.enter();
     driver.links.promise(from.address);
     tokio::select! {
-        end = hear(&driver, &mut stream, &mut bytes, &from) => if let Trouble::Wire(error) = end {
-            driver.door.reject(remote, &format!("said to be {from:?} and sent no message: {error:?}"));
+        end = hear(&driver, &mut stream, &mut bytes, &from) => match end {
+            Trouble::Io => {}
+            Trouble::Distrust(_) => {
+                let why = format!("from {} was damaged on its way", from.name);
+                driver.door.reject(remote, &why);
+            }
+            Trouble::Wire(error) => {
+                let why = format!("said to be {from:?} and sent no message: {error:?}");
+                driver.door.reject(remote, &why);
+            }
         },
         _ = identity.changed() => {}
     }
@@ -83,12 +69,13 @@ pub(in super::super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
 enum Trouble {
     /// It was closed, or broke.
     Io,
+    Distrust(Distrust),
     Wire(WireError),
 }
 
 impl From<io::Error> for Trouble {
-    fn from(_: io::Error) -> Self {
-        Self::Io
+    fn from(error: io::Error) -> Self {
+        Distrust::of(&error).map_or(Self::Io, Self::Distrust)
     }
 }
 
@@ -98,13 +85,18 @@ impl From<WireError> for Trouble {
     }
 }
 
-/// Reads an introduction and answers it. `None`: that was all there is to say.
-async fn meet<S: AsyncRead + AsyncWrite + Unpin>(
+/// Makes sure that the other end belongs to the cluster, reads its introduction and answers it.
+/// `None`: that was all there is to say.
+async fn meet(
     driver: &Driver,
-    stream: &mut S,
+    stream: TcpStream,
     bytes: &mut BytesMut,
-) -> Result<Option<Node>, Trouble> {
+) -> Result<Option<(Stream, Node)>, Trouble> {
+    let mut stream = driver.links.security.accept(stream).await?;
     let hello = loop {
+        if let Some(distrust) = Distrust::of_bytes(bytes) {
+            return Err(Trouble::Distrust(distrust));
+        }
         if let Some((content, _)) = next_frame(bytes, INTRODUCTION_MAX)? {
             let hello = Hello::decode(content)?;
             bytes.advance(HEAD + content.len());
@@ -118,18 +110,14 @@ async fn meet<S: AsyncRead + AsyncWrite + Unpin>(
     let mut out = Vec::new();
     reply.encode(&mut out);
     stream.write_all(&out).await?;
+    stream.flush().await?;
     let welcome = matches!(reply, HelloReply::Welcome { .. });
     // Generation 0 only wanted to know what was seen of it.
-    Ok((welcome && hello.node.generation > 0).then_some(hello.node))
+    Ok((welcome && hello.node.generation > 0).then_some((stream, hello.node)))
 }
 
 /// Hands messages to the replica, as many at a time as have arrived.
-async fn hear<S: AsyncRead + Unpin>(
-    driver: &Driver,
-    stream: &mut S,
-    bytes: &mut BytesMut,
-    from: &Node,
-) -> Trouble {
+async fn hear(driver: &Driver, stream: &mut Stream, bytes: &mut BytesMut, from: &Node) -> Trouble {
     let mut messages = Vec::new();
     let mut silence = interval(SILENCE_MAX);
     silence.reset();
@@ -146,8 +134,9 @@ async fn hear<S: AsyncRead + Unpin>(
         bytes.reserve(READ);
         tokio::select! {
             read = stream.read_buf(bytes) => match read {
-                Ok(0) | Err(_) => return Trouble::Io,
+                Ok(0) => return Trouble::Io,
                 Ok(_) => heard = true,
+                Err(error) => return error.into(),
             },
             _ = silence.tick() => if !mem::take(&mut heard) {
                 return Trouble::Io;
@@ -182,8 +171,6 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A link that says nothing for this long, or twice as long, leads nowhere: nodes probe each other
 /// all the time, and close links that they do not need.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
-/// How many connections may be about to introduce themselves: each holds a few KiB.
-const STRANGERS_MAX: usize = 256;
 /// Room for what one read brings. Longer frames grow it as they arrive.
 const READ: usize = 16 << 10;
 /// What a receive buffer may keep after a large message.

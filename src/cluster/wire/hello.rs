@@ -53,6 +53,8 @@ pub(in super::super) enum Refusal {
     Name,
     /// There are as many links as there may be.
     Busy,
+    /// Only one of the two can be reached from other machines.
+    Unreachable,
 }
 
 impl Hello {

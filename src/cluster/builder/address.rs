@@ -1,0 +1,168 @@
+//! Where a node listens, and where the others reach it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use tokio::net::{TcpListener, UdpSocket, lookup_host};
+
+use super::super::link::is_loopback;
+use super::super::start_error::{StartError, StartErrorKind};
+use super::ReplicatedStoreBuilder;
+
+impl ReplicatedStoreBuilder {
+    pub(super) async fn listen(&self, secure: bool) -> Result<TcpListener, StartError> {
+        let Some(bind) = &self.bind else {
+            return listen_on_free_port().await;
+        };
+        let address = resolve(bind).await?;
+        check_reach(address, bind, secure)?;
+        TcpListener::bind(address).await.map_err(|error| {
+            let advice = match error.kind() {
+                io::ErrorKind::AddrInUse => "the port is taken: choose another, or stop who has it",
+                io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
+                _ => "cannot listen there",
+            };
+            StartError::new(StartErrorKind::Listen, format!("{address}: {advice}")).because(error)
+        })
+    }
+
+    /// Where the others reach this node, which listens at `bound`.
+    pub(super) async fn advertised(
+        &self,
+        bound: SocketAddr,
+        secure: bool,
+    ) -> Result<SocketAddr, StartError> {
+        let advertised = match &self.advertise {
+            Some(advertise) => {
+                let address = resolve(advertise).await?;
+                check_reach(address, advertise, secure)?;
+                address
+            }
+            None if bound.ip().is_unspecified() => self.route(bound).await?,
+            None => bound,
+        };
+        if advertised.ip().is_unspecified() || advertised.port() == 0 {
+            return invalid(format!(
+                "nobody can dial {advertised}: `advertise` an address and a port"
+            ));
+        }
+        if is_loopback(&advertised) && !is_loopback(&bound) {
+            return invalid(format!(
+                "this node listens at {bound} for other machines, which would look for it on \
+                 themselves at {advertised}: `advertise` an address at which they reach it"
+            ));
+        }
+        for peer in &self.peers {
+            let elsewhere = peer.parse().is_ok_and(|peer| !is_loopback(&peer));
+            if is_loopback(&advertised) && elsewhere {
+                return invalid(format!(
+                    "the peer {peer} is on another machine and cannot reach this node at \
+                     {advertised}: `bind` to an address of this machine, such as 0.0.0.0:4000"
+                ));
+            }
+        }
+        Ok(advertised)
+    }
+
+    /// The address that this machine uses towards the first peer that can be reached, or towards
+    /// the multicast group.
+    async fn route(&self, bound: SocketAddr) -> Result<SocketAddr, StartError> {
+        let mut towards = Vec::new();
+        for peer in &self.peers {
+            towards.extend(lookup_host(peer).await.into_iter().flatten());
+        }
+        towards.extend(self.multicast.map(|multicast| multicast.towards()));
+        for remote in towards {
+            if let Ok(ip) = local_ip(remote).await
+                && !is_loopback(&(ip, 0).into())
+            {
+                let advertised = SocketAddr::new(ip, bound.port());
+                tracing::info!("the other nodes are told to reach this one at {advertised}");
+                return Ok(advertised);
+            }
+        }
+        invalid(format!(
+            "this node listens at all addresses of this machine ({bound}): say with `advertise` at \
+             which of them the others reach it, or `bind` to that one"
+        ))
+    }
+}
+
+/// The local end of a route. Nothing is sent.
+async fn local_ip(remote: SocketAddr) -> io::Result<IpAddr> {
+    let any: SocketAddr = match remote {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(remote).await?;
+    Ok(socket.local_addr()?.ip())
+}
+
+async fn listen_on_free_port() -> Result<TcpListener, StartError> {
+    for port in PORTS {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                let what = format!("cannot listen on 127.0.0.1:{port}");
+                return Err(StartError::listen(&what).because(error));
+            }
+        }
+    }
+    let (first, last) = (PORTS.start(), PORTS.end());
+    Err(StartError::listen(&format!(
+        "every port of 127.0.0.1:{first} to {last} is taken: give one with `bind`"
+    )))
+}
+
+/// The one address that `host:port` stands for here.
+async fn resolve(text: &str) -> Result<SocketAddr, StartError> {
+    let found = lookup_host(text).await.map_err(|error| {
+        let what = format!("{text:?} is no address: write `host:port`");
+        StartError::new(StartErrorKind::Invalid, what).because(error)
+    })?;
+    let mut found: Vec<_> = found.collect();
+    // A name may stand for an IPv6 and an IPv4 address; people mean the latter by `localhost`.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found
+        .first()
+        .copied()
+        .map_or_else(|| invalid(format!("{text:?} stands for no address")), Ok)
+}
+
+/// Names are looked up later and again; a literal address can be judged now.
+pub(super) fn check_peer(peer: &str, secure: bool) -> Result<(), StartError> {
+    match peer.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {}
+        _ => return invalid(format!("{peer:?} is no peer: write `host:port`")),
+    }
+    match peer.parse() {
+        Ok(address) => check_reach(address, peer, secure),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whoever reaches the port of a node without a secret is a full member.
+fn check_reach(address: SocketAddr, text: &str, secure: bool) -> Result<(), StartError> {
+    if secure || is_loopback(&address) {
+        return Ok(());
+    }
+    Err(StartError::new(
+        StartErrorKind::NotLoopback,
+        format!(
+            "{text:?} can be reached from other machines, and nobody has to prove anything without \
+             a secret: make one with `openssl rand -hex 32 > secret`, and give all nodes \
+             `.secret(Secret::from_file(\"secret\")?)`; or use a loopback address such as \
+             127.0.0.1:4000"
+        ),
+    ))
+}
+
+pub(super) fn invalid<T>(what: String) -> Result<T, StartError> {
+    Err(StartError::new(StartErrorKind::Invalid, what))
+}
+
+/// Where to look for a free port.
+const PORTS: RangeInclusive<u16> = 4000..=4100;

@@ -1,0 +1,24 @@
+//! Links that are protected by certificates of the application's own.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+
+use super::security::{Security, Tls};
+
+impl Security {
+    /// Proves and checks what the application wants; every node shows a certificate for `name`.
+    pub(in super::super) fn from_configurations(
+        server: Arc<ServerConfig>,
+        client: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Self {
+        Self::Tls(Tls {
+            server: server.into(),
+            client: client.into(),
+            name,
+            is_named: true,
+        })
+    }
+}

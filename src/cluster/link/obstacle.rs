@@ -1,0 +1,63 @@
+//! Why a node cannot be replicated with, until somebody does something about it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::replica::node::Node;
+use super::super::wire::Refusal;
+use super::security::Distrust;
+
+/// What somebody has to do something about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    Refused(Refusal),
+    Distrusted(Distrust),
+}
+
+/// What operators have been told of one address, and when.
+#[derive(Debug, Default)]
+pub(super) struct Told(Option<(Obstacle, Instant)>);
+
+impl Told {
+    /// Says what is wrong: when it begins, and now and then while it goes on.
+    pub(super) fn tell(&mut self, me: &Node, address: SocketAddr, obstacle: Obstacle) {
+        let told =
+            |(known, at): (Obstacle, Instant)| known == obstacle && at.elapsed() < TELL_AGAIN_AFTER;
+        if !self.0.is_some_and(told) {
+            self.0 = Some((obstacle, Instant::now()));
+            say(me, address, obstacle);
+        }
+    }
+}
+
+fn say(me: &Node, address: SocketAddr, obstacle: Obstacle) {
+    match obstacle {
+        Obstacle::Refused(Refusal::Cluster) => {
+            tracing::warn!("{address} belongs to another replication cluster");
+        }
+        Obstacle::Refused(Refusal::Protocol) => {
+            tracing::warn!("{address} speaks another version of the replication protocol");
+        }
+        Obstacle::Refused(Refusal::Name) => tracing::error!(
+            "{address} cannot be replicated with: two nodes are called {}; give each node a name \
+             of its own",
+            me.name
+        ),
+        Obstacle::Refused(Refusal::Unreachable) => tracing::error!(
+            "{address} cannot be replicated with: one of the two nodes can only be reached from \
+             its own machine; bind or advertise it to an address that the others reach"
+        ),
+        Obstacle::Refused(Refusal::Busy) => {
+            tracing::warn!("{address} has no room for another link");
+        }
+        Obstacle::Refused(Refusal::Myself) => {}
+        Obstacle::Distrusted(distrust) => {
+            tracing::warn!("{address} cannot be replicated with: it {distrust}");
+        }
+    }
+}
+
+/// How often operators are told of an obstacle that stays.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);

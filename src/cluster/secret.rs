@@ -1,0 +1,241 @@
+//! The secret that the nodes of a cluster share.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What proves that a node belongs to a cluster: at least 32 random bytes, the same on every node.
+///
+/// ```sh
+/// openssl rand -hex 32 > secret
+/// chmod 600 secret
+/// ```
+///
+/// Whoever has it is a full member, and can read and change every session. It never leaves the
+/// node: the keys that links are encrypted and proved with are derived from it.
+///
+/// `Debug` does not show it.
+#[derive(Clone)]
+pub struct Secret(Arc<[u8]>);
+
+/// A secret could not be read, or is none. The message says what to do about it.
+#[derive(Debug)]
+pub struct SecretError {
+    kind: SecretErrorKind,
+    what: String,
+    source: Option<io::Error>,
+}
+
+/// What kind of failure a [`SecretError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SecretErrorKind {
+    /// There is no such file or environment variable, or it cannot be read.
+    Missing,
+    /// It is shorter than 32 bytes.
+    TooShort,
+    /// It is longer than 4096 bytes: mostly, another file.
+    TooLong,
+    /// It repeats a few characters: somebody has made it up.
+    Weak,
+}
+
+impl Secret {
+    /// These bytes, all of which count.
+    ///
+    /// # Errors
+    ///
+    /// When they are fewer than 32, more than 4096, or repeat a few values only.
+    pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Result<Self, SecretError> {
+        Self::check("the secret", bytes.as_ref())
+    }
+
+    /// What the file contains, without the line break at its end.
+    ///
+    /// A file that every user of the machine may read is taken, with a warning in the log: secrets
+    /// that orchestrators mount look like that.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, and as for [`from_bytes`](Self::from_bytes).
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SecretError> {
+        let path = path.as_ref();
+        let name = format!("the secret in {}", path.display());
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| {
+            warn_if_public(path, &file);
+            // One more than allowed, and a line break, are enough to say no.
+            file.take(SECRET_MAX as u64 + 3).read_to_end(&mut bytes)
+        });
+        read.map_err(|error| SecretError {
+            kind: SecretErrorKind::Missing,
+            what: format!(
+                "{name} cannot be read: make it with `{RECIPE} > {}`",
+                path.display()
+            ),
+            source: Some(error),
+        })?;
+        Self::check(&name, without_line_break(&bytes))
+    }
+
+    /// The value of an environment variable, without the line break at its end.
+    ///
+    /// # Errors
+    ///
+    /// When it is not set, and as for [`from_bytes`](Self::from_bytes).
+    pub fn from_env(variable: &str) -> Result<Self, SecretError> {
+        let name = format!("the secret in the environment variable {variable}");
+        let Some(value) = std::env::var_os(variable) else {
+            let what = format!("{name} is not set: use the output of `{RECIPE}`");
+            return Err(SecretError::new(SecretErrorKind::Missing, what));
+        };
+        Self::check(&name, without_line_break(value.as_encoded_bytes()))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn check(name: &str, bytes: &[u8]) -> Result<Self, SecretError> {
+        let len = bytes.len();
+        let (kind, what) = if len < SECRET_MIN {
+            (SecretErrorKind::TooShort, format!("is {len} bytes long"))
+        } else if len > SECRET_MAX {
+            let what = format!("is longer than {SECRET_MAX} bytes");
+            (SecretErrorKind::TooLong, what)
+        } else if distinct(bytes) < DISTINCT_MIN {
+            (SecretErrorKind::Weak, "repeats a few characters".to_owned())
+        } else {
+            return Ok(Self(bytes.into()));
+        };
+        let advice =
+            format!("{name} {what}: use at least {SECRET_MIN} random bytes, as from `{RECIPE}`");
+        Err(SecretError::new(kind, advice))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl SecretError {
+    /// What kind of failure this is.
+    #[must_use]
+    pub const fn kind(&self) -> SecretErrorKind {
+        self.kind
+    }
+
+    const fn new(kind: SecretErrorKind, what: String) -> Self {
+        Self {
+            kind,
+            what,
+            source: None,
+        }
+    }
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for SecretError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+fn without_line_break(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+/// How many different bytes there are.
+fn distinct(bytes: &[u8]) -> usize {
+    let mut seen = [false; 256];
+    for &byte in bytes {
+        seen[usize::from(byte)] = true;
+    }
+    seen.iter().filter(|seen| **seen).count()
+}
+
+#[cfg(unix)]
+fn warn_if_public(path: &Path, file: &File) {
+    use std::os::unix::fs::PermissionsExt;
+
+    const OTHERS_READ: u32 = 0o004;
+    let mode = file.metadata().map(|data| data.permissions().mode());
+    if mode.is_ok_and(|mode| mode & OTHERS_READ != 0) {
+        let path = path.display();
+        tracing::warn!("every user of this machine may read the secret in {path}: chmod 600 it");
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_public(_: &Path, _: &File) {}
+
+/// 256 bits if they are random. It is no password: nobody has to remember it.
+const SECRET_MIN: usize = 32;
+/// Whatever is longer was not meant.
+const SECRET_MAX: usize = 4096;
+/// Of 32 random hexadecimal digits one set in thirty million has fewer.
+const DISTINCT_MIN: usize = 8;
+const RECIPE: &str = "openssl rand -hex 32";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "6f1d0c3b5a79884e2f6d1c0b9a8f7e6d5c4b3a29180f7e6d5c4b3a2918273645";
+
+    #[test]
+    fn what_is_no_secret_is_refused_with_a_recipe() {
+        let cases = [
+            ("", SecretErrorKind::TooShort),
+            (&GOOD[..31], SecretErrorKind::TooShort),
+            (&"changeme".repeat(4), SecretErrorKind::Weak),
+            (&"0".repeat(64), SecretErrorKind::Weak),
+            (&GOOD.repeat(65), SecretErrorKind::TooLong),
+        ];
+        for (bytes, kind) in cases {
+            let error = Secret::from_bytes(bytes).unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains(RECIPE), "{error}");
+        }
+        assert!(Secret::from_bytes(&GOOD[..32]).is_ok());
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_of_a_file_does_not_count() {
+        let plain = Secret::from_bytes(GOOD).unwrap();
+        for end in ["", "\n", "\r\n"] {
+            let bytes = format!("{GOOD}{end}");
+            assert_eq!(without_line_break(bytes.as_bytes()), plain.bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let file = Secret::from_file("/no/such/secret").unwrap_err();
+        assert_eq!(file.kind(), SecretErrorKind::Missing);
+        assert!(file.to_string().contains("/no/such/secret"), "{file}");
+        let variable = Secret::from_env("NO_SUCH_SECRET").unwrap_err();
+        assert_eq!(variable.kind(), SecretErrorKind::Missing);
+        assert!(
+            variable.to_string().contains("NO_SUCH_SECRET"),
+            "{variable}"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let secret = Secret::from_bytes(GOOD).unwrap();
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+    }
+}

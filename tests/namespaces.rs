@@ -1,0 +1,240 @@
+//! Nodes on machines of their own: network namespaces that are joined by a switch.
+//!
+//! Each test runs once more in a namespace for itself, in which it may do what it likes with the
+//! network; everything in it vanishes with it.
+//!
+//! ```text
+//!            the test, HTTP over 10.1.<i>.0/24, one link to each node
+//!        ┌──────────┴──────────┐
+//!      node1 ── switch ────── node2        10.2.0.<i>: the cluster's network, which can be cut
+//! ```
+
+mod common;
+
+use std::env;
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Command, id};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Browser, Node, Start, eventually, meet, until};
+use socket2::Socket;
+
+/// Whether this is the process in a namespace of its own; if not, runs that and checks its end.
+fn is_isolated(test: &str) -> bool {
+    if env::var_os(ISOLATED).is_some() {
+        return true;
+    }
+    let program = env::current_exe().expect("a test knows its own path");
+    let status = isolated()
+        .arg(program)
+        .args(["--exact", test, "--nocapture"])
+        .env(ISOLATED, "1")
+        .status();
+    let status = status.expect("it has worked before");
+    assert!(status.success(), "in a namespace of its own: {status}");
+    false
+}
+
+/// What runs a command in a namespace of its own, in the first way that works here.
+fn isolated() -> Command {
+    let ways = [
+        "unshare --net --mount --",
+        "unshare --user --map-root-user --net --mount --",
+        "sudo --non-interactive --preserve-env unshare --net --mount --",
+    ];
+    for way in ways {
+        let tried = command(way).arg("true").output();
+        if tried.is_ok_and(|output| output.status.success()) {
+            return command(way);
+        }
+    }
+    panic!("network namespaces need root, `sudo` or unprivileged user namespaces: {ways:?}");
+}
+
+fn run(line: &str) {
+    let status = command(line).status();
+    let status = status.unwrap_or_else(|error| panic!("{line}: {error}; apt-get install iproute2"));
+    assert!(status.success(), "{line}: {status}");
+}
+
+fn command(line: &str) -> Command {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().expect("a command"));
+    command.args(words);
+    command
+}
+
+/// Namespaces `node1`, `node2`, … on one switch.
+fn network(nodes: usize) {
+    run("mount -t tmpfs tmpfs /run");
+    run("ip link set lo up");
+    run("ip link add switch type bridge");
+    run("ip link set switch up");
+    for i in 1..=nodes {
+        run(&format!("ip netns add node{i}"));
+        run(&format!("ip -n node{i} link set lo up"));
+        run(&format!(
+            "ip link add lan{i} type veth peer name eth0 netns node{i}"
+        ));
+        run(&format!("ip link set lan{i} master switch"));
+        run(&format!("ip link set lan{i} up"));
+        run(&format!("ip -n node{i} addr add 10.2.0.{i}/24 dev eth0"));
+        run(&format!("ip -n node{i} link set eth0 up"));
+        run(&format!(
+            "ip link add http{i} type veth peer name http netns node{i}"
+        ));
+        run(&format!("ip addr add 10.1.{i}.1/24 dev http{i}"));
+        run(&format!("ip link set http{i} up"));
+        run(&format!("ip -n node{i} addr add 10.1.{i}.2/24 dev http"));
+        run(&format!("ip -n node{i} link set http up"));
+    }
+}
+
+/// A node in its namespace, with the secret in this file.
+fn start(i: usize, secret: &Secret) -> Start {
+    Start::default()
+        .args(&["--store", "replicated", "--route", &format!("node{i}")])
+        .args(&["--secret-file", secret.0.to_str().expect("text")])
+        .inside(&format!("node{i}"), &format!("10.1.{i}.2"))
+}
+
+/// A file with a secret.
+struct Secret(PathBuf);
+
+impl Secret {
+    fn new() -> Self {
+        let path = env::temp_dir().join(format!("secret-{}-{:?}", id(), thread::current().id()));
+        let made = Command::new("openssl")
+            .args(["rand", "-hex", "32"])
+            .output();
+        let made = made.expect("there is `openssl`: apt-get install openssl");
+        fs::write(&path, made.stdout).expect("a file can be written");
+        Self(path)
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Both have all that was written on either side while they were apart.
+fn agree(nodes: [&Node; 2], browser: &mut Browser, values: [(&str, &str); 3]) {
+    for node in nodes {
+        for (name, value) in values {
+            eventually(&format!("{node:?} has {name}"), || {
+                let reply = browser.try_get(node, &format!("/get?k={name}"));
+                reply.is_ok_and(|reply| reply.status == 200 && reply.json()["value"] == value)
+            });
+        }
+    }
+}
+
+/// N-01, 57, 58, K-05.
+#[test]
+fn machines_find_each_other_by_multicast_and_again_after_the_network_was_cut() {
+    if !is_isolated("machines_find_each_other_by_multicast_and_again_after_the_network_was_cut") {
+        return;
+    }
+    network(2);
+    let secret = Secret::new();
+    let [one, two] = [1, 2].map(|i| {
+        let listen = format!("10.2.0.{i}:4000");
+        let start = start(i, &secret).args(&["--cluster-listen", &listen]);
+        start.args(&["--multicast"]).start()
+    });
+    meet(&[&one, &two]);
+    let mut browser = Browser::new();
+    browser.ok(&one, "/set?k=before&v=1");
+    assert_eq!(browser.value(&two, "before").as_deref(), Some("1"));
+
+    run("ip link set lan2 down");
+    for node in [&one, &two] {
+        eventually("it goes on alone", || node.members() == 1);
+    }
+    browser.ok(&one, "/set?k=here&v=2");
+    browser.ok(&two, "/set?k=there&v=3");
+    run("ip link set lan2 up");
+    meet(&[&one, &two]);
+    let values = [("before", "1"), ("here", "2"), ("there", "3")];
+    agree([&one, &two], &mut browser, values);
+}
+
+/// A node at all addresses tells the others the one that they can reach.
+#[test]
+fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
+    if !is_isolated("a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer") {
+        return;
+    }
+    network(2);
+    let secret = Secret::new();
+    let [one, two] = [1, 2].map(|i| {
+        let start = start(i, &secret).args(&["--cluster-listen", "0.0.0.0:4000"]);
+        start
+            .args(&["--peer", &format!("10.2.0.{}:4000", 3 - i)])
+            .start()
+    });
+    meet(&[&one, &two]);
+    let members = one.cluster()["members"].clone();
+    let addresses: Vec<_> = members
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|member| member["address"].as_str().expect("text").to_owned())
+        .collect();
+    assert_eq!(addresses, ["10.2.0.1:4000", "10.2.0.2:4000"]);
+}
+
+/// G-01, G-03: what comes too fast is dropped before it costs much, and joining goes on.
+#[test]
+fn a_flood_of_datagrams_costs_little_and_keeps_nobody_out() {
+    if !is_isolated("a_flood_of_datagrams_costs_little_and_keeps_nobody_out") {
+        return;
+    }
+    run("ip link set lo up");
+    let secret = Secret::new();
+    let start = |i: usize| {
+        Start::default()
+            .args(&["--store", "replicated", "--route", &format!("node{i}")])
+            .args(&[
+                "--secret-file",
+                secret.0.to_str().expect("text"),
+                "--multicast",
+            ])
+    };
+    let one = start(1).ready();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            let socket = Socket::from(socket);
+            let through = socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST);
+            through.expect("an interface can be chosen");
+            let socket = UdpSocket::from(socket);
+            let mut sent = 0_u64;
+            while !stop.load(Relaxed) {
+                sent += u64::from(socket.send_to(&[0x5a; 59], "228.0.0.4:45564").is_ok());
+            }
+            sent
+        });
+        let (began, before) = (Instant::now(), one.cpu_time());
+        until(began + Duration::from_secs(2));
+        let cost = one.cpu_time() - before;
+        let mut browser = Browser::new();
+        browser.ok(&one, "/set?k=a&v=1");
+        let two = start(2).start();
+        meet(&[&one, &two]);
+        stop.store(true, Relaxed);
+        let sent = flood.join().expect("it does not panic");
+        println!("{sent} datagrams; they took {cost:?} of two seconds");
+        assert!(sent > 10_000, "it was a flood");
+        assert!(cost < Duration::from_millis(800), "{cost:?} of two seconds");
+    });
+}
+
+const ISOLATED: &str = "DISTRIBUTABLE_TEST_ISOLATED";

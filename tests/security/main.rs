@@ -1,0 +1,13 @@
+//! The replication port among strangers, eavesdroppers, and nodes that are set up wrongly.
+
+#![expect(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod certificates;
+mod eavesdropping;
+mod proxy;
+#[path = "../common/replicas.rs"]
+mod replicas;
+mod rotation;
+mod secrets;
+mod strangers;
+mod tampering;

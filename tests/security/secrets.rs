@@ -1,0 +1,120 @@
+//! Who has which secret, and who therefore comes together.
+
+use std::time::Duration;
+
+use distributable::store::StartErrorKind;
+use distributable::testing::conformance;
+use tokio::time::sleep;
+
+use super::replicas::{
+    MACHINE, create, describe, describe_secure, eventually, read, secret, secure, secure_pair,
+    settled,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_with_one_secret_keep_the_contract_of_stores() {
+    let _machine = MACHINE.lock().await;
+    let [one, two] = secure_pair().await;
+    conformance(one, two).await;
+}
+
+/// N-01.
+#[tokio::test]
+async fn without_a_secret_only_loopback_is_taken_and_the_error_says_what_to_do() {
+    for bind in ["0.0.0.0:0", "[::]:0", "192.0.2.1:4000"] {
+        let refused = describe("node1").bind(bind).start().await.unwrap_err();
+        assert_eq!(refused.kind(), StartErrorKind::NotLoopback);
+        let message = refused.to_string();
+        assert!(message.contains("openssl rand -hex 32"), "{message}");
+        assert!(message.contains(".secret("), "{message}");
+    }
+    let peer = describe("node1").peer("192.0.2.1:4000").start().await;
+    assert_eq!(peer.unwrap_err().kind(), StartErrorKind::NotLoopback);
+}
+
+#[tokio::test]
+async fn a_loopback_address_is_never_advertised_to_other_machines() {
+    let node = || describe_secure("node1", &[]);
+    let cases = [
+        node().bind("0.0.0.0:0"),
+        node().bind("0.0.0.0:0").peer("127.0.0.1:4000"),
+        node().bind("0.0.0.0:0").advertise("127.0.0.1:4000"),
+        node().bind("0.0.0.0:0").advertise("0.0.0.0:4000"),
+        node().peer("192.0.2.1:4000"),
+    ];
+    for case in cases {
+        let refused = case.clone().start().await.unwrap_err();
+        assert_eq!(refused.kind(), StartErrorKind::Invalid, "{case:?}");
+        let message = refused.to_string();
+        assert!(
+            message.contains("`advertise`") || message.contains("`bind`"),
+            "{message}"
+        );
+    }
+    let elsewhere = node().bind("0.0.0.0:0").advertise("192.0.2.1:4000");
+    assert!(elsewhere.start().await.is_ok());
+}
+
+#[tokio::test]
+async fn nodes_with_different_secrets_stay_apart_and_both_say_why() {
+    let one = secure("node1", &[]).await;
+    let peer = one.local_addr().to_string();
+    let cases = [
+        describe("other").secret(secret(2)),
+        describe("plain"),
+        describe_secure("elsewhere", &[]).cluster_name("another"),
+    ];
+    for case in cases {
+        let before = one.status().rejected_connections;
+        let stranger = case.clone().peer(&peer).start().await.unwrap();
+        eventually("it is turned away", || {
+            one.status().rejected_connections > before + 1
+        })
+        .await;
+        assert_eq!(one.status().members.len(), 1, "{case:?}");
+        assert_eq!(stranger.status().members.len(), 1, "{case:?}");
+    }
+    let two = secure("node2", &[one.local_addr()]).await;
+    settled(&two, 2).await;
+}
+
+#[tokio::test]
+async fn a_node_with_a_secret_does_not_talk_to_one_without() {
+    let plain = describe("plain").start().await.unwrap();
+    let secure = secure("node1", &[plain.local_addr()]).await;
+    eventually("TLS is turned away", || {
+        plain.status().rejected_connections > 1
+    })
+    .await;
+    settled(&plain, 1).await;
+    settled(&secure, 1).await;
+    let key = create(&plain, "mine").await;
+    assert_eq!(read(&secure, &key).await.unwrap(), None);
+    assert_eq!(plain.status().members.len(), 1);
+    assert_eq!(secure.status().members.len(), 1);
+}
+
+#[tokio::test]
+async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too() {
+    let [one, two] = secure_pair().await;
+    let double = secure("node1", &[two.local_addr()]).await;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(double.status().members.len(), 1);
+    for node in [&one, &two] {
+        assert_eq!(node.status().members.len(), 2);
+    }
+}
+
+/// What only its own machine can reach is of no use to others, who would be told of it.
+#[tokio::test]
+async fn a_node_for_one_machine_and_one_for_many_do_not_mix() {
+    let near = secure("near", &[]).await;
+    let far = describe_secure("far", &[]).advertise("192.0.2.1:4000");
+    let far = far.start().await.unwrap();
+    let asks = [near.local_addr(), far.local_addr()];
+    let between = secure("between", &asks).await;
+    settled(&between, 2).await;
+    settled(&near, 2).await;
+    let status = far.status();
+    assert_eq!(status.members.len(), 1);
+}

@@ -1,0 +1,254 @@
+//! Who has no business at the replication port, and how little it costs.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use distributable::ReplicatedStore;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::proxy::{Proxy, connect_from};
+use super::replicas::{
+    MACHINE, PATIENCE, create, describe, eventually, read, secret, secure, secure_pair, settled,
+    within,
+};
+
+/// What is logged while the guard lives, by what runs on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(log.clone())
+            .with_ansi(false)
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap();
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn count(&self, words: &str) -> usize {
+        self.lines()
+            .iter()
+            .filter(|line| line.contains(words))
+            .count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// What the other side says until it closes, which it must.
+async fn last_words(stream: &mut TcpStream) -> Vec<u8> {
+    let mut words = Vec::new();
+    // A reset is as good an end as any: not all that was sent has been read.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut words))
+        .await
+        .unwrap();
+    words
+}
+
+/// N-02, N-04.
+#[tokio::test]
+async fn other_protocols_are_turned_away_at_once_and_disturb_nobody() {
+    let (log, _guard) = Log::begin();
+    let [one, two] = secure_pair().await;
+    let noise: Vec<u8> = (0..4096_u32)
+        .map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8)
+        .collect();
+    let garbage: [&[u8]; 12] = [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        &[0xff; 64],
+        &noise,
+        // Our own protocol, without TLS: a length, and what would be an introduction.
+        b"\0\0\0\x20distsess\x01\x01",
+        // A record longer than any may be.
+        &[0x16, 3, 1, 0xff, 0xff, 1],
+        // A handshake of 16 MiB, and one of 64 KiB that never comes.
+        &[0x16, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff],
+        // Alerts, data and a change of ciphers before anything else.
+        &[0x15, 3, 3, 0, 2, 2, 40],
+        &[0x17, 3, 3, 0, 4, 1, 2, 3, 4],
+        &[0x14, 3, 3, 0, 1, 1],
+    ];
+    let before = one.status().rejected_connections;
+    let began = Instant::now();
+    for bytes in garbage {
+        let mut stream = TcpStream::connect(one.local_addr()).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let words = last_words(&mut stream).await;
+        assert!(words.len() <= 7, "more than an alert: {bytes:?}");
+    }
+    let took = began.elapsed();
+    let rejected = one.status().rejected_connections - before;
+    // Those that only hang up are not worth counting.
+    assert!(rejected + 2 >= garbage.len() as u64, "{rejected}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let complaints = log.count("replication port");
+    assert!(complaints as u64 <= 2 + took.as_secs(), "{:?}", log.lines());
+
+    let key = create(&one, "still").await;
+    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("still"));
+    assert_eq!(one.status().members.len(), 2);
+}
+
+/// N-02.
+#[tokio::test]
+async fn who_says_nothing_or_hardly_anything_has_five_seconds() {
+    let one = secure("node1", &[]).await;
+    let began = Instant::now();
+    let mut silent = TcpStream::connect(one.local_addr()).await.unwrap();
+    let mut slow = TcpStream::connect(one.local_addr()).await.unwrap();
+    let drip = async {
+        // The beginning of a handshake, and one byte of it after the other.
+        let mut bytes = [0x16, 3, 1, 1, 0, 1]
+            .into_iter()
+            .chain(std::iter::repeat(0));
+        while slow.write_all(&[bytes.next().unwrap()]).await.is_ok() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, drip).await.unwrap();
+    assert_eq!(last_words(&mut silent).await, b"");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(7), "{took:?}");
+    assert_eq!(one.status().rejected_connections, 2);
+}
+
+/// What a node says first to another one.
+async fn opening(to: &ReplicatedStore) -> Vec<u8> {
+    let proxy = Proxy::new().await;
+    proxy.leads_to(to.local_addr());
+    drop(secure("recorded", &[proxy.address]).await);
+    eventually("it has asked", || proxy.ended() > 0).await;
+    let said = &proxy.recorded()[0][0];
+    let length = usize::from(u16::from_be_bytes([said[3], said[4]]));
+    said[..5 + length].to_vec()
+}
+
+/// N-06: some hold connections that never say enough, others make new ones without end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_connections_keeps_no_node_out() {
+    let _machine = MACHINE.lock().await;
+    let one = secure("node1", &[]).await;
+    let at = one.local_addr();
+    let opening = Arc::new(opening(&one).await);
+    let mut flood = JoinSet::new();
+    for attacker in 2..6 {
+        let opening = opening.clone();
+        flood.spawn(async move {
+            let from = format!("127.0.0.{attacker}");
+            let mut held = std::collections::VecDeque::new();
+            for i in 0_u64.. {
+                let Ok(mut stream) = connect_from(&from, at).await else {
+                    sleep(Duration::from_millis(1)).await;
+                    continue;
+                };
+                // Nothing, a part, or all of what makes the node compute something.
+                let length = opening.len() * (i as usize % 3) / 2;
+                let _ = stream.write_all(&opening[..length]).await;
+                held.push_back(stream);
+                if held.len() > 1000 {
+                    held.pop_front();
+                }
+            }
+        });
+    }
+    eventually("the room is used up", || {
+        one.status().rejected_connections > 1000
+    })
+    .await;
+    let began = Instant::now();
+    let two = secure("node2", &[at]).await;
+    within(Duration::from_secs(5), "a node joins", || {
+        super::replicas::is_settled(&two, 2)
+    })
+    .await;
+    let key = create(&two, "through").await;
+    assert_eq!(read(&one, &key).await.unwrap().as_deref(), Some("through"));
+    println!(
+        "joined after {:?} amid {} connections",
+        began.elapsed(),
+        one.status().rejected_connections
+    );
+    flood.shutdown().await;
+}
+
+/// N-08, and what its operators read.
+#[tokio::test]
+async fn both_sides_of_a_wrong_secret_are_told_what_to_do_and_not_again_at_once() {
+    let (log, _guard) = Log::begin();
+    let one = secure("node1", &[]).await;
+    let peer = one.local_addr().to_string();
+    let other = describe("other").secret(secret(2)).peer(&peer);
+    let _other = other.start().await.unwrap();
+    eventually("the one who dials says so", || {
+        let words = format!("{peer} cannot be replicated with: it does not prove");
+        log.count(&words) == 1
+    })
+    .await;
+    eventually("the one who is dialled says so", || {
+        log.count("does not accept what this node proves") > 0
+    })
+    .await;
+    let seen = log.count("give all nodes the same secret");
+    eventually("it goes on", || one.status().rejected_connections > 5).await;
+    let passed = log.count("give all nodes the same secret") - seen;
+    assert!(passed <= 3, "{:?}", log.lines());
+}
+
+/// N-03: the reverse of each other, both in words.
+#[tokio::test]
+async fn nodes_with_and_without_a_secret_are_told_so() {
+    let (log, _guard) = Log::begin();
+    let secured = secure("node1", &[]).await;
+    let plain = describe("plain").peer(secured.local_addr().to_string());
+    let plain: ReplicatedStore = plain.start().await.unwrap();
+    for words in [
+        "it speaks TLS, and this node has no secret",
+        "speaks no TLS: if it is a node, give it the cluster's secret",
+    ] {
+        eventually(words, || log.count(words) > 0).await;
+    }
+    drop(secured);
+    let _secured = secure("node2", &[plain.local_addr()]).await;
+    for words in [
+        "it hangs up when it should prove",
+        "speaks TLS, and this node has no secret: give it the cluster's",
+    ] {
+        eventually(words, || log.count(words) > 0).await;
+    }
+    settled(&plain, 1).await;
+}
