@@ -72,6 +72,8 @@ pub use store::MemoryStore;
 #[cfg(feature = "replicated")]
 pub use store::ReplicatedStore;
 pub use store::SessionStore;
+#[cfg(all(feature = "snapshot", unix))]
+pub use store::SnapshotStore;
 #[cfg(feature = "testing")]
 pub use store::testing;
 

@@ -90,6 +90,31 @@ const TABLE: &[Row] = &[
         crates: &["tokio", "tracing"],
     },
     Row {
+        folder: "store/memory/export",
+        modules: &["error", "session", "store::memory", "store::snapshot"],
+        crates: &[],
+    },
+    Row {
+        folder: "store/snapshot",
+        modules: &[
+            "clock",
+            "error",
+            "session",
+            "store::MemoryStore",
+            "store::SessionStore",
+        ],
+        crates: &[
+            "chacha20poly1305",
+            "postcard",
+            "rand",
+            "rustix",
+            "serde",
+            "tokio",
+            "tracing",
+            "xxhash_rust",
+        ],
+    },
+    Row {
         folder: "store/replicated",
         modules: &[
             "clock",

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use distributable::store::{Member, MemberState, StartError};
+use distributable::store::{
+    Member, MemberState, SnapshotError, SnapshotStore, SnapshotStoreBuilder, StartError,
+};
 use distributable::{Copies, MemoryStore, ReplicatedStore, Route, SessionCookie, SessionLayer};
 use serde_json::{Value, json};
 
@@ -13,6 +15,7 @@ use crate::reply::Reply;
 /// One of the stores, and what the probe asks of it beyond sessions.
 pub(crate) enum Backend {
     Memory(MemoryStore),
+    File(SnapshotStore<MemoryStore>),
     Replicated(ReplicatedStore),
 }
 
@@ -21,8 +24,9 @@ impl Backend {
     pub(crate) async fn start(args: &Args, http_port: u16) -> Result<Self, Box<dyn Error>> {
         match args.store {
             Store::Memory => Ok(Self::Memory(memory(args))),
+            Store::File => Ok(Self::File(snapshot(args)?.open(memory(args)).await?)),
             Store::Replicated => Ok(Self::Replicated(replicated(args, http_port).await?)),
-            Store::File | Store::Redis => Err("this store is not built yet".into()),
+            Store::Redis => Err("this store is not built yet".into()),
         }
     }
 
@@ -33,6 +37,7 @@ impl Backend {
             .build()?;
         let layer = match self {
             Self::Memory(store) => SessionLayer::new(store.clone()),
+            Self::File(store) => SessionLayer::new(store.clone()),
             Self::Replicated(store) => SessionLayer::new(store.clone()),
         };
         let layer = layer
@@ -49,7 +54,7 @@ impl Backend {
     /// Whether requests may be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Self::Memory(_) => true,
+            Self::Memory(_) | Self::File(_) => true,
             Self::Replicated(store) => store.is_ready(),
         }
     }
@@ -58,6 +63,7 @@ impl Backend {
     pub(crate) fn status(&self, node: Option<&str>) -> Reply {
         match self {
             Self::Memory(store) => alone(store, node),
+            Self::File(store) => alone(store.store(), node),
             Self::Replicated(store) => clustered(store),
         }
     }
@@ -65,11 +71,19 @@ impl Backend {
     /// Hands everything over to the other nodes, where there are any.
     pub(crate) async fn drain(&self) {
         match self {
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::File(_) => {}
             Self::Replicated(store) => {
                 let report = store.drain().await;
                 tracing::info!(?report, "drained");
             }
+        }
+    }
+
+    /// Writes the file, where there is one. Nothing changes any more.
+    pub(crate) async fn save(&self) -> Result<(), SnapshotError> {
+        match self {
+            Self::Memory(_) | Self::Replicated(_) => Ok(()),
+            Self::File(store) => store.save().await.map(drop),
         }
     }
 }
@@ -83,6 +97,15 @@ fn memory(args: &Args) -> MemoryStore {
         store = store.max_bytes(bytes);
     }
     store.build()
+}
+
+fn snapshot(args: &Args) -> Result<SnapshotStoreBuilder, String> {
+    let path = args.file.as_ref().ok_or("no file is given")?;
+    let snapshot = SnapshotStore::builder(path).application("playground");
+    Ok(match args.file_every {
+        Some(ms) => snapshot.every(Duration::from_millis(ms)),
+        None => snapshot,
+    })
 }
 
 async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, StartError> {

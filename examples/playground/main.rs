@@ -85,6 +85,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         Err(_) => tracing::warn!("requests that did not end in time are cut short"),
     }
     app.backend.drain().await;
+    app.backend.save().await?;
     Ok(())
 }
 

@@ -1,0 +1,324 @@
+//! The ids that have ended since a file was written.
+//!
+//! While a file could bring them back, an end is not acknowledged before its id is on the disk: after
+//! a crash the sessions of the file come back, but none that was ended. Ends that come together share
+//! one write. An id is never used again, so one too many in here does no harm.
+//!
+//! If the journal cannot be written, the file itself is removed: then it cannot bring anybody back.
+//! Losing sessions is better than reviving one.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::session::SessionKey;
+
+use super::place::{Place, Unfit, open};
+
+/// What has ended since the file was written. Clones are the same journal.
+#[derive(Clone, Debug)]
+pub(super) struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    place: Place,
+    /// Whether there is a file, or soon will be, that could bring somebody back.
+    armed: AtomicBool,
+    queue: Mutex<Queue>,
+    /// Locked while it is written; after `queue` is not held any more.
+    written: Mutex<Written>,
+    /// Told when it is time for a new file.
+    long: Notify,
+}
+
+/// Ids on their way to the disk.
+#[derive(Debug, Default)]
+struct Queue {
+    keys: Vec<SessionKey>,
+    pushed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    file: Option<File>,
+    /// All ids in the file.
+    keys: Vec<SessionKey>,
+    batch: u32,
+    flushed: u64,
+    /// An id could not be written, and the file that could revive its session not be removed.
+    failed: bool,
+    /// The same happened to a file that is still being written: it must not appear.
+    spoilt: bool,
+}
+
+/// Where a new file begins: ids from here on may be in it although they have ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut(usize);
+
+impl Journal {
+    pub(super) fn new(place: Place) -> Self {
+        Self(Arc::new(Inner {
+            place,
+            armed: AtomicBool::new(false),
+            queue: Mutex::default(),
+            written: Mutex::default(),
+            long: Notify::new(),
+        }))
+    }
+
+    /// Goes on with what an earlier process wrote, beside a file that stays.
+    pub(super) fn go_on(&self, keys: Vec<SessionKey>) -> io::Result<()> {
+        self.0.armed.store(true, SeqCst);
+        let mut written = self.written();
+        written.keys = keys;
+        self.rewrite(&mut written)
+    }
+
+    /// The session under `key` has ended; returns when no file can bring it back.
+    pub(super) async fn note(&self, key: SessionKey) -> io::Result<()> {
+        if !self.0.armed.load(SeqCst) {
+            return Ok(());
+        }
+        let journal = self.clone();
+        let noted = tokio::task::spawn_blocking(move || journal.write(key));
+        noted.await.map_err(io::Error::other)?
+    }
+
+    /// Returns when the journal has grown so long that a new file should be written.
+    pub(super) async fn is_long(&self) {
+        self.0.long.notified().await;
+    }
+
+    /// A new file is begun, which `needs` a journal beside it or may do without one. From now on
+    /// every end is noted.
+    pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
+        self.0.armed.store(true, SeqCst);
+        let mut written = self.written();
+        written.spoilt = false;
+        if needs && written.file.is_none() {
+            self.rewrite(&mut written)?;
+        }
+        Ok(Cut(written.keys.len()))
+    }
+
+    /// Lets the new file appear, by `publish`, and forgets what had ended before it was begun.
+    pub(super) fn finish(
+        &self,
+        cut: Cut,
+        publish: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut written = self.written();
+        if written.spoilt {
+            return Err(io::Error::other("the journal beside it cannot be written"));
+        }
+        publish()?;
+        written.keys.drain(..cut.0);
+        let nothing = written.keys.is_empty() && written.file.is_none();
+        if nothing {
+            return Ok(());
+        }
+        match self.rewrite(&mut written) {
+            Ok(()) => written.failed = false,
+            // The old one holds all of it and more.
+            Err(error) => tracing::warn!(%error, "the journal of ended sessions stays long"),
+        }
+        Ok(())
+    }
+
+    fn write(&self, key: SessionKey) -> io::Result<()> {
+        let mine = {
+            let mut queue = lock(&self.0.queue);
+            queue.keys.push(key);
+            queue.pushed += 1;
+            queue.pushed
+        };
+        let mut written = self.written();
+        if written.flushed < mine {
+            let (keys, pushed) = {
+                let mut queue = lock(&self.0.queue);
+                (std::mem::take(&mut queue.keys), queue.pushed)
+            };
+            written.flushed = pushed;
+            if let Err(error) = self.append(&mut written, &keys) {
+                self.disarm(&mut written, &error);
+            }
+        }
+        match written.failed {
+            true => Err(io::Error::other(
+                "the journal of ended sessions cannot be written",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn append(&self, written: &mut Written, keys: &[SessionKey]) -> io::Result<()> {
+        written.keys.extend_from_slice(keys);
+        if written.keys.len() >= LONG {
+            self.0.long.notify_one();
+        }
+        let Some(file) = &mut written.file else {
+            return self.rewrite(written);
+        };
+        written.batch = written.batch.saturating_add(1);
+        file.write_all(&entries(keys, written.batch))?;
+        file.sync_data()
+    }
+
+    /// The journal cannot be written: takes away what could bring somebody back.
+    fn disarm(&self, written: &mut Written, error: &io::Error) {
+        written.spoilt = true;
+        written.file = None;
+        let place = &self.0.place;
+        match place.remove(&place.file) {
+            Ok(()) => {
+                self.0.armed.store(false, SeqCst);
+                tracing::error!(
+                    %error,
+                    "the journal of ended sessions cannot be written; {} was removed, so that it \
+                     cannot bring them back",
+                    place.file.display()
+                );
+            }
+            Err(second) => {
+                written.failed = true;
+                tracing::error!(
+                    %error,
+                    "the journal of ended sessions cannot be written, and {} not be removed \
+                     ({second}): logouts are not acknowledged",
+                    place.file.display()
+                );
+            }
+        }
+    }
+
+    /// Writes a journal that holds exactly what it should.
+    fn rewrite(&self, written: &mut Written) -> io::Result<()> {
+        let place = &self.0.place;
+        let mut file = place.create(&place.journal_temporary)?;
+        file.write_all(&start(&written.keys))?;
+        file.sync_all()?;
+        place.publish(&place.journal_temporary, &place.journal)?;
+        written.file = Some(file);
+        written.batch = FIRST_BATCH;
+        Ok(())
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        lock(&self.0.written)
+    }
+}
+
+/// What an earlier process noted.
+#[derive(Debug)]
+pub(super) enum Found {
+    Nothing,
+    Keys(Vec<SessionKey>),
+    /// It cannot be read, and so nobody knows who has ended.
+    Unreadable(String),
+}
+
+/// Reads the journal at a place.
+pub(super) fn read(place: &Place) -> Found {
+    let file = match open(&place.journal) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Found::Nothing,
+        Err(unfit) => return Found::Unreadable(unfit.to_string()),
+    };
+    let mut bytes = Vec::new();
+    if let Err(error) = file.take(LENGTH_MAX + 1).read_to_end(&mut bytes) {
+        return Found::Unreadable(Unfit::Disk(error).to_string());
+    }
+    if bytes.len() as u64 > LENGTH_MAX {
+        return Found::Unreadable("it is too long".to_owned());
+    }
+    match parse(&bytes) {
+        Some(keys) => Found::Keys(keys),
+        None => Found::Unreadable("it is damaged".to_owned()),
+    }
+}
+
+/// The ids in a journal. Its last batch may be torn: nobody was told that it is there. `None`: it is
+/// damaged.
+fn parse(bytes: &[u8]) -> Option<Vec<SessionKey>> {
+    let bytes = bytes.strip_prefix(MAGIC)?;
+    let (count, bytes) = bytes.split_first_chunk::<8>()?;
+    let (check, bytes) = bytes.split_first_chunk::<8>()?;
+    if xxh3_64(count).to_le_bytes() != *check {
+        return None;
+    }
+    let first = usize::try_from(u64::from_le_bytes(*count)).ok()?;
+    let mut entries = bytes.chunks(ENTRY).map(entry);
+    let mut keys = Vec::new();
+    // These appeared all at once, with the file.
+    for _ in 0..first {
+        let (key, batch) = entries.next()??;
+        if batch != FIRST_BATCH {
+            return None;
+        }
+        keys.push(key);
+    }
+    let (mut last, mut is_torn, mut is_last) = (FIRST_BATCH, false, false);
+    for entry in entries {
+        let Some((key, batch)) = entry else {
+            is_torn = true;
+            continue;
+        };
+        // What is torn lies in the last batch: behind it comes the rest of that, or nothing.
+        if is_last && batch != last || !(last..=last.saturating_add(1)).contains(&batch) {
+            return None;
+        }
+        (last, is_last) = (batch, is_torn);
+        keys.push(key);
+    }
+    Some(keys)
+}
+
+fn entry(bytes: &[u8]) -> Option<(SessionKey, u32)> {
+    let (bytes, check) = bytes.split_last_chunk::<8>()?;
+    let (key, batch) = bytes.split_last_chunk::<4>()?;
+    let key = SessionKey::from_bytes(key.try_into().ok()?);
+    (xxh3_64(bytes).to_le_bytes() == *check).then(|| (key, u32::from_le_bytes(*batch)))
+}
+
+/// A new journal.
+fn start(keys: &[SessionKey]) -> Vec<u8> {
+    let count = (keys.len() as u64).to_le_bytes();
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&count);
+    bytes.extend_from_slice(&xxh3_64(&count).to_le_bytes());
+    bytes.append(&mut entries(keys, FIRST_BATCH));
+    bytes
+}
+
+fn entries(keys: &[SessionKey], batch: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(keys.len() * ENTRY);
+    for key in keys {
+        let start = bytes.len();
+        bytes.extend_from_slice(&key.to_bytes());
+        bytes.extend_from_slice(&batch.to_le_bytes());
+        let check = xxh3_64(&bytes[start..]);
+        bytes.extend_from_slice(&check.to_le_bytes());
+    }
+    bytes
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic leaves behind is at worst an id that is noted twice.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const MAGIC: &[u8] = b"DSENDED1";
+/// An id, the number of its batch, a checksum.
+const ENTRY: usize = 20 + 4 + 8;
+const FIRST_BATCH: u32 = 1;
+/// From this many ids on a new file is due: 8 MiB of them.
+const LONG: usize = 1 << 18;
+/// Many times that: new files have failed for long.
+const LENGTH_MAX: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests;
