@@ -91,18 +91,12 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/memory/export",
-        modules: &["error", "session", "store::memory", "store::snapshot"],
+        modules: &["error", "session", "store"],
         crates: &[],
     },
     Row {
         folder: "store/snapshot",
-        modules: &[
-            "clock",
-            "error",
-            "session",
-            "store::MemoryStore",
-            "store::SessionStore",
-        ],
+        modules: &["clock", "error", "session", "store"],
         crates: &[
             "chacha20poly1305",
             "postcard",
@@ -113,6 +107,11 @@ const TABLE: &[Row] = &[
             "tracing",
             "xxhash_rust",
         ],
+    },
+    Row {
+        folder: "store/snapshot/replicated",
+        modules: &["cluster", "session", "store"],
+        crates: &[],
     },
     Row {
         folder: "store/replicated",

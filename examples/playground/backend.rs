@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use distributable::store::{
-    Member, MemberState, SnapshotError, SnapshotStore, SnapshotStoreBuilder, StartError,
+    Member, MemberState, ReplicatedStoreBuilder, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
 };
 use distributable::{Copies, MemoryStore, ReplicatedStore, Route, SessionCookie, SessionLayer};
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ pub(crate) enum Backend {
     Memory(MemoryStore),
     File(SnapshotStore<MemoryStore>),
     Replicated(ReplicatedStore),
+    ReplicatedFile(SnapshotStore<ReplicatedStore>),
 }
 
 impl Backend {
@@ -25,7 +26,11 @@ impl Backend {
         match args.store {
             Store::Memory => Ok(Self::Memory(memory(args))),
             Store::File => Ok(Self::File(snapshot(args)?.open(memory(args)).await?)),
-            Store::Replicated => Ok(Self::Replicated(replicated(args, http_port).await?)),
+            Store::Replicated if args.file.is_some() => {
+                let node = replicated(args, http_port);
+                Ok(Self::ReplicatedFile(snapshot(args)?.start(node).await?))
+            }
+            Store::Replicated => Ok(Self::Replicated(replicated(args, http_port).start().await?)),
             Store::Redis => Err("this store is not built yet".into()),
         }
     }
@@ -39,6 +44,7 @@ impl Backend {
             Self::Memory(store) => SessionLayer::new(store.clone()),
             Self::File(store) => SessionLayer::new(store.clone()),
             Self::Replicated(store) => SessionLayer::new(store.clone()),
+            Self::ReplicatedFile(store) => SessionLayer::new(store.clone()),
         };
         let layer = layer
             .with_cookie(cookie)
@@ -56,6 +62,7 @@ impl Backend {
         match self {
             Self::Memory(_) | Self::File(_) => true,
             Self::Replicated(store) => store.is_ready(),
+            Self::ReplicatedFile(store) => store.store().is_ready(),
         }
     }
 
@@ -65,18 +72,19 @@ impl Backend {
             Self::Memory(store) => alone(store, node),
             Self::File(store) => alone(store.store(), node),
             Self::Replicated(store) => clustered(store),
+            Self::ReplicatedFile(store) => clustered(store.store()),
         }
     }
 
     /// Hands everything over to the other nodes, where there are any.
     pub(crate) async fn drain(&self) {
-        match self {
-            Self::Memory(_) | Self::File(_) => {}
-            Self::Replicated(store) => {
-                let report = store.drain().await;
-                tracing::info!(?report, "drained");
-            }
-        }
+        let store = match self {
+            Self::Memory(_) | Self::File(_) => return,
+            Self::Replicated(store) => store,
+            Self::ReplicatedFile(store) => store.store(),
+        };
+        let report = store.drain().await;
+        tracing::info!(?report, "drained");
     }
 
     /// Writes the file, where there is one. Nothing changes any more.
@@ -84,6 +92,7 @@ impl Backend {
         match self {
             Self::Memory(_) | Self::Replicated(_) => Ok(()),
             Self::File(store) => store.save().await.map(drop),
+            Self::ReplicatedFile(store) => store.save().await.map(drop),
         }
     }
 }
@@ -108,7 +117,7 @@ fn snapshot(args: &Args) -> Result<SnapshotStoreBuilder, String> {
     })
 }
 
-async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, StartError> {
+fn replicated(args: &Args, http_port: u16) -> ReplicatedStoreBuilder {
     // The cluster needs a name for the node even where the cookie is to have no route.
     let name = args
         .route
@@ -136,7 +145,7 @@ async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, Star
     for peer in &args.peer {
         store = store.peer(peer);
     }
-    store.start().await
+    store
 }
 
 /// The state of a node that shares its sessions with nobody, in a cluster's words.

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[cfg(all(feature = "snapshot", unix))]
+use crate::cluster::Copy;
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
@@ -89,6 +91,12 @@ impl ReplicatedStore {
     /// Dropping the future before the node has left leaves it in the cluster, still serving.
     pub async fn drain(&self) -> DrainReport {
         self.cluster.drain().await
+    }
+
+    /// What this node holds in a slot.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(super) fn copies_in(&self, slot: usize) -> Vec<Copy> {
+        self.cluster.export(slot)
     }
 
     /// Where the node listens for the other nodes.

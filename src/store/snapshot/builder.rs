@@ -107,8 +107,13 @@ impl SnapshotStoreBuilder {
         opening.finish(store, source, restored).await
     }
 
+    #[cfg(feature = "replicated")]
+    pub(super) const fn is_periodic(&self) -> bool {
+        self.settings.every.is_some()
+    }
+
     /// Takes the lock and reads the file.
-    async fn load(self) -> Result<(Opening, Loaded), SnapshotError> {
+    pub(super) async fn load(self) -> Result<(Opening, Loaded), SnapshotError> {
         let began = Instant::now();
         let invalid = |what: &str| Err(SnapshotError::new(SnapshotErrorKind::Invalid, what));
         let Some(place) = Place::new(&self.path) else {
@@ -138,7 +143,7 @@ impl SnapshotStoreBuilder {
 }
 
 /// A file that has been read, on its way to be a store.
-struct Opening {
+pub(super) struct Opening {
     began: Instant,
     place: Place,
     lock: Lock,
@@ -148,7 +153,7 @@ struct Opening {
 
 impl Opening {
     /// Now that everything is in memory: the file goes, or stays with its journal.
-    async fn finish<S>(
+    pub(super) async fn finish<S>(
         self,
         store: S,
         source: Box<dyn Source>,

@@ -28,6 +28,8 @@ mod lock;
 mod periodic;
 mod place;
 mod record;
+#[cfg(feature = "replicated")]
+mod replicated;
 mod report;
 mod save;
 mod seal;
