@@ -47,7 +47,6 @@ struct Written {
     file: Option<File>,
     /// All ids in the file.
     keys: Vec<SessionKey>,
-    batch: u32,
     flushed: u64,
     /// An id could not be written, and the file that could revive its session not be removed.
     failed: bool,
@@ -156,6 +155,7 @@ impl Journal {
     }
 
     fn append(&self, written: &mut Written, keys: &[SessionKey]) -> io::Result<()> {
+        let begin = u32::try_from(written.keys.len()).map_err(io::Error::other)?;
         written.keys.extend_from_slice(keys);
         if written.keys.len() >= LONG {
             self.0.long.notify_one();
@@ -163,8 +163,7 @@ impl Journal {
         let Some(file) = &mut written.file else {
             return self.rewrite(written);
         };
-        written.batch = written.batch.saturating_add(1);
-        file.write_all(&entries(keys, written.batch))?;
+        file.write_all(&entries(keys, begin))?;
         file.sync_data()
     }
 
@@ -203,7 +202,6 @@ impl Journal {
         file.sync_all()?;
         place.publish(&place.journal_temporary, &place.journal)?;
         written.file = Some(file);
-        written.batch = FIRST_BATCH;
         Ok(())
     }
 
@@ -250,38 +248,31 @@ fn parse(bytes: &[u8]) -> Option<Vec<SessionKey>> {
     if xxh3_64(count).to_le_bytes() != *check {
         return None;
     }
-    let first = usize::try_from(u64::from_le_bytes(*count)).ok()?;
-    let mut entries = bytes.chunks(ENTRY).map(entry);
+    let first = u32::try_from(u64::from_le_bytes(*count)).ok()?;
     let mut keys = Vec::new();
-    // These appeared all at once, with the file.
-    for _ in 0..first {
-        let (key, batch) = entries.next()??;
-        if batch != FIRST_BATCH {
-            return None;
+    // What stands before this was on the disk when something behind it was written.
+    let mut sound = first;
+    let mut torn = None;
+    let mut number = 0;
+    for bytes in bytes.chunks(ENTRY) {
+        match entry(bytes) {
+            Some((_, begin)) if begin > number => return None,
+            Some((key, begin)) => {
+                sound = sound.max(begin);
+                keys.push(key);
+            }
+            None => drop(torn.get_or_insert(number)),
         }
-        keys.push(key);
+        number += 1;
     }
-    let (mut last, mut is_torn, mut is_last) = (FIRST_BATCH, false, false);
-    for entry in entries {
-        let Some((key, batch)) = entry else {
-            is_torn = true;
-            continue;
-        };
-        // What is torn lies in the last batch: behind it comes the rest of that, or nothing.
-        if is_last && batch != last || !(last..=last.saturating_add(1)).contains(&batch) {
-            return None;
-        }
-        (last, is_last) = (batch, is_torn);
-        keys.push(key);
-    }
-    Some(keys)
+    (number >= first && torn.is_none_or(|torn| torn >= sound)).then_some(keys)
 }
 
 fn entry(bytes: &[u8]) -> Option<(SessionKey, u32)> {
     let (bytes, check) = bytes.split_last_chunk::<8>()?;
-    let (key, batch) = bytes.split_last_chunk::<4>()?;
+    let (key, begin) = bytes.split_last_chunk::<4>()?;
     let key = SessionKey::from_bytes(key.try_into().ok()?);
-    (xxh3_64(bytes).to_le_bytes() == *check).then(|| (key, u32::from_le_bytes(*batch)))
+    (xxh3_64(bytes).to_le_bytes() == *check).then(|| (key, u32::from_le_bytes(*begin)))
 }
 
 /// A new journal.
@@ -290,16 +281,17 @@ fn start(keys: &[SessionKey]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&count);
     bytes.extend_from_slice(&xxh3_64(&count).to_le_bytes());
-    bytes.append(&mut entries(keys, FIRST_BATCH));
+    bytes.append(&mut entries(keys, 0));
     bytes
 }
 
-fn entries(keys: &[SessionKey], batch: u32) -> Vec<u8> {
+/// A batch whose first entry is the one with number `begin`.
+fn entries(keys: &[SessionKey], begin: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(keys.len() * ENTRY);
     for key in keys {
         let start = bytes.len();
         bytes.extend_from_slice(&key.to_bytes());
-        bytes.extend_from_slice(&batch.to_le_bytes());
+        bytes.extend_from_slice(&begin.to_le_bytes());
         let check = xxh3_64(&bytes[start..]);
         bytes.extend_from_slice(&check.to_le_bytes());
     }
@@ -312,9 +304,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const MAGIC: &[u8] = b"DSENDED1";
-/// An id, the number of its batch, a checksum.
+/// An id, the number of the first entry that was written with it, a checksum.
 const ENTRY: usize = 20 + 4 + 8;
-const FIRST_BATCH: u32 = 1;
 /// From this many ids on a new file is due: 8 MiB of them.
 const LONG: usize = 1 << 18;
 /// Many times that: new files have failed for long.

@@ -31,6 +31,8 @@ mod record;
 #[cfg(feature = "replicated")]
 mod replicated;
 mod report;
+#[cfg(test)]
+mod sample;
 mod save;
 mod seal;
 pub(in crate::store) mod source;
