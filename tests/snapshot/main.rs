@@ -5,5 +5,8 @@
 mod common;
 
 mod cluster;
+mod crash;
+mod damage;
+mod disk;
 mod restart;
 mod support;

@@ -116,14 +116,20 @@ impl Journal {
         }
         publish()?;
         written.keys.drain(..cut.0);
-        let nothing = written.keys.is_empty() && written.file.is_none();
-        if nothing {
-            return Ok(());
-        }
-        match self.rewrite(&mut written) {
+        let rewritten = match written.keys.is_empty() && written.file.is_none() {
+            true => Ok(()),
+            false => self.rewrite(&mut written),
+        };
+        match rewritten {
             Ok(()) => written.failed = false,
-            // The old one holds all of it and more.
-            Err(error) => tracing::warn!(%error, "the journal of ended sessions stays long"),
+            Err(error) if written.file.is_some() => {
+                // The old one holds all of it and more.
+                tracing::warn!(%error, "the journal of ended sessions stays long");
+            }
+            Err(error) => {
+                self.disarm(&mut written, &error);
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -37,9 +37,11 @@ pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotErr
         let writer = shared.clone();
         let thread = std::thread::Builder::new().name("snapshot".to_owned());
         let spawned = thread.spawn(move || {
+            let written = writer.write();
+            // Before anybody hears of it: he may want to open the file again.
+            drop((writer, turn));
             // Whoever waited may be gone.
-            let _ = done.send(writer.write());
-            drop(turn);
+            let _ = done.send(written);
         });
         spawned.map_err(|error| not_written(shared, error))?;
         match result.await {
