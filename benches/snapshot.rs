@@ -1,9 +1,10 @@
 //! How long a file of 100,000 sessions of 1 KB takes to be written and to be loaded, beside the same
 //! number of bytes written and read without looking at them, in the same run.
 //!
-//! Run with: cargo bench --features snapshot --bench snapshot
+//! Run with: cargo bench --features snapshot --bench snapshot [-- SESSIONS]
 //!
-//! Every number is the median of [`ROUNDS`]. The files go to the target directory: what is measured
+//! Every number is the median of [`ROUNDS`]; *more memory* is by how much the process grew, at most,
+//! while it saved. The files go to the target directory: what is measured
 //! is this machine's disk as well.
 
 use std::fs::{self, File};
@@ -16,10 +17,10 @@ use distributable::session::{Changes, Value};
 use distributable::store::SnapshotStore;
 use distributable::{MemoryStore, SessionId, SessionStore};
 
-const SESSIONS: usize = 100_000;
 const ATTRIBUTES: usize = 4;
 const ATTRIBUTE_BYTES: usize = 256;
 const ROUNDS: usize = 5;
+const SESSIONS: usize = 100_000;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("there are threads");
@@ -27,20 +28,24 @@ fn main() {
 }
 
 async fn run() {
+    let sessions = std::env::args().find_map(|arg| arg.parse().ok());
+    let sessions = sessions.unwrap_or(SESSIONS);
     let directory = Directory::new();
     for (name, key) in [("plain", None), ("encrypted", Some([7; 32]))] {
         let path = directory.0.join(name);
         let (mut saves, mut loads, mut writes, mut reads) = (vec![], vec![], vec![], vec![]);
-        let mut bytes = 0;
+        let (mut bytes, mut growth) = (0, 0);
         for round in 0..ROUNDS {
             let store = open(&path, key).await;
             match round {
-                0 => fill(store.store()).await,
-                _ => assert_eq!(store.loaded().sessions, SESSIONS),
+                0 => fill(store.store(), sessions).await,
+                _ => assert_eq!(store.loaded().sessions, sessions),
             }
+            let before = Memory::now();
             let (took, report) = timed_async(store.save()).await;
+            growth = growth.max(before.peak_growth());
             let report = report.expect("the disk is large enough");
-            assert_eq!(report.sessions as usize, SESSIONS);
+            assert_eq!(report.sessions as usize, sessions);
             saves.push(took);
             bytes = report.bytes;
             drop(store);
@@ -54,12 +59,12 @@ async fn run() {
             }));
 
             let (took, store) = timed_async(open(&path, key)).await;
-            assert_eq!(store.loaded().sessions, SESSIONS);
+            assert_eq!(store.loaded().sessions, sessions);
             loads.push(took);
             store.save().await.expect("the disk is large enough");
         }
         let [save, load, write, read] = [saves, loads, writes, reads].map(median);
-        println!("{name}: {SESSIONS} sessions, {bytes} bytes");
+        println!("{name}: {sessions} sessions, {bytes} bytes, {growth} KiB more memory");
         println!(
             "  save {save:>10.1?}   write + fsync {write:>10.1?}   {:.2}x",
             ratio(save, write)
@@ -82,8 +87,8 @@ async fn open(path: &Path, key: Option<[u8; 32]>) -> SnapshotStore<MemoryStore> 
     opened.expect("nobody else uses it")
 }
 
-async fn fill(store: &MemoryStore) {
-    for number in 0..SESSIONS {
+async fn fill(store: &MemoryStore, sessions: usize) {
+    for number in 0..sessions {
         let mut changes = Changes::create(None, Duration::from_secs(86_400));
         for attribute in 0..ATTRIBUTES {
             let text = format!("{number:>width$}", width = ATTRIBUTE_BYTES);
@@ -94,6 +99,28 @@ async fn fill(store: &MemoryStore) {
         let committed = store.commit(&key, None, changes).await;
         committed.expect("there is room");
     }
+}
+
+/// What the process takes, in KiB, as Linux says; zero elsewhere.
+struct Memory(u64);
+
+impl Memory {
+    fn now() -> Self {
+        // Forgets the peak.
+        let _ = fs::write("/proc/self/clear_refs", "5");
+        Self(status("VmRSS:"))
+    }
+
+    fn peak_growth(self) -> u64 {
+        status("VmHWM:").saturating_sub(self.0)
+    }
+}
+
+fn status(field: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines().filter_map(|line| line.strip_prefix(field));
+    let line = lines.next().unwrap_or_default();
+    line.trim_end_matches("kB").trim().parse().unwrap_or(0)
 }
 
 fn write_and_sync(path: &Path, content: &[u8]) {

@@ -47,6 +47,7 @@
 //! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
 //! | `memory` | yes | [`MemoryStore`](store) |
 //! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
+//! | `snapshot` | no | [`SnapshotStore`](store): either of them, in a file over a restart (Unix) |
 //! | `testing` | no | `testing::conformance`, for authors of stores |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -78,6 +79,11 @@ pub use store::SnapshotStore;
 pub use store::testing;
 
 /// The README's examples are compiled with the tests of the documentation.
-#[cfg(all(doctest, feature = "axum", feature = "replicated"))]
+#[cfg(all(
+    doctest,
+    feature = "axum",
+    feature = "replicated",
+    feature = "snapshot"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -91,12 +91,23 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/memory/export",
-        modules: &["error", "session", "store"],
+        modules: &[
+            "error",
+            "session",
+            "store::memory",
+            "store::snapshot::source",
+        ],
         crates: &[],
     },
     Row {
         folder: "store/snapshot",
-        modules: &["clock", "error", "session", "store"],
+        modules: &[
+            "clock",
+            "error",
+            "session",
+            "store::MemoryStore",
+            "store::SessionStore",
+        ],
         crates: &[
             "chacha20poly1305",
             "postcard",
@@ -110,7 +121,12 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/snapshot/replicated",
-        modules: &["cluster", "session", "store"],
+        modules: &[
+            "cluster",
+            "session",
+            "store::ReplicatedStore",
+            "store::snapshot",
+        ],
         crates: &[],
     },
     Row {

@@ -10,6 +10,9 @@ use distributable::store::SnapshotErrorKind;
 use crate::common::{Browser, Node};
 use crate::support::{Directory, alive, open, value};
 
+/// Puts something into a directory that should not be there.
+type Plant<'a> = &'a dyn Fn(&Directory);
+
 /// 60 (b), F-03: what is readable of a damaged file is loaded, the file is set aside as it is.
 #[tokio::test]
 async fn a_damaged_file_is_set_aside_and_what_is_readable_is_loaded() {
@@ -116,7 +119,7 @@ fn what_is_no_private_file_is_not_read_and_holds_nothing_up() {
     let elsewhere = Directory::new();
     let target = elsewhere.path().join("target");
     fs::write(&target, "precious").expect("it can be written");
-    let plant: [(&str, &dyn Fn(&Directory)); 5] = [
+    let plant: [(&str, Plant<'_>); 5] = [
         ("symbolic link", &|d| {
             symlink(&target, d.file()).expect("links can be made")
         }),
@@ -155,7 +158,7 @@ fn what_stands_at_the_temporary_path_makes_way() {
     let elsewhere = Directory::new();
     let target = elsewhere.path().join("target");
     fs::write(&target, "precious").expect("it can be written");
-    let plant: [&dyn Fn(&Directory); 3] = [
+    let plant: [Plant<'_>; 3] = [
         &|d| symlink(&target, d.beside("tmp")).expect("links can be made"),
         &|d| fs::create_dir(d.beside("tmp")).expect("it can be made"),
         &|d| fs::write(d.beside("tmp"), "half a file").expect("it can be written"),

@@ -5,6 +5,7 @@
 mod common;
 
 mod cluster;
+mod contract;
 mod crash;
 mod damage;
 mod disk;

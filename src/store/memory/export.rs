@@ -31,7 +31,7 @@ impl Source for MemoryStore {
 
 impl MemoryStore {
     /// Takes back what was exported, by this store or another.
-    pub(in crate::store) fn restore(&self, kept: Vec<Kept>) -> Restored {
+    pub(crate) fn restore(&self, kept: Vec<Kept>) -> Restored {
         let is_dead = |kept: &Kept| matches!(kept.state, State::Dead { .. });
         let dead: HashSet<_> = kept.iter().filter(|k| is_dead(k)).map(|k| k.key).collect();
         sweep::ensure_running(&self.shared);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::store::MemoryStore;
 
 use super::error::{SnapshotError, SnapshotErrorKind};
+use super::header::APPLICATION_MAX;
 use super::journal::Journal;
 use super::load::{Loaded, consume, load};
 use super::lock::Lock;
@@ -75,8 +76,9 @@ impl SnapshotStoreBuilder {
     }
 
     /// Writes the file again and again, this long after the last one, so that a crash loses the
-    /// changes since then and not everything. Who has ended meanwhile stays dead: each end is on the
-    /// disk before it is acknowledged, which makes logouts as slow as the disk.
+    /// changes since then and not everything. Who has ended meanwhile stays dead, and so does an id
+    /// that was changed: each is on the disk before it is acknowledged, which makes logouts and logins
+    /// as slow as the disk. A session whose id was changed after the last file is lost in a crash.
     ///
     /// For one node that keeps its sessions in memory. Defaults to off: the file is written by
     /// [`save`](SnapshotStore::save) alone, and nothing else waits for a disk.
@@ -213,5 +215,4 @@ async fn blocking<T: Send + 'static>(
     done.map_err(io::Error::other)?
 }
 
-const APPLICATION_MAX: usize = 64;
 const SAVE_WITHIN: Duration = Duration::from_secs(15);

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use crate::session::{SLOTS, Timestamp};
 
@@ -75,6 +76,7 @@ pub(super) fn decode(
             reading,
             seal,
             skipped: 0,
+            told: Instant::now(),
             contents: Contents {
                 header,
                 kept: Vec::new(),
@@ -97,6 +99,7 @@ struct Decoder<'a, R> {
     seal: Option<Seal>,
     /// Bytes that were no block.
     skipped: u64,
+    told: Instant,
     contents: Contents,
 }
 
@@ -114,6 +117,7 @@ impl<R: Read> Decoder<'_, R> {
                 None => self.flaw(Flaw::Block(head.number)),
                 Some(Block::Slot(entries)) => {
                     self.take(entries);
+                    self.tell();
                     read += 1;
                     next = head.number.saturating_add(1);
                 }
@@ -204,6 +208,14 @@ impl<R: Read> Decoder<'_, R> {
         self.contents.kept.append(&mut entries.kept);
     }
 
+    /// A person who waits for the start sees that it goes on.
+    fn tell(&mut self) {
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            tracing::info!("{} sessions read so far", self.contents.sessions);
+        }
+    }
+
     fn end(&mut self, head: Head, totals: Totals, read: u32) -> io::Result<()> {
         self.contents.unwritten = totals.unwritten;
         if totals.blocks != head.number || totals.blocks != read {
@@ -271,6 +283,8 @@ impl fmt::Display for Damage {
 /// How many bytes are searched for the next block, in a whole file. Far more than damage leaves, and
 /// an end for a file that is endless.
 const SKIPPED_MAX: u64 = 64 << 20;
+/// How often progress is logged.
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -88,6 +88,9 @@ impl Header {
         let Ok(header) = postcard::from_bytes::<Self>(&bytes[PREFIX..]) else {
             return Ok(Err(Refusal::Damaged));
         };
+        if header.application.len() > APPLICATION_MAX {
+            return Ok(Err(Refusal::Damaged));
+        }
         if header.application != application {
             return Ok(Err(Refusal::Application(header.application)));
         }
@@ -134,6 +137,8 @@ pub(super) fn read_more(
     Ok(read == length)
 }
 
+/// Longer names are not taken, nor shown.
+pub(super) const APPLICATION_MAX: usize = 64;
 const MAGIC: &[u8; 8] = b"DSESSION";
 const VERSION: u16 = 1;
 /// Magic, version and length.

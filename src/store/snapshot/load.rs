@@ -28,40 +28,50 @@ pub(super) struct Loaded {
 }
 
 /// Reads what is at a place. What cannot be used is set aside; what can is left where it is.
+///
+/// No file is too old as a whole: each session in it dies at its own time, and all that is known of
+/// ended ones, here and on other nodes, is kept until after that.
 pub(super) fn load(place: &Place, settings: &Settings) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
-    let mut contents = match read(place, settings)? {
-        Ok(Some(contents)) => contents,
-        Ok(None) => {
-            if let Found::Keys(keys) = journal::read(place) {
-                loaded.ended = keys;
-            }
-            return Ok(loaded);
-        }
-        Err(reason) => {
-            set_aside(place, reason, &mut loaded)?;
-            return Ok(loaded);
-        }
-    };
-    match journal::read(place) {
-        Found::Keys(keys) => loaded.ended = keys,
-        Found::Nothing if !contents.header.journaled => {}
-        Found::Nothing => {
-            let reason = "the journal of what has ended since is missing: it could bring that back";
-            set_aside(place, reason.to_owned(), &mut loaded)?;
-            return Ok(loaded);
-        }
-        Found::Unreadable(why) => {
-            place.set_aside(&place.journal, &why)?;
-            let reason = format!("the journal of what has ended since cannot be used: {why}");
-            set_aside(place, reason, &mut loaded)?;
-            return Ok(loaded);
-        }
+    let journal = journal::read(place);
+    if let Found::Unreadable(why) = &journal {
+        place.set_aside(&place.journal, why)?;
     }
+    match read(place, settings)? {
+        Ok(None) => {}
+        Ok(Some(contents)) => match objection(&contents, &journal) {
+            Some(reason) => set_aside(place, reason, &mut loaded)?,
+            None => take(place, contents, &journal, &mut loaded)?,
+        },
+        Err(reason) => set_aside(place, reason, &mut loaded)?,
+    }
+    if let Found::Keys(keys) = journal {
+        loaded.ended = keys;
+    }
+    Ok(loaded)
+}
+
+/// Why a file must not be used although it can be read: it could bring back who has ended.
+fn objection(contents: &Contents, journal: &Found) -> Option<String> {
+    match journal {
+        Found::Keys(_) => None,
+        Found::Nothing => contents.header.journaled.then(|| {
+            "the journal of what has ended since is missing: it could bring that back".to_owned()
+        }),
+        Found::Unreadable(why) => Some(format!(
+            "the journal of what has ended since cannot be used: {why}"
+        )),
+    }
+}
+
+fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded) -> io::Result<()> {
+    loaded.kept = contents.kept;
     loaded.report.expired = contents.expired;
-    loaded.report.ended = bury(&mut contents.kept, &loaded.ended);
+    if let Found::Keys(ended) = journal {
+        loaded.report.ended = bury(&mut loaded.kept, ended);
+    }
     if let Some(damage) = contents.damage {
-        set_aside(place, damage.to_string(), &mut loaded)?;
+        set_aside(place, damage.to_string(), loaded)?;
     }
     if contents.unwritten > 0 {
         tracing::warn!(
@@ -70,8 +80,7 @@ pub(super) fn load(place: &Place, settings: &Settings) -> io::Result<Loaded> {
             contents.unwritten
         );
     }
-    loaded.kept = contents.kept;
-    Ok(loaded)
+    Ok(())
 }
 
 /// Removes the file that has been read, so that no crash to come can bring back who ends until then.

@@ -35,7 +35,7 @@ mod report;
 mod sample;
 mod save;
 mod seal;
-pub(in crate::store) mod source;
+pub(crate) mod source;
 
 use std::fmt;
 use std::path::PathBuf;

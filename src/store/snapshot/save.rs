@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -87,7 +87,7 @@ impl Shared {
         let out = BufWriter::with_capacity(BUFFER, file);
         let mut encoder = Encoder::begin(out, &header, self.settings.key.as_ref())?;
         let unwritten = self.write_slots(&mut encoder, began)?;
-        if unwritten > 0 && self.place.file.exists() {
+        if unwritten > 0 && self.place.file.symlink_metadata().is_ok() {
             return Err(io::Error::other(format!(
                 "{unwritten} sessions are not written when time is up; the file from before stays"
             )));
@@ -170,4 +170,7 @@ const WRITING_PART: f32 = 0.75;
 /// Slots between two looks at the time.
 const LOOK_UP_EVERY: usize = 16;
 /// How often progress is logged.
-const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;
