@@ -113,7 +113,10 @@ impl<R: Read> Decoder<'_, R> {
                 return Ok(());
             }
             // A block that was copied to another place is none.
-            match self.block(head, &content).filter(|_| head.number >= next) {
+            match self
+                .block(head, &mut content)
+                .filter(|_| head.number >= next)
+            {
                 None => self.flaw(Flaw::Block(head.number)),
                 Some(Block::Slot(entries)) => {
                     self.take(entries);
@@ -167,20 +170,15 @@ impl<R: Read> Decoder<'_, R> {
     }
 
     /// What a block says, if it is sound from its first to its last byte.
-    fn block(&self, head: Head, content: &[u8]) -> Option<Block> {
-        let (content, check) = content.split_last_chunk::<CHECK_BYTES>()?;
-        if head.check(content, self.contents.header.salt) != *check {
+    fn block(&self, head: Head, content: &mut Vec<u8>) -> Option<Block> {
+        let (sound, check) = content.split_last_chunk::<CHECK_BYTES>()?;
+        if head.check(sound, self.contents.header.salt) != *check {
             return None;
         }
-        let mut opened;
-        let content = match &self.seal {
-            None => content,
-            Some(seal) => {
-                opened = content.to_vec();
-                seal.open(head.number, &mut opened).ok()?;
-                &opened
-            }
-        };
+        content.truncate(sound.len());
+        if let Some(seal) = &self.seal {
+            seal.open(head.number, content).ok()?;
+        }
         let (label, mut rest) = postcard::take_from_bytes::<Label>(content).ok()?;
         match label {
             Label::End(totals) => rest.is_empty().then_some(Block::End(totals)),
