@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use distributable::SessionStore;
+
 use crate::common::{Browser, until};
-use crate::support::Directory;
+use crate::support::{Directory, fill};
 
 /// 60 (a), F-01: a session goes on after an orderly end and a start.
 #[test]
@@ -50,6 +52,38 @@ fn the_file_holds_keys_and_no_ids() {
         .collect();
     assert!(!has(id.as_bytes()) && !has(&id.as_bytes()[8..]) && !has(&secret));
     assert!(!has(id[8..].to_lowercase().as_bytes()));
+}
+
+/// F-01, in full size: every session, with what it has left.
+#[tokio::test]
+async fn ten_thousand_sessions_come_back_with_what_they_have_left() {
+    let directory = Directory::new();
+    let store = directory.open().await;
+    let keys = fill(&store, 10_000).await;
+    let mut before = Vec::new();
+    for key in &keys {
+        before.push(store.load(key).await.expect("memory does not fail"));
+    }
+    store.save().await.expect("it can be written");
+    drop(store);
+    let store = directory.open().await;
+    assert_eq!(store.loaded().sessions, keys.len());
+    for (key, before) in keys.iter().zip(before) {
+        let (before, after) = (before, store.load(key).await);
+        let before = before.expect("it was alive");
+        let after = after.expect("memory does not fail").expect("it is alive");
+        assert_eq!(after.registers(), before.registers());
+        assert_eq!(after.created_at(), before.created_at());
+        assert_eq!(
+            after.max_inactive_interval(),
+            before.max_inactive_interval()
+        );
+        // The clocks of two lives are read within a millisecond or two of each other.
+        let moved = after.ends_at().since(before.ends_at());
+        assert!(moved <= Duration::from_millis(5), "{moved:?}");
+        let moved = before.ends_at().since(after.ends_at());
+        assert!(moved <= Duration::from_millis(5), "{moved:?}");
+    }
 }
 
 /// F-08: whoever logs out after the start stays out, although the file knew the session.

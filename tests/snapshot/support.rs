@@ -4,30 +4,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::{SnapshotError, SnapshotErrorKind, SnapshotStoreBuilder};
 use distributable::{MemoryStore, SessionId, SessionKey, SessionStore, SnapshotStore, StoreError};
 
-use crate::common::Start;
+use crate::common::{Scratch, Start};
 
 /// A directory of this test's own.
 pub(crate) struct Directory {
-    path: PathBuf,
+    scratch: Scratch,
     is_mounted: bool,
 }
 
 impl Directory {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("snapshot-test-{}-{number}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).expect("the target directory can be written");
         Self {
-            path,
+            scratch: Scratch::new(),
             is_mounted: false,
         }
     }
@@ -48,13 +42,13 @@ impl Directory {
     fn mount(&self, options: &str) {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
-        run(mount.arg(&self.path));
+        run(mount.arg(self.path()));
     }
 
     /// Writes until nothing fits any more.
     pub(crate) fn fill(&self) {
         for number in 0.. {
-            let ballast = self.path.join(format!("ballast{number}"));
+            let ballast = self.path().join(format!("ballast{number}"));
             if fs::write(ballast, [0; 4096]).is_err() {
                 return;
             }
@@ -65,7 +59,7 @@ impl Directory {
     pub(crate) fn make_room(&self) {
         let names = self.names();
         for name in names.iter().filter(|name| name.starts_with("ballast")) {
-            fs::remove_file(self.path.join(name)).expect("it is ours");
+            fs::remove_file(self.path().join(name)).expect("it is ours");
         }
     }
 
@@ -79,22 +73,22 @@ impl Directory {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.scratch.path()
     }
 
     /// Where the sessions are kept.
     pub(crate) fn file(&self) -> PathBuf {
-        self.path.join("sessions")
+        self.path().join("sessions")
     }
 
     /// A file beside that.
     pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
-        self.path.join(format!("sessions.{suffix}"))
+        self.path().join(format!("sessions.{suffix}"))
     }
 
     /// The names of everything in it, in order.
     pub(crate) fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.path).expect("it can be listed");
+        let entries = fs::read_dir(self.path()).expect("it can be listed");
         let mut names: Vec<_> = entries
             .map(|entry| entry.expect("so can its entries").file_name())
             .map(|name| name.to_string_lossy().into_owned())
@@ -105,9 +99,7 @@ impl Directory {
 
     /// A node that keeps its sessions here while it is down.
     pub(crate) fn node(&self) -> Start {
-        let file = self.file();
-        let file = file.to_str().expect("paths of tests are text");
-        Start::default().args(&["--store", "file", "--file", file, "--route", "node1"])
+        Start::file("node1", &self.file())
     }
 
     pub(crate) fn builder(&self) -> SnapshotStoreBuilder {
@@ -130,9 +122,8 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         if self.is_mounted {
-            let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+            let _ = Command::new("umount").arg("-l").arg(self.path()).status();
         }
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
