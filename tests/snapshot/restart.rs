@@ -78,11 +78,8 @@ async fn ten_thousand_sessions_come_back_with_what_they_have_left() {
             after.max_inactive_interval(),
             before.max_inactive_interval()
         );
-        // The clocks of two lives are read within a millisecond or two of each other.
-        let moved = after.ends_at().since(before.ends_at());
-        assert!(moved <= Duration::from_millis(5), "{moved:?}");
-        let moved = before.ends_at().since(after.ends_at());
-        assert!(moved <= Duration::from_millis(5), "{moved:?}");
+        let (was, is) = (before.ends_at(), after.ends_at());
+        assert!(is.since(was).max(was.since(is)) < Duration::from_secs(1));
     }
 }
 

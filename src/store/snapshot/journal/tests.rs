@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::super::sample::key;
+use super::format::parse;
 use super::*;
 
 fn journal(batches: &[&[SessionKey]]) -> Vec<u8> {
