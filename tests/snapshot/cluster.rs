@@ -1,5 +1,10 @@
 //! Clusters whose nodes keep a file: all of them stopped at once, one of them away for a while.
 
+use std::time::Duration;
+
+use distributable::ReplicatedStore;
+use distributable::store::SnapshotErrorKind;
+
 use crate::common::{Browser, Node, Start, cluster_starts, eventually, meet};
 use crate::support::Directory;
 
@@ -127,4 +132,14 @@ fn a_node_that_cannot_start_leaves_the_file_alone() {
     assert!(!status.success() && message.contains("taken"), "{message}");
     let node = start.ready();
     assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
+}
+
+/// A file that is written again and again could bring back what other nodes have ended.
+#[tokio::test]
+async fn a_cluster_does_not_write_again_and_again() {
+    let directory = Directory::new();
+    let often = directory.builder().every(Duration::from_secs(60));
+    let refused = often.start(ReplicatedStore::builder("node1")).await;
+    let refused = refused.expect_err("it is for one node");
+    assert_eq!(refused.kind(), SnapshotErrorKind::Invalid);
 }
