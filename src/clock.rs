@@ -29,7 +29,9 @@ pub fn now() -> Timestamp {
     }
 }
 
-fn wall_clock() -> Timestamp {
+/// What the wall clock says at this moment: for what must be told to another life of this process,
+/// and for nothing else. It may be stepped, backwards too.
+pub(crate) fn wall_clock() -> Timestamp {
     let since_epoch = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);

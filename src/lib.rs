@@ -48,6 +48,7 @@
 //! | `memory` | yes | [`MemoryStore`](store) |
 //! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
 //! | `rustls` | no | `ReplicatedStoreBuilder::tls`: replication under certificates of your own |
+//! | `snapshot` | no | [`SnapshotStore`](store): either of them, in a file over a restart (Unix) |
 //! | `testing` | no | `testing::conformance`, for authors of stores |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -77,10 +78,17 @@ pub use store::MemoryStore;
 #[cfg(feature = "replicated")]
 pub use store::ReplicatedStore;
 pub use store::SessionStore;
+#[cfg(all(feature = "snapshot", unix))]
+pub use store::SnapshotStore;
 #[cfg(feature = "testing")]
 pub use store::testing;
 
 /// The README's examples are compiled with the tests of the documentation.
-#[cfg(all(doctest, feature = "axum", feature = "replicated"))]
+#[cfg(all(
+    doctest,
+    feature = "axum",
+    feature = "replicated",
+    feature = "snapshot"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

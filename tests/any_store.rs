@@ -1,12 +1,13 @@
-//! What every store promises, asked of real processes over HTTP: one node with its own memory, two
-//! and three replicated nodes. The numbers in the cases' comments are those of `tests/README.md`.
+//! What every store promises, asked of real processes over HTTP: one node with its own memory, the
+//! same with a file that is written all the time, two and three replicated nodes. The numbers in the
+//! cases' comments are those of `tests/README.md`.
 
 mod common;
 
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use common::{Browser, Node, Random, Start, cluster, eventually, until, within};
+use common::{Browser, Node, Random, Scratch, Start, cluster, eventually, until, within};
 
 /// Runs each case on every store, with the flags that stand behind its name.
 macro_rules! on_every_store {
@@ -15,6 +16,17 @@ macro_rules! on_every_store {
             use super::*;
             $(#[test] fn $case() {
                 let node = Start::memory("node1").args(&[$($($flag),+)?]).ready();
+                cases::$case(&[&node]);
+            })*
+        }
+        mod file {
+            use super::*;
+            $(#[test] fn $case() {
+                let scratch = Scratch::new();
+                // A file all the time, so that nobody may end without being noted.
+                let start = Start::file("node1", &scratch.path().join("sessions"))
+                    .args(&["--file-every", "50"]);
+                let node = start.args(&[$($($flag),+)?]).ready();
                 cases::$case(&[&node]);
             })*
         }

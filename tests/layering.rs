@@ -95,6 +95,46 @@ const TABLE: &[Row] = &[
         crates: &["tokio", "tracing"],
     },
     Row {
+        folder: "store/memory/export",
+        modules: &[
+            "error",
+            "session",
+            "store::memory",
+            "store::snapshot::source",
+        ],
+        crates: &[],
+    },
+    Row {
+        folder: "store/snapshot",
+        modules: &[
+            "clock",
+            "error",
+            "session",
+            "store::MemoryStore",
+            "store::SessionStore",
+        ],
+        crates: &[
+            "chacha20poly1305",
+            "postcard",
+            "rand",
+            "rustix",
+            "serde",
+            "tokio",
+            "tracing",
+            "xxhash_rust",
+        ],
+    },
+    Row {
+        folder: "store/snapshot/replicated",
+        modules: &[
+            "cluster",
+            "session",
+            "store::ReplicatedStore",
+            "store::snapshot",
+        ],
+        crates: &[],
+    },
+    Row {
         folder: "store/replicated",
         modules: &[
             "clock",

@@ -62,7 +62,7 @@ fn a_start_that_cannot_work_ends_with_a_reason() {
         (&["--route", "r23456789012345678901234567890123"], "route"),
         (&["--cookie-name", "a b"], "cookie"),
         (&["--cookie-name", ""], "cookie"),
-        (&["--store", "file"], "file store"),
+        (&["--store", "file"], "--file PATH"),
         (&["--store", "redis"], "Redis store"),
         (&["--near-cache"], "near-cache"),
         (

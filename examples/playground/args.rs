@@ -21,9 +21,13 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "memory")]
     pub(crate) store: Store,
 
-    /// The file of `--store file`
+    /// Where sessions are while this node is down: the file of `--store file`, and if given, one
+    /// for `--store replicated`
     #[arg(long)]
     pub(crate) file: Option<PathBuf>,
+    /// Write the file of `--store file` again and again [default: at the end only]
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(crate) file_every: Option<u64>,
     /// The server of `--store redis`
     #[arg(long)]
     pub(crate) redis_url: Option<String>,
@@ -103,10 +107,6 @@ impl Args {
     pub(crate) fn check(&self) -> Result<(), String> {
         let not_built = [
             (
-                self.store == Store::File || self.file.is_some(),
-                "the file store (`--store file`, `--file`)",
-            ),
-            (
                 self.store == Store::Redis || self.redis_url.is_some(),
                 "the Redis store (`--store redis`, `--redis-url`)",
             ),
@@ -114,6 +114,9 @@ impl Args {
         ];
         if let Some((_, part)) = not_built.iter().find(|(asked, _)| *asked) {
             return Err(format!("{part} is not built yet"));
+        }
+        if self.store == Store::File && self.file.is_none() {
+            return Err("`--store file` needs `--file PATH`".to_owned());
         }
         Ok(())
     }

@@ -3,7 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use distributable::store::{Member, MemberState, Multicast, Secret};
+use distributable::store::{
+    Member, MemberState, Multicast, ReplicatedStoreBuilder, Secret, SecretError, SnapshotError,
+    SnapshotStore, SnapshotStoreBuilder,
+};
 use distributable::{Copies, MemoryStore, ReplicatedStore, Route, SessionCookie, SessionLayer};
 use serde_json::{Value, json};
 
@@ -13,7 +16,9 @@ use crate::reply::Reply;
 /// One of the stores, and what the probe asks of it beyond sessions.
 pub(crate) enum Backend {
     Memory(MemoryStore),
+    File(SnapshotStore<MemoryStore>),
     Replicated(ReplicatedStore),
+    ReplicatedFile(SnapshotStore<ReplicatedStore>),
 }
 
 impl Backend {
@@ -21,8 +26,15 @@ impl Backend {
     pub(crate) async fn start(args: &Args, http_port: u16) -> Result<Self, Box<dyn Error>> {
         match args.store {
             Store::Memory => Ok(Self::Memory(memory(args))),
-            Store::Replicated => Ok(Self::Replicated(replicated(args, http_port).await?)),
-            Store::File | Store::Redis => Err("this store is not built yet".into()),
+            Store::File => Ok(Self::File(snapshot(args)?.open(memory(args)).await?)),
+            Store::Replicated if args.file.is_some() => {
+                let node = replicated(args, http_port)?;
+                Ok(Self::ReplicatedFile(snapshot(args)?.start(node).await?))
+            }
+            Store::Replicated => Ok(Self::Replicated(
+                replicated(args, http_port)?.start().await?,
+            )),
+            Store::Redis => Err("this store is not built yet".into()),
         }
     }
 
@@ -33,7 +45,9 @@ impl Backend {
             .build()?;
         let layer = match self {
             Self::Memory(store) => SessionLayer::new(store.clone()),
+            Self::File(store) => SessionLayer::new(store.clone()),
             Self::Replicated(store) => SessionLayer::new(store.clone()),
+            Self::ReplicatedFile(store) => SessionLayer::new(store.clone()),
         };
         let layer = layer
             .with_cookie(cookie)
@@ -49,8 +63,9 @@ impl Backend {
     /// Whether requests may be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Self::Memory(_) => true,
+            Self::Memory(_) | Self::File(_) => true,
             Self::Replicated(store) => store.is_ready(),
+            Self::ReplicatedFile(store) => store.store().is_ready(),
         }
     }
 
@@ -58,25 +73,37 @@ impl Backend {
     pub(crate) fn status(&self, node: Option<&str>) -> Reply {
         match self {
             Self::Memory(store) => alone(store, node),
+            Self::File(store) => alone(store.store(), node),
             Self::Replicated(store) => clustered(store),
+            Self::ReplicatedFile(store) => clustered(store.store()),
         }
     }
 
     /// Begins to hand over, while requests go on.
     pub(crate) fn retire(&self) {
         match self {
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::File(_) => {}
             Self::Replicated(store) => store.retire(),
+            Self::ReplicatedFile(store) => store.store().retire(),
         }
     }
 
     /// Hands everything over to the other nodes, where there are any.
     pub(crate) async fn drain(&self) {
+        let store = match self {
+            Self::Memory(_) | Self::File(_) => return,
+            Self::Replicated(store) => store,
+            Self::ReplicatedFile(store) => store.store(),
+        };
+        store.drain().await;
+    }
+
+    /// Writes the file, where there is one. Nothing changes any more.
+    pub(crate) async fn save(&self) -> Result<(), SnapshotError> {
         match self {
-            Self::Memory(_) => {}
-            Self::Replicated(store) => {
-                store.drain().await;
-            }
+            Self::Memory(_) | Self::Replicated(_) => Ok(()),
+            Self::File(store) => store.save().await.map(drop),
+            Self::ReplicatedFile(store) => store.save().await.map(drop),
         }
     }
 }
@@ -92,7 +119,16 @@ fn memory(args: &Args) -> MemoryStore {
     store.build()
 }
 
-async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, Box<dyn Error>> {
+fn snapshot(args: &Args) -> Result<SnapshotStoreBuilder, String> {
+    let path = args.file.as_ref().ok_or("no file is given")?;
+    let snapshot = SnapshotStore::builder(path).application("playground");
+    Ok(match args.file_every {
+        Some(ms) => snapshot.every(Duration::from_millis(ms)),
+        None => snapshot,
+    })
+}
+
+fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, SecretError> {
     // The cluster needs a name for the node even where the cookie is to have no route.
     let name = args
         .route
@@ -130,7 +166,7 @@ async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, Box<
     for path in &args.secret_file {
         store = store.secret(Secret::from_file(path)?);
     }
-    Ok(store.start().await?)
+    Ok(store)
 }
 
 /// The state of a node that shares its sessions with nobody, in a cluster's words.

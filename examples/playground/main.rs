@@ -41,7 +41,13 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("playground: {error}");
+            eprint!("playground: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprint!(": {error}");
+                cause = error.source();
+            }
+            eprintln!();
             ExitCode::FAILURE
         }
     }
@@ -86,6 +92,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         Err(_) => tracing::warn!("requests that did not end in time are cut short"),
     }
     app.backend.drain().await;
+    app.backend.save().await?;
     Ok(())
 }
 

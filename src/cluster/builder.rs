@@ -223,6 +223,24 @@ impl ReplicatedStoreBuilder {
     /// When the description makes no sense, or the address cannot be listened on. The message says
     /// what to do.
     pub async fn start(self) -> Result<ReplicatedStore, StartError> {
+        self.start_after(|_| ()).await
+    }
+
+    /// Starts the node with what an earlier life of it held. Says for how many sessions there was no
+    /// room.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(crate) async fn start_with(
+        self,
+        copies: Vec<super::Copy>,
+    ) -> Result<(ReplicatedStore, usize), StartError> {
+        let mut refused = 0;
+        let fill = |replica: &Replica| refused = replica.restore(clock::now(), copies);
+        let store = self.start_after(fill).await?;
+        Ok((store, refused))
+    }
+
+    /// Starts the node after `fill` has put into it what it is to have when it meets the others.
+    async fn start_after(self, fill: impl FnOnce(&Replica)) -> Result<ReplicatedStore, StartError> {
         let security = self.security()?;
         let secure = security.is_some();
         self.check(secure)?;
@@ -253,6 +271,7 @@ impl ReplicatedStoreBuilder {
                 rules: Rules::ALL,
             },
         );
+        fill(&replica);
         let (links, undialled) = Links::new(bound, advertised, security);
         let driver = Driver::new(
             replica,

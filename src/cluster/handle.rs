@@ -262,6 +262,12 @@ impl Cluster {
         ask(&self.driver)
     }
 
+    /// What is in a slot of this node, also after it has left.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(crate) fn export(&self, slot: usize) -> Vec<super::Copy> {
+        self.driver.replica.export(clock::now(), slot)
+    }
+
     fn member(&self, member: &MemberStatus) -> Member {
         let since = self.driver.member_since(&member.node);
         Member {

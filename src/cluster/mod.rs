@@ -44,6 +44,11 @@ use std::num::NonZeroU8;
 pub use builder::ReplicatedStoreBuilder;
 pub use discover::Multicast;
 pub(crate) use handle::Cluster;
+#[cfg(all(feature = "snapshot", unix))]
+pub(crate) use replica::{
+    entry::{Entry, Tombstone},
+    message::Copy,
+};
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use start_error::{StartError, StartErrorKind};
 pub use status::{ClusterStatus, DrainReport, Member, MemberState};

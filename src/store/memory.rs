@@ -19,6 +19,8 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Timestamp, Writer};
 
+#[cfg(all(feature = "snapshot", unix))]
+mod export;
 mod sweep;
 
 /// A [`SessionStore`] in the memory of one node. Cheap to clone; clones share the sessions.

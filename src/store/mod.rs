@@ -22,6 +22,8 @@ use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
 mod memory;
 #[cfg(feature = "replicated")]
 mod replicated;
+#[cfg(all(feature = "snapshot", unix))]
+mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -35,6 +37,10 @@ pub use crate::cluster::{
 pub use memory::{MemoryStatus, MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "replicated")]
 pub use replicated::ReplicatedStore;
+#[cfg(all(feature = "snapshot", unix))]
+pub use snapshot::{
+    LoadReport, SaveReport, SnapshotError, SnapshotErrorKind, SnapshotStore, SnapshotStoreBuilder,
+};
 
 /// Where sessions live.
 ///

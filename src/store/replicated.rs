@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+#[cfg(all(feature = "snapshot", unix))]
+use crate::cluster::Copy;
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
@@ -158,6 +160,12 @@ impl ReplicatedStore {
             );
         }
         report
+    }
+
+    /// What this node holds in a slot.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(super) fn copies_in(&self, slot: usize) -> Vec<Copy> {
+        self.cluster.export(slot)
     }
 
     /// Where the node listens for the other nodes.

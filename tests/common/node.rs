@@ -39,6 +39,12 @@ impl Start {
         Self::default().args(&["--store", "memory", "--route", route])
     }
 
+    /// A node that keeps its sessions in a file while it is down.
+    pub(crate) fn file(route: &str, file: &Path) -> Self {
+        let file = file.to_str().expect("paths of tests are text");
+        Self::default().args(&["--store", "file", "--file", file, "--route", route])
+    }
+
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
         self

@@ -41,6 +41,8 @@
 mod control;
 pub(crate) mod entry;
 pub(crate) mod event;
+#[cfg(all(feature = "snapshot", unix))]
+mod export;
 mod membership;
 pub(crate) mod message;
 pub(crate) mod node;

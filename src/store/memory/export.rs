@@ -1,0 +1,74 @@
+//! What a snapshot takes out of a memory store, and puts back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::error::StoreError;
+use crate::session::{Record, SessionKey, Timestamp};
+use crate::store::snapshot::source::{Kept, Restored, Source, State};
+
+use super::{MemoryStore, Shared, reserve, sweep};
+
+impl Source for MemoryStore {
+    fn export(&self, now: Timestamp, slot: usize) -> Vec<Kept> {
+        let slot = self.shared.lock(slot);
+        let live = slot
+            .sessions
+            .iter()
+            .filter(|(_, record)| record.is_live(now));
+        live.map(|(key, record)| Kept {
+            key: *key,
+            state: State::Live(record.clone()),
+        })
+        .collect()
+    }
+
+    fn sessions(&self) -> usize {
+        self.shared.sessions.load(Relaxed)
+    }
+}
+
+impl MemoryStore {
+    /// Takes back what was exported, by this store or another.
+    pub(crate) fn restore(&self, kept: Vec<Kept>) -> Restored {
+        let is_dead = |kept: &Kept| matches!(kept.state, State::Dead { .. });
+        let dead: HashSet<_> = kept.iter().filter(|k| is_dead(k)).map(|k| k.key).collect();
+        sweep::ensure_running(&self.shared);
+        let mut restored = Restored::default();
+        for Kept { key, state } in kept {
+            if let State::Live(record) = state
+                && !dead.contains(&key)
+            {
+                match self.shared.restore(key, record) {
+                    Ok(()) => restored.sessions += 1,
+                    Err(_) => restored.refused += 1,
+                }
+            }
+        }
+        restored
+    }
+}
+
+impl Shared {
+    fn restore(&self, key: SessionKey, record: Arc<Record>) -> Result<(), StoreError> {
+        let mut slot = self.slot(&key);
+        let (merged, before) = match slot.sessions.get(&key) {
+            None => (record, None),
+            Some(here) => {
+                let mut merged = Record::clone(here);
+                merged.merge(&record);
+                (Arc::new(merged), Some(here.footprint()))
+            }
+        };
+        if before.is_none() {
+            reserve(&self.sessions, 1, self.limits.max_sessions)?;
+        }
+        reserve(&self.bytes, merged.footprint(), self.limits.max_bytes)
+            .inspect_err(|_| self.release(usize::from(before.is_none()), 0))?;
+        self.release(0, before.unwrap_or_default());
+        self.expect_expiry(&mut slot, merged.expires_at());
+        slot.sessions.insert(key, merged);
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! What a snapshot needs to know, and the opening of one.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::store::MemoryStore;
+
+use super::error::{SnapshotError, SnapshotErrorKind};
+use super::header::APPLICATION_MAX;
+use super::journal::Journal;
+use super::load::{Loaded, consume, load};
+use super::lock::Lock;
+use super::place::Place;
+use super::seal::FileKey;
+use super::source::{Restored, Source};
+use super::{Shared, SnapshotStore, periodic};
+
+/// Opens a [`SnapshotStore`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SnapshotStoreBuilder {
+    path: PathBuf,
+    settings: Settings,
+}
+
+/// How a file is written and read.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) application: String,
+    pub(super) key: Option<FileKey>,
+    pub(super) save_within: Duration,
+    pub(super) every: Option<Duration>,
+}
+
+impl SnapshotStoreBuilder {
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            settings: Settings {
+                application: String::new(),
+                key: None,
+                save_within: SAVE_WITHIN,
+                every: None,
+            },
+        }
+    }
+
+    /// Whose sessions these are: 64 bytes at most. The file of another application is not read.
+    ///
+    /// Defaults to no name. Give one wherever two applications could be given one path.
+    pub fn application(mut self, name: impl Into<String>) -> Self {
+        self.settings.application = name.into();
+        self
+    }
+
+    /// Encrypts the file with a key of 32 random bytes, and reads no file but those that were
+    /// encrypted with it.
+    ///
+    /// Defaults to none: the file has mode 0600 and holds what the application stored, but no
+    /// session id. Use it where the disk, or a backup of it, is seen by people who should not see
+    /// sessions. A file cannot be read any more when the key is lost.
+    pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
+        self.settings.key = Some(FileKey::new(key));
+        self
+    }
+
+    /// How long [`save`](SnapshotStore::save) may take. When it is up, the file has what was written
+    /// so far, and the report says what is missing.
+    ///
+    /// Defaults to 15 seconds: Kubernetes gives a process 30 to end, and requests need some of them.
+    pub const fn save_within(mut self, time: Duration) -> Self {
+        self.settings.save_within = time;
+        self
+    }
+
+    /// Writes the file again and again, this long after the last one, so that a crash loses the
+    /// changes since then and not everything. Who has ended meanwhile stays dead, and so does an id
+    /// that was changed: each is on the disk before it is acknowledged, which makes logouts and logins
+    /// as slow as the disk. A session whose id was changed after the last file is lost in a crash.
+    ///
+    /// For one node that keeps its sessions in memory. Defaults to off: the file is written by
+    /// [`save`](SnapshotStore::save) alone, and nothing else waits for a disk.
+    pub const fn every(mut self, interval: Duration) -> Self {
+        self.settings.every = Some(interval);
+        self
+    }
+
+    /// Loads what was saved into `store`, and wraps it.
+    ///
+    /// A file that cannot be read does not fail: it is set aside, with the reason in the log and in
+    /// [`loaded`](SnapshotStore::loaded).
+    ///
+    /// # Errors
+    ///
+    /// When another process uses the path, or its directory cannot be used.
+    pub async fn open(
+        self,
+        store: MemoryStore,
+    ) -> Result<SnapshotStore<MemoryStore>, SnapshotError> {
+        let (opening, loaded) = self.load().await?;
+        let restored = {
+            let store = store.clone();
+            blocking(move || Ok(store.restore(loaded.kept))).await
+        };
+        let restored = restored.map_err(|error| opening.unusable(error))?;
+        let source = Box::new(store.clone());
+        opening.finish(store, source, restored).await
+    }
+
+    #[cfg(feature = "replicated")]
+    pub(super) const fn is_periodic(&self) -> bool {
+        self.settings.every.is_some()
+    }
+
+    /// Takes the lock and reads the file.
+    pub(super) async fn load(self) -> Result<(Opening, Loaded), SnapshotError> {
+        let began = Instant::now();
+        let invalid = |what: &str| Err(SnapshotError::new(SnapshotErrorKind::Invalid, what));
+        let Some(place) = Place::new(&self.path) else {
+            return invalid("the path of a snapshot ends in the name of a file");
+        };
+        if self.settings.application.len() > APPLICATION_MAX {
+            return invalid("the name of an application is at most 64 bytes long");
+        }
+        if self.settings.save_within.is_zero() || self.settings.every == Some(Duration::ZERO) {
+            return invalid("a time to write, or between two files, is longer than nothing");
+        }
+        let lock = Lock::take(&place)?;
+        let mut opening = Opening {
+            began,
+            place,
+            lock,
+            settings: self.settings,
+            loaded: Loaded::default(),
+        };
+        let (place, settings) = (opening.place.clone(), opening.settings.clone());
+        let loaded = blocking(move || load(&place, &settings)).await;
+        let mut loaded = loaded.map_err(|error| opening.unusable(error))?;
+        opening.loaded.report = loaded.report.clone();
+        opening.loaded.ended = std::mem::take(&mut loaded.ended);
+        Ok((opening, loaded))
+    }
+}
+
+/// A file that has been read, on its way to be a store.
+pub(super) struct Opening {
+    began: Instant,
+    place: Place,
+    lock: Lock,
+    settings: Settings,
+    loaded: Loaded,
+}
+
+impl Opening {
+    /// Now that everything is in memory: the file goes, or stays with its journal.
+    pub(super) async fn finish<S>(
+        self,
+        store: S,
+        source: Box<dyn Source>,
+        restored: Restored,
+    ) -> Result<SnapshotStore<S>, SnapshotError> {
+        let journal = Journal::new(self.place.clone());
+        let (place, ended) = (self.place.clone(), self.loaded.ended.clone());
+        let settled = match self.settings.every {
+            None => blocking(move || consume(&place)).await,
+            Some(_) => {
+                let journal = journal.clone();
+                blocking(move || journal.go_on(ended)).await
+            }
+        };
+        settled.map_err(|error| self.unusable(error))?;
+        let mut report = self.loaded.report;
+        report.sessions = restored.sessions;
+        report.refused = restored.refused;
+        report.took = self.began.elapsed();
+        let file = self.place.file.display();
+        if report.refused > 0 {
+            tracing::error!("no room for {} sessions of {file}", report.refused);
+        }
+        tracing::info!(
+            "{} sessions loaded from {file} in {:?}",
+            report.sessions,
+            report.took
+        );
+        let shared = Arc::new(Shared {
+            place: self.place,
+            settings: self.settings,
+            source,
+            journal,
+            saving: Arc::default(),
+            loaded: report,
+            _lock: self.lock,
+        });
+        let periodic = periodic::start(&shared).map(Arc::new);
+        Ok(SnapshotStore {
+            store,
+            shared,
+            _periodic: periodic,
+        })
+    }
+
+    fn unusable(&self, error: io::Error) -> SnapshotError {
+        let what = format!("cannot use {}", self.place.file.display());
+        SnapshotError::new(SnapshotErrorKind::Unusable, what).because(error)
+    }
+}
+
+/// Does what waits for the disk where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)?
+}
+
+const SAVE_WITHIN: Duration = Duration::from_secs(15);

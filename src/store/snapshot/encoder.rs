@@ -1,0 +1,109 @@
+//! Sessions in, the bytes of a file out: slot by slot, so that no more than a slot is in memory
+//! twice.
+
+use std::io::{self, Write};
+
+use crate::session::Timestamp;
+
+use super::block::{Head, Label, Totals};
+use super::header::Header;
+use super::record;
+use super::seal::{FileKey, Seal};
+use super::source::{Kept, State};
+
+/// Writes a file's bytes to `out`.
+pub(super) struct Encoder<W> {
+    out: W,
+    salt: u64,
+    seal: Option<Seal>,
+    totals: Totals,
+    bytes: u64,
+    content: Vec<u8>,
+}
+
+impl<W: Write> Encoder<W> {
+    /// Begins a file.
+    pub(super) fn begin(mut out: W, header: &Header, key: Option<&FileKey>) -> io::Result<Self> {
+        let (bytes, seal) = header.encode(key)?;
+        out.write_all(&bytes)?;
+        Ok(Self {
+            out,
+            salt: header.salt,
+            seal,
+            totals: Totals::default(),
+            bytes: bytes.len() as u64,
+            content: Vec::new(),
+        })
+    }
+
+    /// Adds what is in a slot at `now`, which is `at` on the wall clock.
+    pub(super) fn slot(
+        &mut self,
+        slot: u16,
+        (now, at): (Timestamp, Timestamp),
+        kept: &[Kept],
+    ) -> io::Result<()> {
+        let at = at.as_millis();
+        let mut kept = kept.iter().peekable();
+        while kept.peek().is_some() {
+            self.label(&Label::Slot { slot, at })?;
+            while self.content.len() < BLOCK_BYTES
+                && let Some(kept) = kept.next()
+            {
+                let content = std::mem::take(&mut self.content);
+                self.content = record::encode(kept, now, content).map_err(io::Error::other)?;
+                match kept.state {
+                    State::Live(_) => self.totals.sessions += 1,
+                    State::Dead { .. } => self.totals.tombstones += 1,
+                }
+            }
+            self.block()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file, with `unwritten` sessions left out. Gives back what it was written to, what is
+    /// in the file, and its size.
+    pub(super) fn end(mut self, unwritten: u64) -> io::Result<(W, Totals, u64)> {
+        self.totals.unwritten = unwritten;
+        self.label(&Label::End(self.totals))?;
+        self.block()?;
+        self.out.flush()?;
+        Ok((self.out, self.totals, self.bytes))
+    }
+
+    pub(super) const fn sessions(&self) -> u64 {
+        self.totals.sessions
+    }
+
+    fn label(&mut self, label: &Label) -> io::Result<()> {
+        let mut content = std::mem::take(&mut self.content);
+        content.clear();
+        self.content = postcard::to_extend(label, content).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn block(&mut self) -> io::Result<()> {
+        let number = self.totals.blocks;
+        if let Some(seal) = &self.seal {
+            let closed = seal.close(number, &mut self.content);
+            closed.map_err(|_| io::Error::other("cannot encrypt"))?;
+        }
+        let length = u32::try_from(self.content.len()).map_err(io::Error::other)?;
+        let head = Head { number, length };
+        let (start, end) = (
+            head.to_bytes(self.salt),
+            head.check(&self.content, self.salt),
+        );
+        for part in [&start[..], &self.content, &end] {
+            self.out.write_all(part)?;
+            self.bytes += part.len() as u64;
+        }
+        self.totals.blocks += 1;
+        Ok(())
+    }
+}
+
+/// A block ends when it is this long; one with a longer session is as long as that needs. Short
+/// enough that damage costs few sessions, long enough that heads cost nothing.
+const BLOCK_BYTES: usize = 64 << 10;

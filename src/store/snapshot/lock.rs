@@ -1,0 +1,37 @@
+//! One process per file.
+
+use std::fs::File;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::error::{SnapshotError, SnapshotErrorKind};
+use super::place::{Place, open_lock};
+
+/// The right to use a place's files. The system takes it back when the process ends, however.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
+
+impl Lock {
+    /// Takes the lock, or says who is in the way; does not wait.
+    pub(super) fn take(place: &Place) -> Result<Self, SnapshotError> {
+        let path = place.lock.display();
+        let unusable = |error: std::io::Error| {
+            let what =
+                format!("cannot use {path}: does its directory exist, and may it be written?");
+            SnapshotError::new(SnapshotErrorKind::Unusable, what).because(error)
+        };
+        let file = open_lock(&place.lock).map_err(unusable)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(Errno::WOULDBLOCK) => Err(SnapshotError::new(
+                SnapshotErrorKind::Locked,
+                format!(
+                    "{} is used by another process: stop it, or choose another path",
+                    place.file.display()
+                ),
+            )),
+            Err(error) => Err(unusable(error.into())),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The task that writes a file again and again.
+
+use std::sync::{Arc, Weak};
+
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::Shared;
+use super::save::save;
+
+/// Stops the task when it is dropped.
+#[derive(Debug)]
+pub(super) struct Periodic(AbortHandle);
+
+/// Starts the task, where one is wanted.
+pub(super) fn start(shared: &Arc<Shared>) -> Option<Periodic> {
+    let interval = shared.settings.every?;
+    let (journal, store) = (shared.journal.clone(), Arc::downgrade(shared));
+    let task = tokio::spawn(async move {
+        loop {
+            // Whichever comes first.
+            let _ = timeout(interval, journal.is_long()).await;
+            if !save_once(&store).await {
+                return;
+            }
+        }
+    });
+    Some(Periodic(task.abort_handle()))
+}
+
+/// Says whether there still is something to save.
+async fn save_once(store: &Weak<Shared>) -> bool {
+    match store.upgrade() {
+        // It is in the log, and the next one may succeed.
+        Some(store) => drop(save(&store).await),
+        None => return false,
+    }
+    true
+}
+
+impl Drop for Periodic {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

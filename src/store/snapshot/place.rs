@@ -1,0 +1,178 @@
+//! The files of a snapshot, and how they are touched: never through a link, never half.
+//!
+//! Beside `PATH`, the file itself, there are `PATH.lock` (held while a process uses the others),
+//! `PATH.tmp` (a file that is being written), `PATH.journal` (ids that have ended since the file was
+//! written) and `PATH.bad-1` and so on (what could not be read, for a person to look at). No other
+//! name in the directory is ever looked at.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Where a snapshot's files are.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    directory: PathBuf,
+    pub(super) file: PathBuf,
+    pub(super) temporary: PathBuf,
+    pub(super) lock: PathBuf,
+    pub(super) journal: PathBuf,
+    pub(super) journal_temporary: PathBuf,
+}
+
+/// Why a file that is there cannot be trusted, or not be read.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    Link,
+    NotAFile,
+    /// Whose it is.
+    Foreign(u32),
+    /// Its mode.
+    Writable(u32),
+    Disk(io::Error),
+}
+
+impl Place {
+    /// `None`: the path names no file.
+    pub(super) fn new(path: &Path) -> Option<Self> {
+        let name = path.file_name()?;
+        let beside = |suffix: &str| {
+            let mut name = OsString::from(name);
+            name.push(suffix);
+            path.with_file_name(name)
+        };
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Some(Self {
+            directory,
+            file: path.to_owned(),
+            temporary: beside(".tmp"),
+            lock: beside(".lock"),
+            journal: beside(".journal"),
+            journal_temporary: beside(".journal.tmp"),
+        })
+    }
+
+    /// A new file at a temporary path. What an earlier process left there is removed; what no process
+    /// of ours leaves there is set aside.
+    pub(super) fn create(&self, path: &Path) -> io::Result<File> {
+        match path.symlink_metadata() {
+            Ok(there) if there.is_file() => fs::remove_file(path)?,
+            Ok(_) => self.set_aside(path, "it is not a plain file")?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        options.mode(PRIVATE).custom_flags(CAREFUL).open(path)
+    }
+
+    /// Puts a temporary file, whose content is on the disk already, in the place of `to`: after a
+    /// crash there is the old one or the new one.
+    pub(super) fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if to.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+            self.set_aside(to, "it is not a plain file")?;
+        }
+        fs::rename(from, to)?;
+        self.sync_directory()
+    }
+
+    /// Removes a file, if it is there, for good.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Ok(()) => self.sync_directory(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves what cannot be read out of the way, for a person to look at, and says so.
+    pub(super) fn set_aside(&self, path: &Path, reason: &str) -> io::Result<()> {
+        let bad = |number: u32| {
+            let mut name = self.file.clone().into_os_string();
+            name.push(format!(".bad-{number}"));
+            PathBuf::from(name)
+        };
+        let is_free = |path: &PathBuf| path.symlink_metadata().is_err();
+        let free = (1..BAD_MAX).map(bad).find(is_free);
+        // The last one makes way: the first ones tell how it began.
+        let to = free.unwrap_or_else(|| bad(BAD_MAX));
+        fs::rename(path, &to)?;
+        tracing::error!(
+            "{} cannot be used and is now {}: {reason}",
+            path.display(),
+            to.display()
+        );
+        self.sync_directory()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+/// Opens a file of ours for reading. `None`: there is none.
+pub(super) fn open(path: &Path) -> Result<Option<File>, Unfit> {
+    let mut options = OpenOptions::new();
+    let file = match options.read(true).custom_flags(CAREFUL).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            return Err(Unfit::Link);
+        }
+        Err(error) => return Err(Unfit::Disk(error)),
+    };
+    let there = file.metadata().map_err(Unfit::Disk)?;
+    if !there.is_file() {
+        return Err(Unfit::NotAFile);
+    }
+    // Whoever can write the file can make up sessions.
+    if there.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Unfit::Foreign(there.uid()));
+    }
+    if there.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(Unfit::Writable(there.mode() & 0o7777));
+    }
+    Ok(Some(file))
+}
+
+/// Opens the lock, which stays when it is not held: to remove it would be to remove somebody else's.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.mode(PRIVATE).custom_flags(CAREFUL).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    Ok(file)
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Link => f.write_str("it is a symbolic link"),
+            Self::NotAFile => f.write_str("it is not a plain file"),
+            Self::Foreign(uid) => write!(f, "it belongs to another user ({uid})"),
+            Self::Writable(mode) => write!(f, "others may write it (mode {mode:o})"),
+            Self::Disk(error) => write!(f, "it cannot be opened: {error}"),
+        }
+    }
+}
+
+/// No links, and no waiting for the other end of a pipe.
+const CAREFUL: i32 = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC)
+    .bits() as i32;
+/// For this user alone: the file holds what users have stored.
+const PRIVATE: u32 = 0o600;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// How many bad files are kept: enough to see what happens again and again, and no full disk.
+const BAD_MAX: u32 = 8;

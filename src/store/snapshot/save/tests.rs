@@ -1,0 +1,99 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::session::{Changes, Record, SessionKey};
+use crate::store::{MemoryStore, SessionStore, SnapshotStore, SnapshotStoreBuilder};
+
+use super::*;
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let name = format!("save-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("it can be written");
+        Self(path)
+    }
+
+    fn builder(&self) -> SnapshotStoreBuilder {
+        SnapshotStore::builder(self.0.join("sessions"))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A session in a slot.
+async fn create(store: &impl SessionStore, slot: u8) -> SessionKey {
+    let key = SessionKey::from_bytes([0; 20].map(|_| slot));
+    let changes = Changes::create(None, Duration::from_secs(3_600));
+    store
+        .commit(&key, None, changes)
+        .await
+        .expect("there is room");
+    key
+}
+
+async fn find(store: &impl SessionStore, key: &SessionKey) -> Option<Arc<Record>> {
+    store.load(key).await.expect("memory does not fail")
+}
+
+/// When time is up, what was written so far is a whole file, and says that something is missing.
+#[tokio::test]
+async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
+    let directory = Directory::new("part");
+    let hasty = directory.builder().save_within(Duration::from_nanos(1));
+    let store = hasty
+        .open(MemoryStore::new())
+        .await
+        .expect("it can be opened");
+    let (first, second) = (create(&store, 0).await, create(&store, 9).await);
+    let report = store.shared.write().expect("it can be written");
+    assert_eq!((report.sessions, report.unwritten), (1, 1));
+    drop(store);
+
+    let store = directory.builder().open(MemoryStore::new()).await;
+    let store = store.expect("it can be opened");
+    assert_eq!(store.loaded().set_aside, None);
+    assert!(find(&store, &first).await.is_some());
+    assert!(find(&store, &second).await.is_none());
+}
+
+/// A whole file from before is worth more than a part of a new one.
+#[tokio::test]
+async fn a_part_does_not_take_the_place_of_a_whole_file() {
+    let directory = Directory::new("whole");
+    let hasty = directory.builder().save_within(Duration::from_nanos(1));
+    let store = hasty
+        .open(MemoryStore::new())
+        .await
+        .expect("it can be opened");
+    create(&store, 0).await;
+    create(&store, 9).await;
+    let path = &store.shared.place.file;
+    fs::write(path, "whole").expect("it can be written");
+    store.shared.write().expect_err("there is no time");
+    assert_eq!(fs::read(path).expect("it is there"), b"whole");
+    assert!(!store.shared.place.temporary.exists());
+}
+
+/// The call ends in time, whatever the disk does.
+#[tokio::test]
+async fn a_call_takes_no_longer_than_it_may() {
+    let directory = Directory::new("late");
+    let hasty = directory.builder().save_within(Duration::from_millis(50));
+    let store = hasty
+        .open(MemoryStore::new())
+        .await
+        .expect("it can be opened");
+    let slow = store.shared.saving.clone().lock_owned().await;
+    let began = Instant::now();
+    let late = store.save().await.expect_err("somebody else is writing");
+    assert_eq!(late.kind(), SnapshotErrorKind::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    drop(slow);
+}

@@ -1,0 +1,99 @@
+//! Encryption of a file's blocks with a key that the application gives.
+//!
+//! XChaCha20-Poly1305. A nonce is 16 bytes drawn for the file and the number of the block, so none
+//! comes twice; the file's header is authenticated with every block. Whoever does not have the key
+//! can neither read a session nor put one into the file, nor move a block from one file to another.
+//! He can still delete the file, or put an older one in its place.
+
+use std::fmt;
+
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+
+/// A key of 32 secret bytes. `Debug` does not show it.
+#[derive(Clone)]
+pub(super) struct FileKey(XChaCha20Poly1305);
+
+impl FileKey {
+    pub(super) fn new(key: [u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(&Key::from(key)))
+    }
+
+    /// What seals and opens the blocks of one file.
+    pub(super) fn seal(&self, nonce: FileNonce, header: &[u8]) -> Seal {
+        Seal {
+            cipher: self.0.clone(),
+            nonce,
+            header: header.to_vec(),
+        }
+    }
+}
+
+impl fmt::Debug for FileKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileKey(secret)")
+    }
+}
+
+/// The part of a nonce that is the file's own.
+pub(super) type FileNonce = [u8; 16];
+
+/// What seals and opens the blocks of one file.
+pub(super) struct Seal {
+    cipher: XChaCha20Poly1305,
+    nonce: FileNonce,
+    header: Vec<u8>,
+}
+
+impl Seal {
+    /// Encrypts a block where it lies. It grows by [`TAG_BYTES`].
+    pub(super) fn close(&self, number: u32, block: &mut Vec<u8>) -> Result<(), SealBroken> {
+        let nonce = self.nonce(number.into());
+        self.cipher
+            .encrypt_in_place(&nonce, &self.header, block)
+            .map_err(|_| SealBroken)
+    }
+
+    /// Decrypts a block where it lies.
+    pub(super) fn open(&self, number: u32, block: &mut Vec<u8>) -> Result<(), SealBroken> {
+        let nonce = self.nonce(number.into());
+        self.cipher
+            .decrypt_in_place(&nonce, &self.header, block)
+            .map_err(|_| SealBroken)
+    }
+
+    /// Shows that who wrote the header had the key.
+    pub(super) fn proof(&self) -> Result<[u8; TAG_BYTES], SealBroken> {
+        let mut proof = Vec::with_capacity(TAG_BYTES);
+        self.cipher
+            .encrypt_in_place(&self.nonce(PROOF), &self.header, &mut proof)
+            .map_err(|_| SealBroken)?;
+        proof.try_into().map_err(|_| SealBroken)
+    }
+
+    /// Whether that is shown.
+    pub(super) fn is_proved_by(&self, proof: &[u8]) -> bool {
+        let mut proof = proof.to_vec();
+        let nonce = self.nonce(PROOF);
+        self.cipher
+            .decrypt_in_place(&nonce, &self.header, &mut proof)
+            .is_ok()
+    }
+
+    fn nonce(&self, number: u64) -> XNonce {
+        let mut nonce = [0; 24];
+        nonce[..16].copy_from_slice(&self.nonce);
+        nonce[16..].copy_from_slice(&number.to_le_bytes());
+        XNonce::from(nonce)
+    }
+}
+
+/// A block was not sealed with this key, or for this place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SealBroken;
+
+/// What encryption adds to a block.
+pub(super) const TAG_BYTES: usize = 16;
+
+/// The number under which no block is sealed.
+const PROOF: u64 = u64::MAX;

@@ -1,0 +1,41 @@
+//! What a snapshot takes out of a store and puts back into one.
+
+use std::sync::Arc;
+
+use crate::session::{Record, SessionKey, Timestamp};
+
+/// A store whose contents can be walked slot by slot, while it is in use.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// What is in a slot and still means something at `now`. The slot is locked for as long as it
+    /// takes to count its references.
+    fn export(&self, now: Timestamp, slot: usize) -> Vec<Kept>;
+
+    /// How many sessions there are, about.
+    fn sessions(&self) -> usize;
+}
+
+/// What a store keeps under a key. Points in time are on this process's clock.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Kept {
+    pub(crate) key: SessionKey,
+    pub(crate) state: State,
+}
+
+/// A session, or what remains of one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    Live(Arc<Record>),
+    /// The id is dead: the session was ended, or moved to `successor`. Known until no copy of it can
+    /// be alive anywhere.
+    Dead {
+        until: Timestamp,
+        successor: Option<SessionKey>,
+    },
+}
+
+/// How many sessions a store took back, and how many it had no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Restored {
+    pub(crate) sessions: usize,
+    pub(crate) refused: usize,
+}
