@@ -9,6 +9,7 @@ mod handlers;
 mod reply;
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use axum::middleware::from_fn_with_state;
 use axum::serve::ListenerExt;
 use backend::Backend;
 use clap::Parser;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -51,12 +52,19 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     args.check()?;
     let end_wanted = end_wanted()?;
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
-    let address = listener.local_addr()?;
+    let refused = |error| format!("cannot listen on {}: {error}", args.listen);
+    let socket = bind(args.listen).map_err(refused)?;
+    let address = socket.local_addr()?;
+    let (listener, backend) = if args.listen_when_ready {
+        let backend = Backend::start(&args, address.port()).await?;
+        backend.ready().await;
+        (socket.listen(BACKLOG).map_err(refused)?, backend)
+    } else {
+        let listener = socket.listen(BACKLOG).map_err(refused)?;
+        (listener, Backend::start(&args, address.port()).await?)
+    };
     let app = Arc::new(App {
-        backend: Backend::start(&args, address.port()).await?,
+        backend,
         node: args.route.clone(),
         draining: AtomicBool::new(false),
     });
@@ -88,6 +96,17 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Takes the port; connections are refused until somebody listens.
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
 /// Everything that may fail inside is turned into JSON by the outermost layer.
 fn router(app: &Arc<App>, args: &Args) -> Result<Router, Box<dyn Error>> {
     Ok(handlers::router()
@@ -115,6 +134,9 @@ fn log_filter() -> tracing_subscriber::EnvFilter {
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy()
 }
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// How long requests may run on after this node has stopped accepting.
 const LAST_REQUESTS_MAX: Duration = Duration::from_secs(10);

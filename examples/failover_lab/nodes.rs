@@ -1,0 +1,214 @@
+//! The nodes behind the balancer: playgrounds, or Tomcats for comparison.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::args::Args;
+use crate::process::Process;
+use crate::{Failure, http, ports, programs};
+
+/// What keeps the sessions.
+#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum App {
+    Distributable,
+    TomcatDeltaSync,
+    TomcatDeltaAsync,
+    TomcatBackup,
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+    /// What the nodes share, where they do not share it themselves.
+    _redis: Option<Process>,
+}
+
+/// One of its nodes; it may be dead.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) route: String,
+    pub(crate) http: SocketAddr,
+    log: PathBuf,
+    program: PathBuf,
+    arguments: Vec<String>,
+    process: Option<Process>,
+}
+
+impl fmt::Display for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Distributable => "distributable",
+            Self::TomcatDeltaSync => "Tomcat, delta, sync",
+            Self::TomcatDeltaAsync => "Tomcat, delta, async",
+            Self::TomcatBackup => "Tomcat, backup",
+        })
+    }
+}
+
+impl Nodes {
+    /// Starts all nodes at once and waits until every one is ready and sees the others.
+    pub(crate) async fn start(args: &Args, folder: &Path) -> Result<Self, Failure> {
+        let (redis, store) = store(args, folder)?;
+        let links: Vec<_> = (0..args.nodes).map(|_| ports::free()).collect();
+        let name = format!("lab{}", links[0].port());
+        let mut nodes = vec![];
+        for (number, link) in links.iter().enumerate() {
+            let route = format!("node{}", number + 1);
+            let http = ports::free();
+            let mut arguments = words(&["--route", &route, "--listen", &http.to_string()]);
+            arguments.extend(words(&["--secure", "never", "--listen-when-ready"]));
+            arguments.extend(store.iter().cloned());
+            if args.store == "replicated" {
+                let link = link.to_string();
+                arguments.extend(words(&["--cluster-name", &name, "--cluster-listen", &link]));
+                for peer in links.iter().filter(|peer| peer.to_string() != link) {
+                    arguments.extend(words(&["--peer", &peer.to_string()]));
+                }
+            }
+            arguments.extend(args.node_arg.iter().cloned());
+            nodes.push(Node {
+                log: folder.join(format!("{route}.log")),
+                route,
+                http,
+                program: programs::playground()?,
+                arguments,
+                process: None,
+            });
+        }
+        let mut nodes = Self {
+            nodes,
+            _redis: redis,
+        };
+        for number in 0..nodes.len() {
+            nodes.start_node(number)?;
+        }
+        for number in 0..nodes.len() {
+            nodes.wait_ready(number).await?;
+        }
+        if args.store == "replicated" {
+            nodes.wait_met().await?;
+        }
+        Ok(nodes)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn http(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.http).collect()
+    }
+
+    pub(crate) fn route(&self, number: usize) -> &str {
+        &self.nodes[number].route
+    }
+
+    /// Starts a node that does not run.
+    pub(crate) fn start_node(&mut self, number: usize) -> Result<(), Failure> {
+        let node = &mut self.nodes[number];
+        let mut command = Command::new(&node.program);
+        command.args(&node.arguments).env("RUST_LOG", "info");
+        node.process = Some(Process::start(&node.route, command, &node.log)?);
+        Ok(())
+    }
+
+    pub(crate) async fn wait_ready(&mut self, number: usize) -> Result<(), Failure> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let health = http::get(self.nodes[number].http, "/health").await;
+            if health.is_ok_and(|(status, _)| status == 200) {
+                return Ok(());
+            }
+            self.process(number)?.still_runs()?;
+            if Instant::now() > deadline {
+                let told = self.process(number)?.told();
+                let route = self.route(number);
+                return Err(format!("{route} is not ready in {READY_WITHIN:?}\n{told}").into());
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits until every node knows all others.
+    async fn wait_met(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + READY_WITHIN;
+        for node in &self.nodes {
+            while members(node.http).await != Some(self.nodes.len()) {
+                if Instant::now() > deadline {
+                    return Err(format!("{} does not see the other nodes", node.route).into());
+                }
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn kill(&mut self, number: usize) -> Result<(), Failure> {
+        self.process(number)?.kill().await
+    }
+
+    /// Sends `STOP` or `CONT`.
+    pub(crate) async fn signal(&mut self, number: usize, signal: &str) -> Result<(), Failure> {
+        self.process(number)?.signal(signal).await
+    }
+
+    /// Asks a node to end in order and waits until it has.
+    pub(crate) async fn drain(&mut self, number: usize) -> Result<(), Failure> {
+        let process = self.process(number)?;
+        process.signal("TERM").await?;
+        process.ended(DRAINED_WITHIN).await?;
+        Ok(())
+    }
+
+    fn process(&mut self, number: usize) -> Result<&mut Process, Failure> {
+        let process = self.nodes[number].process.as_mut();
+        Ok(process.ok_or("the node was never started")?)
+    }
+}
+
+/// How many members a node sees that serve sessions.
+async fn members(node: SocketAddr) -> Option<usize> {
+    let (_, body) = http::get(node, "/cluster").await.ok()?;
+    let status: Value = serde_json::from_str(&body).ok()?;
+    let members = status["members"].as_array()?.iter();
+    Some(members.filter(|member| member["state"] == "ready").count())
+}
+
+/// The arguments that choose the store; a Redis for it where it needs one.
+fn store(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<String>), Failure> {
+    let mut arguments = words(&["--store", &args.store]);
+    if let Some(copies) = &args.copies {
+        arguments.extend(words(&["--copies", copies]));
+    }
+    if args.store != "redis" {
+        return Ok((None, arguments));
+    }
+    let address = ports::free();
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(["--port", &address.port().to_string()]);
+    let redis = Process::start("redis-server", command, &folder.join("redis.log"))?;
+    arguments.extend(words(&["--redis-url", &format!("redis://{address}")]));
+    Ok((Some(redis), arguments))
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// How long a node may take until it serves: generous, for machines under load.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long an orderly end may take.
+const DRAINED_WITHIN: Duration = Duration::from_secs(30);
