@@ -5,6 +5,7 @@
 
 mod args;
 mod backend;
+mod door;
 mod handlers;
 mod reply;
 
@@ -21,6 +22,7 @@ use axum::middleware::from_fn_with_state;
 use axum::serve::ListenerExt;
 use backend::Backend;
 use clap::Parser;
+use door::Door;
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -71,7 +73,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let router = router(&app, &args)?;
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let listener = listener.tap_io(|stream| {
+    let (door, closer) = Door::new(listener)?;
+    let listener = door.tap_io(|stream| {
         // A small reply must not wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -87,6 +90,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     end_wanted.await;
     app.draining.store(true, Ordering::Relaxed);
     sleep(Duration::from_secs(args.drain_wait)).await;
+    closer.close().await;
     drop(stop);
     match timeout(LAST_REQUESTS_MAX, &mut server).await {
         Ok(served) => served??,
