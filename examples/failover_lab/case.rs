@@ -72,7 +72,7 @@ impl Case {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let mut nodes = Nodes::start(args, &folder).await?;
+        let mut nodes = Nodes::start(self.app, args, &folder).await?;
         let mut balancer = self.balancer.start(&nodes.http(), &folder).await?;
         eprintln!("      {} nodes are ready; the load begins", nodes.len());
 

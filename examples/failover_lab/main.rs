@@ -31,6 +31,7 @@ mod programs;
 mod report;
 mod table;
 mod timeline;
+mod tomcat;
 
 use std::error::Error;
 use std::process::ExitCode;

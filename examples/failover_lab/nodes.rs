@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::args::Args;
 use crate::process::Process;
+use crate::tomcat::{self, Place};
 use crate::{Failure, http, ports, programs};
 
 /// What keeps the sessions.
@@ -55,47 +56,30 @@ impl fmt::Display for App {
 }
 
 impl Nodes {
-    /// Starts all nodes at once and waits until every one is ready and sees the others.
-    pub(crate) async fn start(args: &Args, folder: &Path) -> Result<Self, Failure> {
-        let (redis, store) = store(args, folder)?;
-        let links: Vec<_> = (0..args.nodes).map(|_| ports::free()).collect();
-        let name = format!("lab{}", links[0].port());
-        let mut nodes = vec![];
-        for (number, link) in links.iter().enumerate() {
-            let route = format!("node{}", number + 1);
-            let http = ports::free();
-            let mut arguments = words(&["--route", &route, "--listen", &http.to_string()]);
-            arguments.extend(words(&["--secure", "never", "--listen-when-ready"]));
-            arguments.extend(store.iter().cloned());
-            if args.store == "replicated" {
-                let link = link.to_string();
-                arguments.extend(words(&["--cluster-name", &name, "--cluster-listen", &link]));
-                for peer in links.iter().filter(|peer| peer.to_string() != link) {
-                    arguments.extend(words(&["--peer", &peer.to_string()]));
-                }
-            }
-            arguments.extend(args.node_arg.iter().cloned());
-            nodes.push(Node {
-                log: folder.join(format!("{route}.log")),
-                route,
-                http,
-                program: programs::playground()?,
-                arguments,
-                process: None,
-            });
-        }
+    /// Starts all nodes and waits until every one is ready and sees the others.
+    pub(crate) async fn start(app: App, args: &Args, folder: &Path) -> Result<Self, Failure> {
+        let (redis, nodes) = match app {
+            App::Distributable => playgrounds(args, folder)?,
+            _ => (None, tomcats(app, args, folder)?),
+        };
         let mut nodes = Self {
             nodes,
             _redis: redis,
         };
         for number in 0..nodes.len() {
             nodes.start_node(number)?;
+            if app != App::Distributable {
+                // Tomcats that start at the same moment may wait a minute for each other.
+                nodes.wait_ready(number).await?;
+            }
         }
         for number in 0..nodes.len() {
             nodes.wait_ready(number).await?;
         }
-        if args.store == "replicated" {
-            nodes.wait_met().await?;
+        match app {
+            App::Distributable if args.store != "replicated" => {}
+            App::Distributable => nodes.wait_met().await?,
+            _ => nodes.wait_met_by_log().await?,
         }
         Ok(nodes)
     }
@@ -152,6 +136,24 @@ impl Nodes {
         Ok(())
     }
 
+    /// The same for nodes that say it in their logs only.
+    async fn wait_met_by_log(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + READY_WITHIN;
+        for node in &self.nodes {
+            let met = || {
+                let log = std::fs::read_to_string(&node.log).unwrap_or_default();
+                log.matches("Replication member added").count() + 1 >= self.nodes.len()
+            };
+            while !met() {
+                if Instant::now() > deadline {
+                    return Err(format!("{} does not see the other nodes", node.route).into());
+                }
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn kill(&mut self, number: usize) -> Result<(), Failure> {
         self.process(number)?.kill().await
     }
@@ -181,6 +183,68 @@ async fn members(node: SocketAddr) -> Option<usize> {
     let status: Value = serde_json::from_str(&body).ok()?;
     let members = status["members"].as_array()?.iter();
     Some(members.filter(|member| member["state"] == "ready").count())
+}
+
+/// How to start the playgrounds, and what they share.
+fn playgrounds(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<Node>), Failure> {
+    let (redis, store) = store(args, folder)?;
+    let links: Vec<_> = (0..args.nodes).map(|_| ports::free()).collect();
+    let name = format!("lab{}", links[0].port());
+    let mut nodes = vec![];
+    for (number, link) in links.iter().enumerate() {
+        let route = format!("node{}", number + 1);
+        let http = ports::free();
+        let mut arguments = words(&["--route", &route, "--listen", &http.to_string()]);
+        arguments.extend(words(&["--secure", "never", "--listen-when-ready"]));
+        arguments.extend(store.iter().cloned());
+        if args.store == "replicated" {
+            let listen = link.to_string();
+            arguments.extend(words(&[
+                "--cluster-name",
+                &name,
+                "--cluster-listen",
+                &listen,
+            ]));
+            for peer in links.iter().filter(|peer| *peer != link) {
+                arguments.extend(words(&["--peer", &peer.to_string()]));
+            }
+        }
+        arguments.extend(args.node_arg.iter().cloned());
+        nodes.push(Node {
+            log: folder.join(format!("{route}.log")),
+            route,
+            http,
+            program: programs::playground()?,
+            arguments,
+            process: None,
+        });
+    }
+    Ok((redis, nodes))
+}
+
+/// How to start the Tomcats.
+fn tomcats(app: App, args: &Args, folder: &Path) -> Result<Vec<Node>, Failure> {
+    let group = ports::free().port();
+    let node = |number| {
+        let route = format!("node{number}");
+        let http = ports::free();
+        let place = Place {
+            route: &route,
+            http,
+            link: ports::free(),
+            group,
+        };
+        let (program, arguments) = tomcat::prepare(app, &place, folder)?;
+        Ok(Node {
+            log: folder.join(format!("{route}.log")),
+            route,
+            http,
+            program,
+            arguments,
+            process: None,
+        })
+    };
+    (1..=args.nodes).map(node).collect()
 }
 
 /// The arguments that choose the store; a Redis for it where it needs one.
