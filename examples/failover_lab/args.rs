@@ -77,8 +77,8 @@ impl Args {
         }
         let mut cases = vec![];
         for &fault in &self.fault {
-            for &balancer in &self.balancer {
-                for &app in &apps {
+            for &app in &apps {
+                for &balancer in &self.balancer {
                     let case = Case {
                         app,
                         balancer,

@@ -89,11 +89,12 @@ impl Timeline {
             .map_or(0, |at| (at + 1) * SLICE_MS)
     }
 
-    /// The slices that begin in a part of the run, as one.
+    /// The slices of a part of the run as one.
     pub(crate) fn phase(&self, from_ms: u64, to_ms: u64) -> Phase {
         let mut sum = Slice::default();
-        let slices =
-            from_ms.div_ceil(SLICE_MS)..to_ms.div_ceil(SLICE_MS).max(from_ms.div_ceil(SLICE_MS));
+        // A slice belongs to what begins in it: a fault shows at once.
+        let from = from_ms / SLICE_MS;
+        let slices = from..(to_ms / SLICE_MS).max(from);
         for (_, slice) in self.slices.range(slices) {
             sum.merge(slice);
         }
