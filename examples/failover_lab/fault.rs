@@ -24,6 +24,9 @@ pub(crate) enum Fault {
     Drain,
     /// Every node in turn is asked to end and started again
     Rolling,
+    /// One node loses its links to the others for five seconds; users still reach all of them.
+    /// Both sides go on, and agree afterwards: increments may be lost, sessions may not
+    Partition,
 }
 
 impl fmt::Display for Fault {
@@ -34,6 +37,7 @@ impl fmt::Display for Fault {
             Self::Pause => "pause",
             Self::Drain => "drain",
             Self::Rolling => "rolling restart",
+            Self::Partition => "partition",
         })
     }
 }
@@ -44,7 +48,7 @@ impl Fault {
         match self {
             Self::Kill | Self::Drain => 12,
             Self::Restart => 15,
-            Self::Pause => 18,
+            Self::Pause | Self::Partition => 18,
             Self::Rolling => 20,
         }
     }
@@ -52,6 +56,13 @@ impl Fault {
     /// Whether a node that this happens to has time to send its users away: then no request fails.
     pub(crate) fn is_orderly(self) -> bool {
         matches!(self, Self::Drain | Self::Rolling)
+    }
+
+    /// Whether the nodes disagree for a time about who is there. They promise to agree afterwards,
+    /// not that everything counts that either side has acknowledged; and a node that was cut off
+    /// answers 503 until it has joined again.
+    pub(crate) fn splits(self) -> bool {
+        matches!(self, Self::Partition)
     }
 
     /// Does it to the nodes, and notes when.
@@ -83,6 +94,16 @@ impl Fault {
                 marks.add(format!("SIGTERM {route}"));
                 nodes.drain(victim).await?;
                 marks.add(format!("{route} has ended"));
+            }
+            Self::Partition => {
+                let network = nodes.network().ok_or("the links cannot be cut")?;
+                marks.add(format!("{route} is cut off"));
+                network.cut();
+                sleep(PAUSE).await;
+                network.heal();
+                marks.add("the network is whole".to_owned());
+                nodes.wait_ready(victim).await?;
+                marks.add(format!("{route} is ready"));
             }
             Self::Rolling => {
                 for number in 0..nodes.len() {

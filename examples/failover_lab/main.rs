@@ -25,6 +25,7 @@ mod http;
 mod load;
 mod nodes;
 mod page;
+mod partition;
 mod ports;
 mod process;
 mod programs;

@@ -11,6 +11,9 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::args::Args;
+use crate::case::Case;
+use crate::fault::Fault;
+use crate::partition::Network;
 use crate::process::Process;
 use crate::tomcat::{self, Place};
 use crate::{Failure, http, ports, programs};
@@ -31,6 +34,7 @@ pub(crate) struct Nodes {
     nodes: Vec<Node>,
     /// What the nodes share, where they do not share it themselves.
     _redis: Option<Process>,
+    network: Option<Network>,
 }
 
 /// One of its nodes; it may be dead.
@@ -57,14 +61,24 @@ impl fmt::Display for App {
 
 impl Nodes {
     /// Starts all nodes and waits until every one is ready and sees the others.
-    pub(crate) async fn start(app: App, args: &Args, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) async fn start(case: Case, args: &Args, folder: &Path) -> Result<Self, Failure> {
+        let app = case.app;
+        let links: Vec<_> = (0..args.nodes).map(|_| ports::free()).collect();
+        let (network, peers) = match case.fault {
+            Fault::Partition => {
+                let (network, relays) = Network::start(&links).await?;
+                (Some(network), relays)
+            }
+            _ => (None, links.clone()),
+        };
         let (redis, nodes) = match app {
-            App::Distributable => playgrounds(args, folder)?,
-            _ => (None, tomcats(app, args, folder)?),
+            App::Distributable => playgrounds(args, &links, &peers, folder)?,
+            _ => (None, tomcats(app, &links, folder)?),
         };
         let mut nodes = Self {
             nodes,
             _redis: redis,
+            network,
         };
         for number in 0..nodes.len() {
             nodes.start_node(number)?;
@@ -96,12 +110,23 @@ impl Nodes {
         &self.nodes[number].route
     }
 
+    /// The links between the nodes, where they can be cut.
+    pub(crate) fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
     /// Starts a node that does not run.
     pub(crate) fn start_node(&mut self, number: usize) -> Result<(), Failure> {
-        let node = &mut self.nodes[number];
+        let node = &self.nodes[number];
         let mut command = Command::new(&node.program);
         command.args(&node.arguments).env("RUST_LOG", "info");
-        node.process = Some(Process::start(&node.route, command, &node.log)?);
+        let process = Process::start(&node.route, command, &node.log)?;
+        if let (Some(network), Some(pid)) = (&self.network, process.pid())
+            && number + 1 == self.nodes.len()
+        {
+            network.set_victim(pid);
+        }
+        self.nodes[number].process = Some(process);
         Ok(())
     }
 
@@ -186,9 +211,13 @@ async fn members(node: SocketAddr) -> Option<usize> {
 }
 
 /// How to start the playgrounds, and what they share.
-fn playgrounds(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<Node>), Failure> {
+fn playgrounds(
+    args: &Args,
+    links: &[SocketAddr],
+    peers: &[SocketAddr],
+    folder: &Path,
+) -> Result<(Option<Process>, Vec<Node>), Failure> {
     let (redis, store) = store(args, folder)?;
-    let links: Vec<_> = (0..args.nodes).map(|_| ports::free()).collect();
     let name = format!("lab{}", links[0].port());
     let mut nodes = vec![];
     for (number, link) in links.iter().enumerate() {
@@ -198,14 +227,15 @@ fn playgrounds(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<Node>
         arguments.extend(words(&["--secure", "never", "--listen-when-ready"]));
         arguments.extend(store.iter().cloned());
         if args.store == "replicated" {
-            let listen = link.to_string();
+            let (listen, advertise) = (link.to_string(), peers[number].to_string());
             arguments.extend(words(&[
                 "--cluster-name",
                 &name,
                 "--cluster-listen",
                 &listen,
             ]));
-            for peer in links.iter().filter(|peer| *peer != link) {
+            arguments.extend(words(&["--advertise", &advertise]));
+            for peer in peers.iter().filter(|peer| **peer != peers[number]) {
                 arguments.extend(words(&["--peer", &peer.to_string()]));
             }
         }
@@ -223,15 +253,15 @@ fn playgrounds(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<Node>
 }
 
 /// How to start the Tomcats.
-fn tomcats(app: App, args: &Args, folder: &Path) -> Result<Vec<Node>, Failure> {
+fn tomcats(app: App, links: &[SocketAddr], folder: &Path) -> Result<Vec<Node>, Failure> {
     let group = ports::free().port();
-    let node = |number| {
-        let route = format!("node{number}");
+    let node = |(number, link): (usize, &SocketAddr)| {
+        let route = format!("node{}", number + 1);
         let http = ports::free();
         let place = Place {
             route: &route,
             http,
-            link: ports::free(),
+            link: *link,
             group,
         };
         let (program, arguments) = tomcat::prepare(app, &place, folder)?;
@@ -244,7 +274,7 @@ fn tomcats(app: App, args: &Args, folder: &Path) -> Result<Vec<Node>, Failure> {
             process: None,
         })
     };
-    (1..=args.nodes).map(node).collect()
+    links.iter().enumerate().map(node).collect()
 }
 
 /// The arguments that choose the store; a Redis for it where it needs one.
