@@ -3,6 +3,7 @@
 //! Those files are what an administrator puts into place; the lab replaces the addresses in them and
 //! adds around them what a system's main configuration has.
 
+use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,6 +21,9 @@ use crate::{Failure, ports, programs};
 #[derive(ValueEnum, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Balancer {
+    /// None: users stay at a node and go to the next one by themselves. What the same fault costs
+    /// behind a balancer beyond this is the balancer's share
+    None,
     /// nginx, sticky by a map from the cookie to an upstream
     Nginx,
     /// nginx, every request to the next node
@@ -37,36 +41,47 @@ pub(crate) enum Balancer {
 /// A balancer that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) address: SocketAddr,
-    process: Process,
+    /// Where users go.
+    pub(crate) addresses: Vec<SocketAddr>,
+    process: Option<Process>,
+}
+
+impl fmt::Display for Balancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "no balancer",
+            Self::Nginx => "nginx, sticky",
+            Self::NginxRoundRobin => "nginx, round robin",
+            Self::Haproxy => "HAProxy, sticky",
+            Self::HaproxyRoundRobin => "HAProxy, round robin",
+            Self::Apache => "Apache, sticky",
+            Self::ApacheRoundRobin => "Apache, round robin",
+        })
+    }
 }
 
 impl Balancer {
     /// Its program, and the Debian package that has it.
-    pub(crate) fn program(self) -> (&'static str, &'static str) {
-        match self {
+    pub(crate) fn program(self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Self::None => return None,
             Self::Nginx | Self::NginxRoundRobin => ("nginx", "nginx"),
             Self::Haproxy | Self::HaproxyRoundRobin => ("haproxy", "haproxy"),
             Self::Apache | Self::ApacheRoundRobin => ("apache2", "apache2"),
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Nginx | Self::NginxRoundRobin => "nginx",
-            Self::Haproxy | Self::HaproxyRoundRobin => "HAProxy",
-            Self::Apache | Self::ApacheRoundRobin => "Apache",
-        }
+        })
     }
 
     pub(crate) fn is_sticky(self) -> bool {
-        matches!(self, Self::Nginx | Self::Haproxy | Self::Apache)
+        matches!(
+            self,
+            Self::None | Self::Nginx | Self::Haproxy | Self::Apache
+        )
     }
 
     /// Whether it sends a GET to another node when the first one dies over it. Apache does so only
     /// when the connection could not be made.
     pub(crate) fn repeats_reads(self) -> bool {
-        !matches!(self, Self::Apache | Self::ApacheRoundRobin)
+        !matches!(self, Self::None | Self::Apache | Self::ApacheRoundRobin)
     }
 
     /// Starts it in front of `nodes`, with everything that it writes below `folder`.
@@ -75,14 +90,20 @@ impl Balancer {
         nodes: &[SocketAddr],
         folder: &Path,
     ) -> Result<Running, Failure> {
+        let Some((program, _)) = self.program() else {
+            return Ok(Running {
+                addresses: nodes.to_vec(),
+                process: None,
+            });
+        };
         let address = ports::free();
         let configuration = self.configuration(address, nodes);
         let folder = folder.join("balancer");
         fs::create_dir_all(folder.join("tmp"))?;
         let folder = folder.canonicalize()?;
-        let (program, _) = self.program();
         let mut command = Command::new(programs::find(program).ok_or("it is not installed")?);
         match self {
+            Self::None => {}
             Self::Nginx | Self::NginxRoundRobin => {
                 fs::write(folder.join("sessions.conf"), configuration)?;
                 fs::write(folder.join("nginx.conf"), NGINX)?;
@@ -106,15 +127,18 @@ impl Balancer {
                 command.args(["-DFOREGROUND", "-DONE_PROCESS"]);
             }
         }
-        let process = Process::start(program, command, &folder.join("balancer.log"))?;
-        let mut running = Running { address, process };
-        running.wait().await?;
-        Ok(running)
+        let mut process = Process::start(program, command, &folder.join("balancer.log"))?;
+        wait(address, &mut process).await?;
+        Ok(Running {
+            addresses: vec![address],
+            process: Some(process),
+        })
     }
 
     /// The file of `examples/balancers` with the addresses of this run.
     fn configuration(self, address: SocketAddr, nodes: &[SocketAddr]) -> String {
         let file = match self {
+            Self::None => "",
             Self::Nginx => include_str!("../balancers/nginx/sticky.conf"),
             Self::NginxRoundRobin => include_str!("../balancers/nginx/round_robin.conf"),
             Self::Haproxy => include_str!("../balancers/haproxy/sticky.cfg"),
@@ -134,23 +158,26 @@ impl Balancer {
 }
 
 impl Running {
-    /// Waits until it accepts connections.
-    async fn wait(&mut self) -> Result<(), Failure> {
-        let deadline = Instant::now() + START_WITHIN;
-        while TcpStream::connect(self.address).await.is_err() {
-            self.process.still_runs()?;
-            if Instant::now() > deadline {
-                let told = self.process.told();
-                return Err(format!("it does not listen on {}\n{told}", self.address).into());
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
-        self.process.stop().await
+        match &mut self.process {
+            Some(process) => process.stop().await,
+            None => Ok(()),
+        }
     }
+}
+
+/// Waits until it accepts connections.
+async fn wait(address: SocketAddr, process: &mut Process) -> Result<(), Failure> {
+    let deadline = Instant::now() + START_WITHIN;
+    while TcpStream::connect(address).await.is_err() {
+        process.still_runs()?;
+        if Instant::now() > deadline {
+            let told = process.told();
+            return Err(format!("it does not listen on {address}\n{told}").into());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 const NODES_IN_FILES: usize = 3;

@@ -45,11 +45,7 @@ impl fmt::Display for Case {
             balancer,
             fault,
         } = self;
-        let routing = match balancer.is_sticky() {
-            true => "sticky",
-            false => "round robin",
-        };
-        write!(f, "{app} behind {}, {routing}: {fault}", balancer.name())
+        write!(f, "{app} behind {balancer}: {fault}")
     }
 }
 
@@ -74,10 +70,9 @@ impl Case {
         fs::create_dir_all(&folder)?;
         let mut nodes = Nodes::start(self, args, &folder).await?;
         let mut balancer = self.balancer.start(&nodes.http(), &folder).await?;
-        eprintln!("      {} nodes are ready; the load begins", nodes.len());
-
         let seconds = args.seconds.unwrap_or_else(|| self.fault.seconds());
-        let mut load = Load::start(args, balancer.address, seconds, &folder)?;
+        eprintln!("      {} nodes are ready: {seconds} s of load", nodes.len());
+        let mut load = Load::start(args, &balancer.addresses, seconds, &folder)?;
         let mut marks = Marks::default();
         self.wait_for_load(&mut load).await?;
         sleep(BEFORE).await;
@@ -185,7 +180,9 @@ impl Case {
         let promised = self.balancer.is_sticky()
             && self.app == App::Distributable
             && args.store == "replicated";
-        self.fault != Fault::Partition || promised
+        // Nobody sends users away from a node that is about to end.
+        let sent_away = self.balancer != Balancer::None || !self.fault.is_orderly();
+        (self.fault != Fault::Partition || promised) && sent_away
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Counts {
 impl Load {
     pub(crate) fn start(
         args: &Args,
-        balancer: SocketAddr,
+        addresses: &[SocketAddr],
         seconds: u32,
         folder: &Path,
     ) -> Result<Self, Failure> {
@@ -49,6 +49,7 @@ impl Load {
         let (console, summary) = (folder.join("k6.console"), folder.join("k6.json"));
         let script = folder.join("failover.js");
         fs::write(&script, SCRIPT)?;
+        let urls: Vec<_> = addresses.iter().map(|at| format!("http://{at}")).collect();
         let mut command = Command::new(programs::k6().ok_or("k6 is not installed")?);
         command
             .args(["run", "--quiet", "--no-usage-report", "--no-color"])
@@ -56,7 +57,7 @@ impl Load {
             .arg("--console-output")
             .arg(&console)
             .arg(&script)
-            .env("BASE_URL", format!("http://{balancer}"))
+            .env("NODES", urls.join(","))
             .env("VUS", args.clients.to_string())
             .env("PAUSE_MS", args.pause.to_string())
             .env("DURATION", format!("{seconds}s"))

