@@ -26,6 +26,7 @@ mod load;
 mod nodes;
 mod page;
 mod partition;
+mod playground;
 mod ports;
 mod process;
 mod programs;

@@ -15,8 +15,7 @@ use crate::case::Case;
 use crate::fault::Fault;
 use crate::partition::Network;
 use crate::process::Process;
-use crate::tomcat::{self, Place};
-use crate::{Failure, http, ports, programs};
+use crate::{Failure, http, playground, ports, tomcat};
 
 /// What keeps the sessions.
 #[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +39,8 @@ pub(crate) struct Nodes {
 /// One of its nodes; it may be dead.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) route: String,
-    pub(crate) http: SocketAddr,
+    route: String,
+    http: SocketAddr,
     log: PathBuf,
     program: PathBuf,
     arguments: Vec<String>,
@@ -59,6 +58,26 @@ impl fmt::Display for App {
     }
 }
 
+impl Node {
+    /// A node that does not run yet.
+    pub(crate) fn new(
+        route: String,
+        http: SocketAddr,
+        program: PathBuf,
+        arguments: Vec<String>,
+        folder: &Path,
+    ) -> Self {
+        Self {
+            log: folder.join(format!("{route}.log")),
+            route,
+            http,
+            program,
+            arguments,
+            process: None,
+        }
+    }
+}
+
 impl Nodes {
     /// Starts all nodes and waits until every one is ready and sees the others.
     pub(crate) async fn start(case: Case, args: &Args, folder: &Path) -> Result<Self, Failure> {
@@ -72,8 +91,8 @@ impl Nodes {
             _ => (None, links.clone()),
         };
         let (redis, nodes) = match app {
-            App::Distributable => playgrounds(args, &links, &peers, folder)?,
-            _ => (None, tomcats(app, &links, folder)?),
+            App::Distributable => playground::nodes(args, &links, &peers, folder)?,
+            _ => (None, tomcat::nodes(app, &links, folder)?),
         };
         let mut nodes = Self {
             nodes,
@@ -208,95 +227,6 @@ async fn members(node: SocketAddr) -> Option<usize> {
     let status: Value = serde_json::from_str(&body).ok()?;
     let members = status["members"].as_array()?.iter();
     Some(members.filter(|member| member["state"] == "ready").count())
-}
-
-/// How to start the playgrounds, and what they share.
-fn playgrounds(
-    args: &Args,
-    links: &[SocketAddr],
-    peers: &[SocketAddr],
-    folder: &Path,
-) -> Result<(Option<Process>, Vec<Node>), Failure> {
-    let (redis, store) = store(args, folder)?;
-    let name = format!("lab{}", links[0].port());
-    let mut nodes = vec![];
-    for (number, link) in links.iter().enumerate() {
-        let route = format!("node{}", number + 1);
-        let http = ports::free();
-        let mut arguments = words(&["--route", &route, "--listen", &http.to_string()]);
-        arguments.extend(words(&["--secure", "never", "--listen-when-ready"]));
-        arguments.extend(store.iter().cloned());
-        if args.store == "replicated" {
-            let (listen, advertise) = (link.to_string(), peers[number].to_string());
-            arguments.extend(words(&[
-                "--cluster-name",
-                &name,
-                "--cluster-listen",
-                &listen,
-            ]));
-            arguments.extend(words(&["--advertise", &advertise]));
-            for peer in peers.iter().filter(|peer| **peer != peers[number]) {
-                arguments.extend(words(&["--peer", &peer.to_string()]));
-            }
-        }
-        arguments.extend(args.node_arg.iter().cloned());
-        nodes.push(Node {
-            log: folder.join(format!("{route}.log")),
-            route,
-            http,
-            program: programs::playground()?,
-            arguments,
-            process: None,
-        });
-    }
-    Ok((redis, nodes))
-}
-
-/// How to start the Tomcats.
-fn tomcats(app: App, links: &[SocketAddr], folder: &Path) -> Result<Vec<Node>, Failure> {
-    let group = ports::free().port();
-    let node = |(number, link): (usize, &SocketAddr)| {
-        let route = format!("node{}", number + 1);
-        let http = ports::free();
-        let place = Place {
-            route: &route,
-            http,
-            link: *link,
-            group,
-        };
-        let (program, arguments) = tomcat::prepare(app, &place, folder)?;
-        Ok(Node {
-            log: folder.join(format!("{route}.log")),
-            route,
-            http,
-            program,
-            arguments,
-            process: None,
-        })
-    };
-    links.iter().enumerate().map(node).collect()
-}
-
-/// The arguments that choose the store; a Redis for it where it needs one.
-fn store(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<String>), Failure> {
-    let mut arguments = words(&["--store", &args.store]);
-    if let Some(copies) = &args.copies {
-        arguments.extend(words(&["--copies", copies]));
-    }
-    if args.store != "redis" {
-        return Ok((None, arguments));
-    }
-    let address = ports::free();
-    let mut command = Command::new("redis-server");
-    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.args(["--port", &address.port().to_string()]);
-    let redis = Process::start("redis-server", command, &folder.join("redis.log"))?;
-    arguments.extend(words(&["--redis-url", &format!("redis://{address}")]));
-    Ok((Some(redis), arguments))
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
 }
 
 const POLL: Duration = Duration::from_millis(20);

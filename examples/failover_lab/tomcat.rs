@@ -7,25 +7,39 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::Failure;
-use crate::nodes::App;
+use crate::nodes::{App, Node};
 use crate::programs::{self, TOMCAT};
+use crate::{Failure, ports};
 
 /// What tells one node from the others.
-pub(crate) struct Place<'a> {
-    pub(crate) route: &'a str,
-    pub(crate) http: SocketAddr,
-    pub(crate) link: SocketAddr,
+struct Place<'a> {
+    route: &'a str,
+    http: SocketAddr,
+    link: SocketAddr,
     /// The multicast port, which all nodes of a cluster share.
-    pub(crate) group: u16,
+    group: u16,
+}
+
+/// How to start the nodes, which listen to each other at `links`.
+pub(crate) fn nodes(app: App, links: &[SocketAddr], folder: &Path) -> Result<Vec<Node>, Failure> {
+    let group = ports::free().port();
+    let node = |(number, link): (usize, &SocketAddr)| {
+        let route = format!("node{}", number + 1);
+        let http = ports::free();
+        let place = Place {
+            route: &route,
+            http,
+            link: *link,
+            group,
+        };
+        let (program, arguments) = prepare(app, &place, folder)?;
+        Ok(Node::new(route, http, program, arguments, folder))
+    };
+    links.iter().enumerate().map(node).collect()
 }
 
 /// Writes a node's folder. The program that runs it, and its arguments.
-pub(crate) fn prepare(
-    app: App,
-    place: &Place<'_>,
-    folder: &Path,
-) -> Result<(PathBuf, Vec<String>), Failure> {
+fn prepare(app: App, place: &Place<'_>, folder: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
     let base = folder.join(place.route);
     let application = base.join("webapps/ROOT");
     for folder in ["conf", "temp", "work", "logs", "webapps/ROOT/WEB-INF"] {
