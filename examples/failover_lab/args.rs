@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// How many nodes there are
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
     pub(crate) nodes: u8,
+    /// Which node it happens to, where it happens to one [default: the last]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub(crate) victim: Option<u8>,
     /// How many users there are
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) clients: u32,
@@ -91,6 +94,11 @@ impl Args {
             }
         }
         cases
+    }
+
+    /// The number, from 0, of the node that something happens to.
+    pub(crate) fn victim(&self) -> usize {
+        usize::from(self.victim.unwrap_or(self.nodes).min(self.nodes)) - 1
     }
 
     pub(crate) fn json(&self) -> PathBuf {

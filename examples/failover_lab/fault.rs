@@ -67,7 +67,7 @@ impl Fault {
 
     /// Does it to the nodes, and notes when.
     pub(crate) async fn happen(self, nodes: &mut Nodes, marks: &mut Marks) -> Result<(), Failure> {
-        let victim = nodes.len() - 1;
+        let victim = nodes.victim;
         let route = nodes.route(victim).to_owned();
         match self {
             Self::Kill => {

@@ -34,6 +34,7 @@ pub(crate) struct Nodes {
     /// What the nodes share, where they do not share it themselves.
     _redis: Option<Process>,
     network: Option<Network>,
+    pub(crate) victim: usize,
 }
 
 /// One of its nodes; it may be dead.
@@ -85,7 +86,7 @@ impl Nodes {
         let links: Vec<_> = (0..args.nodes).map(|_| ports::free()).collect();
         let (network, peers) = match case.fault {
             Fault::Partition => {
-                let (network, relays) = Network::start(&links).await?;
+                let (network, relays) = Network::start(&links, args.victim()).await?;
                 (Some(network), relays)
             }
             _ => (None, links.clone()),
@@ -98,6 +99,7 @@ impl Nodes {
             nodes,
             _redis: redis,
             network,
+            victim: args.victim(),
         };
         for number in 0..nodes.len() {
             nodes.start_node(number)?;
@@ -141,7 +143,7 @@ impl Nodes {
         command.args(&node.arguments).env("RUST_LOG", "info");
         let process = Process::start(&node.route, command, &node.log)?;
         if let (Some(network), Some(pid)) = (&self.network, process.pid())
-            && number + 1 == self.nodes.len()
+            && number == self.victim
         {
             network.set_victim(pid);
         }

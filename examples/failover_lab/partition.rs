@@ -37,8 +37,11 @@ struct Relay {
 }
 
 impl Network {
-    /// Relays to these nodes, of which the last can be cut off; their addresses.
-    pub(crate) async fn start(nodes: &[SocketAddr]) -> Result<(Self, Vec<SocketAddr>), Failure> {
+    /// Relays to these nodes, of which one can be cut off; their addresses.
+    pub(crate) async fn start(
+        nodes: &[SocketAddr],
+        cut_off: usize,
+    ) -> Result<(Self, Vec<SocketAddr>), Failure> {
         let (cut, watching) = watch::channel(false);
         let victim = Arc::new(AtomicU32::new(0));
         let mut relays = JoinSet::new();
@@ -48,7 +51,7 @@ impl Network {
             addresses.push(listener.local_addr()?);
             let relay = Relay {
                 target: *target,
-                to_victim: number + 1 == nodes.len(),
+                to_victim: number == cut_off,
                 victim: victim.clone(),
                 cut: watching.clone(),
             };
