@@ -95,7 +95,7 @@ impl Start {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(example("playground"));
+        let mut command = Command::new(playground());
         command
             .args(["--listen", "127.0.0.1:0"])
             .args(&self.args)
@@ -312,6 +312,11 @@ fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// The node that cargo has built beside this test.
+fn playground() -> PathBuf {
+    example("playground")
 }
 
 /// An example that cargo has built beside this test.
