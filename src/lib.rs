@@ -36,6 +36,7 @@
 //! - [`store`]: the stores and the contract that each of them keeps, [`SessionStore`].
 //! - [`session`]: what a session is, as plain data, for those who write a store.
 //! - `testing` (feature `testing`): the suite that holds a store to its contract.
+//! - [`coming_from`]: Tomcat, WebLogic, JEUS and Spring Session, setting by setting.
 //!
 //! The [README](https://docs.rs/crate/distributable) says what is promised when nodes fail and what
 //! is not, and how to run the examples.
@@ -55,6 +56,7 @@
 mod clock;
 #[cfg(feature = "replicated")]
 mod cluster;
+pub mod coming_from;
 mod error;
 mod middleware;
 pub mod session;

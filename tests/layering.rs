@@ -29,6 +29,12 @@ const TABLE: &[Row] = &[
         modules: &[],
         crates: &[],
     },
+    // Only documentation.
+    Row {
+        folder: "coming_from",
+        modules: &[],
+        crates: &[],
+    },
     Row {
         folder: "clock",
         modules: &["session"],

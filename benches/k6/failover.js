@@ -16,8 +16,12 @@
 //   an increment of its own.
 // * Nobody ever sees another user's data.
 //
+// Reading is a GET, which a balancer may repeat at another node; everything else is a POST.
+//
 // Further settings: VUS (20), DURATION (30s), PAUSE_MS between two rounds (20), TIMEOUT of one
-// request (5s), GIVE_UP_MS after which a user counts as cut off (30000).
+// request (5s), GIVE_UP_MS after which a user counts as cut off (30000), SUMMARY: a file for the
+// results as JSON. With SLICE_MS every user says what happened to it in each slice of time of that
+// length, one line of JSON a slice: `examples/failover_lab` draws its time line from them.
 
 import http from 'k6/http';
 import exec from 'k6/execution';
@@ -32,9 +36,14 @@ const PAUSE_MS = Number(__ENV.PAUSE_MS || 20);
 const TIMEOUT = __ENV.TIMEOUT || '5s';
 const GIVE_UP_MS = Number(__ENV.GIVE_UP_MS || 30000);
 const COOKIE = __ENV.COOKIE || 'JSESSIONID';
+const SLICE_MS = Number(__ENV.SLICE_MS || 0);
+// Latencies are counted in steps of 5 %: at most some 300 of them from 10 µs to 30 s.
+const STEP = Math.log(1.05);
+const TELL_EVERY_MS = 1000;
 
 const acknowledged = new Counter('acknowledged_increments');
 const unacknowledged = new Counter('failed_requests');
+const failedReads = new Counter('failed_reads');
 const lostSessions = new Counter('lost_sessions');
 const lostIncrements = new Counter('lost_increments');
 const doubledIncrements = new Counter('doubled_increments');
@@ -60,7 +69,7 @@ export const options = {
 
 // A threshold on a metric without a sample is not looked at.
 export function setup() {
-  for (const counter of [acknowledged, unacknowledged, ...PROMISES]) {
+  for (const counter of [acknowledged, unacknowledged, failedReads, ...PROMISES]) {
     counter.add(0);
   }
 }
@@ -72,8 +81,17 @@ let user = null; // the logged-in user id
 let logins = 0;
 let count = 0; // the counter as last seen
 let unknown = 0; // increments that were sent, got no answer, and have not shown up yet
+let slices = new Map(); // what happened since it was last told, by number of the slice
+let toldAt = 0;
 
 export default function () {
+  round();
+  if (SLICE_MS > 0) {
+    tell();
+  }
+}
+
+function round() {
   node = node === null ? exec.vu.idInTest % NODES.length : node;
   if (user === null && !login()) {
     return;
@@ -168,21 +186,28 @@ function logout() {
 // Asks until somebody answers 200. `onUnknown` hears of every attempt that may have been carried
 // out without an answer.
 function insist(path, onUnknown) {
+  const reads = path.startsWith('/info') || path.startsWith('/get');
   const start = Date.now();
   if (HOP) {
     node = (node + 1) % NODES.length;
   }
   while (Date.now() - start < GIVE_UP_MS) {
-    const response = http.post(NODES[node] + path, null, {
+    const response = http.request(reads ? 'GET' : 'POST', NODES[node] + path, null, {
       jar,
       timeout: TIMEOUT,
       tags: { name: path.split('?')[0] },
     });
     if (response.status === 200) {
+      const reply = response.json();
       stall.add(Date.now() - start);
-      return response.json();
+      note(response, reply.node, Date.now() - start);
+      return reply;
     }
+    note(response, null, Date.now() - start);
     unacknowledged.add(1);
+    if (reads) {
+      failedReads.add(1);
+    }
     if (onUnknown && !neverSent(response)) {
       onUnknown();
     }
@@ -192,6 +217,40 @@ function insist(path, onUnknown) {
   cutOff.add(1);
   console.error(`cut off: nobody answers ${path}`);
   return null;
+}
+
+// Counts a response, of whichever status, in its slice of time.
+function note(response, by, waited) {
+  if (SLICE_MS === 0) {
+    return;
+  }
+  const at = Math.floor(Date.now() / SLICE_MS);
+  if (!slices.has(at)) {
+    slices.set(at, { at, failed: 0, stall: 0, nodes: {}, steps: {} });
+  }
+  const slice = slices.get(at);
+  const step = Math.round(Math.log(Math.max(response.timings.duration, 0.01)) / STEP);
+  slice.steps[step] = (slice.steps[step] || 0) + 1;
+  slice.stall = Math.max(slice.stall, waited);
+  if (response.status === 200) {
+    slice.nodes[by] = (slice.nodes[by] || 0) + 1;
+  } else {
+    slice.failed += 1;
+  }
+}
+
+// Says what has happened, once a second and after each of the last rounds.
+function tell() {
+  const ran = Date.now() - exec.scenario.startTime;
+  const left = ran / Math.max(exec.scenario.progress, 0.001) - ran;
+  if (left > TELL_EVERY_MS && Date.now() - toldAt < TELL_EVERY_MS) {
+    return;
+  }
+  for (const slice of slices.values()) {
+    console.log(JSON.stringify(slice));
+  }
+  slices = new Map();
+  toldAt = Date.now();
 }
 
 // Whether the connection could not even be made: k6's codes 1210 to 1219.
@@ -219,5 +278,11 @@ export function handleSummary(data) {
     ['longest stall', `${value('stall_ms', 'max')} ms`],
     ['request p99', `${value('http_req_duration', 'p(99)').toFixed(1)} ms`],
   ];
-  return { stdout: lines.map(([name, text]) => `${name.padEnd(24)} ${text}\n`).join('') };
+  const text = lines.map(([name, text]) => `${name.padEnd(24)} ${text}\n`).join('');
+  const numbers = {};
+  for (const name of Object.keys(data.metrics)) {
+    numbers[name] = data.metrics[name].values;
+  }
+  const summary = __ENV.SUMMARY ? { [__ENV.SUMMARY]: JSON.stringify(numbers) } : {};
+  return { stdout: text, ...summary };
 }

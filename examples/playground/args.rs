@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Where to serve HTTP
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    /// Refuse connections until the store is ready, instead of answering 503
+    #[arg(long)]
+    pub(crate) listen_when_ready: bool,
     /// This node's route, the cookie's suffix [default: none]
     #[arg(long)]
     pub(crate) route: Option<String>,

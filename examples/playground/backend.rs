@@ -69,6 +69,13 @@ impl Backend {
         }
     }
 
+    /// Waits until it is.
+    pub(crate) async fn ready(&self) {
+        if let Self::Replicated(store) = self {
+            store.ready().await;
+        }
+    }
+
     /// What `/cluster` tells.
     pub(crate) fn status(&self, node: Option<&str>) -> Reply {
         match self {

@@ -5,10 +5,12 @@
 
 mod args;
 mod backend;
+mod door;
 mod handlers;
 mod reply;
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +22,8 @@ use axum::middleware::from_fn_with_state;
 use axum::serve::ListenerExt;
 use backend::Backend;
 use clap::Parser;
-use tokio::net::TcpListener;
+use door::Door;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -57,19 +60,27 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     args.check()?;
     // Before anything else: a signal that comes now is meant.
     let end_wanted = distributable::shutdown_signal()?;
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
-    let address = listener.local_addr()?;
+    let refused = |error| format!("cannot listen on {}: {error}", args.listen);
+    let socket = bind(args.listen).map_err(refused)?;
+    let address = socket.local_addr()?;
+    let (listener, backend) = if args.listen_when_ready {
+        let backend = Backend::start(&args, address.port()).await?;
+        backend.ready().await;
+        (socket.listen(BACKLOG).map_err(refused)?, backend)
+    } else {
+        let listener = socket.listen(BACKLOG).map_err(refused)?;
+        (listener, Backend::start(&args, address.port()).await?)
+    };
     let app = Arc::new(App {
-        backend: Backend::start(&args, address.port()).await?,
+        backend,
         node: args.route.clone(),
         draining: AtomicBool::new(false),
     });
     let router = router(&app, &args)?;
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let listener = listener.tap_io(|stream| {
+    let (door, closer) = Door::new(listener)?;
+    let listener = door.tap_io(|stream| {
         // A small reply must not wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -86,6 +97,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     app.draining.store(true, Ordering::Relaxed);
     app.backend.retire();
     sleep(Duration::from_secs(args.drain_wait)).await;
+    closer.close().await;
     drop(stop);
     match timeout(LAST_REQUESTS_MAX, &mut server).await {
         Ok(served) => served??,
@@ -94,6 +106,17 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     app.backend.drain().await;
     app.backend.save().await?;
     Ok(())
+}
+
+/// Takes the port; connections are refused until somebody listens.
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Everything that may fail inside is turned into JSON by the outermost layer.
@@ -110,6 +133,9 @@ fn log_filter() -> tracing_subscriber::EnvFilter {
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy()
 }
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// How long requests may run on after this node has stopped accepting.
 const LAST_REQUESTS_MAX: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub(crate) use browser::{Browser, Reply};
-pub(crate) use node::{Node, Start, cluster, cluster_starts, meet};
+pub(crate) use node::{Node, Start, cluster, cluster_starts, example, meet};
 pub(crate) use scratch::Scratch;
 
 /// Polls until `condition` holds; panics with `what` when it does not within [`PATIENCE`].

@@ -334,27 +334,32 @@ fn free_port() -> u16 {
     }
 }
 
-/// The playground that cargo has built beside this test.
+/// The node that cargo has built beside this test.
 fn playground() -> PathBuf {
+    example("playground")
+}
+
+/// An example that cargo has built beside this test.
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test
         .ancestors()
         .nth(2)
         .expect("tests lie in target/<profile>/deps");
-    let playground = profile.join("examples/playground");
-    let built = modified(&playground);
+    let example = profile.join("examples").join(name);
+    let built = modified(&example);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let newest = [root.join("src"), root.join("examples/playground")]
+    let newest = [root.join("src"), root.join("examples").join(name)]
         .iter()
         .map(|d| newest(d))
         .max();
     assert!(
         built.is_some() && built >= newest.flatten(),
         "{} is missing or older than its sources; build it:\n    \
-         cargo build --all-features --example playground",
-        playground.display(),
+         cargo build --all-features --example {name}",
+        example.display(),
     );
-    playground
+    example
 }
 
 /// When the newest file in a folder was changed.

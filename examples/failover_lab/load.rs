@@ -1,0 +1,131 @@
+//! The users: k6 and `benches/k6/failover.js`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::args::Args;
+use crate::process::Process;
+use crate::timeline::{SLICE_MS, Timeline};
+use crate::{Failure, programs};
+
+/// A load that runs.
+#[derive(Debug)]
+pub(crate) struct Load {
+    k6: Process,
+    console: PathBuf,
+    summary: PathBuf,
+    seconds: u32,
+}
+
+/// What the users have counted.
+#[derive(Serialize, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: u64,
+    pub(crate) failed_reads: u64,
+    pub(crate) failed_writes: u64,
+    pub(crate) acknowledged_increments: u64,
+    pub(crate) lost_sessions: u64,
+    pub(crate) lost_increments: u64,
+    pub(crate) doubled_increments: u64,
+    pub(crate) foreign_data: u64,
+    pub(crate) users_cut_off: u64,
+    pub(crate) longest_stall_ms: u64,
+}
+
+impl Load {
+    pub(crate) fn start(
+        args: &Args,
+        addresses: &[SocketAddr],
+        seconds: u32,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
+        let folder = folder.canonicalize()?;
+        let (console, summary) = (folder.join("k6.console"), folder.join("k6.json"));
+        let script = folder.join("failover.js");
+        fs::write(&script, SCRIPT)?;
+        let urls: Vec<_> = addresses.iter().map(|at| format!("http://{at}")).collect();
+        let mut command = Command::new(programs::k6().ok_or("k6 is not installed")?);
+        command
+            .args(["run", "--quiet", "--no-usage-report", "--no-color"])
+            .args(["--address", "127.0.0.1:0", "--log-format", "raw"])
+            .arg("--console-output")
+            .arg(&console)
+            .arg(&script)
+            .env("NODES", urls.join(","))
+            .env("VUS", args.clients.to_string())
+            .env("PAUSE_MS", args.pause.to_string())
+            .env("DURATION", format!("{seconds}s"))
+            .env("TIMEOUT", "15s")
+            .env("SLICE_MS", SLICE_MS.to_string())
+            .env("SUMMARY", &summary);
+        Ok(Self {
+            k6: Process::start("k6", command, &folder.join("k6.log"))?,
+            console,
+            summary,
+            seconds,
+        })
+    }
+
+    /// Fails when k6 has ended already.
+    pub(crate) fn still_runs(&mut self) -> Result<(), Failure> {
+        self.k6.still_runs()
+    }
+
+    /// How many requests have been answered so far.
+    pub(crate) fn console(&self) -> String {
+        fs::read_to_string(&self.console).unwrap_or_default()
+    }
+
+    /// Waits for the end of the load. k6's own judgement, its exit status, is also in the counts.
+    pub(crate) async fn finish(&mut self) -> Result<(Counts, Timeline), Failure> {
+        let within = Duration::from_secs(self.seconds.into()) + USERS_FINISH_WITHIN;
+        self.k6.ended(within).await?;
+        let summary = fs::read_to_string(&self.summary)
+            .map_err(|_| format!("k6 has told nothing:\n{}", self.k6.told()))?;
+        let summary: BTreeMap<String, Metric> = serde_json::from_str(&summary)?;
+        Ok((Counts::read(&summary), Timeline::read(&self.console())))
+    }
+}
+
+/// One of k6's metrics, as far as it is looked at.
+#[derive(Deserialize, Default)]
+struct Metric {
+    #[serde(default)]
+    count: f64,
+    #[serde(default)]
+    max: f64,
+}
+
+impl Counts {
+    fn read(metrics: &BTreeMap<String, Metric>) -> Self {
+        let count = |name: &str| metrics.get(name).map_or(0, |metric| metric.count as u64);
+        let failed_reads = count("failed_reads");
+        Self {
+            requests: count("http_reqs"),
+            failed_reads,
+            failed_writes: count("failed_requests") - failed_reads,
+            acknowledged_increments: count("acknowledged_increments"),
+            lost_sessions: count("lost_sessions"),
+            lost_increments: count("lost_increments"),
+            doubled_increments: count("doubled_increments"),
+            foreign_data: count("foreign_data"),
+            users_cut_off: count("users_cut_off"),
+            longest_stall_ms: metrics.get("stall_ms").map_or(0, |stall| stall.max as u64),
+        }
+    }
+
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed_reads + self.failed_writes
+    }
+}
+
+const SCRIPT: &str = include_str!("../../benches/k6/failover.js");
+
+/// How long users may take for what they have begun: as long as one may wait, and k6's own end.
+const USERS_FINISH_WITHIN: Duration = Duration::from_secs(45);

@@ -1,0 +1,98 @@
+//! Run with: cargo run --release --all-features --example failover_lab -- --help
+//!
+//! The failover lab: playground nodes behind the balancers that people run, k6 in front of them, and
+//! a fault in the middle. It tells per balancer and fault what the users have seen: on the terminal,
+//! as JSON, and as a page with time lines.
+//!
+//! ```text
+//!   k6 ── users who each check their own counter and user id
+//!    │
+//!   nginx, HAProxy or Apache httpd, as in examples/balancers
+//!    ├──────────┬──────────┐
+//!   node1      node2      node3     one of them is killed, restarted, paused, drained, cut off
+//!    └── the cluster's links ┘
+//! ```
+//!
+//! Everything listens on free ports of the loopback interface, runs as the current user out of one
+//! folder, and ends with the lab. The lab ends with 0 when every promise was kept, with 1 when one
+//! was not, with 2 when it could not find out.
+
+mod args;
+mod balancer;
+mod case;
+mod fault;
+mod http;
+mod load;
+mod nodes;
+mod page;
+mod partition;
+mod playground;
+mod ports;
+mod process;
+mod programs;
+mod report;
+mod table;
+mod timeline;
+mod tomcat;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use args::Args;
+use clap::Parser;
+use report::Report;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What keeps the lab from finding out.
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = tokio::select! {
+        done = run(&args) => done,
+        // Whatever runs is a child that is killed when its handle is dropped.
+        ended = interrupted() => ended,
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("failover_lab: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs every case that was asked for. Whether all promises were kept.
+async fn run(args: &Args) -> Result<bool, Failure> {
+    let cases = args.cases();
+    programs::check(args, &cases)?;
+    std::fs::create_dir_all(&args.folder)
+        .map_err(|error| format!("cannot make {}: {error}", args.folder.display()))?;
+    let mut report = Report::new(args);
+    for (number, case) in cases.iter().enumerate() {
+        eprintln!("[{}/{}] {case}", number + 1, cases.len());
+        let outcome = case
+            .run(args)
+            .await
+            .map_err(|error| format!("{case}: {error}"))?;
+        eprintln!("      {}", outcome.verdict());
+        report.cases.push(outcome);
+        // After each case, so that an interrupted run leaves what it has found.
+        report.write(args)?;
+    }
+    print!("{}", table::of(&report));
+    println!("JSON: {}", args.json().display());
+    println!("page: {}", args.page().display());
+    Ok(report.cases.iter().all(|outcome| outcome.kept()))
+}
+
+async fn interrupted() -> Result<bool, Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupt = tokio::signal::ctrl_c() => interrupt?,
+    }
+    Err("interrupted".into())
+}

