@@ -218,6 +218,7 @@ fn clustered(store: &ReplicatedStore) -> Reply {
         .with("complete", status.complete)
         .with("stable", status.stable)
         .with("indeterminate", status.indeterminate)
+        .with("discarded_writes", status.discarded_writes)
         .with("rejected_connections", status.rejected_connections)
 }
 

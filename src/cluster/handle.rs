@@ -197,6 +197,7 @@ impl Cluster {
             under_replicated: self.driver.replica.under_replicated(),
             degraded_acks: self.driver.degraded_acks.load(Relaxed),
             indeterminate: status.indeterminate,
+            discarded_writes: status.discarded,
             rejected_connections: self.driver.door.rejected(),
         }
     }

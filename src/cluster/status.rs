@@ -33,6 +33,10 @@ pub struct ClusterStatus {
     pub degraded_acks: u64,
     /// Writes whose outcome is not known, because time ran out.
     pub indeterminate: u64,
+    /// Writes of attributes that were discarded because the other side of a partition had written the
+    /// same attribute without knowing of it, and won. Each node counts what it merged itself; with
+    /// more than 65,536 sessions changed while the partition lasted it is a lower bound.
+    pub discarded_writes: u64,
     /// Connections to the replication port that were turned away: not our protocol, without the
     /// secret, another cluster, too slow, or malformed.
     pub rejected_connections: u64,

@@ -103,6 +103,8 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     settled(&two, 1).await;
     set(&one, &key, "one").await;
     set(&two, &key, "two").await;
+    set(&one, &key, "both").await;
+    set(&two, &key, "both").await;
     assert!(one.end(&ended).await.unwrap());
     set(&two, &ended, "late").await;
 
@@ -123,6 +125,12 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
         assert!(record.get("one").is_some() && record.get("two").is_some());
         assert_eq!(read(store, &ended).await.unwrap(), None);
     }
+    // Whoever merges second may find that the first has done so already.
+    let discarded = [&one, &two].map(|store| store.status().discarded_writes);
+    assert!(
+        discarded.contains(&1) && discarded.iter().all(|n| *n <= 1),
+        "{discarded:?}"
+    );
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::event::{Input, News, Output, Reply};
 use super::membership::{DETECTION, Membership, Wish};
 use super::message::{Copy, Message, OpId, Order, View, ViewId, Write};
 use super::node::Node;
-use super::placement::PeerIndex;
+use super::placement::{Peer, PeerIndex};
 use super::reads::{Finished, Reads};
 use super::repair::{Repair, answer_compare, answer_pull};
 use super::standing::Standing;
@@ -46,6 +46,8 @@ pub(crate) struct Control {
     told: (ViewId, bool, bool),
     /// Whether all members were in this view when that was last looked at.
     stable: bool,
+    /// Whether somebody has come since members were lost.
+    reunited: bool,
     /// Whether who is leaving may have changed since the view was last taken up.
     regrouped: bool,
     settings: Settings,
@@ -67,6 +69,7 @@ impl Control {
             introductions: 0,
             told: Default::default(),
             stable: true,
+            reunited: false,
             regrouped: false,
             settings,
         }
@@ -468,6 +471,10 @@ impl Control {
         self.repair.advance(now, &mut self.standing, table);
         self.finish_reads(now, table);
         self.become_ready(now);
+        if self.reunited && self.standing.is_settled() {
+            self.reunited = false;
+            table.reunite();
+        }
         let standing = &self.standing;
         let news = (standing.view, standing.is_complete(), standing.ready);
         if self.told != news {
@@ -495,7 +502,7 @@ impl Control {
     fn adopt_members(&mut self, now: Timestamp, table: &Table) {
         self.grant(now);
         if self.membership.take_changed() {
-            self.change_roster(now);
+            self.change_roster(now, table);
         } else if !self.regrouped {
             return;
         }
@@ -514,7 +521,7 @@ impl Control {
     }
 
     /// Takes the members out who are gone, and puts those in who are new.
-    fn change_roster(&mut self, now: Timestamp) {
+    fn change_roster(&mut self, now: Timestamp, table: &Table) {
         let members: Vec<Node> = self.membership.members().cloned().collect();
         let roster = &self.standing.roster;
         let gone: Vec<_> = roster
@@ -522,6 +529,15 @@ impl Control {
             .filter(|(_, peer)| !members.contains(&peer.node))
             .map(|(index, peer)| (index, peer.node.clone(), peer.parted))
             .collect();
+        if gone.iter().any(|(.., parted)| !parted) {
+            let stays = |(_, peer): (_, &Peer)| {
+                let gone = gone.iter().any(|(_, node, _)| *node == peer.node);
+                (!gone).then(|| peer.node.writer())
+            };
+            let peers = self.standing.roster.iter().filter_map(stays);
+            table.part(peers.chain([self.standing.me.writer()]));
+            self.reunited = false;
+        }
         for (index, node, parted) in gone {
             self.standing.roster.remove(index);
             if !parted {
@@ -532,6 +548,7 @@ impl Control {
         for node in members {
             if self.standing.roster.find(&node).is_none() && self.standing.roster.add(node.clone())
             {
+                self.reunited = true;
                 self.standing.news(News::Joined(node));
             }
         }

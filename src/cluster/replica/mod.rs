@@ -50,6 +50,7 @@ mod placement;
 mod reads;
 mod repair;
 pub(crate) mod rules;
+mod split;
 mod standing;
 mod status;
 mod table;

@@ -18,6 +18,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) settled: bool,
     /// Whether some member stays when this one leaves.
     pub(crate) succeeded: bool,
+    /// Concurrent writes of the sides of a healed split of which one was discarded.
+    pub(crate) discarded: u64,
     /// Members besides this node.
     pub(crate) members: Vec<MemberStatus>,
     pub(crate) sessions: usize,
@@ -60,6 +62,7 @@ impl ReplicaStatus {
             complete: standing.is_complete(),
             settled: standing.is_settled(),
             succeeded: standing.roster.iter().any(|(_, peer)| !peer.leaving),
+            discarded: table.discarded(),
             members: members.collect(),
             sessions: table.sessions(),
             tombstones: table.tombstones(),

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::StoreErrorKind;
@@ -18,6 +18,7 @@ use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Stamp, Timesta
 use super::entry::{Entry, Fragment, Tombstone};
 use super::message::Copy;
 use super::rules::Rules;
+use super::split::Split;
 
 /// All sessions of a node.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub(crate) struct Table {
     max_sessions: usize,
     max_bytes: usize,
     rules: Rules,
+    /// While members are out of reach: what is written on this side.
+    split: Mutex<Option<Split>>,
+    is_split: AtomicBool,
+    discarded: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +75,9 @@ impl Table {
             max_sessions,
             max_bytes,
             rules,
+            split: Mutex::default(),
+            is_split: AtomicBool::new(false),
+            discarded: AtomicU64::new(0),
         }
     }
 
@@ -84,6 +92,44 @@ impl Table {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Concurrent writes of the two sides of a split of which one was discarded.
+    pub(crate) fn discarded(&self) -> u64 {
+        self.discarded.load(Ordering::Relaxed)
+    }
+
+    /// Members are out of reach: what is written from now on, `writers` write on this side.
+    pub(crate) fn part(&self, writers: impl Iterator<Item = Writer>) {
+        let mut split = self.split();
+        let split = split.get_or_insert_default();
+        writers.for_each(|writer| split.joined(writer));
+        self.is_split.store(true, Ordering::Relaxed);
+    }
+
+    /// Both sides have compared what they have.
+    pub(crate) fn reunite(&self) {
+        self.is_split.store(false, Ordering::Relaxed);
+        *self.split() = None;
+    }
+
+    fn split(&self) -> MutexGuard<'_, Option<Split>> {
+        // A panic under this lock (an allocation, say) leaves a count too low.
+        self.split.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While there is a split: takes note of a change of a session, and of what it pushes aside.
+    fn note_change(&self, key: SessionKey, before: &Entry, theirs: Option<&Entry>) {
+        let Entry::Live(before) = before else {
+            return;
+        };
+        if let Some(split) = &mut *self.split() {
+            if let Some(Entry::Live(theirs)) = theirs {
+                let discarded = split.concurrent(&key, before, theirs);
+                self.discarded.fetch_add(discarded, Ordering::Relaxed);
+            }
+            split.changes(key, before);
+        }
     }
 
     /// The session, if it is here, whole and alive.
@@ -152,6 +198,11 @@ impl Table {
         let Outcome::Committed(after) = &outcome else {
             return Ok((outcome, None));
         };
+        if let Some(before) = current
+            && self.is_split.load(Ordering::Relaxed)
+        {
+            self.note_change(*key, before, None);
+        }
         let live = Entry::Live(after.clone());
         let news = if changes.is_create() {
             live.clone()
@@ -212,6 +263,9 @@ impl Table {
                     _ => return,
                 },
                 Some(entry) => {
+                    if self.is_split.load(Ordering::Relaxed) {
+                        self.note_change(key, entry, Some(news));
+                    }
                     let mut entry = entry.clone();
                     if !entry.merge(news) {
                         return;

@@ -266,3 +266,28 @@ fn a_session_that_ran_out_here_may_have_been_used_elsewhere() {
     let gone = step == Step::Done(None) || lab.reply(3) == Some(Reply::Found(None));
     assert!(gone, "{step:?}");
 }
+
+#[test]
+fn what_two_sides_wrote_without_knowing_of_each_other_is_counted() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("a", "0"));
+    lab.hold = |_| true;
+    lab.run(Duration::from_secs(8));
+    assert!((0..2).all(|index| lab.replica(index).status().members.is_empty()));
+    lab.held.clear();
+    lab.commit(0, 2, key(1), &insert("a", "1"));
+    lab.commit(1, 3, key(1), &insert("a", "2"));
+    lab.commit(1, 4, key(1), &insert("b", "2"));
+    lab.hold = |_| false;
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_secs(3));
+    for index in 0..2 {
+        let status = lab.replica(index).status();
+        assert!(status.settled && status.members.len() == 1);
+        assert_eq!(status.discarded, 1);
+    }
+    let seen = (0..2).map(|index| text(&lab.read(index, key(1)).unwrap(), "a"));
+    let seen: Vec<_> = seen.collect();
+    assert_eq!(seen[0], seen[1]);
+}

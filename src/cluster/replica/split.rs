@@ -1,0 +1,105 @@
+//! What was written on this side of a split, so that what the other side's writes push aside can be
+//! counted.
+//!
+//! Two writes of one attribute are *concurrent* when neither has seen the other. While members are
+//! out of reach this remembers, for every session that is changed here, the highest clock that it
+//! had before: what both sides had in common is not later than that. When the sides meet, a write
+//! of a stranger and one of ours that are both later were made without knowing of each other; one
+//! of them is kept, the other is discarded and counted.
+//!
+//! It only counts: which of the two is kept is the merge's business.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::session::{Record, SessionKey, Writer};
+
+/// One side of a split.
+#[derive(Debug, Default)]
+pub(crate) struct Split {
+    /// Who wrote on this side.
+    side: BTreeSet<Writer>,
+    /// The clocks of changed sessions before their first change on this side.
+    before: BTreeMap<SessionKey, u64>,
+}
+
+impl Split {
+    /// Somebody on this side is a member.
+    pub(crate) fn joined(&mut self, writer: Writer) {
+        self.side.insert(writer);
+    }
+
+    /// A session is about to be changed.
+    pub(crate) fn changes(&mut self, key: SessionKey, before: &Record) {
+        if self.before.len() < SESSIONS_MAX {
+            self.before.entry(key).or_insert_with(|| before.clock());
+        }
+    }
+
+    /// How many attributes both sides have written without knowing of each other.
+    pub(crate) fn concurrent(&self, key: &SessionKey, ours: &Record, theirs: &Record) -> u64 {
+        let Some(common) = self.before.get(key).copied() else {
+            return 0;
+        };
+        let collide = |register: &&crate::session::Register| {
+            let foreign = !self.side.contains(&register.stamp.writer);
+            let mine = ours.stamp(&register.name);
+            foreign
+                && register.stamp.clock > common
+                && mine.is_some_and(|mine| mine != register.stamp && mine.clock > common)
+        };
+        theirs.registers().iter().filter(collide).count() as u64
+    }
+}
+
+/// Sessions remembered; beyond it the count is a lower bound.
+const SESSIONS_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::{Changes, Outcome, Timestamp, Value};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const KEY: [u8; 20] = [1; 20];
+
+    fn written(base: Option<&Record>, name: &str, writer: Writer) -> Record {
+        let mut changes = match base {
+            None => Changes::create(None, Duration::from_secs(3600)),
+            Some(_) => Changes::default(),
+        };
+        changes.insert(name.into(), Value::from_bytes(&b"1"[..]));
+        let base = base.cloned().map(std::sync::Arc::new);
+        match changes.apply(base.as_ref(), None, NOW, writer) {
+            Outcome::Committed(record) => std::sync::Arc::unwrap_or_clone(record),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_writes_that_did_not_know_of_each_other_are_counted() {
+        let key = SessionKey::from_bytes(KEY);
+        let common = written(None, "a", 1);
+        let mut split = Split::default();
+        split.joined(1);
+        let theirs = written(Some(&common), "a", 2);
+        assert_eq!(
+            split.concurrent(&key, &common, &theirs),
+            0,
+            "we wrote nothing"
+        );
+
+        split.changes(key, &common);
+        let other = written(Some(&common), "b", 1);
+        assert_eq!(
+            split.concurrent(&key, &other, &theirs),
+            0,
+            "other attributes"
+        );
+        let ours = written(Some(&common), "a", 1);
+        assert_eq!(split.concurrent(&key, &ours, &theirs), 1);
+        assert_eq!(split.concurrent(&key, &ours, &common), 0, "seen before");
+        assert_eq!(split.concurrent(&key, &ours, &ours), 0, "the same");
+    }
+}
