@@ -46,6 +46,7 @@
 //! | --- | --- | --- |
 //! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
 //! | `memory` | yes | [`MemoryStore`](store) |
+//! | `redis` | no | [`RedisStore`](store): sessions in a Redis or Valkey server |
 //! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
 //! | `testing` | no | `testing::conformance`, for authors of stores |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -69,6 +70,8 @@ pub use middleware::{
 pub use session::{SessionId, SessionKey};
 #[cfg(feature = "memory")]
 pub use store::MemoryStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "replicated")]
 pub use store::ReplicatedStore;
 pub use store::SessionStore;

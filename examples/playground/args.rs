@@ -105,11 +105,6 @@ impl Args {
                 self.store == Store::File || self.file.is_some(),
                 "the file store (`--store file`, `--file`)",
             ),
-            (
-                self.store == Store::Redis || self.redis_url.is_some(),
-                "the Redis store (`--store redis`, `--redis-url`)",
-            ),
-            (self.near_cache, "the Redis near-cache (`--near-cache`)"),
             (self.dns.is_some(), "discovery by DNS (`--dns`)"),
             (self.multicast, "discovery by multicast (`--multicast`)"),
             (
@@ -121,6 +116,12 @@ impl Args {
                 "a number of copies (`--copies N`)",
             ),
         ];
+        if self.store == Store::Redis && self.redis_url.is_none() {
+            return Err("the Redis store needs `--redis-url`".to_owned());
+        }
+        if self.near_cache && self.store != Store::Redis {
+            return Err("the near-cache is the Redis store's: `--store redis`".to_owned());
+        }
         if let Some((_, part)) = not_built.iter().find(|(asked, _)| *asked) {
             return Err(format!("{part} is not built yet"));
         }

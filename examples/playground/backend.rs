@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use distributable::store::{Member, MemberState, StartError};
-use distributable::{Copies, MemoryStore, ReplicatedStore, Route, SessionCookie, SessionLayer};
+use distributable::store::{Member, MemberState, RedisError, StartError};
+use distributable::{
+    Copies, MemoryStore, RedisStore, ReplicatedStore, Route, SessionCookie, SessionLayer,
+};
 use serde_json::{Value, json};
 
 use crate::args::{Args, Store};
@@ -13,6 +15,7 @@ use crate::reply::Reply;
 /// One of the stores, and what the probe asks of it beyond sessions.
 pub(crate) enum Backend {
     Memory(MemoryStore),
+    Redis(RedisStore),
     Replicated(ReplicatedStore),
 }
 
@@ -22,7 +25,8 @@ impl Backend {
         match args.store {
             Store::Memory => Ok(Self::Memory(memory(args))),
             Store::Replicated => Ok(Self::Replicated(replicated(args, http_port).await?)),
-            Store::File | Store::Redis => Err("this store is not built yet".into()),
+            Store::Redis => Ok(Self::Redis(redis(args)?)),
+            Store::File => Err("this store is not built yet".into()),
         }
     }
 
@@ -33,6 +37,7 @@ impl Backend {
             .build()?;
         let layer = match self {
             Self::Memory(store) => SessionLayer::new(store.clone()),
+            Self::Redis(store) => SessionLayer::new(store.clone()),
             Self::Replicated(store) => SessionLayer::new(store.clone()),
         };
         let layer = layer
@@ -49,7 +54,7 @@ impl Backend {
     /// Whether requests may be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Self::Memory(_) => true,
+            Self::Memory(_) | Self::Redis(_) => true,
             Self::Replicated(store) => store.is_ready(),
         }
     }
@@ -57,7 +62,12 @@ impl Backend {
     /// What `/cluster` tells.
     pub(crate) fn status(&self, node: Option<&str>) -> Reply {
         match self {
-            Self::Memory(store) => alone(store, node),
+            Self::Memory(store) => {
+                let status = store.status();
+                alone(node, status.sessions, status.bytes)
+            }
+            // What the server holds is not this node's.
+            Self::Redis(_) => alone(node, 0, 0),
             Self::Replicated(store) => clustered(store),
         }
     }
@@ -65,7 +75,7 @@ impl Backend {
     /// Hands everything over to the other nodes, where there are any.
     pub(crate) async fn drain(&self) {
         match self {
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Redis(_) => {}
             Self::Replicated(store) => {
                 let report = store.drain().await;
                 tracing::info!(?report, "drained");
@@ -83,6 +93,11 @@ fn memory(args: &Args) -> MemoryStore {
         store = store.max_bytes(bytes);
     }
     store.build()
+}
+
+fn redis(args: &Args) -> Result<RedisStore, RedisError> {
+    let url = args.redis_url.as_deref().unwrap_or_default();
+    RedisStore::builder(url).connect_lazily()
 }
 
 async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, StartError> {
@@ -116,9 +131,8 @@ async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, Star
     store.start().await
 }
 
-/// The state of a node that shares its sessions with nobody, in a cluster's words.
-fn alone(store: &MemoryStore, node: Option<&str>) -> Reply {
-    let status = store.status();
+/// The state of a node that knows of no other, in a cluster's words.
+fn alone(node: Option<&str>, sessions: usize, bytes: usize) -> Reply {
     let myself = json!({
         "route": node,
         "address": Value::Null,
@@ -131,9 +145,9 @@ fn alone(store: &MemoryStore, node: Option<&str>) -> Reply {
         .with("ready", true)
         .with("members", vec![myself])
         .with("copies", 1)
-        .with("sessions", status.sessions)
+        .with("sessions", sessions)
         .with("tombstones", 0)
-        .with("bytes", status.bytes)
+        .with("bytes", bytes)
         .with("under_replicated", 0)
         .with("degraded_acks", 0)
 }

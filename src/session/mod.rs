@@ -19,8 +19,10 @@ mod value;
 
 pub use changes::{Changes, Outcome};
 pub use id::{SLOTS, SessionId, SessionKey};
+#[cfg(any(feature = "redis", feature = "replicated"))]
+pub(crate) use record::Lifetime;
 #[cfg(feature = "replicated")]
-pub(crate) use record::{Lifetime, UPDATES_MAX};
+pub(crate) use record::UPDATES_MAX;
 pub use record::{Record, Register};
 pub use stamp::{Stamp, Writer};
 pub use time::Timestamp;

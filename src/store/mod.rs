@@ -20,11 +20,15 @@ use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "replicated")]
 mod replicated;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisError, RedisErrorKind, RedisStore, RedisStoreBuilder};
 pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{

@@ -8,6 +8,7 @@
 
 mod browser;
 mod node;
+pub(crate) mod redis;
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -50,4 +51,4 @@ impl Random {
 /// How long anything may take that happens *soon*: generous, for machines under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);

@@ -1,0 +1,6 @@
+//! The Redis store over real servers, which the tests start themselves.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod contract;
+mod support;
