@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use super::{PATIENCE, POLL};
+use super::{Node, PATIENCE, POLL, Start};
 
 /// A running server. Dropping it kills the process.
 pub(crate) struct Server {
@@ -62,6 +62,29 @@ impl Server {
     /// A command that must be answered with OK.
     pub(crate) fn ok(&self, command: &[&str]) {
         assert_eq!(self.cli(command), "OK", "{command:?}");
+    }
+
+    /// How to start node `number`, whose sessions live here.
+    pub(crate) fn node(&self, number: usize) -> Start {
+        let route = format!("node{number}");
+        let args = [
+            "--store",
+            "redis",
+            "--redis-url",
+            &self.url(),
+            "--route",
+            &route,
+        ];
+        Start::default().args(&args)
+    }
+
+    /// Nodes `node1`, `node2`, … whose sessions live here.
+    pub(crate) fn nodes<const N: usize>(&self, args: &[&str]) -> [Node; N] {
+        let mut number = 0;
+        [(); N].map(|()| {
+            number += 1;
+            self.node(number).args(args).ready()
+        })
     }
 
     /// How many commands it has run so far, the asking for that number left out.
@@ -182,6 +205,19 @@ fn cli(port: u16, before: &[String], command: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout)
         .trim_end()
         .to_owned()
+}
+
+/// How many live sessions there are, tombstones left out.
+pub(crate) fn sessions(url: &str) -> u64 {
+    const COUNT: &str = "local n = 0 \
+        for _, key in ipairs(redis.call('KEYS', 'sess:*')) do \
+          if redis.call('HSTRLEN', key, '') > 5 then n = n + 1 end \
+        end \
+        return n";
+    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
+    let port = port.expect("the URL ends with a port");
+    let count = cli(port, &[], &["EVAL", COUNT, "0"]);
+    count.parse().expect("a number")
 }
 
 /// A port that nobody listens on, below those of outgoing connections, with room for a cluster's

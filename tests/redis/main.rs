@@ -3,4 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
+mod failures;
+mod proxy;
 mod support;

@@ -113,7 +113,8 @@ impl RedisStoreBuilder {
     /// How large a session may get: names and values, in bytes. A commit that adds to a larger one
     /// is refused with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge).
     ///
-    /// Defaults to 4 MiB: it is read as a whole by every request.
+    /// Defaults to 16 MiB, as the layer's own [`Limits`](crate::Limits) do. Lower both: a session is
+    /// read as a whole by every request.
     pub const fn max_session_bytes(mut self, bytes: usize) -> Self {
         self.max_session_bytes = bytes;
         self
@@ -207,4 +208,4 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const DEADLINE_MIN: Duration = Duration::from_millis(10);
 const IN_FLIGHT: usize = 1_024;
 const IN_FLIGHT_MAX: usize = 1 << 20;
-const SESSION_BYTES: usize = 4 << 20;
+const SESSION_BYTES: usize = 16 << 20;

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::{self, AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 
-use super::address::{Address, Credentials};
+use super::address::{Address, Credentials, Topology};
 use super::error::{Failure, RedisError, RedisErrorKind};
 use super::script::Script;
 use super::settings::Settings;
@@ -61,10 +61,16 @@ impl Link {
         for script in Script::ALL {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
         }
-        let loaded = link
-            .send(&pipeline)
-            .await
-            .map_err(|failure| refused(address, failure))?;
+        let sentinel = matches!(settings.url.topology, Topology::Sentinel { .. });
+        if sentinel {
+            pipeline.cmd("ROLE");
+        }
+        let loaded = link.send(&pipeline).await;
+        let mut loaded = loaded.map_err(|failure| refused(address, failure))?;
+        if sentinel && !loaded.pop().is_some_and(|role| is_master(&role)) {
+            let what = format!("{address} is not the master any more");
+            return Err(RedisError::new(RedisErrorKind::ReadOnly, what));
+        }
         for (hash, reply) in link.hashes.iter_mut().zip(loaded) {
             *hash = match reply {
                 Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
@@ -206,6 +212,13 @@ fn refused(address: &Address, failure: Failure) -> RedisError {
             RedisError::new(RedisErrorKind::Unexpected, what)
         }
     }
+}
+
+fn is_master(role: &Value) -> bool {
+    let Value::Array(parts) = role else {
+        return false;
+    };
+    matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master")
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -24,6 +24,7 @@
 
 mod address;
 mod builder;
+mod cluster;
 mod commit;
 mod error;
 mod keys;
@@ -34,6 +35,7 @@ mod record;
 mod request;
 mod router;
 mod script;
+mod sentinel;
 mod settings;
 mod tls;
 

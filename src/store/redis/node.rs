@@ -61,6 +61,14 @@ impl Node {
         }
     }
 
+    /// For how long it could not be used.
+    pub(super) fn down_for(&self) -> Duration {
+        match &*self.state.borrow() {
+            State::Down(since, _) => since.elapsed(),
+            State::Up(_) | State::Connecting => Duration::ZERO,
+        }
+    }
+
     /// The connection that there is at the moment.
     pub(super) fn current(&self) -> Option<Arc<Link>> {
         match &*self.state.borrow() {

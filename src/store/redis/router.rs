@@ -113,7 +113,7 @@ impl Router {
                 }
                 Err(Failure::Ask(node)) => {
                     state.redirects += 1;
-                    state.asked = self.locator.redirect(slot, &node);
+                    state.asked = self.locator.redirect(&node);
                 }
                 Err(Failure::NoScript) if !state.wording.source => state.wording.source = true,
                 Err(Failure::NoScript) => {
@@ -121,7 +121,7 @@ impl Router {
                     return Err(RedisError::new(RedisErrorKind::Unexpected, detail));
                 }
                 Err(Failure::Later(why) | Failure::Broken(why)) => {
-                    self.locator.suspect(slot);
+                    self.locator.suspect();
                     state.last = Some(why);
                     sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
                 }
@@ -161,6 +161,8 @@ impl Router {
                 // Somebody has to change something first.
                 RedisErrorKind::Unauthenticated | RedisErrorKind::Denied => Failure::Final(why),
                 _ if self.locator.is_fixed() => Failure::Final(why),
+                // Nobody has taken its place for as long as we would wait: others need the room.
+                _ if node.down_for() >= self.settings.deadline => Failure::Final(why),
                 _ => Failure::Later(why),
             })?,
         };
@@ -180,6 +182,9 @@ impl Router {
 
     fn node(&self, address: Address, purpose: Use) -> Arc<Node> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !nodes.contains_key(&(address.clone(), purpose)) {
+            nodes.retain(|(known, _), _| self.locator.knows(known));
+        }
         let node = nodes
             .entry((address, purpose))
             .or_insert_with_key(|(address, _)| {
