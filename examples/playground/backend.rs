@@ -97,7 +97,12 @@ fn memory(args: &Args) -> MemoryStore {
 
 fn redis(args: &Args) -> Result<RedisStore, RedisError> {
     let url = args.redis_url.as_deref().unwrap_or_default();
-    RedisStore::builder(url).connect_lazily()
+    let store = RedisStore::builder(url);
+    let store = match args.near_cache {
+        true => store.near_cache(args.max_bytes.unwrap_or(64 << 20)),
+        false => store,
+    };
+    store.connect_lazily()
 }
 
 async fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStore, StartError> {

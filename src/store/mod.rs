@@ -28,7 +28,7 @@ mod replicated;
 pub mod testing;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisError, RedisErrorKind, RedisStore, RedisStoreBuilder};
+pub use self::redis::{NearCacheStatus, RedisError, RedisErrorKind, RedisStore, RedisStoreBuilder};
 pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{

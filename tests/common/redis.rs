@@ -33,6 +33,12 @@ impl Server {
         Self::start_at(free_port(), owned(args), owned(cli))
     }
 
+    /// A server with a configuration of its own, which names this port.
+    pub(crate) fn start_on(port: u16, args: &[&str]) -> Self {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self::start_at(port, args, Vec::new())
+    }
+
     fn start_at(port: u16, args: Vec<String>, cli: Vec<String>) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -172,11 +178,12 @@ fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
         _ => (None, args),
     };
     command.args(file);
-    if !args.iter().any(|arg| arg == "--port") {
+    if file.is_none() {
         command.args(["--port", &port.to_string()]);
     }
     command
         .args(["--bind", "127.0.0.1"])
+        .args(["--protected-mode", "no"])
         .arg("--dir")
         .arg(folder)
         .arg("--logfile")

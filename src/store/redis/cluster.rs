@@ -16,6 +16,7 @@ use super::address::Address;
 use super::error::{RedisError, RedisErrorKind};
 use super::keys::SLOTS;
 use super::link;
+use super::near::Near;
 use super::settings::{CONNECT_WITHIN, Settings};
 
 /// The owners of all slots, as far as is known.
@@ -35,6 +36,7 @@ struct Shared {
     wanted: Notify,
     /// Why the last attempt to read the table failed.
     failure: RwLock<Option<RedisError>>,
+    near: Option<Arc<Near>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ struct Table {
 }
 
 impl Cluster {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
@@ -54,6 +56,7 @@ impl Cluster {
                 reads: watch::Sender::new(0),
                 wanted: Notify::new(),
                 failure: RwLock::default(),
+                near,
             }),
             reader: OnceLock::new(),
         }
@@ -82,6 +85,8 @@ impl Cluster {
             if let Some(owner) = table.owners.get_mut(usize::from(slot)) {
                 *owner = Some(address);
             }
+            drop(table);
+            self.shared.moved();
         }
         self.suspect();
     }
@@ -129,6 +134,13 @@ impl Cluster {
 }
 
 impl Shared {
+    /// What was read from the old owner says nothing any more.
+    fn moved(&self) {
+        if let Some(near) = &self.near {
+            near.moved();
+        }
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
         self.table
             .read()
@@ -253,7 +265,10 @@ async fn keep_reading(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
         };
         match table {
             Ok(table) => {
-                *shared.write() = table;
+                let old = std::mem::replace(&mut *shared.write(), table);
+                if old.owners != shared.read().owners {
+                    shared.moved();
+                }
                 if let Ok(mut failure) = shared.failure.write() {
                     *failure = None;
                 }

@@ -30,15 +30,32 @@ impl Shared {
         if let Some(successor) = changes.rotated_to() {
             keys.push(self.settings.prefix.key(&successor));
         }
-        let args = arguments(base, changes, self.mark());
-        let answer = self.run(key, Script::Commit, keys, args).await?;
+        let successor = keys.get(1).cloned().unwrap_or_default();
+        let args = arguments(base, changes, self.mark(), successor);
+        // Dropped unless they are redeemed: no copy of an outcome that nobody knows.
+        let near = self.near.as_ref();
+        let ticket = |key: &SessionKey| near.map(|near| near.ticket(key, true));
+        let (old, new) = (ticket(key), changes.rotated_to().map(|to| ticket(&to)));
+        let run = self.run(key, Script::Commit, keys, args).await;
+        let (answer, source) = run?;
         let outcome = outcome(answer, base, changes)?;
-        outcome.map_err(|error| error.into_store_error(true))
+        let outcome = outcome.map_err(|error| error.into_store_error(true))?;
+        if let Outcome::Committed(record) = &outcome
+            && let Some(ticket) = new.unwrap_or(old)
+        {
+            ticket.redeem(record, source);
+        }
+        Ok(outcome)
     }
 }
 
 /// The script's arguments, behind the one that says whether it was tried before.
-fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec<u8>> {
+fn arguments(
+    base: Option<&Record>,
+    changes: &Changes,
+    mark: Vec<u8>,
+    successor: Vec<u8>,
+) -> Vec<Vec<u8>> {
     let number = |number: u64| number.to_string().into_bytes();
     let last = base.map(record::last_stamp);
     let birth = changes.birth(Timestamp::default());
@@ -70,6 +87,7 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
             .flatten()
             .map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
         tombstone(),
+        successor,
     ];
     args.reserve_exact(2 * changes.writes().len());
     for (name, value) in changes.writes() {

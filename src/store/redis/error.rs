@@ -126,6 +126,8 @@ pub(super) enum Failure {
     Ask(String),
     /// The server has forgotten our scripts.
     NoScript,
+    /// The keys of one command are on two servers.
+    Apart(RedisError),
     /// This server cannot now; it has changed nothing.
     Later(RedisError),
     /// The connection is gone. Whether the command took effect is unknown.
@@ -149,7 +151,11 @@ impl Failure {
             "MOVED" => redirect().map_or_else(|| Self::odd(code, detail), Self::Moved),
             "ASK" => redirect().map_or_else(|| Self::odd(code, detail), Self::Ask),
             "NOSCRIPT" => Self::NoScript,
-            "TRYAGAIN" | "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
+            "TRYAGAIN" => Self::Apart(new(RedisErrorKind::ClusterDown, "its slot is moving")),
+            _ if says("non local key") => {
+                Self::Later(new(RedisErrorKind::ClusterDown, "its slot is moving"))
+            }
+            "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
             "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
             "MASTERDOWN" | "BUSY" | "UNBLOCKED" => {
                 Self::Later(new(RedisErrorKind::Unreachable, detail))
@@ -159,7 +165,10 @@ impl Failure {
                 let advice = "give the user and password that the server expects";
                 Self::Final(new(RedisErrorKind::Unauthenticated, advice))
             }
-            "NOPERM" => Self::Final(new(RedisErrorKind::Denied, detail)),
+            // A script says it in words only.
+            _ if code == "NOPERM" || says("can't run this command") => {
+                Self::Final(new(RedisErrorKind::Denied, detail))
+            }
             // Servers before 7.0 wrap what a script fails with.
             _ if says("READONLY") => Self::Later(new(RedisErrorKind::ReadOnly, "it is a replica")),
             _ if says("OOM") => {

@@ -18,19 +18,21 @@ use tokio::time::{Instant, timeout};
 
 use super::address::{Address, Credentials, Topology};
 use super::error::{Failure, RedisError, RedisErrorKind};
+use super::near::{Health, Near, Source};
 use super::script::Script;
 use super::settings::Settings;
+use super::tracking::Listener;
 
 /// A connection that can be used.
 pub(super) struct Link {
-    /// No two links of this process share one.
-    pub(super) number: u64,
     connection: MultiplexedConnection,
     hashes: [String; Script::ALL.len()],
     opened: Instant,
     /// When anything was last heard, in milliseconds since `opened`.
     heard: AtomicU64,
     driver: AbortHandle,
+    /// Where the server tells what changes.
+    tracked: Option<(Arc<Near>, Arc<Health>)>,
 }
 
 /// Who gets what a server says without being asked.
@@ -41,8 +43,12 @@ impl Link {
     pub(super) async fn open(
         address: &Address,
         settings: &Settings,
-        pushes: Option<Pushes>,
+        tracked: Option<(Arc<Near>, Arc<Health>)>,
     ) -> Result<(Self, JoinHandle<()>), RedisError> {
+        let pushes = tracked
+            .clone()
+            .map(|(near, health)| Listener { near, health });
+        let pushes = pushes.map(|listener| Arc::new(listener) as Pushes);
         let info = info(
             &settings.url.credentials,
             settings.url.database,
@@ -50,12 +56,12 @@ impl Link {
         );
         let (connection, driver) = connect(address, settings, &info, pushes).await?;
         let mut link = Self {
-            number: NEXT.fetch_add(1, Relaxed),
             connection,
             hashes: Default::default(),
             opened: Instant::now(),
             heard: AtomicU64::new(0),
             driver: driver.abort_handle(),
+            tracked,
         };
         let mut pipeline = redis::pipe();
         for script in Script::ALL {
@@ -131,8 +137,25 @@ impl Link {
         !self.driver.is_finished()
     }
 
+    /// What a copy depends on that is made of what comes over this connection from now on; `None`:
+    /// the server does not tell what changes.
+    pub(super) fn source(&self) -> Option<Source> {
+        let (near, health) = self.tracked.as_ref()?;
+        Some(near.source(health))
+    }
+
+    /// Something has come back, so everything that was said before has.
+    pub(super) fn is_well(&self) {
+        if let Some((near, health)) = &self.tracked {
+            near.heard(health);
+        }
+    }
+
     /// Drops the connection: nobody who waits for an answer gets one, nor somebody else's.
     pub(super) fn close(&self) {
+        if let Some((_, health)) = &self.tracked {
+            health.set_tracked(false);
+        }
         self.driver.abort();
     }
 
@@ -206,7 +229,10 @@ async fn greet<D: Future<Output = ()> + Send + 'static>(
 
 fn refused(address: &Address, failure: Failure) -> RedisError {
     match failure {
-        Failure::Later(error) | Failure::Broken(error) | Failure::Final(error) => error,
+        Failure::Apart(error)
+        | Failure::Later(error)
+        | Failure::Broken(error)
+        | Failure::Final(error) => error,
         Failure::Moved(_) | Failure::Ask(_) | Failure::NoScript => {
             let what = format!("{address} redirects a connection");
             RedisError::new(RedisErrorKind::Unexpected, what)
@@ -224,5 +250,3 @@ fn is_master(role: &Value) -> bool {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-
-static NEXT: AtomicU64 = AtomicU64::new(1);

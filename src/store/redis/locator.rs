@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::address::{Address, Topology};
 use super::cluster::Cluster;
 use super::error::RedisError;
+use super::near::Near;
 use super::sentinel::Sentinel;
 use super::settings::Settings;
 
@@ -20,11 +21,12 @@ pub(super) enum Locator {
 }
 
 impl Locator {
-    pub(super) fn new(settings: &Arc<Settings>) -> Self {
+    pub(super) fn new(settings: &Arc<Settings>, near: Option<&Arc<Near>>) -> Self {
+        let near = near.cloned();
         match &settings.url.topology {
             Topology::Alone => Self::Alone(settings.url.addresses[0].clone()),
-            Topology::Sentinel { .. } => Self::Sentinel(Sentinel::new(settings.clone())),
-            Topology::Cluster => Self::Cluster(Cluster::new(settings.clone())),
+            Topology::Sentinel { .. } => Self::Sentinel(Sentinel::new(settings.clone(), near)),
+            Topology::Cluster => Self::Cluster(Cluster::new(settings.clone(), near)),
         }
     }
 

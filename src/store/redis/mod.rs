@@ -30,6 +30,7 @@ mod error;
 mod keys;
 mod link;
 mod locator;
+mod near;
 mod node;
 mod record;
 mod request;
@@ -38,6 +39,7 @@ mod script;
 mod sentinel;
 mod settings;
 mod tls;
+mod tracking;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +54,7 @@ use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionKey};
 
 use super::SessionStore;
+use near::{Near, Source};
 use record::Clock;
 use request::{Answer, Request, What};
 use router::{Router, Unanswered};
@@ -60,6 +63,7 @@ use settings::{Settings, TOMBSTONE};
 
 pub use builder::RedisStoreBuilder;
 pub use error::{RedisError, RedisErrorKind};
+pub use near::NearCacheStatus;
 
 /// Sessions in Redis or Valkey. Cheap to clone; clones share their connections.
 ///
@@ -83,6 +87,7 @@ pub struct RedisStore {
 struct Shared {
     settings: Arc<Settings>,
     router: Router,
+    near: Option<Arc<Near>>,
     /// Marks attempts, so that the server knows one again that comes twice. Begins at random:
     /// nodes do not share their marks.
     attempts: AtomicU32,
@@ -105,11 +110,22 @@ impl RedisStore {
         RedisStoreBuilder::new(url.into())
     }
 
+    /// What the near-cache holds and has done; `None` without one.
+    #[must_use]
+    pub fn near_cache(&self) -> Option<NearCacheStatus> {
+        Some(self.shared.near.as_ref()?.status())
+    }
+
     fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
+        let near = settings.near_cache.map(|limits| {
+            let prefix = settings.prefix.clone();
+            Arc::new(Near::new(prefix, limits))
+        });
         Self {
             shared: Arc::new(Shared {
-                router: Router::new(settings.clone()),
+                router: Router::new(settings.clone(), near.clone()),
+                near,
                 settings,
                 attempts: AtomicU32::new(SysRng.try_next_u32().unwrap_or_default()),
             }),
@@ -134,20 +150,25 @@ impl SessionStore for RedisStore {
 
     async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
         let keys = vec![self.shared.settings.prefix.key(key)];
-        let answer = self
-            .shared
-            .run(key, Script::Touch, keys, Vec::new())
-            .await?;
-        match answer.letter {
+        let run = self.shared.run(key, Script::Touch, keys, Vec::new()).await;
+        let touched = matches!(&run, Ok((answer, _)) if answer.letter == b'O');
+        match &self.shared.near {
+            Some(near) if touched => near.touch(key, clock::now()),
+            Some(near) => near.forget(key),
+            None => {}
+        }
+        match run?.0.letter {
             b'O' | b'G' => Ok(()),
-            _ => Err(unreadable(answer.letter)),
+            letter => Err(unreadable(letter)),
         }
     }
 
     async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        // Dropped when it has ended, whatever became of it: no copy stays.
+        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let keys = vec![self.shared.settings.prefix.key(key)];
         let args = vec![self.shared.mark(), tombstone()];
-        let answer = self.shared.run(key, Script::End, keys, args).await?;
+        let (answer, _) = self.shared.run(key, Script::End, keys, args).await?;
         match answer.letter {
             b'O' => Ok(true),
             b'G' => Ok(false),
@@ -158,17 +179,38 @@ impl SessionStore for RedisStore {
 
 impl Shared {
     async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+        let Some(near) = &self.near else {
+            return Ok(self.read(key).await?.map(|(record, _)| record));
+        };
+        if let Some(record) = near.get(key, clock::now()) {
+            return Ok(Some(record));
+        }
+        let ticket = near.ticket(key, false);
+        let found = self.read(key).await?;
+        Ok(found.map(|(record, source)| {
+            ticket.redeem(&record, source);
+            record
+        }))
+    }
+
+    /// The session as the server has it, and where that comes from.
+    async fn read(
+        &self,
+        key: &SessionKey,
+    ) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
         let request = Request {
             session: *key,
             what: What::Load(self.settings.prefix.key(key)),
         };
-        let mut replies = self.router.ask(&request).await.map_err(store_error)?;
+        let answered = self.router.ask(&request).await.map_err(store_error)?;
         let here = clock::now();
+        let mut replies = answered.replies;
         let fields = replies.pop().unwrap_or_default();
         let there = server_time(replies.first()).map_err(|e| e.into_store_error(false))?;
         let record = record::decode(fields, Clock { there, here });
         let record = record.map_err(|error| error.into_store_error(false))?;
-        Ok(record.filter(|record| record.is_live(here)).map(Arc::new))
+        let live = record.filter(|record| record.is_live(here));
+        Ok(live.map(|record| (Arc::new(record), answered.source)))
     }
 
     /// Runs a script that ends with its answer, or with how many replicas have confirmed.
@@ -178,7 +220,7 @@ impl Shared {
         script: Script,
         keys: Vec<Vec<u8>>,
         args: Vec<Vec<u8>>,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<(Answer, Option<Source>), StoreError> {
         // Ending and moving are what must not be undone by a failover.
         let moves = script == Script::End || keys.len() > 1;
         let replicas = self.settings.replicas.filter(|_| moves);
@@ -191,7 +233,8 @@ impl Shared {
                 replicas,
             },
         };
-        let mut replies = self.router.ask(&request).await.map_err(store_error)?;
+        let answered = self.router.ask(&request).await.map_err(store_error)?;
+        let mut replies = answered.replies;
         if let Some(replicas) = replicas {
             let confirmed = match replies.pop() {
                 Some(Reply::Int(confirmed)) => confirmed,
@@ -204,7 +247,8 @@ impl Shared {
             }
         }
         let answer = Answer::of(replies.pop().unwrap_or_default());
-        answer.map_err(|error| error.into_store_error(true))
+        let answer = answer.map_err(|error| error.into_store_error(true))?;
+        Ok((answer, answered.source))
     }
 
     fn mark(&self) -> Vec<u8> {

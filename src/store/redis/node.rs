@@ -10,9 +10,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::address::Address;
 use super::error::{RedisError, RedisErrorKind};
 use super::link::Link;
+use super::near::Near;
 use super::settings::{
-    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, Settings,
+    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, PONG_WITHIN, RECONNECT_MAX, RECONNECT_MIN, Settings,
 };
+use super::tracking;
 
 /// A server that is kept connected as long as somebody holds this.
 #[derive(Debug)]
@@ -29,10 +31,14 @@ enum State {
 }
 
 impl Node {
-    /// Begins to connect.
-    pub(super) fn start(address: Address, settings: Arc<Settings>) -> Self {
+    /// Begins to connect. With `near`, the server is to tell what changes.
+    pub(super) fn start(
+        address: Address,
+        settings: Arc<Settings>,
+        near: Option<Arc<Near>>,
+    ) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
-        task::spawn(keep_connected(address, settings, sender));
+        task::spawn(keep_connected(address, settings, near, sender));
         Self { state }
     }
 
@@ -89,12 +95,17 @@ impl std::fmt::Debug for State {
 }
 
 /// Connects, watches the connection, and connects again, until nobody holds the node.
-async fn keep_connected(address: Address, settings: Arc<Settings>, state: watch::Sender<State>) {
+async fn keep_connected(
+    address: Address,
+    settings: Arc<Settings>,
+    near: Option<Arc<Near>>,
+    state: watch::Sender<State>,
+) {
     let mut pause = RECONNECT_MIN;
     let mut down_since = None;
     loop {
         let opened = tokio::select! {
-            opened = timeout(CONNECT_WITHIN, Link::open(&address, &settings, None)) => opened,
+            opened = timeout(CONNECT_WITHIN, tracking::open(&address, &settings, near.as_ref())) => opened,
             () = state.closed() => return,
         };
         let failure = match opened {
@@ -151,9 +162,8 @@ async fn watch_over(
 /// Closes a connection on which nothing comes back.
 async fn beat(link: &Link, ping: &redis::Pipeline) {
     sleep(HEARTBEAT).await;
-    // What comes back does not matter, nor does an error: the driver ends by itself then.
-    drop(link.send_within(ping, PONG_WITHIN).await);
+    // What comes back does not matter; after an error the driver ends by itself.
+    if link.send_within(ping, PONG_WITHIN).await.is_ok() {
+        link.is_well();
+    }
 }
-
-/// How long a server may be silent on a connection that asks it.
-const PONG_WITHIN: Duration = Duration::from_secs(1);

@@ -40,6 +40,8 @@ pub(super) struct Wording {
     pub(super) source: bool,
     /// The server may have the key although another one owns the slot.
     pub(super) asking: bool,
+    /// The slot is on its way from one server to another: no command may name two keys.
+    pub(super) apart: bool,
 }
 
 impl Request {
@@ -77,7 +79,8 @@ impl Request {
                     true => pipeline.cmd("EVAL").arg(script.source()),
                     false => pipeline.cmd("EVALSHA").arg(link.hash(*script)),
                 };
-                pipeline.arg(keys.len()).arg(keys);
+                let declared = if wording.apart { &keys[..1] } else { keys };
+                pipeline.arg(declared.len()).arg(declared);
                 pipeline
                     .arg(if wording.again { "1" } else { "0" })
                     .arg(args);

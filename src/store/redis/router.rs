@@ -17,6 +17,7 @@ use super::address::Address;
 use super::error::{Failure, RedisError, RedisErrorKind};
 use super::keys;
 use super::locator::Locator;
+use super::near::{Near, Source};
 use super::node::Node;
 use super::request::{Request, Wording};
 use super::settings::Settings;
@@ -29,6 +30,15 @@ pub(super) struct Router {
     nodes: Mutex<HashMap<(Address, Use), Arc<Node>>>,
     permits: Semaphore,
     retries: AtomicU32,
+    near: Option<Arc<Near>>,
+}
+
+/// What a server has answered.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) replies: Vec<Value>,
+    /// Where from, if the server tells what changes.
+    pub(super) source: Option<Source>,
 }
 
 /// What connections are for. Who waits for replicas holds up everybody behind him.
@@ -47,9 +57,10 @@ pub(super) struct Unanswered {
 }
 
 impl Router {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
         Self {
-            locator: Locator::new(&settings),
+            locator: Locator::new(&settings, near.as_ref()),
+            near,
             nodes: Mutex::default(),
             permits: Semaphore::new(settings.max_in_flight),
             retries: AtomicU32::new(0),
@@ -58,7 +69,7 @@ impl Router {
     }
 
     /// Asks until there is an answer, or the deadline has come.
-    pub(super) async fn ask(&self, request: &Request) -> Result<Vec<Value>, Unanswered> {
+    pub(super) async fn ask(&self, request: &Request) -> Result<Answered, Unanswered> {
         let deadline = Instant::now() + self.settings.deadline;
         let permit = match self.permits.try_acquire() {
             Ok(permit) => Some(permit),
@@ -101,7 +112,7 @@ impl Router {
         request: &Request,
         state: &mut Attempts,
         deadline: Instant,
-    ) -> Result<Vec<Value>, RedisError> {
+    ) -> Result<Answered, RedisError> {
         let slot = keys::slot(&request.session);
         let mut pause = Pause::default();
         loop {
@@ -119,6 +130,11 @@ impl Router {
                 Err(Failure::NoScript) => {
                     let detail = "it knows no script that comes along";
                     return Err(RedisError::new(RedisErrorKind::Unexpected, detail));
+                }
+                Err(Failure::Apart(why)) => {
+                    state.wording.apart = true;
+                    state.last = Some(why);
+                    sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
                 }
                 Err(Failure::Later(why) | Failure::Broken(why)) => {
                     self.locator.suspect();
@@ -140,7 +156,7 @@ impl Router {
         slot: u16,
         state: &mut Attempts,
         deadline: Instant,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Answered, Failure> {
         let asked = state.asked.take();
         state.wording.asking = asked.is_some();
         let address = match asked {
@@ -173,11 +189,12 @@ impl Router {
         let pipeline = request.pipeline(state.wording, &link);
         let before = state.wording.again;
         state.wording.again |= request.writes();
+        let source = link.source();
         let result = link.send_within(&pipeline, patience).await;
         if !matches!(result, Err(Failure::Broken(_))) {
             state.wording.again = before;
         }
-        result
+        result.map(|replies| Answered { replies, source })
     }
 
     fn node(&self, address: Address, purpose: Use) -> Arc<Node> {
@@ -188,7 +205,8 @@ impl Router {
         let node = nodes
             .entry((address, purpose))
             .or_insert_with_key(|(address, _)| {
-                Arc::new(Node::start(address.clone(), self.settings.clone()))
+                let near = self.near.clone().filter(|_| purpose == Use::Everything);
+                Arc::new(Node::start(address.clone(), self.settings.clone(), near))
             });
         node.clone()
     }

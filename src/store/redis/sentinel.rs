@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::address::{Address, Topology};
 use super::error::{RedisError, RedisErrorKind};
 use super::link;
+use super::near::Near;
 use super::settings::{CONNECT_WITHIN, Settings};
 
 /// The master, as far as is known.
@@ -30,6 +31,7 @@ pub(super) struct Sentinel {
 struct News {
     master: watch::Sender<Option<Master>>,
     suspected: Notify,
+    near: Option<Arc<Near>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +42,13 @@ struct Master {
 }
 
 impl Sentinel {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
         Self {
             settings,
             news: Arc::new(News {
                 master: watch::Sender::new(None),
                 suspected: Notify::new(),
+                near,
             }),
             listening: OnceLock::new(),
         }
@@ -98,6 +101,9 @@ impl News {
             if newer {
                 tracing::info!(master = %master.address, "the sentinels name a master");
                 *known = Some(master);
+                if let Some(near) = &self.near {
+                    near.moved();
+                }
             }
             newer
         });

@@ -46,6 +46,9 @@ impl Settings {
 /// How often a connection is asked whether it still works.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// How long a server may be silent on a connection that asks it.
+pub(super) const PONG_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long a new connection may take until it can be used.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 

@@ -1,9 +1,11 @@
--- KEYS: the session; where it moves to, if it does.
+-- KEYS: the session; where it moves to, if it does. While a cluster moves their slot, no server has
+--   both: then only the first is declared, and the other is made by copying where new keys are made.
 -- ARGV: 1 whether this was tried before, 2 the attempt, 3 the stamp of the base, 4 its version,
 --   5 'create', 'update' or (an update that adds no value) 'keep', 6 idle time in ms ('': as it is), 7 absolute lifetime in ms, 8 idle
 --   time of a first visit, 9 the attribute that is expected ('': none), 10 the stamp that its last
---   write must have ('': none), 11 life of a tombstone in ms, then attributes and what they hold.
-local key, successor, op = KEYS[1], KEYS[2], ARGV[2]
+--   write must have ('': none), 11 life of a tombstone in ms, 12 where it moves to
+--   ('': nowhere), then attributes and what they hold.
+local key, successor, op = KEYS[1], ARGV[12] ~= '' and ARGV[12], ARGV[2]
 local base_version = tonumber(ARGV[4])
 local target = successor or key
 
@@ -51,7 +53,7 @@ else
 end
 if successor and redis.call('EXISTS', successor) == 1 then return {'B'} end
 
-local writes = #ARGV > 11 or ARGV[6] ~= ''
+local writes = #ARGV > 12 or ARGV[6] ~= ''
 local stamp
 if writes then
   s.version = math.max(s.version, base_version) + 1
@@ -65,11 +67,19 @@ end
 s.ops = string.sub(s.ops .. op, -4 * OPS_MAX)
 
 if successor then
-  redis.call('RENAME', key, successor)
+  if KEYS[2] then
+    redis.call('RENAME', key, successor)
+  else
+    local all = redis.call('HGETALL', key)
+    for at = 1, #all, 1000 do
+      redis.call('HSET', successor, unpack(all, at, math.min(at + 999, #all)))
+    end
+    redis.call('UNLINK', key)
+  end
   bury(key, op, tonumber(ARGV[11]))
 end
 local fields = {'', header(s)}
-for at = 12, #ARGV, 2 do
+for at = 13, #ARGV, 2 do
   fields[#fields + 1] = ARGV[at]
   fields[#fields + 1] = stamp .. ARGV[at + 1]
   if #fields >= 1000 then
