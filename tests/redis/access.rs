@@ -11,7 +11,7 @@ use crate::common::redis::Server;
 use crate::support::{birth, committed, create, insert, kind, reason, stored};
 
 /// What the README tells to give a user, for the prefix `sess`.
-const RULES: [&str; 18] = [
+const RULES: [&str; 16] = [
     "on",
     ">open sesame",
     "~sess:*",
@@ -21,9 +21,7 @@ const RULES: [&str; 18] = [
     "+hgetall",
     "+hget",
     "+hset",
-    "+hincrby",
     "+exists",
-    "+pttl",
     "+pexpire",
     "+pexpireat",
     "+rename",

@@ -244,7 +244,8 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
             .contains("master_link_status:up")
     });
     let store = RedisStore::builder(master.url())
-        .wait_for_replicas(1, Duration::from_millis(500))
+        .deadline(Duration::from_secs(8))
+        .wait_for_replicas(1, Duration::from_secs(3))
         .connect()
         .await
         .unwrap();

@@ -8,4 +8,5 @@ mod copies;
 mod failures;
 mod groups;
 mod proxy;
+mod secure;
 mod support;

@@ -32,20 +32,15 @@ impl Shared {
         }
         let successor = keys.get(1).cloned().unwrap_or_default();
         let args = arguments(base, changes, self.mark(), successor);
-        // Dropped unless they are redeemed: no copy of an outcome that nobody knows.
+        // Dropped when it is over, whatever has become of it: no copy is older than this.
         let near = self.near.as_ref();
-        let ticket = |key: &SessionKey| near.map(|near| near.ticket(key, true));
-        let (old, new) = (ticket(key), changes.rotated_to().map(|to| ticket(&to)));
-        let run = self.run(key, Script::Commit, keys, args).await;
-        let (answer, source) = run?;
+        let _tickets = near.map(|near| {
+            let successor = changes.rotated_to().map(|to| near.ticket(&to, true));
+            (near.ticket(key, true), successor)
+        });
+        let answer = self.run(key, Script::Commit, keys, args).await?;
         let outcome = outcome(answer, base, changes)?;
-        let outcome = outcome.map_err(|error| error.into_store_error(true))?;
-        if let Outcome::Committed(record) = &outcome
-            && let Some(ticket) = new.unwrap_or(old)
-        {
-            ticket.redeem(record, source);
-        }
-        Ok(outcome)
+        outcome.map_err(|error| error.into_store_error(true))
     }
 }
 

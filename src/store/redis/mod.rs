@@ -150,14 +150,12 @@ impl SessionStore for RedisStore {
 
     async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
         let keys = vec![self.shared.settings.prefix.key(key)];
-        let run = self.shared.run(key, Script::Touch, keys, Vec::new()).await;
-        let touched = matches!(&run, Ok((answer, _)) if answer.letter == b'O');
-        match &self.shared.near {
-            Some(near) if touched => near.touch(key, clock::now()),
-            Some(near) => near.forget(key),
-            None => {}
-        }
-        match run?.0.letter {
+        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
+        let answer = self
+            .shared
+            .run(key, Script::Touch, keys, Vec::new())
+            .await?;
+        match answer.letter {
             b'O' | b'G' => Ok(()),
             letter => Err(unreadable(letter)),
         }
@@ -168,7 +166,7 @@ impl SessionStore for RedisStore {
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let keys = vec![self.shared.settings.prefix.key(key)];
         let args = vec![self.shared.mark(), tombstone()];
-        let (answer, _) = self.shared.run(key, Script::End, keys, args).await?;
+        let answer = self.shared.run(key, Script::End, keys, args).await?;
         match answer.letter {
             b'O' => Ok(true),
             b'G' => Ok(false),
@@ -220,7 +218,7 @@ impl Shared {
         script: Script,
         keys: Vec<Vec<u8>>,
         args: Vec<Vec<u8>>,
-    ) -> Result<(Answer, Option<Source>), StoreError> {
+    ) -> Result<Answer, StoreError> {
         // Ending and moving are what must not be undone by a failover.
         let moves = script == Script::End || keys.len() > 1;
         let replicas = self.settings.replicas.filter(|_| moves);
@@ -247,8 +245,7 @@ impl Shared {
             }
         }
         let answer = Answer::of(replies.pop().unwrap_or_default());
-        let answer = answer.map_err(|error| error.into_store_error(true))?;
-        Ok((answer, answered.source))
+        answer.map_err(|error| error.into_store_error(true))
     }
 
     fn mark(&self) -> Vec<u8> {

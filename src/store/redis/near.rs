@@ -6,6 +6,10 @@
 //! out was the state of the session when the server last could have told otherwise, at most
 //! [`SILENCE_MAX`] ago, and never older than what this process has written or been told.
 //!
+//! Our own writes are reported to us like everybody's, after their answers: a session that was
+//! written is read once more. The server could leave them out (`NOLOOP`), but then it also leaves
+//! out what it forgets or evicts while it serves us, as of Redis 7.0: copies would stay stale.
+//!
 //! An answer may be on its way to whoever asked when the key changes. Everybody who asks therefore
 //! takes a [`Ticket`] first: whatever is said about the key meanwhile makes the ticket worthless.
 
@@ -19,7 +23,6 @@ use tokio::time::Instant;
 use crate::session::{Record, SessionKey, Timestamp};
 
 use super::keys::Prefix;
-use super::record;
 use super::settings::{HEARTBEAT, NearCacheLimits, PONG_WITHIN};
 
 /// The copies, and who is about to make one.
@@ -99,17 +102,16 @@ struct Pending {
     waiting: usize,
     /// Grows with everything that is said about the key.
     generation: u64,
-    /// What this process has written: answers that are older are of no use.
-    floor: u64,
 }
 
-/// The intention to make a copy of a session.
+/// The intention to read a session, and make a copy; or to write one.
 #[derive(Debug)]
 pub(super) struct Ticket<'a> {
     near: &'a Near,
     key: SessionKey,
     generation: u64,
-    /// Whether a write may be under way: then what is there is not to be trusted without an answer.
+    /// Whether a write is under way: from its beginning to its end no copy is made of what was read
+    /// before.
     write: bool,
 }
 
@@ -164,7 +166,6 @@ impl Near {
         let pending = shard.pending.entry(*key).or_insert(Pending {
             waiting: 0,
             generation: 0,
-            floor: 0,
         });
         pending.waiting += 1;
         Ticket {
@@ -181,13 +182,6 @@ impl Near {
         self.remove(&mut shard, key);
         if let Some(pending) = shard.pending.get_mut(key) {
             pending.generation += 1;
-        }
-    }
-
-    /// An access was recorded.
-    pub(super) fn touch(&self, key: &SessionKey, now: Timestamp) {
-        if let Some(entry) = self.shard(key).ready.get_mut(key) {
-            Arc::make_mut(&mut entry.record).touch(now);
         }
     }
 
@@ -241,6 +235,7 @@ impl Near {
     }
 
     fn insert(&self, shard: &mut Shard, key: SessionKey, record: Arc<Record>, source: Source) {
+        // Of two answers on their way at once, the later one counts.
         let version = record.clock();
         if shard
             .ready
@@ -314,33 +309,17 @@ impl Health {
 }
 
 impl Ticket<'_> {
-    /// The answer is here: it becomes the copy unless something was said about the key meanwhile.
-    pub(super) fn redeem(mut self, record: &Arc<Record>, source: Option<Source>) {
-        let write = std::mem::take(&mut self.write);
-        let version = record::last_stamp(record).clock;
+    /// The answer to a read is here: it becomes the copy unless something was said about the key
+    /// meanwhile.
+    pub(super) fn redeem(self, record: &Arc<Record>, source: Option<Source>) {
         let mut shard = self.near.shard(&self.key);
-        let Some(pending) = shard.pending.get_mut(&self.key) else {
-            return;
-        };
-        if write {
-            pending.floor = pending.floor.max(version);
-        }
-        let (floor, generation) = (pending.floor, pending.generation);
-        if write
-            && shard
-                .ready
-                .get(&self.key)
-                .is_some_and(|known| known.version <= version)
-        {
-            self.near.remove(&mut shard, &self.key);
-        }
         if let Some(source) = source
-            && generation == self.generation
-            && version >= floor
+            && let Some(pending) = shard.pending.get(&self.key)
+            && pending.generation == self.generation
             && self.near.is_good(&source, Instant::now())
         {
-            self.near
-                .insert(&mut shard, self.key, record.clone(), source);
+            let record = record.clone();
+            self.near.insert(&mut shard, self.key, record, source);
         }
     }
 }
@@ -349,7 +328,7 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut shard = self.near.shard(&self.key);
         if self.write {
-            // Nobody knows what became of it.
+            // Whatever has become of it: what was read before says nothing.
             self.near.remove(&mut shard, &self.key);
         }
         if let Some(pending) = shard.pending.get_mut(&self.key) {

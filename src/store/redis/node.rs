@@ -12,7 +12,7 @@ use super::error::{RedisError, RedisErrorKind};
 use super::link::Link;
 use super::near::Near;
 use super::settings::{
-    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, PONG_WITHIN, RECONNECT_MAX, RECONNECT_MIN, Settings,
+    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, Settings,
 };
 use super::tracking;
 
@@ -31,14 +31,16 @@ enum State {
 }
 
 impl Node {
-    /// Begins to connect. With `near`, the server is to tell what changes.
+    /// Begins to connect. With `near`, the server is to tell what changes. A
+    /// connection on which nothing is heard for `patience` is given up.
     pub(super) fn start(
         address: Address,
         settings: Arc<Settings>,
         near: Option<Arc<Near>>,
+        patience: Duration,
     ) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
-        task::spawn(keep_connected(address, settings, near, sender));
+        task::spawn(keep_connected(address, settings, near, patience, sender));
         Self { state }
     }
 
@@ -99,6 +101,7 @@ async fn keep_connected(
     address: Address,
     settings: Arc<Settings>,
     near: Option<Arc<Near>>,
+    patience: Duration,
     state: watch::Sender<State>,
 ) {
     let mut pause = RECONNECT_MIN;
@@ -116,7 +119,7 @@ async fn keep_connected(
                 }
                 pause = RECONNECT_MIN;
                 state.send_replace(State::Up(link.clone()));
-                if watch_over(&link, driver, &state).await.is_none() {
+                if watch_over(&link, driver, patience, &state).await.is_none() {
                     return;
                 }
                 state.send_replace(State::Connecting);
@@ -125,7 +128,10 @@ async fn keep_connected(
             }
             Ok(Err(error)) => error,
             Err(_) => {
-                let what = format!("{address} does not answer");
+                let what = match settings.tls {
+                    Some(_) => format!("{address} does not answer: check that it speaks TLS"),
+                    None => format!("{address} does not answer: check that it does not want TLS"),
+                };
                 RedisError::new(RedisErrorKind::Unreachable, what)
             }
         };
@@ -146,6 +152,7 @@ async fn keep_connected(
 async fn watch_over(
     link: &Link,
     mut driver: JoinHandle<()>,
+    patience: Duration,
     state: &watch::Sender<State>,
 ) -> Option<()> {
     let mut ping = redis::pipe();
@@ -154,16 +161,16 @@ async fn watch_over(
         tokio::select! {
             _ = &mut driver => return Some(()),
             () = state.closed() => return None,
-            () = beat(link, &ping) => {}
+            () = beat(link, &ping, patience) => {}
         }
     }
 }
 
 /// Closes a connection on which nothing comes back.
-async fn beat(link: &Link, ping: &redis::Pipeline) {
+async fn beat(link: &Link, ping: &redis::Pipeline, patience: Duration) {
     sleep(HEARTBEAT).await;
     // What comes back does not matter; after an error the driver ends by itself.
-    if link.send_within(ping, PONG_WITHIN).await.is_ok() {
+    if link.send_within(ping, patience).await.is_ok() {
         link.is_well();
     }
 }

@@ -20,7 +20,7 @@ use super::locator::Locator;
 use super::near::{Near, Source};
 use super::node::Node;
 use super::request::{Request, Wording};
-use super::settings::Settings;
+use super::settings::{PONG_WITHIN, Settings};
 
 /// The way to all servers.
 #[derive(Debug)]
@@ -206,7 +206,11 @@ impl Router {
             .entry((address, purpose))
             .or_insert_with_key(|(address, _)| {
                 let near = self.near.clone().filter(|_| purpose == Use::Everything);
-                Arc::new(Node::start(address.clone(), self.settings.clone(), near))
+                // Who waits for replicas is silent meanwhile.
+                let waits = self.settings.replicas.filter(|_| purpose == Use::Replicas);
+                let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
+                let (address, settings) = (address.clone(), self.settings.clone());
+                Arc::new(Node::start(address, settings, near, patience))
             });
         node.clone()
     }

@@ -71,9 +71,8 @@ impl Tls {
             wrong("a host is no name that a certificate can have").because(error)
         })?;
         self.0.connect(name, stream).await.map_err(|error| {
-            let what = format!(
-                "no TLS with {host}: check the certificates, and that this port speaks TLS"
-            );
+            let what =
+                format!("no TLS with {host}: check the certificates, and that it speaks TLS");
             RedisError::new(RedisErrorKind::Unreachable, what).because(error)
         })
     }

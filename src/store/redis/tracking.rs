@@ -60,17 +60,14 @@ pub(super) async fn open(
         }
         opened => opened?,
     };
-    // Without the second word the server repeats to us what we have written ourselves.
-    for mode in [&["ON", "NOLOOP"][..], &["ON"]] {
-        match is_told(&link, &health, address, settings, near, mode).await {
-            Ok(true) => {
-                near.heard(&health);
-                health.set_tracked(true);
-                return Ok((link, driver));
-            }
-            Ok(false) => {}
-            Err(error) => tracing::debug!(%address, %error, "tracking cannot be tried"),
+    match is_told(&link, &health, address, settings, near).await {
+        Ok(true) => {
+            near.heard(&health);
+            health.set_tracked(true);
+            return Ok((link, driver));
         }
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%address, %error, "tracking cannot be tried"),
     }
     tracing::warn!(
         %address,
@@ -86,11 +83,9 @@ async fn is_told(
     address: &Address,
     settings: &Settings,
     near: &Near,
-    mode: &[&str],
 ) -> Result<bool, RedisError> {
     let mut tracking = redis::pipe();
-    tracking.cmd("CLIENT").arg("TRACKING").arg("OFF");
-    tracking.cmd("CLIENT").arg("TRACKING").arg(mode);
+    tracking.cmd("CLIENT").arg("TRACKING").arg("ON");
     if link.send(&tracking).await.is_err() {
         return Ok(false);
     }

@@ -90,6 +90,4 @@ end
 if #fields > 0 then redis.call('HSET', target, unpack(fields)) end
 local reply = answer(s, ARGV[5] ~= 'create' and before ~= ARGV[3])
 redis.call('PEXPIREAT', target, expires_at(s))
--- A read behind the last write: the server goes on telling this connection about the key.
-redis.call('PTTL', target)
 return reply

@@ -7,5 +7,4 @@ s.returned = true
 -- First what is not refused where memory is short.
 redis.call('PEXPIREAT', KEYS[1], expires_at(s))
 redis.call('HSET', KEYS[1], '', header(s))
-redis.call('PTTL', KEYS[1])
 return {'O'}
