@@ -174,8 +174,11 @@ fn number(bytes: &[u8]) -> u64 {
         .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
+/// A name and what it holds.
+type Field = (Vec<u8>, Vec<u8>);
+
 /// The fields of a hash, as either version of the protocol gives them.
-fn pairs(reply: Reply) -> Result<Vec<(Vec<u8>, Vec<u8>)>, RedisError> {
+fn pairs(reply: Reply) -> Result<Vec<Field>, RedisError> {
     let bytes = |value| match value {
         Reply::BulkString(bytes) => Ok(bytes),
         Reply::SimpleString(text) => Ok(text.into_bytes()),
