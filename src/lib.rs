@@ -2,8 +2,9 @@
 //!
 //! [`SessionLayer`] gives every request below it a session to ask for, [`Session`] is what a handler
 //! holds, and a store says where sessions live: in the memory of one node
-//! ([`MemoryStore`](store)), or in the memory of every node of the application
-//! ([`ReplicatedStore`](store), feature `replicated`).
+//! ([`MemoryStore`](store)), in the memory of every node of the application
+//! ([`ReplicatedStore`](store), feature `replicated`), or in Redis ([`RedisStore`](store), feature
+//! `redis`).
 //!
 //! ```
 //! # #[cfg(all(feature = "axum", feature = "memory"))] {
@@ -79,6 +80,6 @@ pub use store::SessionStore;
 pub use store::testing;
 
 /// The README's examples are compiled with the tests of the documentation.
-#[cfg(all(doctest, feature = "axum", feature = "replicated"))]
+#[cfg(all(doctest, feature = "axum", feature = "redis", feature = "replicated"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
@@ -43,7 +43,7 @@ impl Server {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("redis-test-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&folder).expect("there is room for a folder");
         let mut server = Self {
             child: spawn(port, &folder, &args),
@@ -132,7 +132,8 @@ impl Server {
 
     /// Writes a file into the folder of the server; its path.
     pub(crate) fn write(folder: &str, name: &str, content: &str) -> String {
-        let folder = std::env::temp_dir().join(format!("{folder}-{}", std::process::id()));
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{folder}-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("there is room for a folder");
         let path = folder.join(name);
         let mut file = fs::File::create(&path).expect("there is room for a file");
@@ -170,7 +171,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, folder: &std::path::Path, args: &[String]) -> Child {
+fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
     let mut command = Command::new("redis-server");
     // A server with a configuration of its own, a sentinel, names it first.
     let (file, args) = match args.first() {
