@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
-use distributable::session::{Changes, Value};
+use distributable::session::{Changes, Outcome, Value};
 use distributable::{RedisStore, Session, SessionKey, SessionLayer, SessionStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -118,7 +118,7 @@ async fn commands(redis: &Redis) -> Result<()> {
             false => builder.connect().await?,
         };
         let key = create(&store, 100).await?;
-        let base = store.load(&key).await?.ok_or("lost")?;
+        let mut base = store.load(&key).await?.ok_or("lost")?;
         let before = redis.commands()?;
         for _ in 0..100 {
             store.load(&key).await?;
@@ -128,7 +128,10 @@ async fn commands(redis: &Redis) -> Result<()> {
         for turn in 0..100 {
             let mut changes = Changes::default();
             changes.insert("counter".into(), Value::from_bytes(vec![turn]));
-            store.commit(&key, Some(&base), changes).await?;
+            match store.commit(&key, Some(&base), changes).await? {
+                Outcome::Committed(record) => base = record,
+                _ => return Err("not committed".into()),
+            }
         }
         let commits = redis.commands()? - before;
         let name = if near { "near-cache" } else { "redis" };
@@ -254,14 +257,14 @@ impl Redis {
             .to_owned())
     }
 
-    /// What clients have sent: neither what scripts run, nor the time, nor this question.
+    /// What clients have sent: neither what scripts run, nor the time, nor this question. Scripts
+    /// read whole sessions only for callers that have an old one.
     fn commands(&self) -> Result<u64> {
         let stats = self.cli(&["INFO", "commandstats"])?;
         let calls = stats.lines().filter_map(|line| {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
             let sent = matches!(name, "evalsha" | "eval" | "hgetall" | "wait" | "unlink");
             let count: u64 = rest.split(',').next()?.parse().ok()?;
-            // Scripts read whole sessions only where the caller has an old one.
             sent.then_some(count)
         });
         Ok(calls.sum())
