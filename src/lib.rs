@@ -2,8 +2,9 @@
 //!
 //! [`SessionLayer`] gives every request below it a session to ask for, [`Session`] is what a handler
 //! holds, and a store says where sessions live: in the memory of one node
-//! ([`MemoryStore`](store)), or in the memory of every node of the application
-//! ([`ReplicatedStore`](store), feature `replicated`).
+//! ([`MemoryStore`](store)), in the memory of every node of the application
+//! ([`ReplicatedStore`](store), feature `replicated`), or in Redis ([`RedisStore`](store), feature
+//! `redis`).
 //!
 //! ```
 //! # #[cfg(all(feature = "axum", feature = "memory"))] {
@@ -47,6 +48,7 @@
 //! | --- | --- | --- |
 //! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
 //! | `memory` | yes | [`MemoryStore`](store) |
+//! | `redis` | no | [`RedisStore`](store): sessions in a Redis or Valkey server |
 //! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
 //! | `rustls` | no | `ReplicatedStoreBuilder::tls`: replication under certificates of your own |
 //! | `snapshot` | no | [`SnapshotStore`](store): either of them, in a file over a restart (Unix) |
@@ -77,6 +79,8 @@ pub use session::{SessionId, SessionKey};
 pub use signal::shutdown_signal;
 #[cfg(feature = "memory")]
 pub use store::MemoryStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "replicated")]
 pub use store::ReplicatedStore;
 pub use store::SessionStore;
@@ -89,6 +93,7 @@ pub use store::testing;
 #[cfg(all(
     doctest,
     feature = "axum",
+    feature = "redis",
     feature = "replicated",
     feature = "snapshot"
 ))]

@@ -1,12 +1,13 @@
 //! What every store promises, asked of real processes over HTTP: one node with its own memory, the
-//! same with a file that is written all the time, two and three replicated nodes. The numbers in the
-//! cases' comments are those of `tests/README.md`.
+//! same with a file that is written all the time, two and three replicated nodes, two nodes on one
+//! Redis. The numbers in the cases' comments are those of `tests/README.md`.
 
 mod common;
 
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use common::redis::Server;
 use common::{Browser, Node, Random, Scratch, Start, cluster, eventually, until, within};
 
 /// Runs each case on every store, with the flags that stand behind its name.
@@ -34,6 +35,14 @@ macro_rules! on_every_store {
             use super::*;
             $(#[test] fn $case() {
                 cases::$case(&cluster::<2>(&[$($($flag),+)?]).each_ref());
+            })*
+        }
+        mod redis {
+            use super::*;
+            $(#[test] fn $case() {
+                let server = Server::start(&[]);
+                let nodes = server.nodes::<2>(&[$($($flag),+)?]);
+                cases::$case(&nodes.each_ref());
             })*
         }
         mod three_nodes {

@@ -152,6 +152,18 @@ const TABLE: &[Row] = &[
         crates: &["tokio", "tracing"],
     },
     Row {
+        folder: "store/redis",
+        modules: &["clock", "error", "session", "store::SessionStore"],
+        crates: &[
+            "rand",
+            "redis",
+            "rustls_native_certs",
+            "tokio",
+            "tokio_rustls",
+            "tracing",
+        ],
+    },
+    Row {
         folder: "cluster",
         modules: &["clock", "error", "session"],
         crates: &["bytes", "postcard", "rand", "serde", "tokio", "tracing"],

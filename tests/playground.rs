@@ -56,14 +56,15 @@ fn without_a_route_the_cookie_has_no_dot() {
 /// Cases 3, 10, and the flags of parts that are not built yet.
 #[test]
 fn a_start_that_cannot_work_ends_with_a_reason() {
-    let starts: [(&[&str], &str); 9] = [
+    let starts: [(&[&str], &str); 10] = [
         (&["--route", "a.b"], "route"),
         (&["--route", "a b"], "route"),
         (&["--route", "r23456789012345678901234567890123"], "route"),
         (&["--cookie-name", "a b"], "cookie"),
         (&["--cookie-name", ""], "cookie"),
         (&["--store", "file"], "--file PATH"),
-        (&["--store", "redis"], "Redis store"),
+        (&["--store", "redis"], "--redis-url"),
+        (&["--store", "redis", "--redis-url", "http://h"], "scheme"),
         (&["--near-cache"], "near-cache"),
         (
             &["--store", "replicated", "--secret-file", "/no/secret"],

@@ -106,20 +106,13 @@ pub(crate) enum Store {
 }
 
 impl Args {
-    /// Refuses what is not built yet, by name.
+    /// Refuses what cannot mean anything.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let not_built = [
-            (
-                self.store == Store::Redis || self.redis_url.is_some(),
-                "the Redis store (`--store redis`, `--redis-url`)",
-            ),
-            (self.near_cache, "the Redis near-cache (`--near-cache`)"),
-        ];
-        if let Some((_, part)) = not_built.iter().find(|(asked, _)| *asked) {
-            return Err(format!("{part} is not built yet"));
+        if self.store == Store::Redis && self.redis_url.is_none() {
+            return Err("the Redis store needs `--redis-url`".to_owned());
         }
-        if self.store == Store::File && self.file.is_none() {
-            return Err("`--store file` needs `--file PATH`".to_owned());
+        if self.near_cache && self.store != Store::Redis {
+            return Err("the near-cache is the Redis store's: `--store redis`".to_owned());
         }
         Ok(())
     }

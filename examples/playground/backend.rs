@@ -4,10 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use distributable::store::{
-    Member, MemberState, Multicast, ReplicatedStoreBuilder, Secret, SecretError, SnapshotError,
-    SnapshotStore, SnapshotStoreBuilder,
+    Member, MemberState, MemoryStatus, Multicast, RedisError, ReplicatedStoreBuilder, Secret,
+    SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
 };
-use distributable::{Copies, MemoryStore, ReplicatedStore, Route, SessionCookie, SessionLayer};
+use distributable::{
+    Copies, MemoryStore, RedisStore, ReplicatedStore, Route, SessionCookie, SessionLayer,
+};
 use serde_json::{Value, json};
 
 use crate::args::{Args, Store};
@@ -17,6 +19,7 @@ use crate::reply::Reply;
 pub(crate) enum Backend {
     Memory(MemoryStore),
     File(SnapshotStore<MemoryStore>),
+    Redis(RedisStore),
     Replicated(ReplicatedStore),
     ReplicatedFile(SnapshotStore<ReplicatedStore>),
 }
@@ -34,7 +37,7 @@ impl Backend {
             Store::Replicated => Ok(Self::Replicated(
                 replicated(args, http_port)?.start().await?,
             )),
-            Store::Redis => Err("this store is not built yet".into()),
+            Store::Redis => Ok(Self::Redis(redis(args)?)),
         }
     }
 
@@ -46,6 +49,7 @@ impl Backend {
         let layer = match self {
             Self::Memory(store) => SessionLayer::new(store.clone()),
             Self::File(store) => SessionLayer::new(store.clone()),
+            Self::Redis(store) => SessionLayer::new(store.clone()),
             Self::Replicated(store) => SessionLayer::new(store.clone()),
             Self::ReplicatedFile(store) => SessionLayer::new(store.clone()),
         };
@@ -63,7 +67,7 @@ impl Backend {
     /// Whether requests may be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Self::Memory(_) | Self::File(_) => true,
+            Self::Memory(_) | Self::File(_) | Self::Redis(_) => true,
             Self::Replicated(store) => store.is_ready(),
             Self::ReplicatedFile(store) => store.store().is_ready(),
         }
@@ -79,8 +83,10 @@ impl Backend {
     /// What `/cluster` tells.
     pub(crate) fn status(&self, node: Option<&str>) -> Reply {
         match self {
-            Self::Memory(store) => alone(store, node),
-            Self::File(store) => alone(store.store(), node),
+            Self::Memory(store) => alone(node, Some(store.status())),
+            Self::File(store) => alone(node, Some(store.store().status())),
+            // What the server holds is not this node's.
+            Self::Redis(_) => alone(node, None),
             Self::Replicated(store) => clustered(store),
             Self::ReplicatedFile(store) => clustered(store.store()),
         }
@@ -89,7 +95,7 @@ impl Backend {
     /// Begins to hand over, while requests go on.
     pub(crate) fn retire(&self) {
         match self {
-            Self::Memory(_) | Self::File(_) => {}
+            Self::Memory(_) | Self::File(_) | Self::Redis(_) => {}
             Self::Replicated(store) => store.retire(),
             Self::ReplicatedFile(store) => store.store().retire(),
         }
@@ -98,7 +104,7 @@ impl Backend {
     /// Hands everything over to the other nodes, where there are any.
     pub(crate) async fn drain(&self) {
         let store = match self {
-            Self::Memory(_) | Self::File(_) => return,
+            Self::Memory(_) | Self::File(_) | Self::Redis(_) => return,
             Self::Replicated(store) => store,
             Self::ReplicatedFile(store) => store.store(),
         };
@@ -108,7 +114,7 @@ impl Backend {
     /// Writes the file, where there is one. Nothing changes any more.
     pub(crate) async fn save(&self) -> Result<(), SnapshotError> {
         match self {
-            Self::Memory(_) | Self::Replicated(_) => Ok(()),
+            Self::Memory(_) | Self::Replicated(_) | Self::Redis(_) => Ok(()),
             Self::File(store) => store.save().await.map(drop),
             Self::ReplicatedFile(store) => store.save().await.map(drop),
         }
@@ -133,6 +139,16 @@ fn snapshot(args: &Args) -> Result<SnapshotStoreBuilder, String> {
         Some(ms) => snapshot.every(Duration::from_millis(ms)),
         None => snapshot,
     })
+}
+
+fn redis(args: &Args) -> Result<RedisStore, RedisError> {
+    let url = args.redis_url.as_deref().unwrap_or_default();
+    let store = RedisStore::builder(url);
+    let store = match args.near_cache {
+        true => store.near_cache(args.max_bytes.unwrap_or(64 << 20)),
+        false => store,
+    };
+    store.connect_lazily()
 }
 
 fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, SecretError> {
@@ -176,9 +192,9 @@ fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, Sec
     Ok(store)
 }
 
-/// The state of a node that shares its sessions with nobody, in a cluster's words.
-fn alone(store: &MemoryStore, node: Option<&str>) -> Reply {
-    let status = store.status();
+/// The state of a node that knows of no other, in a cluster's words.
+fn alone(node: Option<&str>, status: Option<MemoryStatus>) -> Reply {
+    let (sessions, bytes) = status.map_or((0, 0), |status| (status.sessions, status.bytes));
     let myself = json!({
         "route": node,
         "address": Value::Null,
@@ -191,9 +207,9 @@ fn alone(store: &MemoryStore, node: Option<&str>) -> Reply {
         .with("ready", true)
         .with("members", vec![myself])
         .with("copies", 1)
-        .with("sessions", status.sessions)
+        .with("sessions", sessions)
         .with("tombstones", 0)
-        .with("bytes", status.bytes)
+        .with("bytes", bytes)
         .with("under_replicated", 0)
         .with("degraded_acks", 0)
 }

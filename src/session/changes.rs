@@ -213,6 +213,12 @@ impl Changes {
         })
     }
 
+    /// The lifetime of the session that these changes are the birth of, if they are one, as of `now`.
+    #[cfg(feature = "redis")]
+    pub(crate) fn birth(&self, now: Timestamp) -> Option<Lifetime> {
+        Some(self.creation()?.record(now).lifetime)
+    }
+
     fn creation(&self) -> Option<NewLifetime> {
         self.seldom.as_ref()?.create
     }

@@ -19,7 +19,7 @@ mod value;
 
 pub use changes::{Changes, Outcome};
 pub use id::{SLOTS, SessionId, SessionKey};
-#[cfg(any(feature = "replicated", feature = "snapshot"))]
+#[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
 #[cfg(feature = "replicated")]
 pub(crate) use record::UPDATES_MAX;

@@ -103,7 +103,7 @@ impl Record {
     /// Puts a record together from parts that came from outside; `None` when they are not what
     /// [`registers`](Self::registers) and [`updates`](Self::updates) give: in order, one per name,
     /// no stamp that could not be followed.
-    #[cfg(any(feature = "replicated", feature = "snapshot"))]
+    #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
     pub(crate) fn from_parts(
         lifetime: Lifetime,
         attributes: Vec<Register>,

@@ -20,6 +20,8 @@ use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "replicated")]
 mod replicated;
 #[cfg(all(feature = "snapshot", unix))]
@@ -27,6 +29,8 @@ mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{NearCacheStatus, RedisError, RedisErrorKind, RedisStore, RedisStoreBuilder};
 pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{

@@ -8,6 +8,7 @@
 
 mod browser;
 mod node;
+pub(crate) mod redis;
 mod scratch;
 
 use std::thread::sleep;
@@ -52,4 +53,4 @@ impl Random {
 /// How long anything may take that happens *soon*: generous, for machines under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);

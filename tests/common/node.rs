@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::{Browser, PATIENCE, eventually};
+use super::{Browser, PATIENCE, eventually, redis};
 
 /// How to start a node.
 #[derive(Clone, Default)]
@@ -61,6 +61,12 @@ impl Start {
         let at = at.expect("the flag is there");
         self.args.drain(at..at + 2);
         self
+    }
+
+    /// A flag's value, where it is given.
+    fn value(&self, flag: &str) -> Option<&str> {
+        let at = self.args.iter().position(|arg| arg == flag)?;
+        self.args.get(at + 1).map(String::as_str)
     }
 
     /// Runs the process with a shifted wall clock, as `faketime` words it: `+5m`.
@@ -190,8 +196,11 @@ impl Node {
             .count()
     }
 
-    /// Live sessions on this node.
+    /// Live sessions on this node, or on the server where it keeps them.
     pub(crate) fn sessions(&self) -> u64 {
+        if let Some(url) = self.start.value("--redis-url") {
+            return redis::sessions(url);
+        }
         self.cluster()["sessions"].as_u64().expect("a number")
     }
 

@@ -1,0 +1,240 @@
+//! The settings of a store, one method each.
+
+use std::time::Duration;
+
+use super::RedisStore;
+use super::address::{Credentials, Topology, Url};
+use super::error::{RedisError, RedisErrorKind};
+use super::keys::Prefix;
+use super::settings::{NearCacheLimits, Replicas, Settings};
+use super::tls::{Certificates, Tls};
+
+/// Sets up a [`RedisStore`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RedisStoreBuilder {
+    url: Secret,
+    credentials: Option<Credentials>,
+    sentinel_credentials: Credentials,
+    prefix: String,
+    certificates: Certificates,
+    deadline: Duration,
+    max_in_flight: usize,
+    max_session_bytes: usize,
+    replicas: Option<Replicas>,
+    near_cache: Option<NearCacheLimits>,
+}
+
+/// Text that `Debug` does not show.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl RedisStoreBuilder {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url: Secret(url),
+            credentials: None,
+            sentinel_credentials: Credentials::default(),
+            prefix: PREFIX.to_owned(),
+            certificates: Certificates::default(),
+            deadline: DEADLINE,
+            max_in_flight: IN_FLIGHT,
+            max_session_bytes: SESSION_BYTES,
+            replicas: None,
+            near_cache: None,
+        }
+    }
+
+    /// Who this application is to the servers: a user of the access list, or `None` for the
+    /// default user. Takes the place of what the URL says; use it to keep passwords out of URLs.
+    pub fn credentials(mut self, user: Option<&str>, password: impl Into<String>) -> Self {
+        self.credentials = Some(credentials(user, password.into()));
+        self
+    }
+
+    /// Who this application is to the sentinels, where they ask.
+    pub fn sentinel_credentials(mut self, user: Option<&str>, password: impl Into<String>) -> Self {
+        self.sentinel_credentials = credentials(user, password.into());
+        self
+    }
+
+    /// The start of every key that the store uses: 1 to 64 printable characters. Applications that
+    /// share a database need one each.
+    ///
+    /// Defaults to `sess`: keys are `sess:{0a1b2c3d}…`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Who may vouch for the servers of a `rediss` URL: certificates in PEM. Set it where the
+    /// servers' certificates come from an authority of your own.
+    ///
+    /// Defaults to whom the operating system trusts.
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates.roots = pem.into();
+        self
+    }
+
+    /// A certificate of our own and its key, both in PEM, for servers that ask for one.
+    pub fn client_certificate(
+        mut self,
+        chain: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.certificates.client = Some((chain.into(), key.into()));
+        self
+    }
+
+    /// What an operation may take, with all its retries. Then it is an error: 503 for a browser.
+    ///
+    /// Defaults to 2 seconds: longer than a server that restarts or a slot that moves needs, shorter
+    /// than people wait. A failover takes longer than that, and is not hidden.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How many operations may be under way at once. Others wait for their turn until their
+    /// deadline.
+    ///
+    /// Defaults to 1,024: what one server answers within some 20 milliseconds.
+    pub const fn max_in_flight(mut self, operations: usize) -> Self {
+        self.max_in_flight = operations;
+        self
+    }
+
+    /// How large a session may get: names and values, in bytes. A commit that adds to a larger one
+    /// is refused with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge).
+    ///
+    /// Defaults to 16 MiB, as the layer's own [`Limits`](crate::Limits) do. Lower both: a session is
+    /// read as a whole by every request.
+    pub const fn max_session_bytes(mut self, bytes: usize) -> Self {
+        self.max_session_bytes = bytes;
+        self
+    }
+
+    /// Lets a logout and a new id wait until `count` replicas have confirmed, for `within` at most:
+    /// then a failover to one of them cannot undo it. When fewer have confirmed in time, it is in,
+    /// and an error of the kind
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) says so.
+    ///
+    /// Defaults to not waiting. It is no consensus: a replica that did not confirm may still become
+    /// the master.
+    pub const fn wait_for_replicas(mut self, count: u8, within: Duration) -> Self {
+        self.replicas = Some(Replicas { count, within });
+        self
+    }
+
+    /// Keeps copies of sessions in this process, in at most so many bytes: a read of a session that
+    /// was used here lately costs no round trip. The server tells when a session changes (Redis 6
+    /// and Valkey can). At each connection it is tried whether it does; where it does not, a
+    /// warning says so and nothing is kept.
+    ///
+    /// A copy may be older than the session by what a message from the server takes; by two
+    /// seconds when a connection has died without a sign; and never older than what this process
+    /// has written. A logout on another node may therefore be noticed that much later.
+    ///
+    /// Defaults to no copies.
+    pub fn near_cache(mut self, bytes: usize) -> Self {
+        let max_age = self.near_cache.map_or(NEAR_AGE, |limits| limits.max_age);
+        self.near_cache = Some(NearCacheLimits { bytes, max_age });
+        self
+    }
+
+    /// How long a copy is kept at most, whatever the server says or does not say.
+    ///
+    /// Defaults to a minute. Has no effect without [`near_cache`](Self::near_cache), which must
+    /// come first.
+    pub fn near_cache_max_age(mut self, age: Duration) -> Self {
+        if let Some(limits) = &mut self.near_cache {
+            limits.max_age = age;
+        }
+        self
+    }
+
+    /// The store; it connects when it is first used. Until the server can be reached, operations
+    /// fail, and they succeed as soon as it can.
+    ///
+    /// # Errors
+    ///
+    /// When a setting cannot work.
+    pub fn connect_lazily(self) -> Result<RedisStore, RedisError> {
+        Ok(RedisStore::new(self.settings()?))
+    }
+
+    /// The store, connected to every server that it needs.
+    ///
+    /// # Errors
+    ///
+    /// When a setting cannot work, or the servers cannot be used now.
+    pub async fn connect(self) -> Result<RedisStore, RedisError> {
+        let store = self.connect_lazily()?;
+        store.shared.router.connected().await?;
+        Ok(store)
+    }
+
+    fn settings(self) -> Result<Settings, RedisError> {
+        let wrong = |what: &str| Err(RedisError::new(RedisErrorKind::Config, what));
+        let mut url = Url::parse(&self.url.0)?;
+        if let Some(credentials) = self.credentials {
+            url.credentials = credentials;
+        }
+        if self.max_in_flight == 0 || self.max_in_flight > IN_FLIGHT_MAX {
+            return wrong("operations in flight: at least 1, at most 1,048,576");
+        }
+        if self.deadline < DEADLINE_MIN {
+            return wrong("a deadline of less than 10 ms");
+        }
+        if let Some(replicas) = self.replicas
+            && replicas.within * 2 > self.deadline
+        {
+            return wrong("waiting for replicas must leave half of the deadline");
+        }
+        let trusted = !self.certificates.roots.is_empty() || self.certificates.client.is_some();
+        if trusted && !url.tls {
+            return wrong("certificates without TLS: the URL must begin with `rediss`");
+        }
+        let sentinels = matches!(url.topology, Topology::Sentinel { .. });
+        if self.sentinel_credentials != Credentials::default() && !sentinels {
+            return wrong("credentials for sentinels: the URL must begin with `redis-sentinel`");
+        }
+        Ok(Settings {
+            tls: match url.tls {
+                true => Some(Tls::new(&self.certificates)?),
+                false => None,
+            },
+            url,
+            sentinel_credentials: self.sentinel_credentials,
+            prefix: Prefix::new(&self.prefix)?,
+            deadline: self.deadline,
+            max_in_flight: self.max_in_flight,
+            max_session_bytes: self.max_session_bytes,
+            replicas: self.replicas,
+            near_cache: self.near_cache,
+        })
+    }
+}
+
+fn credentials(user: Option<&str>, password: String) -> Credentials {
+    Credentials {
+        user: user.map(str::to_owned),
+        password: Some(password),
+    }
+}
+
+/// Longer copies would hide a server that forgets to tell; shorter ones would cost round trips.
+const NEAR_AGE: Duration = Duration::from_secs(60);
+const PREFIX: &str = "sess";
+const DEADLINE: Duration = Duration::from_secs(2);
+/// What three attempts need on the fastest network.
+const DEADLINE_MIN: Duration = Duration::from_millis(10);
+const IN_FLIGHT: usize = 1_024;
+const IN_FLIGHT_MAX: usize = 1 << 20;
+const SESSION_BYTES: usize = 16 << 20;

@@ -1,0 +1,301 @@
+//! Which node of a cluster owns which slot.
+//!
+//! What a node says about a slot in a redirection is believed at once; the whole table is read again
+//! behind it, by one task, from whichever node answers first. Nobody waits for a node that is dead.
+
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::{Notify, watch};
+use tokio::task::{self, JoinSet};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::address::Address;
+use super::error::{RedisError, RedisErrorKind};
+use super::keys::SLOTS;
+use super::link;
+use super::near::Near;
+use super::settings::{CONNECT_WITHIN, Settings};
+
+/// The owners of all slots, as far as is known.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    shared: Arc<Shared>,
+    /// The task that reads the table; it ends with this.
+    reader: OnceLock<watch::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Arc<Settings>,
+    table: RwLock<Table>,
+    /// Counts how often the table has been read.
+    reads: watch::Sender<u64>,
+    wanted: Notify,
+    /// Why the last attempt to read the table failed.
+    failure: RwLock<Option<RedisError>>,
+    near: Option<Arc<Near>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By slot; empty before the first read.
+    owners: Vec<Option<Address>>,
+    /// Everybody who may be asked: replicas, too.
+    nodes: HashSet<Address>,
+}
+
+impl Cluster {
+    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                table: RwLock::default(),
+                reads: watch::Sender::new(0),
+                wanted: Notify::new(),
+                failure: RwLock::default(),
+                near,
+            }),
+            reader: OnceLock::new(),
+        }
+    }
+
+    pub(super) async fn owner(&self, slot: u16, deadline: Instant) -> Result<Address, RedisError> {
+        self.find(deadline, |table| table.owner(slot)).await
+    }
+
+    pub(super) async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
+        let masters = |table: &Table| {
+            let owners: HashSet<_> = table.owners.iter().flatten().cloned().collect();
+            (!owners.is_empty()).then(|| owners.into_iter().collect())
+        };
+        self.find(deadline, masters).await
+    }
+
+    pub(super) fn knows(&self, address: &Address) -> bool {
+        self.shared.read().nodes.contains(address)
+    }
+
+    pub(super) fn moved(&self, slot: u16, node: &str) {
+        if let Some(address) = self.redirect(node) {
+            let mut table = self.shared.write();
+            table.nodes.insert(address.clone());
+            if let Some(owner) = table.owners.get_mut(usize::from(slot)) {
+                *owner = Some(address);
+            }
+            drop(table);
+            self.shared.moved();
+        }
+        self.suspect();
+    }
+
+    /// The node of a redirection. Without a host it is another port of some host that we know.
+    pub(super) fn redirect(&self, node: &str) -> Option<Address> {
+        let host = &self.shared.settings.url.addresses[0].host;
+        match node.strip_prefix(':') {
+            Some(port) => Address::parse(&format!("{host}:{port}"), 0).ok(),
+            None => Address::parse(node, 0).ok(),
+        }
+    }
+
+    pub(super) fn suspect(&self) {
+        self.shared.wanted.notify_one();
+    }
+
+    /// What the table says, as soon as it does.
+    async fn find<T>(
+        &self,
+        deadline: Instant,
+        look: impl Fn(&Table) -> Option<T>,
+    ) -> Result<T, RedisError> {
+        self.reader.get_or_init(|| {
+            let (alive, end) = watch::channel(());
+            task::spawn(keep_reading(self.shared.clone(), end));
+            alive
+        });
+        let mut reads = self.shared.reads.subscribe();
+        loop {
+            if let Some(found) = look(&self.shared.read()) {
+                return Ok(found);
+            }
+            self.suspect();
+            if timeout_at(deadline, reads.changed()).await.is_err() {
+                let failure = self.shared.failure.read();
+                let failure = failure.ok().and_then(|f| f.as_ref().map(RedisError::again));
+                return Err(failure.unwrap_or_else(|| {
+                    let detail = "no node owns this session's slot";
+                    RedisError::new(RedisErrorKind::ClusterDown, detail)
+                }));
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// What was read from the old owner says nothing any more.
+    fn moved(&self) {
+        if let Some(near) = &self.near {
+            near.moved();
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
+        self.table
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
+        self.table
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Asks all nodes at once; the first that knows counts.
+    async fn read_table(self: &Arc<Self>) -> Result<Table, RedisError> {
+        let mut nodes: HashSet<Address> = self.settings.url.addresses.iter().cloned().collect();
+        nodes.extend(self.read().nodes.iter().take(NODES_ASKED_MAX).cloned());
+        let mut asked = JoinSet::new();
+        for node in nodes {
+            let shared = self.clone();
+            asked.spawn(async move {
+                match timeout(CONNECT_WITHIN, ask(&node, &shared.settings)).await {
+                    Ok(table) => table,
+                    Err(_) => {
+                        let what = format!("{node} does not answer");
+                        Err(RedisError::new(RedisErrorKind::Unreachable, what))
+                    }
+                }
+            });
+        }
+        let mut failure = RedisError::new(RedisErrorKind::ClusterDown, "no node can be asked");
+        while let Some(table) = asked.join_next().await {
+            match table {
+                Ok(Ok(table)) => return Ok(table),
+                Ok(Err(error)) => failure = error,
+                Err(_) => {}
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl Table {
+    fn owner(&self, slot: u16) -> Option<Address> {
+        self.owners.get(usize::from(slot))?.clone()
+    }
+
+    /// Reads the answer to `CLUSTER SLOTS`: ranges, each with its owner and the owner's replicas.
+    fn parse(reply: Value, asked: &Address) -> Option<Self> {
+        let Value::Array(ranges) = reply else {
+            return None;
+        };
+        let mut table = Self {
+            owners: vec![None; usize::from(SLOTS)],
+            nodes: HashSet::new(),
+        };
+        for range in ranges {
+            let Value::Array(range) = range else {
+                return None;
+            };
+            let (Some(Value::Int(first)), Some(Value::Int(last))) = (range.first(), range.get(1))
+            else {
+                return None;
+            };
+            let slots = usize::try_from(*first).ok()?..=usize::try_from(*last).ok()?;
+            let mut nodes = range[2..].iter().map(|node| parse_node(node, asked));
+            let owner = nodes.next()??;
+            table.owners.get_mut(slots)?.fill(Some(owner.clone()));
+            table.nodes.insert(owner);
+            table.nodes.extend(nodes.flatten());
+        }
+        (!table.nodes.is_empty()).then_some(table)
+    }
+}
+
+/// A node without a host is where we have asked.
+fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
+    let Value::Array(parts) = node else {
+        return None;
+    };
+    let host = match parts.first()? {
+        Value::BulkString(host) => str::from_utf8(host).ok()?,
+        _ => "",
+    };
+    let Value::Int(port) = parts.get(1)? else {
+        return None;
+    };
+    let host = match host {
+        "" | "?" => &asked.host,
+        host => host,
+    };
+    Some(Address {
+        host: host.to_owned(),
+        port: u16::try_from(*port).ok()?,
+    })
+}
+
+async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
+    let info = link::info(&settings.url.credentials, 0, false);
+    let (mut connection, driver) = link::connect(node, settings, &info, None).await?;
+    let mut question = redis::pipe();
+    question.cmd("CLUSTER").arg("SLOTS");
+    let reply = connection.send_packed_commands(&question, 0, 1).await;
+    driver.abort();
+    let reply = reply.ok().and_then(|mut replies| replies.pop());
+    if let Some(Value::ServerError(error)) = &reply {
+        let detail = format!("{node} does not tell who owns which slot: {error}");
+        return Err(RedisError::new(RedisErrorKind::ClusterDown, detail));
+    }
+    let table = reply.and_then(|reply| Table::parse(reply, node));
+    table.ok_or_else(|| {
+        let detail = format!("{node} knows of no owner of any slot");
+        RedisError::new(RedisErrorKind::ClusterDown, detail)
+    })
+}
+
+/// Reads the table when somebody wants it read, and now and then.
+async fn keep_reading(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
+    loop {
+        let table = tokio::select! {
+            table = shared.read_table() => table,
+            _ = end.changed() => return,
+        };
+        match table {
+            Ok(table) => {
+                let old = std::mem::replace(&mut *shared.write(), table);
+                if old.owners != shared.read().owners {
+                    shared.moved();
+                }
+                if let Ok(mut failure) = shared.failure.write() {
+                    *failure = None;
+                }
+                shared.reads.send_modify(|reads| *reads += 1);
+            }
+            Err(error) => {
+                tracing::debug!(error = %error.again(), "the table of slots cannot be read");
+                if let Ok(mut failure) = shared.failure.write() {
+                    *failure = Some(error);
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(READ_PAUSE) => {}
+            _ = end.changed() => return,
+        }
+        tokio::select! {
+            () = shared.wanted.notified() => {}
+            () = sleep(READ_EVERY) => {}
+            _ = end.changed() => return,
+        }
+    }
+}
+
+/// Nodes that are asked for the table at once, beside those of the URL.
+const NODES_ASKED_MAX: usize = 8;
+/// However many redirections there are, the table is read this seldom.
+const READ_PAUSE: Duration = Duration::from_millis(200);
+/// Without any redirection: to learn of nodes that may be asked later.
+const READ_EVERY: Duration = Duration::from_secs(10);

@@ -1,0 +1,148 @@
+//! Commits: changes as a script takes them, and its answer as an outcome.
+
+use std::sync::Arc;
+
+use redis::Value as Reply;
+
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{Changes, Outcome, Record, SessionKey, Timestamp};
+
+use super::error::{RedisError, RedisErrorKind};
+use super::record::{self, Clock};
+use super::request::Answer;
+use super::script::Script;
+use super::{Shared, tombstone, unreadable};
+
+impl Shared {
+    pub(super) async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+    ) -> Result<Outcome, StoreError> {
+        let held = base.map_or(0, Record::payload_bytes);
+        let adds = changes.writes().iter().any(|(_, value)| value.is_some());
+        if adds && held + changes.payload_bytes() > self.settings.max_session_bytes {
+            return Err(StoreError::too_large());
+        }
+        let mut keys = vec![self.settings.prefix.key(key)];
+        if let Some(successor) = changes.rotated_to() {
+            keys.push(self.settings.prefix.key(&successor));
+        }
+        let successor = keys.get(1).cloned().unwrap_or_default();
+        let args = arguments(base, changes, self.mark(), successor);
+        // Dropped when it is over, whatever has become of it: no copy is older than this.
+        let near = self.near.as_ref();
+        let _tickets = near.map(|near| {
+            let successor = changes.rotated_to().map(|to| near.ticket(&to, true));
+            (near.ticket(key, true), successor)
+        });
+        let answer = self.run(key, Script::Commit, keys, args).await?;
+        let outcome = outcome(answer, base, changes)?;
+        outcome.map_err(|error| error.into_store_error(true))
+    }
+}
+
+/// The script's arguments, behind the one that says whether it was tried before.
+fn arguments(
+    base: Option<&Record>,
+    changes: &Changes,
+    mark: Vec<u8>,
+    successor: Vec<u8>,
+) -> Vec<Vec<u8>> {
+    let number = |number: u64| number.to_string().into_bytes();
+    let last = base.map(record::last_stamp);
+    let birth = changes.birth(Timestamp::default());
+    let adds = changes.writes().iter().any(|(_, value)| value.is_some());
+    let mode: &[u8] = match &birth {
+        Some(_) => b"create",
+        None if adds => b"update",
+        None => b"keep",
+    };
+    let born_idle = birth.as_ref().map(|birth| birth.max_inactive.1);
+    let idle = changes.max_inactive().or(born_idle);
+    let absolute = birth
+        .as_ref()
+        .map(|birth| birth.ends_at.since(Timestamp::default()));
+    let first = birth
+        .as_ref()
+        .map(|birth| record::millis(birth.first_visit));
+    let (expected, stamp) = changes.expected().unzip();
+    let mut args = vec![
+        mark,
+        last.map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
+        last.map_or_else(|| b"-1".to_vec(), |stamp| number(stamp.clock)),
+        mode.to_vec(),
+        idle.map_or_else(Vec::new, |idle| number(record::millis(idle))),
+        absolute.map_or_else(Vec::new, |absolute| number(record::millis(Some(absolute)))),
+        first.map_or_else(Vec::new, number),
+        expected.map_or_else(Vec::new, |name| record::field(name)),
+        stamp
+            .flatten()
+            .map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
+        tombstone(),
+        successor,
+    ];
+    args.reserve_exact(2 * changes.writes().len());
+    for (name, value) in changes.writes() {
+        args.push(record::field(name));
+        args.push(record::payload(value.as_ref()));
+    }
+    args
+}
+
+/// The outer error is the server's, the inner one about an answer that nobody understands.
+fn outcome(
+    answer: Answer,
+    base: Option<&Record>,
+    changes: &Changes,
+) -> Result<Result<Outcome, RedisError>, StoreError> {
+    match answer.letter {
+        b'G' => Ok(Ok(Outcome::Gone)),
+        b'O' => Ok(composed(answer.rest, base, changes).map(Outcome::Committed)),
+        b'F' => Ok(whole(answer.rest).map(Outcome::Committed)),
+        b'E' => match whole(answer.rest) {
+            Ok(record) => Ok(Ok(Outcome::Conflict(record))),
+            // Nothing was written.
+            Err(error) => Err(error.into_store_error(false)),
+        },
+        letter => Err(unreadable(letter)),
+    }
+}
+
+/// The header alone: the rest is as the base and the changes say.
+fn composed(
+    rest: Vec<Reply>,
+    base: Option<&Record>,
+    changes: &Changes,
+) -> Result<Arc<Record>, RedisError> {
+    let (clock, header) = timed(rest)?;
+    let Reply::BulkString(header) = header else {
+        return Err(odd());
+    };
+    record::committed(base, changes, &header, clock).map(Arc::new)
+}
+
+/// All of the session.
+fn whole(rest: Vec<Reply>) -> Result<Arc<Record>, RedisError> {
+    let (clock, fields) = timed(rest)?;
+    record::decode(fields, clock)?.map(Arc::new).ok_or_else(odd)
+}
+
+fn timed(rest: Vec<Reply>) -> Result<(Clock, Reply), RedisError> {
+    let here = clock::now();
+    let mut rest = rest.into_iter();
+    let (Some(Reply::BulkString(there)), Some(what)) = (rest.next(), rest.next()) else {
+        return Err(odd());
+    };
+    let there = str::from_utf8(&there)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let there = there.ok_or_else(odd)?;
+    Ok((Clock { there, here }, what))
+}
+
+fn odd() -> RedisError {
+    RedisError::new(RedisErrorKind::Unexpected, "a commit's answer")
+}

@@ -1,0 +1,88 @@
+//! Who has which session: one server, the one that sentinels name, or a cluster's owner of a slot.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::address::{Address, Topology};
+use super::cluster::Cluster;
+use super::error::RedisError;
+use super::near::Near;
+use super::sentinel::Sentinel;
+use super::settings::Settings;
+
+/// Knows, or finds out, which server owns a slot.
+#[derive(Debug)]
+pub(super) enum Locator {
+    /// One server owns all of them.
+    Alone(Address),
+    Sentinel(Sentinel),
+    Cluster(Cluster),
+}
+
+impl Locator {
+    pub(super) fn new(settings: &Arc<Settings>, near: Option<&Arc<Near>>) -> Self {
+        let near = near.cloned();
+        match &settings.url.topology {
+            Topology::Alone => Self::Alone(settings.url.addresses[0].clone()),
+            Topology::Sentinel { .. } => Self::Sentinel(Sentinel::new(settings.clone(), near)),
+            Topology::Cluster => Self::Cluster(Cluster::new(settings.clone(), near)),
+        }
+    }
+
+    /// The server that owns a slot, as soon as that is known.
+    pub(super) async fn owner(&self, slot: u16, deadline: Instant) -> Result<Address, RedisError> {
+        match self {
+            Self::Alone(address) => Ok(address.clone()),
+            Self::Sentinel(sentinel) => sentinel.master(deadline).await,
+            Self::Cluster(cluster) => cluster.owner(slot, deadline).await,
+        }
+    }
+
+    /// Every server that owns slots, as soon as they are known.
+    pub(super) async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
+        match self {
+            Self::Alone(address) => Ok(vec![address.clone()]),
+            Self::Sentinel(sentinel) => Ok(vec![sentinel.master(deadline).await?]),
+            Self::Cluster(cluster) => cluster.masters(deadline).await,
+        }
+    }
+
+    /// Whether there is nowhere else to ask.
+    pub(super) const fn is_fixed(&self) -> bool {
+        matches!(self, Self::Alone(_))
+    }
+
+    /// Whether a server is among those that may be asked.
+    pub(super) fn knows(&self, address: &Address) -> bool {
+        match self {
+            Self::Alone(_) => true,
+            Self::Sentinel(sentinel) => sentinel.is_master(address),
+            Self::Cluster(cluster) => cluster.knows(address),
+        }
+    }
+
+    /// A server has said who owns this slot now.
+    pub(super) fn moved(&self, slot: u16, node: &str) {
+        if let Self::Cluster(cluster) = self {
+            cluster.moved(slot, node);
+        }
+    }
+
+    /// A server has said who else to ask.
+    pub(super) fn redirect(&self, node: &str) -> Option<Address> {
+        match self {
+            Self::Cluster(cluster) => cluster.redirect(node),
+            Self::Alone(_) | Self::Sentinel(_) => None,
+        }
+    }
+
+    /// An owner does not answer as an owner should.
+    pub(super) fn suspect(&self) {
+        match self {
+            Self::Alone(_) => {}
+            Self::Sentinel(sentinel) => sentinel.suspect(),
+            Self::Cluster(cluster) => cluster.suspect(),
+        }
+    }
+}

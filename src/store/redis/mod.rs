@@ -1,0 +1,301 @@
+//! Sessions in Redis or Valkey, shared by all nodes of the application.
+//!
+//! A [`RedisStore`] keeps each session as one hash, and everything that happens to it is one script
+//! inside the server: a commit looks, decides and writes in one step and one round trip, attribute
+//! by attribute, and gives the session its lifetime in the same step. It promises: no acknowledged
+//! write is overwritten by a concurrent one of another attribute; what has ended or got a new id
+//! stays dead, whatever arrives late; a commit that is tried again takes effect once; no key lives
+//! without a limit; every operation ends by its deadline; a failing server is an error and never an
+//! empty session.
+//!
+//! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
+//! replica that had not heard of them yet, loses the last writes, logouts among them, unless
+//! [`wait_for_replicas`](RedisStoreBuilder::wait_for_replicas) is set.
+//!
+//! ```text
+//!   store      load · commit · touch · end
+//!     │  near     copies of sessions, kept true by the server's invalidations
+//!   router     asks until the deadline: follows slots, masters and reconnects
+//!     │  locator  one server · sentinel · cluster: who owns a slot
+//!   node       keeps a server connected         link   one connection · tls
+//!   request    words of a question              record hash ⇄ Record
+//!   lua/       what happens inside the server   keys   prefix:{tag}hash
+//! ```
+
+mod address;
+mod builder;
+mod cluster;
+mod commit;
+mod error;
+mod keys;
+mod link;
+mod locator;
+mod near;
+mod node;
+mod record;
+mod request;
+mod router;
+mod script;
+mod sentinel;
+mod settings;
+mod tls;
+mod tracking;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use redis::Value as Reply;
+
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{Changes, Outcome, Record, SessionKey};
+
+use super::SessionStore;
+use near::{Near, Source};
+use record::Clock;
+use request::{Answer, Request, What};
+use router::{Router, Unanswered};
+use script::Script;
+use settings::{Settings, TOMBSTONE};
+
+pub use builder::RedisStoreBuilder;
+pub use error::{RedisError, RedisErrorKind};
+pub use near::NearCacheStatus;
+
+/// Sessions in Redis or Valkey. Cheap to clone; clones share their connections.
+///
+/// ```no_run
+/// use distributable::{RedisStore, SessionLayer};
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = RedisStore::connect("redis://127.0.0.1:6379").await?;
+/// let layer = SessionLayer::new(store);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A load is one round trip; so is a commit, whatever it does. A request that changes nothing makes
+/// none beyond the load, except for a touch when one is due.
+#[derive(Clone)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Arc<Settings>,
+    router: Router,
+    near: Option<Arc<Near>>,
+    /// Marks attempts, so that the server knows one again that comes twice. Begins at random:
+    /// nodes do not share their marks.
+    attempts: AtomicU32,
+}
+
+impl RedisStore {
+    /// A store at `url`, connected: `redis://[user:password@]host[:port][/database]`, with
+    /// `rediss` for TLS, `redis-sentinel://host,host/master` for servers behind sentinels, or
+    /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is the same.
+    ///
+    /// # Errors
+    ///
+    /// When the URL cannot work, or the server cannot be used now.
+    pub async fn connect(url: &str) -> Result<Self, RedisError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Begins a store at `url`, which [`connect`](Self::connect) describes.
+    pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(url.into())
+    }
+
+    /// What the near-cache holds and has done; `None` without one.
+    #[must_use]
+    pub fn near_cache(&self) -> Option<NearCacheStatus> {
+        Some(self.shared.near.as_ref()?.status())
+    }
+
+    fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        let near = settings.near_cache.map(|limits| {
+            let prefix = settings.prefix.clone();
+            Arc::new(Near::new(prefix, limits))
+        });
+        Self {
+            shared: Arc::new(Shared {
+                router: Router::new(settings.clone(), near.clone()),
+                near,
+                settings,
+                attempts: AtomicU32::new(SysRng.try_next_u32().unwrap_or_default()),
+            }),
+        }
+    }
+}
+
+impl SessionStore for RedisStore {
+    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+        self.shared.load(key).await
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        let base = base.map(Arc::as_ref);
+        self.shared.commit(key, base, &changes).await
+    }
+
+    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+        let keys = vec![self.shared.settings.prefix.key(key)];
+        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
+        let answer = self
+            .shared
+            .run(key, Script::Touch, keys, Vec::new())
+            .await?;
+        match answer.letter {
+            b'O' | b'G' => Ok(()),
+            letter => Err(unreadable(letter)),
+        }
+    }
+
+    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        // Dropped when it has ended, whatever became of it: no copy stays.
+        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
+        let keys = vec![self.shared.settings.prefix.key(key)];
+        let args = vec![self.shared.mark(), tombstone()];
+        let answer = self.shared.run(key, Script::End, keys, args).await?;
+        match answer.letter {
+            b'O' => Ok(true),
+            b'G' => Ok(false),
+            _ => Err(unreadable(answer.letter)),
+        }
+    }
+}
+
+impl Shared {
+    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+        let Some(near) = &self.near else {
+            return Ok(self.read(key).await?.map(|(record, _)| record));
+        };
+        if let Some(record) = near.get(key, clock::now()) {
+            return Ok(Some(record));
+        }
+        let ticket = near.ticket(key, false);
+        let found = self.read(key).await?;
+        Ok(found.map(|(record, source)| {
+            ticket.redeem(&record, source);
+            record
+        }))
+    }
+
+    /// The session as the server has it, and where that comes from.
+    async fn read(
+        &self,
+        key: &SessionKey,
+    ) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
+        let request = Request {
+            session: *key,
+            what: What::Load(self.settings.prefix.key(key)),
+        };
+        let answered = self.router.ask(&request).await.map_err(store_error)?;
+        let here = clock::now();
+        let mut replies = answered.replies;
+        let fields = replies.pop().unwrap_or_default();
+        let there = server_time(replies.first()).map_err(|e| e.into_store_error(false))?;
+        let record = record::decode(fields, Clock { there, here });
+        let record = record.map_err(|error| error.into_store_error(false))?;
+        let live = record.filter(|record| record.is_live(here));
+        Ok(live.map(|record| (Arc::new(record), answered.source)))
+    }
+
+    /// Runs a script that ends with its answer, or with how many replicas have confirmed.
+    async fn run(
+        &self,
+        key: &SessionKey,
+        script: Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Answer, StoreError> {
+        // Ending and moving are what must not be undone by a failover.
+        let moves = script == Script::End || keys.len() > 1;
+        let replicas = self.settings.replicas.filter(|_| moves);
+        let request = Request {
+            session: *key,
+            what: What::Run {
+                script,
+                keys,
+                args,
+                replicas,
+            },
+        };
+        let answered = self.router.ask(&request).await.map_err(store_error)?;
+        let mut replies = answered.replies;
+        if let Some(replicas) = replicas {
+            let confirmed = match replies.pop() {
+                Some(Reply::Int(confirmed)) => confirmed,
+                _ => 0,
+            };
+            if confirmed < i64::from(replicas.count) {
+                let detail = format!("{confirmed} of {}", replicas.count);
+                let error = RedisError::new(RedisErrorKind::Unreplicated, detail);
+                return Err(error.into_store_error(true));
+            }
+        }
+        let answer = Answer::of(replies.pop().unwrap_or_default());
+        answer.map_err(|error| error.into_store_error(true))
+    }
+
+    fn mark(&self) -> Vec<u8> {
+        self.attempts.fetch_add(1, Relaxed).to_be_bytes().to_vec()
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("url", &self.shared.settings.url)
+            .finish_non_exhaustive()
+    }
+}
+
+fn tombstone() -> Vec<u8> {
+    TOMBSTONE.as_millis().to_string().into_bytes()
+}
+
+fn store_error(unanswered: Unanswered) -> StoreError {
+    unanswered.why.into_store_error(unanswered.uncertain)
+}
+
+/// A script has found what it cannot read.
+fn unreadable(letter: u8) -> StoreError {
+    match letter {
+        b'B' => RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false),
+        b'U' => {
+            let detail = "it is not known whether an earlier attempt took effect";
+            RedisError::new(RedisErrorKind::TimedOut, detail).into_store_error(true)
+        }
+        _ => {
+            RedisError::new(RedisErrorKind::Unexpected, "a script's answer").into_store_error(true)
+        }
+    }
+}
+
+/// Seconds and microseconds, in milliseconds.
+fn server_time(reply: Option<&Reply>) -> Result<u64, RedisError> {
+    let odd = || RedisError::new(RedisErrorKind::Unexpected, "no time");
+    let Some(Reply::Array(parts)) = reply else {
+        return Err(odd());
+    };
+    let number = |part: Option<&Reply>| match part {
+        Some(Reply::BulkString(text)) => str::from_utf8(text).ok()?.parse::<u64>().ok(),
+        Some(Reply::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    match (number(parts.first()), number(parts.get(1))) {
+        (Some(seconds), Some(micros)) => Ok(seconds * 1_000 + micros / 1_000),
+        _ => Err(odd()),
+    }
+}

@@ -1,0 +1,115 @@
+//! What is handed out, and what is not.
+
+use super::*;
+use crate::clock;
+use crate::session::{Changes, SessionId, Value};
+
+fn near(bytes: usize) -> Near {
+    let max_age = Duration::from_secs(60);
+    let prefix = Prefix::new("sess").expect("it is plain");
+    Near::new(prefix, NearCacheLimits { bytes, max_age })
+}
+
+fn tracked(near: &Near) -> Arc<Health> {
+    let health = near.new_health();
+    health.set_tracked(true);
+    health
+}
+
+/// A session after so many commits.
+fn record(version: u64, bytes: usize) -> Arc<Record> {
+    let hour = Duration::from_secs(3600);
+    let mut changes = Changes::create(Some(hour), hour);
+    changes.insert("a".into(), Value::from_bytes(vec![0; bytes]));
+    // Without a wall clock stamps count.
+    let born = Record::new(changes.birth(clock::now()).expect("it is one"));
+    let mut record = born;
+    let stamp = crate::session::Stamp {
+        clock: version,
+        writer: 1,
+    };
+    for register in changes.registers(stamp) {
+        record.merge_register(&register);
+    }
+    Arc::new(record)
+}
+
+fn put(near: &Near, health: &Arc<Health>, key: &SessionKey, record: &Arc<Record>) {
+    let ticket = near.ticket(key, false);
+    ticket.redeem(record, Some(near.source(health)));
+}
+
+#[test]
+fn what_is_said_about_a_key_counts_for_answers_on_their_way() {
+    let (near, key) = (near(1 << 20), SessionId::generate().key());
+    let health = tracked(&near);
+    put(&near, &health, &key, &record(1, 10));
+    assert!(near.get(&key, clock::now()).is_some());
+    let ticket = near.ticket(&key, false);
+    let name = near.prefix.key(&key);
+    near.invalidate(&health, Some(&name));
+    ticket.redeem(&record(1, 10), Some(near.source(&health)));
+    assert_eq!(near.get(&key, clock::now()), None);
+    assert!(near.lock(key.slot() % SHARDS).pending.is_empty());
+}
+
+#[test]
+fn an_answer_older_than_our_own_write_or_another_answer_is_not_kept() {
+    let (near, key) = (near(1 << 20), SessionId::generate().key());
+    let health = tracked(&near);
+    put(&near, &health, &key, &record(1, 10));
+    let read = near.ticket(&key, false);
+    drop(near.ticket(&key, true));
+    assert_eq!(near.get(&key, clock::now()), None);
+    read.redeem(&record(1, 10), Some(near.source(&health)));
+    assert_eq!(near.get(&key, clock::now()), None);
+    let (first, second) = (near.ticket(&key, false), near.ticket(&key, false));
+    second.redeem(&record(3, 10), Some(near.source(&health)));
+    first.redeem(&record(2, 10), Some(near.source(&health)));
+    let found = near.get(&key, clock::now()).expect("somebody has read it");
+    assert_eq!(found.clock(), 3);
+}
+
+#[test]
+fn a_lost_connection_a_flush_and_a_move_end_every_copy() {
+    let near = near(1 << 20);
+    let ends: [fn(&Near, &Health); 3] = [
+        |_, health| health.set_tracked(false),
+        |near, health| near.invalidate(health, None),
+        |near, _| near.moved(),
+    ];
+    for end in ends {
+        let (health, key) = (tracked(&near), SessionId::generate().key());
+        put(&near, &health, &key, &record(1, 10));
+        assert!(near.get(&key, clock::now()).is_some());
+        let ticket = near.ticket(&key, false);
+        let source = near.source(&health);
+        end(&near, &health);
+        assert_eq!(near.get(&key, clock::now()), None);
+        ticket.redeem(&record(1, 10), Some(source));
+        assert_eq!(near.get(&key, clock::now()), None);
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_used_stays() {
+    let near = near(SHARDS * 8_000);
+    let health = tracked(&near);
+    let wanted = SessionId::with_tag(7).key();
+    put(&near, &health, &wanted, &record(1, 1_000));
+    for _ in 0..1_000 {
+        assert!(near.get(&wanted, clock::now()).is_some());
+        let key = SessionId::with_tag(7).key();
+        put(&near, &health, &key, &record(1, 1_000));
+    }
+    let status = near.status();
+    assert!(status.bytes <= 8_000 && status.sessions < 8, "{status:?}");
+    let huge = SessionId::with_tag(7).key();
+    put(&near, &health, &huge, &record(1, 10_000));
+    assert_eq!(near.get(&huge, clock::now()), None);
+    for _ in 0..1_000 {
+        put(&near, &health, &wanted, &record(1, 1_000));
+        near.forget(&wanted);
+    }
+    assert!(near.lock(7).queue.len() < 4 * QUEUE_SLACK);
+}

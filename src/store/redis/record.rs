@@ -1,0 +1,222 @@
+//! A session as a Redis hash: `lua/session.lua` describes it, and this reads it.
+//!
+//! Times are the server's, so nodes need not agree about the time: what is read is moved to this
+//! node's clock by what the server says the time is.
+
+use std::time::Duration;
+
+use redis::Value as Reply;
+
+use crate::session::{Changes, Lifetime, Name, Record, Register, Stamp, Timestamp, Value};
+
+use super::error::{RedisError, RedisErrorKind};
+
+/// The clock of a server, as seen from here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// The time there, in milliseconds.
+    pub(super) there: u64,
+    /// The same moment here, or a little later: what an answer takes makes sessions live longer by
+    /// that, never shorter.
+    pub(super) here: Timestamp,
+}
+
+impl Clock {
+    fn here(self, there: u64) -> Timestamp {
+        let (now, then) = (self.there, there);
+        if then >= now {
+            self.here.plus(Duration::from_millis(then - now))
+        } else {
+            self.here.minus(Duration::from_millis(now - then))
+        }
+    }
+}
+
+/// Reads what `HGETALL` gives; `None`: there is no session.
+pub(super) fn decode(fields: Reply, clock: Clock) -> Result<Option<Record>, RedisError> {
+    let pairs = pairs(fields)?;
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let header = pairs.iter().find(|(name, _)| name.is_empty());
+    let Some((_, header)) = header else {
+        return Err(foreign("a hash without the header of a session"));
+    };
+    if header.first() == Some(&TOMBSTONE) {
+        return Ok(None);
+    }
+    let lifetime = lifetime(header, clock)?;
+    let mut registers: Vec<_> = pairs
+        .into_iter()
+        .filter_map(|(name, value)| register(&name, &value))
+        .collect();
+    registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    match Record::from_parts(lifetime, registers, Vec::new()) {
+        Some(record) => Ok(Some(record)),
+        None => Err(foreign("attributes that are no session's")),
+    }
+}
+
+/// Reads a header.
+pub(super) fn lifetime(header: &[u8], clock: Clock) -> Result<Lifetime, RedisError> {
+    if header.len() < HEADER_BYTES || header[0] != FORMAT {
+        return Err(foreign(match header.first() {
+            Some(&format) if format > FORMAT => "it was written by a newer version",
+            _ => "the header is no session's",
+        }));
+    }
+    let number = |at: usize| number(&header[at..at + 6]);
+    let duration = |ms: u64| (ms < NONE).then(|| Duration::from_millis(ms));
+    Ok(Lifetime {
+        created_at: clock.here(number(12)),
+        ends_at: clock.here(number(18)),
+        accessed_at: clock.here(number(24)),
+        max_inactive: (stamp(&header[36..46]), duration(number(30))),
+        first_visit: duration(number(46)),
+        returned: header[1] & 1 == 1,
+    })
+}
+
+/// The stamp of the commit that this header is of.
+pub(super) fn header_stamp(header: &[u8]) -> Option<Stamp> {
+    Some(stamp(header.get(2..12)?))
+}
+
+/// What the session is like after a commit that found it as `base` says, or made it.
+pub(super) fn committed(
+    base: Option<&Record>,
+    changes: &Changes,
+    header: &[u8],
+    clock: Clock,
+) -> Result<Record, RedisError> {
+    let lifetime = lifetime(header, clock)?;
+    let stamp = header_stamp(header).unwrap_or_default();
+    let mut record = match base {
+        Some(base) if !changes.is_create() => {
+            let mut record = base.clone();
+            record.lifetime = lifetime;
+            record
+        }
+        _ => Record::new(lifetime),
+    };
+    for register in changes.registers(stamp) {
+        record.merge_register(&register);
+    }
+    Ok(record)
+}
+
+/// The stamp of a session's last commit.
+pub(super) fn last_stamp(record: &Record) -> Stamp {
+    let attributes = record.registers().iter().map(|register| register.stamp);
+    let last = attributes.max().unwrap_or_default();
+    last.max(record.lifetime.max_inactive.0)
+}
+
+/// A stamp as it stands in front of every attribute.
+pub(super) fn stamp_bytes(stamp: Stamp) -> [u8; STAMP_BYTES] {
+    let mut bytes = [0; STAMP_BYTES];
+    bytes[..6].copy_from_slice(&stamp.clock.to_be_bytes()[2..]);
+    bytes[6..].copy_from_slice(&stamp.writer.to_be_bytes());
+    bytes
+}
+
+/// The field of an attribute.
+pub(super) fn field(name: &str) -> Vec<u8> {
+    [b":", name.as_bytes()].concat()
+}
+
+/// What a field holds behind its stamp.
+pub(super) fn payload(value: Option<&Value>) -> Vec<u8> {
+    match value {
+        Some(value) => [&[PRESENT], value.as_bytes()].concat(),
+        None => vec![REMOVED],
+    }
+}
+
+/// A duration as scripts take it.
+pub(super) fn millis(duration: Option<Duration>) -> u64 {
+    duration.map_or(NONE, |d| {
+        u64::try_from(d.as_millis())
+            .unwrap_or(MILLIS_MAX)
+            .min(MILLIS_MAX)
+    })
+}
+
+/// Fields that are no attributes are none of ours. An attribute that cannot be read is there, and
+/// an error for whoever asks for it, and for nobody else.
+fn register(name: &[u8], value: &[u8]) -> Option<Register> {
+    let name = str::from_utf8(name.strip_prefix(b":")?).ok()?;
+    let unreadable = || Some(Value::from_bytes([]));
+    let (written, value) = match value.split_at_checked(STAMP_BYTES) {
+        Some((written, [PRESENT, value @ ..])) => (stamp(written), Some(Value::from_bytes(value))),
+        Some((written, [REMOVED])) => (stamp(written), None),
+        Some((written, _)) => (stamp(written), unreadable()),
+        None => (Stamp::default(), unreadable()),
+    };
+    Some(Register {
+        name: Name::from(name),
+        stamp: written,
+        value,
+    })
+}
+
+fn stamp(bytes: &[u8]) -> Stamp {
+    let writer = bytes[6..STAMP_BYTES].iter();
+    Stamp {
+        clock: number(&bytes[..6]),
+        writer: writer.fold(0, |sum, byte| sum << 8 | u32::from(*byte)),
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// A name and what it holds.
+type Field = (Vec<u8>, Vec<u8>);
+
+/// The fields of a hash, as either version of the protocol gives them.
+fn pairs(reply: Reply) -> Result<Vec<Field>, RedisError> {
+    let bytes = |value| match value {
+        Reply::BulkString(bytes) => Ok(bytes),
+        Reply::SimpleString(text) => Ok(text.into_bytes()),
+        _ => Err(RedisError::new(
+            RedisErrorKind::Unexpected,
+            "no text in a hash",
+        )),
+    };
+    match reply {
+        Reply::Map(map) => map
+            .into_iter()
+            .map(|(name, value)| Ok((bytes(name)?, bytes(value)?)))
+            .collect(),
+        Reply::Array(list) => {
+            let mut pairs = Vec::with_capacity(list.len() / 2);
+            let mut list = list.into_iter();
+            while let (Some(name), Some(value)) = (list.next(), list.next()) {
+                pairs.push((bytes(name)?, bytes(value)?));
+            }
+            Ok(pairs)
+        }
+        _ => Err(RedisError::new(RedisErrorKind::Unexpected, "no hash")),
+    }
+}
+
+fn foreign(what: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Foreign, what)
+}
+
+/// The format that this version writes, and the only one that it reads.
+const FORMAT: u8 = 1;
+const TOMBSTONE: u8 = b'x';
+const HEADER_BYTES: usize = 52;
+/// Six bytes of version, four that tell the commit from others.
+const STAMP_BYTES: usize = 10;
+const REMOVED: u8 = 0;
+const PRESENT: u8 = 1;
+/// Stands for *no limit*: what six bytes hold at most.
+const NONE: u64 = (1 << 48) - 1;
+/// A thousand years; longer is as long.
+const MILLIS_MAX: u64 = 1_000 * 31_557_600_000;

@@ -1,0 +1,121 @@
+//! What is asked of the server that has a session, in one write and one answer.
+
+use redis::{Pipeline, Value};
+
+use crate::session::SessionKey;
+
+use super::error::{RedisError, RedisErrorKind};
+use super::link::Link;
+use super::script::Script;
+use super::settings::Replicas;
+
+/// A question about one session.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// Everything that a session's key and its successor's have in common.
+    pub(super) session: SessionKey,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The time, and the fields of a hash.
+    Load(Vec<u8>),
+    /// A script, its keys, and its arguments behind the first, which says whether this is a retry.
+    Run {
+        script: Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+        /// How many replicas must confirm.
+        replicas: Option<Replicas>,
+    },
+}
+
+/// How a request is worded this time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wording {
+    /// It may have been applied already.
+    pub(super) again: bool,
+    /// The server does not know our scripts: send them along.
+    pub(super) source: bool,
+    /// The server may have the key although another one owns the slot.
+    pub(super) asking: bool,
+    /// The slot is on its way from one server to another: no command may name two keys.
+    pub(super) apart: bool,
+}
+
+impl Request {
+    pub(super) const fn writes(&self) -> bool {
+        matches!(self.what, What::Run { .. })
+    }
+
+    pub(super) const fn replicas(&self) -> Option<Replicas> {
+        match self.what {
+            What::Run { replicas, .. } => replicas,
+            What::Load(_) => None,
+        }
+    }
+
+    pub(super) fn pipeline(&self, wording: Wording, link: &Link) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(3);
+        match &self.what {
+            What::Load(key) => {
+                pipeline.cmd("TIME");
+                if wording.asking {
+                    pipeline.cmd("ASKING");
+                }
+                pipeline.cmd("HGETALL").arg(key);
+            }
+            What::Run {
+                script,
+                keys,
+                args,
+                replicas,
+            } => {
+                if wording.asking {
+                    pipeline.cmd("ASKING");
+                }
+                match wording.source {
+                    true => pipeline.cmd("EVAL").arg(script.source()),
+                    false => pipeline.cmd("EVALSHA").arg(link.hash(*script)),
+                };
+                let declared = if wording.apart { &keys[..1] } else { keys };
+                pipeline.arg(declared.len()).arg(declared);
+                pipeline
+                    .arg(if wording.again { "1" } else { "0" })
+                    .arg(args);
+                if let Some(replicas) = replicas {
+                    pipeline.cmd("WAIT").arg(replicas.count);
+                    pipeline.arg(replicas.within.as_millis() as u64);
+                }
+            }
+        }
+        pipeline
+    }
+}
+
+/// What a script answers: a letter, and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) letter: u8,
+    pub(super) rest: Vec<Value>,
+}
+
+impl Answer {
+    pub(super) fn of(reply: Value) -> Result<Self, RedisError> {
+        let odd = || RedisError::new(RedisErrorKind::Unexpected, "a script's answer");
+        let Value::Array(mut rest) = reply else {
+            return Err(odd());
+        };
+        if rest.is_empty() {
+            return Err(odd());
+        }
+        match rest.remove(0) {
+            Value::BulkString(letter) if letter.len() == 1 => Ok(Self {
+                letter: letter[0],
+                rest,
+            }),
+            _ => Err(odd()),
+        }
+    }
+}

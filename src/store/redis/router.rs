@@ -1,0 +1,255 @@
+//! Which server has a session, and how often to ask.
+//!
+//! A question is asked until it is answered or its deadline has come: connections may break,
+//! servers may be busy with becoming another one's replica, slots may move. All of it is safe to
+//! ask twice, because every attempt to write carries a mark by which the server knows it again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::address::Address;
+use super::error::{Failure, RedisError, RedisErrorKind};
+use super::keys;
+use super::locator::Locator;
+use super::near::{Near, Source};
+use super::node::Node;
+use super::request::{Request, Wording};
+use super::settings::{PONG_WITHIN, Settings};
+
+/// The way to all servers.
+#[derive(Debug)]
+pub(super) struct Router {
+    settings: Arc<Settings>,
+    locator: Locator,
+    nodes: Mutex<HashMap<(Address, Use), Arc<Node>>>,
+    permits: Semaphore,
+    retries: AtomicU32,
+    near: Option<Arc<Near>>,
+}
+
+/// What a server has answered.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) replies: Vec<Value>,
+    /// Where from, if the server tells what changes.
+    pub(super) source: Option<Source>,
+}
+
+/// What connections are for. Who waits for replicas holds up everybody behind him.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Use {
+    Everything,
+    Replicas,
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) why: RedisError,
+    /// Something may have been written.
+    pub(super) uncertain: bool,
+}
+
+impl Router {
+    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
+        Self {
+            locator: Locator::new(&settings, near.as_ref()),
+            near,
+            nodes: Mutex::default(),
+            permits: Semaphore::new(settings.max_in_flight),
+            retries: AtomicU32::new(0),
+            settings,
+        }
+    }
+
+    /// Asks until there is an answer, or the deadline has come.
+    pub(super) async fn ask(&self, request: &Request) -> Result<Answered, Unanswered> {
+        let deadline = Instant::now() + self.settings.deadline;
+        let permit = match self.permits.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) => timeout_at(deadline, self.permits.acquire())
+                .await
+                .map(Result::ok)
+                .ok()
+                .flatten(),
+        };
+        let Some(_permit) = permit else {
+            let detail = format!("more than {}", self.settings.max_in_flight);
+            return Err(Unanswered {
+                why: RedisError::new(RedisErrorKind::Overloaded, detail),
+                uncertain: false,
+            });
+        };
+        let mut state = Attempts::default();
+        match timeout_at(deadline, self.try_all(request, &mut state, deadline)).await {
+            Ok(Ok(replies)) => Ok(replies),
+            Ok(Err(why)) => Err(state.unanswered(why)),
+            Err(_) => {
+                let late = || RedisError::new(RedisErrorKind::TimedOut, "");
+                let why = state.last.take().unwrap_or_else(late);
+                Err(state.unanswered(why))
+            }
+        }
+    }
+
+    /// Waits until questions can be asked.
+    pub(super) async fn connected(&self) -> Result<(), RedisError> {
+        let deadline = Instant::now() + self.settings.deadline.max(CONNECTED_WITHIN);
+        for address in self.locator.masters(deadline).await? {
+            self.node(address, Use::Everything).link(deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_all(
+        &self,
+        request: &Request,
+        state: &mut Attempts,
+        deadline: Instant,
+    ) -> Result<Answered, RedisError> {
+        let slot = keys::slot(&request.session);
+        let mut pause = Pause::default();
+        loop {
+            match self.try_once(request, slot, state, deadline).await {
+                Ok(replies) => return Ok(replies),
+                Err(Failure::Moved(node)) => {
+                    state.redirects += 1;
+                    self.locator.moved(slot, &node);
+                }
+                Err(Failure::Ask(node)) => {
+                    state.redirects += 1;
+                    state.asked = self.locator.redirect(&node);
+                }
+                Err(Failure::NoScript) if !state.wording.source => state.wording.source = true,
+                Err(Failure::NoScript) => {
+                    let detail = "it knows no script that comes along";
+                    return Err(RedisError::new(RedisErrorKind::Unexpected, detail));
+                }
+                Err(Failure::Apart(why)) => {
+                    state.wording.apart = true;
+                    state.last = Some(why);
+                    sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
+                }
+                Err(Failure::Later(why) | Failure::Broken(why)) => {
+                    self.locator.suspect();
+                    state.last = Some(why);
+                    sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
+                }
+                Err(Failure::Final(why)) => return Err(why),
+            }
+            if state.redirects > REDIRECTS_MAX {
+                state.redirects = 0;
+                sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
+            }
+        }
+    }
+
+    async fn try_once(
+        &self,
+        request: &Request,
+        slot: u16,
+        state: &mut Attempts,
+        deadline: Instant,
+    ) -> Result<Answered, Failure> {
+        let asked = state.asked.take();
+        state.wording.asking = asked.is_some();
+        let address = match asked {
+            Some(address) => address,
+            None => {
+                let owner = self.locator.owner(slot, deadline).await;
+                owner.map_err(Failure::Later)?
+            }
+        };
+        let purpose = match request.replicas() {
+            Some(_) => Use::Replicas,
+            None => Use::Everything,
+        };
+        let node = self.node(address, purpose);
+        let link = match node.current() {
+            Some(link) => link,
+            None => node.link(deadline).await.map_err(|why| match why.kind() {
+                // Somebody has to change something first.
+                RedisErrorKind::Unauthenticated | RedisErrorKind::Denied => Failure::Final(why),
+                _ if self.locator.is_fixed() => Failure::Final(why),
+                // Nobody has taken its place for as long as we would wait: others need the room.
+                _ if node.down_for() >= self.settings.deadline => Failure::Final(why),
+                _ => Failure::Later(why),
+            })?,
+        };
+        let patience = match request.replicas() {
+            Some(replicas) => self.settings.attempt().max(replicas.within * 2),
+            None => self.settings.attempt(),
+        };
+        let pipeline = request.pipeline(state.wording, &link);
+        let before = state.wording.again;
+        state.wording.again |= request.writes();
+        let source = link.source();
+        let result = link.send_within(&pipeline, patience).await;
+        if !matches!(result, Err(Failure::Broken(_))) {
+            state.wording.again = before;
+        }
+        result.map(|replies| Answered { replies, source })
+    }
+
+    fn node(&self, address: Address, purpose: Use) -> Arc<Node> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !nodes.contains_key(&(address.clone(), purpose)) {
+            nodes.retain(|(known, _), _| self.locator.knows(known));
+        }
+        let node = nodes
+            .entry((address, purpose))
+            .or_insert_with_key(|(address, _)| {
+                let near = self.near.clone().filter(|_| purpose == Use::Everything);
+                // Who waits for replicas is silent meanwhile.
+                let waits = self.settings.replicas.filter(|_| purpose == Use::Replicas);
+                let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
+                let (address, settings) = (address.clone(), self.settings.clone());
+                Arc::new(Node::start(address, settings, near, patience))
+            });
+        node.clone()
+    }
+}
+
+/// What the attempts so far have shown.
+#[derive(Debug, Default)]
+struct Attempts {
+    wording: Wording,
+    asked: Option<Address>,
+    redirects: usize,
+    last: Option<RedisError>,
+}
+
+impl Attempts {
+    fn unanswered(self, why: RedisError) -> Unanswered {
+        let uncertain = self.wording.again;
+        Unanswered { why, uncertain }
+    }
+}
+
+/// Longer and longer pauses, no two alike.
+#[derive(Debug, Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn next(&mut self, salt: u32) -> Duration {
+        let most = (PAUSE_MIN_MS << self.0).min(PAUSE_MAX_MS);
+        self.0 = (self.0 + 1).min(16);
+        // Knuth's multiplicative hash spreads what a counter gives.
+        let spread = u64::from(salt.wrapping_mul(2_654_435_761)) * most / 2;
+        Duration::from_millis(most / 2 + (spread >> 32))
+    }
+}
+
+/// Redirects that follow each other at once: behind that, nodes disagree about who owns a slot.
+const REDIRECTS_MAX: usize = 4;
+const PAUSE_MIN_MS: u64 = 8;
+const PAUSE_MAX_MS: u64 = 128;
+
+/// Connecting at once is for starting an application: there is time.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,27 @@
+//! The scripts: what happens to a session happens in one step, inside the server.
+
+/// A script of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    Commit,
+    Touch,
+    End,
+}
+
+impl Script {
+    pub(super) const ALL: [Self; 3] = [Self::Commit, Self::Touch, Self::End];
+
+    pub(super) const fn source(self) -> &'static str {
+        match self {
+            Self::Commit => concat!(
+                include_str!("lua/session.lua"),
+                include_str!("lua/commit.lua")
+            ),
+            Self::Touch => concat!(
+                include_str!("lua/session.lua"),
+                include_str!("lua/touch.lua")
+            ),
+            Self::End => concat!(include_str!("lua/session.lua"), include_str!("lua/end.lua")),
+        }
+    }
+}

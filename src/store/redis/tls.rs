@@ -1,0 +1,103 @@
+//! TLS to the servers, with a provider of its own: nothing to install, and nothing global changes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use super::error::{RedisError, RedisErrorKind};
+
+/// Certificates as the builder takes them, in PEM.
+#[derive(Clone, Default)]
+pub(super) struct Certificates {
+    /// Who may vouch for servers. Empty: whom the operating system trusts.
+    pub(super) roots: Vec<u8>,
+    /// Our own certificate and its key.
+    pub(super) client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Turns connections into TLS connections.
+#[derive(Clone)]
+pub(super) struct Tls(TlsConnector);
+
+impl Tls {
+    pub(super) fn new(certificates: &Certificates) -> Result<Self, RedisError> {
+        let mut roots = RootCertStore::empty();
+        if certificates.roots.is_empty() {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+        } else {
+            for root in parse(&certificates.roots, "the root certificates")? {
+                let added = roots.add(root);
+                added.map_err(|error| wrong("a root certificate").because(error))?;
+            }
+        }
+        if roots.is_empty() {
+            return Err(wrong(
+                "there are no root certificates: install the system's (`ca-certificates`), or \
+                 give your own",
+            ));
+        }
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| wrong("TLS").because(error))?
+            .with_root_certificates(roots);
+        let config = match &certificates.client {
+            None => config.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = parse(chain, "the client certificate")?;
+                // The parser's own words could repeat a part of the key.
+                let key = PrivateKeyDer::from_pem_slice(key)
+                    .map_err(|_| wrong("the client's key is no private key in PEM"))?;
+                let config = config.with_client_auth_cert(chain, key);
+                config.map_err(|error| wrong("the client certificate").because(error))?
+            }
+        };
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    pub(super) async fn wrap(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, RedisError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| {
+            wrong("a host is no name that a certificate can have").because(error)
+        })?;
+        self.0.connect(name, stream).await.map_err(|error| {
+            let what =
+                format!("no TLS with {host}: check the certificates, and that it speaks TLS");
+            RedisError::new(RedisErrorKind::Unreachable, what).because(error)
+        })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificates")
+    }
+}
+
+fn parse(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, RedisError> {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match parsed {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(wrong(&format!("{what}: no certificate in PEM is found"))),
+    }
+}
+
+fn wrong(what: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Config, what)
+}

@@ -1,0 +1,248 @@
+//! Redis servers that do not outlive their test.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use super::{Node, PATIENCE, POLL, Start};
+
+/// A running server. Dropping it kills the process.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+    folder: PathBuf,
+    args: Vec<String>,
+    /// What `redis-cli` needs to say before its command.
+    cli: Vec<String>,
+}
+
+impl Server {
+    /// A server of its own, with nothing in it, that answers.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// As [`start`](Self::start), for servers that do not talk to everybody.
+    pub(crate) fn start_with(args: &[&str], cli: &[&str]) -> Self {
+        let owned = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect();
+        Self::start_at(free_port(), owned(args), owned(cli))
+    }
+
+    /// A server with a configuration of its own, which names this port.
+    pub(crate) fn start_on(port: u16, args: &[&str]) -> Self {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self::start_at(port, args, Vec::new())
+    }
+
+    fn start_at(port: u16, args: Vec<String>, cli: Vec<String>) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("redis-test-{}-{number}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&folder).expect("there is room for a folder");
+        let mut server = Self {
+            child: spawn(port, &folder, &args),
+            port,
+            folder,
+            args,
+            cli,
+        };
+        server.wait();
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What `redis-cli` says to a command.
+    pub(crate) fn cli(&self, command: &[&str]) -> String {
+        cli(self.port, &self.cli, command)
+    }
+
+    /// A command that must be answered with OK.
+    pub(crate) fn ok(&self, command: &[&str]) {
+        assert_eq!(self.cli(command), "OK", "{command:?}");
+    }
+
+    /// How to start node `number`, whose sessions live here.
+    pub(crate) fn node(&self, number: usize) -> Start {
+        let route = format!("node{number}");
+        let args = [
+            "--store",
+            "redis",
+            "--redis-url",
+            &self.url(),
+            "--route",
+            &route,
+        ];
+        Start::default().args(&args)
+    }
+
+    /// Nodes `node1`, `node2`, … whose sessions live here.
+    pub(crate) fn nodes<const N: usize>(&self, args: &[&str]) -> [Node; N] {
+        let mut number = 0;
+        [(); N].map(|()| {
+            number += 1;
+            self.node(number).args(args).ready()
+        })
+    }
+
+    /// How many commands it has run so far, the asking for that number left out.
+    pub(crate) fn commands(&self) -> u64 {
+        let stats = self.cli(&["INFO", "commandstats"]);
+        let calls = stats.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            // What runs inside a script, and what is not a session's.
+            let ours = matches!(
+                name,
+                "evalsha" | "eval" | "hgetall" | "script|load" | "unlink"
+            );
+            let count: u64 = rest.split(',').next()?.parse().ok()?;
+            ours.then_some(count)
+        });
+        calls.sum()
+    }
+
+    /// Sends `STOP` or `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(sent.expect("there is a `kill` command").success());
+    }
+
+    /// `kill -9`, and gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Starts it again where it was, without what it held in memory.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(self.port, &self.folder, &self.args);
+        self.wait();
+    }
+
+    /// Writes a file into the folder of the server; its path.
+    pub(crate) fn write(folder: &str, name: &str, content: &str) -> String {
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{folder}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("there is room for a folder");
+        let path = folder.join(name);
+        let mut file = fs::File::create(&path).expect("there is room for a file");
+        file.write_all(content.as_bytes()).expect("there is room");
+        path.to_str().expect("it is UTF-8").to_owned()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn wait(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if cli(self.port, &self.cli, &["PING"]) == "PONG" {
+                return;
+            }
+            let ended = self.child.try_wait().expect("a child can be asked");
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "redis-server does not answer; its log:\n{}",
+                self.log()
+            );
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already: there is nothing left to do then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    // A server with a configuration of its own, a sentinel, names it first.
+    let (file, args) = match args.first() {
+        Some(first) if !first.starts_with("--") => (Some(first), &args[1..]),
+        _ => (None, args),
+    };
+    command.args(file);
+    if file.is_none() {
+        command.args(["--port", &port.to_string()]);
+    }
+    command
+        .args(["--bind", "127.0.0.1"])
+        .args(["--protected-mode", "no"])
+        .arg("--dir")
+        .arg(folder)
+        .arg("--logfile")
+        .arg(folder.join("log"));
+    if file.is_none() {
+        command.args(["--save", "", "--appendonly", "no"]);
+    }
+    let started = command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    started.expect("redis-server is needed: apt-get install redis-server")
+}
+
+fn cli(port: u16, before: &[String], command: &[&str]) -> String {
+    let output = Command::new("redis-cli")
+        .args(["-h", "127.0.0.1", "-p", &port.to_string()])
+        .args(before)
+        .args(command)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .expect("redis-cli is needed: apt-get install redis-server");
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
+}
+
+/// How many live sessions there are, tombstones left out.
+pub(crate) fn sessions(url: &str) -> u64 {
+    const COUNT: &str = "local n = 0 \
+        for _, key in ipairs(redis.call('KEYS', 'sess:*')) do \
+          if redis.call('HSTRLEN', key, '') > 5 then n = n + 1 end \
+        end \
+        return n";
+    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
+    let port = port.expect("the URL ends with a port");
+    let count = cli(port, &[], &["EVAL", COUNT, "0"]);
+    count.parse().expect("a number")
+}
+
+/// A port that nobody listens on, below those of outgoing connections, with room for a cluster's
+/// second port 10,000 above. Every call gives another one.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as usize * PORTS_PER_PROCESS;
+    loop {
+        let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (offset % PORTS.len()) as u16;
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return port;
+        }
+    }
+}
+
+/// Neither they nor those above are used by the other tests.
+const PORTS: std::ops::Range<u16> = 8_100..9_900;
+const PORTS_PER_PROCESS: usize = 64;

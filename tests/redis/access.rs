@@ -1,0 +1,174 @@
+//! Passwords, access lists, prefixes, and what a dump of the database shows.
+
+use std::time::{Duration, Instant};
+
+use distributable::store::RedisErrorKind;
+use distributable::testing::conformance;
+use distributable::{RedisStore, SessionStore, StoreErrorKind};
+use tokio::time::sleep;
+
+use crate::common::redis::Server;
+use crate::support::{birth, committed, create, insert, kind, reason, stored};
+
+/// What the README tells to give a user, for the prefix `sess`.
+const RULES: [&str; 16] = [
+    "on",
+    ">open sesame",
+    "~sess:*",
+    "-@all",
+    "+@connection",
+    "+time",
+    "+hgetall",
+    "+hget",
+    "+hset",
+    "+exists",
+    "+pexpire",
+    "+pexpireat",
+    "+rename",
+    "+unlink",
+    "+evalsha",
+    "+eval",
+];
+
+/// What sentinels, clusters and waiting for replicas need besides.
+const MORE: [&str; 5] = [
+    "+script|load",
+    "+cluster|slots",
+    "+asking",
+    "+role",
+    "+wait",
+];
+
+/// a user that may do what we document, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_documented_permissions_are_enough() {
+    let server = Server::start(&[]);
+    server.ok(&[&["ACL", "SETUSER", "shop"], &RULES[..], &MORE[..]].concat());
+    // What does not belong to us stays as it is.
+    server.ok(&["SET", "foreign", "value"]);
+    let open = || async {
+        let store = RedisStore::builder(server.url()).credentials(Some("shop"), "open sesame");
+        store.connect().await.unwrap()
+    };
+    conformance(open().await, open().await).await;
+    assert_eq!(server.cli(&["GET", "foreign"]), "value");
+    let denied = server.cli(&["ACL", "LOG"]);
+    assert_eq!(denied, "", "something was denied");
+    let readme = include_str!("../../README.md");
+    for rule in RULES
+        .iter()
+        .chain(&MORE)
+        .filter(|rule| rule.starts_with(['+', '-']))
+    {
+        assert!(readme.contains(rule), "the README does not mention {rule}");
+    }
+}
+
+/// what goes wrong with credentials is said, and nothing secret with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn wrong_credentials_are_named_and_never_shown() {
+    let server = Server::start_with(&["--requirepass", "right"], &["-a", "right"]);
+    let attempts = [
+        RedisStore::builder(server.url()),
+        RedisStore::builder(format!("redis://:wr0ng@127.0.0.1:{}", server.port)),
+        RedisStore::builder(server.url()).credentials(None, "wr0ng"),
+        RedisStore::builder(server.url()).credentials(Some("nobody"), "wr0ng"),
+    ];
+    for builder in attempts {
+        assert!(!format!("{builder:?}").contains("wr0ng"));
+        let start = Instant::now();
+        let error = builder.clone().connect().await.unwrap_err();
+        assert_eq!(error.kind(), RedisErrorKind::Unauthenticated, "{error}");
+        assert!(!format!("{error} {error:?}").contains("wr0ng"), "{error:?}");
+        assert!(start.elapsed() < Duration::from_secs(3));
+        let store = builder.connect_lazily().unwrap();
+        let error = store.load(&store.new_id().key()).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert_eq!(kind(&error), Some(RedisErrorKind::Unauthenticated));
+        assert!(!format!("{store:?} {error:?}").contains("wr0ng"));
+    }
+    let url = format!("redis://:right@127.0.0.1:{}", server.port);
+    let store = RedisStore::connect(&url).await.unwrap();
+    create(&store, "a", "1").await;
+}
+
+/// rights that are taken away while the store runs, and given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_permission_that_is_missing_is_named() {
+    let server = Server::start(&[]);
+    server.ok(&[&["ACL", "SETUSER", "shop"], &RULES[..], &MORE[..]].concat());
+    let builder = RedisStore::builder(server.url()).credentials(Some("shop"), "open sesame");
+    let store = builder.connect().await.unwrap();
+    let (key, record) = create(&store, "a", "1").await;
+    server.ok(&["ACL", "SETUSER", "shop", "-hset"]);
+    let error = store.commit(&key, Some(&record), insert("a", "2")).await;
+    let error = error.unwrap_err();
+    assert_eq!(
+        kind(&error),
+        Some(RedisErrorKind::Denied),
+        "{}",
+        reason(&error)
+    );
+    server.ok(&["ACL", "SETUSER", "shop", "+hset", "resetpass", ">another"]);
+    committed(store.commit(&key, Some(&record), insert("a", "2")).await);
+    // A changed password counts for new connections.
+    server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match store.load(&key).await {
+            Err(error) if kind(&error) == Some(RedisErrorKind::Unauthenticated) => break,
+            _ => assert!(Instant::now() < deadline, "the old password is still good"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    server.ok(&["ACL", "SETUSER", "shop", ">open sesame"]);
+    while let Err(error) = store.load(&key).await {
+        assert!(Instant::now() < deadline, "{}", reason(&error));
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// prefixes keep applications apart, and bad ones are refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn prefixes_keep_applications_apart() {
+    let server = Server::start(&[]);
+    let shop = RedisStore::builder(server.url())
+        .prefix("shop")
+        .connect()
+        .await
+        .unwrap();
+    let other = RedisStore::builder(server.url())
+        .prefix("shop:2")
+        .connect()
+        .await
+        .unwrap();
+    let (key, _) = create(&shop, "a", "1").await;
+    assert_eq!(other.load(&key).await.unwrap(), None);
+    assert!(!other.end(&key).await.unwrap());
+    assert!(shop.load(&key).await.unwrap().is_some());
+    let second = RedisStore::connect(&format!("{}/1", server.url()))
+        .await
+        .unwrap();
+    assert_eq!(second.load(&key).await.unwrap(), None);
+    for bad in ["", "a{b", "a*", "a\r\nFLUSHALL", "a b"] {
+        let error = RedisStore::builder(server.url())
+            .prefix(bad)
+            .connect_lazily();
+        assert_eq!(error.unwrap_err().kind(), RedisErrorKind::Config);
+    }
+}
+
+/// C-13: nothing in the database, or on its way there, opens a session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_dump_of_the_database_opens_no_session() {
+    let server = Server::start(&[]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let id = store.new_id();
+    committed(store.commit(&id.key(), None, birth("a", "1")).await);
+    let text = id.expose();
+    let secret = &text[8..];
+    let keys = server.cli(&["KEYS", "*"]);
+    assert_eq!(keys, stored(&id.key()));
+    let dump = server.cli(&["DUMP", &keys]) + &server.cli(&["HGETALL", &keys]) + &keys;
+    assert!(!dump.to_uppercase().contains(secret));
+}

@@ -1,0 +1,303 @@
+//! The near-cache: reads that cost no round trip, and are true.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use distributable::session::{Changes, Outcome};
+use distributable::testing::conformance;
+use distributable::{RedisStore, SessionId, SessionKey, SessionStore};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::common::redis::Server;
+use crate::proxy::{Proxy, Replies};
+use crate::support::{birth, committed, create, insert, value};
+
+const MIB: usize = 1 << 20;
+
+async fn near(url: &str) -> RedisStore {
+    let builder = RedisStore::builder(url).near_cache(16 * MIB);
+    builder.connect().await.unwrap()
+}
+
+/// Polls until the session has this value here.
+async fn sees(store: &RedisStore, key: &SessionKey, expected: &str, within: Duration) -> Duration {
+    let start = Instant::now();
+    loop {
+        let found = store.load(key).await.ok().flatten();
+        if found.and_then(|found| value(&found, "a")).as_deref() == Some(expected) {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < within, "not {expected} within {within:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn warm_reads_cost_no_command_and_changes_are_seen() {
+    let server = Server::start(&[]);
+    let (here, there) = (near(&server.url()).await, near(&server.url()).await);
+    let (key, _) = create(&here, "a", "1").await;
+    for store in [&here, &there] {
+        store.load(&key).await.unwrap().unwrap();
+    }
+    let before = server.commands();
+    for _ in 0..1_000 {
+        for store in [&here, &there] {
+            assert_eq!(
+                value(&store.load(&key).await.unwrap().unwrap(), "a").as_deref(),
+                Some("1")
+            );
+        }
+    }
+    assert_eq!(server.commands(), before, "warm reads asked the server");
+    // What one writes, it reads at once; the other is told.
+    for round in 0..50 {
+        let (writer, reader) = match round % 2 {
+            0 => (&here, &there),
+            _ => (&there, &here),
+        };
+        let next = round.to_string();
+        let record = writer.load(&key).await.unwrap().unwrap();
+        committed(writer.commit(&key, Some(&record), insert("a", &next)).await);
+        let found = writer.load(&key).await.unwrap().unwrap();
+        assert_eq!(
+            value(&found, "a").as_deref(),
+            Some(&*next),
+            "not what it has written"
+        );
+        sees(reader, &key, &next, Duration::from_secs(5)).await;
+    }
+    assert!(here.end(&key).await.unwrap());
+    assert_eq!(here.load(&key).await.unwrap(), None);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while there.load(&key).await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "a logout is not noticed");
+    }
+    let status = here.near_cache().unwrap();
+    assert!(
+        status.hits > 1_000 && status.invalidations > 0,
+        "{status:?}"
+    );
+}
+
+/// The contract as it holds for those who write: through one handle and its clone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_node_with_copies_keeps_the_contract() {
+    let server = Server::start(&[]);
+    let store = near(&server.url()).await;
+    conformance(store.clone(), store).await;
+}
+
+/// 20,000 checks and more: nothing older than what was known when it was asked for, after the time
+/// that a message may take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_read_is_stale() {
+    const SESSIONS: usize = 100;
+    let server = Server::start(&[]);
+    let cached = near(&server.url()).await;
+    let foreign = RedisStore::connect(&server.url()).await.unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..SESSIONS {
+        keys.push(create(&foreign, "a", "0").await.0);
+    }
+    let keys = Arc::new(keys);
+    let stop = Arc::new(AtomicBool::new(false));
+    // What was acknowledged to this process itself: it must never read anything older.
+    let own: Arc<Vec<AtomicU64>> = Arc::new((0..SESSIONS).map(|_| AtomicU64::new(0)).collect());
+    let checks = Arc::new(AtomicU64::new(0));
+    let mut tasks = JoinSet::new();
+    for worker in 0..10u64 {
+        let (cached, keys, stop) = (cached.clone(), keys.clone(), stop.clone());
+        let (own, checks) = (own.clone(), checks.clone());
+        tasks.spawn(async move {
+            let mut random = crate::common::Random(worker);
+            while !stop.load(SeqCst) {
+                let at = random.below(SESSIONS as u64) as usize;
+                let floor = own[at].load(SeqCst);
+                let record = cached.load(&keys[at]).await.unwrap().unwrap();
+                let clock = record.clock();
+                assert!(clock >= floor, "read {clock} after writing {floor}");
+                checks.fetch_add(1, SeqCst);
+                if random.below(8) == 0 {
+                    let changes = insert("a", &format!("own {worker}"));
+                    let record = committed(cached.commit(&keys[at], Some(&record), changes).await);
+                    own[at].fetch_max(record.clock(), SeqCst);
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for worker in 10..13u64 {
+        let (foreign, keys, stop) = (foreign.clone(), keys.clone(), stop.clone());
+        tasks.spawn(async move {
+            let mut random = crate::common::Random(worker);
+            while !stop.load(SeqCst) {
+                let at = random.below(SESSIONS as u64) as usize;
+                committed(
+                    foreign
+                        .commit(&keys[at], None, insert("a", "foreign"))
+                        .await,
+                );
+                sleep(Duration::from_micros(300)).await;
+            }
+        });
+    }
+    // Rounds of silence: then every copy must be what the server has.
+    let mut compared = 0;
+    for _ in 0..4 {
+        sleep(Duration::from_millis(1_500)).await;
+    }
+    stop.store(true, SeqCst);
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    sleep(Duration::from_millis(500)).await;
+    for _ in 0..3 {
+        for key in keys.iter() {
+            let copy = cached.load(key).await.unwrap().unwrap();
+            let truth = foreign.load(key).await.unwrap().unwrap();
+            assert_eq!(copy.registers(), truth.registers(), "a copy stayed stale");
+            compared += 1;
+        }
+        for key in keys.iter() {
+            committed(foreign.commit(key, None, insert("a", "again")).await);
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    let (checks, status) = (checks.load(SeqCst), cached.near_cache().unwrap());
+    eprintln!("{checks} reads checked, {compared} compared; {status:?}");
+    assert!(checks >= 20_000, "{checks} checks");
+    assert!(status.hits > 1_000, "{status:?}");
+}
+
+/// A connection that is cut, one that stands still, and an emptied database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn copies_end_with_their_connection() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let cached = near(&proxy.url()).await;
+    let foreign = RedisStore::connect(&server.url()).await.unwrap();
+    let (key, _) = create(&foreign, "a", "1").await;
+    sees(&cached, &key, "1", Duration::from_secs(5)).await;
+    // Cut: what was said meanwhile is lost.
+    proxy.set(Replies::CutAfter(0));
+    committed(foreign.commit(&key, None, insert("a", "2")).await);
+    sleep(Duration::from_millis(50)).await;
+    proxy.set(Replies::Pass);
+    let took = sees(&cached, &key, "2", Duration::from_secs(5)).await;
+    eprintln!("seen {took:?} after a cut");
+    // Half open: nothing comes, and nobody says that it will not.
+    sleep(Duration::from_millis(200)).await;
+    proxy.set(Replies::Hold);
+    committed(foreign.commit(&key, None, insert("a", "3")).await);
+    let start = Instant::now();
+    loop {
+        match cached.load(&key).await {
+            Ok(Some(found)) => {
+                assert_eq!(value(&found, "a").as_deref(), Some("2"));
+                let age = start.elapsed();
+                assert!(
+                    age < Duration::from_millis(2_600),
+                    "a copy outlived the bound: {age:?}"
+                );
+            }
+            Ok(None) => panic!("no session"),
+            Err(_) => break,
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    eprintln!(
+        "a silent connection was noticed after {:?}",
+        start.elapsed()
+    );
+    proxy.set(Replies::Pass);
+    sees(&cached, &key, "3", Duration::from_secs(8)).await;
+    server.ok(&["FLUSHALL"]);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while cached.load(&key).await.unwrap().is_some() {
+        assert!(
+            Instant::now() < deadline,
+            "an emptied database is not noticed"
+        );
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A server that forgets to tell is found out, and the store works without copies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_does_not_tell_is_not_trusted() {
+    let server = Server::start(&[]);
+    server.ok(&[
+        "ACL",
+        "SETUSER",
+        "shop",
+        "on",
+        ">open",
+        "~sess:*",
+        "+@all",
+        "-client|tracking",
+    ]);
+    let builder = RedisStore::builder(server.url()).credentials(Some("shop"), "open");
+    let store = builder.near_cache(MIB).connect().await.unwrap();
+    let (key, _) = create(&store, "a", "1").await;
+    let before = server.commands();
+    for _ in 0..10 {
+        store.load(&key).await.unwrap().unwrap();
+    }
+    assert_eq!(server.commands(), before + 10);
+    assert_eq!(store.near_cache().unwrap().sessions, 0);
+}
+
+/// A server that remembers little tells so by invalidating.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_small_table_of_the_server_makes_nothing_stale() {
+    let server = Server::start(&["--tracking-table-max-keys", "10"]);
+    let cached = near(&server.url()).await;
+    let foreign = RedisStore::connect(&server.url()).await.unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..100 {
+        keys.push(create(&cached, "a", "1").await.0);
+    }
+    for key in &keys {
+        committed(foreign.commit(key, None, insert("a", "2")).await);
+    }
+    for key in &keys {
+        sees(&cached, key, "2", Duration::from_secs(5)).await;
+    }
+}
+
+/// What a request costs, counted by the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_load_and_a_commit_are_one_round_trip_each() {
+    let server = Server::start(&[]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (key, record) = create(&store, "a", "1").await;
+    // Everything but the time of day, which travels in the same write.
+    let cost = |before: u64| server.commands() - before;
+    let before = server.commands();
+    store.load(&key).await.unwrap();
+    assert_eq!(cost(before), 1);
+    let before = server.commands();
+    let mut changes = insert("a", "2");
+    changes.insert("b".into(), crate::support::text("3"));
+    changes.set_max_inactive(Some(Duration::from_secs(60)));
+    changes.expect("a".into(), record.stamp("a"));
+    let record = committed(store.commit(&key, Some(&record), changes).await);
+    // What runs inside the script is not sent.
+    let inside = cost(before) - 1;
+    assert_eq!(inside, 0, "a commit on top of the latest is one script");
+    // Conflicts bring the session along.
+    let mut stale = insert("a", "3");
+    stale.expect("a".into(), None);
+    let outcome = store.commit(&key, Some(&record), stale).await;
+    assert!(matches!(outcome, Ok(Outcome::Conflict(_))));
+    let id = SessionId::generate();
+    committed(store.commit(&id.key(), None, birth("a", "1")).await);
+    let before = server.commands();
+    let mut rotation = Changes::default();
+    rotation.rotate_to(id.rotate().key());
+    committed(store.commit(&id.key(), None, rotation).await);
+    assert!(cost(before) <= 3, "a rotation is one script");
+}

@@ -1,0 +1,453 @@
+//! What happens when the server does not do as it should.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use distributable::session::{Changes, Outcome};
+use distributable::store::RedisErrorKind;
+use distributable::{RedisStore, SessionStore, StoreErrorKind};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::common::redis::Server;
+use crate::proxy::{Proxy, Replies};
+use crate::support::{birth, committed, create, insert, kind, reason, stored, text, value};
+
+/// Polls until a load succeeds; panics when it does not in time.
+async fn recovers(store: &RedisStore, within: Duration) {
+    let deadline = Instant::now() + within;
+    let key = store.new_id().key();
+    while let Err(error) = store.load(&key).await {
+        let late = format!("not within {within:?}: {}", reason(&error));
+        assert!(Instant::now() < deadline, "{late}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// R-05: the server is gone, and comes back empty. R-13.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_is_gone_is_an_error_at_once_and_works_when_it_is_back() {
+    let mut server = Server::start(&[]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (key, record) = create(&store, "a", "1").await;
+    server.kill();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..50 {
+        let start = Instant::now();
+        let error = store.load(&key).await.unwrap_err();
+        assert_eq!(
+            error.kind(),
+            StoreErrorKind::Unavailable,
+            "{}",
+            reason(&error)
+        );
+        let error = store.commit(&key, Some(&record), insert("a", "2")).await;
+        error.unwrap_err();
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    server.restart();
+    recovers(&store, Duration::from_secs(5)).await;
+    // It has forgotten everything: nobody is logged in, and nothing comes back.
+    assert_eq!(store.load(&key).await.unwrap(), None);
+    let outcome = store.commit(&key, Some(&record), insert("a", "2")).await;
+    assert_eq!(outcome.unwrap(), Outcome::Gone);
+    assert_eq!(server.cli(&["DBSIZE"]), "0");
+    create(&store, "a", "1").await;
+}
+
+/// R-13: what an administrator may do meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flushed_server_goes_on() {
+    let server = Server::start(&[]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (key, record) = create(&store, "a", "1").await;
+    server.ok(&["SCRIPT", "FLUSH"]);
+    committed(store.commit(&key, Some(&record), insert("a", "2")).await);
+    server.ok(&["FLUSHALL"]);
+    assert_eq!(store.load(&key).await.unwrap(), None);
+    store.touch(&key).await.unwrap();
+    assert!(!store.end(&key).await.unwrap());
+    let outcome = store.commit(&key, Some(&record), insert("a", "3")).await;
+    assert_eq!(outcome.unwrap(), Outcome::Gone);
+    assert_eq!(server.cli(&["DBSIZE"]), "0");
+}
+
+/// R-05: `CLIENT PAUSE`, and a process that stands still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_stands_still_holds_nobody_longer_than_the_deadline() {
+    let server = Server::start(&[]);
+    let builder = RedisStore::builder(server.url()).deadline(Duration::from_millis(600));
+    let store = builder.connect().await.unwrap();
+    let (key, record) = create(&store, "a", "1").await;
+    for round in ["CLIENT PAUSE", "SIGSTOP"] {
+        match round {
+            "SIGSTOP" => server.signal("STOP"),
+            _ => server.ok(&["CLIENT", "PAUSE", "1500", "ALL"]),
+        }
+        let start = Instant::now();
+        let mut requests = JoinSet::new();
+        for number in 0..200 {
+            let (store, record) = (store.clone(), record.clone());
+            requests.spawn(async move {
+                let start = Instant::now();
+                let error = match number % 2 {
+                    0 => store.load(&key).await.unwrap_err(),
+                    _ => {
+                        let changes = insert(&format!("n{number}"), "1");
+                        store
+                            .commit(&key, Some(&record), changes)
+                            .await
+                            .unwrap_err()
+                    }
+                };
+                (error.kind(), start.elapsed())
+            });
+        }
+        for (kind, took) in requests.join_all().await {
+            let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::Indeterminate];
+            assert!(kinds.contains(&kind), "{round}: {kind:?}");
+            assert!(took < Duration::from_millis(1_400), "{round}: {took:?}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(3));
+        match round {
+            "SIGSTOP" => server.signal("CONT"),
+            _ => sleep(Duration::from_millis(1_500).saturating_sub(start.elapsed())).await,
+        }
+        recovers(&store, Duration::from_secs(3)).await;
+        assert!(store.load(&key).await.unwrap().is_some(), "{round}");
+    }
+}
+
+/// R-04: `maxmemory` without eviction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_server_refuses_what_adds_and_nothing_else() {
+    let server = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (key, record) = create(&store, "a", "1").await;
+    let (other, _) = create(&store, "a", "1").await;
+    let large = "x".repeat(20_000);
+    let full = loop {
+        let key = store.new_id().key();
+        match store.commit(&key, None, birth("a", &large)).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), StoreErrorKind::Full, "{}", reason(&full));
+    let grow = store.commit(&key, Some(&record), insert("b", &large)).await;
+    assert_eq!(grow.unwrap_err().kind(), StoreErrorKind::Full);
+    let found = store.load(&key).await.unwrap().expect("it is still there");
+    assert_eq!(value(&found, "b"), None, "a refused commit left a part");
+    store.touch(&key).await.unwrap();
+    let mut removal = Changes::default();
+    removal.remove("a".into());
+    let record = committed(store.commit(&key, Some(&found), removal).await);
+    assert_eq!(value(&record, "a"), None);
+    assert!(store.end(&other).await.unwrap());
+    assert!(store.end(&key).await.unwrap());
+}
+
+/// R-04: a server that evicts says nothing, and its sessions are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_evicted_session_is_no_session() {
+    let server = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let mut keys = Vec::new();
+    let large = "x".repeat(20_000);
+    for _ in 0..200 {
+        keys.push(create(&store, "a", &large).await);
+    }
+    let mut gone = 0;
+    for (key, record) in &keys {
+        if store.load(key).await.unwrap().is_none() {
+            gone += 1;
+            let outcome = store.commit(key, Some(record), insert("a", "2")).await;
+            assert_eq!(outcome.unwrap(), Outcome::Gone);
+        }
+    }
+    assert!(gone > 50, "{gone} evicted");
+}
+
+/// R-09: answers that come too late, or never, belong to nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_answer_reaches_another_request() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let builder = RedisStore::builder(proxy.url()).deadline(Duration::from_millis(900));
+    let store = builder.connect().await.unwrap();
+    let mut sessions = Vec::new();
+    for number in 0..64 {
+        let name = number.to_string();
+        let (key, _) = create(&store, "whose", &name).await;
+        sessions.push((key, name));
+    }
+    let sessions = Arc::new(sessions);
+    let mut readers = JoinSet::new();
+    let end = Instant::now() + Duration::from_secs(6);
+    for reader in 0..16 {
+        let (store, sessions) = (store.clone(), sessions.clone());
+        readers.spawn(async move {
+            let (mut answered, mut failed) = (0, 0);
+            let mut turn = reader;
+            while Instant::now() < end {
+                turn += 7;
+                let (key, name) = &sessions[turn % sessions.len()];
+                let found = match turn % 3 {
+                    0 => store
+                        .commit(key, None, insert("turn", &turn.to_string()))
+                        .await
+                        .map(|outcome| Some(committed(Ok(outcome)))),
+                    _ => store.load(key).await,
+                };
+                match found {
+                    Ok(record) => {
+                        let record = record.expect("no session ends here");
+                        assert_eq!(value(&record, "whose").as_ref(), Some(name));
+                        answered += 1;
+                    }
+                    Err(_) => failed += 1,
+                }
+            }
+            (answered, failed)
+        });
+    }
+    for round in 0..20 {
+        let fault = match round % 2 {
+            0 => Replies::Hold,
+            _ => Replies::CutAfter(37 + 211 * round),
+        };
+        proxy.set(fault);
+        sleep(Duration::from_millis(if round % 4 == 0 { 400 } else { 60 })).await;
+        proxy.set(Replies::Pass);
+        sleep(Duration::from_millis(150)).await;
+    }
+    let counts = readers.join_all().await;
+    let answered: usize = counts.iter().map(|(answered, _)| answered).sum();
+    assert!(answered > 500, "{counts:?}");
+    assert!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed) > 5);
+}
+
+/// R-09, R-12: a commit whose answer is lost takes effect once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_that_is_tried_again_takes_effect_once() {
+    const UPDATES: usize = 150;
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = RedisStore::builder(proxy.url())
+        .deadline(Duration::from_secs(5))
+        .connect()
+        .await
+        .unwrap();
+    let (key, _) = create(&store, "n", "0").await;
+    let done = Arc::new(tokio::sync::Notify::new());
+    let cutter = tokio::spawn({
+        let done = done.clone();
+        async move {
+            let mut cut = 0;
+            loop {
+                proxy.set(Replies::CutAfter(cut % 90));
+                sleep(Duration::from_millis(15)).await;
+                proxy.set(Replies::Pass);
+                tokio::select! {
+                    () = sleep(Duration::from_millis(40)) => cut += 13,
+                    () = done.notified() => return proxy,
+                }
+            }
+        }
+    });
+    let mut counted = 0;
+    while counted < UPDATES {
+        let Ok(Some(record)) = store.load(&key).await else {
+            continue;
+        };
+        let n: usize = value(&record, "n").unwrap().parse().unwrap();
+        let mut changes = insert("n", &(n + 1).to_string());
+        changes.expect("n".into(), record.stamp("n"));
+        match store.commit(&key, Some(&record), changes).await {
+            Ok(Outcome::Committed(record)) => {
+                assert_eq!(value(&record, "n"), Some((n + 1).to_string()));
+                counted += 1;
+            }
+            // Nobody else writes: a conflict would be with an attempt of our own.
+            Ok(outcome) => panic!("{outcome:?}"),
+            Err(error) => panic!("{}", reason(&error)),
+        }
+    }
+    done.notify_one();
+    let proxy = cutter.await.unwrap();
+    let found = store.load(&key).await.unwrap().unwrap();
+    assert_eq!(value(&found, "n"), Some(UPDATES.to_string()));
+    assert!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed) > 5);
+    // A rotation and an end whose answers are lost.
+    for turn in 0..20 {
+        let id = store.new_id();
+        committed(store.commit(&id.key(), None, birth("a", "1")).await);
+        let (key, successor) = (id.key(), id.rotate().key());
+        let mut rotation = insert("b", "2");
+        rotation.rotate_to(successor);
+        proxy.set(Replies::CutAfter(turn * 3));
+        let (rotated, ()) = tokio::join!(store.commit(&key, None, rotation), async {
+            sleep(Duration::from_millis(30)).await;
+            proxy.set(Replies::Pass);
+        });
+        let record = committed(rotated);
+        assert_eq!(value(&record, "b").as_deref(), Some("2"));
+        assert_eq!(store.load(&id.key()).await.unwrap(), None);
+        proxy.set(Replies::CutAfter(turn % 7));
+        let (ended, ()) = tokio::join!(store.end(&successor), async {
+            sleep(Duration::from_millis(30)).await;
+            proxy.set(Replies::Pass);
+        });
+        assert!(ended.unwrap(), "it was alive when it was asked to end");
+    }
+}
+
+/// R-01, R-02: what is stored under our keys and is not ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
+    let server = Server::start(&[]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (good, _) = create(&store, "a", "1").await;
+    let foreign = |commands: &[&[&str]]| {
+        let key = store.new_id().key();
+        for command in commands {
+            let name = stored(&key);
+            let command: Vec<_> = command
+                .iter()
+                .map(|w| if *w == "KEY" { &name } else { *w })
+                .collect();
+            server.cli(&command);
+        }
+        key
+    };
+    let newer = "\u{2}newer format, of any length that may come to somebody's mind later on";
+    let keys = [
+        foreign(&[&["SET", "KEY", "text"]]),
+        foreign(&[&["RPUSH", "KEY", "a"]]),
+        foreign(&[&["HSET", "KEY", "field", "value"]]),
+        foreign(&[&["HSET", "KEY", "", "short"]]),
+        foreign(&[&["HSET", "KEY", "", newer]]),
+        foreign(&[&["SET", "KEY", "text", "EX", "100"]]),
+    ];
+    for key in &keys {
+        let before = server.cli(&["DUMP", &stored(key)]);
+        let errors = [
+            store.load(key).await.map(drop).unwrap_err(),
+            store
+                .commit(key, None, birth("a", "1"))
+                .await
+                .map(drop)
+                .unwrap_err(),
+            store
+                .commit(key, None, insert("a", "1"))
+                .await
+                .map(drop)
+                .unwrap_err(),
+            store.touch(key).await.unwrap_err(),
+            store.end(key).await.map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{}", reason(&error));
+            assert_eq!(kind(&error), Some(RedisErrorKind::Foreign));
+        }
+        assert_eq!(
+            server.cli(&["DUMP", &stored(key)]),
+            before,
+            "it is not ours"
+        );
+    }
+    // Attributes that cannot be read are errors where they are read, by their empty value.
+    server.cli(&["HSET", &stored(&good), ":short", "x"]);
+    server.cli(&["HSET", &stored(&good), ":newer", "0123456789\u{7}value"]);
+    server.cli(&["HSET", &stored(&good), "stranger", "x"]);
+    let found = store.load(&good).await.unwrap().expect("it is a session");
+    assert_eq!(found.get("a"), Some(&text("1")));
+    assert_eq!(found.get("short"), Some(&text("")));
+    assert_eq!(found.get("newer"), Some(&text("")));
+    assert_eq!(found.registers().len(), 3);
+    committed(
+        store
+            .commit(&good, Some(&found), insert("short", "long"))
+            .await,
+    );
+    // A key that has lost its limit gets one by the next write, and is dead by its own header.
+    server.cli(&["PERSIST", &stored(&good)]);
+    store.touch(&good).await.unwrap();
+    assert_ne!(server.cli(&["PTTL", &stored(&good)]), "-1");
+}
+
+/// R-12: whatever happens, no key without a limit, and no half of a session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_key_ever_lives_without_a_limit() {
+    const CHECK: &str = "local checked = 0 \
+        for _, key in ipairs(redis.call('KEYS', '*')) do \
+          local ttl = redis.call('PTTL', key) \
+          if ttl < 0 or ttl > 86400000 then return 'no limit: ' .. key end \
+          if not redis.call('HGET', key, '') then return 'no header: ' .. key end \
+          checked = checked + 1 \
+        end \
+        return 'fine'";
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let store = RedisStore::builder(proxy.url())
+        .deadline(Duration::from_millis(300))
+        .connect()
+        .await
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    let mut workers = JoinSet::new();
+    for worker in 0..8u32 {
+        let store = store.clone();
+        workers.spawn(async move {
+            let mut id = store.new_id();
+            let mut turn = worker;
+            while Instant::now() < end {
+                turn = turn.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Failures are a part of this.
+                match turn >> 29 {
+                    0 => {
+                        id = store.new_id();
+                        drop(store.commit(&id.key(), None, birth("a", "1")).await);
+                    }
+                    1 => drop(store.touch(&id.key()).await),
+                    2 => drop(store.end(&id.key()).await),
+                    3 | 4 => {
+                        let next = id.rotate();
+                        let mut changes = insert("b", "2");
+                        changes.rotate_to(next.key());
+                        if store.commit(&id.key(), None, changes).await.is_ok() {
+                            id = next;
+                        }
+                    }
+                    5 => {
+                        let mut changes = Changes::default();
+                        changes.set_max_inactive(Some(Duration::from_secs(turn as u64 % 100)));
+                        drop(store.commit(&id.key(), None, changes).await);
+                    }
+                    _ => drop(store.commit(&id.key(), None, insert("c", "3")).await),
+                }
+            }
+        });
+    }
+    let mut checks = 0;
+    while Instant::now() < end {
+        proxy.set(Replies::CutAfter(checks * 17 % 300));
+        assert_eq!(server.cli(&["EVAL", CHECK, "0"]), "fine");
+        sleep(Duration::from_millis(20)).await;
+        proxy.set(Replies::Pass);
+        sleep(Duration::from_millis(60)).await;
+        assert_eq!(server.cli(&["EVAL", CHECK, "0"]), "fine");
+        checks += 1;
+    }
+    workers.join_all().await;
+    assert_eq!(server.cli(&["EVAL", CHECK, "0"]), "fine");
+    assert!(checks > 10);
+    let distinct: HashSet<_> = server
+        .cli(&["KEYS", "*"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    assert!(distinct.len() > 50, "{}", distinct.len());
+}

@@ -1,0 +1,448 @@
+//! Groups of servers: replicas, sentinels, clusters.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use distributable::session::{Outcome, Record};
+use distributable::store::RedisErrorKind;
+use distributable::testing::conformance;
+use distributable::{RedisStore, SessionId, SessionStore, StoreErrorKind};
+use tokio::task::{self, JoinHandle};
+use tokio::time::sleep;
+
+use crate::common::eventually;
+use crate::common::redis::{Server, free_port};
+use crate::support::{birth, committed, create, insert, kind, reason, text, value};
+
+/// Writers that count what was acknowledged, until they are stopped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    failed: Arc<AtomicUsize>,
+    acknowledged: Arc<AtomicUsize>,
+    worst: Arc<AtomicUsize>,
+    writers: Vec<JoinHandle<(SessionId, usize, usize)>>,
+}
+
+impl Load {
+    /// Each writer has a session of its own, and counts in it.
+    async fn start(store: &RedisStore, ids: Vec<SessionId>) -> Self {
+        let mut load = Self {
+            stop: Arc::default(),
+            failed: Arc::default(),
+            acknowledged: Arc::default(),
+            worst: Arc::default(),
+            writers: Vec::new(),
+        };
+        for id in ids {
+            committed(store.commit(&id.key(), None, birth("n", "0")).await);
+            let (store, stop) = (store.clone(), load.stop.clone());
+            let (failed, all, worst) = (
+                load.failed.clone(),
+                load.acknowledged.clone(),
+                load.worst.clone(),
+            );
+            load.writers.push(task::spawn(async move {
+                let (mut count, mut missing) = (0, 0);
+                while !stop.load(Relaxed) {
+                    let start = Instant::now();
+                    let done = increment(&store, &id).await;
+                    worst.fetch_max(start.elapsed().as_millis() as usize, Relaxed);
+                    match done {
+                        Ok(n) => {
+                            // What was acknowledged is missing: count from what is there.
+                            missing += count - (n - 1).min(count);
+                            count = n;
+                            all.fetch_add(1, Relaxed);
+                        }
+                        Err(why) => {
+                            failed.fetch_add(1, Relaxed);
+                            eprintln!("failed: {why}");
+                        }
+                    }
+                    sleep(Duration::from_millis(5)).await;
+                }
+                (id, count, missing)
+            }));
+        }
+        load
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.acknowledged.load(Relaxed)
+    }
+
+    /// Waits until `more` writes have been acknowledged from now on.
+    async fn proceeds(&self, more: usize, within: Duration) {
+        let (goal, deadline) = (self.acknowledged() + more, Instant::now() + within);
+        while self.acknowledged() < goal {
+            assert!(Instant::now() < deadline, "no progress within {within:?}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stops; how many writes failed, how many acknowledged ones are lost, and how long one took.
+    async fn stop(self, store: &RedisStore) -> (usize, usize, Duration) {
+        self.stop.store(true, Relaxed);
+        let mut lost = 0;
+        for writer in self.writers {
+            let (id, count, missing) = writer.await.unwrap();
+            let found = store.load(&id.key()).await.unwrap();
+            let n = found.map_or(0, |record| number(&record));
+            lost += missing + count.saturating_sub(n);
+        }
+        let worst = Duration::from_millis(self.worst.load(Relaxed) as u64);
+        (self.failed.load(Relaxed), lost, worst)
+    }
+}
+
+/// Adds one; what there is then.
+async fn increment(store: &RedisStore, id: &SessionId) -> Result<usize, String> {
+    let found = store
+        .load(&id.key())
+        .await
+        .map_err(|error| reason(&error))?;
+    let record = found.ok_or("it is gone")?;
+    let next = number(&record) + 1;
+    let changes = insert("n", &next.to_string());
+    match store.commit(&id.key(), Some(&record), changes).await {
+        Ok(Outcome::Committed(record)) if number(&record) == next => Ok(next),
+        Ok(outcome) => Err(format!("{outcome:?}")),
+        Err(error) => Err(reason(&error)),
+    }
+}
+
+fn number(record: &Record) -> usize {
+    let text = value(record, "n").unwrap();
+    text.parse().unwrap()
+}
+
+/// A master, its replica, and three sentinels.
+struct Sentinels {
+    servers: [Server; 2],
+    sentinels: Vec<Server>,
+}
+
+impl Sentinels {
+    fn start() -> Self {
+        let master = Server::start(&[]);
+        let port = master.port.to_string();
+        let replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
+        eventually("the replica is in step", || {
+            replica
+                .cli(&["INFO", "replication"])
+                .contains("master_link_status:up")
+        });
+        let sentinels = (0..3).map(|number| {
+            let config = format!(
+                "port {}\nsentinel monitor main 127.0.0.1 {port} 2\n\
+                 sentinel down-after-milliseconds main 1000\n\
+                 sentinel failover-timeout main 4000\n",
+                free_port()
+            );
+            let name = format!("sentinel-{port}-{number}.conf");
+            let file = Server::write("redis-sentinels", &name, &config);
+            let listen: u16 = config[5..].lines().next().unwrap().parse().unwrap();
+            Server::start_on(listen, &[&file, "--sentinel"])
+        });
+        let sentinels: Vec<_> = sentinels.collect();
+        eventually("the sentinels know each other and the replica", || {
+            sentinels.iter().all(|sentinel| {
+                let known = sentinel.cli(&["SENTINEL", "MASTER", "main"]);
+                let field = |name: &str| {
+                    let mut lines = known.lines().skip_while(|line| *line != name);
+                    lines.nth(1).map(str::to_owned)
+                };
+                field("num-other-sentinels").as_deref() == Some("2")
+                    && field("num-slaves").as_deref() == Some("1")
+            })
+        });
+        Self {
+            servers: [master, replica],
+            sentinels,
+        }
+    }
+
+    fn url(&self) -> String {
+        let hosts: Vec<_> = self
+            .sentinels
+            .iter()
+            .map(|s| format!("127.0.0.1:{}", s.port))
+            .collect();
+        format!("redis-sentinel://{}/main", hosts.join(","))
+    }
+}
+
+/// R-06: the master dies under load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_master_is_followed_at_once() {
+    let mut group = Sentinels::start();
+    let store = RedisStore::builder(group.url())
+        .deadline(Duration::from_secs(10))
+        .connect()
+        .await
+        .unwrap();
+    let (key, _) = create(&store, "a", "1").await;
+    let ids = (0..16).map(|_| store.new_id()).collect();
+    let load = Load::start(&store, ids).await;
+    load.proceeds(100, Duration::from_secs(10)).await;
+
+    // By hand first: the old master lives on, and takes writes until it is told: for about a second,
+    // which the advised `min-replicas-to-write` prevents.
+    group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    group.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]);
+    eventually("the replica is the master", || {
+        group.servers[1].cli(&["ROLE"]).starts_with("master")
+    });
+    load.proceeds(200, Duration::from_secs(10)).await;
+    eventually("the old master is a replica in step", || {
+        group.servers[0]
+            .cli(&["INFO", "replication"])
+            .contains("master_link_status:up")
+    });
+    load.proceeds(200, Duration::from_secs(10)).await;
+
+    group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    let killed = Instant::now();
+    group.servers[1].kill();
+    load.proceeds(200, Duration::from_secs(15)).await;
+    let took = killed.elapsed();
+    assert_eq!(
+        group.servers[0].cli(&["ROLE"]).lines().next(),
+        Some("master")
+    );
+    let (failed, lost, worst) = load.stop(&store).await;
+    // Replication is asynchronous: what was acknowledged in the last moment may be lost.
+    eprintln!("back after {took:?}; failed {failed}, lost {lost}, worst {worst:?}");
+    assert!(store.load(&key).await.unwrap().is_some());
+    assert!(failed <= 16 * 4, "{failed} failed");
+    assert!(lost <= 16 * 8, "{lost} acknowledged writes are lost");
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sentinels_that_know_nothing_are_named() {
+    let server = Server::start(&[]);
+    let url = format!("redis-sentinel://127.0.0.1:{}/main", server.port);
+    let builder = RedisStore::builder(url).deadline(Duration::from_millis(300));
+    let store = builder.connect_lazily().unwrap();
+    let error = store.load(&store.new_id().key()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(reason(&error).contains("sentinel"), "{}", reason(&error));
+}
+
+/// R-07: who wants replicas to confirm is told when they do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_logout_waits_for_replicas_where_that_is_wanted() {
+    let master = Server::start(&[]);
+    let port = master.port.to_string();
+    let mut replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
+    eventually("the replica is in step", || {
+        replica
+            .cli(&["INFO", "replication"])
+            .contains("master_link_status:up")
+    });
+    let store = RedisStore::builder(master.url())
+        .deadline(Duration::from_secs(8))
+        .wait_for_replicas(1, Duration::from_secs(3))
+        .connect()
+        .await
+        .unwrap();
+    let (key, _) = create(&store, "a", "1").await;
+    let (other, _) = create(&store, "a", "1").await;
+    assert!(store.end(&key).await.unwrap());
+    // No replica, no promise; but it is done here.
+    replica.kill();
+    let error = store.end(&other).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Indeterminate);
+    assert_eq!(kind(&error), Some(RedisErrorKind::Unreplicated));
+    assert_eq!(store.load(&other).await.unwrap(), None);
+    // A server that was demoted says so, and works again when it is promoted.
+    master.ok(&["REPLICAOF", "127.0.0.1", "1"]);
+    let new = store.new_id().key();
+    let error = store.commit(&new, None, birth("a", "1")).await;
+    let error = error.unwrap_err();
+    assert_eq!(
+        kind(&error),
+        Some(RedisErrorKind::ReadOnly),
+        "{}",
+        reason(&error)
+    );
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    master.ok(&["REPLICAOF", "NO", "ONE"]);
+    create(&store, "a", "1").await;
+}
+
+/// Three owners with a replica each.
+struct Cluster {
+    servers: Vec<Server>,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let args = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "1000",
+            "--cluster-require-full-coverage",
+            "no",
+        ];
+        let servers: Vec<_> = (0..6).map(|_| Server::start(&args)).collect();
+        let addresses = servers.iter().map(|s| format!("127.0.0.1:{}", s.port));
+        let created = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .output()
+            .expect("redis-cli is needed: apt-get install redis-server");
+        assert!(created.status.success(), "{created:?}");
+        let cluster = Self { servers };
+        eventually(
+            "every node knows all slots and its replicas are in step",
+            || {
+                cluster.servers.iter().all(|server| {
+                    let info = server.cli(&["CLUSTER", "INFO"]);
+                    let replication = server.cli(&["INFO", "replication"]);
+                    info.contains("cluster_state:ok")
+                        && info.contains("cluster_known_nodes:6")
+                        && (replication.contains("role:master")
+                            || replication.contains("master_link_status:up"))
+                })
+            },
+        );
+        cluster
+    }
+
+    fn url(&self) -> String {
+        let (first, last) = (self.servers[0].port, self.servers[5].port);
+        format!("redis-cluster://127.0.0.1:{first},127.0.0.1:{last}")
+    }
+
+    fn node_id(&self, server: usize) -> String {
+        self.servers[server].cli(&["CLUSTER", "MYID"])
+    }
+
+    /// Which of the first three owns the slot of a key.
+    fn owner(&self, slot: &str) -> usize {
+        let nodes = self.servers[0].cli(&["CLUSTER", "NODES"]);
+        let number: u32 = slot.parse().unwrap();
+        let line = nodes.lines().find(|line| {
+            line.contains("master")
+                && line.split(' ').skip(8).any(|range| {
+                    let (first, last) = range.split_once('-').unwrap_or((range, range));
+                    let bounds = first.parse().ok().zip(last.parse().ok());
+                    bounds.is_some_and(|(first, last): (u32, u32)| (first..=last).contains(&number))
+                })
+        });
+        let id = line.unwrap().split(' ').next().unwrap();
+        (0..6).find(|server| self.node_id(*server) == id).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cluster_keeps_the_contract() {
+    let cluster = Cluster::start();
+    let one = RedisStore::connect(&cluster.url()).await.unwrap();
+    let other = RedisStore::connect(&cluster.url()).await.unwrap();
+    conformance(one, other).await;
+}
+
+/// R-08: a slot moves slowly, key by key, while its sessions are in use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slot_that_moves_slowly_fails_no_request() {
+    let cluster = Cluster::start();
+    let store = RedisStore::connect(&cluster.url()).await.unwrap();
+    // All of one tag, hence of one slot.
+    let id = store.new_id();
+    let tag = id.key().to_string()[..8].to_owned();
+    let slot = cluster.servers[0].cli(&["CLUSTER", "KEYSLOT", &format!("{{{tag}}}")]);
+    let mut keys = Vec::new();
+    for _ in 0..600 {
+        let key = id.rotate().key();
+        committed(store.commit(&key, None, birth("n", "0")).await);
+        keys.push(key);
+    }
+    let ids = (0..32).map(|_| id.rotate()).collect();
+    let load = Load::start(&store, ids).await;
+    load.proceeds(100, Duration::from_secs(10)).await;
+    let from = cluster.owner(&slot);
+    let to = (0..6).find(|server| {
+        *server != from
+            && cluster.servers[*server]
+                .cli(&["ROLE"])
+                .starts_with("master")
+    });
+    let to = to.unwrap();
+    let (from_id, to_id) = (cluster.node_id(from), cluster.node_id(to));
+    let (source, target) = (&cluster.servers[from], &cluster.servers[to]);
+    target.ok(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+    source.ok(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    let port = target.port.to_string();
+    let mut moved = 0;
+    loop {
+        let batch = source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
+        if batch.is_empty() {
+            break;
+        }
+        let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        command.extend(batch.lines());
+        moved += batch.lines().count();
+        source.cli(&command);
+        // New sessions are born, and old ones rotate, while the slot is in two places.
+        let key = id.rotate();
+        committed(store.commit(&key.key(), None, birth("n", "0")).await);
+        let mut rotation = insert("b", "2");
+        let successor = key.rotate().key();
+        rotation.rotate_to(successor);
+        committed(store.commit(&key.key(), None, rotation).await);
+        assert_eq!(store.load(&key.key()).await.unwrap(), None);
+        assert!(store.end(&successor).await.unwrap());
+        sleep(Duration::from_millis(20)).await;
+    }
+    for server in [target, source] {
+        server.ok(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+    }
+    load.proceeds(300, Duration::from_secs(10)).await;
+    assert!(moved >= 600, "{moved} keys moved");
+    for key in &keys {
+        let found = store.load(key).await.unwrap().expect("it was only moved");
+        assert_eq!(found.get("n"), Some(&text("0")));
+    }
+    let (failed, lost, worst) = load.stop(&store).await;
+    eprintln!("{moved} keys moved; worst {worst:?}");
+    assert_eq!((failed, lost), (0, 0));
+}
+
+/// R-08: an owner dies; its sessions wait for the replica, and nobody else's do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cluster_that_loses_an_owner_goes_on() {
+    let mut cluster = Cluster::start();
+    let store = RedisStore::builder(cluster.url())
+        .deadline(Duration::from_secs(12))
+        .connect()
+        .await
+        .unwrap();
+    let ids = (0..24).map(|_| store.new_id()).collect();
+    let load = Load::start(&store, ids).await;
+    load.proceeds(200, Duration::from_secs(10)).await;
+    cluster.servers[1].kill();
+    let killed = Instant::now();
+    // The other two thirds go on meanwhile.
+    load.proceeds(200, Duration::from_secs(3)).await;
+    eventually("a replica takes over", || {
+        let roles = [3, 4, 5].map(|server| cluster.servers[server].cli(&["ROLE"]));
+        roles.iter().any(|role| role.starts_with("master"))
+    });
+    load.proceeds(500, Duration::from_secs(15)).await;
+    let ids: Vec<_> = (0..200).map(|_| store.new_id()).collect();
+    for id in ids {
+        committed(store.commit(&id.key(), None, birth("n", "0")).await);
+    }
+    let took = killed.elapsed();
+    let (failed, lost, worst) = load.stop(&store).await;
+    eprintln!("all slots work after {took:?}; failed {failed}, lost {lost}, worst {worst:?}");
+    assert!(failed <= 24, "{failed} failed");
+    assert!(lost <= 24, "{lost} acknowledged writes are lost");
+}

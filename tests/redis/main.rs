@@ -1,0 +1,14 @@
+//! The Redis store over real servers, which the tests start themselves.
+#![expect(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod access;
+#[path = "../common/mod.rs"]
+mod common;
+mod contract;
+mod copies;
+mod failures;
+mod groups;
+mod nodes;
+mod proxy;
+mod secure;
+mod support;

@@ -1,0 +1,100 @@
+//! A proxy between a store and a server, which loses what tests want lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{self, JoinHandle};
+
+/// What happens to what the server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replies {
+    Pass,
+    /// They are kept, and come when they pass again: the server seems to stand still.
+    Hold,
+    /// After so many bytes, the connection is cut.
+    CutAfter(usize),
+}
+
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    replies: watch::Sender<Replies>,
+    /// How many connections there have been.
+    pub(crate) accepted: Arc<AtomicUsize>,
+    acceptor: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (replies, how) = watch::channel(Replies::Pass);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        let acceptor = task::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Relaxed);
+                task::spawn(carry(client, port, how.clone()));
+            }
+        });
+        Self {
+            address,
+            replies,
+            accepted,
+            acceptor,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub(crate) fn set(&self, replies: Replies) {
+        self.replies.send_replace(replies);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+async fn carry(client: TcpStream, port: u16, mut how: watch::Receiver<Replies>) -> Option<()> {
+    let server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let (mut client_read, mut client_write) = client.into_split();
+    let (mut server_read, mut server_write) = server.into_split();
+    let forth = task::spawn(async move {
+        // Whoever closes first ends both directions.
+        drop(tokio::io::copy(&mut client_read, &mut server_write).await);
+    });
+    let mut buffer = vec![0; 16 << 10];
+    let mut carried = 0;
+    loop {
+        let count = server_read
+            .read(&mut buffer)
+            .await
+            .ok()
+            .filter(|count| *count > 0)?;
+        while *how.borrow_and_update() == Replies::Hold {
+            how.changed().await.ok()?;
+        }
+        let mut count = count;
+        if let Replies::CutAfter(bytes) = *how.borrow() {
+            count = count.min(bytes.saturating_sub(carried));
+        }
+        carried += count;
+        client_write.write_all(&buffer[..count]).await.ok()?;
+        if matches!(*how.borrow(), Replies::CutAfter(bytes) if carried >= bytes) {
+            forth.abort();
+            return None;
+        }
+        if matches!(*how.borrow(), Replies::Pass) {
+            carried = 0;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Sessions over the store trait, in a few words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use distributable::session::{Changes, Outcome, Record, Value};
+use distributable::store::{RedisError, RedisErrorKind};
+use distributable::{RedisStore, SessionKey, SessionStore, StoreError};
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+
+pub(crate) fn text(value: &str) -> Value {
+    Value::from_bytes(value.as_bytes())
+}
+
+pub(crate) fn birth(name: &str, value: &str) -> Changes {
+    let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+    changes.insert(name.into(), text(value));
+    changes
+}
+
+pub(crate) fn insert(name: &str, value: &str) -> Changes {
+    let mut changes = Changes::default();
+    changes.insert(name.into(), text(value));
+    changes
+}
+
+/// A new session with one attribute.
+pub(crate) async fn create(
+    store: &RedisStore,
+    name: &str,
+    value: &str,
+) -> (SessionKey, Arc<Record>) {
+    let key = store.new_id().key();
+    let outcome = store.commit(&key, None, birth(name, value)).await;
+    (key, committed(outcome))
+}
+
+pub(crate) fn committed(outcome: Result<Outcome, StoreError>) -> Arc<Record> {
+    match outcome {
+        Ok(Outcome::Committed(record)) => record,
+        Ok(other) => panic!("not committed: {other:?}"),
+        Err(error) => panic!("not committed: {}", reason(&error)),
+    }
+}
+
+pub(crate) fn reason(error: &StoreError) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    format!("{error} ({})", cause.unwrap_or_default())
+}
+
+/// What kind of failure the store saw.
+pub(crate) fn kind(error: &StoreError) -> Option<RedisErrorKind> {
+    let source = std::error::Error::source(error)?;
+    Some(source.downcast_ref::<RedisError>()?.kind())
+}
+
+pub(crate) fn value(record: &Record, name: &str) -> Option<String> {
+    let value = record.get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// The key of a session in Redis.
+pub(crate) fn stored(key: &SessionKey) -> String {
+    let digits = key.to_string();
+    format!("sess:{{{}}}{}", &digits[..8], &digits[8..])
+}
