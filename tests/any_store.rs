@@ -574,12 +574,15 @@ mod cases {
             let request = browser.send_only(here, &format!("/slow?ms=1&k=a&v={round}"));
             sleep(Duration::from_micros(random.below(4000)));
             drop(request);
-            let value = browser.value(there, "a").expect("there is always a value");
-            let value: usize = value.parse().expect("the value is whole");
-            assert!(
-                (known..=round).contains(&value),
-                "{known} or later up to {round}: {value}"
-            );
+            // A read may show a write that not every node has yet, since nobody was told that it is
+            // stored: the next node may lag behind it for a moment.
+            let mut value = 0;
+            eventually("no node falls behind what was seen", || {
+                let text = browser.value(there, "a").expect("there is always a value");
+                value = text.parse().expect("the value is whole");
+                value >= known
+            });
+            assert!(value <= round, "up to {round}: {value}");
             known = value;
         }
         browser.ok(nodes[0], "/set?k=b&v=written");

@@ -276,8 +276,10 @@ impl Control {
                 copy,
             } => {
                 let copy = self.take_in(now, sent_at, copy, table);
+                // Where the session is kept here, more may be known of it by now.
+                let foreign = copy.filter(|copy| !self.standing.is_mine(copy.key.slot()));
                 let (updates, mut tools) = self.ordering(table);
-                updates.answered(now, op, verdict, copy, &mut tools);
+                updates.answered(now, op, verdict, foreign, &mut tools);
             }
             Message::Differ { .. } => {}
         }
