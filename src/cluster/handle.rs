@@ -108,7 +108,7 @@ impl Cluster {
         };
         match self.driver.reply(op).await {
             Some(Reply::Written) => Ok(self.acknowledged(outcome)),
-            Some(Reply::Updated(verdict, record)) => self.updated(verdict, record),
+            Some(Reply::Updated(verdict, record)) => self.updated(key, verdict, record),
             Some(Reply::Unavailable) => Err(out_of_reach()),
             Some(Reply::Found(_) | Reply::Uncertain | Reply::Indeterminate) | None => {
                 Err(unproved())
@@ -126,9 +126,15 @@ impl Cluster {
     /// What has become of changes that the session's owner has ordered.
     fn updated(
         &self,
+        key: &SessionKey,
         verdict: Verdict,
         record: Option<Arc<Record>>,
     ) -> Result<Outcome, StoreError> {
+        let record = match verdict {
+            // Whoever tries again should start from the latest, or never win against many.
+            Verdict::Conflict => self.driver.replica.kept(clock::now(), key).or(record),
+            _ => record,
+        };
         Ok(match (verdict, record) {
             (Verdict::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
             (Verdict::Conflict, Some(record)) => Outcome::Conflict(record),

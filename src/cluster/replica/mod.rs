@@ -183,6 +183,12 @@ impl Replica {
         self.table.look(now, key)
     }
 
+    /// The session as it is here, if this node keeps it.
+    pub(crate) fn kept(&self, now: Timestamp, key: &SessionKey) -> Option<Arc<Record>> {
+        let mine = self.snapshot().placement.is_mine(key.slot());
+        mine.then(|| self.look(now, key)).flatten()
+    }
+
     /// Whether a session that is not here is nowhere. It may have been handed over since `snapshot`
     /// was taken, or lost with the nodes that had it, or used elsewhere since this node heard of it.
     fn is_certain(&self, now: Timestamp, key: &SessionKey, snapshot: &Snapshot) -> bool {
@@ -322,8 +328,7 @@ impl Replica {
         changes: &Changes,
         snapshot: &Snapshot,
     ) -> Step<Outcome> {
-        let mine = snapshot.placement.is_mine(key.slot());
-        let here = mine.then(|| self.look(now, key)).flatten();
+        let here = self.kept(now, key);
         let (record, order) = match here.or_else(|| base.cloned()) {
             _ if changes.is_create() => match changes.apply(None, None, now, snapshot.writer) {
                 Outcome::Committed(record) => (record.clone(), Order::Create(record)),
