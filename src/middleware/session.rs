@@ -1,6 +1,7 @@
 //! What a handler holds.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -191,7 +192,7 @@ impl Session {
         T: Storable + DeserializeOwned + Send,
     {
         let name = Name::from(name.as_name());
-        for _ in 0..UPDATE_TRIES_MAX {
+        for tries in 0..UPDATE_TRIES_MAX {
             let (old, after) = {
                 let state = self.writable_state()?;
                 (state.value(&name).cloned(), state.stamp(&name))
@@ -204,7 +205,7 @@ impl Session {
             if self.commit(Some(update)).await? {
                 return Ok(new);
             }
-            tokio::task::yield_now().await;
+            give_way(tries).await;
         }
         Err(SessionError::from(SessionErrorKind::Conflict).with_attribute(&name))
     }
@@ -426,6 +427,24 @@ fn not_reserved(name: &str) -> Result<(), SessionError> {
     }
     Ok(())
 }
+
+/// Lets others go first after a conflict: at first for a moment, later for a random while, so that
+/// whoever asks the session's owner from afar gets a turn between those who ask it at home.
+async fn give_way(tries: usize) {
+    let longest = (tries / TRIES_AT_ONCE).min(PAUSE_MS_MAX);
+    // Its keys differ from one to the next, which is random enough to part those who collide.
+    let random = RandomState::new().hash_one(tries) as usize;
+    match random % (longest + 1) {
+        0 => tokio::task::yield_now().await,
+        ms => tokio::time::sleep(Duration::from_millis(ms as u64)).await,
+    }
+}
+
+/// Tries before whoever lost again waits longer.
+const TRIES_AT_ONCE: usize = 4;
+
+/// The longest wait between two tries, in milliseconds: many times what an update takes.
+const PAUSE_MS_MAX: usize = 8;
 
 /// How often [`Session::update`] tries before it gives up. Each time somebody else has succeeded,
 /// so this many others wrote one attribute of one session within the same moment.

@@ -204,6 +204,11 @@ impl Node {
         self.cluster()["sessions"].as_u64().expect("a number")
     }
 
+    /// How many nodes keep a session, where that was said.
+    pub(crate) fn copies(&self) -> Option<u64> {
+        self.start.value("--copies")?.parse().ok()
+    }
+
     /// `kill -9`, and gone when this returns.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
