@@ -92,7 +92,7 @@ impl Standing {
         let copies = self.placement.wanted();
         let enough = copies.and_then(|copies| self.losses.len().checked_sub(copies));
         let lost_at = enough.and_then(|index| self.losses.get(index));
-        lost_at.map_or(Timestamp::default(), |at| at.plus(LOSS_GRACE))
+        lost_at.map(|at| at.plus(LOSS_GRACE)).unwrap_or_default()
     }
 
     /// All members but this node.
