@@ -48,7 +48,8 @@ macro_rules! on_every_store {
         mod three_nodes {
             use super::*;
             $(#[test] fn $case() {
-                cases::$case(&cluster::<3>(&[$($($flag),+)?]).each_ref());
+                let nodes = cluster::<3>(&["--copies", "all", $($($flag),+)?]);
+                cases::$case(&nodes.each_ref());
             })*
         }
         // A third of what a node is asked for is not there.

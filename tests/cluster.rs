@@ -25,7 +25,7 @@ fn the_nodes_describe_each_other() {
         );
         assert_eq!(
             (&status["copies"], &status["sessions"]),
-            (&json!("all"), &json!(1))
+            (&json!(2), &json!(1))
         );
         assert!(status["bytes"].as_u64() > Some(0));
         for zero in ["under_replicated", "degraded_acks", "tombstones"] {

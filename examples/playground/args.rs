@@ -1,4 +1,4 @@
-//! The flags: one struct, and what is not built yet.
+//! The flags: one struct, and what cannot mean anything.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::num::NonZeroU8;
@@ -60,8 +60,8 @@ pub(crate) struct Args {
     /// shown to the other nodes, all are accepted
     #[arg(long, value_name = "PATH")]
     pub(crate) secret_file: Vec<PathBuf>,
-    /// On how many nodes a session lives: `all` or, once that is built, a number
-    #[arg(long, value_parser = copies, default_value = "all")]
+    /// On how many nodes a session lives: `all` or a number
+    #[arg(long, value_parser = copies, default_value = "2")]
     pub(crate) copies: Copies,
     /// Whose acknowledgement a write waits for: `all`, `local` or a number of nodes
     #[arg(long, value_parser = ack, default_value = "all")]

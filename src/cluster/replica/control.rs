@@ -473,9 +473,11 @@ impl Control {
         self.repair.advance(now, &mut self.standing, table);
         self.finish_reads(now, table);
         self.become_ready(now);
-        if self.reunited && self.standing.is_settled() {
-            self.reunited = false;
-            table.reunite();
+        if self.standing.is_settled() {
+            self.standing.recovered(now);
+            if std::mem::take(&mut self.reunited) {
+                table.reunite();
+            }
         }
         let standing = &self.standing;
         let news = (standing.view, standing.is_complete(), standing.ready);

@@ -36,7 +36,7 @@ pub(crate) struct Standing {
     pub(crate) joining_since: Timestamp,
     copies: Copies,
     pub(crate) rules: Rules,
-    /// When members were lost without a good-bye, the latest ones.
+    /// When members were lost without a good-bye since everybody had caught up, the latest ones.
     losses: VecDeque<Timestamp>,
     out: Vec<Output>,
 }
@@ -84,6 +84,14 @@ impl Standing {
             self.losses.pop_front();
         }
         self.losses.push_back(now);
+    }
+
+    /// Everybody has caught up. Unless as many members as keep a session were lost before they had,
+    /// all that those had is on others.
+    pub(crate) fn recovered(&mut self, now: Timestamp) {
+        if self.uncertain_until() <= now {
+            self.losses.clear();
+        }
     }
 
     /// Until when a session that nobody has may be one that was lost: as many members as keep a

@@ -291,3 +291,19 @@ fn what_two_sides_wrote_without_knowing_of_each_other_is_counted() {
     let seen: Vec<_> = seen.collect();
     assert_eq!(seen[0], seen[1]);
 }
+
+#[test]
+fn losses_that_were_made_up_for_leave_no_doubt() {
+    let mut lab = Lab::cluster_with(4, two());
+    for lost in [3, 2] {
+        let (node, _) = lab.nodes.remove(lost);
+        for index in 0..lab.nodes.len() {
+            let node = node.clone();
+            lab.input(index, Input::Refused { node });
+        }
+        lab.run(Duration::from_secs(2));
+    }
+    let unknown = find(&lab, |lab, key| lab.replica(0).holds(key));
+    let step = lab.replica(0).load(lab.now, 1, &unknown);
+    assert_eq!(step, Step::Done(None));
+}
