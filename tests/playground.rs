@@ -53,7 +53,7 @@ fn without_a_route_the_cookie_has_no_dot() {
     assert_eq!(browser.cookie().map(str::len), Some(40));
 }
 
-/// Cases 3, 10, and the flags of parts that are not built yet.
+/// Cases 3, 10, and flags that lack others.
 #[test]
 fn a_start_that_cannot_work_ends_with_a_reason() {
     let starts: [(&[&str], &str); 10] = [

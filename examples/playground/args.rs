@@ -108,6 +108,9 @@ pub(crate) enum Store {
 impl Args {
     /// Refuses what cannot mean anything.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if self.store == Store::File && self.file.is_none() {
+            return Err("the file store needs a file: `--file PATH`".to_owned());
+        }
         if self.store == Store::Redis && self.redis_url.is_none() {
             return Err("the Redis store needs `--redis-url`".to_owned());
         }
