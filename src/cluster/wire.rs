@@ -136,4 +136,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,88 @@
+//! Bytes that a stranger, a broken link or a buggy member could send, against every decoder.
+//!
+//! `cargo test` tries what stands in `__fuzz__/*/corpus` and a few thousand inputs more;
+//! `cargo bolero test -p distributable --all-features cluster::wire::fuzz::messages` goes on with a
+//! fuzzing engine, and leaves what it finds beside the corpus.
+
+use bolero::check;
+
+use super::*;
+
+#[test]
+fn frames() {
+    check!(name = "frames")
+        .with_iterations(RANDOM)
+        .for_each(|bytes: &[u8]| {
+            let mut rest = bytes;
+            while let Ok(Some((content, next))) = next_frame(rest, INTRODUCTION_MAX) {
+                assert!(content.len() <= INTRODUCTION_MAX && next.len() < rest.len());
+                rest = next;
+            }
+        });
+}
+
+#[test]
+fn introductions() {
+    check!(name = "introductions")
+        .with_iterations(RANDOM)
+        .for_each(|bytes: &[u8]| {
+            if let Ok(hello) = Hello::decode(bytes) {
+                let mut again = Vec::new();
+                hello.encode(&mut again);
+                assert_eq!(Hello::decode(&again[HEAD..]).as_ref(), Ok(&hello));
+            }
+            if let Ok(reply) = HelloReply::decode(bytes) {
+                let mut again = Vec::new();
+                reply.encode(&mut again);
+                assert_eq!(HelloReply::decode(&again[HEAD..]).as_ref(), Ok(&reply));
+            }
+        });
+}
+
+#[test]
+fn messages() {
+    check!(name = "messages")
+        .with_iterations(RANDOM)
+        .for_each(|bytes: &[u8]| reads_back(bytes));
+}
+
+/// Messages with sessions in them, and a few bytes wrong.
+#[test]
+fn damaged_messages() {
+    check!(name = "damaged_messages")
+        .with_iterations(DAMAGED)
+        .with_type()
+        .for_each(|(which, damage, cut): &(u8, Vec<(u16, u8)>, u16)| {
+            let mut bytes = SAMPLES[usize::from(*which) % SAMPLES.len()].to_vec();
+            for (at, xor) in damage.iter().take(DAMAGE_MAX) {
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] ^= xor;
+            }
+            if cut.is_multiple_of(4) {
+                bytes.truncate(usize::from(*cut) % bytes.len());
+            }
+            reads_back(&bytes);
+        });
+}
+
+/// What can be decoded is a message, and the same when it is written and read again.
+fn reads_back(bytes: &[u8]) {
+    if let Ok(message) = decode(bytes) {
+        let mut again = Vec::new();
+        encode(&message, &mut again).expect("what fitted into a frame fits again");
+        assert_eq!(decode(&again[HEAD..]).as_ref(), Ok(&message));
+    }
+}
+
+const RANDOM: usize = 20_000;
+const DAMAGED: usize = 20_000;
+const DAMAGE_MAX: usize = 8;
+
+/// One of each kind that carries sessions.
+const SAMPLES: [&[u8]; 5] = [
+    include_bytes!("__fuzz__/messages/corpus/view"),
+    include_bytes!("__fuzz__/messages/corpus/write"),
+    include_bytes!("__fuzz__/messages/corpus/push"),
+    include_bytes!("__fuzz__/messages/corpus/fetched"),
+    include_bytes!("__fuzz__/messages/corpus/update"),
+];
