@@ -285,4 +285,6 @@ const SKIPPED_MAX: u64 = 64 << 20;
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,51 @@
+//! Files of anything, against the loader.
+//!
+//! `cargo test` tries what stands in `__fuzz__/files/corpus` and a few thousand inputs more;
+//! `cargo bolero test -p distributable --all-features store::snapshot::decoder::fuzz::files` goes on.
+
+use bolero::check;
+
+use super::super::sample::{NOW, slots};
+use super::*;
+
+fn read(bytes: &[u8]) -> Result<Contents, Refusal> {
+    let reading = Reading {
+        application: "shop",
+        key: None,
+        now: NOW,
+        wall: NOW,
+    };
+    decode(bytes, reading).expect("memory does not fail")
+}
+
+#[test]
+fn files() {
+    check!(name = "files")
+        .with_iterations(5_000)
+        .for_each(|bytes: &[u8]| {
+            // Nobody writes a checksum by chance.
+            if let Ok(contents) = read(bytes) {
+                let known: Vec<_> = slots().into_iter().flat_map(|(_, kept)| kept).collect();
+                assert!(contents.kept.iter().all(|kept| known.contains(kept)));
+            }
+        });
+}
+
+/// A sound file with a few bytes wrong gives what was written, or less.
+#[test]
+fn damaged_files() {
+    check!(name = "damaged_files")
+        .with_iterations(5_000)
+        .with_type()
+        .for_each(|damage: &Vec<(u16, u8)>| {
+            let mut bytes = include_bytes!("__fuzz__/files/corpus/plain").to_vec();
+            for (at, xor) in damage.iter().take(8) {
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] ^= xor;
+            }
+            if let Ok(contents) = read(&bytes) {
+                let known: Vec<_> = slots().into_iter().flat_map(|(_, kept)| kept).collect();
+                assert!(contents.kept.iter().all(|kept| known.contains(kept)));
+            }
+        });
+}
