@@ -153,7 +153,8 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// How many nodes keep a session. All nodes of a cluster must say the same.
+    /// How many nodes keep a session. Nodes of one cluster that do not say the same refuse each
+    /// other: it is changed while all of them are stopped.
     ///
     /// Defaults to [`Copies::All`], which is right for a handful of nodes; from four on,
     /// `Copies::Count` with 2 keeps memory and traffic where they are when nodes are added.
@@ -277,7 +278,7 @@ impl ReplicatedStoreBuilder {
             replica,
             links,
             me,
-            Door::new(self.cluster_name, process),
+            Door::new(self.cluster_name, process, self.copies),
             random,
         );
         let surroundings = Surroundings {
@@ -303,7 +304,7 @@ impl ReplicatedStoreBuilder {
             generation: 0,
             name: self.name.as_str().into(),
         };
-        let hello = Hello::new(&self.cluster_name, unborn.clone(), process);
+        let hello = Hello::new(&self.cluster_name, unborn.clone(), process, self.copies);
         let last = last_generation(security, &self.peers, &hello).await;
         Node {
             generation: clock::now().as_millis().max(last + 1),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock;
 
+use super::Copies;
 use super::link::is_loopback;
 use super::replica::node::Node;
 use super::wire::{Hello, Refusal};
@@ -18,6 +19,7 @@ pub(super) struct Door {
     cluster: String,
     /// Tells this process from others.
     process: u64,
+    copies: Copies,
     /// Connections whose other end has introduced itself.
     introduced: Arc<AtomicUsize>,
     rejected: AtomicU64,
@@ -25,10 +27,11 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(cluster: String, process: u64) -> Self {
+    pub(super) fn new(cluster: String, process: u64, copies: Copies) -> Self {
         Self {
             cluster,
             process,
+            copies,
             introduced: Arc::default(),
             rejected: AtomicU64::new(0),
             complained_at: AtomicU64::new(0),
@@ -37,7 +40,7 @@ impl Door {
 
     /// How this process introduces itself as `me`.
     pub(super) fn hello(&self, me: Node) -> Hello {
-        Hello::new(&self.cluster, me, self.process)
+        Hello::new(&self.cluster, me, self.process, self.copies)
     }
 
     /// Why this one may not come in. `members` are the other living nodes.
@@ -53,6 +56,16 @@ impl Door {
             Some(Refusal::Myself)
         } else if hello.common_protocol().is_none() {
             Some(Refusal::Protocol)
+        } else if !hello.keeps(self.copies) {
+            if self.may_complain() {
+                tracing::error!(
+                    "{} at {} keeps another number of copies and is refused: `copies` must be the \
+                     same on all nodes, and changes only while all of them are stopped",
+                    hello.node.name,
+                    hello.node.address
+                );
+            }
+            Some(Refusal::Copies)
         } else if is_loopback(&hello.node.address) != is_loopback(&me.address) {
             if self.may_complain() {
                 tracing::error!(

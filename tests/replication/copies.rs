@@ -190,6 +190,21 @@ async fn atomic_updates_from_all_nodes_at_once_count_exactly() {
     }
 }
 
+#[tokio::test]
+async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
+    let one = describe("node1", &[]).copies(two()).start().await.unwrap();
+    let other = describe("node2", &[one.local_addr()])
+        .start()
+        .await
+        .unwrap();
+    settled(&one, 1).await;
+    settled(&other, 1).await;
+    let key = create(&one, "here").await;
+    assert_eq!(read(&other, &key).await.unwrap(), None);
+    // Each has dialled the other for two seconds before it served alone.
+    assert_eq!(one.status().members.len() + other.status().members.len(), 2);
+}
+
 /// As many nodes as keep a session have vanished: nobody can tell "lost" from "ended".
 #[tokio::test]
 async fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {

@@ -49,6 +49,10 @@ fn say(me: &Node, address: SocketAddr, obstacle: Obstacle) {
             "{address} cannot be replicated with: one of the two nodes can only be reached from \
              its own machine; bind or advertise it to an address that the others reach"
         ),
+        Obstacle::Refused(Refusal::Copies) => tracing::error!(
+            "{address} cannot be replicated with: it keeps another number of copies; give all nodes \
+             the same `copies`"
+        ),
         Obstacle::Refused(Refusal::Busy) => {
             tracing::warn!("{address} has no room for another link");
         }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::Copies;
 use super::super::replica::node::Node;
 use super::{WireError, frame, put};
 
@@ -22,6 +23,8 @@ pub(in super::super) struct Hello {
     pub(in super::super) node: Node,
     /// A random number that tells processes apart: how a node notices that it has dialled itself.
     pub(in super::super) process: u64,
+    /// How many nodes keep a session there; 0 for all.
+    copies: u8,
 }
 
 /// What the dialled node answers.
@@ -55,10 +58,12 @@ pub(in super::super) enum Refusal {
     Busy,
     /// Only one of the two can be reached from other machines.
     Unreachable,
+    /// It wants another number of copies: the two would look for sessions in different places.
+    Copies,
 }
 
 impl Hello {
-    pub(in super::super) fn new(cluster: &str, node: Node, process: u64) -> Self {
+    pub(in super::super) fn new(cluster: &str, node: Node, process: u64, copies: Copies) -> Self {
         Self {
             magic: MAGIC,
             proto_min: *PROTOCOLS.start(),
@@ -66,6 +71,7 @@ impl Hello {
             cluster: cluster.to_owned(),
             node,
             process,
+            copies: number(copies),
         }
     }
 
@@ -85,6 +91,11 @@ impl Hello {
         } else {
             Err(WireError::Malformed)
         }
+    }
+
+    /// Whether its cluster keeps as many copies of a session.
+    pub(in super::super) fn keeps(&self, copies: Copies) -> bool {
+        self.copies == number(copies)
     }
 
     /// The highest protocol version that both sides speak.
@@ -135,6 +146,13 @@ pub(super) fn check_node(node: &Node) -> Result<(), WireError> {
     }
 }
 
+fn number(copies: Copies) -> u8 {
+    match copies {
+        Copies::All => 0,
+        Copies::Count(n) => n.get(),
+    }
+}
+
 /// Ignores what later versions may have added at the end.
 fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, WireError> {
     match postcard::take_from_bytes(bytes) {
@@ -165,7 +183,7 @@ mod tests {
             generation: 7,
             name: "node1".into(),
         };
-        Hello::new("shop", node, 9)
+        Hello::new("shop", node, 9, Copies::All)
     }
 
     fn bytes_of(hello: &Hello) -> Vec<u8> {

@@ -8,6 +8,7 @@ use crate::session::{
     Lifetime, Name, Record, Register, SLOTS, SessionKey, Stamp, Timestamp, Value,
 };
 
+use super::super::Copies;
 use super::super::replica::entry::{Entry, Fragment, Tombstone};
 use super::super::replica::message::{Copy, Order, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
@@ -322,7 +323,7 @@ proptest! {
         cluster in ".{1,64}",
         process in any::<u64>(),
     ) {
-        let hello = Hello::new(&cluster, node.clone(), process);
+        let hello = Hello::new(&cluster, node.clone(), process, Copies::All);
         let mut bytes = Vec::new();
         hello.encode(&mut bytes);
         prop_assert!(bytes.len() <= INTRODUCTION_MAX);
@@ -620,11 +621,11 @@ fn the_format_of_introductions_stands_still() {
         name: "node1".into(),
     };
     let mut bytes = Vec::new();
-    Hello::new("shop", node.clone(), 77).encode(&mut bytes);
+    Hello::new("shop", node.clone(), 77, Copies::All).encode(&mut bytes);
     assert_eq!(
         hex(&bytes),
-        "00000023646973747365737301010473686f70007f000001a01f80d095ffbc31056e6f646531\
-             4d"
+        "00000024646973747365737301010473686f70007f000001a01f80d095ffbc31056e6f646531\
+             4d00"
     );
 
     let replies = [
