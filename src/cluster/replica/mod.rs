@@ -49,6 +49,7 @@ pub(crate) mod node;
 mod placement;
 mod reads;
 mod repair;
+mod roster;
 pub(crate) mod rules;
 mod split;
 mod standing;

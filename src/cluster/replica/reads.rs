@@ -15,7 +15,8 @@ use crate::session::{SessionKey, Timestamp};
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
-use super::placement::{Member, PeerIndex, PeerSet};
+use super::placement::Member;
+use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 
 /// Reads under way.

@@ -19,7 +19,8 @@ use std::time::Duration;
 use crate::session::{SessionKey, Timestamp};
 
 use super::message::{Copy, Message, ViewId};
-use super::placement::{Member, PeerIndex};
+use super::placement::Member;
+use super::roster::PeerIndex;
 use super::standing::Standing;
 use super::table::Table;
 

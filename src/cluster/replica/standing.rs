@@ -13,7 +13,8 @@ use crate::session::Timestamp;
 use super::event::{News, Output, Reply};
 use super::message::{Message, OpId, ViewId};
 use super::node::Node;
-use super::placement::{Holders, Member, PeerIndex, PeerSet, Placement, Roster, view_id};
+use super::placement::{Holders, Member, Placement, view_id};
+use super::roster::{PeerIndex, PeerSet, Roster};
 use super::rules::Rules;
 
 /// Where a node stands in its cluster.
@@ -179,4 +180,4 @@ impl Standing {
 const LOSS_GRACE: Duration = Duration::from_secs(60);
 
 /// Losses remembered: no more members can be lost at once.
-const LOSSES_MAX: usize = super::placement::PEERS_MAX;
+const LOSSES_MAX: usize = super::roster::PEERS_MAX;

@@ -2,7 +2,7 @@
 
 use super::control::Control;
 use super::node::Node;
-use super::placement::PeerSet;
+use super::roster::PeerSet;
 use super::standing::Standing;
 use super::table::Table;
 

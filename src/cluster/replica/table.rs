@@ -7,8 +7,11 @@
 //! It promises that the counters match the contents, and that every change of an entry changes the
 //! slot's digest. It does not decide who holds what, and never looks at a clock.
 
+mod compare;
+mod merge;
+mod sweep;
+
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -92,44 +95,6 @@ impl Table {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Concurrent writes of the two sides of a split of which one was discarded.
-    pub(crate) fn discarded(&self) -> u64 {
-        self.discarded.load(Ordering::Relaxed)
-    }
-
-    /// Members are out of reach: what is written from now on, `writers` write on this side.
-    pub(crate) fn part(&self, writers: impl Iterator<Item = Writer>) {
-        let mut split = self.split();
-        let split = split.get_or_insert_default();
-        writers.for_each(|writer| split.joined(writer));
-        self.is_split.store(true, Ordering::Relaxed);
-    }
-
-    /// Both sides have compared what they have.
-    pub(crate) fn reunite(&self) {
-        self.is_split.store(false, Ordering::Relaxed);
-        *self.split() = None;
-    }
-
-    fn split(&self) -> MutexGuard<'_, Option<Split>> {
-        // A panic under this lock (an allocation, say) leaves a count too low.
-        self.split.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// While there is a split: takes note of a change of a session, and of what it pushes aside.
-    fn note_change(&self, key: SessionKey, before: &Entry, theirs: Option<&Entry>) {
-        let Entry::Live(before) = before else {
-            return;
-        };
-        if let Some(split) = &mut *self.split() {
-            if let Some(Entry::Live(theirs)) = theirs {
-                let discarded = split.concurrent(&key, before, theirs);
-                self.discarded.fetch_add(discarded, Ordering::Relaxed);
-            }
-            split.changes(key, before);
-        }
     }
 
     /// The session, if it is here, whole and alive.
@@ -238,211 +203,6 @@ impl Table {
         }
     }
 
-    /// Takes over what another node knows. Its points in time must have been rebased.
-    pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
-        let mut slot = self.lock(copy.key.slot());
-        match &copy.entry {
-            Entry::Dead(tombstone) => self.bury(&mut slot, now, copy.key, tombstone),
-            Entry::Live(_) | Entry::Fragment(_) => {
-                self.take_in(&mut slot, now, copy.key, &copy.entry);
-            }
-        }
-    }
-
-    /// Takes in a session or a part of one, under the id that it has been moved to meanwhile.
-    fn take_in(&self, slot: &mut Slot, now: Timestamp, mut key: SessionKey, news: &Entry) {
-        for _ in 0..MOVES_MAX {
-            let merged = match slot.entries.get(&key) {
-                None if news.forget_at() <= now => return,
-                None => news.clone(),
-                Some(Entry::Dead(tombstone)) => match tombstone.successor {
-                    Some(successor) if successor.slot() == key.slot() => {
-                        key = successor;
-                        continue;
-                    }
-                    _ => return,
-                },
-                Some(entry) => {
-                    if self.is_split.load(Ordering::Relaxed) {
-                        self.note_change(key, entry, Some(news));
-                    }
-                    let mut entry = entry.clone();
-                    if !entry.merge(news) {
-                        return;
-                    }
-                    entry
-                }
-            };
-            return self.put(slot, key, merged);
-        }
-    }
-
-    /// Takes note that an id is dead. What is here under it goes where the session has gone. An
-    /// ended session is ended under every id that somebody has moved it to without knowing; of two
-    /// moves at once, one wins, the same one everywhere.
-    fn bury(&self, slot: &mut Slot, now: Timestamp, key: SessionKey, news: &Tombstone) {
-        let mut burials = vec![(key, news.clone())];
-        for _ in 0..MOVES_MAX {
-            let Some((key, news)) = burials.pop() else {
-                return;
-            };
-            if news.until <= now {
-                continue;
-            }
-            match slot.entries.get(&key).cloned() {
-                Some(Entry::Dead(known)) => {
-                    let winner = match (known.successor, news.successor) {
-                        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-                        _ => None,
-                    };
-                    let until = known.until.max(news.until);
-                    for loser in [known.successor, news.successor].into_iter().flatten() {
-                        if Some(loser) != winner && loser != key && loser.slot() == key.slot() {
-                            let successor = winner;
-                            burials.push((loser, Tombstone { until, successor }));
-                        }
-                    }
-                    let dead = Tombstone {
-                        until,
-                        successor: winner,
-                    };
-                    if *known != dead {
-                        self.put(slot, key, Entry::Dead(Box::new(dead)));
-                    }
-                }
-                before => {
-                    self.put(slot, key, Entry::Dead(Box::new(news)));
-                    if let Some(before) = before {
-                        self.take_in(slot, now, key, &before);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The digests of all slots that are wanted and not empty.
-    pub(crate) fn digests(&self, wanted: impl Fn(usize) -> bool) -> Vec<(u16, u64)> {
-        let mut digests = Vec::new();
-        for slot in self.occupied() {
-            let guard = self.lock(slot);
-            if !guard.entries.is_empty() && wanted(slot) {
-                digests.push((slot as u16, guard.digest));
-            }
-        }
-        digests
-    }
-
-    /// The wanted slots in which this table has something that one with those digests has not.
-    pub(crate) fn differing(
-        &self,
-        digests: &[(u16, u64)],
-        wanted: impl Fn(usize) -> bool,
-    ) -> Vec<u16> {
-        let theirs: BTreeMap<_, _> = digests.iter().copied().collect();
-        let differs = |(slot, digest): &(u16, u64)| theirs.get(slot) != Some(digest);
-        let ours = self.digests(wanted).into_iter();
-        ours.filter(differs).map(|(slot, _)| slot).collect()
-    }
-
-    /// Forgets the slots that are not wanted: others have all of them.
-    pub(crate) fn retain(&self, wanted: impl Fn(usize) -> bool) {
-        for slot in self.occupied() {
-            let mut guard = self.lock(slot);
-            if guard.entries.is_empty() || wanted(slot) {
-                continue;
-            }
-            for (key, entry) in std::mem::take(&mut guard.entries) {
-                self.uncount(&mut guard, &key, &entry);
-            }
-        }
-    }
-
-    /// How many live sessions are in the slots of which `asked` says yes.
-    pub(crate) fn sessions_in(&self, asked: impl Fn(usize) -> bool) -> usize {
-        let live = |entry: &&Entry| matches!(entry, Entry::Live(_));
-        let count = |slot| self.lock(slot).entries.values().filter(live).count();
-        self.occupied().filter(|slot| asked(*slot)).map(count).sum()
-    }
-
-    /// The versions of a slot's entries after a key.
-    pub(crate) fn versions(&self, slot: u16, after: Option<SessionKey>) -> Vec<(SessionKey, u64)> {
-        let guard = self.lock(usize::from(slot));
-        let entries = guard.entries.range(from(after));
-        entries
-            .map(|(key, entry)| (*key, entry.version(key)))
-            .collect()
-    }
-
-    /// Entries of a slot after a key that are not among `known`, as many as `max_bytes` takes and
-    /// at least one. Says whether there are more.
-    pub(crate) fn unknown(
-        &self,
-        now: Timestamp,
-        slot: u16,
-        after: Option<SessionKey>,
-        known: &[(SessionKey, u64)],
-        max_bytes: usize,
-    ) -> (Vec<Copy>, bool) {
-        let known: BTreeMap<_, _> = known.iter().copied().collect();
-        let guard = self.lock(usize::from(slot));
-        let mut copies = Vec::new();
-        let mut bytes = 0;
-        for (key, entry) in guard.entries.range(from(after)) {
-            if entry.forget_at() <= now || known.get(key) == Some(&entry.version(key)) {
-                continue;
-            }
-            if bytes >= max_bytes {
-                return (copies, true);
-            }
-            bytes += entry.weight();
-            copies.push(Copy {
-                key: *key,
-                entry: entry.clone(),
-            });
-        }
-        (copies, false)
-    }
-
-    /// Forgets what has run out: in a small table all of it, in a large one as much as can be looked
-    /// through in a short while, going on there the next time.
-    pub(crate) fn sweep(&self, now: Timestamp) {
-        let mut looked_at = 0;
-        for _ in 0..self.groups.len() {
-            let group = self.next_group.fetch_add(1, Ordering::Relaxed) % self.groups.len();
-            if self.groups[group].forget_at.load(Ordering::Relaxed) <= now.as_millis() {
-                looked_at += self.sweep_group(now, group);
-            }
-            if looked_at >= SWEEP_MAX {
-                return;
-            }
-        }
-    }
-
-    /// Forgets what has run out in a group. Says how many entries it has looked at.
-    fn sweep_group(&self, now: Timestamp, group: usize) -> usize {
-        let mut looked_at = 0;
-        // Whatever is put in from now on lowers the mark again.
-        self.groups[group]
-            .forget_at
-            .store(u64::MAX, Ordering::Relaxed);
-        for slot in group * GROUP..(group + 1) * GROUP {
-            let mut guard = self.lock(slot);
-            looked_at += guard.entries.len();
-            let due =
-                |(key, entry): (&SessionKey, &Entry)| (entry.forget_at() <= now).then_some(*key);
-            let run_out: Vec<_> = guard.entries.iter().filter_map(due).collect();
-            for key in run_out {
-                if let Some(entry) = guard.entries.remove(&key) {
-                    self.uncount(&mut guard, &key, &entry);
-                }
-            }
-            if let Some(next) = guard.entries.values().map(Entry::forget_at).min() {
-                self.remind(slot, next);
-            }
-        }
-        looked_at
-    }
-
     fn occupied(&self) -> impl Iterator<Item = usize> {
         let occupied = |group: &usize| self.groups[*group].entries.load(Ordering::Relaxed) > 0;
         let groups = (0..self.groups.len()).filter(occupied);
@@ -505,13 +265,6 @@ impl Table {
     }
 }
 
-fn from(after: Option<SessionKey>) -> (Bound<SessionKey>, Bound<SessionKey>) {
-    (
-        after.map_or(Bound::Unbounded, Bound::Excluded),
-        Bound::Unbounded,
-    )
-}
-
 fn tombstone(record: &Record, successor: Option<SessionKey>) -> Entry {
     Entry::Dead(Box::new(Tombstone::of(record, successor)))
 }
@@ -538,7 +291,3 @@ const GROUP: usize = 64;
 /// How often a session's id may change within the time that tombstones are kept, as far as late
 /// writes are concerned: enough for one login and many rotations, and no endless walk.
 const MOVES_MAX: usize = 256;
-
-/// Entries that one sweep looks at before it stops: well below a millisecond. With twenty sweeps a
-/// second a million sessions are looked through every twelve seconds.
-const SWEEP_MAX: usize = 4_096;

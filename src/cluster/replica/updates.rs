@@ -21,8 +21,9 @@ use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp, UPDATES_MAX}
 use super::entry::{Entry, Fragment, Tombstone};
 use super::event::Reply;
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
-use super::placement::{Member, PeerIndex};
+use super::placement::Member;
 use super::reads::{INTERNAL, Reads};
+use super::roster::PeerIndex;
 use super::standing::Standing;
 use super::table::Table;
 use super::writes::Writes;

@@ -18,7 +18,7 @@ use crate::session::Timestamp;
 
 use super::event::Reply;
 use super::message::{Copy, Message, OpId, ViewId, Write};
-use super::placement::{PeerIndex, PeerSet};
+use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 
 /// Writes under way, by number.

@@ -10,6 +10,7 @@
 
 mod client;
 mod cluster;
+mod faults;
 mod invariants;
 mod judgement;
 mod network;

@@ -1,0 +1,259 @@
+//! What follows from what others say.
+
+use crate::session::Timestamp;
+
+use super::super::entry::Entry;
+use super::super::message::{Copy, Message, Order, View, Write};
+use super::super::node::Node;
+use super::super::repair::{answer_compare, answer_pull};
+use super::super::roster::PeerIndex;
+use super::super::table::Table;
+use super::Control;
+
+impl Control {
+    pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
+        let message = match message {
+            Message::Swim(packet) => return self.membership.packet(&packet),
+            Message::View(view) => return self.hear_view(now, from, view, table),
+            Message::Bye => return self.hear_bye(from),
+            message => message,
+        };
+        // Whoever is not in says nothing that counts: it may have been declared down meanwhile.
+        if let Some(peer) = self.standing.roster.find(&from) {
+            self.hear_peer(now, peer, message, table);
+        }
+    }
+
+    pub(super) fn hear_peer(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        message: Message,
+        table: &Table,
+    ) {
+        let current = self.standing.view;
+        match message {
+            Message::Swim(_) | Message::View(_) | Message::Bye => {}
+            Message::Write(write) => self.hear_write(now, from, &write, table),
+            Message::Ack { view, seqs } => {
+                for seq in seqs {
+                    let done = self
+                        .writes
+                        .acknowledged(&mut self.standing, from, view, seq);
+                    if let Some(seq) = done {
+                        let (updates, mut tools) = self.ordering(table);
+                        updates.written(now, seq, &mut tools);
+                    }
+                }
+            }
+            // The other side is in another view: let it know ours.
+            Message::Refuse { .. } => self.introduce(from),
+            Message::Touch {
+                sent_at,
+                key,
+                accessed_at,
+            } => {
+                let age = sent_at.since(accessed_at);
+                table.touch(now, &key, now.minus(age));
+            }
+            Message::Compare {
+                view,
+                round,
+                digests,
+            } if view == current => {
+                let place = (view, round);
+                let answer = answer_compare(place, from, &digests, &self.standing, table);
+                self.standing.send(from, answer);
+            }
+            Message::Pull {
+                view,
+                round,
+                slot,
+                after,
+                known,
+            } if view == current => {
+                let answer = answer_pull(now, (view, round), slot, after, &known, table);
+                self.standing.send(from, answer);
+            }
+            Message::Compare { .. } | Message::Pull { .. } => self.introduce(from),
+            Message::Differ { view, round, slots } if view == current => {
+                self.repair
+                    .differ(now, from, round, slots, &mut self.standing, table);
+            }
+            Message::Push {
+                view,
+                round,
+                slot,
+                sent_at,
+                mut copies,
+                more,
+            } => {
+                for copy in &mut copies {
+                    copy.entry.rebase(sent_at, now);
+                    if self.standing.is_mine(copy.key.slot()) {
+                        table.merge(now, copy);
+                    }
+                }
+                if view == current {
+                    let last = copies.last().filter(|_| more).map(|copy| copy.key);
+                    let place = (round, slot);
+                    self.repair
+                        .pushed(now, from, place, last, &mut self.standing, table);
+                }
+            }
+            Message::Fetch { op, key, .. } => {
+                let answer = Message::Fetched {
+                    view: current,
+                    op,
+                    sent_at: now,
+                    copy: table.copy(now, &key),
+                };
+                self.standing.send(from, answer);
+            }
+            Message::Fetched {
+                view,
+                op,
+                sent_at,
+                copy,
+            } => {
+                let copy = self.take_in(now, sent_at, copy, table);
+                let entry = copy.map(|copy| copy.entry);
+                self.reads.answered(from, (view, op), entry, current);
+            }
+            Message::Update(mut update) => {
+                let mut entry = Entry::Fragment(update.fragment);
+                entry.rebase(update.sent_at, now);
+                if let Order::Create(record) = update.order {
+                    let mut entry = Entry::Live(record.clone());
+                    entry.rebase(update.sent_at, now);
+                    update.order = Order::Create(entry.live(now).cloned().unwrap_or(record));
+                }
+                if let Entry::Fragment(fragment) = entry {
+                    update.fragment = fragment;
+                    let (updates, mut tools) = self.ordering(table);
+                    updates.order(now, Some(from), update, &mut tools);
+                }
+            }
+            Message::Updated {
+                op,
+                sent_at,
+                verdict,
+                copy,
+            } => {
+                let copy = self.take_in(now, sent_at, copy, table);
+                // Where the session is kept here, more may be known of it by now.
+                let foreign = copy.filter(|copy| !self.standing.is_mine(copy.key.slot()));
+                let (updates, mut tools) = self.ordering(table);
+                updates.answered(now, op, verdict, foreign, &mut tools);
+            }
+            Message::Differ { .. } => {}
+        }
+    }
+
+    pub(super) fn hear_write(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        write: &Write,
+        table: &Table,
+    ) {
+        let view = self.standing.view;
+        if write.strict && write.view != view {
+            self.standing.send(
+                from,
+                Message::Refuse {
+                    view,
+                    seq: write.seq,
+                },
+            );
+            return;
+        }
+        // In this view the session is others' business, and the writer will hear of the view.
+        let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
+        if !self.standing.is_mine(slot) {
+            return self.introduce(from);
+        }
+        for copy in write.copies.iter() {
+            let mut copy = copy.clone();
+            copy.entry.rebase(write.sent_at, now);
+            table.merge(now, &copy);
+        }
+        let seqs = vec![write.seq];
+        self.standing.send(from, Message::Ack { view, seqs });
+    }
+
+    pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {
+        self.membership
+            .down(std::mem::take(&mut view.removed).into_iter());
+        let known_down = self.membership.removed().any(|node| *node == from);
+        if known_down {
+            // It does not know yet; its own identity among the removed tells it.
+            let mine = Message::View(self.introduction(false));
+            self.standing.send_to(from, mine);
+            return;
+        }
+        self.membership.alive(
+            std::mem::take(&mut view.members)
+                .into_iter()
+                .chain([from.clone()]),
+        );
+        // The sender may be new here: what it says of itself must not get lost.
+        self.adopt_members(now, table);
+        if let Some(index) = self.standing.roster.find(&from) {
+            self.hear_standing(now, index, &view, table);
+        }
+    }
+
+    /// How far a member is, by what it says of itself.
+    pub(super) fn hear_standing(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        view: &View,
+        table: &Table,
+    ) {
+        let Some(peer) = self.standing.roster.get_mut(from) else {
+            return;
+        };
+        if view.number > peer.number {
+            let came = peer.view != Some(view.view);
+            self.regrouped |= peer.leaving != view.leaving;
+            peer.number = view.number;
+            peer.view = Some(view.view);
+            peer.complete = view.complete;
+            peer.ready = view.ready;
+            peer.leaving = view.leaving;
+            self.adopt_members(now, table);
+            if came && view.view == self.standing.view {
+                self.writes.send_again(now, from, &mut self.standing);
+            }
+        }
+        if view.ask {
+            self.introduce(from);
+        }
+    }
+
+    pub(super) fn hear_bye(&mut self, from: Node) {
+        let known = self.standing.roster.find(&from);
+        if let Some(peer) = known.and_then(|peer| self.standing.roster.get_mut(peer)) {
+            peer.parted = true;
+        }
+        self.membership.down([from].into_iter());
+    }
+
+    /// Takes over what another node has of a session, if this one holds it; gives it back.
+    pub(super) fn take_in(
+        &self,
+        now: Timestamp,
+        sent_at: Timestamp,
+        copy: Option<Copy>,
+        table: &Table,
+    ) -> Option<Copy> {
+        let mut copy = copy?;
+        copy.entry.rebase(sent_at, now);
+        if self.standing.is_mine(copy.key.slot()) {
+            table.merge(now, &copy);
+        }
+        Some(copy)
+    }
+}

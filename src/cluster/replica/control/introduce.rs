@@ -1,0 +1,40 @@
+//! What this node says of itself.
+
+use super::super::message::{Message, View};
+use super::super::roster::PeerIndex;
+use super::{Control, REMOVED_MAX};
+
+impl Control {
+    pub(super) fn introduce(&mut self, peer: PeerIndex) {
+        let mine = Message::View(self.introduction(false));
+        self.standing.send(peer, mine);
+    }
+
+    pub(super) fn introduce_to_all(&mut self) {
+        for peer in self.standing.peers().iter() {
+            self.introduce(peer);
+        }
+    }
+
+    /// What this node says of itself; `ask`: and wants to hear from the other.
+    pub(super) fn introduction(&mut self, ask: bool) -> View {
+        let removed = self.membership.removed().take(REMOVED_MAX);
+        let removed = removed.cloned().collect();
+        self.introductions += 1;
+        let standing = &self.standing;
+        View {
+            number: self.introductions,
+            ask,
+            view: standing.view,
+            members: standing
+                .roster
+                .iter()
+                .map(|(_, peer)| peer.node.clone())
+                .collect(),
+            removed,
+            complete: standing.is_complete(),
+            ready: standing.ready,
+            leaving: standing.leaving,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What follows from any change: a new view, being ready, answers that have become possible.
+
+use crate::session::Timestamp;
+
+use super::super::entry::Entry;
+use super::super::event::{News, Reply};
+use super::super::membership::Wish;
+use super::super::message::Message;
+use super::super::node::Node;
+use super::super::reads::Finished;
+use super::super::roster::Peer;
+use super::super::table::Table;
+use super::Control;
+
+impl Control {
+    /// Does what follows from whatever was heard.
+    pub(super) fn settle(&mut self, now: Timestamp, table: &Table) {
+        if self.standing.left {
+            return;
+        }
+        self.adopt_members(now, table);
+        let stable = self.standing.is_stable();
+        if stable && !self.stable {
+            let written = self.writes.review(&mut self.standing);
+            let (updates, mut tools) = self.ordering(table);
+            for seq in written {
+                updates.written(now, seq, &mut tools);
+            }
+        }
+        self.stable = stable;
+        self.repair.advance(now, &mut self.standing, table);
+        self.finish_reads(now, table);
+        self.become_ready(now);
+        if self.standing.is_settled() {
+            self.standing.recovered(now);
+            if std::mem::take(&mut self.reunited) {
+                table.reunite();
+            }
+        }
+        let standing = &self.standing;
+        let news = (standing.view, standing.is_complete(), standing.ready);
+        if self.told != news {
+            self.told = news;
+            self.introduce_to_all();
+        }
+    }
+
+    /// Does what the membership protocol wants done.
+    pub(super) fn grant(&mut self, now: Timestamp) {
+        while let Some(wish) = self.membership.wish() {
+            match wish {
+                Wish::Send(to, packet) => self.standing.send_to(to, Message::Swim(packet)),
+                Wish::Wake(after, timer) => {
+                    self.timers_set += 1;
+                    self.timers
+                        .insert((now.plus(after), self.timers_set), timer);
+                }
+                Wish::Reborn(node) => self.reborn(now, node),
+            }
+        }
+    }
+
+    /// Takes up the view that follows from the members, if it is a new one.
+    pub(super) fn adopt_members(&mut self, now: Timestamp, table: &Table) {
+        self.grant(now);
+        if self.membership.take_changed() {
+            self.change_roster(now, table);
+        } else if !self.regrouped {
+            return;
+        }
+        self.regrouped = false;
+        if !self.standing.install() {
+            return;
+        }
+        self.stable = false;
+        self.repair.install();
+        // The others must hear of the view before anything that belongs to it.
+        self.introduce_to_all();
+        self.writes.install(now, &mut self.standing);
+        self.reads.install(now, &mut self.standing);
+        let (updates, mut tools) = self.ordering(table);
+        updates.install(now, &mut tools);
+    }
+
+    /// Takes the members out who are gone, and puts those in who are new.
+    pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
+        let members: Vec<Node> = self.membership.members().cloned().collect();
+        let roster = &self.standing.roster;
+        let gone: Vec<_> = roster
+            .iter()
+            .filter(|(_, peer)| !members.contains(&peer.node))
+            .map(|(index, peer)| (index, peer.node.clone(), peer.parted))
+            .collect();
+        if gone.iter().any(|(.., parted)| !parted) {
+            let stays = |(_, peer): (_, &Peer)| {
+                let gone = gone.iter().any(|(_, node, _)| *node == peer.node);
+                (!gone).then(|| peer.node.writer())
+            };
+            let peers = self.standing.roster.iter().filter_map(stays);
+            table.part(peers.chain([self.standing.me.writer()]));
+            self.reunited = false;
+        }
+        for (index, node, parted) in gone {
+            self.standing.roster.remove(index);
+            if !parted {
+                self.standing.lost(now);
+            }
+            self.standing.news(News::Left(node));
+        }
+        for node in members {
+            if self.standing.roster.find(&node).is_none() && self.standing.roster.add(node.clone())
+            {
+                self.reunited = true;
+                self.standing.news(News::Joined(node));
+            }
+        }
+    }
+
+    pub(super) fn become_ready(&mut self, now: Timestamp) {
+        let standing = &mut self.standing;
+        if standing.ready {
+            return;
+        }
+        // Nodes that find each other first may not have found those that have the sessions yet.
+        let invited = standing.roster.iter().any(|(_, peer)| peer.ready);
+        let waited = now.since(standing.joining_since) >= self.settings.alone_after;
+        if (invited || waited) && standing.is_stable() && standing.is_complete() {
+            standing.ready = true;
+            standing.news(News::Ready);
+        }
+    }
+
+    /// Stops serving until this node has joined under its new identity.
+    pub(super) fn reborn(&mut self, now: Timestamp, me: Node) {
+        self.standing.me = me.clone();
+        self.standing.ready = false;
+        self.standing.joining_since = now;
+        self.standing.news(News::Reborn(me));
+        self.reads.abort(&mut self.standing);
+    }
+
+    pub(super) fn finish_reads(&mut self, now: Timestamp, table: &Table) {
+        for finished in self.reads.finished(&self.standing) {
+            let (updates, mut tools) = self.ordering(table);
+            if !updates.read_done(now, finished.op, &mut tools) {
+                self.answer_read(now, finished, table);
+            }
+        }
+    }
+
+    pub(super) fn answer_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
+        let Finished {
+            op,
+            key,
+            mine,
+            found,
+        } = finished;
+        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        if !mine {
+            Entry::join(&mut entry, found);
+        }
+        let record = entry.as_ref().and_then(|entry| entry.live(now).cloned());
+        let certain = entry.is_some() || self.standing.uncertain_until() <= now;
+        self.standing.reply(
+            op,
+            if record.is_some() || certain {
+                Reply::Found(record)
+            } else {
+                Reply::Uncertain
+            },
+        );
+    }
+
+    /// Forgets what others hold: each holder has compared itself with this node, and since this view
+    /// began nothing was added here to what is theirs.
+    pub(super) fn drop_others(&self, table: &Table) {
+        if self.standing.is_settled() || !self.standing.rules.confirmed_drop {
+            let placement = &self.standing.placement;
+            table.retain(|slot| placement.is_mine(slot));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What two nodes compare: digests of slots, versions of entries, and what one of them lacks.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::session::{SessionKey, Timestamp};
+
+use super::super::entry::Entry;
+use super::super::message::Copy;
+use super::Table;
+
+impl Table {
+    /// The digests of all slots that are wanted and not empty.
+    pub(crate) fn digests(&self, wanted: impl Fn(usize) -> bool) -> Vec<(u16, u64)> {
+        let mut digests = Vec::new();
+        for slot in self.occupied() {
+            let guard = self.lock(slot);
+            if !guard.entries.is_empty() && wanted(slot) {
+                digests.push((slot as u16, guard.digest));
+            }
+        }
+        digests
+    }
+
+    /// The wanted slots in which this table has something that one with those digests has not.
+    pub(crate) fn differing(
+        &self,
+        digests: &[(u16, u64)],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Vec<u16> {
+        let theirs: BTreeMap<_, _> = digests.iter().copied().collect();
+        let differs = |(slot, digest): &(u16, u64)| theirs.get(slot) != Some(digest);
+        let ours = self.digests(wanted).into_iter();
+        ours.filter(differs).map(|(slot, _)| slot).collect()
+    }
+
+    /// Forgets the slots that are not wanted: others have all of them.
+    pub(crate) fn retain(&self, wanted: impl Fn(usize) -> bool) {
+        for slot in self.occupied() {
+            let mut guard = self.lock(slot);
+            if guard.entries.is_empty() || wanted(slot) {
+                continue;
+            }
+            for (key, entry) in std::mem::take(&mut guard.entries) {
+                self.uncount(&mut guard, &key, &entry);
+            }
+        }
+    }
+
+    /// How many live sessions are in the slots of which `asked` says yes.
+    pub(crate) fn sessions_in(&self, asked: impl Fn(usize) -> bool) -> usize {
+        let live = |entry: &&Entry| matches!(entry, Entry::Live(_));
+        let count = |slot| self.lock(slot).entries.values().filter(live).count();
+        self.occupied().filter(|slot| asked(*slot)).map(count).sum()
+    }
+
+    /// The versions of a slot's entries after a key.
+    pub(crate) fn versions(&self, slot: u16, after: Option<SessionKey>) -> Vec<(SessionKey, u64)> {
+        let guard = self.lock(usize::from(slot));
+        let entries = guard.entries.range(from(after));
+        entries
+            .map(|(key, entry)| (*key, entry.version(key)))
+            .collect()
+    }
+
+    /// Entries of a slot after a key that are not among `known`, as many as `max_bytes` takes and
+    /// at least one. Says whether there are more.
+    pub(crate) fn unknown(
+        &self,
+        now: Timestamp,
+        slot: u16,
+        after: Option<SessionKey>,
+        known: &[(SessionKey, u64)],
+        max_bytes: usize,
+    ) -> (Vec<Copy>, bool) {
+        let known: BTreeMap<_, _> = known.iter().copied().collect();
+        let guard = self.lock(usize::from(slot));
+        let mut copies = Vec::new();
+        let mut bytes = 0;
+        for (key, entry) in guard.entries.range(from(after)) {
+            if entry.forget_at() <= now || known.get(key) == Some(&entry.version(key)) {
+                continue;
+            }
+            if bytes >= max_bytes {
+                return (copies, true);
+            }
+            bytes += entry.weight();
+            copies.push(Copy {
+                key: *key,
+                entry: entry.clone(),
+            });
+        }
+        (copies, false)
+    }
+}
+
+fn from(after: Option<SessionKey>) -> (Bound<SessionKey>, Bound<SessionKey>) {
+    (
+        after.map_or(Bound::Unbounded, Bound::Excluded),
+        Bound::Unbounded,
+    )
+}

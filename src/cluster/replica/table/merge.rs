@@ -1,0 +1,133 @@
+//! Taking over what another node knows, and counting what that pushes aside.
+
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+use crate::session::{SessionKey, Timestamp, Writer};
+
+use super::super::entry::{Entry, Tombstone};
+use super::super::message::Copy;
+use super::super::split::Split;
+use super::{MOVES_MAX, Slot, Table};
+
+impl Table {
+    /// Concurrent writes of the two sides of a split of which one was discarded.
+    pub(crate) fn discarded(&self) -> u64 {
+        self.discarded.load(Ordering::Relaxed)
+    }
+
+    /// Members are out of reach: what is written from now on, `writers` write on this side.
+    pub(crate) fn part(&self, writers: impl Iterator<Item = Writer>) {
+        let mut split = self.split();
+        let split = split.get_or_insert_default();
+        writers.for_each(|writer| split.joined(writer));
+        self.is_split.store(true, Ordering::Relaxed);
+    }
+
+    /// Both sides have compared what they have.
+    pub(crate) fn reunite(&self) {
+        self.is_split.store(false, Ordering::Relaxed);
+        *self.split() = None;
+    }
+
+    fn split(&self) -> MutexGuard<'_, Option<Split>> {
+        // A panic under this lock (an allocation, say) leaves a count too low.
+        self.split.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While there is a split: takes note of a change of a session, and of what it pushes aside.
+    pub(super) fn note_change(&self, key: SessionKey, before: &Entry, theirs: Option<&Entry>) {
+        let Entry::Live(before) = before else {
+            return;
+        };
+        if let Some(split) = &mut *self.split() {
+            if let Some(Entry::Live(theirs)) = theirs {
+                let discarded = split.concurrent(&key, before, theirs);
+                self.discarded.fetch_add(discarded, Ordering::Relaxed);
+            }
+            split.changes(key, before);
+        }
+    }
+
+    /// Takes over what another node knows. Its points in time must have been rebased.
+    pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
+        let mut slot = self.lock(copy.key.slot());
+        match &copy.entry {
+            Entry::Dead(tombstone) => self.bury(&mut slot, now, copy.key, tombstone),
+            Entry::Live(_) | Entry::Fragment(_) => {
+                self.take_in(&mut slot, now, copy.key, &copy.entry);
+            }
+        }
+    }
+
+    /// Takes in a session or a part of one, under the id that it has been moved to meanwhile.
+    fn take_in(&self, slot: &mut Slot, now: Timestamp, mut key: SessionKey, news: &Entry) {
+        for _ in 0..MOVES_MAX {
+            let merged = match slot.entries.get(&key) {
+                None if news.forget_at() <= now => return,
+                None => news.clone(),
+                Some(Entry::Dead(tombstone)) => match tombstone.successor {
+                    Some(successor) if successor.slot() == key.slot() => {
+                        key = successor;
+                        continue;
+                    }
+                    _ => return,
+                },
+                Some(entry) => {
+                    if self.is_split.load(Ordering::Relaxed) {
+                        self.note_change(key, entry, Some(news));
+                    }
+                    let mut entry = entry.clone();
+                    if !entry.merge(news) {
+                        return;
+                    }
+                    entry
+                }
+            };
+            return self.put(slot, key, merged);
+        }
+    }
+
+    /// Takes note that an id is dead. What is here under it goes where the session has gone. An
+    /// ended session is ended under every id that somebody has moved it to without knowing; of two
+    /// moves at once, one wins, the same one everywhere.
+    fn bury(&self, slot: &mut Slot, now: Timestamp, key: SessionKey, news: &Tombstone) {
+        let mut burials = vec![(key, news.clone())];
+        for _ in 0..MOVES_MAX {
+            let Some((key, news)) = burials.pop() else {
+                return;
+            };
+            if news.until <= now {
+                continue;
+            }
+            match slot.entries.get(&key).cloned() {
+                Some(Entry::Dead(known)) => {
+                    let winner = match (known.successor, news.successor) {
+                        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+                        _ => None,
+                    };
+                    let until = known.until.max(news.until);
+                    for loser in [known.successor, news.successor].into_iter().flatten() {
+                        if Some(loser) != winner && loser != key && loser.slot() == key.slot() {
+                            let successor = winner;
+                            burials.push((loser, Tombstone { until, successor }));
+                        }
+                    }
+                    let dead = Tombstone {
+                        until,
+                        successor: winner,
+                    };
+                    if *known != dead {
+                        self.put(slot, key, Entry::Dead(Box::new(dead)));
+                    }
+                }
+                before => {
+                    self.put(slot, key, Entry::Dead(Box::new(news)));
+                    if let Some(before) = before {
+                        self.take_in(slot, now, key, &before);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Forgetting what has run out.
+
+use std::sync::atomic::Ordering;
+
+use crate::session::{SessionKey, Timestamp};
+
+use super::super::entry::Entry;
+use super::{GROUP, Table};
+
+impl Table {
+    /// Forgets what has run out: in a small table all of it, in a large one as much as can be looked
+    /// through in a short while, going on there the next time.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        let mut looked_at = 0;
+        for _ in 0..self.groups.len() {
+            let group = self.next_group.fetch_add(1, Ordering::Relaxed) % self.groups.len();
+            if self.groups[group].forget_at.load(Ordering::Relaxed) <= now.as_millis() {
+                looked_at += self.sweep_group(now, group);
+            }
+            if looked_at >= SWEEP_MAX {
+                return;
+            }
+        }
+    }
+
+    /// Forgets what has run out in a group. Says how many entries it has looked at.
+    fn sweep_group(&self, now: Timestamp, group: usize) -> usize {
+        let mut looked_at = 0;
+        // Whatever is put in from now on lowers the mark again.
+        self.groups[group]
+            .forget_at
+            .store(u64::MAX, Ordering::Relaxed);
+        for slot in group * GROUP..(group + 1) * GROUP {
+            let mut guard = self.lock(slot);
+            looked_at += guard.entries.len();
+            let due =
+                |(key, entry): (&SessionKey, &Entry)| (entry.forget_at() <= now).then_some(*key);
+            let run_out: Vec<_> = guard.entries.iter().filter_map(due).collect();
+            for key in run_out {
+                if let Some(entry) = guard.entries.remove(&key) {
+                    self.uncount(&mut guard, &key, &entry);
+                }
+            }
+            if let Some(next) = guard.entries.values().map(Entry::forget_at).min() {
+                self.remind(slot, next);
+            }
+        }
+        looked_at
+    }
+}
+
+/// Entries that one sweep looks at before it stops: well below a millisecond. With twenty sweeps a
+/// second a million sessions are looked through every twelve seconds.
+const SWEEP_MAX: usize = 4_096;
