@@ -74,6 +74,7 @@ use self::message::{Copy, OpId, Order};
 use self::node::Node;
 use self::placement::{Member, Placement};
 use self::rules::Rules;
+use self::status::Lacking;
 use self::table::{Committed, Table};
 use self::updates::Call;
 
@@ -312,7 +313,9 @@ impl Replica {
 
     /// Live sessions with fewer copies than asked for.
     pub(crate) fn under_replicated(&self) -> usize {
-        status::under_replicated(&self.control().standing, &self.table)
+        // Counting may take a while: nobody should wait for it.
+        let lacking = Lacking::of(&self.control().standing);
+        lacking.sessions(&self.table)
     }
 
     /// What operators see.

@@ -1,7 +1,10 @@
 //! What operators see of a node.
 
+use std::sync::Arc;
+
 use super::control::Control;
 use super::node::Node;
+use super::placement::Placement;
 use super::roster::PeerSet;
 use super::standing::Standing;
 use super::table::Table;
@@ -73,26 +76,50 @@ impl ReplicaStatus {
     }
 }
 
-/// Live sessions with fewer copies than asked for, as far as this node can tell: some of their
-/// holders have not caught up yet, or there are too few. Looks at all sessions in the worst case.
-pub(super) fn under_replicated(standing: &Standing, table: &Table) -> usize {
-    let placement = &standing.placement;
-    let few = placement
-        .wanted()
-        .is_some_and(|n| placement.candidates() < n);
-    let behind = standing
-        .peers()
-        .iter()
-        .filter(|peer| !standing.has_caught_up(*peer));
-    let behind = behind.fold(PeerSet::default(), |mut set, peer| {
-        set.insert(peer);
-        set
-    });
-    if few || !standing.is_complete() {
-        table.sessions()
-    } else if behind.is_empty() {
-        0
-    } else {
-        table.sessions_in(|slot| !placement.holders(slot).peers.and(behind).is_empty())
+/// Which slots have fewer copies than asked for, as far as a node can tell: some of their holders
+/// have not caught up yet, or there are too few.
+#[derive(Debug)]
+pub(super) struct Lacking {
+    everything: bool,
+    behind: PeerSet,
+    placement: Arc<Placement>,
+}
+
+impl Lacking {
+    pub(super) fn of(standing: &Standing) -> Self {
+        let placement = standing.placement.clone();
+        let few = placement
+            .wanted()
+            .is_some_and(|n| placement.candidates() < n);
+        let mut behind = PeerSet::default();
+        for peer in standing.peers().iter() {
+            if !standing.has_caught_up(peer) {
+                behind.insert(peer);
+            }
+        }
+        Self {
+            everything: few || !standing.is_complete(),
+            behind,
+            placement,
+        }
+    }
+
+    /// Live sessions in those slots. May have to look at all of them.
+    pub(super) fn sessions(&self, table: &Table) -> usize {
+        if self.everything {
+            table.sessions()
+        } else if self.behind.is_empty() {
+            0
+        } else {
+            let lacks = |slot| {
+                !self
+                    .placement
+                    .holders(slot)
+                    .peers
+                    .and(self.behind)
+                    .is_empty()
+            };
+            table.sessions_in(lacks)
+        }
     }
 }
