@@ -17,7 +17,6 @@ use distributable::{
     MemoryStore, ReplicatedStore, Route, Session, SessionError, SessionLayer, store::Member,
 };
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -77,14 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_state(node.clone());
 
     // From now on a signal asks to end, instead of ending the process.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let end_wanted = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    let end_wanted = distributable::shutdown_signal()?;
     println!(
         "{} is ready. Open http://{address}/ in a browser.",
         node.name

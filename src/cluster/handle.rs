@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
@@ -30,6 +30,8 @@ pub(crate) struct Cluster {
     address: SocketAddr,
     copies: Copies,
     drain_timeout: Duration,
+    /// How many live sessions were here when the node was told to go.
+    had: AtomicUsize,
     /// What draining has come to; locked while it goes on.
     drained: Mutex<Option<DrainReport>>,
 }
@@ -52,6 +54,7 @@ impl Cluster {
             address,
             copies,
             drain_timeout,
+            had: AtomicUsize::new(0),
             drained: Mutex::default(),
         }
     }
@@ -210,7 +213,10 @@ impl Cluster {
 
     /// Stops holding sessions, and hands over what is here, while requests go on.
     pub(crate) fn retire(&self) {
-        self.driver.draining.store(true, Relaxed);
+        if !self.driver.draining.swap(true, Relaxed) {
+            self.had
+                .store(self.driver.replica.status().sessions, Relaxed);
+        }
         self.driver.input(Input::Drain(true));
     }
 
@@ -236,7 +242,7 @@ impl Cluster {
         let report = DrainReport {
             handed_over: is_handed_over(&status) && status.succeeded
                 || status.sessions + status.tombstones == 0,
-            sessions: status.sessions,
+            sessions: self.had.load(Relaxed).max(status.sessions),
             unacknowledged: status.unacknowledged,
             remaining: status.members.len(),
             took: began.elapsed(),

@@ -78,7 +78,7 @@ pub struct DrainReport {
     /// nodes that are to keep it from now on have said that they do. `false` with sessions when no
     /// node stays.
     pub handed_over: bool,
-    /// Live sessions here when the node left.
+    /// Live sessions here when the node was told to go.
     pub sessions: usize,
     /// Changes that nobody had acknowledged when the node left.
     pub unacknowledged: usize,
