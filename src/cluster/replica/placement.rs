@@ -284,4 +284,29 @@ mod tests {
         let even = |n: &usize| n.abs_diff(share) < share / 10;
         assert!(owned.values().all(even), "{owned:?}");
     }
+
+    /// `cargo test --all-features --lib fifty_nodes -- --nocapture` prints the figures of
+    /// `benches/README.md`.
+    #[test]
+    fn fifty_nodes_share_out_evenly_and_a_join_moves_its_share_and_no_more() {
+        let nodes = 50;
+        let before = Placement::new(two(), &node(1), false, &roster(2..=nodes));
+        let after = Placement::new(two(), &node(1), false, &roster(2..=nodes + 1));
+        let mut owned = std::collections::BTreeMap::<_, usize>::new();
+        let mut moved = 0;
+        for slot in 0..SLOTS {
+            *owned.entry(before.owner_name(slot).unwrap()).or_default() += 1;
+            let (old, new) = (before.holders(slot), after.holders(slot));
+            moved += new.peers.without(old.peers).len() + usize::from(new.me && !old.me);
+        }
+        let share = SLOTS as f64 / f64::from(nodes);
+        let least = *owned.values().min().unwrap() as f64 / share;
+        let most = *owned.values().max().unwrap() as f64 / share;
+        let moved = moved as f64 / (2 * SLOTS) as f64 * f64::from(nodes + 1);
+        println!(
+            "owners have {least:.2} to {most:.2} of their share; a join moves {moved:.2} of one"
+        );
+        assert!(least > 0.8 && most < 1.2, "{least} to {most}");
+        assert!((0.85..1.15).contains(&moved), "{moved}");
+    }
 }
