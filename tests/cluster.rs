@@ -522,7 +522,7 @@ fn with_fewer_copies_than_demanded_writes_are_refused_and_reads_are_not() {
 
 #[test]
 fn a_node_that_ends_in_order_is_out_at_once() {
-    let [mut n1, n2] = cluster(&["--drain-wait", "0"]);
+    let [mut n1, n2] = cluster(&["--drain-wait", "0", "--copies", "all"]);
     let mut browser = Browser::new();
     browser.ok(&n1, "/set?k=a&v=1");
     n1.stop();

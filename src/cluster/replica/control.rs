@@ -23,6 +23,7 @@ use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
 use super::reads::Reads;
 use super::repair::Repair;
+use super::roster::Peer;
 use super::standing::Standing;
 use super::table::Table;
 use super::updates::{Call, Tools, Updates};
@@ -40,6 +41,8 @@ pub(crate) struct Control {
     /// foca's timers, by time and then in the order of their arrival.
     timers: BTreeMap<(Timestamp, u64), Timer<Node>>,
     timers_set: u64,
+    /// Numbers what this node has looked for on its own account.
+    looks: OpId,
     next_tick: Timestamp,
     ticks: usize,
     /// Numbers what this node says of itself.
@@ -66,6 +69,7 @@ impl Control {
             membership: Membership::new(settings.me.clone(), settings.seed),
             timers: BTreeMap::new(),
             timers_set: 0,
+            looks: 0,
             next_tick: now.plus(TICK),
             ticks: 0,
             introductions: 0,
@@ -109,6 +113,10 @@ impl Control {
     /// A session was changed here: the other holders are to merge it. Says whether the caller has
     /// to wait.
     pub(crate) fn write(&mut self, now: Timestamp, op: OpId, copies: Arc<[Copy]>) -> bool {
+        if self.standing.left {
+            self.standing.reply(op, Reply::Indeterminate);
+            return true;
+        }
         let ack = self.settings.ack;
         let begun = self
             .writes
@@ -119,18 +127,18 @@ impl Control {
     /// A session is wanted that is not here, or that this node may not have all of. It may have run
     /// out here, and not where it was used last.
     pub(crate) fn read(&mut self, now: Timestamp, op: OpId, key: SessionKey, table: &Table) {
-        let ran_out = table.has_run_out(now, &key);
-        if self.reads.is_full() {
+        let doubtful = table.is_doubtful(now, &key);
+        if self.standing.left || self.reads.is_full() {
             self.standing.reply(op, Reply::Unavailable);
         } else {
-            self.reads.begin(now, &mut self.standing, op, key, ran_out);
+            self.reads.begin(now, &mut self.standing, op, key, doubtful);
             self.finish_reads(now, table);
         }
     }
 
     /// A change is to be made that the session's owner orders.
     pub(crate) fn update(&mut self, now: Timestamp, call: Call<'_>, table: &Table) {
-        if self.updates.is_full() {
+        if self.standing.left || self.updates.is_full() {
             self.standing.reply(call.op, Reply::Unavailable);
             return;
         }
@@ -222,8 +230,15 @@ impl Control {
     }
 
     fn leave(&mut self) {
-        for peer in self.standing.peers().iter() {
-            self.standing.send(peer, Message::Bye);
+        let stays = |(_, peer): (_, &Peer)| !peer.leaving;
+        let handed_over = self.standing.is_settled()
+            && self.writes.len() == 0
+            && self.standing.roster.iter().any(stays);
+        // Whoever goes without having handed over is a loss, and the others should know.
+        if handed_over {
+            for peer in self.standing.peers().iter() {
+                self.standing.send(peer, Message::Bye);
+            }
         }
         self.membership.leave();
         while let Some(wish) = self.membership.wish() {
@@ -234,6 +249,13 @@ impl Control {
         self.standing.left = true;
         self.standing.ready = false;
         self.reads.abort(&mut self.standing);
+        self.writes.abort(&mut self.standing);
+        self.updates.abort(&mut self.standing);
+    }
+
+    /// Updates and writes that wait for others.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.writes.len() + self.updates.len()
     }
 
     fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, Tools<'a>) {
@@ -256,6 +278,9 @@ const VIEW_TICKS: usize = 4;
 /// Ticks between two looks at what this node could forget, a second: what is forgotten was held a
 /// moment ago, and may be asked for by somebody who is late.
 const DROP_TICKS: usize = 20;
+
+/// Tells what this node looks for from the reads of its updates.
+const LOOK: OpId = 1 << 62;
 
 /// A node that was not run for this long may have been declared down.
 pub(crate) const PAUSE_MAX: Duration = DETECTION;

@@ -113,6 +113,16 @@ impl Entry {
         }
     }
 
+    /// Whether others may know better: a session that has run out may have been used elsewhere
+    /// since, and whose changes are here may be there as a whole.
+    pub(crate) fn is_doubtful(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Live(record) => !record.is_live(now) && now < record.ends_at(),
+            Self::Fragment(_) => true,
+            Self::Dead(_) => false,
+        }
+    }
+
     /// From when on the entry means nothing to anybody and may be forgotten.
     pub(crate) fn forget_at(&self) -> Timestamp {
         match self {
@@ -166,6 +176,16 @@ impl Entry {
 }
 
 impl Fragment {
+    /// That somebody used the session.
+    pub(crate) const fn of_access(accessed_at: Timestamp) -> Self {
+        Self {
+            registers: Vec::new(),
+            max_inactive: None,
+            accessed_at,
+            updates: Vec::new(),
+        }
+    }
+
     /// Adds what this knows to a session.
     pub(crate) fn apply(&self, record: &mut Record) {
         for register in &self.registers {

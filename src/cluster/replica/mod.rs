@@ -196,7 +196,7 @@ impl Replica {
     fn is_certain(&self, now: Timestamp, key: &SessionKey, snapshot: &Snapshot) -> bool {
         let same_view = self.snapshot().view == snapshot.view;
         let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
-        same_view && !lost && !self.table.has_run_out(now, key)
+        snapshot.complete && same_view && !lost && !self.table.is_doubtful(now, key)
     }
 
     /// Begins to commit what a request did. Changes with an expectation or a new id, and all those
@@ -268,7 +268,9 @@ impl Replica {
     pub(crate) fn touch(&self, now: Timestamp, key: &SessionKey) {
         let snapshot = self.snapshot();
         let mine = snapshot.placement.is_mine(key.slot());
-        if snapshot.ready && (!mine || self.table.touch(now, key, now)) {
+        // Who has not caught up may not have the session yet that others do.
+        let known = mine && self.table.touch(now, key, now);
+        if snapshot.ready && (known || !mine || !snapshot.complete) {
             self.control().touch(now, *key);
         }
     }
@@ -332,14 +334,13 @@ impl Replica {
         changes: &Changes,
         snapshot: &Snapshot,
     ) -> Step<Outcome> {
-        let here = self.kept(now, key);
-        let (record, order) = match here.or_else(|| base.cloned()) {
-            _ if changes.is_create() => match changes.apply(None, None, now, snapshot.writer) {
-                Outcome::Committed(record) => (record.clone(), Order::Create(record)),
+        let record = self.kept(now, key).or_else(|| base.cloned());
+        let order = match changes.is_create() {
+            true => match changes.apply(None, None, now, snapshot.writer) {
+                Outcome::Committed(record) => Order::Create(record),
                 outcome => return Step::Done(outcome),
             },
-            Some(record) => (record, Order::Change),
-            None => return Step::Done(Outcome::Gone),
+            false => Order::Change,
         };
         if changes.rotated_to().is_some_and(|to| to.tag() != key.tag()) {
             return Step::Refused(StoreErrorKind::Corrupt);
@@ -350,12 +351,18 @@ impl Replica {
         let call = Call {
             op,
             key: *key,
-            seen: record.clock().max(base.map_or(0, |base| base.clock())),
+            seen: [record.as_ref(), base]
+                .into_iter()
+                .flatten()
+                .map(|record| record.clock())
+                .max()
+                .unwrap_or(0),
             changes,
             order,
         };
         self.control().update(now, call, &self.table);
-        Step::Wait(Outcome::Committed(record))
+        // The owner says what has become of it.
+        Step::Wait(Outcome::Gone)
     }
 
     fn replicate<T>(&self, now: Timestamp, op: OpId, value: T, copies: Arc<[Copy]>) -> Step<T> {

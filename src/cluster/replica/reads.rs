@@ -47,6 +47,8 @@ pub(crate) struct Finished {
     pub(crate) key: SessionKey,
     /// Whether everything is in the table; otherwise it is in `found`.
     pub(crate) mine: bool,
+    /// Whether everybody who may know was asked.
+    pub(crate) wide: bool,
     pub(crate) found: Option<Entry>,
 }
 
@@ -71,7 +73,9 @@ impl Open {
         self.waiting = match standing.owner(slot) {
             _ if self.mine && self.wide => standing.holders(slot).peers.union(standing.sources()),
             _ if self.mine => standing.sources(),
-            Member::Peer(owner) if standing.has_caught_up(owner) || !standing.rules.union_reads => {
+            Member::Peer(owner)
+                if !self.wide && standing.has_caught_up(owner) || !standing.rules.union_reads =>
+            {
                 PeerSet::of(owner)
             }
             Member::Peer(_) | Member::Me => standing.peers(),
@@ -132,6 +136,8 @@ impl Reads {
 
     /// The view has changed: earlier answers do not count any more.
     pub(crate) fn install(&mut self, now: Timestamp, standing: &mut Standing) {
+        // Who asked for the internal ones asks again.
+        self.open.retain(|op, _| op & INTERNAL == 0);
         for (op, open) in &mut self.open {
             open.place(now, *op, standing);
         }
@@ -163,6 +169,7 @@ impl Reads {
                 op,
                 key: open.key,
                 mine: open.mine,
+                wide: open.wide,
                 found: open.found,
             })
         };

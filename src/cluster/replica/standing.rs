@@ -99,8 +99,8 @@ impl Standing {
     /// session have vanished, so "there is none" would log out somebody who did nothing wrong.
     pub(crate) fn uncertain_until(&self) -> Timestamp {
         let copies = self.placement.wanted();
-        let enough = copies.and_then(|copies| self.losses.len().checked_sub(copies));
-        let lost_at = enough.and_then(|index| self.losses.get(index));
+        let many = copies.is_some_and(|copies| self.losses.len() >= copies);
+        let lost_at = self.losses.back().filter(|_| many);
         lost_at.map(|at| at.plus(LOSS_GRACE)).unwrap_or_default()
     }
 

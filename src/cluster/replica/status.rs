@@ -70,7 +70,7 @@ impl ReplicaStatus {
             sessions: table.sessions(),
             tombstones: table.tombstones(),
             bytes: table.bytes(),
-            unacknowledged: control.writes.len(),
+            unacknowledged: control.unacknowledged(),
             indeterminate: control.writes.indeterminate,
         }
     }

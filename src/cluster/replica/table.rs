@@ -118,12 +118,19 @@ impl Table {
         None
     }
 
-    /// Whether the session is here, and nobody may use it any more as far as this node knows.
-    pub(crate) fn has_run_out(&self, now: Timestamp, key: &SessionKey) -> bool {
-        match self.lock(key.slot()).entries.get(key) {
-            Some(Entry::Live(record)) => !record.is_live(now) && now < record.ends_at(),
-            Some(Entry::Fragment(_) | Entry::Dead(_)) | None => false,
-        }
+    /// Whether others may know better of what is here.
+    pub(crate) fn is_doubtful(&self, now: Timestamp, key: &SessionKey) -> bool {
+        let slot = self.lock(key.slot());
+        let entry = slot.entries.get(key);
+        entry.is_some_and(|entry| entry.is_doubtful(now))
+    }
+
+    /// Whether there are changes of the session here, and not the session.
+    pub(crate) fn is_partial(&self, key: &SessionKey) -> bool {
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Fragment(_))
+        )
     }
 
     /// Whether the session has certainly ended, or moved.
@@ -174,6 +181,11 @@ impl Table {
         } else {
             Entry::Fragment(Arc::new(written(changes, after)))
         };
+        let before = current.map_or(usize::MAX, Entry::weight);
+        let grown = live.weight().saturating_sub(before);
+        if grown > 0 && self.bytes() + grown > self.max_bytes {
+            return Err(StoreErrorKind::Full);
+        }
         self.put(&mut slot, *key, live);
         let copies = [Copy {
             key: *key,

@@ -147,7 +147,10 @@ impl Updates {
             return;
         }
         let mine = standing.owner(update.key.slot()) == Member::Me;
-        if !mine || !standing.ready || update.view != standing.view || waiting >= QUEUE_MAX {
+        // A newcomer looks around before it decides, and need not have everything yet.
+        let invited = || standing.is_stable() && standing.roster.iter().any(|(_, peer)| peer.ready);
+        let orders = standing.ready || invited();
+        if !mine || !orders || update.view != standing.view || waiting >= QUEUE_MAX {
             self.answer(now, asker, update.op, Verdict::Again, None, tools);
             return;
         }
@@ -166,13 +169,16 @@ impl Updates {
     /// turn has come to may need a look at other members first.
     fn start(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
         while let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
-            if !tools.standing.is_complete() {
+            let doubtful = tools.table.is_doubtful(now, &job.update.key);
+            if !tools.standing.is_complete() || doubtful {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
                 self.reads.insert(op, tag);
-                return tools
-                    .reads
-                    .begin(now, tools.standing, op, job.update.key, false);
+                let key = job.update.key;
+                let Tools {
+                    standing, reads, ..
+                } = tools;
+                return reads.begin(now, standing, op, key, doubtful);
             }
             if !self.evaluate(now, tag, tools) {
                 return;
@@ -208,18 +214,19 @@ impl Updates {
         if !tools.standing.rules.expectations {
             job.update.expect = None;
         }
-        let current = match judge(now, &job.update, certain, tools.table) {
-            Ok(current) => current,
+        match judge(now, &job.update, certain, tools.table) {
+            Ok(current) => job.copies = job.update.copies(&current),
+            // Who applied it may have died before everybody had it.
+            Err(Verdict::Applied) => job.copies = job.update.known(now, tools.table),
             Err(verdict) => {
-                let known = matches!(verdict, Verdict::Conflict | Verdict::Applied);
-                let copy = known
+                let conflict = verdict == Verdict::Conflict;
+                let copy = conflict
                     .then(|| job.update.outcome(now, tools.table))
                     .flatten();
                 self.finish(now, tag, verdict, copy, tools);
                 return true;
             }
-        };
-        job.copies = job.update.copies(&current);
+        }
         let Tools {
             standing, writes, ..
         } = tools;
@@ -240,10 +247,11 @@ impl Updates {
             for copy in job.copies.iter() {
                 tools.table.merge(now, copy);
             }
-            // Whoever holds the session has merged it as well.
+            // Whoever holds the whole session has merged it as well.
             let holds = |peer| {
                 let slot = job.update.key.slot();
                 tools.standing.placement.holds(slot, Member::Peer(peer))
+                    && tools.standing.has_caught_up(peer)
             };
             let copy = match job.asker {
                 Some(peer) if holds(peer) => None,
@@ -348,6 +356,18 @@ impl Updates {
         }
     }
 
+    /// Gives up everything: this node leaves.
+    pub(crate) fn abort(&mut self, standing: &mut Standing) {
+        for op in std::mem::take(&mut self.asked).into_keys() {
+            standing.reply(op, Reply::Indeterminate);
+        }
+    }
+
+    /// Updates that a local caller waits for.
+    pub(crate) fn len(&self) -> usize {
+        self.asked.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.asked.len() >= ASKED_MAX
     }
@@ -397,6 +417,13 @@ impl Update {
             entry: Entry::Live(Arc::new(record)),
         };
         [moved, live].into()
+    }
+
+    /// What is here of a session to which it was applied before.
+    fn known(&self, now: Timestamp, table: &Table) -> Arc<[Copy]> {
+        let keys = [Some(self.key), self.rotate_to];
+        let copies = keys.into_iter().flatten();
+        copies.filter_map(|key| table.copy(now, &key)).collect()
     }
 
     /// What the session has become here.

@@ -208,6 +208,16 @@ impl Writes {
         }
     }
 
+    /// Gives up waiting: this node leaves.
+    pub(crate) fn abort(&mut self, standing: &mut Standing) {
+        for open in self.open.values_mut() {
+            if let Some(op) = open.op.take() {
+                self.indeterminate += 1;
+                standing.reply(op, Reply::Indeterminate);
+            }
+        }
+    }
+
     /// How many writes some holder has not acknowledged yet.
     pub(crate) fn len(&self) -> usize {
         self.open.len()

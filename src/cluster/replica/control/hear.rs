@@ -1,14 +1,17 @@
 //! What follows from what others say.
 
+use std::sync::Arc;
+
 use crate::session::Timestamp;
 
-use super::super::entry::Entry;
+use super::super::entry::{Entry, Fragment};
 use super::super::message::{Copy, Message, Order, View, Write};
 use super::super::node::Node;
+use super::super::reads::INTERNAL;
 use super::super::repair::{answer_compare, answer_pull};
 use super::super::roster::PeerIndex;
 use super::super::table::Table;
-use super::Control;
+use super::{Control, LOOK};
 
 impl Control {
     pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
@@ -53,8 +56,13 @@ impl Control {
                 key,
                 accessed_at,
             } => {
-                let age = sent_at.since(accessed_at);
-                table.touch(now, &key, now.minus(age));
+                let accessed_at = now.minus(sent_at.since(accessed_at));
+                let known = table.touch(now, &key, accessed_at);
+                if !known && self.standing.is_mine(key.slot()) && !self.standing.is_complete() {
+                    // The session is on its way here, as it was before.
+                    let entry = Entry::Fragment(Arc::new(Fragment::of_access(accessed_at)));
+                    table.merge(now, &Copy { key, entry });
+                }
             }
             Message::Compare {
                 view,
@@ -178,8 +186,30 @@ impl Control {
             copy.entry.rebase(write.sent_at, now);
             table.merge(now, &copy);
         }
+        if self.standing.is_complete() && self.look_for_the_rest(now, write, table) {
+            // It will be sent again.
+            return;
+        }
         let seqs = vec![write.seq];
         self.standing.send(from, Message::Ack { view, seqs });
+    }
+
+    /// Changes have come of a session that is not here, though everything should be: it had run out
+    /// here while it was used elsewhere. Says whether it is asked for; a holder of changes alone
+    /// would keep nothing if the others died.
+    fn look_for_the_rest(&mut self, now: Timestamp, write: &Write, table: &Table) -> bool {
+        let partial = |copy: &&Copy| table.is_partial(&copy.key);
+        let Some(copy) = write.copies.iter().find(partial) else {
+            return false;
+        };
+        if self.reads.is_full() {
+            return true;
+        }
+        self.looks += 1;
+        let op = INTERNAL | LOOK | self.looks;
+        self.reads
+            .begin(now, &mut self.standing, op, copy.key, true);
+        true
     }
 
     pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {

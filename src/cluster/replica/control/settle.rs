@@ -153,11 +153,16 @@ impl Control {
             op,
             key,
             mine,
+            wide,
             found,
         } = finished;
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if !mine {
             Entry::join(&mut entry, found);
+        }
+        if !mine && !wide && entry.as_ref().is_some_and(|entry| entry.is_doubtful(now)) {
+            // Its owner may not have heard of everything.
+            return self.reads.begin(now, &mut self.standing, op, key, true);
         }
         let record = entry.as_ref().and_then(|entry| entry.live(now).cloned());
         let certain = entry.is_some() || self.standing.uncertain_until() <= now;
