@@ -78,6 +78,7 @@ impl Open {
             {
                 PeerSet::of(owner)
             }
+            _ if self.wide && standing.is_settled() => standing.holders(slot).peers,
             Member::Peer(_) | Member::Me => standing.peers(),
         };
         self.ask(now, op, standing);

@@ -133,6 +133,14 @@ impl Table {
         )
     }
 
+    /// Whether the session is not here, dead or alive.
+    pub(crate) fn is_partial_or_absent(&self, key: &SessionKey) -> bool {
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Fragment(_)) | None
+        )
+    }
+
     /// Whether the session has certainly ended, or moved.
     pub(crate) fn is_dead(&self, key: &SessionKey) -> bool {
         matches!(self.lock(key.slot()).entries.get(key), Some(Entry::Dead(_)))

@@ -60,6 +60,8 @@ struct Job {
     update: Update,
     /// What all holders are to merge, once that is decided.
     copies: Arc<[Copy]>,
+    /// The session that it is applied to: it may be swept here meanwhile.
+    current: Option<Arc<Record>>,
 }
 
 /// A call whose change the session's owner is to order.
@@ -158,6 +160,7 @@ impl Updates {
             asker,
             update,
             copies: Arc::default(),
+            current: None,
         };
         self.jobs.entry(tag).or_default().push_back(job);
         if waiting == 0 {
@@ -215,7 +218,10 @@ impl Updates {
             job.update.expect = None;
         }
         match judge(now, &job.update, certain, tools.table) {
-            Ok(current) => job.copies = job.update.copies(&current),
+            Ok(current) => {
+                job.copies = job.update.copies(&current);
+                job.current = Some(current);
+            }
             // Who applied it may have died before everybody had it.
             Err(Verdict::Applied) => job.copies = job.update.known(now, tools.table),
             Err(verdict) => {
@@ -244,6 +250,13 @@ impl Updates {
 
     fn apply(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
         if let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
+            let current = job.current.iter().map(|record| Copy {
+                key: job.update.key,
+                entry: Entry::Live(record.clone()),
+            });
+            if tools.table.is_partial_or_absent(&job.update.key) {
+                current.for_each(|copy| tools.table.merge(now, &copy));
+            }
             for copy in job.copies.iter() {
                 tools.table.merge(now, copy);
             }

@@ -29,7 +29,7 @@ impl Cluster {
         if model.life == Life::Live
             && model.key == request.key
             && model.id == request.known.id
-            && model.is_fresh(self.now)
+            && request.known.is_fresh(self.now)
         {
             acknowledged_survives(&request.known, read, &place);
         }
@@ -49,7 +49,7 @@ impl Cluster {
                 if self.torn {
                     continue;
                 }
-                if model.is_fresh(self.now) {
+                if model.known().is_fresh(self.now) {
                     acknowledged_survives(&model.known(), read.as_deref(), &place);
                 }
                 if let (Life::Live, Some(record), false) = (model.life, read, self.doubted) {

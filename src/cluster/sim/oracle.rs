@@ -48,6 +48,15 @@ pub(super) struct Known {
     pub(super) id: u64,
     pub(super) life: Life,
     pub(super) acked: BTreeMap<&'static str, Stamp>,
+    /// Until when it must be there, as far as was known then, in microseconds.
+    fresh_until: u64,
+}
+
+impl Known {
+    /// Whether it must be there, unless somebody has ended it.
+    pub(super) const fn is_fresh(&self, now: u64) -> bool {
+        now < self.fresh_until
+    }
 }
 
 impl Model {
@@ -68,11 +77,6 @@ impl Model {
         }
     }
 
-    /// Whether it must be there, unless somebody has ended it.
-    pub(super) fn is_fresh(&self, now: u64) -> bool {
-        now < self.used_at + self.idle.as_micros() as u64
-    }
-
     /// Whether it must be gone: accesses are written down with a tenth of the idle time to spare,
     /// and messages take a while.
     pub(super) fn has_run_out(&self, now: u64) -> bool {
@@ -85,6 +89,7 @@ impl Model {
             id: self.id,
             life: self.life,
             acked: self.acked.clone(),
+            fresh_until: self.used_at + self.idle.as_micros() as u64,
         }
     }
 

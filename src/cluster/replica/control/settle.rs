@@ -160,7 +160,8 @@ impl Control {
         if !mine {
             Entry::join(&mut entry, found);
         }
-        if !mine && !wide && entry.as_ref().is_some_and(|entry| entry.is_doubtful(now)) {
+        let doubtful = entry.as_ref().is_none_or(|entry| entry.is_doubtful(now));
+        if !mine && !wide && doubtful {
             // Its owner may not have heard of everything.
             return self.reads.begin(now, &mut self.standing, op, key, true);
         }
