@@ -118,6 +118,22 @@ impl Table {
         None
     }
 
+    /// Whether the session has been moved to an id of which nothing is here.
+    pub(crate) fn lost_track(&self, mut key: SessionKey) -> bool {
+        let slot = self.lock(key.slot());
+        for _ in 0..MOVES_MAX {
+            match slot.entries.get(&key) {
+                Some(Entry::Dead(tombstone)) => match tombstone.successor {
+                    Some(successor) => key = successor,
+                    None => return false,
+                },
+                Some(Entry::Live(_)) => return false,
+                Some(Entry::Fragment(_)) | None => return true,
+            }
+        }
+        false
+    }
+
     /// Whether others may know better of what is here.
     pub(crate) fn is_doubtful(&self, now: Timestamp, key: &SessionKey) -> bool {
         let slot = self.lock(key.slot());

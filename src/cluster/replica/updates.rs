@@ -217,7 +217,8 @@ impl Updates {
         if !tools.standing.rules.expectations {
             job.update.expect = None;
         }
-        match judge(now, &job.update, certain, tools.table) {
+        let complete = tools.standing.is_complete();
+        match judge(now, &job.update, (certain, complete), tools.table) {
             Ok(current) => {
                 job.copies = job.update.copies(&current);
                 job.current = Some(current);
@@ -447,11 +448,11 @@ impl Update {
 }
 
 /// Looks at an update when its turn has come: the session that it may be applied to, or what is to
-/// be said at once. `certain`: what is not here is nowhere.
+/// be said at once. `certain`: what is not here is nowhere; `complete`: and nothing is on its way.
 fn judge(
     now: Timestamp,
     update: &Update,
-    certain: bool,
+    (certain, complete): (bool, bool),
     table: &Table,
 ) -> Result<Arc<Record>, Verdict> {
     let Some(attempt) = update.fragment.updates.first() else {
@@ -460,6 +461,10 @@ fn judge(
     // An attempt that was applied before the session moved on is found under its new id.
     let Some((key, record)) = table.follow(now, update.key) else {
         let dead = table.is_dead(&update.key);
+        if dead && !complete && table.lost_track(update.key) {
+            // Where it has gone is still on its way here.
+            return Err(Verdict::Again);
+        }
         return match &update.order {
             Order::Create(record) if !dead && table.is_full(record.payload_bytes()) => {
                 Err(Verdict::Full)
