@@ -53,15 +53,10 @@ pub(crate) struct Fragment {
 impl Entry {
     /// Moves the points in time inside from another node's clock to this node's.
     pub(crate) fn rebase(&mut self, theirs: Timestamp, ours: Timestamp) {
-        let rebase = |time: &mut Timestamp| *time = rebased(*time, theirs, ours);
         match self {
-            Self::Live(record) => {
-                let lifetime = &mut Arc::make_mut(record).lifetime;
-                rebase(&mut lifetime.ends_at);
-                rebase(&mut lifetime.accessed_at);
-            }
-            Self::Fragment(fragment) => rebase(&mut Arc::make_mut(fragment).accessed_at),
-            Self::Dead(tombstone) => rebase(&mut tombstone.until),
+            Self::Live(record) => rebase_record(record, theirs, ours),
+            Self::Fragment(fragment) => rebase_fragment(fragment, theirs, ours),
+            Self::Dead(tombstone) => tombstone.until = rebased(tombstone.until, theirs, ours),
         }
     }
 
@@ -258,6 +253,19 @@ impl VersionHasher {
         let seed = stamp.clock.rotate_left(17) ^ u64::from(stamp.writer);
         self.0 = self.0.wrapping_add(xxh3_64_with_seed(what, seed));
     }
+}
+
+/// Moves the points in time of a session from another node's clock to this node's.
+pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: Timestamp) {
+    let lifetime = &mut Arc::make_mut(record).lifetime;
+    lifetime.ends_at = rebased(lifetime.ends_at, theirs, ours);
+    lifetime.accessed_at = rebased(lifetime.accessed_at, theirs, ours);
+}
+
+/// The same of a part of one.
+pub(crate) fn rebase_fragment(fragment: &mut Arc<Fragment>, theirs: Timestamp, ours: Timestamp) {
+    let fragment = Arc::make_mut(fragment);
+    fragment.accessed_at = rebased(fragment.accessed_at, theirs, ours);
 }
 
 fn rebased(time: Timestamp, theirs: Timestamp, ours: Timestamp) -> Timestamp {

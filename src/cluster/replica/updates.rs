@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp, UPDATES_MAX};
 
-use super::entry::{Entry, Fragment, Tombstone};
+use super::entry::{Entry, Fragment, Tombstone, rebase_fragment, rebase_record};
 use super::event::Reply;
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::placement::Member;
@@ -405,6 +405,14 @@ impl Asked {
 }
 
 impl Update {
+    /// Moves the points in time inside from the asker's clock to this node's.
+    pub(crate) fn rebase(&mut self, now: Timestamp) {
+        rebase_fragment(&mut self.fragment, self.sent_at, now);
+        if let Order::Create(record) = &mut self.order {
+            rebase_record(record, self.sent_at, now);
+        }
+    }
+
     /// What all holders are to merge: the change, and the session under its new id.
     fn copies(&self, current: &Arc<Record>) -> Arc<[Copy]> {
         let entry = match &self.order {

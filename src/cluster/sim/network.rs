@@ -66,8 +66,10 @@ impl Network {
         self.links.remove(&(from, to));
     }
 
-    /// Everything that goes to a node takes longer.
+    /// Everything that goes to a node takes longer. One node at a time: two that are slow take each
+    /// other for dead, and who is wrongly declared down may answer from what it has for a moment.
     pub(super) fn slow_down(&mut self, to: usize, by: u64) {
+        self.slow.clear();
         self.slow.insert(to, by);
     }
 

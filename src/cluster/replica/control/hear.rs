@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::session::Timestamp;
 
 use super::super::entry::{Entry, Fragment};
-use super::super::message::{Copy, Message, Order, View, Write};
+use super::super::message::{Copy, Message, View, Write};
 use super::super::node::Node;
 use super::super::reads::INTERNAL;
 use super::super::repair::{answer_compare, answer_pull};
@@ -129,18 +129,9 @@ impl Control {
                 self.reads.answered(from, (view, op), entry, current);
             }
             Message::Update(mut update) => {
-                let mut entry = Entry::Fragment(update.fragment);
-                entry.rebase(update.sent_at, now);
-                if let Order::Create(record) = update.order {
-                    let mut entry = Entry::Live(record.clone());
-                    entry.rebase(update.sent_at, now);
-                    update.order = Order::Create(entry.live(now).cloned().unwrap_or(record));
-                }
-                if let Entry::Fragment(fragment) = entry {
-                    update.fragment = fragment;
-                    let (updates, mut tools) = self.ordering(table);
-                    updates.order(now, Some(from), update, &mut tools);
-                }
+                update.rebase(now);
+                let (updates, mut tools) = self.ordering(table);
+                updates.order(now, Some(from), update, &mut tools);
             }
             Message::Updated {
                 op,
