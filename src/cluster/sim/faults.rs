@@ -23,7 +23,7 @@ impl Cluster {
                 self.network.unlink(index, other);
             }
             Faults::Links if self.rng.random_bool(0.4) => {
-                let by = self.rng.random_range(100_000..1_000_000);
+                let by = self.rng.random_range(100_000..1_500_000);
                 self.note(format_args!("slow {index} {by}"));
                 self.network.slow_down(index, by);
                 // Somebody who comes now is news that this node hears late.
