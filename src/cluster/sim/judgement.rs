@@ -27,6 +27,7 @@ impl Cluster {
         }
         // Somebody may have tried to end or to move it while this was under way.
         if model.life == Life::Live
+            && !self.places[request.node].wronged
             && model.key == request.key
             && model.id == request.known.id
             && request.known.is_fresh(self.now)
