@@ -148,6 +148,10 @@ impl Updates {
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
+        if update.rotate_to.is_some_and(|to| to.tag() != tag) {
+            // No caller of ours asks for that: a session keeps its tag, and so its slot.
+            return;
+        }
         let mine = standing.owner(update.key.slot()) == Member::Me;
         // A newcomer looks around before it decides, and need not have everything yet.
         let invited = || standing.is_stable() && standing.roster.iter().any(|(_, peer)| peer.ready);

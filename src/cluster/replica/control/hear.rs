@@ -172,7 +172,9 @@ impl Control {
         if !self.standing.is_mine(slot) {
             return self.introduce(from);
         }
-        for copy in write.copies.iter() {
+        // All of a write is about one slot; what a faulty member adds of others is not taken.
+        let same = |copy: &&Copy| copy.key.slot() == slot;
+        for copy in write.copies.iter().filter(same) {
             let mut copy = copy.clone();
             copy.entry.rebase(write.sent_at, now);
             table.merge(now, &copy);

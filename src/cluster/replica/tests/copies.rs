@@ -307,3 +307,52 @@ fn losses_that_were_made_up_for_leave_no_doubt() {
     let step = lab.replica(0).load(lab.now, 1, &unknown);
     assert_eq!(step, Step::Done(None));
 }
+
+#[test]
+fn a_faulty_member_cannot_move_a_session_to_another_slot() {
+    let mut lab = Lab::cluster_with(2, two());
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let owner = owner(&lab, &key(1));
+    let mut other = [7; 20];
+    other[3] = 1;
+    let elsewhere = SessionKey::from_bytes(other);
+    let record = lab.read(owner, key(1)).unwrap();
+    let update = message::Update {
+        view: lab.view(owner),
+        op: 9,
+        key: key(1),
+        retry: false,
+        sent_at: lab.now,
+        expect: None,
+        fragment: Arc::new(Fragment::of_access(lab.now)),
+        rotate_to: Some(elsewhere),
+        order: message::Order::Change,
+    };
+    lab.deliver(1 - owner, owner, Message::Update(update));
+    lab.carry();
+    let write = message::Write {
+        seq: 77,
+        view: lab.view(owner),
+        strict: true,
+        sent_at: lab.now,
+        copies: [
+            part(1, "a", record.clock() + 1),
+            Copy {
+                key: elsewhere,
+                entry: Entry::Live(record),
+            },
+        ]
+        .into(),
+    };
+    lab.deliver(1 - owner, owner, Message::Write(write));
+    lab.carry();
+    assert!(lab.read(owner, key(1)).is_some());
+    assert!(lab.read(owner, elsewhere).is_none());
+}
+
+impl Lab {
+    /// The view that a node is in.
+    fn view(&self, index: usize) -> message::ViewId {
+        self.replica(index).snapshot().view
+    }
+}
