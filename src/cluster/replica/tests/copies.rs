@@ -326,7 +326,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
         expect: None,
         fragment: Arc::new(Fragment::of_access(lab.now)),
         rotate_to: Some(elsewhere),
-        order: message::Order::Change,
+        order: Order::Change,
     };
     lab.deliver(1 - owner, owner, Message::Update(update));
     lab.carry();
