@@ -6,8 +6,8 @@
 //! acknowledge every change to each other, and with the memory store, in turns. All connections go
 //! to the first node; processor time is that of all nodes together. *Wire*: bytes from node to node
 //! for a change of one attribute of eight bytes in a session of 10 KB. *Join*: how long a new node
-//! takes to be ready with all sessions of the other, and what a write takes there meanwhile.
-//! `JOIN=1000000` joins with as many.
+//! takes to be ready with all sessions of the other, and what a write takes there meanwhile, each of
+//! the two on a processor of its own. `JOIN=1000000` joins with as many.
 
 use std::env;
 use std::error::Error;
@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -25,7 +25,7 @@ use distributable::session::{Changes, Value};
 use distributable::{
     MemoryStore, ReplicatedStore, Session, SessionKey, SessionLayer, SessionStore,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -36,6 +36,8 @@ const CONNECTIONS: usize = 32;
 const ROUNDS: usize = 8;
 const SLICE: Duration = Duration::from_millis(500);
 const JOIN: usize = 100_000;
+/// More than any number of sessions that fits into the machine.
+const ROOM: usize = 16 << 30;
 const HOUR: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -44,6 +46,8 @@ async fn main() -> Result<()> {
     let args: Vec<String> = env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("--serve") => serve(&args[2..]).await,
+        Some("--give") => give(args[2].parse()?).await,
+        Some("--take") => take(&args[2]).await,
         _ => {
             counter().await?;
             wire().await?;
@@ -366,67 +370,88 @@ async fn create(store: &ReplicatedStore, key: &SessionKey, bytes: usize) -> Resu
     Ok(())
 }
 
+/// A node with many sessions on one processor, and a newcomer on the other.
 async fn join() -> Result<()> {
-    let sessions = match env::var("JOIN") {
-        Ok(text) => text.parse()?,
-        Err(_) => JOIN,
-    };
-    let describe = |name: &str| {
-        ReplicatedStore::builder(name)
-            .bind("127.0.0.1:0")
-            .max_sessions(2 * sessions + 1)
-            .max_bytes(8 << 30)
-    };
-    let one = describe("node1").start().await?;
+    let sessions = env::var("JOIN").unwrap_or_else(|_| JOIN.to_string());
+    let status = pinned(0)?.args(["--give", &sessions]).status().await;
+    let status = status.map_err(|error| without_taskset(&error))?;
+    if !status.success() {
+        return Err(format!("the node that gives: {status}").into());
+    }
+    Ok(())
+}
+
+async fn give(sessions: usize) -> Result<()> {
+    let one = ReplicatedStore::builder("node1").bind("127.0.0.1:0");
+    let one = one.max_sessions(sessions).max_bytes(ROOM).start().await?;
     one.ready().await;
+    let keys: Vec<_> = (0..sessions).map(|_| one.new_id().key()).collect();
     let before = resident()?;
-    let mut keys = Vec::new();
-    for _ in 0..sessions {
-        let key = one.new_id().key();
-        create(&one, &key, 1_024).await?;
-        keys.push(key);
+    for key in &keys {
+        create(&one, key, 1_024).await?;
     }
     let each = (resident()? - before) / sessions as u64;
     println!("join: {sessions} sessions of 1 KB, {each} bytes each in memory");
 
-    let peer = one.local_addr().to_string();
-    let began = Instant::now();
-    let two = describe("node2").peer(peer).start().await?;
-    let ready = two.ready();
-    let mut during = Vec::new();
-    tokio::pin!(ready);
-    while timeout(Duration::ZERO, &mut ready).await.is_err() {
-        during.extend(write_for(&one, &keys, Duration::from_millis(10)).await?);
-    }
-    let took = began.elapsed();
-    let held = two.status().sessions;
-    println!(
-        "ready after {:.2} s with {held} of them",
-        took.as_secs_f64()
-    );
-    met(&one, &two).await?;
-    let after = write_for(&one, &keys, Duration::from_secs(1)).await?;
+    let mut newcomer = pinned(1)?
+        .args(["--take", &one.local_addr().to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| without_taskset(&error))?;
+    let said = newcomer.stdout.take().ok_or("the child has no output")?;
+    let mut said = tokio::io::BufReader::new(said);
+    let mut text = String::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn(write_until(one.clone(), keys.clone(), stop.clone()));
+    said.read_line(&mut text).await?;
+    stop.store(true, Relaxed);
+    let during = writing.await??;
+    print!("{text}");
+    stop.store(false, Relaxed);
+    let writing = tokio::spawn(write_until(one.clone(), keys, stop.clone()));
+    sleep(Duration::from_secs(1)).await;
+    stop.store(true, Relaxed);
+    let after = writing.await??;
+    let members = one.status().members.len();
+    newcomer.kill().await?;
     println!(
         "p99 of a write at the node that gives: {:.2} ms meanwhile, {:.2} ms afterwards",
         p99(during),
         p99(after)
     );
     println!("aim: 100,000 in 2 s, 1,000,000 in 20 s, p99 at most twice as long");
-    if held != sessions {
+    if members < 2 || !text.contains(&format!("with {sessions} of them")) {
         return Err("the newcomer lacks some".into());
     }
     Ok(())
 }
 
+/// Joins, and stays until it is killed.
+async fn take(peer: &str) -> Result<()> {
+    let began = Instant::now();
+    let two = ReplicatedStore::builder("node2").bind("127.0.0.1:0");
+    let two = two
+        .peer(peer)
+        .max_sessions(usize::MAX >> 1)
+        .max_bytes(ROOM)
+        .start()
+        .await?;
+    two.ready().await;
+    let took = began.elapsed().as_secs_f64();
+    let held = two.status().sessions;
+    println!("ready after {took:.2} s with {held} of them");
+    sleep(PATIENCE).await;
+    Ok(())
+}
+
 /// Writes to one session after the other. What each write took.
-async fn write_for(
-    store: &ReplicatedStore,
-    keys: &[SessionKey],
-    time: Duration,
+async fn write_until(
+    store: ReplicatedStore,
+    keys: Vec<SessionKey>,
+    stop: Arc<AtomicBool>,
 ) -> Result<Vec<Duration>> {
-    let start = Instant::now();
     let mut took = Vec::new();
-    while start.elapsed() < time {
+    while !stop.load(Relaxed) {
         let key = &keys[(took.len() * 7_919) % keys.len()];
         let began = Instant::now();
         let base = store.load(key).await?;
@@ -437,6 +462,20 @@ async fn write_for(
         tokio::task::yield_now().await;
     }
     Ok(took)
+}
+
+/// This program on one processor.
+fn pinned(core: usize) -> Result<tokio::process::Command> {
+    let mut command = tokio::process::Command::new("taskset");
+    command
+        .args(["-c", &core.to_string()])
+        .arg(env::current_exe()?)
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+fn without_taskset(error: &std::io::Error) -> String {
+    format!("taskset: {error}; try: apt-get install util-linux")
 }
 
 fn p99(mut took: Vec<Duration>) -> f64 {
