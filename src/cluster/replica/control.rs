@@ -165,11 +165,11 @@ impl Control {
     fn link_up(&mut self, now: Timestamp, node: Node) {
         match self.standing.roster.find(&node) {
             Some(peer) => {
-                self.introduce(peer);
+                self.introduce(now, peer);
                 self.writes.send_again(now, peer, &mut self.standing);
             }
             None => {
-                let mine = Message::View(self.introduction(false));
+                let mine = Message::View(self.introduction(now, false));
                 self.standing.send_to(node.clone(), mine);
                 self.membership.announce(node);
             }
@@ -220,7 +220,7 @@ impl Control {
                 .iter()
                 .filter(|(index, peer)| !standing.has_caught_up(*index) || !peer.ready);
             for peer in behind.map(|(index, _)| index).collect::<Vec<_>>() {
-                let mine = self.introduction(true);
+                let mine = self.introduction(now, true);
                 self.standing.send(peer, Message::View(mine));
             }
         }

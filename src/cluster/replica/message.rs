@@ -5,6 +5,7 @@
 //! travel beside `sent_at`, the sender's time when it spoke: the receiver only uses differences.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::session::{Name, Record, SessionKey, Stamp, Timestamp};
 
@@ -123,6 +124,8 @@ pub(crate) struct View {
     pub(crate) ready: bool,
     /// Whether the sender is on its way out: it holds nothing any more.
     pub(crate) leaving: bool,
+    /// How much longer the sender takes a session that nobody has for one that may have been lost.
+    pub(crate) doubt: Duration,
 }
 
 /// Changes of sessions that a holder is to merge.

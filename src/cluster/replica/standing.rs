@@ -39,6 +39,8 @@ pub(crate) struct Standing {
     pub(crate) rules: Rules,
     /// When members were lost without a good-bye since everybody had caught up, the latest ones.
     losses: VecDeque<Timestamp>,
+    /// Until when others have said that an unknown session may be a lost one.
+    heard_doubt: Timestamp,
     out: Vec<Output>,
 }
 
@@ -58,6 +60,7 @@ impl Standing {
             copies,
             rules,
             losses: VecDeque::new(),
+            heard_doubt: Timestamp::default(),
             out: Vec::new(),
         }
     }
@@ -90,7 +93,7 @@ impl Standing {
     /// Everybody has caught up. Unless as many members as keep a session were lost before they had,
     /// all that those had is on others.
     pub(crate) fn recovered(&mut self, now: Timestamp) {
-        if self.uncertain_until() <= now {
+        if self.doubt(now).is_zero() {
             self.losses.clear();
         }
     }
@@ -98,10 +101,29 @@ impl Standing {
     /// Until when a session that nobody has may be one that was lost: as many members as keep a
     /// session have vanished, so "there is none" would log out somebody who did nothing wrong.
     pub(crate) fn uncertain_until(&self) -> Timestamp {
+        self.losses_until().max(self.heard_doubt)
+    }
+
+    fn losses_until(&self) -> Timestamp {
         let copies = self.placement.wanted();
         let many = copies.is_some_and(|copies| self.losses.len() >= copies);
         let lost_at = self.losses.back().filter(|_| many);
         lost_at.map(|at| at.plus(LOSS_GRACE)).unwrap_or_default()
+    }
+
+    /// How much longer that is so, by what this node has seen itself: what it has heard it does not
+    /// pass on, or two nodes would keep each other in doubt.
+    pub(crate) fn doubt(&self, now: Timestamp) -> Duration {
+        self.losses_until().since(now)
+    }
+
+    /// A member has said for how much longer that is so. Who serves already has seen itself what
+    /// there was to see; a newcomer may be one of the lost.
+    pub(crate) fn hear_doubt(&mut self, now: Timestamp, doubt: Duration) {
+        if !self.ready {
+            let until = now.plus(doubt.min(LOSS_GRACE));
+            self.heard_doubt = self.heard_doubt.max(until);
+        }
     }
 
     /// All members but this node.

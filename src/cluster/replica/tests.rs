@@ -353,6 +353,7 @@ fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
         complete: false,
         ready: false,
         leaving: false,
+        doubt: Duration::ZERO,
     };
     lab.deliver(1, 0, Message::View(view));
     lab.carry();

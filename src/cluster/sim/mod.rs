@@ -47,7 +47,19 @@ fn no_seed_breaks_an_invariant() {
     let failed: Vec<u64> = std::thread::scope(|scope| {
         let share = |thread: u64| {
             let mine = seeds.clone().filter(move |seed| seed % threads == thread);
-            let breaks = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed))).is_err();
+            let breaks = |seed: &u64| {
+                let breaks = catch_unwind(AssertUnwindSafe(|| run(*seed))).is_err();
+                if breaks {
+                    println!(
+                        "replay: SIM_SEED={seed} cargo test --release --all-features --lib \
+                         no_seed_breaks_an_invariant -- --nocapture"
+                    );
+                }
+                if seed % PROGRESS == 0 && *seed > 0 {
+                    println!("seed {seed}");
+                }
+                breaks
+            };
             scope.spawn(move || mine.filter(breaks).collect::<Vec<_>>())
         };
         let threads: Vec<_> = (0..threads).map(share).collect();
@@ -56,12 +68,6 @@ fn no_seed_breaks_an_invariant() {
             .flat_map(|thread| thread.join().unwrap());
         failed.collect()
     });
-    for seed in &failed {
-        println!(
-            "replay: SIM_SEED={seed} cargo test --release --all-features --lib \
-             no_seed_breaks_an_invariant -- --nocapture"
-        );
-    }
     assert!(
         failed.is_empty(),
         "{} of {} seeds: {failed:?}",
@@ -131,3 +137,6 @@ const SEEDS: u64 = 60;
 
 /// Consecutive seeds that between them have every kind of fault.
 const PLAN_KINDS: u64 = 5;
+
+/// A long run says how far it is after as many seeds.
+const PROGRESS: u64 = 1_000;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,7 @@ pub(super) enum Body<'a> {
         complete: bool,
         ready: bool,
         leaving: bool,
+        doubt: Duration,
     },
     Write {
         seq: u64,
@@ -140,6 +142,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                 complete: view.complete,
                 ready: view.ready,
                 leaving: view.leaving,
+                doubt: view.doubt,
             },
             Message::Write(ref write) => Self::Write {
                 seq: write.seq,
@@ -269,6 +272,7 @@ impl TryFrom<Body<'_>> for Message {
                 complete,
                 ready,
                 leaving,
+                doubt,
             } => Self::View(View {
                 number,
                 ask,
@@ -278,6 +282,7 @@ impl TryFrom<Body<'_>> for Message {
                 complete,
                 ready,
                 leaving,
+                doubt,
             }),
             Body::Write {
                 seq,

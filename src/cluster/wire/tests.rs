@@ -101,12 +101,12 @@ mod arbitrary {
     fn view() -> impl Strategy<Value = View> {
         let nodes = || vec(node(), 0..5);
         (
-            any::<(u64, bool, u64, bool, bool, bool)>(),
+            any::<(u64, bool, u64, bool, bool, bool, Duration)>(),
             nodes(),
             nodes(),
         )
             .prop_map(
-                |((number, ask, view, complete, ready, leaving), members, removed)| View {
+                |((number, ask, view, complete, ready, leaving, doubt), members, removed)| View {
                     number,
                     ask,
                     view,
@@ -115,6 +115,7 @@ mod arbitrary {
                     complete,
                     ready,
                     leaving,
+                    doubt,
                 },
             )
     }
@@ -400,6 +401,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
                 complete: true,
                 ready: true,
                 leaving: false,
+                doubt: Duration::ZERO,
             }),
             WireError::BadNode,
         ),
@@ -480,9 +482,10 @@ fn the_format_of_protocol_1_stands_still() {
                 complete: true,
                 ready: false,
                 leaving: true,
+                doubt: Duration::from_millis(1_500),
             }),
             "010901edfd0302007f000001a01f80d095ffbc31056e6f646531010000000000000000000000\
-             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f646532010001",
+             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5ee01",
         ),
         (
             Message::Write(Write {

@@ -50,7 +50,7 @@ impl Control {
                 }
             }
             // The other side is in another view: let it know ours.
-            Message::Refuse { .. } => self.introduce(from),
+            Message::Refuse { .. } => self.introduce(now, from),
             Message::Touch {
                 sent_at,
                 key,
@@ -83,7 +83,7 @@ impl Control {
                 let answer = answer_pull(now, (view, round), slot, after, &known, table);
                 self.standing.send(from, answer);
             }
-            Message::Compare { .. } | Message::Pull { .. } => self.introduce(from),
+            Message::Compare { .. } | Message::Pull { .. } => self.introduce(now, from),
             Message::Differ { view, round, slots } if view == current => {
                 self.repair
                     .differ(now, from, round, slots, &mut self.standing, table);
@@ -170,7 +170,7 @@ impl Control {
         // In this view the session is others' business, and the writer will hear of the view.
         let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
         if !self.standing.is_mine(slot) {
-            return self.introduce(from);
+            return self.introduce(now, from);
         }
         // All of a write is about one slot; what a faulty member adds of others is not taken.
         let same = |copy: &&Copy| copy.key.slot() == slot;
@@ -211,7 +211,7 @@ impl Control {
         let known_down = self.membership.removed().any(|node| *node == from);
         if known_down {
             // It does not know yet; its own identity among the removed tells it.
-            let mine = Message::View(self.introduction(false));
+            let mine = Message::View(self.introduction(now, false));
             self.standing.send_to(from, mine);
             return;
         }
@@ -246,13 +246,14 @@ impl Control {
             peer.complete = view.complete;
             peer.ready = view.ready;
             peer.leaving = view.leaving;
+            self.standing.hear_doubt(now, view.doubt);
             self.adopt_members(now, table);
             if came && view.view == self.standing.view {
                 self.writes.send_again(now, from, &mut self.standing);
             }
         }
         if view.ask {
-            self.introduce(from);
+            self.introduce(now, from);
         }
     }
 

@@ -1,23 +1,25 @@
 //! What this node says of itself.
 
+use crate::session::Timestamp;
+
 use super::super::message::{Message, View};
 use super::super::roster::PeerIndex;
 use super::{Control, REMOVED_MAX};
 
 impl Control {
-    pub(super) fn introduce(&mut self, peer: PeerIndex) {
-        let mine = Message::View(self.introduction(false));
+    pub(super) fn introduce(&mut self, now: Timestamp, peer: PeerIndex) {
+        let mine = Message::View(self.introduction(now, false));
         self.standing.send(peer, mine);
     }
 
-    pub(super) fn introduce_to_all(&mut self) {
+    pub(super) fn introduce_to_all(&mut self, now: Timestamp) {
         for peer in self.standing.peers().iter() {
-            self.introduce(peer);
+            self.introduce(now, peer);
         }
     }
 
     /// What this node says of itself; `ask`: and wants to hear from the other.
-    pub(super) fn introduction(&mut self, ask: bool) -> View {
+    pub(super) fn introduction(&mut self, now: Timestamp, ask: bool) -> View {
         let removed = self.membership.removed().take(REMOVED_MAX);
         let removed = removed.cloned().collect();
         self.introductions += 1;
@@ -35,6 +37,7 @@ impl Control {
             complete: standing.is_complete(),
             ready: standing.ready,
             leaving: standing.leaving,
+            doubt: standing.doubt(now),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Control {
         let news = (standing.view, standing.is_complete(), standing.ready);
         if self.told != news {
             self.told = news;
-            self.introduce_to_all();
+            self.introduce_to_all(now);
         }
     }
 
@@ -75,7 +75,7 @@ impl Control {
         self.stable = false;
         self.repair.install();
         // The others must hear of the view before anything that belongs to it.
-        self.introduce_to_all();
+        self.introduce_to_all(now);
         self.writes.install(now, &mut self.standing);
         self.reads.install(now, &mut self.standing);
         let (updates, mut tools) = self.ordering(table);

@@ -308,6 +308,35 @@ fn losses_that_were_made_up_for_leave_no_doubt() {
     assert_eq!(step, Step::Done(None));
 }
 
+/// It may be one of those that were lost, and would say "there is none" of all that they had.
+#[test]
+fn a_newcomer_shares_the_doubt_of_those_who_saw_others_vanish() {
+    let mut lab = Lab::cluster_with(4, two());
+    for lost in [3, 2] {
+        let (node, _) = lab.nodes.remove(lost);
+        for index in 0..lab.nodes.len() {
+            let node = node.clone();
+            lab.nodes[index].1.handle(lab.now, Input::Refused { node });
+        }
+    }
+    lab.carry();
+    let newcomer = join(&mut lab, 7);
+    lab.run(Duration::from_secs(3));
+    assert!(lab.replica(newcomer).is_ready());
+    let unknown = find(&lab, |lab, key| lab.replica(newcomer).holds(key));
+    let load = |lab: &mut Lab, op| {
+        let step = lab.replica(newcomer).load(lab.now, op, &unknown);
+        lab.carry();
+        (step, lab.reply(op))
+    };
+    let doubt = (Step::Wait(None), Some(Reply::Uncertain));
+    assert_eq!(load(&mut lab, 1), doubt);
+    lab.run(Duration::from_secs(50));
+    assert_eq!(load(&mut lab, 2), doubt);
+    lab.run(Duration::from_secs(12));
+    assert_eq!(load(&mut lab, 3), (Step::Done(None), None));
+}
+
 #[test]
 fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     let mut lab = Lab::cluster_with(2, two());
