@@ -70,14 +70,14 @@ impl Case {
         fs::create_dir_all(&folder)?;
         let mut nodes = Nodes::start(self, args, &folder).await?;
         let mut balancer = self.balancer.start(&nodes.http(), &folder).await?;
-        let seconds = args.seconds.unwrap_or_else(|| self.fault.seconds());
+        let seconds = self.seconds(args);
         eprintln!("      {} nodes are ready: {seconds} s of load", nodes.len());
         let mut load = Load::start(args, &balancer.addresses, seconds, &folder)?;
         let mut marks = Marks::default();
         self.wait_for_load(&mut load).await?;
         sleep(BEFORE).await;
         load.still_runs()?;
-        self.fault.happen(&mut nodes, &mut marks).await?;
+        self.fault.happen(seconds, &mut nodes, &mut marks).await?;
         let in_time = load.still_runs().is_ok();
         let (counts, timeline) = load.finish().await?;
         balancer.stop().await?;
@@ -165,13 +165,19 @@ impl Case {
     /// its way: every user has one request on its way, and a few balancers need a second failure to
     /// learn of it.
     fn failures_max(self, args: &Args) -> (u64, u64) {
-        let users = u64::from(args.clients);
+        let failures =
+            2 * u64::from(args.clients) * u64::from(self.fault.times(self.seconds(args)));
         match self.fault {
             fault if fault.is_orderly() => (0, 0),
             fault if fault.splits() => (u64::MAX, u64::MAX),
-            _ if self.balancer.repeats_reads() => (0, 2 * users),
-            _ => (2 * users, 2 * users),
+            _ if self.balancer.repeats_reads() => (0, failures),
+            _ => (failures, failures),
         }
+    }
+
+    /// How long it lasts.
+    fn seconds(self, args: &Args) -> u32 {
+        args.seconds.unwrap_or_else(|| self.fault.seconds())
     }
 
     /// Whether anything is promised. In a partition both sides go on: a user who is sent to both

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Failure;
 use crate::nodes::Nodes;
@@ -27,6 +27,9 @@ pub(crate) enum Fault {
     /// One node loses its links to the others for five seconds; users still reach all of them.
     /// Both sides go on, and agree afterwards: increments may be lost, sessions may not
     Partition,
+    /// For half an hour, or as long as --seconds says, every 20 seconds one node is killed and
+    /// started again, hangs, or is asked to end and started again: each of these to each node in turn
+    Soak,
 }
 
 impl fmt::Display for Fault {
@@ -38,6 +41,7 @@ impl fmt::Display for Fault {
             Self::Drain => "drain",
             Self::Rolling => "rolling restart",
             Self::Partition => "partition",
+            Self::Soak => "soak",
         })
     }
 }
@@ -50,6 +54,7 @@ impl Fault {
             Self::Restart => 15,
             Self::Pause | Self::Partition => 18,
             Self::Rolling => 20,
+            Self::Soak => 30 * 60,
         }
     }
 
@@ -65,8 +70,22 @@ impl Fault {
         matches!(self, Self::Partition)
     }
 
-    /// Does it to the nodes, and notes when.
-    pub(crate) async fn happen(self, nodes: &mut Nodes, marks: &mut Marks) -> Result<(), Failure> {
+    /// How often a node dies, hangs or ends in a case of so many seconds: the last time is over
+    /// before it ends.
+    pub(crate) fn times(self, seconds: u32) -> u32 {
+        match self {
+            Self::Soak => (seconds / EVERY.as_secs() as u32).saturating_sub(1),
+            _ => 1,
+        }
+    }
+
+    /// Does it to the nodes, and notes when. A soak ends in time for a load of so many seconds.
+    pub(crate) async fn happen(
+        self,
+        seconds: u32,
+        nodes: &mut Nodes,
+        marks: &mut Marks,
+    ) -> Result<(), Failure> {
         let victim = nodes.victim;
         let route = nodes.route(victim).to_owned();
         match self {
@@ -74,22 +93,8 @@ impl Fault {
                 marks.add(format!("kill -9 {route}"));
                 nodes.kill(victim).await?;
             }
-            Self::Restart => {
-                marks.add(format!("kill -9 {route}"));
-                nodes.kill(victim).await?;
-                nodes.start_node(victim)?;
-                nodes.wait_ready(victim).await?;
-                marks.add(format!("{route} is ready"));
-            }
-            Self::Pause => {
-                marks.add(format!("SIGSTOP {route}"));
-                nodes.signal(victim, "STOP").await?;
-                sleep(PAUSE).await;
-                marks.add(format!("SIGCONT {route}"));
-                nodes.signal(victim, "CONT").await?;
-                nodes.wait_ready(victim).await?;
-                marks.add(format!("{route} is ready"));
-            }
+            Self::Restart => restart(nodes, victim, marks).await?,
+            Self::Pause => pause(nodes, victim, marks).await?,
             Self::Drain => {
                 marks.add(format!("SIGTERM {route}"));
                 nodes.drain(victim).await?;
@@ -107,19 +112,64 @@ impl Fault {
             }
             Self::Rolling => {
                 for number in 0..nodes.len() {
-                    let route = nodes.route(number).to_owned();
-                    marks.add(format!("SIGTERM {route}"));
-                    nodes.drain(number).await?;
-                    nodes.start_node(number)?;
-                    nodes.wait_ready(number).await?;
-                    marks.add(format!("{route} is ready"));
+                    replace(nodes, number, marks).await?;
                     sleep(BETWEEN_NODES).await;
+                }
+            }
+            Self::Soak => {
+                let begun = Instant::now();
+                for round in 0..self.times(seconds) {
+                    sleep_until(begun + EVERY * round).await;
+                    let round = round as usize;
+                    // The second time each kind comes round it meets another node.
+                    let victim = (round + round / 3) % nodes.len();
+                    match round % 3 {
+                        0 => restart(nodes, victim, marks).await?,
+                        1 => pause(nodes, victim, marks).await?,
+                        _ => replace(nodes, victim, marks).await?,
+                    }
+                    nodes.wait_whole().await?;
                 }
             }
         }
         Ok(())
     }
 }
+
+async fn restart(nodes: &mut Nodes, number: usize, marks: &mut Marks) -> Result<(), Failure> {
+    let route = nodes.route(number).to_owned();
+    marks.add(format!("kill -9 {route}"));
+    nodes.kill(number).await?;
+    nodes.start_node(number)?;
+    nodes.wait_ready(number).await?;
+    marks.add(format!("{route} is ready"));
+    Ok(())
+}
+
+async fn pause(nodes: &mut Nodes, number: usize, marks: &mut Marks) -> Result<(), Failure> {
+    let route = nodes.route(number).to_owned();
+    marks.add(format!("SIGSTOP {route}"));
+    nodes.signal(number, "STOP").await?;
+    sleep(PAUSE).await;
+    marks.add(format!("SIGCONT {route}"));
+    nodes.signal(number, "CONT").await?;
+    nodes.wait_ready(number).await?;
+    marks.add(format!("{route} is ready"));
+    Ok(())
+}
+
+async fn replace(nodes: &mut Nodes, number: usize, marks: &mut Marks) -> Result<(), Failure> {
+    let route = nodes.route(number).to_owned();
+    marks.add(format!("SIGTERM {route}"));
+    nodes.drain(number).await?;
+    nodes.start_node(number)?;
+    nodes.wait_ready(number).await?;
+    marks.add(format!("{route} is ready"));
+    Ok(())
+}
+
+/// How often something happens in a soak.
+const EVERY: Duration = Duration::from_secs(20);
 
 /// Longer than the three seconds after which a node that hangs is out of the cluster.
 const PAUSE: Duration = Duration::from_secs(5);

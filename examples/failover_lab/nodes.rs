@@ -30,9 +30,10 @@ pub(crate) enum App {
 /// A cluster.
 #[derive(Debug)]
 pub(crate) struct Nodes {
+    app: App,
     nodes: Vec<Node>,
     /// What the nodes share, where they do not share it themselves.
-    _redis: Option<Process>,
+    redis: Option<Process>,
     network: Option<Network>,
     pub(crate) victim: usize,
 }
@@ -97,7 +98,8 @@ impl Nodes {
         };
         let mut nodes = Self {
             nodes,
-            _redis: redis,
+            app,
+            redis,
             network,
             victim: args.victim(),
         };
@@ -111,12 +113,19 @@ impl Nodes {
         for number in 0..nodes.len() {
             nodes.wait_ready(number).await?;
         }
-        match app {
-            App::Distributable if args.store != "replicated" => {}
-            App::Distributable => nodes.wait_met().await?,
-            _ => nodes.wait_met_by_log().await?,
-        }
+        nodes.wait_whole().await?;
         Ok(nodes)
+    }
+
+    /// Waits until every node sees the others, where nodes do.
+    pub(crate) async fn wait_whole(&self) -> Result<(), Failure> {
+        match self.app {
+            App::Distributable if self.redis.is_some() => Ok(()),
+            App::Distributable => self.wait_met().await,
+            App::TomcatDeltaSync | App::TomcatDeltaAsync | App::TomcatBackup => {
+                self.wait_met_by_log().await
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
