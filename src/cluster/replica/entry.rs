@@ -213,7 +213,8 @@ impl Fragment {
         self.updates.dedup();
     }
 
-    fn payload_bytes(&self) -> usize {
+    /// What a session grows by at most when this is applied to it.
+    pub(crate) fn payload_bytes(&self) -> usize {
         let size = |r: &Register| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
         self.registers.iter().map(|r| size(r) + REGISTER).sum()
     }

@@ -184,6 +184,6 @@ pub(crate) enum Verdict {
     Again,
     /// It was sent before and too much has happened since to tell whether it was applied.
     Unknown,
-    /// The owner has no room for a new session.
+    /// The owner has no room for a new session, or for what a change adds to one.
     Full,
 }

@@ -293,6 +293,18 @@ impl Table {
         self.sessions() >= self.max_sessions || self.bytes() + more > self.max_bytes
     }
 
+    /// Whether what a change adds to a session is too much.
+    pub(crate) fn is_full_for(&self, before: &Arc<Record>, change: &Fragment) -> bool {
+        if self.bytes() + change.payload_bytes() <= self.max_bytes {
+            return false;
+        }
+        let before = Entry::Live(before.clone());
+        let mut after = before.clone();
+        after.merge(&Entry::Fragment(Arc::new(change.clone())));
+        let grown = after.weight().saturating_sub(before.weight());
+        grown > 0 && self.bytes() + grown > self.max_bytes
+    }
+
     fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
         // A panic under this lock (an allocation, say) leaves whole entries behind.
         self.slots[slot]

@@ -498,6 +498,7 @@ fn judge(
         _ if key != update.key => Verdict::Gone,
         _ if matches!(update.order, Order::Create(_)) => Verdict::Conflict,
         Some((name, stamp)) if record.stamp(name) != *stamp => Verdict::Conflict,
+        _ if table.is_full_for(&record, &update.fragment) => Verdict::Full,
         _ => return Ok(record),
     };
     Err(if update.retry && forgotten {

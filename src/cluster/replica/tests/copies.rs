@@ -338,6 +338,17 @@ fn a_newcomer_shares_the_doubt_of_those_who_saw_others_vanish() {
 }
 
 #[test]
+fn what_the_owner_orders_counts_in_its_limit() {
+    let mut lab = Lab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
+    lab.commit(0, 1, key, &born("a", "1"));
+    lab.commit(0, 2, key, &insert("b", &"x".repeat(2 << 20)));
+    assert_eq!(lab.verdict(2), Some(Verdict::Full));
+    lab.commit(0, 3, key, &insert("b", "2"));
+    assert_eq!(lab.verdict(3), Some(Verdict::Applied));
+}
+
+#[test]
 fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     let mut lab = Lab::cluster_with(2, two());
     lab.commit(0, 1, key(1), &born("a", "1"));
