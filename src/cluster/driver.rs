@@ -116,15 +116,16 @@ impl Driver {
         self.settle();
     }
 
-    /// Messages have come from a node, one after the other.
-    pub(super) fn hear(&self, from: &Node, messages: &mut Vec<Message>) {
+    /// Messages have come from a node, one after the other, for this node in generation `to`.
+    pub(super) fn hear(&self, from: &Node, to: u64, messages: &mut Vec<Message>) {
         if messages.is_empty() {
             return;
         }
         let now = self.enter();
         for message in messages.drain(..) {
             let from = from.clone();
-            self.replica.handle(now, Input::Message { from, message });
+            let input = Input::Message { from, to, message };
+            self.replica.handle(now, input);
         }
         self.settle();
     }

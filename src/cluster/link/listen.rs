@@ -31,6 +31,7 @@ pub(in super::super) async fn receive(
     let mut bytes = BytesMut::new();
     // A new identity must be introduced anew, which begins with closing this.
     let mut identity = driver.identity();
+    let me = identity.borrow_and_update().generation;
     let introduced = tokio::select! {
         introduced = timeout(HELLO_TIMEOUT, meet(&driver, stream, &mut bytes)) => introduced,
         _ = patience => return driver.door.reject(remote, "made room for others"),
@@ -50,7 +51,7 @@ pub(in super::super) async fn receive(
     let _introduced = driver.door.enter();
     driver.links.promise(from.address);
     tokio::select! {
-        end = hear(&driver, &mut stream, &mut bytes, &from) => match end {
+        end = hear(&driver, &mut stream, &mut bytes, (&from, me)) => match end {
             Trouble::Io => {}
             Trouble::Distrust(_) => {
                 let why = format!("from {} was damaged on its way", from.name);
@@ -117,14 +118,19 @@ async fn meet(
 }
 
 /// Hands messages to the replica, as many at a time as have arrived.
-async fn hear(driver: &Driver, stream: &mut Stream, bytes: &mut BytesMut, from: &Node) -> Trouble {
+async fn hear(
+    driver: &Driver,
+    stream: &mut Stream,
+    bytes: &mut BytesMut,
+    (from, to): (&Node, u64),
+) -> Trouble {
     let mut messages = Vec::new();
     let mut silence = interval(SILENCE_MAX);
     silence.reset();
     let mut heard = true;
     loop {
         let understood = split(bytes, &mut messages);
-        driver.hear(from, &mut messages);
+        driver.hear(from, to, &mut messages);
         if let Err(error) = understood {
             return Trouble::Wire(error);
         }

@@ -87,7 +87,8 @@ impl Control {
         }
         self.check_pause(now, table);
         match input {
-            Input::Message { from, message } => self.hear(now, from, message, table),
+            Input::Message { to, .. } if to != self.standing.me.generation => {}
+            Input::Message { from, message, .. } => self.hear(now, from, message, table),
             Input::LinkUp { node } => self.link_up(now, node),
             Input::Refused { node } => self.membership.down([node].into_iter()),
             Input::Timeout => self.timeout(now, table),

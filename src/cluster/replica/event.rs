@@ -11,8 +11,14 @@ use super::node::Node;
 /// Something that happened to this node.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Input {
-    /// A message has come from a node that has introduced itself as `from`.
-    Message { from: Node, message: Message },
+    /// A message has come from a node that has introduced itself as `from`, over a link at which
+    /// this node has introduced itself as generation `to`. What was said to a former life does not
+    /// count: it may have lain in a buffer for as long as the process was stopped.
+    Message {
+        from: Node,
+        to: u64,
+        message: Message,
+    },
     /// This node's link to `node` is up. What was sent to it before may be lost.
     LinkUp { node: Node },
     /// `node` has closed its link and its port refuses a new one: the process is gone.

@@ -164,9 +164,9 @@ impl Lab {
 
     fn deliver(&self, from: usize, to: usize, message: Message) {
         let from = self.nodes[from].0.clone();
-        self.nodes[to]
-            .1
-            .handle(self.now, Input::Message { from, message });
+        let (node, replica) = &self.nodes[to];
+        let to = node.generation;
+        replica.handle(self.now, Input::Message { from, to, message });
     }
 
     /// Lets time pass.
@@ -338,6 +338,29 @@ fn a_node_that_finds_nobody_serves_alone_after_a_while() {
     assert!(lab.replica(0).is_ready());
     let step = lab.commit(0, 1, key(1), &born("a", "1"));
     assert!(matches!(step, Step::Done(Outcome::Committed(_))));
+}
+
+/// Found by simulation: what had lain in the buffers of a process that was stopped, and then killed
+/// and started again, made a session young that had run out meanwhile.
+#[test]
+fn what_was_said_to_a_former_life_does_not_count() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let (from, to) = (lab.nodes[0].0.clone(), lab.nodes[1].0.generation);
+    for (to, counts) in [(to - 1, false), (to, true)] {
+        let write = message::Write {
+            seq: 77,
+            view: 12345,
+            strict: false,
+            sent_at: lab.now,
+            copies: [part(1, "b", Stamp::MAX_CLOCK)].into(),
+        };
+        let message = Message::Write(write);
+        let from = from.clone();
+        lab.input(1, Input::Message { from, to, message });
+        let record = lab.read(1, key(1)).unwrap();
+        assert_eq!(text(&record, "b").is_some(), counts);
+    }
 }
 
 /// Found by simulation: a view that arrived late undid a newer one for good.

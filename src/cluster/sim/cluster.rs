@@ -38,7 +38,7 @@ pub(super) struct Cluster {
     pub(super) last_op: OpId,
     pub(super) clients: usize,
     /// Messages under way: events only carry their number.
-    pub(super) mail: BTreeMap<u64, (Node, Message)>,
+    pub(super) mail: BTreeMap<u64, (Node, u64, Message)>,
     pub(super) trace: u64,
     /// Whether there has been a partition: reads and updates of its sides need not agree.
     pub(super) torn: bool,
@@ -337,7 +337,7 @@ impl Cluster {
     }
 
     pub(super) fn arrive(&mut self, from: usize, to: usize, mail: u64) {
-        let Some((sender, message)) = self.mail.get(&mail).cloned() else {
+        let Some((sender, receiver, message)) = self.mail.get(&mail).cloned() else {
             return;
         };
         if !self.network.is_linked(from, to) {
@@ -355,6 +355,7 @@ impl Cluster {
             to,
             Input::Message {
                 from: sender,
+                to: receiver,
                 message,
             },
         );
@@ -429,6 +430,7 @@ impl Cluster {
     }
 
     pub(super) fn send(&mut self, from: usize, to: &Node, message: &Message) {
+        let generation = to.generation;
         let Some(to) = self
             .places
             .iter()
@@ -438,8 +440,9 @@ impl Cluster {
         };
         for delay in self.network.delays(from, to) {
             let mail = self.sequence;
+            let sender = self.places[from].me.clone();
             self.mail
-                .insert(mail, (self.places[from].me.clone(), message.clone()));
+                .insert(mail, (sender, generation, message.clone()));
             self.after(delay, Event::Arrive { from, to, mail });
         }
         // Whatever has arrived long ago need not be kept.

@@ -21,13 +21,17 @@ impl Cluster {
             request.node, self.now, request.key
         );
         let model = &self.models[request.model];
-        ended_stays_dead(&request.known, read, &place);
+        // A node that is wrongly declared dead answers from what it has until it hears of it.
+        let wronged = self.places[request.node].wronged;
+        if !wronged {
+            ended_stays_dead(&request.known, read, &place);
+        }
         if model.id == request.known.id && model.key == request.key {
             runs_out(model, self.now, read, &place);
         }
         // Somebody may have tried to end or to move it while this was under way.
         if model.life == Life::Live
-            && !self.places[request.node].wronged
+            && !wronged
             && model.key == request.key
             && model.id == request.known.id
             && request.known.is_fresh(self.now)

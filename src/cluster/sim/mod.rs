@@ -101,6 +101,7 @@ fn a_missing_view_barrier_is_noticed() {
         plan.rules.view_barrier = false;
         plan.faults = Faults::Links;
         plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
+        plan.calm.1 /= 2;
     }));
 }
 
@@ -130,7 +131,7 @@ fn missing_expectations_are_noticed() {
 }
 
 /// Seeds that a missing rule may take to be noticed.
-const MUTANTS: u64 = 300;
+const MUTANTS: u64 = 600;
 
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 60;
