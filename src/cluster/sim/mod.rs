@@ -55,7 +55,7 @@ fn no_seed_breaks_an_invariant() {
                          no_seed_breaks_an_invariant -- --nocapture"
                     );
                 }
-                if seed % PROGRESS == 0 && *seed > 0 {
+                if *seed > 0 && seed.is_multiple_of(PROGRESS) {
                     println!("seed {seed}");
                 }
                 breaks
