@@ -23,7 +23,7 @@ use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
 use super::reads::Reads;
 use super::repair::Repair;
-use super::roster::Peer;
+use super::roster::{Peer, PeerIndex};
 use super::standing::Standing;
 use super::table::Table;
 use super::updates::{Call, Tools, Updates};
@@ -43,6 +43,8 @@ pub(crate) struct Control {
     timers_set: u64,
     /// Numbers what this node has looked for on its own account.
     looks: OpId,
+    /// For which writes it is looked for the rest of a session.
+    looking: BTreeMap<OpId, (PeerIndex, u64)>,
     next_tick: Timestamp,
     ticks: usize,
     /// Numbers what this node says of itself.
@@ -70,6 +72,7 @@ impl Control {
             timers: BTreeMap::new(),
             timers_set: 0,
             looks: 0,
+            looking: BTreeMap::new(),
             next_tick: now.plus(TICK),
             ticks: 0,
             introductions: 0,

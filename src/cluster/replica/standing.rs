@@ -39,8 +39,8 @@ pub(crate) struct Standing {
     pub(crate) rules: Rules,
     /// When members were lost without a good-bye since everybody had caught up, the latest ones.
     losses: VecDeque<Timestamp>,
-    /// Until when others have said that an unknown session may be a lost one.
-    heard_doubt: Timestamp,
+    /// Until when a newcomer takes an unknown session for one that may have been lost.
+    doubt_until: Timestamp,
     out: Vec<Output>,
 }
 
@@ -60,7 +60,7 @@ impl Standing {
             copies,
             rules,
             losses: VecDeque::new(),
-            heard_doubt: Timestamp::default(),
+            doubt_until: Timestamp::default(),
             out: Vec::new(),
         }
     }
@@ -82,8 +82,12 @@ impl Standing {
         true
     }
 
-    /// A member has vanished, and its memory with it.
-    pub(crate) fn lost(&mut self, now: Timestamp) {
+    /// A member has vanished, and its memory with it. One that `served` may have had what nobody
+    /// else had, if this node was about to get it.
+    pub(crate) fn lost(&mut self, now: Timestamp, peer: PeerIndex, served: bool) {
+        if served && !self.ready && !self.done.contains(peer) {
+            self.doubt_until = now.plus(LOSS_GRACE);
+        }
         if self.losses.len() == LOSSES_MAX {
             self.losses.pop_front();
         }
@@ -101,7 +105,7 @@ impl Standing {
     /// Until when a session that nobody has may be one that was lost: as many members as keep a
     /// session have vanished, so "there is none" would log out somebody who did nothing wrong.
     pub(crate) fn uncertain_until(&self) -> Timestamp {
-        self.losses_until().max(self.heard_doubt)
+        self.losses_until().max(self.doubt_until)
     }
 
     fn losses_until(&self) -> Timestamp {
@@ -122,7 +126,7 @@ impl Standing {
     pub(crate) fn hear_doubt(&mut self, now: Timestamp, doubt: Duration) {
         if !self.ready {
             let until = now.plus(doubt.min(LOSS_GRACE));
-            self.heard_doubt = self.heard_doubt.max(until);
+            self.doubt_until = self.doubt_until.max(until);
         }
     }
 

@@ -342,6 +342,13 @@ impl Updates {
         }
     }
 
+    /// The session that a change is under way of, as it was when its turn came.
+    pub(crate) fn changing(&self, key: &SessionKey) -> Option<&Arc<Record>> {
+        let job = self.jobs.get(&key.tag())?.front()?;
+        let changes = job.update.key == *key && job.update.order == Order::Change;
+        job.current.as_ref().filter(|_| changes)
+    }
+
     /// The view has changed: what is under way is given up, and asked of the new owner.
     pub(crate) fn install(&mut self, now: Timestamp, tools: &mut Tools<'_>) {
         self.jobs.clear();

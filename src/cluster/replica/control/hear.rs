@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::session::Timestamp;
+use crate::session::{SessionKey, Timestamp};
 
 use super::super::entry::{Entry, Fragment};
 use super::super::message::{Copy, Message, View, Write};
@@ -114,7 +114,7 @@ impl Control {
                     view: current,
                     op,
                     sent_at: now,
-                    copy: table.copy(now, &key),
+                    copy: self.known(now, key, table),
                 };
                 self.standing.send(from, answer);
             }
@@ -179,27 +179,46 @@ impl Control {
             copy.entry.rebase(write.sent_at, now);
             table.merge(now, &copy);
         }
-        if self.standing.is_complete() && self.look_for_the_rest(now, write, table) {
-            // It will be sent again.
+        if self.standing.is_complete() && self.look_for_the_rest(now, from, write, table) {
             return;
         }
         let seqs = vec![write.seq];
         self.standing.send(from, Message::Ack { view, seqs });
     }
 
+    /// What this node has of a session. One to which it applies a change, as its owner, may have run
+    /// out here meanwhile.
+    fn known(&self, now: Timestamp, key: SessionKey, table: &Table) -> Option<Copy> {
+        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        if table.is_partial_or_absent(&key) {
+            let current = self.updates.changing(&key).cloned();
+            Entry::join(&mut entry, current.map(Entry::Live));
+        }
+        entry.map(|entry| Copy { key, entry })
+    }
+
     /// Changes have come of a session that is not here, though everything should be: it had run out
     /// here while it was used elsewhere. Says whether it is asked for; a holder of changes alone
-    /// would keep nothing if the others died.
-    fn look_for_the_rest(&mut self, now: Timestamp, write: &Write, table: &Table) -> bool {
+    /// would keep nothing if the others died, so the write is acknowledged when all have answered.
+    fn look_for_the_rest(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        write: &Write,
+        table: &Table,
+    ) -> bool {
         let partial = |copy: &&Copy| table.is_partial(&copy.key);
         let Some(copy) = write.copies.iter().find(partial) else {
             return false;
         };
-        if self.reads.is_full() {
+        let asked = (from, write.seq);
+        // Otherwise it is under way already, or the write will be sent again.
+        if self.reads.is_full() || self.looking.values().any(|other| *other == asked) {
             return true;
         }
         self.looks += 1;
         let op = INTERNAL | LOOK | self.looks;
+        self.looking.insert(op, asked);
         self.reads
             .begin(now, &mut self.standing, op, copy.key, true);
         true

@@ -78,6 +78,7 @@ impl Control {
         self.introduce_to_all(now);
         self.writes.install(now, &mut self.standing);
         self.reads.install(now, &mut self.standing);
+        self.looking.clear();
         let (updates, mut tools) = self.ordering(table);
         updates.install(now, &mut tools);
     }
@@ -89,21 +90,21 @@ impl Control {
         let gone: Vec<_> = roster
             .iter()
             .filter(|(_, peer)| !members.contains(&peer.node))
-            .map(|(index, peer)| (index, peer.node.clone(), peer.parted))
+            .map(|(index, peer)| (index, peer.node.clone(), peer.parted, peer.ready))
             .collect();
-        if gone.iter().any(|(.., parted)| !parted) {
+        if gone.iter().any(|(.., parted, _)| !parted) {
             let stays = |(_, peer): (_, &Peer)| {
-                let gone = gone.iter().any(|(_, node, _)| *node == peer.node);
+                let gone = gone.iter().any(|(_, node, ..)| *node == peer.node);
                 (!gone).then(|| peer.node.writer())
             };
             let peers = self.standing.roster.iter().filter_map(stays);
             table.part(peers.chain([self.standing.me.writer()]));
             self.reunited = false;
         }
-        for (index, node, parted) in gone {
+        for (index, node, parted, served) in gone {
             self.standing.roster.remove(index);
             if !parted {
-                self.standing.lost(now);
+                self.standing.lost(now, index, served);
             }
             self.standing.news(News::Left(node));
         }
@@ -137,10 +138,18 @@ impl Control {
         self.standing.joining_since = now;
         self.standing.news(News::Reborn(me));
         self.reads.abort(&mut self.standing);
+        self.looking.clear();
     }
 
     pub(super) fn finish_reads(&mut self, now: Timestamp, table: &Table) {
         for finished in self.reads.finished(&self.standing) {
+            // What others have of the session is here now, unless it has run out everywhere.
+            if let Some((writer, seq)) = self.looking.remove(&finished.op) {
+                let view = self.standing.view;
+                let seqs = vec![seq];
+                self.standing.send(writer, Message::Ack { view, seqs });
+                continue;
+            }
             let (updates, mut tools) = self.ordering(table);
             if !updates.read_done(now, finished.op, &mut tools) {
                 self.answer_read(now, finished, table);
@@ -166,7 +175,8 @@ impl Control {
             return self.reads.begin(now, &mut self.standing, op, key, true);
         }
         let record = entry.as_ref().and_then(|entry| entry.live(now).cloned());
-        let certain = entry.is_some() || self.standing.uncertain_until() <= now;
+        let known = matches!(entry, Some(Entry::Live(_) | Entry::Dead(_)));
+        let certain = known || self.standing.uncertain_until() <= now;
         self.standing.reply(
             op,
             if record.is_some() || certain {

@@ -337,6 +337,32 @@ fn a_newcomer_shares_the_doubt_of_those_who_saw_others_vanish() {
     assert_eq!(load(&mut lab, 3), (Step::Done(None), None));
 }
 
+/// Found by simulation: the holder asked for the rest of the session for ever, and the owner sent
+/// its write again for ever.
+#[test]
+fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
+    let mut lab = Lab::cluster_with(2, two());
+    let mut changes = Changes::create(Some(Duration::from_secs(1)), 24 * HOUR);
+    changes.insert("a".into(), value("1"));
+    lab.commit(0, 1, key(1), &changes);
+    let owner = owner(&lab, &key(1));
+    lab.hold = |message| matches!(message, Message::Write(write) if write.strict);
+    let record = lab.read(owner, key(1));
+    let mut changes = insert("a", "2");
+    changes.expect("a".into(), record.as_ref().unwrap().stamp("a"));
+    let replica = lab.replica(owner);
+    let step = replica.commit(lab.now, 2, &key(1), record.as_ref(), &changes);
+    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    lab.run(Duration::from_secs(8));
+    assert_eq!(lab.reply(2), Some(Reply::Indeterminate));
+    let open = |lab: &Lab| lab.replica(owner).status().unacknowledged;
+    assert_eq!(open(&lab), 1);
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.run(Duration::from_secs(2));
+    assert_eq!(open(&lab), 0);
+}
+
 #[test]
 fn what_the_owner_orders_counts_in_its_limit() {
     let mut lab = Lab::cluster_with(3, two());
@@ -346,6 +372,39 @@ fn what_the_owner_orders_counts_in_its_limit() {
     assert_eq!(lab.verdict(2), Some(Verdict::Full));
     lab.commit(0, 3, key, &insert("b", "2"));
     assert_eq!(lab.verdict(3), Some(Verdict::Applied));
+}
+
+/// Found by simulation: it took the only one that had the sessions for dead, which was merely slow,
+/// and said "there is none".
+#[test]
+fn a_newcomer_that_lost_its_source_is_in_doubt() {
+    let mut lab = Lab::strangers(2);
+    lab.run(Duration::from_secs(3));
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let newcomer = Lab::strangers(2).nodes.pop().unwrap();
+    lab.nodes[1] = newcomer;
+    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_millis(500));
+    assert!(!lab.replica(1).is_ready());
+    // A change of a session says nothing about whether there is one.
+    lab.commit(0, 4, key(1), &insert("b", "2"));
+    let node = lab.nodes[0].0.clone();
+    lab.input(1, Input::Refused { node });
+    lab.hold = |_| true;
+    lab.run(Duration::from_secs(3));
+    assert!(lab.replica(1).is_ready());
+    let step = lab.replica(1).load(lab.now, 2, &key(1));
+    lab.carry();
+    assert_eq!(
+        (step, lab.reply(2)),
+        (Step::Wait(None), Some(Reply::Uncertain))
+    );
+    lab.run(Duration::from_secs(60));
+    lab.replica(1).load(lab.now, 3, &key(1));
+    lab.carry();
+    assert_eq!(lab.reply(3), Some(Reply::Found(None)));
 }
 
 #[test]
