@@ -185,6 +185,8 @@ impl Control {
     fn check_pause(&mut self, now: Timestamp, table: &Table) {
         if now.since(self.next_tick) >= PAUSE_MAX && self.standing.rules.fence {
             self.next_tick = now;
+            // Who has not looked around yet begins with it.
+            self.standing.joining_since = now;
             if !self.standing.peers().is_empty() {
                 let reborn = self.membership.rebirth();
                 self.reborn(now, reborn);

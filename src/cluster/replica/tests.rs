@@ -363,6 +363,22 @@ fn what_was_said_to_a_former_life_does_not_count() {
     }
 }
 
+/// Found by simulation: a node that was stopped as soon as it had started believed, when it went on,
+/// that it had looked for the others all the time.
+#[test]
+fn the_time_that_a_node_was_stopped_is_no_time_to_look_around() {
+    let lab = Lab::strangers(1);
+    let ready_at = |seconds| {
+        let now = START.plus(Duration::from_secs_f64(seconds));
+        lab.replica(0).handle(now, Input::Timeout);
+        lab.replica(0).is_ready()
+    };
+    assert!(!ready_at(0.1));
+    assert!(!ready_at(6.0));
+    assert!(!ready_at(7.9));
+    assert!(ready_at(8.1));
+}
+
 /// Found by simulation: a view that arrived late undid a newer one for good.
 #[test]
 fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
