@@ -229,9 +229,8 @@ const FRAGMENT_AGE_MAX: Duration = Duration::from_secs(600);
 
 /// How long a session that has run out is kept although nobody may use it, a fifth of its idle time
 /// within these bounds: a later access may be on its way from the node that saw it, or may have
-/// got lost with a broken link; and an older copy may be on its way, which must find what it is
-/// older than. No message is under way for longer than a link that does not move lives.
-const SWEEP_GRACE_MIN: Duration = Duration::from_secs(5);
+/// got lost with a broken link.
+const SWEEP_GRACE_MIN: Duration = Duration::from_millis(200);
 const SWEEP_GRACE_MAX: Duration = Duration::from_secs(60);
 
 /// What an entry and an attribute cost beside their payload, as measured.

@@ -4,8 +4,8 @@
 //! all those that it has not finished with, merges what they have, and answers then. A member that
 //! does not hold the session asks its owner, or everybody while the owner has not caught up, and
 //! keeps nothing of the answer. A holder for whom a session has run out asks the other holders
-//! before it says so: they may have heard of a later access. An answer counts only in the view in which the question was asked;
-//! after a change of the view the question is asked again.
+//! before it says so: they may have heard of a later access. An answer counts once, and only in the
+//! view in which the question was asked; after a change of the view the question is asked again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -117,17 +117,20 @@ impl Reads {
         self.open.insert(op, open);
     }
 
-    /// A member has answered. What it has is merged already, if this node holds the session.
-    pub(crate) fn answered(
-        &mut self,
+    /// Whether a member's answer is still waited for.
+    pub(crate) fn waits_for(
+        &self,
         peer: PeerIndex,
         (view, op): (ViewId, OpId),
-        entry: Option<Entry>,
         current: ViewId,
-    ) {
-        if view == current
-            && let Some(open) = self.open.get_mut(&op)
-        {
+    ) -> bool {
+        let open = self.open.get(&op);
+        view == current && open.is_some_and(|open| open.waiting.contains(peer))
+    }
+
+    /// A member has answered. What it has is merged already, if this node holds the session.
+    pub(crate) fn answered(&mut self, peer: PeerIndex, op: OpId, entry: Option<Entry>) {
+        if let Some(open) = self.open.get_mut(&op) {
             open.waiting.remove(peer);
             if !open.mine {
                 Entry::join(&mut open.found, entry);

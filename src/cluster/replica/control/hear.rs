@@ -124,9 +124,12 @@ impl Control {
                 sent_at,
                 copy,
             } => {
-                let copy = self.take_in(now, sent_at, copy, table);
-                let entry = copy.map(|copy| copy.entry);
-                self.reads.answered(from, (view, op), entry, current);
+                // One that comes late may be older than what was forgotten here meanwhile.
+                if self.reads.waits_for(from, (view, op), current) {
+                    let copy = self.take_in(now, sent_at, copy, table);
+                    let entry = copy.map(|copy| copy.entry);
+                    self.reads.answered(from, op, entry);
+                }
             }
             Message::Update(mut update) => {
                 update.rebase(now);
