@@ -31,9 +31,11 @@ pub(crate) enum App {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     app: App,
+    /// Whether nodes of this crate know each other.
+    replicated: bool,
     nodes: Vec<Node>,
     /// What the nodes share, where they do not share it themselves.
-    redis: Option<Process>,
+    _redis: Option<Process>,
     network: Option<Network>,
     pub(crate) victim: usize,
 }
@@ -99,7 +101,8 @@ impl Nodes {
         let mut nodes = Self {
             nodes,
             app,
-            redis,
+            replicated: args.store == "replicated",
+            _redis: redis,
             network,
             victim: args.victim(),
         };
@@ -120,8 +123,8 @@ impl Nodes {
     /// Waits until every node sees the others, where nodes do.
     pub(crate) async fn wait_whole(&self) -> Result<(), Failure> {
         match self.app {
-            App::Distributable if self.redis.is_some() => Ok(()),
-            App::Distributable => self.wait_met().await,
+            App::Distributable if self.replicated => self.wait_met().await,
+            App::Distributable => Ok(()),
             App::TomcatDeltaSync | App::TomcatDeltaAsync | App::TomcatBackup => {
                 self.wait_met_by_log().await
             }
