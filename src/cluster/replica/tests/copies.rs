@@ -363,6 +363,25 @@ fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
     assert_eq!(open(&lab), 0);
 }
 
+/// Found by simulation: a late one was older than what had run out and was forgotten meanwhile.
+#[test]
+fn an_answer_that_nobody_waits_for_is_not_taken() {
+    let mut lab = Lab::cluster(2);
+    let copy = Copy {
+        key: key(1),
+        entry: Entry::Live(Arc::new(record("a", 1))),
+    };
+    let late = Message::Fetched {
+        view: lab.view(0),
+        op: 77,
+        sent_at: lab.now,
+        copy: Some(copy),
+    };
+    lab.deliver(1, 0, late);
+    lab.carry();
+    assert!(lab.read(0, key(1)).is_none());
+}
+
 #[test]
 fn what_the_owner_orders_counts_in_its_limit() {
     let mut lab = Lab::cluster_with(3, two());
