@@ -16,8 +16,11 @@ pub(crate) enum Trick {
     None,
     /// One byte after the other.
     Dribble,
-    /// The byte at this place is another one.
-    Flip(usize),
+    /// As many bytes as `count` from this place on are other ones.
+    Flip {
+        at: usize,
+        count: usize,
+    },
     /// The connection ends before this place: in order, or not.
     Cut {
         at: usize,
@@ -149,8 +152,10 @@ async fn pump(
         let bytes = &mut buffer[..read];
         record(bytes);
         let sent = match trick {
-            Trick::Flip(at) if (passed..passed + read).contains(&at) => {
-                bytes[at - passed] ^= 1;
+            Trick::Flip { at, count } => {
+                for (place, byte) in (passed..).zip(bytes.iter_mut()) {
+                    *byte ^= u8::from((at..at + count).contains(&place));
+                }
                 to.write_all(bytes).await
             }
             Trick::Cut { at, reset } if at < passed + read => {
