@@ -614,9 +614,7 @@ mod cases {
         let mut old = browser.twin();
         browser.ok(here, "/spawn?ms=200&k=late&v=2");
         browser.ok(there, "/logout");
-        eventually("the task ends", || {
-            here.log().contains("the task's write is not stored")
-        });
+        here.wait_log("the task's write is not stored");
         for node in nodes {
             assert_eq!(old.ok(node, "/info")["session"], false);
             assert_eq!(node.sessions(), 0);

@@ -172,6 +172,13 @@ impl Node {
         self.log.lock().expect("no reader panics").clone()
     }
 
+    /// Waits until the process has logged something with these words: a line takes its time from
+    /// there to here.
+    pub(crate) fn wait_log(&self, words: &str) {
+        let what = format!("{self:?} logs: {words}");
+        eventually(&what, || self.log().contains(words));
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         let health = Browser::new().try_get(self, "/health");
         health.is_ok_and(|reply| reply.status == 200)

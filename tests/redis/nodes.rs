@@ -107,11 +107,7 @@ fn a_node_starts_without_its_server_and_serves_when_it_is_there() {
     server.kill();
     let node = server.node(1).ready();
     assert_eq!(Browser::new().get(&node, "/set?k=a&v=1").status, 503);
-    assert!(
-        node.log().contains("Redis cannot be used"),
-        "{}",
-        node.log()
-    );
+    node.wait_log("Redis cannot be used");
     server.restart();
     within(Duration::from_secs(4), "sessions work", || {
         Browser::new().get(&node, "/set?k=a&v=1").status == 200

@@ -83,18 +83,21 @@ async fn carry(client: TcpStream, port: u16, mut how: watch::Receiver<Replies>) 
         while *how.borrow_and_update() == Replies::Hold {
             how.changed().await.ok()?;
         }
-        let mut count = count;
-        if let Replies::CutAfter(bytes) = *how.borrow() {
-            count = count.min(bytes.saturating_sub(carried));
+        // What is cut off must not be followed by anything, whatever is wanted by then.
+        let mode = *how.borrow();
+        let mut end = count;
+        if let Replies::CutAfter(bytes) = mode {
+            end = end.min(bytes.saturating_sub(carried));
         }
-        carried += count;
-        client_write.write_all(&buffer[..count]).await.ok()?;
-        if matches!(*how.borrow(), Replies::CutAfter(bytes) if carried >= bytes) {
-            forth.abort();
-            return None;
-        }
-        if matches!(*how.borrow(), Replies::Pass) {
-            carried = 0;
+        carried += end;
+        client_write.write_all(&buffer[..end]).await.ok()?;
+        match mode {
+            Replies::CutAfter(bytes) if carried >= bytes => {
+                forth.abort();
+                return None;
+            }
+            Replies::Pass => carried = 0,
+            _ => {}
         }
     }
 }

@@ -144,7 +144,7 @@ fn what_is_no_private_file_is_not_read_and_holds_nothing_up() {
         let began = Instant::now();
         let mut node = directory.node().start();
         assert!(began.elapsed() < Duration::from_secs(20));
-        assert!(node.log().contains(word), "{word}: {}", node.log());
+        node.wait_log(word);
         goes_on(&mut node);
         let there = fs::symlink_metadata(directory.file()).expect("it is there");
         assert!(there.is_file(), "{word}");

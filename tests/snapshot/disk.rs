@@ -41,7 +41,7 @@ fn a_node_on_a_full_disk_ends_in_time_and_says_so() {
     let status = node.wait_end();
     assert_eq!(status.code(), Some(1));
     assert!(began.elapsed() < Duration::from_secs(20));
-    assert!(node.log().contains("was not written"), "{}", node.log());
+    node.wait_log("was not written");
     assert_eq!(directory.names(), ["sessions.lock"]);
 }
 
