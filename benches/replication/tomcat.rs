@@ -112,20 +112,7 @@ const STARTED_WITHIN: Duration = Duration::from_secs(60);
 /// The classic cluster block, as the failover lab has it.
 const SERVER: &str = include_str!("../../examples/failover_lab/tomcat/server.xml");
 const MANAGER: &str = r#"<Manager className="org.apache.catalina.ha.session.DeltaManager"/>"#;
-const WEB: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
-<web-app xmlns="https://jakarta.ee/xml/ns/jakartaee" version="6.0">
-  <servlet>
-    <servlet-name>jsp</servlet-name>
-    <servlet-class>org.apache.jasper.servlet.JspServlet</servlet-class>
-    <init-param><param-name>development</param-name><param-value>false</param-value></init-param>
-    <load-on-startup>3</load-on-startup>
-  </servlet>
-  <servlet-mapping>
-    <servlet-name>jsp</servlet-name>
-    <url-pattern>*.jsp</url-pattern>
-  </servlet-mapping>
-</web-app>
-"#;
+const WEB: &str = include_str!("../../examples/failover_lab/tomcat/defaults.xml");
 const APPLICATION: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <web-app xmlns="https://jakarta.ee/xml/ns/jakartaee" version="6.0" metadata-complete="true">
   <distributable/>

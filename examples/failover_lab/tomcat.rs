@@ -102,17 +102,4 @@ const BACKUP: &str = r#"<Manager className="org.apache.catalina.ha.session.Backu
                  mapSendOptions="6"/>"#;
 
 /// What every application has: here, only pages.
-const DEFAULTS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
-<web-app xmlns="https://jakarta.ee/xml/ns/jakartaee" version="6.0">
-  <servlet>
-    <servlet-name>jsp</servlet-name>
-    <servlet-class>org.apache.jasper.servlet.JspServlet</servlet-class>
-    <init-param><param-name>development</param-name><param-value>false</param-value></init-param>
-    <load-on-startup>3</load-on-startup>
-  </servlet>
-  <servlet-mapping>
-    <servlet-name>jsp</servlet-name>
-    <url-pattern>*.jsp</url-pattern>
-  </servlet-mapping>
-</web-app>
-"#;
+const DEFAULTS: &str = include_str!("tomcat/defaults.xml");
