@@ -199,7 +199,7 @@ impl Changes {
             record.merge_register(&register);
         }
         if let Some(idle) = self.max_inactive() {
-            record.lifetime.max_inactive = (stamp, idle);
+            record.lifetime.max_inactive = (stamp, idle.into());
         }
         Outcome::Committed(Arc::new(record))
     }
@@ -241,8 +241,8 @@ impl NewLifetime {
             created_at: now,
             ends_at: now.plus(self.absolute),
             accessed_at: now,
-            max_inactive: (Stamp::default(), self.max_inactive),
-            first_visit: self.first_visit,
+            max_inactive: (Stamp::default(), self.max_inactive.into()),
+            first_visit: self.first_visit.into(),
             returned: false,
         })
     }

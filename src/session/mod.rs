@@ -11,6 +11,7 @@
 
 mod changes;
 mod id;
+mod idle;
 pub(crate) mod json;
 mod record;
 mod stamp;
@@ -19,6 +20,8 @@ mod value;
 
 pub use changes::{Changes, Outcome};
 pub use id::{SLOTS, SessionId, SessionKey};
+#[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
+pub(crate) use idle::Idle;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
 #[cfg(feature = "replicated")]

@@ -1,7 +1,9 @@
 //! A session as a store keeps it, and how two copies of it become one.
 
+use std::mem;
 use std::time::Duration;
 
+use super::idle::Idle;
 use super::{Name, Stamp, Timestamp, Value};
 
 /// A live session: its attributes, each with the stamp of its last write, and its lifetime.
@@ -14,9 +16,9 @@ use super::{Name, Stamp, Timestamp, Value};
 pub struct Record {
     pub(crate) lifetime: Lifetime,
     /// Sorted by name, one per name.
-    attributes: Vec<Register>,
+    attributes: Box<[Register]>,
     /// Stamps of the last atomic updates, largest first: lets a repeated update be recognised.
-    updates: Vec<Stamp>,
+    updates: Box<[Stamp]>,
 }
 
 /// One attribute: the last write that its holder has seen.
@@ -47,9 +49,9 @@ pub(crate) struct Lifetime {
     /// The last request that was recorded.
     pub(crate) accessed_at: Timestamp,
     /// Allowed time between two requests; `None`: only the absolute deadline counts.
-    pub(crate) max_inactive: (Stamp, Option<Duration>),
+    pub(crate) max_inactive: (Stamp, Idle),
     /// A shorter idle time until somebody has come back with the cookie.
-    pub(crate) first_visit: Option<Duration>,
+    pub(crate) first_visit: Idle,
     /// Whether somebody has come back with the cookie.
     pub(crate) returned: bool,
 }
@@ -57,8 +59,8 @@ pub(crate) struct Lifetime {
 impl Lifetime {
     /// The idle time in force.
     pub(crate) fn idle(&self) -> Option<Duration> {
-        let max = self.max_inactive.1;
-        match self.first_visit {
+        let max = self.max_inactive.1.get();
+        match self.first_visit.get() {
             Some(first) if !self.returned => Some(max.map_or(first, |max| max.min(first))),
             _ => max,
         }
@@ -92,11 +94,11 @@ fn touch_interval(idle: Duration) -> Duration {
 const TOUCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 impl Record {
-    pub(crate) const fn new(lifetime: Lifetime) -> Self {
+    pub(crate) fn new(lifetime: Lifetime) -> Self {
         Self {
             lifetime,
-            attributes: Vec::new(),
-            updates: Vec::new(),
+            attributes: Box::default(),
+            updates: Box::default(),
         }
     }
 
@@ -117,8 +119,8 @@ impl Record {
             && lifetime.max_inactive.0.is_sane();
         (ordered && sane).then_some(Self {
             lifetime,
-            attributes,
-            updates,
+            attributes: attributes.into(),
+            updates: updates.into(),
         })
     }
 
@@ -165,13 +167,24 @@ impl Record {
     /// Allowed time between two requests; `None`: only the absolute lifetime counts.
     #[must_use]
     pub const fn max_inactive_interval(&self) -> Option<Duration> {
-        self.lifetime.max_inactive.1
+        self.lifetime.max_inactive.1.get()
     }
 
     /// When the session ends if nobody comes back: the earlier of the idle and absolute deadline.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.lifetime.expires_at()
+    }
+
+    /// When it would end if it was used now.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn expires_if_used(&self, now: Timestamp) -> Timestamp {
+        let used = Lifetime {
+            accessed_at: now,
+            returned: true,
+            ..self.lifetime.clone()
+        };
+        used.expires_at()
     }
 
     /// The absolute deadline, which nothing moves.
@@ -189,7 +202,7 @@ impl Record {
     /// Whether enough time has passed since the recorded access to record another.
     #[must_use]
     pub fn is_touch_due(&self, now: Timestamp) -> bool {
-        !self.lifetime.returned && self.lifetime.first_visit.is_some()
+        !self.lifetime.returned && self.lifetime.first_visit.get().is_some()
             || self
                 .lifetime
                 .idle()
@@ -237,9 +250,7 @@ impl Record {
                 true
             }
             Err(at) => {
-                // Vec would make room for four at once, and few sessions have so many.
-                self.attributes.reserve_exact(1);
-                self.attributes.insert(at, register.clone());
+                insert(&mut self.attributes, at, register.clone());
                 true
             }
         }
@@ -250,8 +261,12 @@ impl Record {
         if let Err(at) = self.updates.binary_search_by(|known| stamp.cmp(known))
             && at < UPDATES_MAX
         {
-            self.updates.insert(at, stamp);
-            self.updates.truncate(UPDATES_MAX);
+            if self.updates.len() < UPDATES_MAX {
+                insert(&mut self.updates, at, stamp);
+            } else {
+                self.updates[at..].rotate_right(1);
+                self.updates[at] = stamp;
+            }
         }
     }
 
@@ -271,15 +286,23 @@ impl Record {
     }
 }
 
+/// Makes room for exactly one more: sessions are many, and each has few.
+fn insert<T>(slice: &mut Box<[T]>, at: usize, item: T) {
+    let mut all = mem::take(slice).into_vec();
+    all.reserve_exact(1);
+    all.insert(at, item);
+    *slice = all.into();
+}
+
 /// How many atomic updates of a session are remembered. A repeated update finds itself here unless
 /// more than this many others have been applied since; then its outcome is called unknown.
 pub(crate) const UPDATES_MAX: usize = 16;
 
 /// What a session without attributes takes: the record, its place in a map, the allocator's share.
-const SESSION_BYTES: usize = 224;
+const SESSION_BYTES: usize = 192;
 
-/// What an attribute takes beside its name and value: its register and two allocations.
-const ATTRIBUTE_BYTES: usize = 112;
+/// What an attribute takes beside its name and value: its register and an allocation.
+const ATTRIBUTE_BYTES: usize = 96;
 
 #[cfg(test)]
 mod tests;

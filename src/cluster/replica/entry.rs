@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::session::{Record, Register, SessionKey, Stamp, Timestamp};
+use crate::session::{Idle, Record, Register, SessionKey, Stamp, Timestamp};
 
 /// A node's knowledge of one session.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ impl Tombstone {
 pub(crate) struct Fragment {
     /// Sorted by name, one per name.
     pub(crate) registers: Vec<Register>,
-    pub(crate) max_inactive: Option<(Stamp, Option<Duration>)>,
+    pub(crate) max_inactive: Option<(Stamp, Idle)>,
     pub(crate) accessed_at: Timestamp,
     /// The stamps of atomic updates in here.
     pub(crate) updates: Vec<Stamp>,
@@ -234,7 +234,7 @@ const SWEEP_GRACE_MIN: Duration = Duration::from_millis(200);
 const SWEEP_GRACE_MAX: Duration = Duration::from_secs(60);
 
 /// What an entry and an attribute cost beside their payload, as measured.
-const ENTRY: usize = 160;
+const ENTRY: usize = 192;
 const REGISTER: usize = 96;
 
 const LIVE: &[u8] = b"\0live";

@@ -596,8 +596,8 @@ fn record(name: &str, clock: u64) -> Record {
         created_at: START,
         ends_at: START.plus(24 * HOUR),
         accessed_at: START,
-        max_inactive: (Stamp::default(), Some(HOUR)),
-        first_visit: None,
+        max_inactive: (Stamp::default(), Some(HOUR).into()),
+        first_visit: None.into(),
         returned: false,
     });
     record.merge_register(&register(name, clock));

@@ -114,7 +114,7 @@ impl Updates {
             rotate_to: changes.rotated_to().filter(|to| *to != key),
             fragment: Arc::new(Fragment {
                 registers,
-                max_inactive: changes.max_inactive().map(|idle| (stamp, idle)),
+                max_inactive: changes.max_inactive().map(|idle| (stamp, idle.into())),
                 accessed_at: now,
                 updates: vec![stamp],
             }),

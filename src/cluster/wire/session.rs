@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
+use crate::session::{Idle, Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
 
 use super::super::replica::entry::{Entry, Fragment, Tombstone};
 use super::super::replica::message::Copy;
@@ -34,8 +33,8 @@ pub(super) struct WireRecord<'a> {
     created_at: Timestamp,
     ends_at: Timestamp,
     accessed_at: Timestamp,
-    max_inactive: (Stamp, Option<Duration>),
-    first_visit: Option<Duration>,
+    max_inactive: (Stamp, Idle),
+    first_visit: Idle,
     returned: bool,
     #[serde(borrow)]
     registers: Vec<WireRegister<'a>>,
@@ -46,7 +45,7 @@ pub(super) struct WireRecord<'a> {
 pub(super) struct WireFragment<'a> {
     #[serde(borrow)]
     registers: Vec<WireRegister<'a>>,
-    max_inactive: Option<(Stamp, Option<Duration>)>,
+    max_inactive: Option<(Stamp, Idle)>,
     accessed_at: Timestamp,
     updates: Cow<'a, [Stamp]>,
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use crate::session::{
-    Lifetime, Name, Record, Register, SLOTS, SessionKey, Stamp, Timestamp, Value,
+    Idle, Lifetime, Name, Record, Register, SLOTS, SessionKey, Stamp, Timestamp, Value,
 };
 
 use super::super::Copies;
@@ -200,8 +200,8 @@ mod arbitrary {
     fn record() -> impl Strategy<Value = Record> {
         (
             (time(), time(), time()),
-            (stamp(), option::of(duration())),
-            option::of(duration()),
+            (stamp(), idle()),
+            idle(),
             any::<bool>(),
             registers(),
             btree_set(stamp(), 0..16),
@@ -225,7 +225,7 @@ mod arbitrary {
     fn fragment() -> impl Strategy<Value = Fragment> {
         (
             registers(),
-            option::of((stamp(), option::of(duration()))),
+            option::of((stamp(), idle())),
             time(),
             vec(stamp(), 0..5),
         )
@@ -235,6 +235,10 @@ mod arbitrary {
                 accessed_at,
                 updates,
             })
+    }
+
+    fn idle() -> impl Strategy<Value = Idle> {
+        option::of(duration()).prop_map(Idle::from)
     }
 
     fn registers() -> impl Strategy<Value = Vec<Register>> {
@@ -678,8 +682,8 @@ fn record() -> Record {
         created_at: NOW,
         ends_at: Timestamp::NEVER,
         accessed_at: NOW,
-        max_inactive: (STAMP, Some(Duration::new(1800, 5))),
-        first_visit: Some(Duration::from_secs(60)),
+        max_inactive: (STAMP, Some(Duration::new(1800, 5)).into()),
+        first_visit: Some(Duration::from_secs(60)).into(),
         returned: true,
     };
     let removed = Register {

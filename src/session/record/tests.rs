@@ -26,8 +26,8 @@ fn record() -> impl Strategy<Value = Record> {
             created_at: Timestamp::from_millis(created),
             ends_at: Timestamp::from_millis(ends),
             accessed_at: Timestamp::from_millis(accessed),
-            max_inactive: (Stamp { clock, writer: 0 }, idle),
-            first_visit,
+            max_inactive: (Stamp { clock, writer: 0 }, idle.into()),
+            first_visit: first_visit.into(),
             returned,
         });
         for register in &registers {
@@ -75,8 +75,8 @@ fn lifetime(idle: Duration) -> Lifetime {
         created_at: Timestamp::from_millis(1_000),
         ends_at: Timestamp::NEVER,
         accessed_at: Timestamp::from_millis(1_000),
-        max_inactive: (Stamp::default(), Some(idle)),
-        first_visit: None,
+        max_inactive: (Stamp::default(), Some(idle).into()),
+        first_visit: Idle::default(),
         returned: false,
     }
 }
@@ -95,7 +95,7 @@ fn idle_expiry_is_never_early_and_at_most_a_tenth_late() {
 #[test]
 fn a_session_nobody_came_back_with_lives_its_first_visit_only() {
     let mut record = Record::new(Lifetime {
-        first_visit: Some(Duration::from_secs(60)),
+        first_visit: Some(Duration::from_secs(60)).into(),
         ..lifetime(Duration::from_secs(1800))
     });
     let later = record.created_at().plus(Duration::from_secs(600));

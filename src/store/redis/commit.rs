@@ -60,14 +60,14 @@ fn arguments(
         None if adds => b"update",
         None => b"keep",
     };
-    let born_idle = birth.as_ref().map(|birth| birth.max_inactive.1);
+    let born_idle = birth.as_ref().map(|birth| birth.max_inactive.1.get());
     let idle = changes.max_inactive().or(born_idle);
     let absolute = birth
         .as_ref()
         .map(|birth| birth.ends_at.since(Timestamp::default()));
     let first = birth
         .as_ref()
-        .map(|birth| record::millis(birth.first_visit));
+        .map(|birth| record::millis(birth.first_visit.get()));
     let (expected, stamp) = changes.expected().unzip();
     let mut args = vec![
         mark,

@@ -71,8 +71,8 @@ pub(super) fn lifetime(header: &[u8], clock: Clock) -> Result<Lifetime, RedisErr
         created_at: clock.here(number(12)),
         ends_at: clock.here(number(18)),
         accessed_at: clock.here(number(24)),
-        max_inactive: (stamp(&header[36..46]), duration(number(30))),
-        first_visit: duration(number(46)),
+        max_inactive: (stamp(&header[36..46]), duration(number(30)).into()),
+        first_visit: duration(number(46)).into(),
         returned: header[1] & 1 == 1,
     })
 }

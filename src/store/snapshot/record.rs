@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
+use crate::session::{Idle, Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
 
 use super::source::{Kept, State};
 
@@ -47,8 +47,8 @@ struct FiledRecord<'a> {
     created_at: Timestamp,
     left: Left,
     idle_for_ms: u64,
-    max_inactive: (Stamp, Option<Duration>),
-    first_visit: Option<Duration>,
+    max_inactive: (Stamp, Idle),
+    first_visit: Idle,
     returned: bool,
     #[serde(borrow)]
     registers: Vec<FiledRegister<'a>>,

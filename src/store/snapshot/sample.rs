@@ -31,8 +31,8 @@ pub(super) fn live(slot: u16, number: u8) -> Kept {
         created_at: NOW.minus(10 * MINUTE),
         ends_at: NOW.plus(23 * 60 * MINUTE),
         accessed_at: NOW.minus(MINUTE),
-        max_inactive: (stamp(1), Some(30 * MINUTE)),
-        first_visit: Some(5 * MINUTE),
+        max_inactive: (stamp(1), Some(30 * MINUTE).into()),
+        first_visit: Some(5 * MINUTE).into(),
         returned: true,
     };
     let text = format!("\x01\"value {number}\"");
