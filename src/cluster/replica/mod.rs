@@ -269,7 +269,7 @@ impl Replica {
         let snapshot = self.snapshot();
         let mine = snapshot.placement.is_mine(key.slot());
         // Who has not caught up may not have the session yet that others do.
-        let known = mine && self.table.touch(now, key, now);
+        let known = mine && self.table.touch(now, key);
         if snapshot.ready && (known || !mine || !snapshot.complete) {
             self.control().touch(now, *key);
         }

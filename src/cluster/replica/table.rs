@@ -2,7 +2,8 @@
 //!
 //! A slot is the unit of locking, of the digest that two nodes compare, of hand-over and of
 //! sweeping. Slots are gathered in groups that remember whether anything is in them and when the
-//! earliest entry may be forgotten, so that walking an almost empty table costs almost nothing.
+//! earliest entry may be forgotten, so that walking an almost empty table costs almost nothing. Of a
+//! session that has run out the name stays for as long as it may be alive at another holder.
 //!
 //! It promises that the counters match the contents, and that every change of an entry changes the
 //! slot's digest. It does not decide who holds what, and never looks at a clock.
@@ -46,6 +47,9 @@ pub(crate) struct Table {
 #[derive(Debug, Default)]
 struct Slot {
     entries: BTreeMap<SessionKey, Entry>,
+    /// Sessions that have run out here and were forgotten, and until when they may live elsewhere:
+    /// word of a later use may have been lost.
+    run_out: BTreeMap<SessionKey, Timestamp>,
     /// The sum of the entries' versions.
     digest: u64,
 }
@@ -102,17 +106,14 @@ impl Table {
         self.lock(key.slot()).entries.get(key)?.live(now).cloned()
     }
 
-    /// The session, under the id that it has been moved to meanwhile.
-    pub(crate) fn follow(
-        &self,
-        now: Timestamp,
-        mut key: SessionKey,
-    ) -> Option<(SessionKey, Arc<Record>)> {
+    /// The session, under the id that it has been moved to meanwhile. It may have run out.
+    pub(crate) fn follow(&self, mut key: SessionKey) -> Option<(SessionKey, Arc<Record>)> {
         let slot = self.lock(key.slot());
         for _ in 0..MOVES_MAX {
             match slot.entries.get(&key)? {
                 Entry::Dead(tombstone) => key = tombstone.successor?,
-                entry => return Some((key, entry.live(now)?.clone())),
+                Entry::Live(record) => return Some((key, record.clone())),
+                Entry::Fragment(_) => return None,
             }
         }
         None
@@ -137,8 +138,15 @@ impl Table {
     /// Whether others may know better of what is here.
     pub(crate) fn is_doubtful(&self, now: Timestamp, key: &SessionKey) -> bool {
         let slot = self.lock(key.slot());
-        let entry = slot.entries.get(key);
-        entry.is_some_and(|entry| entry.is_doubtful(now))
+        match slot.entries.get(key) {
+            Some(entry) => entry.is_doubtful(now),
+            None => slot.run_out.get(key).is_some_and(|until| *until > now),
+        }
+    }
+
+    /// Whether nothing is here under the key.
+    pub(crate) fn is_absent(&self, key: &SessionKey) -> bool {
+        !self.lock(key.slot()).entries.contains_key(key)
     }
 
     /// Whether there are changes of the session here, and not the session.
@@ -228,10 +236,22 @@ impl Table {
     }
 
     /// Records an access. Says whether there was a session to record it for.
-    pub(crate) fn touch(&self, now: Timestamp, key: &SessionKey, accessed_at: Timestamp) -> bool {
+    pub(crate) fn touch(&self, now: Timestamp, key: &SessionKey) -> bool {
         let mut slot = self.lock(key.slot());
         match slot.entries.get_mut(key) {
             Some(Entry::Live(record)) if record.is_live(now) => {
+                Arc::make_mut(record).touch(now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes over an access that another node has recorded, also when the session has run out here
+    /// since. Says whether the session is here.
+    pub(crate) fn hear_touch(&self, key: &SessionKey, accessed_at: Timestamp) -> bool {
+        match self.lock(key.slot()).entries.get_mut(key) {
+            Some(Entry::Live(record)) => {
                 Arc::make_mut(record).touch(accessed_at);
                 true
             }

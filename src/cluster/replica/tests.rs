@@ -765,7 +765,7 @@ proptest! {
         let alive = (0..4).filter(|number| table.look(START, &key(*number)).is_some());
         prop_assert_eq!(table.sessions(), alive.count());
         for number in 0..4 {
-            table.follow(START, key(number));
+            table.follow(key(number));
         }
         let late = START.plus(1000 * HOUR);
         table.sweep(late);

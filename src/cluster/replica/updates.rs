@@ -8,15 +8,21 @@
 //! than failure detection takes. The asker then asks the new owner, under the same stamp: one that
 //! was applied after all is recognised, because a session remembers the stamps of its last updates.
 //!
+//! A refusal counts as well: an attempt that was refused is never applied later ([`refusals`]), and
+//! an asker takes a refusal from the present owner only.
+//!
 //! A member that does not hold a session has all its changes ordered in this way, births and ends
 //! included: the owner knows whether the session is still there, and sends back what it has become.
+
+mod judgement;
+mod refusals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp, UPDATES_MAX};
+use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment, Tombstone, rebase_fragment, rebase_record};
 use super::event::Reply;
@@ -27,6 +33,9 @@ use super::roster::PeerIndex;
 use super::standing::Standing;
 use super::table::Table;
 use super::writes::Writes;
+
+use judgement::{Certainty, is_behind, judge};
+use refusals::Refusals;
 
 /// Atomic updates under way, asked by this node and ordered by it.
 #[derive(Debug, Default)]
@@ -42,6 +51,8 @@ pub(crate) struct Updates {
     /// Numbers the reads that jobs wait for.
     reads: BTreeMap<OpId, u32>,
     last_read: OpId,
+    /// What this node has refused to others.
+    refusals: Refusals,
 }
 
 /// An update that a local caller waits for.
@@ -148,6 +159,10 @@ impl Updates {
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
+        if let Some(verdict) = self.refusals.of(update.fragment.updates.first()) {
+            let copy = update.outcome(now, tools.table);
+            return self.answer(now, asker, update.op, verdict, copy, tools);
+        }
         if update.rotate_to.is_some_and(|to| to.tag() != tag) {
             // No caller of ours asks for that: a session keeps its tag, and so its slot.
             return;
@@ -176,7 +191,8 @@ impl Updates {
     /// turn has come to may need a look at other members first.
     fn start(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
         while let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
-            let doubtful = tools.table.is_doubtful(now, &job.update.key);
+            let doubtful = tools.table.is_doubtful(now, &job.update.key)
+                || is_behind(&job.update, tools.table);
             if !tools.standing.is_complete() || doubtful {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
@@ -217,12 +233,14 @@ impl Updates {
         let Some(job) = self.jobs.get_mut(&tag).and_then(VecDeque::front_mut) else {
             return false;
         };
-        let certain = tools.standing.uncertain_until() <= now;
+        let certainty = Certainty {
+            certain: tools.standing.uncertain_until() <= now,
+            complete: tools.standing.is_complete(),
+        };
         if !tools.standing.rules.expectations {
             job.update.expect = None;
         }
-        let complete = tools.standing.is_complete();
-        match judge(now, &job.update, (certain, complete), tools.table) {
+        match judge(now, &job.update, certainty, tools.table) {
             Ok(current) => {
                 job.copies = job.update.copies(&current);
                 job.current = Some(current);
@@ -295,6 +313,15 @@ impl Updates {
             self.jobs.remove(&tag);
         }
         if let Some(job) = job {
+            let verdict = match (verdict, job.update.fragment.updates.first()) {
+                // A local caller hears of it at once.
+                (Verdict::Conflict | Verdict::Gone | Verdict::Full, Some(attempt))
+                    if job.asker.is_some() =>
+                {
+                    self.refusals.note(now, *attempt, verdict)
+                }
+                _ => verdict,
+            };
             self.answer(now, job.asker, job.update.op, verdict, copy, tools);
         }
     }
@@ -318,28 +345,41 @@ impl Updates {
                 };
                 tools.standing.send(peer, message);
             }
-            None => self.answered(now, op, verdict, copy, tools),
+            None => self.answered(now, Member::Me, op, verdict, copy, tools),
         }
     }
 
-    /// The owner's verdict on an update that a local caller waits for, with the session where this
-    /// node does not hold it.
+    /// A verdict on an update that a local caller waits for, with the session where this node does
+    /// not hold it.
     pub(crate) fn answered(
         &mut self,
         now: Timestamp,
+        from: Member,
         op: OpId,
         verdict: Verdict,
         copy: Option<Copy>,
         tools: &mut Tools<'_>,
     ) {
-        if verdict == Verdict::Again {
+        let Some(asked) = self.asked.get(&op) else {
+            return;
+        };
+        let applied = verdict == Verdict::Applied;
+        // Who has become the owner since has been asked, and may apply it.
+        let owner = tools.standing.owner(asked.update.key.slot());
+        if verdict == Verdict::Again || !applied && from != owner {
             return;
         }
-        if let Some(asked) = self.asked.remove(&op) {
-            let copy = copy.or_else(|| asked.update.outcome(now, tools.table));
-            let record = copy.and_then(|copy| copy.entry.live(now).cloned());
-            tools.standing.reply(op, Reply::Updated(verdict, record));
-        }
+        let copy = copy.or_else(|| asked.update.outcome(now, tools.table));
+        self.asked.remove(&op);
+        let reply = match copy.map(|copy| copy.entry) {
+            // It was applied, also when the session has run out since.
+            Some(Entry::Live(record)) if applied || record.is_live(now) => {
+                Reply::Updated(verdict, Some(record))
+            }
+            None if applied => Reply::Indeterminate,
+            _ => Reply::Updated(verdict, None),
+        };
+        tools.standing.reply(op, reply);
     }
 
     /// The session that a change is under way of, as it was when its turn came.
@@ -365,6 +405,7 @@ impl Updates {
             self.asked.remove(&op);
             tools.standing.reply(op, Reply::Indeterminate);
         }
+        self.refusals.forget(now, timeout);
         self.ask_all(now, ASK_AGAIN_AFTER, tools);
     }
 
@@ -459,60 +500,16 @@ impl Update {
         copies.filter_map(|key| table.copy(now, &key)).collect()
     }
 
-    /// What the session has become here.
+    /// What the session has become here, under whatever id.
     fn outcome(&self, now: Timestamp, table: &Table) -> Option<Copy> {
-        let moved = self.rotate_to.and_then(|to| table.copy(now, &to));
-        moved.or_else(|| table.copy(now, &self.key))
-    }
-}
-
-/// Looks at an update when its turn has come: the session that it may be applied to, or what is to
-/// be said at once. `certain`: what is not here is nowhere; `complete`: and nothing is on its way.
-fn judge(
-    now: Timestamp,
-    update: &Update,
-    (certain, complete): (bool, bool),
-    table: &Table,
-) -> Result<Arc<Record>, Verdict> {
-    let Some(attempt) = update.fragment.updates.first() else {
-        return Err(Verdict::Conflict);
-    };
-    // An attempt that was applied before the session moved on is found under its new id.
-    let Some((key, record)) = table.follow(now, update.key) else {
-        let dead = table.is_dead(&update.key);
-        if dead && !complete && table.lost_track(update.key) {
-            // Where it has gone is still on its way here.
-            return Err(Verdict::Again);
+        match table.follow(self.rotate_to.unwrap_or(self.key)) {
+            Some((key, record)) => Some(Copy {
+                key,
+                entry: Entry::Live(record),
+            }),
+            None => table.copy(now, &self.key),
         }
-        return match &update.order {
-            Order::Create(record) if !dead && table.is_full(record.payload_bytes()) => {
-                Err(Verdict::Full)
-            }
-            Order::Create(record) if !dead => Ok(record.clone()),
-            // Whoever asks again may have been the one who ended it.
-            Order::End if dead && update.retry => Err(Verdict::Applied),
-            // It may have been lost, and come back.
-            _ if !dead && !certain => Err(Verdict::Unknown),
-            Order::Create(_) | Order::Change | Order::End => Err(Verdict::Gone),
-        };
-    };
-    let known = record.updates();
-    if known.contains(attempt) {
-        return Err(Verdict::Applied);
     }
-    let forgotten = known.len() == UPDATES_MAX && known.last().is_some_and(|last| attempt < last);
-    let verdict = match &update.expect {
-        _ if key != update.key => Verdict::Gone,
-        _ if matches!(update.order, Order::Create(_)) => Verdict::Conflict,
-        Some((name, stamp)) if record.stamp(name) != *stamp => Verdict::Conflict,
-        _ if table.is_full_for(&record, &update.fragment) => Verdict::Full,
-        _ => return Ok(record),
-    };
-    Err(if update.retry && forgotten {
-        Verdict::Unknown
-    } else {
-        verdict
-    })
 }
 
 /// Updates that a local caller waits for before new ones are refused.

@@ -185,7 +185,7 @@ impl Cluster {
                 let now = self.clock(node);
                 match self.replica(node).end(now, op, &request.key) {
                     Step::Done(true) => self.ended(op),
-                    Step::Done(false) => self.finish(op),
+                    Step::Done(false) => self.nothing_to_end(op),
                     Step::Wait(_) => {}
                     Step::Refused(_) => self.finish(op),
                 }
@@ -227,15 +227,17 @@ impl Cluster {
             (Stage::Ending, Reply::Written | Reply::Updated(Verdict::Applied, _)) => {
                 self.ended(op);
             }
+            (Stage::Ending, Reply::Updated(Verdict::Gone, _)) => self.nothing_to_end(op),
             (Stage::Committing { outcome, .. }, Reply::Written) => {
                 self.committed(op, outcome, false);
             }
-            (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, record)) => {
+            // The caller is told that there is no such session, and that nothing was changed.
+            (Stage::Committing { .. }, Reply::Updated(Verdict::Applied, None)) => self.finish(op),
+            (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, Some(record))) => {
                 if request.action == Action::Update {
                     self.counted(op, result);
                 } else {
-                    let outcome = record.map_or(Outcome::Gone, Outcome::Committed);
-                    self.committed(op, outcome, true);
+                    self.committed(op, Outcome::Committed(record), true);
                 }
             }
             (
@@ -321,6 +323,19 @@ impl Cluster {
                 model.life = Life::Ended;
             }
             self.done.succeeded += 1;
+        }
+        self.finish(op);
+    }
+
+    /// A client that has just seen the session was told that there is none to end: so it has ended,
+    /// or somebody moves it at the same time.
+    fn nothing_to_end(&mut self, op: OpId) {
+        if let Some(request) = self.requests.get(&op) {
+            let model = &mut self.models[request.model];
+            let alone = model.moves == 1 && model.key == request.key;
+            if model.id == request.known.id && alone && !self.torn && !self.doubted {
+                model.life = Life::Ended;
+            }
         }
         self.finish(op);
     }

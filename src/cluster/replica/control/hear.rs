@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::session::{SessionKey, Timestamp};
 
 use super::super::entry::{Entry, Fragment};
-use super::super::message::{Copy, Message, View, Write};
+use super::super::message::{Copy, Message, OpId, View, Write};
 use super::super::node::Node;
+use super::super::placement::Member;
 use super::super::reads::INTERNAL;
 use super::super::repair::{answer_compare, answer_pull};
 use super::super::roster::PeerIndex;
@@ -57,11 +58,17 @@ impl Control {
                 accessed_at,
             } => {
                 let accessed_at = now.minus(sent_at.since(accessed_at));
-                let known = table.touch(now, &key, accessed_at);
-                if !known && self.standing.is_mine(key.slot()) && !self.standing.is_complete() {
+                let known = table.hear_touch(&key, accessed_at);
+                if known || !self.standing.is_mine(key.slot()) {
+                    return;
+                }
+                if !self.standing.is_complete() {
                     // The session is on its way here, as it was before.
                     let entry = Entry::Fragment(Arc::new(Fragment::of_access(accessed_at)));
                     table.merge(now, &Copy { key, entry });
+                } else if table.is_absent(&key) && !self.reads.is_full() {
+                    // It has run out here, and lives elsewhere.
+                    self.look_for(now, key);
                 }
             }
             Message::Compare {
@@ -146,7 +153,8 @@ impl Control {
                 // Where the session is kept here, more may be known of it by now.
                 let foreign = copy.filter(|copy| !self.standing.is_mine(copy.key.slot()));
                 let (updates, mut tools) = self.ordering(table);
-                updates.answered(now, op, verdict, foreign, &mut tools);
+                let from = Member::Peer(from);
+                updates.answered(now, from, op, verdict, foreign, &mut tools);
             }
             Message::Differ { .. } => {}
         }
@@ -219,12 +227,17 @@ impl Control {
         if self.reads.is_full() || self.looking.values().any(|other| *other == asked) {
             return true;
         }
+        let op = self.look_for(now, copy.key);
+        self.looking.insert(op, asked);
+        true
+    }
+
+    /// Asks all other holders for a session, and merges what they have.
+    fn look_for(&mut self, now: Timestamp, key: SessionKey) -> OpId {
         self.looks += 1;
         let op = INTERNAL | LOOK | self.looks;
-        self.looking.insert(op, asked);
-        self.reads
-            .begin(now, &mut self.standing, op, copy.key, true);
-        true
+        self.reads.begin(now, &mut self.standing, op, key, true);
+        op
     }
 
     pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {

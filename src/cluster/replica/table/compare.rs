@@ -38,9 +38,10 @@ impl Table {
     pub(crate) fn retain(&self, wanted: impl Fn(usize) -> bool) {
         for slot in self.occupied() {
             let mut guard = self.lock(slot);
-            if guard.entries.is_empty() || wanted(slot) {
+            if wanted(slot) {
                 continue;
             }
+            guard.run_out.clear();
             for (key, entry) in std::mem::take(&mut guard.entries) {
                 self.uncount(&mut guard, &key, &entry);
             }

@@ -32,16 +32,24 @@ impl Table {
             .store(u64::MAX, Ordering::Relaxed);
         for slot in group * GROUP..(group + 1) * GROUP {
             let mut guard = self.lock(slot);
-            looked_at += guard.entries.len();
+            looked_at += guard.entries.len() + guard.run_out.len();
+            guard.run_out.retain(|_, until| *until > now);
             let due =
                 |(key, entry): (&SessionKey, &Entry)| (entry.forget_at() <= now).then_some(*key);
             let run_out: Vec<_> = guard.entries.iter().filter_map(due).collect();
             for key in run_out {
                 if let Some(entry) = guard.entries.remove(&key) {
                     self.uncount(&mut guard, &key, &entry);
+                    if let Entry::Live(record) = entry
+                        && now < record.ends_at()
+                        && guard.run_out.len() < RUN_OUT_MAX
+                    {
+                        guard.run_out.insert(key, record.expires_if_used(now));
+                    }
                 }
             }
-            if let Some(next) = guard.entries.values().map(Entry::forget_at).min() {
+            let entries = guard.entries.values().map(Entry::forget_at);
+            if let Some(next) = entries.chain(guard.run_out.values().copied()).min() {
                 self.remind(slot, next);
             }
         }
@@ -52,3 +60,7 @@ impl Table {
 /// Entries that one sweep looks at before it stops: well below a millisecond. With twenty sweeps a
 /// second a million sessions are looked through every twelve seconds.
 const SWEEP_MAX: usize = 4_096;
+
+/// Sessions of a slot that are remembered after they have run out: four million in all, which take
+/// some 50 bytes each. Of more, word of a use that was lost stays lost.
+const RUN_OUT_MAX: usize = 256;

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU8;
 
+use super::super::message::Write;
 use super::*;
 
 fn two() -> Copies {
@@ -267,6 +268,190 @@ fn a_session_that_ran_out_here_may_have_been_used_elsewhere() {
     assert!(gone, "{step:?}");
 }
 
+/// A session that may pause for two seconds.
+fn short() -> Changes {
+    let mut changes = Changes::create(Some(Duration::from_secs(2)), HOUR);
+    changes.insert("n".into(), value("0"));
+    changes
+}
+
+/// Counts `n` up from what the node has.
+fn count_up(lab: &mut Lab, index: usize, op: OpId, key: SessionKey) -> Step<Outcome> {
+    let base = lab.read(index, key).unwrap();
+    let count: u32 = text(&base, "n").unwrap().parse().unwrap();
+    let mut changes = insert("n", &(count + 1).to_string());
+    changes.expect("n".into(), base.stamp("n"));
+    lab.commit(index, op, key, &changes)
+}
+
+/// A node uses a session, and nobody hears of it.
+fn touch_in_silence(lab: &mut Lab, index: usize, key: SessionKey) {
+    lab.hold = |message| matches!(message, Message::Touch { .. });
+    lab.replica(index).touch(lab.now, &key);
+    lab.carry();
+    lab.held.clear();
+    lab.hold = |_| false;
+}
+
+#[test]
+fn a_session_that_was_forgotten_here_may_still_be_used_elsewhere() {
+    let mut lab = Lab::cluster_with(2, two());
+    lab.commit(0, 1, key(1), &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key(1));
+    lab.run(Duration::from_millis(1_500));
+    assert!(lab.replica(0).status().sessions == 0 && lab.replica(1).status().sessions == 1);
+    assert_eq!(lab.replica(0).load(lab.now, 2, &key(1)), Step::Wait(None));
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Some(_)))));
+    // It has come back for good; and when it has run out everywhere, that is certain at last.
+    assert!(lab.read(0, key(1)).is_some());
+    lab.run(Duration::from_secs(8));
+    assert_eq!(lab.replica(0).load(lab.now, 3, &key(1)), Step::Done(None));
+}
+
+#[test]
+fn word_of_a_use_brings_back_what_has_run_out_here() {
+    let mut lab = Lab::cluster_with(2, two());
+    lab.commit(0, 1, key(1), &short());
+    for (after, forgotten) in [(700, false), (1_300, true)] {
+        lab.run(Duration::from_millis(1_500));
+        touch_in_silence(&mut lab, 1, key(1));
+        lab.run(Duration::from_millis(after));
+        assert!(lab.read(0, key(1)).is_none());
+        assert_eq!(lab.replica(0).status().sessions == 0, forgotten);
+        lab.replica(1).touch(lab.now, &key(1));
+        lab.carry();
+        assert!(lab.read(0, key(1)).is_some(), "forgotten: {forgotten}");
+    }
+}
+
+#[test]
+fn a_logout_ends_a_session_that_its_owner_has_forgotten() {
+    let mut lab = Lab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| {
+        owner(lab, key) == 0 && lab.replica(1).holds(key)
+    });
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.run(Duration::from_millis(1_500));
+    assert_eq!(lab.replica(0).status().sessions, 0);
+    assert_eq!(lab.replica(2).end(lab.now, 2, &key), Step::Wait(true));
+    lab.carry();
+    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert!(lab.read(1, key).is_none());
+}
+
+#[test]
+fn an_attempt_that_was_refused_stays_refused() {
+    let mut lab = Lab::cluster_with(2, two());
+    let key = find(&lab, |lab, key| owner(lab, key) == 0);
+    lab.commit(0, 1, key, &short());
+    let mut used = lab.read(0, key).unwrap();
+    lab.hold = |message| matches!(message, Message::Update(_));
+    count_up(&mut lab, 1, 2, key);
+    let (_, _, update) = lab.held.remove(0);
+    // Word of the refusal is long under way; meanwhile somebody has used the session in time.
+    lab.hold = |message| matches!(message, Message::Update(_) | Message::Updated { .. });
+    lab.run(Duration::from_millis(4_000));
+    lab.held.clear();
+    lab.deliver(1, 0, update.clone());
+    lab.carry();
+    let (_, _, refused) = lab.held.remove(0);
+    let gone = |message: &Message| {
+        matches!(
+            message,
+            Message::Updated {
+                verdict: Verdict::Gone,
+                ..
+            }
+        )
+    };
+    assert!(gone(&refused));
+    Arc::make_mut(&mut used).touch(lab.now);
+    let write = Message::Write(Write {
+        seq: 1_000,
+        view: 0,
+        strict: false,
+        sent_at: lab.now,
+        copies: [Copy {
+            key,
+            entry: Entry::Live(used),
+        }]
+        .into(),
+    });
+    lab.deliver(1, 0, write);
+    assert!(lab.read(0, key).is_some());
+    lab.deliver(1, 0, update);
+    lab.carry();
+    assert_eq!(text(&lab.read(0, key).unwrap(), "n").as_deref(), Some("0"));
+    assert!(lab.held.iter().any(|(.., message)| gone(message)));
+}
+
+#[test]
+fn a_refusal_of_somebody_else_than_the_owner_does_not_count() {
+    let mut lab = Lab::cluster_with(3, Copies::All);
+    let key = find(&lab, |lab, key| owner(lab, key) == 0);
+    lab.commit(0, 1, key, &born("n", "0"));
+    lab.hold = |message| matches!(message, Message::Update(_));
+    count_up(&mut lab, 1, 2, key);
+    let refusal = Message::Updated {
+        op: 2,
+        sent_at: lab.now,
+        verdict: Verdict::Gone,
+        copy: None,
+    };
+    lab.deliver(2, 1, refusal);
+    assert_eq!(lab.verdict(2), None);
+    lab.hold = |_| false;
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+}
+
+#[test]
+fn an_owner_that_lacks_what_the_asker_has_seen_asks_around() {
+    let mut lab = Lab::cluster_with(3, Copies::All);
+    let key = find(&lab, |lab, key| owner(lab, key) == 0);
+    lab.commit(0, 1, key, &born("n", "0"));
+    lab.hold = |message| matches!(message, Message::Write(_));
+    lab.commit(1, 2, key, &insert("n", "5"));
+    let held = std::mem::take(&mut lab.held);
+    lab.hold = |_| false;
+    for (from, to, message) in held {
+        if to == 2 {
+            lab.deliver(from, to, message);
+        }
+    }
+    assert_eq!(text(&lab.read(0, key).unwrap(), "n").as_deref(), Some("0"));
+    count_up(&mut lab, 2, 3, key);
+    assert_eq!(lab.verdict(3), Some(Verdict::Applied));
+    for index in 0..3 {
+        let count = text(&lab.read(index, key).unwrap(), "n");
+        assert_eq!(count.as_deref(), Some("6"));
+    }
+}
+
+#[test]
+fn what_was_applied_before_the_session_ran_out_is_not_called_gone() {
+    let mut lab = Lab::cluster_with(2, two());
+    let key = find(&lab, |lab, key| owner(lab, key) == 0);
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(100));
+    lab.hold = |message| matches!(message, Message::Updated { .. });
+    count_up(&mut lab, 1, 2, key);
+    lab.run(Duration::from_millis(2_300));
+    assert!((0..2).all(|index| lab.read(index, key).is_none()));
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.run(Duration::from_millis(200));
+    let answer = lab.reply(2);
+    assert!(
+        matches!(&answer, Some(Reply::Updated(Verdict::Applied, Some(_)))),
+        "{answer:?}"
+    );
+}
+
 #[test]
 fn what_two_sides_wrote_without_knowing_of_each_other_is_counted() {
     let mut lab = Lab::cluster(2);
@@ -448,7 +633,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     };
     lab.deliver(1 - owner, owner, Message::Update(update));
     lab.carry();
-    let write = message::Write {
+    let write = Write {
         seq: 77,
         view: lab.view(owner),
         strict: true,
