@@ -20,7 +20,7 @@ mod value;
 
 pub use changes::{Changes, Outcome};
 pub use id::{SLOTS, SessionId, SessionKey};
-#[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
+#[cfg(any(feature = "replicated", feature = "snapshot"))]
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
