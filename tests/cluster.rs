@@ -259,14 +259,16 @@ fn what_was_acknowledged_before_a_kill_is_on_the_other_node() {
 /// Case 53, asynchronous: an orderly stop loses nothing.
 #[test]
 fn with_local_acknowledgement_an_orderly_stop_loses_nothing() {
-    let [mut n1, n2] = cluster(&["--ack", "local"]);
+    let [mut n1, n2] = cluster(&["--ack", "local", "--drain-wait", "0"]);
     let mut browsers: Vec<_> = (0..200).map(|_| Browser::new()).collect();
+    // More than lies in the buffers between two processes.
     for browser in &mut browsers {
-        browser.ok(&n1, "/set?k=a&v=1");
+        browser.ok(&n1, "/set?k=a&bytes=100000");
     }
     n1.stop();
     for browser in &mut browsers {
-        assert_eq!(browser.value(&n2, "a").as_deref(), Some("1"));
+        let value = browser.value(&n2, "a");
+        assert_eq!(value.map(|value| value.len()), Some(100_000));
     }
 }
 
@@ -528,7 +530,6 @@ fn a_node_that_ends_in_order_is_out_at_once() {
     n1.stop();
     browser.ok(&n2, "/set?k=a&v=2");
     within(Duration::from_secs(1), "it is gone", || n2.members() == 1);
-    assert_eq!(n2.cluster()["under_replicated"], 0);
 }
 
 /// A user of the join test: what it knows of its counter.

@@ -13,7 +13,7 @@ use distributable::store::{Multicast, ReplicatedStoreBuilder, StartErrorKind};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use replicas::{PATIENCE, describe, describe_secure, is_settled, secret, settled, within};
 
@@ -204,6 +204,8 @@ async fn forged_beacons_of_every_kind_are_not_answered_and_lead_nowhere() {
         send(&vec![0x5a; length]);
         let cut = &forged[..length.min(forged.len())];
         send(cut);
+        // As fast as the node reads.
+        sleep(Duration::from_micros(100)).await;
     }
     send(b"TRIBES-B\x01\0 what Tomcat says at this port");
 

@@ -48,7 +48,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "session",
         modules: &[],
-        crates: &["serde", "serde_json", "sha2"],
+        crates: &["ecow", "serde", "serde_json", "sha2"],
     },
     // The one file that asks the operating system for random numbers.
     Row {

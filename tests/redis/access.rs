@@ -54,13 +54,16 @@ async fn the_documented_permissions_are_enough() {
     assert_eq!(server.cli(&["GET", "foreign"]), "value");
     let denied = server.cli(&["ACL", "LOG"]);
     assert_eq!(denied, "", "something was denied");
-    let readme = include_str!("../../README.md");
+    let readme: Vec<_> = include_str!("../../README.md").split_whitespace().collect();
     for rule in RULES
         .iter()
         .chain(&MORE)
         .filter(|rule| rule.starts_with(['+', '-']))
     {
-        assert!(readme.contains(rule), "the README does not mention {rule}");
+        assert!(
+            readme.iter().any(|word| word.trim_matches('`') == *rule),
+            "the README does not mention {rule}"
+        );
     }
 }
 

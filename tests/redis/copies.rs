@@ -8,7 +8,7 @@ use distributable::session::{Changes, Outcome};
 use distributable::testing::conformance;
 use distributable::{RedisStore, SessionId, SessionKey, SessionStore};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::common::redis::Server;
 use crate::proxy::{Proxy, Replies};
@@ -104,6 +104,7 @@ async fn one_node_with_copies_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_read_is_stale() {
     const SESSIONS: usize = 100;
+    const CHECKS: u64 = 20_000;
     let server = Server::start(&[]);
     let cached = near(&server.url()).await;
     let foreign = RedisStore::connect(&server.url()).await.unwrap();
@@ -155,9 +156,12 @@ async fn no_read_is_stale() {
     }
     // Rounds of silence: then every copy must be what the server has.
     let mut compared = 0;
-    for _ in 0..4 {
-        sleep(Duration::from_millis(1_500)).await;
-    }
+    let enough = async {
+        while checks.load(SeqCst) < CHECKS {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(120), enough).await.unwrap();
     stop.store(true, SeqCst);
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
@@ -177,7 +181,6 @@ async fn no_read_is_stale() {
     }
     let (checks, status) = (checks.load(SeqCst), cached.near_cache().unwrap());
     eprintln!("{checks} reads checked, {compared} compared; {status:?}");
-    assert!(checks >= 20_000, "{checks} checks");
     assert!(status.hits > 1_000, "{status:?}");
 }
 

@@ -216,10 +216,12 @@ async fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {
     drop(two);
     drop(three);
     settled(&one, 2).await;
-    eventually("what has certainly ended is known", || {
+    eventually("both have what there is", || {
         one.status().complete && four.status().complete
     })
     .await;
+    // Its tombstone is where its id was drawn.
+    assert_eq!(read(&one, &ended).await.unwrap(), None);
     for node in [&one, &four] {
         let error = read(node, &unknown).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");

@@ -7,6 +7,7 @@ mod partition;
 mod strangers;
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
@@ -346,13 +347,18 @@ async fn a_dropped_store_leaves_neither_port_nor_tasks() {
 #[tokio::test]
 async fn a_node_does_not_mistake_itself_for_another() {
     let address = free_address().await;
-    // Under its own address, and under another name for it.
-    let alias = format!("localhost:{}", address.port());
-    let store = describe("node1", &[address])
-        .bind(address.to_string())
-        .peer(alias);
+    // Under its own address, and over a way of which it does not know that it leads back.
+    let way = partition::Way::new().await;
+    way.target.send_replace(Some(address));
+    let store = describe("node1", &[address, way.address]).bind(address.to_string());
     let store = store.start().await.unwrap();
+    eventually("it has met itself", || way.carried.load(Relaxed) > 1).await;
     timeout(PATIENCE, store.ready()).await.unwrap();
+    let met = way.carried.load(Relaxed);
+    assert!(
+        met <= 2,
+        "it was asked what it has seen, and dialled: {met}"
+    );
     assert_eq!(store.status().members.len(), 1);
 }
 

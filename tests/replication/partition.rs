@@ -3,6 +3,8 @@
 use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Value};
@@ -16,24 +18,28 @@ use tokio::time::{Instant, sleep};
 use super::{create, describe, read, reads, settled};
 
 /// A way to a node, which can be cut: then nothing gets through, and nobody is told.
-struct Way {
-    address: SocketAddr,
-    target: watch::Sender<Option<SocketAddr>>,
+pub(crate) struct Way {
+    pub(crate) address: SocketAddr,
+    pub(crate) target: watch::Sender<Option<SocketAddr>>,
+    /// How many connections have gone over it.
+    pub(crate) carried: Arc<AtomicUsize>,
     cut: watch::Sender<bool>,
     _task: JoinSet<()>,
 }
 
 impl Way {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (target, to) = watch::channel(None);
         let (cut, is_cut) = watch::channel(false);
         let mut task = JoinSet::new();
-        task.spawn(forward(listener, to, is_cut));
+        let carried = Arc::<AtomicUsize>::default();
+        task.spawn(forward(listener, to, is_cut, carried.clone()));
         Self {
             address,
             target,
+            carried,
             cut,
             _task: task,
         }
@@ -44,9 +50,11 @@ async fn forward(
     listener: TcpListener,
     target: watch::Receiver<Option<SocketAddr>>,
     cut: watch::Receiver<bool>,
+    carried: Arc<AtomicUsize>,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((mut near, _)) = listener.accept().await {
+        carried.fetch_add(1, Relaxed);
         let (mut cut, target) = (cut.clone(), *target.borrow());
         connections.spawn(async move {
             let mut through = pin!(async {

@@ -181,6 +181,7 @@ async fn who_says_nothing_is_turned_away() {
 #[tokio::test]
 async fn a_crowd_of_silent_strangers_keeps_nobody_out() {
     let one = node("node1", &[]).await;
+    settled(&one, 1).await;
     let began = Instant::now();
     let mut crowd = Vec::new();
     for _ in 0..600 {

@@ -1,15 +1,14 @@
 //! Who has which secret, and who therefore comes together.
 
-use std::time::Duration;
-
 use distributable::store::StartErrorKind;
 use distributable::testing::conformance;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::replicas::{
-    MACHINE, create, describe, describe_secure, eventually, read, secret, secure, secure_pair,
-    settled,
+    MACHINE, PATIENCE, create, describe, describe_secure, eventually, read, secret, secure,
+    secure_pair, settled,
 };
+use super::strangers::Log;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_with_one_secret_keep_the_contract_of_stores() {
@@ -98,7 +97,8 @@ async fn a_node_with_a_secret_does_not_talk_to_one_without() {
 async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too() {
     let [one, two] = secure_pair().await;
     let double = secure("node1", &[two.local_addr()]).await;
-    sleep(Duration::from_millis(300)).await;
+    // It has tried for two seconds.
+    timeout(PATIENCE, double.ready()).await.unwrap();
     assert_eq!(double.status().members.len(), 1);
     for node in [&one, &two] {
         assert_eq!(node.status().members.len(), 2);
@@ -108,6 +108,7 @@ async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too(
 /// What only its own machine can reach is of no use to others, who would be told of it.
 #[tokio::test]
 async fn a_node_for_one_machine_and_one_for_many_do_not_mix() {
+    let (log, _guard) = Log::begin();
     let near = secure("near", &[]).await;
     let far = describe_secure("far", &[]).advertise("192.0.2.1:4000");
     let far = far.start().await.unwrap();
@@ -115,6 +116,12 @@ async fn a_node_for_one_machine_and_one_for_many_do_not_mix() {
     let between = secure("between", &asks).await;
     settled(&between, 2).await;
     settled(&near, 2).await;
+    for words in [
+        "can only be reached from its own machine",
+        "only one of these addresses can be reached",
+    ] {
+        eventually(words, || log.count(words) > 0).await;
+    }
     let status = far.status();
     assert_eq!(status.members.len(), 1);
 }

@@ -39,6 +39,8 @@ pub(super) struct Cluster {
     pub(super) clients: usize,
     /// Messages under way: events only carry their number.
     pub(super) mail: BTreeMap<u64, (Node, u64, Message)>,
+    /// Whether everything that happens goes into the trace.
+    traced: bool,
     pub(super) trace: u64,
     /// Whether there has been a partition: reads and updates of its sides need not agree.
     pub(super) torn: bool,
@@ -144,6 +146,7 @@ impl Cluster {
             last_op: 0,
             clients: CLIENTS,
             mail: BTreeMap::new(),
+            traced: false,
             trace: 0,
             torn: false,
             doubted: false,
@@ -162,6 +165,12 @@ impl Cluster {
         }
         cluster.at(cluster.plan.duration, Event::Calm);
         cluster
+    }
+
+    /// Notes everything that happens, which takes a while.
+    pub(super) const fn traced(mut self) -> Self {
+        self.traced = true;
+        self
     }
 
     /// Runs to the end, and checks that all is well then.
@@ -517,7 +526,7 @@ impl Cluster {
     }
 
     pub(super) fn note(&mut self, what: std::fmt::Arguments<'_>) {
-        if cfg!(debug_assertions) || verbose() {
+        if self.traced || verbose() {
             let line = format!("{:>10} {what}", self.now);
             if verbose() {
                 println!("{line}");

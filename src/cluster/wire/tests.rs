@@ -172,6 +172,7 @@ mod arbitrary {
             Verdict::Gone,
             Verdict::Again,
             Verdict::Unknown,
+            Verdict::Full,
         ])
     }
 
@@ -612,6 +613,15 @@ fn the_format_of_protocol_1_stands_still() {
                 copy: None,
             },
             "0d0880d095ffbc310100",
+        ),
+        (
+            Message::Updated {
+                op: 8,
+                sent_at: NOW,
+                verdict: Verdict::Full,
+                copy: None,
+            },
+            "0d0880d095ffbc310500",
         ),
         (Message::Bye, "0e"),
     ];
