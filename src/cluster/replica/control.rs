@@ -148,6 +148,8 @@ impl Control {
         }
         let (updates, mut tools) = self.ordering(table);
         updates.begin(now, call, &mut tools);
+        // Where nobody else keeps the session, nobody has to answer.
+        self.finish_reads(now, table);
     }
 
     /// Somebody used a session here.

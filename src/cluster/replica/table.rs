@@ -144,6 +144,11 @@ impl Table {
         }
     }
 
+    /// All other holders were asked, and nobody has a session that has run out here.
+    pub(crate) fn gone(&self, key: &SessionKey) {
+        self.lock(key.slot()).run_out.remove(key);
+    }
+
     /// Whether nothing is here under the key.
     pub(crate) fn is_absent(&self, key: &SessionKey) -> bool {
         !self.lock(key.slot()).entries.contains_key(key)

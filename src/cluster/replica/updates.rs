@@ -293,7 +293,17 @@ impl Updates {
                 Some(peer) if holds(peer) => None,
                 Some(_) | None => job.update.outcome(now, tools.table),
             };
-            self.finish(now, tag, Verdict::Applied, copy, tools);
+            // What had run out is buried all the same: word of a use may be under way to somebody.
+            let ran_out = job.update.order == Order::End
+                && job
+                    .current
+                    .as_ref()
+                    .is_some_and(|record| !record.is_live(now));
+            let verdict = match ran_out {
+                true => Verdict::Gone,
+                false => Verdict::Applied,
+            };
+            self.finish(now, tag, verdict, copy, tools);
         }
     }
 
@@ -313,15 +323,14 @@ impl Updates {
             self.jobs.remove(&tag);
         }
         if let Some(job) = job {
-            let verdict = match (verdict, job.update.fragment.updates.first()) {
-                // A local caller hears of it at once.
-                (Verdict::Conflict | Verdict::Gone | Verdict::Full, Some(attempt))
-                    if job.asker.is_some() =>
-                {
-                    self.refusals.note(now, *attempt, verdict)
-                }
-                _ => verdict,
-            };
+            let refused = matches!(verdict, Verdict::Conflict | Verdict::Gone | Verdict::Full);
+            // A local caller hears of it at once.
+            if refused
+                && job.asker.is_some()
+                && let Some(attempt) = job.update.fragment.updates.first()
+            {
+                self.refusals.note(now, *attempt, verdict);
+            }
             self.answer(now, job.asker, job.update.op, verdict, copy, tools);
         }
     }

@@ -169,6 +169,9 @@ impl Control {
         if !mine {
             Entry::join(&mut entry, found);
         }
+        if mine && wide && entry.is_none() {
+            table.gone(&key);
+        }
         let doubtful = entry.as_ref().is_none_or(|entry| entry.is_doubtful(now));
         if !mine && !wide && doubtful {
             // Its owner may not have heard of everything.

@@ -190,7 +190,8 @@ fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
     lab.commit(0, 1, key, &born("a", "1"));
     lab.hold = |message| matches!(message, Message::Push { .. });
     lab.input(0, Input::Drain(true));
-    lab.run(Duration::from_millis(300));
+    // Longer than a node waits before it forgets what others hold.
+    lab.run(Duration::from_millis(1_300));
     assert_eq!(holders(&lab, &key), [1, 2]);
     assert!(!lab.replica(0).status().settled);
     assert!(lab.read(0, key).is_some());
@@ -209,7 +210,10 @@ fn whoever_is_not_known_to_have_caught_up_is_asked() {
     lab.hold = |message| matches!(message, Message::View(view) if view.complete);
     lab.link(0, 1);
     lab.link(1, 0);
-    lab.run(Duration::from_secs(1));
+    // Long enough to be ready, of which both say as much.
+    lab.run(Duration::from_secs(3));
+    assert!((0..2).all(|index| lab.replica(index).status().ready));
+    assert!(!(0..2).any(|index| lab.replica(index).status().settled));
     lab.held.clear();
     lab.hold = |_| false;
     lab.run(Duration::from_secs(3));
@@ -304,10 +308,13 @@ fn a_session_that_was_forgotten_here_may_still_be_used_elsewhere() {
     assert_eq!(lab.replica(0).load(lab.now, 2, &key(1)), Step::Wait(None));
     lab.carry();
     assert!(matches!(lab.reply(2), Some(Reply::Found(Some(_)))));
-    // It has come back for good; and when it has run out everywhere, that is certain at last.
-    assert!(lab.read(0, key(1)).is_some());
-    lab.run(Duration::from_secs(8));
-    assert_eq!(lab.replica(0).load(lab.now, 3, &key(1)), Step::Done(None));
+    assert!(lab.read(0, key(1)).is_some(), "it has come back for good");
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.replica(0).load(lab.now, 3, &key(1)), Step::Wait(None));
+    lab.carry();
+    assert_eq!(lab.reply(3), Some(Reply::Found(None)));
+    let certain = Step::Done(None);
+    assert_eq!(lab.replica(0).load(lab.now, 4, &key(1)), certain);
 }
 
 #[test]
@@ -403,6 +410,7 @@ fn a_refusal_of_somebody_else_than_the_owner_does_not_count() {
         copy: None,
     };
     lab.deliver(2, 1, refusal);
+    lab.carry();
     assert_eq!(lab.verdict(2), None);
     lab.hold = |_| false;
     lab.run(Duration::from_secs(1));

@@ -47,7 +47,7 @@ pub(super) fn judge(
     }
     let (key, record) = match found {
         Some((key, record)) if record.is_live(now) => (key, record),
-        // Word of a use may still be under way to somebody.
+        // It is to be buried.
         Some((key, record)) if update.order == Order::End && key == update.key => {
             return Ok(record);
         }

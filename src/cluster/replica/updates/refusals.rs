@@ -21,16 +21,16 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Remembers a refusal. Gives what is to be said: when there is no room to remember it, that
-    /// nobody knows.
-    pub(super) fn note(&mut self, now: Timestamp, attempt: Stamp, verdict: Verdict) -> Verdict {
-        if self.ages.len() >= REFUSALS_MAX {
-            return Verdict::Unknown;
-        }
+    /// Remembers a refusal, and forgets the oldest when there is no room.
+    pub(super) fn note(&mut self, now: Timestamp, attempt: Stamp, verdict: Verdict) {
         if self.verdicts.insert(attempt, verdict).is_none() {
             self.ages.push_back((now, attempt));
         }
-        verdict
+        if self.ages.len() > REFUSALS_MAX
+            && let Some((_, oldest)) = self.ages.pop_front()
+        {
+            self.verdicts.remove(&oldest);
+        }
     }
 
     /// What was said of an attempt that was refused.
@@ -52,9 +52,9 @@ impl Refusals {
 /// Far longer than a question is under way.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
-/// Some 6 MB, and more refusals in half a minute than an owner has reason for: two thousand a
-/// second.
-const REFUSALS_MAX: usize = 65_536;
+/// Some 9 MB. Where more than 20,000 updates a second meet another write, each is remembered for less
+/// than the five seconds that a caller waits unless told otherwise.
+const REFUSALS_MAX: usize = 1 << 17;
 
 #[cfg(test)]
 mod tests {
@@ -68,7 +68,7 @@ mod tests {
     fn a_refusal_is_remembered_for_a_while() {
         let start = Timestamp::from_millis(1_000_000);
         let mut refusals = Refusals::default();
-        assert_eq!(refusals.note(start, stamp(1), Verdict::Gone), Verdict::Gone);
+        refusals.note(start, stamp(1), Verdict::Gone);
         refusals.forget(start.plus(REMEMBERED / 2), Duration::ZERO);
         assert_eq!(refusals.of(Some(&stamp(1))), Some(Verdict::Gone));
         assert_eq!(refusals.of(Some(&stamp(2))), None);
@@ -79,22 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_remembered_is_not_said() {
+    fn the_oldest_is_forgotten_first() {
         let start = Timestamp::from_millis(1_000_000);
         let mut refusals = Refusals::default();
-        for clock in 0..REFUSALS_MAX as u64 {
+        for clock in 0..=REFUSALS_MAX as u64 {
             refusals.note(start, stamp(clock), Verdict::Conflict);
         }
-        let last = stamp(REFUSALS_MAX as u64);
-        assert_eq!(
-            refusals.note(start, last, Verdict::Conflict),
-            Verdict::Unknown
-        );
-        let later = start.plus(REMEMBERED);
-        refusals.forget(later, Duration::ZERO);
-        assert_eq!(
-            refusals.note(later, last, Verdict::Conflict),
-            Verdict::Conflict
-        );
+        assert_eq!(refusals.of(Some(&stamp(0))), None);
+        assert_eq!(refusals.of(Some(&stamp(1))), Some(Verdict::Conflict));
+        assert_eq!(refusals.verdicts.len(), REFUSALS_MAX);
     }
 }
