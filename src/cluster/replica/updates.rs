@@ -159,10 +159,6 @@ impl Updates {
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
-        if let Some(verdict) = self.refusals.of(update.fragment.updates.first()) {
-            let copy = update.outcome(now, tools.table);
-            return self.answer(now, asker, update.op, verdict, copy, tools);
-        }
         if update.rotate_to.is_some_and(|to| to.tag() != tag) {
             // No caller of ours asks for that: a session keeps its tag, and so its slot.
             return;
@@ -240,7 +236,10 @@ impl Updates {
         if !tools.standing.rules.expectations {
             job.update.expect = None;
         }
-        match judge(now, &job.update, certainty, tools.table) {
+        let refused = self.refusals.of(job.update.fragment.updates.first());
+        let judged = judge(now, &job.update, certainty, tools.table);
+        // What was refused stays refused, unless another owner has applied it in between.
+        match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
                 job.copies = job.update.copies(&current);
                 job.current = Some(current);

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU8;
 
-use super::super::message::Write;
+use super::super::message::{Update, Write};
 use super::*;
 
 fn two() -> Copies {
@@ -390,10 +390,40 @@ fn an_attempt_that_was_refused_stays_refused() {
     });
     lab.deliver(1, 0, write);
     assert!(lab.read(0, key).is_some());
-    lab.deliver(1, 0, update);
+    lab.deliver(1, 0, update.clone());
     lab.carry();
     assert_eq!(text(&lab.read(0, key).unwrap(), "n").as_deref(), Some("0"));
     assert!(lab.held.iter().any(|(.., message)| gone(message)));
+
+    // Another owner did not refuse it; this one has become the owner again.
+    let Message::Update(Update { fragment, .. }) = &update else {
+        panic!("{update:?}");
+    };
+    let applied = Message::Write(Write {
+        seq: 1_001,
+        view: 0,
+        strict: false,
+        sent_at: lab.now,
+        copies: [Copy {
+            key,
+            entry: Entry::Fragment(fragment.clone()),
+        }]
+        .into(),
+    });
+    lab.deliver(1, 0, applied);
+    lab.held.clear();
+    lab.deliver(1, 0, update);
+    lab.carry();
+    let applied = |message: &Message| {
+        matches!(
+            message,
+            Message::Updated {
+                verdict: Verdict::Applied,
+                ..
+            }
+        )
+    };
+    assert!(lab.held.iter().any(|(.., message)| applied(message)));
 }
 
 #[test]
@@ -628,7 +658,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     other[3] = 1;
     let elsewhere = SessionKey::from_bytes(other);
     let record = lab.read(owner, key(1)).unwrap();
-    let update = message::Update {
+    let update = Update {
         view: lab.view(owner),
         op: 9,
         key: key(1),

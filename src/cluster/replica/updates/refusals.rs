@@ -3,7 +3,8 @@
 //! An asker repeats a question until it is answered, so the owner may judge it more than once. By
 //! then a session that had run out may have been used again, or a write may have arrived that the
 //! question expects. Whoever was told that nothing was changed must be able to rely on it: the first
-//! refusal of an attempt is its last word, at this owner. Askers listen to no other.
+//! refusal of an attempt is its last word, at this owner. Askers listen to no other; so where an
+//! asker has turned to the next owner, and that one has applied the attempt, it counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
