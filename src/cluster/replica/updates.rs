@@ -272,12 +272,19 @@ impl Updates {
 
     fn apply(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
         if let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
-            let current = job.current.iter().map(|record| Copy {
-                key: job.update.key,
-                entry: Entry::Live(record.clone()),
-            });
-            if tools.table.is_partial_or_absent(&job.update.key) {
-                current.for_each(|copy| tools.table.merge(now, &copy));
+            if let Some(current) = &job.current
+                && tools.table.is_partial_or_absent(&job.update.key)
+            {
+                let mut record = Record::clone(current);
+                if job.update.order == Order::Change {
+                    // It has run out meanwhile, unless this counts as a use.
+                    job.update.fragment.apply(&mut record);
+                }
+                let copy = Copy {
+                    key: job.update.key,
+                    entry: Entry::Live(record.into()),
+                };
+                tools.table.merge(now, &copy);
             }
             for copy in job.copies.iter() {
                 tools.table.merge(now, copy);
@@ -384,7 +391,8 @@ impl Updates {
             Some(Entry::Live(record)) if applied || record.is_live(now) => {
                 Reply::Updated(verdict, Some(record))
             }
-            None if applied => Reply::Indeterminate,
+            // It was applied to what others have.
+            Some(Entry::Fragment(_)) | None if applied => Reply::Indeterminate,
             _ => Reply::Updated(verdict, None),
         };
         tools.standing.reply(op, reply);

@@ -21,8 +21,10 @@ impl Cluster {
             request.node, self.now, request.key
         );
         let model = &self.models[request.model];
-        // A node that is wrongly declared dead answers from what it has until it hears of it.
-        let wronged = self.places[request.node].wronged;
+        // A node that is wrongly declared dead answers from what it has until it hears of it; so does
+        // one that declares another dead, which may have kept alone what was acknowledged.
+        let node = &self.places[request.node];
+        let wronged = node.wronged || node.accuses.is_some();
         if !wronged {
             ended_stays_dead(&request.known, read, &place);
         }

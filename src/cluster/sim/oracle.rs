@@ -21,6 +21,8 @@ pub(super) struct Model {
     pub(super) doubtful_updates: u64,
     /// Calls under way that move or end it.
     pub(super) moves: u32,
+    /// Whether somebody has tried to end it: what a node that died has begun may still take effect.
+    pub(super) may_end: bool,
     /// How long it may be left alone.
     pub(super) idle: Duration,
     /// When it was used last in a way that was acknowledged, in microseconds of virtual time.
@@ -70,6 +72,7 @@ impl Model {
             counts: BTreeSet::new(),
             doubtful_updates: 0,
             moves: 0,
+            may_end: false,
             idle,
             used_at: now,
             touched_at: now,
@@ -104,7 +107,7 @@ impl Model {
     /// A client was told that it has a new id. Whoever ends it at the same time wins.
     pub(super) fn moved_to(&mut self, key: SessionKey) {
         self.key = key;
-        if self.life == Life::Doubtful && self.moves == 1 {
+        if self.life == Life::Doubtful && self.moves == 1 && !self.may_end {
             self.life = Life::Live;
         }
     }

@@ -181,6 +181,7 @@ impl Cluster {
             }
             Action::End => {
                 self.begin_move(op);
+                self.models[request.model].may_end = true;
                 self.set_stage(op, Stage::Ending);
                 let now = self.clock(node);
                 match self.replica(node).end(now, op, &request.key) {

@@ -470,6 +470,35 @@ fn an_owner_that_lacks_what_the_asker_has_seen_asks_around() {
     }
 }
 
+/// Found by simulation: the owner forgot the session while the others merged the change, and called
+/// gone what it had applied to it.
+#[test]
+fn a_change_that_outlasts_the_session_counts_as_a_use() {
+    let mut lab = Lab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| {
+        owner(lab, key) == 0 && !lab.replica(2).holds(key)
+    });
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    let base = lab.read(0, key);
+    lab.hold = |message| matches!(message, Message::Write(_));
+    let step = lab
+        .replica(2)
+        .commit(lab.now, 2, &key, base.as_ref(), &insert("n", "1"));
+    assert_eq!(step, Step::Wait(Outcome::Gone));
+    lab.run(Duration::from_millis(1_500));
+    assert!((0..2).all(|index| lab.replica(index).status().sessions == 0));
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.run(Duration::from_millis(600));
+    let answer = lab.reply(2);
+    let Some(Reply::Updated(Verdict::Applied, Some(record))) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(text(&record, "n").as_deref(), Some("1"));
+    assert_eq!(text(&lab.read(0, key).unwrap(), "n").as_deref(), Some("1"));
+}
+
 #[test]
 fn what_was_applied_before_the_session_ran_out_is_not_called_gone() {
     let mut lab = Lab::cluster_with(2, two());
