@@ -330,9 +330,10 @@ impl Updates {
         }
         if let Some(job) = job {
             let refused = matches!(verdict, Verdict::Conflict | Verdict::Gone | Verdict::Full);
-            // A local caller hears of it at once.
+            // A local caller hears of it at once; and what is wanted gone may always go.
             if refused
                 && job.asker.is_some()
+                && job.update.order != Order::End
                 && let Some(attempt) = job.update.fragment.updates.first()
             {
                 self.refusals.note(now, *attempt, verdict);

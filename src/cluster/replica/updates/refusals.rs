@@ -42,7 +42,7 @@ impl Refusals {
     /// Forgets what nobody asks any more: callers wait for `timeout`.
     pub(super) fn forget(&mut self, now: Timestamp, timeout: Duration) {
         while let Some((at, attempt)) = self.ages.front()
-            && now.since(*at) >= REMEMBERED.max(timeout * 2)
+            && now.since(*at) >= REMEMBERED.max(timeout.saturating_mul(2))
         {
             self.verdicts.remove(attempt);
             self.ages.pop_front();
@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(refusals.of(Some(&stamp(1))), Some(Verdict::Gone));
         assert_eq!(refusals.of(Some(&stamp(2))), None);
         refusals.forget(start.plus(REMEMBERED), REMEMBERED);
+        refusals.forget(start.plus(REMEMBERED), Duration::MAX);
         assert_eq!(refusals.of(Some(&stamp(1))), Some(Verdict::Gone));
         refusals.forget(start.plus(REMEMBERED), Duration::ZERO);
         assert_eq!(refusals.of(Some(&stamp(1))), None);
