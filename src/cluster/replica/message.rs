@@ -42,8 +42,8 @@ pub(crate) enum Message {
     /// A strict write came under another view and was not merged. Repeating the write repeats the
     /// answer.
     Refuse { view: ViewId, seq: u64 },
-    /// Somebody used a session. The later access wins; a lost one is made up for by the slack in
-    /// idle times.
+    /// Somebody used a session. The later access wins; a lost one is made up for by the next, and
+    /// by asking the other holders before a session that has run out is called gone.
     Touch {
         sent_at: Timestamp,
         key: SessionKey,

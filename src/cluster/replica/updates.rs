@@ -8,8 +8,9 @@
 //! than failure detection takes. The asker then asks the new owner, under the same stamp: one that
 //! was applied after all is recognised, because a session remembers the stamps of its last updates.
 //!
-//! A refusal counts as well: an attempt that was refused is never applied later ([`refusals`]), and
-//! an asker takes a refusal from the present owner only.
+//! A refusal counts as well: a change or a birth of which an asker has heard that it was refused is
+//! not applied later ([`refusals`]), and an asker takes a refusal from the present owner only. An end
+//! that was refused may be tried again: what is wanted gone may always go.
 //!
 //! A member that does not hold a session has all its changes ordered in this way, births and ends
 //! included: the owner knows whether the session is still there, and sends back what it has become.
