@@ -427,6 +427,28 @@ fn an_attempt_that_was_refused_stays_refused() {
 }
 
 #[test]
+fn an_end_that_was_refused_may_be_tried_again() {
+    let mut lab = Lab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| {
+        owner(lab, key) == 0 && !lab.replica(2).holds(key)
+    });
+    lab.hold = |message| matches!(message, Message::Update(_));
+    assert_eq!(lab.replica(2).end(lab.now, 1, &key), Step::Wait(true));
+    lab.carry();
+    let (_, _, end) = lab.held.remove(0);
+    // The refusal is lost, and then the session is there.
+    lab.hold = |message| matches!(message, Message::Updated { .. });
+    lab.deliver(2, 0, end.clone());
+    lab.carry();
+    assert_eq!(lab.held.len(), 1);
+    lab.commit(0, 2, key, &born("a", "1"));
+    assert!(lab.read(0, key).is_some());
+    lab.deliver(2, 0, end);
+    lab.carry();
+    assert!((0..2).all(|index| lab.read(index, key).is_none()));
+}
+
+#[test]
 fn a_refusal_of_somebody_else_than_the_owner_does_not_count() {
     let mut lab = Lab::cluster_with(3, Copies::All);
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
