@@ -229,6 +229,38 @@ async fn no_answer_reaches_another_request() {
     assert!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed) > 5);
 }
 
+/// what was refused until the end has not happened, and the error says so. Most of the time an
+/// attempt is under way: cut off at the end, some of these would be of unknown outcome.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happened() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port).await;
+    let mut stores = Vec::new();
+    for turn in 0..8 {
+        let builder = RedisStore::builder(proxy.url());
+        let deadline = Duration::from_millis(4_000 + 25 * turn);
+        stores.push(builder.deadline(deadline).connect().await.unwrap());
+    }
+    server.ok(&["REPLICAOF", "127.0.0.1", "1"]);
+    proxy.set(Replies::Late(Duration::from_millis(80)));
+    let refused = stores.into_iter().map(|store| {
+        tokio::spawn(async move {
+            let key = store.new_id().key();
+            store.commit(&key, None, birth("a", "1")).await.unwrap_err()
+        })
+    });
+    for refused in refused.collect::<Vec<_>>() {
+        let error = refused.await.unwrap();
+        assert_eq!(kind(&error), Some(RedisErrorKind::ReadOnly));
+        assert_eq!(
+            error.kind(),
+            StoreErrorKind::Unavailable,
+            "{}",
+            reason(&error)
+        );
+    }
+}
+
 /// a commit whose answer is lost takes effect once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_that_is_tried_again_takes_effect_once() {

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{self, JoinHandle};
+use tokio::time::sleep;
 
 /// What happens to what the server says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(crate) enum Replies {
     Pass,
     /// They are kept, and come when they pass again: the server seems to stand still.
     Hold,
+    /// Each takes so much longer.
+    Late(Duration),
     /// After so many bytes, the connection is cut.
     CutAfter(usize),
 }
@@ -85,6 +89,9 @@ async fn carry(client: TcpStream, port: u16, mut how: watch::Receiver<Replies>) 
         }
         // What is cut off must not be followed by anything, whatever is wanted by then.
         let mode = *how.borrow();
+        if let Replies::Late(delay) = mode {
+            sleep(delay).await;
+        }
         let mut end = count;
         if let Replies::CutAfter(bytes) = mode {
             end = end.min(bytes.saturating_sub(carried));

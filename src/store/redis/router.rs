@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::address::Address;
 use super::error::{Failure, RedisError, RedisErrorKind};
@@ -133,21 +133,39 @@ impl Router {
                 }
                 Err(Failure::Apart(why)) => {
                     state.wording.apart = true;
-                    state.last = Some(why);
-                    sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
+                    self.rest(&mut pause, why, state, deadline).await?;
                 }
                 Err(Failure::Later(why) | Failure::Broken(why)) => {
                     self.locator.suspect();
-                    state.last = Some(why);
-                    sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
+                    self.rest(&mut pause, why, state, deadline).await?;
                 }
                 Err(Failure::Final(why)) => return Err(why),
             }
             if state.redirects > REDIRECTS_MAX {
                 state.redirects = 0;
-                sleep(pause.next(self.retries.fetch_add(1, Relaxed))).await;
+                let detail = "its servers send us from one to the other";
+                let why = RedisError::new(RedisErrorKind::ClusterDown, detail);
+                self.rest(&mut pause, why, state, deadline).await?;
             }
         }
+    }
+
+    /// A pause before the next attempt; `why`, if there is no time left for an answer to it. A write
+    /// that was refused each time has not happened: one more, cut off, would leave that unknown.
+    async fn rest(
+        &self,
+        pause: &mut Pause,
+        why: RedisError,
+        state: &mut Attempts,
+        deadline: Instant,
+    ) -> Result<(), RedisError> {
+        let until = Instant::now() + pause.next(self.retries.fetch_add(1, Relaxed));
+        if until + self.settings.last_attempt() > deadline {
+            return Err(why);
+        }
+        state.last = Some(why);
+        sleep_until(until).await;
+        Ok(())
     }
 
     async fn try_once(

@@ -41,6 +41,12 @@ impl Settings {
     pub(super) fn attempt(&self) -> Duration {
         self.deadline / 3
     }
+
+    /// How much time must be left for another attempt: a quarter of a second of two, which even a
+    /// busy server does not need.
+    pub(super) fn last_attempt(&self) -> Duration {
+        self.deadline / 8
+    }
 }
 
 /// How often a connection is asked whether it still works.
