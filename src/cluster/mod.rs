@@ -46,7 +46,7 @@ pub use discover::Multicast;
 pub(crate) use handle::Cluster;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) use replica::{
-    entry::{Entry, Tombstone},
+    entry::{Entry, Move, Tombstone},
     message::Copy,
 };
 pub use secret::{Secret, SecretError, SecretErrorKind};

@@ -24,17 +24,27 @@ pub(crate) enum Entry {
 pub(crate) struct Tombstone {
     /// Kept until then: no copy of the session can be alive anywhere after that.
     pub(crate) until: Timestamp,
-    /// The id that the session was moved to; `None`: it was ended. Whatever was written to the old
-    /// id by somebody who did not know of the move goes to the new one.
-    pub(crate) successor: Option<SessionKey>,
+    /// Where the session was moved to; `None`: it was ended. Whatever was written to the old id by
+    /// somebody who did not know of the move goes to the new one.
+    pub(crate) moved: Option<Move>,
+}
+
+/// Where a session has gone. Of two moves of one session the larger counts, at every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Move {
+    /// In which era of the cluster: see [`Standing::era`](super::standing::Standing). A move that
+    /// was given up and comes to light when its holder is back is older than the one that was
+    /// acknowledged meanwhile.
+    pub(crate) era: u64,
+    pub(crate) to: SessionKey,
 }
 
 impl Tombstone {
     /// What remains of `record`.
-    pub(crate) fn of(record: &Record, successor: Option<SessionKey>) -> Self {
+    pub(crate) fn of(record: &Record, moved: Option<Move>) -> Self {
         Self {
             until: record.ends_at().plus(TOMBSTONE_MARGIN),
-            successor,
+            moved,
         }
     }
 }
@@ -151,8 +161,11 @@ impl Entry {
                     version.add(register.name.as_bytes(), register.stamp);
                 }
             }
-            Self::Dead(tombstone) => match &tombstone.successor {
-                Some(key) => version.add(&key.to_bytes(), Stamp::default()),
+            Self::Dead(tombstone) => match tombstone.moved {
+                Some(Move { era, to }) => {
+                    let (clock, writer) = (era, 0);
+                    version.add(&to.to_bytes(), Stamp { clock, writer });
+                }
                 None => version.add(DEAD, Stamp::default()),
             },
         }

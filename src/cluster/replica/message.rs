@@ -126,6 +126,8 @@ pub(crate) struct View {
     pub(crate) leaving: bool,
     /// How much longer the sender takes a session that nobody has for one that may have been lost.
     pub(crate) doubt: Duration,
+    /// The era that the sender lives in.
+    pub(crate) era: u64,
 }
 
 /// Changes of sessions that a holder is to merge.

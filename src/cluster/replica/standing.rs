@@ -23,6 +23,10 @@ pub(crate) struct Standing {
     pub(crate) me: Node,
     pub(crate) roster: Roster,
     pub(crate) view: ViewId,
+    /// Counts the views, like a Lamport clock: a new view is later than all of which a member had
+    /// heard. So of two owners that followed each other the later one is known by it, unless the
+    /// earlier one was the only one who had seen some view.
+    pub(crate) era: u64,
     /// Who holds what in this view.
     pub(crate) placement: Arc<Placement>,
     /// Peers all of whose sessions are here, as of this view.
@@ -49,6 +53,7 @@ impl Standing {
         let roster = Roster::default();
         Self {
             view: view_id(&me, false, &roster),
+            era: 1,
             placement: Arc::new(Placement::new(copies, &me, false, &roster)),
             me,
             roster,
@@ -72,6 +77,7 @@ impl Standing {
             return false;
         }
         self.view = view;
+        self.era = self.era.saturating_add(1);
         self.placement = Arc::new(Placement::new(
             self.copies,
             &self.me,

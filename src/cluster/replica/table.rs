@@ -111,7 +111,7 @@ impl Table {
         let slot = self.lock(key.slot());
         for _ in 0..MOVES_MAX {
             match slot.entries.get(&key)? {
-                Entry::Dead(tombstone) => key = tombstone.successor?,
+                Entry::Dead(tombstone) => key = tombstone.moved?.to,
                 Entry::Live(record) => return Some((key, record.clone())),
                 Entry::Fragment(_) => return None,
             }
@@ -124,8 +124,8 @@ impl Table {
         let slot = self.lock(key.slot());
         for _ in 0..MOVES_MAX {
             match slot.entries.get(&key) {
-                Some(Entry::Dead(tombstone)) => match tombstone.successor {
-                    Some(successor) => key = successor,
+                Some(Entry::Dead(tombstone)) => match tombstone.moved {
+                    Some(moved) => key = moved.to,
                     None => return false,
                 },
                 Some(Entry::Live(_)) => return false,
@@ -235,7 +235,8 @@ impl Table {
     /// Ends a session. Gives the tombstone, if there was one to end.
     pub(crate) fn end(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
         let mut slot = self.lock(key.slot());
-        let entry = tombstone(slot.entries.get(key)?.live(now)?, None);
+        let tombstone = Tombstone::of(slot.entries.get(key)?.live(now)?, None);
+        let entry = Entry::Dead(Box::new(tombstone));
         self.put(&mut slot, *key, entry.clone());
         Some(Copy { key: *key, entry })
     }
@@ -336,10 +337,6 @@ impl Table {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn tombstone(record: &Record, successor: Option<SessionKey>) -> Entry {
-    Entry::Dead(Box::new(Tombstone::of(record, successor)))
 }
 
 /// What a request wrote, as the other holders need it.

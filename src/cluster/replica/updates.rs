@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment, Tombstone, rebase_fragment, rebase_record};
+use super::entry::{Entry, Fragment, Move, Tombstone, rebase_fragment, rebase_record};
 use super::event::Reply;
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::placement::Member;
@@ -242,7 +242,7 @@ impl Updates {
         // What was refused stays refused, unless another owner has applied it in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
-                job.copies = job.update.copies(&current);
+                job.copies = job.update.copies(&current, tools.standing.era);
                 job.current = Some(current);
             }
             // Who applied it may have died before everybody had it.
@@ -484,7 +484,7 @@ impl Update {
     }
 
     /// What all holders are to merge: the change, and the session under its new id.
-    fn copies(&self, current: &Arc<Record>) -> Arc<[Copy]> {
+    fn copies(&self, current: &Arc<Record>, era: u64) -> Arc<[Copy]> {
         let entry = match &self.order {
             Order::Change => Entry::Fragment(self.fragment.clone()),
             Order::Create(_) => Entry::Live(current.clone()),
@@ -499,7 +499,7 @@ impl Update {
         };
         let mut record = Record::clone(current);
         self.fragment.apply(&mut record);
-        let tombstone = Tombstone::of(&record, Some(to));
+        let tombstone = Tombstone::of(&record, Some(Move { era, to }));
         let moved = Copy {
             key: self.key,
             entry: Entry::Dead(Box::new(tombstone)),

@@ -28,6 +28,7 @@ pub(super) enum Body<'a> {
         ready: bool,
         leaving: bool,
         doubt: Duration,
+        era: u64,
     },
     Write {
         seq: u64,
@@ -143,6 +144,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                 ready: view.ready,
                 leaving: view.leaving,
                 doubt: view.doubt,
+                era: view.era,
             },
             Message::Write(ref write) => Self::Write {
                 seq: write.seq,
@@ -273,6 +275,7 @@ impl TryFrom<Body<'_>> for Message {
                 ready,
                 leaving,
                 doubt,
+                era,
             } => Self::View(View {
                 number,
                 ask,
@@ -283,6 +286,7 @@ impl TryFrom<Body<'_>> for Message {
                 ready,
                 leaving,
                 doubt,
+                era,
             }),
             Body::Write {
                 seq,

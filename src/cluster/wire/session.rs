@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Idle, Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
 
-use super::super::replica::entry::{Entry, Fragment, Tombstone};
+use super::super::replica::entry::{Entry, Fragment, Move, Tombstone};
 use super::super::replica::message::Copy;
 use super::{Bytes, WireError, at_most};
 
@@ -24,7 +24,8 @@ enum WireEntry<'a> {
     Fragment(#[serde(borrow)] WireFragment<'a>),
     Dead {
         until: Timestamp,
-        successor: Option<SessionKey>,
+        /// To which id, in which era.
+        moved: Option<(SessionKey, u64)>,
     },
 }
 
@@ -65,7 +66,7 @@ impl<'a> From<&'a Copy> for WireCopy<'a> {
             Entry::Fragment(fragment) => WireEntry::Fragment((&**fragment).into()),
             Entry::Dead(tombstone) => WireEntry::Dead {
                 until: tombstone.until,
-                successor: tombstone.successor,
+                moved: tombstone.moved.map(|Move { era, to }| (to, era)),
             },
         };
         Self {
@@ -82,8 +83,9 @@ impl TryFrom<WireCopy<'_>> for Copy {
         let entry = match copy.entry {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
             WireEntry::Fragment(fragment) => Entry::Fragment(Arc::new(fragment.try_into()?)),
-            WireEntry::Dead { until, successor } => {
-                Entry::Dead(Box::new(Tombstone { until, successor }))
+            WireEntry::Dead { until, moved } => {
+                let moved = moved.map(|(to, era)| Move { era, to });
+                Entry::Dead(Box::new(Tombstone { until, moved }))
             }
         };
         Ok(Self {

@@ -9,7 +9,7 @@ use crate::session::{
 };
 
 use super::super::Copies;
-use super::super::replica::entry::{Entry, Fragment, Tombstone};
+use super::super::replica::entry::{Entry, Fragment, Move, Tombstone};
 use super::super::replica::message::{Copy, Order, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
 use super::*;
@@ -101,21 +101,24 @@ mod arbitrary {
     fn view() -> impl Strategy<Value = View> {
         let nodes = || vec(node(), 0..5);
         (
-            any::<(u64, bool, u64, bool, bool, bool, Duration)>(),
+            any::<(u64, bool, u64, bool, bool, bool, Duration, u64)>(),
             nodes(),
             nodes(),
         )
             .prop_map(
-                |((number, ask, view, complete, ready, leaving, doubt), members, removed)| View {
-                    number,
-                    ask,
-                    view,
-                    members,
-                    removed,
-                    complete,
-                    ready,
-                    leaving,
-                    doubt,
+                |((number, ask, view, complete, ready, leaving, doubt, era), members, removed)| {
+                    View {
+                        number,
+                        ask,
+                        view,
+                        members,
+                        removed,
+                        complete,
+                        ready,
+                        leaving,
+                        doubt,
+                        era,
+                    }
                 },
             )
     }
@@ -191,8 +194,11 @@ mod arbitrary {
         let entry = prop_oneof![
             record().prop_map(|record| Entry::Live(record.into())),
             fragment().prop_map(|fragment| Entry::Fragment(fragment.into())),
-            (time(), option::of(key()))
-                .prop_map(|(until, successor)| Tombstone { until, successor })
+            (time(), option::of((any::<u64>(), key())))
+                .prop_map(|(until, moved)| {
+                    let moved = moved.map(|(era, to)| Move { era, to });
+                    Tombstone { until, moved }
+                })
                 .prop_map(|tombstone| Entry::Dead(tombstone.into())),
         ];
         (key(), entry).prop_map(|(key, entry)| Copy { key, entry })
@@ -407,6 +413,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
                 ready: true,
                 leaving: false,
                 doubt: Duration::ZERO,
+                era: 1,
             }),
             WireError::BadNode,
         ),
@@ -459,12 +466,13 @@ fn the_format_of_protocol_1_stands_still() {
     let copy = |entry| Copy { key: key(), entry };
     let live = || copy(Entry::Live(record().into()));
     let part = || copy(Entry::Fragment(fragment().into()));
-    let tombstone = |successor| Tombstone {
-        until: NOW,
-        successor,
-    };
+    let tombstone = |moved| Tombstone { until: NOW, moved };
     let dead = || copy(Entry::Dead(tombstone(None).into()));
-    let moved = || copy(Entry::Dead(tombstone(Some(key())).into()));
+    let moved = || {
+        copy(Entry::Dead(
+            tombstone(Some(Move { era: 7, to: key() })).into(),
+        ))
+    };
     let node = |port, name: &str| Node {
         address: ([127, 0, 0, 1], port).into(),
         generation: 1_700_000_000_000,
@@ -488,9 +496,10 @@ fn the_format_of_protocol_1_stands_still() {
                 ready: false,
                 leaving: true,
                 doubt: Duration::from_millis(1_500),
+                era: 300,
             }),
             "010901edfd0302007f000001a01f80d095ffbc31056e6f646531010000000000000000000000\
-             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5ee01",
+             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5ee01ac02",
         ),
         (
             Message::Write(Write {
@@ -507,7 +516,7 @@ fn the_format_of_protocol_1_stands_still() {
              34353637383961626364656601010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
              01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
              a1ce85fb0f303132333435363738396162636465660280d095ffbc3101a1ce85fb0f30313233\
-             343536373839616263646566",
+             34353637383961626364656607",
         ),
         (
             Message::Ack {

@@ -1,7 +1,7 @@
 //! Snapshots of a node whose sessions are replicated: what makes a stop and a start of all nodes at
 //! once lossless, and a return of one of them cheap.
 
-use crate::cluster::{Copy, Entry, ReplicatedStoreBuilder, Tombstone};
+use crate::cluster::{Copy, Entry, Move, ReplicatedStoreBuilder, Tombstone};
 use crate::session::Timestamp;
 use crate::store::ReplicatedStore;
 
@@ -67,7 +67,7 @@ fn kept(copy: Copy) -> Option<Kept> {
         Entry::Live(record) => State::Live(record),
         Entry::Dead(tombstone) => State::Dead {
             until: tombstone.until,
-            successor: tombstone.successor,
+            successor: tombstone.moved.map(|moved| moved.to),
         },
         Entry::Fragment(_) => return None,
     };
@@ -78,7 +78,11 @@ fn kept(copy: Copy) -> Option<Kept> {
 fn copy(kept: Kept) -> Copy {
     let entry = match kept.state {
         State::Live(record) => Entry::Live(record),
-        State::Dead { until, successor } => Entry::Dead(Box::new(Tombstone { until, successor })),
+        State::Dead { until, successor } => {
+            // Whatever a cluster that goes on says of it is later.
+            let moved = successor.map(|to| Move { era: 0, to });
+            Entry::Dead(Box::new(Tombstone { until, moved }))
+        }
     };
     let key = kept.key;
     Copy { key, entry }

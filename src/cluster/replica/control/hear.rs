@@ -282,6 +282,7 @@ impl Control {
             peer.ready = view.ready;
             peer.leaving = view.leaving;
             self.standing.hear_doubt(now, view.doubt);
+            self.standing.era = self.standing.era.max(view.era);
             self.adopt_members(now, table);
             if came && view.view == self.standing.view {
                 self.writes.send_again(now, from, &mut self.standing);

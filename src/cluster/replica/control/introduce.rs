@@ -38,6 +38,7 @@ impl Control {
             ready: standing.ready,
             leaving: standing.leaving,
             doubt: standing.doubt(now),
+            era: standing.era,
         }
     }
 }

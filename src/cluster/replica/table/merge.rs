@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use crate::session::{SessionKey, Timestamp, Writer};
 
-use super::super::entry::{Entry, Tombstone};
+use super::super::entry::{Entry, Move, Tombstone};
 use super::super::message::Copy;
 use super::super::split::Split;
 use super::{MOVES_MAX, Slot, Table};
@@ -66,9 +66,9 @@ impl Table {
             let merged = match slot.entries.get(&key) {
                 None if news.forget_at() <= now => return,
                 None => news.clone(),
-                Some(Entry::Dead(tombstone)) => match tombstone.successor {
-                    Some(successor) if successor.slot() == key.slot() => {
-                        key = successor;
+                Some(Entry::Dead(tombstone)) => match tombstone.moved {
+                    Some(moved) if moved.to.slot() == key.slot() => {
+                        key = moved.to;
                         continue;
                     }
                     _ => return,
@@ -102,21 +102,18 @@ impl Table {
             }
             match slot.entries.get(&key).cloned() {
                 Some(Entry::Dead(known)) => {
-                    let winner = match (known.successor, news.successor) {
-                        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+                    let moved = match (known.moved, news.moved) {
+                        (Some(ours), Some(theirs)) => Some(ours.max(theirs)),
                         _ => None,
                     };
                     let until = known.until.max(news.until);
-                    for loser in [known.successor, news.successor].into_iter().flatten() {
-                        if Some(loser) != winner && loser != key && loser.slot() == key.slot() {
-                            let successor = winner;
-                            burials.push((loser, Tombstone { until, successor }));
+                    let dead = Tombstone { until, moved };
+                    for Move { to, .. } in [known.moved, news.moved].into_iter().flatten() {
+                        let lost = moved.is_none_or(|moved| moved.to != to);
+                        if lost && to != key && to.slot() == key.slot() {
+                            burials.push((to, dead.clone()));
                         }
                     }
-                    let dead = Tombstone {
-                        until,
-                        successor: winner,
-                    };
                     if *known != dead {
                         self.put(slot, key, Entry::Dead(Box::new(dead)));
                     }
