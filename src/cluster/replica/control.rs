@@ -8,7 +8,7 @@ mod hear;
 mod introduce;
 mod settle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ pub(crate) struct Control {
     timers_set: u64,
     /// Numbers what this node has looked for on its own account.
     looks: OpId,
-    /// For which writes it is looked for the rest of a session.
-    looking: BTreeMap<OpId, (PeerIndex, u64)>,
+    /// Sessions that this node looks for, and the writes that are acknowledged when it has looked.
+    looking: BTreeMap<SessionKey, BTreeSet<(PeerIndex, u64)>>,
     next_tick: Timestamp,
     ticks: usize,
     /// Numbers what this node says of itself.

@@ -45,6 +45,8 @@ pub(crate) struct Standing {
     losses: VecDeque<Timestamp>,
     /// Until when a newcomer takes an unknown session for one that may have been lost.
     doubt_until: Timestamp,
+    /// Callers who were told that what became of their change is unknown.
+    pub(crate) indeterminate: u64,
     out: Vec<Output>,
 }
 
@@ -66,6 +68,7 @@ impl Standing {
             rules,
             losses: VecDeque::new(),
             doubt_until: Timestamp::default(),
+            indeterminate: 0,
             out: Vec::new(),
         }
     }
@@ -195,6 +198,7 @@ impl Standing {
     }
 
     pub(crate) fn reply(&mut self, op: OpId, reply: Reply) {
+        self.indeterminate += u64::from(reply == Reply::Indeterminate);
         self.out.push(Output::Reply { op, reply });
     }
 

@@ -71,7 +71,7 @@ impl ReplicaStatus {
             tombstones: table.tombstones(),
             bytes: table.bytes(),
             unacknowledged: control.unacknowledged(),
-            indeterminate: control.writes.indeterminate,
+            indeterminate: standing.indeterminate,
         }
     }
 }

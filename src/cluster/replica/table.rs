@@ -35,6 +35,9 @@ pub(crate) struct Table {
     fragments: AtomicUsize,
     dead: AtomicUsize,
     bytes: AtomicUsize,
+    /// Names of sessions that have run out here, and what they may take.
+    run_out: AtomicUsize,
+    run_out_bytes: usize,
     max_sessions: usize,
     max_bytes: usize,
     rules: Rules,
@@ -79,6 +82,8 @@ impl Table {
             fragments: AtomicUsize::new(0),
             dead: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            run_out: AtomicUsize::new(0),
+            run_out_bytes: max_bytes / RUN_OUT_PART,
             max_sessions,
             max_bytes,
             rules,
@@ -146,7 +151,9 @@ impl Table {
 
     /// All other holders were asked, and nobody has a session that has run out here.
     pub(crate) fn gone(&self, key: &SessionKey) {
-        self.lock(key.slot()).run_out.remove(key);
+        if self.lock(key.slot()).run_out.remove(key).is_some() {
+            self.run_out.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether nothing is here under the key.
@@ -354,6 +361,10 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
         updates: Vec::<Stamp>::new(),
     }
 }
+
+/// Which part of the bytes that sessions may take the names of those take that have run out, beside
+/// them: a name is a twentieth of a small session.
+const RUN_OUT_PART: usize = 20;
 
 /// Slots in a group.
 const GROUP: usize = 64;

@@ -765,6 +765,47 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
 }
 
 #[test]
+fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
+    let table = Table::new(1_000, 100_000, Rules::ALL);
+    let at = |slot: u16| {
+        let mut bytes = [0; 20];
+        bytes[2..4].copy_from_slice(&slot.to_be_bytes());
+        SessionKey::from_bytes(bytes)
+    };
+    let fill = |now| {
+        let mut record = record("a", 1);
+        record.touch(now);
+        for slot in 0..200 {
+            let entry = Entry::Live(Arc::new(record.clone()));
+            table.merge(
+                now,
+                &Copy {
+                    key: at(slot),
+                    entry,
+                },
+            );
+        }
+    };
+    let known = |now| {
+        (0..200)
+            .filter(|slot| table.is_doubtful(now, &at(*slot)))
+            .count()
+    };
+    let mut now = START;
+    for _ in 0..3 {
+        fill(now);
+        now = now.plus(HOUR + HOUR / 5);
+        table.sweep(now);
+        assert_eq!(table.sessions(), 0);
+        // A twentieth of the bytes, at fifty each.
+        assert_eq!(known(now), 100);
+        now = now.plus(2 * HOUR);
+        table.sweep(now);
+        assert_eq!(known(now), 0);
+    }
+}
+
+#[test]
 fn a_full_table_refuses_new_sessions_and_ends_old_ones() {
     let table = Table::new(1, 1 << 20, Rules::ALL);
     let create = |number| table.commit(START, &key(number), None, &born("a", "1"), 1);

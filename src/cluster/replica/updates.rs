@@ -74,6 +74,9 @@ struct Job {
     copies: Arc<[Copy]>,
     /// The session that it is applied to: it may be swept here meanwhile.
     current: Option<Arc<Record>>,
+    /// Whether that had run out when its turn came. It is buried all the same, when it is to end:
+    /// word of a use may be under way to somebody.
+    ran_out: bool,
 }
 
 /// A call whose change the session's owner is to order.
@@ -177,6 +180,7 @@ impl Updates {
             update,
             copies: Arc::default(),
             current: None,
+            ran_out: false,
         };
         self.jobs.entry(tag).or_default().push_back(job);
         if waiting == 0 {
@@ -243,6 +247,7 @@ impl Updates {
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
                 job.copies = job.update.copies(&current, tools.standing.era);
+                job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
             // Who applied it may have died before everybody had it.
@@ -259,7 +264,12 @@ impl Updates {
         let Tools {
             standing, writes, ..
         } = tools;
-        match writes.begin(now, standing, None, Ack::All, true, job.copies.clone()) {
+        let copies = job.copies.clone();
+        // What was applied before may have run out since: then there is nothing to hand on.
+        let write = (!copies.is_empty())
+            .then(|| writes.begin(now, standing, None, Ack::All, true, copies))
+            .flatten();
+        match write {
             Some((seq, _)) => {
                 self.writing.insert(seq, tag);
                 false
@@ -300,15 +310,9 @@ impl Updates {
                 Some(peer) if holds(peer) => None,
                 Some(_) | None => job.update.outcome(now, tools.table),
             };
-            // What had run out is buried all the same: word of a use may be under way to somebody.
-            let ran_out = job.update.order == Order::End
-                && job
-                    .current
-                    .as_ref()
-                    .is_some_and(|record| !record.is_live(now));
-            let verdict = match ran_out {
-                true => Verdict::Gone,
-                false => Verdict::Applied,
+            let verdict = match job.update.order {
+                Order::End if job.ran_out => Verdict::Gone,
+                Order::Create(_) | Order::Change | Order::End => Verdict::Applied,
             };
             self.finish(now, tag, verdict, copy, tools);
         }
@@ -393,8 +397,11 @@ impl Updates {
             Some(Entry::Live(record)) if applied || record.is_live(now) => {
                 Reply::Updated(verdict, Some(record))
             }
-            // It was applied to what others have.
+            // It was applied to what others have, or the session has gone on from where it moved.
             Some(Entry::Fragment(_)) | None if applied => Reply::Indeterminate,
+            Some(Entry::Dead(tombstone)) if applied && tombstone.moved.is_some() => {
+                Reply::Indeterminate
+            }
             _ => Reply::Updated(verdict, None),
         };
         tools.standing.reply(op, reply);

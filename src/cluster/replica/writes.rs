@@ -26,8 +26,6 @@ use super::standing::Standing;
 pub(crate) struct Writes {
     open: BTreeMap<u64, Open>,
     last: u64,
-    /// Writes whose time ran out before enough holders had them.
-    pub(crate) indeterminate: u64,
 }
 
 #[derive(Debug)]
@@ -186,7 +184,6 @@ impl Writes {
             if now.since(open.begun_at) >= timeout
                 && let Some(op) = open.op.take()
             {
-                self.indeterminate += 1;
                 standing.reply(op, Reply::Indeterminate);
             }
             if now.since(open.sent_at) >= RESEND_AFTER {
@@ -212,7 +209,6 @@ impl Writes {
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
         for open in self.open.values_mut() {
             if let Some(op) = open.op.take() {
-                self.indeterminate += 1;
                 standing.reply(op, Reply::Indeterminate);
             }
         }

@@ -1,7 +1,7 @@
 //! A cluster, its clients and its misfortunes, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,8 +73,8 @@ pub(super) struct Place {
     pub(super) leaving: bool,
     /// Whether others have declared it dead although it runs, and it does not know yet.
     pub(super) wronged: bool,
-    /// Whether it takes one that runs for dead, which has not come back yet.
-    pub(super) accuses: Option<Arc<str>>,
+    /// Whom it takes for dead although they run, and who have not come back yet.
+    pub(super) accuses: BTreeSet<Arc<str>>,
     /// Until when somebody who leaves still takes requests.
     pub(super) open_until: u64,
 }
@@ -134,7 +134,7 @@ impl Cluster {
             wake_at: u64::MAX,
             leaving: false,
             wronged: false,
-            accuses: None,
+            accuses: BTreeSet::new(),
             open_until: 0,
         };
         let mut cluster = Self {
@@ -233,7 +233,7 @@ impl Cluster {
         place.me.generation = now.as_millis().max(place.me.generation + 1);
         place.leaving = false;
         place.wronged = false;
-        place.accuses = None;
+        place.accuses.clear();
         place.paused_until = 0;
         place.ran_at = self.now;
         let settings = Settings {
@@ -410,8 +410,7 @@ impl Cluster {
                 }
                 Output::News(News::Left(node)) => self.cut(index, &node),
                 Output::News(News::Joined(node)) => {
-                    let accuses = &mut self.places[index].accuses;
-                    accuses.take_if(|name| *name == node.name);
+                    self.places[index].accuses.remove(&node.name);
                 }
                 Output::News(_) => {}
             }
@@ -440,7 +439,7 @@ impl Cluster {
             // What it is asked before it hears of it, and what it orders, may be outdated: the limit
             // that the design accepts. One that was stopped has no such excuse when it wakes up.
             self.places[other].wronged = true;
-            self.places[index].accuses = Some(gone.name.clone());
+            self.places[index].accuses.insert(gone.name.clone());
             self.doubted = true;
         }
         if self.rng.random() {

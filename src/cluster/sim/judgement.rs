@@ -21,11 +21,10 @@ impl Cluster {
             request.node, self.now, request.key
         );
         let model = &self.models[request.model];
-        // A node that is wrongly declared dead answers from what it has until it hears of it; so does
-        // one that declares another dead, which may have kept alone what was acknowledged.
+        // A node that is wrongly declared dead answers from what it has until it hears of it. One that
+        // declares another dead may lack what that one kept alone; but what has ended has ended.
         let node = &self.places[request.node];
-        let wronged = node.wronged || node.accuses.is_some();
-        if !wronged {
+        if !node.wronged {
             ended_stays_dead(&request.known, read, &place);
         }
         if model.id == request.known.id && model.key == request.key {
@@ -33,7 +32,8 @@ impl Cluster {
         }
         // Somebody may have tried to end or to move it while this was under way.
         if model.life == Life::Live
-            && !wronged
+            && !node.wronged
+            && node.accuses.is_empty()
             && model.key == request.key
             && model.id == request.known.id
             && request.known.is_fresh(self.now)

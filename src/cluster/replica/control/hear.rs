@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::session::{SessionKey, Timestamp};
 
 use super::super::entry::{Entry, Fragment};
-use super::super::message::{Copy, Message, OpId, View, Write};
+use super::super::message::{Copy, Message, View, Write};
 use super::super::node::Node;
 use super::super::placement::Member;
 use super::super::reads::INTERNAL;
@@ -66,9 +66,9 @@ impl Control {
                     // The session is on its way here, as it was before.
                     let entry = Entry::Fragment(Arc::new(Fragment::of_access(accessed_at)));
                     table.merge(now, &Copy { key, entry });
-                } else if table.is_absent(&key) && !self.reads.is_full() {
+                } else if table.is_absent(&key) {
                     // It has run out here, and lives elsewhere.
-                    self.look_for(now, key);
+                    self.look_for(now, key, None);
                 }
             }
             Message::Compare {
@@ -222,22 +222,22 @@ impl Control {
         let Some(copy) = write.copies.iter().find(partial) else {
             return false;
         };
-        let asked = (from, write.seq);
-        // Otherwise it is under way already, or the write will be sent again.
-        if self.reads.is_full() || self.looking.values().any(|other| *other == asked) {
-            return true;
-        }
-        let op = self.look_for(now, copy.key);
-        self.looking.insert(op, asked);
+        self.look_for(now, copy.key, Some((from, write.seq)));
         true
     }
 
-    /// Asks all other holders for a session, and merges what they have.
-    fn look_for(&mut self, now: Timestamp, key: SessionKey) -> OpId {
-        self.looks += 1;
-        let op = INTERNAL | LOOK | self.looks;
-        self.reads.begin(now, &mut self.standing, op, key, true);
-        op
+    /// Asks all other holders for a session, unless that is under way, and merges what they have.
+    /// Then a write is acknowledged. With too many reads under way nobody is asked: writes are sent
+    /// again, and people come again.
+    fn look_for(&mut self, now: Timestamp, key: SessionKey, write: Option<(PeerIndex, u64)>) {
+        if let Some(writes) = self.looking.get_mut(&key) {
+            writes.extend(write);
+        } else if !self.reads.is_full() {
+            self.looks += 1;
+            let op = INTERNAL | LOOK | self.looks;
+            self.looking.insert(key, write.into_iter().collect());
+            self.reads.begin(now, &mut self.standing, op, key, true);
+        }
     }
 
     pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {

@@ -7,10 +7,10 @@ use super::super::event::{News, Reply};
 use super::super::membership::Wish;
 use super::super::message::Message;
 use super::super::node::Node;
-use super::super::reads::Finished;
+use super::super::reads::{Finished, INTERNAL};
 use super::super::roster::Peer;
 use super::super::table::Table;
-use super::Control;
+use super::{Control, LOOK};
 
 impl Control {
     /// Does what follows from whatever was heard.
@@ -142,18 +142,31 @@ impl Control {
     }
 
     pub(super) fn finish_reads(&mut self, now: Timestamp, table: &Table) {
-        for finished in self.reads.finished(&self.standing) {
+        // What is answered may begin another read, which may need nobody's answer.
+        loop {
+            let finished = self.reads.finished(&self.standing);
+            if finished.is_empty() {
+                return;
+            }
+            for finished in finished {
+                self.finish_read(now, finished, table);
+            }
+        }
+    }
+
+    fn finish_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
+        if finished.op & (INTERNAL | LOOK) == INTERNAL | LOOK {
             // What others have of the session is here now, unless it has run out everywhere.
-            if let Some((writer, seq)) = self.looking.remove(&finished.op) {
-                let view = self.standing.view;
+            let view = self.standing.view;
+            for (writer, seq) in self.looking.remove(&finished.key).unwrap_or_default() {
                 let seqs = vec![seq];
                 self.standing.send(writer, Message::Ack { view, seqs });
-                continue;
             }
-            let (updates, mut tools) = self.ordering(table);
-            if !updates.read_done(now, finished.op, &mut tools) {
-                self.answer_read(now, finished, table);
-            }
+            return;
+        }
+        let (updates, mut tools) = self.ordering(table);
+        if !updates.read_done(now, finished.op, &mut tools) {
+            self.answer_read(now, finished, table);
         }
     }
 

@@ -33,7 +33,10 @@ impl Table {
         for slot in group * GROUP..(group + 1) * GROUP {
             let mut guard = self.lock(slot);
             looked_at += guard.entries.len() + guard.run_out.len();
+            let before = guard.run_out.len();
             guard.run_out.retain(|_, until| *until > now);
+            let forgotten = before - guard.run_out.len();
+            self.run_out.fetch_sub(forgotten, Ordering::Relaxed);
             let due =
                 |(key, entry): (&SessionKey, &Entry)| (entry.forget_at() <= now).then_some(*key);
             let run_out: Vec<_> = guard.entries.iter().filter_map(due).collect();
@@ -43,8 +46,12 @@ impl Table {
                     if let Entry::Live(record) = entry
                         && now < record.ends_at()
                         && guard.run_out.len() < RUN_OUT_MAX
+                        && self.run_out.load(Ordering::Relaxed) * RUN_OUT < self.run_out_bytes
                     {
-                        guard.run_out.insert(key, record.expires_if_used(now));
+                        let until = record.expires_if_used(now);
+                        let known = guard.run_out.insert(key, until).is_some();
+                        self.run_out
+                            .fetch_add(usize::from(!known), Ordering::Relaxed);
                     }
                 }
             }
@@ -61,6 +68,9 @@ impl Table {
 /// second a million sessions are looked through every twelve seconds.
 const SWEEP_MAX: usize = 4_096;
 
-/// Sessions of a slot that are remembered after they have run out: four million in all, which take
-/// some 50 bytes each. Of more, word of a use that was lost stays lost.
-const RUN_OUT_MAX: usize = 256;
+/// Sessions of a slot that are remembered after they have run out, so that a group has as many as one
+/// sweep looks at: a million in all. Of more, word of a use that was lost stays lost.
+const RUN_OUT_MAX: usize = SWEEP_MAX / GROUP;
+
+/// Bytes that such a name takes, as measured.
+const RUN_OUT: usize = 50;

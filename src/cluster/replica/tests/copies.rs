@@ -542,6 +542,74 @@ fn what_was_applied_before_the_session_ran_out_is_not_called_gone() {
 }
 
 #[test]
+fn a_move_whose_new_id_has_run_out_is_not_called_gone() {
+    // The answer may come late, or be lost so that the question is repeated.
+    for comes in [true, false] {
+        let mut lab = Lab::cluster_with(2, two());
+        let key = find(&lab, |lab, key| owner(lab, key) == 0);
+        let mut to = key.to_bytes();
+        to[19] = 9;
+        lab.commit(0, 1, key, &short());
+        lab.hold = |message| matches!(message, Message::Updated { .. });
+        let mut changes = Changes::default();
+        changes.rotate_to(SessionKey::from_bytes(to));
+        lab.commit(1, 2, key, &changes);
+        lab.run(Duration::from_secs(4));
+        assert!((0..2).all(|index| lab.replica(index).status().sessions == 0));
+        let (from, asker, first) = lab.held.swap_remove(0);
+        lab.held.clear();
+        lab.hold = |_| false;
+        if comes {
+            lab.deliver(from, asker, first);
+            lab.carry();
+        } else {
+            lab.run(Duration::from_millis(200));
+        }
+        let expected = match comes {
+            true => Reply::Indeterminate,
+            false => Reply::Updated(Verdict::Unknown, None),
+        };
+        assert_eq!(lab.reply(2), Some(expected));
+    }
+}
+
+#[test]
+fn a_session_that_runs_out_while_it_is_ended_was_there() {
+    let mut lab = Lab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| !lab.replica(2).holds(key));
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_900));
+    lab.hold = |message| matches!(message, Message::Write(_));
+    assert_eq!(lab.replica(2).end(lab.now, 2, &key), Step::Wait(true));
+    lab.run(Duration::from_millis(700));
+    assert!((0..2).all(|index| lab.read(index, key).is_none()));
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.run(Duration::from_millis(700));
+    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+}
+
+#[test]
+fn a_session_is_looked_for_once_however_often_it_is_used() {
+    let mut lab = Lab::cluster_with(2, two());
+    lab.commit(0, 1, key(1), &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key(1));
+    lab.run(Duration::from_millis(1_500));
+    assert_eq!(lab.replica(0).status().sessions, 0);
+    lab.hold = |message| matches!(message, Message::Fetch { .. });
+    for _ in 0..3 {
+        lab.replica(1).touch(lab.now, &key(1));
+        lab.carry();
+    }
+    assert_eq!(lab.held.len(), 1);
+    let (from, to, message) = lab.held.pop().unwrap();
+    lab.deliver(from, to, message);
+    lab.carry();
+    assert!(lab.read(0, key(1)).is_some());
+}
+
+#[test]
 fn what_two_sides_wrote_without_knowing_of_each_other_is_counted() {
     let mut lab = Lab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "0"));
@@ -629,6 +697,7 @@ fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
     assert!(matches!(step, Step::Wait(_)), "{step:?}");
     lab.run(Duration::from_secs(8));
     assert_eq!(lab.reply(2), Some(Reply::Indeterminate));
+    assert_eq!(lab.replica(owner).status().indeterminate, 1);
     let open = |lab: &Lab| lab.replica(owner).status().unacknowledged;
     assert_eq!(open(&lab), 1);
     lab.held.clear();

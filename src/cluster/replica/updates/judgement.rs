@@ -77,7 +77,9 @@ fn absence(
     table: &Table,
 ) -> Result<Arc<Record>, Verdict> {
     let dead = table.is_dead(&update.key);
-    if dead && !certainty.complete && table.lost_track(update.key) {
+    // Nothing is here under the last id that is known of it.
+    let lost = table.lost_track(update.key);
+    if dead && !certainty.complete && lost {
         // Where it has gone is still on its way here.
         return Err(Verdict::Again);
     }
@@ -90,8 +92,9 @@ fn absence(
         Order::End if dead && update.retry => Err(Verdict::Applied),
         // It may have been lost, and come back.
         _ if !dead && !certainty.certain => Err(Verdict::Unknown),
-        // It may have been applied before the session ran out and was forgotten.
-        Order::Change if !dead && unknown && update.retry => Err(Verdict::Unknown),
+        // It may have been applied before the session ran out and was forgotten, maybe under the id
+        // that it was moved to by this.
+        Order::Change if unknown && lost && update.retry => Err(Verdict::Unknown),
         Order::Create(_) | Order::Change | Order::End => Err(Verdict::Gone),
     }
 }
