@@ -308,5 +308,32 @@ mod tests {
         );
         assert!(least > 0.8 && most < 1.2, "{least} to {most}");
         assert!((0.85..1.15).contains(&moved), "{moved}");
+
+        // A new session belongs to the node that made it, in any of its slots. So owners have as much
+        // as the balancer gives them, until nodes come and go.
+        let share_of = |placement: &Placement, nodes: u16| {
+            let mut shares = std::collections::BTreeMap::<_, f64>::new();
+            for slot in 0..SLOTS {
+                let sessions = 1.0 / owned[before.owner_name(slot).unwrap()] as f64;
+                let owner = placement.owner_name(slot).unwrap().to_owned();
+                *shares.entry(owner).or_default() += sessions * f64::from(nodes) / 50.0;
+            }
+            let least = shares.values().copied().fold(f64::MAX, f64::min);
+            let most = shares.values().copied().fold(0.0, f64::max);
+            (least, most)
+        };
+        let fewer = Placement::new(two(), &node(1), false, &roster(2..=nodes - 1));
+        let changes = [
+            (&before, 50, "50"),
+            (&fewer, 49, "49 of them"),
+            (&after, 51, "51"),
+        ];
+        for (placement, nodes, which) in changes {
+            let (least, most) = share_of(placement, nodes);
+            println!(
+                "of the sessions that 50 nodes made, owners among {which} have {least:.2} to {most:.2}"
+            );
+            assert!(least > 0.95 && most < 1.05, "{which}: {least} to {most}");
+        }
     }
 }
