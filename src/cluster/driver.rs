@@ -175,13 +175,7 @@ impl Driver {
     /// need not ask another node.
     pub(super) fn new_id(&self) -> SessionId {
         let mut random = lock(&self.random);
-        let mut tag = random.next_u32();
-        for _ in 0..OWN_TRIES {
-            if self.replica.owns(tag) {
-                break;
-            }
-            tag = random.next_u32();
-        }
+        let tag = self.replica.own_tag(|| random.next_u32());
         drop(random);
         SessionId::with_tag(tag)
     }
@@ -356,9 +350,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A node looks at the clock at least this often.
 const TICK_MAX: Duration = Duration::from_millis(50);
-/// How often a tag is drawn until this node owns it: with ten nodes, one time in a thousand another
-/// one's has to do.
-const OWN_TRIES: usize = 64;
 /// How many addresses are remembered for the lives that were led there.
 const SEEN_MAX: usize = 1024;
 /// How long nothing is accepted after accepting has failed.

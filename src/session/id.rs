@@ -160,8 +160,13 @@ impl SessionKey {
     /// Which of the [`SLOTS`] slots this key falls into.
     #[must_use]
     pub const fn slot(&self) -> usize {
-        self.tag as usize & (SLOTS - 1)
+        slot_of(self.tag)
     }
+}
+
+/// The slot of all sessions with this tag.
+pub(crate) const fn slot_of(tag: u32) -> usize {
+    tag as usize & (SLOTS - 1)
 }
 
 /// A part of the key is as good as all of it: it is a hash already.

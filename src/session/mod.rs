@@ -19,6 +19,8 @@ mod time;
 mod value;
 
 pub use changes::{Changes, Outcome};
+#[cfg(feature = "replicated")]
+pub(crate) use id::slot_of;
 pub use id::{SLOTS, SessionId, SessionKey};
 #[cfg(any(feature = "replicated", feature = "snapshot"))]
 pub(crate) use idle::Idle;

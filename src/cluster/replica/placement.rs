@@ -87,6 +87,11 @@ impl Placement {
         self.candidates.len()
     }
 
+    /// Whether this node is one of them.
+    pub(crate) fn takes_part(&self) -> bool {
+        self.candidates.iter().any(|c| c.member == Member::Me)
+    }
+
     /// How many members a slot ought to have, if there were enough.
     pub(crate) fn wanted(&self) -> Option<usize> {
         match self.copies {

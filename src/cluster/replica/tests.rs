@@ -620,6 +620,27 @@ fn a_move_that_was_given_up_does_not_undo_a_later_one() {
 }
 
 #[test]
+fn a_node_draws_new_ids_from_slots_of_its_own() {
+    let mut lab = Lab::cluster(5);
+    let mut drawn = 0_u32;
+    for index in (0..5).cycle().take(500) {
+        let tag = lab.replica(index).own_tag(|| {
+            drawn += 1;
+            drawn
+        });
+        assert!(lab.replica(index).owns(tag));
+    }
+    // Who leaves has none, and does not look for long.
+    lab.input(0, Input::Drain(true));
+    let mut tries = 0;
+    lab.replica(0).own_tag(|| {
+        tries += 1;
+        tries
+    });
+    assert_eq!(tries, 1);
+}
+
+#[test]
 fn an_ended_session_is_dead_on_every_node() {
     let mut lab = Lab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
