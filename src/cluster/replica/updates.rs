@@ -15,6 +15,7 @@
 //! A member that does not hold a session has all its changes ordered in this way, births and ends
 //! included: the owner knows whether the session is still there, and sends back what it has become.
 
+mod asked;
 mod judgement;
 mod refusals;
 
@@ -23,10 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Changes, Record, SessionKey, Stamp, Timestamp};
+use crate::session::{Record, SessionKey, Timestamp};
 
-use super::entry::{Entry, Fragment, Move, Tombstone, rebase_fragment, rebase_record};
-use super::event::Reply;
+use super::entry::{Entry, Move, Tombstone, rebase_fragment, rebase_record};
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads};
@@ -35,33 +35,26 @@ use super::standing::Standing;
 use super::table::Table;
 use super::writes::Writes;
 
+use asked::Asked;
+pub(crate) use asked::Call;
 use judgement::{Certainty, is_behind, judge};
 use refusals::Refusals;
 
 /// Atomic updates under way, asked by this node and ordered by it.
 #[derive(Debug, Default)]
 pub(crate) struct Updates {
-    asked: BTreeMap<OpId, Asked>,
+    /// What this node has asked for.
+    asked: Asked,
     /// What this node orders, by tag: a session keeps it when its id changes. The first of each
     /// queue is under way.
     jobs: BTreeMap<u32, VecDeque<Job>>,
     /// Which tag a write of this node's own orders belongs to.
     writing: BTreeMap<u64, u32>,
-    /// The clock of the last stamp that named an attempt: no two attempts share one.
-    clock: u64,
     /// Numbers the reads that jobs wait for.
     reads: BTreeMap<OpId, u32>,
     last_read: OpId,
     /// What this node has refused to others.
     refusals: Refusals,
-}
-
-/// An update that a local caller waits for.
-#[derive(Debug)]
-struct Asked {
-    update: Update,
-    begun_at: Timestamp,
-    asked_at: Timestamp,
 }
 
 /// An update that this node orders.
@@ -79,17 +72,6 @@ struct Job {
     ran_out: bool,
 }
 
-/// A call whose change the session's owner is to order.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) op: OpId,
-    pub(crate) key: SessionKey,
-    /// The highest clock that the caller has seen in the session.
-    pub(crate) seen: u64,
-    pub(crate) changes: &'a Changes,
-    pub(crate) order: Order,
-}
-
 /// What an owner needs besides its own queues.
 #[derive(Debug)]
 pub(crate) struct Tools<'a> {
@@ -102,47 +84,7 @@ pub(crate) struct Tools<'a> {
 impl Updates {
     /// Asks the owner to apply the changes, if the attribute that they expect was not written since.
     pub(crate) fn begin(&mut self, now: Timestamp, call: Call<'_>, tools: &mut Tools<'_>) {
-        let Call {
-            op,
-            key,
-            seen,
-            changes,
-            mut order,
-        } = call;
-        let writer = tools.standing.me.writer();
-        let stamp = Stamp::after(seen.max(self.clock), now, writer);
-        self.clock = stamp.clock;
-        let mut registers: Vec<_> = changes.registers(stamp).collect();
-        registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        if let Order::Create(record) = &mut order {
-            Arc::make_mut(record).note_update(stamp);
-        }
-        let update = Update {
-            view: tools.standing.view,
-            op,
-            key,
-            retry: false,
-            sent_at: now,
-            expect: changes
-                .expected()
-                .map(|(name, stamp)| (name.clone(), stamp)),
-            rotate_to: changes.rotated_to().filter(|to| *to != key),
-            fragment: Arc::new(Fragment {
-                registers,
-                max_inactive: changes.max_inactive().map(|idle| (stamp, idle.into())),
-                accessed_at: now,
-                updates: vec![stamp],
-            }),
-            order,
-        };
-        let mut asked = Asked {
-            update,
-            begun_at: now,
-            asked_at: now,
-        };
-        let first = asked.ask(now, tools.standing);
-        self.asked.insert(op, asked);
-        if let Some(update) = first {
+        if let Some(update) = self.asked.begin(now, call, tools.standing) {
             self.order(now, None, update, tools);
         }
     }
@@ -366,7 +308,11 @@ impl Updates {
                 };
                 tools.standing.send(peer, message);
             }
-            None => self.answered(now, Member::Me, op, verdict, copy, tools),
+            None => {
+                let answer = (op, verdict, copy);
+                self.asked
+                    .answered(now, Member::Me, answer, tools.standing, tools.table);
+            }
         }
     }
 
@@ -376,35 +322,11 @@ impl Updates {
         &mut self,
         now: Timestamp,
         from: Member,
-        op: OpId,
-        verdict: Verdict,
-        copy: Option<Copy>,
-        tools: &mut Tools<'_>,
+        answer: (OpId, Verdict, Option<Copy>),
+        standing: &mut Standing,
+        table: &Table,
     ) {
-        let Some(asked) = self.asked.get(&op) else {
-            return;
-        };
-        let applied = verdict == Verdict::Applied;
-        // Who has become the owner since has been asked, and may apply it.
-        let owner = tools.standing.owner(asked.update.key.slot());
-        if verdict == Verdict::Again || !applied && from != owner {
-            return;
-        }
-        let copy = copy.or_else(|| asked.update.outcome(now, tools.table));
-        self.asked.remove(&op);
-        let reply = match copy.map(|copy| copy.entry) {
-            // It was applied, also when the session has run out since.
-            Some(Entry::Live(record)) if applied || record.is_live(now) => {
-                Reply::Updated(verdict, Some(record))
-            }
-            // It was applied to what others have, or the session has gone on from where it moved.
-            Some(Entry::Fragment(_)) | None if applied => Reply::Indeterminate,
-            Some(Entry::Dead(tombstone)) if applied && tombstone.moved.is_some() => {
-                Reply::Indeterminate
-            }
-            _ => Reply::Updated(verdict, None),
-        };
-        tools.standing.reply(op, reply);
+        self.asked.answered(now, from, answer, standing, table);
     }
 
     /// The session that a change is under way of, as it was when its turn came.
@@ -419,39 +341,25 @@ impl Updates {
         self.jobs.clear();
         self.writing.clear();
         self.reads.clear();
-        self.ask_all(now, Duration::ZERO, tools);
+        self.ask_again(now, Duration::ZERO, tools);
     }
 
     /// Asks again those who have not answered, and gives up what has taken too long.
     pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, tools: &mut Tools<'_>) {
-        let late = |asked: &Asked| now.since(asked.begun_at) >= timeout;
-        let expired = self.asked.iter().filter(|(_, asked)| late(asked));
-        for op in expired.map(|(op, _)| *op).collect::<Vec<_>>() {
-            self.asked.remove(&op);
-            tools.standing.reply(op, Reply::Indeterminate);
-        }
+        self.asked.give_up(now, timeout, tools.standing);
         self.refusals.forget(now, timeout);
-        self.ask_all(now, ASK_AGAIN_AFTER, tools);
+        self.ask_again(now, ASK_AGAIN_AFTER, tools);
     }
 
-    fn ask_all(&mut self, now: Timestamp, after: Duration, tools: &mut Tools<'_>) {
-        let mut mine = Vec::new();
-        for asked in self.asked.values_mut() {
-            if now.since(asked.asked_at) >= after {
-                asked.update.retry = true;
-                mine.extend(asked.ask(now, tools.standing));
-            }
-        }
-        for update in mine {
+    fn ask_again(&mut self, now: Timestamp, after: Duration, tools: &mut Tools<'_>) {
+        for update in self.asked.repeat(now, after, tools.standing) {
             self.order(now, None, update, tools);
         }
     }
 
     /// Gives up everything: this node leaves.
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
-        for op in std::mem::take(&mut self.asked).into_keys() {
-            standing.reply(op, Reply::Indeterminate);
-        }
+        self.asked.abort(standing);
     }
 
     /// Updates that a local caller waits for.
@@ -460,24 +368,7 @@ impl Updates {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.asked.len() >= ASKED_MAX
-    }
-}
-
-impl Asked {
-    /// Sends the update to its owner, or gives it back when that is this node.
-    fn ask(&mut self, now: Timestamp, standing: &mut Standing) -> Option<Update> {
-        self.asked_at = now;
-        self.update.view = standing.view;
-        // The fragment's access time is on this node's clock, like `sent_at`.
-        self.update.sent_at = now;
-        match standing.owner(self.update.key.slot()) {
-            Member::Me => Some(self.update.clone()),
-            Member::Peer(peer) => {
-                standing.send(peer, Message::Update(self.update.clone()));
-                None
-            }
-        }
+        self.asked.is_full()
     }
 }
 
@@ -536,9 +427,6 @@ impl Update {
         }
     }
 }
-
-/// Updates that a local caller waits for before new ones are refused.
-const ASKED_MAX: usize = 16_384;
 
 /// Updates of one session that wait for their turn at its owner.
 const QUEUE_MAX: usize = 1_024;

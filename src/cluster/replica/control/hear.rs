@@ -152,9 +152,9 @@ impl Control {
                 let copy = self.take_in(now, sent_at, copy, table);
                 // Where the session is kept here, more may be known of it by now.
                 let foreign = copy.filter(|copy| !self.standing.is_mine(copy.key.slot()));
-                let (updates, mut tools) = self.ordering(table);
-                let from = Member::Peer(from);
-                updates.answered(now, from, op, verdict, foreign, &mut tools);
+                let (from, answer) = (Member::Peer(from), (op, verdict, foreign));
+                self.updates
+                    .answered(now, from, answer, &mut self.standing, table);
             }
             Message::Differ { .. } => {}
         }
