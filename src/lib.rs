@@ -12,8 +12,8 @@
 //! use distributable::{MemoryStore, Session, SessionError, SessionLayer};
 //!
 //! async fn counter(session: Session) -> Result<String, SessionError> {
-//!     let n: u32 = session.get("session_counter")?.unwrap_or(0) + 1;
-//!     session.insert("session_counter", &n)?;
+//!     let visit = |before: Option<u32>| before.unwrap_or(0) + 1;
+//!     let n = session.update("session_counter", visit).await?;
 //!     Ok(format!("Session Counter = {n}"))
 //! }
 //!
@@ -25,8 +25,8 @@
 //!
 //! Taking [`Session`] in a handler loads the session; from then on it is synchronous. The first
 //! write creates it. What was changed is stored before the head of the response leaves, whatever its
-//! status; if that fails, the answer is 503 and no cookie is set. A handler that does not take
-//! `Session` causes no call of the store and no header.
+//! status; if that fails, an error response stands in for it (503 if the store is to blame). A handler
+//! that does not take `Session` causes no call of the store and no header.
 //!
 //! # What is where
 //!
@@ -51,7 +51,7 @@
 //! | `redis` | no | [`RedisStore`](store): sessions in a Redis or Valkey server |
 //! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
 //! | `rustls` | no | `ReplicatedStoreBuilder::tls`: replication under certificates of your own |
-//! | `snapshot` | no | [`SnapshotStore`](store): either of them, in a file over a restart (Unix) |
+//! | `snapshot` | no | [`SnapshotStore`](store): the memory or the replicated store, in a file over a restart (Unix) |
 //! | `testing` | no | `testing::conformance`, for authors of stores |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

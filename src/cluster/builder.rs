@@ -157,7 +157,7 @@ impl ReplicatedStoreBuilder {
     /// other: it is changed while all of them are stopped.
     ///
     /// Defaults to [`Copies::All`], which is right for a handful of nodes; from four on,
-    /// `Copies::Count` with 2 keeps memory and traffic where they are when nodes are added.
+    /// `Copies::Count(NonZeroU8::new(2).expect("not zero"))` keeps memory and traffic where they are when nodes are added.
     pub const fn copies(mut self, copies: Copies) -> Self {
         self.copies = copies;
         self
@@ -179,10 +179,11 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// How many nodes, this one included, must be there to keep a write; with fewer, writes are
-    /// refused.
+    /// How many nodes, this one included, must be there that could keep sessions; with fewer, writes
+    /// other than ends are refused as [`Unavailable`](crate::StoreErrorKind::Unavailable).
     ///
-    /// Defaults to 1, so that the last node goes on alone. 2 refuses what one death could lose.
+    /// Defaults to 1, so that the last node goes on alone. 2 refuses what one death could lose, with
+    /// [`Ack::All`] and at least two copies.
     pub const fn min_copies(mut self, nodes: u8) -> Self {
         self.min_copies = nodes;
         self
@@ -198,8 +199,9 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// How many sessions the node takes, tombstones included. At the limit creating one is refused
-    /// with [`StoreErrorKind::Full`](crate::StoreErrorKind::Full). Defaults to 1,000,000.
+    /// How many sessions the node takes. At the limit creating one is refused with
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full). Tombstones count in
+    /// [`max_bytes`](Self::max_bytes) only. Defaults to 1,000,000.
     pub const fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
@@ -217,12 +219,17 @@ impl ReplicatedStoreBuilder {
     /// Starts the node: it listens when this returns, and goes on finding the others by itself.
     /// [`ready`](ReplicatedStore::ready) waits until it serves sessions.
     ///
-    /// Must be called within a tokio runtime, whose tasks carry the node from then on.
+    /// Must be awaited within a tokio runtime, whose tasks carry the node from then on.
     ///
     /// # Errors
     ///
-    /// When the description makes no sense, or the address cannot be listened on. The message says
-    /// what to do.
+    /// When the description makes no sense, the address cannot be listened on or is reachable from
+    /// other machines without a secret, a multicast group cannot be joined, or the operating system
+    /// has no random numbers to give. The message says what to do.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub async fn start(self) -> Result<ReplicatedStore, StartError> {
         self.start_after(|_| ()).await
     }

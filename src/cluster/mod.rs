@@ -85,6 +85,7 @@ pub enum Ack {
     /// This many nodes have it, the writing one included (fewer where fewer are alive); the rest
     /// follow.
     Copies(NonZeroU8),
-    /// The writing node has it; the others follow. Its sudden death loses what had not been sent.
+    /// The writing node has it; the others follow, and may answer from what they had before for a
+    /// moment. Its sudden death loses what had not been sent.
     Local,
 }

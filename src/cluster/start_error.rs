@@ -22,7 +22,7 @@ pub enum StartErrorKind {
     NotLoopback,
     /// The address cannot be listened on: mostly, somebody else does.
     Listen,
-    /// This version cannot do what was asked for.
+    /// The operating system has no random numbers to give, or TLS does not work here.
     Unsupported,
 }
 

@@ -71,7 +71,8 @@ impl SessionError {
         self.attribute.as_deref()
     }
 
-    /// The status that says so to a client.
+    /// The status that says so to a client: 409 for `NoSession`, `Ended` and `Conflict`, 413 for what
+    /// is too large, 503 when the store fails, otherwise 500.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.kind {

@@ -42,8 +42,9 @@ use crate::store::erased::ErasedStore;
 ///
 /// What a handler wrote is committed after it has returned, whatever status it returned, and before
 /// the response leaves. A handler that panics has not returned: nothing is stored (put a layer that
-/// catches panics outside this one). If the commit fails, a plain response with the error's status
-/// stands in for the handler's, and no cookie is set.
+/// catches panics outside this one). If the commit fails, or recording that the session was used, a
+/// plain response with the [error's status](crate::SessionError::status) stands in for the handler's.
+/// It sets no cookie, unless an earlier `save` or `update` of the same request has changed the id.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
     config: Arc<Config>,

@@ -23,7 +23,7 @@ use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 ///
 /// Taking it in a handler awaits the store once; reading and writing do not. The first write makes
 /// the session, and what was written is stored when the handler has returned, before the response
-/// leaves. Clones share one session; no method waits for another's user.
+/// leaves. Clones share one session; requests of one session do not lock each other out.
 ///
 /// ```
 /// use distributable::{Attribute, Session, SessionError};
@@ -182,7 +182,8 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the attribute has been replaced or it has not.
+    /// Dropping the future does not stop a store call that is under way: the attribute is replaced as
+    /// a whole or not at all.
     pub async fn update<T>(
         &self,
         name: impl AttributeOf<T>,
@@ -214,8 +215,9 @@ impl Session {
     /// a visitor's rights change, above all at login: an id that somebody has planted in the
     /// browser before is then worth nothing.
     ///
-    /// A session that this request is making needs no other id, and keeps the one it has. So at
-    /// login write first who the visitor is, and then cycle the id.
+    /// A session that this request is making needs no other id, and keeps the one it has. Where there
+    /// is none there is nothing to cycle: at login ask [`exists`](Self::exists) first, or write first
+    /// who the visitor is.
     ///
     /// # Errors
     ///
@@ -226,7 +228,9 @@ impl Session {
         self.writable_state()?.cycle_id()
     }
 
-    /// Ends the session, here and on every node, before this returns. Says whether there was one.
+    /// Ends the session. Says whether there was one. With the defaults of every store it is dead on
+    /// every node when this returns; with `Ack::Local`, `Ack::Copies` or a near-cache of Redis another
+    /// node may answer from its copy for a moment longer.
     ///
     /// Everything that was written is dropped; what is written afterwards makes a new session. It
     /// may be called at any time: when the response has left, the browser keeps a cookie that opens
@@ -269,6 +273,10 @@ impl Session {
     /// # Errors
     ///
     /// When the store fails or the session has ended meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has been polled, the session is loaded even when the future is dropped.
     pub async fn reload(&self) -> Result<(), SessionError> {
         Complete::new(self.exchange.clone().reload()).await
     }

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 pub const SLOTS: usize = 1 << 14;
 
 /// A session's identifier: a 32-bit *tag* that survives rotation and a 128-bit *secret* that never
-/// does, both from the operating system's random source.
+/// does, from the operating system's random source. A tag need not be secret: the replicated store
+/// draws it so that the node owns the session.
 ///
 /// On the wire it is 40 upper-case hexadecimal digits, the tag first. It is a bearer secret:
 /// `Debug` hides it, there is no `Display`, and stores, peers, files and logs only ever see its

@@ -64,8 +64,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// The start of every key that the store uses: 1 to 64 printable characters. Applications that
-    /// share a database need one each.
+    /// The start of every key that the store uses: 1 to 64 printable ASCII characters without spaces,
+    /// quotes, backslashes, `^` and `{}*?[]`. Applications that share a database need one each.
     ///
     /// Defaults to `sess`: keys are `sess:{0a1b2c3d}…`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -92,7 +92,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// What an operation may take, with all its retries. Then it is an error: 503 for a browser.
+    /// What an operation may take, with all its retries, at least 10 milliseconds. Then it is an
+    /// error: 503 for a browser. A last attempt is begun only while an eighth of it is left.
     ///
     /// Defaults to 2 seconds: longer than a server that restarts or a slot that moves needs, shorter
     /// than people wait. A failover takes longer than that, and is not hidden.
@@ -101,7 +102,7 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How many operations may be under way at once. Others wait for their turn until their
+    /// How many operations may be under way at once, 1 to 1,048,576. Others wait for their turn until their
     /// deadline.
     ///
     /// Defaults to 1,024: what one server answers within some 20 milliseconds.
@@ -120,8 +121,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Lets a logout and a new id wait until `count` replicas have confirmed, for `within` at most:
-    /// then a failover to one of them cannot undo it. When fewer have confirmed in time, it is in,
+    /// Lets a logout and a new id wait until `count` replicas have confirmed, for `within` at most,
+    /// which is at most half of the [`deadline`](Self::deadline): then a failover to one of them cannot undo it. When fewer have confirmed in time, it is in,
     /// and an error of the kind
     /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) says so.
     ///

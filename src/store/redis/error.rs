@@ -30,7 +30,7 @@ pub enum RedisErrorKind {
     Unauthenticated,
     /// The server's user may not do this: see the list of commands in the README.
     Denied,
-    /// The server is a replica, or replicas that it needs are missing.
+    /// The server is a replica, replicas that it needs are missing, or it cannot save to its disk.
     ReadOnly,
     /// The server is loading its data.
     Loading,

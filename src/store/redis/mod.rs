@@ -96,7 +96,8 @@ struct Shared {
 impl RedisStore {
     /// A store at `url`, connected: `redis://[user:password@]host[:port][/database]`, with
     /// `rediss` for TLS, `redis-sentinel://host,host/master` for servers behind sentinels, or
-    /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is the same.
+    /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is the same. Ports
+    /// default to 6379, those of sentinels to 26379.
     ///
     /// # Errors
     ///

@@ -66,8 +66,9 @@ impl SnapshotStoreBuilder {
         self
     }
 
-    /// How long [`save`](SnapshotStore::save) may take. When it is up, the file has what was written
-    /// so far, and the report says what is missing.
+    /// How long [`save`](SnapshotStore::save) may take. When it is up and no earlier file is there,
+    /// the file has what was written so far, and the report says what is missing; otherwise the
+    /// earlier file stays, and `save` fails.
     ///
     /// Defaults to 15 seconds: Kubernetes gives a process 30 to end, and requests need some of them.
     pub const fn save_within(mut self, time: Duration) -> Self {
@@ -94,7 +95,13 @@ impl SnapshotStoreBuilder {
     ///
     /// # Errors
     ///
-    /// When another process uses the path, or its directory cannot be used.
+    /// When another process uses the path, or its directory cannot be used; when the path does not end
+    /// in the name of a file, the application's name is longer than 64 bytes, or a time is zero.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: the file may be gone although nobody gets the store. Await it to the end, without a
+    /// timeout.
     pub async fn open(
         self,
         store: MemoryStore,

@@ -25,7 +25,8 @@ pub enum SnapshotErrorKind {
     Start,
     /// The file could not be written: the disk is full, say. What was there before still is.
     NotWritten,
-    /// The disk was too slow. What was there before still is, unless it was a matter of moments.
+    /// The disk was too slow. Writing goes on: what was there before still is, and the new file may
+    /// yet take its place.
     TimedOut,
 }
 

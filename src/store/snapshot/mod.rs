@@ -99,7 +99,7 @@ struct Shared {
 
 impl SnapshotStore<()> {
     /// Begins a store whose sessions are kept at `path` while the application is down. Files with
-    /// `.tmp`, `.lock`, `.journal` and `.bad-1` to `.bad-8` added to that name may appear beside it.
+    /// `.tmp`, `.lock`, `.journal`, `.journal.tmp` and `.bad-1` to `.bad-8` added to that name may appear beside it.
     ///
     /// The directory must exist, and be writable for nobody whom the sessions may not be shown to.
     pub fn builder(path: impl Into<PathBuf>) -> SnapshotStoreBuilder {
@@ -129,7 +129,9 @@ impl<S> SnapshotStore<S> {
     ///
     /// # Errors
     ///
-    /// When the file could not be written. What was there before is still there.
+    /// When the file could not be written. What was there before is still there, unless the journal
+    /// of [`every`](SnapshotStoreBuilder::every) could not be written: then the file is removed, so
+    /// that it revives nobody.
     ///
     /// # Cancel safety
     ///
