@@ -19,7 +19,8 @@
 // Reading is a GET, which a balancer may repeat at another node; everything else is a POST.
 //
 // Further settings: VUS (20), DURATION (30s), PAUSE_MS between two rounds (20), TIMEOUT of one
-// request (5s), GIVE_UP_MS after which a user counts as cut off (30000), SUMMARY: a file for the
+// request (5s), GIVE_UP_MS after which a user counts as cut off (30000), UNKNOWN_MS after which an
+// increment without an answer cannot take effect any more (60000), SUMMARY: a file for the
 // results as JSON. With SLICE_MS every user says what happened to it in each slice of time of that
 // length, one line of JSON a slice: `examples/failover_lab` draws its time line from them.
 
@@ -35,6 +36,7 @@ const HOP = __ENV.HOP === '1';
 const PAUSE_MS = Number(__ENV.PAUSE_MS || 20);
 const TIMEOUT = __ENV.TIMEOUT || '5s';
 const GIVE_UP_MS = Number(__ENV.GIVE_UP_MS || 30000);
+const UNKNOWN_MS = Number(__ENV.UNKNOWN_MS || 60000);
 const COOKIE = __ENV.COOKIE || 'JSESSIONID';
 const SLICE_MS = Number(__ENV.SLICE_MS || 0);
 // Latencies are counted in steps of 5 %: at most some 300 of them from 10 µs to 30 s.
@@ -80,7 +82,7 @@ let node = null; // index into NODES
 let user = null; // the logged-in user id
 let logins = 0;
 let count = 0; // the counter as last seen
-let unknown = 0; // increments that were sent, got no answer, and have not shown up yet
+let unknown = []; // when increments were sent that got no answer and have not shown up yet
 let slices = new Map(); // what happened since it was last told, by number of the slice
 let toldAt = 0;
 
@@ -110,14 +112,14 @@ function login() {
   }
   user = uid;
   count = 0;
-  unknown = 0;
+  unknown = [];
   return true;
 }
 
 function increment() {
   const before = bareId();
   const reply = insist('/update', () => {
-    unknown += 1;
+    unknown.push(Date.now());
   });
   if (reply === null) {
     return false;
@@ -156,14 +158,16 @@ function seen(n, least) {
     return lost('the counter is gone');
   }
   const more = n - least;
+  unknown = unknown.filter((at) => Date.now() - at < UNKNOWN_MS);
   if (more < 0) {
     lostIncrements.add(-more);
     console.error(`lost increments: ${user} sees ${n}, at least ${least} are certain`);
-  } else if (more > unknown) {
-    doubledIncrements.add(more - unknown);
-    console.error(`doubled increments: ${user} sees ${n}, at most ${least + unknown} were sent`);
+  } else if (more > unknown.length) {
+    doubledIncrements.add(more - unknown.length);
+    const most = least + unknown.length;
+    console.error(`doubled increments: ${user} sees ${n}, at most ${most} were sent`);
   }
-  unknown -= Math.min(Math.max(more, 0), unknown);
+  unknown.splice(0, Math.max(more, 0));
   count = n;
   return true;
 }
@@ -197,8 +201,8 @@ function insist(path, onUnknown) {
       timeout: TIMEOUT,
       tags: { name: path.split('?')[0] },
     });
-    if (response.status === 200) {
-      const reply = response.json();
+    const reply = answer(response);
+    if (reply !== null) {
       stall.add(Date.now() - start);
       note(response, reply.node, Date.now() - start);
       return reply;
@@ -219,7 +223,20 @@ function insist(path, onUnknown) {
   return null;
 }
 
-// Counts a response, of whichever status, in its slice of time.
+// What a node has answered; null when it was no answer: a failure, or not from a node.
+function answer(response) {
+  if (response.status !== 200) {
+    return null;
+  }
+  try {
+    return response.json();
+  } catch (error) {
+    console.error(`not from a node: ${response.url}: ${error}`);
+    return null;
+  }
+}
+
+// Counts a response, of whichever status, in its slice of time. What nobody answered took no time.
 function note(response, by, waited) {
   if (SLICE_MS === 0) {
     return;
@@ -229,10 +246,12 @@ function note(response, by, waited) {
     slices.set(at, { at, failed: 0, stall: 0, nodes: {}, steps: {} });
   }
   const slice = slices.get(at);
-  const step = Math.round(Math.log(Math.max(response.timings.duration, 0.01)) / STEP);
-  slice.steps[step] = (slice.steps[step] || 0) + 1;
+  if (response.status !== 0) {
+    const step = Math.round(Math.log(Math.max(response.timings.duration, 0.01)) / STEP);
+    slice.steps[step] = (slice.steps[step] || 0) + 1;
+  }
   slice.stall = Math.max(slice.stall, waited);
-  if (response.status === 200) {
+  if (by !== null) {
     slice.nodes[by] = (slice.nodes[by] || 0) + 1;
   } else {
     slice.failed += 1;

@@ -46,9 +46,9 @@ pub(crate) struct Args {
     /// Where the nodes keep sessions: `replicated` or `redis`
     #[arg(long, default_value = "replicated")]
     pub(crate) store: String,
-    /// On how many nodes a session lives: `all` or a number
-    #[arg(long)]
-    pub(crate) copies: Option<String>,
+    /// On how many nodes a session lives, where the nodes keep them: `all` or a number
+    #[arg(long, default_value = "2")]
+    pub(crate) copies: String,
     /// A further argument for every node, as in --node-arg=--ack=local; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) node_arg: Vec<String>,
@@ -65,7 +65,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Every application behind every balancer with every fault; what says nothing is left out.
+    /// Every application behind every balancer with every fault; what says nothing is left out, and
+    /// named.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let mut apps = vec![];
         if !self.only_tomcat {
@@ -87,8 +88,9 @@ impl Args {
                         balancer,
                         fault,
                     };
-                    if case.makes_sense(self) {
-                        cases.push(case);
+                    match case.makes_sense(self) {
+                        true => cases.push(case),
+                        false => eprintln!("left out, as nothing is promised: {case}"),
                     }
                 }
             }

@@ -80,6 +80,7 @@ impl Case {
         self.fault.happen(seconds, &mut nodes, &mut marks).await?;
         let in_time = load.still_runs().is_ok();
         let (counts, timeline) = load.finish().await?;
+        nodes.still_run()?;
         balancer.stop().await?;
         Ok(self.judge(args, counts, &timeline, &marks, in_time))
     }

@@ -105,10 +105,17 @@ impl Fault {
                 marks.add(format!("{route} is cut off"));
                 network.cut();
                 sleep(PAUSE).await;
+                // Otherwise nothing was shown.
+                for number in 0..nodes.len() {
+                    if nodes.members_of(number).await == Some(nodes.len()) {
+                        return Err("the nodes have not noticed that they were cut off".into());
+                    }
+                }
                 network.heal();
                 marks.add("the network is whole".to_owned());
+                nodes.wait_whole().await?;
                 nodes.wait_ready(victim).await?;
-                marks.add(format!("{route} is ready"));
+                marks.add("all nodes see each other".to_owned());
             }
             Self::Rolling => {
                 for number in 0..nodes.len() {
@@ -121,8 +128,8 @@ impl Fault {
                 for round in 0..self.times(seconds) {
                     sleep_until(begun + EVERY * round).await;
                     let round = round as usize;
-                    // The second time each kind comes round it meets another node.
-                    let victim = (round + round / 3) % nodes.len();
+                    // The next time that each kind comes round it meets another node.
+                    let victim = (round % 3 + round / 3) % nodes.len();
                     match round % 3 {
                         0 => restart(nodes, victim, marks).await?,
                         1 => pause(nodes, victim, marks).await?,

@@ -82,10 +82,13 @@ impl Load {
         fs::read_to_string(&self.console).unwrap_or_default()
     }
 
-    /// Waits for the end of the load. k6's own judgement, its exit status, is also in the counts.
+    /// Waits for the end of the load. k6's own judgement of the promises is also in the counts.
     pub(crate) async fn finish(&mut self) -> Result<(Counts, Timeline), Failure> {
         let within = Duration::from_secs(self.seconds.into()) + USERS_FINISH_WITHIN;
-        self.k6.ended(within).await?;
+        let status = self.k6.ended(within).await?;
+        if !status.success() && status.code() != Some(PROMISES_BROKEN) {
+            return Err(format!("k6 failed: {status}\n{}", self.k6.told()).into());
+        }
         let summary = fs::read_to_string(&self.summary)
             .map_err(|_| format!("k6 has told nothing:\n{}", self.k6.told()))?;
         let summary: BTreeMap<String, Metric> = serde_json::from_str(&summary)?;
@@ -126,6 +129,9 @@ impl Counts {
 }
 
 const SCRIPT: &str = include_str!("../../benches/k6/failover.js");
+
+/// What k6 ends with when one of its thresholds was crossed.
+const PROMISES_BROKEN: i32 = 99;
 
 /// How long users may take for what they have begun: as long as one may wait, and k6's own end.
 const USERS_FINISH_WITHIN: Duration = Duration::from_secs(45);

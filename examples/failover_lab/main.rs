@@ -69,6 +69,9 @@ async fn main() -> ExitCode {
 /// Runs every case that was asked for. Whether all promises were kept.
 async fn run(args: &Args) -> Result<bool, Failure> {
     let cases = args.cases();
+    if cases.is_empty() {
+        return Err("there is nothing to run".into());
+    }
     programs::check(args, &cases)?;
     std::fs::create_dir_all(&args.folder)
         .map_err(|error| format!("cannot make {}: {error}", args.folder.display()))?;

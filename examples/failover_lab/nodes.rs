@@ -49,6 +49,8 @@ pub(crate) struct Node {
     program: PathBuf,
     arguments: Vec<String>,
     process: Option<Process>,
+    /// Whether it is meant to run.
+    wanted: bool,
 }
 
 impl fmt::Display for App {
@@ -78,6 +80,7 @@ impl Node {
             program,
             arguments,
             process: None,
+            wanted: false,
         }
     }
 }
@@ -160,6 +163,16 @@ impl Nodes {
             network.set_victim(pid);
         }
         self.nodes[number].process = Some(process);
+        self.nodes[number].wanted = true;
+        Ok(())
+    }
+
+    /// Fails when a node has ended that nobody has ended.
+    pub(crate) fn still_run(&mut self) -> Result<(), Failure> {
+        for node in self.nodes.iter_mut().filter(|node| node.wanted) {
+            let process = node.process.as_mut().ok_or("the node was never started")?;
+            process.still_runs()?;
+        }
         Ok(())
     }
 
@@ -213,6 +226,7 @@ impl Nodes {
     }
 
     pub(crate) async fn kill(&mut self, number: usize) -> Result<(), Failure> {
+        self.nodes[number].wanted = false;
         self.process(number)?.kill().await
     }
 
@@ -221,12 +235,27 @@ impl Nodes {
         self.process(number)?.signal(signal).await
     }
 
-    /// Asks a node to end in order and waits until it has.
+    /// Asks a node to end in order and waits until it has. Fails when it has not: it crashed, or
+    /// could not prove that what it had is elsewhere.
     pub(crate) async fn drain(&mut self, number: usize) -> Result<(), Failure> {
+        self.nodes[number].wanted = false;
+        let proves = self.app == App::Distributable && self.replicated;
         let process = self.process(number)?;
         process.signal("TERM").await?;
-        process.ended(DRAINED_WITHIN).await?;
+        let status = process.ended(DRAINED_WITHIN).await?;
+        let told = process.told();
+        // A virtual machine that was asked to end says 143.
+        let in_order = self.app != App::Distributable || status.success();
+        if !in_order || proves && !told.contains("sessions handed over") {
+            let route = self.route(number);
+            return Err(format!("{route} did not end in order: {status}\n{told}").into());
+        }
         Ok(())
+    }
+
+    /// How many members a node sees that serve.
+    pub(crate) async fn members_of(&self, number: usize) -> Option<usize> {
+        members(self.nodes[number].http).await
     }
 
     fn process(&mut self, number: usize) -> Result<&mut Process, Failure> {

@@ -46,8 +46,8 @@ pub(crate) fn nodes(
 /// The arguments that choose the store; a Redis for it where it needs one.
 fn store(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<String>), Failure> {
     let mut arguments = words(&["--store", &args.store]);
-    if let Some(copies) = &args.copies {
-        arguments.extend(words(&["--copies", copies]));
+    if args.store == "replicated" {
+        arguments.extend(words(&["--copies", &args.copies]));
     }
     if args.store != "redis" {
         return Ok((None, arguments));

@@ -21,6 +21,8 @@ pub(crate) struct Report {
     nodes: u8,
     clients: u32,
     store: String,
+    /// On how many nodes a session lives, where the nodes keep them.
+    copies: Option<String>,
     optimized: bool,
     slice_ms: u64,
     pub(crate) cases: Vec<Outcome>,
@@ -38,6 +40,7 @@ impl Report {
             nodes: args.nodes,
             clients: args.clients,
             store: args.store.clone(),
+            copies: (args.store == "replicated").then(|| args.copies.clone()),
             optimized: cfg!(not(debug_assertions)),
             slice_ms: SLICE_MS,
             cases: vec![],
