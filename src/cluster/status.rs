@@ -31,7 +31,8 @@ pub struct ClusterStatus {
     pub under_replicated: usize,
     /// Writes that were acknowledged by fewer nodes than asked for, because fewer were alive.
     pub degraded_acks: u64,
-    /// Writes whose outcome is not known, because time ran out.
+    /// Writes whose outcome callers were told is unknown: time ran out, this node left, or too much
+    /// had happened since they were first asked for.
     pub indeterminate: u64,
     /// Writes of attributes that were discarded because the other side of a partition had written the
     /// same attribute without knowing of it, and won. Each node counts what it merged itself; with

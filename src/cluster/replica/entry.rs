@@ -32,9 +32,9 @@ pub(crate) struct Tombstone {
 /// Where a session has gone. Of two moves of one session the larger counts, at every node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Move {
-    /// In which era of the cluster: see [`Standing::era`](super::standing::Standing). A move that
-    /// was given up and comes to light when its holder is back is older than the one that was
-    /// acknowledged meanwhile.
+    /// In which era of the cluster it was asked for: see [`Standing::era`](super::standing::Standing).
+    /// A move that was given up and comes to light when its holder is back is older than one that was
+    /// begun without that holder.
     pub(crate) era: u64,
     pub(crate) to: SessionKey,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::session::{Name, Record, SessionKey, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment};
+use super::entry::{Entry, Fragment, Move};
 use super::node::Node;
 
 /// The hash of a set of members: two nodes with the same view have the same idea of who is in.
@@ -157,8 +157,9 @@ pub(crate) struct Update {
     pub(crate) expect: Option<(Name, Option<Stamp>)>,
     /// What to apply; the one in `fragment.updates` names the attempt.
     pub(crate) fragment: Arc<Fragment>,
-    /// The id that the session moves to.
-    pub(crate) rotate_to: Option<SessionKey>,
+    /// Where the session moves to, and in which era that was asked first: it stays with the attempt,
+    /// whoever carries it out.
+    pub(crate) moves: Option<Move>,
     pub(crate) order: Order,
 }
 

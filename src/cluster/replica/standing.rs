@@ -11,7 +11,7 @@ use crate::cluster::Copies;
 use crate::session::Timestamp;
 
 use super::event::{News, Output, Reply};
-use super::message::{Message, OpId, ViewId};
+use super::message::{Message, OpId, Verdict, ViewId};
 use super::node::Node;
 use super::placement::{Holders, Member, Placement, view_id};
 use super::roster::{PeerIndex, PeerSet, Roster};
@@ -23,9 +23,9 @@ pub(crate) struct Standing {
     pub(crate) me: Node,
     pub(crate) roster: Roster,
     pub(crate) view: ViewId,
-    /// Counts the views, like a Lamport clock: a new view is later than all of which a member had
-    /// heard. So of two owners that followed each other the later one is known by it, unless the
-    /// earlier one was the only one who had seen some view.
+    /// A Lamport clock that counts the views: what is begun after a change of the members is of a
+    /// later era than what was begun before it by anybody whom a member had heard. It begins with the
+    /// time, so that a cluster that was started anew is later than the one before.
     pub(crate) era: u64,
     /// Who holds what in this view.
     pub(crate) placement: Arc<Placement>,
@@ -55,7 +55,7 @@ impl Standing {
         let roster = Roster::default();
         Self {
             view: view_id(&me, false, &roster),
-            era: 1,
+            era: now.as_millis(),
             placement: Arc::new(Placement::new(copies, &me, false, &roster)),
             me,
             roster,
@@ -198,7 +198,11 @@ impl Standing {
     }
 
     pub(crate) fn reply(&mut self, op: OpId, reply: Reply) {
-        self.indeterminate += u64::from(reply == Reply::Indeterminate);
+        let unknown = matches!(
+            reply,
+            Reply::Indeterminate | Reply::Updated(Verdict::Unknown, _)
+        );
+        self.indeterminate += u64::from(unknown);
         self.out.push(Output::Reply { op, reply });
     }
 

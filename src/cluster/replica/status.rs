@@ -30,7 +30,7 @@ pub(crate) struct ReplicaStatus {
     pub(crate) bytes: usize,
     /// Writes that some holder has not acknowledged yet.
     pub(crate) unacknowledged: usize,
-    /// Writes whose time ran out before enough holders had them.
+    /// Writes whose outcome callers were told is unknown.
     pub(crate) indeterminate: u64,
 }
 

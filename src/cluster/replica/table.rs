@@ -3,7 +3,8 @@
 //! A slot is the unit of locking, of the digest that two nodes compare, of hand-over and of
 //! sweeping. Slots are gathered in groups that remember whether anything is in them and when the
 //! earliest entry may be forgotten, so that walking an almost empty table costs almost nothing. Of a
-//! session that has run out the name stays for as long as it may be alive at another holder.
+//! session that has run out the name stays for as long as it may be alive at another holder, if there
+//! is room for names.
 //!
 //! It promises that the counters match the contents, and that every change of an entry changes the
 //! slot's digest. It does not decide who holds what, and never looks at a clock.
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Stamp, Timestamp, Writer};
 
-use super::entry::{Entry, Fragment, Tombstone};
+use super::entry::{Entry, Fragment, Move, Tombstone};
 use super::message::Copy;
 use super::rules::Rules;
 use super::split::Split;
@@ -122,6 +123,14 @@ impl Table {
             }
         }
         None
+    }
+
+    /// Where the session has been moved to.
+    pub(crate) fn moved(&self, key: &SessionKey) -> Option<Move> {
+        match self.lock(key.slot()).entries.get(key)? {
+            Entry::Dead(tombstone) => tombstone.moved,
+            Entry::Live(_) | Entry::Fragment(_) => None,
+        }
     }
 
     /// Whether the session has been moved to an id of which nothing is here.

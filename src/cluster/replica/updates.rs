@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Record, SessionKey, Timestamp};
 
-use super::entry::{Entry, Move, Tombstone, rebase_fragment, rebase_record};
+use super::entry::{Entry, Tombstone, rebase_fragment, rebase_record};
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads};
@@ -105,7 +105,7 @@ impl Updates {
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
-        if update.rotate_to.is_some_and(|to| to.tag() != tag) {
+        if update.moves.is_some_and(|moves| moves.to.tag() != tag) {
             // No caller of ours asks for that: a session keeps its tag, and so its slot.
             return;
         }
@@ -188,7 +188,7 @@ impl Updates {
         // What was refused stays refused, unless another owner has applied it in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
-                job.copies = job.update.copies(&current, tools.standing.era);
+                job.copies = job.update.copies(&current);
                 job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
@@ -382,7 +382,7 @@ impl Update {
     }
 
     /// What all holders are to merge: the change, and the session under its new id.
-    fn copies(&self, current: &Arc<Record>, era: u64) -> Arc<[Copy]> {
+    fn copies(&self, current: &Arc<Record>) -> Arc<[Copy]> {
         let entry = match &self.order {
             Order::Change => Entry::Fragment(self.fragment.clone()),
             Order::Create(_) => Entry::Live(current.clone()),
@@ -392,18 +392,18 @@ impl Update {
             key: self.key,
             entry,
         };
-        let Some(to) = self.rotate_to else {
+        let Some(moves) = self.moves else {
             return [change].into();
         };
         let mut record = Record::clone(current);
         self.fragment.apply(&mut record);
-        let tombstone = Tombstone::of(&record, Some(Move { era, to }));
+        let tombstone = Tombstone::of(&record, Some(moves));
         let moved = Copy {
             key: self.key,
             entry: Entry::Dead(Box::new(tombstone)),
         };
         let live = Copy {
-            key: to,
+            key: moves.to,
             entry: Entry::Live(Arc::new(record)),
         };
         [moved, live].into()
@@ -411,14 +411,14 @@ impl Update {
 
     /// What is here of a session to which it was applied before.
     fn known(&self, now: Timestamp, table: &Table) -> Arc<[Copy]> {
-        let keys = [Some(self.key), self.rotate_to];
+        let keys = [Some(self.key), self.moves.map(|moves| moves.to)];
         let copies = keys.into_iter().flatten();
         copies.filter_map(|key| table.copy(now, &key)).collect()
     }
 
     /// What the session has become here, under whatever id.
     fn outcome(&self, now: Timestamp, table: &Table) -> Option<Copy> {
-        match table.follow(self.rotate_to.unwrap_or(self.key)) {
+        match table.follow(self.moves.map_or(self.key, |moves| moves.to)) {
             Some((key, record)) => Some(Copy {
                 key,
                 entry: Entry::Live(record),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{SLOTS, SessionKey, Stamp, Timestamp};
 
+use super::super::replica::entry::Move;
 use super::super::replica::message::{Copy, Message, Order, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
 use super::hello::check_node;
@@ -99,7 +100,8 @@ pub(super) enum Body<'a> {
         expect: Option<(&'a str, Option<Stamp>)>,
         #[serde(borrow)]
         fragment: WireFragment<'a>,
-        rotate_to: Option<SessionKey>,
+        /// To which id, in which era.
+        moves: Option<(SessionKey, u64)>,
         #[serde(borrow)]
         order: WireOrder<'a>,
     },
@@ -236,7 +238,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                     .as_ref()
                     .map(|(name, stamp)| (&**name, *stamp)),
                 fragment: (&*update.fragment).into(),
-                rotate_to: update.rotate_to,
+                moves: update.moves.map(|Move { era, to }| (to, era)),
                 order: match &update.order {
                     Order::Change => WireOrder::Change,
                     Order::Create(record) => WireOrder::Create((&**record).into()),
@@ -391,7 +393,7 @@ impl TryFrom<Body<'_>> for Message {
                 sent_at,
                 expect,
                 fragment,
-                rotate_to,
+                moves,
                 order,
             } => {
                 let expect = expect.map(|(name, stamp)| {
@@ -406,7 +408,7 @@ impl TryFrom<Body<'_>> for Message {
                     sent_at,
                     expect: expect.transpose()?,
                     fragment: Arc::new(fragment.try_into()?),
-                    rotate_to,
+                    moves: moves.map(|(to, era)| Move { era, to }),
                     order: match order {
                         WireOrder::Change => Order::Change,
                         WireOrder::Create(record) => Order::Create(Arc::new(record.try_into()?)),

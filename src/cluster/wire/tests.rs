@@ -142,11 +142,11 @@ mod arbitrary {
             time(),
             option::of((name(), option::of(stamp()))),
             fragment(),
-            option::of(key()),
+            option::of((any::<u64>(), key())),
             order(),
         )
             .prop_map(
-                |((view, op, retry), key, sent_at, expect, fragment, rotate_to, order)| Update {
+                |((view, op, retry), key, sent_at, expect, fragment, moves, order)| Update {
                     view,
                     op,
                     key,
@@ -154,7 +154,7 @@ mod arbitrary {
                     sent_at,
                     expect,
                     fragment: fragment.into(),
-                    rotate_to,
+                    moves: moves.map(|(era, to)| Move { era, to }),
                     order,
                 },
             )
@@ -606,13 +606,13 @@ fn the_format_of_protocol_1_stands_still() {
                 sent_at: NOW,
                 expect: Some(("n".into(), Some(STAMP))),
                 fragment: fragment().into(),
-                rotate_to: Some(key()),
+                moves: Some(Move { era: 7, to: key() }),
                 order: Order::End,
             }),
             "0cedfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc3101016e0180\
              8080c0d6fcf3c501effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
              01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
-             01a1ce85fb0f3031323334353637383961626364656602",
+             01a1ce85fb0f303132333435363738396162636465660702",
         ),
         (
             Message::Updated {

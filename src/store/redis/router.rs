@@ -133,11 +133,11 @@ impl Router {
                 }
                 Err(Failure::Apart(why)) => {
                     state.wording.apart = true;
-                    self.rest(&mut pause, why, state, deadline).await?;
+                    self.rest(request, &mut pause, why, state, deadline).await?;
                 }
                 Err(Failure::Later(why) | Failure::Broken(why)) => {
                     self.locator.suspect();
-                    self.rest(&mut pause, why, state, deadline).await?;
+                    self.rest(request, &mut pause, why, state, deadline).await?;
                 }
                 Err(Failure::Final(why)) => return Err(why),
             }
@@ -145,7 +145,7 @@ impl Router {
                 state.redirects = 0;
                 let detail = "its servers send us from one to the other";
                 let why = RedisError::new(RedisErrorKind::ClusterDown, detail);
-                self.rest(&mut pause, why, state, deadline).await?;
+                self.rest(request, &mut pause, why, state, deadline).await?;
             }
         }
     }
@@ -154,13 +154,17 @@ impl Router {
     /// that was refused each time has not happened: one more, cut off, would leave that unknown.
     async fn rest(
         &self,
+        request: &Request,
         pause: &mut Pause,
         why: RedisError,
         state: &mut Attempts,
         deadline: Instant,
     ) -> Result<(), RedisError> {
         let until = Instant::now() + pause.next(self.retries.fetch_add(1, Relaxed));
-        if until + self.settings.last_attempt() > deadline {
+        let waits = request
+            .replicas()
+            .map_or(Duration::ZERO, |replicas| replicas.within);
+        if until + self.settings.last_attempt() + waits > deadline {
             return Err(why);
         }
         state.last = Some(why);

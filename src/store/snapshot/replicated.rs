@@ -79,7 +79,7 @@ fn copy(kept: Kept) -> Copy {
     let entry = match kept.state {
         State::Live(record) => Entry::Live(record),
         State::Dead { until, successor } => {
-            // Whatever a cluster that goes on says of it is later.
+            // Whatever a node that went on says of it is later.
             let moved = successor.map(|to| Move { era: 0, to });
             Entry::Dead(Box::new(Tombstone { until, moved }))
         }

@@ -250,6 +250,8 @@ impl Control {
             self.standing.send_to(from, mine);
             return;
         }
+        // Before this node takes up a view that follows from it.
+        self.standing.era = self.standing.era.max(view.era);
         self.membership.alive(
             std::mem::take(&mut view.members)
                 .into_iter()
@@ -282,7 +284,6 @@ impl Control {
             peer.ready = view.ready;
             peer.leaving = view.leaving;
             self.standing.hear_doubt(now, view.doubt);
-            self.standing.era = self.standing.era.max(view.era);
             self.adopt_members(now, table);
             if came && view.view == self.standing.view {
                 self.writes.send_again(now, from, &mut self.standing);

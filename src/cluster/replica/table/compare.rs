@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
 use crate::session::{SessionKey, Timestamp};
 
@@ -41,7 +42,8 @@ impl Table {
             if wanted(slot) {
                 continue;
             }
-            guard.run_out.clear();
+            let names = std::mem::take(&mut guard.run_out).len();
+            self.run_out.fetch_sub(names, Ordering::Relaxed);
             for (key, entry) in std::mem::take(&mut guard.entries) {
                 self.uncount(&mut guard, &key, &entry);
             }

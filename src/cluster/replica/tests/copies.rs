@@ -786,7 +786,10 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
         sent_at: lab.now,
         expect: None,
         fragment: Arc::new(Fragment::of_access(lab.now)),
-        rotate_to: Some(elsewhere),
+        moves: Some(Move {
+            era: 1,
+            to: elsewhere,
+        }),
         order: Order::Change,
     };
     lab.deliver(1 - owner, owner, Message::Update(update));

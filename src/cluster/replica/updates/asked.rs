@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::session::{Changes, SessionKey, Stamp, Timestamp};
 
-use super::super::entry::{Entry, Fragment};
+use super::super::entry::{Entry, Fragment, Move};
 use super::super::event::Reply;
 use super::super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::super::placement::Member;
@@ -75,7 +75,10 @@ impl Asked {
             expect: changes
                 .expected()
                 .map(|(name, stamp)| (name.clone(), stamp)),
-            rotate_to: changes.rotated_to().filter(|to| *to != key),
+            moves: changes.rotated_to().filter(|to| *to != key).map(|to| {
+                let era = standing.era;
+                Move { era, to }
+            }),
             fragment: Arc::new(Fragment {
                 registers,
                 max_inactive: changes.max_inactive().map(|idle| (stamp, idle.into())),

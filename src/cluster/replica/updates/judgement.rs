@@ -43,7 +43,16 @@ pub(super) fn judge(
     if let Some((_, record)) = &found
         && record.updates().contains(attempt)
     {
-        return Err(Verdict::Applied);
+        // Where two moves met, what the other one was applied to went on under this one's id.
+        let lost = update.moves.is_some_and(|moves| {
+            let known = table.moved(&update.key);
+            known.is_some_and(|known| known.to != moves.to)
+        });
+        return Err(if lost {
+            Verdict::Gone
+        } else {
+            Verdict::Applied
+        });
     }
     let (key, record) = match found {
         Some((key, record)) if record.is_live(now) => (key, record),
