@@ -255,6 +255,22 @@ impl Driver {
                 tracing::info!("replication member gone: {} at {}", node.name, node.address);
                 self.links.cut(&node);
             }
+            News::Deaf(node) => {
+                tracing::warn!(
+                    "nothing is heard from {} at {}, though other nodes hear it: it is taken out; \
+                     check the network and the firewalls between the two",
+                    node.name,
+                    node.address
+                );
+            }
+            News::Away(time) => {
+                tracing::error!(
+                    "the others take this node out again and again although it runs: some node cannot \
+                     reach it, or does not hear it. No sessions are served here; it tries again in \
+                     {} s. Check the network and the firewalls between all nodes",
+                    time.as_secs()
+                );
+            }
             News::Ready => {
                 tracing::info!("sessions are served from now on");
                 self.ready.send_replace(true);

@@ -6,9 +6,11 @@
 
 mod hear;
 mod introduce;
+mod reach;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +59,13 @@ pub(crate) struct Control {
     reunited: bool,
     /// Whether who is leaving may have changed since the view was last taken up.
     regrouped: bool,
+    /// When others declared this node down lately.
+    short_lives: Vec<Timestamp>,
+    /// Addresses from which nothing was heard although others heard the nodes there, and when that
+    /// was noticed.
+    silent: BTreeMap<SocketAddr, Timestamp>,
+    /// Until when this node stays away.
+    away_until: Option<Timestamp>,
     settings: Settings,
 }
 
@@ -80,6 +89,9 @@ impl Control {
             stable: true,
             reunited: false,
             regrouped: false,
+            short_lives: Vec::new(),
+            silent: BTreeMap::new(),
+            away_until: None,
             settings,
         }
     }
@@ -90,7 +102,9 @@ impl Control {
         }
         self.check_pause(now, table);
         match input {
-            Input::Message { to, .. } if to != self.standing.me.generation => {}
+            Input::Message { .. } | Input::LinkUp { .. } | Input::Refused { .. }
+                if self.away_until.is_some() => {}
+            Input::Message { to, .. } if !self.is_meant(to) => {}
             Input::Message { from, message, .. } => self.hear(now, from, message, table),
             Input::LinkUp { node } => self.link_up(now, node),
             Input::Refused { node } => self.membership.down([node].into_iter()),
@@ -102,6 +116,11 @@ impl Control {
             Input::Leave => self.leave(),
         }
         self.settle(now, table);
+    }
+
+    /// Whether what was said to this generation counts.
+    const fn is_meant(&self, to: u64) -> bool {
+        to == self.standing.me.generation || !self.standing.rules.members_only
     }
 
     /// When `Input::Timeout` is due.
@@ -213,6 +232,7 @@ impl Control {
     }
 
     fn tick(&mut self, now: Timestamp, table: &Table) {
+        self.come_back(now);
         let timeout = self.settings.ack_timeout;
         self.writes.tick(now, timeout, &mut self.standing);
         self.reads.tick(now, timeout, &mut self.standing);
@@ -221,16 +241,7 @@ impl Control {
         self.repair.tick(now, &mut self.standing, table);
         table.sweep(now);
         if self.ticks.is_multiple_of(VIEW_TICKS) {
-            // Somebody behind, or whose word that it has caught up was lost.
-            let standing = &self.standing;
-            let behind = standing
-                .roster
-                .iter()
-                .filter(|(index, peer)| !standing.has_caught_up(*index) || !peer.ready);
-            for peer in behind.map(|(index, _)| index).collect::<Vec<_>>() {
-                let mine = self.introduction(now, true);
-                self.standing.send(peer, Message::View(mine));
-            }
+            self.ask_around(now);
         }
         if self.ticks.is_multiple_of(DROP_TICKS) {
             self.drop_others(table);

@@ -1,6 +1,7 @@
 //! What goes into a replica, and what comes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::StoreErrorKind;
 use crate::session::Record;
@@ -67,8 +68,14 @@ pub(crate) enum News {
     Joined(Node),
     /// A member left or was declared down.
     Left(Node),
+    /// A member is alive for others, but nothing is heard from it here: this node has declared it
+    /// down.
+    Deaf(Node),
     /// This node serves sessions from now on.
     Ready,
+    /// Others have declared this node down again and again although it runs: it stays away for a
+    /// while.
+    Away(Duration),
     /// This node was declared down by others, or was stopped for so long that it may have been. It
     /// does not serve until it has joined under this new identity. All links must introduce
     /// themselves anew.

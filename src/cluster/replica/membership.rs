@@ -105,6 +105,7 @@ impl Membership {
 
     /// Tells the others that this node goes.
     pub(crate) fn leave(&mut self) {
+        self.changed = true;
         // Encoding into memory cannot fail.
         let _ = self.foca.leave_cluster(&mut self.runtime);
     }

@@ -190,6 +190,13 @@ impl Reads {
         }
     }
 
+    /// Who has not answered what was asked a while ago.
+    pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
+        let late = |open: &&Open| now.since(open.begun_at) >= ASK_AGAIN_AFTER;
+        let late = self.open.values().filter(late);
+        late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.open.len() >= READS_MAX
     }

@@ -81,6 +81,8 @@ pub(crate) struct Peer {
     /// Whether it has said that it has everything of that view.
     pub(crate) complete: bool,
     pub(crate) ready: bool,
+    /// Questions in a row since anything was heard from it.
+    pub(crate) unanswered: u32,
 }
 
 /// The members other than this node. A peer keeps its place for as long as it is in.
@@ -115,6 +117,7 @@ impl Roster {
             view: None,
             complete: false,
             ready: false,
+            unanswered: 0,
         });
         match self.places.iter().position(Option::is_none) {
             Some(place) => self.places[place] = peer,

@@ -60,6 +60,8 @@ struct Lab {
     /// Messages that wait: from whom, to whom, what.
     held: Vec<(usize, usize, Message)>,
     hold: fn(&Message) -> bool,
+    /// From whom nothing comes to whom.
+    cut: Vec<(usize, usize)>,
     replies: Vec<(OpId, Reply)>,
     news: Vec<(usize, News)>,
 }
@@ -91,6 +93,7 @@ impl Lab {
             nodes: (0..count).map(replica).collect(),
             held: Vec::new(),
             hold: |_| false,
+            cut: Vec::new(),
             replies: Vec::new(),
             news: Vec::new(),
         }
@@ -153,7 +156,9 @@ impl Lab {
                 return;
             }
             for (from, to, message) in under_way {
-                if (self.hold)(&message) {
+                if self.cut.contains(&(from, to)) {
+                    // It is lost.
+                } else if (self.hold)(&message) {
                     self.held.push((from, to, message));
                 } else {
                     self.deliver(from, to, message);
@@ -418,6 +423,59 @@ fn a_node_that_was_stopped_counts_nothing_that_was_said_before() {
             .iter()
             .any(|(index, news)| *index == 0 && matches!(news, News::Reborn(_)))
     );
+}
+
+/// The others hear both, so nobody is dead for the membership protocol; and nothing could be
+/// acknowledged by everybody for as long as it lasts.
+#[test]
+fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
+    for cut in [vec![(0, 1), (1, 0)], vec![(0, 1)], vec![(1, 0)]] {
+        let mut lab = Lab::cluster(3);
+        lab.cut = cut.clone();
+        for (index, op, number) in [(0, 1, 1), (1, 2, 2), (2, 3, 3)] {
+            lab.commit(index, op, key(number), &born("a", "1"));
+        }
+        let writes = |lab: &Lab| {
+            (1..=3)
+                .filter(|op| lab.reply(*op) == Some(Reply::Written))
+                .count()
+        };
+        lab.run(Duration::from_millis(4_900));
+        // Whoever goes had written something that the others have, but cannot know that.
+        assert!(writes(&lab) >= 2, "{cut:?}: {:?}", lab.replies);
+        let deaf = |news: &(usize, News)| matches!(news.1, News::Deaf(_));
+        assert!(lab.news.iter().any(deaf), "{cut:?}");
+        lab.run(Duration::from_secs(16));
+        let serving = |lab: &Lab| {
+            (0..3)
+                .filter(|index| lab.replica(*index).is_ready())
+                .count()
+        };
+        assert_eq!(serving(&lab), 2, "{cut:?}");
+        // The two that stay work as if nothing had happened.
+        for turn in 0..20 {
+            let op = 10 + turn;
+            let index = (0..3).find(|index| lab.replica(*index).is_ready()).unwrap();
+            lab.commit(index, op, key(10 + turn as u8), &born("a", "1"));
+            assert!(lab.replica(index).status().unacknowledged == 0, "{cut:?}");
+            lab.run(Duration::from_millis(50));
+        }
+        lab.cut.clear();
+        lab.run(Duration::from_secs(1));
+        for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+            lab.link(one, other);
+        }
+        for _ in 0..40 {
+            lab.run(Duration::from_secs(1));
+            for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+                lab.link(one, other);
+            }
+        }
+        assert_eq!(serving(&lab), 3, "{cut:?}");
+        for number in [1, 2, 3, 10, 29] {
+            assert!((0..3).all(|index| lab.read(index, key(number)).is_some()));
+        }
+    }
 }
 
 #[test]

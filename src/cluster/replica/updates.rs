@@ -30,7 +30,7 @@ use super::entry::{Entry, Tombstone, rebase_fragment, rebase_record};
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads};
-use super::roster::PeerIndex;
+use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 use super::table::Table;
 use super::writes::Writes;
@@ -360,6 +360,11 @@ impl Updates {
     /// Gives up everything: this node leaves.
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
         self.asked.abort(standing);
+    }
+
+    /// Whose verdict was asked for a while ago.
+    pub(crate) fn overdue(&self, now: Timestamp, standing: &Standing) -> PeerSet {
+        self.asked.overdue(now, ASK_AGAIN_AFTER, standing)
     }
 
     /// Updates that a local caller waits for.

@@ -214,6 +214,13 @@ impl Writes {
         }
     }
 
+    /// Who has not acknowledged what was begun a while ago.
+    pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
+        let late = |open: &&Open| now.since(open.begun_at) >= RESEND_AFTER;
+        let late = self.open.values().take_while(late);
+        late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
+    }
+
     /// How many writes some holder has not acknowledged yet.
     pub(crate) fn len(&self) -> usize {
         self.open.len()

@@ -69,6 +69,11 @@ impl Cluster {
 
     pub(super) fn tear(&mut self) {
         self.torn = true;
+        let after = self.rng.random_range(100_000..12_000_000);
+        self.after(after, Event::Heal);
+        if self.rng.random_bool(0.25) {
+            return self.tear_link();
+        }
         let side: Vec<bool> = self.places.iter().map(|_| self.rng.random()).collect();
         self.note(format_args!("tear {side:?}"));
         let one_way = self.rng.random_bool(0.3);
@@ -81,8 +86,22 @@ impl Cluster {
                 }
             }
         }
-        let after = self.rng.random_range(100_000..12_000_000);
-        self.after(after, Event::Heal);
+    }
+
+    /// Two nodes do not hear each other any more, while the others hear both.
+    fn tear_link(&mut self) {
+        let one = self.rng.random_range(0..self.places.len());
+        let other = self.rng.random_range(0..self.places.len());
+        let one_way = self.rng.random_bool(0.3);
+        self.note(format_args!("tear link {one} {other} {one_way}"));
+        match one_way {
+            _ if one == other => {}
+            true => self.network.block_one_way(one, other),
+            false => {
+                self.network.block(one, other);
+                self.network.block(other, one);
+            }
+        }
     }
 
     /// Whether the promises cover the loss of this node: whatever was handed over is, and fewer

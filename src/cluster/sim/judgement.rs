@@ -53,13 +53,12 @@ impl Cluster {
                 let read = self.replica(index).look(now, &model.key);
                 let place = format!("at node{index} in the end ({})", model.key);
                 ended_stays_dead(&model.known(), read.as_deref(), &place);
-                if self.torn {
-                    continue;
-                }
+                // Where two sides wrote the same, the later write counts, which is all that is asked.
                 if model.known().is_fresh(self.now) {
                     acknowledged_survives(&model.known(), read.as_deref(), &place);
                 }
-                if let (Life::Live, Some(record), false) = (model.life, read, self.doubted) {
+                let split = self.torn || self.doubted;
+                if let (Life::Live, Some(record), false) = (model.life, read, split) {
                     updates_count_once(model, count(&record));
                 }
             }

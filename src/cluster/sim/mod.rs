@@ -141,6 +141,11 @@ fn missing_expectations_are_noticed() {
     assert!(notices_the_lack(|plan| plan.rules.expectations = false));
 }
 
+#[test]
+fn what_somebody_says_who_is_no_member_is_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.members_only = false));
+}
+
 /// Seeds that a missing rule may take to be noticed.
 const MUTANTS: u64 = 600;
 

@@ -10,12 +10,13 @@ use super::super::node::Node;
 use super::super::placement::Member;
 use super::super::reads::INTERNAL;
 use super::super::repair::{answer_compare, answer_pull};
-use super::super::roster::PeerIndex;
+use super::super::roster::{Peer, PeerIndex};
 use super::super::table::Table;
 use super::{Control, LOOK};
 
 impl Control {
     pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
+        self.heard(&from);
         let message = match message {
             Message::Swim(packet) => return self.membership.packet(&packet),
             Message::View(view) => return self.hear_view(now, from, view, table),
@@ -23,9 +24,19 @@ impl Control {
             message => message,
         };
         // Whoever is not in says nothing that counts: it may have been declared down meanwhile.
-        if let Some(peer) = self.standing.roster.find(&from) {
+        if let Some(peer) = self.speaker(&from) {
             self.hear_peer(now, peer, message, table);
         }
+    }
+
+    fn speaker(&self, from: &Node) -> Option<PeerIndex> {
+        let roster = &self.standing.roster;
+        let member = roster.find(from);
+        if member.is_some() || self.standing.rules.members_only {
+            return member;
+        }
+        let same = |(index, peer): (_, &Peer)| (peer.node.name == from.name).then_some(index);
+        roster.iter().find_map(same)
     }
 
     pub(super) fn hear_peer(

@@ -55,7 +55,7 @@ impl Control {
                     self.timers
                         .insert((now.plus(after), self.timers_set), timer);
                 }
-                Wish::Reborn(node) => self.reborn(now, node),
+                Wish::Reborn(node) => self.declared_down(now, node),
             }
         }
     }
@@ -85,7 +85,9 @@ impl Control {
 
     /// Takes the members out who are gone, and puts those in who are new.
     pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
-        let members: Vec<Node> = self.membership.members().cloned().collect();
+        let here = self.away_until.is_none();
+        let members = self.membership.members().filter(|_| here);
+        let members: Vec<Node> = members.cloned().collect();
         let roster = &self.standing.roster;
         let gone: Vec<_> = roster
             .iter()
@@ -119,7 +121,7 @@ impl Control {
 
     pub(super) fn become_ready(&mut self, now: Timestamp) {
         let standing = &mut self.standing;
-        if standing.ready {
+        if standing.ready || self.away_until.is_some() {
             return;
         }
         // Nodes that find each other first may not have found those that have the sessions yet.

@@ -15,6 +15,7 @@ use super::super::entry::{Entry, Fragment, Move};
 use super::super::event::Reply;
 use super::super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::super::placement::Member;
+use super::super::roster::PeerSet;
 use super::super::standing::Standing;
 use super::super::table::Table;
 
@@ -165,6 +166,19 @@ impl Asked {
         for op in std::mem::take(&mut self.open).into_keys() {
             standing.reply(op, Reply::Indeterminate);
         }
+    }
+
+    /// Whose verdict was asked for a while ago.
+    pub(super) fn overdue(&self, now: Timestamp, after: Duration, standing: &Standing) -> PeerSet {
+        let late = self.open.values();
+        let late = late.filter(|open| now.since(open.begun_at) >= after);
+        let mut owners = PeerSet::default();
+        for open in late {
+            if let Member::Peer(owner) = standing.owner(open.update.key.slot()) {
+                owners.insert(owner);
+            }
+        }
+        owners
     }
 
     /// Updates that a local caller waits for.
