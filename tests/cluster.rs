@@ -139,6 +139,8 @@ fn after_failover_the_cookie_names_the_node_that_serves_and_is_not_repeated() {
     assert_eq!(reply.set_cookies().len(), 1);
     assert_eq!(browser.cookie(), Some(&*format!("{bare}.node2")));
     assert!(browser.get(&n2, "/get?k=a").set_cookies().is_empty());
+    assert_eq!(browser.ok(&n2, "/info")["requested_route"], "node2");
+    assert_eq!(browser.ok(&n2, "/cluster")["turnovers"], 1);
 }
 
 /// Case 47.
@@ -183,6 +185,9 @@ fn with_affinity_off_the_cookie_stays_and_a_restarted_node_is_not_stale() {
     browser.ok(&n2, "/set?k=a&v=3");
     assert_eq!(browser.value(&n1, "a").as_deref(), Some("3"));
     assert_eq!(browser.cookie().map(str::to_owned), issued);
+    assert_eq!(browser.ok(&n2, "/info")["requested_route"], "node1");
+    assert_eq!(browser.ok(&n2, "/cluster")["turnovers"], 3);
+    assert_eq!(browser.ok(&n1, "/cluster")["turnovers"], 0);
 }
 
 /// Case 51.

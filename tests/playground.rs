@@ -158,6 +158,7 @@ fn without_a_session_everything_is_empty_and_nothing_is_set() {
     let info = json!({
         "node": "node1", "session": false, "new": null, "key": null, "names": [], "uid": null,
         "created_at": null, "last_accessed_at": null, "max_inactive_secs": null,
+        "requested_route": null,
     });
     nothing("/info", info);
     nothing(
@@ -186,6 +187,7 @@ fn what_a_session_is_can_be_read() {
     assert_eq!(info["session"], true);
     assert_eq!(info["new"], false);
     assert_eq!(info["names"], json!(["a", "uid"]));
+    assert_eq!(info["requested_route"], "node1");
     assert_eq!(
         (&info["uid"], &info["max_inactive_secs"]),
         (&json!("ann"), &json!(1800))
@@ -248,7 +250,13 @@ fn a_node_alone_describes_itself_as_a_cluster_of_one() {
         (&json!(1), &json!(1))
     );
     assert_eq!(cluster["members"][0]["route"], "node1");
-    for number in ["tombstones", "bytes", "under_replicated", "degraded_acks"] {
+    for number in [
+        "tombstones",
+        "bytes",
+        "under_replicated",
+        "degraded_acks",
+        "turnovers",
+    ] {
         assert!(cluster[number].is_u64(), "{number}");
     }
 }

@@ -63,6 +63,7 @@ async fn none() -> Reply {
 /// `/info`: reads metadata.
 async fn info(Taken(session): Taken) -> Answer {
     let idle = session.max_inactive_interval().filter(|_| session.exists());
+    let requested = session.requested_route().map(|route| route.to_string());
     let reply = about(&session)
         .with("new", session.exists().then(|| session.is_new()))
         .with("key", session.key().map(|key| key.to_string()))
@@ -73,7 +74,8 @@ async fn info(Taken(session): Taken) -> Answer {
             session.last_accessed_at().map(|at| at.as_millis()),
         )
         .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
-        .with("uid", session.get::<String>(UID)?);
+        .with("uid", session.get::<String>(UID)?)
+        .with("requested_route", requested);
     Ok(reply)
 }
 
@@ -238,9 +240,11 @@ async fn badattr(args: Args, Taken(session): Taken) -> Answer {
     Ok(about(&session))
 }
 
-/// `/cluster`: the store's state.
+/// `/cluster`: the store's state, and how often the balancer did not follow the cookie.
 async fn cluster(State(app): State<Arc<App>>) -> Reply {
-    app.backend.status(app.node.as_deref())
+    app.backend
+        .status(app.node.as_deref())
+        .with("turnovers", app.sessions.turnovers())
 }
 
 /// `/health`: whether a balancer should send requests here.

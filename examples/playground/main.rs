@@ -22,6 +22,7 @@ use axum::middleware::from_fn_with_state;
 use axum::serve::ListenerExt;
 use backend::Backend;
 use clap::Parser;
+use distributable::SessionLayer;
 use door::Door;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
@@ -32,6 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 struct App {
     node: Option<String>,
     backend: Backend,
+    sessions: SessionLayer,
     draining: AtomicBool,
 }
 
@@ -72,11 +74,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         (listener, Backend::start(&args, address.port()).await?)
     };
     let app = Arc::new(App {
+        sessions: backend.layer(&args)?,
         backend,
         node: args.route.clone(),
         draining: AtomicBool::new(false),
     });
-    let router = router(&app, &args)?;
+    let router = router(&app);
 
     let (stop, stopped) = oneshot::channel::<()>();
     let (door, closer) = Door::new(listener)?;
@@ -120,12 +123,12 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
 }
 
 /// Everything that may fail inside is turned into JSON by the outermost layer.
-fn router(app: &Arc<App>, args: &Args) -> Result<Router, Box<dyn Error>> {
-    Ok(handlers::router()
-        .layer(app.backend.layer(args)?)
+fn router(app: &Arc<App>) -> Router {
+    handlers::router()
+        .layer(app.sessions.clone())
         .layer(CatchPanicLayer::custom(reply::panicked))
         .layer(from_fn_with_state(app.clone(), reply::render))
-        .with_state(app.clone()))
+        .with_state(app.clone())
 }
 
 fn log_filter() -> tracing_subscriber::EnvFilter {

@@ -96,7 +96,9 @@ impl Exchange {
         }
         let secure = self.config.cookie.is_secure(uri, headers);
         let shown = self.look_up(headers).await?;
-        self.state().load(shown, secure);
+        if self.state().load(shown, secure) {
+            self.config.turnovers.count();
+        }
         Ok(())
     }
 
@@ -268,10 +270,15 @@ impl Exchange {
             && self
                 .route(&key)
                 .is_some_and(|route| !candidate.carries(Some(&route)));
+        let here = self.config.route.as_ref();
+        let requested = candidate.route(here);
+        let elsewhere = |here| requested.is_some_and(|route| !route.names(here));
         Lead {
             id: *candidate.id(),
             key,
             misrouted,
+            requested,
+            turnover: here.is_some_and(elsewhere),
         }
     }
 

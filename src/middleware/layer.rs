@@ -1,6 +1,7 @@
 //! What the application configures, once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tower_layer::Layer;
@@ -61,7 +62,15 @@ pub(super) struct Config {
     pub(super) absolute: Duration,
     pub(super) first_visit: Option<Duration>,
     pub(super) limits: Limits,
+    pub(super) turnovers: Turnovers,
 }
+
+/// How many requests came to a node that their cookie did not name.
+///
+/// A clone counts from zero: a configuration is copied to become another one, maybe another node's,
+/// while everything that serves by one configuration shares it.
+#[derive(Debug, Default)]
+pub(super) struct Turnovers(AtomicU64);
 
 /// Which node the cookie's route names, so that a sticky balancer sends the next request there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -104,6 +113,7 @@ impl SessionLayer {
                 absolute: ABSOLUTE,
                 first_visit: None,
                 limits: Limits::default(),
+                turnovers: Turnovers::default(),
             }),
         }
     }
@@ -159,6 +169,40 @@ impl SessionLayer {
         self
     }
 
+    /// How many requests came to this node although their cookie named another one: *turnovers*.
+    ///
+    /// One request counts once, when its handler takes the session, the session is found, and what
+    /// stands behind the dot of its cookie is a route and not this node's. That is so with every
+    /// [`Affinity`]. A cookie without a route, or with something that can be none, names no node
+    /// and does not count. Without [`with_route`](Self::with_route) it stays 0.
+    ///
+    /// It counts since this layer was last configured. Clones count together, and with the services
+    /// that they have made, so keep one to ask. A clone that is configured further is another
+    /// layer, and begins at 0.
+    ///
+    /// With a sticky balancer it rises when another node fails or is taken out, by one for each of
+    /// that node's users who is sent here, and rests otherwise. If it keeps rising while all nodes
+    /// are up, the balancer does not follow the cookie: it looks for another cookie or for other
+    /// routes, or is not sticky at all. So much for [`Affinity::Local`]. With [`Affinity::Owner`]
+    /// and [`Affinity::Off`] every request counts for as long as the cookie goes on naming another
+    /// node. A route is the client's word: anybody who has a session can make the number rise.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "axum", feature = "memory"))] {
+    /// use distributable::{MemoryStore, Route, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
+    /// let app: axum::Router = axum::Router::new().layer(layer.clone());
+    /// assert_eq!(layer.turnovers(), 0);
+    /// # }
+    /// # Ok::<(), distributable::InvalidRoute>(())
+    /// ```
+    #[doc(alias = "failovers")]
+    #[must_use]
+    pub fn turnovers(&self) -> u64 {
+        self.config.turnovers.0.load(Relaxed)
+    }
+
     /// The configuration of a layer nobody has configured.
     pub(super) fn into_config(self) -> Arc<Config> {
         self.config
@@ -176,6 +220,18 @@ impl Config {
         if let Some(idle) = self.first_visit {
             changes.first_visit(idle);
         }
+    }
+}
+
+impl Turnovers {
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+impl Clone for Turnovers {
+    fn clone(&self) -> Self {
+        Self::default()
     }
 }
 

@@ -23,6 +23,14 @@ use crate::session::SessionId;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route(Arc<str>);
 
+/// A route as a client has sent it: a valid name, and the client's word. A copy in place, so that a
+/// request whose handler does not ask for it pays for no [`Route`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Received {
+    len: u8,
+    bytes: [u8; Route::MAX_LEN],
+}
+
 /// A route is one to 32 of the characters `A-Z`, `a-z`, `0-9` and `_`; this was something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,9 +47,7 @@ impl Route {
     /// When it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a character other than
     /// letters, digits and underscores.
     pub fn new(name: &str) -> Result<Self, InvalidRoute> {
-        let fits = (1..=Self::MAX_LEN).contains(&name.len());
-        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if fits && plain {
+        if Self::admits(name.as_bytes()) {
             Ok(Self(name.into()))
         } else {
             Err(InvalidRoute)
@@ -52,6 +58,43 @@ impl Route {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    fn admits(name: &[u8]) -> bool {
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+        (1..=Self::MAX_LEN).contains(&name.len()) && name.iter().all(plain)
+    }
+}
+
+impl Received {
+    /// Copies what stood behind the dot; `None` when that can be no node's name.
+    pub(crate) fn new(name: &[u8]) -> Option<Self> {
+        if !Route::admits(name) {
+            return None;
+        }
+        let mut bytes = [0; Route::MAX_LEN];
+        bytes[..name.len()].copy_from_slice(name);
+        let len = name.len() as u8;
+        Some(Self { len, bytes })
+    }
+
+    /// Whether it names the node of that route.
+    pub(crate) fn names(&self, route: &Route) -> bool {
+        self.as_bytes() == route.as_str().as_bytes()
+    }
+
+    pub(crate) fn to_route(self) -> Route {
+        Route(String::from_utf8_lossy(self.as_bytes()).into())
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len.into()]
+    }
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Received(hidden)")
     }
 }
 
@@ -141,6 +184,24 @@ mod tests {
         assert_eq!(route_of("0.a"), None);
         assert_eq!(split(b".a"), None);
         assert_eq!(split(b""), None);
+    }
+
+    #[test]
+    fn what_a_client_sent_is_a_route_or_nothing_and_debug_hides_it() {
+        let longest = "x".repeat(Route::MAX_LEN);
+        for name in ["n", "Node_1", &longest] {
+            let received = Received::new(name.as_bytes()).unwrap();
+            let route = Route::new(name).unwrap();
+            assert_eq!(received.to_route(), route);
+            assert!(received.names(&route));
+            assert!(!received.names(&Route::new("other").unwrap()));
+            assert_eq!(format!("{received:?}"), "Received(hidden)");
+        }
+        let long = "x".repeat(Route::MAX_LEN + 1);
+        for name in ["", "a.b", "a b", "a\0", "\u{e4}", &long] {
+            assert_eq!(Received::new(name.as_bytes()), None, "{name:?}");
+        }
+        assert_eq!(Received::new(b"\xff"), None);
     }
 
     proptest! {

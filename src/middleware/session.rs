@@ -15,6 +15,7 @@ use super::error::{SessionError, SessionErrorKind};
 use super::exchange::Exchange;
 use super::layer::SessionLayer;
 use super::remember;
+use super::route::Route;
 use super::scratch::Scratch;
 use super::state::{State, Update};
 use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
@@ -296,6 +297,25 @@ impl Session {
             (state.id()?, state.key()?)
         };
         Some(super::route::join(&id, self.exchange.route(&key).as_ref()))
+    }
+
+    /// The route behind the dot of the cookie with which this request showed its session: the node
+    /// that the balancer was to choose. [`routed_id`](Self::routed_id) has the one that a new cookie
+    /// would carry.
+    ///
+    /// `None` when the request makes the session, or has none any more; when the cookie had no
+    /// route; and when what it had can be no [`Route`]. A new id changes nothing about it. Where
+    /// the browser sent the session's id several times, a cookie that names this node counts,
+    /// otherwise the first that names one.
+    ///
+    /// It is what the client has sent: a valid name, but of any node or none. Compare it with names
+    /// that you know; as an address or the label of a metric it would let clients choose.
+    /// [`SessionLayer::turnovers`] counts how often it names another node than this one.
+    #[doc(alias = "getRequestedSessionId")]
+    #[doc(alias = "sessionIdAttribute")]
+    #[must_use]
+    pub fn requested_route(&self) -> Option<Route> {
+        self.state().requested_route()
     }
 
     /// The name under which stores and logs know the session. No secret.

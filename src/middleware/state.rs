@@ -18,6 +18,7 @@ use super::cookie::Persistence;
 use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
+use super::route::{Received, Route};
 use crate::session::{Changes, Name, Record, Register, SessionId, SessionKey, Stamp, Value};
 
 /// One request's view of its session.
@@ -35,6 +36,8 @@ pub(super) struct State {
     secure: bool,
     /// The live session that the browser showed.
     client: Option<SessionId>,
+    /// The node that its cookie named.
+    requested: Option<Received>,
     /// The session is the one that the browser showed, whatever its id is by now.
     returned: bool,
     /// The browser has the right id, and is to get the cookie again for another reason.
@@ -68,6 +71,10 @@ pub(super) struct Lead {
     pub(super) key: SessionKey,
     /// The cookie names another node than it should.
     pub(super) misrouted: bool,
+    /// The node that the cookie names.
+    pub(super) requested: Option<Received>,
+    /// That is another node than this one, which has a name too.
+    pub(super) turnover: bool,
 }
 
 /// The live session that it led to.
@@ -97,22 +104,25 @@ impl State {
         Ok(true)
     }
 
-    /// Takes note of what the store has said.
-    pub(super) fn load(&mut self, shown: Option<Shown>, secure: bool) {
+    /// Takes note of what the store has said. Says whether this was a turnover, and the first that
+    /// is heard of it.
+    pub(super) fn load(&mut self, shown: Option<Shown>, secure: bool) -> bool {
         if mem::replace(&mut self.loaded, true) {
-            return;
+            return false;
         }
         self.secure = secure;
         let Some(Shown { lead, record }) = shown else {
-            return;
+            return false;
         };
         self.returned = true;
         self.client = Some(lead.id);
+        self.requested = lead.requested;
         self.id = Some(lead.id);
         self.persistence = remember::renewal(&record);
         self.stale_cookie = lead.misrouted || self.persistence.is_some();
         let key = lead.key;
         self.stored = Some(Stored { key, record });
+        lead.turnover
     }
 
     /// Somebody has taken a handle whose writes count after the response.
@@ -136,6 +146,10 @@ impl State {
 
     pub(super) fn is_new(&self) -> bool {
         self.exists() && !self.returned
+    }
+
+    pub(super) fn requested_route(&self) -> Option<Route> {
+        self.requested.map(Received::to_route)
     }
 
     pub(super) fn id(&self) -> Option<SessionId> {

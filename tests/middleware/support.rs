@@ -33,6 +33,8 @@ pub(crate) struct Spy {
     gate: Arc<Mutex<Option<Arc<Semaphore>>>>,
     /// How often a commit lets others go first before it begins, and again before it answers.
     pub(crate) pauses: Arc<AtomicUsize>,
+    /// How often a load lets others go first before it begins.
+    pub(crate) load_pauses: Arc<AtomicUsize>,
     pub(crate) owners: Arc<Mutex<Option<&'static str>>>,
     /// Commits and ends that have come back from the inner store.
     pub(crate) done: Counter,
@@ -118,13 +120,13 @@ impl Spy {
         if let Some(gate) = gate {
             gate.acquire().await.unwrap().forget();
         }
-        self.pause().await;
+        pause(&self.pauses).await;
     }
+}
 
-    async fn pause(&self) {
-        for _ in 0..self.pauses.load(Ordering::SeqCst) {
-            tokio::task::yield_now().await;
-        }
+async fn pause(times: &AtomicUsize) {
+    for _ in 0..times.load(Ordering::SeqCst) {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -147,6 +149,7 @@ impl SessionStore for Spy {
 
     async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
         self.loads.count();
+        pause(&self.load_pauses).await;
         self.check("load")?;
         self.inner.load(key).await
     }
@@ -162,7 +165,7 @@ impl SessionStore for Spy {
         self.check("commit")?;
         self.committed.lock().unwrap().push(changes.clone());
         let outcome = self.inner.commit(key, base, changes).await;
-        self.pause().await;
+        pause(&self.pauses).await;
         self.done.count();
         outcome
     }

@@ -3,7 +3,8 @@
 //! It works on bytes and knows one name: it compares that exactly, trims spaces and tabs, and
 //! decodes nothing, so a neighbour's broken bytes hide nothing, and an escaped or quoted id is no
 //! id. It is linear in the length of the lines, and one id costs no allocation. What a client sent
-//! as a route can be compared with ours ([`Candidate::carries`]) and goes nowhere else.
+//! as a route can be compared with ours ([`Candidate::carries`]), and is there for handlers if it
+//! can be a node's name ([`Candidate::route`]); it goes nowhere else.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 use memchr::memchr;
 
-use super::super::route::{self, Route};
+use super::super::route::{self, Received, Route};
 use crate::session::SessionId;
 
 /// The session ids that came with a request, in the order in which they came.
@@ -103,6 +104,15 @@ impl Candidate<'_> {
     pub(crate) fn carries(&self, route: Option<&Route>) -> bool {
         self.routes
             .contains(&route.map(|route| route.as_str().as_bytes()))
+    }
+
+    /// The node that the browser's cookie names: `here`, if one of them does, so that it agrees
+    /// with [`carries`](Self::carries); otherwise the first that is a name at all.
+    pub(crate) fn route(&self, here: Option<&Route>) -> Option<Received> {
+        let routes = self.routes.iter().flatten();
+        let mut names = routes.filter_map(|route| Received::new(route));
+        let is_here = |name: &Received| here.is_some_and(|here| name.names(here));
+        names.clone().find(is_here).or_else(|| names.next())
     }
 }
 
@@ -238,6 +248,26 @@ mod tests {
         assert!(found[0].carries(Some(&route("n2"))));
         assert!(!found[0].carries(Some(&route("n3"))));
         assert!(!found[0].carries(None));
+    }
+
+    #[test]
+    fn of_two_routes_of_an_id_ours_counts_and_otherwise_the_first_that_is_one() {
+        let named = |behind: [&str; 2], here: Option<&str>| {
+            let line = behind.map(|behind| format!("JSESSIONID={A}{behind}"));
+            let headers = headers(&[line.join("; ").as_bytes()]);
+            let candidates = read(&headers, "JSESSIONID");
+            let here = here.map(|name| Route::new(name).unwrap());
+            let found = candidates.iter().next().unwrap().route(here.as_ref());
+            found.map(|name| name.to_route().to_string())
+        };
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(named([".n1", ".n2"], Some("n1")), some("n1"));
+        assert_eq!(named([".n1", ".n2"], Some("n2")), some("n2"));
+        assert_eq!(named([".n1", ".n2"], Some("n3")), some("n1"));
+        assert_eq!(named([".n1", ".n2"], None), some("n1"));
+        assert_eq!(named([".a.b", ".n2"], Some("n3")), some("n2"));
+        assert_eq!(named(["", ".n2"], Some("n3")), some("n2"));
+        assert_eq!(named(["", "."], Some("n3")), None);
     }
 
     #[test]

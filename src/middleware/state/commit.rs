@@ -188,6 +188,7 @@ impl State {
 
     fn drop_session(&mut self) {
         self.id = None;
+        self.requested = None;
         self.stored = None;
         self.in_flight = None;
         self.staged = Changes::default();
