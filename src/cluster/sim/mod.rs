@@ -112,7 +112,7 @@ fn a_missing_view_barrier_is_noticed() {
         plan.rules.view_barrier = false;
         plan.faults = Faults::Links;
         plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
-        plan.calm.1 /= 2;
+        plan.calm.1 /= 3;
     }));
 }
 
@@ -143,7 +143,12 @@ fn missing_expectations_are_noticed() {
 
 #[test]
 fn what_somebody_says_who_is_no_member_is_noticed() {
-    assert!(notices_the_lack(|plan| plan.rules.members_only = false));
+    // It takes somebody who goes on after it was declared down.
+    assert!(notices_the_lack(|plan| {
+        plan.rules.members_only = false;
+        plan.faults = Faults::Pauses;
+        plan.calm.1 /= 2;
+    }));
 }
 
 /// Seeds that a missing rule may take to be noticed.
