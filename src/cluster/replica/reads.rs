@@ -5,8 +5,8 @@
 //! does not hold the session asks its owner, or everybody while the owner has not caught up, and
 //! keeps nothing of the answer. A holder for whom a session has run out asks the other holders
 //! before it says so, and also for as long as it remembers the name of one that it has forgotten:
-//! they may have heard of a later access. An answer counts once, and only in the view in which the question was asked;
-//! after a change of the view the question is asked again.
+//! they may have heard of a later access. An answer counts once, and only in the view in which the
+//! question was asked; after a change of the view the question is asked again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -16,7 +16,8 @@ use super::{Control, LOOK};
 
 impl Control {
     pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
-        self.heard(&from);
+        let peer = self.speaker(&from);
+        self.heard(&from, peer);
         let message = match message {
             Message::Swim(packet) => return self.membership.packet(&packet),
             Message::View(view) => return self.hear_view(now, from, view, table),
@@ -24,7 +25,7 @@ impl Control {
             message => message,
         };
         // Whoever is not in says nothing that counts: it may have been declared down meanwhile.
-        if let Some(peer) = self.speaker(&from) {
+        if let Some(peer) = peer {
             self.hear_peer(now, peer, message, table);
         }
     }

@@ -65,9 +65,8 @@ impl Control {
     }
 
     /// Something was heard from a node.
-    pub(super) fn heard(&mut self, from: &Node) {
-        let roster = &mut self.standing.roster;
-        if let Some(peer) = roster.find(from).and_then(|peer| roster.get_mut(peer)) {
+    pub(super) fn heard(&mut self, from: &Node, peer: Option<PeerIndex>) {
+        if let Some(peer) = peer.and_then(|peer| self.standing.roster.get_mut(peer)) {
             peer.unanswered = 0;
         }
         self.silent.remove(&from.address);
