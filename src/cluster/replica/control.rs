@@ -107,6 +107,7 @@ impl Control {
             Input::Message { to, .. } if !self.is_meant(to) => {}
             Input::Message { from, message, .. } => self.hear(now, from, message, table),
             Input::LinkUp { node } => self.link_up(now, node),
+            Input::Accepted { .. } | Input::Delivered { .. } | Input::Progress { .. } => {}
             Input::Refused { node } => self.membership.down([node].into_iter()),
             Input::Timeout => self.timeout(now, table),
             Input::Drain(leaving) => {

@@ -20,8 +20,17 @@ pub(crate) enum Input {
         to: u64,
         message: Message,
     },
-    /// This node's link to `node` is up. What was sent to it before may be lost.
+    /// This node's link to `node` is up. Messages that were sent to it before and not reported as
+    /// delivered may be lost.
     LinkUp { node: Node },
+    /// A new link from `node` is up. Messages that `node` sent before may be lost.
+    Accepted { node: Node },
+    /// A message of the data lane has reached `node`'s process, or cannot reach it any more because
+    /// it was given up. `bytes` is its [`Message::size`].
+    Delivered { node: Node, bytes: usize },
+    /// Part of a large message has reached `node`, or has come from it. Reported at most every 100
+    /// ms.
+    Progress { node: Node },
     /// `node` has closed its link and its port refuses a new one: the process is gone.
     Refused { node: Node },
     /// The time that `poll_timeout` named has come.

@@ -106,6 +106,83 @@ pub(crate) enum Message {
     Bye,
 }
 
+/// The queue in which a message waits for its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Membership, views and acknowledgements: small, and never behind data.
+    Control,
+    /// Everything that carries sessions or asks for them, within a window of bytes in flight.
+    Data,
+}
+
+impl Message {
+    pub(crate) const fn lane(&self) -> Lane {
+        match self {
+            Self::Swim(_) | Self::View(_) | Self::Ack { .. } | Self::Refuse { .. } | Self::Bye => {
+                Lane::Control
+            }
+            Self::Write(_)
+            | Self::Touch { .. }
+            | Self::Compare { .. }
+            | Self::Differ { .. }
+            | Self::Pull { .. }
+            | Self::Push { .. }
+            | Self::Fetch { .. }
+            | Self::Fetched { .. }
+            | Self::Update(_)
+            | Self::Updated { .. } => Lane::Data,
+        }
+    }
+
+    /// About how many bytes the message takes on the wire. Windows and budgets count with it.
+    pub(crate) fn size(&self) -> usize {
+        let copies = |copies: &[Copy]| copies.iter().map(Copy::size).sum::<usize>();
+        FIXED
+            + match self {
+                Self::Swim(packet) => packet.len(),
+                Self::View(view) => (view.members.len() + view.removed.len()) * NODE,
+                Self::Write(write) => copies(&write.copies),
+                Self::Ack { seqs, .. } => seqs.len() * NUMBER,
+                Self::Compare { digests, .. } => digests.len() * (SLOT + NUMBER),
+                Self::Differ { slots, .. } => slots.len() * SLOT,
+                Self::Pull { known, .. } => known.len() * (KEY + NUMBER),
+                Self::Push { copies: all, .. } => copies(all),
+                Self::Fetched { copy, .. } | Self::Updated { copy, .. } => {
+                    copy.as_ref().map_or(0, Copy::size)
+                }
+                Self::Update(update) => {
+                    let record = match &update.order {
+                        Order::Create(record) => record.payload_bytes(),
+                        Order::Change | Order::End => 0,
+                    };
+                    update.fragment.payload_bytes() + record
+                }
+                Self::Refuse { .. } | Self::Touch { .. } | Self::Fetch { .. } | Self::Bye => 0,
+            }
+    }
+
+    /// Whether the message is sent in chunks between which other messages pass.
+    pub(crate) fn is_large(&self) -> bool {
+        self.lane() == Lane::Data && self.size() > SMALL_MAX
+    }
+}
+
+impl Copy {
+    fn size(&self) -> usize {
+        KEY + self.entry.weight()
+    }
+}
+
+/// The largest message that is sent in one piece.
+pub(crate) const SMALL_MAX: usize = 64 << 10;
+
+/// What fields of fixed length, a key, a number, a slot and a node's identity take on the wire.
+const FIXED: usize = 64;
+const KEY: usize = 20;
+const NUMBER: usize = 9;
+const SLOT: usize = 3;
+const NODE: usize = 64;
+
 /// Who the sender thinks is in, and how far the sender is.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct View {
