@@ -61,6 +61,7 @@ pub struct ReplicatedStoreBuilder {
     drain_timeout: Duration,
     max_sessions: usize,
     max_bytes: usize,
+    max_session_bytes: usize,
 }
 
 impl ReplicatedStoreBuilder {
@@ -81,6 +82,7 @@ impl ReplicatedStoreBuilder {
             drain_timeout: DRAIN_TIMEOUT,
             max_sessions: MAX_SESSIONS,
             max_bytes: MAX_BYTES,
+            max_session_bytes: MAX_SESSION_BYTES,
         }
     }
 
@@ -216,6 +218,18 @@ impl ReplicatedStoreBuilder {
         self
     }
 
+    /// How large one session may become, in bytes of names and values. A write that makes it larger
+    /// is refused with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge). The session
+    /// layer has [limits](crate::Limits) of its own, which it checks against the session that a
+    /// request has loaded; this one also counts what other requests have written meanwhile.
+    ///
+    /// Defaults to 16 MiB and a little more, so that whatever the session layer lets through by
+    /// default is stored.
+    pub const fn max_session_bytes(mut self, bytes: usize) -> Self {
+        self.max_session_bytes = bytes;
+        self
+    }
+
     /// Starts the node: it listens when this returns, and goes on finding the others by itself.
     /// [`ready`](ReplicatedStore::ready) waits until it serves sessions.
     ///
@@ -273,6 +287,7 @@ impl ReplicatedStoreBuilder {
                 min_copies: self.min_copies,
                 max_sessions: self.max_sessions,
                 max_bytes: self.max_bytes,
+                max_session_bytes: self.max_session_bytes,
                 ack_timeout: self.ack_timeout,
                 alone_after: ALONE_AFTER,
                 seed: random.next_u64(),
@@ -387,3 +402,5 @@ const ALONE_AFTER: Duration = Duration::from_secs(2);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SESSIONS: usize = 1_000_000;
 const MAX_BYTES: usize = 1 << 30;
+/// What the session layer lets a session have, and room for the names of removed attributes.
+const MAX_SESSION_BYTES: usize = (16 << 20) + (256 << 10);

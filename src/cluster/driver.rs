@@ -263,6 +263,31 @@ impl Driver {
                     node.address
                 );
             }
+            News::Stalled(node) => {
+                tracing::warn!(
+                    node = %node.name,
+                    address = %node.address,
+                    "declared a member down that answers but receives no data; check the network \
+                     for a path that drops large packets"
+                );
+            }
+            News::OverLimit {
+                is_over: true,
+                sessions,
+                bytes,
+            } => {
+                tracing::warn!(
+                    sessions,
+                    bytes,
+                    "this node holds more than its limits, because it keeps copies for other nodes: \
+                     it creates no sessions; give all nodes the same `max_sessions` and `max_bytes`"
+                );
+            }
+            News::OverLimit {
+                sessions, bytes, ..
+            } => {
+                tracing::info!(sessions, bytes, "this node is within its limits again");
+            }
             News::Away(time) => {
                 tracing::error!(
                     "the others take this node out again and again although it runs: some node cannot \

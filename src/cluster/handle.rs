@@ -15,11 +15,12 @@ use crate::session::{Changes, Name, Outcome, Record, SessionId, SessionKey};
 
 use super::Copies;
 use super::driver::{Driver, Surroundings, run};
+use super::large_writes::LargeWrites;
 use super::replica::event::{Input, Reply, Step};
 use super::replica::message::Verdict;
 use super::replica::{MemberStatus, ReplicaStatus};
 use super::status::{ClusterStatus, DrainReport, Member, MemberState};
-use super::wire::{ATTRIBUTE_NAME_MAX, FRAME_MAX};
+use super::wire::ATTRIBUTE_NAME_MAX;
 
 /// A running node. It stops when this is dropped: abruptly, unless it has been drained.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(crate) struct Cluster {
     address: SocketAddr,
     copies: Copies,
     drain_timeout: Duration,
+    large_writes: LargeWrites,
     /// How many live sessions were here when the node was told to go.
     had: AtomicUsize,
     /// What draining has come to; locked while it goes on.
@@ -54,6 +56,7 @@ impl Cluster {
             address,
             copies,
             drain_timeout,
+            large_writes: LargeWrites::default(),
             had: AtomicUsize::new(0),
             drained: Mutex::default(),
         }
@@ -99,7 +102,8 @@ impl Cluster {
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
-        check_size(base, changes)?;
+        check_names(changes)?;
+        let _turn = self.large_writes.turn(changes.payload_bytes()).await?;
         let op = self.driver.next_op();
         let now = self.driver.enter();
         let step = self.driver.replica.commit(now, op, key, base, changes);
@@ -145,6 +149,7 @@ impl Cluster {
             (Verdict::Applied | Verdict::Conflict, None) | (Verdict::Gone, _) => Outcome::Gone,
             (Verdict::Again | Verdict::Unknown, _) => return Err(unproved()),
             (Verdict::Full, _) => return Err(StoreError::full()),
+            (Verdict::TooLarge, _) => return Err(StoreError::too_large()),
         })
     }
 
@@ -203,6 +208,8 @@ impl Cluster {
             sessions: status.sessions,
             tombstones: status.tombstones,
             bytes: status.bytes,
+            over_limit: status.over_limit,
+            oversized_merges: status.oversized,
             under_replicated: self.driver.replica.under_replicated(),
             degraded_acks: self.driver.degraded_acks.load(Relaxed),
             indeterminate: status.indeterminate,
@@ -326,11 +333,10 @@ fn is_handed_over(status: &ReplicaStatus) -> bool {
     status.unacknowledged == 0 && status.settled
 }
 
-/// What one message cannot carry is refused before anything is changed.
-fn check_size(base: Option<&Arc<Record>>, changes: &Changes) -> Result<(), StoreError> {
-    let bytes = base.map_or(0, |base| base.payload_bytes()) + changes.payload_bytes();
+/// A name that other nodes would not accept is refused before anything is changed.
+fn check_names(changes: &Changes) -> Result<(), StoreError> {
     let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
-    if bytes > SESSION_MAX || changes.writes().iter().any(|(name, _)| is_long(name)) {
+    if changes.writes().iter().any(|(name, _)| is_long(name)) {
         return Err(StoreError::too_large());
     }
     Ok(())
@@ -360,5 +366,3 @@ fn unproved() -> StoreError {
 /// How long the last messages may take to leave.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
-/// The largest session, names included: with room to spare for stamps, it fits into one message.
-const SESSION_MAX: usize = FRAME_MAX - FRAME_MAX / 8;

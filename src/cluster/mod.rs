@@ -30,6 +30,7 @@ mod discover;
 mod door;
 mod driver;
 mod handle;
+mod large_writes;
 mod link;
 pub(crate) mod replica;
 mod secret;

@@ -27,6 +27,14 @@ pub struct ClusterStatus {
     /// What sessions and tombstones are counted with against
     /// [`max_bytes`](super::ReplicatedStoreBuilder::max_bytes).
     pub bytes: usize,
+    /// Whether this node holds more than its `max_sessions` or `max_bytes`: it keeps copies for other
+    /// nodes whatever its limits, and creates no sessions until it is within them again.
+    pub over_limit: bool,
+    /// Merges that have made a session larger than
+    /// [`max_session_bytes`](super::ReplicatedStoreBuilder::max_session_bytes): nodes that did not
+    /// know of each other's writes had each added what was within the limit. Such a session is
+    /// kept, and may only shrink.
+    pub oversized_merges: u64,
     /// Sessions with fewer copies than asked for.
     pub under_replicated: usize,
     /// Writes that were acknowledged by fewer nodes than asked for, because fewer were alive.

@@ -227,6 +227,7 @@ impl Content {
             | Message::View(_)
             | Message::Write(_)
             | Message::Refuse { .. }
+            | Message::Busy { .. }
             | Message::Touch { .. }
             | Message::Fetch { .. }
             | Message::Fetched { .. }
@@ -325,7 +326,7 @@ mod tests {
 
     fn push(slot: u16) -> Message {
         Message::Pull {
-            view: 1,
+            view: view(1),
             round: 1,
             slot,
             after: None,
@@ -333,8 +334,12 @@ mod tests {
         }
     }
 
-    fn ack(view: ViewId, seqs: &[u64]) -> Message {
-        let seqs = seqs.to_vec();
+    fn view(members: u64) -> ViewId {
+        ViewId { epoch: 1, members }
+    }
+
+    fn ack(members: u64, seqs: &[u64]) -> Message {
+        let (view, seqs) = (view(members), seqs.to_vec());
         Message::Ack { view, seqs }
     }
 

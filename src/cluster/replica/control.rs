@@ -19,7 +19,7 @@ use foca::Timer;
 use crate::session::{SessionKey, Timestamp};
 
 use super::Settings;
-use super::event::{Input, Output, Reply};
+use super::event::{Input, News, Output, Reply};
 use super::membership::{DETECTION, Membership, Wish};
 use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
@@ -30,12 +30,14 @@ use super::standing::Standing;
 use super::table::Table;
 use super::updates::{Call, Tools, Updates};
 use super::writes::Writes;
+use super::writes::{Merged, NewWrite};
 
 /// What a node knows of its cluster, and what it is in the middle of.
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) standing: Standing,
     pub(crate) writes: Writes,
+    merged: Merged,
     reads: Reads,
     updates: Updates,
     repair: Repair,
@@ -66,14 +68,17 @@ pub(crate) struct Control {
     silent: BTreeMap<SocketAddr, Timestamp>,
     /// Until when this node stays away.
     away_until: Option<Timestamp>,
+    /// Whether this node held more than its limits when that was last looked at.
+    over_limit: bool,
     settings: Settings,
 }
 
 impl Control {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         Self {
-            standing: Standing::new(settings.me.clone(), settings.copies, settings.rules, now),
+            standing: Standing::new(now, &settings),
             writes: Writes::default(),
+            merged: Merged::default(),
             reads: Reads::default(),
             updates: Updates::default(),
             repair: Repair::default(),
@@ -92,6 +97,7 @@ impl Control {
             short_lives: Vec::new(),
             silent: BTreeMap::new(),
             away_until: None,
+            over_limit: false,
             settings,
         }
     }
@@ -100,14 +106,33 @@ impl Control {
         if self.standing.left {
             return;
         }
+        self.standing.now = now;
         self.check_pause(now, table);
         match input {
-            Input::Message { .. } | Input::LinkUp { .. } | Input::Refused { .. }
+            Input::Message { .. }
+            | Input::LinkUp { .. }
+            | Input::Accepted { .. }
+            | Input::Refused { .. }
                 if self.away_until.is_some() => {}
             Input::Message { to, .. } if !self.is_meant(to) => {}
             Input::Message { from, message, .. } => self.hear(now, from, message, table),
-            Input::LinkUp { node } => self.link_up(now, node),
-            Input::Accepted { .. } | Input::Delivered { .. } | Input::Progress { .. } => {}
+            Input::LinkUp { node } => self.link_up(now, node, table),
+            Input::Accepted { node } => {
+                if let Some(peer) = self.standing.roster.find(&node) {
+                    self.ask_again(now, peer, table);
+                }
+            }
+            Input::Delivered { node, bytes, large } => {
+                if let Some(peer) = self.standing.roster.find(&node) {
+                    self.standing.flow.delivered(now, peer, bytes, large);
+                    self.fill_window(now, peer, table);
+                }
+            }
+            Input::Progress { node } => {
+                if let Some(peer) = self.standing.roster.find(&node) {
+                    self.standing.flow.moved(now, peer);
+                }
+            }
             Input::Refused { node } => self.membership.down([node].into_iter()),
             Input::Timeout => self.timeout(now, table),
             Input::Drain(leaving) => {
@@ -136,21 +161,33 @@ impl Control {
 
     /// A session was changed here: the other holders are to merge it. Says whether the caller has
     /// to wait.
-    pub(crate) fn write(&mut self, now: Timestamp, op: OpId, copies: Arc<[Copy]>) -> bool {
+    pub(crate) fn write(
+        &mut self,
+        now: Timestamp,
+        op: OpId,
+        min_copies: usize,
+        copies: Arc<[Copy]>,
+    ) -> bool {
+        self.standing.now = now;
         if self.standing.left {
             self.standing.reply(op, Reply::Indeterminate);
             return true;
         }
-        let ack = self.settings.ack;
-        let begun = self
-            .writes
-            .begin(now, &mut self.standing, Some(op), ack, false, copies);
+        let write = NewWrite {
+            op: Some(op),
+            ack: self.settings.ack,
+            min_copies,
+            strict: false,
+            copies,
+        };
+        let begun = self.writes.begin(now, &mut self.standing, write);
         begun.is_some_and(|(_, safe)| !safe)
     }
 
     /// A session is wanted that is not here, or that this node may not have all of. It may have run
     /// out here, and not where it was used last.
     pub(crate) fn read(&mut self, now: Timestamp, op: OpId, key: SessionKey, table: &Table) {
+        self.standing.now = now;
         let doubtful = table.is_doubtful(now, &key);
         if self.standing.left || self.reads.is_full() {
             self.standing.reply(op, Reply::Unavailable);
@@ -162,6 +199,7 @@ impl Control {
 
     /// A change is to be made that the session's owner orders.
     pub(crate) fn update(&mut self, now: Timestamp, call: Call<'_>, table: &Table) {
+        self.standing.now = now;
         if self.standing.left || self.updates.is_full() {
             self.standing.reply(call.op, Reply::Unavailable);
             return;
@@ -174,6 +212,7 @@ impl Control {
 
     /// Somebody used a session here.
     pub(crate) fn touch(&mut self, now: Timestamp, key: SessionKey) {
+        self.standing.now = now;
         for peer in self.standing.holders(key.slot()).peers.iter() {
             let message = Message::Touch {
                 sent_at: now,
@@ -188,17 +227,63 @@ impl Control {
         self.standing.drain(outputs);
     }
 
-    fn link_up(&mut self, now: Timestamp, node: Node) {
+    /// A new link: what was sent over the old one may be lost.
+    fn link_up(&mut self, now: Timestamp, node: Node, table: &Table) {
         match self.standing.roster.find(&node) {
             Some(peer) => {
+                self.standing.flow.reset(peer);
                 self.introduce(now, peer);
-                self.writes.send_again(now, peer, &mut self.standing);
+                self.writes.send_again(peer, &mut self.standing);
+                self.ask_again(now, peer, table);
             }
             None => {
                 let mine = Message::View(self.introduction(now, false));
                 self.standing.send_to(node.clone(), mine);
                 self.membership.announce(node);
             }
+        }
+    }
+
+    /// Questions to a peer, or its answers, may be lost or did not count: asks it again.
+    fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
+        self.reads.ask_again(peer, &mut self.standing);
+        let (updates, mut tools) = self.ordering(table);
+        updates.ask_again(now, peer, &mut tools);
+        self.repair.restart(peer, &mut self.standing, table);
+    }
+
+    /// Sends to a peer what its window has room for: messages first, then answers.
+    fn fill_window(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
+        self.standing.release(peer);
+        while let Some(question) = self.standing.flow.question(peer) {
+            self.answer(now, peer, question, table);
+        }
+    }
+
+    /// Declares members down to which something is in flight and nothing arrives: they answer, but
+    /// every write that they hold would wait for ever.
+    fn give_up_stalled(&mut self, now: Timestamp) {
+        let is_stalled = |peer: &PeerIndex| self.standing.flow.is_stalled(now, *peer);
+        let stalled: Vec<_> = self.standing.peers().iter().filter(is_stalled).collect();
+        for peer in stalled {
+            self.standing.flow.reset(peer);
+            let Some(node) = self.standing.roster.get(peer).map(|peer| peer.node.clone()) else {
+                continue;
+            };
+            self.standing.news(News::Stalled(node.clone()));
+            self.membership.down([node].into_iter());
+        }
+    }
+
+    /// Drops from the windows what no caller waits for any more.
+    fn drop_abandoned(&mut self) {
+        for peer in self.standing.peers().iter() {
+            let (reads, updates) = (&self.reads, &self.updates);
+            self.standing.flow.retain(peer, |message| match message {
+                Message::Fetch { op, .. } => reads.is_open(*op),
+                Message::Update(update) => updates.is_open(update.op),
+                _ => true,
+            });
         }
     }
 
@@ -236,16 +321,35 @@ impl Control {
         self.come_back(now);
         let timeout = self.settings.ack_timeout;
         self.writes.tick(now, timeout, &mut self.standing);
-        self.reads.tick(now, timeout, &mut self.standing);
+        let late_reads = self.reads.tick(now, timeout, &mut self.standing);
         let (updates, mut tools) = self.ordering(table);
-        updates.tick(now, timeout, &mut tools);
-        self.repair.tick(now, &mut self.standing, table);
+        let late_updates = updates.tick(now, timeout, &mut tools);
+        if late_reads || late_updates {
+            self.drop_abandoned();
+        }
+        self.give_up_stalled(now);
+        self.watch_limits(table);
         table.sweep(now);
         if self.ticks.is_multiple_of(VIEW_TICKS) {
             self.ask_around(now);
         }
         if self.ticks.is_multiple_of(DROP_TICKS) {
             self.drop_others(table);
+        }
+    }
+
+    /// Reports when this node begins or ceases to hold more than its limits.
+    fn watch_limits(&mut self, table: &Table) {
+        let is_over = table.is_over_limit();
+        if self.over_limit != is_over {
+            self.over_limit = is_over;
+            let (sessions, bytes) = (table.sessions(), table.bytes());
+            let news = News::OverLimit {
+                is_over,
+                sessions,
+                bytes,
+            };
+            self.standing.news(news);
         }
     }
 

@@ -25,9 +25,14 @@ pub(crate) enum Input {
     LinkUp { node: Node },
     /// A new link from `node` is up. Messages that `node` sent before may be lost.
     Accepted { node: Node },
-    /// A message of the data lane has reached `node`'s process, or cannot reach it any more because
-    /// it was given up. `bytes` is its [`Message::size`].
-    Delivered { node: Node, bytes: usize },
+    /// Messages of the data lane have reached `node`'s process, in the order in which they were
+    /// sent: small ones, or a [large](Message::is_large) one. `bytes` is the sum of their
+    /// [sizes](Message::size).
+    Delivered {
+        node: Node,
+        bytes: usize,
+        large: bool,
+    },
     /// Part of a large message has reached `node`, or has come from it. Reported at most every 100
     /// ms.
     Progress { node: Node },
@@ -80,6 +85,15 @@ pub(crate) enum News {
     /// A member is alive for others, but nothing is heard from it here: this node has declared it
     /// down.
     Deaf(Node),
+    /// A member answers, but data that was sent to it does not arrive: this node has declared it
+    /// down.
+    Stalled(Node),
+    /// This node holds more than its limits, copies for others included, or does not any more.
+    OverLimit {
+        is_over: bool,
+        sessions: usize,
+        bytes: usize,
+    },
     /// This node serves sessions from now on.
     Ready,
     /// Others have declared this node down again and again although it runs: it stays away for a

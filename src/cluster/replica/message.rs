@@ -7,13 +7,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::session::{Name, Record, SessionKey, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment, Move};
 use super::node::Node;
 
-/// The hash of a set of members: two nodes with the same view have the same idea of who is in.
-pub(crate) type ViewId = u64;
+/// The name of one period of the membership: a set of members, and an epoch that only grows.
+///
+/// The set alone would come back when a drain is cancelled, and a message of the first period would
+/// count in the second: two updates with the same expectation were both applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct ViewId {
+    /// Larger in each view that a node installs than in the one before.
+    pub(crate) epoch: u64,
+    /// The hash of the members and of their leaving flags, the same on every member.
+    pub(crate) members: u64,
+}
 
 /// Names one call of a local user among the calls that are under way.
 pub(crate) type OpId = u64;
@@ -39,8 +50,9 @@ pub(crate) enum Message {
     /// These writes are merged here. Counts only in the view that it names; a lost one is asked for
     /// again by repeating the write.
     Ack { view: ViewId, seqs: Vec<u64> },
-    /// A strict write came under another view and was not merged. Repeating the write repeats the
-    /// answer.
+    /// A write was not merged: it came under another view than the sender's, in which it does not
+    /// hold the session, or the writer is no member there. The writer sends it again when the
+    /// sender is in its view.
     Refuse { view: ViewId, seq: u64 },
     /// Somebody used a session. The later access wins; a lost one is made up for by the next, and
     /// by asking the other holders before a session that has run out is called gone.
@@ -85,6 +97,8 @@ pub(crate) enum Message {
         op: OpId,
         key: SessionKey,
     },
+    /// Too many questions of the receiver wait at the sender: this one is not answered.
+    Busy { op: OpId },
     /// The answer to `Fetch`; counts only in the view that it names.
     Fetched {
         view: ViewId,
@@ -118,9 +132,12 @@ pub(crate) enum Lane {
 impl Message {
     pub(crate) const fn lane(&self) -> Lane {
         match self {
-            Self::Swim(_) | Self::View(_) | Self::Ack { .. } | Self::Refuse { .. } | Self::Bye => {
-                Lane::Control
-            }
+            Self::Swim(_)
+            | Self::View(_)
+            | Self::Ack { .. }
+            | Self::Refuse { .. }
+            | Self::Busy { .. }
+            | Self::Bye => Lane::Control,
             Self::Write(_)
             | Self::Touch { .. }
             | Self::Compare { .. }
@@ -157,8 +174,43 @@ impl Message {
                     };
                     update.fragment.payload_bytes() + record
                 }
-                Self::Refuse { .. } | Self::Touch { .. } | Self::Fetch { .. } | Self::Bye => 0,
+                Self::Refuse { .. }
+                | Self::Busy { .. }
+                | Self::Touch { .. }
+                | Self::Fetch { .. }
+                | Self::Bye => 0,
             }
+    }
+
+    /// The number of a write.
+    pub(crate) const fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Write(write) => Some(write.seq),
+            _ => None,
+        }
+    }
+
+    /// The message as it leaves at `now`: the points in time inside are on the sender's clock.
+    pub(crate) fn spoken_at(mut self, now: Timestamp) -> Self {
+        match &mut self {
+            Self::Write(Write { sent_at, .. })
+            | Self::Touch { sent_at, .. }
+            | Self::Push { sent_at, .. }
+            | Self::Fetched { sent_at, .. }
+            | Self::Update(Update { sent_at, .. })
+            | Self::Updated { sent_at, .. } => *sent_at = now,
+            Self::Swim(_)
+            | Self::View(_)
+            | Self::Ack { .. }
+            | Self::Refuse { .. }
+            | Self::Compare { .. }
+            | Self::Differ { .. }
+            | Self::Pull { .. }
+            | Self::Fetch { .. }
+            | Self::Busy { .. }
+            | Self::Bye => {}
+        }
+        self
     }
 
     /// Whether the message is sent in chunks between which other messages pass.
@@ -168,7 +220,7 @@ impl Message {
 }
 
 impl Copy {
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         KEY + self.entry.weight()
     }
 }
@@ -177,7 +229,7 @@ impl Copy {
 pub(crate) const SMALL_MAX: usize = 64 << 10;
 
 /// What fields of fixed length, a key, a number, a slot and a node's identity take on the wire.
-const FIXED: usize = 64;
+pub(crate) const FIXED: usize = 64;
 const KEY: usize = 20;
 const NUMBER: usize = 9;
 const SLOT: usize = 3;
@@ -212,6 +264,9 @@ pub(crate) struct View {
 pub(crate) struct Write {
     /// Names this write among the sender's.
     pub(crate) seq: u64,
+    /// The sender's oldest write that some holder has not acknowledged: acknowledgements of older
+    /// ones need not be remembered.
+    pub(crate) oldest: u64,
     pub(crate) view: ViewId,
     /// Merge only if the receiver is in the same view: an atomic update must not surface after its
     /// owner has changed.
@@ -266,4 +321,6 @@ pub(crate) enum Verdict {
     Unknown,
     /// The owner has no room for a new session, or for what a change adds to one.
     Full,
+    /// The session would be larger than one may be.
+    TooLarge,
 }

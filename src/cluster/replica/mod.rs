@@ -38,11 +38,13 @@
 //! and merge when it heals.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod budget;
 mod control;
 pub(crate) mod entry;
 pub(crate) mod event;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
+mod flow;
 mod membership;
 pub(crate) mod message;
 pub(crate) mod node;
@@ -68,11 +70,13 @@ use crate::cluster::{Ack, Copies};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, SessionKey, Timestamp, Writer, slot_of};
 
+use self::budget::Budget;
 use self::control::Control;
 use self::event::{Input, Output, Step};
-use self::message::{Copy, OpId, Order};
+use self::message::{Copy, FIXED, OpId, Order};
 use self::node::Node;
 use self::placement::{Member, Placement};
+use self::roster::PeerSet;
 use self::rules::Rules;
 use self::status::Lacking;
 use self::table::{Committed, Table};
@@ -91,6 +95,8 @@ pub(crate) struct Settings {
     pub(crate) min_copies: u8,
     pub(crate) max_sessions: usize,
     pub(crate) max_bytes: usize,
+    /// Names and values of one session.
+    pub(crate) max_session_bytes: usize,
     /// How long a call may take.
     pub(crate) ack_timeout: Duration,
     /// How long a node that finds nobody waits before it serves alone.
@@ -107,6 +113,8 @@ pub(crate) struct Replica {
     control: Mutex<Control>,
     /// What request tasks need to know of `control`, so that a local read does not wait for it.
     snapshot: RwLock<Snapshot>,
+    /// What the other members have not acknowledged.
+    budget: Arc<Budget>,
     ack: Ack,
     min_copies: usize,
 }
@@ -120,20 +128,18 @@ struct Snapshot {
     placement: Arc<Placement>,
     /// Until when an unknown session may be a lost one.
     uncertain_until: Timestamp,
-    /// Whether too much is unacknowledged already.
-    congested: bool,
     view: message::ViewId,
 }
 
 impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
-        let (sessions, bytes) = (settings.max_sessions, settings.max_bytes);
-        let table = Table::new(sessions, bytes, settings.rules);
+        let table = Table::new(&settings);
         let (ack, min_copies) = (settings.ack, settings.min_copies.into());
         let control = Control::new(now, settings);
         Self {
             table,
             snapshot: RwLock::new(Snapshot::of(&control)),
+            budget: control.standing.budget.clone(),
             control: Mutex::new(control),
             ack,
             min_copies,
@@ -213,6 +219,9 @@ impl Replica {
         if let Some(kind) = self.refusal(&snapshot) {
             return Step::Refused(kind);
         }
+        if !self.has_room(key, changes, &snapshot) {
+            return Step::Refused(StoreErrorKind::Unavailable);
+        }
         // A session may have one successor only, so its owner decides about new ids as well.
         let ordered = changes.expected().is_some() || changes.rotated_to().is_some();
         if !snapshot.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
@@ -224,8 +233,20 @@ impl Replica {
                 self.update(now, op, key, base, changes, &snapshot)
             }
             Ok((outcome, None)) => Step::Done(outcome),
-            Ok((outcome, Some(copies))) => self.replicate(now, op, outcome, copies),
+            Ok((outcome, Some(copies))) => {
+                self.replicate(now, op, outcome, self.min_copies, copies)
+            }
         }
+    }
+
+    /// Whether the members that a change goes to may owe as much more.
+    fn has_room(&self, key: &SessionKey, changes: &Changes, snapshot: &Snapshot) -> bool {
+        let holders = snapshot.placement.holders(key.slot());
+        let to = match holders.owner {
+            Member::Peer(owner) if !holders.me => PeerSet::of(owner),
+            Member::Peer(_) | Member::Me => holders.peers,
+        };
+        self.budget.admits(to, FIXED + changes.payload_bytes())
     }
 
     fn commit_here(
@@ -248,7 +269,7 @@ impl Replica {
         }
         if snapshot.placement.is_mine(key.slot()) {
             match self.table.end(now, key) {
-                Some(copy) => return self.replicate(now, op, true, [copy].into()),
+                Some(copy) => return self.replicate(now, op, true, 0, [copy].into()),
                 None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
                 None => {}
             }
@@ -350,6 +371,9 @@ impl Replica {
         let record = self.kept(now, key).or_else(|| base.cloned());
         let order = match changes.is_create() {
             true => match changes.apply(None, None, now, snapshot.writer) {
+                Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
+                    return Step::Refused(StoreErrorKind::TooLarge);
+                }
                 Outcome::Committed(record) => Order::Create(record),
                 outcome => return Step::Done(outcome),
             },
@@ -378,9 +402,16 @@ impl Replica {
         Step::Wait(Outcome::Gone)
     }
 
-    fn replicate<T>(&self, now: Timestamp, op: OpId, value: T, copies: Arc<[Copy]>) -> Step<T> {
+    fn replicate<T>(
+        &self,
+        now: Timestamp,
+        op: OpId,
+        value: T,
+        min_copies: usize,
+        copies: Arc<[Copy]>,
+    ) -> Step<T> {
         let mut control = self.control();
-        let wait = control.write(now, op, copies);
+        let wait = control.write(now, op, min_copies, copies);
         self.publish(&control);
         if wait {
             Step::Wait(value)
@@ -392,7 +423,7 @@ impl Replica {
     fn refusal(&self, snapshot: &Snapshot) -> Option<StoreErrorKind> {
         if !snapshot.ready {
             Some(StoreErrorKind::NotReady)
-        } else if snapshot.placement.candidates() < self.min_copies || snapshot.congested {
+        } else if snapshot.placement.candidates() < self.min_copies {
             Some(StoreErrorKind::Unavailable)
         } else {
             None
@@ -433,7 +464,6 @@ impl Snapshot {
             writer: standing.me.writer(),
             placement: standing.placement.clone(),
             uncertain_until: standing.uncertain_until(),
-            congested: control.writes.is_full(),
             view: standing.view,
         }
     }
@@ -444,7 +474,6 @@ impl Snapshot {
             && self.ready == standing.ready
             && self.complete == (standing.is_complete() || !standing.rules.union_reads)
             && self.uncertain_until == standing.uncertain_until()
-            && self.congested == control.writes.is_full()
     }
 }
 

@@ -9,13 +9,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cluster::Copies;
 
-use super::message::ViewId;
 use super::node::Node;
 use super::roster::{PEERS_MAX, PeerIndex, PeerSet, Roster};
 
-/// The name of a set of members, and of who among them is leaving: the same for the same set,
-/// whoever asks.
-pub(crate) fn view_id(me: &Node, leaving: bool, roster: &Roster) -> ViewId {
+/// The hash of a set of members and of their leaving flags: the same on every member.
+pub(crate) fn members_hash(me: &Node, leaving: bool, roster: &Roster) -> u64 {
     let mix = |fingerprint: u64, leaving: bool| {
         xxh3_64_with_seed(&fingerprint.to_be_bytes(), leaving.into())
     };
@@ -219,10 +217,10 @@ mod tests {
 
     #[test]
     fn every_member_names_the_view_alike() {
-        let of_one = view_id(&node(1), false, &roster([2, 3]));
-        assert_eq!(of_one, view_id(&node(3), false, &roster([1, 2])));
-        assert_ne!(of_one, view_id(&node(1), false, &roster([2])));
-        assert_ne!(of_one, view_id(&node(1), true, &roster([2, 3])));
+        let of_one = members_hash(&node(1), false, &roster([2, 3]));
+        assert_eq!(of_one, members_hash(&node(3), false, &roster([1, 2])));
+        assert_ne!(of_one, members_hash(&node(1), false, &roster([2])));
+        assert_ne!(of_one, members_hash(&node(1), true, &roster([2, 3])));
     }
 
     #[test]

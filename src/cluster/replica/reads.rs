@@ -24,6 +24,12 @@ use super::standing::Standing;
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     open: BTreeMap<OpId, Open>,
+    /// Reads that have become complete by an answer.
+    complete: Vec<OpId>,
+    /// The members that this node had caught up with when all reads were looked at.
+    looked_at: PeerSet,
+    /// Whether all reads have to be looked at: the view has changed.
+    changed: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +44,6 @@ struct Open {
     /// What others have, where this node keeps nothing of it.
     found: Option<Entry>,
     begun_at: Timestamp,
-    asked_at: Timestamp,
 }
 
 /// A read that everybody who has to has answered.
@@ -62,12 +67,11 @@ impl Open {
             waiting: PeerSet::default(),
             found: None,
             begun_at: now,
-            asked_at: now,
         }
     }
 
-    /// Finds out whom to ask in this view, and asks.
-    fn place(&mut self, now: Timestamp, op: OpId, standing: &mut Standing) {
+    /// Finds the members to ask in this view, and asks them.
+    fn place(&mut self, op: OpId, standing: &mut Standing) {
         let slot = self.key.slot();
         self.mine = standing.is_mine(slot);
         self.found = None;
@@ -82,12 +86,11 @@ impl Open {
             _ if self.wide && standing.is_settled() => standing.holders(slot).peers,
             Member::Peer(_) | Member::Me => standing.peers(),
         };
-        self.ask(now, op, standing);
+        self.ask(op, self.waiting, standing);
     }
 
-    fn ask(&mut self, now: Timestamp, op: OpId, standing: &mut Standing) {
-        self.asked_at = now;
-        for peer in self.waiting.iter() {
+    fn ask(&self, op: OpId, peers: PeerSet, standing: &mut Standing) {
+        for peer in peers.iter() {
             let view = standing.view;
             let key = self.key;
             standing.send(peer, Message::Fetch { view, op, key });
@@ -114,8 +117,33 @@ impl Reads {
         wide: bool,
     ) {
         let mut open = Open::new(now, key, wide);
-        open.place(now, op, standing);
+        open.place(op, standing);
+        if open.is_finished(standing) {
+            self.complete.push(op);
+        }
         self.open.insert(op, open);
+    }
+
+    /// A member does not answer: it has too many questions to answer already.
+    pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, standing: &mut Standing) {
+        let is_waiting = |open: &Open| open.waiting.contains(peer);
+        if op & INTERNAL == 0 && self.open.get(&op).is_some_and(is_waiting) {
+            self.open.remove(&op);
+            standing.reply(op, Reply::Unavailable);
+        }
+    }
+
+    /// Questions to a member, or its answers, may be lost: asks it again.
+    pub(crate) fn ask_again(&self, peer: PeerIndex, standing: &mut Standing) {
+        for (op, open) in &self.open {
+            if open.waiting.contains(peer) {
+                open.ask(*op, PeerSet::of(peer), standing);
+            }
+        }
+    }
+
+    pub(crate) fn is_open(&self, op: OpId) -> bool {
+        self.open.contains_key(&op)
     }
 
     /// Whether a member's answer is still waited for.
@@ -130,44 +158,66 @@ impl Reads {
     }
 
     /// A member has answered. What it has is merged already, if this node holds the session.
-    pub(crate) fn answered(&mut self, peer: PeerIndex, op: OpId, entry: Option<Entry>) {
+    pub(crate) fn answered(
+        &mut self,
+        peer: PeerIndex,
+        op: OpId,
+        entry: Option<Entry>,
+        standing: &Standing,
+    ) {
         if let Some(open) = self.open.get_mut(&op) {
             open.waiting.remove(peer);
             if !open.mine {
                 Entry::join(&mut open.found, entry);
             }
-        }
-    }
-
-    /// The view has changed: earlier answers do not count any more.
-    pub(crate) fn install(&mut self, now: Timestamp, standing: &mut Standing) {
-        // Who asked for the internal ones asks again.
-        self.open.retain(|op, _| op & INTERNAL == 0);
-        for (op, open) in &mut self.open {
-            open.place(now, *op, standing);
-        }
-    }
-
-    /// Asks again those who have not answered, and gives up what has taken too long.
-    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
-        let late =
-            |op: OpId, open: &Open| op & INTERNAL == 0 && now.since(open.begun_at) >= timeout;
-        let expired = self.open.iter().filter(|(op, open)| late(**op, open));
-        for op in expired.map(|(op, _)| *op).collect::<Vec<_>>() {
-            self.open.remove(&op);
-            standing.reply(op, Reply::Unavailable);
-        }
-        for (op, open) in &mut self.open {
-            if now.since(open.asked_at) >= ASK_AGAIN_AFTER {
-                open.ask(now, *op, standing);
+            if open.is_finished(standing) {
+                self.complete.push(op);
             }
         }
     }
 
+    /// The view has changed: earlier answers do not count any more.
+    pub(crate) fn install(&mut self, standing: &mut Standing) {
+        // The internal ones are begun again by the updates that need them.
+        self.open.retain(|op, _| op & INTERNAL == 0);
+        self.complete.clear();
+        self.changed = true;
+        for (op, open) in &mut self.open {
+            open.place(*op, standing);
+        }
+    }
+
+    /// Gives up what has taken too long: longer than `timeout`, unless a large answer moves.
+    /// Returns `true` if there was any.
+    pub(crate) fn tick(
+        &mut self,
+        now: Timestamp,
+        timeout: Duration,
+        standing: &mut Standing,
+    ) -> bool {
+        let late = |op: OpId, open: &Open| {
+            let waited = now.since(open.begun_at);
+            let moves = |peer| standing.flow.is_moving(now, peer);
+            let is_moving = !open.waiting.is_empty() && open.waiting.iter().all(moves);
+            op & INTERNAL == 0 && waited >= timeout && !(is_moving && waited < MOVING_MAX)
+        };
+        let expired = self.open.iter().filter(|(op, open)| late(**op, open));
+        let expired: Vec<_> = expired.map(|(op, _)| *op).collect();
+        for op in &expired {
+            self.open.remove(op);
+            standing.reply(*op, Reply::Unavailable);
+        }
+        !expired.is_empty()
+    }
+
     /// Takes out the reads that everybody who has to has answered.
     pub(crate) fn finished(&mut self, standing: &Standing) -> Vec<Finished> {
-        let done = |(op, open): (&OpId, &Open)| open.is_finished(standing).then_some(*op);
-        let done: Vec<_> = self.open.iter().filter_map(done).collect();
+        let looked_at = std::mem::replace(&mut self.looked_at, standing.done);
+        let mut done = std::mem::take(&mut self.complete);
+        if std::mem::take(&mut self.changed) || looked_at != standing.done {
+            let finished = |(op, open): (&OpId, &Open)| open.is_finished(standing).then_some(*op);
+            done = self.open.iter().filter_map(finished).collect();
+        }
         let take = |op: OpId| {
             let open = self.open.remove(&op)?;
             Some(Finished {
@@ -190,9 +240,9 @@ impl Reads {
         }
     }
 
-    /// Who has not answered what was asked a while ago.
+    /// The members that have not answered what was asked a while ago.
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&Open| now.since(open.begun_at) >= ASK_AGAIN_AFTER;
+        let late = |open: &&Open| now.since(open.begun_at) >= OVERDUE_AFTER;
         let late = self.open.values().filter(late);
         late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
@@ -209,5 +259,8 @@ const READS_MAX: usize = 16_384;
 /// they take long, and they end with the view at the latest.
 pub(crate) const INTERNAL: OpId = 1 << 63;
 
-/// A question is repeated when nothing was heard for this long.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// A member that has not answered a question for this long is asked for its view.
+const OVERDUE_AFTER: Duration = Duration::from_millis(200);
+
+/// How long a caller waits at most while a large answer moves.
+const MOVING_MAX: Duration = Duration::from_secs(60);

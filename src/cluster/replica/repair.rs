@@ -10,8 +10,10 @@
 //! their holders and nothing else: it does not change any more, and is forgotten once every member
 //! of a view is complete, because then each holder has compared itself with this node.
 //!
-//! The one who lacks asks, so the pace is the receiver's, at most [`PULLS_MAX`] questions are open,
-//! and nothing is kept by the one who answers.
+//! The node that lacks something asks, so the pace is the receiver's, and at most [`PULLS_MAX`]
+//! questions are open. Questions and answers pass through the windows of
+//! [`Flow`](super::flow::Flow) and are not repeated on a timer; when the link to or from the source
+//! is new, or the source comes into this view, the comparison begins anew. What was pulled stays.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -39,9 +41,8 @@ struct Comparison {
     source: PeerIndex,
     /// `None` until the source has named its differing slots.
     todo: Option<VecDeque<u16>>,
-    /// Slots asked for: from which key on, and when.
-    pulls: BTreeMap<u16, (Option<SessionKey>, Timestamp)>,
-    asked_at: Timestamp,
+    /// Slots asked for, and from which key on.
+    pulls: BTreeMap<u16, Option<SessionKey>>,
 }
 
 impl Repair {
@@ -55,22 +56,36 @@ impl Repair {
         if self.current.is_none()
             && let Some(source) = self.next_source(now, standing)
         {
-            self.round += 1;
             self.last_check = now;
-            self.current = Some(Comparison {
-                source,
-                todo: None,
-                pulls: BTreeMap::new(),
-                asked_at: now,
-            });
-            self.compare(now, standing, table);
+            self.begin(source, standing, table);
         }
+    }
+
+    /// Questions to a source, or its answers, may be lost: compares with it anew.
+    pub(crate) fn restart(&mut self, source: PeerIndex, standing: &mut Standing, table: &Table) {
+        if self.current.as_ref().is_some_and(|c| c.source == source) {
+            self.begin(source, standing, table);
+        }
+    }
+
+    fn begin(&mut self, source: PeerIndex, standing: &mut Standing, table: &Table) {
+        self.round += 1;
+        self.current = Some(Comparison {
+            source,
+            todo: None,
+            pulls: BTreeMap::new(),
+        });
+        let message = Message::Compare {
+            view: standing.view,
+            round: self.round,
+            digests: table.digests(|slot| standing.is_mine(slot)),
+        };
+        standing.send(source, message);
     }
 
     /// A member has named the slots in which it has something else.
     pub(crate) fn differ(
         &mut self,
-        now: Timestamp,
         from: PeerIndex,
         round: u64,
         slots: Vec<u16>,
@@ -81,14 +96,13 @@ impl Repair {
             && comparison.todo.is_none()
         {
             comparison.todo = Some(slots.into());
-            self.pull(now, standing, table);
+            self.pull(standing, table);
         }
     }
 
     /// Copies that were asked for have been merged.
     pub(crate) fn pushed(
         &mut self,
-        now: Timestamp,
         from: PeerIndex,
         (round, slot): (u64, u16),
         last: Option<SessionKey>,
@@ -98,14 +112,14 @@ impl Repair {
         let Some(comparison) = self.answer_from(from, round) else {
             return;
         };
-        let Some((after, _)) = comparison.pulls.get(&slot) else {
+        let Some(after) = comparison.pulls.get(&slot) else {
             return;
         };
         match last {
             // A repeated answer to an earlier question: the current one is still open.
             Some(last) if after.is_some_and(|after| last <= after) => return,
             Some(last) => {
-                comparison.pulls.insert(slot, (Some(last), now));
+                comparison.pulls.insert(slot, Some(last));
                 let source = comparison.source;
                 self.ask(source, slot, Some(last), standing, table);
             }
@@ -113,30 +127,7 @@ impl Repair {
                 comparison.pulls.remove(&slot);
             }
         }
-        self.pull(now, standing, table);
-    }
-
-    /// Asks again what has not been answered.
-    pub(crate) fn tick(&mut self, now: Timestamp, standing: &mut Standing, table: &Table) {
-        let Some(comparison) = &mut self.current else {
-            return;
-        };
-        if comparison.todo.is_none() && now.since(comparison.asked_at) >= ASK_AGAIN_AFTER {
-            comparison.asked_at = now;
-            self.compare(now, standing, table);
-            return;
-        }
-        let source = comparison.source;
-        let mut late = Vec::new();
-        for (slot, (after, asked_at)) in &mut comparison.pulls {
-            if now.since(*asked_at) >= ASK_AGAIN_AFTER {
-                *asked_at = now;
-                late.push((*slot, *after));
-            }
-        }
-        for (slot, after) in late {
-            self.ask(source, slot, after, standing, table);
-        }
+        self.pull(standing, table);
     }
 
     fn answer_from(&mut self, from: PeerIndex, round: u64) -> Option<&mut Comparison> {
@@ -172,19 +163,8 @@ impl Repair {
         Some(*next)
     }
 
-    fn compare(&mut self, _now: Timestamp, standing: &mut Standing, table: &Table) {
-        if let Some(comparison) = &self.current {
-            let message = Message::Compare {
-                view: standing.view,
-                round: self.round,
-                digests: table.digests(|slot| standing.is_mine(slot)),
-            };
-            standing.send(comparison.source, message);
-        }
-    }
-
     /// Keeps [`PULLS_MAX`] questions open; ends the comparison when there is nothing left to ask.
-    fn pull(&mut self, now: Timestamp, standing: &mut Standing, table: &Table) {
+    fn pull(&mut self, standing: &mut Standing, table: &Table) {
         let Some(comparison) = &mut self.current else {
             return;
         };
@@ -196,7 +176,7 @@ impl Repair {
         while comparison.pulls.len() < PULLS_MAX
             && let Some(slot) = todo.pop_front()
         {
-            comparison.pulls.insert(slot, (None, now));
+            comparison.pulls.insert(slot, None);
             next.push(slot);
         }
         if comparison.pulls.is_empty() {
@@ -272,9 +252,6 @@ const PULLS_MAX: usize = 4;
 
 /// Sessions sent in one answer, in bytes; at least one session.
 const PUSH_BYTES: usize = 8 * 1024;
-
-/// A question is repeated when nothing was heard for this long.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How often a complete node compares itself with one of the others, as a safety net.
 const CHECK_EVERY: Duration = Duration::from_secs(30);

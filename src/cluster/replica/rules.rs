@@ -24,6 +24,16 @@ pub(crate) struct Rules {
     pub(crate) members_only: bool,
     /// A member from which nothing is heard here is declared down, although others hear it.
     pub(crate) reach: bool,
+    /// A later epoch of the same members is adopted as it is, and not raised.
+    pub(crate) adopted_epochs: bool,
+    /// A view has an epoch, so that a set of members that comes back is another view.
+    pub(crate) epochs: bool,
+    /// An atomic update is merged only in the view in which it was ordered.
+    pub(crate) strict_views: bool,
+    /// A write is acknowledged only with as many copies as `min_copies` asks for.
+    pub(crate) min_copies: bool,
+    /// Data leaves within a window of bytes in flight.
+    pub(crate) windows: bool,
 }
 
 impl Rules {
@@ -36,5 +46,10 @@ impl Rules {
         expectations: true,
         members_only: true,
         reach: true,
+        adopted_epochs: true,
+        epochs: true,
+        strict_views: true,
+        min_copies: true,
+        windows: true,
     };
 }

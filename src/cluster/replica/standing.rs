@@ -10,19 +10,31 @@ use std::time::Duration;
 use crate::cluster::Copies;
 use crate::session::Timestamp;
 
+use super::Settings;
+use super::budget::Budget;
 use super::event::{News, Output, Reply};
-use super::message::{Message, OpId, Verdict, ViewId};
+use super::flow::Flow;
+use super::message::{Lane, Message, OpId, Verdict, ViewId};
 use super::node::Node;
-use super::placement::{Holders, Member, Placement, view_id};
+use super::placement::{Holders, Member, Placement, members_hash};
 use super::roster::{PeerIndex, PeerSet, Roster};
 use super::rules::Rules;
 
 /// Where a node stands in its cluster.
 #[derive(Debug)]
 pub(crate) struct Standing {
+    /// The time of the input that is being handled.
+    pub(crate) now: Timestamp,
+    /// What is in flight to the members.
+    pub(crate) flow: Flow,
+    /// What they have not acknowledged.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) me: Node,
     pub(crate) roster: Roster,
     pub(crate) view: ViewId,
+    /// The highest epoch that a member has announced, and the highest one of this set of members.
+    announced_epoch: u64,
+    same_set_epoch: u64,
     /// A Lamport clock that counts the views: what is begun after a change of the members is of a
     /// later era than what was begun before it by anybody whom a member had heard. It begins with the
     /// time, so that a cluster that was started anew is later than the one before.
@@ -40,6 +52,8 @@ pub(crate) struct Standing {
     /// Since when it has been trying to join.
     pub(crate) joining_since: Timestamp,
     copies: Copies,
+    /// How many copies there must be of an acknowledged write.
+    pub(crate) min_copies: usize,
     pub(crate) rules: Rules,
     /// When members were lost without a good-bye since everybody had caught up, the latest ones.
     losses: VecDeque<Timestamp>,
@@ -51,10 +65,20 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(crate) fn new(me: Node, copies: Copies, rules: Rules, now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp, settings: &Settings) -> Self {
+        let (me, rules) = (settings.me.clone(), settings.rules);
+        let (copies, min_copies) = (settings.copies, usize::from(settings.min_copies));
         let roster = Roster::default();
         Self {
-            view: view_id(&me, false, &roster),
+            now,
+            flow: Flow::new(rules.windows),
+            budget: Arc::new(Budget::new()),
+            view: ViewId {
+                epoch: 1,
+                members: members_hash(&me, false, &roster),
+            },
+            announced_epoch: 0,
+            same_set_epoch: 0,
             era: now.as_millis(),
             placement: Arc::new(Placement::new(copies, &me, false, &roster)),
             me,
@@ -65,6 +89,7 @@ impl Standing {
             left: false,
             joining_since: now,
             copies,
+            min_copies: if rules.min_copies { min_copies } else { 0 },
             rules,
             losses: VecDeque::new(),
             doubt_until: Timestamp::default(),
@@ -73,13 +98,27 @@ impl Standing {
         }
     }
 
-    /// Takes up the view that the roster stands for. Says whether it is a new one.
+    /// Installs the view of the current members. Returns `true` if it is a new one.
+    ///
+    /// A change of the set begins an epoch above its own and every announced one. An announced
+    /// epoch of the same set is adopted as it is: raising it as well would make two members raise
+    /// each other's for ever.
     pub(crate) fn install(&mut self) -> bool {
-        let view = view_id(&self.me, self.leaving, &self.roster);
-        if view == self.view {
+        let members = members_hash(&self.me, self.leaving, &self.roster);
+        let epoch = if members != self.view.members {
+            let next = self.announced_epoch.max(self.view.epoch.saturating_add(1));
+            if self.rules.epochs {
+                next
+            } else {
+                self.view.epoch
+            }
+        } else if self.same_set_epoch > self.view.epoch {
+            self.same_set_epoch
+        } else {
             return false;
-        }
-        self.view = view;
+        };
+        self.view = ViewId { epoch, members };
+        self.same_set_epoch = 0;
         self.era = self.era.saturating_add(1);
         self.placement = Arc::new(Placement::new(
             self.copies,
@@ -88,7 +127,31 @@ impl Standing {
             &self.roster,
         ));
         self.done = PeerSet::default();
+        self.budget.clear();
         true
+    }
+
+    /// Takes note of the view that a member has announced. Returns `false` if its epoch is so high
+    /// that only a faulty member can have announced it.
+    pub(crate) fn note_epoch(&mut self, view: ViewId) -> bool {
+        let ViewId { epoch, members } = view;
+        if !self.rules.epochs {
+            return true;
+        }
+        if epoch > self.view.epoch.saturating_add(EPOCH_STEP_MAX) {
+            return false;
+        }
+        self.announced_epoch = self.announced_epoch.max(epoch);
+        if members == self.view.members {
+            let raised = u64::from(!self.rules.adopted_epochs);
+            self.same_set_epoch = self.same_set_epoch.max(epoch.saturating_add(raised));
+        }
+        true
+    }
+
+    /// Whether a member has announced a later period of the same set of members.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.same_set_epoch > self.view.epoch
     }
 
     /// A member has vanished, and its memory with it. One that `served` may have had what nobody
@@ -161,6 +224,12 @@ impl Standing {
             .all(|(_, peer)| peer.view == Some(self.view))
     }
 
+    /// Whether a member has announced this view.
+    pub(crate) fn agrees(&self, peer: PeerIndex) -> bool {
+        let peer = self.roster.get(peer);
+        peer.is_some_and(|peer| peer.view == Some(self.view))
+    }
+
     /// Whether a member is known to be in this view, with everything of it.
     pub(crate) fn has_caught_up(&self, peer: PeerIndex) -> bool {
         let peer = self.roster.get(peer);
@@ -186,9 +255,30 @@ impl Standing {
         self.placement.owner(slot)
     }
 
+    /// Sends a message to a member: at once, or when its window has room.
     pub(crate) fn send(&mut self, to: PeerIndex, message: Message) {
-        if let Some(peer) = self.roster.get(to) {
-            let to = peer.node.clone();
+        let Some(peer) = self.roster.get(to) else {
+            return;
+        };
+        match message.lane() {
+            Lane::Control => {
+                let to = peer.node.clone();
+                self.out.push(Output::Send { to, message });
+            }
+            Lane::Data => {
+                self.flow.push(to, message);
+                self.release(to);
+            }
+        }
+    }
+
+    /// Sends what the window of a member has room for.
+    pub(crate) fn release(&mut self, peer: PeerIndex) {
+        let Some(to) = self.roster.get(peer).map(|peer| &peer.node) else {
+            return;
+        };
+        while let Some(message) = self.flow.next(self.now, peer) {
+            let to = to.clone();
             self.out.push(Output::Send { to, message });
         }
     }
@@ -214,6 +304,10 @@ impl Standing {
         outputs.append(&mut self.out);
     }
 }
+
+/// How far an announced epoch may be ahead. Each change of the members counts one, so no cluster
+/// gets that far, and a faulty member cannot use the numbers up.
+const EPOCH_STEP_MAX: u64 = 1 << 32;
 
 /// How long after too many losses an unknown session counts as lost rather than as ended: nodes
 /// that were cut off, or are restarted, are back by then.

@@ -28,6 +28,10 @@ pub(crate) struct ReplicaStatus {
     pub(crate) sessions: usize,
     pub(crate) tombstones: usize,
     pub(crate) bytes: usize,
+    /// Whether that is more than the limits, because of copies for other nodes.
+    pub(crate) over_limit: bool,
+    /// Merges that have made a session larger than one may be.
+    pub(crate) oversized: u64,
     /// Writes that some holder has not acknowledged yet.
     pub(crate) unacknowledged: usize,
     /// Writes whose outcome callers were told is unknown.
@@ -53,7 +57,7 @@ impl ReplicaStatus {
         let standing = &control.standing;
         let members = standing.roster.iter().map(|(index, peer)| MemberStatus {
             node: peer.node.clone(),
-            agrees: peer.view == Some(standing.view),
+            agrees: standing.agrees(index),
             complete: peer.view == Some(standing.view) && peer.complete,
             ready: peer.ready,
             leaving: peer.leaving,
@@ -70,6 +74,8 @@ impl ReplicaStatus {
             sessions: table.sessions(),
             tombstones: table.tombstones(),
             bytes: table.bytes(),
+            over_limit: table.is_over_limit(),
+            oversized: table.oversized(),
             unacknowledged: control.unacknowledged(),
             indeterminate: standing.indeterminate,
         }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Stamp, Timestamp, Writer};
 
+use super::Settings;
 use super::entry::{Entry, Fragment, Move, Tombstone};
 use super::message::Copy;
 use super::rules::Rules;
@@ -41,6 +42,9 @@ pub(crate) struct Table {
     run_out_bytes: usize,
     max_sessions: usize,
     max_bytes: usize,
+    max_session_bytes: usize,
+    /// Merges that have made a session larger than one may be.
+    oversized: AtomicU64,
     rules: Rules,
     /// While members are out of reach: what is written on this side.
     split: Mutex<Option<Split>>,
@@ -70,7 +74,8 @@ struct Group {
 pub(crate) type Committed = (Outcome, Option<Arc<[Copy]>>);
 
 impl Table {
-    pub(crate) fn new(max_sessions: usize, max_bytes: usize, rules: Rules) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let (max_sessions, max_bytes) = (settings.max_sessions, settings.max_bytes);
         let group = || Group {
             entries: AtomicUsize::new(0),
             forget_at: AtomicU64::new(u64::MAX),
@@ -87,7 +92,9 @@ impl Table {
             run_out_bytes: max_bytes / RUN_OUT_PART,
             max_sessions,
             max_bytes,
-            rules,
+            max_session_bytes: settings.max_session_bytes,
+            oversized: AtomicU64::new(0),
+            rules: settings.rules,
             split: Mutex::default(),
             is_split: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
@@ -223,6 +230,10 @@ impl Table {
         let Outcome::Committed(after) = &outcome else {
             return Ok((outcome, None));
         };
+        let before_bytes = record.map_or(0, |record| record.payload_bytes());
+        if self.is_over_session_limit(before_bytes, after) {
+            return Err(StoreErrorKind::TooLarge);
+        }
         if let Some(before) = current
             && self.is_split.load(Ordering::Relaxed)
         {
@@ -327,6 +338,39 @@ impl Table {
         self.groups[slot / GROUP]
             .forget_at
             .fetch_min(at.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether this node holds more than its limits, copies for other nodes included.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.sessions() > self.max_sessions || self.bytes() > self.max_bytes
+    }
+
+    /// Merges that have made a session larger than one may be: two sides of a partition, or two
+    /// nodes at the same moment, have each added what was within the limit.
+    pub(crate) fn oversized(&self) -> u64 {
+        self.oversized.load(Ordering::Relaxed)
+    }
+
+    /// Whether a session that grows from `before` bytes is larger than one may be. One that is too
+    /// large already may shrink.
+    fn is_over_session_limit(&self, before: usize, after: &Record) -> bool {
+        let bytes = after.payload_bytes();
+        bytes > before && bytes > self.max_session_bytes
+    }
+
+    pub(crate) fn is_too_large_to_create(&self, record: &Record) -> bool {
+        self.is_over_session_limit(0, record)
+    }
+
+    /// Whether a change makes a session larger than one may be.
+    pub(crate) fn is_too_large(&self, before: &Arc<Record>, change: &Fragment) -> bool {
+        let bytes = before.payload_bytes();
+        if bytes + change.payload_bytes() <= self.max_session_bytes {
+            return false;
+        }
+        let mut after = Record::clone(before);
+        change.apply(&mut after);
+        self.is_over_session_limit(bytes, &after)
     }
 
     /// Whether one more session, or `more` bytes, are too much. Two requests that ask at the same

@@ -2,6 +2,7 @@
 //! inputs that show it.
 
 mod copies;
+mod slowness;
 
 use std::time::Duration;
 
@@ -12,11 +13,25 @@ use crate::session::{Lifetime, Name, Register, Stamp, Value};
 
 use super::entry::{Entry, Fragment, Move, Tombstone};
 use super::event::{News, Reply};
-use super::message::{Message, Verdict};
+use super::message::{Lane, Message, Verdict, ViewId};
 use super::*;
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A view that no node is in.
+const UNKNOWN: ViewId = ViewId {
+    epoch: 1,
+    members: 12345,
+};
+
+/// The same members in another period.
+const fn another(view: ViewId) -> ViewId {
+    ViewId {
+        epoch: view.epoch + 1,
+        members: view.members,
+    }
+}
 
 fn node(number: u16) -> Node {
     Node {
@@ -53,6 +68,22 @@ fn text(record: &Record, name: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+fn settings(number: u16, copies: Copies) -> Settings {
+    Settings {
+        me: node(number),
+        copies,
+        ack: Ack::All,
+        min_copies: 1,
+        max_sessions: 100,
+        max_bytes: 1 << 20,
+        max_session_bytes: 1 << 24,
+        ack_timeout: Duration::from_secs(5),
+        alone_after: Duration::from_secs(2),
+        seed: number.into(),
+        rules: Rules::ALL,
+    }
+}
+
 /// Nodes whose messages arrive at once, unless they are held.
 struct Lab {
     now: Timestamp,
@@ -74,19 +105,8 @@ impl Lab {
 
     fn strangers_with(count: u16, copies: Copies) -> Self {
         let replica = |number| {
-            let settings = Settings {
-                me: node(number),
-                copies,
-                ack: Ack::All,
-                min_copies: 1,
-                max_sessions: 100,
-                max_bytes: 1 << 20,
-                ack_timeout: Duration::from_secs(5),
-                alone_after: Duration::from_secs(2),
-                seed: number.into(),
-                rules: Rules::ALL,
-            };
-            (node(number), Replica::new(START, settings))
+            let replica = Replica::new(START, settings(number, copies));
+            (node(number), replica)
         };
         Self {
             now: START,
@@ -167,11 +187,44 @@ impl Lab {
         }
     }
 
+    /// A message arrives, and the sender's link reports it.
     fn deliver(&self, from: usize, to: usize, message: Message) {
-        let from = self.nodes[from].0.clone();
+        let (sender, sending) = &self.nodes[from];
         let (node, replica) = &self.nodes[to];
-        let to = node.generation;
-        replica.handle(self.now, Input::Message { from, to, message });
+        let delivered = (message.lane() == Lane::Data).then(|| Input::Delivered {
+            node: node.clone(),
+            bytes: message.size(),
+            large: message.is_large(),
+        });
+        let input = Input::Message {
+            from: sender.clone(),
+            to: node.generation,
+            message,
+        };
+        replica.handle(self.now, input);
+        if let Some(delivered) = delivered {
+            sending.handle(self.now, delivered);
+        }
+    }
+
+    /// Loses the messages that wait and holds none any more: all links have broken and are back.
+    fn lose_held(&mut self) {
+        self.held.clear();
+        self.hold = |_| false;
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
+                if from != to && !self.cut.contains(&(from, to)) {
+                    self.relink(from, to);
+                }
+            }
+        }
+    }
+
+    /// The link from one node to another breaks and comes back.
+    fn relink(&mut self, from: usize, to: usize) {
+        self.link(from, to);
+        let node = self.nodes[from].0.clone();
+        self.input(to, Input::Accepted { node });
     }
 
     /// Lets time pass.
@@ -254,7 +307,7 @@ fn an_acknowledgement_counts_in_the_writers_view_only() {
         from,
         to,
         Message::Ack {
-            view: view + 1,
+            view: another(view),
             seqs: seqs.clone(),
         },
     );
@@ -272,7 +325,7 @@ fn a_write_that_is_lost_is_sent_again() {
     lab.commit(0, 1, key(1), &born("a", "1"));
     lab.held.clear();
     lab.hold = |_| false;
-    lab.run(Duration::from_secs(1));
+    lab.relink(0, 1);
     assert_eq!(lab.reply(1), Some(Reply::Written));
     assert!(lab.read(1, key(1)).is_some());
 }
@@ -301,6 +354,7 @@ fn a_newcomer_has_everything_before_it_serves() {
             min_copies: 1,
             max_sessions: 100,
             max_bytes: 1 << 20,
+            max_session_bytes: 1 << 24,
             ack_timeout: Duration::from_secs(5),
             alone_after: Duration::from_secs(2),
             seed: 9,
@@ -317,7 +371,7 @@ fn a_newcomer_has_everything_before_it_serves() {
     lab.link(2, 0);
     lab.run(Duration::from_secs(1));
     assert!(!lab.replica(2).is_ready());
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_secs(1));
     assert!(lab.replica(2).is_ready());
     assert!((0..50).all(|number| lab.read(2, key(number)).is_some()));
@@ -355,7 +409,8 @@ fn what_was_said_to_a_former_life_does_not_count() {
     for (to, counts) in [(to - 1, false), (to, true)] {
         let write = message::Write {
             seq: 77,
-            view: 12345,
+            oldest: 1,
+            view: UNKNOWN,
             strict: false,
             sent_at: lab.now,
             copies: [part(1, "b", Stamp::MAX_CLOCK)].into(),
@@ -391,7 +446,7 @@ fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
     let view = message::View {
         number: 1,
         ask: false,
-        view: 12345,
+        view: UNKNOWN,
         members: Vec::new(),
         removed: Vec::new(),
         complete: false,
@@ -527,8 +582,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
     let asker = usize::from(lab.replica(0).owns(key(1).tag()));
     lab.hold = |message| matches!(message, Message::Updated { .. });
     lab.commit(asker, 2, key(1), &changes);
-    lab.held.clear();
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_secs(1));
     assert_eq!(lab.verdict(2), Some(Verdict::Applied));
     assert_eq!(lab.read(asker, key(1)).unwrap().updates().len(), 1);
@@ -541,7 +595,8 @@ fn an_atomic_update_of_another_view_is_refused() {
     lab.hold = |message| matches!(message, Message::Refuse { .. });
     let write = message::Write {
         seq: 77,
-        view: 12345,
+        oldest: 1,
+        view: UNKNOWN,
         strict: true,
         sent_at: lab.now,
         copies: [part(1, "n", Stamp::MAX_CLOCK)].into(),
@@ -569,7 +624,10 @@ fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
     lab.carry();
     assert_eq!(lab.reply(2), None);
     lab.hold = |message| matches!(message, Message::Compare { .. });
-    lab.run(Duration::from_millis(500));
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
     assert!(matches!(lab.reply(2), Some(Reply::Found(Some(_)))));
     assert!(lab.read(0, key(1)).is_some());
 }
@@ -595,7 +653,7 @@ fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
     update(&mut lab, 2);
     lab.run(Duration::from_secs(6));
     assert_eq!(lab.replies, [(2, Reply::Indeterminate)]);
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_secs(2));
     update(&mut lab, 3);
     lab.run(Duration::from_secs(1));
@@ -654,7 +712,7 @@ fn who_asked_for_the_move_that_lost_is_not_told_that_it_was_made() {
         }
     }
     assert_eq!(lab.reply(2), None);
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_millis(400));
     assert_eq!(lab.verdict(2), Some(Verdict::Gone));
     the_later_move_counts(&lab);
@@ -750,8 +808,16 @@ fn an_ended_session_is_dead_on_every_node() {
 
 // The table by itself.
 
+fn table_with(max_sessions: usize, max_bytes: usize) -> Table {
+    Table::new(&Settings {
+        max_sessions,
+        max_bytes,
+        ..settings(0, Copies::All)
+    })
+}
+
 fn table() -> Table {
-    Table::new(100, 1 << 20, Rules::ALL)
+    table_with(100, 1 << 20)
 }
 
 fn record(name: &str, clock: u64) -> Record {
@@ -880,7 +946,7 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
 
 #[test]
 fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
-    let table = Table::new(1_000, 100_000, Rules::ALL);
+    let table = table_with(1_000, 100_000);
     let at = |slot: u16| {
         let mut bytes = [0; 20];
         bytes[2..4].copy_from_slice(&slot.to_be_bytes());
@@ -926,7 +992,7 @@ fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
 
 #[test]
 fn a_full_table_refuses_new_sessions_and_ends_old_ones() {
-    let table = Table::new(1, 1 << 20, Rules::ALL);
+    let table = table_with(1, 1 << 20);
     let create = |number| table.commit(START, &key(number), None, &born("a", "1"), 1);
     assert!(create(1).is_ok());
     assert_eq!(create(2), Err(StoreErrorKind::Full));

@@ -33,10 +33,10 @@ use super::reads::{INTERNAL, Reads};
 use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 use super::table::Table;
-use super::writes::Writes;
+use super::writes::{NewWrite, Writes};
 
-use asked::Asked;
 pub(crate) use asked::Call;
+use asked::{Asked, Which};
 use judgement::{Certainty, is_behind, judge};
 use refusals::Refusals;
 
@@ -208,8 +208,18 @@ impl Updates {
         } = tools;
         let copies = job.copies.clone();
         // What was applied before may have run out since: then there is nothing to hand on.
-        let write = (!copies.is_empty())
-            .then(|| writes.begin(now, standing, None, Ack::All, true, copies))
+        let write = NewWrite {
+            op: None,
+            ack: Ack::All,
+            min_copies: match job.update.order {
+                Order::End => 0,
+                Order::Create(_) | Order::Change => standing.min_copies,
+            },
+            strict: true,
+            copies,
+        };
+        let write = (!write.copies.is_empty())
+            .then(|| writes.begin(now, standing, write))
             .flatten();
         match write {
             Some((seq, _)) => {
@@ -276,7 +286,10 @@ impl Updates {
             self.jobs.remove(&tag);
         }
         if let Some(job) = job {
-            let refused = matches!(verdict, Verdict::Conflict | Verdict::Gone | Verdict::Full);
+            let refused = matches!(
+                verdict,
+                Verdict::Conflict | Verdict::Gone | Verdict::Full | Verdict::TooLarge
+            );
             // A local caller hears of it at once; and what is wanted gone may always go.
             if refused
                 && job.asker.is_some()
@@ -341,20 +354,37 @@ impl Updates {
         self.jobs.clear();
         self.writing.clear();
         self.reads.clear();
-        self.ask_again(now, Duration::ZERO, tools);
+        self.repeat(now, Which::All, tools);
     }
 
-    /// Asks again those who have not answered, and gives up what has taken too long.
-    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, tools: &mut Tools<'_>) {
-        self.asked.give_up(now, timeout, tools.standing);
+    /// Asks again what could not be decided, and gives up what has taken too long. Returns `true`
+    /// if something was given up.
+    pub(crate) fn tick(
+        &mut self,
+        now: Timestamp,
+        timeout: Duration,
+        tools: &mut Tools<'_>,
+    ) -> bool {
+        let late = self.asked.give_up(now, timeout, tools.standing);
         self.refusals.forget(now, timeout);
-        self.ask_again(now, ASK_AGAIN_AFTER, tools);
+        self.repeat(now, Which::Postponed, tools);
+        late
     }
 
-    fn ask_again(&mut self, now: Timestamp, after: Duration, tools: &mut Tools<'_>) {
-        for update in self.asked.repeat(now, after, tools.standing) {
+    /// Questions to an owner, or its answers, may be lost: asks it again.
+    pub(crate) fn ask_again(&mut self, now: Timestamp, owner: PeerIndex, tools: &mut Tools<'_>) {
+        self.repeat(now, Which::OwnedBy(owner), tools);
+    }
+
+    fn repeat(&mut self, now: Timestamp, which: Which, tools: &mut Tools<'_>) {
+        for update in self.asked.repeat(now, which, tools.standing) {
             self.order(now, None, update, tools);
         }
+    }
+
+    /// Whether a local caller still waits for this one.
+    pub(crate) fn is_open(&self, op: OpId) -> bool {
+        self.asked.is_open(op)
     }
 
     /// Gives up everything: this node leaves.
@@ -362,9 +392,9 @@ impl Updates {
         self.asked.abort(standing);
     }
 
-    /// Whose verdict was asked for a while ago.
+    /// The owners whose verdict was asked for a while ago.
     pub(crate) fn overdue(&self, now: Timestamp, standing: &Standing) -> PeerSet {
-        self.asked.overdue(now, ASK_AGAIN_AFTER, standing)
+        self.asked.overdue(now, OVERDUE_AFTER, standing)
     }
 
     /// Updates that a local caller waits for.
@@ -436,5 +466,5 @@ impl Update {
 /// Updates of one session that wait for their turn at its owner.
 const QUEUE_MAX: usize = 1_024;
 
-/// An update is sent again when nothing was heard for this long.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// An owner that has not decided for this long is asked for its view.
+const OVERDUE_AFTER: Duration = Duration::from_millis(200);

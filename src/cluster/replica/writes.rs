@@ -1,13 +1,23 @@
 //! Writes that other holders have not all acknowledged yet.
 //!
-//! A write is sent to every holder and again until each has acknowledged it *in this node's current
-//! view*: an acknowledgement says that the holder had merged the write while it had the same idea
-//! of who is in, and so of who holds the session. A client is told that its write is safe once that
-//! is so and every member has said that it is in this view: then nobody answers any more from what
-//! it held in an earlier one, and whoever becomes a holder later will compare itself with members
-//! that have the write. After a change of the view all open writes are sent and counted anew.
+//! A write is sent to every holder once, and counts as acknowledged by a holder only *in this
+//! node's current view*: an acknowledgement states that the holder had merged the write while it
+//! had the same members in mind, and so the same holders. A client is answered once all holders
+//! have acknowledged, every member has announced this view, and there are enough copies: then no
+//! node serves reads based on an outdated placement, and a node that becomes a holder later
+//! compares itself with members that have the write.
 //!
-//! It does not decide what is written, and does not touch the table.
+//! Nothing is repeated on a timer, since links do not lose messages while they are up. A write is
+//! sent again
+//!
+//! - when the link to the holder is new;
+//! - when the holder has refused it, and is in this node's view now;
+//! - when the holder announces this node's view, has not acknowledged the write, and nothing of it
+//!   is under way. A holder repeats its acknowledgements before each announcement ([`Merged`]), so
+//!   what it does not name it does not have. A change of the view so costs no bytes of sessions.
+//!
+//! It does not decide what is written, and does not touch the table. How much may be open is
+//! limited by the [`Budget`](super::budget::Budget), before a write begins.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +27,7 @@ use crate::cluster::Ack;
 use crate::session::Timestamp;
 
 use super::event::Reply;
-use super::message::{Copy, Message, OpId, ViewId, Write};
+use super::message::{Copy, FIXED, Message, OpId, ViewId, Write};
 use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 
@@ -28,63 +38,94 @@ pub(crate) struct Writes {
     last: u64,
 }
 
+/// A write that is about to begin.
+#[derive(Debug)]
+pub(crate) struct NewWrite {
+    /// The call to answer.
+    pub(crate) op: Option<OpId>,
+    /// When to answer it.
+    pub(crate) ack: Ack,
+    /// How many copies there must be to answer it.
+    pub(crate) min_copies: usize,
+    /// Whether only holders in the same view merge it: an atomic update.
+    pub(crate) strict: bool,
+    pub(crate) copies: Arc<[Copy]>,
+}
+
 #[derive(Debug)]
 struct Open {
-    /// Whom to answer, until that has been done.
-    op: Option<OpId>,
-    /// When to answer.
-    ack: Ack,
-    /// An atomic update: merged only by holders that are in the same view.
-    strict: bool,
-    copies: Arc<[Copy]>,
+    write: NewWrite,
+    size: usize,
     /// All holders in this view but this node, and whether this node is one.
     holders: PeerSet,
     mine: bool,
     /// Holders that have not acknowledged it in this view.
     waiting: PeerSet,
+    /// Peers to which it was sent, and which have not refused it.
+    sent: PeerSet,
     begun_at: Timestamp,
-    sent_at: Timestamp,
 }
 
 impl Open {
-    /// Whether enough holders have it to answer, when `stable` says whether all members are in the
-    /// same view.
+    /// Whether enough holders have it to answer, where `stable` is `true` if all members are in
+    /// the same view.
     fn is_safe(&self, stable: bool) -> bool {
-        match self.ack {
+        let have = usize::from(self.mine) + self.holders.len() - self.waiting.len();
+        let enough = match self.write.ack {
             Ack::All => self.is_everywhere(stable),
-            Ack::Local => true,
+            Ack::Local => return true,
             Ack::Copies(n) => {
-                let here = usize::from(self.mine);
-                let have = here + self.holders.len() - self.waiting.len();
-                have >= usize::from(n.get()).min(here + self.holders.len())
+                let most = usize::from(self.mine) + self.holders.len();
+                have >= usize::from(n.get()).min(most)
             }
-        }
+        };
+        enough && have >= self.write.min_copies
     }
 
     fn is_everywhere(&self, stable: bool) -> bool {
         stable && self.waiting.is_empty()
     }
 
+    /// Whether nothing has to be done for it any more.
+    fn is_done(&self, stable: bool) -> bool {
+        let answered = self.write.op.is_none() && (!self.write.strict || self.is_safe(stable));
+        self.is_everywhere(stable) && answered
+    }
+
+    /// Finds the holders of the current view.
     fn place(&mut self, standing: &Standing) {
-        let slot = self.copies.first().map_or(0, |copy| copy.key.slot());
+        let slot = self.write.copies.first().map_or(0, |copy| copy.key.slot());
         let holders = standing.holders(slot);
         self.holders = holders.peers;
         self.mine = holders.me;
         self.waiting = holders.peers;
+        for peer in self.waiting.iter() {
+            standing.budget.charge(peer, self.size);
+        }
     }
 
-    fn send(&mut self, now: Timestamp, seq: u64, to: PeerSet, standing: &mut Standing) {
-        self.sent_at = now;
+    fn send(&mut self, seq: u64, oldest: u64, to: PeerSet, standing: &mut Standing) {
         for peer in to.iter() {
+            self.sent.insert(peer);
             let write = Write {
                 seq,
+                oldest,
                 view: standing.view,
-                strict: self.strict,
-                sent_at: now,
-                copies: self.copies.clone(),
+                strict: self.write.strict,
+                sent_at: self.begun_at,
+                copies: self.write.copies.clone(),
             };
             standing.send(peer, Message::Write(write));
         }
+    }
+
+    /// Whether its caller has waited for too long: for `timeout`, or longer while a large write
+    /// moves.
+    fn is_late(&self, now: Timestamp, timeout: Duration, standing: &Standing) -> bool {
+        let moves = |peer| standing.flow.is_moving(now, peer);
+        let is_moving = !self.waiting.is_empty() && self.waiting.iter().all(moves);
+        let waited = now.since(self.begun_at);
+        waited >= timeout && !(is_moving && waited < MOVING_MAX)
     }
 }
 
@@ -95,32 +136,28 @@ impl Writes {
         &mut self,
         now: Timestamp,
         standing: &mut Standing,
-        op: Option<OpId>,
-        ack: Ack,
-        strict: bool,
-        copies: Arc<[Copy]>,
+        write: NewWrite,
     ) -> Option<(u64, bool)> {
+        let size = FIXED + write.copies.iter().map(Copy::size).sum::<usize>();
         let mut open = Open {
-            op,
-            ack,
-            strict,
-            copies,
+            write,
+            size,
             holders: PeerSet::default(),
             mine: false,
             waiting: PeerSet::default(),
+            sent: PeerSet::default(),
             begun_at: now,
-            sent_at: now,
         };
         open.place(standing);
         let stable = is_stable(standing);
-        if open.is_everywhere(stable) {
+        let safe = open.is_safe(stable);
+        if safe && open.is_everywhere(stable) {
             return None;
         }
         self.last += 1;
-        open.send(now, self.last, open.waiting, standing);
-        let safe = open.is_safe(stable);
+        open.send(self.last, self.oldest(), open.waiting, standing);
         if safe {
-            open.op = None;
+            open.write.op = None;
         }
         self.open.insert(self.last, open);
         Some((self.last, safe))
@@ -138,8 +175,24 @@ impl Writes {
             return None;
         }
         let open = self.open.get_mut(&seq)?;
-        open.waiting.remove(peer);
+        if open.waiting.contains(peer) {
+            open.waiting.remove(peer);
+            standing.budget.release(peer, open.size);
+        }
         self.finish(seq, standing)
+    }
+
+    /// A holder has not merged a write. It is sent again once the holder is in this node's view.
+    pub(crate) fn refused(&mut self, standing: &mut Standing, peer: PeerIndex, seq: u64) {
+        let oldest = self.oldest();
+        if let Some(open) = self.open.get_mut(&seq)
+            && open.waiting.contains(peer)
+        {
+            open.sent.remove(peer);
+            if standing.agrees(peer) {
+                open.send(seq, oldest, PeerSet::of(peer), standing);
+            }
+        }
     }
 
     /// Holders or their views have changed: whatever is safe now is answered. Gives the numbers of
@@ -155,52 +208,82 @@ impl Writes {
         let open = self.open.get_mut(&seq)?;
         let stable = is_stable(standing);
         if open.is_safe(stable)
-            && let Some(op) = open.op.take()
+            && let Some(op) = open.write.op.take()
         {
             standing.reply(op, Reply::Written);
         }
-        if !open.is_everywhere(stable) {
+        if !open.is_done(stable) {
             return None;
         }
-        let strict = open.strict;
+        let strict = open.write.strict;
         self.open.remove(&seq);
         strict.then_some(seq)
     }
 
-    /// The view has changed: everything is sent and counted anew. Atomic updates are given up;
-    /// their owner says so to those who asked.
-    pub(crate) fn install(&mut self, now: Timestamp, standing: &mut Standing) {
-        self.open.retain(|_, open| !open.strict);
+    /// The view has changed: acknowledgements are counted anew, and new holders get what is open.
+    /// Atomic updates are given up; their owner informs those who asked.
+    pub(crate) fn install(&mut self, standing: &mut Standing) {
+        self.open.retain(|_, open| !open.write.strict);
+        let oldest = self.oldest();
         for (seq, open) in &mut self.open {
             open.place(standing);
-            open.send(now, *seq, open.waiting, standing);
+            let new = open.waiting.without(open.sent);
+            open.send(*seq, oldest, new, standing);
         }
         self.review(standing);
     }
 
-    /// Sends again what has waited for long, and tells callers whose time has run out.
-    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
-        for (seq, open) in &mut self.open {
-            if now.since(open.begun_at) >= timeout
-                && let Some(op) = open.op.take()
-            {
-                standing.reply(op, Reply::Indeterminate);
-            }
-            if now.since(open.sent_at) >= RESEND_AFTER {
-                open.send(now, *seq, open.waiting, standing);
-            }
+    /// A member has gone, and its place may be taken by another one.
+    pub(crate) fn forget(&mut self, peer: PeerIndex) {
+        for open in self.open.values_mut() {
+            open.sent.remove(peer);
         }
-        let kept = |open: &Open| open.strict || now.since(open.begun_at) < KEEP;
-        self.open.retain(|_, open| kept(open));
     }
 
-    /// Sends `peer` what it has not acknowledged: its link is new, and what was sent over the old
-    /// one may be lost; or it has come into this node's view, and acknowledges only now.
-    pub(crate) fn send_again(&mut self, now: Timestamp, peer: PeerIndex, standing: &mut Standing) {
-        let only = PeerSet::of(peer);
+    /// Answers callers whose time is over.
+    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
+        let mut late = false;
+        for open in self.open.values_mut() {
+            if now.since(open.begun_at) < timeout {
+                // The others have begun later.
+                break;
+            }
+            if open.write.op.is_some()
+                && open.is_late(now, timeout, standing)
+                && let Some(op) = open.write.op.take()
+            {
+                standing.reply(op, Reply::Indeterminate);
+                late = true;
+            }
+        }
+        if late {
+            self.review(standing);
+        }
+    }
+
+    /// The link to `peer` is new, and what was sent over the old one may be lost: sends what it
+    /// has not acknowledged.
+    pub(crate) fn send_again(&mut self, peer: PeerIndex, standing: &mut Standing) {
+        let oldest = self.oldest();
         for (seq, open) in &mut self.open {
             if open.waiting.contains(peer) {
-                open.send(now, *seq, only, standing);
+                open.send(*seq, oldest, PeerSet::of(peer), standing);
+            }
+        }
+    }
+
+    /// `peer` has announced this node's view, after acknowledging all that it has: sends what it
+    /// lacks, unless that is under way.
+    pub(crate) fn send_missing(&mut self, peer: PeerIndex, standing: &mut Standing) {
+        let oldest = self.oldest();
+        let lacks = |open: &Open| open.waiting.contains(peer);
+        if !self.open.values().any(lacks) {
+            return;
+        }
+        let under_way = standing.flow.writes_under_way(peer);
+        for (seq, open) in &mut self.open {
+            if lacks(open) && !under_way.contains(seq) {
+                open.send(*seq, oldest, PeerSet::of(peer), standing);
             }
         }
     }
@@ -208,17 +291,23 @@ impl Writes {
     /// Gives up waiting: this node leaves.
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
         for open in self.open.values_mut() {
-            if let Some(op) = open.op.take() {
+            if let Some(op) = open.write.op.take() {
                 standing.reply(op, Reply::Indeterminate);
             }
         }
     }
 
-    /// Who has not acknowledged what was begun a while ago.
+    /// The holders that have not acknowledged what was begun a while ago.
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&Open| now.since(open.begun_at) >= RESEND_AFTER;
+        let late = |open: &&Open| now.since(open.begun_at) >= OVERDUE_AFTER;
         let late = self.open.values().take_while(late);
         late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
+    }
+
+    /// The members that some write waits for.
+    pub(crate) fn waiting(&self) -> PeerSet {
+        let open = self.open.values();
+        open.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
 
     /// How many writes some holder has not acknowledged yet.
@@ -234,9 +323,9 @@ impl Writes {
             .count()
     }
 
-    /// Whether no more writes should begin.
-    pub(crate) fn is_full(&self) -> bool {
-        self.open.len() >= WRITES_MAX
+    fn oldest(&self) -> u64 {
+        let first = self.open.keys().next();
+        first.copied().unwrap_or(self.last + 1)
     }
 }
 
@@ -244,13 +333,67 @@ fn is_stable(standing: &Standing) -> bool {
     standing.is_stable() || !standing.rules.view_barrier
 }
 
-/// Open writes before new ones are refused: a second's worth at the rate that a node sustains.
-const WRITES_MAX: usize = 65_536;
+/// Writes of other members that this node has merged as a holder and that may still be open there.
+///
+/// A holder repeats these acknowledgements when its view has changed or its link is new, so that
+/// the writer need not send the bytes again.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    /// By writer: the slots of its writes, by number.
+    writers: BTreeMap<PeerIndex, BTreeMap<u64, u16>>,
+}
 
-/// A write is sent again when nothing was heard for this long. Links do not lose messages while
-/// they are up, so this only bridges a link that broke unnoticed.
-const RESEND_AFTER: Duration = Duration::from_millis(500);
+impl Merged {
+    /// A write was merged and is acknowledged.
+    pub(crate) fn note(&mut self, writer: PeerIndex, write: &Write, slot: usize) {
+        let numbers = self.writers.entry(writer).or_default();
+        while numbers
+            .first_key_value()
+            .is_some_and(|(seq, _)| *seq < write.oldest || numbers.len() >= MERGED_MAX)
+        {
+            numbers.pop_first();
+        }
+        if !write.strict {
+            numbers.insert(write.seq, slot as u16);
+        }
+    }
 
-/// How long a write that its caller no longer waits for is offered to a holder that does not answer
-/// and is not declared down either; after that the comparison of digests makes up for it.
-const KEEP: Duration = Duration::from_secs(60);
+    /// The view has changed: what this node does not hold any more it may not confirm later.
+    pub(crate) fn install(&mut self, standing: &Standing) {
+        for numbers in self.writers.values_mut() {
+            numbers.retain(|_, slot| standing.is_mine(usize::from(*slot)));
+        }
+    }
+
+    /// A member has gone.
+    pub(crate) fn forget(&mut self, writer: PeerIndex) {
+        self.writers.remove(&writer);
+    }
+
+    /// Acknowledges everything to a writer once more, in the current view.
+    pub(crate) fn acknowledge(&self, writer: PeerIndex, standing: &mut Standing) {
+        let Some(numbers) = self.writers.get(&writer) else {
+            return;
+        };
+        let seqs: Vec<_> = numbers.keys().copied().collect();
+        for seqs in seqs.chunks(ACKS_MAX) {
+            let message = Message::Ack {
+                view: standing.view,
+                seqs: seqs.to_vec(),
+            };
+            standing.send(writer, message);
+        }
+    }
+}
+
+/// A holder that has not acknowledged a write for this long is asked for its view.
+const OVERDUE_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a caller waits at most while its large write moves.
+const MOVING_MAX: Duration = Duration::from_secs(60);
+
+/// Writes of one member that are remembered: more than its budget lets it have open.
+const MERGED_MAX: usize = 65_536;
+
+/// Acknowledgements in one message.
+const ACKS_MAX: usize = 4_096;

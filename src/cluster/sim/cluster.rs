@@ -243,6 +243,7 @@ impl Cluster {
             min_copies: NonZeroU8::MIN.get(),
             max_sessions: 10_000,
             max_bytes: 1 << 26,
+            max_session_bytes: 1 << 24,
             ack_timeout: Duration::from_secs(5),
             alone_after: Duration::from_secs(2),
             seed: self.rng.random(),

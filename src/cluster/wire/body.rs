@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::session::{SLOTS, SessionKey, Stamp, Timestamp};
 
 use super::super::replica::entry::Move;
-use super::super::replica::message::{Copy, Message, Order, Update, Verdict, View, Write};
+use super::super::replica::message::{Copy, Message, Order, Update, Verdict, View, ViewId, Write};
 use super::super::replica::node::Node;
 use super::hello::check_node;
 use super::session::{WireCopy, WireFragment, WireRecord, attribute_name, copies_of, is_sane};
@@ -22,7 +22,7 @@ pub(super) enum Body<'a> {
     View {
         number: u64,
         ask: bool,
-        view: u64,
+        view: ViewId,
         members: Cow<'a, [Node]>,
         removed: Cow<'a, [Node]>,
         complete: bool,
@@ -33,18 +33,19 @@ pub(super) enum Body<'a> {
     },
     Write {
         seq: u64,
-        view: u64,
+        oldest: u64,
+        view: ViewId,
         strict: bool,
         sent_at: Timestamp,
         #[serde(borrow)]
         copies: Vec<WireCopy<'a>>,
     },
     Ack {
-        view: u64,
+        view: ViewId,
         seqs: Cow<'a, [u64]>,
     },
     Refuse {
-        view: u64,
+        view: ViewId,
         seq: u64,
     },
     Touch {
@@ -53,24 +54,24 @@ pub(super) enum Body<'a> {
         accessed_at: Timestamp,
     },
     Compare {
-        view: u64,
+        view: ViewId,
         round: u64,
         digests: Cow<'a, [(u16, u64)]>,
     },
     Differ {
-        view: u64,
+        view: ViewId,
         round: u64,
         slots: Cow<'a, [u16]>,
     },
     Pull {
-        view: u64,
+        view: ViewId,
         round: u64,
         slot: u16,
         after: Option<SessionKey>,
         known: Cow<'a, [(SessionKey, u64)]>,
     },
     Push {
-        view: u64,
+        view: ViewId,
         round: u64,
         slot: u16,
         sent_at: Timestamp,
@@ -79,19 +80,19 @@ pub(super) enum Body<'a> {
         more: bool,
     },
     Fetch {
-        view: u64,
+        view: ViewId,
         op: u64,
         key: SessionKey,
     },
     Fetched {
-        view: u64,
+        view: ViewId,
         op: u64,
         sent_at: Timestamp,
         #[serde(borrow)]
         copy: Option<WireCopy<'a>>,
     },
     Update {
-        view: u64,
+        view: ViewId,
         op: u64,
         key: SessionKey,
         retry: bool,
@@ -113,6 +114,9 @@ pub(super) enum Body<'a> {
         copy: Option<WireCopy<'a>>,
     },
     Bye,
+    Busy {
+        op: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,6 +134,7 @@ pub(super) enum WireVerdict {
     Again,
     Unknown,
     Full,
+    TooLarge,
 }
 
 impl<'a> From<&'a Message> for Body<'a> {
@@ -150,6 +155,7 @@ impl<'a> From<&'a Message> for Body<'a> {
             },
             Message::Write(ref write) => Self::Write {
                 seq: write.seq,
+                oldest: write.oldest,
                 view: write.view,
                 strict: write.strict,
                 sent_at: write.sent_at,
@@ -160,6 +166,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                 seqs: Cow::Borrowed(seqs),
             },
             Message::Refuse { view, seq } => Self::Refuse { view, seq },
+            Message::Busy { op } => Self::Busy { op },
             Message::Touch {
                 sent_at,
                 key,
@@ -292,12 +299,14 @@ impl TryFrom<Body<'_>> for Message {
             }),
             Body::Write {
                 seq,
+                oldest,
                 view,
                 strict,
                 sent_at,
                 copies,
             } => Self::Write(Write {
                 seq,
+                oldest,
                 view,
                 strict,
                 sent_at,
@@ -308,6 +317,7 @@ impl TryFrom<Body<'_>> for Message {
                 seqs: seqs.into_owned(),
             },
             Body::Refuse { view, seq } => Self::Refuse { view, seq },
+            Body::Busy { op } => Self::Busy { op },
             Body::Touch {
                 sent_at,
                 key,
@@ -441,6 +451,7 @@ impl From<Verdict> for WireVerdict {
             Verdict::Again => Self::Again,
             Verdict::Unknown => Self::Unknown,
             Verdict::Full => Self::Full,
+            Verdict::TooLarge => Self::TooLarge,
         }
     }
 }
@@ -454,6 +465,7 @@ impl From<WireVerdict> for Verdict {
             WireVerdict::Again => Self::Again,
             WireVerdict::Unknown => Self::Unknown,
             WireVerdict::Full => Self::Full,
+            WireVerdict::TooLarge => Self::TooLarge,
         }
     }
 }

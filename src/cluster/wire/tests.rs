@@ -10,9 +10,14 @@ use crate::session::{
 
 use super::super::Copies;
 use super::super::replica::entry::{Entry, Fragment, Move, Tombstone};
-use super::super::replica::message::{Copy, Order, Update, Verdict, View, Write};
+use super::super::replica::message::{Copy, Order, Update, Verdict, View, ViewId, Write};
 use super::super::replica::node::Node;
 use super::*;
+
+const VIEW: ViewId = ViewId {
+    epoch: 3,
+    members: 0xfeed,
+};
 
 fn encoded(message: &Message) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -27,30 +32,41 @@ fn body(message: &Message) -> Vec<u8> {
 mod arbitrary {
     use super::*;
 
+    impl Arbitrary for ViewId {
+        type Parameters = ();
+        type Strategy = BoxedStrategy<Self>;
+
+        fn arbitrary_with((): ()) -> Self::Strategy {
+            any::<(u64, u64)>()
+                .prop_map(|(epoch, members)| Self { epoch, members })
+                .boxed()
+        }
+    }
+
     pub(super) fn message() -> impl Strategy<Value = Message> {
         prop_oneof![
             vec(any::<u8>(), 0..200).prop_map(Message::Swim),
             view().prop_map(Message::View),
             write().prop_map(Message::Write),
-            (any::<u64>(), vec(any::<u64>(), 0..20))
+            (any::<ViewId>(), vec(any::<u64>(), 0..20))
                 .prop_map(|(view, seqs)| Message::Ack { view, seqs }),
-            any::<(u64, u64)>().prop_map(|(view, seq)| Message::Refuse { view, seq }),
+            any::<(ViewId, u64)>().prop_map(|(view, seq)| Message::Refuse { view, seq }),
             (time(), key(), time()).prop_map(|(sent_at, key, accessed_at)| Message::Touch {
                 sent_at,
                 key,
                 accessed_at
             }),
-            (any::<(u64, u64)>(), vec((slot(), any::<u64>()), 0..20)).prop_map(
+            (any::<(ViewId, u64)>(), vec((slot(), any::<u64>()), 0..20)).prop_map(
                 |((view, round), digests)| Message::Compare {
                     view,
                     round,
                     digests
                 }
             ),
-            (any::<(u64, u64)>(), vec(slot(), 0..20))
+            (any::<(ViewId, u64)>(), vec(slot(), 0..20))
                 .prop_map(|((view, round), slots)| { Message::Differ { view, round, slots } }),
             (
-                any::<(u64, u64)>(),
+                any::<(ViewId, u64)>(),
                 slot(),
                 option::of(key()),
                 vec((key(), any::<u64>()), 0..20)
@@ -62,22 +78,28 @@ mod arbitrary {
                     after,
                     known
                 }),
-            (any::<(u64, u64, bool)>(), slot(), time(), vec(copy(), 0..5)).prop_map(
-                |((view, round, more), slot, sent_at, copies)| Message::Push {
-                    view,
-                    round,
-                    slot,
-                    sent_at,
-                    copies,
-                    more
-                }
-            ),
-            (any::<(u64, u64)>(), key()).prop_map(|((view, op), key)| Message::Fetch {
+            (
+                any::<(ViewId, u64, bool)>(),
+                slot(),
+                time(),
+                vec(copy(), 0..5)
+            )
+                .prop_map(|((view, round, more), slot, sent_at, copies)| {
+                    Message::Push {
+                        view,
+                        round,
+                        slot,
+                        sent_at,
+                        copies,
+                        more,
+                    }
+                }),
+            (any::<(ViewId, u64)>(), key()).prop_map(|((view, op), key)| Message::Fetch {
                 view,
                 op,
                 key
             }),
-            (any::<(u64, u64)>(), time(), option::of(copy())).prop_map(
+            (any::<(ViewId, u64)>(), time(), option::of(copy())).prop_map(
                 |((view, op), sent_at, copy)| Message::Fetched {
                     view,
                     op,
@@ -101,7 +123,7 @@ mod arbitrary {
     fn view() -> impl Strategy<Value = View> {
         let nodes = || vec(node(), 0..5);
         (
-            any::<(u64, bool, u64, bool, bool, bool, Duration, u64)>(),
+            any::<(u64, bool, ViewId, bool, bool, bool, Duration, u64)>(),
             nodes(),
             nodes(),
         )
@@ -124,9 +146,10 @@ mod arbitrary {
     }
 
     fn write() -> impl Strategy<Value = Write> {
-        (any::<(u64, u64, bool)>(), time(), vec(copy(), 0..5)).prop_map(
+        (any::<(u64, ViewId, bool)>(), time(), vec(copy(), 0..5)).prop_map(
             |((seq, view, strict), sent_at, copies)| Write {
                 seq,
+                oldest: seq / 2,
                 view,
                 strict,
                 sent_at,
@@ -137,7 +160,7 @@ mod arbitrary {
 
     fn update() -> impl Strategy<Value = Update> {
         (
-            any::<(u64, u64, bool)>(),
+            any::<(ViewId, u64, bool)>(),
             key(),
             time(),
             option::of((name(), option::of(stamp()))),
@@ -368,14 +391,15 @@ fn what_a_replica_could_not_live_with_is_refused() {
         };
         Message::Write(Write {
             seq: 1,
-            view: 2,
+            oldest: 1,
+            view: VIEW,
             strict: false,
             sent_at: NOW,
             copies: [copy].into(),
         })
     };
     let differ = |slots| Message::Differ {
-        view: 1,
+        view: VIEW,
         round: 2,
         slots,
     };
@@ -402,7 +426,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
             Message::View(View {
                 number: 1,
                 ask: false,
-                view: 1,
+                view: VIEW,
                 members: vec![Node {
                     address: ([127, 0, 0, 1], 4000).into(),
                     generation: 1,
@@ -444,7 +468,11 @@ fn a_count_that_nothing_follows_takes_no_memory() {
 fn a_small_change_is_small_on_the_wire() {
     let message = Message::Write(Write {
         seq: 100_000,
-        view: u64::MAX,
+        oldest: 1,
+        view: ViewId {
+            epoch: u64::MAX,
+            members: u64::MAX,
+        },
         strict: false,
         sent_at: NOW,
         copies: [Copy {
@@ -489,7 +517,7 @@ fn the_format_of_protocol_1_stands_still() {
             Message::View(View {
                 number: 9,
                 ask: true,
-                view: 0xfeed,
+                view: VIEW,
                 members: vec![node(4000, "node1"), six],
                 removed: vec![node(4001, "node2")],
                 complete: true,
@@ -504,7 +532,8 @@ fn the_format_of_protocol_1_stands_still() {
         (
             Message::Write(Write {
                 seq: 5,
-                view: 0xfeed,
+                oldest: 1,
+                view: VIEW,
                 strict: true,
                 sent_at: NOW,
                 copies: [live(), part(), moved()].into(),
@@ -520,18 +549,12 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Ack {
-                view: 0xfeed,
+                view: VIEW,
                 seqs: vec![5, 6, 300],
             },
             "03edfd03030506ac02",
         ),
-        (
-            Message::Refuse {
-                view: 0xfeed,
-                seq: 5,
-            },
-            "04edfd0305",
-        ),
+        (Message::Refuse { view: VIEW, seq: 5 }, "04edfd0305"),
         (
             Message::Touch {
                 sent_at: NOW,
@@ -542,7 +565,7 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Compare {
-                view: 0xfeed,
+                view: VIEW,
                 round: 2,
                 digests: vec![(0, 1), (16383, u64::MAX)],
             },
@@ -550,7 +573,7 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Differ {
-                view: 0xfeed,
+                view: VIEW,
                 round: 2,
                 slots: vec![0, 16383],
             },
@@ -558,7 +581,7 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Pull {
-                view: 0xfeed,
+                view: VIEW,
                 round: 2,
                 slot: 7,
                 after: Some(key()),
@@ -569,7 +592,7 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Push {
-                view: 0xfeed,
+                view: VIEW,
                 round: 2,
                 slot: 7,
                 sent_at: NOW,
@@ -581,7 +604,7 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Fetch {
-                view: 0xfeed,
+                view: VIEW,
                 op: 8,
                 key: key(),
             },
@@ -589,7 +612,7 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Fetched {
-                view: 0xfeed,
+                view: VIEW,
                 op: 8,
                 sent_at: NOW,
                 copy: Some(dead()),
@@ -599,7 +622,7 @@ fn the_format_of_protocol_1_stands_still() {
         ),
         (
             Message::Update(Update {
-                view: 0xfeed,
+                view: VIEW,
                 op: 8,
                 key: key(),
                 retry: true,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::session::{SessionKey, Timestamp};
 
 use super::super::entry::{Entry, Fragment};
+use super::super::flow::Deferred;
 use super::super::message::{Copy, Message, View, Write};
 use super::super::node::Node;
 use super::super::placement::Member;
@@ -24,9 +25,16 @@ impl Control {
             Message::Bye => return self.hear_bye(from),
             message => message,
         };
-        // Whoever is not in says nothing that counts: it may have been declared down meanwhile.
+        // A node that is no member may have been declared down: what it sends does not count.
         if let Some(peer) = peer {
             self.hear_peer(now, peer, message, table);
+        } else if let Message::Write(write) = message {
+            let view = self.standing.view;
+            let refusal = Message::Refuse {
+                view,
+                seq: write.seq,
+            };
+            self.standing.send_to(from, refusal);
         }
     }
 
@@ -62,8 +70,12 @@ impl Control {
                     }
                 }
             }
-            // The other side is in another view: let it know ours.
-            Message::Refuse { .. } => self.introduce(now, from),
+            Message::Refuse { seq, .. } => {
+                self.writes.refused(&mut self.standing, from, seq);
+                // The other side is in another view: let it know ours.
+                self.introduce(now, from);
+            }
+            Message::Busy { op } => self.reads.refused(from, op, &mut self.standing),
             Message::Touch {
                 sent_at,
                 key,
@@ -83,29 +95,19 @@ impl Control {
                     self.look_for(now, key, None);
                 }
             }
-            Message::Compare {
-                view,
-                round,
-                digests,
-            } if view == current => {
-                let place = (view, round);
-                let answer = answer_compare(place, from, &digests, &self.standing, table);
-                self.standing.send(from, answer);
+            question @ (Message::Compare { .. } | Message::Pull { .. } | Message::Fetch { .. }) => {
+                match self.standing.flow.defer(from, question) {
+                    Deferred::AnswerNow(question) => self.answer(now, from, question, table),
+                    Deferred::Waits => {}
+                    Deferred::Refused(Message::Fetch { op, .. }) => {
+                        self.standing.send(from, Message::Busy { op });
+                    }
+                    Deferred::Refused(_) => {}
+                }
             }
-            Message::Pull {
-                view,
-                round,
-                slot,
-                after,
-                known,
-            } if view == current => {
-                let answer = answer_pull(now, (view, round), slot, after, &known, table);
-                self.standing.send(from, answer);
-            }
-            Message::Compare { .. } | Message::Pull { .. } => self.introduce(now, from),
             Message::Differ { view, round, slots } if view == current => {
                 self.repair
-                    .differ(now, from, round, slots, &mut self.standing, table);
+                    .differ(from, round, slots, &mut self.standing, table);
             }
             Message::Push {
                 view,
@@ -125,17 +127,8 @@ impl Control {
                     let last = copies.last().filter(|_| more).map(|copy| copy.key);
                     let place = (round, slot);
                     self.repair
-                        .pushed(now, from, place, last, &mut self.standing, table);
+                        .pushed(from, place, last, &mut self.standing, table);
                 }
-            }
-            Message::Fetch { op, key, .. } => {
-                let answer = Message::Fetched {
-                    view: current,
-                    op,
-                    sent_at: now,
-                    copy: self.known(now, key, table),
-                };
-                self.standing.send(from, answer);
             }
             Message::Fetched {
                 view,
@@ -147,7 +140,7 @@ impl Control {
                 if self.reads.waits_for(from, (view, op), current) {
                     let copy = self.take_in(now, sent_at, copy, table);
                     let entry = copy.map(|copy| copy.entry);
-                    self.reads.answered(from, op, entry);
+                    self.reads.answered(from, op, entry, &self.standing);
                 }
             }
             Message::Update(mut update) => {
@@ -172,6 +165,42 @@ impl Control {
         }
     }
 
+    /// Answers a question of a member.
+    pub(super) fn answer(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        question: Message,
+        table: &Table,
+    ) {
+        let current = self.standing.view;
+        let answer = match question {
+            Message::Compare {
+                view,
+                round,
+                digests,
+            } if view == current => {
+                answer_compare((view, round), from, &digests, &self.standing, table)
+            }
+            Message::Pull {
+                view,
+                round,
+                slot,
+                after,
+                known,
+            } if view == current => answer_pull(now, (view, round), slot, after, &known, table),
+            Message::Fetch { op, key, .. } => Message::Fetched {
+                view: current,
+                op,
+                sent_at: now,
+                copy: self.known(now, key, table),
+            },
+            // It was asked in another view, and is asked again when the views agree.
+            _ => return self.introduce(now, from),
+        };
+        self.standing.send(from, answer);
+    }
+
     pub(super) fn hear_write(
         &mut self,
         now: Timestamp,
@@ -180,7 +209,7 @@ impl Control {
         table: &Table,
     ) {
         let view = self.standing.view;
-        if write.strict && write.view != view {
+        if write.strict && write.view != view && self.standing.rules.strict_views {
             self.standing.send(
                 from,
                 Message::Refuse {
@@ -190,9 +219,10 @@ impl Control {
             );
             return;
         }
-        // In this view the session is others' business, and the writer will hear of the view.
         let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
         if !self.standing.is_mine(slot) {
+            let seq = write.seq;
+            self.standing.send(from, Message::Refuse { view, seq });
             return self.introduce(now, from);
         }
         // All of a write is about one slot; what a faulty member adds of others is not taken.
@@ -205,6 +235,7 @@ impl Control {
         if self.standing.is_complete() && self.look_for_the_rest(now, from, write, table) {
             return;
         }
+        self.merged.note(from, write, slot);
         let seqs = vec![write.seq];
         self.standing.send(from, Message::Ack { view, seqs });
     }
@@ -284,12 +315,18 @@ impl Control {
         view: &View,
         table: &Table,
     ) {
+        let known = self.standing.roster.get(from).map(|peer| peer.number);
+        if known.is_some_and(|number| view.number > number) && !self.standing.note_epoch(view.view)
+        {
+            return;
+        }
+        let is_behind = self.standing.is_behind();
         let Some(peer) = self.standing.roster.get_mut(from) else {
             return;
         };
         if view.number > peer.number {
             let came = peer.view != Some(view.view);
-            self.regrouped |= peer.leaving != view.leaving;
+            self.regrouped |= peer.leaving != view.leaving || is_behind;
             peer.number = view.number;
             peer.view = Some(view.view);
             peer.complete = view.complete;
@@ -297,9 +334,12 @@ impl Control {
             peer.leaving = view.leaving;
             self.standing.hear_doubt(now, view.doubt);
             self.adopt_members(now, table);
-            if came && view.view == self.standing.view {
-                self.writes.send_again(now, from, &mut self.standing);
+            if came && self.standing.agrees(from) {
+                self.ask_again(now, from, table);
             }
+        }
+        if self.standing.agrees(from) {
+            self.writes.send_missing(from, &mut self.standing);
         }
         if view.ask {
             self.introduce(now, from);

@@ -7,7 +7,10 @@ use super::super::roster::PeerIndex;
 use super::{Control, REMOVED_MAX};
 
 impl Control {
+    /// Acknowledges once more what this node has merged of a peer's writes, then announces the
+    /// view: what the peer misses among the acknowledgements, this node does not have.
     pub(super) fn introduce(&mut self, now: Timestamp, peer: PeerIndex) {
+        self.merged.acknowledge(peer, &mut self.standing);
         let mine = Message::View(self.introduction(now, false));
         self.standing.send(peer, mine);
     }

@@ -73,14 +73,27 @@ impl Control {
             return;
         }
         self.stable = false;
+        self.merged.install(&self.standing);
         self.repair.install();
         // The others must hear of the view before anything that belongs to it.
         self.introduce_to_all(now);
-        self.writes.install(now, &mut self.standing);
-        self.reads.install(now, &mut self.standing);
+        self.writes.install(&mut self.standing);
+        self.ask_those_ahead(now);
+        self.reads.install(&mut self.standing);
         self.looking.clear();
         let (updates, mut tools) = self.ordering(table);
         updates.install(now, &mut tools);
+    }
+
+    /// Members that came into this view earlier have acknowledged what they have before this node
+    /// could count it: asks them once more.
+    fn ask_those_ahead(&mut self, now: Timestamp) {
+        let waiting = self.writes.waiting();
+        let ahead = waiting.iter().filter(|peer| self.standing.agrees(*peer));
+        for peer in ahead.collect::<Vec<_>>() {
+            let mine = self.introduction(now, true);
+            self.standing.send(peer, Message::View(mine));
+        }
     }
 
     /// Takes the members out who are gone, and puts those in who are new.
@@ -105,6 +118,9 @@ impl Control {
         }
         for (index, node, parted, served) in gone {
             self.standing.roster.remove(index);
+            self.standing.flow.forget(index);
+            self.writes.forget(index);
+            self.merged.forget(index);
             if !parted {
                 self.standing.lost(now, index, served);
             }

@@ -77,14 +77,29 @@ impl Table {
                     if self.is_split.load(Ordering::Relaxed) {
                         self.note_change(key, entry, Some(news));
                     }
-                    let mut entry = entry.clone();
-                    if !entry.merge(news) {
+                    let mut merged = entry.clone();
+                    if !merged.merge(news) {
                         return;
                     }
-                    entry
+                    self.count_if_oversized(entry, &merged);
+                    merged
                 }
             };
             return self.put(slot, key, merged);
+        }
+    }
+
+    /// A session that a merge makes too large is kept: what was acknowledged must not be lost.
+    fn count_if_oversized(&self, before: &Entry, after: &Entry) {
+        let Entry::Live(after) = after else {
+            return;
+        };
+        let before = match before {
+            Entry::Live(before) => before.payload_bytes(),
+            Entry::Fragment(_) | Entry::Dead(_) => 0,
+        };
+        if self.is_over_session_limit(before, after) {
+            self.oversized.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -40,6 +40,7 @@ fn join(lab: &mut Lab, number: u16) -> usize {
         min_copies: 1,
         max_sessions: 100,
         max_bytes: 1 << 20,
+        max_session_bytes: 1 << 24,
         ack_timeout: Duration::from_secs(5),
         alone_after: Duration::from_secs(2),
         seed: 9,
@@ -176,7 +177,7 @@ fn a_copy_is_forgotten_when_its_new_holders_have_caught_up_and_not_before() {
     join(&mut lab, 3);
     lab.run(Duration::from_secs(3));
     assert_eq!(copies(&lab), 80);
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_secs(4));
     assert_eq!(copies(&lab), 80);
     let newcomer = lab.replica(3).status();
@@ -195,7 +196,7 @@ fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
     assert_eq!(holders(&lab, &key), [1, 2]);
     assert!(!lab.replica(0).status().settled);
     assert!(lab.read(0, key).is_some());
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_secs(2));
     let status = lab.replica(0).status();
     assert!(status.settled && status.succeeded && status.sessions == 0);
@@ -379,7 +380,8 @@ fn an_attempt_that_was_refused_stays_refused() {
     Arc::make_mut(&mut used).touch(lab.now);
     let write = Message::Write(Write {
         seq: 1_000,
-        view: 0,
+        oldest: 1,
+        view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
         copies: [Copy {
@@ -401,7 +403,8 @@ fn an_attempt_that_was_refused_stays_refused() {
     };
     let applied = Message::Write(Write {
         seq: 1_001,
-        view: 0,
+        oldest: 1,
+        view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
         copies: [Copy {
@@ -464,7 +467,7 @@ fn a_refusal_of_somebody_else_than_the_owner_does_not_count() {
     lab.deliver(2, 1, refusal);
     lab.carry();
     assert_eq!(lab.verdict(2), None);
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_secs(1));
     assert_eq!(lab.verdict(2), Some(Verdict::Applied));
 }
@@ -510,8 +513,7 @@ fn a_change_that_outlasts_the_session_counts_as_a_use() {
     assert_eq!(step, Step::Wait(Outcome::Gone));
     lab.run(Duration::from_millis(1_500));
     assert!((0..2).all(|index| lab.replica(index).status().sessions == 0));
-    lab.held.clear();
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_millis(600));
     let answer = lab.reply(2);
     let Some(Reply::Updated(Verdict::Applied, Some(record))) = answer else {
@@ -531,8 +533,7 @@ fn what_was_applied_before_the_session_ran_out_is_not_called_gone() {
     count_up(&mut lab, 1, 2, key);
     lab.run(Duration::from_millis(2_300));
     assert!((0..2).all(|index| lab.read(index, key).is_none()));
-    lab.held.clear();
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_millis(200));
     let answer = lab.reply(2);
     assert!(
@@ -557,13 +558,12 @@ fn a_move_whose_new_id_has_run_out_is_not_called_gone() {
         lab.run(Duration::from_secs(4));
         assert!((0..2).all(|index| lab.replica(index).status().sessions == 0));
         let (from, asker, first) = lab.held.swap_remove(0);
-        lab.held.clear();
-        lab.hold = |_| false;
         if comes {
+            lab.hold = |_| false;
             lab.deliver(from, asker, first);
             lab.carry();
         } else {
-            lab.run(Duration::from_millis(200));
+            lab.lose_held();
         }
         let expected = match comes {
             true => Reply::Indeterminate,
@@ -583,8 +583,7 @@ fn a_session_that_runs_out_while_it_is_ended_was_there() {
     assert_eq!(lab.replica(2).end(lab.now, 2, &key), Step::Wait(true));
     lab.run(Duration::from_millis(700));
     assert!((0..2).all(|index| lab.read(index, key).is_none()));
-    lab.held.clear();
-    lab.hold = |_| false;
+    lab.lose_held();
     lab.run(Duration::from_millis(700));
     assert_eq!(lab.verdict(2), Some(Verdict::Applied));
 }
@@ -796,6 +795,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     lab.carry();
     let write = Write {
         seq: 77,
+        oldest: 1,
         view: lab.view(owner),
         strict: true,
         sent_at: lab.now,
@@ -816,7 +816,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
 
 impl Lab {
     /// The view that a node is in.
-    fn view(&self, index: usize) -> message::ViewId {
+    fn view(&self, index: usize) -> ViewId {
         self.replica(index).snapshot().view
     }
 }

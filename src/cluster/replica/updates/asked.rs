@@ -1,7 +1,7 @@
 //! What this node's callers wait for: changes that somebody else may have to order.
 //!
-//! A question goes to the session's owner, and again when nothing was heard or the owner has
-//! changed, under the same stamp. It ends with a verdict, or as of unknown outcome when the caller's
+//! A question goes to the session's owner, and again under the same stamp when the owner has
+//! changed, its link is new, or it could not decide. It ends with a verdict, or as of unknown outcome when the caller's
 //! time is up or this node leaves. It does not order anything: what this node owns itself is given
 //! back to [`Updates`](super::Updates).
 
@@ -15,7 +15,7 @@ use super::super::entry::{Entry, Fragment, Move};
 use super::super::event::Reply;
 use super::super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::super::placement::Member;
-use super::super::roster::PeerSet;
+use super::super::roster::{PeerIndex, PeerSet};
 use super::super::standing::Standing;
 use super::super::table::Table;
 
@@ -41,8 +41,12 @@ pub(super) struct Asked {
 #[derive(Debug)]
 struct Open {
     update: Update,
+    size: usize,
+    /// The owner in whose budget it counts.
+    charged: Option<PeerIndex>,
     begun_at: Timestamp,
-    asked_at: Timestamp,
+    /// When the owner answered that it cannot decide yet.
+    postponed_at: Option<Timestamp>,
 }
 
 impl Asked {
@@ -89,30 +93,47 @@ impl Asked {
             order,
         };
         let mut open = Open {
+            size: 0,
+            charged: None,
             update,
             begun_at: now,
-            asked_at: now,
+            postponed_at: None,
         };
         let mine = open.ask(now, standing);
         self.open.insert(op, open);
         mine
     }
 
-    /// Asks again what nothing was heard of for `after`; gives back what this node owns now.
+    /// Asks again; gives back what this node owns now.
     pub(super) fn repeat(
         &mut self,
         now: Timestamp,
-        after: Duration,
+        which: Which,
         standing: &mut Standing,
     ) -> Vec<Update> {
         let mut mine = Vec::new();
         for open in self.open.values_mut() {
-            if now.since(open.asked_at) >= after {
+            let again = match which {
+                Which::All => {
+                    // The budgets begin anew with the view.
+                    open.charged = None;
+                    true
+                }
+                Which::OwnedBy(peer) => open.charged == Some(peer),
+                Which::Postponed => open
+                    .postponed_at
+                    .is_some_and(|at| now.since(at) >= POSTPONED_FOR),
+            };
+            if again {
                 open.update.retry = true;
                 mine.extend(open.ask(now, standing));
             }
         }
         mine
+    }
+
+    pub(super) fn is_open(&self, op: OpId) -> bool {
+        self.open.contains_key(&op)
     }
 
     /// A verdict, with the session where this node does not hold it.
@@ -124,16 +145,21 @@ impl Asked {
         standing: &mut Standing,
         table: &Table,
     ) {
-        let Some(open) = self.open.get(&op) else {
+        let Some(open) = self.open.get_mut(&op) else {
             return;
         };
         let applied = verdict == Verdict::Applied;
         // Who has become the owner since has been asked, and may apply it.
         let owner = standing.owner(open.update.key.slot());
-        if verdict == Verdict::Again || !applied && from != owner {
+        if verdict == Verdict::Again {
+            open.postponed_at = Some(now);
+            return;
+        }
+        if !applied && from != owner {
             return;
         }
         let copy = copy.or_else(|| open.update.outcome(now, table));
+        open.discharge(standing);
         self.open.remove(&op);
         let reply = match copy.map(|copy| copy.entry) {
             // It was applied, also when the session has run out since.
@@ -151,14 +177,26 @@ impl Asked {
     }
 
     /// Gives up what has taken longer than `timeout`.
-    pub(super) fn give_up(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
+    pub(super) fn give_up(
+        &mut self,
+        now: Timestamp,
+        timeout: Duration,
+        standing: &mut Standing,
+    ) -> bool {
+        let before = self.open.len();
         self.open.retain(|op, open| {
-            let late = now.since(open.begun_at) >= timeout;
+            let waited = now.since(open.begun_at);
+            let is_moving = open
+                .charged
+                .is_some_and(|owner| standing.flow.is_moving(now, owner));
+            let late = waited >= timeout && !(is_moving && waited < MOVING_MAX);
             if late {
+                open.discharge(standing);
                 standing.reply(*op, Reply::Indeterminate);
             }
             !late
         });
+        self.open.len() < before
     }
 
     /// Gives up everything.
@@ -168,7 +206,7 @@ impl Asked {
         }
     }
 
-    /// Whose verdict was asked for a while ago.
+    /// The owners whose verdict was asked for a while ago.
     pub(super) fn overdue(&self, now: Timestamp, after: Duration, standing: &Standing) -> PeerSet {
         let late = self.open.values();
         let late = late.filter(|open| now.since(open.begun_at) >= after);
@@ -194,19 +232,49 @@ impl Asked {
 impl Open {
     /// Sends the update to its owner, or gives it back when that is this node.
     fn ask(&mut self, now: Timestamp, standing: &mut Standing) -> Option<Update> {
-        self.asked_at = now;
+        self.postponed_at = None;
         self.update.view = standing.view;
         // The fragment's access time is on this node's clock, like `sent_at`.
         self.update.sent_at = now;
         match standing.owner(self.update.key.slot()) {
             Member::Me => Some(self.update.clone()),
             Member::Peer(peer) => {
-                standing.send(peer, Message::Update(self.update.clone()));
+                let message = Message::Update(self.update.clone());
+                if self.charged != Some(peer) {
+                    self.discharge(standing);
+                    self.size = message.size();
+                    standing.budget.charge(peer, self.size);
+                    self.charged = Some(peer);
+                }
+                standing.send(peer, message);
                 None
             }
         }
     }
+
+    fn discharge(&mut self, standing: &Standing) {
+        if let Some(owner) = self.charged.take() {
+            standing.budget.release(owner, self.size);
+        }
+    }
 }
+
+/// Which questions are asked again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which {
+    /// All: the view has changed.
+    All,
+    /// Those to this owner: its link is new, or it has come into this view.
+    OwnedBy(PeerIndex),
+    /// Those that the owner could not decide.
+    Postponed,
+}
+
+/// How long after an owner could not decide it is asked again.
+const POSTPONED_FOR: Duration = Duration::from_millis(100);
+
+/// How long a caller waits at most while a large question or answer moves.
+const MOVING_MAX: Duration = Duration::from_secs(60);
 
 /// Updates that a local caller waits for before new ones are refused.
 const ASKED_MAX: usize = 16_384;

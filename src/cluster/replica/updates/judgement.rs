@@ -68,6 +68,7 @@ pub(super) fn judge(
         _ if key != update.key => Verdict::Gone,
         _ if matches!(update.order, Order::Create(_)) => Verdict::Conflict,
         Some((name, stamp)) if record.stamp(name) != *stamp => Verdict::Conflict,
+        _ if table.is_too_large(&record, &update.fragment) => Verdict::TooLarge,
         _ if table.is_full_for(&record, &update.fragment) => Verdict::Full,
         _ => return Ok(record),
     };
