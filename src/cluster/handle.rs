@@ -19,7 +19,7 @@ use super::replica::event::{Input, Reply, Step};
 use super::replica::message::Verdict;
 use super::replica::{MemberStatus, ReplicaStatus};
 use super::status::{ClusterStatus, DrainReport, Member, MemberState};
-use super::wire::{ATTRIBUTE_NAME_MAX, FRAME_MAX};
+use super::wire::ATTRIBUTE_NAME_MAX;
 
 /// A running node. It stops when this is dropped: abruptly, unless it has been drained.
 #[derive(Debug)]
@@ -360,5 +360,6 @@ fn unproved() -> StoreError {
 /// How long the last messages may take to leave.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
-/// The largest session, names included: with room to spare for stamps, it fits into one message.
-const SESSION_MAX: usize = FRAME_MAX - FRAME_MAX / 8;
+/// The largest session that a request may write, names included, in bytes. What several requests
+/// make of it at the same time may be larger by far, and still fits into one message.
+const SESSION_MAX: usize = 28 << 20;

@@ -105,7 +105,15 @@ impl Control {
             Input::Message { .. } | Input::LinkUp { .. } | Input::Refused { .. }
                 if self.away_until.is_some() => {}
             Input::Message { to, .. } if !self.is_meant(to) => {}
-            Input::Message { from, message, .. } => self.hear(now, from, message, table),
+            Input::Message {
+                from,
+                age,
+                mut message,
+                ..
+            } => {
+                message.aged(age);
+                self.hear(now, from, message, table);
+            }
             Input::LinkUp { node } => self.link_up(now, node),
             Input::Accepted { .. } | Input::Delivered { .. } | Input::Progress { .. } => {}
             Input::Refused { node } => self.membership.down([node].into_iter()),

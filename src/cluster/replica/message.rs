@@ -161,6 +161,28 @@ impl Message {
             }
     }
 
+    /// Accounts for the time that the message has waited at its sender after it was made:
+    /// differences to `sent_at` are right again.
+    pub(crate) fn aged(&mut self, age: Duration) {
+        match self {
+            Self::View(view) => view.doubt = view.doubt.saturating_sub(age),
+            Self::Write(Write { sent_at, .. })
+            | Self::Touch { sent_at, .. }
+            | Self::Push { sent_at, .. }
+            | Self::Fetched { sent_at, .. }
+            | Self::Update(Update { sent_at, .. })
+            | Self::Updated { sent_at, .. } => *sent_at = sent_at.plus(age),
+            Self::Swim(_)
+            | Self::Ack { .. }
+            | Self::Refuse { .. }
+            | Self::Compare { .. }
+            | Self::Differ { .. }
+            | Self::Pull { .. }
+            | Self::Fetch { .. }
+            | Self::Bye => {}
+        }
+    }
+
     /// Whether the message is sent in chunks between which other messages pass.
     pub(crate) fn is_large(&self) -> bool {
         self.lane() == Lane::Data && self.size() > SMALL_MAX

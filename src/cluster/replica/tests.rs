@@ -171,7 +171,15 @@ impl Lab {
         let from = self.nodes[from].0.clone();
         let (node, replica) = &self.nodes[to];
         let to = node.generation;
-        replica.handle(self.now, Input::Message { from, to, message });
+        replica.handle(
+            self.now,
+            Input::Message {
+                from,
+                to,
+                age: Duration::ZERO,
+                message,
+            },
+        );
     }
 
     /// Lets time pass.
@@ -362,7 +370,15 @@ fn what_was_said_to_a_former_life_does_not_count() {
         };
         let message = Message::Write(write);
         let from = from.clone();
-        lab.input(1, Input::Message { from, to, message });
+        lab.input(
+            1,
+            Input::Message {
+                from,
+                to,
+                age: Duration::ZERO,
+                message,
+            },
+        );
         let record = lab.read(1, key(1)).unwrap();
         assert_eq!(text(&record, "b").is_some(), counts);
     }

@@ -370,6 +370,7 @@ impl Cluster {
             Input::Message {
                 from: sender,
                 to: receiver,
+                age: Duration::ZERO,
                 message,
             },
         );

@@ -471,5 +471,8 @@ fn is_slot(slot: u16) -> Result<(), WireError> {
     }
 }
 
+/// How many kinds of messages protocol 1 has. Later kinds get the next numbers.
+pub(super) const KINDS: u32 = 15;
+
 /// Far more than a cluster of memory copies has, and what it remembers of former ones.
 const NODES_MAX: usize = 1 << 12;

@@ -9,19 +9,17 @@ use crate::session::{
 };
 
 use super::super::Copies;
+use super::super::link::Inbox;
 use super::super::replica::entry::{Entry, Fragment, Move, Tombstone};
 use super::super::replica::message::{Copy, Order, Update, Verdict, View, Write};
 use super::super::replica::node::Node;
+use super::body::KINDS;
 use super::*;
 
-fn encoded(message: &Message) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode(message, &mut bytes).unwrap();
-    bytes
-}
-
 fn body(message: &Message) -> Vec<u8> {
-    encoded(message).split_off(4)
+    let mut bytes = Vec::new();
+    encode(message, Protocol::V1, &mut bytes).unwrap();
+    bytes
 }
 
 mod arbitrary {
@@ -424,10 +422,68 @@ fn what_a_replica_could_not_live_with_is_refused() {
 }
 
 #[test]
-fn two_messages_in_one_frame_are_refused() {
+fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
+    let stamp = |clock| Stamp { clock, writer: 1 };
+    let many: Vec<_> = (1..=5_000).map(stamp).collect();
+    let latest: Vec<_> = (5_000 - 15..=5_000).map(stamp).collect();
+    let write = |updates| {
+        let fragment = Fragment {
+            registers: Vec::new(),
+            max_inactive: None,
+            accessed_at: NOW,
+            updates,
+        };
+        Message::Write(Write {
+            seq: 1,
+            view: 2,
+            strict: false,
+            sent_at: NOW,
+            copies: [Copy {
+                key: key(),
+                entry: Entry::Fragment(fragment.into()),
+            }]
+            .into(),
+        })
+    };
+    // By this version, and by one that sends all of them.
+    assert_eq!(
+        decode(&body(&write(many.clone()))),
+        Ok(write(latest.clone()))
+    );
+    let all = Body::Write {
+        seq: 1,
+        view: 2,
+        strict: false,
+        sent_at: NOW,
+        copies: vec![session::copy_with_updates(key(), NOW, &many)],
+    };
+    let mut bytes = Vec::new();
+    put(&all, &mut bytes);
+    assert_eq!(decode(&bytes), Ok(write(latest)));
+}
+
+#[test]
+fn fields_that_follow_a_message_are_skipped() {
     let mut bytes = body(&Message::Bye);
-    bytes.extend_from_slice(&body(&Message::Bye));
-    assert_eq!(decode(&bytes), Err(WireError::Trailing));
+    bytes.extend_from_slice(b"a later field");
+    assert_eq!(decode(&bytes), Ok(Message::Bye));
+}
+
+#[test]
+fn a_kind_of_a_later_version_is_told_from_garbage() {
+    assert_eq!(body(&Message::Bye), [KINDS as u8 - 1]);
+    assert_eq!(decode(&[KINDS as u8, 1, 2]), Err(WireError::UnknownKind));
+    assert_eq!(decode(&[KINDS as u8 - 2]), Err(WireError::Malformed));
+    assert_eq!(decode(&[]), Err(WireError::Malformed));
+}
+
+#[test]
+fn a_message_that_no_receiver_would_take_is_not_written() {
+    let mut bytes = b"before".to_vec();
+    let message = Message::Swim(vec![0; MESSAGE_MAX]);
+    let refused = encode(&message, Protocol::V1, &mut bytes);
+    assert_eq!(refused, Err(WireError::MessageTooLong));
+    assert_eq!(bytes, b"before");
 }
 
 #[test]
@@ -453,11 +509,8 @@ fn a_small_change_is_small_on_the_wire() {
         }]
         .into(),
     });
-    assert!(
-        encoded(&message).len() <= 120,
-        "{}",
-        encoded(&message).len()
-    );
+    let len = SEGMENT_HEAD + body(&message).len();
+    assert!(len <= 120, "{len}");
 }
 
 /// Bytes that were sent by the first version that spoke protocol 1. They never change.
@@ -650,7 +703,7 @@ fn the_format_of_introductions_stands_still() {
     Hello::new("shop", node.clone(), 77, Copies::All).encode(&mut bytes);
     assert_eq!(
         hex(&bytes),
-        "00000024646973747365737301010473686f70007f000001a01f80d095ffbc31056e6f646531\
+        "000000246473657373696f6e01010473686f70007f000001a01f80d095ffbc31056e6f646531\
              4d00"
     );
 
@@ -670,6 +723,80 @@ fn the_format_of_introductions_stands_still() {
         let mut bytes = Vec::new();
         reply.encode(&mut bytes);
         assert_eq!(hex(&bytes), golden, "{reply:?}");
+    }
+}
+
+/// What the next version sends: new fields at the end, and new kinds of everything.
+#[test]
+fn what_the_next_version_adds_is_skipped() {
+    let lines = include_str!("golden/next_version.txt").lines();
+    let golden: Vec<_> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(what, hex)| (what, unhex(hex)))
+        .collect();
+    let [(_, introduction), (_, reply), segments @ .., (_, credit)] = &golden[..] else {
+        panic!("{golden:?}");
+    };
+
+    let hello = Hello::decode(introduction).unwrap();
+    assert_eq!(hello.common_protocol(), Some(1));
+    assert!(hello.is_later());
+    let reply = HelloReply::decode(reply);
+    assert!(matches!(reply, Ok(HelloReply::Welcome { proto: 1, .. })));
+
+    let stream: Vec<u8> = segments
+        .iter()
+        .flat_map(|(_, bytes)| bytes.clone())
+        .collect();
+    let mut inbox = Inbox::new(Default::default(), hello.is_later());
+    let mut arrived = Vec::new();
+    let understood = inbox.advance(&mut stream[..].into(), &mut arrived);
+    assert_eq!(understood, Ok(()));
+    assert!(matches!(
+        &arrived
+            .iter()
+            .map(|arrival| &arrival.message)
+            .collect::<Vec<_>>()[..],
+        [
+            Message::View(View { era: 300, .. }),
+            Message::Write(Write { seq: 5, .. }),
+            Message::Updated { op: 8, .. },
+            Message::Bye
+        ]
+    ));
+    let len = |from: &str| {
+        let of = |(what, _): &&(&str, _)| what.contains(from);
+        let bytes: usize = segments
+            .iter()
+            .filter(of)
+            .map(|(_, bytes)| bytes.len())
+            .sum();
+        bytes as u64
+    };
+    // What is skipped is credited like anything else.
+    let credited = Credit {
+        small: len("write") + len("verdict"),
+        large: len("large") + len("rest"),
+    };
+    assert_eq!(inbox.credit(), credited);
+
+    let (segment, _) = Segment::next(credit).unwrap().unwrap();
+    let credit = Credit::decode(segment.content);
+    let (small, large) = (300, 70_000);
+    assert_eq!(credit, Ok(Credit { small, large }));
+}
+
+/// The same from a node that speaks no later version is garbage.
+#[test]
+fn new_kinds_from_a_node_of_this_version_end_the_link() {
+    for (what, hex) in include_str!("golden/next_version.txt")
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(what, _)| what.contains("new kind") && !what.contains("large"))
+    {
+        let mut inbox = Inbox::new(Default::default(), false);
+        let refused = inbox.advance(&mut unhex(hex)[..].into(), &mut Vec::new());
+        assert_eq!(refused, Err(WireError::UnknownKind), "{what}");
     }
 }
 
@@ -712,6 +839,18 @@ fn record() -> Record {
     };
     let registers = [fragment().registers, vec![removed]].concat();
     Record::from_parts(lifetime, registers, vec![STAMP]).unwrap()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text
+        .trim()
+        .bytes()
+        .map(|b| (b as char).to_digit(16).unwrap())
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
