@@ -176,7 +176,7 @@ const TABLE: &[Row] = &[
     // The folder that speaks TLS.
     Row {
         folder: "cluster/link",
-        modules: &["cluster", "clock"],
+        modules: &["cluster", "clock", "session"],
         crates: &["bytes", "ring", "tokio", "tokio_rustls", "tracing"],
     },
     // To start a node is to get a store: the only arrow that points up.

@@ -25,9 +25,9 @@ use crate::session::{SessionId, Timestamp};
 use super::calls::Calls;
 use super::discover::{Discovery, discover};
 use super::door::Door;
-use super::link::{Links, Outbox, Strangers, dial, receive};
+use super::link::{Arrival, Encoder, Links, Outbox, Strangers, dial, receive};
 use super::replica::event::{Input, News, Output, Reply};
-use super::replica::message::{Message, OpId};
+use super::replica::message::OpId;
 use super::replica::node::Node;
 use super::replica::{PAUSE_MAX, Replica};
 use super::wire::{Hello, HelloReply};
@@ -39,7 +39,7 @@ pub(super) struct Driver {
     pub(super) links: Links,
     calls: Calls,
     /// Also the order in which outputs are handled: as they came out of the replica.
-    outputs: Mutex<Vec<Output>>,
+    outputs: Mutex<Outputs>,
     ops: AtomicU64,
     /// When the task that keeps time last ran.
     pulse: AtomicU64,
@@ -53,6 +53,13 @@ pub(super) struct Driver {
     pub(super) started_at: Timestamp,
     pub(super) door: Door,
     random: Mutex<StdRng>,
+}
+
+/// What the replica wants done, and what messages are encoded with.
+#[derive(Debug, Default)]
+struct Outputs {
+    list: Vec<Output>,
+    encoder: Encoder,
 }
 
 /// The last life of a node that this one has had as a member.
@@ -117,14 +124,19 @@ impl Driver {
     }
 
     /// Messages have come from a node, one after the other, for this node in generation `to`.
-    pub(super) fn hear(&self, from: &Node, to: u64, messages: &mut Vec<Message>) {
-        if messages.is_empty() {
+    pub(super) fn hear(&self, from: &Node, to: u64, arrived: &mut Vec<Arrival>) {
+        if arrived.is_empty() {
             return;
         }
         let now = self.enter();
-        for message in messages.drain(..) {
+        for Arrival { age, message } in arrived.drain(..) {
             let from = from.clone();
-            let input = Input::Message { from, to, message };
+            let input = Input::Message {
+                from,
+                to,
+                age,
+                message,
+            };
             self.replica.handle(now, input);
         }
         self.settle();
@@ -133,20 +145,48 @@ impl Driver {
     /// Does what the replica wants done, in the order in which it wants it. Must follow whatever
     /// has been put in.
     pub(super) fn settle(&self) {
+        loop {
+            let given_up = self.flush_outputs();
+            if given_up.is_empty() {
+                return;
+            }
+            for given_up in given_up {
+                self.replica.handle(clock::now(), given_up);
+            }
+        }
+    }
+
+    /// Does what the replica wants done. Returns the delivery of messages that had to be given up:
+    /// they take no room in a window any more.
+    fn flush_outputs(&self) -> Vec<Input> {
         let mut outputs = lock(&self.outputs);
-        self.replica.drain(&mut outputs);
-        for output in outputs.drain(..) {
+        let Outputs { list, encoder } = &mut *outputs;
+        let mut given_up = Vec::new();
+        self.replica.drain(list);
+        for output in list.drain(..) {
             match output {
                 Output::Send { to, message } => {
-                    let sent = self.links.send(&to, &message);
-                    if sent.is_err() && self.door.may_complain() {
-                        tracing::error!("a session is too large to be replicated to {}", to.name);
+                    if self.links.send(&to, &message, encoder).is_err() {
+                        if self.door.may_complain() {
+                            tracing::error!(
+                                peer = %to.name,
+                                bytes = message.size(),
+                                "a session is too large to be replicated"
+                            );
+                        }
+                        given_up.push(Input::Delivered {
+                            node: to,
+                            bytes: message.size(),
+                            large: message.is_large(),
+                        });
                     }
                 }
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
                 Output::News(news) => self.tell(news),
             }
         }
+        encoder.forget();
+        given_up
     }
 
     /// A number for a call.

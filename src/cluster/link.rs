@@ -4,22 +4,37 @@
 //! two between any two nodes, and nobody has to decide which one counts. Both ends introduce
 //! themselves before the first message.
 //!
+//! Three lanes share the connection to a node ([`lanes`]): membership, views and acknowledgements
+//! never wait behind data for longer than a few chunks, and large messages travel in chunks between
+//! which others pass. The other end confirms what it has received on the same connection. A slow
+//! link slows, and stays; one that makes no progress at all for ten seconds is closed ([`watch`]).
+//!
 //! It promises: a node that is back is dialled again within a second; a node whose process has died
 //! is noticed as fast as its operating system says so; strangers, garbage and silence cost a
 //! bounded amount of memory for a bounded time, and change nothing.
 //!
 //! It does not promise that anything arrives. The replica repeats what matters.
 
+mod admission;
 #[cfg(feature = "rustls")]
 mod certificates;
 mod dial;
+mod duplex;
+mod encoder;
+#[cfg(test)]
+mod exchange_tests;
+mod inbox;
 mod keys;
+mod lanes;
 mod listen;
 mod obstacle;
 mod outbox;
 mod security;
 mod strangers;
 mod stream;
+mod throttle;
+mod transmit;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -31,7 +46,12 @@ use super::replica::message::Message;
 use super::replica::node::Node;
 use super::wire::WireError;
 
+use admission::Admission;
 pub(super) use dial::{dial, last_generation};
+pub(super) use encoder::Encoder;
+pub(super) use inbox::Arrival;
+#[cfg(test)]
+pub(super) use inbox::Inbox;
 pub(super) use keys::derive;
 pub(super) use listen::receive;
 pub(super) use outbox::Outbox;
@@ -47,6 +67,8 @@ pub(super) struct Links {
     /// Boxes that need somebody to dial. There are never more of them than outboxes.
     undialled: mpsc::UnboundedSender<Arc<Outbox>>,
     security: Security,
+    /// Room for the large messages that arrive.
+    admission: Arc<Admission>,
     /// Where others reach this node.
     advertised: SocketAddr,
 }
@@ -65,6 +87,7 @@ impl Links {
             mine: RwLock::new([bound, advertised].into()),
             undialled,
             security,
+            admission: Arc::default(),
             advertised,
         };
         (links, receiver)
@@ -74,10 +97,15 @@ impl Links {
     ///
     /// # Errors
     ///
-    /// `FrameTooLong` when it can be sent to nobody.
-    pub(super) fn send(&self, to: &Node, message: &Message) -> Result<(), WireError> {
+    /// `MessageTooLong` if no receiver would take it.
+    pub(super) fn send(
+        &self,
+        to: &Node,
+        message: &Message,
+        encoder: &mut Encoder,
+    ) -> Result<(), WireError> {
         match self.want(to.address) {
-            Some(outbox) => outbox.put(to, message),
+            Some(outbox) => outbox.put(to, message, encoder),
             None => Ok(()),
         }
     }
@@ -144,9 +172,9 @@ impl Links {
         }
     }
 
-    /// Closes the link to a node that is no member any more. It is dialled again as long as somebody
-    /// wants to reach its address: a connection that has survived a broken network may sleep for
-    /// minutes, a new one works as soon as the network does.
+    /// Closes the link to a node that is no member any more. It is dialled again as long as
+    /// somebody wants to reach its address: a connection that has survived a broken network may
+    /// sleep for minutes, a new one works as soon as the network does.
     pub(super) fn cut(&self, node: &Node) {
         if let Some(outbox) = read(&self.outboxes).get(&node.address) {
             outbox.close_for(node);
@@ -160,7 +188,7 @@ impl Links {
         }
     }
 
-    /// Whether everything that could be sent has been.
+    /// Returns `true` if everything that could be sent was sent, and all data confirmed.
     pub(super) fn is_flushed(&self) -> bool {
         read(&self.outboxes)
             .values()

@@ -1,10 +1,12 @@
 //! Messages as bytes, and back.
 //!
-//! A stream begins with a [`Hello`] and its [`HelloReply`], which agree on a protocol version; then
-//! frames follow, each a length and one [`Message`] in postcard's encoding. What travels is written
-//! down here once more, as [`Body`] and what it is made of: **the order of their variants and
-//! fields is the format**. Within a protocol version they only grow at the end; anything else is a
-//! new version. The committed bytes in the tests hold them still.
+//! A stream begins with a [`Hello`] and its [`HelloReply`], which agree on a [`Protocol`] version;
+//! then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. What travels is
+//! written down here once more, as [`Body`] and what it is made of: **the order of their variants
+//! and fields is the format**. Within a protocol version a message only grows at its end, and kinds
+//! of messages are only added; an older node skips both. Anything else is a new version, and the
+//! version that two nodes agreed on decides what is written. The committed bytes in the tests hold
+//! them still.
 //!
 //! It promises: decoding never panics, takes no more memory than a small multiple of the bytes that
 //! have really arrived, and lets nothing through that the replica could not live with (names too
@@ -14,6 +16,7 @@
 mod body;
 mod frame;
 mod hello;
+mod segment;
 mod session;
 
 use postcard::ser_flavors::Flavor;
@@ -24,8 +27,11 @@ use super::replica::message::Message;
 
 use self::body::Body;
 
-pub(super) use frame::{FRAME_MAX, HEAD, INTRODUCTION_MAX, frame, next_frame};
-pub(super) use hello::{Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Refusal, is_node_name};
+pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
+pub(super) use hello::{
+    Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Protocol, Refusal, is_node_name,
+};
+pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
 pub(super) use session::ATTRIBUTE_NAME_MAX;
 
 /// Why bytes are not a message.
@@ -33,10 +39,18 @@ pub(super) use session::ATTRIBUTE_NAME_MAX;
 pub(super) enum WireError {
     /// A frame is longer than this side takes, or would send.
     FrameTooLong,
+    /// A message is longer than [`MESSAGE_MAX`], or a whole one longer than a segment.
+    MessageTooLong,
     /// The bytes are no message of this protocol version.
     Malformed,
-    /// There is more than one message in the frame.
-    Trailing,
+    /// The message is of a kind that only a later version knows.
+    UnknownKind,
+    /// Chunks that belong to no large message, or more than the message has.
+    StrayChunk,
+    /// More bytes of a large message than were credited.
+    BeyondWindow,
+    /// A credit for bytes that were never sent, or that takes back an earlier one.
+    BadCredit,
     /// More members, slots or attributes than there can be.
     TooMany,
     /// An attribute's name is too long.
@@ -51,22 +65,45 @@ pub(super) enum WireError {
     BadNode,
 }
 
-/// Appends a message to `out`, as a frame.
+/// Appends a message to `out`, as `protocol` writes it.
 ///
 /// # Errors
 ///
-/// `FrameTooLong` when no receiver would take it; `out` is as before.
-pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), WireError> {
-    frame(out, |out| put(&Body::from(message), out))
+/// `MessageTooLong` if no receiver would take it; `out` is as before.
+pub(super) fn encode(
+    message: &Message,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> Result<(), WireError> {
+    let start = out.len();
+    match protocol {
+        Protocol::V1 => put(&Body::from(message), out),
+    }
+    if out.len() - start > MESSAGE_MAX {
+        out.truncate(start);
+        return Err(WireError::MessageTooLong);
+    }
+    Ok(())
 }
 
-/// Reads what [`encode`] has put into one frame.
+/// Reads what [`encode`] has written. Fields that later versions add at the end are skipped.
+///
+/// # Errors
+///
+/// `UnknownKind` if only a later version knows the message: the receiver may skip it. Other errors
+/// if the bytes are no message, or one that the replica could not live with.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     match postcard::take_from_bytes::<Body<'_>>(bytes) {
-        Ok((body, [])) => body.try_into(),
-        Ok(_) => Err(WireError::Trailing),
+        Ok((body, _later)) => body.try_into(),
+        Err(_) if is_unknown_kind(bytes) => Err(WireError::UnknownKind),
         Err(_) => Err(WireError::Malformed),
     }
+}
+
+/// Returns `true` if the bytes begin with a kind of message that this version does not know.
+fn is_unknown_kind(bytes: &[u8]) -> bool {
+    let kind = postcard::take_from_bytes::<u32>(bytes);
+    kind.is_ok_and(|(kind, _)| kind >= body::KINDS)
 }
 
 fn at_most(count: usize, max: usize) -> Result<(), WireError> {
@@ -134,6 +171,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
         deserializer.deserialize_bytes(Borrow)
     }
 }
+
+/// The longest message, in bytes. A session of many attributes that two sides of a split have each
+/// filled up to the limit, several times over, still travels; a declared length beyond is nonsense.
+pub(super) const MESSAGE_MAX: usize = 256 << 20;
 
 #[cfg(test)]
 mod fuzz;

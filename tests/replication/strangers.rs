@@ -95,13 +95,21 @@ async fn garbage_is_turned_away_and_disturbs_nobody() {
 async fn garbage_after_a_proper_introduction_ends_the_link() {
     let one = node("node1", &[]).await;
     let (_two, hello) = introduction("distributable", "node2").await;
-    let garbage: [&[u8]; 4] = [
-        &[0xff, 0xff, 0xff, 0xff],
-        &[0, 0, 0, 1, 99],
-        &[0, 0, 0, 2, 14, 14],
+    let garbage: [&[u8]; 7] = [
+        &[0xff; 8],
+        // No message of this version, and no segment.
+        &[0, 0, 0, 1, 0, 0, 0, 0, 99],
+        &[9, 0, 0, 1, 0, 0, 0, 0, 14],
         // A write of 2^63 copies.
         &[
-            0, 0, 0, 14, 2, 1, 2, 0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 127,
+            1, 0, 0, 14, 0, 0, 0, 0, 2, 1, 2, 0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 127,
+        ],
+        // A chunk of nothing, and a message longer than any may be.
+        &[3, 0, 0, 1, 0, 0, 0, 0, 1],
+        &[2, 0, 0, 4, 0, 0, 0, 0, 0x10, 0, 0, 1],
+        // A credit, which goes the other way.
+        &[
+            4, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1,
         ],
     ];
     for bytes in garbage {

@@ -216,15 +216,16 @@ async fn a_member_that_sends_nonsense_loses_its_link_and_changes_nothing() {
     }
     // After it.
     let afterwards: [&[u8]; 6] = [
-        &[0xff, 0xff, 0xff, 0xff],
-        // One more than the longest frame.
-        &[2, 0, 0, 1],
-        &[0, 0, 0, 0],
-        &[0, 0, 0, 1, 99],
-        &[0, 0, 0, 2, 14, 14],
+        &[0xff; 8],
+        // One more than the longest segment.
+        &[0, 0x10, 0, 1, 0, 0, 0, 0],
+        // No message, one of a later version, and a large one that is longer than any may be.
+        &[0, 0, 0, 0, 0, 0, 0, 0],
+        &[0, 0, 0, 1, 0, 0, 0, 0, 99],
+        &[2, 0, 0, 4, 0, 0, 0, 0, 0x10, 0, 0, 1],
         // A write of 2^63 copies.
         &[
-            0, 0, 0, 14, 2, 1, 2, 0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 127,
+            1, 0, 0, 14, 0, 0, 0, 0, 2, 1, 2, 0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 127,
         ],
     ];
     for bytes in afterwards {

@@ -98,7 +98,7 @@ async fn other_protocols_are_turned_away_at_once_and_disturb_nobody() {
         &[0xff; 64],
         &noise,
         // Our own protocol, without TLS: a length, and what would be an introduction.
-        b"\0\0\0\x20distsess\x01\x01",
+        b"\0\0\0\x20dsession\x01\x01",
         // A record longer than any may be.
         &[0x16, 3, 1, 0xff, 0xff, 1],
         // A handshake of 16 MiB, and one of 64 KiB that never comes.

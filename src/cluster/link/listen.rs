@@ -1,25 +1,29 @@
 //! The connections that others make: who they are, and what they say.
 
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::super::driver::Driver;
-use super::super::replica::message::Message;
-use super::super::replica::node::Node;
-use super::super::wire::{
-    FRAME_MAX, HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, decode, next_frame,
-};
+use crate::cluster::driver::Driver;
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::{HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, next_frame};
+
+use super::duplex::{BUFFER_KEPT, Duplex, Moved};
+use super::inbox::{CREDIT_DELAY, Inbox};
+use super::lanes::CHUNK;
 use super::security::Distrust;
 use super::strangers::Patience;
 use super::stream::Stream;
+use super::throttle::Throttle;
+use super::watch::PROGRESS_MAX;
 
 /// Hears one connection out: its introduction, then its messages, until it or this node has enough.
 pub(in super::super) async fn receive(
@@ -36,7 +40,7 @@ pub(in super::super) async fn receive(
         introduced = timeout(HELLO_TIMEOUT, meet(&driver, stream, &mut bytes)) => introduced,
         _ = patience => return driver.door.reject(remote, "made room for others"),
     };
-    let (mut stream, from) = match introduced {
+    let (stream, hello) = match introduced {
         Ok(Ok(Some(met))) => met,
         Ok(Ok(None)) => return,
         Ok(Err(Trouble::Io)) => return,
@@ -49,9 +53,23 @@ pub(in super::super) async fn receive(
         }
     };
     let _introduced = driver.door.enter();
+    let from = &hello.node;
     driver.links.promise(from.address);
+    let node = from.clone();
+    driver.input(Input::Accepted { node });
+    let admission = driver.links.admission.clone();
+    let receiver = Receiver {
+        driver: &driver,
+        from,
+        me,
+        duplex: Duplex::new(stream),
+        inbox: Inbox::new(admission, hello.is_later()),
+        read_at: Instant::now(),
+        large_reported: 0,
+        reported: Throttle::default(),
+    };
     tokio::select! {
-        end = hear(&driver, &mut stream, &mut bytes, (&from, me)) => match end {
+        end = receiver.run(bytes) => match end {
             Trouble::Io => {}
             Trouble::Distrust(_) => {
                 let why = format!("from {} was damaged on its way", from.name);
@@ -92,7 +110,7 @@ async fn meet(
     driver: &Driver,
     stream: TcpStream,
     bytes: &mut BytesMut,
-) -> Result<Option<(Stream, Node)>, Trouble> {
+) -> Result<Option<(Stream, Hello)>, Trouble> {
     let mut stream = driver.links.security.accept(stream).await?;
     let hello = loop {
         if let Some(distrust) = Distrust::of_bytes(bytes) {
@@ -114,70 +132,107 @@ async fn meet(
     stream.flush().await?;
     let welcome = matches!(reply, HelloReply::Welcome { .. });
     // Generation 0 only wanted to know what was seen of it.
-    Ok((welcome && hello.node.generation > 0).then_some((stream, hello.node)))
+    Ok((welcome && hello.node.generation > 0).then_some((stream, hello)))
 }
 
-/// Hands messages to the replica, as many at a time as have arrived.
-async fn hear(
-    driver: &Driver,
-    stream: &mut Stream,
-    bytes: &mut BytesMut,
-    (from, to): (&Node, u64),
-) -> Trouble {
-    let mut messages = Vec::new();
-    let mut silence = interval(SILENCE_MAX);
-    silence.reset();
-    let mut heard = true;
-    loop {
-        let understood = split(bytes, &mut messages);
-        driver.hear(from, to, &mut messages);
-        if let Err(error) = understood {
-            return Trouble::Wire(error);
+/// One link whose other end has introduced itself.
+struct Receiver<'a> {
+    driver: &'a Driver,
+    from: &'a Node,
+    /// The generation as which this node has introduced itself.
+    me: u64,
+    duplex: Duplex,
+    inbox: Inbox,
+    /// When bytes last came.
+    read_at: Instant,
+    /// How much of large messages had arrived when progress was last reported.
+    large_reported: u64,
+    reported: Throttle,
+}
+
+impl Receiver<'_> {
+    /// Hands messages to the replica, as many at a time as have arrived, and credits them.
+    async fn run(mut self, mut bytes: BytesMut) -> Trouble {
+        let mut arrived = Vec::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut credit_due = pin!(sleep(CREDIT_DELAY));
+        let (mut is_due_set, mut is_due) = (false, false);
+        loop {
+            let understood = self.inbox.advance(&mut bytes, &mut arrived);
+            if (is_due || self.inbox.is_pressed()) && self.duplex.is_idle() {
+                self.inbox.take_credit().encode(self.duplex.out());
+                (is_due_set, is_due) = (false, false);
+            } else if self.inbox.is_owing() && !is_due_set && !is_due {
+                credit_due.as_mut().reset(Instant::now() + CREDIT_DELAY);
+                is_due_set = true;
+            }
+            self.driver.hear(self.from, self.me, &mut arrived);
+            if let Err(error) = understood {
+                return Trouble::Wire(error);
+            }
+            self.report();
+            self.make_room(&mut bytes);
+            tokio::select! {
+                moved = self.duplex.moved(&mut bytes) => match moved {
+                    Ok(Moved { read: Some(0), .. }) => return Trouble::Io,
+                    Ok(Moved { read: Some(_), .. }) => self.read_at = Instant::now(),
+                    Ok(Moved { read: None, .. }) => {}
+                    Err(error) => return error.into(),
+                },
+                () = &mut credit_due, if is_due_set => (is_due_set, is_due) = (false, true),
+                () = self.inbox.admitted(), if self.inbox.is_waiting() => {}
+                now = ticks.tick() => {
+                    if self.is_silent(now) {
+                        return Trouble::Io;
+                    }
+                    // The sender's large message makes no progress, and this end is alive.
+                    is_due |= self.inbox.is_waiting();
+                }
+            }
         }
+    }
+
+    fn report(&mut self) {
+        let large = self.inbox.large_bytes();
+        if large != self.large_reported && self.reported.is_due(Instant::now()) {
+            self.large_reported = large;
+            let node = self.from.clone();
+            self.driver.input(Input::Progress { node });
+        }
+    }
+
+    fn make_room(&self, bytes: &mut BytesMut) {
         if bytes.is_empty() && bytes.capacity() > BUFFER_KEPT {
             *bytes = BytesMut::new();
         }
-        bytes.reserve(READ);
-        tokio::select! {
-            read = stream.read_buf(bytes) => match read {
-                Ok(0) => return Trouble::Io,
-                Ok(_) => heard = true,
-                Err(error) => return error.into(),
-            },
-            _ = silence.tick() => if !mem::take(&mut heard) {
-                return Trouble::Io;
-            },
-        }
+        bytes.reserve(if self.inbox.is_assembling() {
+            READ_LARGE
+        } else {
+            READ
+        });
     }
-}
 
-/// Takes the complete frames off the beginning of `bytes`.
-fn split(bytes: &mut BytesMut, messages: &mut Vec<Message>) -> Result<(), WireError> {
-    let mut rest = &bytes[..];
-    let understood = loop {
-        match next_frame(rest, FRAME_MAX) {
-            Ok(Some((content, more))) => match decode(content) {
-                Ok(message) => {
-                    messages.push(message);
-                    rest = more;
-                }
-                Err(error) => break Err(error),
-            },
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
-        }
-    };
-    let taken = bytes.len() - rest.len();
-    bytes.advance(taken);
-    understood
+    fn is_silent(&self, now: Instant) -> bool {
+        // What a node that has vanished has begun to send takes room that others wait for.
+        let is_holding_room = self.inbox.is_assembling() && !self.inbox.is_waiting();
+        let patience = if is_holding_room {
+            PROGRESS_MAX
+        } else {
+            SILENCE_MAX
+        };
+        now.duration_since(self.read_at) >= patience
+    }
 }
 
 /// How long a stranger may take to introduce itself.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A link that says nothing for this long, or twice as long, leads nowhere: nodes probe each other
-/// all the time, and close links that they do not need.
+/// A link over which nothing comes for this long leads nowhere: nodes probe each other all the
+/// time, and close links that they do not need.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// Room for what one read brings. Longer frames grow it as they arrive.
 const READ: usize = 16 << 10;
-/// What a receive buffer may keep after a large message.
-const BUFFER_KEPT: usize = 256 << 10;
+/// The same while a large message arrives, in bytes: two chunks.
+const READ_LARGE: usize = 2 * CHUNK;
+/// How often the time is looked at, and a sender reminded that its large message only waits.
+const TICK: Duration = Duration::from_secs(1);

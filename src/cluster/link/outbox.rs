@@ -1,6 +1,5 @@
-//! What is to be sent to one node.
+//! Messages for one node, until its link takes them.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,22 +7,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::super::replica::message::{Message, ViewId};
-use super::super::replica::node::Node;
-use super::super::wire::{WireError, encode};
+use crate::clock;
+use crate::cluster::replica::message::{Lane, Message};
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::{Credit, Protocol, SEGMENT_MAX, WireError};
+use crate::session::Timestamp;
 
-/// The messages for one address, as bytes, until its link takes them.
+use super::encoder::Encoder;
+use super::lanes::{Confirmed, Lanes};
+
+/// The messages for one address, encoded, until its link takes them.
 ///
-/// Whatever has gathered is taken at once, so that a busy node writes many messages with one system
-/// call. What serves requests overtakes what moves sessions to a newcomer. A box that would
-/// overflow is emptied, and its link closed: the replica repeats everything that still matters.
+/// What has gathered is taken at once, so that a busy node writes many messages with one system
+/// call; [`Lanes`] decides about the order. A box in which more waits than may is emptied, and its
+/// link closed: the replica sends again what still matters.
 #[derive(Debug)]
 pub(in super::super) struct Outbox {
     pub(super) address: SocketAddr,
     content: Mutex<Content>,
-    /// There is something to take.
+    /// There is something to take, or the box was closed.
     filled: Notify,
-    /// Whether somebody has wanted to reach the address lately.
+    /// Whether a message or a suggestion has asked for the address lately.
     wanted: AtomicBool,
     /// There is reason to believe that the address can be reached now.
     promising: Notify,
@@ -31,21 +35,18 @@ pub(in super::super) struct Outbox {
 
 #[derive(Debug)]
 struct Content {
-    /// Whom it is for. Messages for another life of the node are dropped.
+    /// The receiver. Messages for another life of the node are dropped.
     node: Option<Node>,
+    /// The version in which messages are encoded.
+    protocol: Protocol,
     /// Whether there is a link, or the first attempt at one is under way.
     open: bool,
-    urgent: Vec<u8>,
-    /// Acknowledgements of writes that came in one after the other go out together.
-    acks: Option<(ViewId, Vec<u64>)>,
-    /// In pieces, so that what is urgent need not wait for all of it.
-    bulk: VecDeque<Vec<u8>>,
-    bulk_bytes: usize,
+    lanes: Lanes,
     /// Whether the link sleeps until it is woken.
     asleep: bool,
 }
 
-/// Why nothing can be taken any more.
+/// The box was closed; nothing can be taken any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
@@ -56,11 +57,9 @@ impl Outbox {
             address,
             content: Mutex::new(Content {
                 node: None,
+                protocol: Protocol::LATEST,
                 open: true,
-                urgent: Vec::new(),
-                acks: None,
-                bulk: VecDeque::new(),
-                bulk_bytes: 0,
+                lanes: Lanes::default(),
                 asleep: false,
             }),
             filled: Notify::new(),
@@ -83,7 +82,7 @@ impl Outbox {
         self.promising.notified().await;
     }
 
-    /// Somebody wants to reach this address.
+    /// A message or a suggestion asks for this address.
     pub(super) fn want(&self) {
         if !self.is_wanted() {
             self.wanted.store(true, Relaxed);
@@ -94,7 +93,7 @@ impl Outbox {
         self.wanted.load(Relaxed)
     }
 
-    /// From now on somebody must want it again.
+    /// From now on it must be asked for again.
     pub(super) fn age(&self) {
         self.wanted.store(false, Relaxed);
     }
@@ -103,32 +102,72 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `FrameTooLong` when it can be sent to nobody.
-    pub(super) fn put(&self, to: &Node, message: &Message) -> Result<(), WireError> {
-        let wake = {
-            let mut content = self.content();
-            if !content.open || !content.is_for(to) {
+    /// `MessageTooLong` if no receiver would take it.
+    pub(super) fn put(
+        &self,
+        to: &Node,
+        message: &Message,
+        encoder: &mut Encoder,
+    ) -> Result<(), WireError> {
+        let now = clock::now();
+        let mut content = self.content();
+        if !content.open || !content.is_for(to) {
+            return Ok(());
+        }
+        let protocol = content.protocol;
+        if let Message::Ack { view, seqs } = message {
+            content.lanes.put_acks(now, *view, seqs, protocol);
+        } else {
+            drop(content);
+            // The link goes on while a large message is encoded.
+            let bytes = encoder.encode(message, protocol)?;
+            let is_large = message.is_large();
+            if bytes.len() > SEGMENT_MAX && !is_large {
+                return Err(WireError::MessageTooLong);
+            }
+            content = self.content();
+            if !content.open || !content.is_for(to) || content.protocol != protocol {
                 return Ok(());
             }
-            content.put(message)?;
-            if content.bytes() > OUTBOX_MAX {
-                content.close();
+            let (size, lanes) = (message.size(), &mut content.lanes);
+            if matches!(message, Message::View(_)) {
+                // An announcement states that earlier acknowledgements have been sent.
+                lanes.flush_acks(now, protocol);
             }
-            mem::take(&mut content.asleep)
-        };
+            match message.lane() {
+                Lane::Control => lanes.put_control(now, bytes, *message == Message::Bye),
+                Lane::Data if is_large => lanes.put_large(now, bytes, size),
+                Lane::Data => lanes.put_small(now, bytes, size),
+            }
+        }
+        let is_over = content.lanes.is_over();
+        if is_over {
+            content.close();
+        }
+        let wake = mem::take(&mut content.asleep) || is_over;
+        drop(content);
         if wake {
             self.filled.notify_one();
+        }
+        if is_over {
+            tracing::warn!(
+                peer = %to.name,
+                address = %to.address,
+                "too much waits for a replication link, which is closed; it is dialed again"
+            );
         }
         Ok(())
     }
 
-    /// The link to `node` is up.
-    pub(super) fn open(&self, node: &Node) {
+    /// The link to `node` is up, and speaks this version.
+    pub(super) fn open(&self, node: &Node, protocol: Protocol) {
         let mut content = self.content();
-        if content.node.as_ref() != Some(node) {
+        if content.node.as_ref() != Some(node) || content.protocol != protocol {
             content.close();
             content.node = Some(node.clone());
+            content.protocol = protocol;
         }
+        content.lanes.drop_data();
         content.open = true;
     }
 
@@ -148,36 +187,60 @@ impl Outbox {
         }
     }
 
-    /// Moves what is to be sent next to `out`; waits until there is something.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
+    /// Appends to `out` what is to be sent next; nothing if nothing can be sent now, and then
+    /// [`filled`](Self::filled) wakes the link when that changes.
     ///
     /// # Errors
     ///
     /// When the box was closed.
-    pub(super) async fn take(&self, out: &mut Vec<u8>) -> Result<(), Closed> {
-        loop {
-            {
-                let mut content = self.content();
-                if !content.open {
-                    return Err(Closed);
-                }
-                content.take(out);
-                content.asleep = out.is_empty();
-                if !content.asleep {
-                    return Ok(());
-                }
-            }
-            self.filled.notified().await;
+    pub(super) fn take(&self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Closed> {
+        let mut content = self.content();
+        if !content.open {
+            return Err(Closed);
         }
+        let protocol = content.protocol;
+        content.lanes.take(now, protocol, out);
+        content.asleep = out.is_empty();
+        Ok(())
     }
 
-    /// Whether everything has been sent: the link has come back for more and found nothing.
+    /// Waits until there may be something to take, or the box was closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// The other end has received so much.
+    ///
+    /// # Errors
+    ///
+    /// `BadCredit` if that cannot be.
+    pub(super) fn confirm(&self, credit: Credit) -> Result<Confirmed, WireError> {
+        let mut content = self.content();
+        if !content.open {
+            return Ok(Confirmed::default());
+        }
+        let confirmed = content.lanes.confirm(credit);
+        confirmed.ok_or(WireError::BadCredit)
+    }
+
+    /// Returns `true` if data has left that the other end has not confirmed.
+    pub(super) fn awaits_credit(&self) -> bool {
+        self.content().lanes.awaits_credit()
+    }
+
+    /// Returns `true` while there is a link, or the first attempt at one is under way.
+    pub(super) fn is_open(&self) -> bool {
+        self.content().open
+    }
+
+    /// Returns `true` if everything has been sent, and all data was confirmed.
     pub(super) fn is_flushed(&self) -> bool {
         let content = self.content();
-        !content.open || content.asleep
+        !content.open || content.asleep && content.lanes.is_delivered()
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -196,99 +259,18 @@ impl Content {
         }
     }
 
-    fn put(&mut self, message: &Message) -> Result<(), WireError> {
-        match message {
-            Message::Ack { view, seqs } => {
-                match &mut self.acks {
-                    Some((pending, all)) if pending == view && all.len() < ACKS_MAX => {
-                        all.extend(seqs);
-                    }
-                    _ => {
-                        self.flush_acks();
-                        self.acks = Some((*view, seqs.clone()));
-                    }
-                }
-                Ok(())
-            }
-            Message::Compare { .. }
-            | Message::Differ { .. }
-            | Message::Pull { .. }
-            | Message::Push { .. } => {
-                if self.bulk.back().is_none_or(|last| last.len() >= PIECE) {
-                    self.bulk.push_back(Vec::new());
-                }
-                let last = self.bulk.back_mut().expect("there is one now");
-                let before = last.len();
-                encode(message, last)?;
-                self.bulk_bytes += last.len() - before;
-                Ok(())
-            }
-            Message::Swim(_)
-            | Message::View(_)
-            | Message::Write(_)
-            | Message::Refuse { .. }
-            | Message::Busy { .. }
-            | Message::Touch { .. }
-            | Message::Fetch { .. }
-            | Message::Fetched { .. }
-            | Message::Update(_)
-            | Message::Updated { .. }
-            | Message::Bye => encode(message, &mut self.urgent),
-        }
-    }
-
-    fn flush_acks(&mut self) {
-        if let Some((view, seqs)) = self.acks.take() {
-            let ack = Message::Ack { view, seqs };
-            encode(&ack, &mut self.urgent).expect("it was kept short");
-        }
-    }
-
-    /// Appends what comes next to `out`: everything urgent, and a piece of the rest.
-    fn take(&mut self, out: &mut Vec<u8>) {
-        self.flush_acks();
-        if out.is_empty() {
-            mem::swap(out, &mut self.urgent);
-        } else {
-            out.append(&mut self.urgent);
-        }
-        if let Some(mut piece) = self.bulk.pop_front() {
-            self.bulk_bytes -= piece.len();
-            out.append(&mut piece);
-        }
-    }
-
     fn close(&mut self) {
         self.open = false;
         self.node = None;
-        self.urgent = Vec::new();
-        self.acks = None;
-        self.bulk.clear();
-        self.bulk_bytes = 0;
-    }
-
-    fn bytes(&self) -> usize {
-        let acks = self.acks.as_ref().map_or(0, |(_, seqs)| seqs.len());
-        self.urgent.len() + self.bulk_bytes + acks * size_of::<u64>()
+        self.lanes = Lanes::default();
     }
 }
 
-/// What may wait for one node. More than the largest frame, and more than a peer that is alive
-/// leaves lying for the time that it takes to declare it down.
-const OUTBOX_MAX: usize = 64 << 20;
-
-/// Acknowledgements in one message.
-const ACKS_MAX: usize = 4096;
-
-/// How much of the bulk goes out before urgent messages get their turn.
-const PIECE: usize = 64 << 10;
-
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use crate::cluster::replica::message::ViewId;
+    use crate::cluster::wire::{Segment, SegmentKind, decode};
 
-    use super::super::super::wire::{FRAME_MAX, decode, next_frame};
     use super::*;
 
     fn node(generation: u64) -> Node {
@@ -301,30 +283,33 @@ mod tests {
 
     fn outbox() -> Outbox {
         let outbox = Outbox::new(node(1).address);
-        outbox.open(&node(1));
+        outbox.open(&node(1), Protocol::V1);
         outbox
     }
 
-    fn taken(outbox: &Outbox) -> Poll<Result<Vec<Message>, Closed>> {
+    fn put(outbox: &Outbox, generation: u64, message: &Message) {
+        let mut encoder = Encoder::default();
+        let to = node(generation);
+        outbox.put(&to, message, &mut encoder).unwrap();
+    }
+
+    fn taken(outbox: &Outbox) -> Result<Vec<Message>, Closed> {
         let mut bytes = Vec::new();
-        let mut context = Context::from_waker(Waker::noop());
-        let poll = pin!(outbox.take(&mut bytes)).poll(&mut context);
-        poll.map_ok(|()| {
-            let mut messages = Vec::new();
-            let mut rest = &bytes[..];
-            while let Some((content, more)) = next_frame(rest, FRAME_MAX).unwrap() {
-                messages.push(decode(content).unwrap());
-                rest = more;
-            }
-            messages
-        })
+        outbox.take(clock::now(), &mut bytes)?;
+        let mut messages = Vec::new();
+        let mut rest = &bytes[..];
+        while let Some((segment, more)) = Segment::next(rest).unwrap() {
+            messages.push(decode(segment.content).unwrap());
+            rest = more;
+        }
+        Ok(messages)
     }
 
     fn swim(byte: u8, len: usize) -> Message {
         Message::Swim(vec![byte; len])
     }
 
-    fn push(slot: u16) -> Message {
+    fn pull(slot: u16) -> Message {
         Message::Pull {
             view: view(1),
             round: 1,
@@ -344,61 +329,99 @@ mod tests {
     }
 
     #[test]
-    fn what_gathers_is_taken_at_once_and_what_is_urgent_first() {
+    fn what_gathers_is_taken_at_once_and_control_first() {
         let outbox = outbox();
-        for message in [push(1), swim(1, 1), push(2), swim(2, 1)] {
-            outbox.put(&node(1), &message).unwrap();
+        for message in [pull(1), swim(1, 1), pull(2), swim(2, 1)] {
+            put(&outbox, 1, &message);
         }
-        let all = vec![swim(1, 1), swim(2, 1), push(1), push(2)];
-        assert_eq!(taken(&outbox), Poll::Ready(Ok(all)));
-        assert_eq!(taken(&outbox), Poll::Pending);
+        let all = vec![swim(1, 1), swim(2, 1), pull(1), pull(2)];
+        assert_eq!(taken(&outbox), Ok(all));
+        assert_eq!(taken(&outbox), Ok(vec![]));
     }
 
     #[test]
     fn acknowledgements_of_one_view_become_one() {
         let outbox = outbox();
         for message in [ack(1, &[1]), ack(1, &[2, 3]), ack(2, &[4])] {
-            outbox.put(&node(1), &message).unwrap();
+            put(&outbox, 1, &message);
         }
         let all = vec![ack(1, &[1, 2, 3]), ack(2, &[4])];
-        assert_eq!(taken(&outbox), Poll::Ready(Ok(all)));
+        assert_eq!(taken(&outbox), Ok(all));
     }
 
     #[test]
     fn another_life_of_the_node_gets_nothing_of_this_one() {
         let outbox = outbox();
-        outbox.put(&node(1), &swim(1, 1)).unwrap();
-        outbox.put(&node(2), &swim(2, 1)).unwrap();
-        outbox.open(&node(2));
-        outbox.put(&node(2), &swim(3, 1)).unwrap();
-        assert_eq!(taken(&outbox), Poll::Ready(Ok(vec![swim(3, 1)])));
+        put(&outbox, 1, &swim(1, 1));
+        put(&outbox, 2, &swim(2, 1));
+        outbox.open(&node(2), Protocol::V1);
+        put(&outbox, 2, &swim(3, 1));
+        assert_eq!(taken(&outbox), Ok(vec![swim(3, 1)]));
     }
 
     #[test]
     fn what_is_said_before_the_link_is_up_is_kept() {
         let outbox = Outbox::new(node(1).address);
-        outbox.put(&node(1), &swim(1, 1)).unwrap();
-        outbox.open(&node(1));
-        assert_eq!(taken(&outbox), Poll::Ready(Ok(vec![swim(1, 1)])));
+        put(&outbox, 1, &swim(1, 1));
+        outbox.open(&node(1), Protocol::V1);
+        assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
     }
 
     #[test]
     fn nothing_is_kept_for_a_link_that_is_down() {
         let outbox = outbox();
         outbox.close();
-        outbox.put(&node(1), &swim(1, 1)).unwrap();
-        assert_eq!(taken(&outbox), Poll::Ready(Err(Closed)));
-        outbox.open(&node(1));
-        assert_eq!(taken(&outbox), Poll::Pending);
+        put(&outbox, 1, &swim(1, 1));
+        assert_eq!(taken(&outbox), Err(Closed));
+        outbox.open(&node(1), Protocol::V1);
+        assert_eq!(taken(&outbox), Ok(vec![]));
     }
 
     #[test]
     fn a_box_that_would_overflow_is_emptied_and_closed() {
         let outbox = outbox();
-        for _ in 0..3 {
-            outbox.put(&node(1), &swim(0, OUTBOX_MAX / 3)).unwrap();
+        while outbox.is_open() {
+            put(&outbox, 1, &swim(0, 1 << 19));
         }
-        assert_eq!(taken(&outbox), Poll::Ready(Err(Closed)));
-        assert_eq!(outbox.content().bytes(), 0);
+        assert_eq!(taken(&outbox), Err(Closed));
+        assert!(outbox.content().lanes.is_delivered());
+    }
+
+    #[test]
+    fn a_message_that_no_receiver_would_take_is_refused_and_disturbs_nothing() {
+        let outbox = outbox();
+        let refused = outbox.put(&node(1), &swim(0, SEGMENT_MAX), &mut Encoder::default());
+        assert_eq!(refused, Err(WireError::MessageTooLong));
+        assert_eq!(taken(&outbox), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_box_is_flushed_when_its_data_is_confirmed_and_the_good_bye_has_left() {
+        let outbox = outbox();
+        put(&outbox, 1, &pull(1));
+        put(&outbox, 1, &Message::Bye);
+        let mut bytes = Vec::new();
+        outbox.take(clock::now(), &mut bytes).unwrap();
+        let (segment, rest) = Segment::next(&bytes).unwrap().unwrap();
+        assert_eq!((segment.kind, rest), (SegmentKind::Small, &[][..]));
+        assert_eq!(taken(&outbox), Ok(vec![]));
+        assert!(!outbox.is_flushed());
+        let small = bytes.len() as u64;
+        outbox.confirm(Credit { small, large: 0 }).unwrap();
+        assert!(!outbox.is_flushed());
+        assert_eq!(taken(&outbox), Ok(vec![Message::Bye]));
+        assert!(!outbox.is_flushed());
+        assert_eq!(taken(&outbox), Ok(vec![]));
+        assert!(outbox.is_flushed());
+    }
+
+    #[test]
+    fn a_credit_that_comes_when_the_link_was_closed_is_no_fault() {
+        let outbox = outbox();
+        put(&outbox, 1, &pull(1));
+        taken(&outbox).unwrap();
+        outbox.close();
+        let credit = Credit { small: 9, large: 0 };
+        assert_eq!(outbox.confirm(credit), Ok(Confirmed::default()));
     }
 }

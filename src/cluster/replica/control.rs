@@ -115,7 +115,15 @@ impl Control {
             | Input::Refused { .. }
                 if self.away_until.is_some() => {}
             Input::Message { to, .. } if !self.is_meant(to) => {}
-            Input::Message { from, message, .. } => self.hear(now, from, message, table),
+            Input::Message {
+                from,
+                age,
+                mut message,
+                ..
+            } => {
+                message.aged(age);
+                self.hear(now, from, message, table);
+            }
             Input::LinkUp { node } => self.link_up(now, node, table),
             Input::Accepted { node } => {
                 if let Some(peer) = self.standing.roster.find(&node) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::session::{Idle, Record, Register, SessionKey, Stamp, Timestamp};
+use crate::session::{Idle, Record, Register, SessionKey, Stamp, Timestamp, UPDATES_MAX};
 
 /// A node's knowledge of one session.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,8 +222,7 @@ impl Fragment {
         self.max_inactive = self.max_inactive.max(other.max_inactive);
         self.accessed_at = self.accessed_at.max(other.accessed_at);
         self.updates.extend(&other.updates);
-        self.updates.sort_unstable();
-        self.updates.dedup();
+        keep_latest(&mut self.updates);
     }
 
     /// What a session grows by at most when this is applied to it.
@@ -267,6 +266,14 @@ impl VersionHasher {
         let seed = stamp.clock.rotate_left(17) ^ u64::from(stamp.writer);
         self.0 = self.0.wrapping_add(xxh3_64_with_seed(what, seed));
     }
+}
+
+/// Sorts the stamps of updates and keeps as many of the latest as a record does.
+pub(crate) fn keep_latest(updates: &mut Vec<Stamp>) {
+    updates.sort_unstable();
+    updates.dedup();
+    let older = updates.len().saturating_sub(UPDATES_MAX);
+    updates.drain(..older);
 }
 
 /// Moves the points in time of a session from another node's clock to this node's.

@@ -14,10 +14,12 @@ use super::node::Node;
 pub(crate) enum Input {
     /// A message has come from a node that has introduced itself as `from`, over a link at which
     /// this node has introduced itself as generation `to`. What was said to a former life does not
-    /// count: it may have lain in a buffer for as long as the process was stopped.
+    /// count: it may have lain in a buffer for as long as the process was stopped. It has waited
+    /// for `age` at its sender after it was made.
     Message {
         from: Node,
         to: u64,
+        age: Duration,
         message: Message,
     },
     /// This node's link to `node` is up. Messages that were sent to it before and not reported as

@@ -190,15 +190,15 @@ impl Message {
         }
     }
 
-    /// The message as it leaves at `now`: the points in time inside are on the sender's clock.
-    pub(crate) fn spoken_at(mut self, now: Timestamp) -> Self {
-        match &mut self {
+    /// The sender's time inside the message, if the message has points in time.
+    const fn sent_at(&mut self) -> Option<&mut Timestamp> {
+        match self {
             Self::Write(Write { sent_at, .. })
             | Self::Touch { sent_at, .. }
             | Self::Push { sent_at, .. }
             | Self::Fetched { sent_at, .. }
             | Self::Update(Update { sent_at, .. })
-            | Self::Updated { sent_at, .. } => *sent_at = now,
+            | Self::Updated { sent_at, .. } => Some(sent_at),
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
@@ -208,9 +208,26 @@ impl Message {
             | Self::Pull { .. }
             | Self::Fetch { .. }
             | Self::Busy { .. }
-            | Self::Bye => {}
+            | Self::Bye => None,
+        }
+    }
+
+    /// The message as it leaves at `now`: the points in time inside are on the sender's clock.
+    pub(crate) fn spoken_at(mut self, now: Timestamp) -> Self {
+        if let Some(sent_at) = self.sent_at() {
+            *sent_at = now;
         }
         self
+    }
+
+    /// Accounts for the time that the message has waited at its sender after it was made:
+    /// differences to `sent_at` are right again.
+    pub(crate) fn aged(&mut self, age: Duration) {
+        if let Self::View(view) = self {
+            view.doubt = view.doubt.saturating_sub(age);
+        } else if let Some(sent_at) = self.sent_at() {
+            *sent_at = sent_at.plus(age);
+        }
     }
 
     /// Whether the message is sent in chunks between which other messages pass.

@@ -199,6 +199,7 @@ impl Lab {
         let input = Input::Message {
             from: sender.clone(),
             to: node.generation,
+            age: Duration::ZERO,
             message,
         };
         replica.handle(self.now, input);
@@ -417,7 +418,15 @@ fn what_was_said_to_a_former_life_does_not_count() {
         };
         let message = Message::Write(write);
         let from = from.clone();
-        lab.input(1, Input::Message { from, to, message });
+        lab.input(
+            1,
+            Input::Message {
+                from,
+                to,
+                age: Duration::ZERO,
+                message,
+            },
+        );
         let record = lab.read(1, key(1)).unwrap();
         assert_eq!(text(&record, "b").is_some(), counts);
     }

@@ -371,6 +371,7 @@ impl Cluster {
             Input::Message {
                 from: sender,
                 to: receiver,
+                age: Duration::ZERO,
                 message,
             },
         );

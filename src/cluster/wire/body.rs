@@ -33,7 +33,8 @@ pub(super) enum Body<'a> {
     },
     Write {
         seq: u64,
-        oldest: u64,
+        /// How much smaller the number of the oldest open write is.
+        behind: u64,
         view: ViewId,
         strict: bool,
         sent_at: Timestamp,
@@ -155,7 +156,7 @@ impl<'a> From<&'a Message> for Body<'a> {
             },
             Message::Write(ref write) => Self::Write {
                 seq: write.seq,
-                oldest: write.oldest,
+                behind: write.seq.saturating_sub(write.oldest),
                 view: write.view,
                 strict: write.strict,
                 sent_at: write.sent_at,
@@ -299,14 +300,14 @@ impl TryFrom<Body<'_>> for Message {
             }),
             Body::Write {
                 seq,
-                oldest,
+                behind,
                 view,
                 strict,
                 sent_at,
                 copies,
             } => Self::Write(Write {
                 seq,
-                oldest,
+                oldest: seq.saturating_sub(behind),
                 view,
                 strict,
                 sent_at,
@@ -482,6 +483,9 @@ fn is_slot(slot: u16) -> Result<(), WireError> {
         false => Err(WireError::NoSuchSlot),
     }
 }
+
+/// How many kinds of messages protocol 1 has. Later kinds get the next numbers.
+pub(super) const KINDS: u32 = 16;
 
 /// Far more than a cluster of memory copies has, and what it remembers of former ones.
 const NODES_MAX: usize = 1 << 12;

@@ -1,12 +1,6 @@
-//! A length and that many bytes.
+//! Frames of introductions: a length and that many bytes.
 
 use super::WireError;
-
-/// The longest frame between nodes that have introduced themselves.
-///
-/// A session holds 16 MiB by default; two requests that wrote at once may have made it larger than
-/// either of them was allowed to.
-pub(in super::super) const FRAME_MAX: usize = 32 << 20;
 
 /// The longest frame of a stranger: an introduction fits many times.
 pub(in super::super) const INTRODUCTION_MAX: usize = 4 << 10;
@@ -24,11 +18,11 @@ pub(in super::super) fn frame(
     out.extend_from_slice(&[0; HEAD]);
     fill(out);
     let len = out.len() - start - HEAD;
-    if len > FRAME_MAX {
+    if len > INTRODUCTION_MAX {
         out.truncate(start);
         return Err(WireError::FrameTooLong);
     }
-    // `FRAME_MAX` fits.
+    // `INTRODUCTION_MAX` fits.
     let head = (len as u32).to_be_bytes();
     out[start..start + HEAD].copy_from_slice(&head);
     Ok(())
@@ -72,7 +66,7 @@ mod tests {
         for cut in 0..=stream.len() {
             let mut contents = Vec::new();
             let mut rest = &stream[..cut];
-            while let Some((content, more)) = next_frame(rest, FRAME_MAX).unwrap() {
+            while let Some((content, more)) = next_frame(rest, INTRODUCTION_MAX).unwrap() {
                 contents.push(content);
                 rest = more;
             }
@@ -92,7 +86,7 @@ mod tests {
     #[test]
     fn a_frame_that_nobody_would_take_is_not_sent() {
         let mut out = b"before".to_vec();
-        let refused = frame(&mut out, |out| out.resize(FRAME_MAX + 100, 0));
+        let refused = frame(&mut out, |out| out.resize(INTRODUCTION_MAX + 100, 0));
         assert_eq!(refused, Err(WireError::FrameTooLong));
         assert_eq!(out, b"before");
     }

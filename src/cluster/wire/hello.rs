@@ -11,6 +11,12 @@ use super::super::Copies;
 use super::super::replica::node::Node;
 use super::{WireError, frame, put};
 
+/// A version of the protocol that this crate speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    V1,
+}
+
 /// Who dials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Hello {
@@ -62,6 +68,19 @@ pub(in super::super) enum Refusal {
     Copies,
 }
 
+impl Protocol {
+    /// The version that two nodes of this crate's version speak.
+    pub(crate) const LATEST: Self = Self::V1;
+
+    /// The version with this number, if this crate speaks it.
+    pub(crate) const fn from_number(number: u16) -> Option<Self> {
+        match number {
+            1 => Some(Self::V1),
+            _ => None,
+        }
+    }
+}
+
 impl Hello {
     pub(in super::super) fn new(cluster: &str, node: Node, process: u64, copies: Copies) -> Self {
         Self {
@@ -96,6 +115,12 @@ impl Hello {
     /// Whether its cluster keeps as many copies of a session.
     pub(in super::super) fn keeps(&self, copies: Copies) -> bool {
         self.copies == number(copies)
+    }
+
+    /// Returns `true` if the sender also speaks a later version than this crate: it may send what
+    /// is not known here.
+    pub(crate) const fn is_later(&self) -> bool {
+        self.proto_max > *PROTOCOLS.end()
     }
 
     /// The highest protocol version that both sides speak.
@@ -164,8 +189,9 @@ fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, WireError> {
 /// The protocol versions that this crate speaks.
 const PROTOCOLS: RangeInclusive<u16> = 1..=1;
 
-/// What an introduction begins with.
-const MAGIC: [u8; 8] = *b"distsess";
+/// What an introduction begins with. Another value than that of the drafts whose links carried no
+/// credits: those and this version must not mix.
+const MAGIC: [u8; 8] = *b"dsession";
 
 /// The longest name of a node.
 pub(in super::super) const NAME_MAX: usize = 32;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Idle, Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
+use crate::session::{
+    Idle, Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, UPDATES_MAX, Value,
+};
 
-use super::super::replica::entry::{Entry, Fragment, Move, Tombstone};
+use super::super::replica::entry::{Entry, Fragment, Move, Tombstone, keep_latest};
 use super::super::replica::message::Copy;
 use super::{Bytes, WireError, at_most};
 
@@ -136,7 +138,7 @@ impl<'a> From<&'a Fragment> for WireFragment<'a> {
             registers: fragment.registers.iter().map(WireRegister::from).collect(),
             max_inactive: fragment.max_inactive,
             accessed_at: fragment.accessed_at,
-            updates: Cow::Borrowed(&fragment.updates),
+            updates: latest(Cow::Borrowed(&fragment.updates)),
         }
     }
 }
@@ -150,12 +152,11 @@ impl TryFrom<WireFragment<'_>> for Fragment {
             .iter()
             .try_for_each(|(stamp, _)| is_sane(stamp))?;
         fragment.updates.iter().try_for_each(is_sane)?;
-        at_most(fragment.updates.len(), UPDATES_MAX)?;
         Ok(Self {
             registers: registers_of(fragment.registers)?,
             max_inactive: fragment.max_inactive,
             accessed_at: fragment.accessed_at,
-            updates: fragment.updates.into_owned(),
+            updates: latest(fragment.updates).into_owned(),
         })
     }
 }
@@ -195,6 +196,33 @@ fn registers_of(registers: Vec<WireRegister<'_>>) -> Result<Vec<Register>, WireE
     registers.into_iter().map(Register::try_from).collect()
 }
 
+/// As many of the latest updates as a record keeps: the others mean nothing to the receiver.
+fn latest(mut updates: Cow<'_, [Stamp]>) -> Cow<'_, [Stamp]> {
+    if updates.len() > UPDATES_MAX {
+        keep_latest(updates.to_mut());
+    }
+    updates
+}
+
+/// A part of a session with all of these updates, which no encoding here would send.
+#[cfg(test)]
+pub(super) fn copy_with_updates(
+    key: SessionKey,
+    accessed_at: Timestamp,
+    updates: &[Stamp],
+) -> WireCopy<'_> {
+    let fragment = WireFragment {
+        registers: Vec::new(),
+        max_inactive: None,
+        accessed_at,
+        updates: Cow::Borrowed(updates),
+    };
+    WireCopy {
+        key,
+        entry: WireEntry::Fragment(fragment),
+    }
+}
+
 pub(super) fn attribute_name(name: &str) -> Result<Name, WireError> {
     if name.len() > ATTRIBUTE_NAME_MAX {
         return Err(WireError::NameTooLong);
@@ -213,5 +241,3 @@ pub(super) fn is_sane(stamp: &Stamp) -> Result<(), WireError> {
 pub(in super::super) const ATTRIBUTE_NAME_MAX: usize = 256;
 /// Far more than the session layer lets an application write.
 const REGISTERS_MAX: usize = 1 << 16;
-/// A fragment gathers the updates of several writes before the session arrives.
-const UPDATES_MAX: usize = 1 << 12;

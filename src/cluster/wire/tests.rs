@@ -9,9 +9,11 @@ use crate::session::{
 };
 
 use super::super::Copies;
+use super::super::link::Inbox;
 use super::super::replica::entry::{Entry, Fragment, Move, Tombstone};
 use super::super::replica::message::{Copy, Order, Update, Verdict, View, ViewId, Write};
 use super::super::replica::node::Node;
+use super::body::KINDS;
 use super::*;
 
 const VIEW: ViewId = ViewId {
@@ -19,14 +21,10 @@ const VIEW: ViewId = ViewId {
     members: 0xfeed,
 };
 
-fn encoded(message: &Message) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode(message, &mut bytes).unwrap();
-    bytes
-}
-
 fn body(message: &Message) -> Vec<u8> {
-    encoded(message).split_off(4)
+    let mut bytes = Vec::new();
+    encode(message, Protocol::V1, &mut bytes).unwrap();
+    bytes
 }
 
 mod arbitrary {
@@ -448,10 +446,70 @@ fn what_a_replica_could_not_live_with_is_refused() {
 }
 
 #[test]
-fn two_messages_in_one_frame_are_refused() {
+fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
+    let stamp = |clock| Stamp { clock, writer: 1 };
+    let many: Vec<_> = (1..=5_000).map(stamp).collect();
+    let latest: Vec<_> = (5_000 - 15..=5_000).map(stamp).collect();
+    let write = |updates| {
+        let fragment = Fragment {
+            registers: Vec::new(),
+            max_inactive: None,
+            accessed_at: NOW,
+            updates,
+        };
+        Message::Write(Write {
+            seq: 1,
+            oldest: 1,
+            view: VIEW,
+            strict: false,
+            sent_at: NOW,
+            copies: [Copy {
+                key: key(),
+                entry: Entry::Fragment(fragment.into()),
+            }]
+            .into(),
+        })
+    };
+    // By this version, and by one that sends all of them.
+    assert_eq!(
+        decode(&body(&write(many.clone()))),
+        Ok(write(latest.clone()))
+    );
+    let all = Body::Write {
+        seq: 1,
+        behind: 0,
+        view: VIEW,
+        strict: false,
+        sent_at: NOW,
+        copies: vec![session::copy_with_updates(key(), NOW, &many)],
+    };
+    let mut bytes = Vec::new();
+    put(&all, &mut bytes);
+    assert_eq!(decode(&bytes), Ok(write(latest)));
+}
+
+#[test]
+fn fields_that_follow_a_message_are_skipped() {
     let mut bytes = body(&Message::Bye);
-    bytes.extend_from_slice(&body(&Message::Bye));
-    assert_eq!(decode(&bytes), Err(WireError::Trailing));
+    bytes.extend_from_slice(b"a later field");
+    assert_eq!(decode(&bytes), Ok(Message::Bye));
+}
+
+#[test]
+fn a_kind_of_a_later_version_is_told_from_garbage() {
+    assert_eq!(body(&Message::Busy { op: 1 }), [KINDS as u8 - 1, 1]);
+    assert_eq!(decode(&[KINDS as u8, 1, 2]), Err(WireError::UnknownKind));
+    assert_eq!(decode(&[KINDS as u8 - 3]), Err(WireError::Malformed));
+    assert_eq!(decode(&[]), Err(WireError::Malformed));
+}
+
+#[test]
+fn a_message_that_no_receiver_would_take_is_not_written() {
+    let mut bytes = b"before".to_vec();
+    let message = Message::Swim(vec![0; MESSAGE_MAX]);
+    let refused = encode(&message, Protocol::V1, &mut bytes);
+    assert_eq!(refused, Err(WireError::MessageTooLong));
+    assert_eq!(bytes, b"before");
 }
 
 #[test]
@@ -468,9 +526,9 @@ fn a_count_that_nothing_follows_takes_no_memory() {
 fn a_small_change_is_small_on_the_wire() {
     let message = Message::Write(Write {
         seq: 100_000,
-        oldest: 1,
+        oldest: 99_990,
         view: ViewId {
-            epoch: u64::MAX,
+            epoch: 1_000,
             members: u64::MAX,
         },
         strict: false,
@@ -481,11 +539,8 @@ fn a_small_change_is_small_on_the_wire() {
         }]
         .into(),
     });
-    assert!(
-        encoded(&message).len() <= 120,
-        "{}",
-        encoded(&message).len()
-    );
+    let len = SEGMENT_HEAD + body(&message).len();
+    assert!(len <= 120, "{len}");
 }
 
 /// Bytes that were sent by the first version that spoke protocol 1. They never change.
@@ -526,7 +581,7 @@ fn the_format_of_protocol_1_stands_still() {
                 doubt: Duration::from_millis(1_500),
                 era: 300,
             }),
-            "010901edfd0302007f000001a01f80d095ffbc31056e6f646531010000000000000000000000\
+            "01090103edfd0302007f000001a01f80d095ffbc31056e6f646531010000000000000000000000\
              0000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5ee01ac02",
         ),
         (
@@ -538,7 +593,7 @@ fn the_format_of_protocol_1_stands_still() {
                 sent_at: NOW,
                 copies: [live(), part(), moved()].into(),
             }),
-            "0205edfd030180d095ffbc3103a1ce85fb0f303132333435363738396162636465660080d095\
+            "02050403edfd030180d095ffbc3103a1ce85fb0f303132333435363738396162636465660080d095\
              ffbc31ffffffffffffffffff0180d095ffbc31808080c0d6fcf3c501effdb6f50d01880e0501\
              3c0001020f73657373696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d01084a31\
              323334353637047a65726f00000001808080c0d6fcf3c501effdb6f50da1ce85fb0f30313233\
@@ -554,7 +609,7 @@ fn the_format_of_protocol_1_stands_still() {
             },
             "03edfd03030506ac02",
         ),
-        (Message::Refuse { view: VIEW, seq: 5 }, "04edfd0305"),
+        (Message::Refuse { view: VIEW, seq: 5 }, "0403edfd0305"),
         (
             Message::Touch {
                 sent_at: NOW,
@@ -569,7 +624,7 @@ fn the_format_of_protocol_1_stands_still() {
                 round: 2,
                 digests: vec![(0, 1), (16383, u64::MAX)],
             },
-            "06edfd0302020001ff7fffffffffffffffffff01",
+            "0603edfd0302020001ff7fffffffffffffffffff01",
         ),
         (
             Message::Differ {
@@ -577,7 +632,7 @@ fn the_format_of_protocol_1_stands_still() {
                 round: 2,
                 slots: vec![0, 16383],
             },
-            "07edfd03020200ff7f",
+            "0703edfd03020200ff7f",
         ),
         (
             Message::Pull {
@@ -587,7 +642,7 @@ fn the_format_of_protocol_1_stands_still() {
                 after: Some(key()),
                 known: vec![(key(), 9)],
             },
-            "08edfd03020701a1ce85fb0f3031323334353637383961626364656601a1ce85fb0f30313233\
+            "0803edfd03020701a1ce85fb0f3031323334353637383961626364656601a1ce85fb0f30313233\
              34353637383961626364656609",
         ),
         (
@@ -599,7 +654,7 @@ fn the_format_of_protocol_1_stands_still() {
                 copies: vec![dead()],
                 more: true,
             },
-            "09edfd03020780d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095\
+            "0903edfd03020780d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095\
              ffbc310001",
         ),
         (
@@ -608,7 +663,7 @@ fn the_format_of_protocol_1_stands_still() {
                 op: 8,
                 key: key(),
             },
-            "0aedfd0308a1ce85fb0f30313233343536373839616263646566",
+            "0a03edfd0308a1ce85fb0f30313233343536373839616263646566",
         ),
         (
             Message::Fetched {
@@ -617,7 +672,7 @@ fn the_format_of_protocol_1_stands_still() {
                 sent_at: NOW,
                 copy: Some(dead()),
             },
-            "0bedfd030880d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095ff\
+            "0b03edfd030880d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095ff\
              bc3100",
         ),
         (
@@ -632,7 +687,7 @@ fn the_format_of_protocol_1_stands_still() {
                 moves: Some(Move { era: 7, to: key() }),
                 order: Order::End,
             }),
-            "0cedfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc3101016e0180\
+            "0c03edfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc3101016e0180\
              8080c0d6fcf3c501effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
              01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
              01a1ce85fb0f303132333435363738396162636465660702",
@@ -656,6 +711,7 @@ fn the_format_of_protocol_1_stands_still() {
             "0d0880d095ffbc310500",
         ),
         (Message::Bye, "0e"),
+        (Message::Busy { op: 8 }, "0f08"),
     ];
     for (message, bytes) in golden {
         assert_eq!(hex(&body(&message)), bytes, "{message:?}");
@@ -673,7 +729,7 @@ fn the_format_of_introductions_stands_still() {
     Hello::new("shop", node.clone(), 77, Copies::All).encode(&mut bytes);
     assert_eq!(
         hex(&bytes),
-        "00000024646973747365737301010473686f70007f000001a01f80d095ffbc31056e6f646531\
+        "000000246473657373696f6e01010473686f70007f000001a01f80d095ffbc31056e6f646531\
              4d00"
     );
 
@@ -693,6 +749,80 @@ fn the_format_of_introductions_stands_still() {
         let mut bytes = Vec::new();
         reply.encode(&mut bytes);
         assert_eq!(hex(&bytes), golden, "{reply:?}");
+    }
+}
+
+/// What the next version sends: new fields at the end, and new kinds of everything.
+#[test]
+fn what_the_next_version_adds_is_skipped() {
+    let lines = include_str!("golden/next_version.txt").lines();
+    let golden: Vec<_> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(what, hex)| (what, unhex(hex)))
+        .collect();
+    let [(_, introduction), (_, reply), segments @ .., (_, credit)] = &golden[..] else {
+        panic!("{golden:?}");
+    };
+
+    let hello = Hello::decode(introduction).unwrap();
+    assert_eq!(hello.common_protocol(), Some(1));
+    assert!(hello.is_later());
+    let reply = HelloReply::decode(reply);
+    assert!(matches!(reply, Ok(HelloReply::Welcome { proto: 1, .. })));
+
+    let stream: Vec<u8> = segments
+        .iter()
+        .flat_map(|(_, bytes)| bytes.clone())
+        .collect();
+    let mut inbox = Inbox::new(Default::default(), hello.is_later());
+    let mut arrived = Vec::new();
+    let understood = inbox.advance(&mut stream[..].into(), &mut arrived);
+    assert_eq!(understood, Ok(()));
+    assert!(matches!(
+        &arrived
+            .iter()
+            .map(|arrival| &arrival.message)
+            .collect::<Vec<_>>()[..],
+        [
+            Message::View(View { era: 300, .. }),
+            Message::Write(Write { seq: 5, .. }),
+            Message::Updated { op: 8, .. },
+            Message::Bye
+        ]
+    ));
+    let len = |from: &str| {
+        let of = |(what, _): &&(&str, _)| what.contains(from);
+        let bytes: usize = segments
+            .iter()
+            .filter(of)
+            .map(|(_, bytes)| bytes.len())
+            .sum();
+        bytes as u64
+    };
+    // What is skipped is credited like anything else.
+    let credited = Credit {
+        small: len("write") + len("verdict"),
+        large: len("large") + len("rest"),
+    };
+    assert_eq!(inbox.credit(), credited);
+
+    let (segment, _) = Segment::next(credit).unwrap().unwrap();
+    let credit = Credit::decode(segment.content);
+    let (small, large) = (300, 70_000);
+    assert_eq!(credit, Ok(Credit { small, large }));
+}
+
+/// The same from a node that speaks no later version is garbage.
+#[test]
+fn new_kinds_from_a_node_of_this_version_end_the_link() {
+    for (what, hex) in include_str!("golden/next_version.txt")
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(what, _)| what.contains("new kind") && !what.contains("large"))
+    {
+        let mut inbox = Inbox::new(Default::default(), false);
+        let refused = inbox.advance(&mut unhex(hex)[..].into(), &mut Vec::new());
+        assert_eq!(refused, Err(WireError::UnknownKind), "{what}");
     }
 }
 
@@ -735,6 +865,18 @@ fn record() -> Record {
     };
     let registers = [fragment().registers, vec![removed]].concat();
     Record::from_parts(lifetime, registers, vec![STAMP]).unwrap()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text
+        .trim()
+        .bytes()
+        .map(|b| (b as char).to_digit(16).unwrap())
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

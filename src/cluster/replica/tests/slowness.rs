@@ -159,7 +159,7 @@ fn a_change_of_the_view_does_not_send_writes_again_that_a_holder_has() {
 /// A write that comes before the receiver has the writer as a member is not lost.
 #[test]
 fn a_refused_write_is_sent_again_when_the_views_agree() {
-    let mut lab = Lab::cluster(2);
+    let lab = Lab::cluster(2);
     let stranger = Node {
         generation: 77,
         ..node(9)
@@ -176,6 +176,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
     let input = Input::Message {
         from: stranger.clone(),
         to: receiver.generation,
+        age: Duration::ZERO,
         message: write,
     };
     replica.handle(lab.now, input);

@@ -1,0 +1,139 @@
+//! Both directions of a connection, moved by one task.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use super::stream::Stream;
+
+/// A connection, and the bytes that are to be written to it.
+///
+/// Neither direction waits for the other: a peer that does not read can still be read from.
+#[derive(Debug)]
+pub(super) struct Duplex {
+    stream: Stream,
+    out: Vec<u8>,
+    written: usize,
+    is_flushed: bool,
+    /// Whether writing has failed. What the other side has sent before may still be read.
+    is_broken: bool,
+}
+
+/// What has become possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// How many bytes were read; 0 at the end of the stream.
+    pub(super) read: Option<usize>,
+    /// How many bytes the connection has accepted.
+    pub(super) written: usize,
+}
+
+impl Duplex {
+    pub(super) const fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            out: Vec::new(),
+            written: 0,
+            is_flushed: true,
+            is_broken: false,
+        }
+    }
+
+    /// The bytes to be written, to append to. Must be used while the connection is idle only.
+    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.is_idle());
+        &mut self.out
+    }
+
+    /// Returns `true` if everything was written and flushed.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.out.is_empty() && self.is_flushed
+    }
+
+    /// Returns `true` if writing has failed.
+    pub(super) const fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Writes and reads what is possible; waits until something is. What is read is appended to
+    /// `input`, which must have room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// # Errors
+    ///
+    /// When reading fails.
+    pub(super) async fn moved(&mut self, input: &mut BytesMut) -> io::Result<Moved> {
+        poll_fn(|context| {
+            let mut moved = Moved::default();
+            let mut is_over = false;
+            if !self.is_broken {
+                match self.poll_write(context, &mut moved.written) {
+                    Poll::Ready(flushed) => is_over = flushed,
+                    Poll::Pending => {}
+                }
+            }
+            if let Poll::Ready(read) = pin!(self.stream.read_buf(input)).poll(context) {
+                moved.read = Some(read?);
+            }
+            if is_over || moved.written > 0 || moved.read.is_some() {
+                Poll::Ready(Ok(moved))
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Ready with `true` when there was something to write or flush and it is done, or has failed;
+    /// with `false` when there was nothing.
+    fn poll_write(&mut self, context: &mut Context<'_>, written: &mut usize) -> Poll<bool> {
+        if self.is_idle() {
+            return Poll::Ready(false);
+        }
+        while self.written < self.out.len() {
+            let rest = &self.out[self.written..];
+            match Pin::new(&mut self.stream).poll_write(context, rest) {
+                Poll::Ready(Ok(count @ 1..)) => {
+                    self.is_flushed = false;
+                    self.written += count;
+                    *written += count;
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(self.give_up()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.written = 0;
+        self.out.clear();
+        if self.out.capacity() > BUFFER_KEPT {
+            self.out = Vec::new();
+        }
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(Ok(())) => {
+                self.is_flushed = true;
+                Poll::Ready(true)
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(self.give_up()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Nothing is written any more.
+    fn give_up(&mut self) -> bool {
+        self.is_broken = true;
+        mem::take(&mut self.out);
+        self.written = 0;
+        self.is_flushed = true;
+        true
+    }
+}
+
+/// What an empty buffer may keep of its room, in bytes.
+pub(super) const BUFFER_KEPT: usize = 256 << 10;

@@ -1,0 +1,115 @@
+//! Encoding of outgoing messages, once for all receivers.
+
+use bytes::Bytes;
+
+use crate::cluster::replica::message::{Message, Write};
+use crate::cluster::wire::{Protocol, WireError, encode};
+
+/// Encodes messages, and remembers the last write: the replica sends one to all its holders, one
+/// after the other. The outboxes of all of them share its bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    /// What small messages are encoded in, to be copied to their length.
+    scratch: Vec<u8>,
+    last: Option<(Write, Protocol, Bytes)>,
+}
+
+impl Encoder {
+    /// # Errors
+    ///
+    /// `MessageTooLong` if no receiver would take it.
+    pub(super) fn encode(
+        &mut self,
+        message: &Message,
+        protocol: Protocol,
+    ) -> Result<Bytes, WireError> {
+        let Message::Write(write) = message else {
+            return self.encode_anew(message, protocol);
+        };
+        if let Some((last, version, bytes)) = &self.last
+            && *version == protocol
+            && last.is_same(write)
+        {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.encode_anew(message, protocol)?;
+        self.last = Some((write.clone(), protocol, bytes.clone()));
+        Ok(bytes)
+    }
+
+    /// Forgets the last write. Called when no more receivers of it follow.
+    pub(crate) fn forget(&mut self) {
+        self.last = None;
+    }
+
+    fn encode_anew(&mut self, message: &Message, protocol: Protocol) -> Result<Bytes, WireError> {
+        if message.is_large() {
+            let mut bytes = Vec::with_capacity(message.size());
+            encode(message, protocol, &mut bytes)?;
+            return Ok(bytes.into());
+        }
+        self.scratch.clear();
+        encode(message, protocol, &mut self.scratch)?;
+        Ok(Bytes::copy_from_slice(&self.scratch))
+    }
+}
+
+impl Write {
+    /// Returns `true` if both are one write, without looking into the sessions.
+    fn is_same(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.copies, &other.copies)
+            && self.seq == other.seq
+            && self.view == other.view
+            && self.strict == other.strict
+            && self.sent_at == other.sent_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::session::Timestamp;
+
+    use super::*;
+    use crate::cluster::replica::message::ViewId;
+
+    fn write(seq: u64) -> Write {
+        Write {
+            seq,
+            oldest: 0,
+            view: ViewId::default(),
+            strict: false,
+            sent_at: Timestamp::from_millis(1),
+            copies: Arc::new([]),
+        }
+    }
+
+    fn encoded(encoder: &mut Encoder, write: &Write) -> Bytes {
+        let message = Message::Write(write.clone());
+        encoder.encode(&message, Protocol::V1).unwrap()
+    }
+
+    #[test]
+    fn a_write_to_several_nodes_is_encoded_once() {
+        let mut encoder = Encoder::default();
+        let one = write(1);
+        let first = encoded(&mut encoder, &one);
+        let again = encoded(&mut encoder, &one);
+        assert_eq!(first.as_ptr(), again.as_ptr());
+        encoder.forget();
+        assert_ne!(first.as_ptr(), encoded(&mut encoder, &one).as_ptr());
+    }
+
+    #[test]
+    fn another_write_is_not_taken_for_the_last() {
+        let mut encoder = Encoder::default();
+        let first = encoded(&mut encoder, &write(1));
+        let second = encoded(&mut encoder, &write(2));
+        assert_ne!(first, second);
+        // Equal, and in other memory: what is in it is not compared.
+        let third = encoded(&mut encoder, &write(2));
+        assert_eq!(second, third);
+        assert_ne!(second.as_ptr(), third.as_ptr());
+    }
+}

@@ -1,0 +1,538 @@
+//! Schedule of one link: what leaves next, and what has been delivered.
+//!
+//! Three queues share a link. *Control* messages (membership, views, acknowledgements) leave first.
+//! *Small* messages of the data lane follow, up to [`SMALL_TURN`] at a time; then one chunk of the
+//! *large* message at the head of its queue. So control waits for no more than one turn, small
+//! messages wait for one chunk, and neither kind of data starves the other.
+//!
+//! The receiver confirms bytes of data with [`Credit`]s. At most [`LARGE_WINDOW`] bytes of chunks
+//! are unconfirmed, so that a slow path's queues stay short. How many small and large messages are
+//! under way is the replica's decision: it sends within a window per peer.
+//!
+//! The schedule does no I/O and reads no clock. It bounds in bytes what waits, lane by lane; the
+//! box that a message is put into closes the link when [`is_over`](Lanes::is_over) returns `true`.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use bytes::Bytes;
+
+use crate::cluster::replica::message::{Message, ViewId};
+use crate::cluster::wire::{
+    Credit, Protocol, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind, encode,
+};
+use crate::session::Timestamp;
+
+/// The queues of one link, and the data that the other end has not confirmed.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    control: Queue,
+    /// Acknowledgements of one view become one message.
+    acks: Option<(ViewId, Vec<u64>)>,
+    small: Queue,
+    large: VecDeque<Large>,
+    large_bytes: usize,
+    /// The last control messages of a node that leaves: they follow the confirmation of all data.
+    farewell: Option<Queue>,
+    small_sent: Stream,
+    large_sent: Stream,
+}
+
+/// Whole messages that wait.
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    put_at: Timestamp,
+    content: Bytes,
+    /// The message's [`Message::size`].
+    size: usize,
+}
+
+/// A message that leaves in chunks.
+#[derive(Debug)]
+struct Large {
+    waiting: Waiting,
+    sent: usize,
+}
+
+/// The bytes of one kind of data on a link since its beginning.
+#[derive(Debug, Default)]
+struct Stream {
+    sent: u64,
+    confirmed: u64,
+    /// Where each message ends that is not confirmed yet, and its [`Message::size`].
+    ends: VecDeque<(u64, usize)>,
+}
+
+/// What a credit has confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Confirmed {
+    /// The sums of the sizes of the small and of the large messages that have arrived.
+    pub(super) small: usize,
+    pub(super) large: usize,
+    /// Whether a large message is or was under way.
+    pub(super) is_large: bool,
+}
+
+impl Lanes {
+    /// Queues a message for the control lane. A [`Message::Bye`], and what follows it, leaves when
+    /// all data is confirmed.
+    pub(super) fn put_control(&mut self, now: Timestamp, content: Bytes, is_bye: bool) {
+        if is_bye {
+            self.farewell.get_or_insert_default();
+        }
+        let queue = self.farewell.as_mut().unwrap_or(&mut self.control);
+        queue.put(now, content, 0);
+    }
+
+    /// Queues acknowledgements of writes, together with those that wait already.
+    pub(super) fn put_acks(
+        &mut self,
+        now: Timestamp,
+        view: ViewId,
+        seqs: &[u64],
+        protocol: Protocol,
+    ) {
+        match &mut self.acks {
+            Some((pending, all)) if *pending == view && all.len() < ACKS_MAX => all.extend(seqs),
+            _ => {
+                self.flush_acks(now, protocol);
+                self.acks = Some((view, seqs.to_vec()));
+            }
+        }
+    }
+
+    /// Queues a whole message of the data lane.
+    pub(super) fn put_small(&mut self, now: Timestamp, content: Bytes, size: usize) {
+        self.small.put(now, content, size);
+    }
+
+    /// Queues a message of the data lane that leaves in chunks.
+    pub(super) fn put_large(&mut self, now: Timestamp, content: Bytes, size: usize) {
+        self.large_bytes += content.len();
+        self.large.push_back(Large {
+            waiting: Waiting {
+                put_at: now,
+                content,
+                size,
+            },
+            sent: 0,
+        });
+    }
+
+    /// Appends what leaves next to `out`: all control messages, a turn of small ones and one chunk.
+    /// Appends nothing if nothing waits, or if only chunks wait and the window is full.
+    pub(super) fn take(&mut self, now: Timestamp, protocol: Protocol, out: &mut Vec<u8>) {
+        self.flush_acks(now, protocol);
+        while let Some(waiting) = self.control.pop() {
+            waiting.segment(SegmentKind::Control, now).encode(out);
+        }
+        self.take_small(now, out);
+        self.take_chunk(now, out);
+        if self.is_confirmed()
+            && let Some(farewell) = &mut self.farewell
+        {
+            while let Some(waiting) = farewell.pop() {
+                waiting.segment(SegmentKind::Control, now).encode(out);
+            }
+        }
+    }
+
+    fn take_small(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+        let mut taken = 0;
+        while let Some(next) = self.small.messages.front()
+            && (taken == 0 || taken + next.content.len() <= SMALL_TURN)
+            && let Some(waiting) = self.small.pop()
+        {
+            taken += waiting.content.len();
+            waiting.segment(SegmentKind::Small, now).encode(out);
+            self.small_sent.send(SEGMENT_HEAD + waiting.content.len());
+            self.small_sent.end(waiting.size);
+        }
+    }
+
+    fn take_chunk(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+        let Some(large) = self.large.front_mut() else {
+            return;
+        };
+        let Waiting {
+            put_at,
+            ref content,
+            size,
+        } = large.waiting;
+        let is_first = large.sent == 0;
+        let chunk = &content[large.sent..];
+        let chunk = &chunk[..chunk.len().min(CHUNK)];
+        let declared = (content.len() as u32).to_be_bytes();
+        let declared: &[u8] = if is_first { &declared } else { &[] };
+        let bytes = SEGMENT_HEAD + declared.len() + chunk.len();
+        if self.large_sent.unconfirmed() + bytes as u64 > LARGE_WINDOW {
+            return;
+        }
+        let kind = if is_first {
+            SegmentKind::FirstChunk
+        } else {
+            SegmentKind::NextChunk
+        };
+        let age = now.since(put_at);
+        Segment::encode_parts(kind, age, [declared, chunk], out);
+        self.large_sent.send(bytes);
+        self.large_bytes -= chunk.len();
+        large.sent += chunk.len();
+        if large.sent == content.len() {
+            self.large_sent.end(size);
+            self.large.pop_front();
+        }
+    }
+
+    /// A new link begins without data: what it carries is asked for again when it is up.
+    pub(super) fn drop_data(&mut self) {
+        self.small = Queue::default();
+        self.large.clear();
+        self.large_bytes = 0;
+    }
+
+    /// The other end has received so many bytes of data.
+    ///
+    /// Returns `None` if that cannot be: more than was sent, or less than before.
+    pub(super) fn confirm(&mut self, credit: Credit) -> Option<Confirmed> {
+        let is_large = self.large_sent.unconfirmed() > 0;
+        let small = self.small_sent.confirm(credit.small)?;
+        let large = self.large_sent.confirm(credit.large)?;
+        Some(Confirmed {
+            small,
+            large,
+            is_large,
+        })
+    }
+
+    /// Returns `true` if data has left that the other end has not confirmed.
+    pub(super) const fn awaits_credit(&self) -> bool {
+        self.small_sent.unconfirmed() > 0 || self.large_sent.unconfirmed() > 0
+    }
+
+    /// Returns `true` if nothing waits and all data is confirmed.
+    pub(super) fn is_delivered(&self) -> bool {
+        let has_left = |queue: &Queue| queue.messages.is_empty();
+        self.is_confirmed()
+            && self.acks.is_none()
+            && has_left(&self.control)
+            && self.farewell.as_ref().is_none_or(has_left)
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.small.messages.is_empty() && self.large.is_empty() && !self.awaits_credit()
+    }
+
+    /// Returns `true` if more waits than may.
+    pub(super) fn is_over(&self) -> bool {
+        let acks = self.acks.as_ref().map_or(0, |(_, seqs)| seqs.len());
+        let farewell = self.farewell.as_ref().map_or(0, |queue| queue.bytes);
+        self.control.bytes + farewell + acks * size_of::<u64>() > CONTROL_MAX
+            || self.small.bytes > SMALL_MAX
+            || self.large.len() > 1 && self.large_bytes > LARGE_MAX
+    }
+
+    /// Ends the message of acknowledgements that waits, so that it leaves before what follows.
+    pub(super) fn flush_acks(&mut self, now: Timestamp, protocol: Protocol) {
+        if let Some((view, seqs)) = self.acks.take() {
+            let mut content = Vec::new();
+            // A list of this length always fits into a message.
+            if encode(&Message::Ack { view, seqs }, protocol, &mut content).is_ok() {
+                self.put_control(now, content.into(), false);
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn put(&mut self, now: Timestamp, content: Bytes, size: usize) {
+        debug_assert!(content.len() <= SEGMENT_MAX);
+        self.bytes += SEGMENT_HEAD + content.len();
+        self.messages.push_back(Waiting {
+            put_at: now,
+            content,
+            size,
+        });
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.messages.pop_front()?;
+        self.bytes -= SEGMENT_HEAD + waiting.content.len();
+        if self.messages.is_empty() && self.messages.capacity() > KEPT {
+            mem::take(&mut self.messages);
+        }
+        Some(waiting)
+    }
+}
+
+impl Waiting {
+    fn segment(&self, kind: SegmentKind, now: Timestamp) -> Segment<'_> {
+        Segment {
+            kind,
+            age: now.since(self.put_at),
+            content: &self.content,
+        }
+    }
+}
+
+impl Stream {
+    const fn unconfirmed(&self) -> u64 {
+        self.sent - self.confirmed
+    }
+
+    const fn send(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// A message ends here.
+    fn end(&mut self, size: usize) {
+        self.ends.push_back((self.sent, size));
+    }
+
+    /// Returns the sizes of the messages that are confirmed now, added up.
+    fn confirm(&mut self, received: u64) -> Option<usize> {
+        if received < self.confirmed || received > self.sent {
+            return None;
+        }
+        self.confirmed = received;
+        let mut sizes = 0;
+        while let Some(&(end, size)) = self.ends.front()
+            && end <= received
+        {
+            self.ends.pop_front();
+            sizes += size;
+        }
+        Some(sizes)
+    }
+}
+
+#[cfg(test)]
+impl Lanes {
+    pub(super) const fn unconfirmed_large(&self) -> u64 {
+        self.large_sent.unconfirmed()
+    }
+
+    /// As a sender does that is not interested in credit.
+    pub(super) const fn pretend_confirmed(&mut self) {
+        self.large_sent.confirmed = self.large_sent.sent;
+    }
+}
+
+/// How many bytes of small messages leave before a chunk has its turn.
+pub(super) const SMALL_TURN: usize = 64 << 10;
+
+/// How many bytes of a large message leave at a time: 13 ms at 20 Mbit/s, and still few system
+/// calls on a fast network.
+pub(super) const CHUNK: usize = 32 << 10;
+
+/// How many bytes of chunks, heads included, may be unconfirmed. At 20 Mbit/s they are 200 ms of
+/// the path's queue; with a round trip of 200 ms they still carry 2.6 MB/s.
+pub(super) const LARGE_WINDOW: u64 = 512 << 10;
+
+/// How many bytes of control messages may wait. A link that is behind by so much leads to a node
+/// that is about to be declared down: a busy cluster acknowledges some 100 KB a second.
+const CONTROL_MAX: usize = 4 << 20;
+
+/// How many bytes of small messages may wait. The replica's window per peer is 4 MiB, so the bound
+/// is only reached if the window does not hold.
+const SMALL_MAX: usize = 64 << 20;
+
+/// How many bytes of large messages may wait if there are several. The replica sends one at a time.
+const LARGE_MAX: usize = 64 << 20;
+
+/// Acknowledgements in one message: 36 KB at most.
+const ACKS_MAX: usize = 4096;
+
+/// How many entries an empty queue keeps room for.
+const KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+    fn content(byte: u8, len: usize) -> Bytes {
+        vec![byte; len].into()
+    }
+
+    /// The kind, the age in milliseconds and the content's length of each segment taken.
+    fn taken(lanes: &mut Lanes, now: Timestamp) -> Vec<(SegmentKind, u128, usize)> {
+        let mut out = Vec::new();
+        lanes.take(now, Protocol::V1, &mut out);
+        let mut segments = Vec::new();
+        let mut rest = &out[..];
+        while let Some((segment, more)) = Segment::next(rest).unwrap() {
+            segments.push((segment.kind, segment.age.as_millis(), segment.content.len()));
+            rest = more;
+        }
+        assert!(rest.is_empty());
+        segments
+    }
+
+    fn confirm_all(lanes: &mut Lanes) -> usize {
+        let credit = Credit {
+            small: lanes.small_sent.sent,
+            large: lanes.large_sent.sent,
+        };
+        {
+            let confirmed = lanes.confirm(credit).unwrap();
+            confirmed.small + confirmed.large
+        }
+    }
+
+    use SegmentKind::{Control, FirstChunk, NextChunk, Small};
+
+    const fn in_view(members: u64) -> ViewId {
+        ViewId { epoch: 1, members }
+    }
+
+    #[test]
+    fn control_leaves_before_small_messages_and_these_before_a_chunk() {
+        let mut lanes = Lanes::default();
+        lanes.put_large(NOW, content(1, CHUNK + 1), 7);
+        lanes.put_small(NOW, content(2, 20), 8);
+        lanes.put_control(NOW, content(3, 30), false);
+        let later = NOW.plus(std::time::Duration::from_millis(5));
+        let first = [(Control, 5, 30), (Small, 5, 20), (FirstChunk, 5, 4 + CHUNK)];
+        assert_eq!(taken(&mut lanes, later), first);
+        lanes.put_control(later, content(3, 31), false);
+        assert_eq!(
+            taken(&mut lanes, later),
+            [(Control, 0, 31), (NextChunk, 5, 1)]
+        );
+        assert_eq!(taken(&mut lanes, later), []);
+        assert!(!lanes.is_delivered());
+        assert_eq!(confirm_all(&mut lanes), 15);
+        assert!(lanes.is_delivered());
+    }
+
+    #[test]
+    fn neither_small_messages_nor_chunks_starve() {
+        let mut lanes = Lanes::default();
+        for _ in 0..100 {
+            lanes.put_small(NOW, content(1, 10_000), 1);
+        }
+        lanes.put_large(NOW, content(2, 10 * CHUNK), 1);
+        let mut turns = 0;
+        while !lanes.small.messages.is_empty() {
+            let segments = taken(&mut lanes, NOW);
+            let small = segments.iter().filter(|(kind, ..)| *kind == Small);
+            let small: usize = small.map(|(_, _, len)| len).sum();
+            assert!((1..=SMALL_TURN).contains(&small));
+            let chunks = segments.len() - small / 10_000;
+            assert_eq!(chunks, usize::from(turns < 10), "turn {turns}");
+            turns += 1;
+            confirm_all(&mut lanes);
+        }
+    }
+
+    #[test]
+    fn a_small_message_that_is_longer_than_a_turn_leaves_alone() {
+        let mut lanes = Lanes::default();
+        lanes.put_small(NOW, content(1, SMALL_TURN + 1), 1);
+        lanes.put_small(NOW, content(1, 1), 1);
+        assert_eq!(taken(&mut lanes, NOW), [(Small, 0, SMALL_TURN + 1)]);
+        assert_eq!(taken(&mut lanes, NOW), [(Small, 0, 1)]);
+    }
+
+    #[test]
+    fn chunks_wait_for_credit_and_nothing_else_does() {
+        let mut lanes = Lanes::default();
+        lanes.put_large(NOW, content(1, 4 << 20), 1);
+        while !taken(&mut lanes, NOW).is_empty() {}
+        let unconfirmed = lanes.large_sent.unconfirmed();
+        assert!(unconfirmed <= LARGE_WINDOW);
+        assert!(unconfirmed > LARGE_WINDOW - 2 * CHUNK as u64);
+        lanes.put_small(NOW, content(2, 1), 1);
+        lanes.put_control(NOW, content(3, 1), false);
+        assert_eq!(taken(&mut lanes, NOW), [(Control, 0, 1), (Small, 0, 1)]);
+        let credit = Credit {
+            small: 0,
+            large: 2 * CHUNK as u64,
+        };
+        let confirmed = lanes.confirm(credit);
+        let is_large = true;
+        assert_eq!(
+            confirmed,
+            Some(Confirmed {
+                small: 0,
+                large: 0,
+                is_large
+            })
+        );
+        assert_eq!(taken(&mut lanes, NOW), [(NextChunk, 0, CHUNK)]);
+    }
+
+    #[test]
+    fn a_good_bye_follows_the_confirmation_of_all_data() {
+        let mut lanes = Lanes::default();
+        lanes.put_small(NOW, content(1, 10), 1);
+        lanes.put_control(NOW, content(2, 1), true);
+        // The packets of the membership protocol that say the same.
+        lanes.put_control(NOW, content(3, 2), false);
+        assert_eq!(taken(&mut lanes, NOW), [(Small, 0, 10)]);
+        assert_eq!(taken(&mut lanes, NOW), []);
+        assert!(!lanes.is_delivered());
+        confirm_all(&mut lanes);
+        assert!(!lanes.is_delivered());
+        assert_eq!(taken(&mut lanes, NOW), [(Control, 0, 1), (Control, 0, 2)]);
+        assert!(lanes.is_delivered());
+    }
+
+    #[test]
+    fn a_credit_for_what_was_never_sent_is_refused() {
+        let mut lanes = Lanes::default();
+        lanes.put_small(NOW, content(1, 10), 1);
+        taken(&mut lanes, NOW);
+        let credit = |small, large| Credit { small, large };
+        assert_eq!(lanes.confirm(credit(19, 0)), None);
+        assert_eq!(lanes.confirm(credit(18, 1)), None);
+        assert!(lanes.confirm(credit(18, 0)).is_some());
+        assert_eq!(lanes.confirm(credit(17, 0)), None);
+    }
+
+    #[test]
+    fn each_lane_is_bounded_in_bytes() {
+        let fill = |put: fn(&mut Lanes, Bytes)| {
+            let mut lanes = Lanes::default();
+            let mut bytes = 0;
+            while !lanes.is_over() {
+                put(&mut lanes, content(1, SEGMENT_MAX));
+                bytes += SEGMENT_MAX;
+            }
+            bytes
+        };
+        let control = fill(|lanes, content| lanes.put_control(NOW, content, false));
+        assert!(control <= CONTROL_MAX + SEGMENT_MAX);
+        let farewell = fill(|lanes, content| lanes.put_control(NOW, content, true));
+        assert!(farewell <= CONTROL_MAX + SEGMENT_MAX);
+        let small = fill(|lanes, content| lanes.put_small(NOW, content, 1));
+        assert!(small <= SMALL_MAX + SEGMENT_MAX);
+        let large = fill(|lanes, content| lanes.put_large(NOW, content, 1));
+        assert!(large <= LARGE_MAX + SEGMENT_MAX);
+        let mut lanes = Lanes::default();
+        let seqs: Vec<_> = (0..ACKS_MAX as u64).collect();
+        for view in 0..100 {
+            lanes.put_acks(NOW, in_view(view), &seqs, Protocol::V1);
+        }
+        assert!(!lanes.is_over());
+        for view in 0..1_000 {
+            lanes.put_acks(NOW, in_view(view), &seqs, Protocol::V1);
+        }
+        assert!(lanes.is_over());
+    }
+
+    #[test]
+    fn one_large_message_may_be_of_any_length() {
+        let mut lanes = Lanes::default();
+        lanes.put_large(NOW, content(1, LARGE_MAX + 1), 1);
+        assert!(!lanes.is_over());
+    }
+}

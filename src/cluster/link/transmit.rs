@@ -1,0 +1,293 @@
+//! Sending side of one link: moves what is in an [`Outbox`] to the peer, and reports what has
+//! arrived.
+
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::clock;
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
+
+use super::dial::IDLE;
+use super::duplex::Duplex;
+use super::lanes::Confirmed;
+use super::outbox::Outbox;
+use super::stream::Stream;
+use super::throttle::Throttle;
+use super::watch::Watch;
+
+/// Sends what gathers in the box until one of the sides closes, or until the link makes no
+/// progress. What becomes of the data is given to `report`.
+pub(super) async fn transmit(
+    outbox: &Outbox,
+    stream: Stream,
+    to: &Node,
+    report: impl Fn(Input) + Send,
+) {
+    let mut link = Transmitter {
+        report,
+        outbox,
+        to,
+        credits: BytesMut::new(),
+        watch: Watch::new(Instant::now()),
+        reported: Throttle::default(),
+    };
+    match link.run(Duplex::new(stream)).await {
+        End::Over => {}
+        End::Stalled => tracing::warn!(
+            node = %to.name,
+            address = %to.address,
+            "a replication link made no progress and is closed; check the network between the nodes"
+        ),
+        End::Wire(cause) => tracing::warn!(
+            node = %to.name,
+            address = %to.address,
+            ?cause,
+            "a replication link returned something that is no credit and is closed"
+        ),
+    }
+}
+
+struct Transmitter<'a, F> {
+    report: F,
+    outbox: &'a Outbox,
+    to: &'a Node,
+    /// What the other end has sent.
+    credits: BytesMut,
+    watch: Watch,
+    reported: Throttle,
+}
+
+/// Why a link is closed.
+enum End {
+    /// One of the sides has closed it, or it is not needed.
+    Over,
+    Stalled,
+    Wire(WireError),
+}
+
+impl<F: Fn(Input)> Transmitter<'_, F> {
+    async fn run(&mut self, mut duplex: Duplex) -> End {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut aged_at = Instant::now();
+        loop {
+            let closed = if duplex.is_idle() {
+                self.outbox.take(clock::now(), duplex.out()).is_err()
+            } else {
+                !self.outbox.is_open()
+            };
+            if closed || duplex.is_broken() {
+                return End::Over;
+            }
+            self.credits.reserve(READ);
+            tokio::select! {
+                moved = duplex.moved(&mut self.credits) => {
+                    let Ok(moved) = moved else { return End::Over };
+                    if moved.read == Some(0) {
+                        return End::Over;
+                    }
+                    if moved.written > 0 {
+                        self.watch.wrote(Instant::now(), self.outbox.awaits_credit());
+                    }
+                    if let Err(cause) = self.receive() {
+                        return End::Wire(cause);
+                    }
+                }
+                () = self.outbox.filled() => {}
+                now = ticks.tick() => {
+                    let is_busy = !duplex.is_idle() || self.outbox.awaits_credit();
+                    if self.watch.is_stalled(now, is_busy) {
+                        return End::Stalled;
+                    }
+                    if now.duration_since(aged_at) >= IDLE {
+                        aged_at = now;
+                        if !self.outbox.is_wanted() {
+                            return End::Over;
+                        }
+                        self.outbox.age();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the credits that have arrived. What later versions may send besides is skipped.
+    fn receive(&mut self) -> Result<(), WireError> {
+        while let Some((segment, rest)) = Segment::next(&self.credits)? {
+            let taken = self.credits.len() - rest.len();
+            let credit = match segment.kind {
+                SegmentKind::Credit => Some(Credit::decode(segment.content)?),
+                _ => None,
+            };
+            self.credits.advance(taken);
+            if let Some(credit) = credit {
+                self.confirmed(self.outbox.confirm(credit)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn confirmed(&mut self, confirmed: Confirmed) {
+        let now = Instant::now();
+        self.watch.credited(now);
+        if confirmed.is_large && self.reported.is_due(now) {
+            let node = self.to.clone();
+            (self.report)(Input::Progress { node });
+        }
+        for (bytes, large) in [(confirmed.small, false), (confirmed.large, true)] {
+            if bytes > 0 {
+                let node = self.to.clone();
+                (self.report)(Input::Delivered { node, bytes, large });
+            }
+        }
+    }
+}
+
+/// How often the time is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Room for the credits that one read brings, in bytes: some twenty.
+const READ: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpSocket, TcpStream};
+    use tokio::time::{sleep, timeout};
+
+    use crate::cluster::link::dial::open;
+    use crate::cluster::link::encoder::Encoder;
+    use crate::cluster::link::exchange_tests::data;
+    use crate::cluster::link::inbox::Inbox;
+    use crate::cluster::replica::message::{Lane, Message};
+    use crate::cluster::wire::Protocol;
+
+    use super::*;
+
+    /// 20 Mbit/s.
+    const PIECE: usize = 25_000;
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    /// What has arrived, and when.
+    type Arrived = Arc<Mutex<Vec<(Instant, Message)>>>;
+
+    /// Reads as slowly as if the way were slow, and credits.
+    async fn receive_slowly(mut stream: TcpStream, arrived: Arrived) {
+        let mut inbox = Inbox::new(Arc::default(), false);
+        let (mut bytes, mut messages) = (BytesMut::new(), Vec::new());
+        loop {
+            bytes.reserve(PIECE);
+            let mut piece = (&mut stream).take(PIECE as u64);
+            if piece.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+                return;
+            }
+            inbox.advance(&mut bytes, &mut messages).unwrap();
+            let now = Instant::now();
+            let messages = messages.drain(..).map(|arrival| (now, arrival.message));
+            arrived.lock().unwrap().extend(messages);
+            if inbox.is_owing() {
+                let mut credit = Vec::new();
+                inbox.take_credit().encode(&mut credit);
+                stream.write_all(&credit).await.unwrap();
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_a_slow_link_nothing_waits_for_a_large_message() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let to = Node {
+            address: listener.local_addr().unwrap(),
+            generation: 1,
+            name: "node2".into(),
+        };
+        let stream = open(to.address).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let arrived = Arrived::default();
+        let receiver = tokio::spawn(receive_slowly(accepted, arrived.clone()));
+
+        let outbox = Arc::new(Outbox::new(to.address));
+        outbox.open(&to, Protocol::V1);
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let link = tokio::spawn({
+            let (outbox, reports, to) = (outbox.clone(), reports.clone(), to.clone());
+            async move {
+                let report = |input| reports.lock().unwrap().push(input);
+                transmit(&outbox, Stream::Plain(stream), &to, report).await;
+            }
+        });
+
+        let mut encoder = Encoder::default();
+        let mut put = |message: &Message| outbox.put(&to, message, &mut encoder).unwrap();
+        // Five seconds' worth.
+        let large = data(1 << 32, 12_500_000);
+        put(&large);
+        let mut sizes = large.size();
+        let mut sent = [VecDeque::new(), VecDeque::new()];
+        let is_there = || {
+            let arrived = arrived.lock().unwrap();
+            arrived.iter().any(|(_, message)| *message == large)
+        };
+        let began = Instant::now();
+        while !is_there() {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "it takes too long"
+            );
+            assert!(!link.is_finished(), "a slow link stays");
+            let small = data(1, 1_000);
+            sizes += small.size();
+            put(&small);
+            sent[0].push_back(Instant::now());
+            put(&Message::Swim(vec![0; 100]));
+            sent[1].push_back(Instant::now());
+            sleep(Duration::from_millis(20)).await;
+        }
+        let crossed = began.elapsed();
+        let all_flushed = async {
+            while !outbox.is_flushed() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), all_flushed).await.unwrap();
+        outbox.close();
+        link.await.unwrap();
+        receiver.await.unwrap();
+
+        let mut slowest = Duration::ZERO;
+        for (at, message) in arrived.lock().unwrap().iter() {
+            if !message.is_large() {
+                let lane = usize::from(message.lane() == Lane::Control);
+                let sent_at = sent[lane].pop_front().expect("nothing arrives twice");
+                slowest = slowest.max(at.duration_since(sent_at));
+            }
+        }
+        assert!(
+            sent.iter().all(VecDeque::is_empty),
+            "everything has arrived"
+        );
+        println!("12.5 MB in {crossed:?}, the slowest small message took {slowest:?}");
+        assert!(slowest < crossed / 2, "{slowest:?} of {crossed:?}");
+
+        let reports = reports.lock().unwrap();
+        let delivered = reports.iter().map(|input| match input {
+            Input::Delivered { bytes, .. } => *bytes,
+            _ => 0,
+        });
+        assert_eq!(delivered.sum::<usize>(), sizes);
+        let progress = |input: &&Input| matches!(input, Input::Progress { .. });
+        let progress = reports.iter().filter(progress).count() as u32;
+        assert!((2..=1 + crossed.as_millis() as u32 / 100).contains(&progress));
+    }
+}

@@ -1,0 +1,78 @@
+//! Progress of a link's sending side.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When a link last made progress, or last had nothing to do.
+#[derive(Debug)]
+pub(super) struct Watch(Instant);
+
+impl Watch {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self(now)
+    }
+
+    /// The connection has accepted bytes. While data is unconfirmed that proves nothing: it only
+    /// fills the system's buffers.
+    pub(super) const fn wrote(&mut self, now: Instant, awaits_credit: bool) {
+        if !awaits_credit {
+            self.0 = now;
+        }
+    }
+
+    /// A credit has come. One that confirms nothing comes from a node at which a large message
+    /// waits for room.
+    pub(super) const fn credited(&mut self, now: Instant) {
+        self.0 = now;
+    }
+
+    /// Returns `true` if the link must be closed. Called now and then; `is_busy`: bytes are unsent
+    /// or unconfirmed.
+    pub(super) fn is_stalled(&mut self, now: Instant, is_busy: bool) -> bool {
+        if !is_busy {
+            self.0 = now;
+        }
+        now.duration_since(self.0) >= PROGRESS_MAX
+    }
+}
+
+/// How long a link with something to do may make no progress. Longer than any pause of a network
+/// that still works, and longer than a silent node is a member.
+pub(super) const PROGRESS_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_link_is_closed_when_it_has_stood_still_and_not_when_it_is_slow_or_idle() {
+        let began = Instant::now();
+        let mut watch = Watch::new(began);
+        // Idle for a minute.
+        assert!((1..60).all(|second| !watch.is_stalled(began + second * SECOND, false)));
+        // Slow: a credit each nine seconds.
+        let mut now = began + 59 * SECOND;
+        for _ in 0..10 {
+            for _ in 0..9 {
+                now += SECOND;
+                assert!(!watch.is_stalled(now, true));
+            }
+            watch.credited(now);
+        }
+        let stalled = (1..20).find(|second| watch.is_stalled(now + *second * SECOND, true));
+        assert_eq!(stalled, Some(10));
+    }
+
+    #[test]
+    fn bytes_that_only_fill_buffers_are_no_progress() {
+        let began = Instant::now();
+        let mut watch = Watch::new(began);
+        watch.wrote(began + 9 * SECOND, true);
+        assert!(watch.is_stalled(began + 10 * SECOND, true));
+        watch.wrote(began + 9 * SECOND, false);
+        assert!(!watch.is_stalled(began + 10 * SECOND, true));
+    }
+}
