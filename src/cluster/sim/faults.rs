@@ -6,79 +6,81 @@ use crate::cluster::Copies;
 use crate::cluster::replica::MemberStatus;
 use crate::cluster::replica::node::Node;
 
-use super::cluster::{Cluster, DETECTION_MIN, Event};
-use super::plan::Faults;
+use super::plan::FaultKind;
+use super::world::{DETECTION_MIN, Event, World};
 
-impl Cluster {
-    pub(super) fn misfortune(&mut self) {
+impl World {
+    pub(super) fn inject_fault(&mut self) {
         if self.ended {
             return;
         }
-        let index = self.rng.random_range(0..self.places.len());
+        let index = self.rng.random_range(0..self.nodes.len());
         match self.plan.faults {
-            Faults::None => {}
-            Faults::Crashes => self.come_or_go(index),
-            Faults::Links if self.rng.random_bool(0.3) => {
-                let other = self.rng.random_range(0..self.places.len());
+            FaultKind::None => {}
+            FaultKind::Crashes => self.come_or_go(index),
+            FaultKind::Links if self.rng.random_bool(0.3) => {
+                let other = self.rng.random_range(0..self.nodes.len());
                 self.network.unlink(index, other);
             }
-            Faults::Links if self.rng.random_bool(0.4) => {
+            FaultKind::Links if self.rng.random_bool(0.4) => {
                 let by = self.rng.random_range(100_000..1_500_000);
                 self.note(format_args!("slow {index} {by}"));
                 self.network.slow_down(index, by);
                 // Somebody who comes now is news that this node hears late.
-                let down = self.places.iter().position(|place| place.replica.is_none());
+                let down = self.nodes.iter().position(|node| node.replica.is_none());
                 if let Some(down) = down {
                     self.start(down);
                 }
                 let after = self.rng.random_range(500_000..3_000_000);
                 self.after(after, Event::Heal);
             }
-            Faults::Links => self.come_or_go(index),
-            Faults::Pauses
+            FaultKind::Links => self.come_or_go(index),
+            FaultKind::Pauses
                 if self.rng.random_bool(0.6) && self.is_running(index) && self.can_lose(index) =>
             {
                 let pause = self.rng.random_range(10_000..8_000_000);
                 self.note(format_args!("pause {index} {pause}"));
-                self.doubted |= pause >= DETECTION_MIN;
-                self.places[index].paused_until = self.now + pause;
+                self.removed_while_running |= pause >= DETECTION_MIN;
+                self.nodes[index].paused_until = self.now + pause;
             }
-            Faults::Pauses => self.come_or_go(index),
-            Faults::Partitions if self.rng.random_bool(0.5) => self.tear(),
-            Faults::Partitions => self.come_or_go(index),
+            FaultKind::Pauses => self.come_or_go(index),
+            FaultKind::Partitions if self.rng.random_bool(0.5) => self.partition(),
+            FaultKind::Partitions => self.come_or_go(index),
         }
-        let after = self.rng.random_range(self.plan.calm.0..self.plan.calm.1);
-        self.after(after, Event::Misfortune);
+        let after = self
+            .rng
+            .random_range(self.plan.quiet_period.0..self.plan.quiet_period.1);
+        self.after(after, Event::Fault);
     }
 
     pub(super) fn come_or_go(&mut self, index: usize) {
-        if self.places[index].replica.is_none() {
+        if self.nodes[index].replica.is_none() {
             self.start(index);
         } else if self.can_lose(index) {
-            if self.rng.random_bool(0.3) && !self.places[index].leaving {
+            if self.rng.random_bool(0.3) && !self.nodes[index].leaving {
                 self.depart(index);
             } else {
                 self.crash(index);
                 if self.rng.random_bool(0.5) {
                     let after = self.rng.random_range(1_000..2_000_000);
-                    self.after(after, Event::Start { place: index });
+                    self.after(after, Event::Start { node: index });
                 }
             }
         }
     }
 
-    pub(super) fn tear(&mut self) {
-        self.torn = true;
+    pub(super) fn partition(&mut self) {
+        self.partitioned = true;
         let after = self.rng.random_range(100_000..12_000_000);
         self.after(after, Event::Heal);
         if self.rng.random_bool(0.25) {
-            return self.tear_link();
+            return self.partition_link();
         }
-        let side: Vec<bool> = self.places.iter().map(|_| self.rng.random()).collect();
+        let side: Vec<bool> = self.nodes.iter().map(|_| self.rng.random()).collect();
         self.note(format_args!("tear {side:?}"));
         let one_way = self.rng.random_bool(0.3);
-        for from in 0..self.places.len() {
-            for to in 0..self.places.len() {
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
                 if side[from] && !side[to] && one_way {
                     self.network.block_one_way(from, to);
                 } else if side[from] != side[to] && !one_way {
@@ -89,9 +91,9 @@ impl Cluster {
     }
 
     /// Two nodes do not hear each other any more, while the others hear both.
-    fn tear_link(&mut self) {
-        let one = self.rng.random_range(0..self.places.len());
-        let other = self.rng.random_range(0..self.places.len());
+    fn partition_link(&mut self) {
+        let one = self.rng.random_range(0..self.nodes.len());
+        let other = self.rng.random_range(0..self.nodes.len());
         let one_way = self.rng.random_bool(0.3);
         self.note(format_args!("tear link {one} {other} {one_way}"));
         match one_way {
@@ -105,20 +107,24 @@ impl Cluster {
     }
 
     /// Whether the promises cover the loss of this node: whatever was handed over is, and fewer
-    /// nodes than keep a session are missing, this one included; and, where the network was torn,
+    /// nodes than keep a session are missing, this one included; and, where the network was partitioned,
     /// every node has everything, so that no side's writes are lost with it.
     pub(super) fn can_lose(&self, index: usize) -> bool {
-        if self.torn {
-            return self.is_well();
+        if self.partitioned {
+            return self.has_converged();
         }
-        let mut running = self.places.iter().enumerate();
+        let mut running = self.nodes.iter().enumerate();
         match self.plan.copies {
-            Copies::All => running.any(|(at, place)| {
-                at != index && place.replica.is_some() && !place.leaving && self.is_caught_up(at)
+            Copies::All => running.any(|(at, node)| {
+                at != index && node.replica.is_some() && !node.leaving && self.is_caught_up(at)
             }),
-            Copies::Count(copies) => running
-                .filter(|(_, place)| place.replica.is_some())
-                .all(|(at, _)| self.is_caught_up(at) && self.can_spare(at, copies.get().into())),
+            Copies::Count(copies) => {
+                running
+                    .filter(|(_, node)| node.replica.is_some())
+                    .all(|(at, _)| {
+                        self.is_caught_up(at) && self.has_spare_copies(at, copies.get().into())
+                    })
+            }
         }
     }
 
@@ -128,19 +134,19 @@ impl Cluster {
     }
 
     /// Whether, as this node sees it, all holders have everything and one more may go.
-    fn can_spare(&self, at: usize, copies: usize) -> bool {
+    fn has_spare_copies(&self, at: usize, copies: usize) -> bool {
         let status = self.replica(at).status();
         let stays = |member: &&MemberStatus| !member.leaving;
         let others = status.members.iter().filter(stays);
-        let is_gone = |node: &Node| {
-            let place = self.places.iter().position(|place| place.me == *node);
-            place.is_none_or(|place| !self.is_running(place))
+        let is_gone = |member: &Node| {
+            let index = self.nodes.iter().position(|node| node.me == *member);
+            index.is_none_or(|index| !self.is_running(index))
         };
         let missing = others
             .clone()
             .filter(|member| is_gone(&member.node))
             .count();
-        let candidates = others.count() + usize::from(!self.places[at].leaving);
+        let candidates = others.count() + usize::from(!self.nodes[at].leaving);
         status.settled && missing + 1 < copies.min(candidates)
     }
 }

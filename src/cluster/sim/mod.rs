@@ -1,6 +1,6 @@
 //! Whole clusters on one seed, one thread and virtual time.
 //!
-//! A simulated [`cluster`] runs the real replicas, foca included, over a [`network`] that delays,
+//! A simulated [`world`] runs the real replicas, foca included, over a [`network`] that delays,
 //! loses, repeats and reorders; clients work on a few sessions through all nodes, as the middleware
 //! does; nodes crash, restart, leave, are cut off or stopped, and their clocks are days apart. The
 //! [`oracle`] knows only what clients were told, and judges every answer by the rules in
@@ -9,14 +9,14 @@
 //! Everything follows from the seed. A failure prints it, with the command that replays it.
 
 mod client;
-mod cluster;
 mod faults;
 mod invariants;
-mod judgement;
 mod network;
 mod oracle;
 mod plan;
 mod requests;
+mod verdict;
+mod world;
 
 use std::env;
 use std::num::NonZeroU8;
@@ -25,12 +25,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::cluster::Copies;
 use crate::cluster::replica::rules::Rules;
 
-use self::cluster::Cluster;
-use self::plan::{Faults, Plan};
+use self::plan::{FaultKind, Plan};
+use self::world::World;
 
 /// Runs one seed to its end. Gives a number that stands for everything that happened.
 fn run(seed: u64) -> u64 {
-    Cluster::new(Plan::draw(seed)).run()
+    World::new(Plan::draw(seed)).run()
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -81,7 +81,7 @@ fn no_seed_breaks_an_invariant() {
 fn the_same_seed_gives_the_same_trace() {
     // Some of these keep all copies, some two, some three.
     for seed in 0..3 * PLAN_KINDS {
-        let [one, two] = [0; 2].map(|_| Cluster::new(Plan::draw(seed)).traced().run());
+        let [one, two] = [0; 2].map(|_| World::new(Plan::draw(seed)).traced().run());
         assert!(one != 0 && one == two, "seed {seed}");
     }
 }
@@ -93,7 +93,7 @@ fn notices_the_lack(take: fn(&mut Plan)) -> bool {
     let breaks = |seed| {
         let mut plan = Plan::draw(seed);
         take(&mut plan);
-        catch_unwind(AssertUnwindSafe(|| Cluster::new(plan).run())).is_err()
+        catch_unwind(AssertUnwindSafe(|| World::new(plan).run())).is_err()
     };
     let Some(seed) = (0..tries).find(|seed| breaks(*seed)) else {
         return false;
@@ -101,7 +101,7 @@ fn notices_the_lack(take: fn(&mut Plan)) -> bool {
     let mut plan = Plan::draw(seed);
     take(&mut plan);
     plan.rules = Rules::ALL;
-    Cluster::new(plan).run();
+    World::new(plan).run();
     true
 }
 
@@ -110,9 +110,9 @@ fn a_missing_view_barrier_is_noticed() {
     // It takes somebody who hears late that a session is kept by others now.
     assert!(notices_the_lack(|plan| {
         plan.rules.view_barrier = false;
-        plan.faults = Faults::Links;
+        plan.faults = FaultKind::Links;
         plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
-        plan.calm.1 /= 3;
+        plan.quiet_period.1 /= 3;
     }));
 }
 
@@ -146,8 +146,8 @@ fn what_somebody_says_who_is_no_member_is_noticed() {
     // It takes somebody who goes on after it was declared down.
     assert!(notices_the_lack(|plan| {
         plan.rules.members_only = false;
-        plan.faults = Faults::Pauses;
-        plan.calm.1 /= 2;
+        plan.faults = FaultKind::Pauses;
+        plan.quiet_period.1 /= 2;
     }));
 }
 

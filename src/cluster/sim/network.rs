@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::plan::Weather;
+use super::plan::NetworkConditions;
 
 /// The network: which ways are blocked, and what happens to a message on the others.
 #[derive(Debug)]
 pub(super) struct Network {
-    weather: Weather,
+    conditions: NetworkConditions,
     /// From whom to whom nothing goes.
     blocked: BTreeSet<(usize, usize)>,
     /// Links that are up, from whom to whom.
@@ -21,9 +21,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) const fn new(weather: Weather, rng: StdRng) -> Self {
+    pub(super) const fn new(conditions: NetworkConditions, rng: StdRng) -> Self {
         Self {
-            weather,
+            conditions,
             blocked: BTreeSet::new(),
             links: BTreeSet::new(),
             slow: BTreeMap::new(),
@@ -79,22 +79,22 @@ impl Network {
         self.slow.clear();
     }
 
-    /// The weather is fine from now on.
-    pub(super) const fn calm(&mut self) {
-        self.weather.lost = 0;
-        self.weather.repeated = 0;
-        self.weather.late = 0;
+    /// The conditions is fine from now on.
+    pub(super) const fn quiet_period(&mut self) {
+        self.conditions.lost = 0;
+        self.conditions.repeated = 0;
+        self.conditions.late = 0;
     }
 
     /// After how many microseconds a message arrives: not at all, once or twice.
     pub(super) fn delays(&mut self, from: usize, to: usize) -> Vec<u64> {
-        let Weather {
+        let NetworkConditions {
             latency,
             lost,
             repeated,
             late,
             lateness,
-        } = self.weather;
+        } = self.conditions;
         let mut chance = |of_a_thousand: u32| self.rng.random_ratio(of_a_thousand, 1000);
         if !self.links.contains(&(from, to)) || chance(lost) {
             return Vec::new();

@@ -18,7 +18,7 @@ pub(super) struct Model {
     /// Results of acknowledged atomic updates.
     pub(super) counts: BTreeSet<u64>,
     /// Atomic updates whose outcome nobody knows.
-    pub(super) doubtful_updates: u64,
+    pub(super) indeterminate_updates: u64,
     /// Calls under way that move or end it.
     pub(super) moves: u32,
     /// Whether somebody has tried to end it: what a node that died has begun may still take effect.
@@ -39,7 +39,7 @@ pub(super) enum Life {
     /// Created, and nobody has tried to end it.
     Live,
     /// Somebody has tried to end or to move it, and does not know whether it worked.
-    Doubtful,
+    Unknown,
     /// Ended, and that was acknowledged.
     Ended,
 }
@@ -67,10 +67,10 @@ impl Model {
         Self {
             id,
             key,
-            life: Life::Doubtful,
+            life: Life::Unknown,
             acked: BTreeMap::new(),
             counts: BTreeSet::new(),
-            doubtful_updates: 0,
+            indeterminate_updates: 0,
             moves: 0,
             may_end: false,
             idle,
@@ -82,7 +82,7 @@ impl Model {
 
     /// Whether it must be gone: accesses are written down with a tenth of the idle time to spare,
     /// and messages take a while.
-    pub(super) fn has_run_out(&self, now: u64) -> bool {
+    pub(super) fn has_expired(&self, now: u64) -> bool {
         let longest = self.idle.as_micros() as u64 * 11 / 10;
         now > self.touched_at + longest + DELAY_MAX
     }
@@ -100,14 +100,14 @@ impl Model {
     pub(super) fn begin_move(&mut self) {
         self.moves += 1;
         if self.life == Life::Live {
-            self.life = Life::Doubtful;
+            self.life = Life::Unknown;
         }
     }
 
     /// A client was told that it has a new id. Whoever ends it at the same time wins.
     pub(super) fn moved_to(&mut self, key: SessionKey) {
         self.key = key;
-        if self.life == Life::Doubtful && self.moves == 1 && !self.may_end {
+        if self.life == Life::Unknown && self.moves == 1 && !self.may_end {
             self.life = Life::Live;
         }
     }

@@ -16,10 +16,10 @@ pub(super) struct Plan {
     pub(super) nodes: usize,
     pub(super) copies: Copies,
     pub(super) rules: Rules,
-    pub(super) network: Weather,
-    pub(super) faults: Faults,
+    pub(super) network: NetworkConditions,
+    pub(super) faults: FaultKind,
     /// Between two faults.
-    pub(super) calm: (u64, u64),
+    pub(super) quiet_period: (u64, u64),
     pub(super) duration: u64,
     /// Clocks of the nodes are apart by up to this.
     pub(super) skew: Duration,
@@ -29,7 +29,7 @@ pub(super) struct Plan {
 
 /// What the network does to a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
+pub(super) struct NetworkConditions {
     pub(super) latency: (u64, u64),
     /// In a thousand.
     pub(super) lost: u32,
@@ -41,7 +41,7 @@ pub(super) struct Weather {
 
 /// What happens to nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Faults {
+pub(super) enum FaultKind {
     /// Nothing.
     None,
     /// Crashes, restarts, joins and orderly leaving.
@@ -58,15 +58,15 @@ impl Plan {
     pub(super) fn draw(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let faults = match seed % 5 {
-            0 => Faults::None,
-            1 => Faults::Crashes,
-            2 => Faults::Links,
-            3 => Faults::Pauses,
-            _ => Faults::Partitions,
+            0 => FaultKind::None,
+            1 => FaultKind::Crashes,
+            2 => FaultKind::Links,
+            3 => FaultKind::Pauses,
+            _ => FaultKind::Partitions,
         };
         let rough = rng.random_bool(0.5);
         let slow = rng.random_range(300..5_000);
-        let network = Weather {
+        let network = NetworkConditions {
             latency: (100, slow),
             lost: if rough { rng.random_range(0..30) } else { 0 },
             repeated: if rough { rng.random_range(0..50) } else { 0 },
@@ -84,7 +84,7 @@ impl Plan {
             rules: Rules::ALL,
             network,
             faults,
-            calm: (200_000, rng.random_range(2_000_000..8_000_000)),
+            quiet_period: (200_000, rng.random_range(2_000_000..8_000_000)),
             duration: 40_000_000,
             skew: Duration::from_secs(rng.random_range(0..3) * 86_400 * 10),
             crash_is_noticed: rng.random_bool(0.7),

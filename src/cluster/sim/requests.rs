@@ -10,24 +10,24 @@ use crate::cluster::replica::message::{OpId, Verdict};
 use crate::session::{Changes, Outcome, Record, SessionKey, Value};
 
 use super::client::{Action, COUNTER, NAMES, Request, Stage};
-use super::cluster::{Cluster, Event, HOUR, SESSIONS};
 use super::invariants::update_is_new;
 use super::oracle::{Life, Model};
+use super::world::{Event, HOUR, SESSIONS, World};
 
-impl Cluster {
+impl World {
     pub(super) fn act(&mut self, client: usize) {
         if self.ended || client >= self.clients {
             return;
         }
-        let node = self.rng.random_range(0..self.places.len());
+        let node = self.rng.random_range(0..self.nodes.len());
         let model = self.rng.random_range(0..SESSIONS);
         let begun = self.is_serving(node) && self.begin(client, node, model);
         if !begun {
-            self.think(client);
+            self.pause_client(client);
         }
     }
 
-    pub(super) fn think(&mut self, client: usize) {
+    pub(super) fn pause_client(&mut self, client: usize) {
         let after = self.rng.random_range(1_000..60_000);
         self.after(after, Event::Act { client });
     }
@@ -48,14 +48,14 @@ impl Cluster {
             self.models.push(before);
             return self.create(client, node, index, key);
         }
-        if model.life == Life::Doubtful && model.moves == 0 {
+        if model.life == Life::Unknown && model.moves == 0 {
             // It is being created, or nobody knows what became of it.
             return false;
         }
         if self.now < model.rests_until {
             return false;
         }
-        if model.life == Life::Live && model.has_run_out(self.now) {
+        if model.life == Life::Live && model.has_expired(self.now) {
             self.models[index].life = Life::Ended;
         } else if model.idle < HOUR && self.rng.random_bool(0.05) {
             self.leave_alone(index);
@@ -69,7 +69,7 @@ impl Cluster {
             95..98 => Action::Rotate(self.draw_key(Some(key))),
             _ => Action::End,
         };
-        self.done.begun += 1;
+        self.totals.begun += 1;
         self.last_op += 1;
         let op = self.last_op;
         let request = Request {
@@ -148,7 +148,7 @@ impl Cluster {
         self.check(&request, record.as_deref());
         self.touched(&request);
         let Some(base) = record else {
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
             return self.finish(op);
         };
         let mut changes = Changes::default();
@@ -159,7 +159,7 @@ impl Cluster {
                 if base.is_touch_due(now) {
                     self.replica(node).touch(now, &request.key);
                 }
-                self.done.succeeded += 1;
+                self.totals.succeeded += 1;
                 return self.finish(op);
             }
             Action::Write(name) => {
@@ -248,7 +248,7 @@ impl Cluster {
                 self.finish(op);
             }
             (Stage::Committing { .. }, Reply::Updated(..) | Reply::Indeterminate) => {
-                self.doubt(op);
+                self.indeterminate(op);
             }
             (_, _) => self.finish(op),
         }
@@ -264,11 +264,11 @@ impl Cluster {
     fn counted(&mut self, op: OpId, result: u64) {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];
-            if model.id == request.known.id && !self.torn && !self.doubted {
+            if model.id == request.known.id && !self.partitioned && !self.removed_while_running {
                 update_is_new(model, result);
             }
             model.used_at = model.used_at.max(request.begun_at);
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
         }
         self.finish(op);
     }
@@ -281,7 +281,7 @@ impl Cluster {
         if let Outcome::Committed(record) = outcome
             && model.id == request.known.id
         {
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
             model.used_at = model.used_at.max(request.begun_at);
             match request.action {
                 Action::Create => {
@@ -299,13 +299,13 @@ impl Cluster {
                     dead.life = Life::Ended;
                     let second = model.key != request.key;
                     assert!(
-                        self.torn || self.doubted || !second,
+                        self.partitioned || self.removed_while_running || !second,
                         "two successors of {}",
                         request.key
                     );
                     if second {
                         // Either side of a partition may move a session; one of them has won.
-                        model.life = Life::Doubtful;
+                        model.life = Life::Unknown;
                     } else {
                         model.moved_to(to);
                     }
@@ -323,7 +323,7 @@ impl Cluster {
             if model.id == request.known.id {
                 model.life = Life::Ended;
             }
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
         }
         self.finish(op);
     }
@@ -334,7 +334,11 @@ impl Cluster {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];
             let alone = model.moves == 1 && model.key == request.key;
-            if model.id == request.known.id && alone && !self.torn && !self.doubted {
+            if model.id == request.known.id
+                && alone
+                && !self.partitioned
+                && !self.removed_while_running
+            {
                 model.life = Life::Ended;
             }
         }
@@ -342,12 +346,12 @@ impl Cluster {
     }
 
     /// Nobody knows what became of a request.
-    pub(super) fn doubt(&mut self, op: OpId) {
+    pub(super) fn indeterminate(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op)
             && request.action == Action::Update
             && self.models[request.model].id == request.known.id
         {
-            self.models[request.model].doubtful_updates += 1;
+            self.models[request.model].indeterminate_updates += 1;
         }
         self.finish(op);
     }
@@ -359,14 +363,14 @@ impl Cluster {
             if request.moves && model.id == request.known.id {
                 model.moves -= 1;
             }
-            self.think(request.client);
+            self.pause_client(request.client);
         }
     }
 
     pub(super) fn forget_requests(&mut self, node: usize) {
         let of_node = |(op, request): (&OpId, &Request)| (request.node == node).then_some(*op);
         for op in self.requests.iter().filter_map(of_node).collect::<Vec<_>>() {
-            self.doubt(op);
+            self.indeterminate(op);
         }
     }
 }

@@ -4,16 +4,16 @@ use crate::cluster::replica::Replica;
 use crate::session::Record;
 
 use super::client::Request;
-use super::cluster::{Cluster, Place, Progress};
 use super::invariants::{
-    acknowledged_survives, ended_stays_dead, holders_agree, runs_out, updates_count_once,
+    acknowledged_survives, ended_stays_ended, expires, holders_agree, updates_count_once,
 };
 use super::oracle::Life;
 use super::requests::count;
+use super::world::{SimNode, Totals, World};
 
-impl Cluster {
+impl World {
     pub(super) fn check(&self, request: &Request, read: Option<&Record>) {
-        if self.torn {
+        if self.partitioned {
             return;
         }
         let place = format!(
@@ -23,17 +23,17 @@ impl Cluster {
         let model = &self.models[request.model];
         // A node that is wrongly declared dead answers from what it has until it hears of it. One that
         // declares another dead may lack what that one kept alone; but what has ended has ended.
-        let node = &self.places[request.node];
-        if !node.wronged {
-            ended_stays_dead(&request.known, read, &place);
+        let node = &self.nodes[request.node];
+        if !node.falsely_removed {
+            ended_stays_ended(&request.known, read, &place);
         }
         if model.id == request.known.id && model.key == request.key {
-            runs_out(model, self.now, read, &place);
+            expires(model, self.now, read, &place);
         }
         // Somebody may have tried to end or to move it while this was under way.
         if model.life == Life::Live
-            && !node.wronged
-            && node.accuses.is_empty()
+            && !node.falsely_removed
+            && node.falsely_suspects.is_empty()
             && model.key == request.key
             && model.id == request.known.id
             && request.known.is_fresh(self.now)
@@ -42,9 +42,9 @@ impl Cluster {
         }
     }
 
-    pub(super) fn judge(&mut self) {
-        assert!(self.is_well(), "{}", self.complaint());
-        for index in 0..self.places.len() {
+    pub(super) fn check_final_state(&mut self) {
+        assert!(self.has_converged(), "{}", self.failure_report());
+        for index in 0..self.nodes.len() {
             let now = self.clock(index);
             for model in &self.models {
                 if !self.replica(index).holds(&model.key) {
@@ -52,20 +52,20 @@ impl Cluster {
                 }
                 let read = self.replica(index).look(now, &model.key);
                 let place = format!("at node{index} in the end ({})", model.key);
-                ended_stays_dead(&model.known(), read.as_deref(), &place);
+                ended_stays_ended(&model.known(), read.as_deref(), &place);
                 // Where two sides wrote the same, the later write counts, which is all that is asked.
                 if model.known().is_fresh(self.now) {
                     acknowledged_survives(&model.known(), read.as_deref(), &place);
                 }
-                let split = self.torn || self.doubted;
+                let split = self.partitioned || self.removed_while_running;
                 if let (Life::Live, Some(record), false) = (model.life, read, split) {
                     updates_count_once(model, count(&record));
                 }
             }
         }
-        let Progress { begun, succeeded } = self.done;
+        let Totals { begun, succeeded } = self.totals;
         // Each side of a partition has half of the sessions, and says so.
-        let least = if self.torn { 25 } else { 4 };
+        let least = if self.partitioned { 25 } else { 4 };
         assert!(
             succeeded * least > begun,
             "only {succeeded} of {begun} requests succeeded"
@@ -73,10 +73,10 @@ impl Cluster {
     }
 
     /// Whether every node runs, serves, has caught up and holds the same as the others.
-    pub(super) fn is_well(&self) -> bool {
-        let all = self.places.len() - 1;
-        let fine = |(index, place): (usize, &Place)| {
-            place.replica.as_ref().is_some_and(|replica| {
+    pub(super) fn has_converged(&self) -> bool {
+        let all = self.nodes.len() - 1;
+        let fine = |(index, node): (usize, &SimNode)| {
+            node.replica.as_ref().is_some_and(|replica| {
                 let status = replica.status();
                 self.is_running(index)
                     && status.ready
@@ -86,16 +86,13 @@ impl Cluster {
                     && status.members.iter().all(|member| member.agrees)
             })
         };
-        let replicas = self
-            .places
-            .iter()
-            .filter_map(|place| place.replica.as_ref());
-        self.places.iter().enumerate().all(fine) && holders_agree(replicas, self.plan.copies)
+        let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
+        self.nodes.iter().enumerate().all(fine) && holders_agree(replicas, self.plan.copies)
     }
 
-    pub(super) fn complaint(&self) -> String {
-        let status = |place: &Place| place.replica.as_ref().map(Replica::status);
-        let all: Vec<_> = self.places.iter().map(status).collect();
+    pub(super) fn failure_report(&self) -> String {
+        let status = |node: &SimNode| node.replica.as_ref().map(Replica::status);
+        let all: Vec<_> = self.nodes.iter().map(status).collect();
         format!(
             "seed {}: not well after {} us: {all:#?}\nrequests {:?}",
             self.plan.seed, self.now, self.requests

@@ -20,11 +20,11 @@ use crate::session::{SLOTS, SessionKey, Timestamp, Value};
 use super::client::{Request, Stage};
 use super::network::Network;
 use super::oracle::Model;
-use super::plan::{Faults, Plan};
+use super::plan::{FaultKind, Plan};
 
 /// The world of one run.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) rng: StdRng,
     /// Virtual time in microseconds.
@@ -32,35 +32,35 @@ pub(super) struct Cluster {
     pub(super) events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     pub(super) sequence: u64,
     pub(super) network: Network,
-    /// By place; a place keeps its address through all lives of its node.
-    pub(super) places: Vec<Place>,
+    /// By node; a node keeps its address through all lives of its node.
+    pub(super) nodes: Vec<SimNode>,
     pub(super) models: Vec<Model>,
     pub(super) requests: BTreeMap<OpId, Request>,
     pub(super) last_op: OpId,
     pub(super) clients: usize,
     /// Messages under way: events only carry their number.
-    pub(super) mail: BTreeMap<u64, (Node, u64, Message)>,
+    pub(super) in_flight: BTreeMap<u64, (Node, u64, Message)>,
     /// Whether everything that happens goes into the trace.
     traced: bool,
     pub(super) trace: u64,
     /// Whether there has been a partition: reads and updates of its sides need not agree.
-    pub(super) torn: bool,
+    pub(super) partitioned: bool,
     /// Whether a node was stopped for so long that the others went on without it: an update that it
     /// had ordered may surface after theirs.
-    pub(super) doubted: bool,
+    pub(super) removed_while_running: bool,
     pub(super) ended: bool,
-    pub(super) done: Progress,
+    pub(super) totals: Totals,
 }
 
 /// What was tried and what succeeded: a run in which nothing succeeds proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct Totals {
     pub(super) begun: u64,
     pub(super) succeeded: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SimNode {
     pub(super) replica: Option<Replica>,
     pub(super) me: Node,
     /// How far its clock is ahead, in milliseconds.
@@ -72,9 +72,9 @@ pub(super) struct Place {
     pub(super) wake_at: u64,
     pub(super) leaving: bool,
     /// Whether others have declared it dead although it runs, and it does not know yet.
-    pub(super) wronged: bool,
+    pub(super) falsely_removed: bool,
     /// Whom it takes for dead although they run, and who have not come back yet.
-    pub(super) accuses: BTreeSet<Arc<str>>,
+    pub(super) falsely_suspects: BTreeSet<Arc<str>>,
     /// Until when somebody who leaves still takes requests.
     pub(super) open_until: u64,
 }
@@ -84,44 +84,44 @@ pub(super) enum Event {
     Arrive {
         from: usize,
         to: usize,
-        mail: u64,
+        in_flight: u64,
     },
     Wake {
-        place: usize,
+        node: usize,
     },
     Dial {
-        place: usize,
+        node: usize,
     },
     /// A node that was dialled dials back.
-    Knock {
-        place: usize,
+    DialBack {
+        node: usize,
         from: usize,
     },
     Notice {
-        place: usize,
+        node: usize,
         gone: usize,
         generation: u64,
     },
     Act {
         client: usize,
     },
-    Misfortune,
+    Fault,
     Heal,
     Start {
-        place: usize,
+        node: usize,
     },
     Depart {
-        place: usize,
+        node: usize,
     },
-    Calm,
+    EndOfFaults,
 }
 
-impl Cluster {
+impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x5eed);
         let network = Network::new(plan.network, StdRng::seed_from_u64(plan.seed ^ 0x0e7));
         let skew = plan.skew.as_millis() as u64;
-        let place = |index: usize| Place {
+        let node = |index: usize| SimNode {
             replica: None,
             me: Node {
                 address: ([127, 0, 0, 1], 4000 + index as u16).into(),
@@ -133,12 +133,12 @@ impl Cluster {
             ran_at: 0,
             wake_at: u64::MAX,
             leaving: false,
-            wronged: false,
-            accuses: BTreeSet::new(),
+            falsely_removed: false,
+            falsely_suspects: BTreeSet::new(),
             open_until: 0,
         };
-        let mut cluster = Self {
-            places: (0..plan.nodes).map(place).collect(),
+        let mut world = Self {
+            nodes: (0..plan.nodes).map(node).collect(),
             plan,
             rng,
             now: 0,
@@ -149,26 +149,26 @@ impl Cluster {
             requests: BTreeMap::new(),
             last_op: 0,
             clients: CLIENTS,
-            mail: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             traced: false,
             trace: 0,
-            torn: false,
-            doubted: false,
+            partitioned: false,
+            removed_while_running: false,
             ended: false,
-            done: Progress::default(),
+            totals: Totals::default(),
         };
-        for place in 0..cluster.places.len() {
-            let at = cluster.rng.random_range(0..3_000_000);
-            cluster.at(at, Event::Start { place });
+        for node in 0..world.nodes.len() {
+            let at = world.rng.random_range(0..3_000_000);
+            world.at(at, Event::Start { node });
         }
         for client in 0..CLIENTS {
-            cluster.at(1_000_000 + client as u64, Event::Act { client });
+            world.at(1_000_000 + client as u64, Event::Act { client });
         }
-        if cluster.plan.faults != Faults::None {
-            cluster.at(6_000_000, Event::Misfortune);
+        if world.plan.faults != FaultKind::None {
+            world.at(6_000_000, Event::Fault);
         }
-        cluster.at(cluster.plan.duration, Event::Calm);
-        cluster
+        world.at(world.plan.duration, Event::EndOfFaults);
+        world
     }
 
     /// Notes everything that happens, which takes a while.
@@ -179,43 +179,47 @@ impl Cluster {
 
     /// Runs to the end, and checks that all is well then.
     pub(super) fn run(mut self) -> u64 {
-        let end = self.plan.duration + PEACE_MAX;
+        let end = self.plan.duration + CONVERGENCE_MAX;
         while let Some(Reverse((at, _, event))) = self.events.pop() {
-            assert!(at <= end, "{}", self.complaint());
+            assert!(at <= end, "{}", self.failure_report());
             self.now = at;
             self.note(format_args!("{event:?}"));
             self.happen(event);
-            if self.ended && self.requests.is_empty() && self.is_well() {
+            if self.ended && self.requests.is_empty() && self.has_converged() {
                 break;
             }
         }
-        self.judge();
+        self.check_final_state();
         self.trace
     }
 
     pub(super) fn happen(&mut self, event: Event) {
         match event {
-            Event::Arrive { from, to, mail } => self.arrive(from, to, mail),
-            Event::Wake { place } => self.wake(place),
-            Event::Dial { place } => self.dial(place),
-            Event::Knock { place, from } => self.connect(place, from),
+            Event::Arrive {
+                from,
+                to,
+                in_flight,
+            } => self.arrive(from, to, in_flight),
+            Event::Wake { node } => self.wake(node),
+            Event::Dial { node } => self.dial(node),
+            Event::DialBack { node, from } => self.connect(node, from),
             Event::Notice {
-                place,
+                node,
                 gone,
                 generation,
-            } => self.notice(place, gone, generation),
+            } => self.notice(node, gone, generation),
             Event::Act { client } => self.act(client),
-            Event::Misfortune => self.misfortune(),
+            Event::Fault => self.inject_fault(),
             Event::Heal => self.network.heal(),
-            Event::Start { place } => self.start(place),
-            Event::Depart { place } => self.depart(place),
-            Event::Calm => {
+            Event::Start { node } => self.start(node),
+            Event::Depart { node } => self.depart(node),
+            Event::EndOfFaults => {
                 self.ended = true;
                 self.network.heal();
-                self.network.calm();
-                for place in 0..self.places.len() {
-                    if self.places[place].replica.is_none() {
-                        self.start(place);
+                self.network.quiet_period();
+                for node in 0..self.nodes.len() {
+                    if self.nodes[node].replica.is_none() {
+                        self.start(node);
                     }
                 }
             }
@@ -226,18 +230,18 @@ impl Cluster {
 
     pub(super) fn start(&mut self, index: usize) {
         let now = self.clock(index);
-        let place = &mut self.places[index];
-        if place.replica.is_some() {
+        let node = &mut self.nodes[index];
+        if node.replica.is_some() {
             return;
         }
-        place.me.generation = now.as_millis().max(place.me.generation + 1);
-        place.leaving = false;
-        place.wronged = false;
-        place.accuses.clear();
-        place.paused_until = 0;
-        place.ran_at = self.now;
+        node.me.generation = now.as_millis().max(node.me.generation + 1);
+        node.leaving = false;
+        node.falsely_removed = false;
+        node.falsely_suspects.clear();
+        node.paused_until = 0;
+        node.ran_at = self.now;
         let settings = Settings {
-            me: place.me.clone(),
+            me: node.me.clone(),
             copies: self.plan.copies,
             ack: Ack::All,
             min_copies: NonZeroU8::MIN.get(),
@@ -248,23 +252,23 @@ impl Cluster {
             seed: self.rng.random(),
             rules: self.plan.rules,
         };
-        place.replica = Some(Replica::new(now, settings));
-        self.after(1_000, Event::Dial { place: index });
+        node.replica = Some(Replica::new(now, settings));
+        self.after(1_000, Event::Dial { node: index });
         self.follow(index);
     }
 
     /// Dials whoever can be reached, for ever.
     pub(super) fn dial(&mut self, index: usize) {
-        if self.places[index].replica.is_none() {
+        if self.nodes[index].replica.is_none() {
             return;
         }
         if self.is_running(index) {
-            for other in 0..self.places.len() {
+            for other in 0..self.nodes.len() {
                 self.connect(index, other);
             }
         }
         let again = self.rng.random_range(50_000..500_000);
-        self.after(again, Event::Dial { place: index });
+        self.after(again, Event::Dial { node: index });
     }
 
     fn connect(&mut self, index: usize, other: usize) {
@@ -275,30 +279,30 @@ impl Cluster {
             && self.is_running(other);
         if reachable && !self.network.is_linked(index, other) {
             self.network.link(index, other);
-            let node = self.places[other].me.clone();
+            let node = self.nodes[other].me.clone();
             self.input(index, Input::LinkUp { node });
             let after = self.rng.random_range(500..20_000);
-            let knock = Event::Knock {
-                place: other,
+            let dial_back = Event::DialBack {
+                node: other,
                 from: index,
             };
-            self.after(after, knock);
+            self.after(after, dial_back);
         }
     }
 
     pub(super) fn crash(&mut self, index: usize) {
         self.note(format_args!("crash {index}"));
-        self.places[index].replica = None;
+        self.nodes[index].replica = None;
         self.network.unlink_all(index);
-        let generation = self.places[index].me.generation;
+        let generation = self.nodes[index].me.generation;
         if self.plan.crash_is_noticed {
-            for place in 0..self.places.len() {
-                if place != index && self.network.is_open(place, index) {
+            for node in 0..self.nodes.len() {
+                if node != index && self.network.is_open(node, index) {
                     let after = self.rng.random_range(500..30_000);
                     self.after(
                         after,
                         Event::Notice {
-                            place,
+                            node,
                             gone: index,
                             generation,
                         },
@@ -310,20 +314,20 @@ impl Cluster {
     }
 
     pub(super) fn notice(&mut self, index: usize, gone: usize, generation: u64) {
-        let current = self.places[gone].me.clone();
-        if current.generation == generation && self.places[gone].replica.is_none() {
+        let current = self.nodes[gone].me.clone();
+        if current.generation == generation && self.nodes[gone].replica.is_none() {
             self.input(index, Input::Refused { node: current });
         }
     }
 
     /// Leaves once the others have everything, as the store's drain does.
     pub(super) fn depart(&mut self, index: usize) {
-        if self.places[index].replica.is_none() {
+        if self.nodes[index].replica.is_none() {
             return;
         }
-        if !self.places[index].leaving {
-            self.places[index].leaving = true;
-            self.places[index].open_until = self.now + STILL_OPEN;
+        if !self.nodes[index].leaving {
+            self.nodes[index].leaving = true;
+            self.nodes[index].open_until = self.now + STILL_OPEN;
             self.input(index, Input::Drain(true));
         }
         let status = self.replica(index).status();
@@ -331,27 +335,27 @@ impl Cluster {
         let handed_over = status.settled && status.succeeded && status.unacknowledged == 0;
         if idle && handed_over && !self.is_serving(index) && self.is_running(index) {
             self.input(index, Input::Leave);
-            self.places[index].replica = None;
+            self.nodes[index].replica = None;
             self.network.unlink_all(index);
             let after = self.rng.random_range(100_000..3_000_000);
-            self.after(after, Event::Start { place: index });
+            self.after(after, Event::Start { node: index });
         } else if self.ended && self.is_running(index) {
-            self.places[index].leaving = false;
+            self.nodes[index].leaving = false;
             self.input(index, Input::Drain(false));
         } else {
-            self.after(100_000, Event::Depart { place: index });
+            self.after(100_000, Event::Depart { node: index });
         }
     }
 
     pub(super) fn wake(&mut self, index: usize) {
-        if self.now >= self.places[index].wake_at {
-            self.places[index].wake_at = u64::MAX;
+        if self.now >= self.nodes[index].wake_at {
+            self.nodes[index].wake_at = u64::MAX;
             self.input(index, Input::Timeout);
         }
     }
 
-    pub(super) fn arrive(&mut self, from: usize, to: usize, mail: u64) {
-        let Some((sender, receiver, message)) = self.mail.get(&mail).cloned() else {
+    pub(super) fn arrive(&mut self, from: usize, to: usize, in_flight: u64) {
+        let Some((sender, receiver, message)) = self.in_flight.get(&in_flight).cloned() else {
             return;
         };
         if !self.network.is_linked(from, to) {
@@ -359,9 +363,16 @@ impl Cluster {
         }
         if !self.is_running(to) {
             // The kernel keeps it for a stopped process.
-            if self.places[to].replica.is_some() {
-                let until = self.places[to].paused_until;
-                self.at(until, Event::Arrive { from, to, mail });
+            if self.nodes[to].replica.is_some() {
+                let until = self.nodes[to].paused_until;
+                self.at(
+                    until,
+                    Event::Arrive {
+                        from,
+                        to,
+                        in_flight,
+                    },
+                );
             }
             return;
         }
@@ -378,24 +389,24 @@ impl Cluster {
     pub(super) fn input(&mut self, index: usize, input: Input) {
         let now = self.clock(index);
         if !self.is_running(index) {
-            if self.places[index].replica.is_some() && input == Input::Timeout {
-                let until = self.places[index].paused_until;
-                self.at(until, Event::Wake { place: index });
-                self.places[index].wake_at = until;
+            if self.nodes[index].replica.is_some() && input == Input::Timeout {
+                let until = self.nodes[index].paused_until;
+                self.at(until, Event::Wake { node: index });
+                self.nodes[index].wake_at = until;
             }
             return;
         }
-        if let Some(replica) = &self.places[index].replica {
+        if let Some(replica) = &self.nodes[index].replica {
             replica.handle(now, input);
         }
-        self.places[index].ran_at = self.now;
+        self.nodes[index].ran_at = self.now;
         self.follow(index);
     }
 
     /// Does what a replica wants done.
     pub(super) fn follow(&mut self, index: usize) {
         let mut outputs = Vec::new();
-        if let Some(replica) = &self.places[index].replica {
+        if let Some(replica) = &self.nodes[index].replica {
             replica.drain(&mut outputs);
         }
         for output in outputs {
@@ -404,43 +415,43 @@ impl Cluster {
                 Output::Send { to, message } => self.send(index, &to, &message),
                 Output::Reply { op, reply } => self.reply(op, reply),
                 Output::News(News::Reborn(me)) => {
-                    self.places[index].me = me;
-                    self.places[index].wronged = false;
+                    self.nodes[index].me = me;
+                    self.nodes[index].falsely_removed = false;
                     self.network.unlink_all(index);
                 }
                 Output::News(News::Left(node)) => self.cut(index, &node),
                 Output::News(News::Joined(node)) => {
-                    self.places[index].accuses.remove(&node.name);
+                    self.nodes[index].falsely_suspects.remove(&node.name);
                 }
                 Output::News(_) => {}
             }
         }
-        let due = self.places[index]
+        let due = self.nodes[index]
             .replica
             .as_ref()
             .and_then(Replica::poll_timeout);
         let Some(due) = due else { return };
-        let place = &mut self.places[index];
-        let at = (due.as_millis().saturating_sub(place.skew) * 1000).max(self.now);
-        if at < place.wake_at {
-            place.wake_at = at;
-            self.at(at, Event::Wake { place: index });
+        let node = &mut self.nodes[index];
+        let at = (due.as_millis().saturating_sub(node.skew) * 1000).max(self.now);
+        if at < node.wake_at {
+            node.wake_at = at;
+            self.at(at, Event::Wake { node: index });
         }
     }
 
     /// A node closes its links to one that it believes down; what is under way may still arrive.
     fn cut(&mut self, index: usize, gone: &Node) {
         let other = self
-            .places
+            .nodes
             .iter()
-            .position(|place| place.me.address == gone.address);
+            .position(|node| node.me.address == gone.address);
         let Some(other) = other else { return };
-        if self.places[other].me == *gone && self.is_running(other) {
+        if self.nodes[other].me == *gone && self.is_running(other) {
             // What it is asked before it hears of it, and what it orders, may be outdated: the limit
             // that the design accepts. One that was stopped has no such excuse when it wakes up.
-            self.places[other].wronged = true;
-            self.places[index].accuses.insert(gone.name.clone());
-            self.doubted = true;
+            self.nodes[other].falsely_removed = true;
+            self.nodes[index].falsely_suspects.insert(gone.name.clone());
+            self.removed_while_running = true;
         }
         if self.rng.random() {
             self.network.unlink(index, other);
@@ -450,46 +461,53 @@ impl Cluster {
     pub(super) fn send(&mut self, from: usize, to: &Node, message: &Message) {
         let generation = to.generation;
         let Some(to) = self
-            .places
+            .nodes
             .iter()
-            .position(|place| place.me.address == to.address)
+            .position(|node| node.me.address == to.address)
         else {
             return;
         };
         for delay in self.network.delays(from, to) {
-            let mail = self.sequence;
-            let sender = self.places[from].me.clone();
-            self.mail
-                .insert(mail, (sender, generation, message.clone()));
-            self.after(delay, Event::Arrive { from, to, mail });
+            let in_flight = self.sequence;
+            let sender = self.nodes[from].me.clone();
+            self.in_flight
+                .insert(in_flight, (sender, generation, message.clone()));
+            self.after(
+                delay,
+                Event::Arrive {
+                    from,
+                    to,
+                    in_flight,
+                },
+            );
         }
         // Whatever has arrived long ago need not be kept.
-        if self.mail.len() > MAIL_MAX {
-            let oldest = self.sequence - MAIL_MAX as u64 / 2;
-            self.mail = self.mail.split_off(&oldest);
+        if self.in_flight.len() > IN_FLIGHT_MAX {
+            let oldest = self.sequence - IN_FLIGHT_MAX as u64 / 2;
+            self.in_flight = self.in_flight.split_off(&oldest);
         }
     }
 
     // Small things.
 
     pub(super) fn is_running(&self, index: usize) -> bool {
-        self.places[index].replica.is_some() && self.places[index].paused_until <= self.now
+        self.nodes[index].replica.is_some() && self.nodes[index].paused_until <= self.now
     }
 
     /// A request task refuses to serve when the driver has not run for long, as the store does.
     pub(super) fn is_serving(&self, index: usize) -> bool {
-        let ran = Duration::from_micros(self.now - self.places[index].ran_at);
-        let open = !self.places[index].leaving || self.now < self.places[index].open_until;
+        let ran = Duration::from_micros(self.now - self.nodes[index].ran_at);
+        let open = !self.nodes[index].leaving || self.now < self.nodes[index].open_until;
         let awake = ran < PAUSE_MAX || !self.plan.rules.fence;
         self.is_running(index) && open && awake
     }
 
     pub(super) fn clock(&self, index: usize) -> Timestamp {
-        Timestamp::from_millis(self.places[index].skew + self.now / 1000)
+        Timestamp::from_millis(self.nodes[index].skew + self.now / 1000)
     }
 
     pub(super) fn replica(&self, index: usize) -> &Replica {
-        self.places[index]
+        self.nodes[index]
             .replica
             .as_ref()
             .expect("clients only talk to nodes that run")
@@ -560,7 +578,7 @@ const EPOCH: u64 = 1_700_000_000_000;
 
 /// How long after the last fault everything must be well, in microseconds: what an abandoned update
 /// has left on one node is found by the perpetual comparison, with each of seven others in turn.
-const PEACE_MAX: u64 = 300_000_000;
+const CONVERGENCE_MAX: u64 = 300_000_000;
 
 /// From this pause on, in microseconds, a node may be declared down.
 pub(super) const DETECTION_MIN: u64 = 1_900_000;
@@ -569,4 +587,4 @@ pub(super) const DETECTION_MIN: u64 = 1_900_000;
 const STILL_OPEN: u64 = 500_000;
 
 /// Messages kept for those that are under way.
-const MAIL_MAX: usize = 100_000;
+const IN_FLIGHT_MAX: usize = 100_000;
