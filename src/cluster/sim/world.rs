@@ -1,26 +1,29 @@
-//! A cluster, its clients and its misfortunes, in virtual time.
+//! A cluster, its clients and its faults, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::num::NonZeroU8;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::cluster::Ack;
 use crate::cluster::replica::event::{Input, News, Output};
-use crate::cluster::replica::message::{Message, OpId};
+use crate::cluster::replica::message::OpId;
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::{PAUSE_MAX, Replica, Settings};
-use crate::session::{SLOTS, SessionKey, Timestamp, Value};
+use crate::cluster::replica::{PAUSE_MAX, Replica};
+use crate::session::{SLOTS, SessionKey, Timestamp};
 
 use super::client::{Request, Stage};
+use super::invariants::slow_members_stay;
+use super::kinds::FaultKind;
+use super::link::Links;
 use super::network::Network;
 use super::oracle::Model;
-use super::plan::{FaultKind, Plan};
+use super::plan::Plan;
+use super::sim_node::SimNode;
+use super::transport::Report;
 
 /// The world of one run.
 #[derive(Debug)]
@@ -29,26 +32,36 @@ pub(super) struct World {
     pub(super) rng: StdRng,
     /// Virtual time in microseconds.
     pub(super) now: u64,
-    pub(super) events: BinaryHeap<Reverse<(u64, u64, Event)>>,
-    pub(super) sequence: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    sequence: u64,
     pub(super) network: Network,
-    /// By node; a node keeps its address through all lives of its node.
+    pub(super) links: Links,
+    pub(super) last_link: u64,
     pub(super) nodes: Vec<SimNode>,
     pub(super) models: Vec<Model>,
     pub(super) requests: BTreeMap<OpId, Request>,
     pub(super) last_op: OpId,
-    pub(super) clients: usize,
-    /// Messages under way: events only carry their number.
-    pub(super) in_flight: BTreeMap<u64, (Node, u64, Message)>,
+    /// Bytes of large values that clients may still write, and how many they have written.
+    pub(super) large_bytes_left: usize,
+    pub(super) large_values: usize,
     /// Whether everything that happens goes into the trace.
     traced: bool,
-    pub(super) trace: u64,
+    trace: u64,
     /// Whether there has been a partition: reads and updates of its sides need not agree.
     pub(super) partitioned: bool,
-    /// Whether a node was stopped for so long that the others went on without it: an update that it
-    /// had ordered may surface after theirs.
+    /// Whether a node was declared down while it ran, or may have been while it was stopped: an
+    /// update that it had ordered may surface after those of the other nodes.
     pub(super) removed_while_running: bool,
+    /// Whether there are no more faults and no more requests.
     pub(super) ended: bool,
+    /// Until when a fault lasts.
+    pub(super) disturbed_until: u64,
+    /// Since when no fault lasts and all running nodes are members of one cluster and complete.
+    pub(super) steady_since: Option<u64>,
+    /// Since when some pairs of nodes cannot reach each other, if that is so.
+    pub(super) bridged_since: Option<u64>,
+    /// When the next look at the final state is due.
+    next_look: u64,
     pub(super) totals: Totals,
 }
 
@@ -57,26 +70,21 @@ pub(super) struct World {
 pub(super) struct Totals {
     pub(super) begun: u64,
     pub(super) succeeded: u64,
+    /// Small writes that began while the cluster was steady, and those of them that were refused.
+    pub(super) steady_writes: u64,
+    pub(super) steady_refused: u64,
+    /// Writes that began long after some pairs of nodes had lost each other, and successes.
+    pub(super) bridged_writes: u64,
+    pub(super) bridged_succeeded: u64,
 }
 
-#[derive(Debug)]
-pub(super) struct SimNode {
-    pub(super) replica: Option<Replica>,
-    pub(super) me: Node,
-    /// How far its clock is ahead, in milliseconds.
-    pub(super) skew: u64,
-    /// Until when it is stopped.
-    pub(super) paused_until: u64,
-    /// When it last ran.
-    pub(super) ran_at: u64,
-    pub(super) wake_at: u64,
-    pub(super) leaving: bool,
-    /// Whether others have declared it dead although it runs, and it does not know yet.
-    pub(super) falsely_removed: bool,
-    /// Whom it takes for dead although they run, and who have not come back yet.
-    pub(super) falsely_suspects: BTreeSet<Arc<str>>,
-    /// Until when somebody who leaves still takes requests.
-    pub(super) open_until: u64,
+/// The result of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// Stands for everything that happened.
+    pub(super) trace: u64,
+    /// How long after the last fault the cluster was whole, in microseconds.
+    pub(super) converged_after: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,34 +92,85 @@ pub(super) enum Event {
     Arrive {
         from: usize,
         to: usize,
-        in_flight: u64,
+        link: u64,
+        is_control: bool,
+    },
+    Report {
+        from: usize,
+        to: usize,
+        link: u64,
+        report: Report,
+    },
+    Transmit {
+        from: usize,
+        to: usize,
+    },
+    /// A node reads a link again.
+    StartReading {
+        from: usize,
+        to: usize,
+        link: u64,
     },
     Wake {
+        node: usize,
+    },
+    /// A node that was stopped, suspended or busy goes on.
+    Resume {
         node: usize,
     },
     Dial {
         node: usize,
     },
-    /// A node that was dialled dials back.
+    /// A node that was dialed dials back.
     DialBack {
         node: usize,
         from: usize,
     },
+    /// A node finds the port of another one closed.
     Notice {
         node: usize,
         gone: usize,
         generation: u64,
     },
+    /// The links of a suspended machine time out.
+    LinksTimeOut {
+        node: usize,
+    },
     Act {
         client: usize,
     },
+    /// A small write must be acknowledged by now.
+    Due {
+        op: OpId,
+        begun_at: u64,
+    },
+    /// Time to see whether the cluster is whole.
+    Observe,
     Fault,
     Heal,
     Start {
         node: usize,
     },
+    /// A node starts at another address.
+    StartElsewhere {
+        node: usize,
+    },
     Depart {
         node: usize,
+    },
+    /// A node takes its drain back.
+    TakeBack {
+        node: usize,
+    },
+    /// A node handles inputs fast again.
+    SpeedUp {
+        node: usize,
+    },
+    /// A link that flaps breaks or comes back.
+    Flap {
+        one: usize,
+        other: usize,
+        left: u32,
     },
     EndOfFaults,
 }
@@ -119,54 +178,54 @@ pub(super) enum Event {
 impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x5eed);
-        let network = Network::new(plan.network, StdRng::seed_from_u64(plan.seed ^ 0x0e7));
+        let all = plan.all_nodes();
+        let network_rng = StdRng::seed_from_u64(plan.seed ^ 0x0e7);
         let skew = plan.skew.as_millis() as u64;
-        let node = |index: usize| SimNode {
-            replica: None,
-            me: Node {
-                address: ([127, 0, 0, 1], 4000 + index as u16).into(),
-                generation: 0,
-                name: format!("node{index}").into(),
-            },
-            skew: EPOCH + rng.random_range(0..=skew),
-            paused_until: 0,
-            ran_at: 0,
-            wake_at: u64::MAX,
-            leaving: false,
-            falsely_removed: false,
-            falsely_suspects: BTreeSet::new(),
-            open_until: 0,
+        let node = |index: usize| {
+            let skew = EPOCH + rng.random_range(0..=skew);
+            // The surplus node has the name of another.
+            SimNode::new(index, index % plan.nodes, skew, &plan)
         };
+        let nodes = (0..all).map(node).collect();
         let mut world = Self {
-            nodes: (0..plan.nodes).map(node).collect(),
+            network: Network::new(plan.network, all, network_rng),
+            links: Links::new(all),
+            last_link: 0,
+            nodes,
+            large_bytes_left: if plan.has(FaultKind::LargeRecords) {
+                LARGE_BYTES
+            } else {
+                0
+            },
+            large_values: 0,
             plan,
             rng,
             now: 0,
             events: BinaryHeap::new(),
             sequence: 0,
-            network,
             models: Vec::new(),
             requests: BTreeMap::new(),
             last_op: 0,
-            clients: CLIENTS,
-            in_flight: BTreeMap::new(),
             traced: false,
             trace: 0,
             partitioned: false,
             removed_while_running: false,
             ended: false,
+            disturbed_until: 0,
+            steady_since: None,
+            bridged_since: None,
+            next_look: 0,
             totals: Totals::default(),
         };
-        for node in 0..world.nodes.len() {
+        for node in 0..world.plan.nodes {
             let at = world.rng.random_range(0..3_000_000);
             world.at(at, Event::Start { node });
         }
         for client in 0..CLIENTS {
             world.at(1_000_000 + client as u64, Event::Act { client });
         }
-        if world.plan.faults != FaultKind::None {
-            world.at(6_000_000, Event::Fault);
-        }
+        world.at(6_000_000, Event::Fault);
+        world.at(OBSERVE_INTERVAL, Event::Observe);
         world.at(world.plan.duration, Event::EndOfFaults);
         world
     }
@@ -178,29 +237,45 @@ impl World {
     }
 
     /// Runs to the end, and checks that all is well then.
-    pub(super) fn run(mut self) -> u64 {
-        let end = self.plan.duration + CONVERGENCE_MAX;
+    pub(super) fn run(mut self) -> Finished {
         while let Some(Reverse((at, _, event))) = self.events.pop() {
-            assert!(at <= end, "{}", self.failure_report());
             self.now = at;
             self.note(format_args!("{event:?}"));
             self.happen(event);
-            if self.ended && self.requests.is_empty() && self.has_converged() {
-                break;
+            if self.ended && self.now >= self.next_look {
+                self.next_look = self.now + LOOK_INTERVAL;
+                if self.requests.is_empty() && self.has_converged() {
+                    break;
+                }
+                let limit = self.disturbed_until + self.converges_within();
+                assert!(self.now <= limit, "{}", self.failure_report());
             }
         }
         self.check_final_state();
-        self.trace
+        Finished {
+            trace: self.trace,
+            converged_after: self.now.saturating_sub(self.disturbed_until),
+        }
     }
 
-    pub(super) fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: Event) {
         match event {
             Event::Arrive {
                 from,
                 to,
-                in_flight,
-            } => self.arrive(from, to, in_flight),
+                link,
+                is_control,
+            } => self.arrive(from, to, link, is_control),
+            Event::Report {
+                from,
+                to,
+                link,
+                report,
+            } => self.reported(from, to, link, report),
+            Event::Transmit { from, to } => self.transmit(from, to),
+            Event::StartReading { from, to, link } => self.start_reading(from, to, link),
             Event::Wake { node } => self.wake(node),
+            Event::Resume { node } => self.resume(node),
             Event::Dial { node } => self.dial(node),
             Event::DialBack { node, from } => self.connect(node, from),
             Event::Notice {
@@ -208,203 +283,51 @@ impl World {
                 gone,
                 generation,
             } => self.notice(node, gone, generation),
+            Event::LinksTimeOut { node } => self.links_time_out(node),
             Event::Act { client } => self.act(client),
+            Event::Due { op, begun_at } => self.check_progress(op, begun_at),
+            Event::Observe => self.observe(),
             Event::Fault => self.inject_fault(),
-            Event::Heal => self.network.heal(),
+            Event::Heal => self.heal(),
             Event::Start { node } => self.start(node),
+            Event::StartElsewhere { node } => self.start_elsewhere(node),
             Event::Depart { node } => self.depart(node),
-            Event::EndOfFaults => {
-                self.ended = true;
-                self.network.heal();
-                self.network.quiet_period();
-                for node in 0..self.nodes.len() {
-                    if self.nodes[node].replica.is_none() {
-                        self.start(node);
-                    }
-                }
-            }
+            Event::TakeBack { node } => self.take_back(node),
+            Event::SpeedUp { node } => self.nodes[node].input_takes = 0,
+            Event::Flap { one, other, left } => self.flap(one, other, left),
+            Event::EndOfFaults => self.end_faults(),
         }
     }
 
-    // Nodes.
-
-    pub(super) fn start(&mut self, index: usize) {
+    /// Gives an input to a node. A process that does not run gets none.
+    pub(super) fn input(&mut self, index: usize, input: Input) {
+        if !self.is_running(index) {
+            return;
+        }
         let now = self.clock(index);
         let node = &mut self.nodes[index];
-        if node.replica.is_some() {
-            return;
+        if let Some(replica) = &node.replica {
+            replica.handle(now, input);
         }
-        node.me.generation = now.as_millis().max(node.me.generation + 1);
-        node.leaving = false;
-        node.falsely_removed = false;
-        node.falsely_suspects.clear();
-        node.paused_until = 0;
         node.ran_at = self.now;
-        let settings = Settings {
-            me: node.me.clone(),
-            copies: self.plan.copies,
-            ack: Ack::All,
-            min_copies: NonZeroU8::MIN.get(),
-            max_sessions: 10_000,
-            max_bytes: 1 << 26,
-            ack_timeout: Duration::from_secs(5),
-            alone_after: Duration::from_secs(2),
-            seed: self.rng.random(),
-            rules: self.plan.rules,
-        };
-        node.replica = Some(Replica::new(now, settings));
-        self.after(1_000, Event::Dial { node: index });
-        self.follow(index);
-    }
-
-    /// Dials whoever can be reached, for ever.
-    pub(super) fn dial(&mut self, index: usize) {
-        if self.nodes[index].replica.is_none() {
-            return;
-        }
-        if self.is_running(index) {
-            for other in 0..self.nodes.len() {
-                self.connect(index, other);
-            }
-        }
-        let again = self.rng.random_range(50_000..500_000);
-        self.after(again, Event::Dial { node: index });
-    }
-
-    fn connect(&mut self, index: usize, other: usize) {
-        let reachable = other != index
-            && self.network.is_open(index, other)
-            && self.network.is_open(other, index)
-            && self.is_running(index)
-            && self.is_running(other);
-        if reachable && !self.network.is_linked(index, other) {
-            self.network.link(index, other);
-            let node = self.nodes[other].me.clone();
-            self.input(index, Input::LinkUp { node });
-            let after = self.rng.random_range(500..20_000);
-            let dial_back = Event::DialBack {
-                node: other,
-                from: index,
-            };
-            self.after(after, dial_back);
-        }
-    }
-
-    pub(super) fn crash(&mut self, index: usize) {
-        self.note(format_args!("crash {index}"));
-        self.nodes[index].replica = None;
-        self.network.unlink_all(index);
-        let generation = self.nodes[index].me.generation;
-        if self.plan.crash_is_noticed {
-            for node in 0..self.nodes.len() {
-                if node != index && self.network.is_open(node, index) {
-                    let after = self.rng.random_range(500..30_000);
-                    self.after(
-                        after,
-                        Event::Notice {
-                            node,
-                            gone: index,
-                            generation,
-                        },
-                    );
-                }
-            }
-        }
-        self.forget_requests(index);
-    }
-
-    pub(super) fn notice(&mut self, index: usize, gone: usize, generation: u64) {
-        let current = self.nodes[gone].me.clone();
-        if current.generation == generation && self.nodes[gone].replica.is_none() {
-            self.input(index, Input::Refused { node: current });
-        }
-    }
-
-    /// Leaves once the others have everything, as the store's drain does.
-    pub(super) fn depart(&mut self, index: usize) {
-        if self.nodes[index].replica.is_none() {
-            return;
-        }
-        if !self.nodes[index].leaving {
-            self.nodes[index].leaving = true;
-            self.nodes[index].open_until = self.now + STILL_OPEN;
-            self.input(index, Input::Drain(true));
-        }
-        let status = self.replica(index).status();
-        let idle = !self.requests.values().any(|request| request.node == index);
-        let handed_over = status.settled && status.succeeded && status.unacknowledged == 0;
-        if idle && handed_over && !self.is_serving(index) && self.is_running(index) {
-            self.input(index, Input::Leave);
-            self.nodes[index].replica = None;
-            self.network.unlink_all(index);
-            let after = self.rng.random_range(100_000..3_000_000);
-            self.after(after, Event::Start { node: index });
-        } else if self.ended && self.is_running(index) {
-            self.nodes[index].leaving = false;
-            self.input(index, Input::Drain(false));
-        } else {
-            self.after(100_000, Event::Depart { node: index });
-        }
+        node.busy_until = self.now + node.input_takes;
+        self.flush_outputs(index);
     }
 
     pub(super) fn wake(&mut self, index: usize) {
-        if self.now >= self.nodes[index].wake_at {
+        if self.now < self.nodes[index].wake_at || self.nodes[index].replica.is_none() {
+            return;
+        }
+        if self.is_running(index) && self.nodes[index].busy_until <= self.now {
             self.nodes[index].wake_at = u64::MAX;
             self.input(index, Input::Timeout);
+        } else {
+            self.resume_later(index);
         }
     }
 
-    pub(super) fn arrive(&mut self, from: usize, to: usize, in_flight: u64) {
-        let Some((sender, receiver, message)) = self.in_flight.get(&in_flight).cloned() else {
-            return;
-        };
-        if !self.network.is_linked(from, to) {
-            return;
-        }
-        if !self.is_running(to) {
-            // The kernel keeps it for a stopped process.
-            if self.nodes[to].replica.is_some() {
-                let until = self.nodes[to].paused_until;
-                self.at(
-                    until,
-                    Event::Arrive {
-                        from,
-                        to,
-                        in_flight,
-                    },
-                );
-            }
-            return;
-        }
-        self.input(
-            to,
-            Input::Message {
-                from: sender,
-                to: receiver,
-                message,
-            },
-        );
-    }
-
-    pub(super) fn input(&mut self, index: usize, input: Input) {
-        let now = self.clock(index);
-        if !self.is_running(index) {
-            if self.nodes[index].replica.is_some() && input == Input::Timeout {
-                let until = self.nodes[index].paused_until;
-                self.at(until, Event::Wake { node: index });
-                self.nodes[index].wake_at = until;
-            }
-            return;
-        }
-        if let Some(replica) = &self.nodes[index].replica {
-            replica.handle(now, input);
-        }
-        self.nodes[index].ran_at = self.now;
-        self.follow(index);
-    }
-
-    /// Does what a replica wants done.
-    pub(super) fn follow(&mut self, index: usize) {
+    /// Carries out the outputs of a replica.
+    pub(super) fn flush_outputs(&mut self, index: usize) {
         let mut outputs = Vec::new();
         if let Some(replica) = &self.nodes[index].replica {
             replica.drain(&mut outputs);
@@ -412,16 +335,17 @@ impl World {
         for output in outputs {
             self.note(format_args!("{index} {output:?}"));
             match output {
-                Output::Send { to, message } => self.send(index, &to, &message),
+                Output::Send { to, message } => self.send(index, &to, message),
                 Output::Reply { op, reply } => self.reply(op, reply),
                 Output::News(News::Reborn(me)) => {
                     self.nodes[index].me = me;
                     self.nodes[index].falsely_removed = false;
-                    self.network.unlink_all(index);
+                    self.unlink_all(index);
                 }
                 Output::News(News::Left(node)) => self.cut(index, &node),
                 Output::News(News::Joined(node)) => {
                     self.nodes[index].falsely_suspects.remove(&node.name);
+                    self.nodes[index].seen.insert(node.address, node.generation);
                 }
                 Output::News(_) => {}
             }
@@ -439,56 +363,34 @@ impl World {
         }
     }
 
-    /// A node closes its links to one that it believes down; what is under way may still arrive.
+    /// A node closes its links to one that it has declared down.
     fn cut(&mut self, index: usize, gone: &Node) {
-        let other = self
-            .nodes
-            .iter()
-            .position(|node| node.me.address == gone.address);
-        let Some(other) = other else { return };
+        let Some(other) = self.index_at(gone) else {
+            return;
+        };
         if self.nodes[other].me == *gone && self.is_running(other) {
-            // What it is asked before it hears of it, and what it orders, may be outdated: the limit
-            // that the design accepts. One that was stopped has no such excuse when it wakes up.
+            if self.plan.is_only_slow() {
+                slow_members_stay(index, other, self.now);
+            }
+            // What it is asked before it finds out, and what it orders, may be outdated: the limit
+            // that the design accepts. One that was stopped has no such excuse when it goes on.
             self.nodes[other].falsely_removed = true;
-            self.nodes[index].falsely_suspects.insert(gone.name.clone());
+            let suspect = gone.name.clone();
+            self.nodes[index].falsely_suspects.insert(suspect);
             self.removed_while_running = true;
         }
         if self.rng.random() {
-            self.network.unlink(index, other);
+            self.unlink(index, other);
         }
     }
 
-    pub(super) fn send(&mut self, from: usize, to: &Node, message: &Message) {
-        let generation = to.generation;
-        let Some(to) = self
-            .nodes
+    /// Returns the index of the node at this address.
+    pub(super) fn index_at(&self, node: &Node) -> Option<usize> {
+        let address = node.address;
+        self.nodes
             .iter()
-            .position(|node| node.me.address == to.address)
-        else {
-            return;
-        };
-        for delay in self.network.delays(from, to) {
-            let in_flight = self.sequence;
-            let sender = self.nodes[from].me.clone();
-            self.in_flight
-                .insert(in_flight, (sender, generation, message.clone()));
-            self.after(
-                delay,
-                Event::Arrive {
-                    from,
-                    to,
-                    in_flight,
-                },
-            );
-        }
-        // Whatever has arrived long ago need not be kept.
-        if self.in_flight.len() > IN_FLIGHT_MAX {
-            let oldest = self.sequence - IN_FLIGHT_MAX as u64 / 2;
-            self.in_flight = self.in_flight.split_off(&oldest);
-        }
+            .position(|node| node.me.address == address)
     }
-
-    // Small things.
 
     pub(super) fn is_running(&self, index: usize) -> bool {
         self.nodes[index].replica.is_some() && self.nodes[index].paused_until <= self.now
@@ -496,7 +398,7 @@ impl World {
 
     /// A request task refuses to serve when the driver has not run for long, as the store does.
     pub(super) fn is_serving(&self, index: usize) -> bool {
-        let ran = Duration::from_micros(self.now - self.nodes[index].ran_at);
+        let ran = Duration::from_micros(self.now.saturating_sub(self.nodes[index].ran_at));
         let open = !self.nodes[index].leaving || self.now < self.nodes[index].open_until;
         let awake = ran < PAUSE_MAX || !self.plan.rules.fence;
         self.is_running(index) && open && awake
@@ -510,7 +412,7 @@ impl World {
         self.nodes[index]
             .replica
             .as_ref()
-            .expect("clients only talk to nodes that run")
+            .expect("clients only use nodes that run")
     }
 
     pub(super) fn begin_move(&mut self, op: OpId) {
@@ -529,18 +431,13 @@ impl World {
         }
     }
 
-    /// Keys fall into a few slots only: comparisons shall have something to compare.
+    /// Draws a key in one of a few slots: comparisons shall have something to compare.
     pub(super) fn draw_key(&mut self, before: Option<SessionKey>) -> SessionKey {
         let mut bytes: [u8; 20] = self.rng.random();
         let slot = (self.rng.random_range(0..8_u32) * 997) & (SLOTS as u32 - 1);
         let tag = before.map_or(slot, |key| key.tag());
         bytes[..4].copy_from_slice(&tag.to_be_bytes());
         SessionKey::from_bytes(bytes)
-    }
-
-    pub(super) fn draw_value(&mut self) -> Value {
-        let text = self.rng.random::<u32>().to_string();
-        Value::from_bytes(text.as_bytes())
     }
 
     pub(super) fn at(&mut self, at: u64, event: Event) {
@@ -553,9 +450,9 @@ impl World {
     }
 
     pub(super) fn note(&mut self, what: std::fmt::Arguments<'_>) {
-        if self.traced || verbose() {
+        if self.traced || is_verbose() {
             let line = format!("{:>10} {what}", self.now);
-            if verbose() {
+            if is_verbose() {
                 println!("{line}");
             }
             self.trace = xxh3_64_with_seed(line.as_bytes(), self.trace);
@@ -563,8 +460,8 @@ impl World {
     }
 }
 
-fn verbose() -> bool {
-    use std::sync::OnceLock;
+/// Returns `true` if every event is to be printed.
+fn is_verbose() -> bool {
     static VERBOSE: OnceLock<bool> = OnceLock::new();
     *VERBOSE.get_or_init(|| std::env::var_os("SIM_TRACE").is_some())
 }
@@ -576,15 +473,14 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 /// Where all clocks start: some time in 2023, in milliseconds.
 const EPOCH: u64 = 1_700_000_000_000;
 
-/// How long after the last fault everything must be well, in microseconds: what an abandoned update
-/// has left on one node is found by the perpetual comparison, with each of seven others in turn.
-const CONVERGENCE_MAX: u64 = 300_000_000;
+/// Bytes of large values that clients write in a run: more than a slow link carries in that time.
+const LARGE_BYTES: usize = 48_000_000;
+
+/// The pause between two observations of the whole cluster, in microseconds.
+pub(super) const OBSERVE_INTERVAL: u64 = 250_000;
+
+/// The pause between two looks at whether the cluster has converged, in microseconds.
+const LOOK_INTERVAL: u64 = 20_000;
 
 /// From this pause on, in microseconds, a node may be declared down.
 pub(super) const DETECTION_MIN: u64 = 1_900_000;
-
-/// How long a node that leaves still takes requests, in microseconds.
-const STILL_OPEN: u64 = 500_000;
-
-/// Messages kept for those that are under way.
-const IN_FLIGHT_MAX: usize = 100_000;
