@@ -1,4 +1,4 @@
-//! What a client is in the middle of: load, then commit, as the middleware does.
+//! A client's request under way: load, then commit, as the middleware does.
 
 use crate::session::{Outcome, SessionKey, Value};
 
@@ -9,7 +9,7 @@ use super::oracle::Known;
 pub(super) struct Request {
     pub(super) client: usize,
     pub(super) node: usize,
-    /// Which of the oracle's models it is about.
+    /// The index of its session's model.
     pub(super) model: usize,
     pub(super) key: SessionKey,
     pub(super) action: Action,
@@ -21,6 +21,10 @@ pub(super) struct Request {
     pub(super) stage: Stage,
     /// Whether it has begun to move or end the session.
     pub(super) moves: bool,
+    /// When it began a write of a small session.
+    pub(super) small_write_at: Option<u64>,
+    /// Whether it began to write long after some pairs of nodes had lost each other.
+    pub(super) is_bridged: bool,
 }
 
 /// What a request does.
@@ -43,8 +47,11 @@ pub(super) enum Stage {
     Ending,
 }
 
-/// Attributes that are written without looking.
+/// Attributes that are written without an expectation.
 pub(super) const NAMES: [&str; 3] = ["cart", "theme", "user"];
+
+/// Attributes with large values.
+pub(super) const LARGE_NAMES: [&str; 3] = ["picture", "scan", "video"];
 
 /// The attribute that is counted up.
 pub(super) const COUNTER: &str = "counter";

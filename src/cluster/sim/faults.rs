@@ -1,146 +1,384 @@
-//! What goes wrong, and what may go wrong without breaking a promise.
+//! Faults of nodes and of the network.
 
 use rand::RngExt;
 
-use crate::cluster::Copies;
-use crate::cluster::replica::MemberStatus;
-use crate::cluster::replica::node::Node;
+use super::kinds::FaultKind;
+use super::world::{DETECTION_MIN, Event, World};
 
-use super::cluster::{Cluster, DETECTION_MIN, Event};
-use super::plan::Faults;
-
-impl Cluster {
-    pub(super) fn misfortune(&mut self) {
+impl World {
+    pub(super) fn inject_fault(&mut self) {
         if self.ended {
             return;
         }
-        let index = self.rng.random_range(0..self.places.len());
-        match self.plan.faults {
-            Faults::None => {}
-            Faults::Crashes => self.come_or_go(index),
-            Faults::Links if self.rng.random_bool(0.3) => {
-                let other = self.rng.random_range(0..self.places.len());
-                self.network.unlink(index, other);
-            }
-            Faults::Links if self.rng.random_bool(0.4) => {
-                let by = self.rng.random_range(100_000..1_500_000);
-                self.note(format_args!("slow {index} {by}"));
-                self.network.slow_down(index, by);
-                // Somebody who comes now is news that this node hears late.
-                let down = self.places.iter().position(|place| place.replica.is_none());
-                if let Some(down) = down {
-                    self.start(down);
-                }
-                let after = self.rng.random_range(500_000..3_000_000);
-                self.after(after, Event::Heal);
-            }
-            Faults::Links => self.come_or_go(index),
-            Faults::Pauses
-                if self.rng.random_bool(0.6) && self.is_running(index) && self.can_lose(index) =>
-            {
-                let pause = self.rng.random_range(10_000..8_000_000);
-                self.note(format_args!("pause {index} {pause}"));
-                self.doubted |= pause >= DETECTION_MIN;
-                self.places[index].paused_until = self.now + pause;
-            }
-            Faults::Pauses => self.come_or_go(index),
-            Faults::Partitions if self.rng.random_bool(0.5) => self.tear(),
-            Faults::Partitions => self.come_or_go(index),
+        let index = self.rng.random_range(0..self.nodes.len());
+        let kind = self.plan.faults[self.rng.random_range(0..self.plan.faults.len())];
+        match kind {
+            FaultKind::None | FaultKind::Bandwidth | FaultKind::LargeRecords => {}
+            FaultKind::Crashes | FaultKind::Deadlines => self.start_or_stop(index),
+            FaultKind::Links => self.disturb_links(index),
+            FaultKind::Pauses | FaultKind::MinCopies => self.pause_or_stop(index),
+            FaultKind::Partitions if self.rng.random_bool(0.5) => self.partition(),
+            FaultKind::Partitions => self.start_or_stop(index),
+            FaultKind::Suspension => self.suspend_one(index),
+            FaultKind::AllSuspended => self.suspend_all(),
+            FaultKind::WallClock => self.set_wall_clock(index),
+            FaultKind::DrainBack => self.drain_back(index),
+            FaultKind::SameName => self.double(),
+            FaultKind::Relocation => self.relocate(index),
+            FaultKind::SlowCpu => self.slow_cpu(index),
+            FaultKind::StopsReading => self.stop_reading(index),
+            FaultKind::Bridges => self.bridge(),
         }
-        let after = self.rng.random_range(self.plan.calm.0..self.plan.calm.1);
-        self.after(after, Event::Misfortune);
+        let (least, most) = self.plan.quiet_period;
+        let after = self.rng.random_range(least..most);
+        let single = self.plan.faults.len() == 1;
+        // Faults of one kind alone that last long come one after the other.
+        let begin = if single && kind.lasts() {
+            self.disturbed_until.max(self.now)
+        } else {
+            self.now
+        };
+        self.at(begin + after, Event::Fault);
     }
 
-    pub(super) fn come_or_go(&mut self, index: usize) {
-        if self.places[index].replica.is_none() {
+    fn disturb_links(&mut self, index: usize) {
+        if self.rng.random_bool(0.3) {
+            let other = self.rng.random_range(0..self.nodes.len());
+            self.disturb(self.now);
+            self.unlink(index, other);
+        } else if self.rng.random_bool(0.4) {
+            let by = self.rng.random_range(100_000..1_500_000);
+            self.note(format_args!("slow {index} {by}"));
+            self.network.slow_down(index, by);
+            // A node that starts now is news that this node receives late.
+            let down = self.nodes.iter().position(|node| node.replica.is_none());
+            if let Some(down) = down {
+                self.start(down);
+            }
+            let after = self.rng.random_range(500_000..3_000_000);
+            self.disturb(self.now + after);
+            self.after(after, Event::Heal);
+        } else {
+            self.start_or_stop(index);
+        }
+    }
+
+    fn pause_or_stop(&mut self, index: usize) {
+        if self.rng.random_bool(0.6) && self.is_running(index) && self.can_lose(index) {
+            let time = self.rng.random_range(10_000..8_000_000);
+            self.note(format_args!("pause {index} {time}"));
+            self.pause(index, time);
+        } else {
+            self.start_or_stop(index);
+        }
+    }
+
+    pub(super) fn start_or_stop(&mut self, index: usize) {
+        if self.nodes[index].replica.is_none() {
             self.start(index);
         } else if self.can_lose(index) {
-            if self.rng.random_bool(0.3) && !self.places[index].leaving {
+            if self.rng.random_bool(0.3) && !self.nodes[index].leaving {
                 self.depart(index);
             } else {
                 self.crash(index);
                 if self.rng.random_bool(0.5) {
                     let after = self.rng.random_range(1_000..2_000_000);
-                    self.after(after, Event::Start { place: index });
+                    self.after(after, Event::Start { node: index });
                 }
             }
         }
     }
 
-    pub(super) fn tear(&mut self) {
-        self.torn = true;
+    fn partition(&mut self) {
+        self.partitioned = true;
         let after = self.rng.random_range(100_000..12_000_000);
+        self.disturb(self.now + after);
         self.after(after, Event::Heal);
         if self.rng.random_bool(0.25) {
-            return self.tear_link();
+            return self.partition_link();
         }
-        let side: Vec<bool> = self.places.iter().map(|_| self.rng.random()).collect();
-        self.note(format_args!("tear {side:?}"));
+        let side: Vec<bool> = self.nodes.iter().map(|_| self.rng.random()).collect();
+        self.note(format_args!("partition {side:?}"));
         let one_way = self.rng.random_bool(0.3);
-        for from in 0..self.places.len() {
-            for to in 0..self.places.len() {
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
                 if side[from] && !side[to] && one_way {
-                    self.network.block_one_way(from, to);
+                    self.block_one_way(from, to);
                 } else if side[from] != side[to] && !one_way {
-                    self.network.block(from, to);
+                    self.block(from, to);
                 }
             }
         }
     }
 
-    /// Two nodes do not hear each other any more, while the others hear both.
-    fn tear_link(&mut self) {
-        let one = self.rng.random_range(0..self.places.len());
-        let other = self.rng.random_range(0..self.places.len());
+    /// Two nodes cannot reach each other any more, while the others can reach both.
+    fn partition_link(&mut self) {
+        let one = self.rng.random_range(0..self.nodes.len());
+        let other = self.rng.random_range(0..self.nodes.len());
         let one_way = self.rng.random_bool(0.3);
-        self.note(format_args!("tear link {one} {other} {one_way}"));
-        match one_way {
-            _ if one == other => {}
-            true => self.network.block_one_way(one, other),
-            false => {
-                self.network.block(one, other);
-                self.network.block(other, one);
+        self.note(format_args!("partition link {one} {other} {one_way}"));
+        if one == other {
+            return;
+        }
+        if one_way {
+            self.block_one_way(one, other);
+        } else {
+            self.block(one, other);
+            self.block(other, one);
+        }
+    }
+
+    /// Suspends a machine for one second to one hour; seldom for longer than identities that are
+    /// down are remembered.
+    fn suspend_one(&mut self, index: usize) {
+        if !self.is_running(index) || !self.can_lose(index) {
+            return;
+        }
+        let time = match self.rng.random_range(0..40) {
+            0..20 => self.rng.random_range(1..4),
+            20..36 => self.rng.random_range(4..40),
+            36..39 => self.rng.random_range(590..700),
+            _ => self.rng.random_range(700..3_600),
+        };
+        self.suspend(index, time * 1_000_000);
+    }
+
+    /// Suspends all machines, and resumes them one after the other.
+    fn suspend_all(&mut self) {
+        let time = 1_000_000 << self.rng.random_range(0..8);
+        for index in 0..self.nodes.len() {
+            if self.is_running(index) {
+                let more = self.rng.random_range(0..1_000_000);
+                self.suspend(index, time + more);
             }
         }
     }
 
-    /// Whether the promises cover the loss of this node: whatever was handed over is, and fewer
-    /// nodes than keep a session are missing, this one included; and, where the network was torn,
-    /// every node has everything, so that no side's writes are lost with it.
-    pub(super) fn can_lose(&self, index: usize) -> bool {
-        if self.torn {
-            return self.is_well();
+    /// Sets a wall clock forward or back by hours. A process reads it when it starts.
+    fn set_wall_clock(&mut self, index: usize) {
+        if self.nodes[index].replica.is_some() {
+            if !self.can_lose(index) {
+                return;
+            }
+            self.crash(index);
         }
-        let mut running = self.places.iter().enumerate();
-        match self.plan.copies {
-            Copies::All => running.any(|(at, place)| {
-                at != index && place.replica.is_some() && !place.leaving && self.is_caught_up(at)
-            }),
-            Copies::Count(copies) => running
-                .filter(|(_, place)| place.replica.is_some())
-                .all(|(at, _)| self.is_caught_up(at) && self.can_spare(at, copies.get().into())),
+        let jump = self.rng.random_range(1..72 * 3_600_000);
+        let back = self.rng.random_bool(0.6);
+        self.note(format_args!(
+            "wall clock of {index}: {jump} ms, back {back}"
+        ));
+        let skew = &mut self.nodes[index].skew;
+        *skew = if back { *skew - jump } else { *skew + jump };
+        let after = self.rng.random_range(1_000..3_000_000);
+        self.after(after, Event::Start { node: index });
+    }
+
+    fn drain_back(&mut self, index: usize) {
+        let can_drain = self.is_running(index) && !self.nodes[index].leaving;
+        if can_drain && self.can_lose(index) {
+            self.drain_for_a_while(index);
+        } else if self.rng.random_bool(0.2) {
+            self.start_or_stop(index);
         }
     }
 
-    fn is_caught_up(&self, at: usize) -> bool {
-        let status = self.replica(at).status();
-        self.is_running(at) && status.ready && status.complete
+    /// Starts or kills the node that has the name of another, or kills that other one.
+    fn double(&mut self) {
+        let double = self.plan.nodes;
+        if self.nodes[double].replica.is_none() {
+            self.start(double);
+        } else {
+            let index = if self.rng.random_bool(0.5) { double } else { 0 };
+            self.start_or_stop(index);
+        }
     }
 
-    /// Whether, as this node sees it, all holders have everything and one more may go.
-    fn can_spare(&self, at: usize, copies: usize) -> bool {
-        let status = self.replica(at).status();
-        let stays = |member: &&MemberStatus| !member.leaving;
-        let others = status.members.iter().filter(stays);
-        let is_gone = |node: &Node| {
-            let place = self.places.iter().position(|place| place.me == *node);
-            place.is_none_or(|place| !self.is_running(place))
+    /// Restarts a node at another address, at once or later.
+    fn relocate(&mut self, index: usize) {
+        if self.nodes[index].replica.is_some() {
+            if !self.can_lose(index) {
+                return;
+            }
+            self.crash(index);
+        }
+        let after = self.rng.random_range(50_000..4_000_000);
+        self.note(format_args!("relocate {index}"));
+        self.disturb(self.now + after);
+        self.after(after, Event::StartElsewhere { node: index });
+    }
+
+    pub(super) fn start_elsewhere(&mut self, index: usize) {
+        if self.nodes[index].replica.is_none() {
+            self.unlink_all(index);
+            let address = &mut self.nodes[index].me.address;
+            address.set_port(address.port() + ADDRESS_STEP);
+            self.start(index);
+        }
+    }
+
+    fn slow_cpu(&mut self, index: usize) {
+        let all_fast = self.nodes.iter().all(|node| node.input_takes == 0);
+        if self.is_running(index) && all_fast && self.can_lose(index) {
+            let input_takes = 500 << self.rng.random_range(0..7);
+            let time = self.rng.random_range(500_000..8_000_000);
+            self.note(format_args!("slow CPU {index} {input_takes} for {time}"));
+            self.disturb(self.now + time);
+            self.nodes[index].input_takes = input_takes;
+            self.after(time, Event::SpeedUp { node: index });
+        } else {
+            self.start_or_stop(index);
+        }
+    }
+
+    /// A node stops reading one of its links, or only the data lane of a link stops.
+    fn stop_reading(&mut self, index: usize) {
+        let from = self.rng.random_range(0..self.nodes.len());
+        let only_data = self.rng.random_bool(0.4);
+        let time = self.rng.random_range(200_000..15_000_000);
+        if !self.can_lose(index) {
+            return;
+        }
+        let until = self.now + time;
+        let Some(link) = self.links.get_mut(from, index) else {
+            return;
         };
-        let missing = others
-            .clone()
-            .filter(|member| is_gone(&member.node))
-            .count();
-        let candidates = others.count() + usize::from(!self.places[at].leaving);
-        status.settled && missing + 1 < copies.min(candidates)
+        let link_id = link.id;
+        if only_data {
+            link.data_after = until;
+        } else {
+            link.read_after = until;
+        }
+        self.note(format_args!(
+            "{index} stops reading {from} for {time}, only data {only_data}"
+        ));
+        self.disturb(until);
+        if only_data {
+            self.at(until, Event::Transmit { from, to: index });
+        } else {
+            self.partitioned |= time >= DETECTION_MIN;
+            let link = link_id;
+            let to = index;
+            self.at(until, Event::StartReading { from, to, link });
+        }
+    }
+
+    /// Some pairs of nodes lose each other, while others can still reach both.
+    fn bridge(&mut self) {
+        if self.bridged_since.is_some() {
+            return;
+        }
+        let nodes = self.nodes.len();
+        let time = self.rng.random_range(3_000_000..20_000_000);
+        let middle = self.rng.random_range(0..nodes);
+        let pattern = self.rng.random_range(0..4);
+        self.note(format_args!("bridge {pattern} {middle} for {time}"));
+        self.partitioned = true;
+        self.bridged_since = Some(self.now);
+        self.disturb(self.now + time);
+        self.after(time, Event::Heal);
+        let distance = |one: usize, other: usize| {
+            let apart = one.abs_diff(other);
+            apart.min(nodes - apart)
+        };
+        match pattern {
+            0 => {
+                let side: Vec<bool> = (0..nodes).map(|_| self.rng.random()).collect();
+                let divided = |one: usize, other: usize| {
+                    side[one] != side[other] && one != middle && other != middle
+                };
+                self.block_pairs(divided);
+            }
+            1 => self.block_pairs(|one, other| distance(one, other) > 1),
+            2 => {
+                let other = (middle + 1) % nodes;
+                self.block_one_way(middle, other);
+            }
+            _ => {
+                let (one, other) = (middle, (middle + 1) % nodes);
+                let left = (time / FLAP_INTERVAL) as u32;
+                self.flap(one, other, left);
+            }
+        }
+    }
+
+    fn block_pairs(&mut self, blocked: impl Fn(usize, usize) -> bool) {
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
+                if blocked(from, to) {
+                    self.block(from, to);
+                }
+            }
+        }
+    }
+
+    /// Breaks a link for a second, or lets it come back for one.
+    pub(super) fn flap(&mut self, one: usize, other: usize, left: u32) {
+        if left == 0 || self.bridged_since.is_none() {
+            return;
+        }
+        if left.is_multiple_of(2) {
+            self.block(one, other);
+            self.block(other, one);
+        } else {
+            self.network.unblock(one, other);
+        }
+        let left = left - 1;
+        self.after(FLAP_INTERVAL, Event::Flap { one, other, left });
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.bridged_since = None;
+        self.network.heal();
+    }
+
+    /// Ends all faults, once those that last are over, and starts every node.
+    pub(super) fn end_faults(&mut self) {
+        if self.now < self.disturbed_until && !self.ended {
+            return self.at(self.disturbed_until, Event::EndOfFaults);
+        }
+        self.heal();
+        self.network.calm_down();
+        if self.plan.has(FaultKind::SameName) && !self.retire_double() {
+            return self.after(500_000, Event::EndOfFaults);
+        }
+        self.ended = true;
+        self.disturb(self.now);
+        for node in 0..self.nodes.len() {
+            self.start(node);
+        }
+    }
+
+    /// Stops the surplus node for good, as soon as no session is lost with it.
+    fn retire_double(&mut self) -> bool {
+        let double = self.plan.nodes;
+        let waited = self.now > self.plan.duration + RETIRE_MAX;
+        if self.nodes[double].replica.is_some() {
+            if !waited && !self.can_lose(double) {
+                self.start(0);
+                return false;
+            }
+            self.crash(double);
+        }
+        self.nodes[double].retired = true;
+        true
     }
 }
+
+impl FaultKind {
+    /// Returns `true` if the next fault waits for the end of one of this kind.
+    const fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::Suspension | Self::AllSuspended | Self::Bridges | Self::StopsReading
+        )
+    }
+}
+
+/// How far the ports of two lives of a node are apart.
+const ADDRESS_STEP: u16 = 100;
+
+/// How long a link that flaps is up, and down, in microseconds.
+const FLAP_INTERVAL: u64 = 1_000_000;
+
+/// How long after the run the surplus node may still be needed, in microseconds.
+const RETIRE_MAX: u64 = 20_000_000;

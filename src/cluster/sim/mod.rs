@@ -1,164 +1,157 @@
-//! Whole clusters on one seed, one thread and virtual time.
+//! Simulation of whole clusters on one seed, one thread and virtual time.
 //!
-//! A simulated [`cluster`] runs the real replicas, foca included, over a [`network`] that delays,
-//! loses, repeats and reorders; clients work on a few sessions through all nodes, as the middleware
-//! does; nodes crash, restart, leave, are cut off or stopped, and their clocks are days apart. The
-//! [`oracle`] knows only what clients were told, and judges every answer by the rules in
-//! [`invariants`], one file each. At the end the faults stop, and everything must be well again.
+//! A simulated [`world`] runs the real replicas, foca included, over [`link`]s with finite bandwidth,
+//! two lanes and a socket buffer; clients work on a few sessions through all nodes, as the
+//! middleware does. The [`kinds`] of faults reach from crashes and partitions to slow links, records
+//! of 15 MB, suspended machines and taken names; a run has up to three of them. The [`oracle`] knows
+//! the results that clients have received, and checks every answer by the rules in [`invariants`],
+//! one file each. At the end the faults stop, and the cluster must converge.
 //!
 //! Everything follows from the seed. A failure prints it, with the command that replays it.
+//!
+//! ```text
+//! SIM_SEEDS=2000 cargo test --release --all-features --lib no_seed_breaks_an_invariant
+//! SIM_SEED=7 SIM_KIND=bandwidth …      one seed of one kind of fault
+//! SIM_KIND=all …                       every kind, also in combination
+//! SIM_KIND=each …                      one kind after the other, with a table of results
+//! SIM_TRACE=1 SIM_SEED=7 …             prints every event
+//! ```
 
 mod client;
-mod cluster;
 mod faults;
 mod invariants;
-mod judgement;
+mod kinds;
+mod lifecycle;
+mod link;
+mod losses;
+mod mutants;
 mod network;
 mod oracle;
 mod plan;
+mod progress;
 mod requests;
+mod sim_node;
+mod transport;
+mod values;
+mod verdict;
+mod world;
 
 use std::env;
-use std::num::NonZeroU8;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
-use crate::cluster::Copies;
-use crate::cluster::replica::rules::Rules;
+use self::kinds::FaultKind;
+use self::plan::Plan;
+use self::world::World;
 
-use self::cluster::Cluster;
-use self::plan::{Faults, Plan};
+/// The results of many runs.
+#[derive(Debug, Default)]
+struct Summary {
+    runs: usize,
+    failed: Vec<u64>,
+    /// The longest time to converge, in microseconds.
+    converged_after: u64,
+}
 
-/// Runs one seed to its end. Gives a number that stands for everything that happened.
-fn run(seed: u64) -> u64 {
-    Cluster::new(Plan::draw(seed)).run()
+/// Runs all seeds, on all processors.
+fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str) -> Summary {
+    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let mut all = Summary::default();
+    thread::scope(|scope| {
+        let run_share = |thread: u64| {
+            let mut share = Summary::default();
+            for seed in seeds.clone().filter(|seed| seed % threads == thread) {
+                let run = || World::new(Plan::draw(seed, kinds)).run();
+                share.runs += 1;
+                match catch_unwind(AssertUnwindSafe(run)) {
+                    Ok(finished) => {
+                        let longest = share.converged_after.max(finished.converged_after);
+                        share.converged_after = longest;
+                    }
+                    Err(_) => {
+                        share.failed.push(seed);
+                        println!("replay: {}", replay_command(seed, name));
+                    }
+                }
+                if seed > 0 && seed.is_multiple_of(PROGRESS) {
+                    println!("seed {seed}");
+                }
+            }
+            share
+        };
+        let shares: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || run_share(thread)))
+            .collect();
+        for share in shares {
+            let share = share.join().expect("panics are caught");
+            all.runs += share.runs;
+            all.failed.extend(share.failed);
+            all.converged_after = all.converged_after.max(share.converged_after);
+        }
+    });
+    all.failed.sort_unstable();
+    all
+}
+
+fn replay_command(seed: u64, kind: &str) -> String {
+    format!(
+        "SIM_SEED={seed} SIM_KIND={kind} cargo test --release --all-features --lib \
+         no_seed_breaks_an_invariant -- --nocapture"
+    )
 }
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
 
-/// `SIM_SEEDS=2000 cargo test --release --all-features --lib sim` runs more; `SIM_SEED=7` one.
 #[test]
 fn no_seed_breaks_an_invariant() {
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let failed: Vec<u64> = std::thread::scope(|scope| {
-        let share = |thread: u64| {
-            let mine = seeds.clone().filter(move |seed| seed % threads == thread);
-            let breaks = |seed: &u64| {
-                let breaks = catch_unwind(AssertUnwindSafe(|| run(*seed))).is_err();
-                if breaks {
-                    println!(
-                        "replay: SIM_SEED={seed} cargo test --release --all-features --lib \
-                         no_seed_breaks_an_invariant -- --nocapture"
-                    );
-                }
-                if *seed > 0 && seed.is_multiple_of(PROGRESS) {
-                    println!("seed {seed}");
-                }
-                breaks
-            };
-            scope.spawn(move || mine.filter(breaks).collect::<Vec<_>>())
-        };
-        let threads: Vec<_> = (0..threads).map(share).collect();
-        let failed = threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap());
-        failed.collect()
-    });
-    assert!(
-        failed.is_empty(),
-        "{} of {} seeds: {failed:?}",
-        failed.len(),
-        seeds.count()
-    );
+    let name = env::var("SIM_KIND").unwrap_or_else(|_| "default".into());
+    let groups: Vec<(String, Vec<FaultKind>)> = match &*name {
+        "default" => vec![(name, FaultKind::DEFAULT.into())],
+        "all" => vec![(name, FaultKind::ALL.into())],
+        "each" => FaultKind::ALL
+            .map(|kind| (format!("{kind:?}").to_lowercase(), vec![kind]))
+            .into(),
+        _ => {
+            let kind = FaultKind::named(&name).expect("SIM_KIND names a kind of fault");
+            vec![(name, vec![kind])]
+        }
+    };
+    let mut failed = 0;
+    for (name, kinds) in groups {
+        let summary = run_all(&seeds, &kinds, &name);
+        failed += summary.failed.len();
+        println!(
+            "{name}: {} of {} seeds fail, the others converge within {} ms: {:?}",
+            summary.failed.len(),
+            summary.runs,
+            summary.converged_after / 1000,
+            summary.failed
+        );
+    }
+    assert!(failed == 0, "{failed} runs fail");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    // Some of these keep all copies, some two, some three.
-    for seed in 0..3 * PLAN_KINDS {
-        let [one, two] = [0; 2].map(|_| Cluster::new(Plan::draw(seed)).traced().run());
-        assert!(one != 0 && one == two, "seed {seed}");
+    for seed in 0..FaultKind::ALL.len() as u64 {
+        let run = || World::new(Plan::draw(seed, &FaultKind::ALL)).traced().run();
+        let [one, two] = [0; 2].map(|_| catch_unwind(run).ok());
+        assert!(
+            one == two && one.is_none_or(|one| one.trace != 0),
+            "seed {seed}"
+        );
     }
 }
-
-/// Runs clusters without a rule until one of them breaks an invariant, which none of them does with
-/// the rule.
-fn notices_the_lack(take: fn(&mut Plan)) -> bool {
-    let tries = number("SIM_MUTANTS").unwrap_or(MUTANTS);
-    let breaks = |seed| {
-        let mut plan = Plan::draw(seed);
-        take(&mut plan);
-        catch_unwind(AssertUnwindSafe(|| Cluster::new(plan).run())).is_err()
-    };
-    let Some(seed) = (0..tries).find(|seed| breaks(*seed)) else {
-        return false;
-    };
-    let mut plan = Plan::draw(seed);
-    take(&mut plan);
-    plan.rules = Rules::ALL;
-    Cluster::new(plan).run();
-    true
-}
-
-#[test]
-fn a_missing_view_barrier_is_noticed() {
-    // It takes somebody who hears late that a session is kept by others now.
-    assert!(notices_the_lack(|plan| {
-        plan.rules.view_barrier = false;
-        plan.faults = Faults::Links;
-        plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
-        plan.calm.1 /= 3;
-    }));
-}
-
-#[test]
-fn missing_union_reads_are_noticed() {
-    assert!(notices_the_lack(|plan| plan.rules.union_reads = false));
-}
-
-#[test]
-fn a_missing_fence_is_noticed() {
-    assert!(notices_the_lack(|plan| plan.rules.fence = false));
-}
-
-#[test]
-fn forgetting_what_nobody_has_confirmed_is_noticed() {
-    assert!(notices_the_lack(|plan| plan.rules.confirmed_drop = false));
-}
-
-#[test]
-fn missing_tombstones_are_noticed() {
-    assert!(notices_the_lack(|plan| plan.rules.tombstones = false));
-}
-
-#[test]
-fn missing_expectations_are_noticed() {
-    assert!(notices_the_lack(|plan| plan.rules.expectations = false));
-}
-
-#[test]
-fn what_somebody_says_who_is_no_member_is_noticed() {
-    // It takes somebody who goes on after it was declared down.
-    assert!(notices_the_lack(|plan| {
-        plan.rules.members_only = false;
-        plan.faults = Faults::Pauses;
-        plan.calm.1 /= 2;
-    }));
-}
-
-/// Seeds that a missing rule may take to be noticed.
-const MUTANTS: u64 = 600;
 
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 60;
 
-/// Consecutive seeds that between them have every kind of fault.
-const PLAN_KINDS: u64 = 5;
-
-/// A long run says how far it is after as many seeds.
+/// A long run prints the seed after as many of them.
 const PROGRESS: u64 = 1_000;

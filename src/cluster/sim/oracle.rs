@@ -1,4 +1,4 @@
-//! What clients were told, and what follows from it.
+//! A model of each session: the results that clients received, and what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::session::{Record, SessionKey, Stamp, Value};
 
-/// Everything that clients know of one session.
+/// One session as its clients know it.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
     /// Tells it from the one that was in its place before.
@@ -17,17 +17,24 @@ pub(super) struct Model {
     pub(super) acked: BTreeMap<&'static str, Stamp>,
     /// Results of acknowledged atomic updates.
     pub(super) counts: BTreeSet<u64>,
-    /// Atomic updates whose outcome nobody knows.
-    pub(super) doubtful_updates: u64,
+    /// Atomic updates whose outcome is unknown.
+    pub(super) indeterminate_updates: u64,
     /// Calls under way that move or end it.
     pub(super) moves: u32,
-    /// Whether somebody has tried to end it: what a node that died has begun may still take effect.
+    /// Whether a client has tried to end it: what a node that died has begun may still take effect.
     pub(super) may_end: bool,
     /// How long it may be left alone.
     pub(super) idle: Duration,
+    /// How long it lives in any case, and when it was created.
+    pub(super) absolute: Duration,
+    created_at: u64,
+    /// The longest time that a message may be under way, in microseconds.
+    transit_max: u64,
+    /// Whether its clients write large values.
+    pub(super) is_large: bool,
     /// When it was used last in a way that was acknowledged, in microseconds of virtual time.
     pub(super) used_at: u64,
-    /// When somebody last did anything with it.
+    /// When a client last did anything with it.
     pub(super) touched_at: u64,
     /// Until when clients leave it alone.
     pub(super) rests_until: u64,
@@ -36,15 +43,15 @@ pub(super) struct Model {
 /// Whether a session is alive, as far as clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    /// Created, and nobody has tried to end it.
+    /// Created, and no client has tried to end it.
     Live,
-    /// Somebody has tried to end or to move it, and does not know whether it worked.
-    Doubtful,
+    /// A client has tried to end or to move it, with unknown outcome.
+    Unknown,
     /// Ended, and that was acknowledged.
     Ended,
 }
 
-/// What clients knew when a call began: whatever they are told must not be older.
+/// What clients knew when a call began: its result must not be older.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) id: u64,
@@ -55,7 +62,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether it must be there, unless somebody has ended it.
+    /// Returns `true` if it must be there, unless a client has ended it.
     pub(super) const fn is_fresh(&self, now: u64) -> bool {
         now < self.fresh_until
     }
@@ -63,57 +70,67 @@ impl Known {
 
 impl Model {
     /// A session that is being created.
-    pub(super) const fn new(id: u64, key: SessionKey, idle: Duration, now: u64) -> Self {
+    pub(super) const fn new(id: u64, key: SessionKey, lifetime: ModelLifetime, now: u64) -> Self {
         Self {
             id,
             key,
-            life: Life::Doubtful,
+            life: Life::Unknown,
             acked: BTreeMap::new(),
             counts: BTreeSet::new(),
-            doubtful_updates: 0,
+            indeterminate_updates: 0,
             moves: 0,
             may_end: false,
-            idle,
+            idle: lifetime.idle,
+            absolute: lifetime.absolute,
+            created_at: now,
+            transit_max: lifetime.transit_max,
+            is_large: lifetime.is_large,
             used_at: now,
             touched_at: now,
             rests_until: 0,
         }
     }
 
-    /// Whether it must be gone: accesses are written down with a tenth of the idle time to spare,
+    /// Returns `true` if it must be gone: accesses are written down with a tenth of the idle time to spare,
     /// and messages take a while.
-    pub(super) fn has_run_out(&self, now: u64) -> bool {
+    pub(super) fn has_expired(&self, now: u64) -> bool {
         let longest = self.idle.as_micros() as u64 * 11 / 10;
-        now > self.touched_at + longest + DELAY_MAX
+        let idle = self.touched_at + longest;
+        now > idle.min(self.ends_at()) + self.transit_max
+    }
+
+    const fn ends_at(&self) -> u64 {
+        self.created_at + self.absolute.as_micros() as u64
     }
 
     pub(super) fn known(&self) -> Known {
+        let idle = self.used_at + self.idle.as_micros() as u64;
         Known {
             id: self.id,
             life: self.life,
             acked: self.acked.clone(),
-            fresh_until: self.used_at + self.idle.as_micros() as u64,
+            fresh_until: idle.min(self.ends_at() - ROUNDING),
         }
     }
 
-    /// Somebody tries to end or to move it.
+    /// A client tries to end or to move it.
     pub(super) fn begin_move(&mut self) {
         self.moves += 1;
         if self.life == Life::Live {
-            self.life = Life::Doubtful;
+            self.life = Life::Unknown;
         }
     }
 
-    /// A client was told that it has a new id. Whoever ends it at the same time wins.
+    /// A client has received its new id. A client that ends it at the same time wins.
     pub(super) fn moved_to(&mut self, key: SessionKey) {
         self.key = key;
-        if self.life == Life::Doubtful && self.moves == 1 && !self.may_end {
+        if self.life == Life::Unknown && self.moves == 1 && !self.may_end {
             self.life = Life::Live;
         }
     }
 
-    /// A client was told that the session's owner has written its `value`; the record may show a
-    /// later one that nobody has acknowledged yet.
+    /// The session's owner has confirmed the write of `value`; the record may show a later one that no
+    /// client has received yet.
     pub(super) fn acknowledge_ordered(
         &mut self,
         name: &'static str,
@@ -125,7 +142,7 @@ impl Model {
         }
     }
 
-    /// A client was told that its write of an attribute is in this record.
+    /// A client's write of an attribute is acknowledged and in this record.
     pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>) {
         if let Some(stamp) = record.stamp(name) {
             let known = self.acked.entry(name).or_default();
@@ -134,5 +151,14 @@ impl Model {
     }
 }
 
-/// Longer than any message is under way while nothing is broken, in microseconds.
-const DELAY_MAX: u64 = 3_000_000;
+/// The parameters of a session's life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ModelLifetime {
+    pub(super) idle: Duration,
+    pub(super) absolute: Duration,
+    pub(super) transit_max: u64,
+    pub(super) is_large: bool,
+}
+
+/// Clocks count milliseconds: a deadline may come early by a few, in microseconds.
+const ROUNDING: u64 = 10_000;

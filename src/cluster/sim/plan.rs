@@ -1,4 +1,4 @@
-//! What a seed stands for.
+//! Parameters of one run, all of which follow from its seed.
 
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -9,85 +9,174 @@ use rand::{RngExt, SeedableRng};
 use crate::cluster::Copies;
 use crate::cluster::replica::rules::Rules;
 
-/// The faults of one run. Times are in microseconds of virtual time.
+use super::kinds::FaultKind;
+use super::link::LinkRules;
+
+/// The parameters of one run. Times are in microseconds of virtual time.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
     pub(super) copies: Copies,
+    pub(super) min_copies: u8,
     pub(super) rules: Rules,
-    pub(super) network: Weather,
-    pub(super) faults: Faults,
+    pub(super) link_rules: LinkRules,
+    pub(super) network: NetworkConditions,
+    /// Each fault is of one of these kinds.
+    pub(super) faults: Vec<FaultKind>,
     /// Between two faults.
-    pub(super) calm: (u64, u64),
+    pub(super) quiet_period: (u64, u64),
     pub(super) duration: u64,
-    /// Clocks of the nodes are apart by up to this.
+    /// Clocks of the nodes differ by up to this.
     pub(super) skew: Duration,
-    /// Whether a crash closes sockets, so that the others notice at once.
+    /// Whether a crash closes sockets, so that the other nodes notice at once.
     pub(super) crash_is_noticed: bool,
+    /// Whether a node's clock includes the time in which its machine was suspended.
+    pub(super) clock_includes_suspension: bool,
+    /// Large messages that a node assembles at the same time have this many bytes in total.
+    pub(super) assembly_budget: usize,
 }
 
-/// What the network does to a message.
+/// Properties of the network between the nodes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
+pub(super) struct NetworkConditions {
     pub(super) latency: (u64, u64),
-    /// In a thousand.
-    pub(super) lost: u32,
+    /// How many of 100,000 messages find their link broken.
+    pub(super) resets: u32,
+    /// How many of a thousand messages arrive twice.
     pub(super) repeated: u32,
-    /// How many are late, and by how much at most.
+    /// How many of a thousand messages are late, and by how much at most.
     pub(super) late: u32,
     pub(super) lateness: u64,
-}
-
-/// What happens to nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Faults {
-    /// Nothing.
-    None,
-    /// Crashes, restarts, joins and orderly leaving.
-    Crashes,
-    /// The same, and links that break and come back.
-    Links,
-    /// The same, and nodes that are stopped for a while.
-    Pauses,
-    /// The same as crashes, and the cluster falls into two parts.
-    Partitions,
+    /// Bytes per second of the slowest and the fastest link; `None`: no limit.
+    pub(super) rates: Option<(u64, u64)>,
+    /// Bytes per second that all links of one node share.
+    pub(super) uplink: Option<u64>,
 }
 
 impl Plan {
-    pub(super) fn draw(seed: u64) -> Self {
+    /// Draws a plan with up to three of `kinds`. Consecutive seeds begin with consecutive kinds.
+    pub(super) fn draw(seed: u64, kinds: &[FaultKind]) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let faults = match seed % 5 {
-            0 => Faults::None,
-            1 => Faults::Crashes,
-            2 => Faults::Links,
-            3 => Faults::Pauses,
-            _ => Faults::Partitions,
+        let count = kinds.len() as u64;
+        let mut faults = vec![kinds[(seed % count) as usize]];
+        let more = match rng.random_range(0..20) {
+            _ if faults == [FaultKind::None] => 0,
+            0..13 => 0,
+            13..17 => 1,
+            _ => 2,
         };
-        let rough = rng.random_bool(0.5);
-        let slow = rng.random_range(300..5_000);
-        let network = Weather {
-            latency: (100, slow),
-            lost: if rough { rng.random_range(0..30) } else { 0 },
-            repeated: if rough { rng.random_range(0..50) } else { 0 },
-            late: if rough { rng.random_range(0..400) } else { 0 },
-            lateness: 300_000,
+        for _ in 0..more {
+            let kind = kinds[rng.random_range(0..kinds.len())];
+            if kind != FaultKind::None && !faults.contains(&kind) {
+                faults.push(kind);
+            }
+        }
+        let copies = match seed / count % 3 {
+            0 => Copies::All,
+            1 => Copies::Count(NonZeroU8::new(2).expect("not zero")),
+            _ => Copies::Count(NonZeroU8::new(3).expect("not zero")),
         };
+        Self::with_faults(seed, faults, copies, &mut rng)
+    }
+
+    fn with_faults(seed: u64, faults: Vec<FaultKind>, copies: Copies, rng: &mut StdRng) -> Self {
+        let has = |kind| faults.contains(&kind);
+        let is_slow = has(FaultKind::Bandwidth) || has(FaultKind::LargeRecords);
+        let least = if has(FaultKind::MinCopies) || has(FaultKind::Bridges) {
+            3
+        } else {
+            2
+        };
+        let nodes = rng.random_range(least..=8);
+        let network = NetworkConditions::draw(rng, nodes, is_slow);
         Self {
             seed,
-            nodes: rng.random_range(2..=8),
-            copies: match seed / 5 % 3 {
-                0 => Copies::All,
-                1 => Copies::Count(NonZeroU8::new(2).expect("not zero")),
-                _ => Copies::Count(NonZeroU8::new(3).expect("not zero")),
-            },
+            nodes,
+            copies,
+            min_copies: if has(FaultKind::MinCopies) { 2 } else { 1 },
             rules: Rules::ALL,
+            link_rules: LinkRules::ALL,
             network,
-            faults,
-            calm: (200_000, rng.random_range(2_000_000..8_000_000)),
+            quiet_period: (200_000, rng.random_range(2_000_000..8_000_000)),
             duration: 40_000_000,
             skew: Duration::from_secs(rng.random_range(0..3) * 86_400 * 10),
             crash_is_noticed: rng.random_bool(0.7),
+            clock_includes_suspension: true,
+            assembly_budget: rng.random_range(16..=64) << 20,
+            faults,
+        }
+    }
+
+    pub(super) fn has(&self, kind: FaultKind) -> bool {
+        self.faults.contains(&kind)
+    }
+
+    /// Returns `true` if every node runs all the time and can reach all others, however slowly.
+    pub(super) fn is_only_slow(&self) -> bool {
+        let slow = [FaultKind::Bandwidth, FaultKind::LargeRecords];
+        self.faults.iter().all(|kind| slow.contains(kind))
+    }
+
+    /// Returns `true` if node names or addresses change during the run.
+    pub(super) fn has_name_conflicts(&self) -> bool {
+        self.has(FaultKind::SameName) || self.has(FaultKind::Relocation)
+    }
+
+    /// Nodes, and the one that has the name of another.
+    pub(super) fn all_nodes(&self) -> usize {
+        self.nodes + usize::from(self.has(FaultKind::SameName))
+    }
+
+    /// How long after the last fault everything must be well, without the time for large records.
+    pub(super) fn converges_within(&self) -> u64 {
+        let kinds = self.faults.iter().map(|kind| kind.converges_within());
+        kinds.max().unwrap_or(0)
+    }
+
+    /// The longest time from sending a message to its arrival that an expiry has to allow for.
+    pub(super) fn transit_max(&self) -> u64 {
+        let slow = self.network.rates.is_some() || self.has(FaultKind::StopsReading);
+        if slow || self.has(FaultKind::SlowCpu) {
+            SLOW_TRANSIT_MAX
+        } else {
+            TRANSIT_MAX
         }
     }
 }
+
+impl NetworkConditions {
+    fn draw(rng: &mut StdRng, nodes: usize, is_slow: bool) -> Self {
+        let rough = rng.random_bool(0.5);
+        let slow = rng.random_range(300..5_000);
+        let mut conditions = Self {
+            latency: (100, slow),
+            resets: if rough { rng.random_range(0..100) } else { 0 },
+            repeated: if rough { rng.random_range(0..50) } else { 0 },
+            late: if rough { rng.random_range(0..400) } else { 0 },
+            lateness: 300_000,
+            rates: None,
+            uplink: None,
+        };
+        if is_slow {
+            // Lateness would come on top of queues, and hide what these do.
+            conditions.late /= 20;
+            let fastest = RATE_MIN << rng.random_range(0..8);
+            conditions.rates = Some((RATE_MIN, fastest));
+            let each = RATE_MIN * rng.random_range(1..4);
+            let shared = each * (nodes as u64 - 1).max(1);
+            conditions.uplink = rng.random_bool(0.3).then_some(shared);
+        }
+        conditions
+    }
+}
+
+/// The slowest link: 1 MB/s.
+pub(super) const RATE_MIN: u64 = 1_000_000;
+
+/// Longer than any message is under way while no link is slow, in microseconds.
+const TRANSIT_MAX: u64 = 3_000_000;
+
+/// The same with slow links: 4 MiB of small data and one large message at 1 MB/s, or a node that
+/// has stopped reading.
+const SLOW_TRANSIT_MAX: u64 = 40_000_000;

@@ -1,4 +1,4 @@
-//! What clients do: load, then commit, through whatever node, and remember what they were told.
+//! The requests of clients: load, then commit, through any node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,26 +9,31 @@ use crate::cluster::replica::event::{Reply, Step};
 use crate::cluster::replica::message::{OpId, Verdict};
 use crate::session::{Changes, Outcome, Record, SessionKey, Value};
 
-use super::client::{Action, COUNTER, NAMES, Request, Stage};
-use super::cluster::{Cluster, Event, HOUR, SESSIONS};
+use super::client::{Action, COUNTER, LARGE_NAMES, NAMES, Request, Stage};
 use super::invariants::update_is_new;
-use super::oracle::{Life, Model};
+use super::kinds::FaultKind;
+use super::oracle::{Life, Model, ModelLifetime};
+use super::values::{draw_large, draw_small, draw_tiny};
+use super::world::{Event, HOUR, SESSIONS, World};
 
-impl Cluster {
+impl World {
     pub(super) fn act(&mut self, client: usize) {
-        if self.ended || client >= self.clients {
+        if self.ended {
             return;
         }
-        let node = self.rng.random_range(0..self.places.len());
+        let node = self.rng.random_range(0..self.nodes.len());
         let model = self.rng.random_range(0..SESSIONS);
         let begun = self.is_serving(node) && self.begin(client, node, model);
         if !begun {
-            self.think(client);
+            self.pause_client(client);
         }
     }
 
-    pub(super) fn think(&mut self, client: usize) {
-        let after = self.rng.random_range(1_000..60_000);
+    /// Clients wait between two requests, and longer while a fault lasts long.
+    pub(super) fn pause_client(&mut self, client: usize) {
+        let slowly = self.disturbed_until > self.now + LONG_FAULT;
+        let most = if slowly { 4_000_000 } else { 60_000 };
+        let after = self.rng.random_range(1_000..most);
         self.after(after, Event::Act { client });
     }
 
@@ -48,28 +53,34 @@ impl Cluster {
             self.models.push(before);
             return self.create(client, node, index, key);
         }
-        if model.life == Life::Doubtful && model.moves == 0 {
-            // It is being created, or nobody knows what became of it.
+        if model.life == Life::Unknown && model.moves == 0 {
+            // It is being created, or its state is unknown.
             return false;
         }
         if self.now < model.rests_until {
             return false;
         }
-        if model.life == Life::Live && model.has_run_out(self.now) {
+        if model.life == Life::Live && model.has_expired(self.now) {
             self.models[index].life = Life::Ended;
-        } else if model.idle < HOUR && self.rng.random_bool(0.05) {
+        } else if model.idle < 2 * HOUR && self.rng.random_bool(0.05) {
             self.leave_alone(index);
         }
         let model = &self.models[index];
-        let key = model.key;
+        let (key, is_large) = (model.key, model.is_large);
+        if is_large && !self.rng.random_bool(LARGE_SHARE) {
+            return false;
+        }
         let action = match self.rng.random_range(0..100) {
             0..40 => Action::Read,
+            40..95 if is_large => {
+                Action::Write(LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())])
+            }
             40..70 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
             70..95 => Action::Update,
             95..98 => Action::Rotate(self.draw_key(Some(key))),
             _ => Action::End,
         };
-        self.done.begun += 1;
+        self.totals.begun += 1;
         self.last_op += 1;
         let op = self.last_op;
         let request = Request {
@@ -83,6 +94,8 @@ impl Cluster {
             begun_at: self.now,
             stage: Stage::Loading,
             moves: false,
+            small_write_at: None,
+            is_bridged: false,
         };
         self.requests.insert(op, request);
         let now = self.clock(node);
@@ -92,17 +105,44 @@ impl Cluster {
             Step::Wait(_) => {}
             Step::Refused(_) => self.finish(op),
         }
-        self.follow(node);
+        self.flush_outputs(node);
         true
     }
 
-    /// Some sessions may not be left alone for long.
+    /// Draws a session. Some may not be left alone for long.
     fn draw_model(&mut self, id: u64, key: SessionKey) -> Model {
         let idle = match self.rng.random_range(0..4) {
             0 => Duration::from_millis(self.rng.random_range(1_000..5_000)),
-            _ => HOUR,
+            _ => 2 * HOUR,
         };
-        Model::new(id, key, idle, self.now)
+        let ends = self.plan.has(FaultKind::Deadlines) && self.rng.random();
+        let absolute = if ends {
+            Duration::from_millis(self.rng.random_range(3_000..30_000))
+        } else {
+            24 * HOUR
+        };
+        let lifetime = ModelLifetime {
+            idle,
+            absolute,
+            transit_max: self.plan.transit_max(),
+            is_large: self.plan.has(FaultKind::LargeRecords) && self.rng.random_bool(0.4),
+        };
+        Model::new(id, key, lifetime, self.now)
+    }
+
+    /// Draws the value of a write.
+    fn draw_value(&mut self, model: usize) -> Value {
+        if self.models[model].is_large {
+            let (number, most) = (self.large_values, self.large_bytes_left);
+            if let Some(value) = draw_large(&mut self.rng, number, most) {
+                self.large_values += 1;
+                self.large_bytes_left -= value.as_bytes().len();
+                return value;
+            }
+        } else if self.plan.network.rates.is_some() && self.rng.random() {
+            return draw_small(&mut self.rng);
+        }
+        draw_tiny(&mut self.rng)
     }
 
     /// Clients leave a session alone, some for longer than it lives.
@@ -131,12 +171,15 @@ impl Cluster {
             begun_at: self.now,
             stage: Stage::Loading,
             moves: false,
+            small_write_at: None,
+            is_bridged: false,
         };
         self.requests.insert(self.last_op, request);
-        let mut changes = Changes::create(Some(self.models[index].idle), 24 * HOUR);
-        changes.insert(NAMES[0].into(), self.draw_value());
+        let model = &self.models[index];
+        let mut changes = Changes::create(Some(model.idle), model.absolute);
+        changes.insert(NAMES[0].into(), draw_tiny(&mut self.rng));
         self.commit(self.last_op, None, &changes, 0);
-        self.follow(node);
+        self.flush_outputs(node);
         true
     }
 
@@ -148,7 +191,7 @@ impl Cluster {
         self.check(&request, record.as_deref());
         self.touched(&request);
         let Some(base) = record else {
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
             return self.finish(op);
         };
         let mut changes = Changes::default();
@@ -159,11 +202,11 @@ impl Cluster {
                 if base.is_touch_due(now) {
                     self.replica(node).touch(now, &request.key);
                 }
-                self.done.succeeded += 1;
+                self.totals.succeeded += 1;
                 return self.finish(op);
             }
             Action::Write(name) => {
-                let value = self.draw_value();
+                let value = self.draw_value(request.model);
                 if let Some(request) = self.requests.get_mut(&op) {
                     request.value = Some(value.clone());
                 }
@@ -206,6 +249,7 @@ impl Cluster {
         let Some(request) = self.requests.get(&op).cloned() else {
             return;
         };
+        self.write_begins(op);
         let now = self.clock(request.node);
         let replica = self.replica(request.node);
         let step = replica.commit(now, op, &request.key, base, changes);
@@ -215,7 +259,7 @@ impl Cluster {
                 let stage = Stage::Committing { outcome, result };
                 self.set_stage(op, stage);
             }
-            Step::Refused(_) => self.finish(op),
+            Step::Refused(_) => self.refused(op),
         }
     }
 
@@ -232,7 +276,7 @@ impl Cluster {
             (Stage::Committing { outcome, .. }, Reply::Written) => {
                 self.committed(op, outcome, false);
             }
-            // The caller is told that there is no such session, and that nothing was changed.
+            // The caller learns that there is no such session, and that nothing was changed.
             (Stage::Committing { .. }, Reply::Updated(Verdict::Applied, None)) => self.finish(op),
             (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, Some(record))) => {
                 if request.action == Action::Update {
@@ -248,8 +292,9 @@ impl Cluster {
                 self.finish(op);
             }
             (Stage::Committing { .. }, Reply::Updated(..) | Reply::Indeterminate) => {
-                self.doubt(op);
+                self.indeterminate(op);
             }
+            (Stage::Committing { .. }, Reply::Unavailable) => self.refused(op),
             (_, _) => self.finish(op),
         }
     }
@@ -264,11 +309,12 @@ impl Cluster {
     fn counted(&mut self, op: OpId, result: u64) {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];
-            if model.id == request.known.id && !self.torn && !self.doubted {
+            if model.id == request.known.id && !self.partitioned && !self.removed_while_running {
                 update_is_new(model, result);
             }
             model.used_at = model.used_at.max(request.begun_at);
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
+            self.totals.bridged_succeeded += u64::from(request.is_bridged);
         }
         self.finish(op);
     }
@@ -277,11 +323,15 @@ impl Cluster {
         let Some(request) = self.requests.get(&op).cloned() else {
             return;
         };
+        if let Outcome::Committed(record) = &outcome {
+            self.check_copies(&request, record);
+            self.totals.bridged_succeeded += u64::from(request.is_bridged);
+        }
         let model = &mut self.models[request.model];
         if let Outcome::Committed(record) = outcome
             && model.id == request.known.id
         {
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
             model.used_at = model.used_at.max(request.begun_at);
             match request.action {
                 Action::Create => {
@@ -299,13 +349,13 @@ impl Cluster {
                     dead.life = Life::Ended;
                     let second = model.key != request.key;
                     assert!(
-                        self.torn || self.doubted || !second,
+                        self.partitioned || self.removed_while_running || !second,
                         "two successors of {}",
                         request.key
                     );
                     if second {
                         // Either side of a partition may move a session; one of them has won.
-                        model.life = Life::Doubtful;
+                        model.life = Life::Unknown;
                     } else {
                         model.moved_to(to);
                     }
@@ -323,31 +373,35 @@ impl Cluster {
             if model.id == request.known.id {
                 model.life = Life::Ended;
             }
-            self.done.succeeded += 1;
+            self.totals.succeeded += 1;
         }
         self.finish(op);
     }
 
-    /// A client that has just seen the session was told that there is none to end: so it has ended,
-    /// or somebody moves it at the same time.
+    /// A client that has just seen the session learns that there is none to end: so it has ended,
+    /// or another client moves it at the same time.
     fn nothing_to_end(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];
             let alone = model.moves == 1 && model.key == request.key;
-            if model.id == request.known.id && alone && !self.torn && !self.doubted {
+            if model.id == request.known.id
+                && alone
+                && !self.partitioned
+                && !self.removed_while_running
+            {
                 model.life = Life::Ended;
             }
         }
         self.finish(op);
     }
 
-    /// Nobody knows what became of a request.
-    pub(super) fn doubt(&mut self, op: OpId) {
+    /// The outcome of a request is unknown.
+    pub(super) fn indeterminate(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op)
             && request.action == Action::Update
             && self.models[request.model].id == request.known.id
         {
-            self.models[request.model].doubtful_updates += 1;
+            self.models[request.model].indeterminate_updates += 1;
         }
         self.finish(op);
     }
@@ -359,21 +413,27 @@ impl Cluster {
             if request.moves && model.id == request.known.id {
                 model.moves -= 1;
             }
-            self.think(request.client);
+            self.pause_client(request.client);
         }
     }
 
     pub(super) fn forget_requests(&mut self, node: usize) {
         let of_node = |(op, request): (&OpId, &Request)| (request.node == node).then_some(*op);
         for op in self.requests.iter().filter_map(of_node).collect::<Vec<_>>() {
-            self.doubt(op);
+            self.indeterminate(op);
         }
     }
 }
 
-/// What the counter of a session stands at.
+/// Returns the counter of a session.
 pub(super) fn count(record: &Record) -> u64 {
     let value = record.get(COUNTER);
     let text = value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
+
+/// How many of the requests that draw a session with large values go on with it.
+const LARGE_SHARE: f64 = 0.1;
+
+/// Clients slow down while a fault lasts for longer than this, in microseconds.
+const LONG_FAULT: u64 = 30_000_000;

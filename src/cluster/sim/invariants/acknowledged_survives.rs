@@ -1,22 +1,9 @@
 use crate::session::Record;
 
-use super::super::oracle::{Known, Life};
+use super::super::oracle::Known;
+use super::reads_never_go_back;
 
-/// What was acknowledged before a read began, the read sees, through whatever node: P1 and P2.
-///
-/// While no node is wrongly cut off; in a partition it holds again after the heal.
+/// What was acknowledged is still there after all faults: P1.
 pub(crate) fn acknowledged_survives(known: &Known, read: Option<&Record>, place: &str) {
-    if known.life != Life::Live {
-        return;
-    }
-    let Some(record) = read else {
-        panic!("a live session is gone, read {place}");
-    };
-    for (name, acked) in &known.acked {
-        let stamp = record.stamp(name);
-        assert!(
-            stamp >= Some(*acked),
-            "{name}: {acked:?} was acknowledged, but {stamp:?} was read {place}"
-        );
-    }
+    reads_never_go_back(known, read, place);
 }

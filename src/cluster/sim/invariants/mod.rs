@@ -1,13 +1,23 @@
-//! What must always hold, one file each. Each one panics with what was broken.
+//! Invariants of a run, one file each. Each one panics with what was broken.
 
 mod acknowledged_survives;
-mod ended_stays_dead;
+mod ended_stays_ended;
+mod enough_copies;
+mod expires;
 mod holders_agree;
-mod runs_out;
+mod queues_are_bounded;
+mod reads_never_go_back;
+mod slow_members_stay;
+mod small_writes_progress;
 mod updates_count_once;
 
 pub(super) use acknowledged_survives::acknowledged_survives;
-pub(super) use ended_stays_dead::ended_stays_dead;
+pub(super) use ended_stays_ended::ended_stays_ended;
+pub(super) use enough_copies::enough_copies;
+pub(super) use expires::expires;
 pub(super) use holders_agree::holders_agree;
-pub(super) use runs_out::runs_out;
+pub(super) use queues_are_bounded::queues_are_bounded;
+pub(super) use reads_never_go_back::reads_never_go_back;
+pub(super) use slow_members_stay::slow_members_stay;
+pub(super) use small_writes_progress::{refusals_are_rare, small_writes_progress};
 pub(super) use updates_count_once::{update_is_new, updates_count_once};

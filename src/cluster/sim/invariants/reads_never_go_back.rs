@@ -1,0 +1,23 @@
+use crate::session::Record;
+
+use super::super::oracle::{Known, Life};
+
+/// A read of a live session through any node sees what was acknowledged before it began, and nothing
+/// older: P2.
+///
+/// While no node was falsely removed; after a partition it holds again.
+pub(crate) fn reads_never_go_back(known: &Known, read: Option<&Record>, place: &str) {
+    if known.life != Life::Live {
+        return;
+    }
+    let Some(record) = read else {
+        panic!("a live session is gone, read {place}");
+    };
+    for (name, acked) in &known.acked {
+        let stamp = record.stamp(name);
+        assert!(
+            stamp >= Some(*acked),
+            "{name}: {acked:?} was acknowledged, but {stamp:?} was read {place}"
+        );
+    }
+}

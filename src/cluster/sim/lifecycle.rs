@@ -1,0 +1,215 @@
+//! Starts, crashes, restarts, pauses and orderly leaving of nodes.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::cluster::Ack;
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::{Replica, Settings};
+
+use super::kinds::FaultKind;
+use super::world::{DETECTION_MIN, Event, World};
+
+impl World {
+    pub(super) fn start(&mut self, index: usize) {
+        if self.nodes[index].replica.is_some() || self.nodes[index].retired {
+            return;
+        }
+        self.disturb(self.now);
+        let now = self.clock(index);
+        let highest_seen = self.highest_seen(index);
+        let last = self.nodes[index].me.generation;
+        let node = &mut self.nodes[index];
+        let mut generation = now.as_millis().max(highest_seen + 1);
+        if !self.plan.has(FaultKind::WallClock) {
+            generation = generation.max(last + 1);
+        }
+        node.me.generation = generation;
+        node.leaving = false;
+        node.falsely_removed = false;
+        node.falsely_suspects.clear();
+        node.seen.clear();
+        node.pending.clear();
+        node.paused_until = 0;
+        node.busy_until = 0;
+        node.wake_at = u64::MAX;
+        node.ran_at = self.now;
+        let settings = Settings {
+            me: node.me.clone(),
+            copies: self.plan.copies,
+            ack: Ack::All,
+            min_copies: self.plan.min_copies,
+            max_sessions: 10_000,
+            max_bytes: 1 << 30,
+            max_session_bytes: 64 << 20,
+            ack_timeout: Duration::from_secs(5),
+            alone_after: Duration::from_secs(2),
+            seed: self.rng.random(),
+            rules: self.plan.rules,
+        };
+        node.replica = Some(Replica::new(now, settings));
+        self.after(1_000, Event::Dial { node: index });
+        self.flush_outputs(index);
+    }
+
+    /// The highest generation that any node which can be asked has seen at this node's address, as
+    /// a node asks when it starts.
+    fn highest_seen(&self, index: usize) -> u64 {
+        let address = self.nodes[index].me.address;
+        let can_be_asked = |other: &usize| {
+            *other != index
+                && self.is_running(*other)
+                && self.network.is_open(index, *other)
+                && self.network.is_open(*other, index)
+        };
+        let seen = |other: usize| self.nodes[other].seen.get(&address).copied();
+        (0..self.nodes.len())
+            .filter(can_be_asked)
+            .filter_map(seen)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Dials all nodes that can be reached, again and again.
+    pub(super) fn dial(&mut self, index: usize) {
+        if self.nodes[index].replica.is_none() {
+            return;
+        }
+        if self.is_running(index) {
+            for other in 0..self.nodes.len() {
+                self.connect(index, other);
+            }
+        }
+        let again = self.rng.random_range(50_000..500_000);
+        self.after(again, Event::Dial { node: index });
+    }
+
+    /// Kills the process of a node.
+    pub(super) fn crash(&mut self, index: usize) {
+        self.note(format_args!("crash {index}"));
+        self.disturb(self.now);
+        self.nodes[index].replica = None;
+        self.nodes[index].pending.clear();
+        if self.plan.crash_is_noticed && self.rng.random() {
+            self.close_links(index);
+        } else {
+            self.unlink_all(index);
+        }
+        let generation = self.nodes[index].me.generation;
+        if self.plan.crash_is_noticed {
+            for node in 0..self.nodes.len() {
+                if node != index && self.network.is_open(node, index) {
+                    let after = self.rng.random_range(500..30_000);
+                    self.after(
+                        after,
+                        Event::Notice {
+                            node,
+                            gone: index,
+                            generation,
+                        },
+                    );
+                }
+            }
+        }
+        self.forget_requests(index);
+    }
+
+    pub(super) fn notice(&mut self, index: usize, gone: usize, generation: u64) {
+        let current = self.nodes[gone].me.clone();
+        if current.generation == generation && self.nodes[gone].replica.is_none() {
+            self.input(index, Input::Refused { node: current });
+        }
+    }
+
+    /// Leaves once the other nodes have everything, as the store's drain does.
+    pub(super) fn depart(&mut self, index: usize) {
+        if self.nodes[index].replica.is_none() {
+            return;
+        }
+        self.disturb(self.now);
+        if !self.nodes[index].leaving {
+            self.nodes[index].leaving = true;
+            self.nodes[index].open_until = self.now + STILL_OPEN;
+            self.input(index, Input::Drain(true));
+        }
+        let status = self.replica(index).status();
+        let idle = !self.requests.values().any(|request| request.node == index);
+        let handed_over = status.settled && status.succeeded && status.unacknowledged == 0;
+        if idle && handed_over && !self.is_serving(index) && self.is_running(index) {
+            self.input(index, Input::Leave);
+            self.nodes[index].replica = None;
+            self.nodes[index].pending.clear();
+            self.close_links(index);
+            let after = self.rng.random_range(100_000..3_000_000);
+            self.after(after, Event::Start { node: index });
+        } else if self.ended && self.is_running(index) {
+            self.take_back(index);
+        } else {
+            self.after(100_000, Event::Depart { node: index });
+        }
+    }
+
+    /// Starts to drain a node that will take it back. It serves all the time.
+    pub(super) fn drain_for_a_while(&mut self, index: usize) {
+        let after = self.rng.random_range(1_000..3_000_000);
+        self.note(format_args!("drain {index} for {after}"));
+        self.disturb(self.now + after);
+        self.nodes[index].leaving = true;
+        self.nodes[index].open_until = u64::MAX;
+        self.input(index, Input::Drain(true));
+        self.after(after, Event::TakeBack { node: index });
+    }
+
+    pub(super) fn take_back(&mut self, index: usize) {
+        if self.nodes[index].replica.is_none() || !self.nodes[index].leaving {
+            return;
+        }
+        if self.is_running(index) {
+            self.disturb(self.now);
+            self.nodes[index].leaving = false;
+            self.input(index, Input::Drain(false));
+        } else {
+            self.after(100_000, Event::TakeBack { node: index });
+        }
+    }
+
+    /// Stops a process, or suspends its machine.
+    pub(super) fn pause(&mut self, index: usize, time: u64) {
+        self.disturb(self.now + time);
+        self.removed_while_running |= time >= DETECTION_MIN;
+        self.nodes[index].paused_until = self.now + time;
+        self.resume_later(index);
+    }
+
+    /// Suspends a machine. Its links time out if that takes long.
+    pub(super) fn suspend(&mut self, index: usize, time: u64) {
+        self.note(format_args!("suspend {index} {time}"));
+        self.pause(index, time);
+        if !self.plan.clock_includes_suspension {
+            self.nodes[index].skew -= time / 1000;
+            self.nodes[index].ran_at += time;
+        }
+        if time > LINK_TIMEOUT {
+            self.after(LINK_TIMEOUT, Event::LinksTimeOut { node: index });
+        }
+    }
+
+    pub(super) fn links_time_out(&mut self, index: usize) {
+        if !self.is_running(index) {
+            self.unlink_all(index);
+        }
+    }
+
+    /// A fault lasts until then: what is measured on a whole cluster has to wait.
+    pub(super) fn disturb(&mut self, until: u64) {
+        self.disturbed_until = self.disturbed_until.max(until);
+        self.steady_since = None;
+    }
+}
+
+/// How long a node that leaves still takes requests, in microseconds.
+const STILL_OPEN: u64 = 500_000;
+
+/// When a connection to a machine that does not answer breaks, in microseconds.
+const LINK_TIMEOUT: u64 = 15_000_000;

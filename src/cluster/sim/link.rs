@@ -1,0 +1,599 @@
+//! A link in one direction between two nodes: two lanes, one socket buffer, finite bandwidth.
+//!
+//! A link carries control messages first, then small data messages, then chunks of the one current
+//! large message; at most [`SMALL_MAX`] of small data pass between two chunks. All of them go
+//! through a socket buffer, which is a FIFO. Of what is on the way, a control message may overtake
+//! data, and nothing else overtakes anything. A link loses nothing while it is up; when it breaks,
+//! everything that has not been delivered is gone.
+//!
+//! A large message is admitted as a whole by its receiver: until then only its first chunk moves.
+//!
+//! Pure data: `transport` moves time and gives messages to the replicas.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::cluster::replica::message::{Lane, Message, SMALL_MAX};
+use crate::cluster::replica::node::Node;
+
+/// The rules of links that a run can take away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkRules {
+    /// Control messages and chunks do not wait behind data.
+    pub(super) lanes: bool,
+    /// A large message is admitted by its declared length, not chunk by chunk.
+    pub(super) length_reservation: bool,
+}
+
+impl LinkRules {
+    pub(super) const ALL: Self = Self {
+        lanes: true,
+        length_reservation: true,
+    };
+}
+
+/// What travels over a link at once.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// A control message or a small data message.
+    Whole {
+        message: Message,
+        size: usize,
+        /// Whether it is handed to the receiver twice.
+        twice: bool,
+    },
+    /// A part of a large message.
+    Chunk {
+        bytes: usize,
+        /// The length of the whole message.
+        total: usize,
+        first: bool,
+        /// The message, with its last chunk.
+        message: Option<Message>,
+    },
+}
+
+impl Piece {
+    pub(super) const fn bytes(&self) -> usize {
+        match self {
+            Self::Whole { size, .. } => *size,
+            Self::Chunk { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Returns `true` for pieces of the control lane.
+    pub(super) const fn is_control(&self) -> bool {
+        match self {
+            Self::Whole { message, .. } => matches!(message.lane(), Lane::Control),
+            Self::Chunk { .. } => false,
+        }
+    }
+}
+
+/// One direction between two nodes.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Tells it from earlier links between the same nodes.
+    pub(super) id: u64,
+    /// The identities with which the two ends have introduced themselves.
+    pub(super) from: Node,
+    pub(super) to: Node,
+    rules: LinkRules,
+    control: VecDeque<Message>,
+    small: VecDeque<Message>,
+    large: VecDeque<Message>,
+    current: Option<Sending>,
+    /// Small data since the last chunk.
+    small_since_chunk: usize,
+    /// Whether its sender is gone, so that only the content of the socket buffer still arrives.
+    pub(super) is_closing: bool,
+    /// When the socket buffer will be empty.
+    pub(super) busy_until: u64,
+    /// Bytes per second at which the buffer empties; `None`: at once.
+    rate: Option<u64>,
+    /// Pieces on the way, control and data.
+    on_the_way: [VecDeque<Piece>; 2],
+    /// When the last piece of each lane arrives.
+    last_arrival: [u64; 2],
+    /// When the last report reaches the sender.
+    pub(super) last_report: u64,
+    /// Pieces that have arrived while the receiver does not read this link.
+    pub(super) held: VecDeque<Piece>,
+    /// Until when it does not.
+    pub(super) read_after: u64,
+    /// Until when no data leaves.
+    pub(super) data_after: u64,
+    /// Bytes that have arrived and were not read.
+    pub(super) unread: usize,
+    /// When a transmission is already planned.
+    pub(super) transmit_at: u64,
+    /// When progress was last reported to the receiver.
+    pub(super) progress_at: u64,
+    /// What the sender does not know to be delivered.
+    pub(super) undelivered: Undelivered,
+}
+
+/// Data messages that the sender does not know to be delivered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Undelivered {
+    pub(super) small_bytes: usize,
+    pub(super) large_messages: usize,
+}
+
+/// A large message that is being sent.
+#[derive(Debug)]
+struct Sending {
+    message: Message,
+    size: usize,
+    sent: usize,
+    /// How much may be sent.
+    admitted: usize,
+}
+
+/// What a link can do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Put this into the socket buffer.
+    Piece(Piece),
+    /// Nothing until something else happens.
+    Nothing,
+    /// The socket buffer is full until this time.
+    FullUntil(u64),
+}
+
+impl Link {
+    pub(super) fn new(id: u64, from: Node, to: Node, rules: LinkRules, now: u64) -> Self {
+        Self {
+            id,
+            from,
+            to,
+            rules,
+            control: VecDeque::new(),
+            small: VecDeque::new(),
+            large: VecDeque::new(),
+            current: None,
+            small_since_chunk: 0,
+            is_closing: false,
+            busy_until: now,
+            rate: None,
+            on_the_way: Default::default(),
+            last_arrival: [0; 2],
+            last_report: 0,
+            held: VecDeque::new(),
+            read_after: 0,
+            data_after: 0,
+            unread: 0,
+            transmit_at: 0,
+            progress_at: 0,
+            undelivered: Undelivered::default(),
+        }
+    }
+
+    /// Queues a message.
+    pub(super) fn put(&mut self, message: Message) {
+        let is_control = message.lane() == Lane::Control;
+        let is_large = message.is_large();
+        if is_large {
+            self.undelivered.large_messages += 1;
+        } else if !is_control {
+            self.undelivered.small_bytes += message.size();
+        }
+        if !self.rules.lanes {
+            self.small.push_back(message);
+        } else if is_control {
+            self.control.push_back(message);
+        } else if is_large {
+            self.large.push_back(message);
+        } else {
+            self.small.push_back(message);
+        }
+    }
+
+    /// The sender is gone: what is not in the socket buffer is lost.
+    pub(super) fn close(&mut self) {
+        self.is_closing = true;
+        self.control.clear();
+        self.small.clear();
+        self.large.clear();
+        self.current = None;
+    }
+
+    /// Takes the next piece that may enter the socket buffer.
+    pub(super) fn next(&mut self, now: u64) -> Next {
+        let backlog = self.backlog(now);
+        if self.unread + backlog < SOCKET_BUFFER {
+            return self.next_piece(now).map_or(Next::Nothing, Next::Piece);
+        }
+        match self.rate {
+            Some(rate) if self.unread < SOCKET_BUFFER && !self.is_idle() => {
+                // Sleeps until there is room for more than one message.
+                let room = (SOCKET_BUFFER - self.unread) / 2;
+                Next::FullUntil(self.busy_until - room as u64 * 1_000_000 / rate)
+            }
+            _ => Next::Nothing,
+        }
+    }
+
+    /// Bytes in the socket buffer.
+    fn backlog(&self, now: u64) -> usize {
+        let time = self.busy_until.saturating_sub(now);
+        (time * self.rate.unwrap_or(0) / 1_000_000) as usize
+    }
+
+    fn is_idle(&self) -> bool {
+        self.control.is_empty()
+            && self.small.is_empty()
+            && self.large.is_empty()
+            && self.current.is_none()
+    }
+
+    fn next_piece(&mut self, now: u64) -> Option<Piece> {
+        if let Some(message) = self.control.pop_front() {
+            return Some(whole(message));
+        }
+        if now < self.data_after {
+            return None;
+        }
+        if self.current.is_none() {
+            self.begin_large();
+        }
+        let has_chunk = self.current.as_ref().is_some_and(Sending::has_chunk);
+        let takes_small = self.small.front().is_some_and(|message| {
+            if self.rules.lanes {
+                !has_chunk || self.small_since_chunk + message.size() <= SMALL_MAX
+            } else {
+                self.current.is_none()
+            }
+        });
+        if takes_small {
+            let message = self.small.pop_front()?;
+            self.small_since_chunk += message.size();
+            return Some(whole(message));
+        }
+        if !has_chunk {
+            return None;
+        }
+        self.small_since_chunk = 0;
+        self.next_chunk()
+    }
+
+    fn begin_large(&mut self) {
+        let queue = if self.rules.lanes {
+            &mut self.large
+        } else {
+            &mut self.small
+        };
+        if !queue.front().is_some_and(Message::is_large) {
+            return;
+        }
+        self.current = queue.pop_front().map(|message| Sending {
+            size: message.size(),
+            message,
+            sent: 0,
+            admitted: CHUNK,
+        });
+    }
+
+    fn next_chunk(&mut self) -> Option<Piece> {
+        let sending = self.current.as_mut()?;
+        let first = sending.sent == 0;
+        let bytes = CHUNK.min(sending.size - sending.sent);
+        let total = sending.size;
+        sending.sent += bytes;
+        let message = if sending.sent == total {
+            self.current.take().map(|sending| sending.message)
+        } else {
+            None
+        };
+        Some(Piece::Chunk {
+            bytes,
+            total,
+            first,
+            message,
+        })
+    }
+
+    /// The receiver has admitted the current large message, or one more chunk of it.
+    pub(super) fn admit(&mut self) {
+        if let Some(sending) = &mut self.current {
+            sending.admitted = if self.rules.length_reservation {
+                sending.size
+            } else {
+                sending.admitted + CHUNK
+            };
+        }
+    }
+
+    /// Puts a piece into the socket buffer, and returns when it arrives. `delay` is how long it
+    /// takes behind the buffer.
+    pub(super) fn transmit(
+        &mut self,
+        now: u64,
+        rate: Option<u64>,
+        delay: u64,
+        piece: Piece,
+    ) -> u64 {
+        self.rate = rate;
+        let bytes = piece.bytes() as u64;
+        let takes = rate.map_or(0, |rate| bytes * 1_000_000 / rate);
+        self.busy_until = self.busy_until.max(now) + takes;
+        let [control, data] = self.last_arrival;
+        let lane = usize::from(!piece.is_control());
+        let after = if lane == 0 && self.rules.lanes {
+            control
+        } else {
+            control.max(data)
+        };
+        let arrival = after.max(self.busy_until + delay);
+        self.last_arrival[lane] = arrival;
+        self.on_the_way[lane].push_back(piece);
+        arrival
+    }
+
+    /// The next piece of a lane has arrived.
+    pub(super) fn arrived(&mut self, is_control: bool) -> Option<Piece> {
+        self.on_the_way[usize::from(!is_control)].pop_front()
+    }
+}
+
+impl Sending {
+    const fn has_chunk(&self) -> bool {
+        self.sent < self.admitted
+    }
+}
+
+fn whole(message: Message) -> Piece {
+    Piece::Whole {
+        size: message.size(),
+        message,
+        twice: false,
+    }
+}
+
+/// The memory in which one node puts large messages together, by the index of their senders.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    budget: usize,
+    rules: LinkRules,
+    reserved: BTreeMap<usize, usize>,
+    waiting: VecDeque<(usize, usize)>,
+}
+
+impl Assembly {
+    pub(super) const fn new(budget: usize, rules: LinkRules) -> Self {
+        Self {
+            budget,
+            rules,
+            reserved: BTreeMap::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// A chunk of a message of `total` bytes has come. Returns `true` if more of it may be sent.
+    pub(super) fn chunk(&mut self, from: usize, total: usize, first: bool) -> bool {
+        let bytes = if self.rules.length_reservation {
+            if !first {
+                return false;
+            }
+            total
+        } else {
+            CHUNK
+        };
+        let admitted = self.waiting.is_empty() && self.fits(from, bytes);
+        if admitted {
+            *self.reserved.entry(from).or_default() += bytes;
+        } else {
+            self.waiting.push_back((from, bytes));
+        }
+        admitted
+    }
+
+    /// Returns `true` if there is room, or if there is no other message.
+    fn fits(&self, from: usize, bytes: usize) -> bool {
+        let is_alone = self.reserved.keys().all(|other| *other == from);
+        is_alone || self.reserved.values().sum::<usize>() + bytes <= self.budget
+    }
+
+    /// The message from this node is complete, or its link is broken. Returns the senders that
+    /// may go on.
+    pub(super) fn release(&mut self, from: usize) -> Vec<usize> {
+        self.reserved.remove(&from);
+        self.waiting.retain(|(waiting, _)| *waiting != from);
+        let mut admitted = Vec::new();
+        while let Some((next, bytes)) = self.waiting.front().copied()
+            && self.fits(next, bytes)
+        {
+            self.waiting.pop_front();
+            *self.reserved.entry(next).or_default() += bytes;
+            admitted.push(next);
+        }
+        admitted
+    }
+}
+
+/// Links that are up, and those that are closing, by their ends.
+#[derive(Debug)]
+pub(super) struct Links {
+    nodes: usize,
+    links: Vec<Option<Link>>,
+}
+
+impl Links {
+    pub(super) fn new(nodes: usize) -> Self {
+        Self {
+            nodes,
+            links: (0..nodes * nodes).map(|_| None).collect(),
+        }
+    }
+
+    pub(super) fn get(&self, from: usize, to: usize) -> Option<&Link> {
+        self.links[from * self.nodes + to].as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, from: usize, to: usize) -> Option<&mut Link> {
+        self.links[from * self.nodes + to].as_mut()
+    }
+
+    pub(super) fn insert(&mut self, from: usize, to: usize, link: Link) {
+        self.links[from * self.nodes + to] = Some(link);
+    }
+
+    pub(super) fn remove(&mut self, from: usize, to: usize) -> Option<Link> {
+        self.links[from * self.nodes + to].take()
+    }
+
+    /// How many links of this node have something in their socket buffer.
+    pub(super) fn busy(&self, from: usize, now: u64) -> u64 {
+        let row = &self.links[from * self.nodes..(from + 1) * self.nodes];
+        let is_busy = |link: &&Link| link.busy_until > now;
+        row.iter().flatten().filter(is_busy).count() as u64
+    }
+}
+
+/// What the operating systems at both ends buffer of one connection.
+const SOCKET_BUFFER: usize = 256 << 10;
+
+/// How much of a large message is sent at once.
+const CHUNK: usize = SMALL_MAX;
+
+#[cfg(test)]
+mod tests {
+    use crate::cluster::replica::entry::{Entry, Fragment};
+    use crate::cluster::replica::message::{Copy, ViewId, Write};
+    use crate::session::{Register, SessionKey, Stamp, Timestamp, Value};
+
+    use super::*;
+
+    fn node(number: u16) -> Node {
+        Node {
+            address: ([127, 0, 0, 1], 4000 + number).into(),
+            generation: 1,
+            name: format!("node{number}").into(),
+        }
+    }
+
+    fn link(rules: LinkRules) -> Link {
+        Link::new(1, node(1), node(2), rules, 0)
+    }
+
+    fn data(bytes: usize) -> Message {
+        let register = Register {
+            name: "value".into(),
+            value: Some(Value::from_bytes(vec![0; bytes])),
+            stamp: Stamp::default(),
+        };
+        let fragment = Fragment {
+            registers: vec![register],
+            max_inactive: None,
+            accessed_at: Timestamp::default(),
+            updates: Vec::new(),
+        };
+        Message::Write(Write {
+            seq: 0,
+            oldest: 0,
+            view: ViewId::default(),
+            strict: false,
+            sent_at: Timestamp::default(),
+            copies: [Copy {
+                key: SessionKey::from_bytes([0; 20]),
+                entry: Entry::Fragment(fragment.into()),
+            }]
+            .into(),
+        })
+    }
+
+    /// Takes everything that the link sends now: `c`ontrol, `s`mall, `f`irst chunk, chun`k`.
+    fn sent(link: &mut Link, rate: Option<u64>) -> String {
+        let mut all = String::new();
+        while let Next::Piece(piece) = link.next(0) {
+            all.push(match &piece {
+                piece if piece.is_control() => 'c',
+                Piece::Whole { .. } => 's',
+                Piece::Chunk { first: true, .. } => 'f',
+                Piece::Chunk { .. } => 'k',
+            });
+            link.transmit(0, rate, 0, piece);
+        }
+        all
+    }
+
+    #[test]
+    fn control_goes_first_and_small_data_goes_between_chunks() {
+        let mut link = link(LinkRules::ALL);
+        for message in [data(200_000), data(40_000), data(40_000), Message::Bye] {
+            link.put(message);
+        }
+        assert_eq!(sent(&mut link, None), "csfs");
+        link.put(data(40_000));
+        link.put(data(40_000));
+        link.admit();
+        assert_eq!(sent(&mut link, None), "ksksk");
+    }
+
+    #[test]
+    fn without_lanes_everything_waits_for_the_first() {
+        let mut link = link(LinkRules {
+            lanes: false,
+            ..LinkRules::ALL
+        });
+        for message in [data(200_000), data(100), Message::Bye] {
+            link.put(message);
+        }
+        assert_eq!(sent(&mut link, None), "f");
+        link.admit();
+        assert_eq!(sent(&mut link, None), "kkksc");
+    }
+
+    #[test]
+    fn a_full_socket_buffer_takes_nothing() {
+        let mut link = link(LinkRules::ALL);
+        for _ in 0..20 {
+            link.put(data(60_000));
+        }
+        assert_eq!(sent(&mut link, Some(1_000_000)), "sssss");
+        link.put(Message::Bye);
+        let Next::FullUntil(at) = link.next(0) else {
+            panic!("the buffer is full");
+        };
+        let Next::Piece(piece) = link.next(at) else {
+            panic!("the buffer is half empty at {at}");
+        };
+        assert!(piece.is_control());
+    }
+
+    #[test]
+    fn control_may_overtake_data_and_nothing_else_overtakes() {
+        let mut link = link(LinkRules::ALL);
+        let late = link.transmit(0, None, 1_000, whole(data(100)));
+        let early = link.transmit(0, None, 10, whole(Message::Bye));
+        assert!(early < late);
+        let next = link.transmit(0, None, 10, whole(data(100)));
+        assert!(next >= late);
+        let control = link.transmit(0, None, 500, whole(Message::Bye));
+        let data = link.transmit(0, None, 10, whole(data(100)));
+        assert!(data >= control);
+    }
+
+    #[test]
+    fn large_messages_are_admitted_whole_or_alone() {
+        let mut assembly = Assembly::new(100_000, LinkRules::ALL);
+        assert!(assembly.chunk(1, 500_000, true));
+        assert!(!assembly.chunk(2, 60_000, true));
+        assert!(!assembly.chunk(3, 60_000, true));
+        assert_eq!(assembly.release(1), [2]);
+        assert_eq!(assembly.release(2), [3]);
+    }
+
+    #[test]
+    fn without_reservation_parts_of_two_messages_fill_the_budget() {
+        let rules = LinkRules {
+            length_reservation: false,
+            ..LinkRules::ALL
+        };
+        let mut assembly = Assembly::new(4 * CHUNK, rules);
+        for from in [1, 2, 1, 2] {
+            assert!(assembly.chunk(from, 10 * CHUNK, false));
+        }
+        assert!(!assembly.chunk(1, 10 * CHUNK, false));
+        assert!(!assembly.chunk(2, 10 * CHUNK, false));
+    }
+}

@@ -1,0 +1,84 @@
+//! Losses that the promises cover: which node may stop now.
+
+use crate::cluster::Copies;
+use crate::cluster::replica::MemberStatus;
+use crate::cluster::replica::node::Node;
+
+use super::world::World;
+
+impl World {
+    /// Returns `true` if the promises cover the loss of this node: whatever was handed over is
+    /// covered, and fewer nodes than hold a session are missing, this one included. After a
+    /// partition every node must have everything, so that no side's writes are lost with it.
+    pub(super) fn can_lose(&self, index: usize) -> bool {
+        if self.nodes[index].replica.is_none() || self.is_outsider(index) {
+            return true;
+        }
+        if self.partitioned {
+            return self.has_converged();
+        }
+        let running = |at: &usize| self.nodes[*at].replica.is_some() && !self.is_outsider(*at);
+        let mut running = (0..self.nodes.len()).filter(running);
+        match self.plan.copies {
+            Copies::All => {
+                running.any(|at| at != index && !self.nodes[at].leaving && self.is_caught_up(at))
+            }
+            Copies::Count(copies) => running
+                .all(|at| self.is_caught_up(at) && self.has_spare_copies(at, copies.get().into())),
+        }
+    }
+
+    /// Returns `true` for a node whose name is taken by a member of the cluster, so that the other
+    /// nodes reject it.
+    fn is_outsider(&self, index: usize) -> bool {
+        if !self.plan.has_name_conflicts() {
+            return false;
+        }
+        let me = &self.nodes[index].me;
+        let is_double = |other: &usize| {
+            let other = &self.nodes[*other];
+            other.replica.is_some() && other.me.name == me.name && other.me.address != me.address
+        };
+        let accepts = |other: &usize| {
+            let replica = self.nodes[*other].replica.as_ref();
+            let members = replica.map(|replica| replica.status().members);
+            members.is_some_and(|members| members.iter().any(|member| member.node == *me))
+        };
+        let mut all = 0..self.nodes.len();
+        all.clone().any(|other| is_double(&other)) && !all.any(|other| accepts(&other))
+    }
+
+    /// Returns `true` if one of the two ends of a connection rejects the other, because of a name
+    /// that is taken.
+    pub(super) fn is_rejected(&self, dialer: usize, dialed: usize) -> bool {
+        if !self.plan.has_name_conflicts() {
+            return false;
+        }
+        let dialer = &self.nodes[dialer].me;
+        let has_name = |other: &Node| other.name == dialer.name && other.address != dialer.address;
+        let members = self.replica(dialed).status().members;
+        has_name(&self.nodes[dialed].me) || members.iter().any(|member| has_name(&member.node))
+    }
+
+    fn is_caught_up(&self, at: usize) -> bool {
+        let status = self.replica(at).status();
+        self.is_running(at) && status.ready && status.complete
+    }
+
+    /// Returns `true` if, as this node sees it, all holders have everything and one more may go.
+    fn has_spare_copies(&self, at: usize, copies: usize) -> bool {
+        let status = self.replica(at).status();
+        let stays = |member: &&MemberStatus| !member.leaving;
+        let others = status.members.iter().filter(stays);
+        let is_gone = |member: &Node| {
+            let index = self.nodes.iter().position(|node| node.me == *member);
+            index.is_none_or(|index| !self.is_running(index))
+        };
+        let missing = others
+            .clone()
+            .filter(|member| is_gone(&member.node))
+            .count();
+        let candidates = others.count() + usize::from(!self.nodes[at].leaving);
+        status.settled && missing + 1 < copies.min(candidates)
+    }
+}

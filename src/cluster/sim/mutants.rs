@@ -1,0 +1,82 @@
+//! Runs with one rule missing, each of which the simulation must notice.
+
+use std::num::NonZeroU8;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::cluster::Copies;
+use crate::cluster::replica::rules::Rules;
+
+use super::kinds::FaultKind;
+use super::link::LinkRules;
+use super::number;
+use super::plan::Plan;
+use super::world::World;
+
+/// Runs clusters without a rule until one of them breaks an invariant. Returns `true` if that happens,
+/// and the same run with all rules breaks none.
+fn notices_the_lack(take: fn(&mut Plan)) -> bool {
+    let tries = number("SIM_MUTANTS").unwrap_or(MUTANTS);
+    let breaks = |seed| {
+        let mut plan = Plan::draw(seed, &FaultKind::DEFAULT);
+        take(&mut plan);
+        catch_unwind(AssertUnwindSafe(|| World::new(plan).run())).is_err()
+    };
+    let Some(seed) = (0..tries).find(|seed| breaks(*seed)) else {
+        return false;
+    };
+    let mut plan = Plan::draw(seed, &FaultKind::DEFAULT);
+    take(&mut plan);
+    plan.rules = Rules::ALL;
+    plan.link_rules = LinkRules::ALL;
+    World::new(plan).run();
+    true
+}
+
+#[test]
+fn a_missing_view_barrier_is_noticed() {
+    // It takes a node that learns late that other nodes hold a session now.
+    assert!(notices_the_lack(|plan| {
+        plan.rules.view_barrier = false;
+        plan.faults = vec![FaultKind::Links];
+        plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
+        plan.quiet_period.1 /= 3;
+    }));
+}
+
+#[test]
+fn missing_union_reads_are_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.union_reads = false));
+}
+
+#[test]
+fn a_missing_fence_is_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.fence = false));
+}
+
+#[test]
+fn forgetting_what_nobody_has_confirmed_is_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.confirmed_drop = false));
+}
+
+#[test]
+fn missing_tombstones_are_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.tombstones = false));
+}
+
+#[test]
+fn missing_expectations_are_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.expectations = false));
+}
+
+#[test]
+fn what_somebody_says_who_is_no_member_is_noticed() {
+    // It takes a node that goes on after it was declared down.
+    assert!(notices_the_lack(|plan| {
+        plan.rules.members_only = false;
+        plan.faults = vec![FaultKind::Pauses];
+        plan.quiet_period.1 /= 2;
+    }));
+}
+
+/// Seeds that a missing rule may take to be noticed.
+const MUTANTS: u64 = 600;

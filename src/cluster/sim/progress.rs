@@ -1,0 +1,113 @@
+//! Progress while nothing is broken: small writes are acknowledged, and members stay.
+
+use crate::session::Record;
+
+use super::client::{Action, Request};
+use super::invariants::{enough_copies, small_writes_progress};
+use super::world::{Event, OBSERVE_INTERVAL, World};
+use crate::cluster::replica::message::OpId;
+
+impl World {
+    /// Notes whether the cluster is whole and undisturbed.
+    pub(super) fn observe(&mut self) {
+        if self.ended {
+            return;
+        }
+        if self.now >= self.disturbed_until && self.is_whole() {
+            self.steady_since.get_or_insert(self.now);
+        } else {
+            self.steady_since = None;
+        }
+        self.after(OBSERVE_INTERVAL, Event::Observe);
+    }
+
+    /// Returns `true` if all running nodes serve, are complete and are members of one cluster.
+    fn is_whole(&self) -> bool {
+        let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
+        let others = replicas.clone().count().saturating_sub(1);
+        let mut states = replicas.map(|replica| replica.status());
+        states.all(|status| {
+            let agree = status.members.iter().all(|member| member.agrees);
+            status.ready && status.complete && agree && status.members.len() == others
+        })
+    }
+
+    /// A request begins to write.
+    pub(super) fn write_begins(&mut self, op: OpId) {
+        let now = self.now;
+        let is_bridged = self
+            .bridged_since
+            .is_some_and(|since| now >= since + BRIDGED_MIN);
+        let Some(request) = self.requests.get_mut(&op) else {
+            return;
+        };
+        request.is_bridged = is_bridged;
+        self.totals.bridged_writes += u64::from(is_bridged);
+        let model = &self.models[request.model];
+        let writes = matches!(
+            request.action,
+            Action::Create | Action::Write(_) | Action::Update
+        );
+        if writes && !model.is_large && self.steady_since.is_some() {
+            request.small_write_at = Some(now);
+            self.totals.steady_writes += 1;
+            self.after(ACKNOWLEDGED_WITHIN, Event::Due { op, begun_at: now });
+        }
+    }
+
+    /// A write was refused, and nothing was changed.
+    pub(super) fn refused(&mut self, op: OpId) {
+        let begun_at = self
+            .requests
+            .get(&op)
+            .and_then(|request| request.small_write_at);
+        if begun_at.is_some_and(|at| self.was_steady_since(at)) {
+            self.totals.steady_refused += 1;
+        }
+        self.finish(op);
+    }
+
+    /// A small write must be acknowledged by now, if nothing has disturbed the cluster.
+    pub(super) fn check_progress(&self, op: OpId, begun_at: u64) {
+        let request = self.requests.get(&op);
+        let request = request.filter(|request| request.small_write_at == Some(begun_at));
+        if let Some(request) = request
+            && self.was_steady_since(begun_at)
+        {
+            small_writes_progress(request, self.now);
+        }
+    }
+
+    fn was_steady_since(&self, begun_at: u64) -> bool {
+        let steady = self.steady_since.is_some_and(|since| since <= begun_at);
+        steady && self.is_whole()
+    }
+
+    /// Checks that a write has as many live copies as it must have when it is acknowledged.
+    pub(super) fn check_copies(&self, request: &Request, record: &Record) {
+        let model = &self.models[request.model];
+        let undisturbed = model.id == request.known.id && model.moves == 0 && !model.may_end;
+        let name = match request.action {
+            Action::Create => super::client::NAMES[0],
+            Action::Write(name) => name,
+            _ => return,
+        };
+        if self.plan.min_copies <= 1 || !undisturbed || model.key != request.key {
+            return;
+        }
+        let written = record.stamp(name);
+        let has_it = |index: &usize| {
+            let replica = self.nodes[*index].replica.as_ref();
+            let held = replica.and_then(|replica| replica.look(self.clock(*index), &request.key));
+            held.is_some_and(|record| record.stamp(name) >= written)
+        };
+        let copies = (0..self.nodes.len()).filter(has_it).count();
+        enough_copies(copies, self.plan.min_copies, request, self.now);
+    }
+}
+
+/// How soon a small write must be acknowledged, in microseconds.
+const ACKNOWLEDGED_WITHIN: u64 = 2_000_000;
+
+/// How long nodes may take to sort out which of them go on without each other, in microseconds.
+const BRIDGED_MIN: u64 = 10_000_000;

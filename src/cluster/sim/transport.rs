@@ -1,0 +1,450 @@
+//! Links in motion: connecting, transmitting, handing messages to replicas, reporting back.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::message::{Lane, Message};
+use crate::cluster::replica::node::Node;
+
+use super::invariants::queues_are_bounded;
+use super::link::{Link, Next, Piece};
+use super::network::Fate;
+use super::world::{Event, World};
+
+/// Something that waits until its node handles inputs again.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A piece that has arrived over a link.
+    Piece {
+        from: usize,
+        link: u64,
+        piece: Piece,
+    },
+    /// A report about a link of this node.
+    Report {
+        to: usize,
+        link: u64,
+        report: Report,
+    },
+    /// A node has connected to this one.
+    Accepted { node: Node },
+}
+
+/// What the receiving end of a link reports to the sending end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Report {
+    Delivered {
+        bytes: usize,
+        large: bool,
+    },
+    Progress,
+    /// More of the current large message may be sent.
+    Admitted,
+}
+
+impl World {
+    /// Connects a node to another one, which then dials back.
+    pub(super) fn connect(&mut self, index: usize, other: usize) {
+        let reachable = other != index
+            && self.network.is_open(index, other)
+            && self.network.is_open(other, index)
+            && self.is_running(index)
+            && self.is_running(other);
+        if !reachable || self.is_linked(index, other) || self.is_rejected(index, other) {
+            return;
+        }
+        let (dialer, dialed) = (self.nodes[index].me.clone(), self.nodes[other].me.clone());
+        self.accept(other, dialer.clone());
+        // A node that handles an input after a long pause may continue under another identity.
+        if self.nodes[index].me != dialer || self.nodes[other].me != dialed {
+            return;
+        }
+        self.last_link += 1;
+        let rules = self.plan.link_rules;
+        let link = Link::new(self.last_link, dialer, dialed.clone(), rules, self.now);
+        self.break_link(index, other);
+        self.links.insert(index, other, link);
+        self.input(index, Input::LinkUp { node: dialed });
+        let after = self.rng.random_range(500..20_000);
+        let dial_back = Event::DialBack {
+            node: other,
+            from: index,
+        };
+        self.after(after, dial_back);
+    }
+
+    fn accept(&mut self, index: usize, node: Node) {
+        if self.is_free(index) {
+            self.input(index, Input::Accepted { node });
+        } else {
+            self.postpone(index, Pending::Accepted { node });
+        }
+    }
+
+    pub(super) fn is_linked(&self, from: usize, to: usize) -> bool {
+        let link = self.links.get(from, to);
+        link.is_some_and(|link| !link.is_closing)
+    }
+
+    /// Sends a message if there is a link to exactly this node; otherwise drops it.
+    pub(super) fn send(&mut self, from: usize, to: &Node, message: Message) {
+        let Some(index) = self.index_at(to) else {
+            return;
+        };
+        let place = format_args!("from node{from} to node{index}");
+        let Some(link) = self.links.get_mut(from, index) else {
+            return;
+        };
+        if link.is_closing || link.to != *to {
+            return;
+        }
+        queues_are_bounded(link.undelivered, &message, place);
+        link.put(message);
+        self.transmit(from, index);
+    }
+
+    /// Moves pieces into the socket buffer as long as there is room.
+    pub(super) fn transmit(&mut self, from: usize, to: usize) {
+        while self.is_running(from) {
+            let now = self.now;
+            let busy = self.links.busy(from, now);
+            let Some(link) = self.links.get_mut(from, to) else {
+                return;
+            };
+            let piece = match link.next(now) {
+                Next::Piece(piece) => piece,
+                Next::Nothing => return,
+                Next::FullUntil(at) => {
+                    if link.transmit_at <= now {
+                        link.transmit_at = at;
+                        self.at(at, Event::Transmit { from, to });
+                    }
+                    return;
+                }
+            };
+            let busy = busy + u64::from(link.busy_until <= now);
+            let rate = self.network.rate(from, to, busy);
+            self.put_on_the_way(from, to, rate, piece);
+        }
+    }
+
+    fn put_on_the_way(&mut self, from: usize, to: usize, rate: Option<u64>, mut piece: Piece) {
+        let is_control = piece.is_control();
+        let delay = match self.network.fate(to, is_control) {
+            Fate::Reset => {
+                self.note(format_args!("reset {from} {to}"));
+                self.break_link(from, to);
+                let after = self.rng.random_range(500..20_000);
+                let (node, from) = (from, to);
+                return self.after(after, Event::DialBack { node, from });
+            }
+            Fate::Arrives {
+                delay,
+                twice: copies,
+            } => {
+                if let Piece::Whole { twice, .. } = &mut piece {
+                    *twice = copies;
+                }
+                delay
+            }
+        };
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(from, to) {
+            let at = link.transmit(now, rate, delay, piece);
+            let link = link.id;
+            let event = Event::Arrive {
+                from,
+                to,
+                link,
+                is_control,
+            };
+            self.at(at, event);
+        }
+    }
+
+    /// A piece has arrived at the machine of its receiver.
+    pub(super) fn arrive(&mut self, from: usize, to: usize, id: u64, is_control: bool) {
+        let (now, is_free) = (self.now, self.is_free(to));
+        let Some(link) = self.link(from, to, id) else {
+            return;
+        };
+        let Some(piece) = link.arrived(is_control) else {
+            return;
+        };
+        if link.read_after > now {
+            link.unread += piece.bytes();
+            link.held.push_back(piece);
+        } else if is_free {
+            self.read(from, to, id, piece);
+        } else {
+            link.unread += piece.bytes();
+            let link = id;
+            self.postpone(to, Pending::Piece { from, link, piece });
+        }
+    }
+
+    /// A node reads a link again.
+    pub(super) fn start_reading(&mut self, from: usize, to: usize, id: u64) {
+        let now = self.now;
+        let Some(link) = self.link(from, to, id) else {
+            return;
+        };
+        if link.read_after <= now {
+            for piece in std::mem::take(&mut link.held) {
+                let link = id;
+                self.postpone(to, Pending::Piece { from, link, piece });
+            }
+        }
+    }
+
+    /// The process of the receiver reads a piece.
+    fn read(&mut self, from: usize, to: usize, id: u64, piece: Piece) {
+        let Some(link) = self.link(from, to, id) else {
+            return;
+        };
+        let (sender, generation) = (link.from.clone(), link.to.generation);
+        let message = |message| Input::Message {
+            from: sender.clone(),
+            to: generation,
+            age: Duration::ZERO,
+            message,
+        };
+        match piece {
+            Piece::Whole {
+                message: content,
+                size,
+                twice,
+            } => {
+                let is_data = content.lane() == Lane::Data;
+                if twice {
+                    self.input(to, message(content.clone()));
+                }
+                self.input(to, message(content));
+                if is_data {
+                    let (bytes, large) = (size, false);
+                    self.report(from, to, id, Report::Delivered { bytes, large });
+                }
+            }
+            Piece::Chunk {
+                total,
+                first,
+                message: content,
+                ..
+            } => {
+                self.report_progress(from, to, id);
+                if self.nodes[to].assembly.chunk(from, total, first) {
+                    self.report(from, to, id, Report::Admitted);
+                }
+                let Some(content) = content else { return };
+                self.release(from, to);
+                self.input(to, message(content));
+                let (bytes, large) = (total, true);
+                self.report(from, to, id, Report::Delivered { bytes, large });
+            }
+        }
+    }
+
+    /// A large message is complete, or its link is broken: others may be admitted.
+    fn release(&mut self, from: usize, to: usize) {
+        for next in self.nodes[to].assembly.release(from) {
+            if let Some(link) = self.links.get(next, to) {
+                let id = link.id;
+                self.report(next, to, id, Report::Admitted);
+            }
+        }
+    }
+
+    fn report_progress(&mut self, from: usize, to: usize, id: u64) {
+        let now = self.now;
+        let Some(link) = self.link(from, to, id) else {
+            return;
+        };
+        if now < link.progress_at + PROGRESS_INTERVAL {
+            return;
+        }
+        link.progress_at = now;
+        let node = link.from.clone();
+        self.input(to, Input::Progress { node });
+        self.report(from, to, id, Report::Progress);
+    }
+
+    /// Sends a report back to the sender.
+    fn report(&mut self, from: usize, to: usize, id: u64, report: Report) {
+        let at = self.now + self.network.delay(from);
+        if let Some(link) = self.link(from, to, id) {
+            link.last_report = link.last_report.max(at);
+            let (at, link) = (link.last_report, id);
+            let event = Event::Report {
+                from,
+                to,
+                link,
+                report,
+            };
+            self.at(at, event);
+        }
+    }
+
+    /// A report has come back to the machine of the sender.
+    pub(super) fn reported(&mut self, from: usize, to: usize, link: u64, report: Report) {
+        if self.link(from, to, link).is_none() {
+            return;
+        }
+        if !self.network.is_open(to, from) {
+            let event = Event::Report {
+                from,
+                to,
+                link,
+                report,
+            };
+            self.after(REPORT_AGAIN, event);
+        } else if self.is_free(from) {
+            self.handle_report(from, to, link, report);
+        } else {
+            self.postpone(from, Pending::Report { to, link, report });
+        }
+    }
+
+    fn handle_report(&mut self, from: usize, to: usize, id: u64, report: Report) {
+        let Some(link) = self.link(from, to, id) else {
+            return;
+        };
+        let node = link.to.clone();
+        match report {
+            Report::Delivered { bytes, large } => {
+                if large {
+                    link.undelivered.large_messages -= 1;
+                } else {
+                    link.undelivered.small_bytes -= bytes;
+                }
+                self.input(from, Input::Delivered { node, bytes, large });
+            }
+            Report::Progress => self.input(from, Input::Progress { node }),
+            Report::Admitted => {
+                link.admit();
+                self.transmit(from, to);
+            }
+        }
+    }
+
+    /// Returns the link with this id, if it is still up or closing.
+    fn link(&mut self, from: usize, to: usize, id: u64) -> Option<&mut Link> {
+        let link = self.links.get_mut(from, to);
+        link.filter(|link| link.id == id)
+    }
+
+    // Inputs of nodes that are stopped, suspended or busy.
+
+    /// Returns `true` if a node handles an input at once.
+    fn is_free(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        self.is_running(index) && node.busy_until <= self.now && node.pending.is_empty()
+    }
+
+    fn postpone(&mut self, index: usize, pending: Pending) {
+        self.nodes[index].pending.push_back(pending);
+        self.resume_later(index);
+    }
+
+    pub(super) fn resume_later(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let at = node.paused_until.max(node.busy_until).max(self.now);
+        if at < node.resume_at {
+            node.resume_at = at;
+            self.at(at, Event::Resume { node: index });
+        }
+    }
+
+    /// Handles what has waited, until the node is busy again.
+    pub(super) fn resume(&mut self, index: usize) {
+        if self.nodes[index].resume_at > self.now {
+            return;
+        }
+        self.nodes[index].resume_at = u64::MAX;
+        while self.is_running(index) {
+            if self.nodes[index].busy_until > self.now {
+                return self.resume_later(index);
+            }
+            if self.nodes[index].wake_at <= self.now {
+                self.wake(index);
+            } else if let Some(pending) = self.nodes[index].pending.pop_front() {
+                self.handle_pending(index, pending);
+            } else {
+                break;
+            }
+        }
+        for to in 0..self.nodes.len() {
+            self.transmit(index, to);
+        }
+    }
+
+    fn handle_pending(&mut self, index: usize, pending: Pending) {
+        match pending {
+            Pending::Piece {
+                from,
+                link: id,
+                piece,
+            } => {
+                if let Some(link) = self.link(from, index, id) {
+                    link.unread -= piece.bytes();
+                    self.read(from, index, id, piece);
+                    self.transmit(from, index);
+                }
+            }
+            Pending::Report { to, link, report } => self.handle_report(index, to, link, report),
+            Pending::Accepted { node } => self.input(index, Input::Accepted { node }),
+        }
+    }
+
+    // Ends of links.
+
+    /// Breaks one direction between two nodes; what has not been delivered is gone.
+    pub(super) fn break_link(&mut self, from: usize, to: usize) {
+        if self.links.remove(from, to).is_some() {
+            self.release(from, to);
+        }
+    }
+
+    /// Breaks both directions between two nodes.
+    pub(super) fn unlink(&mut self, one: usize, other: usize) {
+        self.break_link(one, other);
+        self.break_link(other, one);
+    }
+
+    /// Breaks all links of a node.
+    pub(super) fn unlink_all(&mut self, index: usize) {
+        for other in 0..self.nodes.len() {
+            self.unlink(index, other);
+        }
+    }
+
+    /// Ends all links of a process that is gone. What its operating system has accepted from it
+    /// still arrives.
+    pub(super) fn close_links(&mut self, index: usize) {
+        for other in 0..self.nodes.len() {
+            self.break_link(other, index);
+            if let Some(link) = self.links.get_mut(index, other) {
+                link.close();
+            }
+        }
+    }
+
+    /// Nothing goes from one node to another any more.
+    pub(super) fn block(&mut self, from: usize, to: usize) {
+        self.network.block(from, to);
+        self.unlink(from, to);
+    }
+
+    /// Nothing goes from one node to another any more; what comes back still does.
+    pub(super) fn block_one_way(&mut self, from: usize, to: usize) {
+        self.network.block(from, to);
+        self.break_link(from, to);
+    }
+}
+
+/// Progress is reported at most this often, in microseconds.
+const PROGRESS_INTERVAL: u64 = 100_000;
+
+/// When a report that cannot get through is sent again, in microseconds.
+const REPORT_AGAIN: u64 = 100_000;

@@ -1,0 +1,145 @@
+//! Checks of single reads and of the final state.
+
+use crate::cluster::replica::Replica;
+use crate::session::Record;
+
+use super::client::Request;
+use super::invariants::{
+    acknowledged_survives, ended_stays_ended, expires, holders_agree, reads_never_go_back,
+    refusals_are_rare, updates_count_once,
+};
+use super::kinds::FaultKind;
+use super::oracle::Life;
+use super::plan::RATE_MIN;
+use super::requests::count;
+use super::sim_node::SimNode;
+use super::world::{Totals, World};
+
+impl World {
+    /// Checks what a request has read.
+    pub(super) fn check(&self, request: &Request, read: Option<&Record>) {
+        if self.partitioned {
+            return;
+        }
+        let place = format!(
+            "at node{} after {} us ({})",
+            request.node, self.now, request.key
+        );
+        let model = &self.models[request.model];
+        // A node that was falsely removed answers from what it has until it finds out. One that has
+        // falsely removed another may lack what that one held alone; but what has ended has ended.
+        let node = &self.nodes[request.node];
+        if !node.falsely_removed {
+            ended_stays_ended(&request.known, read, &place);
+        }
+        if model.id == request.known.id
+            && model.key == request.key
+            && self.plan.clock_includes_suspension
+        {
+            expires(model, self.now, read, &place);
+        }
+        // Another client may have tried to end or to move it while this was under way.
+        if model.life == Life::Live
+            && !node.falsely_removed
+            && node.falsely_suspects.is_empty()
+            && model.key == request.key
+            && model.id == request.known.id
+            && request.known.is_fresh(self.now)
+        {
+            reads_never_go_back(&request.known, read, &place);
+        }
+    }
+
+    pub(super) fn check_final_state(&self) {
+        assert!(self.has_converged(), "{}", self.failure_report());
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].retired {
+                continue;
+            }
+            let now = self.clock(index);
+            for model in &self.models {
+                if !self.replica(index).holds(&model.key) {
+                    continue;
+                }
+                let read = self.replica(index).look(now, &model.key);
+                let place = format!("at node{index} in the end ({})", model.key);
+                ended_stays_ended(&model.known(), read.as_deref(), &place);
+                // Where two sides wrote the same, the later write counts, and no more is promised.
+                if model.known().is_fresh(self.now) {
+                    acknowledged_survives(&model.known(), read.as_deref(), &place);
+                }
+                let split = self.partitioned || self.removed_while_running;
+                if let (Life::Live, Some(record), false) = (model.life, read, split) {
+                    updates_count_once(model, count(&record));
+                }
+            }
+        }
+        let Totals {
+            begun,
+            succeeded,
+            steady_writes,
+            steady_refused,
+            bridged_writes,
+            bridged_succeeded,
+        } = self.totals;
+        // Each side of a partition has half of the sessions, and says so.
+        let is_rough = self.partitioned || self.plan.min_copies > 1;
+        let least = if is_rough { 25 } else { 4 };
+        assert!(
+            succeeded * least > begun,
+            "only {succeeded} of {begun} requests succeeded"
+        );
+        refusals_are_rare(steady_refused, steady_writes);
+        if self.plan.faults == [FaultKind::Bridges] && bridged_writes >= BRIDGED_WRITES_MIN {
+            assert!(
+                bridged_succeeded * 4 > bridged_writes,
+                "only {bridged_succeeded} of {bridged_writes} writes across a bridge succeeded"
+            );
+        }
+    }
+
+    /// Returns `true` if every node runs, serves, has caught up and holds the same as the others.
+    pub(super) fn has_converged(&self) -> bool {
+        let nodes = self.nodes.iter().enumerate();
+        let mut nodes = nodes.filter(|(_, node)| !node.retired);
+        let others = nodes.clone().count() - 1;
+        let is_fine = |(index, node): (usize, &SimNode)| {
+            node.replica.as_ref().is_some_and(|replica| {
+                let status = replica.status();
+                self.is_running(index)
+                    && status.ready
+                    && status.complete
+                    && status.unacknowledged == 0
+                    && status.members.len() == others
+                    && status.members.iter().all(|member| member.agrees)
+            })
+        };
+        let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
+        nodes.all(is_fine) && holders_agree(replicas, self.plan.copies)
+    }
+
+    /// How long after the last fault the cluster must have converged, in microseconds.
+    pub(super) fn converges_within(&self) -> u64 {
+        let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
+        let bytes = replicas.map(|replica| replica.status().bytes).max();
+        let transfer = if self.plan.network.rates.is_some() {
+            // Each node may have to receive all sessions, and to send them.
+            2 * bytes.unwrap_or(0) as u64 * 1_000_000 / RATE_MIN
+        } else {
+            0
+        };
+        self.plan.converges_within() + transfer
+    }
+
+    pub(super) fn failure_report(&self) -> String {
+        let status = |node: &SimNode| node.replica.as_ref().map(Replica::status);
+        let all: Vec<_> = self.nodes.iter().map(status).collect();
+        format!(
+            "seed {}: not converged after {} us: {all:#?}\nrequests {:?}",
+            self.plan.seed, self.now, self.requests
+        )
+    }
+}
+
+/// With fewer writes, their share says nothing.
+const BRIDGED_WRITES_MIN: u64 = 40;

@@ -1,0 +1,486 @@
+//! A cluster, its clients and its faults, in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::cluster::replica::event::{Input, News, Output};
+use crate::cluster::replica::message::OpId;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::{PAUSE_MAX, Replica};
+use crate::session::{SLOTS, SessionKey, Timestamp};
+
+use super::client::{Request, Stage};
+use super::invariants::slow_members_stay;
+use super::kinds::FaultKind;
+use super::link::Links;
+use super::network::Network;
+use super::oracle::Model;
+use super::plan::Plan;
+use super::sim_node::SimNode;
+use super::transport::Report;
+
+/// The world of one run.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) rng: StdRng,
+    /// Virtual time in microseconds.
+    pub(super) now: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    sequence: u64,
+    pub(super) network: Network,
+    pub(super) links: Links,
+    pub(super) last_link: u64,
+    pub(super) nodes: Vec<SimNode>,
+    pub(super) models: Vec<Model>,
+    pub(super) requests: BTreeMap<OpId, Request>,
+    pub(super) last_op: OpId,
+    /// Bytes of large values that clients may still write, and how many they have written.
+    pub(super) large_bytes_left: usize,
+    pub(super) large_values: usize,
+    /// Whether everything that happens goes into the trace.
+    traced: bool,
+    trace: u64,
+    /// Whether there has been a partition: reads and updates of its sides need not agree.
+    pub(super) partitioned: bool,
+    /// Whether a node was declared down while it ran, or may have been while it was stopped: an
+    /// update that it had ordered may surface after those of the other nodes.
+    pub(super) removed_while_running: bool,
+    /// Whether there are no more faults and no more requests.
+    pub(super) ended: bool,
+    /// Until when a fault lasts.
+    pub(super) disturbed_until: u64,
+    /// Since when no fault lasts and all running nodes are members of one cluster and complete.
+    pub(super) steady_since: Option<u64>,
+    /// Since when some pairs of nodes cannot reach each other, if that is so.
+    pub(super) bridged_since: Option<u64>,
+    /// When the next look at the final state is due.
+    next_look: u64,
+    pub(super) totals: Totals,
+}
+
+/// What was tried and what succeeded: a run in which nothing succeeds proves nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) begun: u64,
+    pub(super) succeeded: u64,
+    /// Small writes that began while the cluster was steady, and those of them that were refused.
+    pub(super) steady_writes: u64,
+    pub(super) steady_refused: u64,
+    /// Writes that began long after some pairs of nodes had lost each other, and successes.
+    pub(super) bridged_writes: u64,
+    pub(super) bridged_succeeded: u64,
+}
+
+/// The result of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// Stands for everything that happened.
+    pub(super) trace: u64,
+    /// How long after the last fault the cluster was whole, in microseconds.
+    pub(super) converged_after: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Event {
+    Arrive {
+        from: usize,
+        to: usize,
+        link: u64,
+        is_control: bool,
+    },
+    Report {
+        from: usize,
+        to: usize,
+        link: u64,
+        report: Report,
+    },
+    Transmit {
+        from: usize,
+        to: usize,
+    },
+    /// A node reads a link again.
+    StartReading {
+        from: usize,
+        to: usize,
+        link: u64,
+    },
+    Wake {
+        node: usize,
+    },
+    /// A node that was stopped, suspended or busy goes on.
+    Resume {
+        node: usize,
+    },
+    Dial {
+        node: usize,
+    },
+    /// A node that was dialed dials back.
+    DialBack {
+        node: usize,
+        from: usize,
+    },
+    /// A node finds the port of another one closed.
+    Notice {
+        node: usize,
+        gone: usize,
+        generation: u64,
+    },
+    /// The links of a suspended machine time out.
+    LinksTimeOut {
+        node: usize,
+    },
+    Act {
+        client: usize,
+    },
+    /// A small write must be acknowledged by now.
+    Due {
+        op: OpId,
+        begun_at: u64,
+    },
+    /// Time to see whether the cluster is whole.
+    Observe,
+    Fault,
+    Heal,
+    Start {
+        node: usize,
+    },
+    /// A node starts at another address.
+    StartElsewhere {
+        node: usize,
+    },
+    Depart {
+        node: usize,
+    },
+    /// A node takes its drain back.
+    TakeBack {
+        node: usize,
+    },
+    /// A node handles inputs fast again.
+    SpeedUp {
+        node: usize,
+    },
+    /// A link that flaps breaks or comes back.
+    Flap {
+        one: usize,
+        other: usize,
+        left: u32,
+    },
+    EndOfFaults,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan) -> Self {
+        let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x5eed);
+        let all = plan.all_nodes();
+        let network_rng = StdRng::seed_from_u64(plan.seed ^ 0x0e7);
+        let skew = plan.skew.as_millis() as u64;
+        let node = |index: usize| {
+            let skew = EPOCH + rng.random_range(0..=skew);
+            // The surplus node has the name of another.
+            SimNode::new(index, index % plan.nodes, skew, &plan)
+        };
+        let nodes = (0..all).map(node).collect();
+        let mut world = Self {
+            network: Network::new(plan.network, all, network_rng),
+            links: Links::new(all),
+            last_link: 0,
+            nodes,
+            large_bytes_left: if plan.has(FaultKind::LargeRecords) {
+                LARGE_BYTES
+            } else {
+                0
+            },
+            large_values: 0,
+            plan,
+            rng,
+            now: 0,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            models: Vec::new(),
+            requests: BTreeMap::new(),
+            last_op: 0,
+            traced: false,
+            trace: 0,
+            partitioned: false,
+            removed_while_running: false,
+            ended: false,
+            disturbed_until: 0,
+            steady_since: None,
+            bridged_since: None,
+            next_look: 0,
+            totals: Totals::default(),
+        };
+        for node in 0..world.plan.nodes {
+            let at = world.rng.random_range(0..3_000_000);
+            world.at(at, Event::Start { node });
+        }
+        for client in 0..CLIENTS {
+            world.at(1_000_000 + client as u64, Event::Act { client });
+        }
+        world.at(6_000_000, Event::Fault);
+        world.at(OBSERVE_INTERVAL, Event::Observe);
+        world.at(world.plan.duration, Event::EndOfFaults);
+        world
+    }
+
+    /// Notes everything that happens, which takes a while.
+    pub(super) const fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
+    /// Runs to the end, and checks that all is well then.
+    pub(super) fn run(mut self) -> Finished {
+        while let Some(Reverse((at, _, event))) = self.events.pop() {
+            self.now = at;
+            self.note(format_args!("{event:?}"));
+            self.happen(event);
+            if self.ended && self.now >= self.next_look {
+                self.next_look = self.now + LOOK_INTERVAL;
+                if self.requests.is_empty() && self.has_converged() {
+                    break;
+                }
+                let limit = self.disturbed_until + self.converges_within();
+                assert!(self.now <= limit, "{}", self.failure_report());
+            }
+        }
+        self.check_final_state();
+        Finished {
+            trace: self.trace,
+            converged_after: self.now.saturating_sub(self.disturbed_until),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive {
+                from,
+                to,
+                link,
+                is_control,
+            } => self.arrive(from, to, link, is_control),
+            Event::Report {
+                from,
+                to,
+                link,
+                report,
+            } => self.reported(from, to, link, report),
+            Event::Transmit { from, to } => self.transmit(from, to),
+            Event::StartReading { from, to, link } => self.start_reading(from, to, link),
+            Event::Wake { node } => self.wake(node),
+            Event::Resume { node } => self.resume(node),
+            Event::Dial { node } => self.dial(node),
+            Event::DialBack { node, from } => self.connect(node, from),
+            Event::Notice {
+                node,
+                gone,
+                generation,
+            } => self.notice(node, gone, generation),
+            Event::LinksTimeOut { node } => self.links_time_out(node),
+            Event::Act { client } => self.act(client),
+            Event::Due { op, begun_at } => self.check_progress(op, begun_at),
+            Event::Observe => self.observe(),
+            Event::Fault => self.inject_fault(),
+            Event::Heal => self.heal(),
+            Event::Start { node } => self.start(node),
+            Event::StartElsewhere { node } => self.start_elsewhere(node),
+            Event::Depart { node } => self.depart(node),
+            Event::TakeBack { node } => self.take_back(node),
+            Event::SpeedUp { node } => self.nodes[node].input_takes = 0,
+            Event::Flap { one, other, left } => self.flap(one, other, left),
+            Event::EndOfFaults => self.end_faults(),
+        }
+    }
+
+    /// Gives an input to a node. A process that does not run gets none.
+    pub(super) fn input(&mut self, index: usize, input: Input) {
+        if !self.is_running(index) {
+            return;
+        }
+        let now = self.clock(index);
+        let node = &mut self.nodes[index];
+        if let Some(replica) = &node.replica {
+            replica.handle(now, input);
+        }
+        node.ran_at = self.now;
+        node.busy_until = self.now + node.input_takes;
+        self.flush_outputs(index);
+    }
+
+    pub(super) fn wake(&mut self, index: usize) {
+        if self.now < self.nodes[index].wake_at || self.nodes[index].replica.is_none() {
+            return;
+        }
+        if self.is_running(index) && self.nodes[index].busy_until <= self.now {
+            self.nodes[index].wake_at = u64::MAX;
+            self.input(index, Input::Timeout);
+        } else {
+            self.resume_later(index);
+        }
+    }
+
+    /// Carries out the outputs of a replica.
+    pub(super) fn flush_outputs(&mut self, index: usize) {
+        let mut outputs = Vec::new();
+        if let Some(replica) = &self.nodes[index].replica {
+            replica.drain(&mut outputs);
+        }
+        for output in outputs {
+            self.note(format_args!("{index} {output:?}"));
+            match output {
+                Output::Send { to, message } => self.send(index, &to, message),
+                Output::Reply { op, reply } => self.reply(op, reply),
+                Output::News(News::Reborn(me)) => {
+                    self.nodes[index].me = me;
+                    self.nodes[index].falsely_removed = false;
+                    self.unlink_all(index);
+                }
+                Output::News(News::Left(node)) => self.cut(index, &node),
+                Output::News(News::Joined(node)) => {
+                    self.nodes[index].falsely_suspects.remove(&node.name);
+                    self.nodes[index].seen.insert(node.address, node.generation);
+                }
+                Output::News(_) => {}
+            }
+        }
+        let due = self.nodes[index]
+            .replica
+            .as_ref()
+            .and_then(Replica::poll_timeout);
+        let Some(due) = due else { return };
+        let node = &mut self.nodes[index];
+        let at = (due.as_millis().saturating_sub(node.skew) * 1000).max(self.now);
+        if at < node.wake_at {
+            node.wake_at = at;
+            self.at(at, Event::Wake { node: index });
+        }
+    }
+
+    /// A node closes its links to one that it has declared down.
+    fn cut(&mut self, index: usize, gone: &Node) {
+        let Some(other) = self.index_at(gone) else {
+            return;
+        };
+        if self.nodes[other].me == *gone && self.is_running(other) {
+            if self.plan.is_only_slow() {
+                slow_members_stay(index, other, self.now);
+            }
+            // What it is asked before it finds out, and what it orders, may be outdated: the limit
+            // that the design accepts. One that was stopped has no such excuse when it goes on.
+            self.nodes[other].falsely_removed = true;
+            let suspect = gone.name.clone();
+            self.nodes[index].falsely_suspects.insert(suspect);
+            self.removed_while_running = true;
+        }
+        if self.rng.random() {
+            self.unlink(index, other);
+        }
+    }
+
+    /// Returns the index of the node at this address.
+    pub(super) fn index_at(&self, node: &Node) -> Option<usize> {
+        let address = node.address;
+        self.nodes
+            .iter()
+            .position(|node| node.me.address == address)
+    }
+
+    pub(super) fn is_running(&self, index: usize) -> bool {
+        self.nodes[index].replica.is_some() && self.nodes[index].paused_until <= self.now
+    }
+
+    /// A request task refuses to serve when the driver has not run for long, as the store does.
+    pub(super) fn is_serving(&self, index: usize) -> bool {
+        let ran = Duration::from_micros(self.now.saturating_sub(self.nodes[index].ran_at));
+        let open = !self.nodes[index].leaving || self.now < self.nodes[index].open_until;
+        let awake = ran < PAUSE_MAX || !self.plan.rules.fence;
+        self.is_running(index) && open && awake
+    }
+
+    pub(super) fn clock(&self, index: usize) -> Timestamp {
+        Timestamp::from_millis(self.nodes[index].skew + self.now / 1000)
+    }
+
+    pub(super) fn replica(&self, index: usize) -> &Replica {
+        self.nodes[index]
+            .replica
+            .as_ref()
+            .expect("clients only use nodes that run")
+    }
+
+    pub(super) fn begin_move(&mut self, op: OpId) {
+        if let Some(request) = self.requests.get_mut(&op) {
+            let model = &mut self.models[request.model];
+            request.moves = model.id == request.known.id;
+            if request.moves {
+                model.begin_move();
+            }
+        }
+    }
+
+    pub(super) fn set_stage(&mut self, op: OpId, stage: Stage) {
+        if let Some(request) = self.requests.get_mut(&op) {
+            request.stage = stage;
+        }
+    }
+
+    /// Draws a key in one of a few slots: comparisons shall have something to compare.
+    pub(super) fn draw_key(&mut self, before: Option<SessionKey>) -> SessionKey {
+        let mut bytes: [u8; 20] = self.rng.random();
+        let slot = (self.rng.random_range(0..8_u32) * 997) & (SLOTS as u32 - 1);
+        let tag = before.map_or(slot, |key| key.tag());
+        bytes[..4].copy_from_slice(&tag.to_be_bytes());
+        SessionKey::from_bytes(bytes)
+    }
+
+    pub(super) fn at(&mut self, at: u64, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence, event)));
+    }
+
+    pub(super) fn after(&mut self, after: u64, event: Event) {
+        self.at(self.now + after, event);
+    }
+
+    pub(super) fn note(&mut self, what: std::fmt::Arguments<'_>) {
+        if self.traced || is_verbose() {
+            let line = format!("{:>10} {what}", self.now);
+            if is_verbose() {
+                println!("{line}");
+            }
+            self.trace = xxh3_64_with_seed(line.as_bytes(), self.trace);
+        }
+    }
+}
+
+/// Returns `true` if every event is to be printed.
+fn is_verbose() -> bool {
+    static VERBOSE: OnceLock<bool> = OnceLock::new();
+    *VERBOSE.get_or_init(|| std::env::var_os("SIM_TRACE").is_some())
+}
+
+const CLIENTS: usize = 6;
+pub(super) const SESSIONS: usize = 8;
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
+/// Where all clocks start: some time in 2023, in milliseconds.
+const EPOCH: u64 = 1_700_000_000_000;
+
+/// Bytes of large values that clients write in a run: more than a slow link carries in that time.
+const LARGE_BYTES: usize = 48_000_000;
+
+/// The pause between two observations of the whole cluster, in microseconds.
+pub(super) const OBSERVE_INTERVAL: u64 = 250_000;
+
+/// The pause between two looks at whether the cluster has converged, in microseconds.
+const LOOK_INTERVAL: u64 = 20_000;
+
+/// From this pause on, in microseconds, a node may be declared down.
+pub(super) const DETECTION_MIN: u64 = 1_900_000;
