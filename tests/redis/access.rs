@@ -8,7 +8,7 @@ use distributable::{RedisStore, SessionStore, StoreErrorKind};
 use tokio::time::sleep;
 
 use crate::common::redis::Server;
-use crate::support::{birth, committed, create, insert, kind, reason, stored};
+use crate::support::{PATIENT, birth, committed, create, insert, kind, reason, stored};
 
 /// What the README tells to give a user, for the prefix `sess`.
 const RULES: [&str; 16] = [
@@ -30,7 +30,7 @@ const RULES: [&str; 16] = [
     "+eval",
 ];
 
-/// What sentinels, clusters and waiting for replicas need besides.
+/// What connections, clusters and waiting for replicas need besides.
 const MORE: [&str; 5] = [
     "+script|load",
     "+cluster|slots",
@@ -48,7 +48,7 @@ async fn the_documented_permissions_are_enough() {
     server.ok(&["SET", "foreign", "value"]);
     let open = || async {
         let store = RedisStore::builder(server.url()).credentials(Some("shop"), "open sesame");
-        store.connect().await.unwrap()
+        store.deadline(PATIENT).connect().await.unwrap()
     };
     conformance(open().await, open().await).await;
     assert_eq!(server.cli(&["GET", "foreign"]), "value");

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::common::eventually;
 use crate::common::redis::{Server, free_port};
-use crate::support::{birth, committed, create, insert, kind, reason, text, value};
+use crate::support::{birth, committed, create, insert, kind, patient, reason, text, value};
 
 /// Writers that count what was acknowledged, until they are stopped.
 struct Load {
@@ -346,9 +346,8 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cluster_keeps_the_contract() {
     let cluster = Cluster::start();
-    let one = RedisStore::connect(&cluster.url()).await.unwrap();
-    let other = RedisStore::connect(&cluster.url()).await.unwrap();
-    conformance(one, other).await;
+    let url = cluster.url();
+    conformance(patient(&url).await, patient(&url).await).await;
 }
 
 /// a slot moves slowly, key by key, while its sessions are in use.

@@ -6,7 +6,8 @@
 //! write is overwritten by a concurrent one of another attribute; what has ended or got a new id
 //! stays dead, whatever arrives late; a commit that is tried again takes effect once; no key lives
 //! without a limit; every operation ends by its deadline; a failing server is an error and never an
-//! empty session.
+//! empty session; a server that has lost the role of the master is left within about a second, and
+//! nothing is read from a replica.
 //!
 //! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
 //! replica that had not heard of them yet, loses the last writes, logouts among them, unless
@@ -17,7 +18,7 @@
 //!     │  near     copies of sessions, kept true by the server's invalidations
 //!   router     asks until the deadline: follows slots, masters and reconnects
 //!     │  locator  one server · sentinel · cluster: who owns a slot
-//!   node       keeps a server connected         link   one connection · tls
+//!   node       keeps a server connected         link   one connection · tls · role
 //!   request    words of a question              record hash ⇄ Record
 //!   lua/       what happens inside the server   keys   prefix:{tag}hash
 //! ```
@@ -34,6 +35,7 @@ mod near;
 mod node;
 mod record;
 mod request;
+mod role;
 mod router;
 mod script;
 mod sentinel;
@@ -54,6 +56,7 @@ use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionKey};
 
 use super::SessionStore;
+use error::Failure;
 use near::{Near, Source};
 use record::Clock;
 use request::{Answer, Request, What};
@@ -244,6 +247,10 @@ impl Shared {
         if let Some(replicas) = replicas {
             let confirmed = match replies.pop() {
                 Some(Reply::Int(confirmed)) => confirmed,
+                Some(Reply::ServerError(error)) => {
+                    let error = Failure::of_reply(&error, "WAIT").into_error();
+                    return Err(error.into_store_error(true));
+                }
                 _ => 0,
             };
             if confirmed < i64::from(replicas.count) {

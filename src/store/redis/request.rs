@@ -4,7 +4,7 @@ use redis::{Pipeline, Value};
 
 use crate::session::SessionKey;
 
-use super::error::{RedisError, RedisErrorKind};
+use super::error::{Failure, RedisError, RedisErrorKind};
 use super::link::Link;
 use super::script::Script;
 use super::settings::Replicas;
@@ -91,6 +91,24 @@ impl Request {
             }
         }
         pipeline
+    }
+
+    /// The failure that the replies to a pipeline amount to. What comes with a script does not
+    /// change whether the script was run.
+    pub(super) fn failure(&self, wording: Wording, replies: &[Value]) -> Option<Failure> {
+        let failed = |reply: Option<&Value>, command| match reply? {
+            Value::ServerError(error) => Some(Failure::of_reply(error, command)),
+            _ => None,
+        };
+        let asking = usize::from(wording.asking);
+        match &self.what {
+            What::Load(_) => failed(replies.first(), "TIME")
+                .or_else(|| failed(replies.get(1 + asking), "HGETALL")),
+            What::Run { .. } => {
+                let command = if wording.source { "EVAL" } else { "EVALSHA" };
+                failed(replies.get(asking), command)
+            }
+        }
     }
 }
 

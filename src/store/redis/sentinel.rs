@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::address::{Address, Topology};
 use super::error::{RedisError, RedisErrorKind};
-use super::link;
+use super::link::{self, NotOpened};
 use super::near::Near;
 use super::settings::{CONNECT_WITHIN, Settings};
 
@@ -147,7 +147,8 @@ async fn listen(
     let late = || RedisError::new(RedisErrorKind::Unreachable, format!("{sentinel} is silent"));
     let (mut connection, _driver) = timeout(CONNECT_WITHIN, connected)
         .await
-        .map_err(|_| late())??;
+        .map_err(|_| late())?
+        .map_err(NotOpened::into_error)?;
     let subscribed = timeout(ANSWER_WITHIN, connection.subscribe("+switch-master"));
     subscribed
         .await

@@ -11,7 +11,7 @@ local target = successor or key
 
 local function answer(s, full)
   local head = header(s)
-  if full then return {'F', tostring(now), redis.call('HGETALL', target)} end
+  if full then return {'F', tostring(now), call('HGETALL', target)} end
   return {'O', tostring(now), head}
 end
 
@@ -29,7 +29,7 @@ end
 
 local before = ''
 if ARGV[5] == 'create' then
-  if state == 'live' then return {'E', tostring(now), redis.call('HGETALL', key)} end
+  if state == 'live' then return {'E', tostring(now), call('HGETALL', key)} end
   if state == 'tombstone' then return {'G'} end
   local absolute = tonumber(ARGV[7])
   s = {
@@ -42,16 +42,16 @@ else
   if state ~= 'live' then return {'G'} end
   before = struct.pack('>I6', s.version) .. s.writer
   if ARGV[9] ~= '' then
-    local last = string.sub(redis.call('HGET', key, ARGV[9]) or '', 1, 10)
-    if last ~= ARGV[10] then return {'E', tostring(now), redis.call('HGETALL', key)} end
+    local last = string.sub(call('HGET', key, ARGV[9]) or '', 1, 10)
+    if last ~= ARGV[10] then return {'E', tostring(now), call('HGETALL', key)} end
   end
   s.accessed = math.max(s.accessed, now)
   s.returned = true
   -- Where memory is short this goes through, and what follows a write goes through as well: only
   -- what adds is refused.
-  if ARGV[5] == 'keep' then redis.call('PEXPIRE', key, tonumber(ARGV[11])) end
+  if ARGV[5] == 'keep' then call('PEXPIRE', key, tonumber(ARGV[11])) end
 end
-if successor and redis.call('EXISTS', successor) == 1 then return {'B'} end
+if successor and call('EXISTS', successor) == 1 then return {'B'} end
 
 local writes = #ARGV > 12 or ARGV[6] ~= ''
 local stamp
@@ -68,13 +68,13 @@ s.ops = string.sub(s.ops .. op, -4 * OPS_MAX)
 
 if successor then
   if KEYS[2] then
-    redis.call('RENAME', key, successor)
+    call('RENAME', key, successor)
   else
-    local all = redis.call('HGETALL', key)
+    local all = call('HGETALL', key)
     for at = 1, #all, 1000 do
-      redis.call('HSET', successor, unpack(all, at, math.min(at + 999, #all)))
+      call('HSET', successor, unpack(all, at, math.min(at + 999, #all)))
     end
-    redis.call('UNLINK', key)
+    call('UNLINK', key)
   end
   bury(key, op, tonumber(ARGV[11]))
 end
@@ -83,11 +83,11 @@ for at = 13, #ARGV, 2 do
   fields[#fields + 1] = ARGV[at]
   fields[#fields + 1] = stamp .. ARGV[at + 1]
   if #fields >= 1000 then
-    redis.call('HSET', target, unpack(fields))
+    call('HSET', target, unpack(fields))
     fields = {}
   end
 end
-if #fields > 0 then redis.call('HSET', target, unpack(fields)) end
+if #fields > 0 then call('HSET', target, unpack(fields)) end
 local reply = answer(s, ARGV[5] ~= 'create' and before ~= ARGV[3])
-redis.call('PEXPIREAT', target, expires_at(s))
+call('PEXPIREAT', target, expires_at(s))
 return reply

@@ -7,6 +7,6 @@ if state == 'tombstone' then
   return {'G'}
 end
 if state == 'absent' then return {'G'} end
-redis.call('UNLINK', KEYS[1])
+call('UNLINK', KEYS[1])
 bury(KEYS[1], ARGV[2], tonumber(ARGV[3]))
 return {'O'}

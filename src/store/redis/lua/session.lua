@@ -11,7 +11,14 @@ local FORMAT = 1
 local RETURNED = 1
 local OPS_MAX = 8
 
-local time = redis.call('TIME')
+-- Runs a command; an error names it.
+local function call(name, ...)
+  local reply = redis.pcall(name, ...)
+  if type(reply) == 'table' and reply.err then error('<' .. name .. '> ' .. reply.err, 0) end
+  return reply
+end
+
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- From when on a session is dead.
@@ -24,9 +31,9 @@ end
 
 -- The session under a key, and 'live', 'absent', 'tombstone' or 'foreign'.
 local function read(key)
-  local h = redis.call('HGET', key, '')
+  local h = call('HGET', key, '')
   if not h then
-    if redis.call('EXISTS', key) == 1 then return nil, 'foreign' end
+    if call('EXISTS', key) == 1 then return nil, 'foreign' end
     return nil, 'absent'
   end
   if string.sub(h, 1, 1) == 'x' then return h, 'tombstone' end
@@ -55,6 +62,6 @@ end
 
 -- Puts a tombstone where a session was.
 local function bury(key, op, ms)
-  redis.call('HSET', key, '', 'x' .. op)
-  redis.call('PEXPIRE', key, ms)
+  call('HSET', key, '', 'x' .. op)
+  call('PEXPIRE', key, ms)
 end
