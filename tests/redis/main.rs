@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod access;
+mod away;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;

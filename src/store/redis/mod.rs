@@ -19,6 +19,7 @@
 //!   router     asks until the deadline: follows slots, masters and reconnects
 //!     │  locator  one server · sentinel · cluster: who owns a slot
 //!   node       keeps a server connected         link   one connection · tls · role
+//!     │           presence · outage  what health checks and the log say about that
 //!   request    words of a question              record hash ⇄ Record
 //!   lua/       what happens inside the server   keys   prefix:{tag}hash
 //! ```
@@ -33,6 +34,8 @@ mod link;
 mod locator;
 mod near;
 mod node;
+mod outage;
+mod presence;
 mod record;
 mod request;
 mod role;
@@ -112,6 +115,22 @@ impl RedisStore {
     /// Begins a store at `url`, which [`connect`](Self::connect) describes.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(url.into())
+    }
+
+    /// Returns `true` unless Redis has been away for more than three seconds: no server could be
+    /// reached that is a master, has loaded its data and accepts the user. A cluster is away when
+    /// none of its masters can be used. This is for health checks; operations do not depend on it.
+    ///
+    /// A store that has not been used yet begins to connect when this is called in a tokio runtime.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && self.shared.router.begin_to_seek()
+        {
+            let shared = self.shared.clone();
+            runtime.spawn(async move { shared.router.seek().await });
+        }
+        self.shared.router.is_ready()
     }
 
     /// What the near-cache holds and has done; `None` without one.

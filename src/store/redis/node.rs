@@ -11,6 +11,8 @@ use super::address::Address;
 use super::error::{RedisError, RedisErrorKind};
 use super::link::Link;
 use super::near::Near;
+use super::outage::{Outage, Report};
+use super::presence::Presence;
 use super::settings::{
     CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, Settings,
 };
@@ -29,6 +31,8 @@ pub(super) struct Purpose {
     pub(super) near: Option<Arc<Near>>,
     /// How long nothing may arrive on a connection that was asked something.
     pub(super) patience: Duration,
+    /// Counts connections that can be used; without it, failures are not logged either.
+    pub(super) presence: Option<Arc<Presence>>,
 }
 
 #[derive(Clone)]
@@ -102,6 +106,7 @@ impl std::fmt::Debug for State {
 /// Connects, watches the connection, and connects again, until the node is dropped.
 async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender<State>) {
     let mut pause = RECONNECT_MIN;
+    let mut outage = Outage::default();
     let mut down_since = None;
     let mut protocol = Protocol::default();
     loop {
@@ -112,16 +117,20 @@ async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender
         let failure = match opened {
             Ok((link, driver)) => {
                 let link = Arc::new(link);
-                if down_since.take().is_some() {
-                    tracing::info!(%address, "connected to Redis again");
+                let up = purpose.presence.as_ref().map(|p| p.enter(&mut outage));
+                if let Some(lasted) = up.as_ref().and_then(|(_, lasted)| *lasted) {
+                    let elapsed_ms = lasted.as_millis() as u64;
+                    tracing::info!(%address, elapsed_ms, "connected to Redis again");
                 }
                 pause = RECONNECT_MIN;
+                down_since = None;
                 state.send_replace(State::Up(link.clone()));
                 let end = watch_over(&link, driver, purpose.patience, &state).await;
                 if end == End::Unneeded {
                     return;
                 }
                 state.send_replace(State::Connecting);
+                drop(up);
                 match end {
                     End::Demoted => {
                         tracing::info!(%address, "the Redis server is not a master any more");
@@ -132,10 +141,10 @@ async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender
             }
             Err(error) => error,
         };
-        let since = *down_since.get_or_insert_with(|| {
-            tracing::warn!(%address, error = %failure.again(), "Redis cannot be used");
-            Instant::now()
-        });
+        if let Some(presence) = &purpose.presence {
+            log(&address, presence.fails(&mut outage), &failure);
+        }
+        let since = *down_since.get_or_insert_with(Instant::now);
         state.send_replace(State::Down(since, Arc::new(failure)));
         tokio::select! {
             () = sleep(pause) => {}
@@ -161,6 +170,18 @@ async fn open(
         None => format!("{address} does not answer: check that it does not want TLS"),
     };
     Err(RedisError::new(RedisErrorKind::Unreachable, what))
+}
+
+fn log(address: &Address, report: Option<Report>, failure: &RedisError) {
+    let cause = failure.again();
+    match report {
+        Some(Report::Begins) => tracing::warn!(%address, %cause, "Redis cannot be used"),
+        Some(Report::Lasts(lasted)) => {
+            let elapsed_ms = lasted.as_millis() as u64;
+            tracing::warn!(%address, %cause, elapsed_ms, "Redis still cannot be used");
+        }
+        None => {}
+    }
 }
 
 /// Why a connection is given up.

@@ -5,7 +5,7 @@
 //! ask twice, because every attempt to write carries a mark by which the server knows it again.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use super::keys;
 use super::locator::Locator;
 use super::near::{Near, Source};
 use super::node::{Node, Purpose};
+use super::presence::Presence;
 use super::request::{Request, Wording};
-use super::settings::{PONG_WITHIN, Settings};
+use super::settings::{PONG_WITHIN, READY_GRACE, Settings};
 
 /// The way to all servers.
 #[derive(Debug)]
@@ -31,6 +32,9 @@ pub(super) struct Router {
     permits: Semaphore,
     retries: AtomicU32,
     near: Option<Arc<Near>>,
+    presence: Arc<Presence>,
+    /// Whether a task looks for the servers.
+    seeking: AtomicBool,
 }
 
 /// What a server has answered.
@@ -64,6 +68,8 @@ impl Router {
             nodes: Mutex::default(),
             permits: Semaphore::new(settings.max_in_flight),
             retries: AtomicU32::new(0),
+            presence: Presence::new(),
+            seeking: AtomicBool::new(false),
             settings,
         }
     }
@@ -105,6 +111,24 @@ impl Router {
             self.node(address, Use::Everything).link(deadline).await?;
         }
         Ok(())
+    }
+
+    /// Returns `true` unless no server could be used for [`READY_GRACE`].
+    pub(super) fn is_ready(&self) -> bool {
+        self.presence.away_for() < READY_GRACE
+    }
+
+    /// Returns `true` if no server is connected, and no other caller looks for one.
+    pub(super) fn begin_to_seek(&self) -> bool {
+        !self.presence.is_up() && !self.seeking.swap(true, Relaxed)
+    }
+
+    /// Connects to the servers that there are now: without operations nothing else does.
+    pub(super) async fn seek(&self) {
+        if let Err(error) = self.connected().await {
+            tracing::debug!(%error, "there is no server yet");
+        }
+        self.seeking.store(false, Relaxed);
     }
 
     async fn try_all(
@@ -258,10 +282,12 @@ impl Router {
                 // Who waits for replicas is silent meanwhile.
                 let waits = self.settings.replicas.filter(|_| purpose == Use::Replicas);
                 let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
+                let presence = (purpose == Use::Everything).then(|| self.presence.clone());
                 let purpose = Purpose {
                     settings: self.settings.clone(),
                     near,
                     patience,
+                    presence,
                 };
                 Arc::new(Node::start(address.clone(), purpose))
             });

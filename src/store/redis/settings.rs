@@ -62,6 +62,10 @@ pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Behind that they fail at once.
 pub(super) const GONE_GRACE: Duration = Duration::from_millis(500);
 
+/// How long no server may be connected before the store is not ready: longer than a restart, and
+/// shorter than a failover.
+pub(super) const READY_GRACE: Duration = Duration::from_secs(3);
+
 /// How long a connection that failed is left alone: at first and at most.
 pub(super) const RECONNECT_MIN: Duration = Duration::from_millis(20);
 pub(super) const RECONNECT_MAX: Duration = Duration::from_millis(500);
