@@ -14,5 +14,6 @@ mod moves;
 mod nodes;
 mod proxy;
 mod secure;
+mod sentinels;
 mod support;
 mod wordings;

@@ -18,6 +18,7 @@
 //!     │  near     copies of sessions, kept true by the server's invalidations
 //!   router     asks until the deadline: follows slots, masters and reconnects
 //!     │  locator  one server · sentinel · cluster: who owns a slot
+//!     │           opinions  what the sentinels name
 //!   node       keeps a server connected         link   one connection · tls · role
 //!     │           presence · outage  what health checks and the log say about that
 //!   request    words of a question              record hash ⇄ Record
@@ -34,6 +35,7 @@ mod link;
 mod locator;
 mod near;
 mod node;
+mod opinions;
 mod outage;
 mod presence;
 mod record;
