@@ -107,6 +107,10 @@ impl RedisStore {
     /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is the same. Ports
     /// default to 6379, those of sentinels to 26379.
     ///
+    /// All applications on one database that use this share their sessions: the keys of each begin
+    /// with `sess:`. Where there are several, give each a
+    /// [`prefix`](RedisStoreBuilder::prefix) of its own by [`builder`](Self::builder).
+    ///
     /// # Errors
     ///
     /// When the URL cannot work, or the server cannot be used now.
@@ -237,7 +241,7 @@ impl Shared {
         let mut replies = answered.replies;
         let fields = replies.pop().unwrap_or_default();
         let there = server_time(replies.first()).map_err(|e| e.into_store_error(false))?;
-        let record = record::decode(fields, Clock { there, here });
+        let record = self.decode(fields, Clock { there, here });
         let record = record.map_err(|error| error.into_store_error(false))?;
         let live = record.filter(|record| record.is_live(here));
         Ok(live.map(|record| (Arc::new(record), answered.source)))
@@ -282,6 +286,10 @@ impl Shared {
         }
         let answer = Answer::of(replies.pop().unwrap_or_default());
         answer.map_err(|error| error.into_store_error(true))
+    }
+
+    fn decode(&self, fields: Reply, clock: Clock) -> Result<Option<Record>, RedisError> {
+        record::decode(fields, clock, self.settings.application.as_deref())
     }
 
     fn mark(&self) -> Vec<u8> {

@@ -21,7 +21,8 @@ pub(super) struct Request {
 pub(super) enum What {
     /// The time, and the fields of a hash.
     Load(Vec<u8>),
-    /// A script, its keys, and its arguments behind the first, which says whether this is a retry.
+    /// A script, its keys, and its arguments behind those that all scripts have: whether this is a
+    /// retry, and the application's name.
     Run {
         script: Script,
         keys: Vec<Vec<u8>>,
@@ -56,7 +57,7 @@ impl Request {
         }
     }
 
-    pub(super) fn pipeline(&self, wording: Wording, link: &Link) -> Pipeline {
+    pub(super) fn pipeline(&self, wording: Wording, link: &Link, application: &str) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(3);
         match &self.what {
             What::Load(key) => {
@@ -83,6 +84,7 @@ impl Request {
                 pipeline.arg(declared.len()).arg(declared);
                 pipeline
                     .arg(if wording.again { "1" } else { "0" })
+                    .arg(application)
                     .arg(args);
                 if let Some(replicas) = replicas {
                     pipeline.cmd("WAIT").arg(replicas.count);

@@ -239,7 +239,8 @@ impl Router {
             Some(replicas) => self.settings.attempt().max(replicas.within * 2),
             None => self.settings.attempt(),
         };
-        let pipeline = request.pipeline(state.wording, &link);
+        let application = self.settings.application.as_deref().unwrap_or_default();
+        let pipeline = request.pipeline(state.wording, &link, application);
         let before = state.wording.again;
         state.wording.again |= request.writes();
         let source = link.source();

@@ -13,6 +13,8 @@ pub(super) struct Settings {
     /// Of the sentinels themselves.
     pub(super) sentinel_credentials: Credentials,
     pub(super) prefix: Prefix,
+    /// The name that new sessions carry, and that those of other applications do not.
+    pub(super) application: Option<String>,
     pub(super) tls: Option<Tls>,
     /// What an operation may take, retries included.
     pub(super) deadline: Duration,

@@ -1,4 +1,4 @@
--- KEYS: the session. ARGV: 1 whether this was tried before.
+-- KEYS: the session.
 local s, state = read(KEYS[1])
 if state == 'foreign' then return {'B'} end
 if state ~= 'live' then return {'G'} end
