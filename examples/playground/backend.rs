@@ -67,7 +67,8 @@ impl Backend {
     /// Whether requests may be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Self::Memory(_) | Self::File(_) | Self::Redis(_) => true,
+            Self::Memory(_) | Self::File(_) => true,
+            Self::Redis(store) => store.is_ready(),
             Self::Replicated(store) => store.is_ready(),
             Self::ReplicatedFile(store) => store.store().is_ready(),
         }
@@ -83,10 +84,10 @@ impl Backend {
     /// What `/cluster` tells.
     pub(crate) fn status(&self, node: Option<&str>) -> Reply {
         match self {
-            Self::Memory(store) => alone(node, Some(store.status())),
-            Self::File(store) => alone(node, Some(store.store().status())),
+            Self::Memory(store) => alone(node, true, Some(store.status())),
+            Self::File(store) => alone(node, true, Some(store.store().status())),
             // What the server holds is not this node's.
-            Self::Redis(_) => alone(node, None),
+            Self::Redis(store) => alone(node, store.is_ready(), None),
             Self::Replicated(store) => clustered(store),
             Self::ReplicatedFile(store) => clustered(store.store()),
         }
@@ -193,18 +194,18 @@ fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, Sec
 }
 
 /// The state of a node that knows of no other, in a cluster's words.
-fn alone(node: Option<&str>, status: Option<MemoryStatus>) -> Reply {
+fn alone(node: Option<&str>, is_ready: bool, status: Option<MemoryStatus>) -> Reply {
     let (sessions, bytes) = status.map_or((0, 0), |status| (status.sessions, status.bytes));
     let myself = json!({
         "route": node,
         "address": Value::Null,
-        "state": "ready",
+        "state": if is_ready { "ready" } else { "joining" },
         "age_ms": Value::Null,
         "lag": 0,
     });
     Reply::default()
         .with("clustered", false)
-        .with("ready", true)
+        .with("ready", is_ready)
         .with("members", vec![myself])
         .with("copies", 1)
         .with("sessions", sessions)

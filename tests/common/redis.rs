@@ -1,5 +1,7 @@
 //! Redis servers that do not outlive their test.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -172,7 +174,7 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(program());
     // A server with a configuration of its own, a sentinel, names it first.
     let (file, args) = match args.first() {
         Some(first) if !first.starts_with("--") => (Some(first), &args[1..]),
@@ -198,7 +200,15 @@ fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    started.expect("redis-server is needed: apt-get install redis-server")
+    started.expect(
+        "redis-server is needed: apt-get install redis-server, or set DISTRIBUTABLE_REDIS_SERVER to \
+         the path of one",
+    )
+}
+
+/// The server that the tests run: that of the system, unless another one is given.
+fn program() -> OsString {
+    env::var_os("DISTRIBUTABLE_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
 }
 
 fn cli(port: u16, before: &[String], command: &[&str]) -> String {

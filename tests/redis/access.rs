@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use distributable::session::Outcome;
 use distributable::store::RedisErrorKind;
 use distributable::testing::conformance;
 use distributable::{RedisStore, SessionStore, StoreErrorKind};
 use tokio::time::sleep;
 
 use crate::common::redis::Server;
-use crate::support::{birth, committed, create, insert, kind, reason, stored};
+use crate::support::{PATIENT, birth, committed, create, insert, kind, reason, stored};
 
 /// What the README tells to give a user, for the prefix `sess`.
 const RULES: [&str; 16] = [
@@ -30,7 +31,7 @@ const RULES: [&str; 16] = [
     "+eval",
 ];
 
-/// What sentinels, clusters and waiting for replicas need besides.
+/// What connections, clusters and waiting for replicas need besides.
 const MORE: [&str; 5] = [
     "+script|load",
     "+cluster|slots",
@@ -48,7 +49,7 @@ async fn the_documented_permissions_are_enough() {
     server.ok(&["SET", "foreign", "value"]);
     let open = || async {
         let store = RedisStore::builder(server.url()).credentials(Some("shop"), "open sesame");
-        store.connect().await.unwrap()
+        store.deadline(PATIENT).connect().await.unwrap()
     };
     conformance(open().await, open().await).await;
     assert_eq!(server.cli(&["GET", "foreign"]), "value");
@@ -159,6 +160,82 @@ async fn prefixes_keep_applications_apart() {
             .connect_lazily();
         assert_eq!(error.unwrap_err().kind(), RedisErrorKind::Config);
     }
+}
+
+/// applications that share a database and a prefix by mistake, in two browsers' tabs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_of_another_application_is_no_session() {
+    let server = Server::start(&[]);
+    let open = async |name: Option<&str>, near: bool| {
+        let builder = RedisStore::builder(server.url());
+        let builder = match name {
+            Some(name) => builder.application(name),
+            None => builder,
+        };
+        let builder = if near {
+            builder.near_cache(1 << 20)
+        } else {
+            builder
+        };
+        builder.connect().await.unwrap()
+    };
+    let shop = open(Some("shop"), false).await;
+    let id = shop.new_id();
+    let key = id.key();
+    let record = committed(shop.commit(&key, None, birth("a", "1")).await);
+    let record = committed(shop.commit(&key, Some(&record), insert("b", "2")).await);
+    let before = server.cli(&["DUMP", &stored(&key)]);
+    for name in [Some("blog"), Some("shop2"), None] {
+        for near in [false, true] {
+            let other = open(name, near).await;
+            assert_eq!(other.load(&key).await.unwrap(), None);
+            other.touch(&key).await.unwrap();
+            assert!(!other.end(&key).await.unwrap());
+            let mut rotation = insert("b", "3");
+            rotation.rotate_to(id.rotate().key());
+            for changes in [insert("a", "2"), rotation, birth("a", "2")] {
+                for base in [None, Some(&record)] {
+                    let outcome = other.commit(&key, base, changes.clone()).await;
+                    assert_eq!(outcome.unwrap(), Outcome::Gone);
+                }
+            }
+            assert_eq!(server.cli(&["DUMP", &stored(&key)]), before, "{name:?}");
+        }
+    }
+    // The name stays with the session, whatever happens to it.
+    let mut rotation = insert("c", "3");
+    let successor = id.rotate().key();
+    rotation.rotate_to(successor);
+    committed(shop.commit(&key, Some(&record), rotation).await);
+    let key = successor;
+    assert_eq!(
+        open(Some("blog"), false).await.load(&key).await.unwrap(),
+        None
+    );
+    let again = open(Some("shop"), true).await;
+    let found = again.load(&key).await.unwrap().unwrap();
+    assert_eq!(found.registers().len(), 3);
+    assert!(again.end(&key).await.unwrap());
+    // An application that gets a name keeps its sessions.
+    let (key, record) = create(&open(None, false).await, "a", "1").await;
+    committed(shop.commit(&key, Some(&record), insert("a", "2")).await);
+    assert!(open(None, false).await.load(&key).await.unwrap().is_some());
+    for bad in ["", "a\nb", &"x".repeat(65)] {
+        let builder = RedisStore::builder(server.url()).application(bad);
+        let error = builder.connect_lazily().unwrap_err();
+        assert_eq!(error.kind(), RedisErrorKind::Config);
+    }
+}
+
+/// the contract holds for a store with a name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_named_application_keeps_the_contract() {
+    let server = Server::start(&[]);
+    let open = async || {
+        let builder = RedisStore::builder(server.url()).application("shop");
+        builder.deadline(PATIENT).connect().await.unwrap()
+    };
+    conformance(open().await, open().await).await;
 }
 
 /// C-13: nothing in the database, or on its way there, opens a session.

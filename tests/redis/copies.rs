@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::common::redis::Server;
 use crate::proxy::{Proxy, Replies};
-use crate::support::{birth, committed, create, insert, value};
+use crate::support::{PATIENT, birth, committed, create, insert, value};
 
 const MIB: usize = 1 << 20;
 
@@ -95,7 +95,8 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_node_with_copies_keeps_the_contract() {
     let server = Server::start(&[]);
-    let store = near(&server.url()).await;
+    let builder = RedisStore::builder(server.url()).near_cache(16 * MIB);
+    let store = builder.deadline(PATIENT).connect().await.unwrap();
     conformance(store.clone(), store).await;
 }
 
@@ -242,14 +243,7 @@ async fn copies_end_with_their_connection() {
 async fn a_server_that_does_not_tell_is_not_trusted() {
     let server = Server::start(&[]);
     server.ok(&[
-        "ACL",
-        "SETUSER",
-        "shop",
-        "on",
-        ">open",
-        "~sess:*",
-        "+@all",
-        "-client|tracking",
+        "ACL", "SETUSER", "shop", "on", ">open", "~sess:*", "+@all", "-client",
     ]);
     let builder = RedisStore::builder(server.url()).credentials(Some("shop"), "open");
     let store = builder.near_cache(MIB).connect().await.unwrap();

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::common::eventually;
 use crate::common::redis::{Server, free_port};
-use crate::support::{birth, committed, create, insert, kind, reason, text, value};
+use crate::support::{birth, committed, create, insert, kind, patient, reason, text, value};
 
 /// Writers that count what was acknowledged, until they are stopped.
 struct Load {
@@ -119,13 +119,13 @@ fn number(record: &Record) -> usize {
 }
 
 /// A master, its replica, and three sentinels.
-struct Sentinels {
-    servers: [Server; 2],
-    sentinels: Vec<Server>,
+pub(crate) struct Sentinels {
+    pub(crate) servers: [Server; 2],
+    pub(crate) sentinels: Vec<Server>,
 }
 
 impl Sentinels {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let master = Server::start(&[]);
         let port = master.port.to_string();
         let replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
@@ -134,21 +134,31 @@ impl Sentinels {
                 .cli(&["INFO", "replication"])
                 .contains("master_link_status:up")
         });
-        let sentinels = (0..3).map(|number| {
-            let config = format!(
-                "port {}\nsentinel monitor main 127.0.0.1 {port} 2\n\
-                 sentinel down-after-milliseconds main 1000\n\
-                 sentinel failover-timeout main 4000\n",
-                free_port()
-            );
-            let name = format!("sentinel-{port}-{number}.conf");
-            let file = Server::write("redis-sentinels", &name, &config);
-            let listen: u16 = config[5..].lines().next().unwrap().parse().unwrap();
-            Server::start_on(listen, &[&file, "--sentinel"])
-        });
-        let sentinels: Vec<_> = sentinels.collect();
+        let sentinels = (0..3).map(|_| Self::sentinel(free_port(), master.port));
+        let sentinels = sentinels.collect();
+        let group = Self {
+            servers: [master, replica],
+            sentinels,
+        };
+        group.wait();
+        group
+    }
+
+    /// A sentinel that knows nothing but the master's address.
+    pub(crate) fn sentinel(port: u16, master: u16) -> Server {
+        let config = format!(
+            "port {port}\nsentinel monitor main 127.0.0.1 {master} 2\n\
+             sentinel down-after-milliseconds main 1000\n\
+             sentinel failover-timeout main 4000\n"
+        );
+        let file = Server::write("redis-sentinels", &format!("{port}.conf"), &config);
+        Server::start_on(port, &[&file, "--sentinel"])
+    }
+
+    /// Waits until the sentinels know each other and the replica.
+    pub(crate) fn wait(&self) {
         eventually("the sentinels know each other and the replica", || {
-            sentinels.iter().all(|sentinel| {
+            self.sentinels.iter().all(|sentinel| {
                 let known = sentinel.cli(&["SENTINEL", "MASTER", "main"]);
                 let field = |name: &str| {
                     let mut lines = known.lines().skip_while(|line| *line != name);
@@ -158,13 +168,25 @@ impl Sentinels {
                     && field("num-slaves").as_deref() == Some("1")
             })
         });
-        Self {
-            servers: [master, replica],
-            sentinels,
-        }
     }
 
-    fn url(&self) -> String {
+    /// Lets the sentinels make `server` the master, and waits until the other one is in step.
+    pub(crate) fn fail_over_to(&self, server: usize) {
+        self.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]);
+        eventually("the replica is the master", || {
+            self.servers[server].cli(&["ROLE"]).starts_with("master")
+        });
+        self.wait_in_step(1 - server);
+    }
+
+    pub(crate) fn wait_in_step(&self, server: usize) {
+        eventually("the old master is a replica in step", || {
+            let info = self.servers[server].cli(&["INFO", "replication"]);
+            info.contains("role:slave") && info.contains("master_link_status:up")
+        });
+    }
+
+    pub(crate) fn url(&self) -> String {
         let hosts: Vec<_> = self
             .sentinels
             .iter()
@@ -196,11 +218,7 @@ async fn a_new_master_is_followed_at_once() {
         group.servers[1].cli(&["ROLE"]).starts_with("master")
     });
     load.proceeds(200, Duration::from_secs(10)).await;
-    eventually("the old master is a replica in step", || {
-        group.servers[0]
-            .cli(&["INFO", "replication"])
-            .contains("master_link_status:up")
-    });
+    group.wait_in_step(0);
     load.proceeds(200, Duration::from_secs(10)).await;
 
     group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
@@ -346,9 +364,8 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cluster_keeps_the_contract() {
     let cluster = Cluster::start();
-    let one = RedisStore::connect(&cluster.url()).await.unwrap();
-    let other = RedisStore::connect(&cluster.url()).await.unwrap();
-    conformance(one, other).await;
+    let url = cluster.url();
+    conformance(patient(&url).await, patient(&url).await).await;
 }
 
 /// R-08: a slot moves slowly, key by key, while its sessions are in use.

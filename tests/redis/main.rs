@@ -2,13 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod access;
+mod away;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
 mod copies;
 mod failures;
+mod front;
 mod groups;
+mod moves;
 mod nodes;
 mod proxy;
 mod secure;
+mod sentinels;
 mod support;
+mod wordings;

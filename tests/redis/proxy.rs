@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +26,8 @@ pub(crate) enum Replies {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     replies: watch::Sender<Replies>,
+    /// Where new connections lead to.
+    target: Arc<AtomicU16>,
     /// How many connections there have been.
     pub(crate) accepted: Arc<AtomicUsize>,
     acceptor: JoinHandle<()>,
@@ -37,17 +39,19 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (replies, how) = watch::channel(Replies::Pass);
         let accepted = Arc::new(AtomicUsize::new(0));
-        let count = accepted.clone();
+        let target = Arc::new(AtomicU16::new(port));
+        let (count, to) = (accepted.clone(), target.clone());
         let acceptor = task::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Relaxed);
-                task::spawn(carry(client, port, how.clone()));
+                task::spawn(carry(client, to.load(Relaxed), how.clone()));
             }
         });
         Self {
             address,
             replies,
+            target,
             accepted,
             acceptor,
         }
@@ -55,6 +59,11 @@ impl Proxy {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// Leads new connections to another server; those that are open stay where they are.
+    pub(crate) fn lead_to(&self, port: u16) {
+        self.target.store(port, Relaxed);
     }
 
     pub(crate) fn set(&self, replies: Replies) {

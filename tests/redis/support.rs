@@ -9,6 +9,15 @@ use distributable::{RedisStore, SessionKey, SessionStore, StoreError};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
+/// A deadline that a machine under load meets at the first attempt.
+pub(crate) const PATIENT: Duration = Duration::from_secs(15);
+
+/// A store for what must hold whatever the speed of the machine.
+pub(crate) async fn patient(url: &str) -> RedisStore {
+    let builder = RedisStore::builder(url).deadline(PATIENT);
+    builder.connect().await.unwrap()
+}
+
 pub(crate) fn text(value: &str) -> Value {
     Value::from_bytes(value.as_bytes())
 }

@@ -145,6 +145,19 @@ impl Address {
             port,
         })
     }
+
+    /// The server that this one redirects to. A host that it does not know (`?`, or none) is its
+    /// own.
+    pub(super) fn redirect(&self, node: &str) -> Option<Self> {
+        let (host, port) = node.rsplit_once(':')?;
+        match host {
+            "" | "?" => Some(Self {
+                host: self.host.clone(),
+                port: port.parse().ok()?,
+            }),
+            _ => Self::parse(node, 0).ok(),
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -223,6 +236,25 @@ mod tests {
         assert_eq!(url.topology, Topology::Sentinel { master });
         let url = Url::parse("redis-cluster://a:1,b:2,c:3").expect("it is one");
         assert_eq!((url.topology, url.database), (Topology::Cluster, 0));
+    }
+
+    #[test]
+    fn a_redirection_without_a_host_is_to_the_host_that_answered() {
+        let from = Address::parse("10.0.0.7:7000", 0).expect("it is one");
+        for (node, to) in [
+            ("?:7001", "10.0.0.7:7001"),
+            (":7001", "10.0.0.7:7001"),
+            ("10.0.0.8:7001", "10.0.0.8:7001"),
+            ("cache.example:7001", "cache.example:7001"),
+            ("2001:db8::1:7001", "[2001:db8::1]:7001"),
+            ("[2001:db8::1]:7001", "[2001:db8::1]:7001"),
+        ] {
+            let address = from.redirect(node).expect(node);
+            assert_eq!(address.to_string(), to);
+        }
+        for bad in ["", "?", "?:", "?:port", "host"] {
+            assert_eq!(from.redirect(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

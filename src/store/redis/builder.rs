@@ -17,6 +17,7 @@ pub struct RedisStoreBuilder {
     credentials: Option<Credentials>,
     sentinel_credentials: Credentials,
     prefix: String,
+    application: Option<String>,
     certificates: Certificates,
     deadline: Duration,
     max_in_flight: usize,
@@ -42,6 +43,7 @@ impl RedisStoreBuilder {
             credentials: None,
             sentinel_credentials: Credentials::default(),
             prefix: PREFIX.to_owned(),
+            application: None,
             certificates: Certificates::default(),
             deadline: DEADLINE,
             max_in_flight: IN_FLIGHT,
@@ -64,12 +66,32 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// The start of every key that the store uses: 1 to 64 printable ASCII characters without spaces,
-    /// quotes, backslashes, `^` and `{}*?[]`. Applications that share a database need one each.
+    /// The start of every key that the store uses: 1 to 64 printable ASCII characters without
+    /// spaces, quotes, backslashes, `^` and `{}*?[]`.
+    ///
+    /// Applications that share a database need one each: with the same prefix, a session of one is
+    /// a session of the other, with all its attributes, and browsers send the cookie of one to the
+    /// other if both are on one host. Access lists can restrict a user to a prefix, so that an
+    /// application cannot read what belongs to another. See also
+    /// [`application`](Self::application).
     ///
     /// Defaults to `sess`: keys are `sess:{0a1b2c3d}…`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// The name of this application, 1 to 64 bytes without control characters. New sessions carry
+    /// it, and a session that carries another name is no session here: it is neither read nor
+    /// changed nor deleted. A store without a name accepts only sessions without one.
+    ///
+    /// Sessions without a name are accepted as well, so that a running application can get one.
+    /// This protects against two applications that share a [`prefix`](Self::prefix) by mistake; it
+    /// is no access control.
+    ///
+    /// Defaults to none.
+    pub fn application(mut self, name: impl Into<String>) -> Self {
+        self.application = Some(name.into());
         self
     }
 
@@ -202,6 +224,12 @@ impl RedisStoreBuilder {
         if trusted && !url.tls {
             return wrong("certificates without TLS: the URL must begin with `rediss`");
         }
+        let is_name = |name: &String| {
+            (1..=APPLICATION_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+        };
+        if !self.application.as_ref().is_none_or(is_name) {
+            return wrong("an application's name: 1 to 64 bytes without control characters");
+        }
         let sentinels = matches!(url.topology, Topology::Sentinel { .. });
         if self.sentinel_credentials != Credentials::default() && !sentinels {
             return wrong("credentials for sentinels: the URL must begin with `redis-sentinel`");
@@ -214,6 +242,7 @@ impl RedisStoreBuilder {
             url,
             sentinel_credentials: self.sentinel_credentials,
             prefix: Prefix::new(&self.prefix)?,
+            application: self.application,
             deadline: self.deadline,
             max_in_flight: self.max_in_flight,
             max_session_bytes: self.max_session_bytes,
@@ -233,6 +262,8 @@ fn credentials(user: Option<&str>, password: String) -> Credentials {
 /// Longer copies would hide a server that forgets to tell; shorter ones would cost round trips.
 const NEAR_AGE: Duration = Duration::from_secs(60);
 const PREFIX: &str = "sess";
+/// Every session repeats the name; its length is stored in one byte.
+const APPLICATION_MAX: usize = 64;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// What three attempts need on the fastest network.
 const DEADLINE_MIN: Duration = Duration::from_millis(10);

@@ -13,9 +13,9 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::address::Address;
-use super::error::{RedisError, RedisErrorKind};
+use super::error::{Failure, RedisError, RedisErrorKind};
 use super::keys::SLOTS;
-use super::link;
+use super::link::{self, NotOpened};
 use super::near::Near;
 use super::settings::{CONNECT_WITHIN, Settings};
 
@@ -78,8 +78,8 @@ impl Cluster {
         self.shared.read().nodes.contains(address)
     }
 
-    pub(super) fn moved(&self, slot: u16, node: &str) {
-        if let Some(address) = self.redirect(node) {
+    pub(super) fn moved(&self, slot: u16, node: &str, from: &Address) {
+        if let Some(address) = from.redirect(node) {
             let mut table = self.shared.write();
             table.nodes.insert(address.clone());
             if let Some(owner) = table.owners.get_mut(usize::from(slot)) {
@@ -89,15 +89,6 @@ impl Cluster {
             self.shared.moved();
         }
         self.suspect();
-    }
-
-    /// The node of a redirection. Without a host it is another port of some host that we know.
-    pub(super) fn redirect(&self, node: &str) -> Option<Address> {
-        let host = &self.shared.settings.url.addresses[0].host;
-        match node.strip_prefix(':') {
-            Some(port) => Address::parse(&format!("{host}:{port}"), 0).ok(),
-            None => Address::parse(node, 0).ok(),
-        }
     }
 
     pub(super) fn suspect(&self) {
@@ -239,15 +230,20 @@ fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
 
 async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
     let info = link::info(&settings.url.credentials, 0, false);
-    let (mut connection, driver) = link::connect(node, settings, &info, None).await?;
+    let connected = link::connect(node, settings, &info, None).await;
+    let (mut connection, driver) = connected.map_err(NotOpened::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");
     let reply = connection.send_packed_commands(&question, 0, 1).await;
     driver.abort();
     let reply = reply.ok().and_then(|mut replies| replies.pop());
     if let Some(Value::ServerError(error)) = &reply {
-        let detail = format!("{node} does not tell who owns which slot: {error}");
-        return Err(RedisError::new(RedisErrorKind::ClusterDown, detail));
+        let error = Failure::of_reply(error, "CLUSTER SLOTS").into_error();
+        let detail = format!("{node}: {error}");
+        return Err(match error.kind() {
+            RedisErrorKind::Denied => error,
+            _ => RedisError::new(RedisErrorKind::ClusterDown, detail),
+        });
     }
     let table = reply.and_then(|reply| Table::parse(reply, node));
     table.ok_or_else(|| {

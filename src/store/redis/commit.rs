@@ -39,8 +39,34 @@ impl Shared {
             (near.ticket(key, true), successor)
         });
         let answer = self.run(key, Script::Commit, keys, args).await?;
-        let outcome = outcome(answer, base, changes)?;
+        let outcome = self.outcome(answer, base, changes)?;
         outcome.map_err(|error| error.into_store_error(true))
+    }
+
+    /// The outer error is the server's, the inner one is about an answer that cannot be read.
+    fn outcome(
+        &self,
+        answer: Answer,
+        base: Option<&Record>,
+        changes: &Changes,
+    ) -> Result<Result<Outcome, RedisError>, StoreError> {
+        match answer.letter {
+            b'G' => Ok(Ok(Outcome::Gone)),
+            b'O' => Ok(composed(answer.rest, base, changes).map(Outcome::Committed)),
+            b'F' => Ok(self.whole(answer.rest).map(Outcome::Committed)),
+            b'E' => match self.whole(answer.rest) {
+                Ok(record) => Ok(Ok(Outcome::Conflict(record))),
+                // Nothing was written.
+                Err(error) => Err(error.into_store_error(false)),
+            },
+            letter => Err(unreadable(letter)),
+        }
+    }
+
+    /// All of the session.
+    fn whole(&self, rest: Vec<Reply>) -> Result<Arc<Record>, RedisError> {
+        let (clock, fields) = timed(rest)?;
+        self.decode(fields, clock)?.map(Arc::new).ok_or_else(odd)
     }
 }
 
@@ -92,25 +118,6 @@ fn arguments(
     args
 }
 
-/// The outer error is the server's, the inner one about an answer that nobody understands.
-fn outcome(
-    answer: Answer,
-    base: Option<&Record>,
-    changes: &Changes,
-) -> Result<Result<Outcome, RedisError>, StoreError> {
-    match answer.letter {
-        b'G' => Ok(Ok(Outcome::Gone)),
-        b'O' => Ok(composed(answer.rest, base, changes).map(Outcome::Committed)),
-        b'F' => Ok(whole(answer.rest).map(Outcome::Committed)),
-        b'E' => match whole(answer.rest) {
-            Ok(record) => Ok(Ok(Outcome::Conflict(record))),
-            // Nothing was written.
-            Err(error) => Err(error.into_store_error(false)),
-        },
-        letter => Err(unreadable(letter)),
-    }
-}
-
 /// The header alone: the rest is as the base and the changes say.
 fn composed(
     rest: Vec<Reply>,
@@ -122,12 +129,6 @@ fn composed(
         return Err(odd());
     };
     record::committed(base, changes, &header, clock).map(Arc::new)
-}
-
-/// All of the session.
-fn whole(rest: Vec<Reply>) -> Result<Arc<Record>, RedisError> {
-    let (clock, fields) = timed(rest)?;
-    record::decode(fields, clock)?.map(Arc::new).ok_or_else(odd)
 }
 
 fn timed(rest: Vec<Reply>) -> Result<(Clock, Reply), RedisError> {

@@ -28,9 +28,11 @@ pub enum RedisErrorKind {
     Overloaded,
     /// The server wants other credentials.
     Unauthenticated,
-    /// The server's user may not do this: see the list of commands in the README.
+    /// The server refuses a command that the store needs: its user lacks the permission, or the
+    /// command is disabled. The message names the command; the README lists all of them.
     Denied,
     /// The server is a replica, replicas that it needs are missing, or it cannot save to its disk.
+    /// Nothing is read from a replica either.
     ReadOnly,
     /// The server is loading its data.
     Loading,
@@ -95,7 +97,7 @@ impl fmt::Display for RedisError {
             RedisErrorKind::TimedOut => "Redis did not answer in time",
             RedisErrorKind::Overloaded => "too many operations on Redis are under way",
             RedisErrorKind::Unauthenticated => "Redis does not accept the credentials",
-            RedisErrorKind::Denied => "the Redis user lacks a permission",
+            RedisErrorKind::Denied => "Redis refuses a command that the store needs",
             RedisErrorKind::ReadOnly => "Redis takes no writes",
             RedisErrorKind::Loading => "Redis is loading its data",
             RedisErrorKind::ClusterDown => "the Redis cluster does not serve this slot",
@@ -128,6 +130,8 @@ pub(super) enum Failure {
     NoScript,
     /// The keys of one command are on two servers.
     Apart(RedisError),
+    /// This server is not a master; it has changed nothing. Its connection is of no use.
+    Demoted(RedisError),
     /// This server cannot now; it has changed nothing.
     Later(RedisError),
     /// The connection is gone. Whether the command took effect is unknown.
@@ -137,70 +141,250 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The failure of a connection or of its greeting.
     pub(super) fn of(error: &redis::RedisError) -> Self {
-        let Some(code) = error.code() else {
-            let source = std::io::Error::other(error.to_string());
-            let kind = RedisErrorKind::Unreachable;
-            return Self::Broken(RedisError::new(kind, "the connection broke").because(source));
-        };
-        let detail = error.detail().unwrap_or_default();
-        let redirect = || error.redirect_node().map(|(node, _)| node.to_owned());
-        let says = |word: &str| code == word || detail.contains(word);
-        let new = |kind, text: &str| RedisError::new(kind, text);
-        match code {
-            "MOVED" => redirect().map_or_else(|| Self::odd(code, detail), Self::Moved),
-            "ASK" => redirect().map_or_else(|| Self::odd(code, detail), Self::Ask),
-            "NOSCRIPT" => Self::NoScript,
-            "TRYAGAIN" => Self::Apart(new(RedisErrorKind::ClusterDown, "its slot is moving")),
-            _ if says("non local key") => {
-                Self::Later(new(RedisErrorKind::ClusterDown, "its slot is moving"))
+        match error.code() {
+            Some(code) => Self::of_words(code, error.detail().unwrap_or_default(), "the greeting"),
+            None => {
+                let source = std::io::Error::other(error.to_string());
+                let kind = RedisErrorKind::Unreachable;
+                Self::Broken(RedisError::new(kind, "the connection broke").because(source))
             }
-            "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
-            "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
-            "MASTERDOWN" | "BUSY" | "UNBLOCKED" => {
-                Self::Later(new(RedisErrorKind::Unreachable, detail))
-            }
-            "NOREPLICAS" => Self::Later(new(RedisErrorKind::ReadOnly, detail)),
-            "NOAUTH" | "WRONGPASS" => {
-                let advice = "give the user and password that the server expects";
-                Self::Final(new(RedisErrorKind::Unauthenticated, advice))
-            }
-            // A script says it in words only.
-            _ if code == "NOPERM" || says("can't run this command") => {
-                Self::Final(new(RedisErrorKind::Denied, detail))
-            }
-            // Servers before 7.0 wrap what a script fails with.
-            _ if says("READONLY") => Self::Later(new(RedisErrorKind::ReadOnly, "it is a replica")),
-            _ if says("OOM") => {
-                let advice = "raise `maxmemory`, or let sessions end sooner";
-                Self::Final(new(RedisErrorKind::Full, advice))
-            }
-            _ if says("WRONGTYPE") => Self::Final(new(RedisErrorKind::Foreign, "")),
-            _ if says("MISCONF") => Self::Later(new(
-                RedisErrorKind::ReadOnly,
-                "it cannot save to its disk, and takes no writes until it can (MISCONF)",
-            )),
-            _ => Self::odd(code, detail),
         }
+    }
+
+    /// The failure of a command that the server has answered with an error.
+    pub(super) fn of_reply(error: &redis::ServerError, command: &str) -> Self {
+        Self::of_words(error.code(), error.details().unwrap_or_default(), command)
     }
 
     /// What the greeting of a new connection failed with.
     pub(super) fn of_greeting(error: &redis::RedisError) -> Self {
         match error.kind() {
-            redis::ErrorKind::AuthenticationFailed => Self::Final(RedisError::new(
-                RedisErrorKind::Unauthenticated,
-                "give the user and password that the server expects",
-            )),
-            redis::ErrorKind::RESP3NotSupported => Self::Final(RedisError::new(
-                RedisErrorKind::Config,
-                "this server does not speak RESP3: turn the near-cache off",
-            )),
+            redis::ErrorKind::AuthenticationFailed => Self::Final(unauthenticated()),
             _ => Self::of(error),
         }
     }
 
-    fn odd(code: &str, detail: &str) -> Self {
-        let text = format!("{code} {detail}");
-        Self::Final(RedisError::new(RedisErrorKind::Unexpected, text))
+    /// The error alone, where there is no next attempt.
+    pub(super) fn into_error(self) -> RedisError {
+        match self {
+            Self::Apart(error)
+            | Self::Demoted(error)
+            | Self::Later(error)
+            | Self::Broken(error)
+            | Self::Final(error) => error,
+            Self::Moved(_) | Self::Ask(_) => {
+                let message = "a redirection where none can be followed";
+                RedisError::new(RedisErrorKind::Unexpected, message)
+            }
+            Self::NoScript => RedisError::new(RedisErrorKind::Unexpected, "it has lost a script"),
+        }
+    }
+
+    fn of_words(code: &str, detail: &str, command: &str) -> Self {
+        // A script of ours reports `<COMMAND> error`; servers put words before and behind that.
+        let (command, code, detail) = inner(detail).unwrap_or((command, code, detail));
+        // Servers repeat the arguments of a command that they do not know: data of a session.
+        let detail = detail.split(", with args").next().unwrap_or_default();
+        let new = |kind, text: &str| RedisError::new(kind, text);
+        let redirect = || detail.split_ascii_whitespace().nth(1).map(str::to_owned);
+        match code {
+            "MOVED" => redirect().map_or_else(|| odd(command, code, detail), Self::Moved),
+            "ASK" => redirect().map_or_else(|| odd(command, code, detail), Self::Ask),
+            "NOSCRIPT" => Self::NoScript,
+            "TRYAGAIN" => Self::Apart(new(RedisErrorKind::ClusterDown, "its slot is moving")),
+            _ if detail.contains("non local key") => {
+                Self::Later(new(RedisErrorKind::ClusterDown, "its slot is moving"))
+            }
+            "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
+            "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
+            "READONLY" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it is a replica")),
+            "MASTERDOWN" => {
+                let message = "it is a replica without a connection to its master";
+                Self::Demoted(new(RedisErrorKind::ReadOnly, message))
+            }
+            "UNBLOCKED" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it has become a replica")),
+            "BUSY" => Self::Later(new(RedisErrorKind::Unreachable, detail)),
+            "NOREPLICAS" => Self::Later(new(RedisErrorKind::ReadOnly, detail)),
+            "MISCONF" => Self::Later(new(
+                RedisErrorKind::ReadOnly,
+                "it cannot save to its disk, and takes no writes until it can (MISCONF)",
+            )),
+            "OOM" => Self::Final(new(
+                RedisErrorKind::Full,
+                "raise `maxmemory`, or let sessions end sooner",
+            )),
+            "WRONGTYPE" => Self::Final(new(RedisErrorKind::Foreign, "")),
+            "NOAUTH" | "WRONGPASS" => Self::Final(unauthenticated()),
+            _ if code == "NOPERM" || is_refusal(detail) => {
+                let text = format!("{command} ({detail})");
+                Self::Final(RedisError::new(RedisErrorKind::Denied, text))
+            }
+            _ => odd(command, code, detail),
+        }
+    }
+}
+
+/// The command inside a script that failed, its error's code and its error's text.
+fn inner(detail: &str) -> Option<(&str, &str, &str)> {
+    let (_, rest) = detail.split_once('<')?;
+    let (command, error) = rest.split_once("> ")?;
+    let name = |b: u8| b.is_ascii_uppercase() || b == b'_';
+    if command.is_empty() || !command.bytes().all(name) {
+        return None;
+    }
+    // Redis 7.0 appends the script and the line; earlier ones put the line before some errors.
+    let error = match error.rsplit_once(" script: ") {
+        Some((error, place)) if place.contains(", on @") => error,
+        _ => error,
+    };
+    let error = match error.strip_prefix("@user_script: ") {
+        Some(rest) => rest.split_once(": ").map_or(rest, |(_line, error)| error),
+        None => error,
+    };
+    let error = error.trim_start_matches('-').trim_end();
+    let (code, text) = error.split_once(' ').unwrap_or((error, ""));
+    match code.bytes().all(|b| b.is_ascii_uppercase()) {
+        true => Some((command, code, text)),
+        // Before 7.0 some errors come without a code.
+        false => Some((command, "ERR", error)),
+    }
+}
+
+/// Returns `true` if these are the words of a server or a proxy that does not run a command.
+fn is_refusal(detail: &str) -> bool {
+    let words = detail.to_ascii_lowercase();
+    let refused = [
+        "unknown",
+        "disabled",
+        "not allowed",
+        "not supported",
+        "unsupported",
+        "forbidden",
+        "not permitted",
+        "denied",
+    ];
+    words.contains("can't run this command")
+        || words.contains("no permissions")
+        || words.contains("command") && refused.iter().any(|word| words.contains(word))
+}
+
+fn unauthenticated() -> RedisError {
+    let advice = "give the user and password that the server expects";
+    RedisError::new(RedisErrorKind::Unauthenticated, advice)
+}
+
+fn odd(command: &str, code: &str, detail: &str) -> Failure {
+    let text = format!("{command}: {code} {detail}");
+    Failure::Final(RedisError::new(RedisErrorKind::Unexpected, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The failure that an error line leads to.
+    fn failure(line: &str) -> Failure {
+        let (code, detail) = line.split_once(' ').unwrap_or((line, ""));
+        Failure::of_words(code, detail, "EVALSHA")
+    }
+
+    #[test]
+    fn a_refused_command_is_named_in_every_wording() {
+        let lines = [
+            "ERR unknown command 'EVALSHA', with args beginning with: 'secret' ",
+            "ERR unknown command `EVALSHA`, with args beginning with: `secret`, ",
+            "ERR unknown command",
+            "ERR command is disabled",
+            "ERR This command is not supported by the proxy",
+            "ERR Command not allowed",
+            "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand",
+            "NOPERM User shop has no permissions to run the 'evalsha' command",
+        ];
+        for line in lines {
+            let Failure::Final(error) = failure(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(error.kind(), RedisErrorKind::Denied, "{line}");
+            let text = error.to_string();
+            assert!(
+                text.contains("EVALSHA") && !text.contains("secret"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_command_that_failed_inside_a_script_is_named_and_keeps_its_kind() {
+        let sha = "f_0123456789";
+        let wrapped = |inner: &str| {
+            [
+                format!("ERR {inner} script: {sha}, on @user_script:12."),
+                format!("ERR Error running script (call to {sha}): @user_script: 12: {inner}"),
+            ]
+        };
+        let expected = [
+            (
+                "<HSET> ERR The user executing the script can't run this command or subcommand",
+                RedisErrorKind::Denied,
+            ),
+            (
+                "<HSET> NOPERM User shop has no permissions to run the 'hset' command",
+                RedisErrorKind::Denied,
+            ),
+            (
+                "<HSET> ERR ACL failure in script: User shop has no permissions to run the \
+                 'hset' command",
+                RedisErrorKind::Denied,
+            ),
+            (
+                "<HSET> ERR Unknown Redis command called from script",
+                RedisErrorKind::Denied,
+            ),
+            (
+                "<HSET> @user_script: 3: Unknown Redis command called from Lua script",
+                RedisErrorKind::Denied,
+            ),
+            (
+                "<HSET> @user_script: 3: -READONLY You can't write against a read only replica. ",
+                RedisErrorKind::ReadOnly,
+            ),
+            (
+                "<HSET> OOM command not allowed when used memory > 'maxmemory'.",
+                RedisErrorKind::Full,
+            ),
+            (
+                "<HSET> READONLY You can't write against a read only replica.",
+                RedisErrorKind::ReadOnly,
+            ),
+            (
+                "<HSET> WRONGTYPE Operation against a key",
+                RedisErrorKind::Foreign,
+            ),
+            (
+                "<HSET> MISCONF Redis is configured to save",
+                RedisErrorKind::ReadOnly,
+            ),
+        ];
+        for (inner, kind) in expected {
+            for line in wrapped(inner) {
+                let error = failure(&line).into_error();
+                assert_eq!(error.kind(), kind, "{line}");
+                if kind == RedisErrorKind::Denied {
+                    assert!(error.to_string().contains("HSET"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_redirection_keeps_what_it_says() {
+        for node in ["127.0.0.1:7000", "?:7000", ":7000"] {
+            let moved = failure(&format!("MOVED 3999 {node}"));
+            assert!(matches!(moved, Failure::Moved(to) if to == node));
+            let ask = failure(&format!("ASK 3999 {node}"));
+            assert!(matches!(ask, Failure::Ask(to) if to == node));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One connection to one server, shared by everybody.
+//! A connection to a server, shared by all operations.
 //!
 //! Only `MultiplexedConnection` of the `redis` crate is used, which pairs answers with questions by
 //! their order and never reconnects. Its connection manager and its cluster client are not: as of
@@ -7,18 +7,20 @@
 //! valkey-glide 2643, are of that kind).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, RedisConnectionInfo, Value};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::{self, AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use super::address::{Address, Credentials, Topology};
 use super::error::{Failure, RedisError, RedisErrorKind};
 use super::near::{Health, Near, Source};
+use super::role::RoleCommand;
 use super::script::Script;
 use super::settings::Settings;
 use super::tracking::Listener;
@@ -33,22 +35,46 @@ pub(super) struct Link {
     driver: AbortHandle,
     /// Where the server tells what changes.
     tracked: Option<(Arc<Near>, Arc<Health>)>,
+    /// How the server is asked for its role.
+    role: RoleCommand,
+    retired: AtomicBool,
+    retirement: Notify,
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug)]
+pub(super) enum NotOpened {
+    /// The server cannot be reached, or does not serve; another protocol would not help.
+    Unusable(RedisError),
+    /// The server has refused the greeting.
+    Refused(RedisError),
+    /// The connection broke during the greeting.
+    Broken(RedisError),
+}
+
+impl NotOpened {
+    pub(super) fn into_error(self) -> RedisError {
+        match self {
+            Self::Unusable(error) | Self::Refused(error) | Self::Broken(error) => error,
+        }
+    }
 }
 
 /// Who gets what a server says without being asked.
 pub(super) type Pushes = Arc<dyn AsyncPushSender>;
 
 impl Link {
-    /// Connects, says who we are, and brings the scripts. The task ends with the connection.
+    /// Connects, authenticates and loads the scripts. The task ends with the connection.
+    ///
+    /// Fails if the server is not a master or does not run scripts.
     pub(super) async fn open(
         address: &Address,
         settings: &Settings,
         tracked: Option<(Arc<Near>, Arc<Health>)>,
-    ) -> Result<(Self, JoinHandle<()>), RedisError> {
+    ) -> Result<(Self, JoinHandle<()>), NotOpened> {
         let pushes = tracked
             .clone()
-            .map(|(near, health)| Listener { near, health });
-        let pushes = pushes.map(|listener| Arc::new(listener) as Pushes);
+            .map(|(near, health)| Arc::new(Listener { near, health }) as Pushes);
         let info = info(
             &settings.url.credentials,
             settings.url.database,
@@ -62,58 +88,142 @@ impl Link {
             heard: AtomicU64::new(0),
             driver: driver.abort_handle(),
             tracked,
+            role: RoleCommand::Ping,
+            retired: AtomicBool::new(false),
+            retirement: Notify::new(),
         };
+        let prepared = async {
+            link.check_role(address, settings).await?;
+            link.load_scripts().await
+        };
+        prepared.await.map_err(NotOpened::Unusable)?;
+        Ok((link, driver))
+    }
+
+    /// Finds out how this server is asked for its role, and fails if it is not a master. A replica
+    /// in a cluster redirects by itself.
+    async fn check_role(
+        &mut self,
+        address: &Address,
+        settings: &Settings,
+    ) -> Result<(), RedisError> {
+        if settings.url.topology == Topology::Cluster {
+            return Ok(());
+        }
+        for role in [RoleCommand::Role, RoleCommand::Info] {
+            let replies = self.send_unchecked(&role.pipeline()).await;
+            let replies = replies.map_err(Failure::into_error)?;
+            match replies.first().and_then(|reply| role.is_master(reply)) {
+                Some(true) => {
+                    self.role = role;
+                    return Ok(());
+                }
+                Some(false) => {
+                    let message = format!("{address} is a replica");
+                    return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
+                }
+                None => {}
+            }
+        }
+        tracing::debug!(%address, "the server does not state its role (ROLE, INFO)");
+        Ok(())
+    }
+
+    async fn load_scripts(&mut self) -> Result<(), RedisError> {
         let mut pipeline = redis::pipe();
         for script in Script::ALL {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
         }
-        let sentinel = matches!(settings.url.topology, Topology::Sentinel { .. });
-        if sentinel {
-            pipeline.cmd("ROLE");
+        // Asks for a script that no server has. The first arguments of a commit are no text: a
+        // server that does not know the command would repeat them in an error that is none.
+        pipeline.cmd("EVALSHA").arg(NO_SCRIPT).arg(0);
+        let mut loaded = self
+            .send_unchecked(&pipeline)
+            .await
+            .map_err(Failure::into_error)?;
+        if let Some(Value::ServerError(error)) = loaded.pop()
+            && let failure = Failure::of_reply(&error, "EVALSHA")
+            && !matches!(failure, Failure::NoScript)
+        {
+            return Err(failure.into_error());
         }
-        let loaded = link.send(&pipeline).await;
-        let mut loaded = loaded.map_err(|failure| refused(address, failure))?;
-        if sentinel && !loaded.pop().is_some_and(|role| is_master(&role)) {
-            let what = format!("{address} is not the master any more");
-            return Err(RedisError::new(RedisErrorKind::ReadOnly, what));
-        }
-        for (hash, reply) in link.hashes.iter_mut().zip(loaded) {
+        for (hash, reply) in self.hashes.iter_mut().zip(loaded) {
             *hash = match reply {
                 Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
                 Value::SimpleString(text) => Some(text),
+                Value::ServerError(error) => {
+                    return Err(Failure::of_reply(&error, "SCRIPT LOAD").into_error());
+                }
                 _ => None,
             }
             .ok_or_else(|| RedisError::new(RedisErrorKind::Unexpected, "no hash of a script"))?;
         }
-        Ok((link, driver))
+        Ok(())
     }
 
-    /// Sends the commands in one write, and waits for all the answers.
+    /// Sends the commands in one write, and waits for all the answers. An error among them is the
+    /// result.
     pub(super) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+        let replies = self.send_unchecked(pipeline).await?;
+        for (reply, command) in replies.iter().zip(pipeline.cmd_iter()) {
+            if let Value::ServerError(error) = reply {
+                return Err(Failure::of_reply(error, &name(command)));
+            }
+        }
+        Ok(replies)
+    }
+
+    /// As [`send`](Self::send), with errors among the answers.
+    pub(super) async fn send_unchecked(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
         let mut connection = self.connection.clone();
         let replies = connection
             .send_packed_commands(pipeline, 0, pipeline.len())
-            .await;
-        let replies = replies.map_err(|error| Failure::of(&error))?;
+            .await
+            .map_err(|error| Failure::of(&error))?;
         self.heard.store(self.age(), Relaxed);
-        let refused = replies.iter().find_map(|reply| match reply {
-            Value::ServerError(error) => Some(Failure::of(&error.clone().into())),
-            _ => None,
-        });
-        match refused {
-            Some(failure) => Err(failure),
-            None => Ok(replies),
+        Ok(replies)
+    }
+
+    /// Asks whether the server is still a master, and retires the connection if it is not.
+    pub(super) async fn check(&self, patience: Duration) {
+        let replies = self.send_within(&self.role.pipeline(), patience).await;
+        // After a failure of the connection the driver ends by itself.
+        let Ok(replies) = replies else {
+            return;
+        };
+        match replies.first().and_then(|reply| self.role.is_master(reply)) {
+            Some(false) => self.retire(),
+            Some(true) | None => self.is_well(),
         }
     }
 
-    /// As [`send`](Self::send), but closes the connection when nothing at all is heard on it for
-    /// `limit`: it is half open, or the server stands still.
+    /// Takes the connection out of use: its server is not a master any more. It closes when the
+    /// operations that are under way have their answers.
+    pub(super) fn retire(&self) {
+        if let Some((_, health)) = &self.tracked {
+            health.set_tracked(false);
+        }
+        self.retired.store(true, Relaxed);
+        self.retirement.notify_one();
+    }
+
+    /// Completes when the connection is taken out of use.
+    pub(super) async fn retirement(&self) {
+        self.retirement.notified().await;
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
+    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when nothing at all
+    /// arrives on it for `limit`: it is half open, or the server stands still.
     pub(super) async fn send_within(
         &self,
         pipeline: &Pipeline,
         limit: Duration,
     ) -> Result<Vec<Value>, Failure> {
-        let mut answer = std::pin::pin!(self.send(pipeline));
+        let mut answer = std::pin::pin!(self.send_unchecked(pipeline));
         loop {
             if let Ok(answer) = timeout(limit, &mut answer).await {
                 return answer;
@@ -133,8 +243,9 @@ impl Link {
         &self.hashes[script as usize]
     }
 
+    /// Returns `true` if operations may use the connection.
     pub(super) fn is_open(&self) -> bool {
-        !self.driver.is_finished()
+        !self.driver.is_finished() && !self.is_retired()
     }
 
     /// What a copy depends on that is made of what comes over this connection from now on; `None`:
@@ -176,10 +287,10 @@ pub(super) async fn connect(
     settings: &Settings,
     info: &RedisConnectionInfo,
     pushes: Option<Pushes>,
-) -> Result<(MultiplexedConnection, JoinHandle<()>), RedisError> {
+) -> Result<(MultiplexedConnection, JoinHandle<()>), NotOpened> {
     let unreachable = |error: std::io::Error| {
         let what = format!("no connection to {address}");
-        RedisError::new(RedisErrorKind::Unreachable, what).because(error)
+        NotOpened::Unusable(RedisError::new(RedisErrorKind::Unreachable, what).because(error))
     };
     let stream = TcpStream::connect((address.host.as_str(), address.port))
         .await
@@ -194,11 +305,15 @@ pub(super) async fn connect(
     let greeted = match &settings.tls {
         None => greet(MultiplexedConnection::new_with_config(info, stream, config)).await,
         Some(tls) => {
-            let stream = tls.wrap(&address.host, stream).await?;
+            let wrapped = tls.wrap(&address.host, stream).await;
+            let stream = wrapped.map_err(NotOpened::Unusable)?;
             greet(MultiplexedConnection::new_with_config(info, stream, config)).await
         }
     };
-    greeted.map_err(|error| refused(address, Failure::of_greeting(&error)))
+    greeted.map_err(|error| match Failure::of_greeting(&error) {
+        Failure::Broken(error) => NotOpened::Broken(error),
+        failure => NotOpened::Refused(failure.into_error()),
+    })
 }
 
 /// What is said to a server first.
@@ -227,26 +342,17 @@ async fn greet<D: Future<Output = ()> + Send + 'static>(
     Ok((connection, task::spawn(driver)))
 }
 
-fn refused(address: &Address, failure: Failure) -> RedisError {
-    match failure {
-        Failure::Apart(error)
-        | Failure::Later(error)
-        | Failure::Broken(error)
-        | Failure::Final(error) => error,
-        Failure::Moved(_) | Failure::Ask(_) | Failure::NoScript => {
-            let what = format!("{address} redirects a connection");
-            RedisError::new(RedisErrorKind::Unexpected, what)
-        }
+/// The name of a command.
+fn name(command: &redis::Cmd) -> String {
+    match command.args_iter().next() {
+        Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => String::new(),
     }
-}
-
-fn is_master(role: &Value) -> bool {
-    let Value::Array(parts) = role else {
-        return false;
-    };
-    matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master")
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The hash of no script.
+const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";

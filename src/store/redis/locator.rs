@@ -62,17 +62,17 @@ impl Locator {
         }
     }
 
-    /// A server has said who owns this slot now.
-    pub(super) fn moved(&self, slot: u16, node: &str) {
+    /// The server `from` has named the owner of a slot.
+    pub(super) fn moved(&self, slot: u16, node: &str, from: &Address) {
         if let Self::Cluster(cluster) = self {
-            cluster.moved(slot, node);
+            cluster.moved(slot, node, from);
         }
     }
 
-    /// A server has said who else to ask.
-    pub(super) fn redirect(&self, node: &str) -> Option<Address> {
+    /// The server that `from` redirects to.
+    pub(super) fn redirect(&self, node: &str, from: &Address) -> Option<Address> {
         match self {
-            Self::Cluster(cluster) => cluster.redirect(node),
+            Self::Cluster(_) => from.redirect(node),
             Self::Alone(_) | Self::Sentinel(_) => None,
         }
     }

@@ -6,7 +6,8 @@
 //! write is overwritten by a concurrent one of another attribute; what has ended or got a new id
 //! stays dead, whatever arrives late; a commit that is tried again takes effect once; no key lives
 //! without a limit; every operation ends by its deadline; a failing server is an error and never an
-//! empty session.
+//! empty session; a server that has lost the role of the master is left within about a second, and
+//! nothing is read from a replica.
 //!
 //! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
 //! replica that had not heard of them yet, loses the last writes, logouts among them, unless
@@ -17,7 +18,9 @@
 //!     │  near     copies of sessions, kept true by the server's invalidations
 //!   router     asks until the deadline: follows slots, masters and reconnects
 //!     │  locator  one server · sentinel · cluster: who owns a slot
-//!   node       keeps a server connected         link   one connection · tls
+//!     │           opinions  what the sentinels name
+//!   node       keeps a server connected         link   one connection · tls · role
+//!     │           presence · outage  what health checks and the log say about that
 //!   request    words of a question              record hash ⇄ Record
 //!   lua/       what happens inside the server   keys   prefix:{tag}hash
 //! ```
@@ -32,8 +35,12 @@ mod link;
 mod locator;
 mod near;
 mod node;
+mod opinions;
+mod outage;
+mod presence;
 mod record;
 mod request;
+mod role;
 mod router;
 mod script;
 mod sentinel;
@@ -54,6 +61,7 @@ use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionKey};
 
 use super::SessionStore;
+use error::Failure;
 use near::{Near, Source};
 use record::Clock;
 use request::{Answer, Request, What};
@@ -99,6 +107,10 @@ impl RedisStore {
     /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is the same. Ports
     /// default to 6379, those of sentinels to 26379.
     ///
+    /// All applications on one database that use this share their sessions: the keys of each begin
+    /// with `sess:`. Where there are several, give each a
+    /// [`prefix`](RedisStoreBuilder::prefix) of its own by [`builder`](Self::builder).
+    ///
     /// # Errors
     ///
     /// When the URL cannot work, or the server cannot be used now.
@@ -109,6 +121,22 @@ impl RedisStore {
     /// Begins a store at `url`, which [`connect`](Self::connect) describes.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(url.into())
+    }
+
+    /// Returns `true` unless Redis has been away for more than three seconds: no server could be
+    /// reached that is a master, has loaded its data and accepts the user. A cluster is away when
+    /// none of its masters can be used. This is for health checks; operations do not depend on it.
+    ///
+    /// A store that has not been used yet begins to connect when this is called in a tokio runtime.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && self.shared.router.begin_to_seek()
+        {
+            let shared = self.shared.clone();
+            runtime.spawn(async move { shared.router.seek().await });
+        }
+        self.shared.router.is_ready()
     }
 
     /// What the near-cache holds and has done; `None` without one.
@@ -213,7 +241,7 @@ impl Shared {
         let mut replies = answered.replies;
         let fields = replies.pop().unwrap_or_default();
         let there = server_time(replies.first()).map_err(|e| e.into_store_error(false))?;
-        let record = record::decode(fields, Clock { there, here });
+        let record = self.decode(fields, Clock { there, here });
         let record = record.map_err(|error| error.into_store_error(false))?;
         let live = record.filter(|record| record.is_live(here));
         Ok(live.map(|record| (Arc::new(record), answered.source)))
@@ -244,6 +272,10 @@ impl Shared {
         if let Some(replicas) = replicas {
             let confirmed = match replies.pop() {
                 Some(Reply::Int(confirmed)) => confirmed,
+                Some(Reply::ServerError(error)) => {
+                    let error = Failure::of_reply(&error, "WAIT").into_error();
+                    return Err(error.into_store_error(true));
+                }
                 _ => 0,
             };
             if confirmed < i64::from(replicas.count) {
@@ -254,6 +286,10 @@ impl Shared {
         }
         let answer = Answer::of(replies.pop().unwrap_or_default());
         answer.map_err(|error| error.into_store_error(true))
+    }
+
+    fn decode(&self, fields: Reply, clock: Clock) -> Result<Option<Record>, RedisError> {
+        record::decode(fields, clock, self.settings.application.as_deref())
     }
 
     fn mark(&self) -> Vec<u8> {

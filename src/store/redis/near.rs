@@ -22,6 +22,8 @@ use tokio::time::Instant;
 
 use crate::session::{Record, SessionKey, Timestamp};
 
+use super::address::Address;
+use super::error::RedisError;
 use super::keys::Prefix;
 use super::settings::{HEARTBEAT, NearCacheLimits, PONG_WITHIN};
 
@@ -38,6 +40,8 @@ pub(super) struct Near {
     misses: AtomicU64,
     invalidations: AtomicU64,
     bytes: AtomicUsize,
+    /// Whether the log says that a server sends no invalidations.
+    warned: AtomicBool,
 }
 
 /// What a [`RedisStore`](crate::RedisStore)'s near-cache holds and has done.
@@ -127,6 +131,17 @@ impl Near {
             misses: AtomicU64::new(0),
             invalidations: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// Logs, once, that a server is used without copies.
+    pub(super) fn warn_once(&self, address: &Address, hint: &str, error: &RedisError) {
+        let cause = error.to_string();
+        if self.warned.swap(true, Relaxed) {
+            tracing::debug!(%address, hint, cause, "no near-cache");
+        } else {
+            tracing::warn!(%address, hint, cause, "no near-cache: sessions are read from Redis");
         }
     }
 

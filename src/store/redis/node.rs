@@ -11,15 +11,28 @@ use super::address::Address;
 use super::error::{RedisError, RedisErrorKind};
 use super::link::Link;
 use super::near::Near;
+use super::outage::{Outage, Report};
+use super::presence::Presence;
 use super::settings::{
     CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, Settings,
 };
-use super::tracking;
+use super::tracking::{self, Protocol};
 
-/// A server that is kept connected as long as somebody holds this.
+/// A server that is kept connected as long as this is held.
 #[derive(Debug)]
 pub(super) struct Node {
     state: watch::Receiver<State>,
+}
+
+/// What the task needs to know.
+pub(super) struct Purpose {
+    pub(super) settings: Arc<Settings>,
+    /// Where the server is to report what changes.
+    pub(super) near: Option<Arc<Near>>,
+    /// How long nothing may arrive on a connection that was asked something.
+    pub(super) patience: Duration,
+    /// Counts connections that can be used; without it, failures are not logged either.
+    pub(super) presence: Option<Arc<Presence>>,
 }
 
 #[derive(Clone)]
@@ -31,16 +44,10 @@ enum State {
 }
 
 impl Node {
-    /// Begins to connect. With `near`, the server is to tell what changes. A
-    /// connection on which nothing is heard for `patience` is given up.
-    pub(super) fn start(
-        address: Address,
-        settings: Arc<Settings>,
-        near: Option<Arc<Near>>,
-        patience: Duration,
-    ) -> Self {
+    /// Begins to connect.
+    pub(super) fn start(address: Address, purpose: Purpose) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
-        task::spawn(keep_connected(address, settings, near, patience, sender));
+        task::spawn(keep_connected(address, purpose, sender));
         Self { state }
     }
 
@@ -96,49 +103,48 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Connects, watches the connection, and connects again, until nobody holds the node.
-async fn keep_connected(
-    address: Address,
-    settings: Arc<Settings>,
-    near: Option<Arc<Near>>,
-    patience: Duration,
-    state: watch::Sender<State>,
-) {
+/// Connects, watches the connection, and connects again, until the node is dropped.
+async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender<State>) {
     let mut pause = RECONNECT_MIN;
+    let mut outage = Outage::default();
     let mut down_since = None;
+    let mut protocol = Protocol::default();
     loop {
         let opened = tokio::select! {
-            opened = timeout(CONNECT_WITHIN, tracking::open(&address, &settings, near.as_ref())) => opened,
+            opened = open(&address, &purpose, &mut protocol) => opened,
             () = state.closed() => return,
         };
         let failure = match opened {
-            Ok(Ok((link, driver))) => {
+            Ok((link, driver)) => {
                 let link = Arc::new(link);
-                if down_since.take().is_some() {
-                    tracing::info!(%address, "connected to Redis again");
+                let up = purpose.presence.as_ref().map(|p| p.enter(&mut outage));
+                if let Some(lasted) = up.as_ref().and_then(|(_, lasted)| *lasted) {
+                    let elapsed_ms = lasted.as_millis() as u64;
+                    tracing::info!(%address, elapsed_ms, "connected to Redis again");
                 }
                 pause = RECONNECT_MIN;
+                down_since = None;
                 state.send_replace(State::Up(link.clone()));
-                if watch_over(&link, driver, patience, &state).await.is_none() {
+                let end = watch_over(&link, driver, purpose.patience, &state).await;
+                if end == End::Unneeded {
                     return;
                 }
                 state.send_replace(State::Connecting);
-                tracing::debug!(%address, "a connection to Redis is gone");
+                drop(up);
+                match end {
+                    End::Demoted => {
+                        tracing::info!(%address, "the Redis server is not a master any more");
+                    }
+                    _ => tracing::debug!(%address, "a connection to Redis is gone"),
+                }
                 continue;
             }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                let what = match settings.tls {
-                    Some(_) => format!("{address} does not answer: check that it speaks TLS"),
-                    None => format!("{address} does not answer: check that it does not want TLS"),
-                };
-                RedisError::new(RedisErrorKind::Unreachable, what)
-            }
+            Err(error) => error,
         };
-        let since = *down_since.get_or_insert_with(|| {
-            tracing::warn!(%address, error = %failure.again(), "Redis cannot be used");
-            Instant::now()
-        });
+        if let Some(presence) = &purpose.presence {
+            log(&address, presence.fails(&mut outage), &failure);
+        }
+        let since = *down_since.get_or_insert_with(Instant::now);
         state.send_replace(State::Down(since, Arc::new(failure)));
         tokio::select! {
             () = sleep(pause) => {}
@@ -148,29 +154,63 @@ async fn keep_connected(
     }
 }
 
-/// Returns when the connection is of no use any more; `None`: nobody needs it.
+async fn open(
+    address: &Address,
+    purpose: &Purpose,
+    protocol: &mut Protocol,
+) -> Result<(Link, JoinHandle<()>), RedisError> {
+    let settings = &purpose.settings;
+    let opened = tracking::open(address, settings, purpose.near.as_ref(), protocol);
+    if let Ok(opened) = timeout(CONNECT_WITHIN, opened).await {
+        return opened;
+    }
+    protocol.timed_out();
+    let what = match settings.tls {
+        Some(_) => format!("{address} does not answer: check that it speaks TLS"),
+        None => format!("{address} does not answer: check that it does not want TLS"),
+    };
+    Err(RedisError::new(RedisErrorKind::Unreachable, what))
+}
+
+fn log(address: &Address, report: Option<Report>, failure: &RedisError) {
+    let cause = failure.again();
+    match report {
+        Some(Report::Begins) => tracing::warn!(%address, %cause, "Redis cannot be used"),
+        Some(Report::Lasts(lasted)) => {
+            let elapsed_ms = lasted.as_millis() as u64;
+            tracing::warn!(%address, %cause, elapsed_ms, "Redis still cannot be used");
+        }
+        None => {}
+    }
+}
+
+/// Why a connection is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Broken,
+    /// The server is not a master any more.
+    Demoted,
+    /// The node was dropped.
+    Unneeded,
+}
+
+/// Returns when the connection is of no use any more.
 async fn watch_over(
     link: &Link,
     mut driver: JoinHandle<()>,
     patience: Duration,
     state: &watch::Sender<State>,
-) -> Option<()> {
-    let mut ping = redis::pipe();
-    ping.cmd("PING");
+) -> End {
     loop {
+        let beat = async {
+            sleep(HEARTBEAT).await;
+            link.check(patience).await;
+        };
         tokio::select! {
-            _ = &mut driver => return Some(()),
-            () = state.closed() => return None,
-            () = beat(link, &ping, patience) => {}
+            _ = &mut driver => return End::Broken,
+            () = link.retirement() => return End::Demoted,
+            () = state.closed() => return End::Unneeded,
+            () = beat => {}
         }
-    }
-}
-
-/// Closes a connection on which nothing comes back.
-async fn beat(link: &Link, ping: &redis::Pipeline, patience: Duration) {
-    sleep(HEARTBEAT).await;
-    // What comes back does not matter; after an error the driver ends by itself.
-    if link.send_within(ping, patience).await.is_ok() {
-        link.is_well();
     }
 }

@@ -32,8 +32,12 @@ impl Clock {
     }
 }
 
-/// Reads what `HGETALL` gives; `None`: there is no session.
-pub(super) fn decode(fields: Reply, clock: Clock) -> Result<Option<Record>, RedisError> {
+/// Reads what `HGETALL` gives; `None`: there is no session of this application.
+pub(super) fn decode(
+    fields: Reply,
+    clock: Clock,
+    application: Option<&str>,
+) -> Result<Option<Record>, RedisError> {
     let pairs = pairs(fields)?;
     if pairs.is_empty() {
         return Ok(None);
@@ -46,6 +50,10 @@ pub(super) fn decode(fields: Reply, clock: Clock) -> Result<Option<Record>, Redi
         return Ok(None);
     }
     let lifetime = lifetime(header, clock)?;
+    let maker = application_of(header);
+    if maker.is_some() && maker != application.map(str::as_bytes) {
+        return Ok(None);
+    }
     let mut registers: Vec<_> = pairs
         .into_iter()
         .filter_map(|(name, value)| register(&name, &value))
@@ -73,8 +81,16 @@ pub(super) fn lifetime(header: &[u8], clock: Clock) -> Result<Lifetime, RedisErr
         accessed_at: clock.here(number(24)),
         max_inactive: (stamp(&header[36..46]), duration(number(30)).into()),
         first_visit: duration(number(46)).into(),
-        returned: header[1] & 1 == 1,
+        returned: header[1] & RETURNED != 0,
     })
+}
+
+/// The name of the application that has made a session, if it has one.
+fn application_of(header: &[u8]) -> Option<&[u8]> {
+    let (&length, behind) = header.get(HEADER_BYTES..)?.split_first()?;
+    // What is cut short is no application's name, and no other's either.
+    let is_named = header[1] & NAMED != 0;
+    is_named.then(|| behind.get(..usize::from(length)).unwrap_or_default())
 }
 
 /// The stamp of the commit that this header is of.
@@ -212,6 +228,8 @@ fn foreign(what: &str) -> RedisError {
 const FORMAT: u8 = 1;
 const TOMBSTONE: u8 = b'x';
 const HEADER_BYTES: usize = 52;
+const RETURNED: u8 = 1;
+const NAMED: u8 = 2;
 /// Six bytes of version, four that tell the commit from others.
 const STAMP_BYTES: usize = 10;
 const REMOVED: u8 = 0;

@@ -4,7 +4,7 @@ use redis::{Pipeline, Value};
 
 use crate::session::SessionKey;
 
-use super::error::{RedisError, RedisErrorKind};
+use super::error::{Failure, RedisError, RedisErrorKind};
 use super::link::Link;
 use super::script::Script;
 use super::settings::Replicas;
@@ -21,7 +21,8 @@ pub(super) struct Request {
 pub(super) enum What {
     /// The time, and the fields of a hash.
     Load(Vec<u8>),
-    /// A script, its keys, and its arguments behind the first, which says whether this is a retry.
+    /// A script, its keys, and its arguments behind those that all scripts have: whether this is a
+    /// retry, and the application's name.
     Run {
         script: Script,
         keys: Vec<Vec<u8>>,
@@ -56,7 +57,7 @@ impl Request {
         }
     }
 
-    pub(super) fn pipeline(&self, wording: Wording, link: &Link) -> Pipeline {
+    pub(super) fn pipeline(&self, wording: Wording, link: &Link, application: &str) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(3);
         match &self.what {
             What::Load(key) => {
@@ -83,6 +84,7 @@ impl Request {
                 pipeline.arg(declared.len()).arg(declared);
                 pipeline
                     .arg(if wording.again { "1" } else { "0" })
+                    .arg(application)
                     .arg(args);
                 if let Some(replicas) = replicas {
                     pipeline.cmd("WAIT").arg(replicas.count);
@@ -91,6 +93,24 @@ impl Request {
             }
         }
         pipeline
+    }
+
+    /// The failure that the replies to a pipeline amount to. What comes with a script does not
+    /// change whether the script was run.
+    pub(super) fn failure(&self, wording: Wording, replies: &[Value]) -> Option<Failure> {
+        let failed = |reply: Option<&Value>, command| match reply? {
+            Value::ServerError(error) => Some(Failure::of_reply(error, command)),
+            _ => None,
+        };
+        let asking = usize::from(wording.asking);
+        match &self.what {
+            What::Load(_) => failed(replies.first(), "TIME")
+                .or_else(|| failed(replies.get(1 + asking), "HGETALL")),
+            What::Run { .. } => {
+                let command = if wording.source { "EVAL" } else { "EVALSHA" };
+                failed(replies.get(asking), command)
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! ask twice, because every attempt to write carries a mark by which the server knows it again.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ use super::error::{Failure, RedisError, RedisErrorKind};
 use super::keys;
 use super::locator::Locator;
 use super::near::{Near, Source};
-use super::node::Node;
+use super::node::{Node, Purpose};
+use super::presence::Presence;
 use super::request::{Request, Wording};
-use super::settings::{PONG_WITHIN, Settings};
+use super::settings::{PONG_WITHIN, READY_GRACE, Settings};
 
 /// The way to all servers.
 #[derive(Debug)]
@@ -31,6 +32,9 @@ pub(super) struct Router {
     permits: Semaphore,
     retries: AtomicU32,
     near: Option<Arc<Near>>,
+    presence: Arc<Presence>,
+    /// Whether a task looks for the servers.
+    seeking: AtomicBool,
 }
 
 /// What a server has answered.
@@ -64,6 +68,8 @@ impl Router {
             nodes: Mutex::default(),
             permits: Semaphore::new(settings.max_in_flight),
             retries: AtomicU32::new(0),
+            presence: Presence::new(),
+            seeking: AtomicBool::new(false),
             settings,
         }
     }
@@ -107,6 +113,24 @@ impl Router {
         Ok(())
     }
 
+    /// Returns `true` unless no server could be used for [`READY_GRACE`].
+    pub(super) fn is_ready(&self) -> bool {
+        self.presence.away_for() < READY_GRACE
+    }
+
+    /// Returns `true` if no server is connected, and no other caller looks for one.
+    pub(super) fn begin_to_seek(&self) -> bool {
+        !self.presence.is_up() && !self.seeking.swap(true, Relaxed)
+    }
+
+    /// Connects to the servers that there are now: without operations nothing else does.
+    pub(super) async fn seek(&self) {
+        if let Err(error) = self.connected().await {
+            tracing::debug!(%error, "there is no server yet");
+        }
+        self.seeking.store(false, Relaxed);
+    }
+
     async fn try_all(
         &self,
         request: &Request,
@@ -120,11 +144,14 @@ impl Router {
                 Ok(replies) => return Ok(replies),
                 Err(Failure::Moved(node)) => {
                     state.redirects += 1;
-                    self.locator.moved(slot, &node);
+                    if let Some(from) = state.answered.take() {
+                        self.locator.moved(slot, &node, &from);
+                    }
                 }
                 Err(Failure::Ask(node)) => {
                     state.redirects += 1;
-                    state.asked = self.locator.redirect(&node);
+                    let from = state.answered.take();
+                    state.asked = from.and_then(|from| self.locator.redirect(&node, &from));
                 }
                 Err(Failure::NoScript) if !state.wording.source => state.wording.source = true,
                 Err(Failure::NoScript) => {
@@ -135,7 +162,7 @@ impl Router {
                     state.wording.apart = true;
                     self.rest(request, &mut pause, why, state, deadline).await?;
                 }
-                Err(Failure::Later(why) | Failure::Broken(why)) => {
+                Err(Failure::Demoted(why) | Failure::Later(why) | Failure::Broken(why)) => {
                     self.locator.suspect();
                     self.rest(request, &mut pause, why, state, deadline).await?;
                 }
@@ -192,13 +219,17 @@ impl Router {
             Some(_) => Use::Replicas,
             None => Use::Everything,
         };
+        state.answered = Some(address.clone());
         let node = self.node(address, purpose);
         let link = match node.current() {
             Some(link) => link,
             None => node.link(deadline).await.map_err(|why| match why.kind() {
                 // Somebody has to change something first.
                 RedisErrorKind::Unauthenticated | RedisErrorKind::Denied => Failure::Final(why),
-                _ if self.locator.is_fixed() => Failure::Final(why),
+                // A server that was demoted may be about to be promoted again.
+                kind if self.locator.is_fixed() && kind != RedisErrorKind::ReadOnly => {
+                    Failure::Final(why)
+                }
                 // Nobody has taken its place for as long as we would wait: others need the room.
                 _ if node.down_for() >= self.settings.deadline => Failure::Final(why),
                 _ => Failure::Later(why),
@@ -208,15 +239,36 @@ impl Router {
             Some(replicas) => self.settings.attempt().max(replicas.within * 2),
             None => self.settings.attempt(),
         };
-        let pipeline = request.pipeline(state.wording, &link);
+        let application = self.settings.application.as_deref().unwrap_or_default();
+        let pipeline = request.pipeline(state.wording, &link, application);
         let before = state.wording.again;
         state.wording.again |= request.writes();
         let source = link.source();
-        let result = link.send_within(&pipeline, patience).await;
-        if !matches!(result, Err(Failure::Broken(_))) {
-            state.wording.again = before;
+        let replies = match link.send_within(&pipeline, patience).await {
+            Ok(replies) => replies,
+            Err(failure) => {
+                if !matches!(failure, Failure::Broken(_)) {
+                    state.wording.again = before;
+                }
+                return Err(failure);
+            }
+        };
+        let failure = request.failure(state.wording, &replies);
+        state.wording.again = before;
+        match failure {
+            Some(failure) => {
+                if matches!(failure, Failure::Demoted(_)) {
+                    link.retire();
+                }
+                Err(failure)
+            }
+            None if link.is_retired() && !request.writes() => {
+                let message = "it has become a replica";
+                let why = RedisError::new(RedisErrorKind::ReadOnly, message);
+                Err(Failure::Demoted(why))
+            }
+            None => Ok(Answered { replies, source }),
         }
-        result.map(|replies| Answered { replies, source })
     }
 
     fn node(&self, address: Address, purpose: Use) -> Arc<Node> {
@@ -231,8 +283,14 @@ impl Router {
                 // Who waits for replicas is silent meanwhile.
                 let waits = self.settings.replicas.filter(|_| purpose == Use::Replicas);
                 let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
-                let (address, settings) = (address.clone(), self.settings.clone());
-                Arc::new(Node::start(address, settings, near, patience))
+                let presence = (purpose == Use::Everything).then(|| self.presence.clone());
+                let purpose = Purpose {
+                    settings: self.settings.clone(),
+                    near,
+                    patience,
+                    presence,
+                };
+                Arc::new(Node::start(address.clone(), purpose))
             });
         node.clone()
     }
@@ -243,6 +301,8 @@ impl Router {
 struct Attempts {
     wording: Wording,
     asked: Option<Address>,
+    /// The server that was asked last.
+    answered: Option<Address>,
     redirects: usize,
     last: Option<RedisError>,
 }

@@ -13,6 +13,8 @@ pub(super) struct Settings {
     /// Of the sentinels themselves.
     pub(super) sentinel_credentials: Credentials,
     pub(super) prefix: Prefix,
+    /// The name that new sessions carry, and that those of other applications do not.
+    pub(super) application: Option<String>,
     pub(super) tls: Option<Tls>,
     /// What an operation may take, retries included.
     pub(super) deadline: Duration,
@@ -61,6 +63,10 @@ pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long requests wait for a server that has just gone: one that restarts is not an error.
 /// Behind that they fail at once.
 pub(super) const GONE_GRACE: Duration = Duration::from_millis(500);
+
+/// How long no server may be connected before the store is not ready: longer than a restart, and
+/// shorter than a failover.
+pub(super) const READY_GRACE: Duration = Duration::from_secs(3);
 
 /// How long a connection that failed is left alone: at first and at most.
 pub(super) const RECONNECT_MIN: Duration = Duration::from_millis(20);

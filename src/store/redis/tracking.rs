@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{Pipeline, PushInfo, PushKind, Value};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::address::Address;
 use super::error::{Failure, RedisError, RedisErrorKind};
-use super::link::{self, Link};
+use super::link::{self, Link, NotOpened};
 use super::near::{Health, Near};
 use super::settings::Settings;
 
@@ -42,37 +44,78 @@ impl AsyncPushSender for Listener {
     }
 }
 
-/// Opens a connection; with `near`, one on which the server tells what changes, if it can.
+/// What earlier attempts to connect to a server have shown about its protocol.
+#[derive(Debug, Default)]
+pub(super) struct Protocol {
+    /// Greetings of RESP3 in a row that the server has answered with nothing.
+    broken: u32,
+}
+
+impl Protocol {
+    /// Counts a greeting that took too long.
+    pub(super) fn timed_out(&mut self) {
+        self.broken += 1;
+    }
+}
+
+/// Opens a connection; with `near`, one on which the server tells what changes, if it can. Servers
+/// and proxies that do not know `HELLO` refuse it in many words, or close the connection: they are
+/// used without copies.
 pub(super) async fn open(
     address: &Address,
     settings: &Settings,
     near: Option<&Arc<Near>>,
+    protocol: &mut Protocol,
 ) -> Result<(Link, JoinHandle<()>), RedisError> {
+    let plain = || Link::open(address, settings, None);
     let Some(near) = near else {
-        return Link::open(address, settings, None).await;
+        return plain().await.map_err(NotOpened::into_error);
     };
     let health = near.new_health();
-    let tracked = Some((near.clone(), health.clone()));
-    let (link, driver) = match Link::open(address, settings, tracked).await {
-        Err(error) if error.kind() == RedisErrorKind::Config => {
-            tracing::warn!(%address, %error, "no near-cache");
-            return Link::open(address, settings, None).await;
+    let tracked = || Link::open(address, settings, Some((near.clone(), health.clone())));
+    let opened = if protocol.broken < BROKEN_MAX {
+        tracked().await
+    } else {
+        // It may have been the server: only one that answers RESP2 has failed at RESP3.
+        let working = plain().await.map_err(NotOpened::into_error)?;
+        match timeout(GREETING_WITHIN, tracked()).await {
+            Ok(Ok(opened)) => Ok(opened),
+            _ => {
+                let message = "no answer to HELLO";
+                let error = RedisError::new(RedisErrorKind::Unexpected, message);
+                near.warn_once(address, "the server must speak RESP3", &error);
+                return Ok(working);
+            }
         }
-        opened => opened?,
     };
+    let (link, driver) = match opened {
+        Ok(opened) => opened,
+        // Also with a refused password: some ask for one before they look at the command.
+        Err(NotOpened::Refused(error)) => {
+            let opened = plain().await.map_err(NotOpened::into_error)?;
+            near.warn_once(address, "the server must speak RESP3", &error);
+            return Ok(opened);
+        }
+        Err(NotOpened::Broken(error)) => {
+            protocol.broken += 1;
+            return Err(error);
+        }
+        Err(error) => return Err(error.into_error()),
+    };
+    *protocol = Protocol::default();
     match is_told(&link, &health, address, settings, near).await {
         Ok(true) => {
             near.heard(&health);
             health.set_tracked(true);
-            return Ok((link, driver));
         }
-        Ok(false) => {}
+        Ok(false) => {
+            let message = "no invalidation arrived (CLIENT TRACKING)";
+            let error = RedisError::new(RedisErrorKind::Unexpected, message);
+            near.warn_once(address, "the user must be allowed CLIENT TRACKING", &error);
+        }
+        // The connection is about to end as well.
         Err(error) => tracing::debug!(%address, %error, "tracking cannot be tried"),
     }
-    tracing::warn!(
-        %address,
-        "no near-cache: this server does not tell when a session changes (CLIENT TRACKING)"
-    );
     Ok((link, driver))
 }
 
@@ -101,7 +144,8 @@ async fn is_told(
         }
         health.probed.store(false, Relaxed);
         let info = link::info(&settings.url.credentials, settings.url.database, false);
-        let (mut other, driver) = link::connect(address, settings, &info, None).await?;
+        let connected = link::connect(address, settings, &info, None).await;
+        let (mut other, driver) = connected.map_err(NotOpened::into_error)?;
         let write = writing(&key);
         let written = other.send_packed_commands(&write, 0, write.len()).await;
         driver.abort();
@@ -128,3 +172,9 @@ fn writing(key: &[u8]) -> Pipeline {
 
 /// Each server of a cluster of a hundred owns one of so many keys, almost certainly.
 const PROBES_MAX: usize = 1_000;
+
+/// Greetings in a row that may break by accident.
+const BROKEN_MAX: u32 = 2;
+
+/// How long a server that answers RESP2 may take to answer the greeting of RESP3.
+const GREETING_WITHIN: Duration = Duration::from_secs(1);

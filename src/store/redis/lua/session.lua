@@ -2,16 +2,27 @@
 --
 -- A session is a hash. The field '' is its header, ':name' an attribute: the stamp of its last
 -- write, one byte that says whether it has a value, and the value. A header of one byte 'x' and
--- what ended the session is a tombstone.
+-- what ended the session is a tombstone. Behind the fixed part of a header stands the name of the
+-- application that has made the session, if it has one, and then the latest attempts.
+--
+-- ARGV: 1 whether this was tried before, 2 the application's name ('': none).
 
 local NONE = 281474976710655
 local HEADER = '>BBI6c4I6I6I6I6c10I6'
 local HEADER_BYTES = 52
 local FORMAT = 1
 local RETURNED = 1
+local NAMED = 2
 local OPS_MAX = 8
 
-local time = redis.call('TIME')
+-- Runs a command; an error names it.
+local function call(name, ...)
+  local reply = redis.pcall(name, ...)
+  if type(reply) == 'table' and reply.err then error('<' .. name .. '> ' .. reply.err, 0) end
+  return reply
+end
+
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- From when on a session is dead.
@@ -22,11 +33,12 @@ local function expires_at(s)
   return math.min(s.accessed + idle + math.min(math.floor(idle / 10), 60000), s.ends)
 end
 
--- The session under a key, and 'live', 'absent', 'tombstone' or 'foreign'.
+-- The session under a key, and 'live', 'absent', 'tombstone', 'other' (another application's) or
+-- 'foreign'.
 local function read(key)
-  local h = redis.call('HGET', key, '')
+  local h = call('HGET', key, '')
   if not h then
-    if redis.call('EXISTS', key) == 1 then return nil, 'foreign' end
+    if call('EXISTS', key) == 1 then return nil, 'foreign' end
     return nil, 'absent'
   end
   if string.sub(h, 1, 1) == 'x' then return h, 'tombstone' end
@@ -35,14 +47,26 @@ local function read(key)
   _, flags, s.version, s.writer, s.created, s.ends, s.accessed, s.idle, s.idle_stamp, s.first =
     struct.unpack(HEADER, h)
   s.returned = flags % 2 == RETURNED
-  s.ops = string.sub(h, HEADER_BYTES + 1)
+  local behind = HEADER_BYTES + 1
+  s.application = ''
+  if flags % 4 >= NAMED then
+    local length = string.byte(h, behind) or 0
+    s.application = string.sub(h, behind + 1, behind + length)
+    behind = behind + 1 + length
+  end
+  s.ops = string.sub(h, behind)
   if expires_at(s) <= now then return nil, 'absent' end
+  if s.application ~= '' and s.application ~= ARGV[2] then return nil, 'other' end
   return s, 'live'
 end
 
 local function header(s)
-  return struct.pack(HEADER, FORMAT, s.returned and RETURNED or 0, s.version, s.writer, s.created,
-    s.ends, s.accessed, s.idle, s.idle_stamp, s.first) .. s.ops
+  local flags, name = s.returned and RETURNED or 0, ''
+  if s.application ~= '' then
+    flags, name = flags + NAMED, string.char(#s.application) .. s.application
+  end
+  return struct.pack(HEADER, FORMAT, flags, s.version, s.writer, s.created, s.ends, s.accessed,
+    s.idle, s.idle_stamp, s.first) .. name .. s.ops
 end
 
 -- Whether an attempt to commit has been applied already.
@@ -55,6 +79,6 @@ end
 
 -- Puts a tombstone where a session was.
 local function bury(key, op, ms)
-  redis.call('HSET', key, '', 'x' .. op)
-  redis.call('PEXPIRE', key, ms)
+  call('HSET', key, '', 'x' .. op)
+  call('PEXPIRE', key, ms)
 end

@@ -1,10 +1,10 @@
--- KEYS: the session. ARGV: 1 whether this was tried before.
+-- KEYS: the session.
 local s, state = read(KEYS[1])
 if state == 'foreign' then return {'B'} end
 if state ~= 'live' then return {'G'} end
 s.accessed = math.max(s.accessed, now)
 s.returned = true
 -- First what is not refused where memory is short.
-redis.call('PEXPIREAT', KEYS[1], expires_at(s))
-redis.call('HSET', KEYS[1], '', header(s))
+call('PEXPIREAT', KEYS[1], expires_at(s))
+call('HSET', KEYS[1], '', header(s))
 return {'O'}

@@ -1,0 +1,86 @@
+//! Whether any server is connected, since when none is, and what of that is logged.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::outage::{Outage, Report};
+
+/// Counts the connections that can be used.
+#[derive(Debug)]
+pub(super) struct Presence(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    up: usize,
+    /// When the last connection was lost; at first, when the store was made.
+    lost: Instant,
+    outage: Outage,
+}
+
+/// A connection that can be used, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Present(Arc<Presence>);
+
+impl Presence {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            up: 0,
+            lost: Instant::now(),
+            outage: Outage::default(),
+        })))
+    }
+
+    /// Counts a connection. Also returns how long the outage was that it ends: `own`, that of its
+    /// server, or that of all servers.
+    pub(super) fn enter(self: &Arc<Self>, own: &mut Outage) -> (Present, Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let of_all = match state.up {
+            0 => state.outage.ends(now),
+            _ => None,
+        };
+        state.up += 1;
+        drop(state);
+        (Present(self.clone()), own.ends(now).or(of_all))
+    }
+
+    /// Counts a failure of one server. Where none is connected they share one report.
+    pub(super) fn fails(&self, own: &mut Outage) -> Option<Report> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        match state.up {
+            0 => state.outage.fails(now),
+            _ => own.fails(now),
+        }
+    }
+
+    /// For how long there has been no connection.
+    pub(super) fn away_for(&self) -> Duration {
+        let state = self.lock();
+        match state.up {
+            0 => state.lost.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Returns `true` if there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().up > 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.up -= 1;
+        if state.up == 0 {
+            state.lost = Instant::now();
+        }
+    }
+}

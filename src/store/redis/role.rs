@@ -1,0 +1,72 @@
+//! The role of a server: master or replica, as the server states it.
+//!
+//! Addresses of balancers, virtual addresses and names of cloud services lead to another server
+//! after a failover, and connections to the old one may stay open. Nothing is read from a server
+//! that is not a master.
+
+use redis::{Pipeline, Value};
+
+/// A command that a server answers with its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoleCommand {
+    Role,
+    /// Where `ROLE` is refused.
+    Info,
+    /// Where both are refused: the role stays unknown, and a lost one shows when a write fails.
+    Ping,
+}
+
+impl RoleCommand {
+    pub(super) fn pipeline(self) -> Pipeline {
+        let mut pipeline = redis::pipe();
+        match self {
+            Self::Role => pipeline.cmd("ROLE"),
+            Self::Info => pipeline.cmd("INFO").arg("replication"),
+            Self::Ping => pipeline.cmd("PING"),
+        };
+        pipeline
+    }
+
+    /// Whether the answer is a master's; `None` if it does not tell.
+    pub(super) fn is_master(self, reply: &Value) -> Option<bool> {
+        match (self, reply) {
+            (Self::Role, Value::Array(parts)) => match parts.first()? {
+                Value::BulkString(role) => Some(role == b"master"),
+                Value::SimpleString(role) => Some(role == "master"),
+                _ => None,
+            },
+            (Self::Info, reply) => {
+                let text = match reply {
+                    Value::BulkString(bytes) => str::from_utf8(bytes).ok()?,
+                    Value::SimpleString(text) | Value::VerbatimString { text, .. } => text,
+                    _ => return None,
+                };
+                let role = text.lines().find_map(|line| line.strip_prefix("role:"))?;
+                Some(role.trim() == "master")
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_commands_tell_a_master_from_a_replica() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let role = |name| Value::Array(vec![bulk(name), Value::Int(0)]);
+        let info = |name| {
+            bulk(&format!(
+                "# Replication\r\nrole:{name}\r\nconnected_slaves:0\r\n"
+            ))
+        };
+        for (name, is_master) in [("master", true), ("slave", false), ("sentinel", false)] {
+            assert_eq!(RoleCommand::Role.is_master(&role(name)), Some(is_master));
+            assert_eq!(RoleCommand::Info.is_master(&info(name)), Some(is_master));
+        }
+        assert_eq!(RoleCommand::Role.is_master(&bulk("?")), None);
+        assert_eq!(RoleCommand::Info.is_master(&bulk("?")), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! Addresses that lead to another master after a failover: of balancers, of cloud services.
+
+use std::time::{Duration, Instant};
+
+use distributable::store::RedisErrorKind;
+use distributable::{RedisStore, SessionKey, SessionStore};
+use tokio::time::sleep;
+
+use crate::common::eventually;
+use crate::common::redis::Server;
+use crate::front::{Answer, Front};
+use crate::proxy::Proxy;
+use crate::support::{birth, create, kind, reason};
+
+/// A master, its replica in step, and an address that leads to the master.
+struct Pair {
+    old: Server,
+    new: Server,
+    address: Proxy,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let old = Server::start(&[]);
+        let new = Server::start(&["--replicaof", "127.0.0.1", &old.port.to_string()]);
+        eventually("the replica is in step", || {
+            new.cli(&["INFO", "replication"])
+                .contains("master_link_status:up")
+        });
+        let address = Proxy::start(old.port).await;
+        Self { old, new, address }
+    }
+
+    /// Promotes the replica. The old master is demoted, and does not learn what happens next.
+    async fn fail_over(&self, keys: &[&SessionKey]) {
+        eventually("the replica has all sessions", || {
+            self.new.cli(&["DBSIZE"]) == self.old.cli(&["DBSIZE"])
+        });
+        self.new.ok(&["REPLICAOF", "NO", "ONE"]);
+        self.old.ok(&["REPLICAOF", "127.0.0.1", "1"]);
+        self.address.lead_to(self.new.port);
+        // The users log out at the new one.
+        let there = RedisStore::connect(&self.new.url()).await.unwrap();
+        for key in keys {
+            assert!(there.end(key).await.unwrap());
+        }
+    }
+}
+
+/// only reads, so that nothing but the probe finds out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_read_from_a_master_that_was_demoted() {
+    for near in [false, true] {
+        let pair = Pair::start().await;
+        let builder = RedisStore::builder(pair.address.url());
+        let builder = if near {
+            builder.near_cache(1 << 20)
+        } else {
+            builder
+        };
+        let store = builder.connect().await.unwrap();
+        let (key, _) = create(&store, "a", "1").await;
+        for _ in 0..5 {
+            assert!(store.load(&key).await.unwrap().is_some());
+        }
+        pair.fail_over(&[&key]).await;
+        let start = Instant::now();
+        // An error is right as well; the session is not, for longer than the probe takes.
+        while let Ok(Some(_)) = store.load(&key).await {
+            let late = format!("still read from the demoted server, near-cache: {near}");
+            assert!(start.elapsed() < Duration::from_secs(5), "{late}");
+            sleep(Duration::from_millis(10)).await;
+        }
+        eprintln!("near-cache {near}: noticed after {:?}", start.elapsed());
+        while let Err(error) = store.load(&key).await {
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "{}",
+                reason(&error)
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(store.load(&key).await.unwrap(), None);
+        create(&store, "a", "1").await;
+    }
+}
+
+/// writes, which the demoted server refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_address_that_leads_to_another_master_is_followed() {
+    let pair = Pair::start().await;
+    let store = RedisStore::connect(&pair.address.url()).await.unwrap();
+    let (key, _) = create(&store, "a", "1").await;
+    pair.fail_over(&[&key]).await;
+    let start = Instant::now();
+    loop {
+        let id = store.new_id();
+        match store.commit(&id.key(), None, birth("a", "1")).await {
+            Ok(_) => break,
+            Err(error) => {
+                assert_eq!(kind(&error), Some(RedisErrorKind::ReadOnly));
+                assert!(
+                    start.elapsed() < Duration::from_secs(5),
+                    "{}",
+                    reason(&error)
+                );
+            }
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    eprintln!("a write succeeded after {:?}", start.elapsed());
+    assert_eq!(store.load(&key).await.unwrap(), None);
+    // And back again.
+    pair.old
+        .ok(&["REPLICAOF", "127.0.0.1", &pair.new.port.to_string()]);
+    eventually("the old master is in step", || {
+        pair.old
+            .cli(&["INFO", "replication"])
+            .contains("master_link_status:up")
+    });
+    pair.new.ok(&["REPLICAOF", "127.0.0.1", "1"]);
+    pair.old.ok(&["REPLICAOF", "NO", "ONE"]);
+    pair.address.lead_to(pair.old.port);
+    let start = Instant::now();
+    while let Err(error) = store.touch(&key).await {
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{}",
+            reason(&error)
+        );
+    }
+    create(&store, "a", "1").await;
+}
+
+/// an address that leads to a replica from the beginning.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_is_not_read_from() {
+    let pair = Pair::start().await;
+    let (key, _) = {
+        let store = RedisStore::connect(&pair.old.url()).await.unwrap();
+        create(&store, "a", "1").await
+    };
+    let error = RedisStore::connect(&pair.new.url()).await.unwrap_err();
+    assert_eq!(error.kind(), RedisErrorKind::ReadOnly, "{error}");
+    let store = RedisStore::builder(pair.new.url())
+        .connect_lazily()
+        .unwrap();
+    let error = store.load(&key).await.unwrap_err();
+    assert_eq!(kind(&error), Some(RedisErrorKind::ReadOnly));
+    pair.new.ok(&["REPLICAOF", "NO", "ONE"]);
+    let start = Instant::now();
+    while let Err(error) = store.load(&key).await {
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{}",
+            reason(&error)
+        );
+    }
+    assert!(store.load(&key).await.unwrap().is_some());
+}
+
+/// a server that does not run `ROLE` is asked in another way; one that states no role at all
+/// is used, and left when it refuses a write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_hides_its_role_is_followed_as_well() {
+    for hidden in [&["ROLE"][..], &["ROLE", "INFO"]] {
+        let (old, new) = (Server::start(&[]), Server::start(&[]));
+        let front = Front::start(old.port, |command| {
+            match hidden.contains(&&*command[0].to_uppercase()) {
+                true => Answer::Say("-ERR unknown command".to_owned()),
+                false => Answer::Pass,
+            }
+        })
+        .await;
+        let address = Proxy::start(front.port).await;
+        let store = RedisStore::connect(&address.url()).await.unwrap();
+        create(&store, "a", "1").await;
+        old.ok(&["REPLICAOF", "127.0.0.1", "1"]);
+        address.lead_to(new.port);
+        let start = Instant::now();
+        let key = store.new_id().key();
+        while let Err(error) = store.commit(&key, None, birth("a", "1")).await {
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "{}",
+                reason(&error)
+            );
+        }
+        assert_eq!(new.cli(&["DBSIZE"]), "1");
+    }
+}
