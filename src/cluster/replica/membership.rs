@@ -68,6 +68,11 @@ impl Membership {
             .map(Member::id)
     }
 
+    /// Whether an identity was declared down.
+    pub(crate) fn is_down(&self, node: &Node) -> bool {
+        self.removed().any(|removed| removed == node)
+    }
+
     /// A packet has come. A bad one changes nothing.
     pub(crate) fn packet(&mut self, packet: &[u8]) {
         let _ = self.foca.handle_data(packet, &mut self.runtime);

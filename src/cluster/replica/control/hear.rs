@@ -284,15 +284,15 @@ impl Control {
     }
 
     pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {
-        self.membership
-            .down(std::mem::take(&mut view.removed).into_iter());
-        let known_down = self.membership.removed().any(|node| *node == from);
-        if known_down {
-            // It does not know yet; its own identity among the removed tells it.
+        if self.membership.is_down(&from) {
+            // It was cut off and does not know yet: its own identity among the removed tells it.
+            // The members that it has declared down meanwhile are the healthy ones.
             let mine = Message::View(self.introduction(now, false));
             self.standing.send_to(from, mine);
             return;
         }
+        self.membership
+            .down(std::mem::take(&mut view.removed).into_iter());
         // Before this node takes up a view that follows from it.
         self.standing.era = self.standing.era.max(view.era);
         self.membership.alive(
