@@ -25,7 +25,7 @@ use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
 use super::reads::Reads;
 use super::repair::Repair;
-use super::roster::{Peer, PeerIndex};
+use super::roster::{Peer, PeerIndex, PeerSet};
 use super::standing::Standing;
 use super::table::Table;
 use super::updates::{Call, Tools, Updates};
@@ -57,6 +57,8 @@ pub(crate) struct Control {
     told: (ViewId, bool, bool),
     /// Whether all members were in this view when that was last looked at.
     stable: bool,
+    /// The members that had caught up when that was last looked at.
+    caught_up: PeerSet,
     /// Whether somebody has come since members were lost.
     reunited: bool,
     /// Whether who is leaving may have changed since the view was last taken up.
@@ -92,6 +94,7 @@ impl Control {
             introductions: 0,
             told: Default::default(),
             stable: true,
+            caught_up: PeerSet::default(),
             reunited: false,
             regrouped: false,
             short_lives: Vec::new(),

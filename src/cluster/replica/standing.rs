@@ -236,6 +236,19 @@ impl Standing {
         peer.is_some_and(|peer| peer.view == Some(self.view) && peer.complete)
     }
 
+    /// The members that are known to be in this view, with everything of it; this node counts as
+    /// the one beyond the last peer.
+    pub(crate) fn caught_up(&self) -> PeerSet {
+        let mut all = PeerSet::default();
+        for peer in self.peers().iter().filter(|peer| self.has_caught_up(*peer)) {
+            all.insert(peer);
+        }
+        if self.is_complete() {
+            all.insert(super::roster::PEERS_MAX);
+        }
+        all
+    }
+
     /// Whether all members are in this view and have everything of it.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_complete() && self.peers().iter().all(|peer| self.has_caught_up(peer))

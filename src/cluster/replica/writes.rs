@@ -3,7 +3,7 @@
 //! A write is sent to every holder once, and counts as acknowledged by a holder only *in this
 //! node's current view*: an acknowledgement states that the holder had merged the write while it
 //! had the same members in mind, and so the same holders. A client is answered once all holders
-//! have acknowledged, every member has announced this view, and there are enough copies: then no
+//! have acknowledged, every member has announced this view, and there are enough whole copies: no
 //! node serves reads based on an outdated placement, and a node that becomes a holder later
 //! compares itself with members that have the write.
 //!
@@ -69,17 +69,28 @@ struct Open {
 impl Open {
     /// Whether enough holders have it to answer, where `stable` is `true` if all members are in
     /// the same view.
-    fn is_safe(&self, stable: bool) -> bool {
-        let have = usize::from(self.mine) + self.holders.len() - self.waiting.len();
+    fn is_safe(&self, stable: bool, standing: &Standing) -> bool {
+        let acknowledged = self.holders.without(self.waiting);
         let enough = match self.write.ack {
             Ack::All => self.is_everywhere(stable),
             Ack::Local => return true,
             Ack::Copies(n) => {
                 let most = usize::from(self.mine) + self.holders.len();
+                let have = usize::from(self.mine) + acknowledged.len();
                 have >= usize::from(n.get()).min(most)
             }
         };
-        enough && have >= self.write.min_copies
+        enough && (self.write.min_copies <= 1 || self.copies(acknowledged, standing))
+    }
+
+    /// Whether there are as many copies as asked for. A holder that has not caught up may have the
+    /// change and not the session, which would be lost with the others.
+    fn copies(&self, acknowledged: PeerSet, standing: &Standing) -> bool {
+        let whole = acknowledged
+            .iter()
+            .filter(|peer| standing.has_caught_up(*peer))
+            .count();
+        usize::from(self.mine && standing.is_complete()) + whole >= self.write.min_copies
     }
 
     fn is_everywhere(&self, stable: bool) -> bool {
@@ -87,8 +98,9 @@ impl Open {
     }
 
     /// Whether nothing has to be done for it any more.
-    fn is_done(&self, stable: bool) -> bool {
-        let answered = self.write.op.is_none() && (!self.write.strict || self.is_safe(stable));
+    fn is_done(&self, stable: bool, standing: &Standing) -> bool {
+        let answered =
+            self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, standing));
         self.is_everywhere(stable) && answered
     }
 
@@ -150,7 +162,7 @@ impl Writes {
         };
         open.place(standing);
         let stable = is_stable(standing);
-        let safe = open.is_safe(stable);
+        let safe = open.is_safe(stable, standing);
         if safe && open.is_everywhere(stable) {
             return None;
         }
@@ -207,12 +219,12 @@ impl Writes {
     fn finish(&mut self, seq: u64, standing: &mut Standing) -> Option<u64> {
         let open = self.open.get_mut(&seq)?;
         let stable = is_stable(standing);
-        if open.is_safe(stable)
+        if open.is_safe(stable, standing)
             && let Some(op) = open.write.op.take()
         {
             standing.reply(op, Reply::Written);
         }
-        if !open.is_done(stable) {
+        if !open.is_done(stable, standing) {
             return None;
         }
         let strict = open.write.strict;
@@ -325,7 +337,7 @@ impl Writes {
 
     fn oldest(&self) -> u64 {
         let first = self.open.keys().next();
-        first.copied().unwrap_or(self.last + 1)
+        first.copied().unwrap_or(self.last)
     }
 }
 

@@ -117,5 +117,6 @@ const SHORT_LIVES: usize = 3;
 const SHORT_LIVES_WITHIN: Duration = Duration::from_secs(6);
 
 /// How long such a member stays away: ten times as long as it holds up the others when it tries
-/// again.
-const AWAY: Duration = Duration::from_secs(30);
+/// again, since they remember that it did not answer. It is back this soon after the network is
+/// whole.
+const AWAY: Duration = Duration::from_secs(4);

@@ -20,7 +20,12 @@ impl Control {
         }
         self.adopt_members(now, table);
         let stable = self.standing.is_stable();
-        if stable && !self.stable {
+        // A holder that has caught up counts as a copy from now on.
+        let has_copies_more = self.standing.min_copies > 1 && {
+            let caught_up = self.standing.caught_up();
+            std::mem::replace(&mut self.caught_up, caught_up) != caught_up
+        };
+        if stable && !self.stable || has_copies_more {
             let written = self.writes.review(&mut self.standing);
             let (updates, mut tools) = self.ordering(table);
             for seq in written {
