@@ -92,7 +92,8 @@ impl World {
             Action::Write(name) => name,
             _ => return,
         };
-        if self.plan.min_copies <= 1 || !undisturbed || model.key != request.key {
+        let is_fresh = request.known.is_fresh(self.now);
+        if self.plan.min_copies <= 1 || !undisturbed || !is_fresh || model.key != request.key {
             return;
         }
         let written = record.stamp(name);

@@ -434,8 +434,10 @@ impl World {
     /// Draws a key in one of a few slots: comparisons shall have something to compare.
     pub(super) fn draw_key(&mut self, before: Option<SessionKey>) -> SessionKey {
         let mut bytes: [u8; 20] = self.rng.random();
-        let slot = (self.rng.random_range(0..8_u32) * 997) & (SLOTS as u32 - 1);
-        let tag = before.map_or(slot, |key| key.tag());
+        let low = SLOTS as u32 - 1;
+        let slot = (self.rng.random_range(0..8_u32) * 997) & low;
+        let tag = self.rng.random::<u32>() & !low | slot;
+        let tag = before.map_or(tag, |key| key.tag());
         bytes[..4].copy_from_slice(&tag.to_be_bytes());
         SessionKey::from_bytes(bytes)
     }
