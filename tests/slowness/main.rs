@@ -1,0 +1,7 @@
+//! Slow links, large sessions, stopped processes and partitions: nodes that are late but not dead.
+
+mod bandwidth;
+#[path = "../common/mod.rs"]
+mod common;
+mod load;
+mod network;
