@@ -3,5 +3,7 @@
 mod bandwidth;
 #[path = "../common/mod.rs"]
 mod common;
+mod latency;
 mod load;
 mod network;
+mod relay;
