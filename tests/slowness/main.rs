@@ -1,5 +1,6 @@
 //! Slow links, large sessions, stopped processes and partitions: nodes that are late but not dead.
 
+mod backlog;
 mod bandwidth;
 #[path = "../common/mod.rs"]
 mod common;
