@@ -4,6 +4,7 @@ mod backlog;
 mod bandwidth;
 #[path = "../common/mod.rs"]
 mod common;
+mod growth;
 mod latency;
 mod load;
 mod network;
