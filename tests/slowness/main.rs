@@ -7,5 +7,6 @@ mod common;
 mod growth;
 mod latency;
 mod load;
+mod min_copies;
 mod network;
 mod relay;
