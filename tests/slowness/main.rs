@@ -9,4 +9,5 @@ mod latency;
 mod load;
 mod min_copies;
 mod network;
+mod partition;
 mod relay;
