@@ -77,9 +77,10 @@ fn write_under_load(nodes: &[Node], at: &[usize], bytes: usize, limit: Duration)
             let users = users.map(|(turn, &at)| scope.spawn(move || user(turn, &nodes[at])));
             let users: Vec<_> = users.collect();
             let users = users.into_iter().map(|user| user.join());
+            let users = users.map(|user| user.expect("the value arrives"));
+            let users: Vec<_> = users.collect();
+            until(began + OBSERVED);
             users
-                .map(|user| user.expect("the value arrives"))
-                .collect::<Vec<_>>()
         })
     });
     load.assert_unharmed(limit);
@@ -149,6 +150,9 @@ const PROMPT_WHEN_BUSY: Duration = Duration::from_secs(3);
 
 /// From one user's large value to the next one's: a fraction of what it takes.
 const BETWEEN_USERS: Duration = Duration::from_millis(500);
+
+/// How long small writes go on at least: one in a hundred is to be seen.
+const OBSERVED: Duration = Duration::from_secs(4);
 
 /// Thirty megabytes take twelve seconds.
 const JOINED_WITHIN: Duration = Duration::from_secs(60);

@@ -182,7 +182,7 @@ const CLIENTS_PER_NODE: usize = 4;
 const PACE: Duration = Duration::from_millis(40);
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// Fewer writes than this say nothing about one in a hundred.
-const WRITES_MIN: usize = 100;
+const WRITES_MIN: usize = 50;
 const SHOWN: usize = 10;
 /// Several times what the slowest link of these tests needs.
 const LARGE_WITHIN: Duration = Duration::from_secs(60);
