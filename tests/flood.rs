@@ -45,15 +45,6 @@ fn crowd(at: SocketAddr, count: u64) -> VecDeque<TcpStream> {
     held
 }
 
-/// Memory of the process, in KiB.
-fn resident(node: &Node) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", node.pid()));
-    let status = status.expect("a process has a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let line = line.expect("a size").trim_end_matches("kB").trim();
-    line.parse().expect("a number")
-}
-
 /// N-02.
 #[test]
 fn ten_thousand_strangers_cost_little_memory_and_few_lines_and_are_gone_in_seconds() {
@@ -70,7 +61,7 @@ fn ten_thousand_strangers_cost_little_memory_and_few_lines_and_are_gone_in_secon
     let at = address.as_str().expect("text").parse().expect("an address");
 
     drop(crowd(at, 500));
-    let (began, before, lines) = (Instant::now(), resident(&node), complaints(&node));
+    let (began, before, lines) = (Instant::now(), node.memory("VmRSS"), complaints(&node));
     let crowds: Vec<_> = (0..4)
         .map(|_| thread::spawn(move || crowd(at, 2500)))
         .collect();
@@ -85,7 +76,7 @@ fn ten_thousand_strangers_cost_little_memory_and_few_lines_and_are_gone_in_secon
         .into_iter()
         .flat_map(|crowd| crowd.join().expect("it does not panic"));
     let took = began.elapsed();
-    let more = resident(&node).saturating_sub(before);
+    let more = node.memory("VmRSS").saturating_sub(before);
     println!("10000 connections in {took:?}: {more} KiB more, slowest answer {slowest:?}");
     assert!(more < 16 << 10, "{more} KiB more");
     let lines = complaints(&node) - lines;

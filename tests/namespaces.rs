@@ -11,72 +11,22 @@
 
 mod common;
 
-use std::env;
-use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Command, id};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::namespace::{self, Secret, is_isolated, run, start};
 use common::{Browser, Node, Start, eventually, meet, until};
 use socket2::Socket;
 
-/// Whether this is the process in a namespace of its own; if not, runs that and checks its end.
-fn is_isolated(test: &str) -> bool {
-    if env::var_os(ISOLATED).is_some() {
-        return true;
-    }
-    let program = env::current_exe().expect("a test knows its own path");
-    let status = isolated()
-        .arg(program)
-        .args(["--exact", test, "--nocapture"])
-        .env(ISOLATED, "1")
-        .status();
-    let status = status.expect("it has worked before");
-    assert!(status.success(), "in a namespace of its own: {status}");
-    false
-}
-
-/// What runs a command in a namespace of its own, in the first way that works here.
-fn isolated() -> Command {
-    let ways = [
-        "unshare --net --mount --",
-        "unshare --user --map-root-user --net --mount --",
-        "sudo --non-interactive --preserve-env unshare --net --mount --",
-    ];
-    for way in ways {
-        let tried = command(way).arg("true").output();
-        if tried.is_ok_and(|output| output.status.success()) {
-            return command(way);
-        }
-    }
-    panic!("network namespaces need root, `sudo` or unprivileged user namespaces: {ways:?}");
-}
-
-fn run(line: &str) {
-    let status = command(line).status();
-    let status = status.unwrap_or_else(|error| panic!("{line}: {error}; apt-get install iproute2"));
-    assert!(status.success(), "{line}: {status}");
-}
-
-fn command(line: &str) -> Command {
-    let mut words = line.split(' ');
-    let mut command = Command::new(words.next().expect("a command"));
-    command.args(words);
-    command
-}
-
 /// Namespaces `node1`, `node2`, … on one switch.
 fn network(nodes: usize) {
-    run("mount -t tmpfs tmpfs /run");
-    run("ip link set lo up");
+    namespace::prepare();
     run("ip link add switch type bridge");
     run("ip link set switch up");
     for i in 1..=nodes {
-        run(&format!("ip netns add node{i}"));
-        run(&format!("ip -n node{i} link set lo up"));
+        namespace::add(i);
         run(&format!(
             "ip link add lan{i} type veth peer name eth0 netns node{i}"
         ));
@@ -84,42 +34,6 @@ fn network(nodes: usize) {
         run(&format!("ip link set lan{i} up"));
         run(&format!("ip -n node{i} addr add 10.2.0.{i}/24 dev eth0"));
         run(&format!("ip -n node{i} link set eth0 up"));
-        run(&format!(
-            "ip link add http{i} type veth peer name http netns node{i}"
-        ));
-        run(&format!("ip addr add 10.1.{i}.1/24 dev http{i}"));
-        run(&format!("ip link set http{i} up"));
-        run(&format!("ip -n node{i} addr add 10.1.{i}.2/24 dev http"));
-        run(&format!("ip -n node{i} link set http up"));
-    }
-}
-
-/// A node in its namespace, with the secret in this file.
-fn start(i: usize, secret: &Secret) -> Start {
-    Start::default()
-        .args(&["--store", "replicated", "--route", &format!("node{i}")])
-        .args(&["--secret-file", secret.0.to_str().expect("text")])
-        .inside(&format!("node{i}"), &format!("10.1.{i}.2"))
-}
-
-/// A file with a secret.
-struct Secret(PathBuf);
-
-impl Secret {
-    fn new() -> Self {
-        let path = env::temp_dir().join(format!("secret-{}-{:?}", id(), thread::current().id()));
-        let made = Command::new("openssl")
-            .args(["rand", "-hex", "32"])
-            .output();
-        let made = made.expect("there is `openssl`: apt-get install openssl");
-        fs::write(&path, made.stdout).expect("a file can be written");
-        Self(path)
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -138,7 +52,7 @@ fn agree(nodes: [&Node; 2], browser: &mut Browser, values: [(&str, &str); 3]) {
 /// N-01, 57, 58, K-05.
 #[test]
 fn machines_find_each_other_by_multicast_and_again_after_the_network_was_cut() {
-    if !is_isolated("machines_find_each_other_by_multicast_and_again_after_the_network_was_cut") {
+    if !is_isolated(machines_find_each_other_by_multicast_and_again_after_the_network_was_cut) {
         return;
     }
     network(2);
@@ -168,7 +82,7 @@ fn machines_find_each_other_by_multicast_and_again_after_the_network_was_cut() {
 /// A node at all addresses tells the others the one that they can reach.
 #[test]
 fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
-    if !is_isolated("a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer") {
+    if !is_isolated(a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer) {
         return;
     }
     network(2);
@@ -193,7 +107,7 @@ fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
 /// G-01, G-03: what comes too fast is dropped before it costs much, and joining goes on.
 #[test]
 fn a_flood_of_datagrams_costs_little_and_keeps_nobody_out() {
-    if !is_isolated("a_flood_of_datagrams_costs_little_and_keeps_nobody_out") {
+    if !is_isolated(a_flood_of_datagrams_costs_little_and_keeps_nobody_out) {
         return;
     }
     run("ip link set lo up");
@@ -201,11 +115,7 @@ fn a_flood_of_datagrams_costs_little_and_keeps_nobody_out() {
     let start = |i: usize| {
         Start::default()
             .args(&["--store", "replicated", "--route", &format!("node{i}")])
-            .args(&[
-                "--secret-file",
-                secret.0.to_str().expect("text"),
-                "--multicast",
-            ])
+            .args(&["--secret-file", secret.path(), "--multicast"])
     };
     let one = start(1).ready();
     let stop = AtomicBool::new(false);
@@ -236,5 +146,3 @@ fn a_flood_of_datagrams_costs_little_and_keeps_nobody_out() {
         assert!(cost < Duration::from_millis(800), "{cost:?} of two seconds");
     });
 }
-
-const ISOLATED: &str = "DISTRIBUTABLE_TEST_ISOLATED";

@@ -7,6 +7,7 @@
 )]
 
 mod browser;
+pub(crate) mod namespace;
 mod node;
 pub(crate) mod redis;
 mod scratch;

@@ -193,6 +193,22 @@ impl Node {
         Browser::new().ok(self, "/cluster")
     }
 
+    /// Returns `true` if the node lists all of these nodes as members that serve.
+    pub(crate) fn sees(&self, nodes: &[&Self]) -> bool {
+        let cluster = self.cluster();
+        let members = cluster["members"].as_array().expect("an array");
+        let is_ready = |node: &Self| {
+            let mut members = members.iter();
+            members.any(|member| member["route"] == node.route() && member["state"] == "ready")
+        };
+        nodes.iter().all(|node| is_ready(node))
+    }
+
+    /// The route that the node was started with.
+    pub(crate) fn route(&self) -> &str {
+        self.start.value("--route").unwrap_or_default()
+    }
+
     /// How many members serve sessions as far as it knows, itself included.
     pub(crate) fn members(&self) -> usize {
         let cluster = self.cluster();
@@ -263,6 +279,20 @@ impl Node {
             .map(|ticks| ticks.parse::<u64>().expect("a number"))
             .sum();
         Duration::from_millis(10 * ticks)
+    }
+
+    /// A size from the process's status, in KiB: `VmRSS` is the resident memory, `VmHWM` its peak.
+    pub(crate) fn memory(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("a process has a status");
+        let size = status
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| *name == field)
+            .expect("the field exists")
+            .1;
+        let size = size.trim().trim_end_matches(" kB");
+        size.parse().expect("a number")
     }
 
     pub(crate) fn pid(&self) -> String {

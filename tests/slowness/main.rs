@@ -1,0 +1,13 @@
+//! Slow links, large sessions, stopped processes and partitions: nodes that are late but not dead.
+
+mod backlog;
+mod bandwidth;
+#[path = "../common/mod.rs"]
+mod common;
+mod growth;
+mod latency;
+mod load;
+mod min_copies;
+mod network;
+mod partition;
+mod relay;
