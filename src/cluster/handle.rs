@@ -239,9 +239,8 @@ impl Cluster {
         self.driver.input(Input::Leave);
         // From here on there is no way back.
         draining.stays();
-        let flush = self.until(began.max(Instant::now()) + FLUSH_MAX, |driver| {
-            driver.links.is_flushed().then_some(())
-        });
+        let deadline = (began + self.drain_timeout).max(Instant::now() + FLUSH_MAX);
+        let flush = self.until(deadline, |driver| driver.links.is_flushed().then_some(()));
         flush.await;
         self.stop.send_replace(true);
         // The task holds the only receiver.
@@ -363,6 +362,6 @@ fn unproved() -> StoreError {
     StoreError::indeterminate("the other nodes did not acknowledge in time")
 }
 
-/// How long the last messages may take to leave.
+/// How long the last messages may take to leave, even if the time for the hand-over is used up.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);

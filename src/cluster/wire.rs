@@ -75,11 +75,20 @@ pub(super) fn encode(
     protocol: Protocol,
     out: &mut Vec<u8>,
 ) -> Result<(), WireError> {
+    encode_within(message, protocol, MESSAGE_MAX, out)
+}
+
+fn encode_within(
+    message: &Message,
+    protocol: Protocol,
+    max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), WireError> {
     let start = out.len();
     match protocol {
         Protocol::V1 => put(&Body::from(message), out),
     }
-    if out.len() - start > MESSAGE_MAX {
+    if out.len() - start > max {
         out.truncate(start);
         return Err(WireError::MessageTooLong);
     }

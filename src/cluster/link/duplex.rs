@@ -137,3 +137,65 @@ impl Duplex {
 
 /// What an empty buffer may keep of its room, in bytes.
 pub(super) const BUFFER_KEPT: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (Duplex, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(stream, listener.accept());
+        (Duplex::new(Stream::Plain(near.unwrap())), far.unwrap().0)
+    }
+
+    async fn read(duplex: &mut Duplex, input: &mut BytesMut) -> usize {
+        loop {
+            input.reserve(1024);
+            if let Some(count) = duplex.moved(input).await.unwrap().read {
+                return count;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_can_be_read_from() {
+        let (mut duplex, mut far) = pair().await;
+        // More than the system takes.
+        duplex.out().resize(64 << 20, 0);
+        let mut input = BytesMut::new();
+        for _ in 0..3 {
+            far.write_all(b"credit").await.unwrap();
+            read(&mut duplex, &mut input).await;
+        }
+        assert_eq!(input, b"creditcreditcredit"[..]);
+        assert!(!duplex.is_idle());
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_has_sent_before_it_closed_is_read_although_writing_fails() {
+        let (mut duplex, mut far) = pair().await;
+        let mut input = BytesMut::with_capacity(1024);
+        far.write_all(b"good-bye").await.unwrap();
+        drop(far);
+        duplex.out().extend_from_slice(b"first");
+        while !duplex.is_idle() {
+            duplex.moved(&mut input).await.unwrap();
+        }
+        // The other side answers the first bytes with a reset.
+        for _ in 0..10 {
+            if duplex.is_idle() {
+                duplex.out().extend_from_slice(b"more");
+            }
+            match duplex.moved(&mut input).await {
+                Ok(moved) if moved.read != Some(0) => {}
+                Ok(_) | Err(_) => break,
+            }
+            input.reserve(1024);
+        }
+        assert_eq!(input, b"good-bye"[..]);
+    }
+}

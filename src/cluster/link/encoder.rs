@@ -1,5 +1,7 @@
 //! Encoding of outgoing messages, once for all receivers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::cluster::replica::message::{Message, Write};
@@ -28,7 +30,7 @@ impl Encoder {
         };
         if let Some((last, version, bytes)) = &self.last
             && *version == protocol
-            && last.is_same(write)
+            && is_same(last, write)
         {
             return Ok(bytes.clone());
         }
@@ -54,21 +56,17 @@ impl Encoder {
     }
 }
 
-impl Write {
-    /// Returns `true` if both are one write, without looking into the sessions.
-    fn is_same(&self, other: &Self) -> bool {
-        std::sync::Arc::ptr_eq(&self.copies, &other.copies)
-            && self.seq == other.seq
-            && self.view == other.view
-            && self.strict == other.strict
-            && self.sent_at == other.sent_at
-    }
+/// Returns `true` if both are the same write; the sessions inside are not compared.
+fn is_same(one: &Write, other: &Write) -> bool {
+    Arc::ptr_eq(&one.copies, &other.copies)
+        && one.seq == other.seq
+        && one.view == other.view
+        && one.strict == other.strict
+        && one.sent_at == other.sent_at
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use crate::session::Timestamp;
 
     use super::*;

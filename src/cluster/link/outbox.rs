@@ -41,6 +41,8 @@ struct Content {
     protocol: Protocol,
     /// Whether there is a link, or the first attempt at one is under way.
     open: bool,
+    /// Whether there is a link.
+    linked: bool,
     lanes: Lanes,
     /// Whether the link sleeps until it is woken.
     asleep: bool,
@@ -59,6 +61,7 @@ impl Outbox {
                 node: None,
                 protocol: Protocol::LATEST,
                 open: true,
+                linked: false,
                 lanes: Lanes::default(),
                 asleep: false,
             }),
@@ -169,6 +172,8 @@ impl Outbox {
         }
         content.lanes.drop_data();
         content.open = true;
+        content.linked = true;
+        content.asleep = false;
     }
 
     /// The link is down, or will be: what could not be sent is dropped.
@@ -240,7 +245,9 @@ impl Outbox {
     /// Returns `true` if everything has been sent, and all data was confirmed.
     pub(super) fn is_flushed(&self) -> bool {
         let content = self.content();
-        !content.open || content.asleep && content.lanes.is_delivered()
+        // A link that is not asleep may still be writing.
+        let is_quiet = content.asleep || !content.linked;
+        !content.open || is_quiet && content.lanes.is_delivered()
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -261,6 +268,7 @@ impl Content {
 
     fn close(&mut self) {
         self.open = false;
+        self.linked = false;
         self.node = None;
         self.lanes = Lanes::default();
     }
@@ -410,6 +418,19 @@ mod tests {
         outbox.confirm(Credit { small, large: 0 }).unwrap();
         assert!(!outbox.is_flushed());
         assert_eq!(taken(&outbox), Ok(vec![Message::Bye]));
+        assert!(!outbox.is_flushed());
+        assert_eq!(taken(&outbox), Ok(vec![]));
+        assert!(outbox.is_flushed());
+    }
+
+    #[test]
+    fn a_box_for_an_address_that_is_only_tried_holds_up_no_leave() {
+        let outbox = Outbox::new(node(1).address);
+        assert!(outbox.is_flushed());
+        put(&outbox, 1, &swim(1, 1));
+        assert!(!outbox.is_flushed());
+        outbox.open(&node(1), Protocol::V1);
+        assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
         assert!(!outbox.is_flushed());
         assert_eq!(taken(&outbox), Ok(vec![]));
         assert!(outbox.is_flushed());

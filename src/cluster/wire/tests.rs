@@ -506,10 +506,12 @@ fn a_kind_of_a_later_version_is_told_from_garbage() {
 #[test]
 fn a_message_that_no_receiver_would_take_is_not_written() {
     let mut bytes = b"before".to_vec();
-    let message = Message::Swim(vec![0; MESSAGE_MAX]);
-    let refused = encode(&message, Protocol::V1, &mut bytes);
+    let message = Message::Swim(vec![0; 98]);
+    let refused = encode_within(&message, Protocol::V1, 99, &mut bytes);
     assert_eq!(refused, Err(WireError::MessageTooLong));
     assert_eq!(bytes, b"before");
+    let written = encode_within(&message, Protocol::V1, 100, &mut bytes);
+    assert_eq!((written, bytes.len()), (Ok(()), 106));
 }
 
 #[test]
