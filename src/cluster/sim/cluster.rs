@@ -14,7 +14,7 @@ use crate::cluster::Ack;
 use crate::cluster::replica::event::{Input, News, Output};
 use crate::cluster::replica::message::{Message, OpId};
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::{PAUSE_MAX, Replica, Settings};
+use crate::cluster::replica::{PAUSE_MAX, Replica, Requirements, Settings};
 use crate::session::{SLOTS, SessionKey, Timestamp, Value};
 
 use super::client::{Request, Stage};
@@ -245,7 +245,7 @@ impl Cluster {
             max_bytes: 1 << 26,
             max_session_bytes: 1 << 24,
             ack_timeout: Duration::from_secs(5),
-            alone_after: Duration::from_secs(2),
+            requirements: Requirements::default(),
             seed: self.rng.random(),
             rules: self.plan.rules,
         };
