@@ -38,7 +38,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "clock",
         modules: &["session"],
-        crates: &["tokio"],
+        crates: &["rustix", "tokio"],
     },
     Row {
         folder: "signal",
@@ -170,7 +170,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "cluster/discover",
-        modules: &["cluster"],
+        modules: &["clock", "cluster"],
         crates: &["ring", "socket2", "tokio", "tracing"],
     },
     // The folder that speaks TLS.
@@ -344,8 +344,11 @@ fn read(file: &str) -> String {
 /// The crates that we depend on, as they are named in paths.
 fn dependencies() -> BTreeSet<String> {
     let manifest = read("Cargo.toml");
-    let section = manifest.split("\n[dependencies]\n").nth(1).unwrap();
-    let lines = section.lines().take_while(|line| !line.starts_with('['));
+    let sections = manifest.split("\n[").filter(|section| {
+        let title = section.lines().next().unwrap_or_default();
+        title == "dependencies]" || title.starts_with("target.")
+    });
+    let lines = sections.flat_map(|section| section.lines().skip(1));
     let names = lines.filter_map(|line| line.split_once(" = "));
     names.map(|(name, _)| name.replace('-', "_")).collect()
 }

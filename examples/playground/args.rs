@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Find other nodes by multicast [default group: 228.0.0.4:45564]
     #[arg(long, value_name = "GROUP:PORT", num_args = 0..=1, default_missing_value = "228.0.0.4:45564")]
     pub(crate) multicast: Option<SocketAddrV4>,
-    /// Nodes of other clusters are refused
+    /// Nodes of other clusters are refused [default: playground]
     #[arg(long, value_name = "NAME")]
     pub(crate) cluster_name: Option<String>,
     /// The file with the cluster's secret: `openssl rand -hex 32 > PATH`; the first one given is
@@ -69,6 +69,13 @@ pub(crate) struct Args {
     /// With fewer live copies than this, writes are refused
     #[arg(long, default_value_t = 1)]
     pub(crate) min_copies: u8,
+
+    /// Not ready before this many members were seen, or `--join-timeout` has passed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) expect_nodes: usize,
+    /// How long to wait for other nodes that may be there
+    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    pub(crate) join_timeout: u64,
 
     /// Allowed seconds between two requests; 0: no limit
     #[arg(long, value_name = "SECS", default_value_t = 1800)]

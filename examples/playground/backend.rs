@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use distributable::store::{
-    Member, MemberState, MemoryStatus, Multicast, RedisError, ReplicatedStoreBuilder, Secret,
-    SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
+    Member, MemberState, MemoryStatus, Multicast, RedisError, RefusedNode, ReplicatedStoreBuilder,
+    Secret, SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
 };
 use distributable::{
     Copies, MemoryStore, RedisStore, ReplicatedStore, Route, SessionCookie, SessionLayer,
@@ -76,8 +76,10 @@ impl Backend {
 
     /// Waits until it is.
     pub(crate) async fn ready(&self) {
-        if let Self::Replicated(store) = self {
-            store.ready().await;
+        match self {
+            Self::Memory(_) | Self::File(_) | Self::Redis(_) => {}
+            Self::Replicated(store) => store.ready().await,
+            Self::ReplicatedFile(store) => store.store().ready().await,
         }
     }
 
@@ -159,17 +161,17 @@ fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, Sec
         .clone()
         .unwrap_or_else(|| format!("http{http_port}"));
     let mut store = ReplicatedStore::builder(name)
+        .cluster_name(args.cluster_name.as_deref().unwrap_or("playground"))
         .copies(args.copies)
         .ack(args.ack)
-        .min_copies(args.min_copies);
+        .min_copies(args.min_copies)
+        .expect_nodes(args.expect_nodes)
+        .join_timeout(Duration::from_secs(args.join_timeout));
     if let Some(address) = &args.cluster_listen {
         store = store.bind(address);
     }
     if let Some(address) = &args.advertise {
         store = store.advertise(address);
-    }
-    if let Some(name) = &args.cluster_name {
-        store = store.cluster_name(name);
     }
     if let Some(sessions) = args.max_sessions {
         store = store.max_sessions(sessions);
@@ -195,7 +197,7 @@ fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, Sec
 
 /// The state of a node that knows of no other, in a cluster's words.
 fn alone(node: Option<&str>, is_ready: bool, status: Option<MemoryStatus>) -> Reply {
-    let (sessions, bytes) = status.map_or((0, 0), |status| (status.sessions, status.bytes));
+    let number = |of: fn(MemoryStatus) -> u64| status.map_or(0, of);
     let myself = json!({
         "route": node,
         "address": Value::Null,
@@ -208,11 +210,16 @@ fn alone(node: Option<&str>, is_ready: bool, status: Option<MemoryStatus>) -> Re
         .with("ready", is_ready)
         .with("members", vec![myself])
         .with("copies", 1)
-        .with("sessions", sessions)
+        .with("sessions", number(|status| status.sessions as u64))
         .with("tombstones", 0)
-        .with("bytes", bytes)
+        .with("bytes", number(|status| status.bytes as u64))
         .with("under_replicated", 0)
         .with("degraded_acks", 0)
+        .with("refused", Vec::<Value>::new())
+        .with("over_limit", false)
+        .with("created", number(|status| status.created))
+        .with("deleted", number(|status| status.deleted))
+        .with("expired", number(|status| status.expired))
 }
 
 fn clustered(store: &ReplicatedStore) -> Reply {
@@ -237,6 +244,18 @@ fn clustered(store: &ReplicatedStore) -> Reply {
         .with("indeterminate", status.indeterminate)
         .with("discarded_writes", status.discarded_writes)
         .with("rejected_connections", status.rejected_connections)
+        .with(
+            "refused",
+            status.refused.iter().map(refused).collect::<Vec<_>>(),
+        )
+        .with("over_limit", status.over_limit)
+        .with("created", status.created)
+        .with("deleted", status.deleted)
+        .with("expired", status.expired)
+}
+
+fn refused(node: &RefusedNode) -> Value {
+    json!({ "address": node.address, "reason": node.reason })
 }
 
 fn member(member: &Member) -> Value {

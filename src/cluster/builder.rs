@@ -17,10 +17,11 @@ use crate::store::ReplicatedStore;
 use super::discover::{Beacon, Discovery, Group, Multicast, join};
 use super::door::Door;
 use super::driver::{Driver, Surroundings};
-use super::link::{Links, Security, last_generation};
+use super::link::{Links, Security, is_loopback, last_generation};
+use super::outlook::Addresses;
 use super::replica::node::Node;
 use super::replica::rules::Rules;
-use super::replica::{Replica, Settings};
+use super::replica::{Replica, Requirements, Settings};
 use super::secret::Secret;
 use super::start_error::{StartError, StartErrorKind};
 use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
@@ -50,7 +51,8 @@ pub struct ReplicatedStoreBuilder {
     advertise: Option<String>,
     peers: Vec<String>,
     multicast: Option<Multicast>,
-    cluster_name: String,
+    /// None, if none was given.
+    cluster_name: Option<String>,
     secrets: Vec<Secret>,
     /// What protects links instead of the secrets.
     own: Option<Security>,
@@ -58,6 +60,9 @@ pub struct ReplicatedStoreBuilder {
     ack: Ack,
     ack_timeout: Duration,
     min_copies: u8,
+    expect_nodes: usize,
+    join_timeout: Duration,
+    loss_grace: Duration,
     drain_timeout: Duration,
     max_sessions: usize,
     max_bytes: usize,
@@ -72,13 +77,16 @@ impl ReplicatedStoreBuilder {
             advertise: None,
             peers: Vec::new(),
             multicast: None,
-            cluster_name: CLUSTER_NAME.to_owned(),
+            cluster_name: None,
             secrets: Vec::new(),
             own: None,
             copies: Copies::All,
             ack: Ack::All,
             ack_timeout: ACK_TIMEOUT,
             min_copies: 1,
+            expect_nodes: 1,
+            join_timeout: JOIN_TIMEOUT,
+            loss_grace: LOSS_GRACE,
             drain_timeout: DRAIN_TIMEOUT,
             max_sessions: MAX_SESSIONS,
             max_bytes: MAX_BYTES,
@@ -136,9 +144,11 @@ impl ReplicatedStoreBuilder {
 
     /// The name of the cluster: nodes with another one are refused.
     ///
-    /// Defaults to `distributable`. Set it where two applications share machines.
+    /// Defaults to `distributable` for nodes on one machine. Nodes that other machines reach must be
+    /// given one if they have a [`peer`](Self::peer), a [`dns`](Self::dns) name or
+    /// [`multicast`](Self::multicast), so that two applications never become one cluster by accident.
     pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
-        self.cluster_name = name.into();
+        self.cluster_name = Some(name.into());
         self
     }
 
@@ -188,6 +198,47 @@ impl ReplicatedStoreBuilder {
     /// [`Ack::All`] and at least two copies.
     pub const fn min_copies(mut self, nodes: u8) -> Self {
         self.min_copies = nodes;
+        self
+    }
+
+    /// How many nodes the cluster has as a rule. A node that starts waits until it has seen as many,
+    /// this one included, but no longer than [`join_timeout`](Self::join_timeout); if there were
+    /// fewer, and none of them serves yet, an unknown session is an error for
+    /// [`loss_grace`](Self::loss_grace).
+    ///
+    /// So nodes that start together come together before any of them serves, also where they find
+    /// each other by [`multicast`](Self::multicast) or by a name that does not stand for all of them
+    /// yet. Defaults to 1: to wait for nothing but the addresses that are given.
+    pub const fn expect_nodes(mut self, nodes: usize) -> Self {
+        self.expect_nodes = nodes;
+        self
+    }
+
+    /// How long a node that starts waits for other nodes that may have sessions, while no node that
+    /// serves has accepted it.
+    ///
+    /// It waits if an address that was given does not answer, or a name server fails. After that it
+    /// serves, but a session that it does not know is an error for [`loss_grace`](Self::loss_grace).
+    /// It does not wait for addresses that refuse connections and names that do not exist: after two
+    /// seconds of that it serves alone. And it waits without end while a node of the cluster rejects
+    /// it ([`status().refused`](crate::store::ClusterStatus::refused) says why).
+    ///
+    /// Defaults to 10 seconds: a machine that is there answers within one.
+    pub const fn join_timeout(mut self, timeout: Duration) -> Self {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// How long a session that no node has is an error ([`Unavailable`]) rather than absent, when it
+    /// may be one that was lost: after as many nodes as keep a session have vanished, and when a node
+    /// serves although some address does not answer.
+    ///
+    /// An absent session logs its user out; an error does not. Defaults to 60 seconds: nodes that
+    /// were cut off, or are restarted, are back by then.
+    ///
+    /// [`Unavailable`]: crate::StoreErrorKind::Unavailable
+    pub const fn loss_grace(mut self, grace: Duration) -> Self {
+        self.loss_grace = grace;
         self
     }
 
@@ -271,6 +322,7 @@ impl ReplicatedStoreBuilder {
             .local_addr()
             .map_err(|error| StartError::listen("no local address").because(error))?;
         let advertised = self.advertised(bound, secure).await?;
+        self.check_name(advertised)?;
         let multicast = self.group(bound, advertised)?;
         let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
             let what = "the operating system has no random numbers to give".to_owned();
@@ -289,7 +341,12 @@ impl ReplicatedStoreBuilder {
                 max_bytes: self.max_bytes,
                 max_session_bytes: self.max_session_bytes,
                 ack_timeout: self.ack_timeout,
-                alone_after: ALONE_AFTER,
+                requirements: Requirements {
+                    expect_nodes: self.expect_nodes,
+                    join_timeout: self.join_timeout,
+                    loss_grace: self.loss_grace,
+                    ..Requirements::default()
+                },
                 seed: random.next_u64(),
                 rules: Rules::ALL,
             },
@@ -300,7 +357,8 @@ impl ReplicatedStoreBuilder {
             replica,
             links,
             me,
-            Door::new(self.cluster_name, process, self.copies),
+            Door::new(self.name_of_cluster().to_owned(), process, self.copies),
+            Addresses::new(&self.peers),
             random,
         );
         let surroundings = Surroundings {
@@ -326,10 +384,10 @@ impl ReplicatedStoreBuilder {
             generation: 0,
             name: self.name.as_str().into(),
         };
-        let hello = Hello::new(&self.cluster_name, unborn.clone(), process, self.copies);
+        let hello = Hello::new(self.name_of_cluster(), unborn.clone(), process, self.copies);
         let last = last_generation(security, &self.peers, &hello).await;
         Node {
-            generation: clock::now().as_millis().max(last + 1),
+            generation: clock::now().as_millis().max(last.saturating_add(1)),
             ..unborn
         }
     }
@@ -339,7 +397,7 @@ impl ReplicatedStoreBuilder {
         if let Some(own) = &self.own {
             return Ok(own.clone());
         }
-        Security::from_secrets(&self.secrets, &self.cluster_name).map_err(|error| {
+        Security::from_secrets(&self.secrets, self.name_of_cluster()).map_err(|error| {
             let what = "TLS does not work here".to_owned();
             StartError::new(StartErrorKind::Unsupported, what).because(error)
         })
@@ -357,13 +415,32 @@ impl ReplicatedStoreBuilder {
         if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
             return invalid(objection.to_owned());
         }
-        let beacon = Beacon::new(&self.secrets, &self.cluster_name);
+        let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
         let group = join(multicast, bound, advertised, beacon);
         group.map(Some).map_err(|error| {
             let what = "cannot join the multicast group: give the `interface` to use, or the other \
                         nodes with `peer` or `dns`";
             StartError::listen(what).because(error)
         })
+    }
+
+    fn name_of_cluster(&self) -> &str {
+        self.cluster_name.as_deref().unwrap_or(CLUSTER_NAME)
+    }
+
+    /// Nodes of two applications that have no name of a cluster would become one.
+    fn check_name(&self, advertised: SocketAddr) -> Result<(), StartError> {
+        let looks = !self.peers.is_empty() || self.multicast.is_some();
+        if self.cluster_name.is_some() || is_loopback(&advertised) || !looks {
+            return Ok(());
+        }
+        let what = "a node that looks for others on other machines needs the name of its cluster, \
+                    so that it joins no other application's: give all nodes of this application \
+                    the same `.cluster_name(\"my-application\")`";
+        Err(StartError::new(
+            StartErrorKind::ClusterName,
+            what.to_owned(),
+        ))
     }
 
     fn check(&self, secure: bool) -> Result<(), StartError> {
@@ -373,7 +450,7 @@ impl ReplicatedStoreBuilder {
                 self.name
             ));
         }
-        if self.cluster_name.is_empty() || self.cluster_name.len() > CLUSTER_NAME_MAX {
+        if self.name_of_cluster().is_empty() || self.name_of_cluster().len() > CLUSTER_NAME_MAX {
             return invalid(format!(
                 "the name of a cluster is 1 to {CLUSTER_NAME_MAX} bytes long"
             ));
@@ -396,8 +473,11 @@ const PEERS_MAX: usize = 128;
 /// More than it takes to find out that a holder has died, so that its death alone does not make a
 /// write's outcome unknown.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a node that finds nobody waits before it serves alone: several attempts at each peer.
-const ALONE_AFTER: Duration = Duration::from_secs(2);
+/// A machine that is there answers within a second; a busy one, or one that is about to start, may
+/// take some.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nodes that were cut off, or are restarted, are back by then.
+const LOSS_GRACE: Duration = Duration::from_secs(60);
 /// Gigabytes over a local network, and well within the grace period of those who kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SESSIONS: usize = 1_000_000;

@@ -33,5 +33,5 @@ pub(super) async fn discover(driver: Arc<Driver>, discovery: Discovery) {
             multicast::meet(&driver, group).await;
         }
     };
-    tokio::join!(names, multicast);
+    tokio::join!(names, multicast, names::seek_former(&driver));
 }

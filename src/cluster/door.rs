@@ -9,6 +9,8 @@ use crate::clock;
 
 use super::Copies;
 use super::link::is_loopback;
+use super::rejections::Rejections;
+use super::replica::PEERS_MAX;
 use super::replica::node::Node;
 use super::wire::{Hello, Refusal};
 
@@ -22,6 +24,10 @@ pub(super) struct Door {
     copies: Copies,
     /// Connections whose other end has introduced itself.
     introduced: Arc<AtomicUsize>,
+    /// Nodes that were turned away lately.
+    pub(super) rejections: Rejections,
+    /// Machines from which something else was turned away.
+    strangers: Rejections,
     rejected: AtomicU64,
     complained_at: AtomicU64,
 }
@@ -33,6 +39,8 @@ impl Door {
             process,
             copies,
             introduced: Arc::default(),
+            rejections: Rejections::default(),
+            strangers: Rejections::default(),
             rejected: AtomicU64::new(0),
             complained_at: AtomicU64::new(0),
         }
@@ -48,7 +56,22 @@ impl Door {
         &self,
         hello: &Hello,
         me: &Node,
-        members: impl Iterator<Item = &'a Node>,
+        members: impl Iterator<Item = &'a Node> + Clone,
+    ) -> Option<Refusal> {
+        let refusal = self.find_objection(hello, me, members);
+        match refusal {
+            None => self.rejections.forget(&hello.node.address.to_string()),
+            Some(Refusal::Myself) => {}
+            Some(refusal) => self.refuse(&hello.node, me, refusal),
+        }
+        refusal
+    }
+
+    fn find_objection<'a>(
+        &self,
+        hello: &Hello,
+        me: &Node,
+        members: impl Iterator<Item = &'a Node> + Clone,
     ) -> Option<Refusal> {
         if hello.cluster != self.cluster {
             Some(Refusal::Cluster)
@@ -57,40 +80,47 @@ impl Door {
         } else if hello.common_protocol().is_none() {
             Some(Refusal::Protocol)
         } else if !hello.keeps(self.copies) {
-            if self.may_complain() {
-                tracing::error!(
-                    "{} at {} keeps another number of copies and is refused: `copies` must be the \
-                     same on all nodes, and changes only while all of them are stopped",
-                    hello.node.name,
-                    hello.node.address
-                );
-            }
             Some(Refusal::Copies)
-        } else if is_loopback(&hello.node.address) != is_loopback(&me.address) {
-            if self.may_complain() {
-                tracing::error!(
-                    "{} is refused: it is to be reached at {} and this node at {}, and only one of \
-                     these addresses can be reached from other machines",
-                    hello.node.name,
-                    hello.node.address,
-                    me.address
-                );
-            }
-            Some(Refusal::Unreachable)
-        } else if is_double(&hello.node, me, members) {
-            if self.may_complain() {
-                tracing::error!(
-                    "a second node is called {}, or is at its address: the one at {} is refused; \
-                     give each node a name of its own",
-                    hello.node.name,
-                    hello.node.address
-                );
-            }
-            Some(Refusal::Name)
+        } else if let Some(refusal) = objection_to(&hello.node, me, members) {
+            Some(refusal)
         } else if self.introduced.load(Relaxed) >= INTRODUCED_MAX {
             Some(Refusal::Busy)
         } else {
             None
+        }
+    }
+
+    /// A node is refused: that is listed, and logged now and then.
+    pub(super) fn refuse(&self, node: &Node, me: &Node, refusal: Refusal) {
+        let Node { address, name, .. } = node;
+        let due = |reason| {
+            let now = clock::now();
+            self.rejections.note(now, address.to_string(), reason)
+        };
+        if !due(refusal.reason()) {
+            return;
+        }
+        match refusal {
+            Refusal::Copies => tracing::error!(
+                "{name} at {address} keeps another number of copies and is refused: `copies` must \
+                 be the same on all nodes, and changes only while all of them are stopped"
+            ),
+            Refusal::Unreachable => tracing::error!(
+                "{name} is refused: it is to be reached at {address} and this node at {}, and only \
+                 one of these addresses can be reached from other machines",
+                me.address
+            ),
+            Refusal::Name => tracing::error!(
+                "a second node is called {name}, or is at its address: the one at {address} is \
+                 refused; give each node a name of its own"
+            ),
+            Refusal::Full => tracing::error!(
+                "{name} at {address} is refused: the cluster has as many members as it can have"
+            ),
+            Refusal::Cluster | Refusal::Protocol | Refusal::Busy | Refusal::Secret => {
+                tracing::warn!(node = %name, %address, reason = refusal.reason(), "node refused");
+            }
+            Refusal::Myself => {}
         }
     }
 
@@ -103,6 +133,24 @@ impl Door {
     /// A connection was turned away.
     pub(super) fn reject(&self, remote: SocketAddr, why: &str) {
         let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
+        let machine = remote.ip().to_canonical().to_string();
+        if self.strangers.note(clock::now(), machine, why) {
+            self.report(remote, why, rejected);
+        }
+    }
+
+    /// A connection was turned away by a node, or from one, that has another secret, or none.
+    pub(super) fn distrust(&self, remote: SocketAddr, why: &str) {
+        let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
+        let machine = remote.ip().to_canonical().to_string();
+        let reason = Refusal::Secret.reason();
+        self.rejections.note(clock::now(), machine.clone(), reason);
+        if self.strangers.note(clock::now(), machine, why) {
+            self.report(remote, why, rejected);
+        }
+    }
+
+    fn report(&self, remote: SocketAddr, why: &str, rejected: u64) {
         if self.may_complain() {
             tracing::warn!(
                 "replication port: a connection from {remote} {why} ({rejected} turned away so far)"
@@ -136,6 +184,29 @@ impl Drop for Introduced {
     }
 }
 
+/// Why there is no place for a node of this cluster.
+pub(super) fn objection_to<'a>(
+    node: &Node,
+    me: &Node,
+    members: impl Iterator<Item = &'a Node> + Clone,
+) -> Option<Refusal> {
+    if is_loopback(&node.address) != is_loopback(&me.address) {
+        Some(Refusal::Unreachable)
+    } else if is_double(node, me, members.clone()) {
+        Some(Refusal::Name)
+    } else if is_full(node, members) {
+        Some(Refusal::Full)
+    } else {
+        None
+    }
+}
+
+/// Whether there are as many members as there can be, and this node takes the place of none.
+fn is_full<'a>(node: &Node, members: impl Iterator<Item = &'a Node> + Clone) -> bool {
+    let mut others = members.clone();
+    members.count() >= PEERS_MAX && !others.any(|member| member.address == node.address)
+}
+
 /// Whether a living node has its name at another address, or this one is at its address.
 fn is_double<'a>(node: &Node, me: &Node, mut members: impl Iterator<Item = &'a Node>) -> bool {
     let has_name = |other: &Node| other.name == node.name && other.address != node.address;
@@ -147,3 +218,29 @@ fn is_double<'a>(node: &Node, me: &Node, mut members: impl Iterator<Item = &'a N
 const INTRODUCED_MAX: usize = 512;
 /// The pause between two complaints about strangers.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u16) -> Node {
+        Node {
+            address: ([127, 0, 0, 1], 4000 + number).into(),
+            generation: 1,
+            name: format!("node{number}").into(),
+        }
+    }
+
+    #[test]
+    fn a_sixty_fifth_node_is_refused_at_the_door() {
+        let members: Vec<_> = (1..=63).map(node).collect();
+        let objection = |new: &Node| objection_to(new, &node(0), members.iter());
+        assert_eq!(objection(&node(64)), Some(Refusal::Full));
+        // One that comes back takes its own place.
+        let mut again = node(63);
+        again.generation = 2;
+        assert_eq!(objection(&again), None);
+        let few = objection_to(&node(64), &node(0), members[1..].iter());
+        assert_eq!(few, None);
+    }
+}

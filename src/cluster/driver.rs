@@ -5,8 +5,6 @@
 //! something into the replica, then [`settle`](Driver::settle): take out what follows from it, hand
 //! messages to the links and replies to those who wait.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,18 +17,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::clock;
+use crate::clock::{self, WallClock};
 use crate::session::{SessionId, Timestamp};
 
 use super::calls::Calls;
 use super::discover::{Discovery, discover};
-use super::door::Door;
+use super::door::{Door, objection_to};
 use super::link::{Arrival, Encoder, Links, Outbox, Strangers, dial, receive};
-use super::replica::event::{Input, News, Output, Reply};
+use super::outlook::{Addresses, Answer};
+use super::replica::event::{Exclusion, Input, News, Output, Reply};
 use super::replica::message::OpId;
 use super::replica::node::Node;
 use super::replica::{PAUSE_MAX, Replica};
-use super::wire::{Hello, HelloReply};
+use super::sightings::Sightings;
+use super::wire::{Details, Hello, HelloReply, Refusal, Rival, SEEN_MAX};
 
 /// A running node.
 #[derive(Debug)]
@@ -43,13 +43,21 @@ pub(super) struct Driver {
     ops: AtomicU64,
     /// When the task that keeps time last ran.
     pulse: AtomicU64,
+    wall: WallClock,
+    /// Held while a leap of the wall clock is dealt with.
+    leaping: Mutex<()>,
     /// Who this node is in this life.
     identity: watch::Sender<Node>,
     ready: watch::Sender<bool>,
     pub(super) draining: AtomicBool,
-    /// What was seen of other nodes, by address.
-    seen: Mutex<HashMap<SocketAddr, Seen>>,
+    sightings: Sightings,
+    /// What is known of the addresses at which other nodes may be.
+    pub(super) addresses: Addresses,
+    /// Until when addresses are dialled more often than later: this node has just begun to look.
+    looking_until: AtomicU64,
     pub(super) degraded_acks: AtomicU64,
+    pub(super) created: AtomicU64,
+    pub(super) deleted: AtomicU64,
     pub(super) started_at: Timestamp,
     pub(super) door: Door,
     random: Mutex<StdRng>,
@@ -62,19 +70,13 @@ struct Outputs {
     encoder: Encoder,
 }
 
-/// The last life of a node that this one has had as a member.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    generation: u64,
-    since: Timestamp,
-}
-
 impl Driver {
     pub(super) fn new(
         replica: Replica,
         links: Links,
         me: Node,
         door: Door,
+        addresses: Addresses,
         random: StdRng,
     ) -> Self {
         let now = clock::now();
@@ -85,11 +87,17 @@ impl Driver {
             outputs: Mutex::default(),
             ops: AtomicU64::new(0),
             pulse: AtomicU64::new(now.as_millis()),
+            wall: WallClock::new(),
+            leaping: Mutex::default(),
             identity: watch::Sender::new(me),
             ready: watch::Sender::new(false),
             draining: AtomicBool::new(false),
-            seen: Mutex::default(),
+            sightings: Sightings::default(),
+            addresses,
+            looking_until: AtomicU64::new(now.plus(LOOKING).as_millis()),
             degraded_acks: AtomicU64::new(0),
+            created: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
             started_at: now,
             door,
             random: Mutex::new(random),
@@ -108,7 +116,57 @@ impl Driver {
             self.pulse.store(now.as_millis(), Release);
             self.settle();
         }
+        if self.wall.leap().is_some() {
+            self.leap(now);
+        }
         now
+    }
+
+    /// The wall clock was set. Forward, that may have been a pause, and no task goes on before that
+    /// is dealt with.
+    fn leap(&self, now: Timestamp) {
+        let _one_by_one = lock(&self.leaping);
+        if let Some(leap) = self.wall.leap() {
+            if leap.is_ahead {
+                self.replica.handle(now, Input::Paused);
+            }
+            self.wall.accept(leap);
+            self.settle();
+            tracing::warn!(
+                ahead = leap.is_ahead,
+                seconds = leap.by.as_secs(),
+                "the wall clock was set: times of sessions are not affected; a node whose clock was \
+                 set forward joins its cluster again, because its machine may have been paused"
+            );
+        }
+    }
+
+    /// Whether this node has begun to look for others a moment ago.
+    pub(super) fn is_looking(&self) -> bool {
+        let until = Timestamp::from_millis(self.looking_until.load(Relaxed));
+        clock::now() < until && !self.replica.is_ready()
+    }
+
+    /// An address was dialled.
+    pub(super) fn dialled(&self, address: std::net::SocketAddr, answer: Answer) {
+        self.addresses.dialled(clock::now(), address, answer);
+    }
+
+    /// A node has said which generation it has seen of a node like this one, which had introduced
+    /// itself as `me`. Returns `true` if this node goes on in another one therefore.
+    pub(super) fn reminded(&self, me: &Node, seen: u64) -> bool {
+        if seen < me.generation || seen > SEEN_MAX || self.me() != *me {
+            return false;
+        }
+        self.input(Input::Seen { generation: seen });
+        self.me() != *me
+    }
+
+    /// Why there is no place for a node of this cluster.
+    pub(super) fn objection_to(&self, node: &Node) -> Option<Refusal> {
+        let members = self.replica.status().members;
+        let members = members.iter().map(|member| &member.node);
+        objection_to(node, &self.me(), members)
     }
 
     /// Whether the task that keeps time has run lately.
@@ -244,27 +302,49 @@ impl Driver {
     pub(super) fn judge(&self, hello: &Hello) -> HelloReply {
         let me = self.me();
         let members = self.replica.status().members;
-        let members = members.iter().map(|member| &member.node);
-        match self.door.objection(hello, &me, members) {
-            Some(refusal) => HelloReply::Refused(refusal),
-            None => HelloReply::Welcome {
-                proto: hello.common_protocol().unwrap_or_default(),
-                node: me,
-                seen: self
-                    .seen_of(hello.node.address)
-                    .map_or(0, |seen| seen.generation),
-            },
+        let nodes = members.iter().map(|member| &member.node);
+        let seen = self
+            .sightings
+            .latest(hello, nodes.clone().chain(std::iter::once(&me)));
+        if let Some(refusal) = self.door.objection(hello, &me, nodes) {
+            let serving = members.iter().map(|member| (&member.node, member.ready));
+            let mut nodes = serving.chain([(&me, self.replica.is_ready())]);
+            let rival = nodes.find(|(node, _)| node.name == hello.node.name);
+            let rival = rival.filter(|_| refusal == Refusal::Name);
+            let rival = rival.map(|(node, serves)| Rival {
+                node: node.clone(),
+                serves,
+            });
+            let details = match refusal {
+                // Strangers are told nothing.
+                Refusal::Cluster | Refusal::Myself => Details::default(),
+                _ => Details { seen, rival },
+            };
+            return HelloReply::Refused { refusal, details };
         }
+        if hello.node.generation > 0 {
+            self.sightings.introduced(hello);
+        }
+        HelloReply::Welcome {
+            proto: hello.common_protocol().unwrap_or_default(),
+            node: me,
+            seen,
+        }
+    }
+
+    /// Refuses a node that has no secret, where this one has.
+    pub(super) fn refuse_plain(&self, hello: &Hello) -> Refusal {
+        let refusal = match hello.cluster == self.hello().cluster {
+            true => Refusal::Secret,
+            false => Refusal::Cluster,
+        };
+        self.door.refuse(&hello.node, &self.me(), refusal);
+        refusal
     }
 
     /// Since when a member has been one.
     pub(super) fn member_since(&self, node: &Node) -> Option<Timestamp> {
-        let seen = self.seen_of(node.address)?;
-        (seen.generation == node.generation).then_some(seen.since)
-    }
-
-    fn seen_of(&self, address: SocketAddr) -> Option<Seen> {
-        lock(&self.seen).get(&address).copied()
+        self.sightings.since(node)
     }
 
     /// A write was acknowledged: by fewer nodes than asked for, where there are no more.
@@ -282,14 +362,7 @@ impl Driver {
                     node.name,
                     node.address
                 );
-                let mut seen = lock(&self.seen);
-                if seen.len() < SEEN_MAX || seen.contains_key(&node.address) {
-                    let life = Seen {
-                        generation: node.generation,
-                        since: clock::now(),
-                    };
-                    seen.insert(node.address, life);
-                }
+                self.sightings.joined(clock::now(), &node);
             }
             News::Left(node) => {
                 tracing::info!("replication member gone: {} at {}", node.name, node.address);
@@ -336,16 +409,45 @@ impl Driver {
                     time.as_secs()
                 );
             }
-            News::Ready => {
-                tracing::info!("sessions are served from now on");
+            News::Ready { doubt } => {
+                if doubt.is_zero() {
+                    tracing::info!("sessions are served from now on");
+                } else {
+                    tracing::warn!(
+                        seconds = doubt.as_secs(),
+                        "sessions are served from now on; some peers do not answer, and may have \
+                         sessions: until they do, or until this time has passed, a session that is \
+                         not found is an error"
+                    );
+                }
+                self.addresses.joined();
                 self.ready.send_replace(true);
+            }
+            News::Excluded(exclusion) => {
+                match exclusion {
+                    Exclusion::Name(node) => tracing::error!(
+                        "an older node, at {}, is called {} as well: no sessions are served here; \
+                         give each node a name of its own",
+                        node.address,
+                        node.name
+                    ),
+                    Exclusion::Full => tracing::error!(
+                        "the cluster has as many older members as it can have: no sessions are \
+                         served here"
+                    ),
+                }
+                self.look_again();
+                self.links.close_all();
             }
             News::Reborn(node) => {
                 tracing::warn!(
                     "this node was declared down by the others, or was stopped for so long that \
                      it may have been: no sessions are served until it has joined again"
                 );
-                self.ready.send_replace(false);
+                let members = self.replica.status().members;
+                self.addresses
+                    .rejoin(members.iter().map(|member| member.node.address));
+                self.look_again();
                 // In this order: a link that is made meanwhile looks at the identity last.
                 self.identity.send_replace(node);
                 self.links.close_all();
@@ -353,10 +455,24 @@ impl Driver {
         }
     }
 
+    /// This node does not serve, and begins to look for others once more.
+    fn look_again(&self) {
+        self.ready.send_replace(false);
+        let until = clock::now().plus(LOOKING);
+        self.looking_until.store(until.as_millis(), Relaxed);
+    }
+
     /// Lets the time pass, and says how long nothing is due.
     fn tick(&self) -> Duration {
         let now = self.enter();
         self.pulse.store(now.as_millis(), Release);
+        let outlook = self
+            .addresses
+            .changed(|address| self.links.is_mine(address));
+        if let Some(outlook) = outlook {
+            self.replica.handle(now, Input::Outlook(outlook));
+            self.settle();
+        }
         match self.replica.poll_timeout() {
             Some(due) if due > now => due.since(now).min(TICK_MAX),
             Some(_) => {
@@ -431,7 +547,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A node looks at the clock at least this often.
 const TICK_MAX: Duration = Duration::from_millis(50);
-/// How many addresses are remembered for the lives that were led there.
-const SEEN_MAX: usize = 1024;
+/// How long a node that looks for others dials more often: a little longer than it takes to find out
+/// that there are none.
+const LOOKING: Duration = Duration::from_secs(3);
 /// How long nothing is accepted after accepting has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

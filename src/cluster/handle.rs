@@ -16,11 +16,11 @@ use crate::session::{Changes, Name, Outcome, Record, SessionId, SessionKey};
 use super::Copies;
 use super::driver::{Driver, Surroundings, run};
 use super::large_writes::LargeWrites;
-use super::replica::event::{Input, Reply, Step};
+use super::replica::event::{Exclusion, Input, Reply, Step};
 use super::replica::message::Verdict;
 use super::replica::{MemberStatus, ReplicaStatus};
-use super::status::{ClusterStatus, DrainReport, Member, MemberState};
-use super::wire::ATTRIBUTE_NAME_MAX;
+use super::status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
+use super::wire::{ATTRIBUTE_NAME_MAX, Refusal};
 
 /// A running node. It stops when this is dropped: abruptly, unless it has been drained.
 #[derive(Debug)]
@@ -102,6 +102,19 @@ impl Cluster {
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
+        let outcome = self.try_commit(key, base, changes).await?;
+        if changes.is_create() && matches!(outcome, Outcome::Committed(_)) {
+            self.driver.created.fetch_add(1, Relaxed);
+        }
+        Ok(outcome)
+    }
+
+    async fn try_commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Arc<Record>>,
+        changes: &Changes,
+    ) -> Result<Outcome, StoreError> {
         check_names(changes)?;
         let _turn = self.large_writes.turn(changes.payload_bytes()).await?;
         let op = self.driver.next_op();
@@ -159,6 +172,12 @@ impl Cluster {
     }
 
     pub(crate) async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        let ended = self.try_end(key).await?;
+        self.driver.deleted.fetch_add(u64::from(ended), Relaxed);
+        Ok(ended)
+    }
+
+    async fn try_end(&self, key: &SessionKey) -> Result<bool, StoreError> {
         let op = self.driver.next_op();
         let step = self.driver.replica.end(self.driver.enter(), op, key);
         self.driver.settle();
@@ -198,6 +217,7 @@ impl Cluster {
             age: clock::now().since(self.driver.started_at),
             lag: 0,
         };
+        let refused = self.refused(&status);
         let others = status.members.iter().map(|member| self.member(member));
         ClusterStatus {
             ready,
@@ -215,7 +235,35 @@ impl Cluster {
             indeterminate: status.indeterminate,
             discarded_writes: status.discarded,
             rejected_connections: self.driver.door.rejected(),
+            created: self.driver.created.load(Relaxed),
+            deleted: self.driver.deleted.load(Relaxed),
+            expired: status.expired,
+            refused,
         }
+    }
+
+    /// The nodes that reject this one, or that it rejects: one row for each.
+    fn refused(&self, status: &ReplicaStatus) -> Vec<RefusedNode> {
+        let mut rows = self.driver.addresses.refused();
+        if let Some(Exclusion::Name(node)) = &status.excluded {
+            rows.push(RefusedNode {
+                address: node.address.to_string(),
+                reason: Refusal::Name.reason().to_owned(),
+            });
+        }
+        rows.extend(self.driver.door.rejections.list(clock::now()));
+        let mut known: Vec<RefusedNode> = Vec::new();
+        for row in rows {
+            // A machine alone says less than the address of a node there.
+            let same = |other: &RefusedNode| {
+                let rest = other.address.strip_prefix(&row.address);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+            };
+            if !known.iter().any(same) {
+                known.push(row);
+            }
+        }
+        known
     }
 
     /// Stops holding sessions, and hands over what is here, while requests go on.
@@ -251,6 +299,7 @@ impl Cluster {
             sessions: self.had.load(Relaxed).max(status.sessions),
             unacknowledged: status.unacknowledged,
             remaining: status.members.len(),
+            last: !status.succeeded,
             took: began.elapsed(),
         };
         *drained = Some(report);

@@ -27,6 +27,7 @@ mod inbox;
 mod keys;
 mod lanes;
 mod listen;
+mod mismatch;
 mod obstacle;
 mod outbox;
 mod security;
@@ -163,6 +164,11 @@ impl Links {
         }
         drop(mine);
         write(&self.outboxes).remove(&address);
+    }
+
+    /// Returns `true` if this node is reached at this address.
+    pub(super) fn is_mine(&self, address: &SocketAddr) -> bool {
+        read(&self.mine).contains(address)
     }
 
     /// Whoever is at this address has just been heard of: if it is being dialled, now is the time.

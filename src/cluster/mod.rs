@@ -32,8 +32,11 @@ mod driver;
 mod handle;
 mod large_writes;
 mod link;
+mod outlook;
+mod rejections;
 pub(crate) mod replica;
 mod secret;
+mod sightings;
 #[cfg(test)]
 mod sim;
 mod start_error;
@@ -52,7 +55,7 @@ pub(crate) use replica::{
 };
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use start_error::{StartError, StartErrorKind};
-pub use status::{ClusterStatus, DrainReport, Member, MemberState};
+pub use status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
 
 /// How many nodes keep a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

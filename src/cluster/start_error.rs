@@ -20,6 +20,8 @@ pub enum StartErrorKind {
     Invalid,
     /// The address can be reached from other machines, which is not safe without a secret.
     NotLoopback,
+    /// The node looks for others on other machines, and was given no name of a cluster.
+    ClusterName,
     /// The address cannot be listened on: mostly, somebody else does.
     Listen,
     /// The operating system has no random numbers to give, or TLS does not work here.

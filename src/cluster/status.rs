@@ -49,6 +49,25 @@ pub struct ClusterStatus {
     /// Connections to the replication port that were turned away: not our protocol, without the
     /// secret, another cluster, too slow, or malformed.
     pub rejected_connections: u64,
+    /// Sessions that were created through this node since it was started.
+    pub created: u64,
+    /// Sessions that were ended through this node since it was started.
+    pub deleted: u64,
+    /// Sessions that this node owned when they expired, since it was started.
+    pub expired: u64,
+    /// Nodes that reject this one, or that it rejects. A row goes within ten seconds after its
+    /// cause.
+    pub refused: Vec<RefusedNode>,
+}
+
+/// A node that is not accepted by another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedNode {
+    /// Where it is reached; its machine alone where it has not said more.
+    pub address: String,
+    /// What to change.
+    pub reason: String,
 }
 
 /// One node of the cluster.
@@ -93,6 +112,8 @@ pub struct DrainReport {
     pub unacknowledged: usize,
     /// Other members when the node left.
     pub remaining: usize,
+    /// Whether no node stays: there was no other member, or all others were on their way out.
+    pub last: bool,
     /// How long it took.
     pub took: Duration,
 }

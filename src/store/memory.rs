@@ -54,6 +54,12 @@ pub struct MemoryStatus {
     pub sessions: usize,
     /// What they are counted with against [`max_bytes`](MemoryStoreBuilder::max_bytes).
     pub bytes: usize,
+    /// Sessions that were created since the store was made.
+    pub created: u64,
+    /// Sessions that were ended since then.
+    pub deleted: u64,
+    /// Sessions that have expired since then.
+    pub expired: u64,
 }
 
 impl MemoryStore {
@@ -77,6 +83,9 @@ impl MemoryStore {
         MemoryStatus {
             sessions: self.shared.sessions.load(Relaxed),
             bytes: self.shared.bytes.load(Relaxed),
+            created: self.shared.totals.created.load(Relaxed),
+            deleted: self.shared.totals.deleted.load(Relaxed),
+            expired: self.shared.totals.expired.load(Relaxed),
         }
     }
 }
@@ -116,6 +125,7 @@ impl MemoryStoreBuilder {
                 limits: self,
                 next_expiry: AtomicU64::new(Timestamp::NEVER.as_millis()),
                 swept: AtomicBool::new(false),
+                totals: Totals::default(),
             }),
         }
     }
@@ -157,7 +167,15 @@ impl SessionStore for MemoryStore {
         let removed = self.shared.slot(key).sessions.remove(key);
         Ok(removed.is_some_and(|record| {
             self.shared.release(1, record.footprint());
-            record.is_live(now)
+            let totals = &self.shared.totals;
+            let ended = record.is_live(now);
+            let total = if ended {
+                &totals.deleted
+            } else {
+                &totals.expired
+            };
+            total.fetch_add(1, Relaxed);
+            ended
         }))
     }
 }
@@ -194,6 +212,15 @@ struct Shared {
     next_expiry: AtomicU64,
     /// Whether a task sweeps this store.
     swept: AtomicBool,
+    totals: Totals,
+}
+
+/// What has happened since the store was made.
+#[derive(Default)]
+struct Totals {
+    created: AtomicU64,
+    deleted: AtomicU64,
+    expired: AtomicU64,
 }
 
 type Sessions = HashMap<SessionKey, Arc<Record>, BuildHasherDefault<KeyHasher>>;
@@ -246,6 +273,8 @@ impl Shared {
         };
         self.account(current.map(Arc::as_ref), record, changes)?;
         self.expect_expiry(&mut slot, record.expires_at());
+        let created = u64::from(changes.is_create());
+        self.totals.created.fetch_add(created, Relaxed);
         match changes.rotated_to() {
             Some(successor) => {
                 debug_assert_eq!(successor.slot(), key.slot(), "rotation keeps the tag");

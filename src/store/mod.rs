@@ -34,8 +34,8 @@ pub use self::redis::{NearCacheStatus, RedisError, RedisErrorKind, RedisStore, R
 pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{
-    ClusterStatus, DrainReport, Member, MemberState, Multicast, ReplicatedStoreBuilder, Secret,
-    SecretError, SecretErrorKind, StartError, StartErrorKind,
+    ClusterStatus, DrainReport, Member, MemberState, Multicast, RefusedNode,
+    ReplicatedStoreBuilder, Secret, SecretError, SecretErrorKind, StartError, StartErrorKind,
 };
 #[cfg(feature = "memory")]
 pub use memory::{MemoryStatus, MemoryStore, MemoryStoreBuilder};

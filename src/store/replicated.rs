@@ -154,6 +154,11 @@ impl ReplicatedStore {
                 "left the cluster: all {} sessions handed over",
                 report.sessions
             );
+        } else if report.last {
+            tracing::info!(
+                sessions = report.sessions,
+                "left the cluster as its last node: its sessions are on no other node"
+            );
         } else {
             tracing::warn!(
                 "left the cluster without proof that {} sessions are elsewhere: {} members stay, \

@@ -21,6 +21,7 @@ pub(crate) struct Start {
     args: Vec<String>,
     clock: Option<String>,
     log: Option<String>,
+    environment: Vec<(String, String)>,
     namespace: Option<(String, String)>,
 }
 
@@ -64,7 +65,7 @@ impl Start {
     }
 
     /// A flag's value, where it is given.
-    fn value(&self, flag: &str) -> Option<&str> {
+    pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         let at = self.args.iter().position(|arg| arg == flag)?;
         self.args.get(at + 1).map(String::as_str)
     }
@@ -78,6 +79,12 @@ impl Start {
     /// Runs the process in a network namespace, where it serves HTTP at this address.
     pub(crate) fn inside(mut self, namespace: &str, ip: &str) -> Self {
         self.namespace = Some((namespace.to_owned(), ip.to_owned()));
+        self
+    }
+
+    /// Gives the process an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -126,6 +133,7 @@ impl Start {
             .args(["--listen", &format!("{ip}:0")])
             .args(&self.args)
             .env("RUST_LOG", self.log.as_deref().unwrap_or("info"))
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

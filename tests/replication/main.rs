@@ -384,7 +384,13 @@ async fn nodes_find_each_other_whoever_comes_first() {
 async fn two_nodes_with_one_name_do_not_mix() {
     let [one, two] = cluster(["node1", "node2"]).await;
     let double = node("node2", &[one.local_addr()]).await;
-    timeout(PATIENCE, double.ready()).await.unwrap();
+    eventually("it is refused", || {
+        double.status().refused.len() == 1 && one.status().refused.len() == 1
+    })
+    .await;
+    // Longer than a node waits that finds no other.
+    sleep(Duration::from_secs(3)).await;
+    assert!(!double.is_ready());
     assert_eq!(double.status().members.len(), 1);
     assert_eq!(one.status().members.len(), 2);
     assert_eq!(two.status().members.len(), 2);
@@ -396,9 +402,9 @@ async fn clusters_with_different_names_do_not_mix() {
     let other = describe("node2", &[one.local_addr()]).cluster_name("other");
     let other = other.start().await.unwrap();
     timeout(PATIENCE, one.ready()).await.unwrap();
-    timeout(PATIENCE, other.ready()).await.unwrap();
     let key = create(&one, "here").await;
-    assert_eq!(read(&other, &key).await.unwrap(), None);
+    eventually("it is refused", || other.status().refused.len() == 1).await;
+    assert!(read(&other, &key).await.is_err());
     assert_eq!(one.status().members.len(), 1);
 }
 

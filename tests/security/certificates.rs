@@ -102,8 +102,14 @@ async fn nodes_with_certificates_of_one_authority_come_together_and_others_do_no
         describe("plain"),
     ];
     for (i, stranger) in strangers.into_iter().enumerate() {
+        let before = one.status().rejected_connections;
         let stranger = stranger.peer(&peer).start().await.unwrap();
-        settled(&stranger, 1).await;
+        eventually("it is turned away", || {
+            one.status().rejected_connections > before + 1
+        })
+        .await;
+        assert!(!stranger.is_ready(), "stranger {i}");
+        assert_eq!(stranger.status().members.len(), 1, "stranger {i}");
         assert_eq!(one.status().members.len(), 2, "stranger {i}");
     }
 }

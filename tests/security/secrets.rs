@@ -1,12 +1,14 @@
 //! Who has which secret, and who therefore comes together.
 
-use distributable::store::StartErrorKind;
+use std::time::Duration;
+
+use distributable::store::{Multicast, StartErrorKind};
 use distributable::testing::conformance;
 use tokio::time::timeout;
 
 use super::replicas::{
-    MACHINE, PATIENCE, create, describe, describe_secure, eventually, read, secret, secure,
-    secure_pair, settled,
+    MACHINE, create, describe, describe_secure, eventually, read, secret, secure, secure_pair,
+    settled,
 };
 use super::strangers::Log;
 
@@ -29,6 +31,30 @@ async fn without_a_secret_only_loopback_is_taken_and_the_error_says_what_to_do()
     }
     let peer = describe("node1").peer("192.0.2.1:4000").start().await;
     assert_eq!(peer.unwrap_err().kind(), StartErrorKind::NotLoopback);
+}
+
+/// Two applications that were given no name would become one cluster.
+#[tokio::test]
+async fn a_node_that_looks_for_others_on_other_machines_needs_the_name_of_its_cluster() {
+    let node = || describe_secure("node1", &[]).bind("0.0.0.0:0");
+    let far = || node().advertise("192.0.2.1:4000");
+    let nameless = [
+        far().peer("192.0.2.2:4000"),
+        far().dns("peers.invalid:4000"),
+        far().multicast(Multicast::default()),
+    ];
+    for case in nameless {
+        let refused = case.clone().start().await.unwrap_err();
+        assert_eq!(refused.kind(), StartErrorKind::ClusterName, "{case:?}");
+        let message = refused.to_string();
+        assert!(message.contains(".cluster_name("), "{message}");
+    }
+    // It looks for none, or is on one machine.
+    assert!(far().start().await.is_ok());
+    let named = far().peer("192.0.2.2:4000").cluster_name("shop");
+    assert!(named.start().await.is_ok());
+    let near = describe("node1").peer("127.0.0.1:4000").start();
+    assert!(near.await.is_ok());
 }
 
 #[tokio::test]
@@ -86,9 +112,9 @@ async fn a_node_with_a_secret_does_not_talk_to_one_without() {
     })
     .await;
     settled(&plain, 1).await;
-    settled(&secure, 1).await;
     let key = create(&plain, "mine").await;
-    assert_eq!(read(&secure, &key).await.unwrap(), None);
+    eventually("it says why", || secure.status().refused.len() == 1).await;
+    assert!(read(&secure, &key).await.is_err());
     assert_eq!(plain.status().members.len(), 1);
     assert_eq!(secure.status().members.len(), 1);
 }
@@ -97,8 +123,13 @@ async fn a_node_with_a_secret_does_not_talk_to_one_without() {
 async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too() {
     let [one, two] = secure_pair().await;
     let double = secure("node1", &[two.local_addr()]).await;
-    // It has tried for two seconds.
-    timeout(PATIENCE, double.ready()).await.unwrap();
+    eventually("it is refused", || double.status().refused.len() == 1).await;
+    // Longer than a node waits that finds no other.
+    assert!(
+        timeout(Duration::from_secs(3), double.ready())
+            .await
+            .is_err()
+    );
     assert_eq!(double.status().members.len(), 1);
     for node in [&one, &two] {
         assert_eq!(node.status().members.len(), 2);

@@ -252,7 +252,7 @@ async fn nodes_with_and_without_a_secret_are_told_so() {
     }
     drop(secured);
     let _secured = secure("node2", &[plain.local_addr()]).await;
-    let words = "it hangs up when it should prove";
+    let words = "it does not accept what this node proves";
     eventually(words, || log.count(words) > 0).await;
     let told = |line: &String| {
         line.contains("replication port: a connection from") && line.contains("speaks TLS")

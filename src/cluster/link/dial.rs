@@ -13,15 +13,18 @@ use tokio::time::{Instant, timeout};
 
 use super::super::discover::resolve;
 use super::super::driver::Driver;
+use super::super::outlook::{Answer, Rejection};
 use super::super::replica::event::Input;
 use super::super::replica::node::Node;
-use super::super::wire::{Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, next_frame};
+use super::super::wire::{
+    Details, Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, Rival, SEEN_MAX, next_frame,
+};
+use super::may_dial;
 use super::obstacle::{Obstacle, Told};
 use super::outbox::Outbox;
 use super::security::{Distrust, Security};
 use super::stream::Stream;
 use super::transmit::transmit;
-use super::{is_loopback, may_dial};
 
 /// The latest generation that any of the peers has seen under this node's address.
 pub(in super::super) async fn last_generation(
@@ -37,11 +40,13 @@ pub(in super::super) async fn last_generation(
             let me = hello.node.address;
             for address in resolve(&peer).await {
                 // The list may name this node, which does not answer before it has started.
-                if address != me
-                    && may_dial(me, address)
-                    && let Ok((_, welcome)) = connect(&security, address, &hello).await
-                {
-                    last = last.max(welcome.seen);
+                if address != me && may_dial(me, address) {
+                    let seen = match connect(&security, address, &hello).await {
+                        Ok((_, welcome)) => welcome.seen,
+                        Err(ConnectError::Refused(_, details)) => details.seen,
+                        Err(_) => 0,
+                    };
+                    last = last.max(seen.min(SEEN_MAX));
                 }
             }
             last
@@ -66,12 +71,14 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
         outbox: &outbox,
         lost: None,
         attempts: 0,
+        silent_since: None,
         told: Told::default(),
     };
     let mut aged = Instant::now();
     loop {
         if aged.elapsed() >= IDLE {
             if driver.links.give_up(&outbox) {
+                driver.addresses.forget(outbox.address);
                 return;
             }
             outbox.age();
@@ -82,7 +89,7 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
             Next::Later(pause) => {
                 let _ = timeout(pause, outbox.promised()).await;
             }
-            Next::Never => return,
+            Next::Never => return driver.addresses.forget(outbox.address),
         }
     }
 }
@@ -95,6 +102,8 @@ struct Dialler<'a> {
     lost: Option<Node>,
     /// Attempts in a row that came to nothing.
     attempts: u32,
+    /// Since when nothing that answers is a node.
+    silent_since: Option<Instant>,
     /// What operators have been told of.
     told: Told,
 }
@@ -112,8 +121,12 @@ impl Dialler<'_> {
         let security = &self.driver.links.security;
         match connect(security, self.outbox.address, &hello).await {
             Ok((stream, welcome)) => self.welcomed(stream, &hello.node, welcome).await,
-            Err(ConnectError::Refused(refusal)) => self.refused(refusal),
+            Err(ConnectError::Refused(refusal, details)) => {
+                self.refused(&hello.node, refusal, &details)
+            }
             Err(ConnectError::Closed) => {
+                self.silent_since = None;
+                self.found(Answer::Closed);
                 if let Some(node) = self.lost.take() {
                     self.driver.input(Input::Refused { node });
                 }
@@ -124,25 +137,50 @@ impl Dialler<'_> {
                 if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
                     self.tell(Obstacle::Distrusted(distrust));
                 }
+                let by = Rejection::Foreign;
+                self.found(match distrust.is_of_a_node() {
+                    true => rejects(by, Refusal::Secret),
+                    false => Answer::Silence,
+                });
                 self.failed()
             }
-            Err(ConnectError::Failed) => self.failed(),
+            Err(ConnectError::Failed(obstacle)) => {
+                self.found(Answer::Silence);
+                // Whoever is busy, or is being stopped, is silent for a moment.
+                let since = self.silent_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= SILENT_FOR {
+                    self.tell(obstacle);
+                }
+                self.failed()
+            }
         }
     }
 
+    fn found(&self, answer: Answer) {
+        self.driver.dialled(self.outbox.address, answer);
+    }
+
     async fn welcomed(&mut self, stream: Stream, me: &Node, welcome: Welcome) -> Next {
-        let Welcome { node, protocol, .. } = welcome;
+        let Welcome {
+            node,
+            seen,
+            protocol,
+        } = welcome;
         self.lost = None;
+        self.silent_since = None;
+        if self.driver.reminded(me, seen) {
+            return Next::AtOnce;
+        }
+        self.found(Answer::Accepts { at: node.address });
         if node.address != self.outbox.address {
             // It wants to be reached elsewhere; this address has only served to find it.
             self.driver.links.want(node.address);
             return Next::Later(ALIAS_PAUSE);
         }
-        if node.name == me.name {
-            return self.refused(Refusal::Name);
-        }
-        if is_loopback(&node.address) != is_loopback(&me.address) {
-            return self.refused(Refusal::Unreachable);
+        if let Some(refusal) = self.driver.objection_to(&node) {
+            self.found(rejects(Rejection::Own, refusal));
+            self.driver.door.refuse(&node, me, refusal);
+            return self.failed();
         }
         let since = Instant::now();
         self.told = Told::default();
@@ -164,11 +202,35 @@ impl Dialler<'_> {
         Next::AtOnce
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Next {
+    fn refused(&mut self, me: &Node, refusal: Refusal, details: &Details) -> Next {
         let address = self.outbox.address;
+        self.silent_since = None;
         if refusal == Refusal::Myself {
             self.driver.links.met_myself(address);
             return Next::Never;
+        }
+        let mut by = match refusal {
+            Refusal::Cluster | Refusal::Secret => Rejection::Foreign,
+            Refusal::Name | Refusal::Full => Rejection::Exclusion,
+            _ => Rejection::Peer,
+        };
+        if let Some(Rival { node, serves }) = &details.rival {
+            let is_elder = (me.generation, me.address) < (node.generation, node.address);
+            if is_elder && !serves {
+                // It is the other one that has no place.
+                by = Rejection::Own;
+            } else if *serves {
+                let node = node.clone();
+                self.driver.input(Input::Rival { node });
+            }
+        }
+        self.found(rejects(by, refusal));
+        if by != Rejection::Foreign {
+            // An address that rejects this node is dialled until it does not any more.
+            self.outbox.want();
+        }
+        if self.driver.reminded(me, details.seen) {
+            return Next::AtOnce;
         }
         self.tell(Obstacle::Refused(refusal));
         self.failed()
@@ -183,10 +245,19 @@ impl Dialler<'_> {
         self.outbox.close();
         let pause = RETRY_MIN * (1 << self.attempts.min(RETRY_DOUBLINGS));
         self.attempts = self.attempts.saturating_add(1);
+        let most = match self.driver.is_looking() {
+            true => RETRY_LOOKING,
+            false => RETRY_MAX,
+        };
         // Nodes that have lost the same peer should not all come back in the same moment.
-        let half = pause.min(RETRY_MAX) / 2;
+        let half = pause.min(most) / 2;
         Next::Later(half + half.mul_f64(self.driver.random()))
     }
+}
+
+const fn rejects(by: Rejection, refusal: Refusal) -> Answer {
+    let reason = refusal.reason();
+    Answer::Rejects { by, reason }
 }
 
 /// What the dialled node has said of itself.
@@ -203,11 +274,11 @@ enum ConnectError {
     /// Nobody listens there.
     Closed,
     /// The one who listens there does not want this node.
-    Refused(Refusal),
+    Refused(Refusal, Details),
     /// One of the two does not trust the other.
     Distrusted(Distrust),
     /// Something else, which may be over soon.
-    Failed,
+    Failed(Obstacle),
 }
 
 /// Connects and introduces this node.
@@ -225,7 +296,8 @@ async fn connect(
     };
     match timeout(HELLO_TIMEOUT, connected).await {
         Ok(Ok((stream, HelloReply::Welcome { proto, node, seen }))) => {
-            let protocol = Protocol::from_number(proto).ok_or(ConnectError::Failed)?;
+            let protocol =
+                Protocol::from_number(proto).ok_or(ConnectError::Failed(Obstacle::Stranger))?;
             let welcome = Welcome {
                 node,
                 protocol,
@@ -233,12 +305,19 @@ async fn connect(
             };
             Ok((stream, welcome))
         }
-        Ok(Ok((_, HelloReply::Refused(refusal)))) => Err(ConnectError::Refused(refusal)),
-        Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
-        Ok(Err(error)) => {
-            Err(Distrust::of(&error).map_or(ConnectError::Failed, ConnectError::Distrusted))
+        Ok(Ok((_, HelloReply::Refused { refusal, details }))) => {
+            Err(ConnectError::Refused(refusal, details))
         }
-        Err(_) => Err(ConnectError::Failed),
+        Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
+        Ok(Err(error)) => Err(match (Distrust::of(&error), error.kind()) {
+            (Some(distrust), _) => ConnectError::Distrusted(distrust),
+            (None, io::ErrorKind::InvalidData) => ConnectError::Failed(Obstacle::Stranger),
+            (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                ConnectError::Failed(Obstacle::HungUp)
+            }
+            (None, _) => ConnectError::Failed(Obstacle::Silent),
+        }),
+        Err(_) => Err(ConnectError::Failed(Obstacle::Silent)),
     }
 }
 
@@ -300,8 +379,13 @@ const SEND_BUFFER: u32 = 256 << 10;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DOUBLINGS: u32 = 5;
 const RETRY_MAX: Duration = Duration::from_secs(1);
+/// The maximum while this node looks for others for the first time: what an address answers should
+/// be known as soon as it may count.
+const RETRY_LOOKING: Duration = Duration::from_millis(200);
 /// A link that lasts shorter has come to nothing, so that nobody is dialled in a tight loop.
 const STABLE: Duration = Duration::from_millis(500);
+/// How long an address that does not answer is not worth a line in the log.
+const SILENT_FOR: Duration = Duration::from_secs(5);
 /// Attempts after which somebody who hangs up is not just being stopped.
 const HANG_UPS: u32 = 3;
 /// How often an address that leads to a node with another one is tried.

@@ -19,6 +19,7 @@ use crate::cluster::wire::{HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError,
 use super::duplex::{BUFFER_KEPT, Duplex, Moved};
 use super::inbox::{CREDIT_DELAY, Inbox};
 use super::lanes::CHUNK;
+use super::mismatch::{is_plain, refuse_plain, refuse_tls};
 use super::security::Distrust;
 use super::strangers::Patience;
 use super::stream::Stream;
@@ -44,6 +45,9 @@ pub(in super::super) async fn receive(
         Ok(Ok(Some(met))) => met,
         Ok(Ok(None)) => return,
         Ok(Err(Trouble::Io)) => return,
+        Ok(Err(Trouble::Distrust(why))) if why.may_be_of_a_node() => {
+            return driver.door.distrust(remote, why.words());
+        }
         Ok(Err(Trouble::Distrust(why))) => return driver.door.reject(remote, why.words()),
         Ok(Err(Trouble::Wire(_))) => return driver.door.reject(remote, "did not introduce itself"),
         Err(_) => {
@@ -111,9 +115,14 @@ async fn meet(
     stream: TcpStream,
     bytes: &mut BytesMut,
 ) -> Result<Option<(Stream, Hello)>, Trouble> {
+    if driver.links.security.is_some() && is_plain(&stream).await? {
+        refuse_plain(driver, stream).await;
+        return Err(Trouble::Distrust(Distrust::Plain));
+    }
     let mut stream = driver.links.security.accept(stream).await?;
     let hello = loop {
         if let Some(distrust) = Distrust::of_bytes(bytes) {
+            refuse_tls(stream).await;
             return Err(Trouble::Distrust(distrust));
         }
         if let Some((content, _)) = next_frame(bytes, INTRODUCTION_MAX)? {

@@ -14,6 +14,12 @@ use super::security::Distrust;
 pub(super) enum Obstacle {
     Refused(Refusal),
     Distrusted(Distrust),
+    /// Nothing answers, or not in time.
+    Silent,
+    /// Connections are closed before an introduction is answered.
+    HungUp,
+    /// What answers is no node.
+    Stranger,
 }
 
 /// What operators have been told of one address, and when.
@@ -56,10 +62,27 @@ fn say(me: &Node, address: SocketAddr, obstacle: Obstacle) {
         Obstacle::Refused(Refusal::Busy) => {
             tracing::warn!("{address} has no room for another link");
         }
+        Obstacle::Refused(Refusal::Full) => tracing::error!(
+            "{address} cannot be replicated with: {}",
+            Refusal::Full.reason()
+        ),
+        Obstacle::Refused(Refusal::Secret) => say(me, address, Obstacle::Distrusted(Distrust::Tls)),
         Obstacle::Refused(Refusal::Myself) => {}
         Obstacle::Distrusted(distrust) => {
             tracing::warn!("{address} cannot be replicated with: it {distrust}");
         }
+        Obstacle::Silent => tracing::warn!(
+            peer = %address,
+            "a replication peer does not answer: check its address, the network and the firewalls"
+        ),
+        Obstacle::HungUp => tracing::warn!(
+            peer = %address,
+            "a replication peer closes connections without an answer: check its address and its log"
+        ),
+        Obstacle::Stranger => tracing::warn!(
+            peer = %address,
+            "what answers at the address of a replication peer is no node: check the address"
+        ),
     }
 }
 

@@ -8,10 +8,10 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio_rustls::rustls::Error;
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{AlertDescription, Error};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::secret::Secret;
@@ -134,10 +134,20 @@ impl Distrust {
         }
         Some(match cause.downcast_ref::<Error>()? {
             Error::InvalidCertificate(_) | Error::NoCertificatesPresented => Self::Theirs,
-            Error::AlertReceived(_) => Self::Ours,
+            Error::AlertReceived(alert) if is_about_proof(*alert) => Self::Ours,
             Error::InvalidMessage(_) => Self::Plain,
             _ => Self::Broken,
         })
+    }
+
+    /// Returns `true` if the other end is a node that has another secret, or none.
+    pub(super) const fn is_of_a_node(self) -> bool {
+        matches!(self, Self::Theirs | Self::Ours)
+    }
+
+    /// Returns `true` if that may be, for whatever speaks TLS to a node that does not.
+    pub(super) const fn may_be_of_a_node(self) -> bool {
+        self.is_of_a_node() || matches!(self, Self::Tls)
     }
 
     /// Whether bytes that should be an introduction are what TLS says first: a handshake, or an
@@ -167,6 +177,23 @@ impl Distrust {
             Self::Broken => "speaks TLS as no node of this cluster does",
         }
     }
+}
+
+/// Whether an alert says that what this end has proved is not accepted.
+const fn is_about_proof(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
+            | AlertDescription::CertificateRequired
+    )
 }
 
 impl fmt::Display for Distrust {

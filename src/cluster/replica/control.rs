@@ -4,6 +4,7 @@
 //! things is always the same: hear, change what it changes, then *settle*: adopt a new view if the
 //! members changed, go on catching up, and say so when this node has become ready.
 
+mod exclusion;
 mod hear;
 mod introduce;
 mod reach;
@@ -19,10 +20,12 @@ use foca::Timer;
 use crate::session::{SessionKey, Timestamp};
 
 use super::Settings;
-use super::event::{Input, News, Output, Reply};
+use super::event::{Exclusion, Input, News, Output, Reply};
 use super::membership::{DETECTION, Membership, Wish};
 use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
+use super::placement::Member;
+use super::readiness::Readiness;
 use super::reads::Reads;
 use super::repair::Repair;
 use super::roster::{Peer, PeerIndex, PeerSet};
@@ -41,6 +44,7 @@ pub(crate) struct Control {
     reads: Reads,
     updates: Updates,
     repair: Repair,
+    readiness: Readiness,
     membership: Membership,
     /// foca's timers, by time and then in the order of their arrival.
     timers: BTreeMap<(Timestamp, u64), Timer<Node>>,
@@ -70,6 +74,8 @@ pub(crate) struct Control {
     silent: BTreeMap<SocketAddr, Timestamp>,
     /// Until when this node stays away.
     away_until: Option<Timestamp>,
+    /// Why this node has no place in the cluster.
+    pub(crate) excluded: Option<Exclusion>,
     /// Whether this node held more than its limits when that was last looked at.
     over_limit: bool,
     settings: Settings,
@@ -84,6 +90,7 @@ impl Control {
             reads: Reads::default(),
             updates: Updates::default(),
             repair: Repair::default(),
+            readiness: Readiness::new(settings.requirements.clone()),
             membership: Membership::new(settings.me.clone(), settings.seed),
             timers: BTreeMap::new(),
             timers_set: 0,
@@ -100,6 +107,7 @@ impl Control {
             short_lives: Vec::new(),
             silent: BTreeMap::new(),
             away_until: None,
+            excluded: None,
             over_limit: false,
             settings,
         }
@@ -117,6 +125,8 @@ impl Control {
             | Input::Accepted { .. }
             | Input::Refused { .. }
                 if self.away_until.is_some() => {}
+            Input::Message { .. } | Input::LinkUp { .. } | Input::Accepted { .. }
+                if self.excluded.is_some() => {}
             Input::Message { to, .. } if !self.is_meant(to) => {}
             Input::Message {
                 from,
@@ -145,6 +155,10 @@ impl Control {
                 }
             }
             Input::Refused { node } => self.membership.down([node].into_iter()),
+            Input::Outlook(outlook) => self.readiness.look_out(outlook, &mut self.standing),
+            Input::Seen { generation } => self.renew(now, generation),
+            Input::Rival { node } => self.rival(now, node),
+            Input::Paused => self.fence(now, table),
             Input::Timeout => self.timeout(now, table),
             Input::Drain(leaving) => {
                 self.standing.leaving = leaving;
@@ -303,13 +317,20 @@ impl Control {
     fn check_pause(&mut self, now: Timestamp, table: &Table) {
         if now.since(self.next_tick) >= PAUSE_MAX && self.standing.rules.fence {
             self.next_tick = now;
-            // Who has not looked around yet begins with it.
-            self.standing.joining_since = now;
-            if !self.standing.peers().is_empty() {
-                let reborn = self.membership.rebirth();
-                self.reborn(now, reborn);
-                self.adopt_members(now, table);
-            }
+            self.fence(now, table);
+        }
+    }
+
+    /// This node was paused: it goes on in a new incarnation, if there are others who may have gone
+    /// on without it.
+    fn fence(&mut self, now: Timestamp, table: &Table) {
+        // Who has not looked around yet begins with it.
+        self.standing.joining_since = now;
+        if !self.standing.peers().is_empty() && self.standing.rules.fence {
+            self.readiness.pause(now, &self.standing);
+            let reborn = self.membership.rebirth();
+            self.reborn(now, reborn);
+            self.adopt_members(now, table);
         }
     }
 
@@ -330,6 +351,7 @@ impl Control {
 
     fn tick(&mut self, now: Timestamp, table: &Table) {
         self.come_back(now);
+        self.review_exclusion(now);
         let timeout = self.settings.ack_timeout;
         self.writes.tick(now, timeout, &mut self.standing);
         let late_reads = self.reads.tick(now, timeout, &mut self.standing);
@@ -340,7 +362,8 @@ impl Control {
         }
         self.give_up_stalled(now);
         self.watch_limits(table);
-        table.sweep(now);
+        let placement = &self.standing.placement;
+        table.sweep_and_count(now, &|slot| placement.owner(slot) == Member::Me);
         if self.ticks.is_multiple_of(VIEW_TICKS) {
             self.ask_around(now);
         }

@@ -8,6 +8,7 @@ use crate::session::Record;
 
 use super::message::{Message, OpId, Verdict};
 use super::node::Node;
+use super::readiness::Outlook;
 
 /// Something that happened to this node.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +41,15 @@ pub(crate) enum Input {
     Progress { node: Node },
     /// `node` has closed its link and its port refuses a new one: the process is gone.
     Refused { node: Node },
+    /// What dialing shows of the addresses at which other nodes may be has changed.
+    Outlook(Outlook),
+    /// Another process has been seen under this node's name or address, in this generation: an
+    /// earlier incarnation of this node, if its clock has been set back since.
+    Seen { generation: u64 },
+    /// This node serves sessions, and has this node's name.
+    Rival { node: Node },
+    /// The machine was paused, although its clock does not show it.
+    Paused,
     /// The time that `poll_timeout` named has come.
     Timeout,
     /// Stop holding sessions, and hand over what is here; or, with `false`, take that back.
@@ -96,8 +106,11 @@ pub(crate) enum News {
         sessions: usize,
         bytes: usize,
     },
-    /// This node serves sessions from now on.
-    Ready,
+    /// This node serves sessions from now on; with `doubt`, an unknown session is an error meanwhile,
+    /// because a node that may have it does not answer.
+    Ready { doubt: Duration },
+    /// This node has no place in the cluster, and does not serve.
+    Excluded(Exclusion),
     /// Others have declared this node down again and again although it runs: it stays away for a
     /// while.
     Away(Duration),
@@ -105,6 +118,15 @@ pub(crate) enum News {
     /// does not serve until it has joined under this new identity. All links must introduce
     /// themselves anew.
     Reborn(Node),
+}
+
+/// Why a node has no place in a cluster whose members it has met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Exclusion {
+    /// This member has the same name, and is older.
+    Name(Node),
+    /// The cluster has as many older members as there can be.
+    Full,
 }
 
 /// How a call begins: with its result, or with what to wait for.

@@ -101,7 +101,13 @@ impl Membership {
 
     /// Goes on in a new life.
     pub(crate) fn rebirth(&mut self) -> Node {
-        let next = self.foca.identity().reborn();
+        self.rebirth_above(0)
+    }
+
+    /// Goes on in a new life that is later than this generation.
+    pub(crate) fn rebirth_above(&mut self, generation: u64) -> Node {
+        let mut next = self.foca.identity().reborn();
+        next.generation = next.generation.max(generation.saturating_add(1));
         self.changed = true;
         // The only error is that the identity did not change.
         let _ = self.foca.change_identity(next.clone(), &mut self.runtime);

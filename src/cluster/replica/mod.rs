@@ -38,6 +38,7 @@
 //! and merge when it heals.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod admission;
 mod budget;
 mod control;
 pub(crate) mod entry;
@@ -49,6 +50,7 @@ mod membership;
 pub(crate) mod message;
 pub(crate) mod node;
 mod placement;
+mod readiness;
 mod reads;
 mod repair;
 mod roster;
@@ -83,6 +85,8 @@ use self::table::{Committed, Table};
 use self::updates::Call;
 
 pub(crate) use self::control::PAUSE_MAX;
+pub(crate) use self::readiness::{Outlook, Requirements};
+pub(crate) use self::roster::PEERS_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
 
 /// How a replica is set up.
@@ -99,8 +103,8 @@ pub(crate) struct Settings {
     pub(crate) max_session_bytes: usize,
     /// How long a call may take.
     pub(crate) ack_timeout: Duration,
-    /// How long a node that finds nobody waits before it serves alone.
-    pub(crate) alone_after: Duration,
+    /// What a node waits for before it serves.
+    pub(crate) requirements: Requirements,
     /// Everything that is drawn at random inside follows from it.
     pub(crate) seed: u64,
     pub(crate) rules: Rules,

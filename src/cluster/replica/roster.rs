@@ -81,6 +81,8 @@ pub(crate) struct Peer {
     /// Whether it has said that it has everything of that view.
     pub(crate) complete: bool,
     pub(crate) ready: bool,
+    /// Whether it is sure that what the members do not find does not exist.
+    pub(crate) certain: bool,
     /// Questions in a row since anything was heard from it.
     pub(crate) unanswered: u32,
 }
@@ -117,6 +119,7 @@ impl Roster {
             view: None,
             complete: false,
             ready: false,
+            certain: false,
             unanswered: 0,
         });
         match self.places.iter().position(Option::is_none) {

@@ -56,9 +56,13 @@ pub(crate) struct Standing {
     pub(crate) min_copies: usize,
     pub(crate) rules: Rules,
     /// When members were lost without a good-bye since everybody had caught up, the latest ones.
-    losses: VecDeque<Timestamp>,
+    pub(crate) losses: VecDeque<Timestamp>,
     /// Until when a newcomer takes an unknown session for one that may have been lost.
-    doubt_until: Timestamp,
+    pub(crate) doubt_until: Timestamp,
+    /// Until when a session that is not found may be at a node that does not answer.
+    pub(crate) silence_until: Timestamp,
+    /// How long an unknown session may be a lost one.
+    pub(crate) loss_grace: Duration,
     /// Callers who were told that what became of their change is unknown.
     pub(crate) indeterminate: u64,
     out: Vec<Output>,
@@ -93,6 +97,8 @@ impl Standing {
             rules,
             losses: VecDeque::new(),
             doubt_until: Timestamp::default(),
+            silence_until: Timestamp::default(),
+            loss_grace: settings.requirements.loss_grace,
             indeterminate: 0,
             out: Vec::new(),
         }
@@ -158,7 +164,7 @@ impl Standing {
     /// else had, if this node was about to get it.
     pub(crate) fn lost(&mut self, now: Timestamp, peer: PeerIndex, served: bool) {
         if served && !self.ready && !self.done.contains(peer) {
-            self.doubt_until = now.plus(LOSS_GRACE);
+            self.doubt_until = now.plus(self.loss_grace);
         }
         if self.losses.len() == LOSSES_MAX {
             self.losses.pop_front();
@@ -169,7 +175,7 @@ impl Standing {
     /// Everybody has caught up. Unless as many members as keep a session were lost before they had,
     /// all that those had is on others.
     pub(crate) fn recovered(&mut self, now: Timestamp) {
-        if self.doubt(now).is_zero() {
+        if self.losses_until() <= now {
             self.losses.clear();
         }
     }
@@ -177,27 +183,30 @@ impl Standing {
     /// Until when a session that nobody has may be one that was lost: as many members as keep a
     /// session have vanished, so "there is none" would log out somebody who did nothing wrong.
     pub(crate) fn uncertain_until(&self) -> Timestamp {
-        self.losses_until().max(self.doubt_until)
+        self.losses_until()
+            .max(self.silence_until)
+            .max(self.doubt_until)
     }
 
     fn losses_until(&self) -> Timestamp {
         let copies = self.placement.wanted();
         let many = copies.is_some_and(|copies| self.losses.len() >= copies);
         let lost_at = self.losses.back().filter(|_| many);
-        lost_at.map(|at| at.plus(LOSS_GRACE)).unwrap_or_default()
+        let grace = self.loss_grace;
+        lost_at.map(|at| at.plus(grace)).unwrap_or_default()
     }
 
     /// How much longer that is so, by what this node has seen itself: what it has heard it does not
     /// pass on, or two nodes would keep each other in doubt.
     pub(crate) fn doubt(&self, now: Timestamp) -> Duration {
-        self.losses_until().since(now)
+        self.losses_until().max(self.silence_until).since(now)
     }
 
     /// A member has said for how much longer that is so. Who serves already has seen itself what
     /// there was to see; a newcomer may be one of the lost.
     pub(crate) fn hear_doubt(&mut self, now: Timestamp, doubt: Duration) {
         if !self.ready {
-            let until = now.plus(doubt.min(LOSS_GRACE));
+            let until = now.plus(doubt.min(self.loss_grace));
             self.doubt_until = self.doubt_until.max(until);
         }
     }
@@ -321,10 +330,6 @@ impl Standing {
 /// How far an announced epoch may be ahead. Each change of the members counts one, so no cluster
 /// gets that far, and a faulty member cannot use the numbers up.
 const EPOCH_STEP_MAX: u64 = 1 << 32;
-
-/// How long after too many losses an unknown session counts as lost rather than as ended: nodes
-/// that were cut off, or are restarted, are back by then.
-const LOSS_GRACE: Duration = Duration::from_secs(60);
 
 /// Losses remembered: no more members can be lost at once.
 const LOSSES_MAX: usize = super::roster::PEERS_MAX;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::control::Control;
+use super::event::Exclusion;
 use super::node::Node;
 use super::placement::Placement;
 use super::roster::PeerSet;
@@ -23,6 +24,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) succeeded: bool,
     /// Concurrent writes of the sides of a healed split of which one was discarded.
     pub(crate) discarded: u64,
+    /// Sessions that this node owned when they expired.
+    pub(crate) expired: u64,
     /// Members besides this node.
     pub(crate) members: Vec<MemberStatus>,
     pub(crate) sessions: usize,
@@ -36,6 +39,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) unacknowledged: usize,
     /// Writes whose outcome callers were told is unknown.
     pub(crate) indeterminate: u64,
+    /// Why this node has no place in the cluster.
+    pub(crate) excluded: Option<Exclusion>,
 }
 
 /// A member as another one sees it.
@@ -70,6 +75,7 @@ impl ReplicaStatus {
             settled: standing.is_settled(),
             succeeded: standing.roster.iter().any(|(_, peer)| !peer.leaving),
             discarded: table.discarded(),
+            expired: table.expired(),
             members: members.collect(),
             sessions: table.sessions(),
             tombstones: table.tombstones(),
@@ -78,6 +84,7 @@ impl ReplicaStatus {
             oversized: table.oversized(),
             unacknowledged: control.unacknowledged(),
             indeterminate: standing.indeterminate,
+            excluded: control.excluded.clone(),
         }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Table {
     split: Mutex<Option<Split>>,
     is_split: AtomicBool,
     discarded: AtomicU64,
+    /// Sessions that this node owned when they expired.
+    expired: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +100,7 @@ impl Table {
             split: Mutex::default(),
             is_split: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Given these inputs, these outputs. What the simulator has found stands here with the fewest
 //! inputs that show it.
 
+mod certainty;
 mod copies;
 mod slowness;
 
@@ -78,7 +79,7 @@ fn settings(number: u16, copies: Copies) -> Settings {
         max_bytes: 1 << 20,
         max_session_bytes: 1 << 24,
         ack_timeout: Duration::from_secs(5),
-        alone_after: Duration::from_secs(2),
+        requirements: Requirements::default(),
         seed: number.into(),
         rules: Rules::ALL,
     }
@@ -357,7 +358,7 @@ fn a_newcomer_has_everything_before_it_serves() {
             max_bytes: 1 << 20,
             max_session_bytes: 1 << 24,
             ack_timeout: Duration::from_secs(5),
-            alone_after: Duration::from_secs(2),
+            requirements: Requirements::default(),
             seed: 9,
             rules: Rules::ALL,
         };

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use crate::cluster::Ack;
 use crate::cluster::replica::event::Input;
-use crate::cluster::replica::{Replica, Settings};
+use crate::cluster::replica::{Replica, Requirements, Settings};
 
 use super::kinds::FaultKind;
 use super::world::{DETECTION_MIN, Event, World};
@@ -44,7 +44,7 @@ impl World {
             max_bytes: 1 << 30,
             max_session_bytes: 64 << 20,
             ack_timeout: Duration::from_secs(5),
-            alone_after: Duration::from_secs(2),
+            requirements: Requirements::default(),
             seed: self.rng.random(),
             rules: self.plan.rules,
         };

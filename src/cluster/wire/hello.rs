@@ -42,11 +42,34 @@ pub(in super::super) enum HelloReply {
         proto: u16,
         /// The identity of the dialled node.
         node: Node,
-        /// The latest generation that was seen under the dialling node's address; 0 for none.
+        /// The latest generation in which another process was seen under the dialling node's address
+        /// or name; 0 for none.
         seen: u64,
     },
     /// The link will be closed.
-    Refused(Refusal),
+    Refused {
+        refusal: Refusal,
+        /// Encoded behind everything else, if it says anything.
+        #[serde(skip)]
+        details: Details,
+    },
+}
+
+/// What a node that is not let in may want to know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(in super::super) struct Details {
+    /// As in a welcome.
+    pub(in super::super) seen: u64,
+    /// The node that has its name.
+    pub(in super::super) rival: Option<Rival>,
+}
+
+/// A node that has the name of the one that dials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in super::super) struct Rival {
+    pub(in super::super) node: Node,
+    /// Whether it serves sessions.
+    pub(in super::super) serves: bool,
 }
 
 /// Why a node is not let in.
@@ -66,6 +89,32 @@ pub(in super::super) enum Refusal {
     Unreachable,
     /// It wants another number of copies: the two would look for sessions in different places.
     Copies,
+    /// The cluster has as many members as it can have.
+    Full,
+    /// One of the two has a secret, and the other has none.
+    Secret,
+}
+
+impl Refusal {
+    /// The reason in an operator's words.
+    pub(in super::super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Protocol => "the versions of the replication protocol differ",
+            Self::Cluster => "the cluster name differs",
+            Self::Myself => "it is the same node",
+            Self::Name => "another node has the same name: give each node a name of its own",
+            Self::Busy => "it has no room for another link",
+            Self::Unreachable => {
+                "only one of the two nodes can be reached from other machines: check `bind` and \
+                 `advertise`"
+            }
+            Self::Copies => "the number of copies differs: give all nodes the same `copies`",
+            Self::Full => "the cluster has 64 members, which is the most that it can have",
+            Self::Secret => {
+                "the secret or the cluster name differs, or one of the two has no secret"
+            }
+        }
+    }
 }
 
 impl Protocol {
@@ -103,7 +152,7 @@ impl Hello {
     ///
     /// When the bytes are not an introduction of a node that can exist.
     pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let hello: Self = decode(bytes)?;
+        let (hello, _later): (Self, _) = take(bytes)?;
         check_node(&hello.node)?;
         if hello.magic == MAGIC {
             Ok(hello)
@@ -132,20 +181,42 @@ impl Hello {
 }
 
 impl HelloReply {
+    pub(in super::super) fn refused(refusal: Refusal) -> Self {
+        let details = Details::default();
+        Self::Refused { refusal, details }
+    }
+
     /// Appends it to `out`, as a frame.
     pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
-        frame(out, |out| put(self, out)).expect("an introduction is short");
+        let encoded = frame(out, |out| {
+            put(self, out);
+            if let Self::Refused { details, .. } = self
+                && *details != Details::default()
+            {
+                put(details, out);
+            }
+        });
+        encoded.expect("an introduction is short");
     }
 
     /// # Errors
     ///
     /// When the bytes are not an answer, or one that this version cannot follow.
     pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let reply = decode(bytes)?;
-        if let Self::Welcome { proto, node, .. } = &reply {
-            check_node(node)?;
-            if !PROTOCOLS.contains(proto) {
-                return Err(WireError::Malformed);
+        let (mut reply, rest) = take(bytes)?;
+        match &mut reply {
+            Self::Welcome { proto, node, .. } => {
+                check_node(node)?;
+                if !PROTOCOLS.contains(proto) {
+                    return Err(WireError::Malformed);
+                }
+            }
+            Self::Refused { .. } if rest.is_empty() => {}
+            Self::Refused { details, .. } => {
+                *details = take(rest)?.0;
+                if let Some(rival) = &details.rival {
+                    check_node(&rival.node)?;
+                }
             }
         }
         Ok(reply)
@@ -178,12 +249,9 @@ fn number(copies: Copies) -> u8 {
     }
 }
 
-/// Ignores what later versions may have added at the end.
-fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, WireError> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((data, _later)) => Ok(data),
-        Err(_) => Err(WireError::Malformed),
-    }
+/// Gives back what later versions may have added at the end.
+fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), WireError> {
+    postcard::take_from_bytes(bytes).map_err(|_| WireError::Malformed)
 }
 
 /// The protocol versions that this crate speaks.
@@ -198,6 +266,10 @@ pub(in super::super) const NAME_MAX: usize = 32;
 
 /// Half the range, in milliseconds far beyond any clock: a later life can always follow.
 const GENERATION_MAX: u64 = u64::MAX >> 1;
+
+/// The latest generation above which a node renews itself: one that a faulty peer names leaves room
+/// for any number of later ones.
+pub(in super::super) const SEEN_MAX: u64 = GENERATION_MAX >> 1;
 
 #[cfg(test)]
 mod tests {

@@ -739,18 +739,34 @@ fn the_format_of_introductions_stands_still() {
         (
             HelloReply::Welcome {
                 proto: 1,
-                node,
+                node: node.clone(),
                 seen: 12,
             },
             "000000160001007f000001a01f80d095ffbc31056e6f6465310c",
         ),
-        (HelloReply::Refused(Refusal::Protocol), "000000020100"),
-        (HelloReply::Refused(Refusal::Busy), "000000020104"),
+        (HelloReply::refused(Refusal::Protocol), "000000020100"),
+        (HelloReply::refused(Refusal::Busy), "000000020104"),
+        (HelloReply::refused(Refusal::Full), "000000020107"),
+        (HelloReply::refused(Refusal::Secret), "000000020108"),
+        (
+            HelloReply::Refused {
+                refusal: Refusal::Name,
+                details: Details {
+                    seen: 12,
+                    rival: Some(Rival {
+                        node: node.clone(),
+                        serves: true,
+                    }),
+                },
+            },
+            "000000180103 0c 01 007f000001a01f80d095ffbc31056e6f646531 01",
+        ),
     ];
     for (reply, golden) in replies {
         let mut bytes = Vec::new();
         reply.encode(&mut bytes);
-        assert_eq!(hex(&bytes), golden, "{reply:?}");
+        assert_eq!(hex(&bytes), golden.replace(' ', ""), "{reply:?}");
+        assert_eq!(HelloReply::decode(&bytes[4..]), Ok(reply));
     }
 }
 

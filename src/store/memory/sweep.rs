@@ -85,6 +85,7 @@ impl Shared {
                 work += slot.sessions.len();
                 let (sessions, bytes) = slot.sweep(now);
                 self.release(sessions, bytes);
+                self.totals.expired.fetch_add(sessions as u64, Relaxed);
             }
             let next = slot.next_expiry;
             self.expect_expiry(&mut slot, next);

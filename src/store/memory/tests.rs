@@ -52,6 +52,7 @@ fn counted(store: &MemoryStore) -> MemoryStatus {
     let mut status = MemoryStatus {
         sessions: 0,
         bytes: 0,
+        ..store.status()
     };
     for slot in 0..SLOTS {
         for record in store.shared.lock(slot).sessions.values() {

@@ -327,10 +327,15 @@ impl Control {
         if view.number > peer.number {
             let came = peer.view != Some(view.view);
             self.regrouped |= peer.leaving != view.leaving || is_behind;
+            if peer.number == 0 && view.ready && view.doubt.is_zero() {
+                // It has served without this node, and has what there is.
+                self.standing.silence_until = Timestamp::default();
+            }
             peer.number = view.number;
             peer.view = Some(view.view);
             peer.complete = view.complete;
             peer.ready = view.ready;
+            peer.certain = view.doubt.is_zero();
             peer.leaving = view.leaving;
             self.standing.hear_doubt(now, view.doubt);
             self.adopt_members(now, table);

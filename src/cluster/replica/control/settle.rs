@@ -103,9 +103,10 @@ impl Control {
 
     /// Takes the members out who are gone, and puts those in who are new.
     pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
-        let here = self.away_until.is_none();
+        let here = self.away_until.is_none() && self.excluded.is_none();
         let members = self.membership.members().filter(|_| here);
         let members: Vec<Node> = members.cloned().collect();
+        let members = self.admit(now, members);
         let roster = &self.standing.roster;
         let gone: Vec<_> = roster
             .iter()
@@ -142,15 +143,13 @@ impl Control {
 
     pub(super) fn become_ready(&mut self, now: Timestamp) {
         let standing = &mut self.standing;
-        if standing.ready || self.away_until.is_some() {
+        if standing.ready || self.away_until.is_some() || self.excluded.is_some() {
             return;
         }
-        // Nodes that find each other first may not have found those that have the sessions yet.
-        let invited = standing.roster.iter().any(|(_, peer)| peer.ready);
-        let waited = now.since(standing.joining_since) >= self.settings.alone_after;
-        if (invited || waited) && standing.is_stable() && standing.is_complete() {
-            standing.ready = true;
-            standing.news(News::Ready);
+        if let Some(certainty) = self.readiness.decide(now, standing) {
+            self.readiness.serve(now, certainty, standing);
+            let doubt = standing.silence_until.since(now);
+            standing.news(News::Ready { doubt });
         }
     }
 

@@ -11,6 +11,11 @@ use super::super::split::Split;
 use super::{MOVES_MAX, Slot, Table};
 
 impl Table {
+    /// Sessions that this node owned when they expired.
+    pub(crate) fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
+    }
+
     /// Concurrent writes of the two sides of a split of which one was discarded.
     pub(crate) fn discarded(&self) -> u64 {
         self.discarded.load(Ordering::Relaxed)

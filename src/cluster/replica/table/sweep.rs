@@ -10,12 +10,18 @@ use super::{GROUP, Table};
 impl Table {
     /// Forgets what has run out: in a small table all of it, in a large one as much as can be looked
     /// through in a short while, going on there the next time.
+    #[cfg(test)]
     pub(crate) fn sweep(&self, now: Timestamp) {
+        self.sweep_and_count(now, &|_| true);
+    }
+
+    /// The same, and counts the sessions that have expired in the slots that `is_owned` selects.
+    pub(crate) fn sweep_and_count(&self, now: Timestamp, is_owned: &dyn Fn(usize) -> bool) {
         let mut looked_at = 0;
         for _ in 0..self.groups.len() {
             let group = self.next_group.fetch_add(1, Ordering::Relaxed) % self.groups.len();
             if self.groups[group].forget_at.load(Ordering::Relaxed) <= now.as_millis() {
-                looked_at += self.sweep_group(now, group);
+                looked_at += self.sweep_group(now, group, is_owned);
             }
             if looked_at >= SWEEP_MAX {
                 return;
@@ -24,7 +30,7 @@ impl Table {
     }
 
     /// Forgets what has run out in a group. Says how many entries it has looked at.
-    fn sweep_group(&self, now: Timestamp, group: usize) -> usize {
+    fn sweep_group(&self, now: Timestamp, group: usize, is_owned: &dyn Fn(usize) -> bool) -> usize {
         let mut looked_at = 0;
         // Whatever is put in from now on lowers the mark again.
         self.groups[group]
@@ -43,6 +49,9 @@ impl Table {
             for key in run_out {
                 if let Some(entry) = guard.entries.remove(&key) {
                     self.uncount(&mut guard, &key, &entry);
+                    if matches!(entry, Entry::Live(_)) && is_owned(slot) {
+                        self.expired.fetch_add(1, Ordering::Relaxed);
+                    }
                     if let Entry::Live(record) = entry
                         && now < record.ends_at()
                         && guard.run_out.len() < RUN_OUT_MAX

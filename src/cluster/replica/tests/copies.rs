@@ -42,7 +42,7 @@ fn join(lab: &mut Lab, number: u16) -> usize {
         max_bytes: 1 << 20,
         max_session_bytes: 1 << 24,
         ack_timeout: Duration::from_secs(5),
-        alone_after: Duration::from_secs(2),
+        requirements: Requirements::default(),
         seed: 9,
         rules: Rules::ALL,
     };

@@ -1,0 +1,102 @@
+//! Leaps of the wall clock.
+
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::suspension::suspended;
+use super::wall_clock;
+
+/// The wall clock, held against the clock that is never set.
+///
+/// Both are slewed alike, so that only steps make a difference. Steps below [`LEAP_MIN`] are
+/// followed in silence, as a time server makes them.
+#[derive(Debug)]
+pub(crate) struct WallClock {
+    start: Instant,
+    /// By how many milliseconds it was ahead, from an arbitrary point, when that was last
+    /// accepted.
+    lead: AtomicI64,
+}
+
+/// A step of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leap {
+    to: i64,
+    /// How far it went.
+    pub(crate) by: Duration,
+    /// Forward, as after a pause of a virtual machine.
+    pub(crate) is_ahead: bool,
+}
+
+impl WallClock {
+    pub(crate) fn new() -> Self {
+        let clock = Self {
+            start: Instant::now(),
+            lead: AtomicI64::new(0),
+        };
+        clock.lead.store(clock.lead_now(), Relaxed);
+        clock
+    }
+
+    /// A step that was not [accepted](Self::accept) yet.
+    pub(crate) fn leap(&self) -> Option<Leap> {
+        let to = self.lead_now();
+        let leap = leap(self.lead.load(Relaxed), to);
+        if leap.is_none() {
+            self.lead.store(to, Relaxed);
+        }
+        leap
+    }
+
+    /// From now on this step is not reported any more.
+    pub(crate) fn accept(&self, leap: Leap) {
+        self.lead.store(leap.to, Relaxed);
+    }
+
+    fn lead_now(&self) -> i64 {
+        // In this order, a process that is stopped in between seems to have leapt ahead, which
+        // is right: it was paused.
+        let steady = self.start.elapsed() + suspended();
+        let wall = wall_clock().as_millis() as i64;
+        wall.saturating_sub(steady.as_millis() as i64)
+    }
+}
+
+fn leap(from: i64, to: i64) -> Option<Leap> {
+    let by = Duration::from_millis(to.abs_diff(from));
+    (by >= LEAP_MIN).then_some(Leap {
+        to,
+        by,
+        is_ahead: to > from,
+    })
+}
+
+/// As long as a node may be silent before the others may have gone on without it.
+const LEAP_MIN: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_two_seconds_is_a_leap_and_a_shorter_one_is_not() {
+        assert_eq!(leap(-500, 1_499), None);
+        let ahead = leap(-500, 1_500).expect("two seconds");
+        assert!(ahead.is_ahead && ahead.by == Duration::from_secs(2));
+        let back = leap(0, -3_600_000).expect("an hour");
+        assert!(!back.is_ahead && back.by == Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_leap_is_reported_until_it_is_accepted() {
+        let clock = WallClock::new();
+        assert_eq!(clock.leap(), None);
+        // As if the wall clock had been an hour behind until now.
+        clock.lead.fetch_sub(3_600_000, Relaxed);
+        let leap = clock.leap().expect("an hour");
+        assert!(leap.is_ahead);
+        assert!(clock.leap().is_some());
+        clock.accept(leap);
+        assert_eq!(clock.leap(), None);
+    }
+}

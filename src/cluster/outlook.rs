@@ -1,0 +1,412 @@
+//! What dialing and resolving have shown of the addresses at which other nodes may be.
+//!
+//! The tasks that resolve names and dial addresses report here; the replica gets the [summary] from
+//! which it decides whether it may serve.
+//!
+//! - An address is *closed* when it has refused three connections in a row within at least two
+//!   seconds. A program that starts a little later than this one refuses, too.
+//! - A name *does not resolve* when a name server has said so three times within at least two
+//!   seconds. A name server that fails or does not answer has said nothing.
+//! - Everything else that is not a node's answer is silence.
+//!
+//! [summary]: Outlook
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::session::Timestamp;
+
+use super::replica::Outlook;
+use super::status::RefusedNode;
+
+/// The addresses that count, and what is known of them.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What was configured, as `host:port`.
+    names: BTreeMap<String, Name>,
+    /// Members of this node when it was paused or declared down, until it serves again.
+    former: BTreeSet<SocketAddr>,
+    /// What was found at the addresses that are dialled.
+    found: HashMap<SocketAddr, Found>,
+    /// What was last handed to the replica.
+    told: Option<Outlook>,
+}
+
+/// What is known of a name.
+#[derive(Debug, Default)]
+struct Name {
+    addresses: Vec<SocketAddr>,
+    /// Since when it does not resolve.
+    nowhere: Option<Streak>,
+}
+
+/// What a name server has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    Addresses(Vec<SocketAddr>),
+    /// There is no such name, or it has no address.
+    Nowhere,
+    /// Nothing: it fails, or does not answer in time.
+    Failure,
+}
+
+/// What was found at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A node that accepts this one, and wants to be reached at this address.
+    Accepts { at: SocketAddr },
+    /// A node that rejects this one, or that this one rejects.
+    Rejects { by: Rejection, reason: &'static str },
+    /// Connections are refused.
+    Closed,
+    /// Nothing, or no node.
+    Silence,
+}
+
+/// What a rejection means for this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// A node of the same cluster does not want this one.
+    Peer,
+    /// The same, because there is no place for it.
+    Exclusion,
+    /// The cluster's name or the secret differs.
+    Foreign,
+    /// It is the other node that is wrong.
+    Own,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    answer: Answer,
+    streak: Streak,
+}
+
+/// How often in a row something was found.
+#[derive(Clone, Copy, Debug)]
+struct Streak {
+    first: Timestamp,
+    last: Timestamp,
+    times: u32,
+}
+
+impl Streak {
+    const fn begin(now: Timestamp) -> Self {
+        Self {
+            first: now,
+            last: now,
+            times: 1,
+        }
+    }
+
+    fn goes_on(&mut self, now: Timestamp) {
+        self.last = now;
+        self.times = self.times.saturating_add(1);
+    }
+
+    /// Returns `true` if that was often enough to be relied upon.
+    fn is_settled(&self) -> bool {
+        self.times >= SETTLED_TIMES && self.last.since(self.first) >= SETTLED_AFTER
+    }
+}
+
+impl Addresses {
+    pub(super) fn new(names: &[String]) -> Self {
+        let names = names.iter().map(|name| (name.clone(), Name::default()));
+        let state = State {
+            names: names.collect(),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A name has been looked up. A failure leaves the addresses that were known before.
+    pub(super) fn resolved(&self, now: Timestamp, name: &str, lookup: &Lookup) {
+        let mut state = self.state();
+        let Some(known) = state.names.get_mut(name) else {
+            return;
+        };
+        match (lookup, &mut known.nowhere) {
+            (Lookup::Addresses(addresses), _) => {
+                known.addresses.clone_from(addresses);
+                known.nowhere = None;
+            }
+            (Lookup::Nowhere, Some(streak)) => streak.goes_on(now),
+            (Lookup::Nowhere, None) => {
+                known.addresses.clear();
+                known.nowhere = Some(Streak::begin(now));
+            }
+            (Lookup::Failure, _) => known.nowhere = None,
+        }
+    }
+
+    /// An address has been dialled.
+    pub(super) fn dialled(&self, now: Timestamp, address: SocketAddr, answer: Answer) {
+        let mut state = self.state();
+        if state.found.len() >= FOUND_MAX && !state.found.contains_key(&address) {
+            return;
+        }
+        match state.found.get_mut(&address) {
+            Some(found) if found.answer == answer => found.streak.goes_on(now),
+            _ => {
+                let streak = Streak::begin(now);
+                state.found.insert(address, Found { answer, streak });
+            }
+        }
+    }
+
+    /// An address is not dialled any more.
+    pub(super) fn forget(&self, address: SocketAddr) {
+        self.state().found.remove(&address);
+    }
+
+    /// This node begins to join again, and had these members.
+    pub(super) fn rejoin(&self, members: impl Iterator<Item = SocketAddr>) {
+        self.state().former.extend(members.take(FOUND_MAX));
+    }
+
+    /// This node serves.
+    pub(super) fn joined(&self) {
+        self.state().former.clear();
+    }
+
+    /// Former members that were not found again yet: they are dialled until it is known what has
+    /// become of them.
+    pub(super) fn former(&self) -> Vec<SocketAddr> {
+        self.state().former.iter().copied().collect()
+    }
+
+    /// The summary, if it has changed since this was last called. `is_mine`: an address of this
+    /// node.
+    pub(super) fn changed(&self, is_mine: impl Fn(&SocketAddr) -> bool) -> Option<Outlook> {
+        let mut state = self.state();
+        let outlook = state.outlook(is_mine);
+        let changed = state.told != Some(outlook);
+        state.told = Some(outlook);
+        changed.then_some(outlook)
+    }
+
+    /// The nodes that reject this one.
+    pub(super) fn refused(&self) -> Vec<RefusedNode> {
+        let state = self.state();
+        let mut rows: Vec<_> = state
+            .found
+            .iter()
+            .filter_map(|(address, found)| match found.answer {
+                Answer::Rejects { reason, .. } => Some(RefusedNode {
+                    address: address.to_string(),
+                    reason: reason.to_owned(),
+                }),
+                Answer::Accepts { .. } | Answer::Closed | Answer::Silence => None,
+            })
+            .collect();
+        rows.sort_by(|a, b| a.address.cmp(&b.address));
+        rows
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn outlook(&self, is_mine: impl Fn(&SocketAddr) -> bool) -> Outlook {
+        let mut outlook = Outlook::default();
+        let mut counted = self.former.clone();
+        for name in self.names.values() {
+            counted.extend(&name.addresses);
+            if name.addresses.is_empty() {
+                let known = name.nowhere.is_some_and(|streak| streak.is_settled());
+                outlook.configured += 1;
+                outlook.silent += usize::from(!known);
+            }
+        }
+        counted.retain(|address| !is_mine(address));
+        outlook.configured += counted.len();
+        let mut accepting = BTreeSet::new();
+        for address in &counted {
+            let mut found = self.found.get(address);
+            if let Some(Answer::Accepts { at }) = found.map(|found| found.answer) {
+                // What counts is whether a link can be made where the node wants it.
+                found = self.found.get(&at);
+            }
+            match found {
+                Some(found) if found.answer == Answer::Closed && found.streak.is_settled() => {}
+                Some(found) => match found.answer {
+                    Answer::Accepts { at } => drop(accepting.insert(at)),
+                    Answer::Rejects { by, .. } => {
+                        outlook.foreign += usize::from(by == Rejection::Foreign);
+                    }
+                    Answer::Closed | Answer::Silence => outlook.silent += 1,
+                },
+                None => outlook.silent += 1,
+            }
+        }
+        outlook.accepting = accepting.len();
+        for found in self.found.values() {
+            if let Answer::Rejects { by, .. } = found.answer {
+                let excluded = by == Rejection::Exclusion;
+                outlook.excluding += usize::from(excluded);
+                outlook.rejecting += usize::from(excluded || by == Rejection::Peer);
+            }
+        }
+        outlook
+    }
+}
+
+/// How often, and for how long, an address must refuse before it counts as closed.
+const SETTLED_TIMES: u32 = 3;
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Addresses about which something is known: as many as are dialled.
+const FOUND_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn at(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn configured(ports: &[u16]) -> Addresses {
+        let names: Vec<_> = ports.iter().map(|port| at(*port).to_string()).collect();
+        let addresses = Addresses::new(&names);
+        for (name, port) in names.iter().zip(ports) {
+            addresses.resolved(START, name, &Lookup::Addresses(vec![at(*port)]));
+        }
+        addresses
+    }
+
+    fn outlook(addresses: &Addresses) -> Outlook {
+        addresses.state().outlook(|address| *address == at(1))
+    }
+
+    fn rejects(by: Rejection) -> Answer {
+        let reason = "";
+        Answer::Rejects { by, reason }
+    }
+
+    fn later(ms: u64) -> Timestamp {
+        START.plus(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn an_address_is_closed_after_three_refusals_within_two_seconds() {
+        let addresses = configured(&[2]);
+        assert_eq!(outlook(&addresses).silent, 1, "not dialled yet");
+        for (ms, silent) in [(0, 1), (1_000, 1), (1_999, 1), (2_000, 0)] {
+            addresses.dialled(later(ms), at(2), Answer::Closed);
+            assert_eq!(outlook(&addresses).silent, silent, "after {ms} ms");
+        }
+        addresses.dialled(later(2_100), at(2), Answer::Silence);
+        addresses.dialled(later(2_200), at(2), Answer::Closed);
+        assert_eq!(outlook(&addresses).silent, 1, "it begins anew");
+        let twice = configured(&[2]);
+        for ms in [0, 5_000] {
+            twice.dialled(later(ms), at(2), Answer::Closed);
+        }
+        assert_eq!(outlook(&twice).silent, 1, "twice is not enough");
+    }
+
+    #[test]
+    fn a_name_does_not_resolve_only_if_a_name_server_says_so() {
+        let name = "nowhere.example:4000";
+        let addresses = Addresses::new(&[name.to_owned()]);
+        let silent = |lookup: Lookup, ms| {
+            addresses.resolved(later(ms), name, &lookup);
+            outlook(&addresses).silent
+        };
+        for ms in [0, 1_000, 2_000, 3_000] {
+            assert_eq!(silent(Lookup::Failure, ms), 1);
+        }
+        assert_eq!(silent(Lookup::Nowhere, 4_000), 1);
+        assert_eq!(silent(Lookup::Nowhere, 5_000), 1);
+        assert_eq!(silent(Lookup::Nowhere, 6_000), 0);
+        assert_eq!(outlook(&addresses).configured, 1);
+        assert_eq!(silent(Lookup::Failure, 7_000), 1);
+    }
+
+    #[test]
+    fn a_failing_name_server_does_not_take_back_what_it_has_said() {
+        let name = "peers.example:4000";
+        let addresses = Addresses::new(&[name.to_owned()]);
+        addresses.resolved(START, name, &Lookup::Addresses(vec![at(2), at(3)]));
+        addresses.resolved(START, name, &Lookup::Failure);
+        let outlook = outlook(&addresses);
+        assert_eq!((outlook.configured, outlook.silent), (2, 2));
+    }
+
+    #[test]
+    fn the_own_address_does_not_count() {
+        let addresses = configured(&[1, 2]);
+        let outlook = outlook(&addresses);
+        assert_eq!((outlook.configured, outlook.silent), (1, 1));
+    }
+
+    #[test]
+    fn a_rejection_by_a_peer_counts_wherever_it_was_found() {
+        let addresses = configured(&[2]);
+        for ms in [0, 1_000, 2_000] {
+            addresses.dialled(later(ms), at(2), Answer::Closed);
+        }
+        // Found by multicast, or named by a member.
+        addresses.dialled(START, at(3), rejects(Rejection::Peer));
+        addresses.dialled(START, at(4), rejects(Rejection::Exclusion));
+        addresses.dialled(START, at(5), rejects(Rejection::Foreign));
+        addresses.dialled(START, at(6), rejects(Rejection::Own));
+        let expected = Outlook {
+            configured: 1,
+            rejecting: 2,
+            excluding: 1,
+            ..Outlook::default()
+        };
+        assert_eq!(outlook(&addresses), expected);
+        for port in 3..=6 {
+            addresses.forget(at(port));
+        }
+        assert_eq!(outlook(&addresses).rejecting, 0);
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_counts_where_it_was_configured() {
+        let addresses = configured(&[2]);
+        addresses.dialled(START, at(2), rejects(Rejection::Foreign));
+        let outlook = outlook(&addresses);
+        assert_eq!(
+            (outlook.foreign, outlook.rejecting, outlook.silent),
+            (1, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_node_that_wants_to_be_reached_elsewhere_counts_when_it_is() {
+        let addresses = configured(&[2]);
+        addresses.dialled(START, at(2), Answer::Accepts { at: at(3) });
+        assert_eq!(outlook(&addresses).silent, 1);
+        addresses.dialled(START, at(3), Answer::Accepts { at: at(3) });
+        let outlook = outlook(&addresses);
+        assert_eq!((outlook.silent, outlook.accepting), (0, 1));
+    }
+
+    #[test]
+    fn former_members_count_until_the_node_serves_again() {
+        let addresses = configured(&[]);
+        addresses.rejoin([at(2)].into_iter());
+        assert_eq!(outlook(&addresses).silent, 1);
+        assert_eq!(addresses.former(), [at(2)]);
+        addresses.joined();
+        assert_eq!(outlook(&addresses), Outlook::default());
+    }
+}

@@ -1,0 +1,121 @@
+//! Nodes that this node has turned away lately.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::session::Timestamp;
+
+use super::status::RefusedNode;
+
+/// Whom this node turns away, and why.
+///
+/// A node that is turned away comes again within seconds. When it does not, the reason is gone.
+#[derive(Debug, Default)]
+pub(super) struct Rejections(Mutex<HashMap<String, Row>>);
+
+#[derive(Debug)]
+struct Row {
+    reason: String,
+    last: Timestamp,
+    logged: Timestamp,
+}
+
+impl Rejections {
+    /// A node is turned away. Returns `true` if that is to be logged: when it begins, and each
+    /// minute. With more rows than there is room for it is always.
+    pub(super) fn note(&self, now: Timestamp, address: String, reason: &str) -> bool {
+        let mut rows = self.rows();
+        rows.retain(|_, row| now.since(row.last) < LOG_AGAIN_AFTER);
+        if let Some(row) = rows.get_mut(&address)
+            && row.reason == reason
+        {
+            row.last = now;
+            let due = now.since(row.logged) >= LOG_AGAIN_AFTER;
+            if due {
+                row.logged = now;
+            }
+            return due;
+        }
+        if rows.len() >= ROWS_MAX && !rows.contains_key(&address) {
+            return true;
+        }
+        let row = Row {
+            reason: reason.to_owned(),
+            last: now,
+            logged: now,
+        };
+        rows.insert(address, row);
+        true
+    }
+
+    /// A node is welcome.
+    pub(super) fn forget(&self, address: &str) {
+        self.rows().remove(address);
+    }
+
+    /// The nodes that were turned away a moment ago.
+    pub(super) fn list(&self, now: Timestamp) -> Vec<RefusedNode> {
+        let rows = self.rows();
+        let current = rows.iter().filter(|(_, row)| now.since(row.last) < KEPT);
+        let mut list: Vec<_> = current
+            .map(|(address, row)| RefusedNode {
+                address: address.clone(),
+                reason: row.reason.clone(),
+            })
+            .collect();
+        list.sort_by(|a, b| a.address.cmp(&b.address));
+        list
+    }
+
+    fn rows(&self) -> MutexGuard<'_, HashMap<String, Row>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a node that does not come again is listed: some attempts, also on a busy machine.
+const KEPT: Duration = Duration::from_secs(8);
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Strangers can say any name.
+const ROWS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + 1000 * secs)
+    }
+
+    #[test]
+    fn a_row_is_logged_when_it_begins_and_each_minute() {
+        let rejections = Rejections::default();
+        let logged = |secs, reason| rejections.note(at(secs), "a".to_owned(), reason);
+        assert!(logged(0, "name"));
+        assert!(!(1..60).any(|secs| logged(secs, "name")));
+        assert!(logged(60, "name"));
+        assert!(!logged(61, "name"));
+        assert!(logged(62, "copies"));
+    }
+
+    #[test]
+    fn a_row_vanishes_when_the_node_stays_away_or_is_welcome() {
+        let rejections = Rejections::default();
+        for address in ["a", "b"] {
+            rejections.note(at(0), address.to_owned(), "name");
+        }
+        assert_eq!(rejections.list(at(7)).len(), 2);
+        rejections.forget("a");
+        assert_eq!(rejections.list(at(7))[0].address, "b");
+        assert_eq!(rejections.list(at(9)), []);
+    }
+
+    #[test]
+    fn strangers_fill_a_bounded_number_of_rows() {
+        let rejections = Rejections::default();
+        for number in 0..10_000 {
+            rejections.note(at(0), number.to_string(), "cluster name");
+        }
+        assert_eq!(rejections.list(at(0)).len(), ROWS_MAX);
+    }
+}

@@ -1,0 +1,97 @@
+//! Which nodes may be members, where more have met than there can be.
+//!
+//! Nodes are admitted one by one at the door, which refuses a name that a member has, and a node for
+//! which there is no room. But two parts of a network, each with members of its own, may meet. Then
+//! the elder of two nodes with one name stays, and the eldest of too many; all members find the same
+//! ones, and the others step out.
+
+use std::collections::BTreeMap;
+
+use super::event::Exclusion;
+use super::node::Node;
+use super::roster::PEERS_MAX;
+
+/// The nodes of `others` that are members besides `me`; or why `me` is none.
+pub(crate) fn admit(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, Exclusion> {
+    let mut eldest: BTreeMap<&str, &Node> = BTreeMap::new();
+    for node in others.iter().chain([me]) {
+        let of_name = eldest.entry(&node.name).or_insert(node);
+        if age(node) < age(of_name) {
+            *of_name = node;
+        }
+    }
+    if let Some(elder) = eldest.get(&*me.name).filter(|node| **node != me) {
+        return Err(Exclusion::Name((*elder).clone()));
+    }
+    let mut admitted: Vec<_> = eldest.into_values().collect();
+    admitted.sort_by_key(|node| age(node));
+    admitted.truncate(PEERS_MAX + 1);
+    if !admitted.contains(&me) {
+        return Err(Exclusion::Full);
+    }
+    let admitted: Vec<_> = admitted.into_iter().cloned().collect();
+    Ok(others
+        .into_iter()
+        .filter(|node| admitted.contains(node))
+        .collect())
+}
+
+/// Smaller for an elder node. Generations begin with the time at which a node starts.
+fn age(node: &Node) -> (u64, std::net::SocketAddr) {
+    (node.generation, node.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(port: u16, generation: u64, name: &str) -> Node {
+        Node {
+            address: ([127, 0, 0, 1], port).into(),
+            generation,
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn of_two_nodes_with_one_name_the_elder_stays() {
+        let [elder, younger] = [node(2, 5, "a"), node(1, 6, "a")];
+        let third = node(3, 9, "c");
+        let both = vec![elder.clone(), younger.clone()];
+        assert_eq!(admit(&third, both), Ok(vec![elder.clone()]));
+        let others = vec![younger.clone(), third.clone()];
+        assert_eq!(admit(&elder, others), Ok(vec![third.clone()]));
+        let others = vec![elder.clone(), third];
+        assert_eq!(admit(&younger, others), Err(Exclusion::Name(elder)));
+    }
+
+    #[test]
+    fn at_the_same_age_the_address_decides() {
+        let [low, high] = [node(1, 5, "a"), node(2, 5, "a")];
+        assert_eq!(admit(&low, vec![high.clone()]), Ok(vec![]));
+        assert_eq!(admit(&high, vec![low.clone()]), Err(Exclusion::Name(low)));
+    }
+
+    #[test]
+    fn of_too_many_nodes_the_eldest_stay() {
+        let nodes = |but: u16| {
+            let ports = (1..=66).filter(move |port| *port != but);
+            ports
+                .map(|port| node(port, port.into(), &format!("node{port}")))
+                .collect::<Vec<_>>()
+        };
+        let of = |port: u16| {
+            admit(
+                &node(port, port.into(), &format!("node{port}")),
+                nodes(port),
+            )
+        };
+        for port in 1..=64 {
+            let admitted = of(port).unwrap();
+            assert_eq!(admitted.len(), PEERS_MAX);
+            assert!(admitted.iter().all(|node| node.generation <= 64));
+        }
+        assert_eq!(of(65), Err(Exclusion::Full));
+        assert_eq!(of(66), Err(Exclusion::Full));
+    }
+}

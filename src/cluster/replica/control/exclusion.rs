@@ -1,0 +1,72 @@
+//! A node that has no place in the cluster whose members it has met.
+//!
+//! It leaves, does not serve, and keeps what it holds. The members refuse it at the door for as long
+//! as the reason lasts. When none of them does any more, it joins again in a new incarnation.
+//!
+//! The same happens, without leaving, to a node that finds that it is not the latest incarnation of
+//! itself: its clock was set back while it was down.
+
+use crate::session::Timestamp;
+
+use super::super::admission::admit;
+use super::super::event::{Exclusion, News};
+use super::super::membership::Membership;
+use super::super::node::Node;
+use super::Control;
+
+impl Control {
+    /// The nodes that are members; none, if this node is none.
+    pub(super) fn admit(&mut self, now: Timestamp, nodes: Vec<Node>) -> Vec<Node> {
+        match admit(&self.standing.me, nodes) {
+            Ok(members) => members,
+            Err(exclusion) => {
+                self.exclude(now, exclusion);
+                Vec::new()
+            }
+        }
+    }
+
+    /// A node that serves has this one's name.
+    pub(super) fn rival(&mut self, now: Timestamp, rival: Node) {
+        let me = self.standing.me.clone();
+        if self.standing.ready && rival.name == me.name {
+            let exclusion = admit(&me, vec![rival]).err();
+            exclusion.map(|exclusion| self.exclude(now, exclusion));
+        }
+    }
+
+    fn exclude(&mut self, now: Timestamp, exclusion: Exclusion) {
+        self.excluded = Some(exclusion.clone());
+        self.membership.leave();
+        self.standing.ready = false;
+        self.standing.joining_since = now;
+        self.standing.news(News::Excluded(exclusion));
+        self.reads.abort(&mut self.standing);
+        self.looking.clear();
+    }
+
+    /// Joins again, when the reason is gone.
+    pub(super) fn review_exclusion(&mut self, now: Timestamp) {
+        let waited = now.since(self.standing.joining_since);
+        if waited >= self.settings.requirements.alone_after
+            && !self.readiness.is_excluded()
+            && self.excluded.take().is_some()
+        {
+            let me = self.standing.me.reborn();
+            // What this node has known of members is old. It would find the same reason again.
+            let seed = self.settings.seed.wrapping_add(me.generation);
+            self.membership = Membership::new(me.clone(), seed);
+            self.timers.clear();
+            self.reborn(now, me);
+        }
+    }
+
+    /// A process other than this one was seen in this generation under this node's name or address.
+    pub(super) fn renew(&mut self, now: Timestamp, seen: u64) {
+        let is_in = self.away_until.is_none() && self.excluded.is_none();
+        if seen >= self.standing.me.generation && is_in {
+            let me = self.membership.rebirth_above(seen);
+            self.reborn(now, me);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The decision to serve sessions, and with how much certainty.
+//!
+//! A node that serves answers "there is no such session", and that logs a user out. So it serves
+//! only if it has reason to:
+//!
+//! - A member that serves has accepted it, and everything that the members have is here.
+//! - No member serves, and no other node can: nothing is configured, or every configured address
+//!   refuses connections or does not resolve.
+//! - No member serves, and some address does not answer. A node there may hold sessions. This node
+//!   waits for `join_timeout`, then serves in *doubt*: for `loss_grace` an unknown session is an
+//!   error.
+//! - No member serves, and a node of this cluster rejects this one. Then it does not serve, unless
+//!   it has come together with enough others: with `expect_nodes`, or with more than half of the
+//!   configured addresses. So one node that is configured wrongly stops itself, and not the start of
+//!   the whole cluster.
+//! - A node of another cluster, or with another secret, rejects this one. It may be this node that is
+//!   wrong, so alone it does not serve. With any member at its side, the other one is a stranger,
+//!   and counts as an address that does not answer.
+//!
+//! After a pause a node goes on in a new incarnation, and the same rules hold. If all members were
+//! paused at once no member serves; they have kept their memory, so they serve again as soon as all
+//! of them are back and have compared what they hold.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::session::Timestamp;
+
+use super::standing::Standing;
+
+/// What a node waits for before it serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Requirements {
+    /// How long a node that finds no other waits before it serves alone.
+    pub(crate) alone_after: Duration,
+    /// With fewer members than this a node waits for `join_timeout`.
+    pub(crate) expect_nodes: usize,
+    /// How long a node waits for others that may be there.
+    pub(crate) join_timeout: Duration,
+    /// How long an unknown session may be a lost one.
+    pub(crate) loss_grace: Duration,
+}
+
+impl Default for Requirements {
+    fn default() -> Self {
+        Self {
+            alone_after: Duration::from_secs(2),
+            expect_nodes: 1,
+            join_timeout: Duration::from_secs(10),
+            loss_grace: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What dialing has shown of the addresses at which other nodes may be, without this node's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Outlook {
+    /// Addresses that were given, and names that do not resolve.
+    pub(crate) configured: usize,
+    /// Addresses whose nodes have accepted this one.
+    pub(crate) accepting: usize,
+    /// Addresses whose nodes reject this one though they are of the same cluster.
+    pub(crate) rejecting: usize,
+    /// Addresses whose nodes reject this one because the cluster's name or the secret differs.
+    pub(crate) foreign: usize,
+    /// Those of the rejecting ones that do so because there is no place for this node: a member has
+    /// its name, or there are as many as there can be.
+    pub(crate) excluding: usize,
+    /// Addresses that do not answer, or about which nothing is certain yet.
+    pub(crate) silent: usize,
+}
+
+/// How far a node that is to serve may be sure that what it does not find does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    Certain,
+    /// The same, because all members from before a pause are here again: none was lost.
+    Reunited,
+    /// An unknown session may be at a node that does not answer.
+    Doubt,
+}
+
+/// What the decision follows from, besides the members.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    pub(crate) requirements: Requirements,
+    outlook: Outlook,
+    /// The most members that there were at once, this node included.
+    most: usize,
+    /// What this node was in when it was paused while it served, until it serves again.
+    pause: Option<Pause>,
+    /// When a rejection last kept this node from serving.
+    held_up_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Pause {
+    at: Timestamp,
+    members: BTreeSet<SocketAddr>,
+    /// How far the node was in doubt then.
+    doubt_until: Timestamp,
+}
+
+impl Readiness {
+    pub(crate) fn new(requirements: Requirements) -> Self {
+        Self {
+            requirements,
+            outlook: Outlook::default(),
+            most: 1,
+            pause: None,
+            held_up_at: Timestamp::default(),
+        }
+    }
+
+    /// Takes up what dialing has shown. Ends a doubt whose cause is gone.
+    pub(crate) fn look_out(&mut self, outlook: Outlook, standing: &mut Standing) {
+        self.outlook = outlook;
+        if standing.ready && !self.is_open(standing) {
+            standing.silence_until = Timestamp::default();
+        }
+    }
+
+    /// Remembers the members of a node that was paused while it served.
+    pub(crate) fn pause(&mut self, now: Timestamp, standing: &Standing) {
+        if standing.ready {
+            let members = standing.roster.iter();
+            self.pause = Some(Pause {
+                at: now,
+                members: members.map(|(_, peer)| peer.node.address).collect(),
+                doubt_until: standing.doubt_until,
+            });
+        }
+    }
+
+    /// Returns how this node may serve now; `None` if it may not.
+    pub(crate) fn decide(&mut self, now: Timestamp, standing: &Standing) -> Option<Certainty> {
+        let members = 1 + standing.peers().len();
+        self.most = self.most.max(members);
+        if !standing.is_stable() || !standing.is_complete() {
+            return None;
+        }
+        let waited = now.since(standing.joining_since);
+        let is_late = waited >= self.requirements.join_timeout;
+        if self.lacks_members() && !is_late {
+            return None;
+        }
+        let is_invited = standing.roster.iter().any(|(_, peer)| peer.ready);
+        if !is_invited && self.is_held_up(members) {
+            self.held_up_at = now;
+            return None;
+        }
+        if self.is_reunited(standing) {
+            return Some(Certainty::Reunited);
+        }
+        if is_invited {
+            return Some(Certainty::Certain);
+        }
+        // Nodes that find each other first may not have found those that have the sessions yet.
+        if waited < self.requirements.alone_after {
+            return None;
+        }
+        if !self.is_open(standing) {
+            return Some(Certainty::Certain);
+        }
+        // An address that has rejected this node until now may be about to close.
+        let waited = waited.min(now.since(self.held_up_at));
+        (waited >= self.requirements.join_timeout).then_some(Certainty::Doubt)
+    }
+
+    /// This node serves from now on.
+    pub(crate) fn serve(&mut self, now: Timestamp, certainty: Certainty, standing: &mut Standing) {
+        let pause = self.pause.take();
+        match (certainty, pause) {
+            (Certainty::Doubt, _) => standing.silence_until = now.plus(standing.loss_grace),
+            (Certainty::Reunited, Some(pause)) => {
+                standing.losses.retain(|lost| *lost < pause.at);
+                standing.doubt_until = pause.doubt_until;
+            }
+            (Certainty::Certain | Certainty::Reunited, _) => {}
+        }
+        standing.ready = true;
+    }
+
+    /// Returns `true` while some node has no place for this one.
+    pub(crate) const fn is_excluded(&self) -> bool {
+        self.outlook.excluding > 0
+    }
+
+    /// Returns `true` if a rejection keeps this many members from serving.
+    fn is_held_up(&self, members: usize) -> bool {
+        let Outlook {
+            configured,
+            rejecting,
+            foreign,
+            ..
+        } = self.outlook;
+        let expected = self.requirements.expect_nodes;
+        // Of the configured addresses and this node's own.
+        let many = 2 * members > configured + 1 || expected > 1 && members >= expected;
+        rejecting > 0 && !(members > 1 && many) || foreign > 0 && members == 1
+    }
+
+    /// Returns `true` if all members from before a pause are here again, and no other one knows of a
+    /// loss.
+    fn is_reunited(&self, standing: &Standing) -> bool {
+        let peers = || standing.roster.iter().map(|(_, peer)| peer);
+        let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);
+        let is_back = |pause: &Pause| pause.members.iter().all(is_here);
+        self.pause.as_ref().is_some_and(is_back) && peers().all(|peer| !peer.ready || peer.certain)
+    }
+
+    /// Returns `true` if a node that does not answer may hold sessions.
+    fn is_open(&self, standing: &Standing) -> bool {
+        let peers = standing.peers().len();
+        let Outlook {
+            accepting,
+            foreign,
+            silent,
+            ..
+        } = self.outlook;
+        silent + foreign > 0 || accepting > peers || self.lacks_members()
+    }
+
+    const fn lacks_members(&self) -> bool {
+        self.most < self.requirements.expect_nodes
+    }
+}

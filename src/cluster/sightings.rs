@@ -1,0 +1,172 @@
+//! Incarnations of other nodes that this node has met.
+//!
+//! A node that was restarted while its clock was set back has a generation that the members have
+//! seen before, and do not accept again. So every answer to an introduction names the latest one
+//! that was seen under its address or name, and the node goes on above it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::session::Timestamp;
+
+use super::replica::node::Node;
+use super::wire::Hello;
+
+/// The latest incarnations, by address and by name.
+#[derive(Debug, Default)]
+pub(super) struct Sightings(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    addresses: HashMap<SocketAddr, Sighting>,
+    names: HashMap<Arc<str>, Sighting>,
+}
+
+#[derive(Clone, Debug)]
+struct Sighting {
+    node: Node,
+    /// The process that has introduced itself as that.
+    process: Option<u64>,
+    /// Since when it is a member.
+    since: Option<Timestamp>,
+}
+
+impl Sightings {
+    /// A node has introduced itself.
+    pub(super) fn introduced(&self, hello: &Hello) {
+        self.note(&hello.node, |sighting| {
+            sighting.process = Some(hello.process);
+        });
+    }
+
+    /// A node has become a member.
+    pub(super) fn joined(&self, now: Timestamp, node: &Node) {
+        self.note(node, |sighting| sighting.since = Some(now));
+    }
+
+    /// Since when a member has been one.
+    pub(super) fn since(&self, node: &Node) -> Option<Timestamp> {
+        let seen = self.seen();
+        let sighting = seen.addresses.get(&node.address)?;
+        sighting.since.filter(|_| sighting.node == *node)
+    }
+
+    /// The latest generation in which another process was seen under the address of a node, or under
+    /// its name unless one of `members` has that; 0 for none.
+    pub(super) fn latest<'a>(
+        &self,
+        hello: &Hello,
+        mut members: impl Iterator<Item = &'a Node>,
+    ) -> u64 {
+        let is_other = |sighting: &&Sighting| match sighting.process {
+            Some(process) => process != hello.process,
+            // It may be the same one, of which this node has been told by others.
+            None => sighting.node.generation > hello.node.generation,
+        };
+        let seen = self.seen();
+        let by_address = seen.addresses.get(&hello.node.address);
+        let by_name = seen.names.get(&hello.node.name);
+        let by_name = by_name.filter(|sighting| !members.any(|member| *member == sighting.node));
+        let latest = by_address.into_iter().chain(by_name).filter(is_other);
+        latest.map(|seen| seen.node.generation).max().unwrap_or(0)
+    }
+
+    fn note(&self, node: &Node, add: impl Fn(&mut Sighting)) {
+        let mut seen = self.seen();
+        let Seen { addresses, names } = &mut *seen;
+        if addresses.len() < SEEN_MAX || addresses.contains_key(&node.address) {
+            let known = addresses.entry(node.address);
+            known.or_insert_with(|| Sighting::of(node)).take(node, &add);
+        }
+        if names.len() < SEEN_MAX || names.contains_key(&node.name) {
+            let known = names.entry(node.name.clone());
+            known.or_insert_with(|| Sighting::of(node)).take(node, &add);
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sighting {
+    fn of(node: &Node) -> Self {
+        Self {
+            node: node.clone(),
+            process: None,
+            since: None,
+        }
+    }
+
+    /// Takes up what is known of a node, unless a later incarnation is known already.
+    fn take(&mut self, node: &Node, add: impl Fn(&mut Self)) {
+        if node.generation > self.node.generation {
+            *self = Self::of(node);
+        }
+        if self.node == *node {
+            add(self);
+        }
+    }
+}
+
+/// How many addresses, and how many names, are remembered.
+const SEEN_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Copies;
+
+    fn hello(port: u16, generation: u64, process: u64) -> Hello {
+        let node = Node {
+            address: ([127, 0, 0, 1], port).into(),
+            generation,
+            name: "a".into(),
+        };
+        Hello::new("shop", node, process, Copies::All)
+    }
+
+    fn latest(sightings: &Sightings, hello: &Hello) -> u64 {
+        sightings.latest(hello, std::iter::empty())
+    }
+
+    #[test]
+    fn a_process_is_told_of_earlier_ones_and_not_of_itself() {
+        let sightings = Sightings::default();
+        sightings.introduced(&hello(1, 7, 100));
+        assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);
+        assert_eq!(latest(&sightings, &hello(1, 5, 200)), 7);
+        // Where the clock stands still both have the same generation.
+        assert_eq!(latest(&sightings, &hello(1, 7, 200)), 7);
+        // The same name at another address.
+        assert_eq!(latest(&sightings, &hello(2, 5, 200)), 7);
+    }
+
+    #[test]
+    fn a_node_of_which_others_have_told_may_be_the_same_process() {
+        let sightings = Sightings::default();
+        sightings.joined(Timestamp::default(), &hello(1, 7, 100).node);
+        assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);
+        assert_eq!(latest(&sightings, &hello(1, 6, 100)), 7);
+    }
+
+    #[test]
+    fn a_living_member_of_the_same_name_is_no_earlier_incarnation() {
+        let sightings = Sightings::default();
+        let member = hello(1, 7, 100);
+        sightings.introduced(&member);
+        let double = hello(2, 5, 200);
+        assert_eq!(sightings.latest(&double, [&member.node].into_iter()), 0);
+    }
+
+    #[test]
+    fn an_earlier_incarnation_does_not_replace_a_later_one() {
+        let sightings = Sightings::default();
+        let now = Timestamp::from_millis(9);
+        sightings.joined(now, &hello(1, 7, 100).node);
+        sightings.introduced(&hello(1, 6, 200));
+        assert_eq!(sightings.since(&hello(1, 7, 100).node), Some(now));
+        assert_eq!(sightings.since(&hello(1, 6, 200).node), None);
+    }
+}
