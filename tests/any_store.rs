@@ -78,6 +78,8 @@ on_every_store! {
     large_values_arrive_whole_and_too_large_ones_are_refused
     an_idle_session_ends_and_leaves_without_any_request
     reading_keeps_a_session_alive
+    an_access_counts_when_it_arrives
+    a_request_that_outlasts_the_idle_time_keeps_its_session
     the_idle_time_of_a_session_is_its_own
     the_absolute_lifetime_ends_a_session_in_use["--absolute", "3"]
     a_logout_is_seen_everywhere
@@ -346,6 +348,54 @@ mod cases {
         }
     }
 
+    /// W-01: read-only, with a write, and with an atomic one; the requests end after the idle time.
+    pub(super) fn an_access_counts_when_it_arrives(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browsers =
+            ["/slow?ms=1400&k=doc&v=saved", "/slow?ms=1400", "/update"].map(|path| {
+                let mut browser = Browser::new();
+                browser.ok(here, "/login?uid=ann");
+                browser.ok(here, "/ttl?s=3");
+                (path, browser)
+            });
+        let start = Instant::now();
+        scope(|threads| {
+            for (path, browser) in &mut browsers {
+                threads.spawn(move || {
+                    until(start + Duration::from_millis(2500));
+                    browser.ok(there, path);
+                    if *path == "/update" {
+                        until(start + Duration::from_millis(3900));
+                    }
+                    assert_eq!(browser.ok(here, "/info")["uid"], "ann", "{path}");
+                });
+            }
+        });
+        let (_, writer) = &mut browsers[0];
+        assert_eq!(writer.value(here, "doc").as_deref(), Some("saved"));
+    }
+
+    /// W-01.
+    pub(super) fn a_request_that_outlasts_the_idle_time_keeps_its_session(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        browser.ok(here, "/ttl?s=1");
+        let mut reader = browser.twin();
+        scope(|threads| {
+            threads.spawn(|| browser.ok(there, "/slow?ms=3500&k=doc&v=saved"));
+            threads.spawn(|| reader.ok(here, "/slow?ms=3500"));
+        });
+        assert_eq!(browser.value(here, "doc").as_deref(), Some("saved"));
+        // Once nothing uses it, it is idle like any other.
+        for node in nodes {
+            within(Duration::from_millis(2600), "the session leaves", || {
+                node.sessions() == 0
+            });
+        }
+        assert_eq!(browser.ok(there, "/get?k=a")["session"], false);
+    }
+
     /// 38.
     pub(super) fn the_idle_time_of_a_session_is_its_own(nodes: &[&Node]) {
         let (here, there) = ends(nodes);
@@ -418,7 +468,11 @@ mod cases {
             sleep(Duration::from_millis(1_000));
             browser.twin().ok(n2, "/logout");
             let reply = slow.join().expect("the slow request is answered");
-            assert!(reply.status < 500, "{reply:?}");
+            assert_eq!(
+                (reply.status, reply.set_cookies().len()),
+                (409, 0),
+                "{reply:?}"
+            );
         });
         for node in nodes {
             assert_eq!(browser.ok(node, "/info")["session"], false);

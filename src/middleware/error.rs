@@ -38,7 +38,7 @@ pub enum SessionErrorKind {
     TooLate,
     /// There is no session to do that to.
     NoSession,
-    /// Somebody else has ended the session meanwhile.
+    /// The session has ended meanwhile: another request has ended it, or it has expired.
     Ended,
     /// Others kept changing the attribute; nothing was changed.
     Conflict,

@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Uri};
 use tracing::level_filters::LevelFilter;
@@ -19,6 +20,7 @@ use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{Lead, Notice, Rest, Shown, State, Stored, Update};
+use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Outcome, Record, SessionKey};
 use crate::store::erased::Answer;
@@ -96,6 +98,13 @@ impl Exchange {
         }
         let secure = self.config.cookie.is_secure(uri, headers);
         let shown = self.look_up(headers).await?;
+        // The access counts now, not when the response is ready: the request may take longer than
+        // the session has left.
+        if let Some(Shown { lead, record }) = &shown
+            && record.is_touch_due(clock::now())
+        {
+            self.touch(&lead.key).await?;
+        }
         if self.state().load(shown, secure) {
             self.config.turnovers.count();
         }
@@ -154,7 +163,7 @@ impl Exchange {
                 }
                 Ok(Outcome::Gone) => {
                     self.state().end();
-                    debug!(%key, "the session was ended meanwhile; what was written is dropped");
+                    debug!(%key, "the session has ended or expired; what was written is dropped");
                     return Err(SessionErrorKind::Ended.into());
                 }
                 Err(error) => {
@@ -185,6 +194,18 @@ impl Exchange {
         Ok(existed)
     }
 
+    /// How long the running request may go on until its session has to be touched again; `None`
+    /// where there is no session that could idle out.
+    pub(super) fn touch_again_after(&self) -> Option<Duration> {
+        let idle = self.state().record()?.max_inactive_interval()?;
+        Some((idle / TOUCHES_PER_IDLE_TIME).max(TOUCH_AGAIN_MIN))
+    }
+
+    /// Records that the request still runs.
+    pub(super) fn touch_again(self: &Arc<Self>) -> Complete<()> {
+        Complete::new(self.clone().use_again())
+    }
+
     /// Closes the session to writes and begins to store what is left to be stored.
     pub(super) fn close(self: &Arc<Self>) -> Closing {
         let rest = self.state().close();
@@ -192,7 +213,6 @@ impl Exchange {
             Rest::Untouched => Closing::Untouched,
             Rest::Nothing => Closing::Settled,
             Rest::Commit => Closing::Storing(Complete::new(self.clone().commit_last())),
-            Rest::Touch(key) => Closing::Storing(Complete::new(self.clone().touch(key))),
         }
     }
 
@@ -303,19 +323,26 @@ impl Exchange {
     }
 
     async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
-        match self.commit(None, true).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(SessionErrorKind::Conflict.into()),
-            // Whoever has ended the session has said so to the browser.
-            Err(error) if error.kind() == SessionErrorKind::Ended => Ok(()),
-            Err(error) => Err(error),
+        if self.commit(None, true).await? {
+            Ok(())
+        } else {
+            Err(SessionErrorKind::Conflict.into())
         }
     }
 
-    async fn touch(self: Arc<Self>, key: SessionKey) -> Result<(), SessionError> {
-        let touched = self.config.store.touch(&key);
+    /// Records an access to the session that this request has now.
+    async fn use_again(self: Arc<Self>) -> Result<(), SessionError> {
+        let key = self.state().stored().map(|stored| stored.key);
+        match key {
+            Some(key) => self.touch(&key).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn touch(&self, key: &SessionKey) -> Result<(), SessionError> {
+        let touched = self.config.store.touch(key);
         let touched = traced(touched, || debug_span!("session_touch", %key)).await;
-        touched.map_err(|error| failed(&key, error))
+        touched.map_err(|error| failed(key, error))
     }
 
     fn tell(&self, notice: Option<Notice>, headers: &mut HeaderMap) {
@@ -360,6 +387,13 @@ fn failed(key: &SessionKey, error: StoreError) -> SessionError {
     warn!(%key, error = &error as &dyn Error, "the session store has failed");
     error.into()
 }
+
+/// How often a request that keeps running touches its session within the idle time. Twice: when one
+/// touch is late by as much as half of the idle time, the session still lives.
+const TOUCHES_PER_IDLE_TIME: u32 = 2;
+
+/// The shortest time between two of these touches, whatever the idle time is.
+const TOUCH_AGAIN_MIN: Duration = Duration::from_millis(50);
 
 /// How often a new id is drawn when a session under it exists.
 const CREATE_TRIES_MAX: usize = 3;

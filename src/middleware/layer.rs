@@ -43,9 +43,22 @@ use crate::store::erased::ErasedStore;
 ///
 /// What a handler wrote is committed after it has returned, whatever status it returned, and before
 /// the response leaves. A handler that panics has not returned: nothing is stored (put a layer that
-/// catches panics outside this one). If the commit fails, or recording that the session was used, a
-/// plain response with the [error's status](crate::SessionError::status) stands in for the handler's.
-/// It sets no cookie, unless an earlier `save` or `update` of the same request has changed the id.
+/// catches panics outside this one). If the commit fails, or does not take effect because the session
+/// has ended or expired meanwhile, a plain response with the
+/// [error's status](crate::SessionError::status) stands in for the handler's. It sets no cookie,
+/// unless an earlier `save` or `update` of the same request has changed the id.
+///
+/// # What counts as a use
+///
+/// A request uses its session from the moment when it takes it: the access is recorded then, once a
+/// tenth of the idle time (at most a minute) has passed since the one before. A request that runs
+/// for as long as the idle time or longer touches the session again and again, so that the session
+/// does not idle out under it. The body of a response that is still being sent is no use; a
+/// [detached](crate::Session::detached) handle counts when it commits.
+///
+/// The idle time of a session is that of the layer which has created it, or what
+/// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) has set: where nodes are
+/// configured differently, the node that creates a session decides.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
     config: Arc<Config>,

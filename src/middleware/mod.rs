@@ -10,6 +10,7 @@ mod exchange;
 mod extract;
 mod future;
 mod head;
+mod keep_alive;
 mod layer;
 mod remember;
 mod route;

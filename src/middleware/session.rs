@@ -53,9 +53,11 @@ use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 /// # When the session ends meanwhile
 ///
 /// Another request may log the visitor out, or give the session a new id, while this one runs. What
-/// this one wrote is dropped then: its response goes out as the handler made it, and says nothing
-/// about cookies, so that it cannot undo what the other said. [`save`](Self::save) and
-/// [`update`](Self::update) tell the handler ([`Ended`](SessionErrorKind::Ended)).
+/// this one wrote is dropped then, and the client receives that error (409) in place of the
+/// handler's response. It says nothing about cookies, so that it cannot undo what the other said.
+/// [`save`](Self::save), [`update`](Self::update) and [`reload`](Self::reload) return the error to
+/// the handler ([`Ended`](SessionErrorKind::Ended)). A request that has written nothing is answered
+/// as usual.
 #[derive(Clone)]
 pub struct Session {
     exchange: Arc<Exchange>,
@@ -77,7 +79,8 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing; the session is loaded when it is asked for again.
+    /// Dropping the future changes nothing, but the access may be recorded already; the session is
+    /// loaded when it is asked for again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
         let exchange = Exchange::of(&parts.extensions).ok_or(SessionErrorKind::MissingLayer)?;
         exchange.load(&parts.uri, &parts.headers).await?;
@@ -342,10 +345,11 @@ impl Session {
         Some(self.state().record()?.created_at())
     }
 
-    /// The last access that was written down; `None` while the session is not stored.
+    /// The last access that was recorded before this request; `None` while the session is not
+    /// stored.
     ///
-    /// Accesses are written down when a tenth of the idle time, at most a minute, has passed since
-    /// the one before.
+    /// Accesses are recorded when a tenth of the idle time, at most a minute, has passed since the
+    /// one before.
     #[must_use]
     pub fn last_accessed_at(&self) -> Option<Timestamp> {
         Some(self.state().record()?.last_accessed_at())
