@@ -80,6 +80,7 @@ on_every_store! {
     reading_keeps_a_session_alive
     an_access_counts_when_it_arrives
     a_request_that_outlasts_the_idle_time_keeps_its_session
+    of_two_writes_the_later_one_counts_whatever_its_value
     the_idle_time_of_a_session_is_its_own
     the_absolute_lifetime_ends_a_session_in_use["--absolute", "3"]
     a_logout_is_seen_everywhere
@@ -394,6 +395,30 @@ mod cases {
             });
         }
         assert_eq!(browser.ok(there, "/get?k=a")["session"], false);
+    }
+
+    /// W-03: the request writes the value that it has loaded, which another has replaced or removed.
+    pub(super) fn of_two_writes_the_later_one_counts_whatever_its_value(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=flag&v=on");
+        for between in ["/set?k=flag&v=off", "/remove?k=flag"] {
+            for late in [here, there] {
+                scope(|threads| {
+                    let mut twin = browser.twin();
+                    threads.spawn(move || twin.ok(late, "/slow?ms=400&k=flag&v=on"));
+                    sleep(Duration::from_millis(100));
+                    browser.ok(there, between);
+                });
+                for node in nodes {
+                    assert_eq!(
+                        browser.value(node, "flag").as_deref(),
+                        Some("on"),
+                        "{between}"
+                    );
+                }
+            }
+        }
     }
 
     /// 38.

@@ -22,7 +22,7 @@ use super::route::Route;
 use super::state::{Lead, Notice, Rest, Shown, State, Stored, Update};
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Outcome, Record, SessionKey};
+use crate::session::{Changes, Outcome, Record, SessionKey};
 use crate::store::erased::Answer;
 
 /// What a request, its handles and its response share.
@@ -142,6 +142,12 @@ impl Exchange {
             let (key, creates) = (batch.key, batch.changes.is_create());
             let successor = batch.changes.rotated_to();
             let rotates = successor.is_some();
+            if let Some(base) = &batch.base
+                && batch.changes.are_in(base)
+                && self.is_unchanged(&key, &batch.changes).await?
+            {
+                return Ok(true);
+            }
             let commit = self
                 .config
                 .store
@@ -173,6 +179,23 @@ impl Exchange {
             }
         }
         Err(SessionErrorKind::Conflict.into())
+    }
+
+    /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
+    /// would make it.
+    async fn is_unchanged(
+        &self,
+        key: &SessionKey,
+        changes: &Changes,
+    ) -> Result<bool, SessionError> {
+        let current = self.fetch(key).await.inspect_err(|_| self.state().undo())?;
+        Ok(match current {
+            Some(record) if changes.are_in(&record) => {
+                self.state().committed(Stored { key: *key, record }, false);
+                true
+            }
+            _ => false,
+        })
     }
 
     /// Ends the session. Says whether there was one.

@@ -115,7 +115,9 @@ impl Session {
         decode(name, value)
     }
 
-    /// Writes an attribute. What encodes to the bytes that are there already is no change.
+    /// Writes an attribute. Where the store still holds what the request has loaded, writing the
+    /// same bytes again changes nothing; if another request has written meanwhile, this write is the
+    /// later one and counts.
     ///
     /// # Errors
     ///
@@ -368,8 +370,7 @@ impl Session {
     ///
     /// When it could not be stored any more.
     pub fn set_max_inactive_interval(&self, idle: Option<Duration>) -> Result<(), SessionError> {
-        self.writable_state()?
-            .set_max_inactive(idle, self.exchange.config());
+        self.writable_state()?.set_max_inactive(idle);
         Ok(())
     }
 

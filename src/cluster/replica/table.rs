@@ -223,6 +223,9 @@ impl Table {
         let Outcome::Committed(after) = &outcome else {
             return Ok((outcome, None));
         };
+        if record.is_some_and(|before| Arc::ptr_eq(before, after)) {
+            return Ok((outcome, None));
+        }
         if let Some(before) = current
             && self.is_split.load(Ordering::Relaxed)
         {
@@ -360,6 +363,7 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
     let mut registers: Vec<_> = changes
         .writes()
         .iter()
+        .filter(|(name, _)| !changes.is_in(name, after))
         .filter_map(|(name, _)| after.register(name).cloned())
         .collect();
     registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));

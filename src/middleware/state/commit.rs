@@ -134,9 +134,11 @@ impl State {
         };
         let newer = mem::replace(&mut self.staged, older);
         for (name, value) in newer.writes() {
-            match value {
-                Some(value) => self.staged.insert(name.clone(), value.clone()),
-                None => self.staged.remove(name.clone()),
+            let (name, value) = (name.clone(), value.clone());
+            match (newer.confirmed(&name), value) {
+                (Some(stamp), value) => self.staged.confirm(name, value, stamp),
+                (None, Some(value)) => self.staged.insert(name, value),
+                (None, None) => self.staged.remove(name),
             }
         }
         if let Some(idle) = newer.max_inactive() {

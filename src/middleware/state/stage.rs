@@ -28,7 +28,8 @@ impl State {
         }
     }
 
-    /// Stages a write, or a removal, unless it leaves the attribute as it is.
+    /// Stages a write, or a removal. One that leaves the attribute as it was loaded is staged as
+    /// well: another request may have written meanwhile, and this write is the later one.
     pub(in crate::middleware) fn write(
         &mut self,
         name: &str,
@@ -39,15 +40,23 @@ impl State {
         let below = self.in_flight(name);
         let below = below.or_else(|| register.map(|register| register.value.as_ref()));
         let staged = self.staged.written(name);
-        if below.flatten() == value.as_ref() {
+        let unchanged = below.flatten() == value.as_ref();
+        if unchanged && self.stored.is_none() {
             if staged.is_some() {
                 self.staged.retract(name);
                 self.size = None;
             }
             return Ok(());
         }
+        let loaded = register.map(|register| register.stamp);
+        let confirms = unchanged && self.in_flight(name).is_none();
         let size = self.admit(name, staged.or(below), value.as_ref(), config)?;
         let name = register.map_or_else(|| name.into(), |register| register.name.clone());
+        if confirms {
+            self.size = None;
+            self.staged.confirm(name, value, loaded);
+            return Ok(());
+        }
         self.size = Some(size);
         self.id.get_or_insert_with(|| config.store.new_id());
         match value {
@@ -68,14 +77,8 @@ impl State {
         Ok(())
     }
 
-    pub(in crate::middleware) fn set_max_inactive(
-        &mut self,
-        idle: Option<Duration>,
-        config: &Config,
-    ) {
-        if self.max_inactive(config) != idle {
-            self.staged.set_max_inactive(idle);
-        }
+    pub(in crate::middleware) fn set_max_inactive(&mut self, idle: Option<Duration>) {
+        self.staged.set_max_inactive(idle);
     }
 
     pub(in crate::middleware) fn set_persistence(
