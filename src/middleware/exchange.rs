@@ -114,13 +114,27 @@ impl Exchange {
     /// Loads the session again, under what is staged.
     pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
         let _turn = self.turn().await;
-        let key = self.state().stored().map(|stored| stored.key);
-        let Some(key) = key else { return Ok(()) };
+        if let Some((_, record)) = self.current().await? {
+            self.state().refresh(record);
+        }
+        Ok(())
+    }
+
+    /// Records a use of the session.
+    pub(super) async fn use_now(self: Arc<Self>) -> Result<(), SessionError> {
+        let _turn = self.turn().await;
+        match self.current().await? {
+            Some((key, record)) if record.is_touch_due(clock::now()) => self.touch(&key).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The session as the store has it now; `None` if this request has none.
+    async fn current(&self) -> Result<Option<(SessionKey, Arc<Record>)>, SessionError> {
+        let key = self.state().known_key()?;
+        let Some(key) = key else { return Ok(None) };
         match self.fetch(&key).await? {
-            Some(record) => {
-                self.state().refresh(record);
-                Ok(())
-            }
+            Some(record) => Ok(Some((key, record))),
             None => {
                 self.state().end();
                 Err(SessionErrorKind::Ended.into())

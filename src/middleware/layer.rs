@@ -54,7 +54,8 @@ use crate::store::erased::ErasedStore;
 /// tenth of the idle time (at most a minute) has passed since the one before. A request that runs
 /// for as long as the idle time or longer touches the session again and again, so that the session
 /// does not idle out under it. The body of a response that is still being sent is no use; a
-/// [detached](crate::Session::detached) handle counts when it commits.
+/// [detached](crate::Session::detached) handle counts when it commits or calls
+/// [`touch`](crate::Session::touch).
 ///
 /// The idle time of a session is that of the layer which has created it, or what
 /// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) has set: where nodes are

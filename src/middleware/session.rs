@@ -287,6 +287,22 @@ impl Session {
         Complete::new(self.exchange.clone().reload()).await
     }
 
+    /// Records a use of the session now, once a tenth of the idle time (at most a minute) has passed
+    /// since the one before. A request is a use by itself; this is for a [`detached`](Self::detached)
+    /// handle that serves a stream or a WebSocket for long.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or when the session has ended or expired
+    /// ([`Ended`](SessionErrorKind::Ended)): what it serves should end then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has been polled, the use is recorded even when the future is dropped.
+    pub async fn touch(&self) -> Result<(), SessionError> {
+        Complete::new(self.exchange.clone().use_now()).await
+    }
+
     /// The session's id, without a route. **Whoever has it has the session**: see
     /// [`key`](Self::key) for logs.
     #[must_use]
@@ -396,6 +412,9 @@ impl Session {
     /// saved when the last of them is dropped is lost, and a warning says so. It can make no new
     /// session and no new id, because no cookie can be sent any more, and it holds nothing that
     /// other requests would wait for.
+    ///
+    /// Holding it is no use of the session: [`touch`](Self::touch) is, and returns an error once the
+    /// session has ended.
     #[must_use]
     pub fn detached(&self) -> Self {
         self.state().detach();

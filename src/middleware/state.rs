@@ -168,6 +168,14 @@ impl State {
         self.stored.as_ref()
     }
 
+    /// The key of the session as it is stored, or the error that it has ended meanwhile.
+    pub(super) fn known_key(&self) -> Result<Option<SessionKey>, SessionError> {
+        if self.ended {
+            return Err(SessionErrorKind::Ended.into());
+        }
+        Ok(self.stored.as_ref().map(|stored| stored.key))
+    }
+
     pub(super) fn record(&self) -> Option<&Record> {
         self.stored.as_ref().map(|stored| &*stored.record)
     }

@@ -315,11 +315,7 @@ async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only
         for error in [
             session.save().await.unwrap_err(),
             session.save().await.unwrap_err(),
-            session
-                .reload()
-                .await
-                .err()
-                .unwrap_or_else(|| session.insert("b", "1").unwrap_err()),
+            session.reload().await.unwrap_err(),
             session.insert("b", "1").unwrap_err(),
             session.remove("b").unwrap_err(),
             session.cycle_id().unwrap_err(),
@@ -340,6 +336,34 @@ async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only
     assert_eq!(browser.get(&app, "/").await.ok().body, "fresh");
     assert_ne!(browser.bare(), old);
     assert_eq!(browser.get(&app, "/get?k=a").await.body, "");
+}
+
+/// W-05.
+#[tokio::test]
+async fn reloading_a_session_that_has_ended_is_an_error_every_time() {
+    let store = Spy::new();
+    let rival = app(&store);
+    let handler = async move |session: Session| -> Result<String, SessionError> {
+        let (clone, detached) = (session.clone(), session.detached());
+        let mut browser = Browser::holding(session.routed_id().unwrap());
+        browser.get(&rival, "/logout").await.ok();
+        for _ in 0..3 {
+            for handle in [&session, &clone, &detached] {
+                let error = handle.reload().await.unwrap_err();
+                assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+                let error = handle.save().await.unwrap_err();
+                assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+            }
+        }
+        // The request itself asks for a fresh start: there is nothing to load then.
+        assert!(!clone.invalidate().await?);
+        session.reload().await?;
+        Ok("an answer".to_owned())
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    assert_eq!(browser.get(&app, "/").await.ok().body, "an answer");
 }
 
 #[tokio::test]
