@@ -81,6 +81,7 @@ on_every_store! {
     an_access_counts_when_it_arrives
     a_request_that_outlasts_the_idle_time_keeps_its_session
     of_two_writes_the_later_one_counts_whatever_its_value
+    a_login_and_a_logout_end_all_sessions_that_a_browser_presents
     the_idle_time_of_a_session_is_its_own
     the_absolute_lifetime_ends_a_session_in_use["--absolute", "3"]
     a_logout_is_seen_everywhere
@@ -417,6 +418,43 @@ mod cases {
                         "{between}"
                     );
                 }
+            }
+        }
+    }
+
+    /// W-08.
+    pub(super) fn a_login_and_a_logout_end_all_sessions_that_a_browser_presents(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        for path in ["/login?uid=ann", "/set?k=a&v=2", "/update", "/logout"] {
+            let mut two = [Browser::new(), Browser::new()];
+            for browser in &mut two {
+                browser.ok(here, "/set?k=a&v=1");
+            }
+            let [one, other] = two
+                .each_ref()
+                .map(|it| it.cookie().expect("a cookie").to_owned());
+            let header = format!("Cookie: JSESSIONID={one}; JSESSIONID={other}\r\n");
+            let mut browser = Browser::new();
+            let reply = browser.raw(there, "GET", "/info", header.as_bytes());
+            assert_eq!(reply.json()["session"], false);
+            assert_eq!(reply.json()["ambiguous"], true);
+            assert!(reply.set_cookies().is_empty());
+
+            let reply = browser.raw(there, "GET", path, header.as_bytes());
+            assert_eq!(reply.status, 200, "{path}");
+            let cookies = reply.set_cookies();
+            assert_eq!(cookies.len(), 1, "{path}: {cookies:?}");
+            let (pair, attributes) = cookies[0].split_once(';').expect("attributes");
+            assert_eq!(attributes.contains("Max-Age=0"), path == "/logout");
+            for old in &mut two {
+                assert_eq!(old.ok(here, "/info")["session"], false, "{path}");
+            }
+            if path != "/logout" {
+                let (_, good) = pair.split_once('=').expect("a value");
+                let all =
+                    format!("Cookie: JSESSIONID={one}; JSESSIONID={good}; JSESSIONID={other}\r\n");
+                let reply = browser.raw(here, "GET", "/info", all.as_bytes());
+                assert_eq!(reply.json()["session"], true, "{path}");
             }
         }
     }

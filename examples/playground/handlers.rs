@@ -75,7 +75,8 @@ async fn info(Taken(session): Taken) -> Answer {
         )
         .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
         .with("uid", session.get::<String>(UID)?)
-        .with("requested_route", requested);
+        .with("requested_route", requested)
+        .with("ambiguous", session.is_ambiguous());
     Ok(reply)
 }
 

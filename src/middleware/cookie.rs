@@ -48,6 +48,8 @@ pub struct SessionCookie {
     /// Everything behind the value but `Max-Age`, with and without `Secure`: rendered once.
     secured: Box<str>,
     unsecured: Box<str>,
+    /// Where the cookie has a domain: the same without it, for the cookie of the answering host.
+    for_host: Option<[Box<str>; 2]>,
 }
 
 /// Whether a browser sends the cookie along with requests that other sites cause.
@@ -118,6 +120,14 @@ impl SessionCookie {
         self.secure.applies(uri, headers)
     }
 
+    /// Removes the cookie of the same name that belongs to the answering host alone; `None` where
+    /// that is this one.
+    pub(crate) fn removal_for_host(&self, secure: bool) -> Option<HeaderValue> {
+        let [unsecured, secured] = self.for_host.as_ref()?;
+        let attributes = if secure { secured } else { unsecured };
+        Some(self.line("", attributes, Some(0)))
+    }
+
     /// The one function that writes the cookie, for setting and for removing.
     ///
     /// The header is marked sensitive: `Debug` hides it, and HTTP/2 keeps it out of its tables.
@@ -135,8 +145,12 @@ impl SessionCookie {
         } else {
             &self.unsecured
         };
+        self.line(&value, attributes, max_age)
+    }
+
+    fn line(&self, value: &str, attributes: &str, max_age: Option<u64>) -> HeaderValue {
         let age = max_age.map_or_else(String::new, |secs| format!("; Max-Age={secs}"));
-        let text = [&self.name, "=", &value, attributes, &age].concat();
+        let text = [&self.name, "=", value, attributes, &age].concat();
         let mut header = HeaderValue::try_from(text)
             .expect("the builder, the id and the route admit visible ASCII and spaces only");
         header.set_sensitive(true);

@@ -19,7 +19,7 @@ use super::error::{SessionError, SessionErrorKind};
 use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
-use super::state::{Lead, Notice, Rest, Shown, State, Stored, Update};
+use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionKey};
@@ -97,15 +97,15 @@ impl Exchange {
             return Ok(());
         }
         let secure = self.config.cookie.is_secure(uri, headers);
-        let shown = self.look_up(headers).await?;
+        let found = self.look_up(headers).await?;
         // The access counts now, not when the response is ready: the request may take longer than
         // the session has left.
-        if let Some(Shown { lead, record }) = &shown
+        if let Found::One(Shown { lead, record }) = &found
             && record.is_touch_due(clock::now())
         {
             self.touch(&lead.key).await?;
         }
-        if self.state().load(shown, secure) {
+        if self.state().load(found, secure) {
             self.config.turnovers.count();
         }
         Ok(())
@@ -167,6 +167,10 @@ impl Exchange {
                 .store
                 .commit(&key, batch.base.as_ref(), batch.changes);
             let span = || debug_span!("session_commit", %key, creates, rotates);
+            if creates && let Err(error) = self.end_rivals().await {
+                self.state().undo();
+                return Err(error);
+            }
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
@@ -219,16 +223,31 @@ impl Exchange {
             let state = self.state();
             (state.stored().map(|stored| stored.key), state.exists())
         };
+        let rivals = self.end_rivals().await?;
         let existed = match key {
             None => existed,
-            Some(key) => {
-                let ended = self.config.store.end(&key);
-                let ended = traced(ended, || debug_span!("session_end", %key)).await;
-                ended.map_err(|error| failed(&key, error))?
-            }
+            Some(key) => self.end_stored(&key).await?,
         };
         self.state().restart();
+        Ok(existed || rivals)
+    }
+
+    /// Ends all live sessions of a request that presented several. Returns `true` if one of them
+    /// was alive.
+    async fn end_rivals(&self) -> Result<bool, SessionError> {
+        let rivals = self.state().rivals();
+        let mut existed = false;
+        for key in &rivals {
+            existed |= self.end_stored(key).await?;
+        }
+        self.state().rivals_ended();
         Ok(existed)
+    }
+
+    async fn end_stored(&self, key: &SessionKey) -> Result<bool, SessionError> {
+        let ended = self.config.store.end(key);
+        let ended = traced(ended, || debug_span!("session_end", %key)).await;
+        ended.map_err(|error| failed(key, error))
     }
 
     /// How long the running request may go on until its session has to be touched again; `None`
@@ -290,8 +309,8 @@ impl Exchange {
         Some(owner.unwrap_or_else(|| here.clone()))
     }
 
-    /// The live session that the request shows, if it shows exactly one.
-    async fn look_up(&self, headers: &HeaderMap) -> Result<Option<Shown>, SessionError> {
+    /// The live sessions that the request presents.
+    async fn look_up(&self, headers: &HeaderMap) -> Result<Found, SessionError> {
         let candidates = cookie::read(headers, self.config.cookie.name());
         if candidates.malformed() > 0 {
             debug!(
@@ -301,23 +320,21 @@ impl Exchange {
         }
         if candidates.is_crowded() {
             warn!(target: SECURITY, "too many session cookies in one request: none is used");
-            return Ok(None);
+            return Ok(Found::Several(Vec::new()));
         }
-        let mut shown: Option<Shown> = None;
+        let mut found = Found::None;
         for candidate in candidates.iter() {
             let lead = self.lead(candidate);
-            let Some(record) = self.fetch(&lead.key).await? else {
-                continue;
-            };
-            if let Some(other) = shown {
-                // One of them may have been planted.
-                let (key, other) = (lead.key, other.lead.key);
-                warn!(target: SECURITY, %key, %other, "two live sessions in one request: none is used");
-                return Ok(None);
+            if let Some(record) = self.fetch(&lead.key).await? {
+                found = found.with(Shown { lead, record });
             }
-            shown = Some(Shown { lead, record });
         }
-        Ok(shown)
+        if let Found::Several(keys) = &found {
+            // One of them may have been planted.
+            let count = keys.len();
+            warn!(target: SECURITY, ?keys, count, "several live sessions in one request: none is used");
+        }
+        Ok(found)
     }
 
     fn lead(&self, candidate: &Candidate<'_>) -> Lead {
@@ -386,7 +403,11 @@ impl Exchange {
         head::vary(headers);
         let Some(notice) = notice else { return };
         let cookie = &self.config.cookie;
-        let secure = self.state().is_secure();
+        let (secure, ended_rivals) = {
+            let state = self.state();
+            (state.is_secure(), state.has_ended_rivals())
+        };
+        let other = ended_rivals.then(|| cookie.removal_for_host(secure));
         let header = match notice {
             Notice::Removal => cookie.header(Content::Removal, secure),
             Notice::Session(id, key, persistence) => {
@@ -399,7 +420,7 @@ impl Exchange {
                 cookie.header(content, secure)
             }
         };
-        head::set_cookie(headers, cookie.name(), header);
+        head::set_cookie(headers, cookie.name(), other.flatten(), header);
     }
 }
 

@@ -17,7 +17,7 @@ use super::layer::SessionLayer;
 use super::remember;
 use super::route::Route;
 use super::scratch::Scratch;
-use super::state::{State, Update};
+use super::state::{Found, State, Update};
 use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 
 /// A visitor's session, as one request sees it.
@@ -94,7 +94,7 @@ impl Session {
     #[must_use]
     pub fn for_test() -> Self {
         let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config(), None);
-        exchange.state().load(None, false);
+        exchange.state().load(Found::None, false);
         Self {
             exchange: Arc::new(exchange),
             detached: None,
@@ -349,6 +349,17 @@ impl Session {
     #[must_use]
     pub fn exists(&self) -> bool {
         self.state().exists()
+    }
+
+    /// Whether the browser presented several live sessions, or more session cookies than are looked
+    /// up (four). None of them is used then, because one may have been planted: this request has no
+    /// session. The first write ends those that are live and makes a new session, and
+    /// [`invalidate`](Self::invalidate) ends them as well; either clears the cookies that can be
+    /// named. Two cookies come about when the cookie's domain is changed, or when two hosts of one
+    /// domain set it.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.state().is_ambiguous()
     }
 
     /// Whether there is a session that the browser does not know yet: this request makes it.

@@ -36,6 +36,12 @@ pub(super) struct State {
     secure: bool,
     /// The live session that the browser showed.
     client: Option<SessionId>,
+    /// Live sessions that the browser presented, none of which is used because there are several.
+    rivals: Vec<SessionKey>,
+    /// The browser presented several, or more cookies than are looked up.
+    ambiguous: bool,
+    /// The rivals have been ended by this request.
+    ended_rivals: bool,
     /// The node that its cookie named.
     requested: Option<Received>,
     /// The session is the one that the browser showed, whatever its id is by now.
@@ -84,6 +90,30 @@ pub(super) struct Shown {
     pub(super) record: Arc<Record>,
 }
 
+/// The live sessions that a request presents.
+#[derive(Debug)]
+pub(super) enum Found {
+    None,
+    One(Shown),
+    /// Their keys; none if there were more cookies than are looked up.
+    Several(Vec<SessionKey>),
+}
+
+impl Found {
+    /// The same with another one.
+    pub(super) fn with(self, shown: Shown) -> Self {
+        let key = shown.lead.key;
+        match self {
+            Self::None => Self::One(shown),
+            Self::One(first) => Self::Several(vec![first.lead.key, key]),
+            Self::Several(mut keys) => {
+                keys.push(key);
+                Self::Several(keys)
+            }
+        }
+    }
+}
+
 /// What the response's cookie is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
@@ -106,13 +136,19 @@ impl State {
 
     /// Takes note of what the store has said. Says whether this was a turnover, and the first that
     /// is heard of it.
-    pub(super) fn load(&mut self, shown: Option<Shown>, secure: bool) -> bool {
+    pub(super) fn load(&mut self, found: Found, secure: bool) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
         self.secure = secure;
-        let Some(Shown { lead, record }) = shown else {
-            return false;
+        let Shown { lead, record } = match found {
+            Found::None => return false,
+            Found::One(shown) => shown,
+            Found::Several(keys) => {
+                self.rivals = keys;
+                self.ambiguous = true;
+                return false;
+            }
         };
         self.returned = true;
         self.client = Some(lead.id);
@@ -133,6 +169,26 @@ impl State {
     /// The key of a session whose staged changes no response will carry.
     pub(super) fn lost(&self) -> Option<SessionKey> {
         self.key().filter(|_| self.closed && self.is_pending())
+    }
+
+    /// Whether the browser presented several sessions, and still has them.
+    pub(super) const fn is_ambiguous(&self) -> bool {
+        self.ambiguous && !self.ended_rivals
+    }
+
+    /// The live sessions that a first write or a logout ends.
+    pub(super) fn rivals(&self) -> Vec<SessionKey> {
+        self.rivals.clone()
+    }
+
+    /// They are ended.
+    pub(super) fn rivals_ended(&mut self) {
+        self.rivals = Vec::new();
+        self.ended_rivals = self.ambiguous;
+    }
+
+    pub(super) const fn has_ended_rivals(&self) -> bool {
+        self.ended_rivals
     }
 
     pub(super) const fn is_secure(&self) -> bool {
@@ -222,7 +278,7 @@ impl State {
                 let notice = || Notice::Session(id, stored.key, self.persistence(config));
                 (!has_it).then(notice)
             }
-            _ => self.client.map(|_| Notice::Removal),
+            _ => (self.client.is_some() || self.ended_rivals).then_some(Notice::Removal),
         }
     }
 

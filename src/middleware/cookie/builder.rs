@@ -114,6 +114,7 @@ impl SessionCookieBuilder {
         Ok(SessionCookie {
             secured: self.attributes(true),
             unsecured: self.attributes(self.demands_secure()),
+            for_host: self.for_host(),
             secure: self.secure,
             persistence: self.persistence,
             name: self.name.into(),
@@ -147,6 +148,17 @@ impl SessionCookieBuilder {
             || SECURE_PREFIXES
                 .iter()
                 .any(|prefix| has_prefix(&self.name, prefix))
+    }
+
+    /// The attributes without a domain, where there is one: without and with `Secure`.
+    fn for_host(&self) -> Option<[Box<str>; 2]> {
+        self.domain.as_ref()?;
+        let mut host = self.clone();
+        host.domain = None;
+        Some([
+            host.attributes(host.demands_secure()),
+            host.attributes(true),
+        ])
     }
 
     /// Everything that stands behind the value, but `Max-Age`.
