@@ -82,6 +82,7 @@ on_every_store! {
     a_request_that_outlasts_the_idle_time_keeps_its_session
     of_two_writes_the_later_one_counts_whatever_its_value
     a_login_and_a_logout_end_all_sessions_that_a_browser_presents
+    an_idle_time_of_nothing_is_refused_and_a_huge_one_is_long
     the_idle_time_of_a_session_is_its_own
     the_absolute_lifetime_ends_a_session_in_use["--absolute", "3"]
     a_logout_is_seen_everywhere
@@ -457,6 +458,24 @@ mod cases {
                 assert_eq!(reply.json()["session"], true, "{path}");
             }
         }
+    }
+
+    /// W-09.
+    pub(super) fn an_idle_time_of_nothing_is_refused_and_a_huge_one_is_long(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut browser = Browser::new();
+        browser.ok(here, "/set?k=a&v=1");
+        let refused = browser.get(here, "/ttl?s=0");
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (400, &"invalid_timeout".into())
+        );
+        assert_eq!(browser.ok(there, "/info")["max_inactive_secs"], 1800);
+        browser.ok(here, &format!("/ttl?s={}", u64::MAX));
+        browser.ok(there, "/login?uid=ann");
+        assert_eq!(browser.ok(here, "/info")["uid"], "ann");
+        let idle = browser.ok(here, "/info")["max_inactive_secs"].as_u64();
+        assert!(idle.expect("a number") >= 100 * 365 * 86_400, "{idle:?}");
     }
 
     /// 38.

@@ -44,6 +44,10 @@ pub enum SessionErrorKind {
     Conflict,
     /// The store failed.
     Store(StoreErrorKind),
+    /// An idle time, an absolute lifetime or a cookie's age of zero, or of less than a millisecond:
+    /// the session would end before it is used. Set by the handler, or configured in the layer; then
+    /// every request that takes the session gets this error.
+    InvalidTimeout,
     /// The request has not passed a `SessionLayer`.
     MissingLayer,
 }
@@ -87,6 +91,7 @@ impl SessionError {
             | SessionErrorKind::Decode
             | SessionErrorKind::ReservedName
             | SessionErrorKind::TooLate
+            | SessionErrorKind::InvalidTimeout
             | SessionErrorKind::MissingLayer => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -138,6 +143,7 @@ impl SessionErrorKind {
             Self::Conflict => "the session attribute is being changed by too many others",
             Self::Store(StoreErrorKind::TooLarge) => "the session is larger than the store takes",
             Self::Store(_) => "sessions are unavailable at the moment",
+            Self::InvalidTimeout => "a session's time must not be zero",
             Self::MissingLayer => MISSING_LAYER,
         }
     }

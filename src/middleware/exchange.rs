@@ -14,13 +14,12 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
 use super::complete::Complete;
-use super::cookie::{self, Candidate, Content};
+use super::cookie::{self, Candidate, Content, IsSecure};
 use super::error::{SessionError, SessionErrorKind};
 use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
-use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, SessionKey};
 use crate::store::erased::Answer;
@@ -96,16 +95,17 @@ impl Exchange {
         if !self.state().consult()? {
             return Ok(());
         }
+        self.config.check()?;
         let secure = self.config.cookie.is_secure(uri, headers);
         let found = self.look_up(headers).await?;
         // The access counts now, not when the response is ready: the request may take longer than
         // the session has left.
         if let Found::One(Shown { lead, record }) = &found
-            && record.is_touch_due(clock::now())
+            && self.config.is_touch_due(record)
         {
             self.touch(&lead.key).await?;
         }
-        if self.state().load(found, secure) {
+        if self.state().load(found, secure, &self.config) {
             self.config.turnovers.count();
         }
         Ok(())
@@ -124,7 +124,7 @@ impl Exchange {
     pub(super) async fn use_now(self: Arc<Self>) -> Result<(), SessionError> {
         let _turn = self.turn().await;
         match self.current().await? {
-            Some((key, record)) if record.is_touch_due(clock::now()) => self.touch(&key).await,
+            Some((key, record)) if self.config.is_touch_due(&record) => self.touch(&key).await,
             _ => Ok(()),
         }
     }
@@ -253,7 +253,10 @@ impl Exchange {
     /// How long the running request may go on until its session has to be touched again; `None`
     /// where there is no session that could idle out.
     pub(super) fn touch_again_after(&self) -> Option<Duration> {
-        let idle = self.state().record()?.max_inactive_interval()?;
+        let idle = {
+            let state = self.state();
+            self.config.idle_of(state.record()?, state.is_returned())?
+        };
         Some((idle / TOUCHES_PER_IDLE_TIME).max(TOUCH_AGAIN_MIN))
     }
 
@@ -318,6 +321,9 @@ impl Exchange {
                 "session cookies that hold no id"
             );
         }
+        if candidates.iter().next().is_some() {
+            self.config.hint.returned();
+        }
         if candidates.is_crowded() {
             warn!(target: SECURITY, "too many session cookies in one request: none is used");
             return Ok(Found::Several(Vec::new()));
@@ -367,7 +373,8 @@ impl Exchange {
     async fn fetch(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, SessionError> {
         let loaded = self.config.store.load(key);
         let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
-        loaded.map_err(|error| failed(key, error))
+        let found = loaded.map_err(|error| failed(key, error))?;
+        Ok(found.filter(|record| self.config.admits(record)))
     }
 
     /// Whether this exchange, or one around it, is for a cookie of that name.
@@ -403,10 +410,13 @@ impl Exchange {
         head::vary(headers);
         let Some(notice) = notice else { return };
         let cookie = &self.config.cookie;
-        let (secure, ended_rivals) = {
+        let (IsSecure { secure, is_guess }, is_new, ended_rivals) = {
             let state = self.state();
-            (state.is_secure(), state.has_ended_rivals())
+            (state.is_secure(), state.is_new(), state.has_ended_rivals())
         };
+        if is_new && is_guess {
+            self.config.hint.issued();
+        }
         let other = ended_rivals.then(|| cookie.removal_for_host(secure));
         let header = match notice {
             Notice::Removal => cookie.header(Content::Removal, secure),

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
+use super::hint::Hint;
 use super::service::SessionService;
-use super::{Route, SessionCookie};
-use crate::session::Changes;
+use super::timeout::Timeout;
+use super::{Route, SessionCookie, SessionError, SessionErrorKind};
+use crate::clock;
+use crate::session::{Changes, Record};
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
 
@@ -38,6 +41,11 @@ use crate::store::erased::ErasedStore;
 /// Layers nest. Of two with the same cookie name the outer one is in charge and the inner one passes
 /// everything through. Two with different names are two sessions; a handler gets that of the inner
 /// layer.
+///
+/// The request's `Cookie` header, which contains the id, is marked
+/// [sensitive](http::HeaderValue::set_sensitive) for everything inside: its `Debug` output is hidden.
+/// For layers that log requests outside of this one, put tower-http's
+/// `SetSensitiveRequestHeadersLayer` with `COOKIE` around them.
 ///
 /// # What is stored when
 ///
@@ -72,11 +80,12 @@ pub(super) struct Config {
     pub(super) cookie: SessionCookie,
     pub(super) route: Option<Route>,
     pub(super) affinity: Affinity,
-    pub(super) idle: Option<Duration>,
-    pub(super) absolute: Duration,
-    pub(super) first_visit: Option<Duration>,
+    idle: Option<Timeout>,
+    absolute: Timeout,
+    first_visit: Option<Timeout>,
     pub(super) limits: Limits,
     pub(super) turnovers: Turnovers,
+    pub(super) hint: Hint,
 }
 
 /// How many requests came to a node that their cookie did not name.
@@ -123,11 +132,12 @@ impl SessionLayer {
                 cookie: SessionCookie::default(),
                 route: None,
                 affinity: Affinity::default(),
-                idle: Some(IDLE),
-                absolute: ABSOLUTE,
+                idle: Some(Timeout::new(IDLE)),
+                absolute: Timeout::new(ABSOLUTE),
                 first_visit: None,
                 limits: Limits::default(),
                 turnovers: Turnovers::default(),
+                hint: Hint::default(),
             }),
         }
     }
@@ -154,25 +164,37 @@ impl SessionLayer {
     }
 
     /// How long a session may pause between two requests; `None`: no limit but the absolute one.
-    /// Defaults to 30 minutes.
+    /// Defaults to 30 minutes. More than 100 years are 100 years; zero is the error
+    /// [`InvalidTimeout`](crate::SessionErrorKind::InvalidTimeout) of every request that takes the
+    /// session.
+    ///
+    /// A shorter time than a stored session was made with applies at once, at this layer: what has
+    /// been idle for longer is not found any more. A longer one does not extend the stored session.
+    /// What [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) has set for one
+    /// session stays.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
-        self.config().idle = idle;
+        self.config().idle = idle.map(Timeout::new);
         self
     }
 
-    /// How long after its creation a session ends, whatever happens. Defaults to 24 hours.
+    /// How long after its creation a session ends, whatever happens. Defaults to 24 hours. For zero
+    /// and huge times see [`with_idle_timeout`](Self::with_idle_timeout).
+    ///
+    /// A shorter time than a stored session was made with applies at once, at this layer: older
+    /// sessions are not found any more. A longer one does not extend them. To end sessions after an
+    /// incident, restart all nodes with a short time.
     #[must_use]
     pub fn with_absolute_timeout(mut self, absolute: Duration) -> Self {
-        self.config().absolute = absolute;
+        self.config().absolute = Timeout::new(absolute);
         self
     }
 
-    /// A shorter idle time for sessions with which nobody has come back yet: robots never do.
-    /// Defaults to none.
+    /// A shorter idle time for sessions whose browser has not come back yet: robots never do.
+    /// Defaults to none. An idle time that a handler sets for the session comes before it.
     #[must_use]
     pub fn with_first_visit_timeout(mut self, idle: Duration) -> Self {
-        self.config().first_visit = Some(idle);
+        self.config().first_visit = Some(Timeout::new(idle));
         self
     }
 
@@ -230,11 +252,64 @@ impl SessionLayer {
 impl Config {
     /// Makes changes the birth of a session.
     pub(super) fn make_create(&self, changes: &mut Changes) {
-        changes.make_create(self.idle, self.absolute);
+        changes.make_create(self.idle.map(Timeout::get), self.absolute.get());
         if let Some(idle) = self.first_visit {
-            changes.first_visit(idle);
+            changes.first_visit(idle.get());
         }
     }
+
+    /// Refuses a configuration with which every session would end before it is used.
+    pub(super) fn check(&self) -> Result<(), SessionError> {
+        let times = [self.idle, self.first_visit, Some(self.absolute)];
+        if times.into_iter().flatten().any(Timeout::is_zero) {
+            return Err(SessionErrorKind::InvalidTimeout.into());
+        }
+        Ok(())
+    }
+
+    /// Returns `true` if a session that the store has found is within this layer's limits as well,
+    /// which may have become shorter since the session was made.
+    pub(super) fn admits(&self, record: &Record) -> bool {
+        let now = clock::now();
+        let idle = self.idle_of(record, false);
+        now < record.created_at().plus(self.absolute.get()) && record.is_live_with(idle, now)
+    }
+
+    /// Returns `true` if it is time to record another access.
+    pub(super) fn is_touch_due(&self, record: &Record) -> bool {
+        let idle = self.idle_of(record, true);
+        record.is_touch_due_with(idle, clock::now())
+    }
+
+    /// The idle time in force for a session, whose browser has come back with it now if it has
+    /// `returned`: what was set for the session, or the shorter of what it was made with and what is
+    /// configured now.
+    pub(super) fn idle_of(&self, record: &Record, returned: bool) -> Option<Duration> {
+        let made_with = record.idle_time(returned);
+        if record.has_own_idle_time() {
+            return made_with;
+        }
+        let configured = if returned || record.has_returned() {
+            self.idle.map(Timeout::get)
+        } else {
+            self.idle_of_new()
+        };
+        shorter(made_with, configured)
+    }
+
+    /// The idle time of a session that is made now.
+    pub(super) fn idle_of_new(&self) -> Option<Duration> {
+        let (idle, first) = (
+            self.idle.map(Timeout::get),
+            self.first_visit.map(Timeout::get),
+        );
+        shorter(idle, first)
+    }
+}
+
+/// The shorter of two times; `None` is no limit.
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 impl Turnovers {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::attribute::{AttributeName, AttributeOf, Storable};
 use super::complete::Complete;
-use super::cookie::Persistence;
+use super::cookie::{IsSecure, Persistence};
 use super::error::{SessionError, SessionErrorKind};
 use super::exchange::Exchange;
 use super::layer::SessionLayer;
@@ -18,6 +18,7 @@ use super::remember;
 use super::route::Route;
 use super::scratch::Scratch;
 use super::state::{Found, State, Update};
+use super::timeout::Timeout;
 use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 
 /// A visitor's session, as one request sees it.
@@ -94,7 +95,8 @@ impl Session {
     #[must_use]
     pub fn for_test() -> Self {
         let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config(), None);
-        exchange.state().load(Found::None, false);
+        let (found, secure) = (Found::None, IsSecure::default());
+        exchange.state().load(found, secure, exchange.config());
         Self {
             exchange: Arc::new(exchange),
             detached: None,
@@ -384,20 +386,29 @@ impl Session {
         Some(self.state().record()?.last_accessed_at())
     }
 
-    /// How long the session may pause between two requests; `None`: as long as it lives.
+    /// How long the session may pause between two requests; `None`: as long as it lives. It is what
+    /// is in force: a first visit may pause for as long as the layer allows it, and a layer with a
+    /// shorter idle time than the session was made with applies its own.
     #[must_use]
     pub fn max_inactive_interval(&self) -> Option<Duration> {
         self.state().max_inactive(self.exchange.config())
     }
 
-    /// Sets how long this session may pause between two requests; `None`: as long as it lives. That
-    /// alone makes no session: without one, it goes for the one that this request may make yet.
+    /// Sets how long this session may pause between two requests; `None`: as long as it lives. It
+    /// comes before what the layer is configured with, also for a first visit. That alone makes no
+    /// session: without one, it goes for the one that this request may make yet. More than 100 years
+    /// are 100 years.
     ///
     /// # Errors
     ///
-    /// When it could not be stored any more.
+    /// When the time is less than a millisecond, or could not be stored any more.
     pub fn set_max_inactive_interval(&self, idle: Option<Duration>) -> Result<(), SessionError> {
-        self.writable_state()?.set_max_inactive(idle);
+        let idle = idle.map(Timeout::new);
+        if idle.is_some_and(Timeout::is_zero) {
+            return Err(SessionErrorKind::InvalidTimeout.into());
+        }
+        self.writable_state()?
+            .set_max_inactive(idle.map(Timeout::get));
         Ok(())
     }
 
@@ -405,13 +416,18 @@ impl Session {
     /// session: without one, it goes for the one that this request may make yet.
     ///
     /// The session remembers it: the cookie has the same age when it is sent again, with a new id or
-    /// from another node, and a browser that keeps coming back gets a fresh one in time. It does not
-    /// make the session live longer; its idle and absolute lifetimes do.
+    /// from another node, and a browser that keeps coming back gets a fresh one in time, so that it
+    /// keeps the cookie for at least this long after its last visit. Setting an age, also the one that
+    /// it has, sends a fresh cookie now. It does not make the session live longer; its idle and
+    /// absolute lifetimes do.
     ///
     /// # Errors
     ///
-    /// When no cookie can be sent any more.
+    /// When the age is zero, or no cookie can be sent any more.
     pub fn set_persistence(&self, persistence: Persistence) -> Result<(), SessionError> {
+        if persistence == Persistence::MaxAge(Duration::ZERO) {
+            return Err(SessionErrorKind::InvalidTimeout.into());
+        }
         self.writable_state()?
             .set_persistence(persistence, self.exchange.config())
     }

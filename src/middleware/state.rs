@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(super) use self::commit::{Rest, Update};
 use self::stage::Size;
-use super::cookie::Persistence;
+use super::cookie::{IsSecure, Persistence};
 use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
@@ -33,7 +33,7 @@ pub(super) struct State {
     /// Somebody else has ended the session since it was loaded.
     ended: bool,
     /// Whether a cookie of the response carries `Secure`.
-    secure: bool,
+    secure: IsSecure,
     /// The live session that the browser showed.
     client: Option<SessionId>,
     /// Live sessions that the browser presented, none of which is used because there are several.
@@ -136,7 +136,7 @@ impl State {
 
     /// Takes note of what the store has said. Says whether this was a turnover, and the first that
     /// is heard of it.
-    pub(super) fn load(&mut self, found: Found, secure: bool) -> bool {
+    pub(super) fn load(&mut self, found: Found, secure: IsSecure, config: &Config) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
@@ -154,7 +154,7 @@ impl State {
         self.client = Some(lead.id);
         self.requested = lead.requested;
         self.id = Some(lead.id);
-        self.persistence = remember::renewal(&record);
+        self.persistence = remember::renewal(&record, config.cookie.persistence());
         self.stale_cookie = lead.misrouted || self.persistence.is_some();
         let key = lead.key;
         self.stored = Some(Stored { key, record });
@@ -191,7 +191,7 @@ impl State {
         self.ended_rivals
     }
 
-    pub(super) const fn is_secure(&self) -> bool {
+    pub(super) const fn is_secure(&self) -> IsSecure {
         self.secure
     }
 
@@ -202,6 +202,11 @@ impl State {
 
     pub(super) fn is_new(&self) -> bool {
         self.exists() && !self.returned
+    }
+
+    /// Whether the session is the one that the browser presented.
+    pub(super) const fn is_returned(&self) -> bool {
+        self.returned
     }
 
     pub(super) fn requested_route(&self) -> Option<Route> {
@@ -261,12 +266,17 @@ impl State {
         names
     }
 
+    /// The idle time in force.
     pub(super) fn max_inactive(&self, config: &Config) -> Option<Duration> {
-        self.staged
+        let set = self
+            .staged
             .max_inactive()
-            .or_else(|| self.in_flight.as_ref()?.max_inactive())
-            .or_else(|| Some(self.record()?.max_inactive_interval()))
-            .unwrap_or(config.idle)
+            .or_else(|| self.in_flight.as_ref()?.max_inactive());
+        match (set, self.record()) {
+            (Some(idle), _) => idle,
+            (None, Some(record)) => config.idle_of(record, self.returned),
+            (None, None) => config.idle_of_new(),
+        }
     }
 
     /// What the browser is to be told, now that everything is stored.

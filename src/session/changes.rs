@@ -277,7 +277,13 @@ impl Changes {
     }
 
     fn creation(&self) -> Option<NewLifetime> {
-        self.seldom.as_ref()?.create
+        let create = self.seldom.as_ref()?.create?;
+        // What was set for this session comes before what goes for all.
+        let first_visit = create.first_visit.filter(|_| self.max_inactive().is_none());
+        Some(NewLifetime {
+            first_visit,
+            ..create
+        })
     }
 
     fn seldom(&mut self) -> &mut Seldom {

@@ -59,19 +59,27 @@ pub(crate) struct Lifetime {
 impl Lifetime {
     /// The idle time in force.
     pub(crate) fn idle(&self) -> Option<Duration> {
+        self.idle_if(self.returned)
+    }
+
+    /// The idle time in force for a browser that has `returned`, or not.
+    fn idle_if(&self, returned: bool) -> Option<Duration> {
         let max = self.max_inactive.1.get();
         match self.first_visit.get() {
-            Some(first) if !self.returned => Some(max.map_or(first, |max| max.min(first))),
+            Some(first) if !returned => Some(max.map_or(first, |max| max.min(first))),
             _ => max,
         }
     }
 
     /// From when on the session is dead.
     pub(crate) fn expires_at(&self) -> Timestamp {
-        let idle = self.idle().map_or(Timestamp::NEVER, |idle| {
-            self.accessed_at.plus(idle).plus(touch_interval(idle))
-        });
+        let idle = self.idle();
+        let idle = idle.map_or(Timestamp::NEVER, |idle| self.idle_deadline(idle));
         idle.min(self.ends_at)
+    }
+
+    fn idle_deadline(&self, idle: Duration) -> Timestamp {
+        self.accessed_at.plus(idle).plus(touch_interval(idle))
     }
 
     fn merge(&mut self, other: &Self) {
@@ -202,11 +210,36 @@ impl Record {
     /// Whether enough time has passed since the recorded access to record another.
     #[must_use]
     pub fn is_touch_due(&self, now: Timestamp) -> bool {
-        !self.lifetime.returned && self.lifetime.first_visit.get().is_some()
-            || self
-                .lifetime
-                .idle()
-                .is_some_and(|idle| now.since(self.lifetime.accessed_at) >= touch_interval(idle))
+        self.is_touch_due_with(self.lifetime.idle(), now)
+    }
+
+    /// The idle time in force; for a browser that has `returned` now not that of a first visit.
+    pub(crate) fn idle_time(&self, returned: bool) -> Option<Duration> {
+        self.lifetime.idle_if(returned || self.lifetime.returned)
+    }
+
+    /// Returns `true` if the browser has come back with the session.
+    pub(crate) const fn has_returned(&self) -> bool {
+        self.lifetime.returned
+    }
+
+    /// Returns `true` if the idle time was set for this session, and is not the one that sessions
+    /// were made with.
+    pub(crate) fn has_own_idle_time(&self) -> bool {
+        self.lifetime.max_inactive.0 != Stamp::default()
+    }
+
+    /// Like [`is_live`](Self::is_live), with another idle time.
+    pub(crate) fn is_live_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
+        let idle = idle.map_or(Timestamp::NEVER, |idle| self.lifetime.idle_deadline(idle));
+        now < idle.min(self.lifetime.ends_at)
+    }
+
+    /// Like [`is_touch_due`](Self::is_touch_due), with another idle time.
+    pub(crate) fn is_touch_due_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
+        let first = !self.lifetime.returned && self.lifetime.first_visit.get().is_some();
+        let since = now.since(self.lifetime.accessed_at);
+        first || idle.is_some_and(|idle| since >= touch_interval(idle))
     }
 
     /// Records an access by somebody who came back with the cookie.

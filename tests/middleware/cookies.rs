@@ -264,6 +264,27 @@ async fn sessions_that_cannot_be_ended_let_no_other_begin() {
     }
 }
 
+/// W-12.
+#[tokio::test]
+async fn a_cookie_in_a_joined_line_is_used_and_not_sent_again() {
+    let app = node(&Spy::new(), "node1");
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let ours = format!("JSESSIONID={}", browser.cookie.unwrap());
+    for line in [
+        format!("{ours}, a=b"),
+        format!("a=b, {ours}"),
+        format!("a=b,{ours},c=d"),
+        format!("a=b; c=d, {ours}; e=f"),
+        format!("{ours}, {ours}"),
+    ] {
+        let reply = send(&app, request("/get?k=a", &[line.as_bytes()]));
+        let reply = reply.await.ok();
+        assert_eq!(reply.body, "1");
+        reply.assert_no_cookie();
+    }
+}
+
 #[tokio::test]
 async fn with_more_ids_than_are_looked_up_none_is_used() {
     let store = Spy::new();
@@ -422,6 +443,50 @@ async fn secure_follows_its_policy() {
     assert_eq!(secure(Secure::Auto, "127.0.0.1", true).await, 1);
     assert_eq!(secure(Secure::Always, "localhost", false).await, 1);
     assert_eq!(secure(Secure::Never, "shop.example", true).await, 0);
+}
+
+/// W-11.
+#[tokio::test]
+async fn cookies_that_never_come_back_are_worth_one_line_of_log() {
+    const HINT: &str = "no session cookie has come back";
+    let visit = async |app: &Router, header: &'static str, value: &'static str| {
+        let mut request = request("/set?k=a&v=1", &[]);
+        let host = HeaderValue::from_static("192.168.0.1:8080");
+        request.headers_mut().insert(HOST, host);
+        let value = HeaderValue::from_static(value);
+        request.headers_mut().insert(header, value);
+        send(app, request).await.ok()
+    };
+    let log = super::privacy::Log::default();
+    let _listening = log.listen();
+    let lan = app(&Spy::new());
+    for _ in 0..19 {
+        let reply = visit(&lan, "accept", "*/*").await;
+        assert!(reply.set_cookie().unwrap().contains("Secure"));
+    }
+    assert!(!log.text().contains(HINT));
+    for _ in 0..50 {
+        visit(&lan, "accept", "*/*").await;
+    }
+    assert_eq!(log.text().matches(HINT).count(), 1);
+    assert!(log.text().contains("X-Forwarded-Proto") && log.text().contains("Secure::Never"));
+
+    // One that has come back says that browsers keep them; and a proxy knows how it was asked.
+    let log = super::privacy::Log::default();
+    let _listening = log.listen();
+    let kept = app(&Spy::new());
+    let id = format!("JSESSIONID={}", unknown_id());
+    send(&kept, request("/get?k=a", &[id.as_bytes()]))
+        .await
+        .ok();
+    for _ in 0..50 {
+        visit(&kept, "accept", "*/*").await;
+    }
+    let proxied = app(&Spy::new());
+    for _ in 0..50 {
+        visit(&proxied, "x-forwarded-proto", "https").await;
+    }
+    assert!(!log.text().contains(HINT));
 }
 
 #[tokio::test]

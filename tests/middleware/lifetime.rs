@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Path;
 use axum::http::{Method, StatusCode};
 use axum::routing::{get, post};
-use distributable::{Session, SessionError, SessionErrorKind};
+use distributable::{Persistence, Session, SessionError, SessionErrorKind};
 use futures_util::stream;
 use tokio::time::{advance, sleep};
 
@@ -284,6 +284,149 @@ async fn an_idle_time_goes_with_the_session_that_the_request_makes() {
     let mut browser = Browser::new();
     browser.get(&app, "/make").await.ok();
     assert_eq!(browser.get(&app, "/seen").await.body, "None");
+}
+
+/// W-07.
+#[tokio::test(start_paused = true)]
+async fn an_idle_time_that_is_set_comes_before_that_of_a_first_visit() {
+    let make = async |session: Session, Path(secs): Path<u64>| -> Result<String, SessionError> {
+        let before = session.max_inactive_interval();
+        if secs > 0 {
+            session.set_max_inactive_interval(Some(Duration::from_secs(secs)))?;
+        }
+        let set = session.max_inactive_interval();
+        session.insert("a", "1")?;
+        session.save().await?;
+        let saved = session.max_inactive_interval();
+        Ok(format!("{before:?} {set:?} {saved:?}"))
+    };
+    let seen = async |session: Session| format!("{:?}", session.max_inactive_interval());
+    let store = Spy::new();
+    let layer = layer(&store).with_first_visit_timeout(60 * SECOND);
+    let app = routes()
+        .route("/make/{secs}", get(make))
+        .route("/seen", get(seen))
+        .layer(layer);
+    for (secs, set, seen, lives) in [
+        (0, 60, 1800, 60),
+        (1800, 1800, 1800, 1800),
+        (7200, 7200, 7200, 7200),
+        (60, 60, 60, 60),
+        (5, 5, 5, 5),
+    ] {
+        let mut browser = Browser::new();
+        let reply = browser.get(&app, &format!("/make/{secs}")).await.ok();
+        assert_eq!(reply.body, format!("Some(60s) Some({set}s) Some({set}s)"));
+        let mut robot = browser.clone();
+        let reply = browser.get(&app, "/seen").await.ok();
+        assert_eq!(reply.body, format!("Some({seen}s)"));
+        // A browser that comes back once, at the very end of what the first visit may take.
+        let mut other = Browser::new();
+        other.get(&app, &format!("/make/{secs}")).await.ok();
+        advance(lives * SECOND - SECOND / 10).await;
+        assert_eq!(other.get(&app, "/get?k=a").await.body, "1", "{secs}");
+        advance(2 * Duration::from_secs(seen) + 120 * SECOND).await;
+        for browser in [&mut robot, &mut browser, &mut other] {
+            assert_eq!(browser.get(&app, "/get?k=a").await.body, "", "{secs}");
+        }
+    }
+}
+
+/// W-10: the layer is configured anew, over the same store.
+#[tokio::test(start_paused = true)]
+async fn shorter_limits_apply_to_stored_sessions_at_once_and_longer_ones_do_not() {
+    let store = Spy::new();
+    let with = |idle: u64, absolute: u64| {
+        let idle = Some(Duration::from_secs(idle));
+        let absolute = Duration::from_secs(absolute);
+        let layer = layer(&store).with_idle_timeout(idle);
+        routes().layer(layer.with_absolute_timeout(absolute))
+    };
+    let before = with(1800, 86_400);
+    let make = async || {
+        let mut browser = Browser::new();
+        browser.get(&before, "/set?k=a&v=1").await.ok();
+        browser
+    };
+    // The absolute lifetime.
+    let mut old = make().await;
+    advance(500 * SECOND).await;
+    let mut young = make().await;
+    let after = with(1800, 400);
+    assert_eq!(old.get(&after, "/get?k=a").await.ok().body, "");
+    assert_eq!(young.get(&after, "/get?k=a").await.ok().body, "1");
+    // The idle time, and it is kept from running out by use.
+    let (mut idle, mut used) = (make().await, make().await);
+    let after = with(10, 86_400);
+    for _ in 0..5 {
+        advance(9 * SECOND).await;
+        assert_eq!(used.get(&after, "/get?k=a").await.ok().body, "1");
+    }
+    assert_eq!(idle.get(&after, "/get?k=a").await.ok().body, "");
+    idle.get(&after, "/set?k=a&v=2").await.ok();
+    assert_eq!(idle.get(&after, "/get?k=a").await.ok().body, "2");
+    // What was set for one session stays.
+    let mut own = make().await;
+    own.get(&before, "/ttl?s=3000").await.ok();
+    advance(2_000 * SECOND).await;
+    assert_eq!(own.get(&after, "/get?k=a").await.ok().body, "1");
+    // Longer ones do not extend.
+    let (mut idle, mut old) = (make().await, make().await);
+    let longer = with(36_000, 8_640_000);
+    advance(1_900 * SECOND).await;
+    advance(100 * SECOND).await;
+    assert_eq!(idle.get(&longer, "/get?k=a").await.ok().body, "");
+    old.get(&before, "/set?k=a&v=1").await.ok();
+    for _ in 0..86_400 / 1_500 {
+        assert_eq!(old.get(&longer, "/get?k=a").await.ok().body, "1");
+        advance(1_500 * SECOND).await;
+    }
+    advance(1_000 * SECOND).await;
+    assert_eq!(old.get(&longer, "/get?k=a").await.ok().body, "");
+}
+
+/// W-09.
+#[tokio::test]
+async fn a_time_of_zero_is_an_error_and_a_huge_one_is_long() {
+    let nothing = [Duration::ZERO, Duration::from_nanos(999_999)];
+    for zero in nothing {
+        let store = Spy::new();
+        for layer in [
+            layer(&store).with_idle_timeout(Some(zero)),
+            layer(&store).with_absolute_timeout(zero),
+            layer(&store).with_first_visit_timeout(zero),
+        ] {
+            let app = routes().layer(layer);
+            for path in ["/set?k=a&v=1", "/login?uid=ann", "/get?k=a"] {
+                let reply = Browser::new().get(&app, path).await;
+                assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+                assert_eq!(reply.body, "a session's time must not be zero");
+                reply.assert_no_cookie();
+            }
+        }
+        assert_eq!(store.sessions(), 0);
+    }
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "1")?;
+        for zero in nothing {
+            let error = session.set_max_inactive_interval(Some(zero)).unwrap_err();
+            assert_eq!(error.kind(), SessionErrorKind::InvalidTimeout);
+        }
+        let age = Persistence::MaxAge(Duration::ZERO);
+        let error = session.set_persistence(age).unwrap_err();
+        assert_eq!(error.kind(), SessionErrorKind::InvalidTimeout);
+        session.set_max_inactive_interval(Some(Duration::MAX))?;
+        session.set_persistence(Persistence::MaxAge(Duration::MAX))
+    };
+    let layer = layer(&Spy::new())
+        .with_idle_timeout(Some(Duration::MAX))
+        .with_absolute_timeout(Duration::MAX)
+        .with_first_visit_timeout(Duration::MAX);
+    let app = routes().route("/", get(handler)).layer(layer);
+    let mut browser = Browser::new();
+    let reply = browser.get(&app, "/").await.ok();
+    assert!(reply.set_cookie().unwrap().contains("; Max-Age=34560000"));
+    assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
 }
 
 #[tokio::test(start_paused = true)]

@@ -191,3 +191,17 @@ async fn garbage_raises_no_storm_and_is_not_repeated() {
     );
     assert!(!logged.contains("4711"));
 }
+
+#[tokio::test]
+async fn the_requests_cookies_are_marked_sensitive_for_everything_inside() {
+    let inside = async |headers: http::HeaderMap| format!("{headers:?}");
+    let app = axum::Router::new()
+        .route("/", any(inside))
+        .layer(layer(&Spy::new()));
+    let id = unknown_id();
+    let lines = [format!("JSESSIONID={id}"), format!("a=b; JSESSIONID={id}")];
+    let lines = lines.each_ref().map(|line| line.as_bytes());
+    let shown = send(&app, request("/", &lines)).await.ok().body;
+    assert!(!shown.contains(&id), "{shown}");
+    assert_eq!(shown.matches("Sensitive").count(), 2, "{shown}");
+}

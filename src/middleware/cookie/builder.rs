@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use cookie::Cookie;
 
@@ -31,6 +32,7 @@ enum Reason {
     Domain,
     Insecure,
     HostPrefix,
+    Age,
 }
 
 impl SessionCookieBuilder {
@@ -106,8 +108,8 @@ impl SessionCookieBuilder {
     ///
     /// # Errors
     ///
-    /// When the name is not an RFC 9110 token, when path or domain cannot stand in a cookie, or
-    /// when a browser would refuse the combination: a `__Host-` name with a domain or with another
+    /// When the name is not an RFC 9110 token, when path or domain cannot stand in a cookie, when the
+    /// age is zero, or when a browser would refuse the combination: a `__Host-` name with a domain or with another
     /// path than `/`, or [`Secure::Never`] with a name prefix, [`SameSite::None`] or `Partitioned`.
     pub fn build(self) -> Result<SessionCookie, InvalidCookie> {
         self.check().map_err(InvalidCookie)?;
@@ -130,6 +132,9 @@ impl SessionCookieBuilder {
         }
         if !self.domain.as_deref().is_none_or(is_domain) {
             return Err(Reason::Domain);
+        }
+        if self.persistence == Persistence::MaxAge(Duration::ZERO) {
+            return Err(Reason::Age);
         }
         if self.secure == Secure::Never && self.demands_secure() {
             return Err(Reason::Insecure);
@@ -190,6 +195,7 @@ impl fmt::Display for InvalidCookie {
             Reason::Insecure => {
                 "a name prefix, SameSite=None and Partitioned demand the Secure attribute"
             }
+            Reason::Age => "a cookie's age is longer than nothing",
             Reason::HostPrefix => "a __Host- cookie has no domain and the path '/'",
         })
     }

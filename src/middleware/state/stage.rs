@@ -89,7 +89,9 @@ impl State {
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
-        if self.persistence(config) != persistence {
+        // A cookie with an age is sent anew, so that its age begins now.
+        let known = self.persistence(config);
+        if known != persistence || persistence != Persistence::BrowserSession {
             self.persistence = Some(persistence);
             self.stale_cookie = true;
         }

@@ -1,9 +1,10 @@
 -- KEYS: the session; where it moves to, if it does. While a cluster moves their slot, no server has
 --   both: then only the first is declared, and the other is made by copying where new keys are made.
 -- ARGV: 1 whether this was tried before, 2 the attempt, 3 the stamp of the base, 4 its version,
---   5 'create', 'update' or (an update that adds no value) 'keep', 6 idle time in ms ('': as it is), 7 absolute lifetime in ms, 8 idle
---   time of a first visit, 9 the attribute that is expected ('': none), 10 the stamp that its last
---   write must have ('': none), 11 life of a tombstone in ms, 12 where it moves to
+--   5 'create', 'update' or (an update that adds no value) 'keep', 6 idle time of the session's own in
+--   ms ('': as it is), 7 absolute lifetime in ms, 8 idle time of a first visit, 9 the attribute that
+--   is expected ('': none), 10 the stamp that its last write must have ('': none), or at a birth the
+--   idle time that sessions are made with, 11 life of a tombstone in ms, 12 where it moves to
 --   ('': nowhere), then attributes and what they hold.
 local key, successor, op = KEYS[1], ARGV[12] ~= '' and ARGV[12], ARGV[2]
 local base_version = tonumber(ARGV[4])
@@ -37,7 +38,7 @@ if ARGV[5] == 'create' then
     accessed = now, idle = NONE, idle_stamp = string.rep('\0', 10), first = tonumber(ARGV[8]),
     ops = ''
   }
-  s.idle = tonumber(ARGV[6])
+  s.idle = tonumber(ARGV[10])
 else
   if state ~= 'live' then return {'G'} end
   before = struct.pack('>I6', s.version) .. s.writer
