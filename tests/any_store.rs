@@ -69,6 +69,7 @@ on_every_store! {
     rotation_keeps_the_attributes_and_kills_the_old_id
     rotation_and_a_write_in_one_request_are_both_kept
     set_replace_and_remove_are_seen_by_the_other_node
+    names_that_were_removed_do_not_count
     two_keys_overwritten_by_the_other_node_are_not_stale
     parallel_writes_of_different_keys_are_all_kept
     a_counter_alternating_between_nodes_counts_every_request
@@ -191,6 +192,28 @@ mod cases {
         assert_eq!(browser.value(n2, "other").as_deref(), Some("kept"));
         browser.ok(n1, "/update");
         assert_eq!(browser.ok(n2, "/get?k=session_counter&as=u64")["value"], 1);
+    }
+
+    /// W-02, with 1,500 names.
+    pub(super) fn names_that_were_removed_do_not_count(nodes: &[&Node]) {
+        let mut browser = Browser::new();
+        browser.ok(nodes[0], "/set?k=kept&v=1");
+        for n in 0..1_500 {
+            let (here, there) = (nodes[n % nodes.len()], nodes[(n + 1) % nodes.len()]);
+            browser.ok(here, &format!("/set?k=state_{n}&v=1"));
+            browser.ok(there, &format!("/remove?k=state_{n}"));
+        }
+        for node in nodes {
+            assert_eq!(
+                browser.ok(node, "/info")["names"],
+                serde_json::json!(["kept"])
+            );
+        }
+        // What a cluster remembers of removals until all nodes have heard of them is its own matter.
+        if nodes.len() == 1 {
+            let bytes = nodes[0].cluster()["bytes"].as_u64();
+            assert!(bytes.expect("a number") < 1_024, "{bytes:?}");
+        }
     }
 
     /// 22.

@@ -116,8 +116,7 @@ pub struct Limits {
     pub attribute_bytes: usize,
     /// Names and values of a session together. Defaults to 16 MiB.
     pub session_bytes: usize,
-    /// Names in a session; removed ones count, because their removal is remembered. Defaults to
-    /// 1,024.
+    /// Attributes in a session; removed ones do not count. Defaults to 1,024.
     pub attributes: usize,
     /// One attribute's name. Defaults to 256.
     pub name_bytes: usize,

@@ -227,6 +227,23 @@ impl Changes {
         now: Timestamp,
         writer: Writer,
     ) -> Outcome {
+        let mut outcome = self.apply_marked(current, base, now, writer);
+        if let Outcome::Committed(record) = &mut outcome
+            && self.writes.iter().any(|(_, value)| value.is_none())
+        {
+            Arc::make_mut(record).forget_removed();
+        }
+        outcome
+    }
+
+    /// The same for a store that merges records: removed attributes stay in them as marks.
+    pub(crate) fn apply_marked(
+        &self,
+        current: Option<&Arc<Record>>,
+        base: Option<&Record>,
+        now: Timestamp,
+        writer: Writer,
+    ) -> Outcome {
         let current = current.filter(|record| record.is_live(now));
         let mut record = match (self.creation(), current) {
             (Some(_), Some(current)) => return Outcome::Conflict(current.clone()),
@@ -257,6 +274,7 @@ impl Changes {
             && (self.is_create() || idle != record.max_inactive_interval())
         {
             record.lifetime.max_inactive = (stamp, idle.into());
+            record.note_latest(stamp);
         }
         Outcome::Committed(Arc::new(record))
     }
@@ -411,6 +429,29 @@ mod tests {
         assert_eq!((after.get("a"), after.get("b")), (Some(&value("1")), None));
         assert!(after.stamp("a") > two.stamp("a"));
         assert_eq!(after.max_inactive_interval(), Some(HOUR));
+    }
+
+    /// W-02.
+    #[test]
+    fn a_removed_attribute_leaves_nothing_behind_and_no_stamp_comes_twice() {
+        let mut record = created("a", "1");
+        let mut last = record.clock();
+        for n in 0..10_000 {
+            let name = format!("state_{n}");
+            let mut removal = Changes::default();
+            removal.remove(name.as_str().into());
+            for changes in [insert(&name, "1"), removal] {
+                // One moment: the clock alone orders them.
+                let Outcome::Committed(after) = changes.apply(Some(&record), None, NOW, 1) else {
+                    panic!("not committed")
+                };
+                assert!(after.clock() > last);
+                last = after.clock();
+                record = after;
+            }
+        }
+        assert_eq!(record.registers().len(), 1);
+        assert_eq!(record.live_size(), (1, 2));
     }
 
     #[test]

@@ -190,6 +190,39 @@ async fn writing_what_is_there_already_is_no_write() {
     assert_eq!(store.commits.get(), 2);
 }
 
+/// W-02.
+#[tokio::test]
+async fn removed_names_do_not_count_and_take_no_room() {
+    let store = Spy::new();
+    let limits = Limits::default().with_attributes(3);
+    let replace = async |session: Session, Path(n): Path<u64>| -> Result<(), SessionError> {
+        session.insert(&format!("state_{n}"), "1")?;
+        session.insert(&format!("other_{n}"), "1")?;
+        session.remove(&format!("state_{n}"))?;
+        session.insert(&format!("state_{n}"), "2")
+    };
+    let clear = async |session: Session| session.clear();
+    let app = routes()
+        .route("/replace/{n}", get(replace))
+        .route("/clear", get(clear))
+        .layer(layer(&store).with_limits(limits));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=kept&v=1").await.ok();
+    for n in 0..2_000 {
+        browser.get(&app, &format!("/replace/{n}")).await.ok();
+        assert_eq!(browser.get(&app, "/set?k=fourth&v=1").await.status, 413);
+        browser.get(&app, "/clear").await.ok();
+        browser.get(&app, "/set?k=kept&v=1").await.ok();
+        if n % 100 == 0 {
+            browser.get(&app, "/rotate").await.ok();
+        }
+    }
+    let key = store.ids.lock().unwrap()[0].key();
+    assert!(store.load(&key).await.unwrap().is_none(), "it has rotated");
+    assert_eq!(store.sessions(), 1);
+    assert!(store.bytes() < 1_024, "{}", store.bytes());
+}
+
 /// W-03: the rival writes between the load and the write; then nothing is left of it.
 #[tokio::test]
 async fn a_write_of_what_was_loaded_is_one_if_another_has_come_between() {

@@ -218,7 +218,7 @@ impl Table {
         }
         let outcome = match current {
             Some(Entry::Dead(_)) => Outcome::Gone,
-            _ => changes.apply(record, base, now, writer),
+            _ => changes.apply_marked(record, base, now, writer),
         };
         let Outcome::Committed(after) = &outcome else {
             return Ok((outcome, None));

@@ -6,9 +6,9 @@ use super::State;
 use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
-use crate::session::{Changes, Value};
+use crate::session::{Changes, Record, Value};
 
-/// Names, removed ones included, and bytes of names and values.
+/// Attributes, and the bytes of their names and values. Removed ones do not count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
     names: usize,
@@ -134,10 +134,8 @@ impl State {
     }
 
     fn measure(&self) -> Size {
-        let mut size = self.record().map_or_else(Size::default, |record| Size {
-            names: record.registers().len(),
-            bytes: record.payload_bytes(),
-        });
+        let (names, bytes) = self.record().map_or((0, 0), Record::live_size);
+        let mut size = Size { names, bytes };
         for (name, value) in self.in_flight.iter().flat_map(Changes::writes) {
             size = size.with(name, self.in_record(name), value.as_ref());
         }
@@ -151,14 +149,12 @@ impl State {
 impl Size {
     /// The size after a write over what was `known` under the name.
     fn with(self, name: &str, known: Option<Option<&Value>>, value: Option<&Value>) -> Self {
-        let len = |value: Option<&Value>| value.map_or(0, |value| value.as_bytes().len());
-        let (new_names, new_bytes) = match known {
-            Some(_) => (0, 0),
-            None => (1, name.len()),
-        };
+        let count = |value: Option<&Value>| usize::from(value.is_some());
+        let len = |value: Option<&Value>| value.map_or(0, |it| name.len() + it.as_bytes().len());
+        let known = known.flatten();
         Self {
-            names: self.names + new_names,
-            bytes: self.bytes + new_bytes + len(value) - len(known.flatten()),
+            names: self.names + count(value) - count(known),
+            bytes: self.bytes + len(value) - len(known),
         }
     }
 }

@@ -79,15 +79,25 @@ if successor then
   end
   bury(key, op, tonumber(ARGV[11]))
 end
-local fields = {'', header(s)}
+-- What is removed leaves nothing behind: changes come here, never another copy of the session.
+local fields, removed = {'', header(s)}, {}
 for at = 13, #ARGV, 2 do
-  fields[#fields + 1] = ARGV[at]
-  fields[#fields + 1] = stamp .. ARGV[at + 1]
+  if ARGV[at + 1] == REMOVED then
+    removed[#removed + 1] = ARGV[at]
+  else
+    fields[#fields + 1] = ARGV[at]
+    fields[#fields + 1] = stamp .. ARGV[at + 1]
+  end
   if #fields >= 1000 then
     redis.call('HSET', target, unpack(fields))
     fields = {}
   end
+  if #removed >= 1000 then
+    redis.call('HDEL', target, unpack(removed))
+    removed = {}
+  end
 end
+if #removed > 0 then redis.call('HDEL', target, unpack(removed)) end
 if #fields > 0 then redis.call('HSET', target, unpack(fields)) end
 local reply = answer(s, ARGV[5] ~= 'create' and before ~= ARGV[3])
 redis.call('PEXPIREAT', target, expires_at(s))

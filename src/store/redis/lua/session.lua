@@ -10,6 +10,8 @@ local HEADER_BYTES = 52
 local FORMAT = 1
 local RETURNED = 1
 local OPS_MAX = 8
+-- What an attribute holds that is removed.
+local REMOVED = '\0'
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
