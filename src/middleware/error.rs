@@ -48,7 +48,7 @@ pub enum SessionErrorKind {
     /// the session would end before it is used. Set by the handler, or configured in the layer; then
     /// every request that takes the session gets this error.
     InvalidTimeout,
-    /// The request has not passed a `SessionLayer`.
+    /// The request has not passed a `SessionLayer`; the log says in which order layers are added.
     MissingLayer,
 }
 
@@ -144,7 +144,7 @@ impl SessionErrorKind {
             Self::Store(StoreErrorKind::TooLarge) => "the session is larger than the store takes",
             Self::Store(_) => "sessions are unavailable at the moment",
             Self::InvalidTimeout => "a session's time must not be zero",
-            Self::MissingLayer => MISSING_LAYER,
+            Self::MissingLayer => "there are no sessions here",
         }
     }
 }
@@ -164,10 +164,3 @@ impl Error for SessionError {
         self.source.as_ref().map(|source| &**source as _)
     }
 }
-
-const MISSING_LAYER: &str = concat!(
-    "this route takes a distributable::Session (version ",
-    env!("CARGO_PKG_VERSION"),
-    "), but no distributable::SessionLayer of that version stands before it: ",
-    "add `.layer(SessionLayer::new(store))` to the router, after the route"
-);

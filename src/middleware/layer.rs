@@ -50,11 +50,36 @@ use crate::store::erased::ErasedStore;
 /// # What is stored when
 ///
 /// What a handler wrote is committed after it has returned, whatever status it returned, and before
-/// the response leaves. A handler that panics has not returned: nothing is stored (put a layer that
-/// catches panics outside this one). If the commit fails, or does not take effect because the session
+/// the response leaves. If the commit fails, or does not take effect because the session
 /// has ended or expired meanwhile, a plain response with the
 /// [error's status](crate::SessionError::status) stands in for the handler's. It sets no cookie,
 /// unless an earlier `save` or `update` of the same request has changed the id.
+///
+/// [`save`](crate::Session::save), [`update`](crate::Session::update) and
+/// [`invalidate`](crate::Session::invalidate) take effect at once, and nothing that happens to the
+/// request afterwards takes them back. In this table *saved* is what they have stored, and *staged*
+/// is what was written and not saved:
+///
+/// | what happens | saved | staged | cookie |
+/// | --- | --- | --- | --- |
+/// | the handler returns, with any status | stays | stored | sent |
+/// | the handler panics; the layer that catches it is outside this one, or there is none | stays | dropped | not sent |
+/// | the handler panics; the layer that catches it is inside | stays | stored | sent |
+/// | a time-out, or a client that goes away; the layer that notices is outside this one | stays | dropped, unless the commit has begun | not sent |
+/// | a time-out; the layer that notices is inside | stays | stored | sent |
+/// | the last commit fails | stays | not stored (with [`Indeterminate`](crate::StoreErrorKind::Indeterminate): may be stored) | sent only if an earlier commit has changed the id |
+/// | the session was ended or has expired meanwhile | is gone | dropped, 409 | not sent |
+///
+/// So a request that calls `cycle_id` and `save`, and is then cut off outside this layer, leaves the
+/// browser with an id that is not valid any more: the visitor is logged out. To avoid that, leave
+/// the commit to this layer, or put layers for panics and time-outs inside it; those then store what
+/// was staged so far.
+///
+/// # First visits
+///
+/// Requests without a cookie that run at the same time and write each make a session of their own;
+/// the browser keeps the one whose response comes last. Where a page loads several resources that
+/// write, have the page itself make the session first.
 ///
 /// # What counts as a use
 ///
@@ -156,6 +181,9 @@ impl SessionLayer {
     }
 
     /// The cookie's name and attributes. Defaults to [`SessionCookie::default`].
+    ///
+    /// Cookies do not know ports: two applications on one host, also on different ports, replace each
+    /// other's cookie if both use the default name. Give each a name of its own, or a path.
     #[must_use]
     pub fn with_cookie(mut self, cookie: SessionCookie) -> Self {
         self.config().cookie = cookie;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use serde::de::DeserializeOwned;
+use tracing::error;
 
 use super::attribute::{AttributeName, AttributeOf, Storable};
 use super::complete::Complete;
@@ -83,7 +84,10 @@ impl Session {
     /// Dropping the future changes nothing, but the access may be recorded already; the session is
     /// loaded when it is asked for again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let exchange = Exchange::of(&parts.extensions).ok_or(SessionErrorKind::MissingLayer)?;
+        let Some(exchange) = Exchange::of(&parts.extensions) else {
+            error!("{MISSING_LAYER}");
+            return Err(SessionErrorKind::MissingLayer.into());
+        };
         exchange.load(&parts.uri, &parts.headers).await?;
         Ok(Self {
             exchange,
@@ -120,6 +124,9 @@ impl Session {
     /// Writes an attribute. Where the store still holds what the request has loaded, writing the
     /// same bytes again changes nothing; if another request has written meanwhile, this write is the
     /// later one and counts.
+    ///
+    /// `&None` is a value like any other: the attribute is there and holds `null`, which
+    /// [`get`](Self::get) reads as an `Option` only. To have no attribute, [`remove`](Self::remove) it.
     ///
     /// # Errors
     ///
@@ -518,6 +525,15 @@ async fn give_way(tries: usize) {
         ms => tokio::time::sleep(Duration::from_millis(ms as u64)).await,
     }
 }
+
+/// Names the version, because two versions of this crate in one program do not see each other.
+const MISSING_LAYER: &str = concat!(
+    "a route takes a distributable::Session (version ",
+    env!("CARGO_PKG_VERSION"),
+    "), but its requests do not pass a distributable::SessionLayer of that version first. With axum, \
+     call `.layer(SessionLayer::new(store))` on the router after the route, and after every layer \
+     that takes the session: the layer that is added last runs first"
+);
 
 /// Tries before whoever lost again waits longer.
 const TRIES_AT_ONCE: usize = 4;
