@@ -8,7 +8,9 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::redis::Server;
-use common::{Browser, Node, Random, Scratch, Start, cluster, eventually, until, within};
+use common::{
+    Browser, Node, Random, Scratch, Start, cluster, cluster_starts, eventually, meet, until, within,
+};
 
 /// Runs each case on every store, with the flags that stand behind its name.
 macro_rules! on_every_store {
@@ -102,6 +104,62 @@ on_every_store! {
     an_id_planted_before_the_login_is_worth_nothing_after_it
     garbage_is_no_session
     any_route_finds_the_session_and_none_is_echoed
+}
+
+/// W-10: a node with shorter limits on the sessions of one with longer ones.
+#[test]
+fn shorter_limits_apply_at_once_to_the_sessions_of_a_file() {
+    let scratch = Scratch::new();
+    let start = Start::file("node1", &scratch.path().join("sessions"));
+    for flag in ["--idle", "--absolute"] {
+        let mut node = start.ready();
+        let mut browser = Browser::new();
+        browser.ok(&node, "/set?k=a&v=1");
+        let written = Instant::now();
+        node.stop();
+        let node = start.clone().args(&[flag, "1"]).ready();
+        until(written + Duration::from_millis(1_500));
+        assert_eq!(browser.ok(&node, "/info")["session"], false, "{flag}");
+    }
+}
+
+/// W-10.
+#[test]
+fn shorter_limits_apply_at_once_to_the_sessions_in_redis() {
+    let server = Server::start(&[]);
+    let before = server.node(1).ready();
+    for flag in ["--idle", "--absolute"] {
+        let after = server.node(2).args(&[flag, "2"]).ready();
+        only_shorter_limits_apply(&before, &after, flag);
+    }
+}
+
+/// W-10.
+#[test]
+fn shorter_limits_apply_at_once_to_the_sessions_of_a_cluster() {
+    for flag in ["--idle", "--absolute"] {
+        let [before, after] = cluster_starts::<2>(&[]);
+        let (before, after) = (before.start(), after.args(&[flag, "2"]).start());
+        meet(&[&before, &after]);
+        only_shorter_limits_apply(&before, &after, flag);
+    }
+}
+
+/// A session made with the long limits of one node, seen by another with short ones.
+fn only_shorter_limits_apply(before: &Node, after: &Node, flag: &str) {
+    let (mut browser, mut own) = (Browser::new(), Browser::new());
+    browser.ok(before, "/set?k=a&v=1");
+    own.ok(before, "/set?k=a&v=1");
+    own.ok(before, "/ttl?s=3000");
+    let start = Instant::now();
+    assert_eq!(browser.ok(after, "/info")["session"], true, "{flag}");
+    until(start + Duration::from_millis(2_700));
+    assert_eq!(browser.ok(after, "/info")["session"], false, "{flag}");
+    // The idle time that was set for one session is its own.
+    let known = own.ok(after, "/info")["session"] == true;
+    assert_eq!(known, flag == "--idle", "{flag}");
+    // The other node's limits are as they were, in both directions.
+    assert_eq!(browser.ok(before, "/info")["session"], true, "{flag}");
 }
 
 mod cases {
