@@ -196,10 +196,10 @@ async fn removed_names_do_not_count_and_take_no_room() {
     let store = Spy::new();
     let limits = Limits::default().with_attributes(3);
     let replace = async |session: Session, Path(n): Path<u64>| -> Result<(), SessionError> {
-        session.insert(&format!("state_{n}"), "1")?;
-        session.insert(&format!("other_{n}"), "1")?;
-        session.remove(&format!("state_{n}"))?;
-        session.insert(&format!("state_{n}"), "2")
+        session.insert(format!("state_{n}"), "1")?;
+        session.insert(format!("other_{n}"), "1")?;
+        session.remove(format!("state_{n}"))?;
+        session.insert(format!("state_{n}"), "2")
     };
     let clear = async |session: Session| session.clear();
     let app = routes()
