@@ -75,9 +75,12 @@ async fn info(Taken(session): Taken) -> Answer {
         )
         .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
         .with("uid", session.get::<String>(UID)?)
-        .with("requested_route", requested)
-        .with("ambiguous", session.is_ambiguous());
-    Ok(reply)
+        .with("requested_route", requested);
+    // The contract has no such field: it is there only where it says something.
+    Ok(match session.is_ambiguous() {
+        true => reply.with("ambiguous", true),
+        false => reply,
+    })
 }
 
 /// `/has?k`: asks for presence only.

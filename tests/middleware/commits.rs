@@ -533,25 +533,6 @@ async fn a_failing_last_commit_leaves_what_was_saved_before() {
 }
 
 #[tokio::test]
-async fn a_missing_layer_is_explained_in_the_log_and_not_to_the_client() {
-    let log = super::privacy::Log::default();
-    let _listening = log.listen();
-    let take = async |session: Session| session.exists().to_string();
-    // Added before the route: it is not around it.
-    let app = Router::new()
-        .layer(layer(&Spy::new()))
-        .route("/", get(take));
-    let reply = send(&app, request("/", &[])).await;
-    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(reply.body, "there are no sessions here");
-    let log = log.text();
-    assert!(
-        log.contains("SessionLayer") && log.contains("after the route"),
-        "{log}"
-    );
-}
-
-#[tokio::test]
 async fn none_is_a_value() {
     let session = Session::for_test();
     session.insert("a", &None::<String>).unwrap();
