@@ -4,10 +4,12 @@
 mod common;
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
-use common::example;
+use common::redis::free_port;
+use common::{Browser, Scratch, Start, eventually, example};
 use serde_json::Value;
 
 /// K-01, K-03, 60 (i), with a balancer that has no health checks.
@@ -41,6 +43,54 @@ fn users_without_sticky_routing_lose_nothing_either() {
         let nodes = case["timeline"].as_array().expect("an array");
         let node = |name: &str| nodes.iter().any(|point| point["nodes"][name].is_u64());
         assert!(node("node1") && node("node2") && node("node3"), "all serve");
+    }
+}
+
+/// W-11: Apache with nothing but a `ProxyPass`, over plain HTTP, at a loopback address.
+#[test]
+fn behind_a_plain_proxy_pass_a_session_is_kept() {
+    let node = Start::memory("node1").ready();
+    let scratch = Scratch::new();
+    let port = free_port();
+    let folder = scratch.path().display();
+    let modules = ["mpm_event", "authz_core", "proxy", "proxy_http"];
+    let modules = modules
+        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"));
+    let configuration = format!(
+        "ServerName localhost\nListen 127.0.0.1:{port}\nPidFile {folder}/apache2.pid\n\
+         DefaultRuntimeDir {folder}\nErrorLog /dev/stderr\n{}\
+         ServerLimit 1\nThreadsPerChild 8\nMaxRequestWorkers 8\n\
+         ProxyPass / http://{}/\n",
+        modules.concat(),
+        node.http,
+    );
+    let file = scratch.path().join("apache2.conf");
+    fs::write(&file, configuration).expect("a file can be written");
+    let mut command = Command::new("apache2");
+    command.arg("-d").arg(scratch.path()).arg("-f").arg(&file);
+    command.args(["-DFOREGROUND", "-DONE_PROCESS"]);
+    let _apache = Running(command.spawn().expect("apache2 is installed"));
+    let apache = SocketAddr::from(([127, 0, 0, 1], port));
+    eventually("Apache accepts", || TcpStream::connect(apache).is_ok());
+
+    let mut browser = Browser::new();
+    let reply = browser.get(&apache, "/set?k=a&v=1");
+    let cookie = reply.set_cookies()[0].to_owned();
+    assert!(
+        !cookie.contains("Secure"),
+        "a browser would drop it: {cookie}"
+    );
+    assert_eq!(browser.value(&apache, "a").as_deref(), Some("1"));
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -236,7 +236,7 @@ fn simple_reader(lines: &[Vec<u8>]) -> BTreeSet<String> {
         .map(|line| line.iter().map(|&b| char::from(b)).collect())
         .collect();
     let trim = |text: &str| text.trim_matches([' ', '\t']).to_owned();
-    let pairs = text.iter().flat_map(|line| line.split(';'));
+    let pairs = text.iter().flat_map(|line| line.split([';', ',']));
     let named = pairs.filter_map(|pair| pair.split_once('='));
     let ours = named.filter(|(name, _)| trim(name) == "JSESSIONID");
     let ids = ours.map(|(_, value)| trim(value).split('.').next().unwrap().to_owned());

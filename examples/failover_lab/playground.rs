@@ -25,8 +25,7 @@ pub(crate) fn nodes(
         let route = format!("node{}", number + 1);
         let http = ports::free();
         let mut arguments = words(&["--route", &route, "--listen", &http.to_string()]);
-        // Behind a proxy a cookie is marked `Secure`, which users without TLS would not send back.
-        arguments.extend(words(&["--secure", "never", "--listen-when-ready"]));
+        arguments.push("--listen-when-ready".to_owned());
         arguments.extend(store.iter().cloned());
         if args.store == "replicated" {
             arguments.extend(words(&["--cluster-name", &name]));

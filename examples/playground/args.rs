@@ -115,6 +115,9 @@ pub(crate) enum Store {
 impl Args {
     /// Refuses what cannot mean anything.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if self.absolute == 0 {
+            return Err("a session cannot live for 0 seconds: `--absolute`".to_owned());
+        }
         if self.store == Store::File && self.file.is_none() {
             return Err("the file store needs a file: `--file PATH`".to_owned());
         }

@@ -76,7 +76,11 @@ async fn info(Taken(session): Taken) -> Answer {
         .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
         .with("uid", session.get::<String>(UID)?)
         .with("requested_route", requested);
-    Ok(reply)
+    // The contract has no such field: it is there only where it says something.
+    Ok(match session.is_ambiguous() {
+        true => reply.with("ambiguous", true),
+        false => reply,
+    })
 }
 
 /// `/has?k`: asks for presence only.

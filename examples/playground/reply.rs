@@ -80,7 +80,12 @@ impl From<Failure> for Reply {
 
 impl From<&SessionError> for Failure {
     fn from(error: &SessionError) -> Self {
-        Self::new(error.status(), word(error.kind()), error.to_string())
+        let status = match error.kind() {
+            // Here the time is an argument of the request.
+            SessionErrorKind::InvalidTimeout => StatusCode::BAD_REQUEST,
+            _ => error.status(),
+        };
+        Self::new(status, word(error.kind()), error.to_string())
     }
 }
 
@@ -108,6 +113,7 @@ fn word(kind: SessionErrorKind) -> &'static str {
         SessionErrorKind::Encode => "encode",
         SessionErrorKind::Decode => "decode",
         SessionErrorKind::TooLate => "too_late",
+        SessionErrorKind::InvalidTimeout => "invalid_timeout",
         SessionErrorKind::Store(StoreErrorKind::NotReady) => "not_ready",
         SessionErrorKind::Store(StoreErrorKind::Full) => "full",
         SessionErrorKind::Store(StoreErrorKind::Indeterminate) => "indeterminate",

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 
 pub use self::builder::{InvalidCookie, SessionCookieBuilder};
 pub(crate) use self::read::{Candidate, read};
+pub(crate) use self::secure::IsSecure;
 pub use self::secure::Secure;
 use super::route::{self, Route};
 use crate::session::SessionId;
@@ -48,6 +49,8 @@ pub struct SessionCookie {
     /// Everything behind the value but `Max-Age`, with and without `Secure`: rendered once.
     secured: Box<str>,
     unsecured: Box<str>,
+    /// Where the cookie has a domain: the same without it, for the cookie of the answering host.
+    for_host: Option<[Box<str>; 2]>,
 }
 
 /// Whether a browser sends the cookie along with requests that other sites cause.
@@ -76,8 +79,11 @@ pub enum Persistence {
     /// Until the browser ends its session.
     #[default]
     BrowserSession,
-    /// That long, beyond a restart of the browser: "remember me". Rounded up to whole seconds, and
-    /// down to the 400 days after which browsers forget anyway.
+    /// At least that long after the last visit, beyond a restart of the browser: "remember me".
+    ///
+    /// The cookie is sent again when a tenth of its age, at most a day, has passed since it was sent.
+    /// Its `Max-Age` is longer than the age by that much, so a visit in between loses nothing. It is
+    /// never more than the 400 days after which browsers forget anyway.
     ///
     /// The session itself ends when its idle or absolute lifetime does, whatever the cookie says.
     MaxAge(Duration),
@@ -114,8 +120,16 @@ impl SessionCookie {
     }
 
     /// Whether the answer to this request sets the cookie with `Secure`.
-    pub(crate) fn is_secure(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_secure(&self, uri: &Uri, headers: &HeaderMap) -> IsSecure {
         self.secure.applies(uri, headers)
+    }
+
+    /// Removes the cookie of the same name that belongs to the answering host alone; `None` where
+    /// that is this one.
+    pub(crate) fn removal_for_host(&self, secure: bool) -> Option<HeaderValue> {
+        let [unsecured, secured] = self.for_host.as_ref()?;
+        let attributes = if secure { secured } else { unsecured };
+        Some(self.line("", attributes, Some(0)))
     }
 
     /// The one function that writes the cookie, for setting and for removing.
@@ -135,8 +149,12 @@ impl SessionCookie {
         } else {
             &self.unsecured
         };
+        self.line(&value, attributes, max_age)
+    }
+
+    fn line(&self, value: &str, attributes: &str, max_age: Option<u64>) -> HeaderValue {
         let age = max_age.map_or_else(String::new, |secs| format!("; Max-Age={secs}"));
-        let text = [&self.name, "=", &value, attributes, &age].concat();
+        let text = [&self.name, "=", value, attributes, &age].concat();
         let mut header = HeaderValue::try_from(text)
             .expect("the builder, the id and the route admit visible ASCII and spaces only");
         header.set_sensitive(true);
@@ -153,23 +171,41 @@ impl Default for SessionCookie {
 }
 
 impl Persistence {
-    /// Whole seconds for `Max-Age`, at least one: zero would remove the cookie.
+    /// Whole seconds for `Max-Age`, at least one: zero would remove the cookie. They are more than the
+    /// age by what may pass before the cookie is sent again.
     fn max_age(self) -> Option<u64> {
+        let secs = self.age_secs()?;
+        let slack = whole_secs(self.renewed_after()?);
+        Some(secs.saturating_add(slack).clamp(1, MAX_AGE_SECS))
+    }
+
+    /// The age in whole seconds, at least one.
+    pub(crate) fn age_secs(self) -> Option<u64> {
         match self {
             Self::BrowserSession => None,
-            Self::MaxAge(age) => {
-                let started = u64::from(age.subsec_nanos() > 0);
-                let secs = age.as_secs().saturating_add(started);
-                Some(secs.clamp(1, MAX_AGE_SECS))
-            }
+            Self::MaxAge(age) => Some(whole_secs(age).max(1)),
         }
     }
+
+    /// After how long a browser that comes back is sent the cookie again: a tenth of its age, at most
+    /// a day.
+    pub(crate) fn renewed_after(self) -> Option<Duration> {
+        let age = Duration::from_secs(self.age_secs()?);
+        Some((age / 10).min(RENEWED_AFTER_MAX))
+    }
+}
+
+/// `duration`, rounded up.
+fn whole_secs(duration: Duration) -> u64 {
+    let started = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(started)
 }
 
 /// The name that balancers know to look for.
 const DEFAULT_NAME: &str = "JSESSIONID";
 /// 400 days: the limit that RFC 6265bis, section 5.5, sets for every cookie.
 const MAX_AGE_SECS: u64 = 400 * 24 * 60 * 60;
+const RENEWED_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests;

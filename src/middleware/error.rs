@@ -38,13 +38,17 @@ pub enum SessionErrorKind {
     TooLate,
     /// There is no session to do that to.
     NoSession,
-    /// Somebody else has ended the session meanwhile.
+    /// The session has ended meanwhile: another request has ended it, or it has expired.
     Ended,
     /// Others kept changing the attribute; nothing was changed.
     Conflict,
     /// The store failed.
     Store(StoreErrorKind),
-    /// The request has not passed a `SessionLayer`.
+    /// An idle time, an absolute lifetime or a cookie's age of zero, or of less than a millisecond:
+    /// the session would end before it is used. Set by the handler, or configured in the layer; then
+    /// every request that takes the session gets this error.
+    InvalidTimeout,
+    /// The request has not passed a `SessionLayer`; the log says in which order layers are added.
     MissingLayer,
 }
 
@@ -87,6 +91,7 @@ impl SessionError {
             | SessionErrorKind::Decode
             | SessionErrorKind::ReservedName
             | SessionErrorKind::TooLate
+            | SessionErrorKind::InvalidTimeout
             | SessionErrorKind::MissingLayer => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -138,7 +143,8 @@ impl SessionErrorKind {
             Self::Conflict => "the session attribute is being changed by too many others",
             Self::Store(StoreErrorKind::TooLarge) => "the session is larger than the store takes",
             Self::Store(_) => "sessions are unavailable at the moment",
-            Self::MissingLayer => MISSING_LAYER,
+            Self::InvalidTimeout => "a session's time must not be zero",
+            Self::MissingLayer => "there are no sessions here",
         }
     }
 }
@@ -158,10 +164,3 @@ impl Error for SessionError {
         self.source.as_ref().map(|source| &**source as _)
     }
 }
-
-const MISSING_LAYER: &str = concat!(
-    "this route takes a distributable::Session (version ",
-    env!("CARGO_PKG_VERSION"),
-    "), but no distributable::SessionLayer of that version stands before it: ",
-    "add `.layer(SessionLayer::new(store))` to the router, after the route"
-);

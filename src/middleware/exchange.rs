@@ -7,20 +7,21 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Uri};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
 use super::complete::Complete;
-use super::cookie::{self, Candidate, Content};
+use super::cookie::{self, Candidate, Content, IsSecure};
 use super::error::{SessionError, SessionErrorKind};
 use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
-use super::state::{Lead, Notice, Rest, Shown, State, Stored, Update};
+use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
 use crate::error::StoreError;
-use crate::session::{Outcome, Record, SessionKey};
+use crate::session::{Changes, Outcome, Record, SessionKey};
 use crate::store::erased::Answer;
 
 /// What a request, its handles and its response share.
@@ -94,9 +95,17 @@ impl Exchange {
         if !self.state().consult()? {
             return Ok(());
         }
+        self.config.check()?;
         let secure = self.config.cookie.is_secure(uri, headers);
-        let shown = self.look_up(headers).await?;
-        if self.state().load(shown, secure) {
+        let found = self.look_up(headers).await?;
+        // The access counts now, not when the response is ready: the request may take longer than
+        // the session has left.
+        if let Found::One(Shown { lead, record }) = &found
+            && self.config.is_touch_due(record)
+        {
+            self.touch(&lead.key).await?;
+        }
+        if self.state().load(found, secure, &self.config) {
             self.config.turnovers.count();
         }
         Ok(())
@@ -105,13 +114,27 @@ impl Exchange {
     /// Loads the session again, under what is staged.
     pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
         let _turn = self.turn().await;
-        let key = self.state().stored().map(|stored| stored.key);
-        let Some(key) = key else { return Ok(()) };
+        if let Some((_, record)) = self.current().await? {
+            self.state().refresh(record);
+        }
+        Ok(())
+    }
+
+    /// Records a use of the session.
+    pub(super) async fn use_now(self: Arc<Self>) -> Result<(), SessionError> {
+        let _turn = self.turn().await;
+        match self.current().await? {
+            Some((key, record)) if self.config.is_touch_due(&record) => self.touch(&key).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The session as the store has it now; `None` if this request has none.
+    async fn current(&self) -> Result<Option<(SessionKey, Arc<Record>)>, SessionError> {
+        let key = self.state().known_key()?;
+        let Some(key) = key else { return Ok(None) };
         match self.fetch(&key).await? {
-            Some(record) => {
-                self.state().refresh(record);
-                Ok(())
-            }
+            Some(record) => Ok(Some((key, record))),
             None => {
                 self.state().end();
                 Err(SessionErrorKind::Ended.into())
@@ -133,11 +156,21 @@ impl Exchange {
             let (key, creates) = (batch.key, batch.changes.is_create());
             let successor = batch.changes.rotated_to();
             let rotates = successor.is_some();
+            if let Some(base) = &batch.base
+                && batch.changes.are_in(base)
+                && self.is_unchanged(&key, &batch.changes).await?
+            {
+                return Ok(true);
+            }
             let commit = self
                 .config
                 .store
                 .commit(&key, batch.base.as_ref(), batch.changes);
             let span = || debug_span!("session_commit", %key, creates, rotates);
+            if creates && let Err(error) = self.end_rivals().await {
+                self.state().undo();
+                return Err(error);
+            }
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
@@ -154,7 +187,7 @@ impl Exchange {
                 }
                 Ok(Outcome::Gone) => {
                     self.state().end();
-                    debug!(%key, "the session was ended meanwhile; what was written is dropped");
+                    debug!(%key, "the session has ended or expired; what was written is dropped");
                     return Err(SessionErrorKind::Ended.into());
                 }
                 Err(error) => {
@@ -166,6 +199,23 @@ impl Exchange {
         Err(SessionErrorKind::Conflict.into())
     }
 
+    /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
+    /// would make it.
+    async fn is_unchanged(
+        &self,
+        key: &SessionKey,
+        changes: &Changes,
+    ) -> Result<bool, SessionError> {
+        let current = self.fetch(key).await.inspect_err(|_| self.state().undo())?;
+        Ok(match current {
+            Some(record) if changes.are_in(&record) => {
+                self.state().committed(Stored { key: *key, record }, false);
+                true
+            }
+            _ => false,
+        })
+    }
+
     /// Ends the session. Says whether there was one.
     pub(super) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
         let _turn = self.turn().await;
@@ -173,16 +223,46 @@ impl Exchange {
             let state = self.state();
             (state.stored().map(|stored| stored.key), state.exists())
         };
+        let rivals = self.end_rivals().await?;
         let existed = match key {
             None => existed,
-            Some(key) => {
-                let ended = self.config.store.end(&key);
-                let ended = traced(ended, || debug_span!("session_end", %key)).await;
-                ended.map_err(|error| failed(&key, error))?
-            }
+            Some(key) => self.end_stored(&key).await?,
         };
         self.state().restart();
+        Ok(existed || rivals)
+    }
+
+    /// Ends all live sessions of a request that presented several. Returns `true` if one of them
+    /// was alive.
+    async fn end_rivals(&self) -> Result<bool, SessionError> {
+        let rivals = self.state().rivals();
+        let mut existed = false;
+        for key in &rivals {
+            existed |= self.end_stored(key).await?;
+        }
+        self.state().rivals_ended();
         Ok(existed)
+    }
+
+    async fn end_stored(&self, key: &SessionKey) -> Result<bool, SessionError> {
+        let ended = self.config.store.end(key);
+        let ended = traced(ended, || debug_span!("session_end", %key)).await;
+        ended.map_err(|error| failed(key, error))
+    }
+
+    /// How long the running request may go on until its session has to be touched again; `None`
+    /// where there is no session that could idle out.
+    pub(super) fn touch_again_after(&self) -> Option<Duration> {
+        let idle = {
+            let state = self.state();
+            self.config.idle_of(state.record()?, state.is_returned())?
+        };
+        Some((idle / TOUCHES_PER_IDLE_TIME).max(TOUCH_AGAIN_MIN))
+    }
+
+    /// Records that the request still runs.
+    pub(super) fn touch_again(self: &Arc<Self>) -> Complete<()> {
+        Complete::new(self.clone().use_again())
     }
 
     /// Closes the session to writes and begins to store what is left to be stored.
@@ -192,7 +272,6 @@ impl Exchange {
             Rest::Untouched => Closing::Untouched,
             Rest::Nothing => Closing::Settled,
             Rest::Commit => Closing::Storing(Complete::new(self.clone().commit_last())),
-            Rest::Touch(key) => Closing::Storing(Complete::new(self.clone().touch(key))),
         }
     }
 
@@ -233,8 +312,8 @@ impl Exchange {
         Some(owner.unwrap_or_else(|| here.clone()))
     }
 
-    /// The live session that the request shows, if it shows exactly one.
-    async fn look_up(&self, headers: &HeaderMap) -> Result<Option<Shown>, SessionError> {
+    /// The live sessions that the request presents.
+    async fn look_up(&self, headers: &HeaderMap) -> Result<Found, SessionError> {
         let candidates = cookie::read(headers, self.config.cookie.name());
         if candidates.malformed() > 0 {
             debug!(
@@ -242,25 +321,26 @@ impl Exchange {
                 "session cookies that hold no id"
             );
         }
+        if candidates.iter().next().is_some() {
+            self.config.hint.returned();
+        }
         if candidates.is_crowded() {
             warn!(target: SECURITY, "too many session cookies in one request: none is used");
-            return Ok(None);
+            return Ok(Found::Several(Vec::new()));
         }
-        let mut shown: Option<Shown> = None;
+        let mut found = Found::None;
         for candidate in candidates.iter() {
             let lead = self.lead(candidate);
-            let Some(record) = self.fetch(&lead.key).await? else {
-                continue;
-            };
-            if let Some(other) = shown {
-                // One of them may have been planted.
-                let (key, other) = (lead.key, other.lead.key);
-                warn!(target: SECURITY, %key, %other, "two live sessions in one request: none is used");
-                return Ok(None);
+            if let Some(record) = self.fetch(&lead.key).await? {
+                found = found.with(Shown { lead, record });
             }
-            shown = Some(Shown { lead, record });
         }
-        Ok(shown)
+        if let Found::Several(keys) = &found {
+            // One of them may have been planted.
+            let count = keys.len();
+            warn!(target: SECURITY, ?keys, count, "several live sessions in one request: none is used");
+        }
+        Ok(found)
     }
 
     fn lead(&self, candidate: &Candidate<'_>) -> Lead {
@@ -293,7 +373,8 @@ impl Exchange {
     async fn fetch(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, SessionError> {
         let loaded = self.config.store.load(key);
         let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
-        loaded.map_err(|error| failed(key, error))
+        let found = loaded.map_err(|error| failed(key, error))?;
+        Ok(found.filter(|record| self.config.admits(record)))
     }
 
     /// Whether this exchange, or one around it, is for a cookie of that name.
@@ -303,26 +384,40 @@ impl Exchange {
     }
 
     async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
-        match self.commit(None, true).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(SessionErrorKind::Conflict.into()),
-            // Whoever has ended the session has said so to the browser.
-            Err(error) if error.kind() == SessionErrorKind::Ended => Ok(()),
-            Err(error) => Err(error),
+        if self.commit(None, true).await? {
+            Ok(())
+        } else {
+            Err(SessionErrorKind::Conflict.into())
         }
     }
 
-    async fn touch(self: Arc<Self>, key: SessionKey) -> Result<(), SessionError> {
-        let touched = self.config.store.touch(&key);
+    /// Records an access to the session that this request has now.
+    async fn use_again(self: Arc<Self>) -> Result<(), SessionError> {
+        let key = self.state().stored().map(|stored| stored.key);
+        match key {
+            Some(key) => self.touch(&key).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn touch(&self, key: &SessionKey) -> Result<(), SessionError> {
+        let touched = self.config.store.touch(key);
         let touched = traced(touched, || debug_span!("session_touch", %key)).await;
-        touched.map_err(|error| failed(&key, error))
+        touched.map_err(|error| failed(key, error))
     }
 
     fn tell(&self, notice: Option<Notice>, headers: &mut HeaderMap) {
         head::vary(headers);
         let Some(notice) = notice else { return };
         let cookie = &self.config.cookie;
-        let secure = self.state().is_secure();
+        let (IsSecure { secure, is_guess }, is_new, ended_rivals) = {
+            let state = self.state();
+            (state.is_secure(), state.is_new(), state.has_ended_rivals())
+        };
+        if is_new && is_guess {
+            self.config.hint.issued();
+        }
+        let other = ended_rivals.then(|| cookie.removal_for_host(secure));
         let header = match notice {
             Notice::Removal => cookie.header(Content::Removal, secure),
             Notice::Session(id, key, persistence) => {
@@ -335,7 +430,7 @@ impl Exchange {
                 cookie.header(content, secure)
             }
         };
-        head::set_cookie(headers, cookie.name(), header);
+        head::set_cookie(headers, cookie.name(), other.flatten(), header);
     }
 }
 
@@ -360,6 +455,13 @@ fn failed(key: &SessionKey, error: StoreError) -> SessionError {
     warn!(%key, error = &error as &dyn Error, "the session store has failed");
     error.into()
 }
+
+/// How often a request that keeps running touches its session within the idle time. Twice: when one
+/// touch is late by as much as half of the idle time, the session still lives.
+const TOUCHES_PER_IDLE_TIME: u32 = 2;
+
+/// The shortest time between two of these touches, whatever the idle time is.
+const TOUCH_AGAIN_MIN: Duration = Duration::from_millis(50);
 
 /// How often a new id is drawn when a session under it exists.
 const CREATE_TRIES_MAX: usize = 3;

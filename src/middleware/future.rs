@@ -13,6 +13,7 @@ use super::body::ResponseBody;
 use super::complete::Complete;
 use super::error::SessionError;
 use super::exchange::{Closing, Exchange};
+use super::keep_alive::KeepAlive;
 
 pin_project! {
     /// The future of [`SessionService`](crate::SessionService): the handler's, and then the commit.
@@ -22,6 +23,7 @@ pin_project! {
     pub struct ResponseFuture<F, B> {
         // While it is open. `None` from the beginning when a layer further out looks after it.
         exchange: Option<Arc<Exchange>>,
+        keep_alive: KeepAlive,
         #[pin]
         stage: Stage<F, B>,
     }
@@ -52,9 +54,10 @@ pin_project! {
 }
 
 impl<F, B> ResponseFuture<F, B> {
-    pub(super) const fn new(handler: F, exchange: Option<Arc<Exchange>>) -> Self {
+    pub(super) fn new(handler: F, exchange: Option<Arc<Exchange>>) -> Self {
         Self {
             exchange,
+            keep_alive: KeepAlive::default(),
             stage: Stage::Handling { handler },
         }
     }
@@ -71,7 +74,13 @@ where
         loop {
             let response = match this.stage.as_mut().project() {
                 StageProjection::Handling { handler } => {
-                    let response = ready!(handler.poll(cx))?;
+                    let Poll::Ready(response) = handler.poll(cx) else {
+                        if let Some(exchange) = this.exchange {
+                            this.keep_alive.poll(exchange, cx);
+                        }
+                        return Poll::Pending;
+                    };
+                    let response = response?;
                     let Some(exchange) = this.exchange.take() else {
                         return Poll::Ready(Ok(response.map(ResponseBody::handler)));
                     };

@@ -20,9 +20,18 @@ pub(super) fn vary(headers: &mut HeaderMap) {
 }
 
 /// Sets our cookie, in place of one that the handler has set under the same name, and says to
-/// caches that it is for one visitor.
-pub(super) fn set_cookie(headers: &mut HeaderMap, name: &str, cookie: HeaderValue) {
+/// caches that it is for one visitor. `other` removes a cookie of that name with another scope. It
+/// comes first: a client that knows nothing of scopes keeps the last one.
+pub(super) fn set_cookie(
+    headers: &mut HeaderMap,
+    name: &str,
+    other: Option<HeaderValue>,
+    cookie: HeaderValue,
+) {
     remove_cookie(headers, name);
+    if let Some(other) = other {
+        headers.append(SET_COOKIE, other);
+    }
     headers.append(SET_COOKIE, cookie);
     let strict = |item: &str| {
         let directives = ["no-store", "no-cache", NO_CACHE];
@@ -106,7 +115,7 @@ mod tests {
             (vec![("cache-control", NO_CACHE)], vec![NO_CACHE]),
         ] {
             let mut headers = headers(&said);
-            set_cookie(&mut headers, "S", HeaderValue::from_static("S=1"));
+            set_cookie(&mut headers, "S", None, HeaderValue::from_static("S=1"));
             assert_eq!(all(&headers, "cache-control"), expected);
         }
     }
@@ -120,7 +129,7 @@ mod tests {
             (set, "s=0"),
             (set, "S=2; Path=/x"),
         ]);
-        set_cookie(&mut headers, "S", HeaderValue::from_static("S=1"));
+        set_cookie(&mut headers, "S", None, HeaderValue::from_static("S=1"));
         assert_eq!(all(&headers, set), ["S1=0", "s=0", "S=1"]);
     }
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
+use super::hint::Hint;
 use super::service::SessionService;
-use super::{Route, SessionCookie};
-use crate::session::Changes;
+use super::timeout::Timeout;
+use super::{Route, SessionCookie, SessionError, SessionErrorKind};
+use crate::clock;
+use crate::session::{Changes, Record};
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
 
@@ -39,13 +42,57 @@ use crate::store::erased::ErasedStore;
 /// everything through. Two with different names are two sessions; a handler gets that of the inner
 /// layer.
 ///
+/// The request's `Cookie` header, which contains the id, is marked
+/// [sensitive](http::HeaderValue::set_sensitive) for everything inside: its `Debug` output is hidden.
+/// For layers that log requests outside of this one, put tower-http's
+/// `SetSensitiveRequestHeadersLayer` with `COOKIE` around them.
+///
 /// # What is stored when
 ///
 /// What a handler wrote is committed after it has returned, whatever status it returned, and before
-/// the response leaves. A handler that panics has not returned: nothing is stored (put a layer that
-/// catches panics outside this one). If the commit fails, or recording that the session was used, a
-/// plain response with the [error's status](crate::SessionError::status) stands in for the handler's.
-/// It sets no cookie, unless an earlier `save` or `update` of the same request has changed the id.
+/// the response leaves. If the commit fails, or does not take effect because the session
+/// has ended or expired meanwhile, a plain response with the
+/// [error's status](crate::SessionError::status) stands in for the handler's. It sets no cookie,
+/// unless an earlier `save` or `update` of the same request has changed the id.
+///
+/// [`save`](crate::Session::save), [`update`](crate::Session::update) and
+/// [`invalidate`](crate::Session::invalidate) take effect at once, and nothing that happens to the
+/// request afterwards takes them back. In this table *saved* is what they have stored, and *staged*
+/// is what was written and not saved:
+///
+/// | what happens | saved | staged | cookie |
+/// | --- | --- | --- | --- |
+/// | the handler returns, with any status | stays | stored | sent |
+/// | the handler panics; the layer that catches it is outside this one, or there is none | stays | dropped | not sent |
+/// | the handler panics; the layer that catches it is inside | stays | stored | sent |
+/// | a time-out, or a client that goes away; the layer that notices is outside this one | stays | dropped, unless the commit has begun | not sent |
+/// | a time-out; the layer that notices is inside | stays | stored | sent |
+/// | the last commit fails | stays | not stored (with [`Indeterminate`](crate::StoreErrorKind::Indeterminate): may be stored) | sent only if an earlier commit has changed the id |
+/// | the session was ended or has expired meanwhile | is gone | dropped, 409 | not sent |
+///
+/// So a request that calls `cycle_id` and `save`, and is then cut off outside this layer, leaves the
+/// browser with an id that is not valid any more: the visitor is logged out. To avoid that, leave
+/// the commit to this layer, or put layers for panics and time-outs inside it; those then store what
+/// was staged so far.
+///
+/// # First visits
+///
+/// Requests without a cookie that run at the same time and write each make a session of their own;
+/// the browser keeps the one whose response comes last. Where a page loads several resources that
+/// write, have the page itself make the session first.
+///
+/// # What counts as a use
+///
+/// A request uses its session from the moment when it takes it: the access is recorded then, once a
+/// tenth of the idle time (at most a minute) has passed since the one before. A request that runs
+/// for as long as the idle time or longer touches the session again and again, so that the session
+/// does not idle out under it. The body of a response that is still being sent is no use; a
+/// [detached](crate::Session::detached) handle counts when it commits or calls
+/// [`touch`](crate::Session::touch).
+///
+/// The idle time of a session is that of the layer which has created it, or what
+/// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) has set: where nodes are
+/// configured differently, the node that creates a session decides.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
     config: Arc<Config>,
@@ -58,11 +105,12 @@ pub(super) struct Config {
     pub(super) cookie: SessionCookie,
     pub(super) route: Option<Route>,
     pub(super) affinity: Affinity,
-    pub(super) idle: Option<Duration>,
-    pub(super) absolute: Duration,
-    pub(super) first_visit: Option<Duration>,
+    idle: Option<Timeout>,
+    absolute: Timeout,
+    first_visit: Option<Timeout>,
     pub(super) limits: Limits,
     pub(super) turnovers: Turnovers,
+    pub(super) hint: Hint,
 }
 
 /// How many requests came to a node that their cookie did not name.
@@ -93,8 +141,7 @@ pub struct Limits {
     pub attribute_bytes: usize,
     /// Names and values of a session together. Defaults to 16 MiB.
     pub session_bytes: usize,
-    /// Names in a session; removed ones count, because their removal is remembered. Defaults to
-    /// 1,024.
+    /// Attributes in a session; removed ones do not count. Defaults to 1,024.
     pub attributes: usize,
     /// One attribute's name. Defaults to 256.
     pub name_bytes: usize,
@@ -109,11 +156,12 @@ impl SessionLayer {
                 cookie: SessionCookie::default(),
                 route: None,
                 affinity: Affinity::default(),
-                idle: Some(IDLE),
-                absolute: ABSOLUTE,
+                idle: Some(Timeout::new(IDLE)),
+                absolute: Timeout::new(ABSOLUTE),
                 first_visit: None,
                 limits: Limits::default(),
                 turnovers: Turnovers::default(),
+                hint: Hint::default(),
             }),
         }
     }
@@ -133,6 +181,9 @@ impl SessionLayer {
     }
 
     /// The cookie's name and attributes. Defaults to [`SessionCookie::default`].
+    ///
+    /// Cookies do not know ports: two applications on one host, also on different ports, replace each
+    /// other's cookie if both use the default name. Give each a name of its own, or a path.
     #[must_use]
     pub fn with_cookie(mut self, cookie: SessionCookie) -> Self {
         self.config().cookie = cookie;
@@ -140,25 +191,37 @@ impl SessionLayer {
     }
 
     /// How long a session may pause between two requests; `None`: no limit but the absolute one.
-    /// Defaults to 30 minutes.
+    /// Defaults to 30 minutes. More than 100 years are 100 years; zero is the error
+    /// [`InvalidTimeout`](crate::SessionErrorKind::InvalidTimeout) of every request that takes the
+    /// session.
+    ///
+    /// A shorter time than a stored session was made with applies at once, at this layer: what has
+    /// been idle for longer is not found any more. A longer one does not extend the stored session.
+    /// What [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) has set for one
+    /// session stays.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
-        self.config().idle = idle;
+        self.config().idle = idle.map(Timeout::new);
         self
     }
 
-    /// How long after its creation a session ends, whatever happens. Defaults to 24 hours.
+    /// How long after its creation a session ends, whatever happens. Defaults to 24 hours. For zero
+    /// and huge times see [`with_idle_timeout`](Self::with_idle_timeout).
+    ///
+    /// A shorter time than a stored session was made with applies at once, at this layer: older
+    /// sessions are not found any more. A longer one does not extend them. To end sessions after an
+    /// incident, restart all nodes with a short time.
     #[must_use]
     pub fn with_absolute_timeout(mut self, absolute: Duration) -> Self {
-        self.config().absolute = absolute;
+        self.config().absolute = Timeout::new(absolute);
         self
     }
 
-    /// A shorter idle time for sessions with which nobody has come back yet: robots never do.
-    /// Defaults to none.
+    /// A shorter idle time for sessions whose browser has not come back yet: robots never do.
+    /// Defaults to none. An idle time that a handler sets for the session comes before it.
     #[must_use]
     pub fn with_first_visit_timeout(mut self, idle: Duration) -> Self {
-        self.config().first_visit = Some(idle);
+        self.config().first_visit = Some(Timeout::new(idle));
         self
     }
 
@@ -216,11 +279,64 @@ impl SessionLayer {
 impl Config {
     /// Makes changes the birth of a session.
     pub(super) fn make_create(&self, changes: &mut Changes) {
-        changes.make_create(self.idle, self.absolute);
+        changes.make_create(self.idle.map(Timeout::get), self.absolute.get());
         if let Some(idle) = self.first_visit {
-            changes.first_visit(idle);
+            changes.first_visit(idle.get());
         }
     }
+
+    /// Refuses a configuration with which every session would end before it is used.
+    pub(super) fn check(&self) -> Result<(), SessionError> {
+        let times = [self.idle, self.first_visit, Some(self.absolute)];
+        if times.into_iter().flatten().any(Timeout::is_zero) {
+            return Err(SessionErrorKind::InvalidTimeout.into());
+        }
+        Ok(())
+    }
+
+    /// Returns `true` if a session that the store has found is within this layer's limits as well,
+    /// which may have become shorter since the session was made.
+    pub(super) fn admits(&self, record: &Record) -> bool {
+        let now = clock::now();
+        let idle = self.idle_of(record, false);
+        now < record.created_at().plus(self.absolute.get()) && record.is_live_with(idle, now)
+    }
+
+    /// Returns `true` if it is time to record another access.
+    pub(super) fn is_touch_due(&self, record: &Record) -> bool {
+        let idle = self.idle_of(record, true);
+        record.is_touch_due_with(idle, clock::now())
+    }
+
+    /// The idle time in force for a session, whose browser has come back with it now if it has
+    /// `returned`: what was set for the session, or the shorter of what it was made with and what is
+    /// configured now.
+    pub(super) fn idle_of(&self, record: &Record, returned: bool) -> Option<Duration> {
+        let made_with = record.idle_time(returned);
+        if record.has_own_idle_time() {
+            return made_with;
+        }
+        let configured = if returned || record.has_returned() {
+            self.idle.map(Timeout::get)
+        } else {
+            self.idle_of_new()
+        };
+        shorter(made_with, configured)
+    }
+
+    /// The idle time of a session that is made now.
+    pub(super) fn idle_of_new(&self) -> Option<Duration> {
+        let (idle, first) = (
+            self.idle.map(Timeout::get),
+            self.first_visit.map(Timeout::get),
+        );
+        shorter(idle, first)
+    }
+}
+
+/// The shorter of two times; `None` is no limit.
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 impl Turnovers {

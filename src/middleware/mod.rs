@@ -10,6 +10,8 @@ mod exchange;
 mod extract;
 mod future;
 mod head;
+mod hint;
+mod keep_alive;
 mod layer;
 mod remember;
 mod route;
@@ -17,6 +19,7 @@ mod scratch;
 mod service;
 mod session;
 mod state;
+mod timeout;
 
 pub use attribute::{Attribute, AttributeName, AttributeOf, Storable};
 pub use body::ResponseBody;

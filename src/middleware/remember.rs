@@ -20,10 +20,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 
 /// The attribute's value: the cookie's age in seconds, 0 for none, and when it was sent.
 pub(super) fn value(persistence: Persistence) -> Value {
-    let secs = match persistence {
-        Persistence::BrowserSession => 0,
-        Persistence::MaxAge(age) => age.as_secs().max(1),
-    };
+    let secs = persistence.age_secs().unwrap_or(0);
     json::encode(&(secs, clock::now().as_millis()), usize::MAX).expect("two numbers can be encoded")
 }
 
@@ -33,13 +30,16 @@ pub(super) fn read(value: &Value) -> Option<Persistence> {
     Some(persistence(parts(value)?.0))
 }
 
-/// The persistence to write again and to send the cookie with, because a tenth of the cookie's age,
-/// at most a day, has passed since it was sent.
-pub(super) fn renewal(record: &Record) -> Option<Persistence> {
-    let (secs, sent) = parts(record.get(NAME)?)?;
-    let due = (Duration::from_secs(secs) / 10).min(RENEWAL_MAX);
+/// The persistence to write again and to send the cookie with, because it is a while since the cookie
+/// was sent, or because the session was made before cookies had the `usual` age.
+pub(super) fn renewal(record: &Record, usual: Persistence) -> Option<Persistence> {
+    let Some(value) = record.get(NAME) else {
+        return Some(usual).filter(|usual| *usual != Persistence::BrowserSession);
+    };
+    let (secs, sent) = parts(value)?;
+    let persistence = persistence(secs);
     let age = clock::now().since(Timestamp::from_millis(sent));
-    (secs > 0 && age >= due).then(|| persistence(secs))
+    (age >= persistence.renewed_after()?).then_some(persistence)
 }
 
 fn parts(value: &Value) -> Option<(u64, u64)> {
@@ -52,5 +52,3 @@ const fn persistence(secs: u64) -> Persistence {
         secs => Persistence::MaxAge(Duration::from_secs(secs)),
     }
 }
-
-const RENEWAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);

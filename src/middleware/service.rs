@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::header::{COOKIE, Entry};
 use http::{Request, Response};
 use tower_service::Service;
 
@@ -41,6 +42,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        if let Entry::Occupied(mut lines) = request.headers_mut().entry(COOKIE) {
+            // What is inside, and logs the request, does not log the id.
+            lines.iter_mut().for_each(|line| line.set_sensitive(true));
+        }
         let exchange = Exchange::begin(&self.config, request.extensions_mut());
         ResponseFuture::new(self.inner.call(request), exchange)
     }

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use http::request::Parts;
 use serde::de::DeserializeOwned;
+use tracing::error;
 
 use super::attribute::{AttributeName, AttributeOf, Storable};
 use super::complete::Complete;
-use super::cookie::Persistence;
+use super::cookie::{IsSecure, Persistence};
 use super::error::{SessionError, SessionErrorKind};
 use super::exchange::Exchange;
 use super::layer::SessionLayer;
 use super::remember;
 use super::route::Route;
 use super::scratch::Scratch;
-use super::state::{State, Update};
+use super::state::{Found, State, Update};
+use super::timeout::Timeout;
 use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 
 /// A visitor's session, as one request sees it.
@@ -53,9 +55,11 @@ use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
 /// # When the session ends meanwhile
 ///
 /// Another request may log the visitor out, or give the session a new id, while this one runs. What
-/// this one wrote is dropped then: its response goes out as the handler made it, and says nothing
-/// about cookies, so that it cannot undo what the other said. [`save`](Self::save) and
-/// [`update`](Self::update) tell the handler ([`Ended`](SessionErrorKind::Ended)).
+/// this one wrote is dropped then, and the client receives that error (409) in place of the
+/// handler's response. It says nothing about cookies, so that it cannot undo what the other said.
+/// [`save`](Self::save), [`update`](Self::update) and [`reload`](Self::reload) return the error to
+/// the handler ([`Ended`](SessionErrorKind::Ended)). A request that has written nothing is answered
+/// as usual.
 #[derive(Clone)]
 pub struct Session {
     exchange: Arc<Exchange>,
@@ -77,9 +81,13 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing; the session is loaded when it is asked for again.
+    /// Dropping the future changes nothing, but the access may be recorded already; the session is
+    /// loaded when it is asked for again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let exchange = Exchange::of(&parts.extensions).ok_or(SessionErrorKind::MissingLayer)?;
+        let Some(exchange) = Exchange::of(&parts.extensions) else {
+            error!("{MISSING_LAYER}");
+            return Err(SessionErrorKind::MissingLayer.into());
+        };
         exchange.load(&parts.uri, &parts.headers).await?;
         Ok(Self {
             exchange,
@@ -91,7 +99,8 @@ impl Session {
     #[must_use]
     pub fn for_test() -> Self {
         let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config(), None);
-        exchange.state().load(None, false);
+        let (found, secure) = (Found::None, IsSecure::default());
+        exchange.state().load(found, secure, exchange.config());
         Self {
             exchange: Arc::new(exchange),
             detached: None,
@@ -112,7 +121,12 @@ impl Session {
         decode(name, value)
     }
 
-    /// Writes an attribute. What encodes to the bytes that are there already is no change.
+    /// Writes an attribute. Where the store still holds what the request has loaded, writing the
+    /// same bytes again changes nothing; if another request has written meanwhile, this write is the
+    /// later one and counts.
+    ///
+    /// `&None` is a value like any other: the attribute is there and holds `null`, which
+    /// [`get`](Self::get) reads as an `Option` only. To have no attribute, [`remove`](Self::remove) it.
     ///
     /// # Errors
     ///
@@ -282,6 +296,22 @@ impl Session {
         Complete::new(self.exchange.clone().reload()).await
     }
 
+    /// Records a use of the session now, once a tenth of the idle time (at most a minute) has passed
+    /// since the one before. A request is a use by itself; this is for a [`detached`](Self::detached)
+    /// handle that serves a stream or a WebSocket for long.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or when the session has ended or expired
+    /// ([`Ended`](SessionErrorKind::Ended)): what it serves should end then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has been polled, the use is recorded even when the future is dropped.
+    pub async fn touch(&self) -> Result<(), SessionError> {
+        Complete::new(self.exchange.clone().use_now()).await
+    }
+
     /// The session's id, without a route. **Whoever has it has the session**: see
     /// [`key`](Self::key) for logs.
     #[must_use]
@@ -330,6 +360,17 @@ impl Session {
         self.state().exists()
     }
 
+    /// Whether the browser presented several live sessions, or more session cookies than are looked
+    /// up (four). None of them is used then, because one may have been planted: this request has no
+    /// session. The first write ends those that are live and makes a new session, and
+    /// [`invalidate`](Self::invalidate) ends them as well; either clears the cookies that can be
+    /// named. Two cookies come about when the cookie's domain is changed, or when two hosts of one
+    /// domain set it.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.state().is_ambiguous()
+    }
+
     /// Whether there is a session that the browser does not know yet: this request makes it.
     #[must_use]
     pub fn is_new(&self) -> bool {
@@ -342,30 +383,39 @@ impl Session {
         Some(self.state().record()?.created_at())
     }
 
-    /// The last access that was written down; `None` while the session is not stored.
+    /// The last access that was recorded before this request; `None` while the session is not
+    /// stored.
     ///
-    /// Accesses are written down when a tenth of the idle time, at most a minute, has passed since
-    /// the one before.
+    /// Accesses are recorded when a tenth of the idle time, at most a minute, has passed since the
+    /// one before.
     #[must_use]
     pub fn last_accessed_at(&self) -> Option<Timestamp> {
         Some(self.state().record()?.last_accessed_at())
     }
 
-    /// How long the session may pause between two requests; `None`: as long as it lives.
+    /// How long the session may pause between two requests; `None`: as long as it lives. It is what
+    /// is in force: a first visit may pause for as long as the layer allows it, and a layer with a
+    /// shorter idle time than the session was made with applies its own.
     #[must_use]
     pub fn max_inactive_interval(&self) -> Option<Duration> {
         self.state().max_inactive(self.exchange.config())
     }
 
-    /// Sets how long this session may pause between two requests; `None`: as long as it lives. That
-    /// alone makes no session: without one, it goes for the one that this request may make yet.
+    /// Sets how long this session may pause between two requests; `None`: as long as it lives. It
+    /// comes before what the layer is configured with, also for a first visit. That alone makes no
+    /// session: without one, it goes for the one that this request may make yet. More than 100 years
+    /// are 100 years.
     ///
     /// # Errors
     ///
-    /// When it could not be stored any more.
+    /// When the time is less than a millisecond, or could not be stored any more.
     pub fn set_max_inactive_interval(&self, idle: Option<Duration>) -> Result<(), SessionError> {
+        let idle = idle.map(Timeout::new);
+        if idle.is_some_and(Timeout::is_zero) {
+            return Err(SessionErrorKind::InvalidTimeout.into());
+        }
         self.writable_state()?
-            .set_max_inactive(idle, self.exchange.config());
+            .set_max_inactive(idle.map(Timeout::get));
         Ok(())
     }
 
@@ -373,13 +423,18 @@ impl Session {
     /// session: without one, it goes for the one that this request may make yet.
     ///
     /// The session remembers it: the cookie has the same age when it is sent again, with a new id or
-    /// from another node, and a browser that keeps coming back gets a fresh one in time. It does not
-    /// make the session live longer; its idle and absolute lifetimes do.
+    /// from another node, and a browser that keeps coming back gets a fresh one in time, so that it
+    /// keeps the cookie for at least this long after its last visit. Setting an age, also the one that
+    /// it has, sends a fresh cookie now. It does not make the session live longer; its idle and
+    /// absolute lifetimes do.
     ///
     /// # Errors
     ///
-    /// When no cookie can be sent any more.
+    /// When the age is zero, or no cookie can be sent any more.
     pub fn set_persistence(&self, persistence: Persistence) -> Result<(), SessionError> {
+        if persistence == Persistence::MaxAge(Duration::ZERO) {
+            return Err(SessionErrorKind::InvalidTimeout.into());
+        }
         self.writable_state()?
             .set_persistence(persistence, self.exchange.config())
     }
@@ -391,6 +446,9 @@ impl Session {
     /// saved when the last of them is dropped is lost, and a warning says so. It can make no new
     /// session and no new id, because no cookie can be sent any more, and it holds nothing that
     /// other requests would wait for.
+    ///
+    /// Holding it is no use of the session: [`touch`](Self::touch) is, and returns an error once the
+    /// session has ended.
     #[must_use]
     pub fn detached(&self) -> Self {
         self.state().detach();
@@ -467,6 +525,15 @@ async fn give_way(tries: usize) {
         ms => tokio::time::sleep(Duration::from_millis(ms as u64)).await,
     }
 }
+
+/// Names the version, because two versions of this crate in one program do not see each other.
+const MISSING_LAYER: &str = concat!(
+    "a route takes a distributable::Session (version ",
+    env!("CARGO_PKG_VERSION"),
+    "), but its requests do not pass a distributable::SessionLayer of that version first. With axum, \
+     call `.layer(SessionLayer::new(store))` on the router after the route, and after every layer \
+     that takes the session: the layer that is added last runs first"
+);
 
 /// Tries before whoever lost again waits longer.
 const TRIES_AT_ONCE: usize = 4;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(super) use self::commit::{Rest, Update};
 use self::stage::Size;
-use super::cookie::Persistence;
+use super::cookie::{IsSecure, Persistence};
 use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
@@ -33,9 +33,15 @@ pub(super) struct State {
     /// Somebody else has ended the session since it was loaded.
     ended: bool,
     /// Whether a cookie of the response carries `Secure`.
-    secure: bool,
+    secure: IsSecure,
     /// The live session that the browser showed.
     client: Option<SessionId>,
+    /// Live sessions that the browser presented, none of which is used because there are several.
+    rivals: Vec<SessionKey>,
+    /// The browser presented several, or more cookies than are looked up.
+    ambiguous: bool,
+    /// The rivals have been ended by this request.
+    ended_rivals: bool,
     /// The node that its cookie named.
     requested: Option<Received>,
     /// The session is the one that the browser showed, whatever its id is by now.
@@ -84,6 +90,30 @@ pub(super) struct Shown {
     pub(super) record: Arc<Record>,
 }
 
+/// The live sessions that a request presents.
+#[derive(Debug)]
+pub(super) enum Found {
+    None,
+    One(Shown),
+    /// Their keys; none if there were more cookies than are looked up.
+    Several(Vec<SessionKey>),
+}
+
+impl Found {
+    /// The same with another one.
+    pub(super) fn with(self, shown: Shown) -> Self {
+        let key = shown.lead.key;
+        match self {
+            Self::None => Self::One(shown),
+            Self::One(first) => Self::Several(vec![first.lead.key, key]),
+            Self::Several(mut keys) => {
+                keys.push(key);
+                Self::Several(keys)
+            }
+        }
+    }
+}
+
 /// What the response's cookie is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
@@ -106,19 +136,25 @@ impl State {
 
     /// Takes note of what the store has said. Says whether this was a turnover, and the first that
     /// is heard of it.
-    pub(super) fn load(&mut self, shown: Option<Shown>, secure: bool) -> bool {
+    pub(super) fn load(&mut self, found: Found, secure: IsSecure, config: &Config) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
         self.secure = secure;
-        let Some(Shown { lead, record }) = shown else {
-            return false;
+        let Shown { lead, record } = match found {
+            Found::None => return false,
+            Found::One(shown) => shown,
+            Found::Several(keys) => {
+                self.rivals = keys;
+                self.ambiguous = true;
+                return false;
+            }
         };
         self.returned = true;
         self.client = Some(lead.id);
         self.requested = lead.requested;
         self.id = Some(lead.id);
-        self.persistence = remember::renewal(&record);
+        self.persistence = remember::renewal(&record, config.cookie.persistence());
         self.stale_cookie = lead.misrouted || self.persistence.is_some();
         let key = lead.key;
         self.stored = Some(Stored { key, record });
@@ -135,7 +171,27 @@ impl State {
         self.key().filter(|_| self.closed && self.is_pending())
     }
 
-    pub(super) const fn is_secure(&self) -> bool {
+    /// Whether the browser presented several sessions, and still has them.
+    pub(super) const fn is_ambiguous(&self) -> bool {
+        self.ambiguous && !self.ended_rivals
+    }
+
+    /// The live sessions that a first write or a logout ends.
+    pub(super) fn rivals(&self) -> Vec<SessionKey> {
+        self.rivals.clone()
+    }
+
+    /// They are ended.
+    pub(super) fn rivals_ended(&mut self) {
+        self.rivals = Vec::new();
+        self.ended_rivals = self.ambiguous;
+    }
+
+    pub(super) const fn has_ended_rivals(&self) -> bool {
+        self.ended_rivals
+    }
+
+    pub(super) const fn is_secure(&self) -> IsSecure {
         self.secure
     }
 
@@ -146,6 +202,11 @@ impl State {
 
     pub(super) fn is_new(&self) -> bool {
         self.exists() && !self.returned
+    }
+
+    /// Whether the session is the one that the browser presented.
+    pub(super) const fn is_returned(&self) -> bool {
+        self.returned
     }
 
     pub(super) fn requested_route(&self) -> Option<Route> {
@@ -166,6 +227,14 @@ impl State {
 
     pub(super) const fn stored(&self) -> Option<&Stored> {
         self.stored.as_ref()
+    }
+
+    /// The key of the session as it is stored, or the error that it has ended meanwhile.
+    pub(super) fn known_key(&self) -> Result<Option<SessionKey>, SessionError> {
+        if self.ended {
+            return Err(SessionErrorKind::Ended.into());
+        }
+        Ok(self.stored.as_ref().map(|stored| stored.key))
     }
 
     pub(super) fn record(&self) -> Option<&Record> {
@@ -197,12 +266,17 @@ impl State {
         names
     }
 
+    /// The idle time in force.
     pub(super) fn max_inactive(&self, config: &Config) -> Option<Duration> {
-        self.staged
+        let set = self
+            .staged
             .max_inactive()
-            .or_else(|| self.in_flight.as_ref()?.max_inactive())
-            .or_else(|| Some(self.record()?.max_inactive_interval()))
-            .unwrap_or(config.idle)
+            .or_else(|| self.in_flight.as_ref()?.max_inactive());
+        match (set, self.record()) {
+            (Some(idle), _) => idle,
+            (None, Some(record)) => config.idle_of(record, self.returned),
+            (None, None) => config.idle_of_new(),
+        }
     }
 
     /// What the browser is to be told, now that everything is stored.
@@ -214,7 +288,7 @@ impl State {
                 let notice = || Notice::Session(id, stored.key, self.persistence(config));
                 (!has_it).then(notice)
             }
-            _ => self.client.map(|_| Notice::Removal),
+            _ => (self.client.is_some() || self.ended_rivals).then_some(Notice::Removal),
         }
     }
 

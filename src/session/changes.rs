@@ -25,6 +25,8 @@ struct Seldom {
     expect: Option<(Name, Option<Stamp>)>,
     max_inactive: Option<Option<Duration>>,
     rotate_to: Option<SessionKey>,
+    /// Writes that put back what the request has loaded, and the stamp that it had.
+    confirmed: Vec<(Name, Option<Stamp>)>,
 }
 
 /// How long a new session is to live.
@@ -88,9 +90,20 @@ impl Changes {
         self.write(name, None);
     }
 
+    /// Writes to an attribute what it had after its last write, which carried `stamp` (`None`: it
+    /// was never written). As long as that is still its last write, nothing is written; otherwise
+    /// this is a write like any other, later than the one that has come between.
+    ///
+    /// A store that does not use [`apply`](Self::apply) may write in both cases.
+    pub fn confirm(&mut self, name: Name, value: Option<Value>, stamp: Option<Stamp>) {
+        self.write(name.clone(), value);
+        self.seldom().confirmed.push((name, stamp));
+    }
+
     /// Forgets what was to be written to an attribute.
     pub fn retract(&mut self, name: &str) {
         self.writes.retain(|(known, _)| &**known != name);
+        self.unconfirm(name);
     }
 
     /// Makes the commit conditional: the attribute's last write must still be the one that carries
@@ -141,6 +154,41 @@ impl Changes {
         Some((name, *stamp))
     }
 
+    /// The stamp of the attribute's last write that makes this write unnecessary, if it is one that
+    /// [confirms](Self::confirm).
+    #[must_use]
+    pub fn confirmed(&self, name: &str) -> Option<Option<Stamp>> {
+        let confirmed = &self.seldom.as_ref()?.confirmed;
+        let (_, stamp) = confirmed.iter().find(|(known, _)| &**known == name)?;
+        Some(*stamp)
+    }
+
+    /// Whether a session is already as these changes would make it.
+    pub(crate) fn are_in(&self, record: &Record) -> bool {
+        let idle = record.max_inactive_interval();
+        !self.is_empty()
+            && !self.is_create()
+            && self.expected().is_none()
+            && self.rotated_to().is_none()
+            && self.max_inactive().is_none_or(|wanted| wanted == idle)
+            && self.writes.iter().all(|(name, _)| self.is_in(name, record))
+    }
+
+    /// Whether a write confirms what is the attribute's last one.
+    pub(crate) fn is_in(&self, name: &str, record: &Record) -> bool {
+        self.confirmed(name) == Some(record.stamp(name))
+    }
+
+    /// The same changes, all of whose writes are carried out.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn insist(&self) -> Self {
+        let mut changes = self.clone();
+        for (name, _) in &self.writes {
+            changes.unconfirm(name);
+        }
+        changes
+    }
+
     /// The new idle time, where it is changed.
     #[must_use]
     pub fn max_inactive(&self) -> Option<Option<Duration>> {
@@ -165,12 +213,31 @@ impl Changes {
     /// Applies the changes to the session as a store holds it: the one rule for every store that
     /// can look and write in one step (under a lock, in a transaction).
     ///
+    /// Changes that are in the session already leave it as it is, its last access included.
+    ///
     /// `current` is the session under the commit's key, if there is one; an expired one counts as
     /// none. `base` is the session as the request loaded it. After `Committed` the store keeps the
     /// record under [`rotated_to`](Self::rotated_to), where that is set, and forgets the old key in
     /// the same step; otherwise under the same key. `writer` tells this node from others.
     #[must_use]
     pub fn apply(
+        &self,
+        current: Option<&Arc<Record>>,
+        base: Option<&Record>,
+        now: Timestamp,
+        writer: Writer,
+    ) -> Outcome {
+        let mut outcome = self.apply_marked(current, base, now, writer);
+        if let Outcome::Committed(record) = &mut outcome
+            && self.writes.iter().any(|(_, value)| value.is_none())
+        {
+            Arc::make_mut(record).forget_removed();
+        }
+        outcome
+    }
+
+    /// The same for a store that merges records: removed attributes stay in them as marks.
+    pub(crate) fn apply_marked(
         &self,
         current: Option<&Arc<Record>>,
         base: Option<&Record>,
@@ -188,6 +255,9 @@ impl Changes {
                 {
                     return Outcome::Conflict(current.clone());
                 }
+                if self.are_in(current) {
+                    return Outcome::Committed(current.clone());
+                }
                 let mut record = Record::clone(current);
                 record.touch(now);
                 record
@@ -196,10 +266,15 @@ impl Changes {
         let seen = record.clock().max(base.map_or(0, Record::clock));
         let stamp = Stamp::after(seen, now, writer);
         for register in self.registers(stamp) {
-            record.merge_register(&register);
+            if !self.is_in(&register.name, &record) {
+                record.merge_register(&register);
+            }
         }
-        if let Some(idle) = self.max_inactive() {
+        if let Some(idle) = self.max_inactive()
+            && (self.is_create() || idle != record.max_inactive_interval())
+        {
             record.lifetime.max_inactive = (stamp, idle.into());
+            record.note_latest(stamp);
         }
         Outcome::Committed(Arc::new(record))
     }
@@ -220,14 +295,30 @@ impl Changes {
     }
 
     fn creation(&self) -> Option<NewLifetime> {
-        self.seldom.as_ref()?.create
+        let create = self.seldom.as_ref()?.create?;
+        // What was set for this session comes before what goes for all.
+        let first_visit = create.first_visit.filter(|_| self.max_inactive().is_none());
+        Some(NewLifetime {
+            first_visit,
+            ..create
+        })
     }
 
     fn seldom(&mut self) -> &mut Seldom {
         self.seldom.get_or_insert_default()
     }
 
+    fn unconfirm(&mut self, name: &str) {
+        if let Some(seldom) = &mut self.seldom {
+            seldom.confirmed.retain(|(known, _)| &**known != name);
+            if **seldom == Seldom::default() {
+                self.seldom = None;
+            }
+        }
+    }
+
     fn write(&mut self, name: Name, value: Option<Value>) {
+        self.unconfirm(&name);
         match self.writes.iter_mut().find(|(known, _)| *known == name) {
             Some(write) => write.1 = value,
             None => self.writes.push((name, value)),
@@ -312,6 +403,67 @@ mod tests {
         update.expect("a".into(), base.stamp("a"));
         let outcome = update.apply(Some(&current), Some(&base), NOW, 1);
         assert_eq!(outcome, Outcome::Conflict(current));
+    }
+
+    #[test]
+    fn a_write_that_confirms_is_one_only_after_another_write() {
+        let base = created("a", "1");
+        let mut confirm = Changes::default();
+        confirm.confirm("a".into(), Some(value("1")), base.stamp("a"));
+        confirm.confirm("b".into(), None, None);
+        confirm.set_max_inactive(Some(HOUR));
+        let later = NOW.plus(HOUR / 2);
+        let outcome = confirm.apply(Some(&base), Some(&base), later, 1);
+        assert_eq!(outcome, Outcome::Committed(base.clone()));
+
+        let Outcome::Committed(two) = insert("a", "2").apply(Some(&base), None, NOW, 1) else {
+            panic!("not committed")
+        };
+        let Outcome::Committed(both) = insert("b", "2").apply(Some(&two), None, NOW, 1) else {
+            panic!("not committed")
+        };
+        // Back to the value that it had: the later write counts.
+        let Outcome::Committed(after) = confirm.apply(Some(&both), Some(&base), NOW, 1) else {
+            panic!("not committed")
+        };
+        assert_eq!((after.get("a"), after.get("b")), (Some(&value("1")), None));
+        assert!(after.stamp("a") > two.stamp("a"));
+        assert_eq!(after.max_inactive_interval(), Some(HOUR));
+    }
+
+    /// W-02.
+    #[test]
+    fn a_removed_attribute_leaves_nothing_behind_and_no_stamp_comes_twice() {
+        let mut record = created("a", "1");
+        let mut last = record.clock();
+        for n in 0..10_000 {
+            let name = format!("state_{n}");
+            let mut removal = Changes::default();
+            removal.remove(name.as_str().into());
+            for changes in [insert(&name, "1"), removal] {
+                // One moment: the clock alone orders them.
+                let Outcome::Committed(after) = changes.apply(Some(&record), None, NOW, 1) else {
+                    panic!("not committed")
+                };
+                assert!(after.clock() > last);
+                last = after.clock();
+                record = after;
+            }
+        }
+        assert_eq!(record.registers().len(), 1);
+        assert_eq!(record.live_size(), (1, 2));
+    }
+
+    #[test]
+    fn what_a_write_confirms_is_forgotten_with_the_write() {
+        let mut changes = Changes::default();
+        changes.confirm("a".into(), Some(value("1")), None);
+        assert_eq!(changes.confirmed("a"), Some(None));
+        changes.insert("a".into(), value("2"));
+        assert_eq!(changes.confirmed("a"), None);
+        changes.confirm("a".into(), Some(value("1")), None);
+        changes.retract("a");
+        assert!(changes.is_empty());
     }
 
     #[test]

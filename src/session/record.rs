@@ -17,6 +17,8 @@ pub struct Record {
     pub(crate) lifetime: Lifetime,
     /// Sorted by name, one per name.
     attributes: Box<[Register]>,
+    /// The largest stamp of any write, also of one whose attribute is not there any more.
+    latest: Stamp,
     /// Stamps of the last atomic updates, largest first: lets a repeated update be recognised.
     updates: Box<[Stamp]>,
 }
@@ -59,19 +61,27 @@ pub(crate) struct Lifetime {
 impl Lifetime {
     /// The idle time in force.
     pub(crate) fn idle(&self) -> Option<Duration> {
+        self.idle_if(self.returned)
+    }
+
+    /// The idle time in force for a browser that has `returned`, or not.
+    fn idle_if(&self, returned: bool) -> Option<Duration> {
         let max = self.max_inactive.1.get();
         match self.first_visit.get() {
-            Some(first) if !self.returned => Some(max.map_or(first, |max| max.min(first))),
+            Some(first) if !returned => Some(max.map_or(first, |max| max.min(first))),
             _ => max,
         }
     }
 
     /// From when on the session is dead.
     pub(crate) fn expires_at(&self) -> Timestamp {
-        let idle = self.idle().map_or(Timestamp::NEVER, |idle| {
-            self.accessed_at.plus(idle).plus(touch_interval(idle))
-        });
+        let idle = self.idle();
+        let idle = idle.map_or(Timestamp::NEVER, |idle| self.idle_deadline(idle));
         idle.min(self.ends_at)
+    }
+
+    fn idle_deadline(&self, idle: Duration) -> Timestamp {
+        self.accessed_at.plus(idle).plus(touch_interval(idle))
     }
 
     fn merge(&mut self, other: &Self) {
@@ -98,6 +108,7 @@ impl Record {
         Self {
             lifetime,
             attributes: Box::default(),
+            latest: Stamp::default(),
             updates: Box::default(),
         }
     }
@@ -117,8 +128,10 @@ impl Record {
         let sane = attributes.iter().all(|r| r.stamp.is_sane())
             && updates.iter().all(Stamp::is_sane)
             && lifetime.max_inactive.0.is_sane();
+        let latest = attributes.iter().map(|r| r.stamp).max();
         (ordered && sane).then_some(Self {
             lifetime,
+            latest: latest.unwrap_or_default(),
             attributes: attributes.into(),
             updates: updates.into(),
         })
@@ -136,7 +149,7 @@ impl Record {
         Some(self.register(name)?.stamp)
     }
 
-    /// All attributes in the order of their names, removed ones included.
+    /// All attributes in the order of their names; in a replicated store, removed ones included.
     #[must_use]
     pub fn registers(&self) -> &[Register] {
         &self.attributes
@@ -145,10 +158,27 @@ impl Record {
     /// The highest clock of any write in this session.
     #[must_use]
     pub fn clock(&self) -> u64 {
-        let attributes = self.attributes.iter().map(|r| r.stamp.clock).max();
-        attributes
-            .unwrap_or(0)
-            .max(self.lifetime.max_inactive.0.clock)
+        self.latest().clock
+    }
+
+    /// The largest stamp of any write in this session.
+    pub(crate) fn latest(&self) -> Stamp {
+        self.latest.max(self.lifetime.max_inactive.0)
+    }
+
+    /// Takes note of a write whose attribute may not be here.
+    pub(crate) fn note_latest(&mut self, stamp: Stamp) {
+        self.latest = self.latest.max(stamp);
+    }
+
+    /// Forgets which attributes were removed: for stores that merge changes into one record, and
+    /// never two records.
+    pub(crate) fn forget_removed(&mut self) {
+        if self.attributes.iter().any(|r| r.value.is_none()) {
+            let mut attributes = mem::take(&mut self.attributes).into_vec();
+            attributes.retain(|register| register.value.is_some());
+            self.attributes = attributes.into();
+        }
     }
 
     /// When the session was created, as its creator's clock said.
@@ -202,11 +232,36 @@ impl Record {
     /// Whether enough time has passed since the recorded access to record another.
     #[must_use]
     pub fn is_touch_due(&self, now: Timestamp) -> bool {
-        !self.lifetime.returned && self.lifetime.first_visit.get().is_some()
-            || self
-                .lifetime
-                .idle()
-                .is_some_and(|idle| now.since(self.lifetime.accessed_at) >= touch_interval(idle))
+        self.is_touch_due_with(self.lifetime.idle(), now)
+    }
+
+    /// The idle time in force; for a browser that has `returned` now not that of a first visit.
+    pub(crate) fn idle_time(&self, returned: bool) -> Option<Duration> {
+        self.lifetime.idle_if(returned || self.lifetime.returned)
+    }
+
+    /// Returns `true` if the browser has come back with the session.
+    pub(crate) const fn has_returned(&self) -> bool {
+        self.lifetime.returned
+    }
+
+    /// Returns `true` if the idle time was set for this session, and is not the one that sessions
+    /// were made with.
+    pub(crate) fn has_own_idle_time(&self) -> bool {
+        self.lifetime.max_inactive.0 != Stamp::default()
+    }
+
+    /// Like [`is_live`](Self::is_live), with another idle time.
+    pub(crate) fn is_live_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
+        let idle = idle.map_or(Timestamp::NEVER, |idle| self.lifetime.idle_deadline(idle));
+        now < idle.min(self.lifetime.ends_at)
+    }
+
+    /// Like [`is_touch_due`](Self::is_touch_due), with another idle time.
+    pub(crate) fn is_touch_due_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
+        let first = !self.lifetime.returned && self.lifetime.first_visit.get().is_some();
+        let since = now.since(self.lifetime.accessed_at);
+        first || idle.is_some_and(|idle| since >= touch_interval(idle))
     }
 
     /// Records an access by somebody who came back with the cookie.
@@ -222,6 +277,16 @@ impl Record {
         self.attributes.iter().map(size).sum()
     }
 
+    /// How many attributes there are, and the bytes of their names and values; removed ones do not
+    /// count.
+    pub(crate) fn live_size(&self) -> (usize, usize) {
+        let live = self.attributes.iter().filter_map(|register| {
+            let value = register.value.as_ref()?;
+            Some(register.name.len() + value.as_bytes().len())
+        });
+        live.fold((0, 0), |(names, bytes), size| (names + 1, bytes + size))
+    }
+
     /// What this session takes in the memory of a node, about: what limits of memory count.
     #[must_use]
     pub fn footprint(&self) -> usize {
@@ -233,6 +298,7 @@ impl Record {
     /// Commutative, associative and idempotent.
     pub fn merge(&mut self, other: &Self) {
         self.lifetime.merge(&other.lifetime);
+        self.note_latest(other.latest);
         for register in &other.attributes {
             self.merge_register(register);
         }
@@ -243,6 +309,7 @@ impl Record {
 
     /// Takes over one write, unless a later one is already here. Says whether it was taken.
     pub(crate) fn merge_register(&mut self, register: &Register) -> bool {
+        self.note_latest(register.stamp);
         match self.position(&register.name) {
             Ok(at) if self.attributes[at].precedence() >= register.precedence() => false,
             Ok(at) => {

@@ -271,7 +271,7 @@ impl Shared {
         let Outcome::Committed(record) = &outcome else {
             return Ok(outcome);
         };
-        self.account(current.map(Arc::as_ref), record, changes)?;
+        self.account(current.map(Arc::as_ref), record)?;
         self.expect_expiry(&mut slot, record.expires_at());
         let created = u64::from(changes.is_create());
         self.totals.created.fetch_add(created, Relaxed);
@@ -287,12 +287,7 @@ impl Shared {
     }
 
     /// Counts `new` in place of `old`, or refuses where that needs more room than there is.
-    fn account(
-        &self,
-        old: Option<&Record>,
-        new: &Record,
-        changes: &Changes,
-    ) -> Result<(), StoreError> {
+    fn account(&self, old: Option<&Record>, new: &Record) -> Result<(), StoreError> {
         let (before, after) = (old.map_or(0, Record::footprint), new.footprint());
         if old.is_none() {
             reserve(&self.sessions, 1, self.limits.max_sessions)?;
@@ -301,14 +296,7 @@ impl Shared {
             self.release(0, before - after);
             return Ok(());
         }
-        // Removing what was never there leaves a mark that takes room; it is not refused.
-        let adds = changes.is_create() || changes.writes().iter().any(|(_, v)| v.is_some());
-        let limit = if adds {
-            self.limits.max_bytes
-        } else {
-            usize::MAX
-        };
-        reserve(&self.bytes, after - before, limit)
+        reserve(&self.bytes, after - before, self.limits.max_bytes)
             .inspect_err(|_| self.release(usize::from(old.is_none()), 0))
     }
 

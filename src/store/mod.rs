@@ -98,6 +98,8 @@ pub trait SessionStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
     /// Records an access without changing attributes. Never creates; an absent session is no error.
+    /// Called when a request has loaded the session and an access is due, and again while it runs
+    /// for long.
     ///
     /// # Errors
     ///

@@ -11,6 +11,7 @@ use axum::routing::get;
 use distributable::{Persistence, Session, SessionError, SessionErrorKind};
 use futures_util::{FutureExt, stream};
 use http_body_util::BodyExt;
+use tokio::time::advance;
 use tower::ServiceExt;
 
 use super::support::*;
@@ -117,6 +118,41 @@ async fn a_detached_handle_does_not_bring_a_session_back() {
     // Nor does it make a new one, which nobody would have the cookie of.
     session.invalidate().await.unwrap();
     too_late(session.insert("a", "3"));
+}
+
+/// W-14.
+#[tokio::test(start_paused = true)]
+async fn a_detached_handle_uses_the_session_when_it_touches_it_and_learns_of_its_end() {
+    let store = Spy::new();
+    let shelf = Shelf::default();
+    let keep = shelf.clone();
+    let detach = async move |session: Session| *keep.lock().unwrap() = Some(session.detached());
+    let second = Duration::from_secs(1);
+    let layer = || layer(&store).with_idle_timeout(Some(10 * second));
+    let app = routes().route("/detach", get(detach)).layer(layer());
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    for _ in 0..30 {
+        advance(9 * second).await;
+        session.touch().await.unwrap();
+        session.clone().touch().await.unwrap();
+    }
+    assert_eq!(store.touches.get(), 30);
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+    // Holding it is no use.
+    let mut other = Browser::new();
+    other.get(&app, "/set?k=a&v=1").await.ok();
+    other.get(&app, "/detach").await.ok();
+    let idle = shelf.lock().unwrap().take().unwrap();
+    advance(12 * second).await;
+    let ended = |result: Result<(), SessionError>| result.unwrap_err().kind();
+    for _ in 0..2 {
+        assert_eq!(ended(idle.touch().await), SessionErrorKind::Ended);
+    }
+    assert_eq!(ended(session.touch().await), SessionErrorKind::Ended);
+    assert_eq!(ended(session.reload().await), SessionErrorKind::Ended);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! Reading and writing attributes, alone and with others.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::get;
-use distributable::{Attribute, Limits, Session, SessionError, SessionErrorKind};
+use distributable::{Attribute, Limits, Session, SessionError, SessionErrorKind, SessionStore};
 use serde::{Deserialize, Serialize};
 
 use super::support::*;
@@ -186,6 +188,135 @@ async fn writing_what_is_there_already_is_no_write() {
     assert_eq!(store.commits.get(), 1);
     browser.get(&app, "/set?k=a&v=2").await.ok();
     assert_eq!(store.commits.get(), 2);
+}
+
+/// W-02.
+#[tokio::test]
+async fn removed_names_do_not_count_and_take_no_room() {
+    let store = Spy::new();
+    let limits = Limits::default().with_attributes(3);
+    let replace = async |session: Session, Path(n): Path<u64>| -> Result<(), SessionError> {
+        session.insert(format!("state_{n}"), "1")?;
+        session.insert(format!("other_{n}"), "1")?;
+        session.remove(format!("state_{n}"))?;
+        session.insert(format!("state_{n}"), "2")
+    };
+    let clear = async |session: Session| session.clear();
+    let app = routes()
+        .route("/replace/{n}", get(replace))
+        .route("/clear", get(clear))
+        .layer(layer(&store).with_limits(limits));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=kept&v=1").await.ok();
+    for n in 0..2_000 {
+        browser.get(&app, &format!("/replace/{n}")).await.ok();
+        assert_eq!(browser.get(&app, "/set?k=fourth&v=1").await.status, 413);
+        browser.get(&app, "/clear").await.ok();
+        browser.get(&app, "/set?k=kept&v=1").await.ok();
+        if n % 100 == 0 {
+            browser.get(&app, "/rotate").await.ok();
+        }
+    }
+    let key = store.ids.lock().unwrap()[0].key();
+    assert!(store.load(&key).await.unwrap().is_none(), "it has rotated");
+    assert_eq!(store.sessions(), 1);
+    assert!(store.bytes() < 1_024, "{}", store.bytes());
+}
+
+/// W-03: the rival writes between the load and the write; then nothing is left of it.
+#[tokio::test]
+async fn a_write_of_what_was_loaded_is_one_if_another_has_come_between() {
+    let store = Spy::new();
+    let rival = app(&store);
+    let handler =
+        async move |session: Session, Path(how): Path<String>| -> Result<(), SessionError> {
+            let mut browser = Browser::holding(session.routed_id().unwrap());
+            for path in [
+                "/set?k=flag&v=off",
+                "/set?k=absent&v=1",
+                "/remove?k=gone",
+                "/ttl?s=99",
+            ] {
+                browser.get(&rival, path).await.ok();
+            }
+            session.insert("flag", "on")?;
+            session.remove("absent")?;
+            session.insert("gone", "here")?;
+            session.set_max_inactive_interval(Some(Duration::from_secs(1800)))?;
+            match how.as_str() {
+                "save" => session.save().await,
+                "update" => session.update("n", |_| 1).await.map(drop),
+                "reload" => session.reload().await,
+                "mixed" => session.insert("other", "1"),
+                "twice" => {
+                    session.insert("flag", "off")?;
+                    session.insert("flag", "on")
+                }
+                _ => Ok(()),
+            }
+        };
+    let app = routes()
+        .route("/late/{how}", get(handler))
+        .layer(layer(&store));
+    for how in ["response", "save", "update", "reload", "mixed", "twice"] {
+        let mut browser = Browser::new();
+        browser.get(&app, "/set?k=flag&v=on").await.ok();
+        browser.get(&app, "/set?k=gone&v=here").await.ok();
+        browser.get(&app, &format!("/late/{how}")).await.ok();
+        for (name, value) in [("flag", "on"), ("absent", ""), ("gone", "here")] {
+            let reply = browser.get(&app, &format!("/get?k={name}")).await.ok();
+            assert_eq!(reply.body, value, "{how}: {name}");
+        }
+        let key = store.ids.lock().unwrap().last().unwrap().key();
+        let record = store.load(&key).await.unwrap().unwrap();
+        let idle = record.max_inactive_interval();
+        assert_eq!(idle, Some(Duration::from_secs(1800)), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_loaded_is_not_written_again_beside_other_writes() {
+    let store = Spy::new();
+    let handler = async |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "1")?;
+        session.insert("b", "2")
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let key = store.ids.lock().unwrap()[0].key();
+    let before = store.load(&key).await.unwrap().unwrap();
+    browser.get(&app, "/").await.ok();
+    let after = store.load(&key).await.unwrap().unwrap();
+    assert_eq!(after.stamp("a"), before.stamp("a"));
+    assert_eq!(store.commits.get(), 2);
+}
+
+#[tokio::test]
+async fn whether_a_write_changes_anything_is_not_guessed_when_the_store_fails() {
+    let store = Spy::new();
+    let watcher = store.clone();
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        watcher.break_only("load", down);
+        session.insert("a", "1")
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let reply = browser.get(&app, "/").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    store.repair();
+
+    // Nor when the session has ended.
+    let rival = super::support::app(&store);
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        let mut browser = Browser::holding(session.routed_id().unwrap());
+        browser.get(&rival, "/logout").await.ok();
+        session.insert("a", "1")
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let reply = browser.get(&app, "/").await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
 }
 
 #[tokio::test]

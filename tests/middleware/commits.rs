@@ -1,6 +1,7 @@
 //! When a commit happens, and that nothing cuts it short.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,6 +13,7 @@ use axum::routing::{any, get};
 use distributable::{Session, SessionError};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
 
 use super::support::*;
 
@@ -115,7 +117,7 @@ async fn the_response_waits_for_the_commit() {
     let app = app(&store);
     let gate = store.close_gate();
     let mut response = Box::pin(app.oneshot(request("/set?k=a&v=1", &[])));
-    let soon = std::time::Duration::from_millis(20);
+    let soon = Duration::from_millis(20);
     assert!(tokio::time::timeout(soon, &mut response).await.is_err());
     assert_eq!((store.commits.get(), store.sessions()), (1, 0));
     gate.let_through(1);
@@ -315,11 +317,7 @@ async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only
         for error in [
             session.save().await.unwrap_err(),
             session.save().await.unwrap_err(),
-            session
-                .reload()
-                .await
-                .err()
-                .unwrap_or_else(|| session.insert("b", "1").unwrap_err()),
+            session.reload().await.unwrap_err(),
             session.insert("b", "1").unwrap_err(),
             session.remove("b").unwrap_err(),
             session.cycle_id().unwrap_err(),
@@ -340,6 +338,34 @@ async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only
     assert_eq!(browser.get(&app, "/").await.ok().body, "fresh");
     assert_ne!(browser.bare(), old);
     assert_eq!(browser.get(&app, "/get?k=a").await.body, "");
+}
+
+/// W-05.
+#[tokio::test]
+async fn reloading_a_session_that_has_ended_is_an_error_every_time() {
+    let store = Spy::new();
+    let rival = app(&store);
+    let handler = async move |session: Session| -> Result<String, SessionError> {
+        let (clone, detached) = (session.clone(), session.detached());
+        let mut browser = Browser::holding(session.routed_id().unwrap());
+        browser.get(&rival, "/logout").await.ok();
+        for _ in 0..3 {
+            for handle in [&session, &clone, &detached] {
+                let error = handle.reload().await.unwrap_err();
+                assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+                let error = handle.save().await.unwrap_err();
+                assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+            }
+        }
+        // The request itself asks for a fresh start: there is nothing to load then.
+        assert!(!clone.invalidate().await?);
+        session.reload().await?;
+        Ok("an answer".to_owned())
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    assert_eq!(browser.get(&app, "/").await.ok().body, "an answer");
 }
 
 #[tokio::test]
@@ -383,4 +409,134 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
+}
+
+/// How a request that does not end by itself is cut off, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Panic,
+    TimeOut,
+}
+
+/// W-13: the table in the layer's documentation, row by row.
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_when_a_request_is_cut_off_is_what_the_documentation_says() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let timeouts = || TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, SECOND);
+    for cut in [Cut::Panic, Cut::TimeOut] {
+        for inside in [true, false] {
+            let store = Spy::new();
+            let cut_off = async move || match cut {
+                Cut::Panic => panic!("a handler's bug"),
+                Cut::TimeOut => tokio::time::sleep(60 * SECOND).await,
+            };
+            let staged = async move |session: Session| -> Result<(), SessionError> {
+                session.insert("staged", "1")?;
+                cut_off().await;
+                Ok(())
+            };
+            let updated = async move |session: Session| -> Result<(), SessionError> {
+                session
+                    .update("n", |n: Option<u64>| n.unwrap_or(0) + 1)
+                    .await?;
+                session.insert("staged", "1")?;
+                cut_off().await;
+                Ok(())
+            };
+            let cycled = async move |session: Session| -> Result<(), SessionError> {
+                session.cycle_id()?;
+                session.save().await?;
+                session.insert("staged", "1")?;
+                cut_off().await;
+                Ok(())
+            };
+            let ended = async move |session: Session| -> Result<(), SessionError> {
+                session.invalidate().await?;
+                cut_off().await;
+                Ok(())
+            };
+            let routes = routes()
+                .route("/staged", get(staged))
+                .route("/updated", get(updated))
+                .route("/cycled", get(cycled))
+                .route("/ended", get(ended));
+            let sessions = layer(&store);
+            let app = if inside {
+                let cut_inside = routes.layer(CatchPanicLayer::new()).layer(timeouts());
+                cut_inside.layer(sessions)
+            } else {
+                let session_inside = routes.layer(sessions);
+                session_inside
+                    .layer(CatchPanicLayer::new())
+                    .layer(timeouts())
+            };
+            let status = match cut {
+                Cut::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+                Cut::TimeOut => StatusCode::REQUEST_TIMEOUT,
+            };
+            let case = format!("{cut:?}, inside: {inside}");
+
+            let mut browser = Browser::new();
+            browser.get(&app, "/set?k=a&v=1").await.ok();
+            for (path, n) in [("/staged", ""), ("/updated", "1")] {
+                let reply = browser.get(&app, path).await;
+                assert_eq!(reply.status, status, "{case}");
+                let staged = browser.get(&app, "/has?k=staged").await.ok().body;
+                assert_eq!(staged, inside.to_string(), "{case}: {path}");
+                browser.get(&app, "/remove?k=staged").await.ok();
+                let saved = browser.get(&app, "/has?k=n").await.ok().body;
+                assert_eq!(saved, (n == "1").to_string(), "{case}: {path}");
+            }
+            let old = browser.bare();
+            let reply = browser.get(&app, "/cycled").await;
+            assert_eq!(reply.status, status, "{case}");
+            assert_eq!(reply.set_cookie().is_some(), inside, "{case}");
+            assert_eq!(browser.bare() != old, inside, "{case}");
+            // Outside, the new id has got lost on its way, and the old one is not valid any more.
+            let known = browser.get(&app, "/info").await.ok().body;
+            assert_eq!(known, inside.to_string(), "{case}");
+
+            let mut browser = Browser::new();
+            browser.get(&app, "/set?k=a&v=1").await.ok();
+            let id = browser.bare();
+            let reply = browser.get(&app, "/ended").await;
+            assert_eq!(reply.status, status, "{case}");
+            assert_eq!(reply.set_cookie().is_some(), inside, "{case}");
+            let mut thief = Browser::holding(id);
+            assert_eq!(thief.get(&app, "/info").await.ok().body, "false", "{case}");
+        }
+    }
+}
+
+/// W-13: the row about a failing commit.
+#[tokio::test]
+async fn a_failing_last_commit_leaves_what_was_saved_before() {
+    let store = Spy::new();
+    let watcher = store.clone();
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session
+            .update("n", |n: Option<u64>| n.unwrap_or(0) + 1)
+            .await?;
+        session.insert("staged", "1")?;
+        watcher.break_only("commit", down);
+        Ok(())
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let reply = browser.get(&app, "/").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    reply.assert_no_cookie();
+    store.repair();
+    assert_eq!(browser.get(&app, "/has?k=staged").await.ok().body, "false");
+    assert_eq!(browser.get(&app, "/has?k=n").await.ok().body, "true");
+}
+
+#[tokio::test]
+async fn none_is_a_value() {
+    let session = Session::for_test();
+    session.insert("a", &None::<String>).unwrap();
+    assert!(session.contains("a"));
+    assert_eq!(session.get::<Option<String>>("a").unwrap(), Some(None));
+    assert!(session.get::<String>("a").is_err());
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, SET_COOKIE, VARY};
-use axum::http::{HeaderValue, Method, Version};
+use axum::http::{HeaderValue, Method, StatusCode, Version};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use distributable::{Route, SameSite, Secure, Session, SessionCookie, SessionError};
@@ -150,6 +150,139 @@ async fn of_two_live_sessions_neither_is_used() {
     // Both are as they were.
     assert_eq!(one.get(&app, "/get?k=a").await.body, "1");
     assert_eq!(two.get(&app, "/get?k=a").await.body, "2");
+}
+
+/// The `Cookie` line with the cookies of all these browsers.
+fn all_of(browsers: &[Browser]) -> String {
+    let pairs = browsers
+        .iter()
+        .map(|it| format!("JSESSIONID={}", it.bare()));
+    pairs.collect::<Vec<_>>().join("; ")
+}
+
+/// W-08.
+#[tokio::test]
+async fn the_first_write_ends_all_live_sessions_and_sets_one_good_cookie() {
+    let state = async |session: Session| format!("{} {}", session.is_ambiguous(), session.exists());
+    let write = async |session: Session| -> Result<String, SessionError> {
+        session.insert("uid", "ann")?;
+        session.save().await?;
+        Ok(session.is_ambiguous().to_string())
+    };
+    for (domain, live) in [(None, 2), (None, 3), (Some("example.com"), 2)] {
+        let store = Spy::new();
+        let mut cookie = SessionCookie::builder("JSESSIONID");
+        if let Some(domain) = domain {
+            cookie = cookie.domain(domain);
+        }
+        let app = routes()
+            .route("/state", get(state))
+            .route("/write", get(write))
+            .layer(layer(&store).with_cookie(cookie.build().unwrap()));
+        for path in ["/login?uid=ann", "/write", "/update", "/set?k=uid&v=ann"] {
+            let mut old = vec![Browser::new(); live];
+            for browser in &mut old {
+                browser.get(&app, "/set?k=a&v=1").await.ok();
+            }
+            let line = all_of(&old);
+            let reply = send(&app, request("/state", &[line.as_bytes()])).await.ok();
+            assert_eq!(reply.body, "true false");
+            reply.assert_no_cookie();
+
+            let reply = send(&app, request(path, &[line.as_bytes()])).await.ok();
+            if path == "/write" {
+                assert_eq!(reply.body, "false", "it is settled once that is stored");
+            }
+            let mut cookies = reply.set_cookies();
+            let good = cookies.pop().unwrap();
+            assert!(!good.contains("Max-Age=0"), "{good}");
+            assert_eq!(good.contains("Domain=example.com"), domain.is_some());
+            // The other one that can be named.
+            assert_eq!(cookies.len(), usize::from(domain.is_some()));
+            for other in cookies {
+                assert!(other.starts_with("JSESSIONID=; ") && other.contains("Max-Age=0"));
+                assert!(!other.contains("Domain"), "{other}");
+            }
+            for browser in &old {
+                assert_eq!(browser.clone().get(&app, "/info").await.body, "false");
+            }
+            let (pair, _) = good.split_once(';').unwrap();
+            let line = format!("{line}; {pair}");
+            let reply = send(&app, request("/state", &[line.as_bytes()])).await.ok();
+            assert_eq!(reply.body, "false true", "{path}");
+        }
+    }
+}
+
+/// W-08.
+#[tokio::test]
+async fn a_logout_ends_all_live_sessions_and_clears_every_cookie_that_can_be_named() {
+    for domain in [None, Some("example.com")] {
+        let store = Spy::new();
+        let mut cookie = SessionCookie::builder("JSESSIONID");
+        if let Some(domain) = domain {
+            cookie = cookie.domain(domain);
+        }
+        let app = routes().layer(layer(&store).with_cookie(cookie.build().unwrap()));
+        let mut old = vec![Browser::new(); 3];
+        for browser in &mut old {
+            browser.get(&app, "/set?k=a&v=1").await.ok();
+        }
+        let line = all_of(&old);
+        let reply = send(&app, request("/logout", &[line.as_bytes()]))
+            .await
+            .ok();
+        assert_eq!(reply.body, "true");
+        let cookies = reply.set_cookies();
+        assert_eq!(cookies.len(), 1 + usize::from(domain.is_some()));
+        assert!(cookies.iter().all(|it| it.contains("Max-Age=0")));
+        assert_eq!(store.sessions(), 0);
+        let reply = send(&app, request("/logout", &[line.as_bytes()]))
+            .await
+            .ok();
+        assert_eq!(reply.body, "false");
+        reply.assert_no_cookie();
+    }
+}
+
+/// W-08.
+#[tokio::test]
+async fn sessions_that_cannot_be_ended_let_no_other_begin() {
+    let store = Spy::new();
+    let app = app(&store);
+    let mut old = vec![Browser::new(); 2];
+    for browser in &mut old {
+        browser.get(&app, "/set?k=a&v=1").await.ok();
+    }
+    store.break_only("end", down);
+    for path in ["/login?uid=ann", "/logout"] {
+        let line = all_of(&old);
+        let reply = send(&app, request(path, &[line.as_bytes()])).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        reply.assert_no_cookie();
+        assert_eq!(store.sessions(), 2);
+    }
+}
+
+/// W-12.
+#[tokio::test]
+async fn a_cookie_in_a_joined_line_is_used_and_not_sent_again() {
+    let app = node(&Spy::new(), "node1");
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let ours = format!("JSESSIONID={}", browser.cookie.unwrap());
+    for line in [
+        format!("{ours}, a=b"),
+        format!("a=b, {ours}"),
+        format!("a=b,{ours},c=d"),
+        format!("a=b; c=d, {ours}; e=f"),
+        format!("{ours}, {ours}"),
+    ] {
+        let reply = send(&app, request("/get?k=a", &[line.as_bytes()]));
+        let reply = reply.await.ok();
+        assert_eq!(reply.body, "1");
+        reply.assert_no_cookie();
+    }
 }
 
 #[tokio::test]
@@ -310,6 +443,50 @@ async fn secure_follows_its_policy() {
     assert_eq!(secure(Secure::Auto, "127.0.0.1", true).await, 1);
     assert_eq!(secure(Secure::Always, "localhost", false).await, 1);
     assert_eq!(secure(Secure::Never, "shop.example", true).await, 0);
+}
+
+/// W-11.
+#[tokio::test]
+async fn cookies_that_never_come_back_are_worth_one_line_of_log() {
+    const HINT: &str = "no session cookie has come back";
+    let visit = async |app: &Router, header: &'static str, value: &'static str| {
+        let mut request = request("/set?k=a&v=1", &[]);
+        let host = HeaderValue::from_static("192.168.0.1:8080");
+        request.headers_mut().insert(HOST, host);
+        let value = HeaderValue::from_static(value);
+        request.headers_mut().insert(header, value);
+        send(app, request).await.ok()
+    };
+    let log = super::privacy::Log::default();
+    let _listening = log.listen();
+    let lan = app(&Spy::new());
+    for _ in 0..19 {
+        let reply = visit(&lan, "accept", "*/*").await;
+        assert!(reply.set_cookie().unwrap().contains("Secure"));
+    }
+    assert!(!log.text().contains(HINT));
+    for _ in 0..50 {
+        visit(&lan, "accept", "*/*").await;
+    }
+    assert_eq!(log.text().matches(HINT).count(), 1);
+    assert!(log.text().contains("X-Forwarded-Proto") && log.text().contains("Secure::Never"));
+
+    // One that has come back says that browsers keep them; and a proxy knows how it was asked.
+    let log = super::privacy::Log::default();
+    let _listening = log.listen();
+    let kept = app(&Spy::new());
+    let id = format!("JSESSIONID={}", unknown_id());
+    send(&kept, request("/get?k=a", &[id.as_bytes()]))
+        .await
+        .ok();
+    for _ in 0..50 {
+        visit(&kept, "accept", "*/*").await;
+    }
+    let proxied = app(&Spy::new());
+    for _ in 0..50 {
+        visit(&proxied, "x-forwarded-proto", "https").await;
+    }
+    assert!(!log.text().contains(HINT));
 }
 
 #[tokio::test]

@@ -13,17 +13,24 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use super::support::*;
 
 #[tokio::test]
-async fn a_handler_without_the_layer_is_told_which_one_to_add() {
-    let app: Router = routes();
-    let reply = send(&app, request("/incr", &[])).await;
-    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
-    reply.assert_untouched();
+async fn a_missing_layer_is_explained_in_the_log_and_not_to_the_client() {
+    let log = super::privacy::Log::default();
+    let _listening = log.listen();
+    // The second layer is added before the routes, and so is not around them.
+    let before = Router::new().layer(layer(&Spy::new())).merge(routes());
+    for app in [routes(), before] {
+        let reply = send(&app, request("/incr", &[])).await;
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+        reply.assert_untouched();
+        assert_eq!(reply.body, "there are no sessions here");
+    }
     for word in [
         "distributable",
         env!("CARGO_PKG_VERSION"),
         ".layer(SessionLayer::new(store))",
+        "after the route",
     ] {
-        assert!(reply.body.contains(word), "{}", reply.body);
+        assert!(log.text().matches(word).count() >= 2, "{word}");
     }
 }
 

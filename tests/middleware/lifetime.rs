@@ -1,12 +1,17 @@
 //! How long sessions live, and what it takes to keep them alive. Time stands still here and moves
 //! by hand.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
-use distributable::Session;
-use tokio::time::advance;
+use axum::body::{Body, Bytes};
+use axum::extract::Path;
+use axum::http::{Method, StatusCode};
+use axum::routing::{get, post};
+use distributable::{Persistence, Session, SessionError, SessionErrorKind};
+use futures_util::stream;
+use tokio::time::{advance, sleep};
 
 use super::support::*;
 
@@ -62,12 +67,159 @@ async fn an_access_is_written_down_only_when_enough_time_has_passed() {
     browser.get(&app, "/get?k=a").await.ok();
     browser.get(&app, "/get?k=a").await.ok();
     assert_eq!(store.touches.get(), 1);
-    // A write is an access by itself, and a route that does not ask is none.
+    // A route that does not take the session is no access; one that writes is one when it begins.
     advance(61 * SECOND).await;
     browser.get(&app, "/none").await.ok();
+    assert_eq!(store.touches.get(), 1);
     browser.get(&app, "/set?k=a&v=2").await.ok();
     browser.get(&app, "/get?k=a").await.ok();
-    assert_eq!(store.touches.get(), 1);
+    assert_eq!(store.touches.get(), 2);
+}
+
+/// Takes the session, lets time pass while nothing waits for a timer, and writes.
+async fn leap(session: Session, Path(millis): Path<u64>) -> Result<String, SessionError> {
+    advance(Duration::from_millis(millis)).await;
+    session.insert("doc", "saved")?;
+    Ok(session.get::<String>("a")?.unwrap_or_default())
+}
+
+/// W-01.
+#[tokio::test(start_paused = true)]
+async fn an_access_counts_when_the_handler_takes_the_session() {
+    let store = Spy::new();
+    let read = async |_: Session| advance(SECOND).await;
+    let update = async |session: Session| -> Result<String, SessionError> {
+        advance(SECOND).await;
+        let n = session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1);
+        Ok(n.await?.to_string())
+    };
+    let app = routes()
+        .route("/leap/{millis}", get(leap))
+        .route("/read", get(read))
+        .route("/slow_update", get(update))
+        .layer(layer(&store).with_idle_timeout(Some(3 * SECOND)));
+    for path in ["/leap/1000", "/read", "/slow_update"] {
+        let mut browser = Browser::new();
+        browser.get(&app, "/set?k=a&v=1").await.ok();
+        // The access is at 2.5 s, the end of the request behind what the session had left.
+        advance(5 * SECOND / 2).await;
+        browser.get(&app, path).await.ok().assert_no_cookie();
+        advance(SECOND).await;
+        assert_eq!(browser.get(&app, "/get?k=a").await.body, "1", "{path}");
+        advance(4 * SECOND).await;
+        assert_eq!(browser.get(&app, "/get?k=a").await.body, "", "{path}");
+    }
+}
+
+/// W-01: the runtime stands still for longer than the idle time.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_lost_to_expiry_is_an_error() {
+    let store = Spy::new();
+    let save = async |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "2")?;
+        advance(10 * SECOND).await;
+        let error = session.save().await.unwrap_err();
+        assert_eq!(error.kind(), SessionErrorKind::Ended);
+        Err(error)
+    };
+    let update = async |session: Session| -> Result<(), SessionError> {
+        advance(10 * SECOND).await;
+        session.update("n", |_: Option<u64>| 1).await?;
+        Ok(())
+    };
+    let rotate = async |session: Session| -> Result<(), SessionError> {
+        advance(10 * SECOND).await;
+        session.cycle_id()
+    };
+    let app = routes()
+        .route("/leap/{millis}", get(leap))
+        .route("/save", get(save))
+        .route("/late_update", get(update))
+        .route("/late_rotate", get(rotate))
+        .layer(layer(&store).with_idle_timeout(Some(3 * SECOND)));
+    for path in ["/leap/10000", "/save", "/late_update", "/late_rotate"] {
+        let mut browser = Browser::new();
+        browser.get(&app, "/set?k=a&v=1").await.ok();
+        let reply = browser.get(&app, path).await;
+        assert_eq!(reply.status, StatusCode::CONFLICT, "{path}");
+        reply.assert_no_cookie();
+        assert_eq!(browser.get(&app, "/info").await.ok().body, "false");
+    }
+    // A request that has written nothing has lost nothing.
+    let mut browser = Browser::new();
+    browser.get(&app, "/leap/0").await.ok();
+    let read = async |_: Session| advance(10 * SECOND).await;
+    let app = Router::new().route("/", get(read));
+    let app = app.layer(layer(&store).with_idle_timeout(Some(3 * SECOND)));
+    browser.get(&app, "/").await.ok().assert_no_cookie();
+}
+
+/// W-01: time moves from timer to timer here.
+#[tokio::test(start_paused = true)]
+async fn a_session_does_not_idle_out_under_a_request() {
+    let store = Spy::new();
+    let slow = async |session: Session| -> Result<(), SessionError> {
+        sleep(30 * SECOND).await;
+        session.insert("doc", "saved")
+    };
+    let upload = async |session: Session, body: Bytes| -> Result<(), SessionError> {
+        session.insert("doc", &body.len())
+    };
+    let touched = async |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "made here")?;
+        session.save().await?;
+        sleep(30 * SECOND).await;
+        session.insert("doc", "saved")
+    };
+    let app = routes()
+        .route("/slow", get(slow))
+        .route("/upload", post(upload))
+        .route("/make", get(touched))
+        .layer(layer(&store).with_idle_timeout(Some(2 * SECOND)));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/slow").await.ok().assert_no_cookie();
+    assert_eq!(store.touches.get(), 29);
+    assert_eq!(browser.get(&app, "/get?k=doc").await.body, "saved");
+
+    let frames = stream::unfold(0, |n| async move {
+        sleep(SECOND).await;
+        (n < 30).then(|| (Ok::<_, Infallible>("x"), n + 1))
+    });
+    let mut request = browser.request("/upload");
+    *request.method_mut() = Method::POST;
+    *request.body_mut() = Body::from_stream(frames);
+    send(&app, request).await.ok();
+    assert_eq!(browser.get(&app, "/has?k=doc").await.body, "true");
+
+    let mut other = Browser::new();
+    other.get(&app, "/make").await.ok();
+    assert_eq!(other.get(&app, "/get?k=doc").await.body, "saved");
+    // What is really idle still ends.
+    advance(3 * SECOND).await;
+    for mut browser in [browser, other] {
+        assert_eq!(browser.get(&app, "/info").await.body, "false");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_touch_that_fails_while_the_request_runs_is_tried_again() {
+    let store = Spy::new();
+    let watcher = store.clone();
+    let slow = async move |session: Session| -> Result<(), SessionError> {
+        watcher.break_only("touch", down);
+        sleep(SECOND + SECOND / 10).await;
+        watcher.repair();
+        sleep(10 * SECOND).await;
+        session.insert("doc", "saved")
+    };
+    let app = routes()
+        .route("/slow", get(slow))
+        .layer(layer(&store).with_idle_timeout(Some(2 * SECOND)));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/slow").await.ok();
+    assert_eq!(browser.get(&app, "/get?k=doc").await.body, "saved");
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,6 +284,149 @@ async fn an_idle_time_goes_with_the_session_that_the_request_makes() {
     let mut browser = Browser::new();
     browser.get(&app, "/make").await.ok();
     assert_eq!(browser.get(&app, "/seen").await.body, "None");
+}
+
+/// W-07.
+#[tokio::test(start_paused = true)]
+async fn an_idle_time_that_is_set_comes_before_that_of_a_first_visit() {
+    let make = async |session: Session, Path(secs): Path<u64>| -> Result<String, SessionError> {
+        let before = session.max_inactive_interval();
+        if secs > 0 {
+            session.set_max_inactive_interval(Some(Duration::from_secs(secs)))?;
+        }
+        let set = session.max_inactive_interval();
+        session.insert("a", "1")?;
+        session.save().await?;
+        let saved = session.max_inactive_interval();
+        Ok(format!("{before:?} {set:?} {saved:?}"))
+    };
+    let seen = async |session: Session| format!("{:?}", session.max_inactive_interval());
+    let store = Spy::new();
+    let layer = layer(&store).with_first_visit_timeout(60 * SECOND);
+    let app = routes()
+        .route("/make/{secs}", get(make))
+        .route("/seen", get(seen))
+        .layer(layer);
+    for (secs, set, seen, lives) in [
+        (0, 60, 1800, 60),
+        (1800, 1800, 1800, 1800),
+        (7200, 7200, 7200, 7200),
+        (60, 60, 60, 60),
+        (5, 5, 5, 5),
+    ] {
+        let mut browser = Browser::new();
+        let reply = browser.get(&app, &format!("/make/{secs}")).await.ok();
+        assert_eq!(reply.body, format!("Some(60s) Some({set}s) Some({set}s)"));
+        let mut robot = browser.clone();
+        let reply = browser.get(&app, "/seen").await.ok();
+        assert_eq!(reply.body, format!("Some({seen}s)"));
+        // A browser that comes back once, at the very end of what the first visit may take.
+        let mut other = Browser::new();
+        other.get(&app, &format!("/make/{secs}")).await.ok();
+        advance(lives * SECOND - SECOND / 10).await;
+        assert_eq!(other.get(&app, "/get?k=a").await.body, "1", "{secs}");
+        advance(2 * Duration::from_secs(seen) + 120 * SECOND).await;
+        for browser in [&mut robot, &mut browser, &mut other] {
+            assert_eq!(browser.get(&app, "/get?k=a").await.body, "", "{secs}");
+        }
+    }
+}
+
+/// W-10: the layer is configured anew, over the same store.
+#[tokio::test(start_paused = true)]
+async fn shorter_limits_apply_to_stored_sessions_at_once_and_longer_ones_do_not() {
+    let store = Spy::new();
+    let with = |idle: u64, absolute: u64| {
+        let idle = Some(Duration::from_secs(idle));
+        let absolute = Duration::from_secs(absolute);
+        let layer = layer(&store).with_idle_timeout(idle);
+        routes().layer(layer.with_absolute_timeout(absolute))
+    };
+    let before = with(1800, 86_400);
+    let make = async || {
+        let mut browser = Browser::new();
+        browser.get(&before, "/set?k=a&v=1").await.ok();
+        browser
+    };
+    // The absolute lifetime.
+    let mut old = make().await;
+    advance(500 * SECOND).await;
+    let mut young = make().await;
+    let after = with(1800, 400);
+    assert_eq!(old.get(&after, "/get?k=a").await.ok().body, "");
+    assert_eq!(young.get(&after, "/get?k=a").await.ok().body, "1");
+    // The idle time, and it is kept from running out by use.
+    let (mut idle, mut used) = (make().await, make().await);
+    let after = with(10, 86_400);
+    for _ in 0..5 {
+        advance(9 * SECOND).await;
+        assert_eq!(used.get(&after, "/get?k=a").await.ok().body, "1");
+    }
+    assert_eq!(idle.get(&after, "/get?k=a").await.ok().body, "");
+    idle.get(&after, "/set?k=a&v=2").await.ok();
+    assert_eq!(idle.get(&after, "/get?k=a").await.ok().body, "2");
+    // What was set for one session stays.
+    let mut own = make().await;
+    own.get(&before, "/ttl?s=3000").await.ok();
+    advance(2_000 * SECOND).await;
+    assert_eq!(own.get(&after, "/get?k=a").await.ok().body, "1");
+    // Longer ones do not extend.
+    let (mut idle, mut old) = (make().await, make().await);
+    let longer = with(36_000, 8_640_000);
+    advance(1_900 * SECOND).await;
+    advance(100 * SECOND).await;
+    assert_eq!(idle.get(&longer, "/get?k=a").await.ok().body, "");
+    old.get(&before, "/set?k=a&v=1").await.ok();
+    for _ in 0..86_400 / 1_500 {
+        assert_eq!(old.get(&longer, "/get?k=a").await.ok().body, "1");
+        advance(1_500 * SECOND).await;
+    }
+    advance(1_000 * SECOND).await;
+    assert_eq!(old.get(&longer, "/get?k=a").await.ok().body, "");
+}
+
+/// W-09.
+#[tokio::test]
+async fn a_time_of_zero_is_an_error_and_a_huge_one_is_long() {
+    let nothing = [Duration::ZERO, Duration::from_nanos(999_999)];
+    for zero in nothing {
+        let store = Spy::new();
+        for layer in [
+            layer(&store).with_idle_timeout(Some(zero)),
+            layer(&store).with_absolute_timeout(zero),
+            layer(&store).with_first_visit_timeout(zero),
+        ] {
+            let app = routes().layer(layer);
+            for path in ["/set?k=a&v=1", "/login?uid=ann", "/get?k=a"] {
+                let reply = Browser::new().get(&app, path).await;
+                assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+                assert_eq!(reply.body, "a session's time must not be zero");
+                reply.assert_no_cookie();
+            }
+        }
+        assert_eq!(store.sessions(), 0);
+    }
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "1")?;
+        for zero in nothing {
+            let error = session.set_max_inactive_interval(Some(zero)).unwrap_err();
+            assert_eq!(error.kind(), SessionErrorKind::InvalidTimeout);
+        }
+        let age = Persistence::MaxAge(Duration::ZERO);
+        let error = session.set_persistence(age).unwrap_err();
+        assert_eq!(error.kind(), SessionErrorKind::InvalidTimeout);
+        session.set_max_inactive_interval(Some(Duration::MAX))?;
+        session.set_persistence(Persistence::MaxAge(Duration::MAX))
+    };
+    let layer = layer(&Spy::new())
+        .with_idle_timeout(Some(Duration::MAX))
+        .with_absolute_timeout(Duration::MAX)
+        .with_first_visit_timeout(Duration::MAX);
+    let app = routes().route("/", get(handler)).layer(layer);
+    let mut browser = Browser::new();
+    let reply = browser.get(&app, "/").await.ok();
+    assert!(reply.set_cookie().unwrap().contains("; Max-Age=34560000"));
+    assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,7 +509,8 @@ async fn logging_out_beats_a_slow_request() {
         browser.get(&node(&inner, "node2"), "/logout").await.ok();
         gate.let_through(1_000);
 
-        let reply = slow.await.unwrap().ok();
+        let reply = slow.await.unwrap();
+        assert_eq!(reply.status, StatusCode::CONFLICT, "{path}");
         reply.assert_no_cookie();
         assert_eq!(store.sessions(), 0);
         assert_eq!(old.clone().get(&two, "/info").await.ok().body, "false");
@@ -222,7 +518,7 @@ async fn logging_out_beats_a_slow_request() {
 }
 
 #[tokio::test]
-async fn a_write_that_comes_after_a_rotation_elsewhere_is_dropped_and_the_browser_stays_logged_in()
+async fn a_write_that_comes_after_a_rotation_elsewhere_is_an_error_and_the_browser_stays_logged_in()
 {
     let store = Spy::new();
     let app = app(&store);
@@ -240,7 +536,9 @@ async fn a_write_that_comes_after_a_rotation_elsewhere_is_dropped_and_the_browse
         .await
         .ok();
     gate.let_through(1_000);
-    slow.await.unwrap().ok().assert_no_cookie();
+    let reply = slow.await.unwrap();
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    reply.assert_no_cookie();
     assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
     assert_eq!(browser.get(&app, "/has?k=b").await.ok().body, "false");
 }
@@ -251,16 +549,16 @@ async fn touching_never_brings_a_session_back() {
     let store = Spy::new();
     let inner = store.clone();
     let handler = async move |_: Session| {
-        // The session ends between load and touch.
+        // The session ends between two touches of a request that takes long.
         let path = routes().layer(layer(&inner));
         let ids = inner.ids.lock().unwrap().clone();
         let mut rival = Browser::holding(ids[0].expose());
         rival.get(&path, "/logout").await.ok();
+        sleep(1_000 * SECOND).await;
     };
     let app = routes().route("/", get(handler)).layer(layer(&store));
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
-    advance(100 * SECOND).await;
     browser.get(&app, "/").await.ok().assert_no_cookie();
     assert_eq!(store.touches.get(), 1);
     assert_eq!(store.sessions(), 0);

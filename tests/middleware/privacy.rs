@@ -154,7 +154,7 @@ async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
 
     let logged = log.text();
     assert!(logged.contains("session_commit") && logged.contains("session_load"));
-    assert!(logged.contains("two live sessions"), "a security event");
+    assert!(logged.contains("several live sessions"), "a security event");
     let error_words = "hunter2";
     assert!(
         logged.contains(error_words),
@@ -190,4 +190,18 @@ async fn garbage_raises_no_storm_and_is_not_repeated() {
         "{logged}"
     );
     assert!(!logged.contains("4711"));
+}
+
+#[tokio::test]
+async fn the_requests_cookies_are_marked_sensitive_for_everything_inside() {
+    let inside = async |headers: http::HeaderMap| format!("{headers:?}");
+    let app = axum::Router::new()
+        .route("/", any(inside))
+        .layer(layer(&Spy::new()));
+    let id = unknown_id();
+    let lines = [format!("JSESSIONID={id}"), format!("a=b; JSESSIONID={id}")];
+    let lines = lines.each_ref().map(|line| line.as_bytes());
+    let shown = send(&app, request("/", &lines)).await.ok().body;
+    assert!(!shown.contains(&id), "{shown}");
+    assert_eq!(shown.matches("Sensitive").count(), 2, "{shown}");
 }

@@ -99,6 +99,10 @@ impl Spy {
         self.inner.status().sessions
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.inner.status().bytes
+    }
+
     pub(crate) fn calls(&self) -> usize {
         [&self.loads, &self.commits, &self.touches, &self.ends]
             .iter()

@@ -12,7 +12,7 @@ use crate::common::redis::Server;
 use crate::support::{PATIENT, birth, committed, create, insert, kind, reason, stored};
 
 /// What the README tells to give a user, for the prefix `sess`.
-const RULES: [&str; 16] = [
+const RULES: [&str; 17] = [
     "on",
     ">open sesame",
     "~sess:*",
@@ -22,6 +22,7 @@ const RULES: [&str; 16] = [
     "+hgetall",
     "+hget",
     "+hset",
+    "+hdel",
     "+exists",
     "+pexpire",
     "+pexpireat",

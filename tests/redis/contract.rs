@@ -1,6 +1,11 @@
 //! One server: the contract, and what the hash looks like.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use distributable::session::{Changes, Outcome, Record, Value};
 use distributable::testing::conformance;
+use distributable::{RedisStore, SessionStore};
 
 use crate::common::redis::Server;
 use crate::support::patient;
@@ -9,4 +14,55 @@ use crate::support::patient;
 async fn the_redis_store_keeps_the_contract() {
     let server = Server::start(&[]);
     conformance(patient(&server.url()).await, patient(&server.url()).await).await;
+}
+
+/// W-02: the attribute's field goes with it, and updates still notice what has come between.
+#[tokio::test]
+async fn a_removed_attribute_leaves_no_field() {
+    let server = Server::start(&[]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let key = store.new_id().key();
+    let hour = Duration::from_secs(3_600);
+    let value = || Value::from_bytes(*b"1");
+    let mut birth = Changes::create(Some(hour), 24 * hour);
+    birth.insert("kept".into(), value());
+    let mut base = committed(store.commit(&key, None, birth).await.unwrap());
+    for n in 0..1_500 {
+        let name = format!("state_{n}");
+        let mut insert = Changes::default();
+        insert.insert(name.as_str().into(), value());
+        base = committed(store.commit(&key, Some(&base), insert).await.unwrap());
+        let mut removal = Changes::default();
+        removal.remove(name.as_str().into());
+        base = committed(store.commit(&key, Some(&base), removal).await.unwrap());
+        assert_eq!(base.registers().len(), 1);
+    }
+    let loaded = store.load(&key).await.unwrap().expect("a session");
+    assert_eq!(loaded.registers(), base.registers());
+    let fields = server.cli(&["HLEN", &server.cli(&["KEYS", "*"])]);
+    assert_eq!(
+        fields.trim(),
+        "2",
+        "the header and the attribute that is kept"
+    );
+
+    // Many at once, more than one command takes.
+    let mut all = Changes::default();
+    let mut none = Changes::default();
+    for n in 0..3_000 {
+        all.insert(format!("a{n}").as_str().into(), value());
+        none.remove(format!("a{n}").as_str().into());
+    }
+    let base = committed(store.commit(&key, Some(&base), all).await.unwrap());
+    let base = committed(store.commit(&key, Some(&base), none).await.unwrap());
+    assert_eq!(base.registers().len(), 1);
+    let loaded = store.load(&key).await.unwrap();
+    assert_eq!(loaded.unwrap().registers().len(), 1);
+}
+
+fn committed(outcome: Outcome) -> Arc<Record> {
+    match outcome {
+        Outcome::Committed(record) => record,
+        other => panic!("expected a session, got {other:?}"),
+    }
 }

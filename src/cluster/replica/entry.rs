@@ -279,6 +279,7 @@ pub(crate) fn keep_latest(updates: &mut Vec<Stamp>) {
 /// Moves the points in time of a session from another node's clock to this node's.
 pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: Timestamp) {
     let lifetime = &mut Arc::make_mut(record).lifetime;
+    lifetime.created_at = rebased(lifetime.created_at, theirs, ours);
     lifetime.ends_at = rebased(lifetime.ends_at, theirs, ours);
     lifetime.accessed_at = rebased(lifetime.accessed_at, theirs, ours);
 }

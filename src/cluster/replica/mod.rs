@@ -231,6 +231,9 @@ impl Replica {
         if !snapshot.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
             return self.update(now, op, key, base, changes, &snapshot);
         }
+        // What is here may be older than what another holder has: nothing is left unwritten for it.
+        let insisted = (!snapshot.complete).then(|| changes.insist());
+        let changes = insisted.as_ref().unwrap_or(changes);
         match self.commit_here(now, key, base, changes, &snapshot) {
             Err(kind) => Step::Refused(kind),
             Ok((Outcome::Gone, None)) if !self.is_certain(now, key, &snapshot) => {

@@ -228,11 +228,14 @@ impl Table {
         }
         let outcome = match current {
             Some(Entry::Dead(_)) => Outcome::Gone,
-            _ => changes.apply(record, base, now, writer),
+            _ => changes.apply_marked(record, base, now, writer),
         };
         let Outcome::Committed(after) = &outcome else {
             return Ok((outcome, None));
         };
+        if record.is_some_and(|before| Arc::ptr_eq(before, after)) {
+            return Ok((outcome, None));
+        }
         let before_bytes = record.map_or(0, |record| record.payload_bytes());
         if self.is_over_session_limit(before_bytes, after) {
             return Err(StoreErrorKind::TooLarge);
@@ -407,6 +410,7 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
     let mut registers: Vec<_> = changes
         .writes()
         .iter()
+        .filter(|(name, _)| !changes.is_in(name, after))
         .filter_map(|(name, _)| after.register(name).cloned())
         .collect();
     registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));

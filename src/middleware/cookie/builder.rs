@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use cookie::Cookie;
 
@@ -31,6 +32,7 @@ enum Reason {
     Domain,
     Insecure,
     HostPrefix,
+    Age,
 }
 
 impl SessionCookieBuilder {
@@ -106,14 +108,15 @@ impl SessionCookieBuilder {
     ///
     /// # Errors
     ///
-    /// When the name is not an RFC 9110 token, when path or domain cannot stand in a cookie, or
-    /// when a browser would refuse the combination: a `__Host-` name with a domain or with another
+    /// When the name is not an RFC 9110 token, when path or domain cannot stand in a cookie, when the
+    /// age is zero, or when a browser would refuse the combination: a `__Host-` name with a domain or with another
     /// path than `/`, or [`Secure::Never`] with a name prefix, [`SameSite::None`] or `Partitioned`.
     pub fn build(self) -> Result<SessionCookie, InvalidCookie> {
         self.check().map_err(InvalidCookie)?;
         Ok(SessionCookie {
             secured: self.attributes(true),
             unsecured: self.attributes(self.demands_secure()),
+            for_host: self.for_host(),
             secure: self.secure,
             persistence: self.persistence,
             name: self.name.into(),
@@ -129,6 +132,9 @@ impl SessionCookieBuilder {
         }
         if !self.domain.as_deref().is_none_or(is_domain) {
             return Err(Reason::Domain);
+        }
+        if self.persistence == Persistence::MaxAge(Duration::ZERO) {
+            return Err(Reason::Age);
         }
         if self.secure == Secure::Never && self.demands_secure() {
             return Err(Reason::Insecure);
@@ -147,6 +153,17 @@ impl SessionCookieBuilder {
             || SECURE_PREFIXES
                 .iter()
                 .any(|prefix| has_prefix(&self.name, prefix))
+    }
+
+    /// The attributes without a domain, where there is one: without and with `Secure`.
+    fn for_host(&self) -> Option<[Box<str>; 2]> {
+        self.domain.as_ref()?;
+        let mut host = self.clone();
+        host.domain = None;
+        Some([
+            host.attributes(host.demands_secure()),
+            host.attributes(true),
+        ])
     }
 
     /// Everything that stands behind the value, but `Max-Age`.
@@ -178,6 +195,7 @@ impl fmt::Display for InvalidCookie {
             Reason::Insecure => {
                 "a name prefix, SameSite=None and Partitioned demand the Secure attribute"
             }
+            Reason::Age => "a cookie's age is longer than nothing",
             Reason::HostPrefix => "a __Host- cookie has no domain and the path '/'",
         })
     }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use http::HeaderMap;
 use http::header::COOKIE;
-use memchr::memchr;
+use memchr::memchr2;
 
 use super::super::route::{self, Received, Route};
 use crate::session::SessionId;
@@ -39,7 +39,8 @@ pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Candidates<'h> {
     for line in headers.get_all(COOKIE) {
         let mut rest = line.as_bytes();
         while !rest.is_empty() {
-            let end = memchr(b';', rest).unwrap_or(rest.len());
+            // A proxy that joins two lines puts a comma between them.
+            let end = memchr2(b';', b',', rest).unwrap_or(rest.len());
             if let Some(value) = value_of(&rest[..end], name.as_bytes()) {
                 candidates.add(value);
                 if candidates.crowded {
@@ -268,6 +269,32 @@ mod tests {
         assert_eq!(named([".a.b", ".n2"], Some("n3")), some("n2"));
         assert_eq!(named(["", ".n2"], Some("n3")), some("n2"));
         assert_eq!(named(["", "."], Some("n3")), None);
+    }
+
+    /// W-12.
+    #[test]
+    fn lines_that_a_proxy_has_joined_are_read_like_lines() {
+        let ours = format!("JSESSIONID={A}.n1");
+        for joint in [",", ", ", " , ", ";", "; "] {
+            for parts in [
+                vec![&*ours, "a=b"],
+                vec!["a=b", &ours],
+                vec!["a=b", &ours, "c=d"],
+                vec!["a", &ours, ""],
+            ] {
+                let line = parts.join(joint);
+                let headers = headers(&[line.as_bytes()]);
+                let candidates = read(&headers, "JSESSIONID");
+                let found: Vec<_> = candidates.iter().collect();
+                assert_eq!(found.len(), 1, "{line}");
+                assert_eq!(found[0].id().expose(), A, "{line}");
+                let route = Route::new("n1").unwrap();
+                assert!(found[0].carries(Some(&route)), "{line}");
+                assert_eq!(candidates.malformed(), 0, "{line}");
+            }
+            let two = [format!("JSESSIONID={A}"), format!("JSESSIONID={B}")].join(joint);
+            assert_eq!(ids(&[two.as_bytes()]), [A, B]);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use http::header::{FORWARDED, HOST};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 
 /// When the cookie carries `Secure`, so that browsers keep it off unencrypted connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -12,31 +12,92 @@ use http::{HeaderMap, Uri};
     reason = "whether it is sent can be fixed either way or left to us"
 )]
 pub enum Secure {
-    /// Always, except where the browser and this process share a machine: the request's host is
-    /// `localhost`, a name below it, `127.0.0.0/8` or `[::1]`, and no `Forwarded` or
-    /// `X-Forwarded-*` header tells of a proxy between.
+    /// As the connection of the browser is. A proxy names its protocol in `X-Forwarded-Proto` or in
+    /// `Forwarded: proto=`: the cookie carries `Secure` with `https` and does not with `http`; of
+    /// several the first counts, which is the browser's.
     ///
-    /// A prefix, `SameSite=None` and `Partitioned` demand `Secure`; with them, it is set there too.
+    /// Without such a header the cookie carries `Secure`, except where the browser's host
+    /// (`X-Forwarded-Host`, `Forwarded: host=`, else `Host`) is on this machine: `localhost`, a name
+    /// below it, `127.0.0.0/8` or `[::1]`.
+    ///
+    /// Two set-ups need care. An application on a private network without TLS and without a proxy
+    /// gets cookies with `Secure`, which browsers drop: there, use [`Secure::Never`] (a warning in
+    /// the log says so once). And a proxy that ends TLS, sends none of these headers and replaces
+    /// `Host` by a loopback address (nginx does both unless it is configured otherwise) gets cookies
+    /// without `Secure`: have it send `X-Forwarded-Proto`, or use [`Secure::Always`].
+    ///
+    /// A prefix, `SameSite=None` and `Partitioned` demand `Secure`; with them, it is always set.
     #[default]
     Auto,
     /// Always: for production.
     Always,
-    /// Never: for a test network without TLS. Whoever listens there has the session.
+    /// Never: for a test network without TLS. Everything that can listen there has the session.
     Never,
 }
 
+/// Whether a response's cookie carries `Secure`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IsSecure {
+    pub(crate) secure: bool,
+    /// No header names the protocol, and no configuration says what to do: the browser may have
+    /// used plain HTTP, and drop the cookie.
+    pub(crate) is_guess: bool,
+}
+
 impl Secure {
-    pub(super) fn applies(self, uri: &Uri, headers: &HeaderMap) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Auto => !is_loopback(uri, headers) || is_forwarded(headers),
-        }
+    pub(super) fn applies(self, uri: &Uri, headers: &HeaderMap) -> IsSecure {
+        let (secure, is_guess) = match self {
+            Self::Always => (true, false),
+            Self::Never => (false, false),
+            Self::Auto => match is_https(headers) {
+                Some(https) => (https, false),
+                None => {
+                    let secure = !is_loopback(uri, headers);
+                    (secure, secure)
+                }
+            },
+        };
+        IsSecure { secure, is_guess }
     }
+}
+
+/// Whether a proxy says that the browser's connection is encrypted. Where two headers disagree it is:
+/// one of them may have come from the browser.
+fn is_https(headers: &HeaderMap) -> Option<bool> {
+    let listed = headers.get(X_FORWARDED_PROTO).map(|line| line.as_bytes());
+    let listed = listed.map(|line| trim(until(line, b',')));
+    let named = [listed, forwarded(headers, b"proto")];
+    let named = named.into_iter().flatten().filter_map(|protocol| {
+        let is = |name: &[u8]| protocol.eq_ignore_ascii_case(name);
+        match () {
+            () if is(b"https") || is(b"wss") => Some(true),
+            () if is(b"http") || is(b"ws") => Some(false),
+            () => None,
+        }
+    });
+    named.reduce(|one, other| one || other)
+}
+
+/// A parameter of the first element of `Forwarded`, which the proxy next to the browser has added:
+/// RFC 7239, section 4.
+fn forwarded<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
+    let line = headers.get(FORWARDED)?.as_bytes();
+    let pairs = until(line, b',').split(|b| *b == b';');
+    let mut values = pairs.filter_map(|pair| {
+        let equals = pair.iter().position(|b| *b == b'=')?;
+        let is_it = trim(&pair[..equals]).eq_ignore_ascii_case(name);
+        is_it.then(|| unquoted(trim(&pair[equals + 1..])))
+    });
+    values.next()
 }
 
 /// Whether the client named this machine by a loopback name or address.
 fn is_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
+    let listed = headers.get(X_FORWARDED_HOST).map(|line| line.as_bytes());
+    let listed = listed.map(|line| trim(until(line, b',')));
+    if let Some(host) = listed.or_else(|| forwarded(headers, b"host")) {
+        return is_loopback_host(host);
+    }
     if let Some(authority) = uri.authority() {
         return is_loopback_host(authority.as_str().as_bytes());
     }
@@ -45,6 +106,22 @@ fn is_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
         (Some(host), None) => is_loopback_host(host.as_bytes()),
         _ => false,
     }
+}
+
+fn until(bytes: &[u8], end: u8) -> &[u8] {
+    let end = bytes.iter().position(|b| *b == end);
+    &bytes[..end.unwrap_or(bytes.len())]
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    bytes.trim_ascii()
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    let inner = value
+        .strip_prefix(b"\"")
+        .and_then(|it| it.strip_suffix(b"\""));
+    inner.unwrap_or(value)
 }
 
 /// `host` or `host:port`.
@@ -70,13 +147,8 @@ fn is_loopback_address(host: &[u8]) -> bool {
     host.starts_with(b"127.") && address().is_some()
 }
 
-/// Whether a proxy says that it stands between.
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers
-        .keys()
-        .any(|name| name == FORWARDED || name.as_str().starts_with("x-forwarded-"))
-}
-
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const LOCALHOST: &[u8] = b"localhost";
 
 #[cfg(test)]
@@ -90,7 +162,7 @@ mod tests {
     }
 
     fn auto(uri: &'static str, headers: &HeaderMap) -> bool {
-        Secure::Auto.applies(&Uri::from_static(uri), headers)
+        Secure::Auto.applies(&Uri::from_static(uri), headers).secure
     }
 
     #[test]
@@ -144,19 +216,105 @@ mod tests {
         assert!(auto("/", &headers));
     }
 
+    /// W-11.
     #[test]
-    fn a_proxy_between_needs_secure() {
-        for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto"] {
-            let mut headers = host("localhost");
-            headers.insert(name, HeaderValue::from_static("x"));
-            assert!(auto("/", &headers), "{name}");
+    fn the_protocol_that_a_proxy_names_decides_whatever_the_host() {
+        for (header, value, secure) in [
+            ("x-forwarded-proto", "https", true),
+            ("x-forwarded-proto", "http", false),
+            ("x-forwarded-proto", "HTTPS", true),
+            ("x-forwarded-proto", " http , https", false),
+            ("x-forwarded-proto", "https,http", true),
+            ("x-forwarded-proto", "wss", true),
+            ("x-forwarded-proto", "ws", false),
+            ("forwarded", "proto=https", true),
+            ("forwarded", "for=192.0.2.1;Proto=HTTP;by=10.0.0.1", false),
+            ("forwarded", "for=\"[2001:db8::1]\"; proto=\"https\"", true),
+            ("forwarded", "proto=http, proto=https", false),
+            ("forwarded", "proto = https", true),
+        ] {
+            for name in ["localhost", "shop.example", "192.168.0.1:8080", "0.0.0.0"] {
+                let mut headers = host(name);
+                headers.insert(header, HeaderValue::from_static(value));
+                assert_eq!(auto("/", &headers), secure, "{header}: {value} at {name}");
+            }
         }
+    }
+
+    #[test]
+    fn of_two_headers_that_disagree_the_careful_one_counts() {
+        for (listed, forwarded) in [("https", "proto=http"), ("http", "proto=https")] {
+            let mut headers = host("localhost");
+            headers.insert("x-forwarded-proto", HeaderValue::from_static(listed));
+            headers.insert("forwarded", HeaderValue::from_static(forwarded));
+            assert!(auto("/", &headers));
+        }
+    }
+
+    #[test]
+    fn what_names_no_protocol_leaves_it_to_the_host() {
+        for (header, value) in [
+            ("x-forwarded-proto", ""),
+            ("x-forwarded-proto", "ftp"),
+            ("x-forwarded-proto", "httpss"),
+            ("forwarded", "for=192.0.2.1"),
+            ("forwarded", "xproto=http"),
+            ("forwarded", "for=a, proto=http"),
+            ("x-forwarded-for", "192.0.2.1"),
+        ] {
+            for (name, secure) in [("localhost", false), ("shop.example", true)] {
+                let mut headers = host(name);
+                headers.insert(header, HeaderValue::from_static(value));
+                assert_eq!(auto("/", &headers), secure, "{header}: {value} at {name}");
+            }
+        }
+    }
+
+    /// W-11: what Apache sends with a plain `ProxyPass`.
+    #[test]
+    fn the_host_that_a_proxy_was_asked_for_is_the_browsers() {
+        for (header, value, secure) in [
+            ("x-forwarded-host", "localhost", false),
+            ("x-forwarded-host", "localhost:8000, other.example", false),
+            ("x-forwarded-host", "shop.example", true),
+            ("x-forwarded-host", "192.168.0.1", true),
+            ("forwarded", "host=localhost", false),
+            ("forwarded", "host=\"127.0.0.1:8000\"", false),
+            ("forwarded", "host=shop.example", true),
+        ] {
+            for backend in ["127.0.0.1:8081", "10.1.2.3:8081"] {
+                let mut headers = host(backend);
+                headers.insert(header, HeaderValue::from_static(value));
+                assert_eq!(auto("/", &headers), secure, "{header}: {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guess_is_known_as_one() {
+        let mut headers = host("shop.example");
+        assert!(
+            Secure::Auto
+                .applies(&Uri::from_static("/"), &headers)
+                .is_guess
+        );
+        assert!(
+            !Secure::Always
+                .applies(&Uri::from_static("/"), &headers)
+                .is_guess
+        );
+        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        assert!(
+            !Secure::Auto
+                .applies(&Uri::from_static("/"), &headers)
+                .is_guess
+        );
     }
 
     #[test]
     fn always_and_never_do_not_look() {
         let uri = Uri::from_static("/");
-        assert!(Secure::Always.applies(&uri, &host("localhost")));
-        assert!(!Secure::Never.applies(&uri, &host("example.com")));
+        assert!(Secure::Always.applies(&uri, &host("localhost")).secure);
+        assert!(!Secure::Never.applies(&uri, &host("example.com")).secure);
     }
 }

@@ -68,7 +68,7 @@ fn a_removal_repeats_every_attribute() {
     let attributes =
         "HttpOnly; SameSite=None; Partitioned; Secure; Path=/shop; Domain=example.com; Max-Age";
     let aged = set_for(&cookie, cookie.persistence(), true);
-    assert_eq!(aged, format!("shop=ID.node1; {attributes}=60"));
+    assert_eq!(aged, format!("shop=ID.node1; {attributes}=66"));
     assert_eq!(removal(&cookie), format!("shop=; {attributes}=0"));
 }
 
@@ -142,9 +142,11 @@ fn what_breaks_a_header_cannot_be_built() {
 #[test]
 fn a_max_age_is_at_least_a_second_and_at_most_four_hundred_days() {
     for (age, secs) in [
-        (Duration::ZERO, 1),
-        (Duration::from_millis(1500), 2),
-        (Duration::from_secs(60), 60),
+        (Duration::ZERO, 2),
+        (Duration::from_millis(1500), 3),
+        (Duration::from_secs(60), 66),
+        (Duration::from_secs(86_400), 86_400 + 8_640),
+        (Duration::from_secs(30 * 86_400), 31 * 86_400),
         (Duration::from_secs(u64::MAX), 34_560_000),
         (Duration::MAX, 34_560_000),
     ] {

@@ -4,7 +4,6 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{State, Stored};
-use crate::clock;
 use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
@@ -35,7 +34,6 @@ pub(in crate::middleware) enum Rest {
     Untouched,
     Nothing,
     Commit,
-    Touch(SessionKey),
 }
 
 impl State {
@@ -48,13 +46,7 @@ impl State {
         } else if self.is_pending() || self.in_flight.is_some() {
             Rest::Commit
         } else {
-            match &self.stored {
-                // A commit was an access by itself: none is due after one.
-                Some(stored) if self.returned && stored.record.is_touch_due(clock::now()) => {
-                    Rest::Touch(stored.key)
-                }
-                _ => Rest::Nothing,
-            }
+            Rest::Nothing
         }
     }
 
@@ -142,9 +134,11 @@ impl State {
         };
         let newer = mem::replace(&mut self.staged, older);
         for (name, value) in newer.writes() {
-            match value {
-                Some(value) => self.staged.insert(name.clone(), value.clone()),
-                None => self.staged.remove(name.clone()),
+            let (name, value) = (name.clone(), value.clone());
+            match (newer.confirmed(&name), value) {
+                (Some(stamp), value) => self.staged.confirm(name, value, stamp),
+                (None, Some(value)) => self.staged.insert(name, value),
+                (None, None) => self.staged.remove(name),
             }
         }
         if let Some(idle) = newer.max_inactive() {

@@ -6,9 +6,9 @@ use super::State;
 use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
-use crate::session::{Changes, Value};
+use crate::session::{Changes, Record, Value};
 
-/// Names, removed ones included, and bytes of names and values.
+/// Attributes, and the bytes of their names and values. Removed ones do not count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
     names: usize,
@@ -28,7 +28,8 @@ impl State {
         }
     }
 
-    /// Stages a write, or a removal, unless it leaves the attribute as it is.
+    /// Stages a write, or a removal. One that leaves the attribute as it was loaded is staged as
+    /// well: another request may have written meanwhile, and this write is the later one.
     pub(in crate::middleware) fn write(
         &mut self,
         name: &str,
@@ -39,15 +40,23 @@ impl State {
         let below = self.in_flight(name);
         let below = below.or_else(|| register.map(|register| register.value.as_ref()));
         let staged = self.staged.written(name);
-        if below.flatten() == value.as_ref() {
+        let unchanged = below.flatten() == value.as_ref();
+        if unchanged && self.stored.is_none() {
             if staged.is_some() {
                 self.staged.retract(name);
                 self.size = None;
             }
             return Ok(());
         }
+        let loaded = register.map(|register| register.stamp);
+        let confirms = unchanged && self.in_flight(name).is_none();
         let size = self.admit(name, staged.or(below), value.as_ref(), config)?;
         let name = register.map_or_else(|| name.into(), |register| register.name.clone());
+        if confirms {
+            self.size = None;
+            self.staged.confirm(name, value, loaded);
+            return Ok(());
+        }
         self.size = Some(size);
         self.id.get_or_insert_with(|| config.store.new_id());
         match value {
@@ -68,14 +77,8 @@ impl State {
         Ok(())
     }
 
-    pub(in crate::middleware) fn set_max_inactive(
-        &mut self,
-        idle: Option<Duration>,
-        config: &Config,
-    ) {
-        if self.max_inactive(config) != idle {
-            self.staged.set_max_inactive(idle);
-        }
+    pub(in crate::middleware) fn set_max_inactive(&mut self, idle: Option<Duration>) {
+        self.staged.set_max_inactive(idle);
     }
 
     pub(in crate::middleware) fn set_persistence(
@@ -86,7 +89,9 @@ impl State {
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
-        if self.persistence(config) != persistence {
+        // A cookie with an age is sent anew, so that its age begins now.
+        let known = self.persistence(config);
+        if known != persistence || persistence != Persistence::BrowserSession {
             self.persistence = Some(persistence);
             self.stale_cookie = true;
         }
@@ -129,10 +134,8 @@ impl State {
     }
 
     fn measure(&self) -> Size {
-        let mut size = self.record().map_or_else(Size::default, |record| Size {
-            names: record.registers().len(),
-            bytes: record.payload_bytes(),
-        });
+        let (names, bytes) = self.record().map_or((0, 0), Record::live_size);
+        let mut size = Size { names, bytes };
         for (name, value) in self.in_flight.iter().flat_map(Changes::writes) {
             size = size.with(name, self.in_record(name), value.as_ref());
         }
@@ -146,14 +149,12 @@ impl State {
 impl Size {
     /// The size after a write over what was `known` under the name.
     fn with(self, name: &str, known: Option<Option<&Value>>, value: Option<&Value>) -> Self {
-        let len = |value: Option<&Value>| value.map_or(0, |value| value.as_bytes().len());
-        let (new_names, new_bytes) = match known {
-            Some(_) => (0, 0),
-            None => (1, name.len()),
-        };
+        let count = |value: Option<&Value>| usize::from(value.is_some());
+        let len = |value: Option<&Value>| value.map_or(0, |it| name.len() + it.as_bytes().len());
+        let known = known.flatten();
         Self {
-            names: self.names + new_names,
-            bytes: self.bytes + new_bytes + len(value) - len(known.flatten()),
+            names: self.names + count(value) - count(known),
+            bytes: self.bytes + len(value) - len(known),
         }
     }
 }

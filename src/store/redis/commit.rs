@@ -87,7 +87,7 @@ fn arguments(
         None => b"keep",
     };
     let born_idle = birth.as_ref().map(|birth| birth.max_inactive.1.get());
-    let idle = changes.max_inactive().or(born_idle);
+    let idle = changes.max_inactive();
     let absolute = birth
         .as_ref()
         .map(|birth| birth.ends_at.since(Timestamp::default()));
@@ -104,9 +104,13 @@ fn arguments(
         absolute.map_or_else(Vec::new, |absolute| number(record::millis(Some(absolute)))),
         first.map_or_else(Vec::new, number),
         expected.map_or_else(Vec::new, |name| record::field(name)),
-        stamp
-            .flatten()
-            .map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
+        match born_idle {
+            // A birth expects nothing.
+            Some(idle) => number(record::millis(idle)),
+            None => stamp
+                .flatten()
+                .map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
+        },
         tombstone(),
         successor,
     ];

@@ -54,13 +54,18 @@ pub(super) fn decode(
     if maker.is_some() && maker != application.map(str::as_bytes) {
         return Ok(None);
     }
+    let latest = header_stamp(header).unwrap_or_default();
     let mut registers: Vec<_> = pairs
         .into_iter()
         .filter_map(|(name, value)| register(&name, &value))
+        .filter(|register| register.value.is_some())
         .collect();
     registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     match Record::from_parts(lifetime, registers, Vec::new()) {
-        Some(record) => Ok(Some(record)),
+        Some(mut record) => {
+            record.note_latest(latest);
+            Ok(Some(record))
+        }
         None => Err(foreign("attributes that are no session's")),
     }
 }
@@ -118,14 +123,14 @@ pub(super) fn committed(
     for register in changes.registers(stamp) {
         record.merge_register(&register);
     }
+    record.forget_removed();
+    record.note_latest(stamp);
     Ok(record)
 }
 
 /// The stamp of a session's last commit.
 pub(super) fn last_stamp(record: &Record) -> Stamp {
-    let attributes = record.registers().iter().map(|register| register.stamp);
-    let last = attributes.max().unwrap_or_default();
-    last.max(record.lifetime.max_inactive.0)
+    record.latest()
 }
 
 /// A stamp as it stands in front of every attribute.

@@ -10,6 +10,10 @@ use crate::store::SessionStore;
 pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
     suite.rule("a commit leaves other attributes alone", merged);
     suite.rule("the later of two acknowledged writes counts", replaced);
+    suite.rule(
+        "a write of what was loaded counts if another has come between",
+        confirmed,
+    );
     suite.rule("a removed attribute is gone and may come back", removed);
     suite.rule("a commit without changes changes nothing", unchanged);
     suite.rule("an expectation that holds lets a commit through", expected);
@@ -63,6 +67,34 @@ async fn replaced<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         must(
             found.is_some_and(|found| holds(&found, &[("a", value)])),
             "an older value is found",
+        )?;
+    }
+    Ok(())
+}
+
+async fn confirmed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create("a", "1").await?;
+    let base = Some(&session.record);
+    let mut again = Changes::default();
+    again.confirm("a".into(), Some(text("1")), session.record.stamp("a"));
+    again.confirm("b".into(), None, None);
+    let commit = nodes.one.commit(&session.key, base, again.clone());
+    let record = committed(commit.await?)?;
+    must(holds(&record, &[("a", "1")]), "the answer differs")?;
+
+    let mut between = insert("a", "2");
+    between.insert("b".into(), text("2"));
+    committed(nodes.other.commit(&session.key, base, between).await?)?;
+    let record = committed(nodes.one.commit(&session.key, base, again).await?)?;
+    must(
+        holds(&record, &[("a", "1")]),
+        "the answer has the write that came between",
+    )?;
+    for store in nodes.both() {
+        let found = store.load(&session.key).await?;
+        must(
+            found.is_some_and(|found| holds(&found, &[("a", "1")])),
+            "the write that came between is found",
         )?;
     }
     Ok(())

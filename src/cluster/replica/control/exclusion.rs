@@ -31,7 +31,9 @@ impl Control {
         let me = self.standing.me.clone();
         if self.standing.ready && rival.name == me.name {
             let exclusion = admit(&me, vec![rival]).err();
-            exclusion.map(|exclusion| self.exclude(now, exclusion));
+            if let Some(exclusion) = exclusion {
+                self.exclude(now, exclusion);
+            }
         }
     }
 

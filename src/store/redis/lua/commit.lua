@@ -1,10 +1,11 @@
 -- KEYS: the session; where it moves to, if it does. While a cluster moves their slot, no server has
 --   both: then only the first is declared, and the other is made by copying where new keys are made.
 -- ARGV: 3 the attempt, 4 the stamp of the base, 5 its version, 6 'create', 'update' or (an update
---   that adds no value) 'keep', 7 idle time in ms ('': as it is), 8 absolute lifetime in ms, 9 idle
---   time of a first visit, 10 the attribute that is expected ('': none), 11 the stamp that its last
---   write must have ('': none), 12 life of a tombstone in ms, 13 where it moves to ('': nowhere),
---   then attributes and what they hold.
+--   that adds no value) 'keep', 7 idle time of the session's own in ms ('': as it is), 8 absolute
+--   lifetime in ms, 9 idle time of a first visit, 10 the attribute that is expected ('': none), 11 the
+--   stamp that its last write must have ('': none), or at a birth the idle time that sessions are made
+--   with, 12 life of a tombstone in ms, 13 where it moves to ('': nowhere), then attributes and what
+--   they hold.
 local key, successor, op = KEYS[1], ARGV[13] ~= '' and ARGV[13], ARGV[3]
 local base_version = tonumber(ARGV[5])
 local target = successor or key
@@ -37,7 +38,7 @@ if ARGV[6] == 'create' then
     accessed = now, idle = NONE, idle_stamp = string.rep('\0', 10), first = tonumber(ARGV[9]),
     application = ARGV[2], ops = ''
   }
-  s.idle = tonumber(ARGV[7])
+  s.idle = tonumber(ARGV[11])
 else
   if state ~= 'live' then return {'G'} end
   before = struct.pack('>I6', s.version) .. s.writer
@@ -78,15 +79,25 @@ if successor then
   end
   bury(key, op, tonumber(ARGV[12]))
 end
-local fields = {'', header(s)}
+-- What is removed leaves nothing behind: changes come here, never another copy of the session.
+local fields, removed = {'', header(s)}, {}
 for at = 14, #ARGV, 2 do
-  fields[#fields + 1] = ARGV[at]
-  fields[#fields + 1] = stamp .. ARGV[at + 1]
+  if ARGV[at + 1] == REMOVED then
+    removed[#removed + 1] = ARGV[at]
+  else
+    fields[#fields + 1] = ARGV[at]
+    fields[#fields + 1] = stamp .. ARGV[at + 1]
+  end
   if #fields >= 1000 then
     call('HSET', target, unpack(fields))
     fields = {}
   end
+  if #removed >= 1000 then
+    call('HDEL', target, unpack(removed))
+    removed = {}
+  end
 end
+if #removed > 0 then call('HDEL', target, unpack(removed)) end
 if #fields > 0 then call('HSET', target, unpack(fields)) end
 local reply = answer(s, ARGV[6] ~= 'create' and before ~= ARGV[4])
 call('PEXPIREAT', target, expires_at(s))

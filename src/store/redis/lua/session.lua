@@ -14,6 +14,8 @@ local FORMAT = 1
 local RETURNED = 1
 local NAMED = 2
 local OPS_MAX = 8
+-- What an attribute holds that is removed.
+local REMOVED = '\0'
 
 -- Runs a command; an error names it.
 local function call(name, ...)
