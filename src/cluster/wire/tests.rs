@@ -609,7 +609,7 @@ fn the_format_of_protocol_1_stands_still() {
                 view: VIEW,
                 seqs: vec![5, 6, 300],
             },
-            "03edfd03030506ac02",
+            "0303edfd03030506ac02",
         ),
         (Message::Refuse { view: VIEW, seq: 5 }, "0403edfd0305"),
         (
