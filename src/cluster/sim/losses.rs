@@ -54,10 +54,16 @@ impl World {
         if !self.plan.has_name_conflicts() {
             return false;
         }
-        let dialer = &self.nodes[dialer].me;
-        let has_name = |other: &Node| other.name == dialer.name && other.address != dialer.address;
-        let members = self.replica(dialed).status().members;
-        has_name(&self.nodes[dialed].me) || members.iter().any(|member| has_name(&member.node))
+        self.refuses(dialed, dialer)
+            || self.plan.dialers_check_names && self.refuses(dialer, dialed)
+    }
+
+    /// Returns `true` if a node or one of its members has the name of another node.
+    fn refuses(&self, index: usize, other: usize) -> bool {
+        let other = &self.nodes[other].me;
+        let has_name = |node: &Node| node.name == other.name && node.address != other.address;
+        let members = self.replica(index).status().members;
+        has_name(&self.nodes[index].me) || members.iter().any(|member| has_name(&member.node))
     }
 
     fn is_caught_up(&self, at: usize) -> bool {

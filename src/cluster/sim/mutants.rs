@@ -28,6 +28,7 @@ fn notices_the_lack(take: fn(&mut Plan)) -> bool {
     take(&mut plan);
     plan.rules = Rules::ALL;
     plan.link_rules = LinkRules::ALL;
+    plan.clock_includes_suspension = true;
     World::new(plan).run();
     true
 }
@@ -75,6 +76,26 @@ fn what_somebody_says_who_is_no_member_is_noticed() {
         plan.rules.members_only = false;
         plan.faults = vec![FaultKind::Pauses];
         plan.quiet_period.1 /= 2;
+    }));
+}
+
+/// Not a rule of the replica: its clock has to include the time in which the machine was suspended.
+#[test]
+fn a_clock_that_stands_still_is_noticed() {
+    assert!(notices_the_lack(|plan| {
+        plan.clock_includes_suspension = false;
+        plan.faults = vec![FaultKind::Suspension];
+        plan.copies = Copies::All;
+    }));
+}
+
+#[test]
+fn missing_reachability_is_noticed() {
+    assert!(notices_the_lack(|plan| {
+        plan.rules.reach = false;
+        plan.faults = vec![FaultKind::Bridges];
+        plan.nodes = plan.nodes.max(3);
+        plan.duration *= 2;
     }));
 }
 

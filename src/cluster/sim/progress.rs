@@ -86,7 +86,8 @@ impl World {
     /// Checks that a write has as many live copies as it must have when it is acknowledged.
     pub(super) fn check_copies(&self, request: &Request, record: &Record) {
         let model = &self.models[request.model];
-        let undisturbed = model.id == request.known.id && model.moves == 0 && !model.may_end;
+        let is_known = model.id == request.known.id && model.known().is_fresh(self.now);
+        let undisturbed = is_known && model.moves == 0 && !model.may_end;
         let name = match request.action {
             Action::Create => super::client::NAMES[0],
             Action::Write(name) => name,

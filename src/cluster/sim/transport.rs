@@ -16,11 +16,13 @@ use super::world::{Event, World};
 /// Something that waits until its node handles inputs again.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// A piece that has arrived over a link.
+    /// A piece that has arrived over a link between these identities.
     Piece {
         from: usize,
         link: u64,
         piece: Piece,
+        sender: Node,
+        receiver: u64,
     },
     /// A report about a link of this node.
     Report {
@@ -179,9 +181,8 @@ impl World {
         } else if is_free {
             self.read(from, to, id, piece);
         } else {
-            link.unread += piece.bytes();
-            let link = id;
-            self.postpone(to, Pending::Piece { from, link, piece });
+            let pending = link.pending(from, piece);
+            self.postpone(to, pending);
         }
     }
 
@@ -192,9 +193,15 @@ impl World {
             return;
         };
         if link.read_after <= now {
-            for piece in std::mem::take(&mut link.held) {
-                let link = id;
-                self.postpone(to, Pending::Piece { from, link, piece });
+            let held = std::mem::take(&mut link.held);
+            let bytes: usize = held.iter().map(Piece::bytes).sum();
+            link.unread -= bytes;
+            let pending: Vec<_> = held
+                .into_iter()
+                .map(|piece| link.pending(from, piece))
+                .collect();
+            for pending in pending {
+                self.postpone(to, pending);
             }
         }
     }
@@ -385,11 +392,23 @@ impl World {
                 from,
                 link: id,
                 piece,
+                sender,
+                receiver,
             } => {
                 if let Some(link) = self.link(from, index, id) {
                     link.unread -= piece.bytes();
                     self.read(from, index, id, piece);
                     self.transmit(from, index);
+                } else if let Piece::Whole { message, .. } = piece
+                    && self.rng.random()
+                {
+                    // The process had read it from the link before that was broken.
+                    let input = Input::Message {
+                        from: sender,
+                        to: receiver,
+                        message,
+                    };
+                    self.input(index, input);
                 }
             }
             Pending::Report { to, link, report } => self.handle_report(index, to, link, report),
@@ -440,6 +459,20 @@ impl World {
     pub(super) fn block_one_way(&mut self, from: usize, to: usize) {
         self.network.block(from, to);
         self.break_link(from, to);
+    }
+}
+
+impl Link {
+    /// A piece that was not read yet.
+    fn pending(&mut self, from: usize, piece: Piece) -> Pending {
+        self.unread += piece.bytes();
+        Pending::Piece {
+            from,
+            link: self.id,
+            piece,
+            sender: self.from.clone(),
+            receiver: self.to.generation,
+        }
     }
 }
 

@@ -131,13 +131,40 @@ impl World {
         self.plan.converges_within() + transfer
     }
 
+    /// Describes a cluster that has not converged, one line for each node.
     pub(super) fn failure_report(&self) -> String {
-        let status = |node: &SimNode| node.replica.as_ref().map(Replica::status);
-        let all: Vec<_> = self.nodes.iter().map(status).collect();
-        format!(
-            "seed {}: not converged after {} us: {all:#?}\nrequests {:?}",
-            self.plan.seed, self.now, self.requests
-        )
+        let mut report = format!(
+            "seed {} ({:?}, {:?}): not converged at {} us, {} us after the last fault",
+            self.plan.seed,
+            self.plan.faults,
+            self.plan.copies,
+            self.now,
+            self.now - self.disturbed_until
+        );
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some(replica) = &node.replica else {
+                report += &format!("\n  {:?} is down", node.me);
+                continue;
+            };
+            let status = replica.status();
+            let members: Vec<_> = status
+                .members
+                .iter()
+                .map(|member| format!("{:?} agrees {}", member.node, member.agrees))
+                .collect();
+            report += &format!(
+                "\n  {:?} running {} ready {} complete {} settled {} sessions {} open {}: {}",
+                node.me,
+                self.is_running(index),
+                status.ready,
+                status.complete,
+                status.settled,
+                status.sessions,
+                status.unacknowledged,
+                members.join(", ")
+            );
+        }
+        report + &format!("\nrequests {:?}", self.requests)
     }
 }
 
