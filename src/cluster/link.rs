@@ -30,6 +30,7 @@ mod listen;
 mod mismatch;
 mod obstacle;
 mod outbox;
+mod pace;
 mod security;
 mod strangers;
 mod stream;

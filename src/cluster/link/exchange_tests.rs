@@ -146,7 +146,10 @@ impl Lab {
 
     fn credit(&mut self) {
         let credit = self.inbox.take_credit();
-        let confirmed = self.lanes.confirm(credit).expect("an honest credit");
+        let confirmed = self
+            .lanes
+            .confirm(self.now, credit)
+            .expect("an honest credit");
         self.sizes_confirmed += confirmed.small + confirmed.large;
         assert!(!self.inbox.is_owing());
     }

@@ -5,8 +5,9 @@
 //! *large* message at the head of its queue. So control waits for no more than one turn, small
 //! messages wait for one chunk, and neither kind of data starves the other.
 //!
-//! The receiver confirms bytes of data with [`Credit`]s. At most [`LARGE_WINDOW`] bytes of chunks
-//! are unconfirmed, so that a slow path's queues stay short. How many small and large messages are
+//! The receiver confirms bytes of data with [`Credit`]s. Only so much is unconfirmed that a slow
+//! path's queues stay short: as the [`Pace`] allows, and at most [`LARGE_WINDOW`] bytes of chunks.
+//! How many small and large messages are
 //! under way is the replica's decision: it sends within a window per peer.
 //!
 //! The schedule does no I/O and reads no clock. It bounds in bytes what waits, lane by lane; the
@@ -23,6 +24,8 @@ use crate::cluster::wire::{
 };
 use crate::session::Timestamp;
 
+use super::pace::Pace;
+
 /// The queues of one link, and the data that the other end has not confirmed.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
@@ -36,6 +39,8 @@ pub(super) struct Lanes {
     farewell: Option<Queue>,
     small_sent: Stream,
     large_sent: Stream,
+    /// How much of both may be unconfirmed.
+    pace: Pace,
 }
 
 /// Whole messages that wait.
@@ -147,11 +152,14 @@ impl Lanes {
         let mut taken = 0;
         while let Some(next) = self.small.messages.front()
             && (taken == 0 || taken + next.content.len() <= SMALL_TURN)
+            && (self.pace.unconfirmed() == 0 || next.content.len() as u64 <= self.pace.room())
             && let Some(waiting) = self.small.pop()
         {
             taken += waiting.content.len();
             waiting.segment(SegmentKind::Small, now).encode(out);
-            self.small_sent.send(SEGMENT_HEAD + waiting.content.len());
+            let bytes = SEGMENT_HEAD + waiting.content.len();
+            self.pace.send(now, bytes as u64);
+            self.small_sent.send(bytes);
             self.small_sent.end(waiting.size);
         }
     }
@@ -166,8 +174,12 @@ impl Lanes {
             size,
         } = large.waiting;
         let is_first = large.sent == 0;
+        let room = self.pace.room() as usize;
+        if room < CHUNK_MIN && self.pace.unconfirmed() > 0 {
+            return;
+        }
         let chunk = &content[large.sent..];
-        let chunk = &chunk[..chunk.len().min(CHUNK)];
+        let chunk = &chunk[..chunk.len().min(room.clamp(CHUNK_MIN, CHUNK))];
         let declared = (content.len() as u32).to_be_bytes();
         let declared: &[u8] = if is_first { &declared } else { &[] };
         let bytes = SEGMENT_HEAD + declared.len() + chunk.len();
@@ -181,6 +193,7 @@ impl Lanes {
         };
         let age = now.since(put_at);
         Segment::encode_parts(kind, age, [declared, chunk], out);
+        self.pace.send(now, bytes as u64);
         self.large_sent.send(bytes);
         self.large_bytes -= chunk.len();
         large.sent += chunk.len();
@@ -200,10 +213,12 @@ impl Lanes {
     /// The other end has received so many bytes of data.
     ///
     /// Returns `None` if that cannot be: more than was sent, or less than before.
-    pub(super) fn confirm(&mut self, credit: Credit) -> Option<Confirmed> {
+    pub(super) fn confirm(&mut self, now: Timestamp, credit: Credit) -> Option<Confirmed> {
         let is_large = self.large_sent.unconfirmed() > 0;
+        let before = self.unconfirmed();
         let small = self.small_sent.confirm(credit.small)?;
         let large = self.large_sent.confirm(credit.large)?;
+        self.pace.confirm(now, before - self.unconfirmed());
         Some(Confirmed {
             small,
             large,
@@ -223,6 +238,10 @@ impl Lanes {
             && self.acks.is_none()
             && has_left(&self.control)
             && self.farewell.as_ref().is_none_or(has_left)
+    }
+
+    const fn unconfirmed(&self) -> u64 {
+        self.small_sent.unconfirmed() + self.large_sent.unconfirmed()
     }
 
     fn is_confirmed(&self) -> bool {
@@ -319,8 +338,9 @@ impl Lanes {
     }
 
     /// As a sender does that is not interested in credit.
-    pub(super) const fn pretend_confirmed(&mut self) {
+    pub(super) fn pretend_confirmed(&mut self) {
         self.large_sent.confirmed = self.large_sent.sent;
+        self.pace = Pace::default();
     }
 }
 
@@ -330,6 +350,9 @@ pub(super) const SMALL_TURN: usize = 64 << 10;
 /// How many bytes of a large message leave at a time: 13 ms at 20 Mbit/s, and still few system
 /// calls on a fast network.
 pub(super) const CHUNK: usize = 32 << 10;
+
+/// How many bytes of a large message leave at a time where the path is slow.
+const CHUNK_MIN: usize = 4 << 10;
 
 /// How many bytes of chunks, heads included, may be unconfirmed. At 20 Mbit/s they are 200 ms of
 /// the path's queue; with a round trip of 200 ms they still carry 2.6 MB/s.
@@ -382,7 +405,7 @@ mod tests {
             large: lanes.large_sent.sent,
         };
         {
-            let confirmed = lanes.confirm(credit).unwrap();
+            let confirmed = lanes.confirm(NOW, credit).unwrap();
             confirmed.small + confirmed.large
         }
     }
@@ -457,7 +480,7 @@ mod tests {
             small: 0,
             large: 2 * CHUNK as u64,
         };
-        let confirmed = lanes.confirm(credit);
+        let confirmed = lanes.confirm(NOW, credit);
         let is_large = true;
         assert_eq!(
             confirmed,
@@ -492,10 +515,10 @@ mod tests {
         lanes.put_small(NOW, content(1, 10), 1);
         taken(&mut lanes, NOW);
         let credit = |small, large| Credit { small, large };
-        assert_eq!(lanes.confirm(credit(19, 0)), None);
-        assert_eq!(lanes.confirm(credit(18, 1)), None);
-        assert!(lanes.confirm(credit(18, 0)).is_some());
-        assert_eq!(lanes.confirm(credit(17, 0)), None);
+        assert_eq!(lanes.confirm(NOW, credit(19, 0)), None);
+        assert_eq!(lanes.confirm(NOW, credit(18, 1)), None);
+        assert!(lanes.confirm(NOW, credit(18, 0)).is_some());
+        assert_eq!(lanes.confirm(NOW, credit(17, 0)), None);
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl Outbox {
         if !content.open {
             return Ok(Confirmed::default());
         }
-        let confirmed = content.lanes.confirm(credit);
+        let confirmed = content.lanes.confirm(clock::now(), credit);
         confirmed.ok_or(WireError::BadCredit)
     }
 

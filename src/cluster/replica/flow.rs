@@ -279,6 +279,7 @@ impl Queue {
             self.bytes -= size;
             self.in_flight.pop_front();
         }
+        debug_assert!(bytes == 0, "{bytes} {:?}", self.in_flight);
     }
 }
 

@@ -175,8 +175,9 @@ fn config() -> Config {
     }
 }
 
-const PROBE_PERIOD: Duration = Duration::from_millis(500);
-const PROBE_RTT: Duration = Duration::from_millis(150);
+const PROBE_PERIOD: Duration = Duration::from_millis(1_000);
+/// Longer than a round trip between continents, and than what waits on a slow link before a probe.
+const PROBE_RTT: Duration = Duration::from_millis(500);
 const SUSPICION: Duration = Duration::from_secs(2);
 
 /// How long a silent member may still be alive for the others: nobody is declared down earlier.

@@ -227,7 +227,11 @@ impl Replica {
             return Step::Refused(StoreErrorKind::Unavailable);
         }
         // A session may have one successor only, so its owner decides about new ids as well.
-        let ordered = changes.expected().is_some() || changes.rotated_to().is_some();
+        let ordered = changes.expected().is_some()
+            || changes.rotated_to().is_some()
+            || self
+                .table
+                .is_near_session_limit(key, changes.payload_bytes());
         if !snapshot.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
             return self.update(now, op, key, base, changes, &snapshot);
         }

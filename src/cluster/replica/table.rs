@@ -364,6 +364,21 @@ impl Table {
         bytes > before && bytes > self.max_session_bytes
     }
 
+    /// Whether a change brings a session so near its limit that only its owner, which knows of all
+    /// other changes, can decide. Smaller ones that meet make a session too large only where more
+    /// than four nodes write it at once.
+    pub(crate) fn is_near_session_limit(&self, key: &SessionKey, change: usize) -> bool {
+        let near = self.max_session_bytes / 4;
+        change > near || change > SMALL_CHANGE && change + self.session_bytes(key) > near
+    }
+
+    fn session_bytes(&self, key: &SessionKey) -> usize {
+        match self.lock(key.slot()).entries.get(key) {
+            Some(Entry::Live(record)) => record.payload_bytes(),
+            Some(Entry::Fragment(_) | Entry::Dead(_)) | None => 0,
+        }
+    }
+
     pub(crate) fn is_too_large_to_create(&self, record: &Record) -> bool {
         self.is_over_session_limit(0, record)
     }
@@ -421,6 +436,9 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
         updates: Vec::<Stamp>::new(),
     }
 }
+
+/// A change up to so many bytes is not looked at: it cannot add much.
+const SMALL_CHANGE: usize = 64 << 10;
 
 /// Which part of the bytes that sessions may take the names of those take that have run out, beside
 /// them: a name is a twentieth of a small session.

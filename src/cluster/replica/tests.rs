@@ -525,7 +525,11 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
         }
         lab.run(Duration::from_secs(2));
         let written = |op: &OpId| lab.reply(*op) == Some(Reply::Written);
-        assert!((10..30).filter(written).count() >= 19, "{cut:?}: {:?}", lab.replies);
+        assert!(
+            (10..30).filter(written).count() >= 19,
+            "{cut:?}: {:?}",
+            lab.replies
+        );
         lab.cut.clear();
         lab.run(Duration::from_secs(1));
         for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::cluster::replica::message::{Lane, Message, SMALL_MAX};
 use crate::cluster::replica::node::Node;
 
+use super::transport::Report;
+
 /// The rules of links that a run can take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkRules {
@@ -94,6 +96,8 @@ pub(super) struct Link {
     on_the_way: [VecDeque<Piece>; 2],
     /// When the last piece of each lane arrives.
     last_arrival: [u64; 2],
+    /// Reports that wait until the way back is open.
+    pub(super) held_reports: VecDeque<Report>,
     /// When the last report reaches the sender.
     pub(super) last_report: u64,
     /// Pieces that have arrived while the receiver does not read this link.
@@ -157,6 +161,7 @@ impl Link {
             rate: None,
             on_the_way: Default::default(),
             last_arrival: [0; 2],
+            held_reports: VecDeque::new(),
             last_report: 0,
             held: VecDeque::new(),
             read_after: 0,

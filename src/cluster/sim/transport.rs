@@ -42,6 +42,8 @@ pub(super) enum Report {
         large: bool,
     },
     Progress,
+    /// The way back may be open again for the reports that wait.
+    Retry,
     /// More of the current large message may be sent.
     Admitted,
 }
@@ -298,18 +300,27 @@ impl World {
         if self.link(from, to, link).is_none() {
             return;
         }
-        if !self.network.is_open(to, from) {
+        // In a stream nothing overtakes what has waited for the way back.
+        let is_open = self.network.is_open(to, from);
+        let Some(held) = self.link(from, to, link).map(|link| &mut link.held_reports) else {
+            return;
+        };
+        held.push_back(report);
+        if !is_open {
             let event = Event::Report {
                 from,
                 to,
                 link,
-                report,
+                report: Report::Retry,
             };
-            self.after(REPORT_AGAIN, event);
-        } else if self.is_free(from) {
-            self.handle_report(from, to, link, report);
-        } else {
-            self.postpone(from, Pending::Report { to, link, report });
+            return self.after(REPORT_AGAIN, event);
+        }
+        for report in std::mem::take(held) {
+            if self.is_free(from) {
+                self.handle_report(from, to, link, report);
+            } else {
+                self.postpone(from, Pending::Report { to, link, report });
+            }
         }
     }
 
@@ -328,6 +339,7 @@ impl World {
                 self.input(from, Input::Delivered { node, bytes, large });
             }
             Report::Progress => self.input(from, Input::Progress { node }),
+            Report::Retry => {}
             Report::Admitted => {
                 link.admit();
                 self.transmit(from, to);
@@ -406,6 +418,7 @@ impl World {
                     let input = Input::Message {
                         from: sender,
                         to: receiver,
+                        age: Duration::ZERO,
                         message,
                     };
                     self.input(index, input);

@@ -1,6 +1,5 @@
 //! Checks of single reads and of the final state.
 
-use crate::cluster::replica::Replica;
 use crate::session::Record;
 
 use super::client::Request;

@@ -280,15 +280,16 @@ fn a_session_does_not_grow_over_its_limit() {
         changes.insert(name.into(), Value::from_bytes(vec![b'1'; 600]));
         changes
     };
+    // The owner decides about what may meet with other changes.
+    for (index, op) in [(0, 2), (1, 3)] {
+        lab.commit(index, op, key(1), &more("b"));
+        assert_eq!(lab.verdict(op), Some(Verdict::TooLarge));
+    }
     let refused = Step::Refused(StoreErrorKind::TooLarge);
-    assert_eq!(lab.commit(0, 2, key(1), &more("b")), refused);
-    assert_eq!(lab.commit(1, 3, key(1), &more("b")), refused);
     assert_eq!(lab.commit(0, 4, key(2), &big("a", 1_100)), refused);
     // In place of what is there it fits.
-    assert!(matches!(
-        lab.commit(1, 5, key(1), &more("a")),
-        Step::Wait(_)
-    ));
+    lab.commit(1, 5, key(1), &more("a"));
+    assert_eq!(lab.verdict(5), Some(Verdict::Applied));
     // An owner that orders the change judges it.
     let base = lab.read(0, key(1)).unwrap();
     let mut ordered = more("b");
@@ -297,29 +298,32 @@ fn a_session_does_not_grow_over_its_limit() {
     assert_eq!(lab.verdict(6), Some(Verdict::TooLarge));
 }
 
+/// Both sides of a partition may fill a session: what was acknowledged is kept, and may shrink.
 #[test]
-fn two_nodes_that_fill_a_session_at_once_keep_both_writes_and_count_it() {
-    let mut lab = roomy(2, |settings| settings.max_session_bytes = 1_000);
-    lab.commit(0, 1, key(1), &born("a", "1"));
-    lab.hold = is_write;
-    for (index, name) in ["b", "c"].into_iter().enumerate() {
-        let mut changes = Changes::default();
-        changes.insert(name.into(), Value::from_bytes(vec![b'1'; 700]));
-        lab.commit(index, 2 + index as u64, key(1), &changes);
-    }
-    lab.hold = |_| false;
-    for (from, to, message) in std::mem::take(&mut lab.held) {
-        lab.deliver(from, to, message);
-    }
-    lab.carry();
-    for index in 0..2 {
-        assert!(lab.read(index, key(1)).unwrap().payload_bytes() > 1_000);
-        assert_eq!(lab.replica(index).status().oversized, 1);
-    }
-    assert!(matches!(
-        lab.commit(0, 5, key(1), &insert("b", "")),
-        Step::Wait(_)
-    ));
+fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
+    let table = Table::new(&Settings {
+        max_session_bytes: 1_000,
+        ..settings(0, Copies::All)
+    });
+    let side = |name: &str| {
+        let mut record = record(name, 1);
+        record.merge_register(&Register {
+            value: Some(Value::from_bytes(vec![b'1'; 700])),
+            ..register(name, 2)
+        });
+        Copy {
+            key: key(1),
+            entry: Entry::Live(record.into()),
+        }
+    };
+    table.merge(START, &side("a"));
+    assert_eq!(table.oversized(), 0);
+    table.merge(START, &side("b"));
+    assert_eq!(table.oversized(), 1);
+    let whole = table.look(START, &key(1)).unwrap();
+    assert!(whole.payload_bytes() > 1_000);
+    let smaller = table.commit(START, &key(1), Some(&*whole), &insert("a", ""), 1);
+    assert!(matches!(smaller, Ok((Outcome::Committed(_), Some(_)))));
 }
 
 /// A node takes copies for others whatever its limits, shows it, and creates nothing meanwhile.

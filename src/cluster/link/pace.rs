@@ -1,0 +1,177 @@
+//! Pace of a link: how many bytes of data may be unconfirmed, so that little waits in the network.
+//!
+//! Whatever waits between two nodes, in socket buffers and routers, also delays what leaves later:
+//! membership probes and acknowledgements. A fixed window is too much for a slow path (256 KiB are
+//! thirteen seconds at 20 kB/s) or too little for a fast one. So the window follows the delay: from
+//! the moment that bytes leave until the other end confirms them, less the shortest such time, they
+//! have waited. If that is long, the window is halved; if it is short and the window was used, it
+//! doubles. LEDBAT (RFC 6817) controls a transfer by the same signal.
+//!
+//! It promises a window between [`WINDOW_MIN`] and [`WINDOW_MAX`]. It does not share a path fairly
+//! with other traffic: TCP below it does that.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::session::Timestamp;
+
+/// The window of one link.
+#[derive(Debug)]
+pub(super) struct Pace {
+    window: u64,
+    /// Bytes of data that have left.
+    sent: u64,
+    confirmed: u64,
+    /// Bytes that had left at some times, the latest last.
+    marks: VecDeque<(u64, Timestamp)>,
+    /// The shortest time from leaving to confirmation.
+    shortest: Duration,
+    /// What has left before this does not tell anything about the present window.
+    judged_from: u64,
+    /// Whether the window was full since it was last judged.
+    was_full: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            window: WINDOW_START,
+            sent: 0,
+            confirmed: 0,
+            marks: VecDeque::new(),
+            shortest: Duration::MAX,
+            judged_from: 0,
+            was_full: false,
+        }
+    }
+}
+
+impl Pace {
+    /// How many bytes more may leave. Something may always leave if nothing is unconfirmed.
+    pub(super) const fn room(&self) -> u64 {
+        self.window.saturating_sub(self.unconfirmed())
+    }
+
+    pub(super) const fn unconfirmed(&self) -> u64 {
+        self.sent - self.confirmed
+    }
+
+    /// So many bytes leave.
+    pub(super) fn send(&mut self, now: Timestamp, bytes: u64) {
+        self.sent += bytes;
+        self.was_full |= self.unconfirmed() * 2 >= self.window;
+        if self.marks.len() == MARKS_MAX {
+            self.marks.pop_front();
+        }
+        self.marks.push_back((self.sent, now));
+    }
+
+    /// So many bytes were confirmed.
+    pub(super) fn confirm(&mut self, now: Timestamp, bytes: u64) {
+        self.confirmed += bytes;
+        let mut left_at = None;
+        while let Some((sent, at)) = self.marks.front()
+            && *sent <= self.confirmed
+        {
+            left_at = Some((*sent, *at));
+            self.marks.pop_front();
+        }
+        if let Some((sent, at)) = left_at {
+            self.judge(sent, now.since(at));
+        }
+    }
+
+    /// Judges the window by bytes that have taken so long.
+    fn judge(&mut self, sent: u64, took: Duration) {
+        self.shortest = self.shortest.min(took);
+        if sent <= self.judged_from {
+            return;
+        }
+        let waited = took - self.shortest;
+        if waited > WAIT_MAX {
+            self.window = (self.window / 2).max(WINDOW_MIN);
+        } else if waited <= WAIT_MIN && self.was_full {
+            self.window = (self.window * 2).min(WINDOW_MAX);
+        } else {
+            return;
+        }
+        // What is on its way has left in another window.
+        self.judged_from = self.sent;
+        self.was_full = false;
+    }
+}
+
+/// The window of a new link, in bytes: 100 ms at 20 Mbit/s.
+const WINDOW_START: u64 = 256 << 10;
+
+/// The smallest window, in bytes: under a second at 20 kB/s.
+const WINDOW_MIN: u64 = 16 << 10;
+
+/// The largest window, in bytes: all that the replica and the lanes let be under way.
+const WINDOW_MAX: u64 = 8 << 20;
+
+/// How long bytes may wait in the network: a fraction of the time in which a member must answer.
+const WAIT_MAX: Duration = Duration::from_millis(300);
+
+/// Up to this wait the window may grow.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// Times remembered. A link that sends more often between two credits measures a later part.
+const MARKS_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends what the window lets through over a path of so many bytes per millisecond, for a
+    /// while. Returns the longest time that bytes have waited in the last second.
+    fn run(pace: &mut Pace, rate: u64, round_trip: u64, millis: u64) -> u64 {
+        let mut queue: VecDeque<(u64, u64)> = VecDeque::new();
+        let (mut free_at, mut longest) = (0, 0);
+        for now in 0..millis {
+            let at = Timestamp::from_millis(1_000_000 + now);
+            while let Some((done, bytes)) = queue.front().copied()
+                && done <= now
+            {
+                queue.pop_front();
+                pace.confirm(at, bytes);
+            }
+            while pace.room() > 0 {
+                let bytes = pace.room().min(32 << 10);
+                pace.send(at, bytes);
+                free_at = free_at.max(now) + bytes / rate;
+                queue.push_back((free_at + round_trip, bytes));
+                if now + 1_000 > millis {
+                    longest = longest.max(free_at - now);
+                }
+            }
+        }
+        longest
+    }
+
+    #[test]
+    fn little_waits_on_a_slow_path() {
+        let mut pace = Pace::default();
+        // 20 kB/s.
+        assert!(run(&mut pace, 20, 1, 60_000) < 1_000);
+        assert!(pace.window <= 2 * WINDOW_MIN, "{}", pace.window);
+    }
+
+    #[test]
+    fn a_path_that_becomes_fast_is_used() {
+        let mut pace = Pace::default();
+        run(&mut pace, 20, 1, 30_000);
+        let before = pace.sent;
+        // 1 GB/s with 1 ms there and back.
+        run(&mut pace, 1_000_000, 1, 1_000);
+        assert!(pace.sent - before > 500 << 20, "{}", pace.sent - before);
+    }
+
+    #[test]
+    fn a_long_path_is_used() {
+        let mut pace = Pace::default();
+        // 10 MB/s with 200 ms there and back.
+        run(&mut pace, 10_000, 200, 10_000);
+        assert!(pace.sent > 50 << 20, "{}", pace.sent);
+    }
+}
