@@ -64,13 +64,27 @@ impl FaultKind {
         Self::MinCopies,
     ];
 
-    /// The kinds that an ordinary run draws from.
-    pub(super) const DEFAULT: [Self; 5] = [
+    /// Nodes and links that fail, and are fast otherwise.
+    pub(super) const BASIC: [Self; 5] = [
         Self::None,
         Self::Crashes,
         Self::Links,
         Self::Pauses,
         Self::Partitions,
+    ];
+
+    /// The kinds that an ordinary run draws from.
+    pub(super) const DEFAULT: [Self; 10] = [
+        Self::None,
+        Self::Crashes,
+        Self::Links,
+        Self::Pauses,
+        Self::Partitions,
+        Self::Bandwidth,
+        Self::Suspension,
+        Self::AllSuspended,
+        Self::Deadlines,
+        Self::DrainBack,
     ];
 
     /// Returns the kind with this name, in any case.

@@ -62,7 +62,9 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str) -> Summary {
         let run_share = |thread: u64| {
             let mut share = Summary::default();
             for seed in seeds.clone().filter(|seed| seed % threads == thread) {
-                let run = || World::new(Plan::draw(seed, kinds)).run();
+                let plan = Plan::draw(seed, kinds);
+                let faults = format!("{:?}, {:?}", plan.faults, plan.copies);
+                let run = || World::new(plan).run();
                 share.runs += 1;
                 match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(finished) => {
@@ -71,7 +73,7 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str) -> Summary {
                     }
                     Err(_) => {
                         share.failed.push(seed);
-                        println!("replay: {}", replay_command(seed, name));
+                        println!("{faults}; replay: {}", replay_command(seed, name));
                     }
                 }
                 if seed > 0 && seed.is_multiple_of(PROGRESS) {

@@ -15,16 +15,21 @@ use super::world::World;
 /// Runs clusters without a rule until one of them breaks an invariant. Returns `true` if that happens,
 /// and the same run with all rules breaks none.
 fn notices_the_lack(take: fn(&mut Plan)) -> bool {
+    notices_the_lack_among(&FaultKind::BASIC, take)
+}
+
+/// The same with these kinds of faults.
+fn notices_the_lack_among(kinds: &[FaultKind], take: fn(&mut Plan)) -> bool {
     let tries = number("SIM_MUTANTS").unwrap_or(MUTANTS);
     let breaks = |seed| {
-        let mut plan = Plan::draw(seed, &FaultKind::DEFAULT);
+        let mut plan = Plan::draw(seed, kinds);
         take(&mut plan);
         catch_unwind(AssertUnwindSafe(|| World::new(plan).run())).is_err()
     };
     let Some(seed) = (0..tries).find(|seed| breaks(*seed)) else {
         return false;
     };
-    let mut plan = Plan::draw(seed, &FaultKind::DEFAULT);
+    let mut plan = Plan::draw(seed, kinds);
     take(&mut plan);
     plan.rules = Rules::ALL;
     plan.link_rules = LinkRules::ALL;

@@ -121,6 +121,17 @@ impl Plan {
         self.faults.iter().all(|kind| slow.contains(kind))
     }
 
+    /// Returns `true` if nodes handle their inputs so late that two of them may remove each other,
+    /// which is a partition as long as it lasts.
+    pub(super) fn has_slow_nodes(&self) -> bool {
+        self.has(FaultKind::SlowCpu) || self.has(FaultKind::StopsReading)
+    }
+
+    /// Returns `true` if hardly any message is late, so that an order of a few messages is fast.
+    pub(super) const fn is_prompt(&self) -> bool {
+        self.network.late <= LATE_SELDOM
+    }
+
     /// Returns `true` if node names or addresses change during the run.
     pub(super) fn has_name_conflicts(&self) -> bool {
         self.has(FaultKind::SameName) || self.has(FaultKind::Relocation)
@@ -139,8 +150,7 @@ impl Plan {
 
     /// The longest time from sending a message to its arrival that an expiry has to allow for.
     pub(super) fn transit_max(&self) -> u64 {
-        let slow = self.network.rates.is_some() || self.has(FaultKind::StopsReading);
-        if slow || self.has(FaultKind::SlowCpu) {
+        if self.network.rates.is_some() || self.has_slow_nodes() {
             SLOW_TRANSIT_MAX
         } else {
             TRANSIT_MAX
@@ -163,7 +173,7 @@ impl NetworkConditions {
         };
         if is_slow {
             // Lateness would come on top of queues, and hide what these do.
-            conditions.late /= 20;
+            conditions.late = conditions.late.min(LATE_SELDOM);
             let fastest = RATE_MIN << rng.random_range(0..8);
             conditions.rates = Some((RATE_MIN, fastest));
             let each = RATE_MIN * rng.random_range(1..4);
@@ -173,6 +183,9 @@ impl NetworkConditions {
         conditions
     }
 }
+
+/// How many of a thousand messages are late where that is seldom.
+const LATE_SELDOM: u32 = 20;
 
 /// The slowest link: 1 MB/s.
 pub(super) const RATE_MIN: u64 = 1_000_000;

@@ -38,6 +38,10 @@ impl World {
         let is_bridged = self
             .bridged_since
             .is_some_and(|since| now >= since + BRIDGED_MIN);
+        // Writes of one session wait for each other at its owner.
+        let model = self.requests.get(&op).map(|request| request.model);
+        let same = |request: &&Request| Some(request.model) == model;
+        let is_alone = self.requests.values().filter(same).count() == 1;
         let Some(request) = self.requests.get_mut(&op) else {
             return;
         };
@@ -48,7 +52,8 @@ impl World {
             request.action,
             Action::Create | Action::Write(_) | Action::Update
         );
-        if writes && !model.is_large && self.steady_since.is_some() {
+        let is_due = is_alone && self.plan.is_prompt() && self.steady_since.is_some();
+        if writes && !model.is_large && is_due {
             request.small_write_at = Some(now);
             self.totals.steady_writes += 1;
             self.after(ACKNOWLEDGED_WITHIN, Event::Due { op, begun_at: now });

@@ -81,8 +81,10 @@ impl World {
             bridged_writes,
             bridged_succeeded,
         } = self.totals;
-        // Each side of a partition has half of the sessions, and says so.
-        let is_rough = self.partitioned || self.plan.min_copies > 1;
+        // Each side of a partition has half of the sessions, and says so. Nodes that were suspended
+        // refuse requests until they have joined again.
+        let is_rough =
+            self.partitioned || self.plan.min_copies > 1 || self.plan.has(FaultKind::AllSuspended);
         let least = if is_rough { 25 } else { 4 };
         assert!(
             succeeded * least > begun,

@@ -378,6 +378,9 @@ impl World {
             let suspect = gone.name.clone();
             self.nodes[index].falsely_suspects.insert(suspect);
             self.removed_while_running = true;
+            let me = &self.nodes[index].me.name;
+            let is_mutual = self.nodes[other].falsely_suspects.contains(me);
+            self.partitioned |= is_mutual && self.plan.has_slow_nodes();
         }
         if self.rng.random() {
             self.unlink(index, other);
