@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
-use crate::error::StoreError;
+use crate::clock;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{Changes, Outcome, Record, SessionKey};
 use crate::store::erased::Answer;
 
@@ -450,11 +452,29 @@ async fn traced<T>(answer: Answer<'_, T>, span: impl FnOnce() -> Span) -> Result
     answer.instrument(span()).await
 }
 
-/// Logs what a store has to say, which no client gets to see.
+/// Logs the error of a store, which no client gets to see. While a store is away every request
+/// fails in the same way: then one line a minute is a warning.
 fn failed(key: &SessionKey, error: StoreError) -> SessionError {
-    warn!(%key, error = &error as &dyn Error, "the session store has failed");
+    static WARNED_AT: AtomicU64 = AtomicU64::new(0);
+    let is_away = matches!(
+        error.kind(),
+        StoreErrorKind::Unavailable | StoreErrorKind::NotReady
+    );
+    let now = clock::now().as_millis();
+    let last = WARNED_AT.load(Relaxed);
+    if !is_away || now.saturating_sub(last) >= WARN_EVERY.as_millis() as u64 {
+        if is_away {
+            WARNED_AT.store(now, Relaxed);
+        }
+        warn!(%key, error = &error as &dyn Error, "the session store has failed");
+    } else {
+        debug!(%key, error = &error as &dyn Error, "the session store has failed");
+    }
     error.into()
 }
+
+/// How often a store that is away is worth a warning.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// How often a request that keeps running touches its session within the idle time. Twice: when one
 /// touch is late by as much as half of the idle time, the session still lives.

@@ -145,12 +145,14 @@ impl Control {
             }
             Input::Delivered { node, bytes, large } => {
                 if let Some(peer) = self.standing.roster.find(&node) {
+                    self.heard(now, &node, Some(peer));
                     self.standing.flow.delivered(now, peer, bytes, large);
                     self.fill_window(now, peer, table);
                 }
             }
             Input::Progress { node } => {
                 if let Some(peer) = self.standing.roster.find(&node) {
+                    self.heard(now, &node, Some(peer));
                     self.standing.flow.moved(now, peer);
                 }
             }
@@ -365,6 +367,13 @@ impl Control {
         let placement = &self.standing.placement;
         table.sweep_and_count(now, &|slot| placement.owner(slot) == Member::Me);
         if self.ticks.is_multiple_of(VIEW_TICKS) {
+            let roster = &self.standing.roster;
+            let is_active = |(_, peer): (_, &Peer)| {
+                (now.since(peer.active_at) < ACTIVE_FOR).then(|| peer.node.clone())
+            };
+            let active: Vec<_> = roster.iter().filter_map(is_active).collect();
+            self.membership.trust(|node| active.contains(node));
+            self.grant(now);
             self.ask_around(now);
         }
         if self.ticks.is_multiple_of(DROP_TICKS) {
@@ -426,6 +435,10 @@ impl Control {
         (&mut self.updates, tools)
     }
 }
+
+/// A member from which something has arrived for less than this ago is alive, however late its
+/// answers to probes are.
+const ACTIVE_FOR: Duration = Duration::from_secs(1);
 
 /// The clock of everything that is repeated or given up.
 const TICK: Duration = Duration::from_millis(50);

@@ -88,6 +88,25 @@ impl Membership {
         self.apply(nodes.map(Member::alive));
     }
 
+    /// These nodes were heard a moment ago: whoever suspects one of them here is wrong. Only the node
+    /// itself refutes a suspicion elsewhere.
+    pub(crate) fn trust(&mut self, is_heard: impl Fn(&Node) -> bool) {
+        let suspected =
+            |member: &&Member<Node>| member.state() == State::Suspect && is_heard(member.id());
+        let trusted: Vec<_> = self
+            .foca
+            .iter_membership_state()
+            .filter(suspected)
+            .map(|member| {
+                let incarnation = member.incarnation().saturating_add(1);
+                Member::new(member.id().clone(), incarnation, State::Alive)
+            })
+            .collect();
+        if !trusted.is_empty() {
+            self.apply(trusted.into_iter());
+        }
+    }
+
     /// These identities are down, which is final.
     pub(crate) fn down(&mut self, nodes: impl Iterator<Item = Node>) {
         self.apply(nodes.map(Member::down));

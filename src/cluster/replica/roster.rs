@@ -2,6 +2,8 @@
 //!
 //! What a member has said of itself stands beside it; what follows from it is decided elsewhere.
 
+use crate::session::Timestamp;
+
 use super::message::ViewId;
 use super::node::Node;
 
@@ -85,6 +87,8 @@ pub(crate) struct Peer {
     pub(crate) certain: bool,
     /// Questions in a row since anything was heard from it.
     pub(crate) unanswered: u32,
+    /// When a message of it, or a part of one, last arrived here or was confirmed by it.
+    pub(crate) active_at: Timestamp,
 }
 
 /// The members other than this node. A peer keeps its place for as long as it is in.
@@ -121,6 +125,7 @@ impl Roster {
             ready: false,
             certain: false,
             unanswered: 0,
+            active_at: Timestamp::default(),
         });
         match self.places.iter().position(Option::is_none) {
             Some(place) => self.places[place] = peer,

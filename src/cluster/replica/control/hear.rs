@@ -1,5 +1,6 @@
 //! What follows from what others say.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::session::{SessionKey, Timestamp};
@@ -18,8 +19,14 @@ use super::{Control, LOOK};
 impl Control {
     pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
         let peer = self.speaker(&from);
-        self.heard(&from, peer);
+        self.heard(now, &from, peer);
         let message = match message {
+            // A node that was cut off for long takes the healthy ones for dead, and its packets would
+            // make them leave. It is informed by a view instead.
+            Message::Swim(_) if self.membership.is_down(&from) => {
+                let mine = Message::View(self.introduction(now, false));
+                return self.standing.send_to(from, mine);
+            }
             Message::Swim(packet) => return self.membership.packet(&packet),
             Message::View(view) => return self.hear_view(now, from, view, table),
             Message::Bye => return self.hear_bye(from),
@@ -284,8 +291,8 @@ impl Control {
     }
 
     pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {
-        if self.membership.is_down(&from) {
-            // It was cut off and does not know yet: its own identity among the removed tells it.
+        if self.membership.is_down(&from) && !self.yields_to(&from, &view) {
+            // It was cut off and does not know yet: it finds its own identity among the removed.
             // The members that it has declared down meanwhile are the healthy ones.
             let mine = Message::View(self.introduction(now, false));
             self.standing.send_to(from, mine);
@@ -305,6 +312,28 @@ impl Control {
         if let Some(index) = self.standing.roster.find(&from) {
             self.hear_standing(now, index, &view, table);
         }
+    }
+
+    /// Whether this node yields to one that it has declared down and that has declared this one
+    /// down: the larger side of a split goes on as it is, and the nodes of the other one join it in
+    /// new incarnations. Of two sides of one size the one with the lowest address goes on. Both
+    /// sides decide alike, so that not all nodes leave at the same time.
+    fn yields_to(&self, from: &Node, view: &View) -> bool {
+        let me = &self.standing.me;
+        if !view.removed.contains(me) {
+            return false;
+        }
+        let roster = self
+            .standing
+            .roster
+            .iter()
+            .map(|(_, peer)| peer.node.address);
+        let ours: Vec<_> = roster.chain([me.address]).collect();
+        let theirs = view.members.iter().map(|node| node.address);
+        let theirs: Vec<_> = theirs.chain([from.address]).collect();
+        let lowest = |side: &[SocketAddr]| side.iter().min().copied();
+        let rank = |side: &[SocketAddr]| (side.len(), std::cmp::Reverse(lowest(side)));
+        rank(&theirs) > rank(&ours)
     }
 
     /// How far a member is, by what it says of itself.

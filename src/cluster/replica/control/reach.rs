@@ -65,8 +65,9 @@ impl Control {
     }
 
     /// Something was heard from a node.
-    pub(super) fn heard(&mut self, from: &Node, peer: Option<PeerIndex>) {
+    pub(super) fn heard(&mut self, now: Timestamp, from: &Node, peer: Option<PeerIndex>) {
         if let Some(peer) = peer.and_then(|peer| self.standing.roster.get_mut(peer)) {
+            peer.active_at = now;
             peer.unanswered = 0;
         }
         self.silent.remove(&from.address);
