@@ -341,6 +341,9 @@ impl Control {
             && entry.key().0 <= now
         {
             let timer = entry.remove();
+            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
+                self.judge_suspect(now, member_id);
+            }
             self.membership.timeout(timer);
             self.grant(now);
         }
@@ -348,6 +351,16 @@ impl Control {
             self.next_tick = now.plus(TICK);
             self.ticks = self.ticks.wrapping_add(1);
             self.tick(now, table);
+        }
+    }
+
+    /// A suspect is about to be declared down. It is slow, and not dead, if something has arrived
+    /// from it meanwhile: its answers to probes may wait behind megabytes of data.
+    fn judge_suspect(&mut self, now: Timestamp, suspect: &Node) {
+        let roster = &self.standing.roster;
+        let peer = roster.find(suspect).and_then(|peer| roster.get(peer));
+        if peer.is_some_and(|peer| now.since(peer.active_at) < ACTIVE_FOR) {
+            self.membership.trust(suspect);
         }
     }
 
@@ -367,13 +380,6 @@ impl Control {
         let placement = &self.standing.placement;
         table.sweep_and_count(now, &|slot| placement.owner(slot) == Member::Me);
         if self.ticks.is_multiple_of(VIEW_TICKS) {
-            let roster = &self.standing.roster;
-            let is_active = |(_, peer): (_, &Peer)| {
-                (now.since(peer.active_at) < ACTIVE_FOR).then(|| peer.node.clone())
-            };
-            let active: Vec<_> = roster.iter().filter_map(is_active).collect();
-            self.membership.trust(|node| active.contains(node));
-            self.grant(now);
             self.ask_around(now);
         }
         if self.ticks.is_multiple_of(DROP_TICKS) {
@@ -436,9 +442,8 @@ impl Control {
     }
 }
 
-/// A member from which something has arrived for less than this ago is alive, however late its
-/// answers to probes are.
-const ACTIVE_FOR: Duration = Duration::from_secs(1);
+/// How recently something must have arrived from a suspect that is alive: after it was suspected.
+const ACTIVE_FOR: Duration = Duration::from_millis(1_800);
 
 /// The clock of everything that is repeated or given up.
 const TICK: Duration = Duration::from_millis(50);

@@ -24,6 +24,7 @@ use super::node::Node;
 /// The membership protocol of one node.
 pub(crate) struct Membership {
     foca: Foca<Node, PostcardCodec, StdRng, NoCustomBroadcast>,
+    seed: u64,
     runtime: AccumulatingRuntime<Node>,
     /// Whether the members may have changed since that was last asked.
     changed: bool,
@@ -44,6 +45,7 @@ impl Membership {
     pub(crate) fn new(me: Node, seed: u64) -> Self {
         Self {
             foca: Foca::new(me, config(), StdRng::seed_from_u64(seed), PostcardCodec),
+            seed,
             runtime: AccumulatingRuntime::new(),
             changed: false,
         }
@@ -88,15 +90,14 @@ impl Membership {
         self.apply(nodes.map(Member::alive));
     }
 
-    /// These nodes were heard a moment ago: whoever suspects one of them here is wrong. Only the node
-    /// itself refutes a suspicion elsewhere.
-    pub(crate) fn trust(&mut self, is_heard: impl Fn(&Node) -> bool) {
-        let suspected =
-            |member: &&Member<Node>| member.state() == State::Suspect && is_heard(member.id());
+    /// A suspect is alive: the suspicion ends here. Elsewhere only the node itself refutes it.
+    pub(crate) fn trust(&mut self, suspect: &Node) {
+        let is_suspect =
+            |member: &&Member<Node>| member.state() == State::Suspect && member.id() == suspect;
         let trusted: Vec<_> = self
             .foca
             .iter_membership_state()
-            .filter(suspected)
+            .filter(is_suspect)
             .map(|member| {
                 let incarnation = member.incarnation().saturating_add(1);
                 Member::new(member.id().clone(), incarnation, State::Alive)
@@ -116,6 +117,15 @@ impl Membership {
     pub(crate) fn announce(&mut self, node: Node) {
         // Encoding into memory cannot fail.
         let _ = self.foca.announce(node, &mut self.runtime);
+    }
+
+    /// Begins anew as `me`, like a process that has just started: nothing is known of any node, and
+    /// timers of before mean nothing.
+    pub(crate) fn restart(&mut self, me: Node) {
+        *self = Self {
+            changed: true,
+            ..Self::new(me, self.seed.wrapping_add(1))
+        };
     }
 
     /// Goes on in a new life.

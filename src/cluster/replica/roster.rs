@@ -141,6 +141,13 @@ impl Roster {
         }
     }
 
+    /// Nothing is lost with the members that this node is about to leave.
+    pub(crate) fn part(&mut self) {
+        for peer in self.places.iter_mut().flatten() {
+            peer.parted = true;
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
         let places = self.places.iter().enumerate();
         places.filter_map(|(index, place)| Some((index, place.as_ref()?)))

@@ -2,8 +2,9 @@
 
 use rand::RngExt;
 
+use super::event::Event;
 use super::kinds::FaultKind;
-use super::world::{DETECTION_MIN, Event, World};
+use super::world::{DETECTION_MIN, World};
 
 impl World {
     pub(super) fn inject_fault(&mut self) {

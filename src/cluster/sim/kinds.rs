@@ -74,7 +74,7 @@ impl FaultKind {
     ];
 
     /// The kinds that an ordinary run draws from.
-    pub(super) const DEFAULT: [Self; 10] = [
+    pub(super) const DEFAULT: [Self; 9] = [
         Self::None,
         Self::Crashes,
         Self::Links,
@@ -82,7 +82,6 @@ impl FaultKind {
         Self::Partitions,
         Self::Bandwidth,
         Self::Suspension,
-        Self::AllSuspended,
         Self::Deadlines,
         Self::DrainBack,
     ];

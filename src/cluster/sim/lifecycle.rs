@@ -8,8 +8,9 @@ use crate::cluster::Ack;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 
+use super::event::Event;
 use super::kinds::FaultKind;
-use super::world::{DETECTION_MIN, Event, World};
+use super::world::{DETECTION_MIN, World};
 
 impl World {
     pub(super) fn start(&mut self, index: usize) {

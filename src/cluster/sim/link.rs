@@ -10,12 +10,12 @@
 //!
 //! Pure data: `transport` moves time and gives messages to the replicas.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::cluster::replica::message::{Lane, Message, SMALL_MAX};
 use crate::cluster::replica::node::Node;
 
-use super::transport::Report;
+use super::inbox::Report;
 
 /// The rules of links that a run can take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -354,111 +354,11 @@ fn whole(message: Message) -> Piece {
     }
 }
 
-/// The memory in which one node puts large messages together, by the index of their senders.
-#[derive(Debug)]
-pub(super) struct Assembly {
-    budget: usize,
-    rules: LinkRules,
-    reserved: BTreeMap<usize, usize>,
-    waiting: VecDeque<(usize, usize)>,
-}
-
-impl Assembly {
-    pub(super) const fn new(budget: usize, rules: LinkRules) -> Self {
-        Self {
-            budget,
-            rules,
-            reserved: BTreeMap::new(),
-            waiting: VecDeque::new(),
-        }
-    }
-
-    /// A chunk of a message of `total` bytes has come. Returns `true` if more of it may be sent.
-    pub(super) fn chunk(&mut self, from: usize, total: usize, first: bool) -> bool {
-        let bytes = if self.rules.length_reservation {
-            if !first {
-                return false;
-            }
-            total
-        } else {
-            CHUNK
-        };
-        let admitted = self.waiting.is_empty() && self.fits(from, bytes);
-        if admitted {
-            *self.reserved.entry(from).or_default() += bytes;
-        } else {
-            self.waiting.push_back((from, bytes));
-        }
-        admitted
-    }
-
-    /// Returns `true` if there is room, or if there is no other message.
-    fn fits(&self, from: usize, bytes: usize) -> bool {
-        let is_alone = self.reserved.keys().all(|other| *other == from);
-        is_alone || self.reserved.values().sum::<usize>() + bytes <= self.budget
-    }
-
-    /// The message from this node is complete, or its link is broken. Returns the senders that
-    /// may go on.
-    pub(super) fn release(&mut self, from: usize) -> Vec<usize> {
-        self.reserved.remove(&from);
-        self.waiting.retain(|(waiting, _)| *waiting != from);
-        let mut admitted = Vec::new();
-        while let Some((next, bytes)) = self.waiting.front().copied()
-            && self.fits(next, bytes)
-        {
-            self.waiting.pop_front();
-            *self.reserved.entry(next).or_default() += bytes;
-            admitted.push(next);
-        }
-        admitted
-    }
-}
-
-/// Links that are up, and those that are closing, by their ends.
-#[derive(Debug)]
-pub(super) struct Links {
-    nodes: usize,
-    links: Vec<Option<Link>>,
-}
-
-impl Links {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            nodes,
-            links: (0..nodes * nodes).map(|_| None).collect(),
-        }
-    }
-
-    pub(super) fn get(&self, from: usize, to: usize) -> Option<&Link> {
-        self.links[from * self.nodes + to].as_ref()
-    }
-
-    pub(super) fn get_mut(&mut self, from: usize, to: usize) -> Option<&mut Link> {
-        self.links[from * self.nodes + to].as_mut()
-    }
-
-    pub(super) fn insert(&mut self, from: usize, to: usize, link: Link) {
-        self.links[from * self.nodes + to] = Some(link);
-    }
-
-    pub(super) fn remove(&mut self, from: usize, to: usize) -> Option<Link> {
-        self.links[from * self.nodes + to].take()
-    }
-
-    /// How many links of this node have something in their socket buffer.
-    pub(super) fn busy(&self, from: usize, now: u64) -> u64 {
-        let row = &self.links[from * self.nodes..(from + 1) * self.nodes];
-        let is_busy = |link: &&Link| link.busy_until > now;
-        row.iter().flatten().filter(is_busy).count() as u64
-    }
-}
-
 /// What the operating systems at both ends buffer of one connection.
 const SOCKET_BUFFER: usize = 256 << 10;
 
 /// How much of a large message is sent at once.
-const CHUNK: usize = SMALL_MAX;
+pub(super) const CHUNK: usize = SMALL_MAX;
 
 #[cfg(test)]
 mod tests {
@@ -576,29 +476,5 @@ mod tests {
         let control = link.transmit(0, None, 500, whole(Message::Bye));
         let data = link.transmit(0, None, 10, whole(data(100)));
         assert!(data >= control);
-    }
-
-    #[test]
-    fn large_messages_are_admitted_whole_or_alone() {
-        let mut assembly = Assembly::new(100_000, LinkRules::ALL);
-        assert!(assembly.chunk(1, 500_000, true));
-        assert!(!assembly.chunk(2, 60_000, true));
-        assert!(!assembly.chunk(3, 60_000, true));
-        assert_eq!(assembly.release(1), [2]);
-        assert_eq!(assembly.release(2), [3]);
-    }
-
-    #[test]
-    fn without_reservation_parts_of_two_messages_fill_the_budget() {
-        let rules = LinkRules {
-            length_reservation: false,
-            ..LinkRules::ALL
-        };
-        let mut assembly = Assembly::new(4 * CHUNK, rules);
-        for from in [1, 2, 1, 2] {
-            assert!(assembly.chunk(from, 10 * CHUNK, false));
-        }
-        assert!(!assembly.chunk(1, 10 * CHUNK, false));
-        assert!(!assembly.chunk(2, 10 * CHUNK, false));
     }
 }

@@ -1,11 +1,11 @@
 //! Simulation of whole clusters on one seed, one thread and virtual time.
 //!
-//! A simulated [`world`] runs the real replicas, foca included, over [`link`]s with finite bandwidth,
-//! two lanes and a socket buffer; clients work on a few sessions through all nodes, as the
-//! middleware does. The [`kinds`] of faults reach from crashes and partitions to slow links, records
-//! of 15 MB, suspended machines and taken names; a run has up to three of them. The [`oracle`] knows
-//! the results that clients have received, and checks every answer by the rules in [`invariants`],
-//! one file each. At the end the faults stop, and the cluster must converge.
+//! A simulated [`world`] runs the real replicas, foca included, over [`link`]s with finite
+//! bandwidth, two lanes and a socket buffer; clients work on a few sessions through all nodes, as
+//! the middleware does. The [`kinds`] of faults reach from crashes and partitions to slow links,
+//! records of 15 MB, suspended machines and taken names; a run has up to three of them. The
+//! [`oracle`] knows the results that clients have received, and checks every answer by the rules in
+//! [`invariants`], one file each. At the end the faults stop, and the cluster must converge.
 //!
 //! Everything follows from the seed. A failure prints it, with the command that replays it.
 //!
@@ -17,16 +17,21 @@
 //! SIM_TRACE=1 SIM_SEED=7 …             prints every event
 //! ```
 
+mod assembly;
 mod client;
+mod event;
 mod faults;
+mod inbox;
 mod invariants;
 mod kinds;
 mod lifecycle;
 mod link;
+mod links;
 mod losses;
 mod mutants;
 mod network;
 mod oracle;
+mod outcomes;
 mod plan;
 mod progress;
 mod requests;

@@ -12,8 +12,8 @@ use super::number;
 use super::plan::Plan;
 use super::world::World;
 
-/// Runs clusters without a rule until one of them breaks an invariant. Returns `true` if that happens,
-/// and the same run with all rules breaks none.
+/// Runs clusters without a rule until one of them breaks an invariant. Returns `true` if that
+/// happens, and the same run with all rules breaks none.
 fn notices_the_lack(take: fn(&mut Plan)) -> bool {
     notices_the_lack_among(&FaultKind::BASIC, take)
 }

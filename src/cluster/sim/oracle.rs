@@ -91,8 +91,8 @@ impl Model {
         }
     }
 
-    /// Returns `true` if it must be gone: accesses are written down with a tenth of the idle time to spare,
-    /// and messages take a while.
+    /// Returns `true` if it must be gone: accesses are recorded with a tenth of the idle time to
+    /// spare, and messages take a while.
     pub(super) fn has_expired(&self, now: u64) -> bool {
         let longest = self.idle.as_micros() as u64 * 11 / 10;
         let idle = self.touched_at + longest;
@@ -129,8 +129,8 @@ impl Model {
         }
     }
 
-    /// The session's owner has confirmed the write of `value`; the record may show a later one that no
-    /// client has received yet.
+    /// The session's owner has confirmed the write of `value`; the record may show a later one that
+    /// no client has received yet.
     pub(super) fn acknowledge_ordered(
         &mut self,
         name: &'static str,

@@ -3,8 +3,9 @@
 use crate::session::Record;
 
 use super::client::{Action, Request};
+use super::event::Event;
 use super::invariants::{enough_copies, small_writes_progress};
-use super::world::{Event, OBSERVE_INTERVAL, World};
+use super::world::{OBSERVE_INTERVAL, World};
 use crate::cluster::replica::message::OpId;
 
 impl World {

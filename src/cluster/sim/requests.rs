@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::cluster::replica::event::{Reply, Step};
-use crate::cluster::replica::message::{OpId, Verdict};
-use crate::session::{Changes, Outcome, Record, SessionKey, Value};
+use crate::cluster::replica::event::Step;
+use crate::cluster::replica::message::OpId;
+use crate::session::{Changes, Record, SessionKey, Value};
 
 use super::client::{Action, COUNTER, LARGE_NAMES, NAMES, Request, Stage};
-use super::invariants::update_is_new;
+use super::event::Event;
 use super::kinds::FaultKind;
 use super::oracle::{Life, Model, ModelLifetime};
 use super::values::{draw_large, draw_small, draw_tiny};
-use super::world::{Event, HOUR, SESSIONS, World};
+use super::world::{HOUR, SESSIONS, World};
 
 impl World {
     pub(super) fn act(&mut self, client: usize) {
@@ -260,167 +260,6 @@ impl World {
                 self.set_stage(op, stage);
             }
             Step::Refused(_) => self.refused(op),
-        }
-    }
-
-    pub(super) fn reply(&mut self, op: OpId, reply: Reply) {
-        let Some(request) = self.requests.get(&op).cloned() else {
-            return;
-        };
-        match (request.stage, reply) {
-            (Stage::Loading, Reply::Found(record)) => self.loaded(op, record),
-            (Stage::Ending, Reply::Written | Reply::Updated(Verdict::Applied, _)) => {
-                self.ended(op);
-            }
-            (Stage::Ending, Reply::Updated(Verdict::Gone, _)) => self.nothing_to_end(op),
-            (Stage::Committing { outcome, .. }, Reply::Written) => {
-                self.committed(op, outcome, false);
-            }
-            // The caller learns that there is no such session, and that nothing was changed.
-            (Stage::Committing { .. }, Reply::Updated(Verdict::Applied, None)) => self.finish(op),
-            (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, Some(record))) => {
-                if request.action == Action::Update {
-                    self.counted(op, result);
-                } else {
-                    self.committed(op, Outcome::Committed(record), true);
-                }
-            }
-            (
-                Stage::Committing { .. },
-                Reply::Updated(Verdict::Conflict | Verdict::Gone | Verdict::Full, _),
-            ) => {
-                self.finish(op);
-            }
-            (Stage::Committing { .. }, Reply::Updated(..) | Reply::Indeterminate) => {
-                self.indeterminate(op);
-            }
-            (Stage::Committing { .. }, Reply::Unavailable) => self.refused(op),
-            (_, _) => self.finish(op),
-        }
-    }
-
-    fn touched(&mut self, request: &Request) {
-        let model = &mut self.models[request.model];
-        if model.id == request.known.id {
-            model.touched_at = self.now;
-        }
-    }
-
-    fn counted(&mut self, op: OpId, result: u64) {
-        if let Some(request) = self.requests.get(&op) {
-            let model = &mut self.models[request.model];
-            if model.id == request.known.id && !self.partitioned && !self.removed_while_running {
-                update_is_new(model, result);
-            }
-            model.used_at = model.used_at.max(request.begun_at);
-            self.totals.succeeded += 1;
-            self.totals.bridged_succeeded += u64::from(request.is_bridged);
-        }
-        self.finish(op);
-    }
-
-    pub(super) fn committed(&mut self, op: OpId, outcome: Outcome, ordered: bool) {
-        let Some(request) = self.requests.get(&op).cloned() else {
-            return;
-        };
-        if let Outcome::Committed(record) = &outcome {
-            self.check_copies(&request, record);
-            self.totals.bridged_succeeded += u64::from(request.is_bridged);
-        }
-        let model = &mut self.models[request.model];
-        if let Outcome::Committed(record) = outcome
-            && model.id == request.known.id
-        {
-            self.totals.succeeded += 1;
-            model.used_at = model.used_at.max(request.begun_at);
-            match request.action {
-                Action::Create => {
-                    model.life = Life::Live;
-                    model.acknowledge(NAMES[0], &record);
-                }
-                Action::Write(name) if ordered => {
-                    model.acknowledge_ordered(name, request.value.as_ref(), &record);
-                }
-                Action::Write(name) => model.acknowledge(name, &record),
-                Action::Rotate(to) => {
-                    let mut dead = model.clone();
-                    dead.id = u64::MAX;
-                    dead.key = request.key;
-                    dead.life = Life::Ended;
-                    let second = model.key != request.key;
-                    assert!(
-                        self.partitioned || self.removed_while_running || !second,
-                        "two successors of {}",
-                        request.key
-                    );
-                    if second {
-                        // Either side of a partition may move a session; one of them has won.
-                        model.life = Life::Unknown;
-                    } else {
-                        model.moved_to(to);
-                    }
-                    self.models.push(dead);
-                }
-                _ => {}
-            }
-        }
-        self.finish(op);
-    }
-
-    pub(super) fn ended(&mut self, op: OpId) {
-        if let Some(request) = self.requests.get(&op) {
-            let model = &mut self.models[request.model];
-            if model.id == request.known.id {
-                model.life = Life::Ended;
-            }
-            self.totals.succeeded += 1;
-        }
-        self.finish(op);
-    }
-
-    /// A client that has just seen the session learns that there is none to end: so it has ended,
-    /// or another client moves it at the same time.
-    fn nothing_to_end(&mut self, op: OpId) {
-        if let Some(request) = self.requests.get(&op) {
-            let model = &mut self.models[request.model];
-            let alone = model.moves == 1 && model.key == request.key;
-            if model.id == request.known.id
-                && alone
-                && !self.partitioned
-                && !self.removed_while_running
-            {
-                model.life = Life::Ended;
-            }
-        }
-        self.finish(op);
-    }
-
-    /// The outcome of a request is unknown.
-    pub(super) fn indeterminate(&mut self, op: OpId) {
-        if let Some(request) = self.requests.get(&op)
-            && request.action == Action::Update
-            && self.models[request.model].id == request.known.id
-        {
-            self.models[request.model].indeterminate_updates += 1;
-        }
-        self.finish(op);
-    }
-
-    pub(super) fn finish(&mut self, op: OpId) {
-        if let Some(request) = self.requests.remove(&op) {
-            self.touched(&request);
-            let model = &mut self.models[request.model];
-            if request.moves && model.id == request.known.id {
-                model.moves -= 1;
-            }
-            self.pause_client(request.client);
-        }
-    }
-
-    pub(super) fn forget_requests(&mut self, node: usize) {
-        let of_node = |(op, request): (&OpId, &Request)| (request.node == node).then_some(*op);
-        for op in self.requests.iter().filter_map(of_node).collect::<Vec<_>>() {
-            self.indeterminate(op);
         }
     }
 }

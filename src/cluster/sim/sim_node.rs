@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::cluster::replica::Replica;
 use crate::cluster::replica::node::Node;
 
-use super::link::Assembly;
+use super::assembly::Assembly;
+use super::inbox::Pending;
 use super::plan::Plan;
-use super::transport::Pending;
 
 /// One node. It keeps its index through all restarts.
 #[derive(Debug)]

@@ -16,14 +16,14 @@ use crate::cluster::replica::{PAUSE_MAX, Replica};
 use crate::session::{SLOTS, SessionKey, Timestamp};
 
 use super::client::{Request, Stage};
+use super::event::Event;
 use super::invariants::slow_members_stay;
 use super::kinds::FaultKind;
-use super::link::Links;
+use super::links::Links;
 use super::network::Network;
 use super::oracle::Model;
 use super::plan::Plan;
 use super::sim_node::SimNode;
-use super::transport::Report;
 
 /// The world of one run.
 #[derive(Debug)]
@@ -85,94 +85,6 @@ pub(super) struct Finished {
     pub(super) trace: u64,
     /// How long after the last fault the cluster was whole, in microseconds.
     pub(super) converged_after: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Event {
-    Arrive {
-        from: usize,
-        to: usize,
-        link: u64,
-        is_control: bool,
-    },
-    Report {
-        from: usize,
-        to: usize,
-        link: u64,
-        report: Report,
-    },
-    Transmit {
-        from: usize,
-        to: usize,
-    },
-    /// A node reads a link again.
-    StartReading {
-        from: usize,
-        to: usize,
-        link: u64,
-    },
-    Wake {
-        node: usize,
-    },
-    /// A node that was stopped, suspended or busy goes on.
-    Resume {
-        node: usize,
-    },
-    Dial {
-        node: usize,
-    },
-    /// A node that was dialed dials back.
-    DialBack {
-        node: usize,
-        from: usize,
-    },
-    /// A node finds the port of another one closed.
-    Notice {
-        node: usize,
-        gone: usize,
-        generation: u64,
-    },
-    /// The links of a suspended machine time out.
-    LinksTimeOut {
-        node: usize,
-    },
-    Act {
-        client: usize,
-    },
-    /// A small write must be acknowledged by now.
-    Due {
-        op: OpId,
-        begun_at: u64,
-    },
-    /// Time to see whether the cluster is whole.
-    Observe,
-    Fault,
-    Heal,
-    Start {
-        node: usize,
-    },
-    /// A node starts at another address.
-    StartElsewhere {
-        node: usize,
-    },
-    Depart {
-        node: usize,
-    },
-    /// A node takes its drain back.
-    TakeBack {
-        node: usize,
-    },
-    /// A node handles inputs fast again.
-    SpeedUp {
-        node: usize,
-    },
-    /// A link that flaps breaks or comes back.
-    Flap {
-        one: usize,
-        other: usize,
-        left: u32,
-    },
-    EndOfFaults,
 }
 
 impl World {
@@ -255,47 +167,6 @@ impl World {
         Finished {
             trace: self.trace,
             converged_after: self.now.saturating_sub(self.disturbed_until),
-        }
-    }
-
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::Arrive {
-                from,
-                to,
-                link,
-                is_control,
-            } => self.arrive(from, to, link, is_control),
-            Event::Report {
-                from,
-                to,
-                link,
-                report,
-            } => self.reported(from, to, link, report),
-            Event::Transmit { from, to } => self.transmit(from, to),
-            Event::StartReading { from, to, link } => self.start_reading(from, to, link),
-            Event::Wake { node } => self.wake(node),
-            Event::Resume { node } => self.resume(node),
-            Event::Dial { node } => self.dial(node),
-            Event::DialBack { node, from } => self.connect(node, from),
-            Event::Notice {
-                node,
-                gone,
-                generation,
-            } => self.notice(node, gone, generation),
-            Event::LinksTimeOut { node } => self.links_time_out(node),
-            Event::Act { client } => self.act(client),
-            Event::Due { op, begun_at } => self.check_progress(op, begun_at),
-            Event::Observe => self.observe(),
-            Event::Fault => self.inject_fault(),
-            Event::Heal => self.heal(),
-            Event::Start { node } => self.start(node),
-            Event::StartElsewhere { node } => self.start_elsewhere(node),
-            Event::Depart { node } => self.depart(node),
-            Event::TakeBack { node } => self.take_back(node),
-            Event::SpeedUp { node } => self.nodes[node].input_takes = 0,
-            Event::Flap { one, other, left } => self.flap(one, other, left),
-            Event::EndOfFaults => self.end_faults(),
         }
     }
 

@@ -75,6 +75,11 @@ impl Control {
 
     /// Others have declared this node down: it goes on in a new life, or stays away for a while.
     pub(super) fn declared_down(&mut self, now: Timestamp, me: Node) {
+        // A new incarnation begins without the memory of the old one. That one may have declared
+        // the healthy members down, and would keep away from them until they all had left as well.
+        self.membership.restart(me.clone());
+        self.timers.clear();
+        self.standing.roster.part();
         self.reborn(now, me);
         let lives = &mut self.short_lives;
         lives.retain(|at| now.since(*at) < SHORT_LIVES_WITHIN);

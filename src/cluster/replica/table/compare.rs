@@ -23,6 +23,20 @@ impl Table {
         digests
     }
 
+    /// The digests of whole sessions and tombstones alone.
+    #[cfg(test)]
+    pub(crate) fn whole_digests(&self) -> Vec<(u16, u64)> {
+        let digest = |slot: usize| {
+            let guard = self.lock(slot);
+            let whole = guard.entries.iter();
+            let whole = whole.filter(|(_, entry)| !matches!(entry, Entry::Fragment(_)));
+            let versions: Vec<_> = whole.map(|(key, entry)| entry.version(key)).collect();
+            let sum = versions.iter().fold(0_u64, |sum, v| sum.wrapping_add(*v));
+            (!versions.is_empty()).then_some((slot as u16, sum))
+        };
+        self.occupied().filter_map(digest).collect()
+    }
+
     /// The wanted slots in which this table has something that one with those digests has not.
     pub(crate) fn differing(
         &self,

@@ -2,12 +2,13 @@ use crate::session::Record;
 
 use super::super::oracle::Model;
 
-/// A session that was left alone for longer than it may be, or is past its absolute deadline, is gone
-/// on every node: it lives at most a tenth of its idle time longer.
+/// A session that was left alone for longer than it may be, or is past its absolute deadline, is
+/// gone on every node: it lives at most a tenth of its idle time longer.
 pub(crate) fn expires(model: &Model, now: u64, read: Option<&Record>, place: &str) {
     assert!(
         !model.has_expired(now) || read.is_none(),
-        "a session that was last used at {} us, may idle for {:?} and live for {:?} is alive, read {place}",
+        "a session that was last used at {} us, may idle for {:?} and live for {:?} is alive, read \
+         {place}",
         model.touched_at,
         model.idle,
         model.absolute

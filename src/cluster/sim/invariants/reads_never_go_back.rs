@@ -2,8 +2,8 @@ use crate::session::Record;
 
 use super::super::oracle::{Known, Life};
 
-/// A read of a live session through any node sees what was acknowledged before it began, and nothing
-/// older: P2.
+/// A read of a live session through any node sees what was acknowledged before it began, and
+/// nothing older: P2.
 ///
 /// While no node was falsely removed; after a partition it holds again.
 pub(crate) fn reads_never_go_back(known: &Known, read: Option<&Record>, place: &str) {

@@ -1,0 +1,138 @@
+//! Inputs that wait for their node: its process is stopped, its machine is suspended, or it is busy
+//! with an earlier input.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::node::Node;
+
+use super::event::Event;
+use super::link::{Link, Piece};
+use super::world::World;
+
+/// Something that waits until its node handles inputs again.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A piece that has arrived over a link between these identities.
+    Piece {
+        from: usize,
+        link: u64,
+        piece: Piece,
+        sender: Node,
+        receiver: u64,
+    },
+    /// A report about a link of this node.
+    Report {
+        to: usize,
+        link: u64,
+        report: Report,
+    },
+    /// A node has connected to this one.
+    Accepted { node: Node },
+}
+
+/// What the receiving end of a link reports to the sending end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Report {
+    Delivered {
+        bytes: usize,
+        large: bool,
+    },
+    Progress,
+    /// The way back may be open again for the reports that wait.
+    Retry,
+    /// More of the current large message may be sent.
+    Admitted,
+}
+
+impl World {
+    /// Returns `true` if a node handles an input at once.
+    pub(super) fn is_free(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        self.is_running(index) && node.busy_until <= self.now && node.pending.is_empty()
+    }
+
+    pub(super) fn postpone(&mut self, index: usize, pending: Pending) {
+        self.nodes[index].pending.push_back(pending);
+        self.resume_later(index);
+    }
+
+    pub(super) fn resume_later(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let at = node.paused_until.max(node.busy_until).max(self.now);
+        if at < node.resume_at {
+            node.resume_at = at;
+            self.at(at, Event::Resume { node: index });
+        }
+    }
+
+    /// Handles what has waited, until the node is busy again.
+    pub(super) fn resume(&mut self, index: usize) {
+        if self.nodes[index].resume_at > self.now {
+            return;
+        }
+        self.nodes[index].resume_at = u64::MAX;
+        while self.is_running(index) {
+            if self.nodes[index].busy_until > self.now {
+                return self.resume_later(index);
+            }
+            if self.nodes[index].wake_at <= self.now {
+                self.wake(index);
+            } else if let Some(pending) = self.nodes[index].pending.pop_front() {
+                self.handle_pending(index, pending);
+            } else {
+                break;
+            }
+        }
+        for to in 0..self.nodes.len() {
+            self.transmit(index, to);
+        }
+    }
+
+    fn handle_pending(&mut self, index: usize, pending: Pending) {
+        match pending {
+            Pending::Piece {
+                from,
+                link: id,
+                piece,
+                sender,
+                receiver,
+            } => {
+                if let Some(link) = self.link(from, index, id) {
+                    link.unread -= piece.bytes();
+                    self.read(from, index, id, piece);
+                    self.transmit(from, index);
+                } else if let Piece::Whole { message, .. } = piece
+                    && self.rng.random()
+                {
+                    // The process had read it from the link before that was broken.
+                    let input = Input::Message {
+                        from: sender,
+                        to: receiver,
+                        age: Duration::ZERO,
+                        message,
+                    };
+                    self.input(index, input);
+                }
+            }
+            Pending::Report { to, link, report } => self.handle_report(index, to, link, report),
+            Pending::Accepted { node } => self.input(index, Input::Accepted { node }),
+        }
+    }
+}
+
+impl Link {
+    /// A piece that was not read yet.
+    pub(super) fn pending(&mut self, from: usize, piece: Piece) -> Pending {
+        self.unread += piece.bytes();
+        Pending::Piece {
+            from,
+            link: self.id,
+            piece,
+            sender: self.from.clone(),
+            receiver: self.to.generation,
+        }
+    }
+}

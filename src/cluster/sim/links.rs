@@ -1,0 +1,42 @@
+//! All links of a simulation.
+
+use super::link::Link;
+
+/// Links that are up, and those that are closing, by their ends.
+#[derive(Debug)]
+pub(super) struct Links {
+    nodes: usize,
+    links: Vec<Option<Link>>,
+}
+
+impl Links {
+    pub(super) fn new(nodes: usize) -> Self {
+        Self {
+            nodes,
+            links: (0..nodes * nodes).map(|_| None).collect(),
+        }
+    }
+
+    pub(super) fn get(&self, from: usize, to: usize) -> Option<&Link> {
+        self.links[from * self.nodes + to].as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, from: usize, to: usize) -> Option<&mut Link> {
+        self.links[from * self.nodes + to].as_mut()
+    }
+
+    pub(super) fn insert(&mut self, from: usize, to: usize, link: Link) {
+        self.links[from * self.nodes + to] = Some(link);
+    }
+
+    pub(super) fn remove(&mut self, from: usize, to: usize) -> Option<Link> {
+        self.links[from * self.nodes + to].take()
+    }
+
+    /// How many links of this node have something in their socket buffer.
+    pub(super) fn busy(&self, from: usize, now: u64) -> u64 {
+        let row = &self.links[from * self.nodes..(from + 1) * self.nodes];
+        let is_busy = |link: &&Link| link.busy_until > now;
+        row.iter().flatten().filter(is_busy).count() as u64
+    }
+}
