@@ -19,7 +19,7 @@ fn a_backlog_is_worked_off_soon_after_a_slow_link_is_fast_again() {
         return;
     }
     recovers_from(Conditions {
-        bytes_per_second: Some(20_000),
+        bytes_per_second: Some(200_000),
         ..FAST
     });
 }
