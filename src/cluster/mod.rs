@@ -16,7 +16,7 @@
 //!      Message │                              │ Message
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ wire       Message ⇄ bytes                 │   versions, limits
-//!   │ link       bytes ⇄ TLS ⇄ TCP               │   listen, dial, introduce, reconnect
+//!   │ link       bytes ⇄ TLS ⇄ TCP               │   dial, introduce, lanes, credit, reconnect
 //!   └──────────▲─────────────────────────────────┘
 //!              │ addresses
 //!   ┌──────────┴─────────────────────────────────┐
