@@ -152,7 +152,7 @@ impl Lanes {
         let mut taken = 0;
         while let Some(next) = self.small.messages.front()
             && (taken == 0 || taken + next.content.len() <= SMALL_TURN)
-            && (self.pace.unconfirmed() == 0 || next.content.len() as u64 <= self.pace.room())
+            && (self.small_sent.unconfirmed() == 0 || next.content.len() as u64 <= self.pace.room())
             && let Some(waiting) = self.small.pop()
         {
             taken += waiting.content.len();
@@ -174,8 +174,10 @@ impl Lanes {
             size,
         } = large.waiting;
         let is_first = large.sent == 0;
-        let room = self.pace.room() as usize;
-        if room < CHUNK_MIN && self.pace.unconfirmed() > 0 {
+        // Small messages always find half of the window.
+        let window = (self.pace.window() / 2).min(LARGE_WINDOW);
+        let room = window.saturating_sub(self.large_sent.unconfirmed()) as usize;
+        if room < CHUNK_MIN && self.large_sent.unconfirmed() > 0 {
             return;
         }
         let chunk = &content[large.sent..];
@@ -183,9 +185,6 @@ impl Lanes {
         let declared = (content.len() as u32).to_be_bytes();
         let declared: &[u8] = if is_first { &declared } else { &[] };
         let bytes = SEGMENT_HEAD + declared.len() + chunk.len();
-        if self.large_sent.unconfirmed() + bytes as u64 > LARGE_WINDOW {
-            return;
-        }
         let kind = if is_first {
             SegmentKind::FirstChunk
         } else {
@@ -471,8 +470,9 @@ mod tests {
         lanes.put_large(NOW, content(1, 4 << 20), 1);
         while !taken(&mut lanes, NOW).is_empty() {}
         let unconfirmed = lanes.large_sent.unconfirmed();
-        assert!(unconfirmed <= LARGE_WINDOW);
-        assert!(unconfirmed > LARGE_WINDOW - 2 * CHUNK as u64);
+        let window = lanes.pace.window() / 2;
+        assert!(unconfirmed <= window + CHUNK_MIN as u64);
+        assert!(unconfirmed > window - 2 * CHUNK as u64);
         lanes.put_small(NOW, content(2, 1), 1);
         lanes.put_control(NOW, content(3, 1), false);
         assert_eq!(taken(&mut lanes, NOW), [(Control, 0, 1), (Small, 0, 1)]);

@@ -47,9 +47,14 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How many bytes more may leave. Something may always leave if nothing is unconfirmed.
+    /// How many bytes more may leave.
     pub(super) const fn room(&self) -> u64 {
         self.window.saturating_sub(self.unconfirmed())
+    }
+
+    /// How many bytes may be unconfirmed.
+    pub(super) const fn window(&self) -> u64 {
+        self.window
     }
 
     pub(super) const fn unconfirmed(&self) -> u64 {
@@ -126,6 +131,7 @@ mod tests {
     /// Sends what the window lets through over a path of so many bytes per millisecond, for a
     /// while. Returns the longest time that bytes have waited in the last second.
     fn run(pace: &mut Pace, rate: u64, round_trip: u64, millis: u64) -> u64 {
+        pace.confirm(Timestamp::from_millis(1_000_000), pace.unconfirmed());
         let mut queue: VecDeque<(u64, u64)> = VecDeque::new();
         let (mut free_at, mut longest) = (0, 0);
         for now in 0..millis {
@@ -152,15 +158,17 @@ mod tests {
     #[test]
     fn little_waits_on_a_slow_path() {
         let mut pace = Pace::default();
+        run(&mut pace, 1_000_000, 1, 100);
         // 20 kB/s.
-        assert!(run(&mut pace, 20, 1, 60_000) < 1_000);
+        assert!(run(&mut pace, 20, 1, 1_000_000) < 1_000);
         assert!(pace.window <= 2 * WINDOW_MIN, "{}", pace.window);
     }
 
     #[test]
     fn a_path_that_becomes_fast_is_used() {
         let mut pace = Pace::default();
-        run(&mut pace, 20, 1, 30_000);
+        run(&mut pace, 1_000_000, 1, 100);
+        run(&mut pace, 20, 1, 600_000);
         let before = pace.sent;
         // 1 GB/s with 1 ms there and back.
         run(&mut pace, 1_000_000, 1, 1_000);
