@@ -8,7 +8,8 @@ use super::world::{DETECTION_MIN, World};
 
 impl World {
     pub(super) fn inject_fault(&mut self) {
-        if self.ended {
+        // A fault that lasts longer than the run is the last one.
+        if self.now >= self.plan.duration {
             return;
         }
         let index = self.rng.random_range(0..self.nodes.len());
@@ -135,10 +136,10 @@ impl World {
         if !self.is_running(index) || !self.can_lose(index) {
             return;
         }
-        let time = match self.rng.random_range(0..40) {
-            0..20 => self.rng.random_range(1..4),
-            20..36 => self.rng.random_range(4..40),
-            36..39 => self.rng.random_range(590..700),
+        let time = match self.rng.random_range(0..100) {
+            0..50 => self.rng.random_range(1..4),
+            50..97 => self.rng.random_range(4..40),
+            97..99 => self.rng.random_range(590..700),
             _ => self.rng.random_range(700..3_600),
         };
         self.suspend(index, time * 1_000_000);

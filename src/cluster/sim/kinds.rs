@@ -126,6 +126,10 @@ const WHOLE_AGAIN: u64 = 10 * SECOND;
 /// How long a member stays away that other members have removed again and again.
 const EXILE: u64 = 30 * SECOND;
 
+/// How soon the copies of a whole cluster are equal: what an abandoned write has left on one node is
+/// found by the perpetual comparison, with each of seven others in turn.
+pub(super) const COPIES_EQUAL_WITHIN: u64 = 300 * SECOND;
+
 const NONE_CONVERGES: u64 = WHOLE_AGAIN;
 const CRASHES_CONVERGE: u64 = WHOLE_AGAIN;
 const LINKS_CONVERGE: u64 = EXILE + WHOLE_AGAIN;

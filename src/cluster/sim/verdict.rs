@@ -7,7 +7,7 @@ use super::invariants::{
     acknowledged_survives, ended_stays_ended, expires, holders_agree, reads_never_go_back,
     refusals_are_rare, updates_count_once,
 };
-use super::kinds::FaultKind;
+use super::kinds::{COPIES_EQUAL_WITHIN, FaultKind};
 use super::oracle::Life;
 use super::plan::RATE_MIN;
 use super::requests::count;
@@ -101,6 +101,12 @@ impl World {
 
     /// Returns `true` if every node runs, serves, has caught up and holds the same as the others.
     pub(super) fn has_converged(&self) -> bool {
+        let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
+        self.is_whole_again() && holders_agree(replicas, self.plan.copies)
+    }
+
+    /// Returns `true` if every node runs, serves and has caught up with all others.
+    pub(super) fn is_whole_again(&self) -> bool {
         let nodes = self.nodes.iter().enumerate();
         let mut nodes = nodes.filter(|(_, node)| !node.retired);
         let others = nodes.clone().count() - 1;
@@ -115,21 +121,33 @@ impl World {
                     && status.members.iter().all(|member| member.agrees)
             })
         };
-        let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
-        nodes.all(is_fine) && holders_agree(replicas, self.plan.copies)
+        nodes.all(is_fine)
     }
 
-    /// How long after the last fault the cluster must have converged, in microseconds.
-    pub(super) fn converges_within(&self) -> u64 {
+    /// Checks, while requests and faults are over, that it does not take too long to converge.
+    pub(super) fn check_convergence(&mut self) {
+        let waited = self.now.saturating_sub(self.disturbed_until);
+        let limit = if self.is_whole_again() {
+            COPIES_EQUAL_WITHIN
+        } else {
+            self.whole_after = waited;
+            self.plan.converges_within()
+        };
+        if waited > limit && waited > limit + self.transfer_time() {
+            panic!("{}", self.failure_report());
+        }
+    }
+
+    /// How long it may take to send everything over the slowest links, in microseconds.
+    fn transfer_time(&self) -> u64 {
         let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
         let bytes = replicas.map(|replica| replica.status().bytes).max();
-        let transfer = if self.plan.network.rates.is_some() {
+        if self.plan.network.rates.is_some() {
             // Each node may have to receive all sessions, and to send them.
             2 * bytes.unwrap_or(0) as u64 * 1_000_000 / RATE_MIN
         } else {
             0
-        };
-        self.plan.converges_within() + transfer
+        }
     }
 
     /// Describes a cluster that has not converged, one line for each node.
