@@ -64,8 +64,8 @@ fn secret(scratch: &Scratch, number: u8) -> String {
     path.to_str().expect("paths of tests are text").to_owned()
 }
 
-/// Two nodes that have each other's address, and do not fit together; the second one knows a word of
-/// the reason.
+/// Two nodes that have each other's address, and do not fit together; the second one knows a word
+/// of the reason.
 fn misfits(scratch: &Scratch) -> Vec<(&'static str, [Start; 2])> {
     let secrets = [1, 2].map(|number| secret(scratch, number));
     let pair = || cluster_starts::<2>(&["--join-timeout", "3"]);
@@ -424,8 +424,8 @@ fn nodes_of_one_machine_that_was_suspended_serve_again_soon() {
     }
 }
 
-/// K-08, C4: a wall clock that is set expires no session early or late, and loses no write; one that
-/// leaps ahead is a pause.
+/// K-08, C4: a wall clock that is set expires no session early or late, and loses no write; one
+/// that leaps ahead is a pause.
 #[test]
 fn a_wall_clock_that_is_set_moves_no_deadline() {
     let clocks = Clocks::new();

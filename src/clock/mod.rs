@@ -10,8 +10,8 @@
 //! A hypervisor that stops a virtual machine may stop all its clocks. The guest finds out when its
 //! wall clock is set again. That looks like a wall clock that was wrong before, which is far more
 //! common; so a [`WallClock`] that leaps ahead counts as a pause (the other nodes may have gone on
-//! without this one), but no deadline moves: a session that expires a little late on a node that was
-//! stopped is deleted by the nodes that were not, and one that expires a day early because an
+//! without this one), but no deadline moves: a session that expires a little late on a node that
+//! was stopped is deleted by the nodes that were not, and one that expires a day early because an
 //! administrator has corrected the clock is lost.
 //!
 //! It does not promise that two nodes agree: nothing in this crate needs that.

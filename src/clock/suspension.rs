@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 pub(super) fn suspended() -> Duration {
     static START: OnceLock<Reading> = OnceLock::new();
     static NANOS: AtomicU64 = AtomicU64::new(0);
-    // Between the two readings of the first call, and of a later one, the process may be stopped for
-    // any time. In this order that makes the result smaller: no stop looks like a suspension.
+    // Between the two readings of the first call, and of a later one, the process may be stopped
+    // for any time. In this order that makes the result smaller: no stop looks like a suspension.
     let start = START.get_or_init(|| {
         let awake = Instant::now();
         Reading {
@@ -34,7 +34,8 @@ struct Reading {
     boot: Duration,
 }
 
-/// What the clock that goes on has gained. Less than a millisecond is the time between two readings.
+/// What the clock that goes on has gained. Less than a millisecond is the time between two
+/// readings.
 fn gained(boot: Duration, awake: Duration) -> Duration {
     let gained = boot.saturating_sub(awake);
     if gained < RESOLUTION {

@@ -144,9 +144,10 @@ impl ReplicatedStoreBuilder {
 
     /// The name of the cluster: nodes with another one are refused.
     ///
-    /// Defaults to `distributable` for nodes on one machine. Nodes that other machines reach must be
-    /// given one if they have a [`peer`](Self::peer), a [`dns`](Self::dns) name or
-    /// [`multicast`](Self::multicast), so that two applications never become one cluster by accident.
+    /// Defaults to `distributable` for nodes on one machine. Nodes that other machines reach must
+    /// be given one if they have a [`peer`](Self::peer), a [`dns`](Self::dns) name or
+    /// [`multicast`](Self::multicast), so that two applications never become one cluster by
+    /// accident.
     pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
         self.cluster_name = Some(name.into());
         self
@@ -159,7 +160,8 @@ impl ReplicatedStoreBuilder {
     /// secret is changed without stopping anything: every node is restarted with the old and the
     /// new one, then with the new and the old one, then with the new one alone.
     ///
-    /// Defaults to none, which does for nodes on one machine. Anybody on that machine can then join.
+    /// Defaults to none, which does for nodes on one machine. Anybody on that machine can then
+    /// join.
     pub fn secret(mut self, secret: Secret) -> Self {
         self.secrets.push(secret);
         self
@@ -169,7 +171,8 @@ impl ReplicatedStoreBuilder {
     /// other: it is changed while all of them are stopped.
     ///
     /// Defaults to [`Copies::All`], which is right for a handful of nodes; from four on,
-    /// `Copies::Count(NonZeroU8::new(2).expect("not zero"))` keeps memory and traffic where they are when nodes are added.
+    /// `Copies::Count(NonZeroU8::new(2).expect("not zero"))` keeps memory and traffic where they
+    /// are when nodes are added.
     pub const fn copies(mut self, copies: Copies) -> Self {
         self.copies = copies;
         self
@@ -191,24 +194,24 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// How many nodes, this one included, must be there that could keep sessions; with fewer, writes
-    /// other than ends are refused as [`Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// How many nodes, this one included, must be there that could keep sessions; with fewer,
+    /// writes other than ends are refused as [`Unavailable`](crate::StoreErrorKind::Unavailable).
     ///
-    /// Defaults to 1, so that the last node goes on alone. 2 refuses what one death could lose, with
-    /// [`Ack::All`] and at least two copies.
+    /// Defaults to 1, so that the last node goes on alone. 2 refuses what one death could lose,
+    /// with [`Ack::All`] and at least two copies.
     pub const fn min_copies(mut self, nodes: u8) -> Self {
         self.min_copies = nodes;
         self
     }
 
-    /// How many nodes the cluster has as a rule. A node that starts waits until it has seen as many,
-    /// this one included, but no longer than [`join_timeout`](Self::join_timeout); if there were
-    /// fewer, and none of them serves yet, an unknown session is an error for
+    /// How many nodes the cluster has as a rule. A node that starts waits until it has seen as
+    /// many, this one included, but no longer than [`join_timeout`](Self::join_timeout); if there
+    /// were fewer, and none of them serves yet, an unknown session is an error for
     /// [`loss_grace`](Self::loss_grace).
     ///
     /// So nodes that start together come together before any of them serves, also where they find
-    /// each other by [`multicast`](Self::multicast) or by a name that does not stand for all of them
-    /// yet. Defaults to 1: to wait for nothing but the addresses that are given.
+    /// each other by [`multicast`](Self::multicast) or by a name that does not stand for all of
+    /// them yet. Defaults to 1: to wait for nothing but the addresses that are given.
     pub const fn expect_nodes(mut self, nodes: usize) -> Self {
         self.expect_nodes = nodes;
         self
@@ -218,10 +221,11 @@ impl ReplicatedStoreBuilder {
     /// serves has accepted it.
     ///
     /// It waits if an address that was given does not answer, or a name server fails. After that it
-    /// serves, but a session that it does not know is an error for [`loss_grace`](Self::loss_grace).
-    /// It does not wait for addresses that refuse connections and names that do not exist: after two
-    /// seconds of that it serves alone. And it waits without end while a node of the cluster rejects
-    /// it ([`status().refused`](crate::store::ClusterStatus::refused) says why).
+    /// serves, but a session that it does not know is an error for
+    /// [`loss_grace`](Self::loss_grace). It does not wait for addresses that refuse connections and
+    /// names that do not exist: after two seconds of that it serves alone. And it waits without end
+    /// while a node of the cluster rejects it
+    /// ([`status().refused`](crate::store::ClusterStatus::refused) says why).
     ///
     /// Defaults to 10 seconds: a machine that is there answers within one.
     pub const fn join_timeout(mut self, timeout: Duration) -> Self {
@@ -229,9 +233,9 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// How long a session that no node has is an error ([`Unavailable`]) rather than absent, when it
-    /// may be one that was lost: after as many nodes as keep a session have vanished, and when a node
-    /// serves although some address does not answer.
+    /// How long a session that no node has is an error ([`Unavailable`]) rather than absent, when
+    /// it may be one that was lost: after as many nodes as keep a session have vanished, and when a
+    /// node serves although some address does not answer.
     ///
     /// An absent session logs its user out; an error does not. Defaults to 60 seconds: nodes that
     /// were cut off, or are restarted, are back by then.
@@ -299,8 +303,8 @@ impl ReplicatedStoreBuilder {
         self.start_after(|_| ()).await
     }
 
-    /// Starts the node with what an earlier life of it held. Says for how many sessions there was no
-    /// room.
+    /// Starts the node with what an earlier life of it held. Says for how many sessions there was
+    /// no room.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) async fn start_with(
         self,

@@ -201,7 +201,7 @@ pub(super) fn objection_to<'a>(
     }
 }
 
-/// Whether there are as many members as there can be, and this node takes the place of none.
+/// Returns `true` if there are as many members as there can be, and this node replaces none.
 fn is_full<'a>(node: &Node, members: impl Iterator<Item = &'a Node> + Clone) -> bool {
     let mut others = members.clone();
     members.count() >= PEERS_MAX && !others.any(|member| member.address == node.address)

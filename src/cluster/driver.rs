@@ -316,7 +316,7 @@ impl Driver {
                 serves,
             });
             let details = match refusal {
-                // Strangers are told nothing.
+                // A stranger learns nothing.
                 Refusal::Cluster | Refusal::Myself => Details::default(),
                 _ => Details { seen, rival },
             };
@@ -547,8 +547,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A node looks at the clock at least this often.
 const TICK_MAX: Duration = Duration::from_millis(50);
-/// How long a node that looks for others dials more often: a little longer than it takes to find out
-/// that there are none.
+/// How long a node that looks for others dials more often: a little longer than it takes to find
+/// out that there are none.
 const LOOKING: Duration = Duration::from_secs(3);
 /// How long nothing is accepted after accepting has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

@@ -36,7 +36,7 @@ struct State {
     /// What was found at the addresses that are dialled.
     found: HashMap<SocketAddr, Found>,
     /// What was last handed to the replica.
-    told: Option<Outlook>,
+    reported: Option<Outlook>,
 }
 
 /// What is known of a name.
@@ -190,8 +190,8 @@ impl Addresses {
     pub(super) fn changed(&self, is_mine: impl Fn(&SocketAddr) -> bool) -> Option<Outlook> {
         let mut state = self.state();
         let outlook = state.outlook(is_mine);
-        let changed = state.told != Some(outlook);
-        state.told = Some(outlook);
+        let changed = state.reported != Some(outlook);
+        state.reported = Some(outlook);
         changed.then_some(outlook)
     }
 

@@ -8,7 +8,7 @@ use crate::session::Timestamp;
 
 use super::status::RefusedNode;
 
-/// Whom this node turns away, and why.
+/// The nodes that are turned away, and why.
 ///
 /// A node that is turned away comes again within seconds. When it does not, the reason is gone.
 #[derive(Debug, Default)]

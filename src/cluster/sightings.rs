@@ -52,8 +52,8 @@ impl Sightings {
         sighting.since.filter(|_| sighting.node == *node)
     }
 
-    /// The latest generation in which another process was seen under the address of a node, or under
-    /// its name unless one of `members` has that; 0 for none.
+    /// The latest generation in which another process was seen under the address of a node, or
+    /// under its name unless one of `members` has that; 0 for none.
     pub(super) fn latest<'a>(
         &self,
         hello: &Hello,
@@ -61,7 +61,7 @@ impl Sightings {
     ) -> u64 {
         let is_other = |sighting: &&Sighting| match sighting.process {
             Some(process) => process != hello.process,
-            // It may be the same one, of which this node has been told by others.
+            // It may be the same one: another member has named it.
             None => sighting.node.generation > hello.node.generation,
         };
         let seen = self.seen();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_of_earlier_ones_and_not_of_itself() {
+    fn a_process_learns_of_earlier_ones_and_not_of_itself() {
         let sightings = Sightings::default();
         sightings.introduced(&hello(1, 7, 100));
         assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_which_others_have_told_may_be_the_same_process() {
+    fn a_node_that_another_member_has_named_may_be_the_same_process() {
         let sightings = Sightings::default();
         sightings.joined(Timestamp::default(), &hello(1, 7, 100).node);
         assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);

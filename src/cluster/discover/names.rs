@@ -123,18 +123,18 @@ fn is_nowhere(name: &str, error: &io::Error) -> bool {
     NOWHERE.iter().any(|reason| text.ends_with(reason))
 }
 
-/// A name that does not resolve, and what operators have been told of it.
+/// A name that does not resolve, and when that was logged.
 #[derive(Debug)]
 struct Failing {
     since: Instant,
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Failing {
     fn begin() -> Self {
         Self {
             since: Instant::now(),
-            told: None,
+            logged: None,
         }
     }
 
@@ -145,16 +145,16 @@ impl Failing {
             Lookup::Nowhere => "there is no such name, or no address behind it",
             Lookup::Failure => "the name server fails or does not answer",
         };
-        let due = self.told.is_none_or(|at| at.elapsed() >= TELL_AGAIN_AFTER);
+        let due = self.logged.is_none_or(|at| at.elapsed() >= LOG_AGAIN_AFTER);
         if self.since.elapsed() >= FAILING_FOR && due {
-            self.told = Some(Instant::now());
+            self.logged = Some(Instant::now());
             tracing::warn!(peer = %name, cause, "the name of a replication peer does not resolve");
         }
     }
 }
 
-/// What `gai_strerror` says of a name that does not exist, or has no address: glibc, musl, Apple and
-/// the BSDs, Android.
+/// What `gai_strerror` says of a name that does not exist, or has no address: glibc, musl, Apple
+/// and the BSDs, Android.
 const NOWHERE: [&str; 8] = [
     "Name or service not known",
     "No address associated with hostname",
@@ -174,7 +174,7 @@ const LOOKING_INTERVAL: Duration = Duration::from_millis(300);
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a name that does not resolve is not worth a line in the log, and how often it is after.
 const FAILING_FOR: Duration = Duration::from_secs(5);
-const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How many addresses of one name count: as many as a cluster of memory copies has members, and
 /// some that are on their way in or out.
 const ADDRESSES_MAX: usize = 64;

@@ -146,7 +146,7 @@ impl Dialler<'_> {
             }
             Err(ConnectError::Failed(obstacle)) => {
                 self.found(Answer::Silence);
-                // Whoever is busy, or is being stopped, is silent for a moment.
+                // A node that is busy, or is being stopped, is silent for a moment.
                 let since = self.silent_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= SILENT_FOR {
                     self.tell(obstacle);
@@ -385,7 +385,7 @@ const RETRY_LOOKING: Duration = Duration::from_millis(200);
 /// A link that lasts shorter has come to nothing, so that nobody is dialled in a tight loop.
 const STABLE: Duration = Duration::from_millis(500);
 /// How long an address that does not answer is not worth a line in the log.
-const SILENT_FOR: Duration = Duration::from_secs(5);
+const SILENT_FOR: Duration = Duration::from_secs(4);
 /// Attempts after which somebody who hangs up is not just being stopped.
 const HANG_UPS: u32 = 3;
 /// How often an address that leads to a node with another one is tried.

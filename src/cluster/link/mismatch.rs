@@ -1,8 +1,8 @@
-//! A node with a secret and one without: each tells the other in the other's own terms.
+//! Refusals between a node with a secret and one without, each in the other one's terms.
 //!
-//! A node that hangs up without a word might be any program. So a node with a secret answers a plain
-//! introduction with a plain refusal, and a node without one answers TLS with an alert. Both say
-//! nothing else, and close.
+//! A node that hangs up without a word might be any program. So a node with a secret answers a
+//! plain introduction with a plain refusal, and a node without one answers TLS with an alert. Both
+//! say nothing else, and close.
 
 use std::io;
 use std::time::Duration;

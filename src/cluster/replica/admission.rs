@@ -1,9 +1,9 @@
 //! Which nodes may be members, where more have met than there can be.
 //!
-//! Nodes are admitted one by one at the door, which refuses a name that a member has, and a node for
-//! which there is no room. But two parts of a network, each with members of its own, may meet. Then
-//! the elder of two nodes with one name stays, and the eldest of too many; all members find the same
-//! ones, and the others step out.
+//! Nodes are admitted one by one at the door, which refuses a name that a member has, and a node
+//! for which there is no room. But two parts of a network, each with members of its own, may meet.
+//! Then the elder of two nodes with one name stays, and the eldest of too many; all members find
+//! the same ones, and the others step out.
 
 use std::collections::BTreeMap;
 

@@ -106,8 +106,8 @@ pub(crate) enum News {
         sessions: usize,
         bytes: usize,
     },
-    /// This node serves sessions from now on; with `doubt`, an unknown session is an error meanwhile,
-    /// because a node that may have it does not answer.
+    /// This node serves sessions from now on; with `doubt`, an unknown session is an error
+    /// meanwhile, because a node that may have it does not answer.
     Ready { doubt: Duration },
     /// This node has no place in the cluster, and does not serve.
     Excluded(Exclusion),

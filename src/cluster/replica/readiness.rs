@@ -11,10 +11,10 @@
 //!   error.
 //! - No member serves, and a node of this cluster rejects this one. Then it does not serve, unless
 //!   it has come together with enough others: with `expect_nodes`, or with more than half of the
-//!   configured addresses. So one node that is configured wrongly stops itself, and not the start of
+//!   configured addresses. So a node that is configured wrongly stops itself, and not the start of
 //!   the whole cluster.
-//! - A node of another cluster, or with another secret, rejects this one. It may be this node that is
-//!   wrong, so alone it does not serve. With any member at its side, the other one is a stranger,
+//! - A node of another cluster, or with another secret, rejects this one. It may be this node that
+//!   is wrong, so alone it does not serve. With any member at its side, the other one is a stranger,
 //!   and counts as an address that does not answer.
 //!
 //! After a pause a node goes on in a new incarnation, and the same rules hold. If all members were
@@ -201,8 +201,8 @@ impl Readiness {
         rejecting > 0 && !(members > 1 && many) || foreign > 0 && members == 1
     }
 
-    /// Returns `true` if all members from before a pause are here again, and no other one knows of a
-    /// loss.
+    /// Returns `true` if all members from before a pause are here again, and no other one knows of
+    /// a loss.
     fn is_reunited(&self, standing: &Standing) -> bool {
         let peers = || standing.roster.iter().map(|(_, peer)| peer);
         let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);

@@ -42,8 +42,8 @@ pub(in super::super) enum HelloReply {
         proto: u16,
         /// The identity of the dialled node.
         node: Node,
-        /// The latest generation in which another process was seen under the dialling node's address
-        /// or name; 0 for none.
+        /// The latest generation in which another process was seen under the dialling node's
+        /// address or name; 0 for none.
         seen: u64,
     },
     /// The link will be closed.

@@ -1,7 +1,7 @@
 //! A node that has no place in the cluster whose members it has met.
 //!
-//! It leaves, does not serve, and keeps what it holds. The members refuse it at the door for as long
-//! as the reason lasts. When none of them does any more, it joins again in a new incarnation.
+//! It leaves, does not serve, and keeps what it holds. The members refuse it at the door for as
+//! long as the reason lasts. When none of them does any more, it joins again in a new incarnation.
 //!
 //! The same happens, without leaving, to a node that finds that it is not the latest incarnation of
 //! itself: its clock was set back while it was down.

@@ -59,7 +59,7 @@ fn link_all(lab: &mut Lab) {
     }
 }
 
-/// What reading a session that nobody has comes to.
+/// The result of reading a session that no node has.
 fn unknown(lab: &mut Lab, index: usize, op: OpId) -> Result<Option<Reply>, StoreErrorKind> {
     let step = lab.replica(index).load(lab.now, op, &key(200));
     lab.carry();
@@ -248,7 +248,7 @@ fn a_node_that_has_accepted_this_one_is_waited_for() {
 
 /// the time that passes while a machine is suspended passes for the replica as well.
 #[test]
-fn a_suspended_node_joins_again_and_believes_nothing_that_it_remembers() {
+fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
     for time in [secs(3), secs(60), secs(3600)] {
         let mut lab = Lab::cluster(2);
         lab.commit(0, 1, key(1), &born("a", "1"));
