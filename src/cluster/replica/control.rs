@@ -173,7 +173,7 @@ impl Control {
 
     /// Whether what was said to this generation counts.
     const fn is_meant(&self, to: u64) -> bool {
-        to == self.standing.me.generation || !self.standing.rules.members_only
+        to == self.standing.me.generation
     }
 
     /// When `Input::Timeout` is due.

@@ -20,8 +20,6 @@ pub(crate) struct Rules {
     pub(crate) tombstones: bool,
     /// An update whose expectation does not hold any more is not made.
     pub(crate) expectations: bool,
-    /// Who is not a member, or was one in a former life, says nothing that counts.
-    pub(crate) members_only: bool,
     /// A member from which nothing is heard here is declared down, although others hear it.
     pub(crate) reach: bool,
     /// A later epoch of the same members is adopted as it is, and not raised.
@@ -44,7 +42,6 @@ impl Rules {
         confirmed_drop: true,
         tombstones: true,
         expectations: true,
-        members_only: true,
         reach: true,
         adopted_epochs: true,
         epochs: true,

@@ -75,12 +75,17 @@ fn missing_expectations_are_noticed() {
 }
 
 #[test]
-fn what_somebody_says_who_is_no_member_is_noticed() {
-    // It takes a node that goes on after it was declared down.
+fn a_missing_window_is_noticed() {
     assert!(notices_the_lack(|plan| {
-        plan.rules.members_only = false;
-        plan.faults = vec![FaultKind::Pauses];
-        plan.quiet_period.1 /= 2;
+        plan.rules.windows = false;
+        plan.faults = vec![FaultKind::LargeRecords];
+    }));
+}
+
+#[test]
+fn epochs_that_are_raised_instead_of_adopted_are_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::Crashes], |plan| {
+        plan.rules.adopted_epochs = false;
     }));
 }
 

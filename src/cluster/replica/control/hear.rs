@@ -12,13 +12,13 @@ use super::super::node::Node;
 use super::super::placement::Member;
 use super::super::reads::INTERNAL;
 use super::super::repair::{answer_compare, answer_pull};
-use super::super::roster::{Peer, PeerIndex};
+use super::super::roster::PeerIndex;
 use super::super::table::Table;
 use super::{Control, LOOK};
 
 impl Control {
     pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
-        let peer = self.speaker(&from);
+        let peer = self.standing.roster.find(&from);
         self.heard(now, &from, peer);
         let message = match message {
             // A node that was cut off for long takes the healthy ones for dead, and its packets would
@@ -43,16 +43,6 @@ impl Control {
             };
             self.standing.send_to(from, refusal);
         }
-    }
-
-    fn speaker(&self, from: &Node) -> Option<PeerIndex> {
-        let roster = &self.standing.roster;
-        let member = roster.find(from);
-        if member.is_some() || self.standing.rules.members_only {
-            return member;
-        }
-        let same = |(index, peer): (_, &Peer)| (peer.node.name == from.name).then_some(index);
-        roster.iter().find_map(same)
     }
 
     pub(super) fn hear_peer(
