@@ -14,6 +14,7 @@ use super::world::World;
 
 /// Something that waits until its node handles inputs again.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few inputs wait at a time")]
 pub(super) enum Pending {
     /// A piece that has arrived over a link between these identities.
     Piece {
