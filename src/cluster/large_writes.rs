@@ -31,7 +31,8 @@ impl Default for LargeWrites {
 }
 
 impl LargeWrites {
-    /// Waits until a change of so many bytes may begin. It is under way until the result is dropped.
+    /// Waits until a change of so many bytes may begin. It is under way until the result is
+    /// dropped.
     ///
     /// # Errors
     ///

@@ -30,9 +30,9 @@
 //! - *A copy is forgotten only when every holder has it* ([`repair`]).
 //! - *Ended is ended.* A tombstone absorbs everything, and is kept longer than any copy of the
 //!   session can be alive; changes of a session that is not here never create it ([`entry`]).
-//! - *Slowness only slows.* Data leaves within a window per peer and waits here ([`flow`]); what peers
-//!   may owe is limited in bytes before anything is written ([`budget`]); nothing is repeated on a
-//!   timer ([`writes`]).
+//! - *Slowness only slows.* Data leaves within a window per peer and waits here ([`flow`]); what
+//!   peers may owe is limited in bytes before anything is written ([`budget`]); nothing is repeated
+//!   on a timer ([`writes`]).
 //! - *An atomic update counts once.* ([`updates`])
 //! - *A node that was declared down does not serve.* It goes on in a new life, after it has joined
 //!   and caught up again ([`control`]).

@@ -21,8 +21,8 @@ impl Control {
         let peer = self.standing.roster.find(&from);
         self.heard(now, &from, peer);
         let message = match message {
-            // A node that was cut off for long takes the healthy ones for dead, and its packets would
-            // make them leave. It is informed by a view instead.
+            // A node that was cut off for long has declared the healthy ones down, and its packets
+            // would make them leave. A view informs it instead.
             Message::Swim(_) if self.membership.is_down(&from) => {
                 let mine = Message::View(self.introduction(now, false));
                 return self.standing.send_to(from, mine);
