@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use distributable::session::{Changes, Outcome, Record, Value};
-use distributable::{MemoryStore, SessionId, SessionKey, SessionStore};
+use distributable::{MemoryStore, Root, SessionId, SessionStore};
 use tower_sessions::cookie::time::OffsetDateTime;
 use tower_sessions::session::Record as PeerRecord;
 use tower_sessions::{MemoryStore as PeerStore, SessionStore as _};
@@ -63,7 +63,7 @@ fn compare() -> Result<()> {
 
 async fn distributable() -> Result<()> {
     let store = MemoryStore::new();
-    let keys: Vec<SessionKey> = (0..SESSIONS).map(|_| SessionId::generate().key()).collect();
+    let keys: Vec<Root> = (0..SESSIONS).map(|_| SessionId::generate().key()).collect();
     let growth = Growth::start()?;
     for key in &keys {
         let mut changes = Changes::create(Some(HALF_HOUR), 48 * HALF_HOUR);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use distributable::session::{Changes, Outcome, Value};
-use distributable::{RedisStore, Session, SessionKey, SessionLayer, SessionStore};
+use distributable::{RedisStore, Root, Session, SessionLayer, SessionStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -200,7 +200,7 @@ async fn memory(redis: &Redis) -> Result<()> {
     Ok(())
 }
 
-async fn create(store: &RedisStore, bytes: usize) -> Result<SessionKey> {
+async fn create(store: &RedisStore, bytes: usize) -> Result<Root> {
     let hour = Duration::from_secs(3_600);
     let mut changes = Changes::create(Some(hour), 24 * hour);
     changes.insert("cart".into(), Value::from_bytes(vec![b'x'; bytes]));

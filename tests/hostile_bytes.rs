@@ -18,8 +18,8 @@ use axum::http::{HeaderValue, Request, Response, StatusCode};
 use axum::routing::get;
 use distributable::session::{Changes, Outcome, Record, Value};
 use distributable::{
-    MemoryStore, Route, Session, SessionErrorKind, SessionId, SessionKey, SessionLayer,
-    SessionStore, StoreError,
+    MemoryStore, Root, Route, Session, SessionErrorKind, SessionId, SessionLayer, SessionStore,
+    StoreError,
 };
 use http_body_util::BodyExt;
 use rand::rngs::StdRng;
@@ -291,24 +291,24 @@ impl Counting {
 }
 
 impl SessionStore for Counting {
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         self.count().load(key).await
     }
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
         self.count().commit(key, base, changes).await
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         self.count().touch(key).await
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         self.count().end(key).await
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use distributable::session::{Changes, Outcome, Record, Value};
 use distributable::store::now;
 use distributable::testing::conformance;
-use distributable::{MemoryStore, SessionKey, SessionStore, StoreError};
+use distributable::{MemoryStore, Root, SessionStore, StoreError};
 use tokio::task;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -163,7 +163,7 @@ const FAULTS: [(Fault, &[&str]); 17] = [
     (Fault::LargeIsCut, &["a large value comes back whole"]),
 ];
 
-type Sessions = HashMap<SessionKey, Arc<Record>>;
+type Sessions = HashMap<Root, Arc<Record>>;
 
 /// A store that would be right but for one fault.
 #[derive(Clone)]
@@ -251,14 +251,14 @@ impl Flawed {
 }
 
 impl SessionStore for Flawed {
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         let found = self.sessions().get(key).cloned();
         Ok(found.filter(|record| self.is_live(record)))
     }
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
@@ -290,7 +290,7 @@ impl SessionStore for Flawed {
         })
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         let mut sessions = self.sessions();
         if self.has(Fault::TouchRevives)
             && let Some(record) = self.ended().remove(key)
@@ -313,7 +313,7 @@ impl SessionStore for Flawed {
         Ok(())
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         let mut sessions = self.sessions();
         let ended = match self.fault {
             Some(Fault::EndIsForgotten) => sessions.get(key).cloned(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use distributable::session::{Changes, Value};
-use distributable::{ReplicatedStore, SessionKey, SessionStore};
+use distributable::{ReplicatedStore, Root, SessionStore};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::sleep;
@@ -92,7 +92,7 @@ pub(crate) async fn take(peer: &str) -> Result<()> {
 /// Writes to one session after the other. What each write took.
 async fn write_until(
     store: ReplicatedStore,
-    keys: Vec<SessionKey>,
+    keys: Vec<Root>,
     stop: Arc<AtomicBool>,
 ) -> Result<Vec<Duration>> {
     let mut took = Vec::new();

@@ -22,7 +22,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use distributable::session::{Changes, Value};
-use distributable::{ReplicatedStore, SessionKey, SessionStore};
+use distributable::{ReplicatedStore, Root, SessionStore};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
 }
 
 /// Makes a session with so many bytes.
-async fn create(store: &ReplicatedStore, key: &SessionKey, bytes: usize) -> Result<()> {
+async fn create(store: &ReplicatedStore, key: &Root, bytes: usize) -> Result<()> {
     let mut changes = Changes::create(Some(HOUR), HOUR);
     changes.insert("payload".into(), Value::from_bytes(vec![b'x'; bytes]));
     store.commit(key, None, changes).await?;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, interval};
 
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Name, Outcome, Record, SessionId, SessionKey};
+use crate::session::{Changes, Name, Outcome, Record, Root, SessionId};
 
 use super::Copies;
 use super::driver::{Driver, Surroundings, run};
@@ -78,7 +78,7 @@ impl Cluster {
         self.driver.new_id()
     }
 
-    pub(crate) async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    pub(crate) async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         let op = self.driver.next_op();
         match self.driver.replica.load(self.driver.enter(), op, key) {
             Step::Done(record) => Ok(record),
@@ -98,7 +98,7 @@ impl Cluster {
 
     pub(crate) async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
@@ -111,7 +111,7 @@ impl Cluster {
 
     async fn try_commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
@@ -146,7 +146,7 @@ impl Cluster {
     /// What has become of changes that the session's owner has ordered.
     fn updated(
         &self,
-        key: &SessionKey,
+        key: &Root,
         verdict: Verdict,
         record: Option<Arc<Record>>,
     ) -> Result<Outcome, StoreError> {
@@ -166,18 +166,18 @@ impl Cluster {
         })
     }
 
-    pub(crate) fn touch(&self, key: &SessionKey) {
+    pub(crate) fn touch(&self, key: &Root) {
         self.driver.replica.touch(self.driver.enter(), key);
         self.driver.settle();
     }
 
-    pub(crate) async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    pub(crate) async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         let ended = self.try_end(key).await?;
         self.driver.deleted.fetch_add(u64::from(ended), Relaxed);
         Ok(ended)
     }
 
-    async fn try_end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
         let op = self.driver.next_op();
         let step = self.driver.replica.end(self.driver.enter(), op, key);
         self.driver.settle();
@@ -199,7 +199,7 @@ impl Cluster {
     }
 
     /// The route of the node that orders the session's changes.
-    pub(crate) fn owner(&self, key: &SessionKey) -> Option<String> {
+    pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         self.driver.replica.owner(key)
     }
 

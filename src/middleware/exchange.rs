@@ -23,7 +23,7 @@ use super::route::Route;
 use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Outcome, Record, SessionKey};
+use crate::session::{Changes, Outcome, Record, Root};
 use crate::store::erased::Answer;
 
 /// What a request, its handles and its response share.
@@ -132,7 +132,7 @@ impl Exchange {
     }
 
     /// The session as the store has it now; `None` if this request has none.
-    async fn current(&self) -> Result<Option<(SessionKey, Arc<Record>)>, SessionError> {
+    async fn current(&self) -> Result<Option<(Root, Arc<Record>)>, SessionError> {
         let key = self.state().known_key()?;
         let Some(key) = key else { return Ok(None) };
         match self.fetch(&key).await? {
@@ -203,11 +203,7 @@ impl Exchange {
 
     /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
     /// would make it.
-    async fn is_unchanged(
-        &self,
-        key: &SessionKey,
-        changes: &Changes,
-    ) -> Result<bool, SessionError> {
+    async fn is_unchanged(&self, key: &Root, changes: &Changes) -> Result<bool, SessionError> {
         let current = self.fetch(key).await.inspect_err(|_| self.state().undo())?;
         Ok(match current {
             Some(record) if changes.are_in(&record) => {
@@ -246,7 +242,7 @@ impl Exchange {
         Ok(existed)
     }
 
-    async fn end_stored(&self, key: &SessionKey) -> Result<bool, SessionError> {
+    async fn end_stored(&self, key: &Root) -> Result<bool, SessionError> {
         let ended = self.config.store.end(key);
         let ended = traced(ended, || debug_span!("session_end", %key)).await;
         ended.map_err(|error| failed(key, error))
@@ -304,7 +300,7 @@ impl Exchange {
     }
 
     /// The route that the session's cookie should name.
-    pub(super) fn route(&self, key: &SessionKey) -> Option<Route> {
+    pub(super) fn route(&self, key: &Root) -> Option<Route> {
         let here = self.config.route.as_ref()?;
         let owner = match self.config.affinity {
             Affinity::Owner => self.config.store.route(key),
@@ -372,7 +368,7 @@ impl Exchange {
         }
     }
 
-    async fn fetch(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, SessionError> {
+    async fn fetch(&self, key: &Root) -> Result<Option<Arc<Record>>, SessionError> {
         let loaded = self.config.store.load(key);
         let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
         let found = loaded.map_err(|error| failed(key, error))?;
@@ -402,7 +398,7 @@ impl Exchange {
         }
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), SessionError> {
+    async fn touch(&self, key: &Root) -> Result<(), SessionError> {
         let touched = self.config.store.touch(key);
         let touched = traced(touched, || debug_span!("session_touch", %key)).await;
         touched.map_err(|error| failed(key, error))
@@ -454,7 +450,7 @@ async fn traced<T>(answer: Answer<'_, T>, span: impl FnOnce() -> Span) -> Result
 
 /// Logs the error of a store, which no client gets to see. While a store is away every request
 /// fails in the same way: then one line a minute is a warning.
-fn failed(key: &SessionKey, error: StoreError) -> SessionError {
+fn failed(key: &Root, error: StoreError) -> SessionError {
     static WARNED_AT: AtomicU64 = AtomicU64::new(0);
     let is_away = matches!(
         error.kind(),

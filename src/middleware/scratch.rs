@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionKey};
+use crate::session::{Changes, Outcome, Record, Root};
 use crate::store::SessionStore;
 
 /// A map and a lock. It never forgets what has expired: it does not live long enough.
 #[derive(Debug, Default)]
 pub(super) struct Scratch(Mutex<Sessions>);
 
-type Sessions = BTreeMap<SessionKey, Arc<Record>>;
+type Sessions = BTreeMap<Root, Arc<Record>>;
 
 impl Scratch {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -21,14 +21,14 @@ impl Scratch {
 }
 
 impl SessionStore for Scratch {
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         let record = self.sessions().get(key).cloned();
         Ok(record.filter(|record| record.is_live(clock::now())))
     }
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
@@ -42,14 +42,14 @@ impl SessionStore for Scratch {
         Ok(outcome)
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         if let Some(record) = self.sessions().get_mut(key) {
             Arc::make_mut(record).touch(clock::now());
         }
         Ok(())
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         let record = self.sessions().remove(key);
         Ok(record.is_some_and(|record| record.is_live(clock::now())))
     }

@@ -20,7 +20,7 @@ use super::route::Route;
 use super::scratch::Scratch;
 use super::state::{Found, State, Update};
 use super::timeout::Timeout;
-use crate::session::{Name, SessionId, SessionKey, Timestamp, Value, json};
+use crate::session::{Name, Root, SessionId, Timestamp, Value, json};
 
 /// A visitor's session, as one request sees it.
 ///
@@ -350,7 +350,7 @@ impl Session {
 
     /// The name under which stores and logs know the session. No secret.
     #[must_use]
-    pub fn key(&self) -> Option<SessionKey> {
+    pub fn key(&self) -> Option<Root> {
         self.state().key()
     }
 

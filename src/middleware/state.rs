@@ -19,7 +19,7 @@ use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
 use super::route::{Received, Route};
-use crate::session::{Changes, Name, Record, Register, SessionId, SessionKey, Stamp, Value};
+use crate::session::{Changes, Name, Record, Register, Root, SessionId, Stamp, Value};
 
 /// One request's view of its session.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub(super) struct State {
     /// The live session that the browser showed.
     client: Option<SessionId>,
     /// Live sessions that the browser presented, none of which is used because there are several.
-    rivals: Vec<SessionKey>,
+    rivals: Vec<Root>,
     /// The browser presented several, or more cookies than are looked up.
     ambiguous: bool,
     /// The rivals have been ended by this request.
@@ -66,7 +66,7 @@ pub(super) struct State {
 /// A session as the store had it when we last heard.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    pub(super) key: SessionKey,
+    pub(super) key: Root,
     pub(super) record: Arc<Record>,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Stored {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lead {
     pub(super) id: SessionId,
-    pub(super) key: SessionKey,
+    pub(super) key: Root,
     /// The cookie names another node than it should.
     pub(super) misrouted: bool,
     /// The node that the cookie names.
@@ -96,7 +96,7 @@ pub(super) enum Found {
     None,
     One(Shown),
     /// Their keys; none if there were more cookies than are looked up.
-    Several(Vec<SessionKey>),
+    Several(Vec<Root>),
 }
 
 impl Found {
@@ -117,7 +117,7 @@ impl Found {
 /// What the response's cookie is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    Session(SessionId, SessionKey, Persistence),
+    Session(SessionId, Root, Persistence),
     Removal,
 }
 
@@ -167,7 +167,7 @@ impl State {
     }
 
     /// The key of a session whose staged changes no response will carry.
-    pub(super) fn lost(&self) -> Option<SessionKey> {
+    pub(super) fn lost(&self) -> Option<Root> {
         self.key().filter(|_| self.closed && self.is_pending())
     }
 
@@ -177,7 +177,7 @@ impl State {
     }
 
     /// The live sessions that a first write or a logout ends.
-    pub(super) fn rivals(&self) -> Vec<SessionKey> {
+    pub(super) fn rivals(&self) -> Vec<Root> {
         self.rivals.clone()
     }
 
@@ -218,7 +218,7 @@ impl State {
     }
 
     /// The key of [`id`](Self::id).
-    pub(super) fn key(&self) -> Option<SessionKey> {
+    pub(super) fn key(&self) -> Option<Root> {
         match &self.stored {
             Some(stored) if !self.rotating => Some(stored.key),
             _ => self.id().map(|id| id.key()),
@@ -230,7 +230,7 @@ impl State {
     }
 
     /// The key of the session as it is stored, or the error that it has ended meanwhile.
-    pub(super) fn known_key(&self) -> Result<Option<SessionKey>, SessionError> {
+    pub(super) fn known_key(&self) -> Result<Option<Root>, SessionError> {
         if self.ended {
             return Err(SessionErrorKind::Ended.into());
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::Lifetime;
-use super::{Name, Record, Register, SessionKey, Stamp, Timestamp, Value, Writer};
+use super::{
+    Credential, Login, Name, Record, Register, SecretHash, Stamp, Timestamp, UserKey, Value, Writer,
+};
 
 /// What one request did to a session.
 ///
@@ -24,14 +26,29 @@ struct Seldom {
     create: Option<NewLifetime>,
     expect: Option<(Name, Option<Stamp>)>,
     max_inactive: Option<Option<Duration>>,
-    rotate_to: Option<SessionKey>,
+    rotation: Option<Rotation>,
     /// Writes that put back what the request has loaded, and the stamp that it had.
     confirmed: Vec<(Name, Option<Stamp>)>,
+}
+
+/// A new secret for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rotation {
+    /// The secret that the request has presented. If it is not the current one any more, another
+    /// request has rotated the id, and this one changes nothing.
+    pub from: SecretHash,
+    /// The secret that is current from then on.
+    pub to: SecretHash,
+    /// The login that the rotation goes with.
+    pub(crate) login: Option<Login>,
 }
 
 /// How long a new session is to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NewLifetime {
+    secret: SecretHash,
+    user: Option<UserKey>,
     max_inactive: Option<Duration>,
     absolute: Duration,
     first_visit: Option<Duration>,
@@ -41,7 +58,7 @@ struct NewLifetime {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "these three are the contract between stores and the middleware"
+    reason = "these are the contract between stores and the middleware"
 )]
 pub enum Outcome {
     /// The changes are in; this is the session with them.
@@ -49,23 +66,33 @@ pub enum Outcome {
     /// The changes expected another write of an attribute than the last one, or wanted to create a
     /// session that exists. Nothing was changed; this is the session as it stands.
     Conflict(Arc<Record>),
+    /// The changes replace the session's secret, and another request has replaced it before.
+    /// Nothing was changed.
+    Superseded,
     /// There is no such session (any more). Nothing was changed.
     Gone,
 }
 
 impl Changes {
-    /// The birth of a session that may pause for `max_inactive` between two requests (`None`: no
-    /// limit) and ends `absolute` after its birth whatever happens.
+    /// The birth of a session with this `secret` that may pause for `max_inactive` between two
+    /// requests (`None`: no limit) and ends `absolute` after its birth whatever happens.
     #[must_use]
-    pub fn create(max_inactive: Option<Duration>, absolute: Duration) -> Self {
+    pub fn create(secret: SecretHash, max_inactive: Option<Duration>, absolute: Duration) -> Self {
         let mut changes = Self::default();
-        changes.make_create(max_inactive, absolute);
+        changes.make_create(secret, max_inactive, absolute);
         changes
     }
 
     /// Makes these changes the birth of a session, as [`create`](Self::create) does.
-    pub(crate) fn make_create(&mut self, max_inactive: Option<Duration>, absolute: Duration) {
+    pub(crate) fn make_create(
+        &mut self,
+        secret: SecretHash,
+        max_inactive: Option<Duration>,
+        absolute: Duration,
+    ) {
         self.seldom().create = Some(NewLifetime {
+            secret,
+            user: None,
             max_inactive,
             absolute,
             first_visit: None,
@@ -117,9 +144,24 @@ impl Changes {
         self.seldom().max_inactive = Some(idle);
     }
 
-    /// Moves the session to another key with the same tag; the old key is dead from then on.
-    pub fn rotate_to(&mut self, key: SessionKey) {
-        self.seldom().rotate_to = Some(key);
+    /// Replaces the session's secret, if it still is `from`; that one is dead from then on.
+    pub fn rotate(&mut self, from: SecretHash, to: SecretHash) {
+        self.seldom().rotation = Some(Rotation {
+            from,
+            to,
+            login: None,
+        });
+    }
+
+    /// Binds the session to a user, with the new secret of [`rotate`](Self::rotate) or as a new
+    /// session.
+    pub(crate) fn log_in(&mut self, login: Login) {
+        let seldom = self.seldom();
+        if let Some(create) = &mut seldom.create {
+            create.user = Some(login.user);
+        } else if let Some(rotation) = &mut seldom.rotation {
+            rotation.login = Some(login);
+        }
     }
 
     /// Whether these changes are the birth of a session.
@@ -169,7 +211,7 @@ impl Changes {
         !self.is_empty()
             && !self.is_create()
             && self.expected().is_none()
-            && self.rotated_to().is_none()
+            && self.rotation().is_none()
             && self.max_inactive().is_none_or(|wanted| wanted == idle)
             && self.writes.iter().all(|(name, _)| self.is_in(name, record))
     }
@@ -195,10 +237,10 @@ impl Changes {
         self.seldom.as_ref()?.max_inactive
     }
 
-    /// The key that the session moves to.
+    /// The new secret.
     #[must_use]
-    pub fn rotated_to(&self) -> Option<SessionKey> {
-        self.seldom.as_ref()?.rotate_to
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.seldom.as_ref()?.rotation
     }
 
     /// Names and values written, in bytes.
@@ -217,8 +259,7 @@ impl Changes {
     ///
     /// `current` is the session under the commit's key, if there is one; an expired one counts as
     /// none. `base` is the session as the request loaded it. After `Committed` the store keeps the
-    /// record under [`rotated_to`](Self::rotated_to), where that is set, and forgets the old key in
-    /// the same step; otherwise under the same key. `writer` tells this node from others.
+    /// record in place of `current`. `writer` tells this node from others.
     #[must_use]
     pub fn apply(
         &self,
@@ -255,16 +296,23 @@ impl Changes {
                 {
                     return Outcome::Conflict(current.clone());
                 }
+                let rotation = self.rotation();
+                if rotation.is_some_and(|rotation| !current.is_current(&rotation.from)) {
+                    return Outcome::Superseded;
+                }
                 if self.are_in(current) {
                     return Outcome::Committed(current.clone());
                 }
                 let mut record = Record::clone(current);
-                record.touch(now);
+                record.touch_as(now, writer);
                 record
             }
         };
         let seen = record.clock().max(base.map_or(0, Record::clock));
         let stamp = Stamp::after(seen, now, writer);
+        if let Some(Rotation { to, login, .. }) = self.rotation() {
+            record.rotate(to, login, stamp, now);
+        }
         for register in self.registers(stamp) {
             if !self.is_in(&register.name, &record) {
                 record.merge_register(&register);
@@ -290,8 +338,13 @@ impl Changes {
 
     /// The lifetime of the session that these changes are the birth of, if they are one, as of `now`.
     #[cfg(feature = "redis")]
-    pub(crate) fn birth(&self, now: Timestamp) -> Option<Lifetime> {
-        Some(self.creation()?.record(now).lifetime)
+    pub(crate) fn birth(&self, now: Timestamp) -> Option<(Credential, Lifetime)> {
+        let Record {
+            credential,
+            lifetime,
+            ..
+        } = self.creation()?.record(now);
+        Some((credential, lifetime))
     }
 
     fn creation(&self) -> Option<NewLifetime> {
@@ -328,14 +381,16 @@ impl Changes {
 
 impl NewLifetime {
     fn record(self, now: Timestamp) -> Record {
-        Record::new(Lifetime {
+        let credential = Credential::new(self.secret, now.plus(self.absolute), self.user);
+        let lifetime = Lifetime {
             created_at: now,
-            ends_at: now.plus(self.absolute),
             accessed_at: now,
+            access: 0,
             max_inactive: (Stamp::default(), self.max_inactive.into()),
             first_visit: self.first_visit.into(),
             returned: false,
-        })
+        };
+        Record::new(credential, lifetime)
     }
 }
 
@@ -345,13 +400,14 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
+    const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
 
     fn value(text: &str) -> Value {
         Value::from_bytes(text.as_bytes())
     }
 
     fn created(name: &str, text: &str) -> Arc<Record> {
-        let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+        let mut changes = Changes::create(SECRET, Some(HOUR), 24 * HOUR);
         changes.insert(name.into(), value(text));
         match changes.apply(None, None, NOW, 1) {
             Outcome::Committed(record) => record,
@@ -391,6 +447,26 @@ mod tests {
         };
         let names: Vec<_> = two.registers().iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn of_two_rotations_of_one_secret_one_counts() {
+        let record = created("a", "1");
+        let rotate = |n: u8| {
+            let mut changes = insert("a", &n.to_string());
+            changes.rotate(SECRET, SecretHash::from_bytes([n; 16]));
+            changes
+        };
+        let Outcome::Committed(first) = rotate(2).apply(Some(&record), Some(&record), NOW, 1)
+        else {
+            panic!("not committed")
+        };
+        assert!(first.is_current(&SecretHash::from_bytes([2; 16])));
+        let second = rotate(3).apply(Some(&first), Some(&record), NOW, 1);
+        assert_eq!(second, Outcome::Superseded);
+        // A write of a request that had loaded the session before lands in it.
+        let write = insert("b", "1").apply(Some(&first), Some(&record), NOW, 1);
+        assert!(matches!(write, Outcome::Committed(after) if after.get("b").is_some()));
     }
 
     #[test]

@@ -1,4 +1,9 @@
-//! The secret that a browser holds, and the one-way name that everybody else uses.
+//! The id that a browser holds: a root that names the session, and a secret that proves it.
+//!
+//! An id has two parts. The [`Root`] names the session for its whole life. It is the key under which
+//! stores, peers, files, logs and events know the session, and it gives nobody access. The *secret*
+//! is drawn anew at each rotation and never leaves the request: a session's record holds its
+//! [`SecretHash`], and an id is valid if that matches.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -7,26 +12,25 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
-/// Number of slots into which keys fall: the unit of locking, placement and hand-over.
+/// Number of slots into which roots fall: the unit of locking, placement and hand-over.
 pub const SLOTS: usize = 1 << 14;
 
-/// A session's identifier: a 32-bit *tag* that survives rotation and a 128-bit *secret* that never
-/// does, from the operating system's random source. A tag need not be secret: the replicated store
-/// draws it so that the node owns the session.
+/// A session's identifier: a [`Root`] of 96 bits that stays, and a secret of 128 bits that each
+/// rotation replaces. Both come from the operating system's random source.
 ///
-/// On the wire it is 40 upper-case hexadecimal digits, the tag first. It is a bearer secret:
-/// `Debug` hides it, there is no `Display`, and stores, peers, files and logs only ever see its
-/// [`key`](Self::key).
+/// As text it is 56 upper-case hexadecimal digits, the root first. It is a bearer secret: `Debug`
+/// hides it and there is no `Display`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId {
-    tag: u32,
+    root: Root,
     secret: [u8; SECRET_BYTES],
 }
 
 impl SessionId {
     /// Length of the textual form.
-    pub const TEXT_LEN: usize = 2 * (TAG_BYTES + SECRET_BYTES);
+    pub const TEXT_LEN: usize = 2 * (ROOT_BYTES + SECRET_BYTES);
 
     /// Draws a new identifier.
     ///
@@ -35,40 +39,26 @@ impl SessionId {
     /// When the operating system has no random numbers to give: no safe identifier exists then.
     #[must_use]
     pub fn generate() -> Self {
-        let mut tag = [0; TAG_BYTES];
-        fill(&mut tag);
-        Self::with_tag(u32::from_be_bytes(tag))
+        Self::with_root(Root::generate())
     }
 
-    /// Draws a new secret under a tag that the caller has chosen (from the random source as well:
-    /// a store picks a tag that it owns).
+    /// Draws a new secret for a root, of a new session or of one that is rotated.
     ///
     /// # Panics
     ///
     /// As [`generate`](Self::generate).
     #[must_use]
-    pub fn with_tag(tag: u32) -> Self {
+    pub fn with_root(root: Root) -> Self {
         let mut secret = [0; SECRET_BYTES];
         fill(&mut secret);
-        Self { tag, secret }
+        Self { root, secret }
     }
 
-    /// Draws the successor of this identifier: same tag, hence same slot and same holders, and a
-    /// new secret.
-    ///
-    /// # Panics
-    ///
-    /// As [`generate`](Self::generate).
-    #[must_use]
-    pub fn rotate(&self) -> Self {
-        Self::with_tag(self.tag)
-    }
-
-    /// Reads the textual form: exactly 40 upper-case hexadecimal digits.
+    /// Reads the textual form: exactly 56 upper-case hexadecimal digits.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text: &[u8; Self::TEXT_LEN] = text.try_into().ok()?;
-        let mut bytes = [0; TAG_BYTES + SECRET_BYTES];
+        let mut bytes = [0; ROOT_BYTES + SECRET_BYTES];
         let mut all = 0;
         for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
             let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
@@ -78,38 +68,35 @@ impl SessionId {
         if all >= NO_DIGIT {
             return None;
         }
-        let (tag, secret) = bytes.split_at(TAG_BYTES);
+        let (root, secret) = bytes.split_at(ROOT_BYTES);
         Some(Self {
-            tag: u32::from_be_bytes(tag.try_into().ok()?),
+            root: Root(root.try_into().ok()?),
             secret: secret.try_into().ok()?,
         })
     }
 
-    /// The textual form, for a cookie. **Whoever has it has the session**: do not log or store it.
+    /// The textual form, for a cookie. **It gives access to the session**: do not log or store it.
     #[must_use]
     pub fn expose(&self) -> String {
         let mut text = String::with_capacity(Self::TEXT_LEN);
-        hex(&self.tag.to_be_bytes(), UPPER, &mut text);
+        hex(&self.root.0, UPPER, &mut text);
         hex(&self.secret, UPPER, &mut text);
         text
     }
 
-    /// The part that survives rotation.
+    /// The root, under which stores keep the session.
     #[must_use]
-    pub const fn tag(&self) -> u32 {
-        self.tag
+    pub const fn key(&self) -> Root {
+        self.root
     }
 
-    /// The one-way name of this session: the tag and the first 16 bytes of the secret's SHA-256.
+    /// The hash of the secret, which a session's record holds.
     #[must_use]
-    pub fn key(&self) -> SessionKey {
+    pub fn hash(&self) -> SecretHash {
         let digest = Sha256::digest(self.secret);
         let mut hash = [0; SECRET_BYTES];
         hash.copy_from_slice(&digest[..SECRET_BYTES]);
-        SessionKey {
-            tag: self.tag,
-            hash,
-        }
+        SecretHash(hash)
     }
 }
 
@@ -119,74 +106,117 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The name under which stores, peers, files and logs know a session: its id's tag and a one-way
-/// hash of its secret.
+/// The first 16 bytes of the SHA-256 of an id's secret.
 ///
-/// Knowing a key does not let anyone use the session. Shown as 40 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct SessionKey {
-    tag: u32,
-    hash: [u8; SECRET_BYTES],
-}
+/// The comparison takes the same time wherever two hashes differ.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct SecretHash([u8; SECRET_BYTES]);
 
-impl SessionKey {
+impl SecretHash {
     /// Puts together what [`to_bytes`](Self::to_bytes) took apart.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 20]) -> Self {
-        let mut tag = [0; TAG_BYTES];
-        let mut hash = [0; SECRET_BYTES];
-        tag.copy_from_slice(&bytes[..TAG_BYTES]);
-        hash.copy_from_slice(&bytes[TAG_BYTES..]);
-        Self {
-            tag: u32::from_be_bytes(tag),
-            hash,
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the hash.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SecretHash {}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+/// The part of an id that names the session for its whole life, and the key under which stores,
+/// peers, files and logs know it.
+///
+/// It does not give access to the session. Shown as 24 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Root([u8; ROOT_BYTES]);
+
+impl Root {
+    /// Draws a root from the operating system's random source.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no random numbers to give.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut root = [0; ROOT_BYTES];
+        fill(&mut root);
+        Self(root)
+    }
+
+    /// Puts together what [`to_bytes`](Self::to_bytes) took apart.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 12]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the root.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 12] {
+        self.0
+    }
+
+    /// Reads the textual form: exactly 24 lower-case hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text: &[u8; 2 * ROOT_BYTES] = text.as_bytes().try_into().ok()?;
+        let mut root = [0; ROOT_BYTES];
+        for (byte, pair) in root.iter_mut().zip(text.chunks_exact(2)) {
+            let digit = |digit: u8| LOWER.iter().position(|known| *known == digit);
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
         }
+        Some(Self(root))
     }
 
-    /// The tag, big-endian, and the hash.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 20] {
-        let mut bytes = [0; 20];
-        bytes[..TAG_BYTES].copy_from_slice(&self.tag.to_be_bytes());
-        bytes[TAG_BYTES..].copy_from_slice(&self.hash);
-        bytes
-    }
-
-    /// The tag of the id: it alone chooses slot and holders.
-    #[must_use]
-    pub const fn tag(&self) -> u32 {
-        self.tag
-    }
-
-    /// Which of the [`SLOTS`] slots this key falls into.
+    /// Which of the [`SLOTS`] slots this root falls into: its low 14 bits.
     #[must_use]
     pub const fn slot(&self) -> usize {
-        slot_of(self.tag)
+        (self.0[ROOT_BYTES - 2] as usize) << 8 & (SLOTS - 1) | self.0[ROOT_BYTES - 1] as usize
+    }
+
+    /// The same root in another slot.
+    #[cfg(feature = "replicated")]
+    pub(crate) const fn with_slot(mut self, slot: usize) -> Self {
+        let kept = self.0[ROOT_BYTES - 2] & !((SLOTS >> 8) as u8 - 1);
+        self.0[ROOT_BYTES - 2] = kept | (slot >> 8) as u8;
+        self.0[ROOT_BYTES - 1] = slot as u8;
+        self
     }
 }
 
-/// The slot of all sessions with this tag.
-pub(crate) const fn slot_of(tag: u32) -> usize {
-    tag as usize & (SLOTS - 1)
-}
-
-/// A part of the key is as good as all of it: it is a hash already.
-impl Hash for SessionKey {
+/// A part of the root is as good as all of it: it is random.
+impl Hash for Root {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let (part, _) = self.hash.split_at(size_of::<u64>());
+        let (part, _) = self.0.split_at(size_of::<u64>());
         state.write_u64(u64::from_le_bytes(part.try_into().expect("eight bytes")));
     }
 }
 
-impl fmt::Display for SessionKey {
+impl fmt::Display for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(SessionId::TEXT_LEN);
-        hex(&self.to_bytes(), LOWER, &mut text);
+        let mut text = String::with_capacity(2 * ROOT_BYTES);
+        hex(&self.0, LOWER, &mut text);
         f.write_str(&text)
     }
 }
 
-impl fmt::Debug for SessionKey {
+impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -205,7 +235,7 @@ fn hex(bytes: &[u8], digits: &[u8; 16], text: &mut String) {
     }
 }
 
-const TAG_BYTES: usize = 4;
+const ROOT_BYTES: usize = 12;
 const SECRET_BYTES: usize = 16;
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER: &[u8; 16] = b"0123456789abcdef";
@@ -228,30 +258,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_forty_upper_case_digits_and_reads_back() {
+    fn text_is_fifty_six_upper_case_digits_and_reads_back() {
         let id = SessionId::generate();
         let text = id.expose();
-        assert_eq!(text.len(), 40);
+        assert_eq!(text.len(), 56);
         assert!(text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F')));
         assert_eq!(SessionId::parse(text.as_bytes()), Some(id));
     }
 
     #[test]
-    fn rotation_keeps_the_tag_and_changes_the_secret() {
+    fn neither_debug_nor_the_root_shows_the_secret() {
         let id = SessionId::generate();
-        let next = id.rotate();
-        assert_eq!(id.tag(), next.tag());
-        assert_eq!(id.key().slot(), next.key().slot());
-        assert_ne!(id, next);
+        let secret = &id.expose()[24..];
+        assert!(!format!("{id:?} {:?}", id.hash()).contains(secret));
+        assert!(!format!("{}", id.key()).to_uppercase().contains(secret));
+        assert_eq!(format!("{}", id.key()).len(), 24);
+        assert_ne!(
+            SessionId::with_root(id.key()).expose()[24..].as_bytes(),
+            secret.as_bytes()
+        );
     }
 
     #[test]
-    fn neither_debug_nor_the_key_shows_the_secret() {
-        let id = SessionId::generate();
-        let secret = &id.expose()[8..];
-        assert!(!format!("{id:?}").contains(secret));
-        assert!(!format!("{}", id.key()).to_uppercase().contains(secret));
-        assert_eq!(format!("{}", id.key()).len(), 40);
+    fn a_hash_is_the_first_half_of_the_sha_256_of_the_secret() {
+        let id = SessionId::parse(&[b'0'; 56]).expect("an id");
+        let zeros = [0x37, 0x47, 0x08, 0xff, 0xf7, 0x71, 0x9d, 0xd5];
+        assert_eq!(id.hash().to_bytes()[..8], zeros);
     }
 
     proptest! {
@@ -264,8 +296,20 @@ mod tests {
         }
 
         #[test]
-        fn a_key_survives_its_bytes(bytes in any::<[u8; 20]>()) {
-            prop_assert_eq!(SessionKey::from_bytes(bytes).to_bytes(), bytes);
+        fn a_root_survives_its_bytes_and_its_text(bytes in any::<[u8; 12]>()) {
+            let root = Root::from_bytes(bytes);
+            prop_assert_eq!(root.to_bytes(), bytes);
+            prop_assert_eq!(Root::parse(&root.to_string()), Some(root));
+            prop_assert_eq!(root.slot(), usize::from(u16::from_be_bytes([bytes[10], bytes[11]])) % SLOTS);
+        }
+
+        #[cfg(feature = "replicated")]
+        #[test]
+        fn a_root_goes_to_any_slot(bytes in any::<[u8; 12]>(), slot in 0..SLOTS) {
+            let root = Root::from_bytes(bytes);
+            let other = root.with_slot(slot);
+            prop_assert_eq!(other.slot(), slot);
+            prop_assert_eq!(other.with_slot(root.slot()), root);
         }
     }
 }

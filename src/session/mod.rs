@@ -1,7 +1,7 @@
 //! What a session is: plain data, without HTTP and without IO.
 //!
 //! Everything in this folder is a value. A [`SessionId`] is the secret that a browser holds; a
-//! [`SessionKey`] is the one-way name under which everybody else knows the session. A [`Record`] is
+//! [`Root`] is the part of it under which everybody else knows the session. A [`Record`] is
 //! a session as a store keeps it, [`Changes`] is what one request did to it, and a [`Stamp`] orders
 //! two writes of one attribute without asking that clocks agree.
 //!
@@ -10,25 +10,29 @@
 //! function that needs *now* takes a [`Timestamp`]), stores, sockets or requests.
 
 mod changes;
+mod credential;
 mod id;
 mod idle;
 pub(crate) mod json;
 mod record;
 mod stamp;
 mod time;
+mod user;
 mod value;
 
-pub use changes::{Changes, Outcome};
-#[cfg(feature = "replicated")]
-pub(crate) use id::slot_of;
-pub use id::{SLOTS, SessionId, SessionKey};
+pub use changes::{Changes, Outcome, Rotation};
+pub(crate) use credential::{Credential, Forked, Login, Presented};
+#[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
+pub(crate) use credential::{Details, HISTORY_MAX};
+pub use id::{Root, SLOTS, SecretHash, SessionId};
 #[cfg(any(feature = "replicated", feature = "snapshot"))]
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
 #[cfg(feature = "replicated")]
 pub(crate) use record::UPDATES_MAX;
-pub use record::{Record, Register};
+pub use record::{Loaded, Record, Register};
 pub use stamp::{Stamp, Writer};
 pub use time::Timestamp;
+pub use user::UserKey;
 pub use value::{Name, Value};

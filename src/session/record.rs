@@ -1,10 +1,14 @@
 //! A session as a store keeps it, and how two copies of it become one.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::idle::Idle;
-use super::{Name, Stamp, Timestamp, Value};
+use super::{
+    Credential, Forked, Login, Name, Presented, SecretHash, Stamp, Timestamp, UserKey, Value,
+    Writer,
+};
 
 /// A live session: its attributes, each with the stamp of its last write, and its lifetime.
 ///
@@ -14,6 +18,7 @@ use super::{Name, Stamp, Timestamp, Value};
 /// `Arc<Record>`: a loaded session costs no copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    pub(crate) credential: Credential,
     pub(crate) lifetime: Lifetime,
     /// Sorted by name, one per name.
     attributes: Box<[Register]>,
@@ -46,10 +51,10 @@ impl Register {
 pub(crate) struct Lifetime {
     /// When it was created, as its creator's clock said.
     pub(crate) created_at: Timestamp,
-    /// The absolute deadline; nothing moves it.
-    pub(crate) ends_at: Timestamp,
     /// The last request that was recorded.
     pub(crate) accessed_at: Timestamp,
+    /// Orders what different holders know of accesses; larger is later.
+    pub(crate) access: u64,
     /// Allowed time between two requests; `None`: only the absolute deadline counts.
     pub(crate) max_inactive: (Stamp, Idle),
     /// A shorter idle time until somebody has come back with the cookie.
@@ -73,24 +78,61 @@ impl Lifetime {
         }
     }
 
-    /// From when on the session is dead.
-    pub(crate) fn expires_at(&self) -> Timestamp {
-        let idle = self.idle();
-        let idle = idle.map_or(Timestamp::NEVER, |idle| self.idle_deadline(idle));
-        idle.min(self.ends_at)
-    }
-
     fn idle_deadline(&self, idle: Duration) -> Timestamp {
         self.accessed_at.plus(idle).plus(touch_interval(idle))
     }
 
     fn merge(&mut self, other: &Self) {
         self.created_at = self.created_at.min(other.created_at);
-        self.ends_at = self.ends_at.min(other.ends_at);
-        self.accessed_at = self.accessed_at.max(other.accessed_at);
+        self.merge_access(other.accessed_at, other.access);
         self.max_inactive = self.max_inactive.max(other.max_inactive);
         self.first_visit = self.first_visit.max(other.first_visit);
         self.returned |= other.returned;
+    }
+
+    /// Takes over an access that another holder has recorded.
+    ///
+    /// Equal versions are one access, whose time differs by what its way here has taken: the
+    /// earlier counts. A later time that comes with a smaller version, because clocks differ, gets
+    /// a new version, the same on every holder; otherwise whoever knows only the larger one would
+    /// not learn of it.
+    pub(crate) fn merge_access(&mut self, at: Timestamp, version: u64) {
+        let (ours, theirs) = ((self.access, self.accessed_at), (version, at));
+        if ours.0 == theirs.0 {
+            self.accessed_at = ours.1.min(theirs.1);
+            return;
+        }
+        let ((_, smaller), (larger, with_larger)) = (ours.min(theirs), ours.max(theirs));
+        let is_behind = smaller > with_larger.plus(ACCESS_TOLERANCE);
+        self.access = larger + u64::from(is_behind);
+        self.accessed_at = smaller.max(with_larger);
+    }
+}
+
+/// What a store has under a root, for a presented secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "these three are the contract between stores and the middleware"
+)]
+pub enum Loaded {
+    /// The session.
+    Live(Arc<Record>),
+    /// The session has had another secret for less than a minute. The request is one that was sent
+    /// before the answer to the rotation arrived: it gets no session, and no new one either.
+    Superseded,
+    /// There certainly is no live session with this id.
+    Absent,
+}
+
+impl Loaded {
+    /// The session, if it is live and the secret is current.
+    #[must_use]
+    pub fn into_live(self) -> Option<Arc<Record>> {
+        match self {
+            Self::Live(record) => Some(record),
+            Self::Superseded | Self::Absent => None,
+        }
     }
 }
 
@@ -103,9 +145,14 @@ fn touch_interval(idle: Duration) -> Duration {
 
 const TOUCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
+/// How much later an access must be that comes with a smaller version to count: more than messages
+/// between nodes differ in what they take.
+const ACCESS_TOLERANCE: Duration = Duration::from_millis(200);
+
 impl Record {
-    pub(crate) fn new(lifetime: Lifetime) -> Self {
+    pub(crate) fn new(credential: Credential, lifetime: Lifetime) -> Self {
         Self {
+            credential,
             lifetime,
             attributes: Box::default(),
             latest: Stamp::default(),
@@ -118,6 +165,7 @@ impl Record {
     /// no stamp that could not be followed.
     #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
     pub(crate) fn from_parts(
+        credential: Credential,
         lifetime: Lifetime,
         attributes: Vec<Register>,
         updates: Vec<Stamp>,
@@ -127,9 +175,12 @@ impl Record {
             && updates.len() <= UPDATES_MAX;
         let sane = attributes.iter().all(|r| r.stamp.is_sane())
             && updates.iter().all(Stamp::is_sane)
+            && credential.version().is_sane()
+            && lifetime.access <= Stamp::MAX_CLOCK
             && lifetime.max_inactive.0.is_sane();
         let latest = attributes.iter().map(|r| r.stamp).max();
         (ordered && sane).then_some(Self {
+            credential,
             lifetime,
             latest: latest.unwrap_or_default(),
             attributes: attributes.into(),
@@ -163,7 +214,8 @@ impl Record {
 
     /// The largest stamp of any write in this session.
     pub(crate) fn latest(&self) -> Stamp {
-        self.latest.max(self.lifetime.max_inactive.0)
+        let latest = self.latest.max(self.lifetime.max_inactive.0);
+        latest.max(self.credential.version())
     }
 
     /// Takes note of a write whose attribute may not be here.
@@ -203,7 +255,13 @@ impl Record {
     /// When the session ends if nobody comes back: the earlier of the idle and absolute deadline.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
-        self.lifetime.expires_at()
+        self.expires_with(&self.lifetime)
+    }
+
+    fn expires_with(&self, lifetime: &Lifetime) -> Timestamp {
+        let idle = lifetime.idle();
+        let idle = idle.map_or(Timestamp::NEVER, |idle| lifetime.idle_deadline(idle));
+        idle.min(self.ends_at())
     }
 
     /// When it would end if it was used now.
@@ -214,13 +272,39 @@ impl Record {
             returned: true,
             ..self.lifetime.clone()
         };
-        used.expires_at()
+        self.expires_with(&used)
     }
 
-    /// The absolute deadline, which nothing moves.
+    /// The absolute deadline, which only a login moves.
     #[must_use]
     pub const fn ends_at(&self) -> Timestamp {
-        self.lifetime.ends_at
+        self.credential.ends_at
+    }
+
+    /// The user whose session it is, after a login.
+    #[must_use]
+    pub fn user(&self) -> Option<UserKey> {
+        self.credential.user()
+    }
+
+    /// Whether `secret` is the session's current one.
+    #[must_use]
+    pub fn is_current(&self, secret: &SecretHash) -> bool {
+        self.credential.hash == *secret
+    }
+
+    /// What a store answers that has found this session and was asked for it with `secret`, or by a
+    /// request that has presented its secret before.
+    #[must_use]
+    pub fn loaded(self: &Arc<Self>, secret: Option<&SecretHash>, now: Timestamp) -> Loaded {
+        if !self.is_live(now) {
+            return Loaded::Absent;
+        }
+        match secret.map_or(Presented::Current, |hash| self.credential.check(hash, now)) {
+            Presented::Current => Loaded::Live(self.clone()),
+            Presented::Superseded => Loaded::Superseded,
+            Presented::Unknown => Loaded::Absent,
+        }
     }
 
     /// Whether the session may still be used.
@@ -254,7 +338,7 @@ impl Record {
     /// Like [`is_live`](Self::is_live), with another idle time.
     pub(crate) fn is_live_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
         let idle = idle.map_or(Timestamp::NEVER, |idle| self.lifetime.idle_deadline(idle));
-        now < idle.min(self.lifetime.ends_at)
+        now < idle.min(self.ends_at())
     }
 
     /// Like [`is_touch_due`](Self::is_touch_due), with another idle time.
@@ -264,10 +348,31 @@ impl Record {
         first || idle.is_some_and(|idle| since >= touch_interval(idle))
     }
 
-    /// Records an access by somebody who came back with the cookie.
+    /// Records an access by a client that came back with the session's id.
     pub fn touch(&mut self, now: Timestamp) {
-        self.lifetime.accessed_at = self.lifetime.accessed_at.max(now);
-        self.lifetime.returned = true;
+        self.touch_as(now, 0);
+    }
+
+    /// The same on the node that `writer` tells from others.
+    pub(crate) fn touch_as(&mut self, now: Timestamp, writer: Writer) {
+        let lifetime = &mut self.lifetime;
+        lifetime.accessed_at = lifetime.accessed_at.max(now);
+        lifetime.returned = true;
+        // The clock of a stamp has room for 65,536 writes in a millisecond: here it tells writers
+        // apart.
+        let version = Stamp::after(0, now, writer).clock | u64::from(writer & 0xffff);
+        lifetime.access = version.max(lifetime.access.saturating_add(1));
+    }
+
+    /// Replaces the secret. `version` is the next one of the session's owner.
+    pub(crate) fn rotate(
+        &mut self,
+        secret: SecretHash,
+        login: Option<Login>,
+        version: Stamp,
+        now: Timestamp,
+    ) {
+        self.credential = self.credential.rotated(secret, login, version, now);
     }
 
     /// Names and values together, in bytes: what the limits of a store count.
@@ -295,8 +400,10 @@ impl Record {
 
     /// Takes over everything that `other`, a copy of the same session, has seen and this has not.
     ///
-    /// Commutative, associative and idempotent.
-    pub fn merge(&mut self, other: &Self) {
+    /// Commutative, associative and idempotent. Fails if both copies were rotated and neither knew of
+    /// the other: then the session is to be deleted.
+    pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
+        self.credential.merge(&other.credential)?;
         self.lifetime.merge(&other.lifetime);
         self.note_latest(other.latest);
         for register in &other.attributes {
@@ -305,6 +412,7 @@ impl Record {
         for stamp in &other.updates {
             self.note_update(*stamp);
         }
+        Ok(())
     }
 
     /// Takes over one write, unless a later one is already here. Says whether it was taken.

@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use super::SessionStore;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
 /// What a [`SessionStore`] does, in boxes. Every store is one.
 pub(crate) trait ErasedStore: Send + Sync + 'static {
     fn new_id(&self) -> SessionId;
-    fn load<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, Option<Arc<Record>>>;
+    fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>) -> Answer<'a, Loaded>;
     fn commit<'a>(
         &'a self,
-        key: &'a SessionKey,
+        key: &'a Root,
         base: Option<&'a Arc<Record>>,
         changes: Changes,
     ) -> Answer<'a, Outcome>;
-    fn touch<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, ()>;
-    fn end<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, bool>;
-    fn route(&self, key: &SessionKey) -> Option<String>;
+    fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()>;
+    fn end<'a>(&'a self, key: &'a Root) -> Answer<'a, bool>;
+    fn route(&self, key: &Root) -> Option<String>;
 }
 
 /// A store's answer, on its way.
@@ -31,28 +31,28 @@ impl<S: SessionStore> ErasedStore for S {
         SessionStore::new_id(self)
     }
 
-    fn load<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, Option<Arc<Record>>> {
-        Box::pin(SessionStore::load(self, key))
+    fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>) -> Answer<'a, Loaded> {
+        Box::pin(SessionStore::load(self, key, secret))
     }
 
     fn commit<'a>(
         &'a self,
-        key: &'a SessionKey,
+        key: &'a Root,
         base: Option<&'a Arc<Record>>,
         changes: Changes,
     ) -> Answer<'a, Outcome> {
         Box::pin(SessionStore::commit(self, key, base, changes))
     }
 
-    fn touch<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, ()> {
+    fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()> {
         Box::pin(SessionStore::touch(self, key))
     }
 
-    fn end<'a>(&'a self, key: &'a SessionKey) -> Answer<'a, bool> {
+    fn end<'a>(&'a self, key: &'a Root) -> Answer<'a, bool> {
         Box::pin(SessionStore::end(self, key))
     }
 
-    fn route(&self, key: &SessionKey) -> Option<String> {
+    fn route(&self, key: &Root) -> Option<String> {
         SessionStore::route(self, key)
     }
 }

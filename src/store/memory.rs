@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::SessionStore;
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Timestamp, Writer};
+use crate::session::{
+    Changes, Loaded, Outcome, Record, Root, SLOTS, SecretHash, Timestamp, Writer,
+};
 
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
@@ -132,16 +134,16 @@ impl MemoryStoreBuilder {
 }
 
 impl SessionStore for MemoryStore {
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         let now = clock::now();
         let slot = self.shared.slot(key);
-        let live = slot.sessions.get(key).filter(|record| record.is_live(now));
-        Ok(live.cloned())
+        let record = slot.sessions.get(key);
+        Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, now)))
     }
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
@@ -151,7 +153,7 @@ impl SessionStore for MemoryStore {
         self.shared.commit(key, base, &changes)
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         let now = clock::now();
         let mut slot = self.shared.slot(key);
         if let Some(record) = slot.sessions.get_mut(key)
@@ -162,7 +164,7 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         let now = clock::now();
         let removed = self.shared.slot(key).sessions.remove(key);
         Ok(removed.is_some_and(|record| {
@@ -223,7 +225,7 @@ struct Totals {
     expired: AtomicU64,
 }
 
-type Sessions = HashMap<SessionKey, Arc<Record>, BuildHasherDefault<KeyHasher>>;
+type Sessions = HashMap<Root, Arc<Record>, BuildHasherDefault<KeyHasher>>;
 
 /// A slot with a cache line of its own: neighbours do not wait for each other, and nobody for two.
 #[repr(align(64))]
@@ -245,7 +247,7 @@ impl Slot {
 }
 
 impl Shared {
-    fn slot(&self, key: &SessionKey) -> MutexGuard<'_, Slot> {
+    fn slot(&self, key: &Root) -> MutexGuard<'_, Slot> {
         self.lock(key.slot())
     }
 
@@ -260,7 +262,7 @@ impl Shared {
 
     fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
@@ -275,14 +277,7 @@ impl Shared {
         self.expect_expiry(&mut slot, record.expires_at());
         let created = u64::from(changes.is_create());
         self.totals.created.fetch_add(created, Relaxed);
-        match changes.rotated_to() {
-            Some(successor) => {
-                debug_assert_eq!(successor.slot(), key.slot(), "rotation keeps the tag");
-                slot.sessions.remove(key);
-                slot.sessions.insert(successor, record.clone());
-            }
-            None => drop(slot.sessions.insert(*key, record.clone())),
-        }
+        slot.sessions.insert(*key, record.clone());
         Ok(outcome)
     }
 
@@ -319,14 +314,14 @@ fn reserve(counter: &AtomicUsize, amount: usize, limit: usize) -> Result<(), Sto
     }
 }
 
-/// Takes a key's hash as it is: keys hash to bytes of a SHA-256 already, and those in the map were
-/// drawn by this process, so nobody can pile them up in one bucket.
+/// Takes the hash of a root as it is: roots are random, and those in the map were drawn by this
+/// process, so no client can pile them up in one bucket.
 #[derive(Default)]
 struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn write(&mut self, _: &[u8]) {
-        unreachable!("a session key hashes to one u64");
+        unreachable!("a root hashes to one u64");
     }
 
     fn write_u64(&mut self, hash: u64) {

@@ -1,6 +1,6 @@
 //! Where sessions live: the contract that every store keeps, and the stores.
 //!
-//! A store holds [`Record`]s under [`SessionKey`]s and answers four questions: [`load`], [`commit`],
+//! A store holds [`Record`]s under the [`Root`]s of their ids and answers four questions: [`load`], [`commit`],
 //! [`touch`] and [`end`]. It commits *changes*, not whole records, and it commits them
 //! conditionally: that is what lets two requests write different attributes at once, and keeps a
 //! slow request from reviving a session that has ended. Whoever can look and write in one step (a
@@ -16,7 +16,7 @@ pub(crate) mod erased;
 use std::sync::Arc;
 
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
 #[cfg(feature = "memory")]
 mod memory;
@@ -56,34 +56,40 @@ pub use snapshot::{
 /// - Time *must* be [`now`]: the middleware compares a record's points in time with it.
 /// - A failure *must* be an error, never `None` and never [`Outcome::Gone`]: those mean that there
 ///   certainly is no such session, and log the user out.
-/// - After [`end`](Self::end), or a rotation, has been acknowledged, the old key *must* stay dead,
-///   whatever arrives late.
+/// - After [`end`](Self::end) has been acknowledged, the session *must* stay dead, and after a
+///   rotation its former secret, whatever arrives late.
 /// - The future of [`commit`](Self::commit) and [`end`](Self::end) runs to completion even when the
 ///   client disconnects: the middleware gives it a task of its own.
 ///
 /// The suite in `distributable::testing` (feature `testing`) holds a store to this, and its
 /// documentation has a complete store to start from.
 pub trait SessionStore: Send + Sync + 'static {
-    /// Draws the id of a new session. Stores that place sessions choose the tag, never the secret.
+    /// Draws the id of a new session. Stores that place sessions choose the slot of its root.
     fn new_id(&self) -> SessionId {
         SessionId::generate()
     }
 
-    /// The session under `key`, or `None` when there certainly is none that is live.
+    /// The session under `key`, as [`Record::loaded`] answers for the `secret` that a request
+    /// presents; [`Loaded::Absent`] when there certainly is none that is live.
+    ///
+    /// Without a secret the session is given to whoever asks for it: a request, or what it has left
+    /// behind, that has presented the secret before.
     ///
     /// # Errors
     ///
     /// When the store cannot tell.
     fn load(
         &self,
-        key: &SessionKey,
-    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send;
+        key: &Root,
+        secret: Option<&SecretHash>,
+    ) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
     /// Applies `changes` to the session under `key`, all of them or none, as
     /// [`Changes::apply`] defines. `base` is the session as the request has loaded it; `None` when
     /// the changes create one.
     ///
-    /// A commit counts as an access.
+    /// A commit counts as an access. It does not ask for the secret: the request has presented it
+    /// when it loaded the session, and what it writes lands there also when the id was rotated since.
     ///
     /// # Errors
     ///
@@ -92,7 +98,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// effect; with every other kind nothing was changed.
     fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
@@ -104,18 +110,18 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When the store cannot be reached.
-    fn touch(&self, key: &SessionKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn touch(&self, key: &Root) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends the session under `key` for ever. Says whether there was a live one.
     ///
     /// # Errors
     ///
     /// When it is not certain that the session is dead on every node.
-    fn end(&self, key: &SessionKey) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn end(&self, key: &Root) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// The route of the node that should serve this session, where the store knows a better one
     /// than the node that has just served it. Used with `Affinity::Owner`.
-    fn route(&self, key: &SessionKey) -> Option<String> {
+    fn route(&self, key: &Root) -> Option<String> {
         let _ = key;
         None
     }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::cluster::Copy;
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
+use crate::session::{Changes, Outcome, Record, Root, SessionId};
 
 use super::SessionStore;
 
@@ -189,29 +189,29 @@ impl SessionStore for ReplicatedStore {
         self.cluster.new_id()
     }
 
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         self.cluster.load(key).await
     }
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
         self.cluster.commit(key, base, &changes).await
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         self.cluster.touch(key);
         Ok(())
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         self.cluster.end(key).await
     }
 
-    fn route(&self, key: &SessionKey) -> Option<String> {
+    fn route(&self, key: &Root) -> Option<String> {
         self.cluster.owner(key)
     }
 }

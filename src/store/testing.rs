@@ -9,20 +9,20 @@
 //! ```
 //! use std::{collections::HashMap, sync::{Arc, Mutex}};
 //! use distributable::session::{Changes, Outcome, Record};
-//! use distributable::{SessionKey, SessionStore, StoreError, store};
+//! use distributable::{Root, SessionStore, StoreError, store};
 //!
 //! #[derive(Clone, Default)]
-//! struct MyStore(Arc<Mutex<HashMap<SessionKey, Arc<Record>>>>);
+//! struct MyStore(Arc<Mutex<HashMap<Root, Arc<Record>>>>);
 //!
 //! impl SessionStore for MyStore {
-//!     async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+//!     async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
 //!         let live = |record: &&Arc<Record>| record.is_live(store::now());
 //!         Ok(self.0.lock().unwrap().get(key).filter(live).cloned())
 //!     }
 //!
 //!     async fn commit(
 //!         &self,
-//!         key: &SessionKey,
+//!         key: &Root,
 //!         base: Option<&Arc<Record>>,
 //!         changes: Changes,
 //!     ) -> Result<Outcome, StoreError> {
@@ -36,7 +36,7 @@
 //!         Ok(outcome)
 //!     }
 //!
-//!     async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+//!     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
 //!         if let Some(record) = self.0.lock().unwrap().get_mut(key)
 //!             && record.is_live(store::now())
 //!         {
@@ -45,7 +45,7 @@
 //!         Ok(())
 //!     }
 //!
-//!     async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+//!     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
 //!         let removed = self.0.lock().unwrap().remove(key);
 //!         Ok(removed.is_some_and(|record| record.is_live(store::now())))
 //!     }
@@ -67,7 +67,7 @@ use tokio::time::{Instant, timeout};
 
 use super::SessionStore;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionId, SessionKey, Value};
+use crate::session::{Changes, Outcome, Record, Root, SessionId, Value};
 
 mod attributes;
 mod existence;
@@ -219,7 +219,7 @@ impl<S: SessionStore> Nodes<S> {
     }
 
     /// The session as the other handle sees it.
-    async fn load(&self, key: &SessionKey) -> Result<Arc<Record>, Broken> {
+    async fn load(&self, key: &Root) -> Result<Arc<Record>, Broken> {
         match self.other.load(key).await? {
             Some(record) => Ok(record),
             None => broken("a live session is not found through the other handle"),
@@ -227,7 +227,7 @@ impl<S: SessionStore> Nodes<S> {
     }
 
     /// Checks that the session is dead on both handles, and that nothing brings it back.
-    async fn must_be_dead(&self, key: &SessionKey) -> Verdict {
+    async fn must_be_dead(&self, key: &Root) -> Verdict {
         for store in self.both() {
             must(
                 store.load(key).await?.is_none(),
@@ -250,7 +250,7 @@ impl<S: SessionStore> Nodes<S> {
 /// A session that a rule has created.
 struct Created {
     id: SessionId,
-    key: SessionKey,
+    key: Root,
     record: Arc<Record>,
     access: Access,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::{MemberState, ReplicatedStoreBuilder, Secret};
-use distributable::{ReplicatedStore, SessionKey, SessionStore, StoreError};
+use distributable::{ReplicatedStore, Root, SessionStore, StoreError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -76,7 +76,7 @@ pub(crate) async fn within(limit: Duration, what: &str, mut check: impl FnMut() 
 }
 
 /// A new session whose attribute `a` has this value.
-pub(crate) async fn create(store: &ReplicatedStore, value: &str) -> SessionKey {
+pub(crate) async fn create(store: &ReplicatedStore, value: &str) -> Root {
     let key = store.new_id().key();
     try_create(store, &key, value).await.unwrap();
     key
@@ -84,7 +84,7 @@ pub(crate) async fn create(store: &ReplicatedStore, value: &str) -> SessionKey {
 
 pub(crate) async fn try_create(
     store: &ReplicatedStore,
-    key: &SessionKey,
+    key: &Root,
     value: &str,
 ) -> Result<(), StoreError> {
     let mut changes = Changes::create(Some(HOUR), HOUR);
@@ -97,7 +97,7 @@ pub(crate) async fn try_create(
 /// The value of the attribute `a`.
 pub(crate) async fn read(
     store: &ReplicatedStore,
-    key: &SessionKey,
+    key: &Root,
 ) -> Result<Option<String>, StoreError> {
     let record = store.load(key).await?;
     let value = record.as_ref().and_then(|record| record.get("a"));

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::routing::any;
 use distributable::session::{Changes, Outcome, Record};
 use distributable::{
-    MemoryStore, Route, Session, SessionError, SessionId, SessionKey, SessionLayer, SessionStore,
+    MemoryStore, Root, Route, Session, SessionError, SessionId, SessionLayer, SessionStore,
     StoreError,
 };
 use http_body_util::BodyExt;
@@ -151,7 +151,7 @@ impl SessionStore for Spy {
         id
     }
 
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         self.loads.count();
         pause(&self.load_pauses).await;
         self.check("load")?;
@@ -160,7 +160,7 @@ impl SessionStore for Spy {
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
@@ -174,13 +174,13 @@ impl SessionStore for Spy {
         outcome
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         self.touches.count();
         self.check("touch")?;
         self.inner.touch(key).await
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         self.ends.count();
         self.wait().await;
         self.check("end")?;
@@ -189,7 +189,7 @@ impl SessionStore for Spy {
         ended
     }
 
-    fn route(&self, _: &SessionKey) -> Option<String> {
+    fn route(&self, _: &Root) -> Option<String> {
         self.owners.lock().unwrap().map(str::to_owned)
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use distributable::session::{Changes, Outcome};
 use distributable::testing::conformance;
-use distributable::{RedisStore, SessionId, SessionKey, SessionStore};
+use distributable::{RedisStore, Root, SessionId, SessionStore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -22,7 +22,7 @@ async fn near(url: &str) -> RedisStore {
 }
 
 /// Polls until the session has this value here.
-async fn sees(store: &RedisStore, key: &SessionKey, expected: &str, within: Duration) -> Duration {
+async fn sees(store: &RedisStore, key: &Root, expected: &str, within: Duration) -> Duration {
     let start = Instant::now();
     loop {
         let found = store.load(key).await.ok().flatten();

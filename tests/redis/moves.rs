@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use distributable::store::RedisErrorKind;
-use distributable::{RedisStore, SessionKey, SessionStore};
+use distributable::{RedisStore, Root, SessionStore};
 use tokio::time::sleep;
 
 use crate::common::eventually;
@@ -32,7 +32,7 @@ impl Pair {
     }
 
     /// Promotes the replica. The old master is demoted, and does not learn what happens next.
-    async fn fail_over(&self, keys: &[&SessionKey]) {
+    async fn fail_over(&self, keys: &[&Root]) {
         eventually("the replica has all sessions", || {
             self.new.cli(&["DBSIZE"]) == self.old.cli(&["DBSIZE"])
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Record, Value};
 use distributable::store::{RedisError, RedisErrorKind};
-use distributable::{RedisStore, SessionKey, SessionStore, StoreError};
+use distributable::{RedisStore, Root, SessionStore, StoreError};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -35,11 +35,7 @@ pub(crate) fn insert(name: &str, value: &str) -> Changes {
 }
 
 /// A new session with one attribute.
-pub(crate) async fn create(
-    store: &RedisStore,
-    name: &str,
-    value: &str,
-) -> (SessionKey, Arc<Record>) {
+pub(crate) async fn create(store: &RedisStore, name: &str, value: &str) -> (Root, Arc<Record>) {
     let key = store.new_id().key();
     let outcome = store.commit(&key, None, birth(name, value)).await;
     (key, committed(outcome))
@@ -70,7 +66,7 @@ pub(crate) fn value(record: &Record, name: &str) -> Option<String> {
 }
 
 /// The key of a session in Redis.
-pub(crate) fn stored(key: &SessionKey) -> String {
+pub(crate) fn stored(key: &Root) -> String {
     let digits = key.to_string();
     format!("sess:{{{}}}{}", &digits[..8], &digits[8..])
 }

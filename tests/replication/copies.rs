@@ -2,7 +2,7 @@
 
 use distributable::session::{Changes, Outcome, Value};
 use distributable::testing::conformance;
-use distributable::{Copies, ReplicatedStore, SessionKey, SessionStore, StoreErrorKind};
+use distributable::{Copies, ReplicatedStore, Root, SessionStore, StoreErrorKind};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -150,7 +150,7 @@ async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
 }
 
 /// Counts up as `Session::update` does: compare, set, and again after a conflict.
-async fn count_up(node: &ReplicatedStore, key: &SessionKey) {
+async fn count_up(node: &ReplicatedStore, key: &Root) {
     let mut current = node.load(key).await.unwrap().unwrap();
     loop {
         let text = current.get("n").map_or(&b"0"[..], Value::as_bytes);

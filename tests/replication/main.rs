@@ -14,9 +14,7 @@ use std::time::Duration;
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::{MemberState, ReplicatedStoreBuilder, StartErrorKind};
 use distributable::testing::conformance;
-use distributable::{
-    Ack, Copies, ReplicatedStore, SessionKey, SessionStore, StoreError, StoreErrorKind,
-};
+use distributable::{Ack, Copies, ReplicatedStore, Root, SessionStore, StoreError, StoreErrorKind};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -74,7 +72,7 @@ async fn eventually(what: &str, check: impl Fn() -> bool) {
 }
 
 /// Like `eventually`, for checks that ask the store.
-async fn reads(store: &ReplicatedStore, key: &SessionKey, expected: Option<&str>) {
+async fn reads(store: &ReplicatedStore, key: &Root, expected: Option<&str>) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = read(store, key).await;
@@ -95,7 +93,7 @@ fn write(value: &str) -> Changes {
     changes
 }
 
-async fn create(store: &ReplicatedStore, value: &str) -> SessionKey {
+async fn create(store: &ReplicatedStore, value: &str) -> Root {
     let key = store.new_id().key();
     let mut changes = Changes::create(Some(HOUR), HOUR);
     changes.insert("a".into(), Value::from_bytes(value.as_bytes()));
@@ -104,7 +102,7 @@ async fn create(store: &ReplicatedStore, value: &str) -> SessionKey {
     key
 }
 
-async fn read(store: &ReplicatedStore, key: &SessionKey) -> Result<Option<String>, StoreError> {
+async fn read(store: &ReplicatedStore, key: &Root) -> Result<Option<String>, StoreError> {
     let record = store.load(key).await?;
     let value = record.as_ref().and_then(|record| record.get("a"));
     Ok(value.map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()))

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Value};
-use distributable::{ReplicatedStore, SessionKey, SessionStore};
+use distributable::{ReplicatedStore, Root, SessionStore};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -86,7 +86,7 @@ async fn behind(way: &Way, name: &str, peers: &[&Way]) -> ReplicatedStore {
     node
 }
 
-async fn set(store: &ReplicatedStore, key: &SessionKey, name: &str) {
+async fn set(store: &ReplicatedStore, key: &Root, name: &str) {
     let base = store.load(key).await.unwrap();
     let mut changes = Changes::default();
     changes.insert(name.into(), Value::from_bytes(*b"set"));

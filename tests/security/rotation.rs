@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use distributable::{ReplicatedStore, SessionKey, SessionStore};
+use distributable::{ReplicatedStore, Root, SessionStore};
 use tokio::time::{Instant, sleep};
 
 use super::replicas::{
@@ -33,7 +33,7 @@ async fn load(
     nodes: Arc<Mutex<Vec<ReplicatedStore>>>,
     stop: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
-) -> Vec<(SessionKey, String)> {
+) -> Vec<(Root, String)> {
     let mut created = Vec::new();
     for i in 0.. {
         if stop.load(Relaxed) {

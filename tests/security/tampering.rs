@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use distributable::{ReplicatedStore, SessionKey, SessionStore};
+use distributable::{ReplicatedStore, Root, SessionStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -37,7 +37,7 @@ async fn pair_through_proxies(trick: Trick) -> ([ReplicatedStore; 2], [Proxy; 2]
 async fn create_until(
     store: &ReplicatedStore,
     mut happened: impl FnMut() -> bool,
-) -> Vec<(SessionKey, String)> {
+) -> Vec<(Root, String)> {
     let mut created = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     while !happened() {

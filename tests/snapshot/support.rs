@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::{SnapshotError, SnapshotErrorKind, SnapshotStoreBuilder};
-use distributable::{MemoryStore, SessionId, SessionKey, SessionStore, SnapshotStore, StoreError};
+use distributable::{MemoryStore, Root, SessionId, SessionStore, SnapshotStore, StoreError};
 
 use crate::common::{Scratch, Start};
 
@@ -111,7 +111,7 @@ impl Directory {
     }
 
     /// Leaves a file with so many sessions of a kilobyte behind; gives their keys.
-    pub(crate) async fn saved(&self, sessions: usize) -> Vec<SessionKey> {
+    pub(crate) async fn saved(&self, sessions: usize) -> Vec<Root> {
         let store = self.open().await;
         let keys = fill(&store, sessions).await;
         store.save().await.expect("it can be written");
@@ -153,7 +153,7 @@ pub(crate) async fn open(
 }
 
 /// Creates sessions of a kilobyte; gives their keys.
-pub(crate) async fn fill(store: &impl SessionStore, sessions: usize) -> Vec<SessionKey> {
+pub(crate) async fn fill(store: &impl SessionStore, sessions: usize) -> Vec<Root> {
     let mut keys = Vec::with_capacity(sessions);
     for number in 0..sessions {
         keys.push(create(store, &format!("{number:>1000}")).await);
@@ -162,22 +162,19 @@ pub(crate) async fn fill(store: &impl SessionStore, sessions: usize) -> Vec<Sess
 }
 
 /// Creates a session with an attribute `a`.
-pub(crate) async fn create(store: &impl SessionStore, value: &str) -> SessionKey {
+pub(crate) async fn create(store: &impl SessionStore, value: &str) -> Root {
     let (key, outcome) = commit(store, value).await;
     assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
     key
 }
 
 /// Creates a session, unless the store is full.
-pub(crate) async fn create_if_room(store: &impl SessionStore) -> Option<SessionKey> {
+pub(crate) async fn create_if_room(store: &impl SessionStore) -> Option<Root> {
     let (key, outcome) = commit(store, "one more").await;
     outcome.ok().map(|_| key)
 }
 
-async fn commit(
-    store: &impl SessionStore,
-    value: &str,
-) -> (SessionKey, Result<Outcome, StoreError>) {
+async fn commit(store: &impl SessionStore, value: &str) -> (Root, Result<Outcome, StoreError>) {
     let mut changes = Changes::create(Some(Duration::from_secs(1_800)), DAY);
     changes.insert("a".into(), Value::from_bytes(value.as_bytes()));
     let key = SessionId::generate().key();
@@ -185,13 +182,13 @@ async fn commit(
 }
 
 /// The attribute `a` of a session, if that is alive.
-pub(crate) async fn value(store: &impl SessionStore, key: &SessionKey) -> Option<Value> {
+pub(crate) async fn value(store: &impl SessionStore, key: &Root) -> Option<Value> {
     let record = store.load(key).await.expect("memory does not fail")?;
     record.get("a").cloned()
 }
 
 /// How many of these sessions are alive.
-pub(crate) async fn alive(store: &impl SessionStore, keys: &[SessionKey]) -> usize {
+pub(crate) async fn alive(store: &impl SessionStore, keys: &[Root]) -> usize {
     let mut alive = 0;
     for key in keys {
         alive += usize::from(value(store, key).await.is_some());

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::cluster::replica::entry::{Entry, Fragment};
 use crate::cluster::replica::message::{Copy, Message, ViewId, Write};
 use crate::cluster::wire::{Protocol, Segment, SegmentKind, WireError, encode};
-use crate::session::{Register, SessionKey, Stamp, Timestamp, Value};
+use crate::session::{Register, Root, Stamp, Timestamp, Value};
 
 use super::admission::{Admission, Ticket};
 use super::inbox::{Arrival, Inbox};
@@ -61,7 +61,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
         updates: Vec::new(),
     };
     let copy = Copy {
-        key: SessionKey::from_bytes([7; 20]),
+        key: Root::from_bytes([7; 20]),
         entry: Entry::Fragment(Arc::new(fragment)),
     };
     Message::Write(Write {

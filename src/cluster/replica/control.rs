@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use foca::Timer;
 
-use crate::session::{SessionKey, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::Settings;
 use super::event::{Exclusion, Input, News, Output, Reply};
@@ -52,7 +52,7 @@ pub(crate) struct Control {
     /// Numbers what this node has looked for on its own account.
     looks: OpId,
     /// Sessions that this node looks for, and the writes that are acknowledged when it has looked.
-    looking: BTreeMap<SessionKey, BTreeSet<(PeerIndex, u64)>>,
+    looking: BTreeMap<Root, BTreeSet<(PeerIndex, u64)>>,
     next_tick: Timestamp,
     ticks: usize,
     /// Numbers what this node says of itself.
@@ -213,7 +213,7 @@ impl Control {
 
     /// A session is wanted that is not here, or that this node may not have all of. It may have run
     /// out here, and not where it was used last.
-    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, key: SessionKey, table: &Table) {
+    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, key: Root, table: &Table) {
         self.standing.now = now;
         let doubtful = table.is_doubtful(now, &key);
         if self.standing.left || self.reads.is_full() {
@@ -238,7 +238,7 @@ impl Control {
     }
 
     /// Somebody used a session here.
-    pub(crate) fn touch(&mut self, now: Timestamp, key: SessionKey) {
+    pub(crate) fn touch(&mut self, now: Timestamp, key: Root) {
         self.standing.now = now;
         for peer in self.standing.holders(key.slot()).peers.iter() {
             let message = Message::Touch {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::session::{Idle, Record, Register, SessionKey, Stamp, Timestamp, UPDATES_MAX};
+use crate::session::{Idle, Record, Register, Root, Stamp, Timestamp, UPDATES_MAX};
 
 /// A node's knowledge of one session.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub(crate) struct Move {
     /// A move that was given up and comes to light when its holder is back is older than one that was
     /// begun without that holder.
     pub(crate) era: u64,
-    pub(crate) to: SessionKey,
+    pub(crate) to: Root,
 }
 
 impl Tombstone {
@@ -143,7 +143,7 @@ impl Entry {
     }
 
     /// What of the entry every holder must agree on, as a number. Access times are not part of it.
-    pub(crate) fn version(&self, key: &SessionKey) -> u64 {
+    pub(crate) fn version(&self, key: &Root) -> u64 {
         let mut version = VersionHasher::new(key);
         match self {
             Self::Live(record) => {
@@ -258,7 +258,7 @@ const UPDATE: &[u8] = b"\0update";
 struct VersionHasher(u64);
 
 impl VersionHasher {
-    fn new(key: &SessionKey) -> Self {
+    fn new(key: &Root) -> Self {
         Self(xxh3_64_with_seed(&key.to_bytes(), 0))
     }
 

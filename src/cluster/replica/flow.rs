@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::session::{SessionKey, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::message::{Message, OpId};
 use super::roster::{PEERS_MAX, PeerIndex};
@@ -37,7 +37,7 @@ struct Window {
     /// Questions of the peer that are answered when there is room.
     questions: BTreeMap<Question, Message>,
     /// Accesses that are sent when there is room, the latest one of each session.
-    touches: BTreeMap<SessionKey, Timestamp>,
+    touches: BTreeMap<Root, Timestamp>,
     /// Since when something is in flight and nothing has been delivered.
     stalled_since: Option<Timestamp>,
     /// When a part of a large message was delivered last.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Name, Record, SessionKey, Stamp, Timestamp};
+use crate::session::{Name, Record, Root, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment, Move};
 use super::node::Node;
@@ -32,7 +32,7 @@ pub(crate) type OpId = u64;
 /// A session's state, or a part of it, under its key.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Copy {
-    pub(crate) key: SessionKey,
+    pub(crate) key: Root,
     pub(crate) entry: Entry,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum Message {
     /// by asking the other holders before a session that has run out is called gone.
     Touch {
         sent_at: Timestamp,
-        key: SessionKey,
+        key: Root,
         accessed_at: Timestamp,
     },
     /// "Here is a digest of each slot that I have; where do you differ?" Asked again until answered.
@@ -79,8 +79,8 @@ pub(crate) enum Message {
         view: ViewId,
         round: u64,
         slot: u16,
-        after: Option<SessionKey>,
-        known: Vec<(SessionKey, u64)>,
+        after: Option<Root>,
+        known: Vec<(Root, u64)>,
     },
     /// The answer to `Pull`. `more`: ask again after the last key here.
     Push {
@@ -92,11 +92,7 @@ pub(crate) enum Message {
         more: bool,
     },
     /// "What do you have of this session?" Asked again until answered.
-    Fetch {
-        view: ViewId,
-        op: OpId,
-        key: SessionKey,
-    },
+    Fetch { view: ViewId, op: OpId, key: Root },
     /// Too many questions of the receiver wait at the sender: this one is not answered.
     Busy { op: OpId },
     /// The answer to `Fetch`; counts only in the view that it names.
@@ -298,7 +294,7 @@ pub(crate) struct Write {
 pub(crate) struct Update {
     pub(crate) view: ViewId,
     pub(crate) op: OpId,
-    pub(crate) key: SessionKey,
+    pub(crate) key: Root,
     /// Whether the asker has sent it before, so that it may have been applied.
     pub(crate) retry: bool,
     pub(crate) sent_at: Timestamp,

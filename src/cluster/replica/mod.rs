@@ -73,7 +73,7 @@ use std::time::Duration;
 
 use crate::cluster::{Ack, Copies};
 use crate::error::StoreErrorKind;
-use crate::session::{Changes, Outcome, Record, SessionKey, Timestamp, Writer, slot_of};
+use crate::session::{Changes, Outcome, Record, Root, Timestamp, Writer, slot_of};
 
 use self::budget::Budget;
 use self::control::Control;
@@ -171,12 +171,7 @@ impl Replica {
     }
 
     /// Begins to read a session.
-    pub(crate) fn load(
-        &self,
-        now: Timestamp,
-        op: OpId,
-        key: &SessionKey,
-    ) -> Step<Option<Arc<Record>>> {
+    pub(crate) fn load(&self, now: Timestamp, op: OpId, key: &Root) -> Step<Option<Arc<Record>>> {
         let snapshot = self.snapshot();
         if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
@@ -194,19 +189,19 @@ impl Replica {
     }
 
     /// The session as it is here.
-    pub(crate) fn look(&self, now: Timestamp, key: &SessionKey) -> Option<Arc<Record>> {
+    pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
         self.table.look(now, key)
     }
 
     /// The session as it is here, if this node keeps it.
-    pub(crate) fn kept(&self, now: Timestamp, key: &SessionKey) -> Option<Arc<Record>> {
+    pub(crate) fn kept(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
         let mine = self.snapshot().placement.is_mine(key.slot());
         mine.then(|| self.look(now, key)).flatten()
     }
 
     /// Whether a session that is not here is nowhere. It may have been handed over since `snapshot`
     /// was taken, or lost with the nodes that had it, or used elsewhere since this node heard of it.
-    fn is_certain(&self, now: Timestamp, key: &SessionKey, snapshot: &Snapshot) -> bool {
+    fn is_certain(&self, now: Timestamp, key: &Root, snapshot: &Snapshot) -> bool {
         let same_view = self.snapshot().view == snapshot.view;
         let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
         snapshot.complete && same_view && !lost && !self.table.is_doubtful(now, key)
@@ -218,7 +213,7 @@ impl Replica {
         &self,
         now: Timestamp,
         op: OpId,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Step<Outcome> {
@@ -254,7 +249,7 @@ impl Replica {
     }
 
     /// Whether the members that a change goes to may owe as much more.
-    fn has_room(&self, key: &SessionKey, changes: &Changes, snapshot: &Snapshot) -> bool {
+    fn has_room(&self, key: &Root, changes: &Changes, snapshot: &Snapshot) -> bool {
         let holders = snapshot.placement.holders(key.slot());
         let to = match holders.owner {
             Member::Peer(owner) if !holders.me => PeerSet::of(owner),
@@ -266,7 +261,7 @@ impl Replica {
     fn commit_here(
         &self,
         now: Timestamp,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
         snapshot: &Snapshot,
@@ -276,7 +271,7 @@ impl Replica {
     }
 
     /// Begins to end a session for ever. The value says whether there was one.
-    pub(crate) fn end(&self, now: Timestamp, op: OpId, key: &SessionKey) -> Step<bool> {
+    pub(crate) fn end(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
         let snapshot = self.snapshot();
         if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
@@ -300,7 +295,7 @@ impl Replica {
     }
 
     /// Records an access.
-    pub(crate) fn touch(&self, now: Timestamp, key: &SessionKey) {
+    pub(crate) fn touch(&self, now: Timestamp, key: &Root) {
         let snapshot = self.snapshot();
         let mine = snapshot.placement.is_mine(key.slot());
         // Who has not caught up may not have the session yet that others do.
@@ -330,7 +325,7 @@ impl Replica {
     }
 
     /// The name of the node that does.
-    pub(crate) fn owner(&self, key: &SessionKey) -> Option<String> {
+    pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         let snapshot = self.snapshot();
         snapshot.placement.owner_name(key.slot()).map(str::to_owned)
     }
@@ -351,7 +346,7 @@ impl Replica {
 
     /// Whether this node keeps the session.
     #[cfg(test)]
-    pub(crate) fn holds(&self, key: &SessionKey) -> bool {
+    pub(crate) fn holds(&self, key: &Root) -> bool {
         self.snapshot().placement.is_mine(key.slot())
     }
 
@@ -378,7 +373,7 @@ impl Replica {
         &self,
         now: Timestamp,
         op: OpId,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
         snapshot: &Snapshot,

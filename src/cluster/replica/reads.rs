@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::session::{SessionKey, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::entry::Entry;
 use super::event::Reply;
@@ -34,7 +34,7 @@ pub(crate) struct Reads {
 
 #[derive(Debug)]
 struct Open {
-    key: SessionKey,
+    key: Root,
     /// Whether this node holds the session, so that answers are merged into its table.
     mine: bool,
     /// Whether to ask all other holders, whoever has caught up.
@@ -50,7 +50,7 @@ struct Open {
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) op: OpId,
-    pub(crate) key: SessionKey,
+    pub(crate) key: Root,
     /// Whether everything is in the table; otherwise it is in `found`.
     pub(crate) mine: bool,
     /// Whether everybody who may know was asked.
@@ -59,7 +59,7 @@ pub(crate) struct Finished {
 }
 
 impl Open {
-    fn new(now: Timestamp, key: SessionKey, wide: bool) -> Self {
+    fn new(now: Timestamp, key: Root, wide: bool) -> Self {
         Self {
             key,
             mine: true,
@@ -113,7 +113,7 @@ impl Reads {
         now: Timestamp,
         standing: &mut Standing,
         op: OpId,
-        key: SessionKey,
+        key: Root,
         wide: bool,
     ) {
         let mut open = Open::new(now, key, wide);

@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::session::{SessionKey, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::message::{Copy, Message, ViewId};
 use super::placement::Member;
@@ -42,7 +42,7 @@ struct Comparison {
     /// `None` until the source has named its differing slots.
     todo: Option<VecDeque<u16>>,
     /// Slots asked for, and from which key on.
-    pulls: BTreeMap<u16, Option<SessionKey>>,
+    pulls: BTreeMap<u16, Option<Root>>,
 }
 
 impl Repair {
@@ -105,7 +105,7 @@ impl Repair {
         &mut self,
         from: PeerIndex,
         (round, slot): (u64, u16),
-        last: Option<SessionKey>,
+        last: Option<Root>,
         standing: &mut Standing,
         table: &Table,
     ) {
@@ -193,7 +193,7 @@ impl Repair {
         &self,
         source: PeerIndex,
         slot: u16,
-        after: Option<SessionKey>,
+        after: Option<Root>,
         standing: &mut Standing,
         table: &Table,
     ) {
@@ -229,8 +229,8 @@ pub(crate) fn answer_pull(
     now: Timestamp,
     (view, round): (ViewId, u64),
     slot: u16,
-    after: Option<SessionKey>,
-    known: &[(SessionKey, u64)],
+    after: Option<Root>,
+    known: &[(Root, u64)],
     table: &Table,
 ) -> Message {
     let (copies, more): (Vec<Copy>, bool) = table.unknown(now, slot, after, known, PUSH_BYTES);

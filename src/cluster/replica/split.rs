@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::session::{Record, SessionKey, Writer};
+use crate::session::{Record, Root, Writer};
 
 /// One side of a split.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Split {
     /// Who wrote on this side.
     side: BTreeSet<Writer>,
     /// The clocks of changed sessions before their first change on this side.
-    before: BTreeMap<SessionKey, u64>,
+    before: BTreeMap<Root, u64>,
 }
 
 impl Split {
@@ -29,14 +29,14 @@ impl Split {
     }
 
     /// A session is about to be changed.
-    pub(crate) fn changes(&mut self, key: SessionKey, before: &Record) {
+    pub(crate) fn changes(&mut self, key: Root, before: &Record) {
         if self.before.len() < SESSIONS_MAX {
             self.before.entry(key).or_insert_with(|| before.clock());
         }
     }
 
     /// How many attributes both sides have written without knowing of each other.
-    pub(crate) fn concurrent(&self, key: &SessionKey, ours: &Record, theirs: &Record) -> u64 {
+    pub(crate) fn concurrent(&self, key: &Root, ours: &Record, theirs: &Record) -> u64 {
         let Some(common) = self.before.get(key).copied() else {
             return 0;
         };
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn only_writes_that_did_not_know_of_each_other_are_counted() {
-        let key = SessionKey::from_bytes(KEY);
+        let key = Root::from_bytes(KEY);
         let common = written(None, "a", 1);
         let mut split = Split::default();
         split.joined(1);

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::StoreErrorKind;
-use crate::session::{Changes, Outcome, Record, SLOTS, SessionKey, Stamp, Timestamp, Writer};
+use crate::session::{Changes, Outcome, Record, Root, SLOTS, Stamp, Timestamp, Writer};
 
 use super::Settings;
 use super::entry::{Entry, Fragment, Move, Tombstone};
@@ -56,10 +56,10 @@ pub(crate) struct Table {
 
 #[derive(Debug, Default)]
 struct Slot {
-    entries: BTreeMap<SessionKey, Entry>,
+    entries: BTreeMap<Root, Entry>,
     /// Sessions that have run out here and were forgotten, and until when they may live elsewhere:
     /// word of a later use may have been lost.
-    run_out: BTreeMap<SessionKey, Timestamp>,
+    run_out: BTreeMap<Root, Timestamp>,
     /// The sum of the entries' versions.
     digest: u64,
 }
@@ -118,12 +118,12 @@ impl Table {
     }
 
     /// The session, if it is here, whole and alive.
-    pub(crate) fn look(&self, now: Timestamp, key: &SessionKey) -> Option<Arc<Record>> {
+    pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
         self.lock(key.slot()).entries.get(key)?.live(now).cloned()
     }
 
     /// The session, under the id that it has been moved to meanwhile. It may have run out.
-    pub(crate) fn follow(&self, mut key: SessionKey) -> Option<(SessionKey, Arc<Record>)> {
+    pub(crate) fn follow(&self, mut key: Root) -> Option<(Root, Arc<Record>)> {
         let slot = self.lock(key.slot());
         for _ in 0..MOVES_MAX {
             match slot.entries.get(&key)? {
@@ -136,7 +136,7 @@ impl Table {
     }
 
     /// Where the session has been moved to.
-    pub(crate) fn moved(&self, key: &SessionKey) -> Option<Move> {
+    pub(crate) fn moved(&self, key: &Root) -> Option<Move> {
         match self.lock(key.slot()).entries.get(key)? {
             Entry::Dead(tombstone) => tombstone.moved,
             Entry::Live(_) | Entry::Fragment(_) => None,
@@ -144,7 +144,7 @@ impl Table {
     }
 
     /// Whether the session has been moved to an id of which nothing is here.
-    pub(crate) fn lost_track(&self, mut key: SessionKey) -> bool {
+    pub(crate) fn lost_track(&self, mut key: Root) -> bool {
         let slot = self.lock(key.slot());
         for _ in 0..MOVES_MAX {
             match slot.entries.get(&key) {
@@ -160,7 +160,7 @@ impl Table {
     }
 
     /// Whether others may know better of what is here.
-    pub(crate) fn is_doubtful(&self, now: Timestamp, key: &SessionKey) -> bool {
+    pub(crate) fn is_doubtful(&self, now: Timestamp, key: &Root) -> bool {
         let slot = self.lock(key.slot());
         match slot.entries.get(key) {
             Some(entry) => entry.is_doubtful(now),
@@ -169,19 +169,19 @@ impl Table {
     }
 
     /// All other holders were asked, and nobody has a session that has run out here.
-    pub(crate) fn gone(&self, key: &SessionKey) {
+    pub(crate) fn gone(&self, key: &Root) {
         if self.lock(key.slot()).run_out.remove(key).is_some() {
             self.run_out.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Whether nothing is here under the key.
-    pub(crate) fn is_absent(&self, key: &SessionKey) -> bool {
+    pub(crate) fn is_absent(&self, key: &Root) -> bool {
         !self.lock(key.slot()).entries.contains_key(key)
     }
 
     /// Whether there are changes of the session here, and not the session.
-    pub(crate) fn is_partial(&self, key: &SessionKey) -> bool {
+    pub(crate) fn is_partial(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
             Some(Entry::Fragment(_))
@@ -189,7 +189,7 @@ impl Table {
     }
 
     /// Whether the session is not here, dead or alive.
-    pub(crate) fn is_partial_or_absent(&self, key: &SessionKey) -> bool {
+    pub(crate) fn is_partial_or_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
             Some(Entry::Fragment(_)) | None
@@ -197,12 +197,12 @@ impl Table {
     }
 
     /// Whether the session has certainly ended, or moved.
-    pub(crate) fn is_dead(&self, key: &SessionKey) -> bool {
+    pub(crate) fn is_dead(&self, key: &Root) -> bool {
         matches!(self.lock(key.slot()).entries.get(key), Some(Entry::Dead(_)))
     }
 
     /// What is here under the key, to be shown to another node.
-    pub(crate) fn copy(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
+    pub(crate) fn copy(&self, now: Timestamp, key: &Root) -> Option<Copy> {
         let entry = self.lock(key.slot()).entries.get(key)?.clone();
         (entry.forget_at() > now).then_some(Copy { key: *key, entry })
     }
@@ -211,7 +211,7 @@ impl Table {
     pub(crate) fn commit(
         &self,
         now: Timestamp,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Record>,
         changes: &Changes,
         writer: Writer,
@@ -266,7 +266,7 @@ impl Table {
     }
 
     /// Ends a session. Gives the tombstone, if there was one to end.
-    pub(crate) fn end(&self, now: Timestamp, key: &SessionKey) -> Option<Copy> {
+    pub(crate) fn end(&self, now: Timestamp, key: &Root) -> Option<Copy> {
         let mut slot = self.lock(key.slot());
         let tombstone = Tombstone::of(slot.entries.get(key)?.live(now)?, None);
         let entry = Entry::Dead(Box::new(tombstone));
@@ -275,7 +275,7 @@ impl Table {
     }
 
     /// Records an access. Says whether there was a session to record it for.
-    pub(crate) fn touch(&self, now: Timestamp, key: &SessionKey) -> bool {
+    pub(crate) fn touch(&self, now: Timestamp, key: &Root) -> bool {
         let mut slot = self.lock(key.slot());
         match slot.entries.get_mut(key) {
             Some(Entry::Live(record)) if record.is_live(now) => {
@@ -288,7 +288,7 @@ impl Table {
 
     /// Takes over an access that another node has recorded, also when the session has run out here
     /// since. Says whether the session is here.
-    pub(crate) fn hear_touch(&self, key: &SessionKey, accessed_at: Timestamp) -> bool {
+    pub(crate) fn hear_touch(&self, key: &Root, accessed_at: Timestamp) -> bool {
         match self.lock(key.slot()).entries.get_mut(key) {
             Some(Entry::Live(record)) => {
                 Arc::make_mut(record).touch(accessed_at);
@@ -304,7 +304,7 @@ impl Table {
         groups.flat_map(|group| group * GROUP..(group + 1) * GROUP)
     }
 
-    fn put(&self, slot: &mut Slot, key: SessionKey, entry: Entry) {
+    fn put(&self, slot: &mut Slot, key: Root, entry: Entry) {
         self.counter(&entry).fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(entry.weight(), Ordering::Relaxed);
         self.groups[key.slot() / GROUP]
@@ -323,7 +323,7 @@ impl Table {
         }
     }
 
-    fn uncount(&self, slot: &mut Slot, key: &SessionKey, entry: &Entry) {
+    fn uncount(&self, slot: &mut Slot, key: &Root, entry: &Entry) {
         self.counter(entry).fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(entry.weight(), Ordering::Relaxed);
         self.groups[key.slot() / GROUP]
@@ -367,12 +367,12 @@ impl Table {
     /// Whether a change brings a session so near its limit that only its owner, which knows of all
     /// other changes, can decide. Smaller ones that meet make a session too large only where more
     /// than four nodes write it at once.
-    pub(crate) fn is_near_session_limit(&self, key: &SessionKey, change: usize) -> bool {
+    pub(crate) fn is_near_session_limit(&self, key: &Root, change: usize) -> bool {
         let near = self.max_session_bytes / 4;
         change > near || change > SMALL_CHANGE && change + self.session_bytes(key) > near
     }
 
-    fn session_bytes(&self, key: &SessionKey) -> usize {
+    fn session_bytes(&self, key: &Root) -> usize {
         match self.lock(key.slot()).entries.get(key) {
             Some(Entry::Live(record)) => record.payload_bytes(),
             Some(Entry::Fragment(_) | Entry::Dead(_)) | None => 0,

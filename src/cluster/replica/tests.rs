@@ -42,10 +42,10 @@ fn node(number: u16) -> Node {
     }
 }
 
-fn key(number: u8) -> SessionKey {
+fn key(number: u8) -> Root {
     let mut bytes = [0; 20];
     bytes[19] = number;
-    SessionKey::from_bytes(bytes)
+    Root::from_bytes(bytes)
 }
 
 fn born(name: &str, text: &str) -> Changes {
@@ -262,13 +262,7 @@ impl Lab {
         &self.nodes[index].1
     }
 
-    fn commit(
-        &mut self,
-        index: usize,
-        op: OpId,
-        key: SessionKey,
-        changes: &Changes,
-    ) -> Step<Outcome> {
+    fn commit(&mut self, index: usize, op: OpId, key: Root, changes: &Changes) -> Step<Outcome> {
         let base = self.replica(index).look(self.now, &key);
         let step = self
             .replica(index)
@@ -277,7 +271,7 @@ impl Lab {
         step
     }
 
-    fn read(&self, index: usize, key: SessionKey) -> Option<Arc<Record>> {
+    fn read(&self, index: usize, key: Root) -> Option<Arc<Record>> {
         self.replica(index).look(self.now, &key)
     }
 
@@ -986,7 +980,7 @@ fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
     let at = |slot: u16| {
         let mut bytes = [0; 20];
         bytes[2..4].copy_from_slice(&slot.to_be_bytes());
-        SessionKey::from_bytes(bytes)
+        Root::from_bytes(bytes)
     };
     let fill = |now| {
         let mut record = record("a", 1);

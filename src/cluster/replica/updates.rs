@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Record, SessionKey, Timestamp};
+use crate::session::{Record, Root, Timestamp};
 
 use super::entry::{Entry, Tombstone, rebase_fragment, rebase_record};
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
@@ -343,7 +343,7 @@ impl Updates {
     }
 
     /// The session that a change is under way of, as it was when its turn came.
-    pub(crate) fn changing(&self, key: &SessionKey) -> Option<&Arc<Record>> {
+    pub(crate) fn changing(&self, key: &Root) -> Option<&Arc<Record>> {
         let job = self.jobs.get(&key.tag())?.front()?;
         let changes = job.update.key == *key && job.update.order == Order::Change;
         job.current.as_ref().filter(|_| changes)

@@ -1,6 +1,6 @@
 //! A client's request under way: load, then commit, as the middleware does.
 
-use crate::session::{Outcome, SessionKey, Value};
+use crate::session::{Outcome, Root, Value};
 
 use super::oracle::Known;
 
@@ -11,7 +11,7 @@ pub(super) struct Request {
     pub(super) node: usize,
     /// The index of its session's model.
     pub(super) model: usize,
-    pub(super) key: SessionKey,
+    pub(super) key: Root,
     pub(super) action: Action,
     /// What clients knew when it began.
     pub(super) known: Known,
@@ -36,7 +36,7 @@ pub(super) enum Action {
     /// Count one up, atomically.
     Update,
     End,
-    Rotate(SessionKey),
+    Rotate(Root),
 }
 
 /// How far a request is.

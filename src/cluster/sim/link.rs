@@ -364,7 +364,7 @@ pub(super) const CHUNK: usize = SMALL_MAX;
 mod tests {
     use crate::cluster::replica::entry::{Entry, Fragment};
     use crate::cluster::replica::message::{Copy, ViewId, Write};
-    use crate::session::{Register, SessionKey, Stamp, Timestamp, Value};
+    use crate::session::{Register, Root, Stamp, Timestamp, Value};
 
     use super::*;
 
@@ -399,7 +399,7 @@ mod tests {
             strict: false,
             sent_at: Timestamp::default(),
             copies: [Copy {
-                key: SessionKey::from_bytes([0; 20]),
+                key: Root::from_bytes([0; 20]),
                 entry: Entry::Fragment(fragment.into()),
             }]
             .into(),

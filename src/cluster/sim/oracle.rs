@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Record, SessionKey, Stamp, Value};
+use crate::session::{Record, Root, Stamp, Value};
 
 /// One session as its clients know it.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
     /// Tells it from the one that was in its place before.
     pub(super) id: u64,
-    pub(super) key: SessionKey,
+    pub(super) key: Root,
     pub(super) life: Life,
     /// The largest acknowledged stamp of each attribute.
     pub(super) acked: BTreeMap<&'static str, Stamp>,
@@ -70,7 +70,7 @@ impl Known {
 
 impl Model {
     /// A session that is being created.
-    pub(super) const fn new(id: u64, key: SessionKey, lifetime: ModelLifetime, now: u64) -> Self {
+    pub(super) const fn new(id: u64, key: Root, lifetime: ModelLifetime, now: u64) -> Self {
         Self {
             id,
             key,
@@ -122,7 +122,7 @@ impl Model {
     }
 
     /// A client has received its new id. A client that ends it at the same time wins.
-    pub(super) fn moved_to(&mut self, key: SessionKey) {
+    pub(super) fn moved_to(&mut self, key: Root) {
         self.key = key;
         if self.life == Life::Unknown && self.moves == 1 && !self.may_end {
             self.life = Life::Live;

@@ -7,7 +7,7 @@ use rand::RngExt;
 
 use crate::cluster::replica::event::Step;
 use crate::cluster::replica::message::OpId;
-use crate::session::{Changes, Record, SessionKey, Value};
+use crate::session::{Changes, Record, Root, Value};
 
 use super::client::{Action, COUNTER, LARGE_NAMES, NAMES, Request, Stage};
 use super::event::Event;
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// Draws a session. Some may not be left alone for long.
-    fn draw_model(&mut self, id: u64, key: SessionKey) -> Model {
+    fn draw_model(&mut self, id: u64, key: Root) -> Model {
         let idle = match self.rng.random_range(0..4) {
             0 => Duration::from_millis(self.rng.random_range(1_000..5_000)),
             _ => 2 * HOUR,
@@ -152,13 +152,7 @@ impl World {
         model.rests_until = self.now + self.rng.random_range(idle / 4..idle * 2 + 4_000_000);
     }
 
-    pub(super) fn create(
-        &mut self,
-        client: usize,
-        node: usize,
-        index: usize,
-        key: SessionKey,
-    ) -> bool {
+    pub(super) fn create(&mut self, client: usize, node: usize, index: usize, key: Root) -> bool {
         self.last_op += 1;
         let request = Request {
             client,

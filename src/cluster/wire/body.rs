@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{SLOTS, SessionKey, Stamp, Timestamp};
+use crate::session::{Root, SLOTS, Stamp, Timestamp};
 
 use super::super::replica::entry::Move;
 use super::super::replica::message::{Copy, Message, Order, Update, Verdict, View, ViewId, Write};
@@ -51,7 +51,7 @@ pub(super) enum Body<'a> {
     },
     Touch {
         sent_at: Timestamp,
-        key: SessionKey,
+        key: Root,
         accessed_at: Timestamp,
     },
     Compare {
@@ -68,8 +68,8 @@ pub(super) enum Body<'a> {
         view: ViewId,
         round: u64,
         slot: u16,
-        after: Option<SessionKey>,
-        known: Cow<'a, [(SessionKey, u64)]>,
+        after: Option<Root>,
+        known: Cow<'a, [(Root, u64)]>,
     },
     Push {
         view: ViewId,
@@ -83,7 +83,7 @@ pub(super) enum Body<'a> {
     Fetch {
         view: ViewId,
         op: u64,
-        key: SessionKey,
+        key: Root,
     },
     Fetched {
         view: ViewId,
@@ -95,7 +95,7 @@ pub(super) enum Body<'a> {
     Update {
         view: ViewId,
         op: u64,
-        key: SessionKey,
+        key: Root,
         retry: bool,
         sent_at: Timestamp,
         #[serde(borrow)]
@@ -103,7 +103,7 @@ pub(super) enum Body<'a> {
         #[serde(borrow)]
         fragment: WireFragment<'a>,
         /// To which id, in which era.
-        moves: Option<(SessionKey, u64)>,
+        moves: Option<(Root, u64)>,
         #[serde(borrow)]
         order: WireOrder<'a>,
     },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    Idle, Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, UPDATES_MAX, Value,
+    Idle, Lifetime, Name, Record, Register, Root, Stamp, Timestamp, UPDATES_MAX, Value,
 };
 
 use super::super::replica::entry::{Entry, Fragment, Move, Tombstone, keep_latest};
@@ -15,7 +15,7 @@ use super::{Bytes, WireError, at_most};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireCopy<'a> {
-    key: SessionKey,
+    key: Root,
     #[serde(borrow)]
     entry: WireEntry<'a>,
 }
@@ -27,7 +27,7 @@ enum WireEntry<'a> {
     Dead {
         until: Timestamp,
         /// To which id, in which era.
-        moved: Option<(SessionKey, u64)>,
+        moved: Option<(Root, u64)>,
     },
 }
 
@@ -207,7 +207,7 @@ fn latest(mut updates: Cow<'_, [Stamp]>) -> Cow<'_, [Stamp]> {
 /// A part of a session with all of these updates, which no encoding here would send.
 #[cfg(test)]
 pub(super) fn copy_with_updates(
-    key: SessionKey,
+    key: Root,
     accessed_at: Timestamp,
     updates: &[Stamp],
 ) -> WireCopy<'_> {

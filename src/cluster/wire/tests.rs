@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use crate::session::{
-    Idle, Lifetime, Name, Record, Register, SLOTS, SessionKey, Stamp, Timestamp, Value,
+    Idle, Lifetime, Name, Record, Register, Root, SLOTS, Stamp, Timestamp, Value,
 };
 
 use super::super::Copies;
@@ -305,8 +305,8 @@ mod arbitrary {
         any::<Duration>()
     }
 
-    fn key() -> impl Strategy<Value = SessionKey> {
-        any::<[u8; 20]>().prop_map(SessionKey::from_bytes)
+    fn key() -> impl Strategy<Value = Root> {
+        any::<[u8; 20]>().prop_map(Root::from_bytes)
     }
 
     fn slot() -> impl Strategy<Value = u16> {
@@ -849,8 +849,8 @@ const STAMP: Stamp = Stamp {
     clock: 1_700_000_000_000 << 16,
     writer: 0xdead_beef,
 };
-fn key() -> SessionKey {
-    SessionKey::from_bytes(*b"\xffag!0123456789abcdef")
+fn key() -> Root {
+    Root::from_bytes(*b"\xffag!0123456789abcdef")
 }
 
 /// One attribute of eight bytes.

@@ -8,12 +8,12 @@ use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::middleware::remember;
-use crate::session::{Changes, Name, Record, SessionKey, Stamp, Value};
+use crate::session::{Changes, Name, Record, Root, Stamp, Value};
 
 /// What goes to the store in one step.
 #[derive(Debug)]
 pub(in crate::middleware) struct Batch {
-    pub(in crate::middleware) key: SessionKey,
+    pub(in crate::middleware) key: Root,
     pub(in crate::middleware) base: Option<Arc<Record>>,
     pub(in crate::middleware) changes: Changes,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::StoreError;
-use crate::session::{Record, SessionKey, Timestamp};
+use crate::session::{Record, Root, Timestamp};
 use crate::store::snapshot::source::{Kept, Restored, Source, State};
 
 use super::{MemoryStore, Shared, reserve, sweep};
@@ -51,7 +51,7 @@ impl MemoryStore {
 }
 
 impl Shared {
-    fn restore(&self, key: SessionKey, record: Arc<Record>) -> Result<(), StoreError> {
+    fn restore(&self, key: Root, record: Arc<Record>) -> Result<(), StoreError> {
         let mut slot = self.slot(&key);
         let (merged, before) = match slot.sessions.get(&key) {
             None => (record, None),

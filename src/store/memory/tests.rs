@@ -27,7 +27,7 @@ fn value(bytes: usize) -> Value {
     Value::from_bytes(vec![7; bytes])
 }
 
-fn key() -> SessionKey {
+fn key() -> Root {
     SessionId::generate().key()
 }
 
@@ -39,7 +39,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn commit(store: &MemoryStore, key: &SessionKey, changes: Changes) -> Result<Outcome, StoreError> {
+fn commit(store: &MemoryStore, key: &Root, changes: Changes) -> Result<Outcome, StoreError> {
     at_once(store.commit(key, None, changes))
 }
 

@@ -6,7 +6,7 @@ use redis::Value as Reply;
 
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionKey, Timestamp};
+use crate::session::{Changes, Outcome, Record, Root, Timestamp};
 
 use super::error::{RedisError, RedisErrorKind};
 use super::record::{self, Clock};
@@ -17,7 +17,7 @@ use super::{Shared, tombstone, unreadable};
 impl Shared {
     pub(super) async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Record>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {

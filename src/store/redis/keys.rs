@@ -1,6 +1,6 @@
 //! What sessions are called in Redis.
 
-use crate::session::SessionKey;
+use crate::session::Root;
 
 use super::error::{RedisError, RedisErrorKind};
 
@@ -27,7 +27,7 @@ impl Prefix {
 
     /// `prefix:{tag}hash`: the forty digits under which logs know the session, with the tag in
     /// braces. It alone chooses the slot, so a session that gets a new id stays in its slot.
-    pub(super) fn key(&self, key: &SessionKey) -> Vec<u8> {
+    pub(super) fn key(&self, key: &Root) -> Vec<u8> {
         let digits = key.to_string();
         let (tag, hash) = digits.split_at(TAG_DIGITS);
         [&self.0, ":{", tag, "}", hash].concat().into_bytes()
@@ -39,7 +39,7 @@ impl Prefix {
     }
 
     /// The session that a key of ours belongs to.
-    pub(super) fn parse(&self, key: &[u8]) -> Option<SessionKey> {
+    pub(super) fn parse(&self, key: &[u8]) -> Option<Root> {
         let rest = key.strip_prefix(self.0.as_bytes())?.strip_prefix(b":{")?;
         let (tag, hash) = rest.split_at_checked(TAG_DIGITS)?;
         let hash = hash.strip_prefix(b"}")?;
@@ -50,13 +50,13 @@ impl Prefix {
         for (byte, pair) in bytes.iter_mut().zip([tag, hash].concat().chunks_exact(2)) {
             *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
         }
-        Some(SessionKey::from_bytes(bytes))
+        Some(Root::from_bytes(bytes))
     }
 }
 
 /// The slot of a Redis Cluster that a session belongs to: CRC16 (XMODEM) of what stands between the
 /// braces, modulo 16,384.
-pub(super) fn slot(key: &SessionKey) -> u16 {
+pub(super) fn slot(key: &Root) -> u16 {
     let digits = key.to_string();
     slot_of_tag(&digits.as_bytes()[..TAG_DIGITS])
 }

@@ -58,7 +58,7 @@ use redis::Value as Reply;
 
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionKey};
+use crate::session::{Changes, Outcome, Record, Root};
 
 use super::SessionStore;
 use error::Failure;
@@ -163,13 +163,13 @@ impl RedisStore {
 }
 
 impl SessionStore for RedisStore {
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         self.shared.load(key).await
     }
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
@@ -177,7 +177,7 @@ impl SessionStore for RedisStore {
         self.shared.commit(key, base, &changes).await
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         let keys = vec![self.shared.settings.prefix.key(key)];
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let answer = self
@@ -190,7 +190,7 @@ impl SessionStore for RedisStore {
         }
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         // Dropped when it has ended, whatever became of it: no copy stays.
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let keys = vec![self.shared.settings.prefix.key(key)];
@@ -205,7 +205,7 @@ impl SessionStore for RedisStore {
 }
 
 impl Shared {
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         if let Some(near) = &self.near
             && let Some(record) = near.get(key, clock::now())
         {
@@ -216,7 +216,7 @@ impl Shared {
     }
 
     /// Asks the server, and keeps a copy where that is wanted.
-    async fn fetch(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn fetch(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         let ticket = self.near.as_ref().map(|near| near.ticket(key, false));
         let found = self.read(key).await?;
         Ok(found.map(|(record, source)| {
@@ -228,10 +228,7 @@ impl Shared {
     }
 
     /// The session as the server has it, and where that comes from.
-    async fn read(
-        &self,
-        key: &SessionKey,
-    ) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
+    async fn read(&self, key: &Root) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
         let request = Request {
             session: *key,
             what: What::Load(self.settings.prefix.key(key)),
@@ -250,7 +247,7 @@ impl Shared {
     /// Runs a script that ends with its answer, or with how many replicas have confirmed.
     async fn run(
         &self,
-        key: &SessionKey,
+        key: &Root,
         script: Script,
         keys: Vec<Vec<u8>>,
         args: Vec<Vec<u8>>,

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::session::{Record, SessionKey, Timestamp};
+use crate::session::{Record, Root, Timestamp};
 
 use super::address::Address;
 use super::error::RedisError;
@@ -62,10 +62,10 @@ pub struct NearCacheStatus {
 
 #[derive(Debug, Default)]
 struct Shard {
-    ready: HashMap<SessionKey, Entry>,
-    pending: HashMap<SessionKey, Pending>,
+    ready: HashMap<Root, Entry>,
+    pending: HashMap<Root, Pending>,
     /// Keys by age, some of them gone since.
-    queue: VecDeque<SessionKey>,
+    queue: VecDeque<Root>,
     bytes: usize,
 }
 
@@ -112,7 +112,7 @@ struct Pending {
 #[derive(Debug)]
 pub(super) struct Ticket<'a> {
     near: &'a Near,
-    key: SessionKey,
+    key: Root,
     generation: u64,
     /// Whether a write is under way: from its beginning to its end no copy is made of what was read
     /// before.
@@ -157,7 +157,7 @@ impl Near {
     }
 
     /// The copy of a session, if it is good.
-    pub(super) fn get(&self, key: &SessionKey, now: Timestamp) -> Option<Arc<Record>> {
+    pub(super) fn get(&self, key: &Root, now: Timestamp) -> Option<Arc<Record>> {
         let mut shard = self.shard(key);
         if let Some(entry) = shard.ready.get_mut(key) {
             let instant = Instant::now();
@@ -176,7 +176,7 @@ impl Near {
     }
 
     /// Announces that a copy is to be made from an answer that is yet to come.
-    pub(super) fn ticket(&self, key: &SessionKey, write: bool) -> Ticket<'_> {
+    pub(super) fn ticket(&self, key: &Root, write: bool) -> Ticket<'_> {
         let mut shard = self.shard(key);
         let pending = shard.pending.entry(*key).or_insert(Pending {
             waiting: 0,
@@ -192,7 +192,7 @@ impl Near {
     }
 
     /// The server, or we, have changed a session.
-    pub(super) fn forget(&self, key: &SessionKey) {
+    pub(super) fn forget(&self, key: &Root) {
         let mut shard = self.shard(key);
         self.remove(&mut shard, key);
         if let Some(pending) = shard.pending.get_mut(key) {
@@ -249,7 +249,7 @@ impl Near {
             && silent < millis(SILENCE_MAX)
     }
 
-    fn insert(&self, shard: &mut Shard, key: SessionKey, record: Arc<Record>, source: Source) {
+    fn insert(&self, shard: &mut Shard, key: Root, record: Arc<Record>, source: Source) {
         // Of two answers on their way at once, the later one counts.
         let version = record.clock();
         if shard
@@ -298,14 +298,14 @@ impl Near {
         shard.ready.insert(key, entry);
     }
 
-    fn remove(&self, shard: &mut Shard, key: &SessionKey) {
+    fn remove(&self, shard: &mut Shard, key: &Root) {
         if let Some(entry) = shard.ready.remove(key) {
             shard.bytes -= entry.bytes;
             self.bytes.fetch_sub(entry.bytes, Relaxed);
         }
     }
 
-    fn shard(&self, key: &SessionKey) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: &Root) -> MutexGuard<'_, Shard> {
         self.lock(key.slot() % SHARDS)
     }
 

@@ -2,7 +2,7 @@
 
 use redis::{Pipeline, Value};
 
-use crate::session::SessionKey;
+use crate::session::Root;
 
 use super::error::{Failure, RedisError, RedisErrorKind};
 use super::link::Link;
@@ -13,7 +13,7 @@ use super::settings::Replicas;
 #[derive(Debug)]
 pub(super) struct Request {
     /// Everything that a session's key and its successor's have in common.
-    pub(super) session: SessionKey,
+    pub(super) session: Root,
     pub(super) what: What,
 }
 

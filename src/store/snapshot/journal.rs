@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::session::SessionKey;
+use crate::session::Root;
 
 use super::place::Place;
 
@@ -42,7 +42,7 @@ struct Inner {
 /// Ids on their way to the disk.
 #[derive(Debug, Default)]
 struct Queue {
-    keys: Vec<SessionKey>,
+    keys: Vec<Root>,
     pushed: u64,
 }
 
@@ -50,7 +50,7 @@ struct Queue {
 struct Written {
     file: Option<File>,
     /// All ids in the file.
-    keys: Vec<SessionKey>,
+    keys: Vec<Root>,
     flushed: u64,
     /// An id could not be written, and the file that could revive its session not be removed.
     failed: bool,
@@ -74,7 +74,7 @@ impl Journal {
     }
 
     /// Goes on with what an earlier process wrote, beside a file that stays.
-    pub(super) fn go_on(&self, keys: Vec<SessionKey>) -> io::Result<()> {
+    pub(super) fn go_on(&self, keys: Vec<Root>) -> io::Result<()> {
         self.0.armed.store(true, SeqCst);
         let mut written = self.written();
         written.keys = keys;
@@ -82,7 +82,7 @@ impl Journal {
     }
 
     /// The session under `key` has ended; returns when no file can bring it back.
-    pub(super) async fn note(&self, key: SessionKey) -> io::Result<()> {
+    pub(super) async fn note(&self, key: Root) -> io::Result<()> {
         if !self.0.armed.load(SeqCst) {
             return Ok(());
         }
@@ -138,7 +138,7 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&self, key: SessionKey) -> io::Result<()> {
+    fn write(&self, key: Root) -> io::Result<()> {
         let mine = {
             let mut queue = lock(&self.0.queue);
             queue.keys.push(key);
@@ -164,7 +164,7 @@ impl Journal {
         }
     }
 
-    fn append(&self, written: &mut Written, keys: &[SessionKey]) -> io::Result<()> {
+    fn append(&self, written: &mut Written, keys: &[Root]) -> io::Result<()> {
         let begin = u32::try_from(written.keys.len()).map_err(io::Error::other)?;
         written.keys.extend_from_slice(keys);
         if written.keys.len() >= LONG {

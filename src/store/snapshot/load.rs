@@ -9,7 +9,7 @@ use std::io::{self, BufReader};
 use std::time::Duration;
 
 use crate::clock;
-use crate::session::SessionKey;
+use crate::session::Root;
 
 use super::builder::Settings;
 use super::decoder::{Contents, Reading, decode};
@@ -23,7 +23,7 @@ use super::source::{Kept, State};
 pub(super) struct Loaded {
     pub(super) kept: Vec<Kept>,
     /// Ids that have ended since the file was written.
-    pub(super) ended: Vec<SessionKey>,
+    pub(super) ended: Vec<Root>,
     pub(super) report: LoadReport,
 }
 
@@ -113,7 +113,7 @@ fn read(place: &Place, settings: &Settings) -> io::Result<Result<Option<Contents
 }
 
 /// Turns sessions that have ended since into what remains of them; says how many those are.
-fn bury(kept: &mut [Kept], ended: &[SessionKey]) -> usize {
+fn bury(kept: &mut [Kept], ended: &[Root]) -> usize {
     let ended: HashSet<_> = ended.iter().collect();
     let mut buried = 0;
     for kept in kept {

@@ -44,7 +44,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionId, SessionKey};
+use crate::session::{Changes, Outcome, Record, Root, SessionId};
 
 use self::builder::Settings;
 use self::journal::Journal;
@@ -141,7 +141,7 @@ impl<S> SnapshotStore<S> {
     }
 
     /// An id is dead in memory: makes sure that no file brings it back.
-    async fn bury(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn bury(&self, key: &Root) -> Result<(), StoreError> {
         let noted = self.shared.journal.note(*key).await;
         noted.map_err(StoreError::indeterminate)
     }
@@ -152,13 +152,13 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         self.store.new_id()
     }
 
-    async fn load(&self, key: &SessionKey) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         self.store.load(key).await
     }
 
     async fn commit(
         &self,
-        key: &SessionKey,
+        key: &Root,
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
@@ -170,11 +170,11 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         Ok(outcome)
     }
 
-    async fn touch(&self, key: &SessionKey) -> Result<(), StoreError> {
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         self.store.touch(key).await
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         let ended = self.store.end(key).await?;
         if ended {
             self.bury(key).await?;
@@ -182,7 +182,7 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         Ok(ended)
     }
 
-    fn route(&self, key: &SessionKey) -> Option<String> {
+    fn route(&self, key: &Root) -> Option<String> {
         self.store.route(key)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Idle, Lifetime, Name, Record, Register, SessionKey, Stamp, Timestamp, Value};
+use crate::session::{Idle, Lifetime, Name, Record, Register, Root, Stamp, Timestamp, Value};
 
 use super::source::{Kept, State};
 
@@ -27,7 +27,7 @@ pub(super) struct Passage {
 /// One entry of a file.
 #[derive(Serialize, Deserialize)]
 struct Filed<'a> {
-    key: SessionKey,
+    key: Root,
     #[serde(borrow)]
     state: FiledState<'a>,
 }
@@ -35,10 +35,7 @@ struct Filed<'a> {
 #[derive(Serialize, Deserialize)]
 enum FiledState<'a> {
     Live(#[serde(borrow)] FiledRecord<'a>),
-    Dead {
-        left: Left,
-        successor: Option<SessionKey>,
-    },
+    Dead { left: Left, successor: Option<Root> },
 }
 
 #[derive(Serialize, Deserialize)]

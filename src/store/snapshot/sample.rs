@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Lifetime, Record, Register, SessionKey, Stamp, Timestamp, Value};
+use crate::session::{Lifetime, Record, Register, Root, Stamp, Timestamp, Value};
 
 use super::encoder::Encoder;
 use super::header::Header;
@@ -15,10 +15,10 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const KEY: [u8; 32] = *b"thirty-two bytes for the tests!!";
 
 /// A key in a slot.
-pub(super) fn key(slot: u16, number: u8) -> SessionKey {
+pub(super) fn key(slot: u16, number: u8) -> Root {
     let mut bytes = [number; 20];
     bytes[..4].copy_from_slice(&u32::from(slot).to_be_bytes());
-    SessionKey::from_bytes(bytes)
+    Root::from_bytes(bytes)
 }
 
 /// A session with half an hour of idle time, used a minute ago, and its whole history.

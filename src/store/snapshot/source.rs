@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::session::{Record, SessionKey, Timestamp};
+use crate::session::{Record, Root, Timestamp};
 
 /// A store whose contents can be walked slot by slot, while it is in use.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -17,7 +17,7 @@ pub(crate) trait Source: Send + Sync + 'static {
 /// What a store keeps under a key. Points in time are on this process's clock.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Kept {
-    pub(crate) key: SessionKey,
+    pub(crate) key: Root,
     pub(crate) state: State,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum State {
     /// be alive anywhere.
     Dead {
         until: Timestamp,
-        successor: Option<SessionKey>,
+        successor: Option<Root>,
     },
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Access, Broken, Created, HOUR, Nodes, Suite, Verdict, broken, committed, insert, must, text,
 };
-use crate::session::{Changes, SessionKey, Timestamp};
+use crate::session::{Changes, Root, Timestamp};
 use crate::store::SessionStore;
 
 pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
@@ -120,7 +120,7 @@ async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 /// given since its last `access`, and no more than a tenth above.
 async fn must_expire<S: SessionStore>(
     nodes: &Nodes<S>,
-    key: &SessionKey,
+    key: &Root,
     access: Access,
     lifetime: Duration,
     touched_meanwhile: bool,
@@ -148,7 +148,7 @@ async fn must_expire<S: SessionStore>(
 /// Checks that the session is there when `lifetime` and what a late expiry may add have passed.
 async fn must_outlive<S: SessionStore>(
     nodes: &Nodes<S>,
-    key: &SessionKey,
+    key: &Root,
     lifetime: Duration,
 ) -> Verdict {
     let end = Instant::now() + lifetime + lifetime / 10 + GRACE;
@@ -196,7 +196,7 @@ async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
 async fn extended<S: SessionStore>(
     nodes: &Nodes<S>,
     idle: Option<Duration>,
-) -> Result<SessionKey, Broken> {
+) -> Result<Root, Broken> {
     for _ in 0..ATTEMPTS {
         let session = nodes.create_with(living(Some(LONGER), 24 * HOUR)).await?;
         match set_idle(nodes, &session.key, idle).await {
@@ -210,7 +210,7 @@ async fn extended<S: SessionStore>(
 
 async fn set_idle<S: SessionStore>(
     nodes: &Nodes<S>,
-    key: &SessionKey,
+    key: &Root,
     idle: Option<Duration>,
 ) -> Result<Access, Broken> {
     let base = nodes.load(key).await?;

@@ -6,7 +6,7 @@ use tokio::task::{self, JoinHandle};
 
 use super::{Broken, Created, Nodes, Suite, Verdict, broken, committed, holds, insert, must, text};
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, SessionKey};
+use crate::session::{Changes, Outcome, Record, Root};
 use crate::store::SessionStore;
 
 pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
@@ -58,7 +58,7 @@ async fn updates<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 }
 
 /// Adds one to the attribute `n`, as an atomic update does it.
-async fn increment<S: SessionStore>(store: &S, key: &SessionKey) -> Verdict {
+async fn increment<S: SessionStore>(store: &S, key: &Root) -> Verdict {
     let Some(mut current) = store.load(key).await? else {
         return broken("the session is lost meanwhile");
     };

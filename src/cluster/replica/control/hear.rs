@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::session::{SessionKey, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::super::entry::{Entry, Fragment};
 use super::super::flow::Deferred;
@@ -239,7 +239,7 @@ impl Control {
 
     /// What this node has of a session. One to which it applies a change, as its owner, may have run
     /// out here meanwhile.
-    fn known(&self, now: Timestamp, key: SessionKey, table: &Table) -> Option<Copy> {
+    fn known(&self, now: Timestamp, key: Root, table: &Table) -> Option<Copy> {
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if table.is_partial_or_absent(&key) {
             let current = self.updates.changing(&key).cloned();
@@ -269,7 +269,7 @@ impl Control {
     /// Asks all other holders for a session, unless that is under way, and merges what they have.
     /// Then a write is acknowledged. With too many reads under way nobody is asked: writes are sent
     /// again, and people come again.
-    fn look_for(&mut self, now: Timestamp, key: SessionKey, write: Option<(PeerIndex, u64)>) {
+    fn look_for(&mut self, now: Timestamp, key: Root, write: Option<(PeerIndex, u64)>) {
         if let Some(writes) = self.looking.get_mut(&key) {
             writes.extend(write);
         } else if !self.reads.is_full() {

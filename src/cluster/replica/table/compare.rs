@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
-use crate::session::{SessionKey, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::super::entry::Entry;
 use super::super::message::Copy;
@@ -72,7 +72,7 @@ impl Table {
     }
 
     /// The versions of a slot's entries after a key.
-    pub(crate) fn versions(&self, slot: u16, after: Option<SessionKey>) -> Vec<(SessionKey, u64)> {
+    pub(crate) fn versions(&self, slot: u16, after: Option<Root>) -> Vec<(Root, u64)> {
         let guard = self.lock(usize::from(slot));
         let entries = guard.entries.range(from(after));
         entries
@@ -86,8 +86,8 @@ impl Table {
         &self,
         now: Timestamp,
         slot: u16,
-        after: Option<SessionKey>,
-        known: &[(SessionKey, u64)],
+        after: Option<Root>,
+        known: &[(Root, u64)],
         max_bytes: usize,
     ) -> (Vec<Copy>, bool) {
         let known: BTreeMap<_, _> = known.iter().copied().collect();
@@ -111,7 +111,7 @@ impl Table {
     }
 }
 
-fn from(after: Option<SessionKey>) -> (Bound<SessionKey>, Bound<SessionKey>) {
+fn from(after: Option<Root>) -> (Bound<Root>, Bound<Root>) {
     (
         after.map_or(Bound::Unbounded, Bound::Excluded),
         Bound::Unbounded,

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use crate::session::{SessionKey, Timestamp, Writer};
+use crate::session::{Root, Timestamp, Writer};
 
 use super::super::entry::{Entry, Move, Tombstone};
 use super::super::message::Copy;
@@ -41,7 +41,7 @@ impl Table {
     }
 
     /// While there is a split: takes note of a change of a session, and of what it pushes aside.
-    pub(super) fn note_change(&self, key: SessionKey, before: &Entry, theirs: Option<&Entry>) {
+    pub(super) fn note_change(&self, key: Root, before: &Entry, theirs: Option<&Entry>) {
         let Entry::Live(before) = before else {
             return;
         };
@@ -66,7 +66,7 @@ impl Table {
     }
 
     /// Takes in a session or a part of one, under the id that it has been moved to meanwhile.
-    fn take_in(&self, slot: &mut Slot, now: Timestamp, mut key: SessionKey, news: &Entry) {
+    fn take_in(&self, slot: &mut Slot, now: Timestamp, mut key: Root, news: &Entry) {
         for _ in 0..MOVES_MAX {
             let merged = match slot.entries.get(&key) {
                 None if news.forget_at() <= now => return,
@@ -111,7 +111,7 @@ impl Table {
     /// Takes note that an id is dead. What is here under it goes where the session has gone. An
     /// ended session is ended under every id that somebody has moved it to without knowing; of two
     /// moves at once, one wins, the same one everywhere.
-    fn bury(&self, slot: &mut Slot, now: Timestamp, key: SessionKey, news: &Tombstone) {
+    fn bury(&self, slot: &mut Slot, now: Timestamp, key: Root, news: &Tombstone) {
         let mut burials = vec![(key, news.clone())];
         for _ in 0..MOVES_MAX {
             let Some((key, news)) = burials.pop() else {

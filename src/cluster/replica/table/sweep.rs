@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::session::{SessionKey, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::super::entry::Entry;
 use super::{GROUP, Table};
@@ -43,8 +43,7 @@ impl Table {
             guard.run_out.retain(|_, until| *until > now);
             let forgotten = before - guard.run_out.len();
             self.run_out.fetch_sub(forgotten, Ordering::Relaxed);
-            let due =
-                |(key, entry): (&SessionKey, &Entry)| (entry.forget_at() <= now).then_some(*key);
+            let due = |(key, entry): (&Root, &Entry)| (entry.forget_at() <= now).then_some(*key);
             let run_out: Vec<_> = guard.entries.iter().filter_map(due).collect();
             for key in run_out {
                 if let Some(entry) = guard.entries.remove(&key) {

@@ -10,22 +10,22 @@ fn two() -> Copies {
 }
 
 /// The first key, by slots, of which `wanted` says yes.
-fn find(lab: &Lab, wanted: impl Fn(&Lab, &SessionKey) -> bool) -> SessionKey {
+fn find(lab: &Lab, wanted: impl Fn(&Lab, &Root) -> bool) -> Root {
     let key = |slot: u32| {
         let mut bytes = [7; 20];
         bytes[..4].copy_from_slice(&slot.to_be_bytes());
-        SessionKey::from_bytes(bytes)
+        Root::from_bytes(bytes)
     };
     let found = (0..1_000).map(key).find(|key| wanted(lab, key));
     found.expect("a thousand slots have all kinds of holders")
 }
 
-fn holders(lab: &Lab, key: &SessionKey) -> Vec<usize> {
+fn holders(lab: &Lab, key: &Root) -> Vec<usize> {
     let holds = |index: &usize| lab.replica(*index).holds(key);
     (0..lab.nodes.len()).filter(holds).collect()
 }
 
-fn owner(lab: &Lab, key: &SessionKey) -> usize {
+fn owner(lab: &Lab, key: &Root) -> usize {
     let owns = |index: &usize| lab.replica(*index).owns(key.tag());
     (0..lab.nodes.len()).find(owns).unwrap()
 }
@@ -164,7 +164,7 @@ fn a_copy_is_forgotten_when_its_new_holders_have_caught_up_and_not_before() {
     for slot in 0..40 {
         let mut bytes = [9; 20];
         bytes[..4].copy_from_slice(&u32::to_be_bytes(slot * 101));
-        let key = SessionKey::from_bytes(bytes);
+        let key = Root::from_bytes(bytes);
         let op = slot.into();
         lab.commit(0, op, key, &born("a", "1"));
     }
@@ -281,7 +281,7 @@ fn short() -> Changes {
 }
 
 /// Counts `n` up from what the node has.
-fn count_up(lab: &mut Lab, index: usize, op: OpId, key: SessionKey) -> Step<Outcome> {
+fn count_up(lab: &mut Lab, index: usize, op: OpId, key: Root) -> Step<Outcome> {
     let base = lab.read(index, key).unwrap();
     let count: u32 = text(&base, "n").unwrap().parse().unwrap();
     let mut changes = insert("n", &(count + 1).to_string());
@@ -290,7 +290,7 @@ fn count_up(lab: &mut Lab, index: usize, op: OpId, key: SessionKey) -> Step<Outc
 }
 
 /// A node uses a session, and nobody hears of it.
-fn touch_in_silence(lab: &mut Lab, index: usize, key: SessionKey) {
+fn touch_in_silence(lab: &mut Lab, index: usize, key: Root) {
     lab.hold = |message| matches!(message, Message::Touch { .. });
     lab.replica(index).touch(lab.now, &key);
     lab.carry();
@@ -553,7 +553,7 @@ fn a_move_whose_new_id_has_run_out_is_not_called_gone() {
         lab.commit(0, 1, key, &short());
         lab.hold = |message| matches!(message, Message::Updated { .. });
         let mut changes = Changes::default();
-        changes.rotate_to(SessionKey::from_bytes(to));
+        changes.rotate_to(Root::from_bytes(to));
         lab.commit(1, 2, key, &changes);
         lab.run(Duration::from_secs(4));
         assert!((0..2).all(|index| lab.replica(index).status().sessions == 0));
@@ -775,7 +775,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     let owner = owner(&lab, &key(1));
     let mut other = [7; 20];
     other[3] = 1;
-    let elsewhere = SessionKey::from_bytes(other);
+    let elsewhere = Root::from_bytes(other);
     let record = lab.read(owner, key(1)).unwrap();
     let update = Update {
         view: lab.view(owner),

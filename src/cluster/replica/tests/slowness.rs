@@ -195,7 +195,7 @@ fn a_node_that_receives_nothing_bounds_what_is_sent_and_what_is_accepted() {
     for number in 0..2_000_u64 {
         let mut bytes = [1; 20];
         bytes[12..].copy_from_slice(&number.to_be_bytes());
-        let key = SessionKey::from_bytes(bytes);
+        let key = Root::from_bytes(bytes);
         match lab.commit(0, number + 1, key, &big("a", 60_000)) {
             Step::Wait(_) => accepted += 1,
             Step::Refused(StoreErrorKind::Unavailable) => {}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Changes, SessionKey, Stamp, Timestamp};
+use crate::session::{Changes, Root, Stamp, Timestamp};
 
 use super::super::entry::{Entry, Fragment, Move};
 use super::super::event::Reply;
@@ -23,7 +23,7 @@ use super::super::table::Table;
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) op: OpId,
-    pub(crate) key: SessionKey,
+    pub(crate) key: Root,
     /// The highest clock that the caller has seen in the session.
     pub(crate) seen: u64,
     pub(crate) changes: &'a Changes,

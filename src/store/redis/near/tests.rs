@@ -34,7 +34,7 @@ fn record(version: u64, bytes: usize) -> Arc<Record> {
     Arc::new(record)
 }
 
-fn put(near: &Near, health: &Arc<Health>, key: &SessionKey, record: &Arc<Record>) {
+fn put(near: &Near, health: &Arc<Health>, key: &Root, record: &Arc<Record>) {
     let ticket = near.ticket(key, false);
     ticket.redeem(record, Some(near.source(health)));
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::session::SessionKey;
+use crate::session::Root;
 
 use super::super::place::{Place, Unfit, open};
 
@@ -12,7 +12,7 @@ use super::super::place::{Place, Unfit, open};
 #[derive(Debug)]
 pub(in super::super) enum Found {
     Nothing,
-    Keys(Vec<SessionKey>),
+    Keys(Vec<Root>),
     /// It cannot be read, and so nobody knows who has ended.
     Unreadable(String),
 }
@@ -39,7 +39,7 @@ pub(in super::super) fn read(place: &Place) -> Found {
 
 /// The ids in a journal. Its last batch may be torn: nobody was told that it is there. `None`: it is
 /// damaged.
-pub(super) fn parse(bytes: &[u8]) -> Option<Vec<SessionKey>> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Root>> {
     let bytes = bytes.strip_prefix(MAGIC)?;
     let (count, bytes) = bytes.split_first_chunk::<8>()?;
     let (check, bytes) = bytes.split_first_chunk::<8>()?;
@@ -66,15 +66,15 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Vec<SessionKey>> {
     (number >= first && torn.is_none_or(|torn| torn >= sound)).then_some(keys)
 }
 
-fn entry(bytes: &[u8]) -> Option<(SessionKey, u32)> {
+fn entry(bytes: &[u8]) -> Option<(Root, u32)> {
     let (bytes, check) = bytes.split_last_chunk::<8>()?;
     let (key, begin) = bytes.split_last_chunk::<4>()?;
-    let key = SessionKey::from_bytes(key.try_into().ok()?);
+    let key = Root::from_bytes(key.try_into().ok()?);
     (xxh3_64(bytes).to_le_bytes() == *check).then(|| (key, u32::from_le_bytes(*begin)))
 }
 
 /// A new journal.
-pub(super) fn start(keys: &[SessionKey]) -> Vec<u8> {
+pub(super) fn start(keys: &[Root]) -> Vec<u8> {
     let count = (keys.len() as u64).to_le_bytes();
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&count);
@@ -84,7 +84,7 @@ pub(super) fn start(keys: &[SessionKey]) -> Vec<u8> {
 }
 
 /// A batch whose first entry is the one with number `begin`.
-pub(super) fn entries(keys: &[SessionKey], begin: u32) -> Vec<u8> {
+pub(super) fn entries(keys: &[Root], begin: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(keys.len() * ENTRY);
     for key in keys {
         let start = bytes.len();

@@ -4,7 +4,7 @@ use super::super::sample::key;
 use super::format::parse;
 use super::*;
 
-fn journal(batches: &[&[SessionKey]]) -> Vec<u8> {
+fn journal(batches: &[&[Root]]) -> Vec<u8> {
     let mut bytes = start(batches[0]);
     let mut begin = batches[0].len();
     for keys in &batches[1..] {
@@ -14,7 +14,7 @@ fn journal(batches: &[&[SessionKey]]) -> Vec<u8> {
     bytes
 }
 
-fn keys(numbers: std::ops::Range<u8>) -> Vec<SessionKey> {
+fn keys(numbers: std::ops::Range<u8>) -> Vec<Root> {
     numbers.map(|number| key(1, number)).collect()
 }
 
@@ -72,7 +72,7 @@ impl Drop for Directory {
     }
 }
 
-fn found(place: &Place) -> Vec<SessionKey> {
+fn found(place: &Place) -> Vec<Root> {
     match read(place) {
         Found::Keys(keys) => keys,
         other => panic!("expected a journal, found {other:?}"),

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::session::{Changes, Record, SessionKey};
+use crate::session::{Changes, Record, Root};
 use crate::store::{MemoryStore, SessionStore, SnapshotStore, SnapshotStoreBuilder};
 
 use super::*;
@@ -28,8 +28,8 @@ impl Drop for Directory {
 }
 
 /// A session in a slot.
-async fn create(store: &impl SessionStore, slot: u8) -> SessionKey {
-    let key = SessionKey::from_bytes([0; 20].map(|_| slot));
+async fn create(store: &impl SessionStore, slot: u8) -> Root {
+    let key = Root::from_bytes([0; 20].map(|_| slot));
     let changes = Changes::create(None, Duration::from_secs(3_600));
     store
         .commit(&key, None, changes)
@@ -38,7 +38,7 @@ async fn create(store: &impl SessionStore, slot: u8) -> SessionKey {
     key
 }
 
-async fn find(store: &impl SessionStore, key: &SessionKey) -> Option<Arc<Record>> {
+async fn find(store: &impl SessionStore, key: &Root) -> Option<Arc<Record>> {
     store.load(key).await.expect("memory does not fail")
 }
 

@@ -1,0 +1,302 @@
+//! What makes a presented id valid, and for how long.
+//!
+//! A session's *credential* is one register: the hash of the current secret, the absolute deadline,
+//! and whose login it is. A rotation replaces it as a whole, so a secret never comes together with
+//! the user or the deadline of another one.
+//!
+//! A rotation is an ordered write: the session's owner checks that the credential still is the one
+//! that the request has presented. Each credential carries the owner's version, and per owner the
+//! last version that it follows. An owner writes one credential of a session after the other, so a
+//! credential is a predecessor of another if the other's history has its owner with the same version
+//! or a later one. Two credentials of which neither is a predecessor were written on the two sides of
+//! a partition. There is no right one among them: the attacker who planted an id may have rotated it
+//! on one side, and the victim have logged in on the other. [`Credential::merge`] says so, and the
+//! session is deleted.
+
+use std::time::Duration;
+
+use super::{SecretHash, Stamp, Timestamp, UserKey};
+
+/// The current secret of a session, as a hash, and what is bound to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Credential {
+    pub(crate) hash: SecretHash,
+    /// The absolute deadline.
+    pub(crate) ends_at: Timestamp,
+    /// What only a session has that was rotated, or is bound to a user.
+    details: Option<Box<Details>>,
+}
+
+/// What only few credentials have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    /// The version that the owner gave it; the default before the first rotation.
+    pub(crate) version: Stamp,
+    /// When the secret was replaced the last time.
+    pub(crate) rotated_at: Option<Timestamp>,
+    /// Whose session it is.
+    pub(crate) user: Option<UserKey>,
+    /// Per owner the last version of a predecessor, the latest first; this version's owner is left
+    /// out.
+    pub(crate) history: Vec<Stamp>,
+}
+
+/// The login that a rotation or a creation goes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) user: UserKey,
+    /// The absolute lifetime, which begins with the login.
+    pub(crate) absolute: Duration,
+}
+
+/// What a presented secret is for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presented {
+    Current,
+    /// Another secret, shortly after a rotation: probably the former one, in a request that was sent
+    /// before the answer to the rotation arrived.
+    Superseded,
+    Unknown,
+}
+
+/// Two credentials of which neither follows the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forked;
+
+impl Credential {
+    /// The credential of a new session.
+    pub(crate) fn new(hash: SecretHash, ends_at: Timestamp, user: Option<UserKey>) -> Self {
+        let details = Details {
+            user,
+            ..Details::default()
+        };
+        Self::from_parts(hash, ends_at, details)
+    }
+
+    /// Puts a credential together from parts that came from outside. The caller limits the length of
+    /// the history.
+    pub(crate) fn from_parts(hash: SecretHash, ends_at: Timestamp, details: Details) -> Self {
+        let is_plain = details == Details::default();
+        Self {
+            hash,
+            ends_at,
+            details: (!is_plain).then(|| Box::new(details)),
+        }
+    }
+
+    pub(crate) fn details(&self) -> Details {
+        self.details.as_deref().cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn version(&self) -> Stamp {
+        self.details
+            .as_ref()
+            .map_or_else(Stamp::default, |details| details.version)
+    }
+
+    pub(crate) fn user(&self) -> Option<UserKey> {
+        self.details.as_ref()?.user
+    }
+
+    pub(crate) fn rotated_at(&self) -> Option<Timestamp> {
+        self.details.as_ref()?.rotated_at
+    }
+
+    /// What a secret with this hash is at `now`.
+    pub(crate) fn check(&self, hash: &SecretHash, now: Timestamp) -> Presented {
+        let is_recent = |at: Timestamp| now < at.plus(STRAGGLER_TIME);
+        if self.hash == *hash {
+            Presented::Current
+        } else if self.rotated_at().is_some_and(is_recent) {
+            Presented::Superseded
+        } else {
+            Presented::Unknown
+        }
+    }
+
+    /// The next credential, which `version` names: with another secret, and after a login with its
+    /// user and a new deadline.
+    pub(crate) fn rotated(
+        &self,
+        hash: SecretHash,
+        login: Option<Login>,
+        version: Stamp,
+        now: Timestamp,
+    ) -> Self {
+        let known = self.details();
+        let mut history = known.history;
+        history.retain(|former| former.writer != version.writer);
+        if known.version != Stamp::default() && known.version.writer != version.writer {
+            history.insert(0, known.version);
+            history.truncate(HISTORY_MAX);
+        }
+        let details = Details {
+            version,
+            rotated_at: Some(now),
+            user: login.map_or(known.user, |login| Some(login.user)),
+            history,
+        };
+        Self {
+            hash,
+            ends_at: login.map_or(self.ends_at, |login| now.plus(login.absolute)),
+            details: Some(Box::new(details)),
+        }
+    }
+
+    /// Keeps the later of two credentials of one session.
+    pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
+        if self == other {
+            return Ok(());
+        }
+        if self.hash == other.hash && self.version() == other.version() {
+            // Deadlines that went over different paths differ by the time that messages take.
+            self.ends_at = self.ends_at.min(other.ends_at);
+            return Ok(());
+        }
+        match (self.follows(other), other.follows(self)) {
+            (true, _) => {}
+            (_, true) => *self = other.clone(),
+            // Two owners have carried out one rotation: the first one died meanwhile.
+            _ if self.hash == other.hash => {
+                if self.version() < other.version() {
+                    *self = other.clone();
+                }
+            }
+            _ => return Err(Forked),
+        }
+        Ok(())
+    }
+
+    /// Whether `other` is a predecessor.
+    fn follows(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.version(), other.version());
+        if mine == Stamp::default() {
+            return false;
+        }
+        let reaches = |known: &Stamp| known.writer == theirs.writer && known.clock >= theirs.clock;
+        theirs == Stamp::default()
+            || mine.writer == theirs.writer && mine.clock > theirs.clock
+            || self
+                .details
+                .as_ref()
+                .is_some_and(|details| details.history.iter().any(reaches))
+    }
+
+    /// Moves the points in time inside from another clock to this node's.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn rebase(&mut self, rebased: impl Fn(Timestamp) -> Timestamp) {
+        self.ends_at = rebased(self.ends_at);
+        if let Some(details) = &mut self.details {
+            details.rotated_at = details.rotated_at.map(rebased);
+        }
+    }
+}
+
+/// How long after a rotation other secrets count as superseded and not as unknown.
+pub(crate) const STRAGGLER_TIME: Duration = Duration::from_secs(60);
+
+/// Owners that a credential remembers. One that followed more of them and meets a copy from before
+/// counts as forked, and the user has to log in again.
+pub(crate) const HISTORY_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn hash(n: u8) -> SecretHash {
+        SecretHash::from_bytes([n; 16])
+    }
+
+    fn fresh() -> Credential {
+        Credential::new(hash(0), NOW.plus(HOUR), None)
+    }
+
+    fn rotated(before: &Credential, to: u8, writer: u32, clock: u64) -> Credential {
+        before.rotated(hash(to), None, Stamp { clock, writer }, NOW)
+    }
+
+    fn merged(one: &Credential, two: &Credential) -> Result<Credential, Forked> {
+        let mut both = one.clone();
+        both.merge(two)?;
+        let mut reverse = two.clone();
+        reverse.merge(one)?;
+        assert_eq!(both, reverse);
+        Ok(both)
+    }
+
+    #[test]
+    fn another_secret_is_a_straggler_for_a_minute_after_a_rotation_only() {
+        let first = fresh();
+        assert_eq!(first.check(&hash(0), NOW), Presented::Current);
+        assert_eq!(first.check(&hash(1), NOW), Presented::Unknown);
+        let second = rotated(&first, 1, 7, 5);
+        let third = rotated(&second, 2, 7, 6);
+        for other in [0, 1, 9] {
+            assert_eq!(third.check(&hash(other), NOW), Presented::Superseded);
+            let late = NOW.plus(STRAGGLER_TIME);
+            assert_eq!(third.check(&hash(other), late), Presented::Unknown);
+        }
+        assert_eq!(third.check(&hash(2), NOW), Presented::Current);
+    }
+
+    #[test]
+    fn the_later_of_a_chain_wins_whatever_owners_made_it() {
+        let mut chain = vec![fresh()];
+        for (to, writer) in [(1, 7), (2, 8), (3, 7), (4, 9), (5, 9), (6, 7)] {
+            let before = &chain[chain.len() - 1];
+            // The clock of a version says nothing between owners.
+            chain.push(rotated(before, to, writer, 100 + u64::from(to)));
+        }
+        let last = &chain[chain.len() - 1];
+        for former in &chain {
+            assert_eq!(merged(former, last).as_ref(), Ok(last));
+        }
+    }
+
+    #[test]
+    fn rotations_on_two_sides_of_a_partition_are_a_fork() {
+        let base = rotated(&fresh(), 1, 7, 5);
+        let ours = rotated(&rotated(&base, 2, 7, 6), 3, 7, 9);
+        let theirs = rotated(&base, 4, 8, 7);
+        assert_eq!(merged(&ours, &theirs), Err(Forked));
+        assert_eq!(merged(&ours, &base).as_ref(), Ok(&ours));
+        assert_eq!(merged(&theirs, &base).as_ref(), Ok(&theirs));
+    }
+
+    #[test]
+    fn one_rotation_that_two_owners_carried_out_is_no_fork() {
+        let base = fresh();
+        let (one, two) = (rotated(&base, 1, 7, 5), rotated(&base, 1, 8, 6));
+        assert_eq!(merged(&one, &two).as_ref(), Ok(&two));
+    }
+
+    #[test]
+    fn a_login_takes_secret_user_and_deadline_together() {
+        let (user, absolute) = (UserKey::of("ada"), 8 * HOUR);
+        let version = Stamp {
+            clock: 3,
+            writer: 7,
+        };
+        let login = Some(Login { user, absolute });
+        let later = NOW.plus(HOUR / 2);
+        let bound = fresh().rotated(hash(1), login, version, later);
+        assert_eq!(bound.user(), Some(user));
+        assert_eq!(bound.ends_at, later.plus(absolute));
+        let next = rotated(&bound, 2, 7, 4);
+        assert_eq!((next.user(), next.ends_at), (Some(user), bound.ends_at));
+        assert_eq!(merged(&fresh(), &next).as_ref(), Ok(&next));
+    }
+
+    #[test]
+    fn what_more_owners_have_written_than_are_remembered_is_a_fork_in_doubt() {
+        let base = rotated(&fresh(), 1, 1, 1);
+        let mut last = base.clone();
+        for owner in 2..=6 {
+            last = rotated(&last, 1 + owner as u8, owner, u64::from(owner));
+        }
+        assert_eq!(merged(&base, &last), Err(Forked));
+    }
+}
