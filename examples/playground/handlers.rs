@@ -130,12 +130,11 @@ async fn update(Taken(session): Taken) -> Answer {
     Ok(about(&session).with("n", n))
 }
 
-/// `/login?uid`: changes the id, so that one planted before the login is worth nothing after it.
+/// `/login?uid`: changes the id, so that one planted before the login is worth nothing after it, and
+/// binds the session to the user.
 async fn login(args: Args, Taken(session): Taken) -> Answer {
     let uid = args.need("uid")?;
-    if session.exists() {
-        session.cycle_id()?;
-    }
+    session.log_in(uid)?;
     session.insert(UID, uid)?;
     Ok(about(&session).with("uid", uid))
 }

@@ -107,6 +107,7 @@ fn word(kind: SessionErrorKind) -> &'static str {
         SessionErrorKind::NoSession => "no_session",
         SessionErrorKind::Conflict => "conflict",
         SessionErrorKind::Ended => "ended",
+        SessionErrorKind::Superseded => "superseded",
         SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {
             "too_large"
         }

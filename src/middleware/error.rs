@@ -40,6 +40,11 @@ pub enum SessionErrorKind {
     NoSession,
     /// The session has ended meanwhile: another request has ended it, or it has expired.
     Ended,
+    /// The session has another id by now: this request was sent with the former one, before the
+    /// answer to the rotation arrived, or it was to rotate the id and another request was first.
+    /// Nothing was changed, and the response sets no cookie. After another login it is also what a
+    /// handle of the time before gets.
+    Superseded,
     /// Others kept changing the attribute; nothing was changed.
     Conflict,
     /// The store failed.
@@ -75,14 +80,15 @@ impl SessionError {
         self.attribute.as_deref()
     }
 
-    /// The status that says so to a client: 409 for `NoSession`, `Ended` and `Conflict`, 413 for what
-    /// is too large, 503 when the store fails, otherwise 500.
+    /// The status that says so to a client: 409 for `NoSession`, `Ended`, `Superseded` and `Conflict`,
+    /// 413 for what is too large, 503 when the store fails, otherwise 500.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.kind {
-            SessionErrorKind::NoSession | SessionErrorKind::Ended | SessionErrorKind::Conflict => {
-                StatusCode::CONFLICT
-            }
+            SessionErrorKind::NoSession
+            | SessionErrorKind::Ended
+            | SessionErrorKind::Superseded
+            | SessionErrorKind::Conflict => StatusCode::CONFLICT,
             SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -140,6 +146,7 @@ impl SessionErrorKind {
             Self::TooLate => "the response has left, the session cannot be changed any more",
             Self::NoSession => "there is no session",
             Self::Ended => "the session has been ended meanwhile",
+            Self::Superseded => "the session has another id by now",
             Self::Conflict => "the session attribute is being changed by too many others",
             Self::Store(StoreErrorKind::TooLarge) => "the session is larger than the store takes",
             Self::Store(_) => "sessions are unavailable at the moment",

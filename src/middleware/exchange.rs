@@ -21,9 +21,10 @@ use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
+use super::take_back;
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Outcome, Record, Root};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 use crate::store::erased::Answer;
 
 /// What a request, its handles and its response share.
@@ -116,9 +117,7 @@ impl Exchange {
     /// Loads the session again, under what is staged.
     pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
         let _turn = self.turn().await;
-        if let Some((_, record)) = self.current().await? {
-            self.state().refresh(record);
-        }
+        self.current().await?;
         Ok(())
     }
 
@@ -135,13 +134,29 @@ impl Exchange {
     async fn current(&self) -> Result<Option<(Root, Arc<Record>)>, SessionError> {
         let key = self.state().known_key()?;
         let Some(key) = key else { return Ok(None) };
-        match self.fetch(&key).await? {
-            Some(record) => Ok(Some((key, record))),
-            None => {
-                self.state().end();
-                Err(SessionErrorKind::Ended.into())
-            }
+        let Some(record) = self.fetch(&key, None).await?.into_live() else {
+            self.state().end();
+            return Err(SessionErrorKind::Ended.into());
+        };
+        self.state().renew(record.clone())?;
+        Ok(Some((key, record)))
+    }
+
+    /// Makes sure that the cookie that is to be sent again has the session's id still.
+    async fn confirm(self: Arc<Self>) -> Result<(), SessionError> {
+        let id = {
+            let state = self.state();
+            state.stored().and(state.id())
+        };
+        let Some(id) = id else { return Ok(()) };
+        let found = self.fetch(&id.key(), Some(&id.hash())).await;
+        let mut state = self.state();
+        match found {
+            Ok(Loaded::Live(record)) => state.refresh(record),
+            // An error is in the log; the next request tries again.
+            Ok(Loaded::Superseded | Loaded::Absent) | Err(_) => state.keep_cookie(),
         }
+        Ok(())
     }
 
     /// Stores what is staged, and `update` on top, if that is possible. Says whether it was: not if
@@ -155,9 +170,8 @@ impl Exchange {
         for _ in 0..CREATE_TRIES_MAX {
             let batch = self.state().begin(update.as_ref(), last, &self.config)?;
             let Some(batch) = batch else { return Ok(true) };
-            let (key, creates) = (batch.key, batch.changes.is_create());
-            let successor = batch.changes.rotated_to();
-            let rotates = successor.is_some();
+            let (key, creates, rotates) = (batch.key, batch.changes.is_create(), batch.rotates);
+            let take_back = take_back::changes(batch.base.as_deref(), &batch.changes);
             if let Some(base) = &batch.base
                 && batch.changes.are_in(base)
                 && self.is_unchanged(&key, &batch.changes).await?
@@ -176,7 +190,6 @@ impl Exchange {
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
-                    let key = successor.unwrap_or(key);
                     let stored = Stored { key, record };
                     self.state().committed(stored, rotates);
                     return Ok(true);
@@ -187,6 +200,12 @@ impl Exchange {
                     self.state().outrun(current);
                     return Ok(false);
                 }
+                Ok(Outcome::Superseded) => {
+                    if !self.state().outpaced(&self.config) || update.is_some() {
+                        debug!(%key, "another request has rotated the session's id before");
+                        return Err(SessionErrorKind::Superseded.into());
+                    }
+                }
                 Ok(Outcome::Gone) => {
                     self.state().end();
                     debug!(%key, "the session has ended or expired; what was written is dropped");
@@ -194,6 +213,11 @@ impl Exchange {
                 }
                 Err(error) => {
                     self.state().undo();
+                    if let Some(changes) = take_back
+                        && error.kind() == StoreErrorKind::Indeterminate
+                    {
+                        take_back::begin(self.config.clone(), key, changes);
+                    }
                     return Err(failed(&key, error));
                 }
             }
@@ -204,8 +228,9 @@ impl Exchange {
     /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
     /// would make it.
     async fn is_unchanged(&self, key: &Root, changes: &Changes) -> Result<bool, SessionError> {
-        let current = self.fetch(key).await.inspect_err(|_| self.state().undo())?;
-        Ok(match current {
+        let current = self.fetch(key, None).await;
+        let current = current.inspect_err(|_| self.state().undo())?;
+        Ok(match current.into_live() {
             Some(record) if changes.are_in(&record) => {
                 self.state().committed(Stored { key: *key, record }, false);
                 true
@@ -269,6 +294,7 @@ impl Exchange {
         match rest {
             Rest::Untouched => Closing::Untouched,
             Rest::Nothing => Closing::Settled,
+            Rest::Confirm => Closing::Storing(Complete::new(self.clone().confirm())),
             Rest::Commit => Closing::Storing(Complete::new(self.clone().commit_last())),
         }
     }
@@ -329,9 +355,11 @@ impl Exchange {
         let mut found = Found::None;
         for candidate in candidates.iter() {
             let lead = self.lead(candidate);
-            if let Some(record) = self.fetch(&lead.key).await? {
-                found = found.with(Shown { lead, record });
-            }
+            found = match self.fetch(&lead.key, Some(&lead.id.hash())).await? {
+                Loaded::Live(record) => found.with(Shown { lead, record }),
+                Loaded::Superseded if matches!(found, Found::None) => Found::Superseded,
+                Loaded::Superseded | Loaded::Absent => found,
+            };
         }
         if let Found::Several(keys) = &found {
             // One of them may have been planted.
@@ -368,11 +396,13 @@ impl Exchange {
         }
     }
 
-    async fn fetch(&self, key: &Root) -> Result<Option<Arc<Record>>, SessionError> {
-        let loaded = self.config.store.load(key);
+    async fn fetch(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, SessionError> {
+        let loaded = self.config.store.load(key, secret);
         let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
-        let found = loaded.map_err(|error| failed(key, error))?;
-        Ok(found.filter(|record| self.config.admits(record)))
+        Ok(match loaded.map_err(|error| failed(key, error))? {
+            Loaded::Live(record) if !self.config.admits(&record) => Loaded::Absent,
+            loaded => loaded,
+        })
     }
 
     /// Whether this exchange, or one around it, is for a cookie of that name.

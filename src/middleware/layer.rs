@@ -11,7 +11,7 @@ use super::service::SessionService;
 use super::timeout::Timeout;
 use super::{Route, SessionCookie, SessionError, SessionErrorKind};
 use crate::clock;
-use crate::session::{Changes, Record};
+use crate::session::{Changes, Login, Record, SecretHash, UserKey};
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
 
@@ -278,10 +278,18 @@ impl SessionLayer {
 
 impl Config {
     /// Makes changes the birth of a session.
-    pub(super) fn make_create(&self, changes: &mut Changes) {
-        changes.make_create(self.idle.map(Timeout::get), self.absolute.get());
+    pub(super) fn make_create(&self, secret: SecretHash, changes: &mut Changes) {
+        changes.make_create(secret, self.idle.map(Timeout::get), self.absolute.get());
         if let Some(idle) = self.first_visit {
             changes.first_visit(idle.get());
+        }
+    }
+
+    /// A login as this user: the absolute lifetime begins anew.
+    pub(super) fn login(&self, user: UserKey) -> Login {
+        Login {
+            user: Some(user),
+            absolute: self.absolute.get(),
         }
     }
 
@@ -299,7 +307,7 @@ impl Config {
     pub(super) fn admits(&self, record: &Record) -> bool {
         let now = clock::now();
         let idle = self.idle_of(record, false);
-        now < record.created_at().plus(self.absolute.get()) && record.is_live_with(idle, now)
+        now < record.began_at().plus(self.absolute.get()) && record.is_live_with(idle, now)
     }
 
     /// Returns `true` if it is time to record another access.

@@ -19,6 +19,7 @@ mod scratch;
 mod service;
 mod session;
 mod state;
+mod take_back;
 mod timeout;
 
 pub use attribute::{Attribute, AttributeName, AttributeOf, Storable};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, Root};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 use crate::store::SessionStore;
 
 /// A map and a lock. It never forgets what has expired: it does not live long enough.
@@ -21,9 +21,9 @@ impl Scratch {
 }
 
 impl SessionStore for Scratch {
-    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         let record = self.sessions().get(key).cloned();
-        Ok(record.filter(|record| record.is_live(clock::now())))
+        Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, clock::now())))
     }
 
     async fn commit(
@@ -36,8 +36,7 @@ impl SessionStore for Scratch {
         let base = base.map(Arc::as_ref);
         let outcome = changes.apply(sessions.get(key), base, clock::now(), 0);
         if let Outcome::Committed(record) = &outcome {
-            sessions.remove(key);
-            sessions.insert(changes.rotated_to().unwrap_or(*key), record.clone());
+            sessions.insert(*key, record.clone());
         }
         Ok(outcome)
     }

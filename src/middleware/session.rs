@@ -20,7 +20,7 @@ use super::route::Route;
 use super::scratch::Scratch;
 use super::state::{Found, State, Update};
 use super::timeout::Timeout;
-use crate::session::{Name, Root, SessionId, Timestamp, Value, json};
+use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 
 /// A visitor's session, as one request sees it.
 ///
@@ -226,9 +226,15 @@ impl Session {
         Err(SessionError::from(SessionErrorKind::Conflict).with_attribute(&name))
     }
 
-    /// Gives the session a new id; the old one is dead once the response has left. Call it whenever
-    /// a visitor's rights change, above all at login: an id that somebody has planted in the
-    /// browser before is then worth nothing.
+    /// Gives the session a new id; the former one is dead once the response has left. Call it whenever
+    /// a visitor's rights change, unless [`log_in`](Self::log_in) does it: an id that an attacker has
+    /// planted in the browser before is then worth nothing.
+    ///
+    /// For a minute requests with the former id, which the browser may have sent before the answer
+    /// arrived, get no session, and an error ([`Superseded`](SessionErrorKind::Superseded)) if they
+    /// write; their responses set no cookie. A request that has loaded the session before still
+    /// writes to it. If the rotation fails without a certain outcome, it is taken back as soon as the
+    /// store answers.
     ///
     /// A session that this request is making needs no other id, and keeps the one it has. Where there
     /// is none there is nothing to cycle: at login ask [`exists`](Self::exists) first, or write first
@@ -236,11 +242,41 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When there is no session, or when no cookie can be sent any more.
+    /// When there is no session, or when no cookie can be sent any more. The commit fails with
+    /// [`Superseded`](SessionErrorKind::Superseded) if another request has rotated the id first.
     #[doc(alias = "changeSessionId")]
     #[doc(alias = "renew")]
     pub fn cycle_id(&self) -> Result<(), SessionError> {
         self.writable_state()?.cycle_id()
+    }
+
+    /// Logs a user in: gives the session a new id, binds it to the user and lets its absolute lifetime
+    /// begin anew, all in one step with what the request writes. Without a session it makes one.
+    ///
+    /// `user` is the application's id of the user. The session keeps a one-way hash of it,
+    /// [`user`](Self::user). A request that was sent with a former id of the session, such as the
+    /// second press of a login button, makes a session of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the session has ended meanwhile, or when no cookie can be sent any more.
+    ///
+    /// ```
+    /// # use distributable::{Session, UserKey};
+    /// # let session = Session::for_test();
+    /// session.log_in("ada@example.com")?;
+    /// assert_eq!(session.user(), Some(UserKey::of("ada@example.com")));
+    /// # Ok::<(), distributable::SessionError>(())
+    /// ```
+    pub fn log_in(&self, user: &str) -> Result<(), SessionError> {
+        self.state()
+            .log_in(UserKey::of(user), self.exchange.config())
+    }
+
+    /// The user who is [logged in](Self::log_in).
+    #[must_use]
+    pub fn user(&self) -> Option<UserKey> {
+        self.state().user()
     }
 
     /// Ends the session. Says whether there was one. With the defaults of every store it is dead on

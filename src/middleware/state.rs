@@ -19,7 +19,9 @@ use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
 use super::route::{Received, Route};
-use crate::session::{Changes, Name, Record, Register, Root, SessionId, Stamp, Value};
+use crate::session::{
+    Changes, Name, Record, Register, Root, SecretHash, SessionId, Stamp, UserKey, Value,
+};
 
 /// One request's view of its session.
 #[derive(Debug, Default)]
@@ -30,8 +32,10 @@ pub(super) struct State {
     loaded: bool,
     /// The response is being made, or never will be: no cookie can be sent any more.
     closed: bool,
-    /// Somebody else has ended the session since it was loaded.
+    /// Another request has ended the session since it was loaded.
     ended: bool,
+    /// The browser presented a former id of a session that has another one by now.
+    superseded: bool,
     /// Whether a cookie of the response carries `Secure`.
     secure: IsSecure,
     /// The live session that the browser showed.
@@ -55,8 +59,12 @@ pub(super) struct State {
     stored: Option<Stored>,
     in_flight: Option<Changes>,
     staged: Changes,
-    /// `id` is a successor that the store has not heard of.
-    rotating: bool,
+    /// The secret before `id`, while the store does not know of `id` yet.
+    rotates: Option<SecretHash>,
+    /// Whose session it is to be from the next commit on.
+    login: Option<UserKey>,
+    /// Whose session it was when the request presented its id.
+    user: Option<UserKey>,
     /// How long the browser is to keep the cookie, to be written into the session.
     persistence: Option<Persistence>,
     /// What the session measures with everything staged; `None`: to be measured.
@@ -97,6 +105,8 @@ pub(super) enum Found {
     One(Shown),
     /// Their keys; none if there were more cookies than are looked up.
     Several(Vec<Root>),
+    /// None that is live, but a session that has another id by now.
+    Superseded,
 }
 
 impl Found {
@@ -104,7 +114,7 @@ impl Found {
     pub(super) fn with(self, shown: Shown) -> Self {
         let key = shown.lead.key;
         match self {
-            Self::None => Self::One(shown),
+            Self::None | Self::Superseded => Self::One(shown),
             Self::One(first) => Self::Several(vec![first.lead.key, key]),
             Self::Several(mut keys) => {
                 keys.push(key);
@@ -143,6 +153,10 @@ impl State {
         self.secure = secure;
         let Shown { lead, record } = match found {
             Found::None => return false,
+            Found::Superseded => {
+                self.superseded = true;
+                return false;
+            }
             Found::One(shown) => shown,
             Found::Several(keys) => {
                 self.rivals = keys;
@@ -157,6 +171,7 @@ impl State {
         self.persistence = remember::renewal(&record, config.cookie.persistence());
         self.stale_cookie = lead.misrouted || self.persistence.is_some();
         let key = lead.key;
+        self.user = record.user();
         self.stored = Some(Stored { key, record });
         lead.turnover
     }
@@ -219,10 +234,12 @@ impl State {
 
     /// The key of [`id`](Self::id).
     pub(super) fn key(&self) -> Option<Root> {
-        match &self.stored {
-            Some(stored) if !self.rotating => Some(stored.key),
-            _ => self.id().map(|id| id.key()),
-        }
+        Some(self.id()?.key())
+    }
+
+    /// Whose session it is.
+    pub(super) fn user(&self) -> Option<UserKey> {
+        self.login.or_else(|| self.record()?.user())
     }
 
     pub(super) const fn stored(&self) -> Option<&Stored> {
@@ -231,9 +248,7 @@ impl State {
 
     /// The key of the session as it is stored, or the error that it has ended meanwhile.
     pub(super) fn known_key(&self) -> Result<Option<Root>, SessionError> {
-        if self.ended {
-            return Err(SessionErrorKind::Ended.into());
-        }
+        self.check_known()?;
         Ok(self.stored.as_ref().map(|stored| stored.key))
     }
 
@@ -282,11 +297,14 @@ impl State {
     /// What the browser is to be told, now that everything is stored.
     pub(super) fn notice(&self, config: &Config) -> Option<Notice> {
         match (&self.stored, self.id) {
-            _ if self.ended => None,
+            _ if self.ended || self.superseded => None,
             (Some(stored), Some(id)) => {
                 let has_it = self.client == Some(id) && !self.stale_cookie;
+                // Another request may have rotated the id meanwhile, and its cookie must not be
+                // replaced.
+                let is_wanted = !has_it && stored.record.is_current(&id.hash());
                 let notice = || Notice::Session(id, stored.key, self.persistence(config));
-                (!has_it).then(notice)
+                is_wanted.then(notice)
             }
             _ => (self.client.is_some() || self.ended_rivals).then_some(Notice::Removal),
         }
@@ -295,7 +313,7 @@ impl State {
     /// What the browser is to be told although the last commit has failed: only that its session
     /// has another id since an earlier one. Keeping that back would log it out.
     pub(super) fn notice_of_rotation(&self, config: &Config) -> Option<Notice> {
-        let moved = self.returned && !self.rotating && self.id != self.client;
+        let moved = self.returned && self.rotates.is_none() && self.id != self.client;
         self.notice(config).filter(|_| moved)
     }
 

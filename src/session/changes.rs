@@ -158,7 +158,7 @@ impl Changes {
     pub(crate) fn log_in(&mut self, login: Login) {
         let seldom = self.seldom();
         if let Some(create) = &mut seldom.create {
-            create.user = Some(login.user);
+            create.user = login.user;
         } else if let Some(rotation) = &mut seldom.rotation {
             rotation.login = Some(login);
         }

@@ -36,16 +36,18 @@ pub(crate) struct Details {
     pub(crate) rotated_at: Option<Timestamp>,
     /// Whose session it is.
     pub(crate) user: Option<UserKey>,
+    /// When the absolute lifetime began, if not with the session: at a login.
+    pub(crate) began_at: Option<Timestamp>,
     /// Per owner the last version of a predecessor, the latest first; this version's owner is left
     /// out.
     pub(crate) history: Vec<Stamp>,
 }
 
-/// The login that a rotation or a creation goes with.
+/// The login that a rotation or a creation goes with, or a return to the user before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Login {
-    pub(crate) user: UserKey,
-    /// The absolute lifetime, which begins with the login.
+    pub(crate) user: Option<UserKey>,
+    /// The absolute lifetime, which begins with it.
     pub(crate) absolute: Duration,
 }
 
@@ -98,6 +100,11 @@ impl Credential {
         self.details.as_ref()?.user
     }
 
+    /// When the absolute lifetime began, if not with the session.
+    pub(crate) fn began_at(&self) -> Option<Timestamp> {
+        self.details.as_ref()?.began_at
+    }
+
     pub(crate) fn rotated_at(&self) -> Option<Timestamp> {
         self.details.as_ref()?.rotated_at
     }
@@ -133,7 +140,8 @@ impl Credential {
         let details = Details {
             version,
             rotated_at: Some(now),
-            user: login.map_or(known.user, |login| Some(login.user)),
+            user: login.map_or(known.user, |login| login.user),
+            began_at: login.map(|_| now).or(known.began_at),
             history,
         };
         Self {
@@ -187,7 +195,8 @@ impl Credential {
     pub(crate) fn rebase(&mut self, rebased: impl Fn(Timestamp) -> Timestamp) {
         self.ends_at = rebased(self.ends_at);
         if let Some(details) = &mut self.details {
-            details.rotated_at = details.rotated_at.map(rebased);
+            details.rotated_at = details.rotated_at.map(&rebased);
+            details.began_at = details.began_at.map(rebased);
         }
     }
 }
@@ -275,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_login_takes_secret_user_and_deadline_together() {
-        let (user, absolute) = (UserKey::of("ada"), 8 * HOUR);
+        let (user, absolute) = (Some(UserKey::of("ada")), 8 * HOUR);
         let version = Stamp {
             clock: 3,
             writer: 7,
@@ -283,10 +292,10 @@ mod tests {
         let login = Some(Login { user, absolute });
         let later = NOW.plus(HOUR / 2);
         let bound = fresh().rotated(hash(1), login, version, later);
-        assert_eq!(bound.user(), Some(user));
+        assert_eq!(bound.user(), user);
         assert_eq!(bound.ends_at, later.plus(absolute));
         let next = rotated(&bound, 2, 7, 4);
-        assert_eq!((next.user(), next.ends_at), (Some(user), bound.ends_at));
+        assert_eq!((next.user(), next.ends_at), (user, bound.ends_at));
         assert_eq!(merged(&fresh(), &next).as_ref(), Ok(&next));
     }
 

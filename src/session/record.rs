@@ -281,6 +281,13 @@ impl Record {
         self.credential.ends_at
     }
 
+    /// When the absolute lifetime began: with the session, or with its last login.
+    pub(crate) fn began_at(&self) -> Timestamp {
+        self.credential
+            .began_at()
+            .unwrap_or(self.lifetime.created_at)
+    }
+
     /// The user whose session it is, after a login.
     #[must_use]
     pub fn user(&self) -> Option<UserKey> {

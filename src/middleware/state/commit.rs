@@ -16,6 +16,8 @@ pub(in crate::middleware) struct Batch {
     pub(in crate::middleware) key: Root,
     pub(in crate::middleware) base: Option<Arc<Record>>,
     pub(in crate::middleware) changes: Changes,
+    /// Whether the session is to have another id, or another user, after it.
+    pub(in crate::middleware) rotates: bool,
 }
 
 /// A write that was computed from the attribute's last one.
@@ -33,6 +35,8 @@ pub(in crate::middleware) enum Rest {
     /// Nobody has asked for the session.
     Untouched,
     Nothing,
+    /// The cookie is to be sent again, if its id is still the session's.
+    Confirm,
     Commit,
 }
 
@@ -45,6 +49,8 @@ impl State {
             Rest::Untouched
         } else if self.is_pending() || self.in_flight.is_some() {
             Rest::Commit
+        } else if self.stale_cookie && self.stored.is_some() && self.id == self.client {
+            Rest::Confirm
         } else {
             Rest::Nothing
         }
@@ -58,10 +64,23 @@ impl State {
     /// Whether there is something to commit.
     pub(in crate::middleware) fn is_pending(&self) -> bool {
         if self.stored.is_some() {
-            self.rotating || self.persistence.is_some() || !self.staged.is_empty()
+            self.rotates.is_some() || self.persistence.is_some() || !self.staged.is_empty()
         } else {
             let mut names = self.staged.writes().iter().map(|(name, _)| name);
-            !self.ended && names.any(|name| !remember::is_reserved(name))
+            let mut creates = || names.any(|name| !remember::is_reserved(name));
+            self.check_known().is_ok() && (self.login.is_some() || creates())
+        }
+    }
+
+    /// Fails when another request has ended the session that this one had, or has given it
+    /// another id.
+    pub(super) fn check_known(&self) -> Result<(), SessionError> {
+        match self {
+            Self { ended: true, .. } => Err(SessionErrorKind::Ended.into()),
+            Self {
+                superseded: true, ..
+            } => Err(SessionErrorKind::Superseded.into()),
+            _ => Ok(()),
         }
     }
 
@@ -75,9 +94,11 @@ impl State {
     ) -> Result<Option<Batch>, SessionError> {
         // A commit that panicked has left its batch here.
         self.undo();
-        if self.ended {
-            return Err(SessionErrorKind::Ended.into());
+        if last && self.superseded {
+            // The request was told, if it has written anything.
+            return Ok(None);
         }
+        self.check_known()?;
         if update.is_none() && !self.is_pending() {
             return Ok(None);
         }
@@ -107,24 +128,74 @@ impl State {
             self.in_flight = Some(changes.clone());
         }
         if self.stored.is_none() {
-            config.make_create(&mut changes);
+            config.make_create(id.hash(), &mut changes);
+        } else if let Some(from) = self.rotates {
+            changes.rotate(from, id.hash());
         }
-        if self.rotating {
-            changes.rotate_to(id.key());
+        if let Some(user) = self.login {
+            changes.log_in(config.login(user));
         }
         if let Some(update) = update {
             changes.insert(update.name.clone(), update.value.clone());
             changes.expect(update.name.clone(), update.after);
         }
-        Ok(Some(Batch { key, base, changes }))
+        Ok(Some(Batch {
+            key,
+            base,
+            changes,
+            rotates: self.rotates.is_some() || self.login.is_some(),
+        }))
     }
 
     /// The batch is in the store.
     pub(in crate::middleware) fn committed(&mut self, stored: Stored, rotated: bool) {
         self.in_flight = None;
         self.size = None;
-        self.rotating &= !rotated;
+        if rotated {
+            self.rotates = None;
+            self.login = None;
+            self.user = stored.record.user();
+        }
+        let is_known = stored.record.user() == self.user;
         self.stored = Some(stored);
+        if !is_known {
+            self.supersede();
+        }
+    }
+
+    /// Takes the session as the store has it now. Fails if another request has changed whose session
+    /// it is: this one has not presented that user's id.
+    pub(in crate::middleware) fn renew(&mut self, record: Arc<Record>) -> Result<(), SessionError> {
+        if record.user() != self.user {
+            self.supersede();
+        } else {
+            self.refresh(record);
+        }
+        self.check_known()
+    }
+
+    /// Another request has given the session another id. If this one is a login, it makes a session
+    /// of its own from what it has staged; otherwise there is nothing left that it could do.
+    /// Returns `true` if it goes on.
+    pub(in crate::middleware) fn outpaced(&mut self, config: &Config) -> bool {
+        self.undo();
+        if self.login.is_none() {
+            self.supersede();
+            return false;
+        }
+        self.stored = None;
+        self.size = None;
+        self.rotates = None;
+        self.requested = None;
+        self.returned = false;
+        self.id = Some(config.store.new_id());
+        true
+    }
+
+    fn supersede(&mut self) {
+        self.drop_session();
+        self.client = None;
+        self.superseded = true;
     }
 
     /// The batch did not take effect: its changes are staged again, under those made since.
@@ -158,6 +229,11 @@ impl State {
         self.refresh(record);
     }
 
+    /// The cookie that was to be sent again names a former id, or it is not known whether it does.
+    pub(in crate::middleware) const fn keep_cookie(&mut self) {
+        self.stale_cookie = false;
+    }
+
     /// The session as it stands in the store, with what is staged still on top.
     pub(in crate::middleware) fn refresh(&mut self, record: Arc<Record>) {
         self.size = None;
@@ -177,6 +253,7 @@ impl State {
     pub(in crate::middleware) fn restart(&mut self) {
         self.drop_session();
         self.ended = false;
+        self.superseded = false;
         self.returned = false;
     }
 
@@ -186,7 +263,8 @@ impl State {
         self.stored = None;
         self.in_flight = None;
         self.staged = Changes::default();
-        self.rotating = false;
+        self.rotates = None;
+        self.login = None;
         self.persistence = None;
         self.size = None;
     }

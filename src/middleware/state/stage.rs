@@ -6,7 +6,7 @@ use super::State;
 use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
-use crate::session::{Changes, Record, Value};
+use crate::session::{Changes, Record, SessionId, UserKey, Value};
 
 /// Attributes, and the bytes of their names and values. Removed ones do not count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,9 +19,8 @@ impl State {
     /// Whether a write can still be stored. Once the response is being made, only what a detached
     /// handle stages for a session that the browser knows.
     pub(in crate::middleware) fn writable(&self, detached: bool) -> Result<(), SessionError> {
-        if self.ended {
-            Err(SessionErrorKind::Ended.into())
-        } else if self.closed && !(detached && self.exists()) {
+        self.check_known()?;
+        if self.closed && !(detached && self.exists()) {
             Err(SessionErrorKind::TooLate.into())
         } else {
             Ok(())
@@ -104,11 +103,37 @@ impl State {
             return Err(SessionErrorKind::TooLate.into());
         }
         let id = self.id().ok_or(SessionErrorKind::NoSession)?;
-        if self.stored.is_some() && !self.rotating {
-            self.id = Some(id.rotate());
-            self.rotating = true;
+        if self.stored.is_some() && self.rotates.is_none() {
+            self.id = Some(SessionId::with_root(id.key()));
+            self.rotates = Some(id.hash());
         }
         Ok(())
+    }
+
+    /// Stages a login: a new id for the session, or a new session, that belongs to the user.
+    pub(in crate::middleware) fn log_in(
+        &mut self,
+        user: UserKey,
+        config: &Config,
+    ) -> Result<(), SessionError> {
+        if self.closed {
+            return Err(SessionErrorKind::TooLate.into());
+        }
+        if self.superseded {
+            // A session of its own.
+            self.restart();
+        }
+        if self.ended {
+            return Err(SessionErrorKind::Ended.into());
+        }
+        self.login = Some(user);
+        match self.stored {
+            Some(_) => self.cycle_id(),
+            None => {
+                self.id.get_or_insert_with(|| config.store.new_id());
+                Ok(())
+            }
+        }
     }
 
     /// What the session would measure with this write over what is `known` under the name, unless
