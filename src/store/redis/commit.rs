@@ -85,7 +85,7 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
     };
     let user = match &born {
         Some(born) => born.user(),
-        None => login.map(|login| login.user),
+        None => login.and_then(|login| login.user),
     };
     let secret = rotation.map(|rotation| rotation.to);
     let secret = secret.or(born.map(|born| born.hash));

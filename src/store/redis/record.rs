@@ -93,10 +93,10 @@ fn life(header: &[u8], clock: Clock) -> Result<(Credential, Lifetime), RedisErro
     };
     let mut hash = [0; 16];
     hash.copy_from_slice(&fixed[52..68]);
+    let moment = |at: usize| Some(number(at)).filter(|at| *at > 0);
     let details = Details {
-        rotated_at: Some(number(68))
-            .filter(|at| *at > 0)
-            .map(|at| clock.here(at)),
+        rotated_at: moment(68).map(|at| clock.here(at)),
+        began_at: moment(74).map(|at| clock.here(at)),
         user: user.map(UserKey::from_bytes),
         ..Details::default()
     };
@@ -259,7 +259,7 @@ fn foreign(what: &str) -> RedisError {
 /// The format that this version writes, and the only one that it reads.
 const FORMAT: u8 = 2;
 const TOMBSTONE: u8 = b'x';
-const HEADER_BYTES: usize = 74;
+const HEADER_BYTES: usize = 80;
 const USER_BYTES: usize = 16;
 const RETURNED: u8 = 1;
 const NAMED: u8 = 2;

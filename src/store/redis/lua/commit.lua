@@ -1,20 +1,20 @@
 -- KEYS: the session.
 -- ARGV: 3 the attempt, 4 the stamp of the base, 5 its version, 6 'create', 'update' or (an update
---   that adds no value) 'keep', 7 idle time of the session's own in ms ('': as it is), 8 absolute
---   lifetime from now in ms ('': as it is), 9 idle time of a first visit, 10 the attribute that is
---   expected ('': none), 11 the stamp that its last write must have ('': none), or at a birth the idle
---   time that sessions are made with, 12 the hash of the new secret ('': as it is), 13 the one that it
---   replaces, 14 the user ('': as it is), then attributes and what they hold.
+--   that adds no value) 'keep', 7 idle time of the session's own in ms ('': as it is), 8 at a birth and
+--   a login the absolute lifetime in ms ('': as it is), 9 idle time of a first visit, 10 the attribute
+--   that is expected ('': none), 11 the stamp that its last write must have ('': none), or at a birth
+--   the idle time that sessions are made with, 12 the hash of the new secret ('': as it is), 13 the one
+--   that it replaces, 14 at a birth and a login the user ('': none), then attributes and what they hold.
 local key, op = KEYS[1], ARGV[3]
 local base_version = tonumber(ARGV[5])
 local rotates = ARGV[12] ~= ''
 
--- Whether this attempt, or one with the secret that only this commit has drawn, was applied already.
+-- Whether this attempt has been applied already.
 local function applied(s)
   for at = 1, #s.ops, 4 do
     if string.sub(s.ops, at, at + 3) == op then return true end
   end
-  return s.secret == ARGV[12]
+  return false
 end
 
 local s, state = read(key)
@@ -30,7 +30,7 @@ if ARGV[6] == 'create' then
   if state ~= 'absent' then return {'G'} end
   s = {
     returned = false, version = 0, created = now, accessed = now, idle = tonumber(ARGV[11]),
-    idle_stamp = string.rep('\0', 10), first = tonumber(ARGV[9]), rotated = 0, user = '',
+    idle_stamp = string.rep('\0', 10), first = tonumber(ARGV[9]), rotated = 0, began = 0,
     application = ARGV[2], ops = ''
   }
 else
@@ -42,6 +42,7 @@ else
   if rotates then
     if s.secret ~= ARGV[13] then return {'S'} end
     s.rotated = now
+    if ARGV[8] ~= '' then s.began = now end
   end
   -- Where memory is short this goes through, and what follows a write goes through as well: only
   -- what adds is refused.
@@ -58,9 +59,8 @@ if ARGV[7] ~= '' then
   s.idle = tonumber(ARGV[7])
   s.idle_stamp = stamp
 end
-if ARGV[8] ~= '' then s.ends = now + tonumber(ARGV[8]) end
+if ARGV[8] ~= '' then s.ends, s.user = now + tonumber(ARGV[8]), ARGV[14] end
 if rotates then s.secret = ARGV[12] end
-if ARGV[14] ~= '' then s.user = ARGV[14] end
 s.ops = string.sub(s.ops .. op, -4 * OPS_MAX)
 local head = header(s)
 

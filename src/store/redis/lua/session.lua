@@ -2,16 +2,18 @@
 --
 -- A session is a hash under its root. The field '' is its header, ':name' an attribute: the stamp of
 -- its last write, one byte that says whether it has a value, and the value. A header of one byte 'x'
--- and what ended the session is a tombstone. A header has a fixed part, with the hash of the current
--- secret and the time of its last rotation (0: none); behind it the key of the user whose session it
--- is, and the name of the application that has made it, where there are any; and then the latest
--- attempts.
+-- and what ended the session is a tombstone.
+--
+-- A header has a fixed part, with the hash of the current secret, when it was rotated last (0: never),
+-- and when the absolute lifetime began (0: with the session). Behind it stand, where there are any,
+-- the key of the user whose session it is, and the name of the application that has made it; then the
+-- latest attempts.
 --
 -- ARGV: 1 whether this was tried before, 2 the application's name ('': none).
 
 local NONE = 281474976710655
-local HEADER = '>BBI6c4I6I6I6I6c10I6c16I6'
-local HEADER_BYTES = 74
+local HEADER = '>BBI6c4I6I6I6I6c10I6c16I6I6'
+local HEADER_BYTES = 80
 local USER_BYTES = 16
 local FORMAT = 2
 local RETURNED = 1
@@ -51,7 +53,7 @@ local function read(key)
   if #h < HEADER_BYTES or string.byte(h) ~= FORMAT then return nil, 'foreign' end
   local s, flags, _ = {}
   _, flags, s.version, s.writer, s.created, s.ends, s.accessed, s.idle, s.idle_stamp, s.first,
-    s.secret, s.rotated = struct.unpack(HEADER, h)
+    s.secret, s.rotated, s.began = struct.unpack(HEADER, h)
   s.returned = flags % 2 == RETURNED
   local behind = HEADER_BYTES + 1
   s.user, s.application = '', ''
@@ -78,5 +80,5 @@ local function header(s)
     flags, name = flags + NAMED, string.char(#s.application) .. s.application
   end
   return struct.pack(HEADER, FORMAT, flags, s.version, s.writer, s.created, s.ends, s.accessed,
-    s.idle, s.idle_stamp, s.first, s.secret, s.rotated) .. s.user .. name .. s.ops
+    s.idle, s.idle_stamp, s.first, s.secret, s.rotated, s.began) .. s.user .. name .. s.ops
 end
