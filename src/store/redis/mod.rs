@@ -2,12 +2,12 @@
 //!
 //! A [`RedisStore`] keeps each session as one hash, and everything that happens to it is one script
 //! inside the server: a commit looks, decides and writes in one step and one round trip, attribute
-//! by attribute, and gives the session its lifetime, and a new secret, in the same step. It promises: no
-//! acknowledged write is overwritten by a concurrent one of another attribute; what has ended stays
-//! dead, and so does a secret that was replaced, whatever arrives late; a commit that is tried again takes effect once; no key lives
-//! without a limit; every operation ends by its deadline; a failing server is an error and never an
-//! empty session; a server that has lost the role of the master is left within about a second, and
-//! nothing is read from a replica.
+//! by attribute, and gives the session its lifetime, and a new secret, in the same step. It
+//! promises: no acknowledged write is overwritten by a concurrent one of another attribute; what
+//! has ended stays dead, and so does a secret that was replaced, whatever arrives late; a commit
+//! that is tried again takes effect once; no key lives without a limit; every operation ends by its
+//! deadline; a failing server is an error and never an empty session; a server that has lost the
+//! role of the master is left within about a second, and nothing is read from a replica.
 //!
 //! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
 //! replica that had not heard of them yet, loses the last writes, logouts among them, unless

@@ -1,10 +1,11 @@
 -- KEYS: the session.
 -- ARGV: 3 the attempt, 4 the stamp of the base, 5 its version, 6 'create', 'update' or (an update
---   that adds no value) 'keep', 7 idle time of the session's own in ms ('': as it is), 8 at a birth and
---   a login the absolute lifetime in ms ('': as it is), 9 idle time of a first visit, 10 the attribute
---   that is expected ('': none), 11 the stamp that its last write must have ('': none), or at a birth
---   the idle time that sessions are made with, 12 the hash of the new secret ('': as it is), 13 the one
---   that it replaces, 14 at a birth and a login the user ('': none), then attributes and what they hold.
+--   that adds no value) 'keep', 7 idle time of the session's own in ms ('': as it is), 8 at a birth
+--   and a login the absolute lifetime in ms ('': as it is), 9 idle time of a first visit, 10 the
+--   attribute that is expected ('': none), 11 the stamp that its last write must have ('': none), or
+--   at a birth the idle time that sessions are made with, 12 the hash of the new secret ('': as it
+--   is), 13 the one that it replaces, 14 at a birth and a login the user ('': none), then attributes
+--   and what they hold.
 local key, op = KEYS[1], ARGV[3]
 local base_version = tonumber(ARGV[5])
 local rotates = ARGV[12] ~= ''

@@ -1,13 +1,13 @@
 -- What every script here begins with: a session's header, and how long the session lives.
 --
--- A session is a hash under its root. The field '' is its header, ':name' an attribute: the stamp of
--- its last write, one byte that says whether it has a value, and the value. A header of one byte 'x'
--- and what ended the session is a tombstone.
+-- A session is a hash under its root. The field '' is its header, ':name' an attribute: the stamp
+-- of its last write, one byte that says whether it has a value, and the value. A header of one byte
+-- 'x' and what ended the session is a tombstone.
 --
--- A header has a fixed part, with the hash of the current secret, when it was rotated last (0: never),
--- and when the absolute lifetime began (0: with the session). Behind it stand, where there are any,
--- the key of the user whose session it is, and the name of the application that has made it; then the
--- latest attempts.
+-- A header has a fixed part, with the hash of the current secret, when it was rotated last (0:
+-- never), and when the absolute lifetime began (0: with the session). Behind it stand, where there
+-- are any, the key of the user whose session it is, and the name of the application that has made
+-- it; then the latest attempts.
 --
 -- ARGV: 1 whether this was tried before, 2 the application's name ('': none).
 
