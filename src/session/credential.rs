@@ -90,6 +90,12 @@ impl Credential {
         self.details.as_deref().cloned().unwrap_or_default()
     }
 
+    /// The details, if there are any.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn known_details(&self) -> Option<&Details> {
+        self.details.as_deref()
+    }
+
     pub(crate) fn version(&self) -> Stamp {
         self.details
             .as_ref()

@@ -29,9 +29,9 @@ pub use id::{Root, SLOTS, SecretHash, SessionId};
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
-#[cfg(feature = "replicated")]
-pub(crate) use record::UPDATES_MAX;
 pub use record::{Loaded, Record, Register};
+#[cfg(feature = "replicated")]
+pub(crate) use record::{UPDATES_MAX, access_version};
 pub use stamp::{Stamp, Writer};
 pub use time::Timestamp;
 pub use user::UserKey;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use foca::Timer;
 
+use crate::cluster::Ack;
 use crate::session::{Root, Timestamp};
 
 use super::Settings;
@@ -26,7 +27,7 @@ use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
 use super::placement::Member;
 use super::readiness::Readiness;
-use super::reads::Reads;
+use super::reads::{Reads, Wanted};
 use super::repair::Repair;
 use super::roster::{Peer, PeerIndex, PeerSet};
 use super::standing::Standing;
@@ -192,7 +193,7 @@ impl Control {
         &mut self,
         now: Timestamp,
         op: OpId,
-        min_copies: usize,
+        (ack, min_copies): (Ack, usize),
         copies: Arc<[Copy]>,
     ) -> bool {
         self.standing.now = now;
@@ -202,7 +203,7 @@ impl Control {
         }
         let write = NewWrite {
             op: Some(op),
-            ack: self.settings.ack,
+            ack,
             min_copies,
             strict: false,
             copies,
@@ -213,13 +214,14 @@ impl Control {
 
     /// A session is wanted that is not here, or that this node may not have all of. It may have run
     /// out here, and not where it was used last.
-    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, key: Root, table: &Table) {
+    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &Table) {
         self.standing.now = now;
-        let doubtful = table.is_doubtful(now, &key);
+        let doubtful = table.is_doubtful(now, &wanted.key);
         if self.standing.left || self.reads.is_full() {
             self.standing.reply(op, Reply::Unavailable);
         } else {
-            self.reads.begin(now, &mut self.standing, op, key, doubtful);
+            self.reads
+                .begin(now, &mut self.standing, op, wanted, doubtful);
             self.finish_reads(now, table);
         }
     }
@@ -237,14 +239,15 @@ impl Control {
         self.finish_reads(now, table);
     }
 
-    /// Somebody used a session here.
-    pub(crate) fn touch(&mut self, now: Timestamp, key: Root) {
+    /// A session was used here; `access` is the version of that.
+    pub(crate) fn touch(&mut self, now: Timestamp, key: Root, access: u64) {
         self.standing.now = now;
         for peer in self.standing.holders(key.slot()).peers.iter() {
             let message = Message::Touch {
                 sent_at: now,
                 key,
                 accessed_at: now,
+                access,
             };
             self.standing.send(peer, message);
         }

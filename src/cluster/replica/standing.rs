@@ -35,10 +35,6 @@ pub(crate) struct Standing {
     /// The highest epoch that a member has announced, and the highest one of this set of members.
     announced_epoch: u64,
     same_set_epoch: u64,
-    /// A Lamport clock that counts the views: what is begun after a change of the members is of a
-    /// later era than what was begun before it by anybody whom a member had heard. It begins with the
-    /// time, so that a cluster that was started anew is later than the one before.
-    pub(crate) era: u64,
     /// Who holds what in this view.
     pub(crate) placement: Arc<Placement>,
     /// Peers all of whose sessions are here, as of this view.
@@ -83,7 +79,6 @@ impl Standing {
             },
             announced_epoch: 0,
             same_set_epoch: 0,
-            era: now.as_millis(),
             placement: Arc::new(Placement::new(copies, &me, false, &roster)),
             me,
             roster,
@@ -125,7 +120,6 @@ impl Standing {
         };
         self.view = ViewId { epoch, members };
         self.same_set_epoch = 0;
-        self.era = self.era.saturating_add(1);
         self.placement = Arc::new(Placement::new(
             self.copies,
             &self.me,
