@@ -357,13 +357,18 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
         }
         key
     };
-    let newer = "\u{2}newer format, of any length that may come to somebody's mind later on";
+    let older = format!("\u{1}{}", "of an older format".repeat(6));
+    let newer = format!("\u{3}{}", "of a newer format".repeat(6));
+    let bound = format!("\u{2}\u{4}{}", "x".repeat(80));
     let keys = [
         foreign(&[&["SET", "KEY", "text"]]),
         foreign(&[&["RPUSH", "KEY", "a"]]),
         foreign(&[&["HSET", "KEY", "field", "value"]]),
         foreign(&[&["HSET", "KEY", "", "short"]]),
-        foreign(&[&["HSET", "KEY", "", newer]]),
+        foreign(&[&["HSET", "KEY", "", "\u{2}short"]]),
+        foreign(&[&["HSET", "KEY", "", &bound]]),
+        foreign(&[&["HSET", "KEY", "", &older]]),
+        foreign(&[&["HSET", "KEY", "", &newer]]),
         foreign(&[&["SET", "KEY", "text", "EX", "100"]]),
     ];
     for key in &keys {
