@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// What the README tells to give a user, for the prefix `sess`.
-const RULES: [&str; 17] = [
+const RULES: [&str; 16] = [
     "on",
     ">open sesame",
     "~sess:*",
@@ -26,11 +26,10 @@ const RULES: [&str; 17] = [
     "+hget",
     "+hset",
     "+hdel",
+    "+hkeys",
     "+exists",
     "+pexpire",
     "+pexpireat",
-    "+rename",
-    "+unlink",
     "+evalsha",
     "+eval",
 ];

@@ -371,6 +371,13 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
         foreign(&[&["HSET", "KEY", "", &newer]]),
         foreign(&[&["SET", "KEY", "text", "EX", "100"]]),
     ];
+    for (key, says) in keys[6..8]
+        .iter()
+        .zip(["an older version", "a newer version"])
+    {
+        let error = store.load(key, None).await.unwrap_err();
+        assert!(reason(&error).contains(says), "{}", reason(&error));
+    }
     for key in &keys {
         let before = server.cli(&["DUMP", &stored(key)]);
         let errors = [
