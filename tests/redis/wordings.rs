@@ -11,7 +11,7 @@ use distributable::{RedisStore, SessionStore, StoreError, StoreErrorKind};
 use crate::common::redis::{Server, free_port};
 use crate::front::{Answer, Front};
 use crate::support::{
-    SECRET, birth, committed, create, find, insert, kind, reason, rotation, secret, text, value,
+    SECRET, birth, committed, create, find, kind, reason, rotation, secret, text, value,
 };
 
 /// whatever a server says to `HELLO`, it is used without copies.
