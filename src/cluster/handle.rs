@@ -108,7 +108,8 @@ impl Cluster {
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
         let outcome = self.try_commit(key, base, changes).await?;
-        if changes.is_create() && matches!(outcome, Outcome::Committed(_)) {
+        let is_session = |record: &Arc<Record>| !record.is_index();
+        if changes.is_create() && matches!(&outcome, Outcome::Committed(r) if is_session(r)) {
             self.driver.created.fetch_add(1, Relaxed);
         }
         Ok(outcome)

@@ -26,6 +26,7 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 use crate::store::erased::Answer;
+use crate::store::users;
 
 /// What a request, its handles and its response share.
 pub(super) struct Exchange {
@@ -178,6 +179,13 @@ impl Exchange {
             {
                 return Ok(true);
             }
+            let (login, former_user) = (batch.login, batch.former_user);
+            if let Some((user, _)) = &login
+                && let Err(error) = self.config.check_excess(user, &key).await
+            {
+                self.state().undo();
+                return Err(error);
+            }
             let commit = self
                 .config
                 .store
@@ -190,6 +198,18 @@ impl Exchange {
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
+                    if let Some((user, label)) = login {
+                        let listed = self.config.register(key, user, label, &record).await;
+                        if let Err(error) = listed {
+                            // The login does not count: the session could not be ended by its user.
+                            self.state().undo();
+                            self.take_back_login(key, creates, take_back).await;
+                            return Err(failed(&key, error));
+                        }
+                        if let Some(former) = former_user.filter(|former| *former != user) {
+                            users::forget(&*self.config.store, &former, &[key]).await;
+                        }
+                    }
                     let stored = Stored { key, record };
                     self.state().committed(stored, rotates);
                     return Ok(true);
@@ -225,6 +245,15 @@ impl Exchange {
         Err(SessionErrorKind::Conflict.into())
     }
 
+    /// Takes back a login whose session could not be listed.
+    async fn take_back_login(&self, key: Root, creates: bool, take_back: Option<Changes>) {
+        if let Some(changes) = take_back {
+            take_back::begin(self.config.clone(), key, changes);
+        } else if creates && let Err(error) = self.config.store.end(&key).await {
+            debug!(%key, error = &error as &dyn Error, "a session whose login failed is left to expire");
+        }
+    }
+
     /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
     /// would make it.
     async fn is_unchanged(&self, key: &Root, changes: &Changes) -> Result<bool, SessionError> {
@@ -242,15 +271,20 @@ impl Exchange {
     /// Ends the session. Says whether there was one.
     pub(super) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
         let _turn = self.turn().await;
-        let (key, existed) = {
+        let (key, user, existed) = {
             let state = self.state();
-            (state.stored().map(|stored| stored.key), state.exists())
+            let stored = state.stored();
+            let user = stored.and_then(|stored| stored.record.user());
+            (stored.map(|stored| stored.key), user, state.exists())
         };
         let rivals = self.end_rivals().await?;
         let existed = match key {
             None => existed,
             Some(key) => self.end_stored(&key).await?,
         };
+        if let (Some(key), Some(user)) = (key, user) {
+            users::forget(&*self.config.store, &user, &[key]).await;
+        }
         self.state().restart();
         Ok(existed || rivals)
     }

@@ -61,8 +61,9 @@ pub(super) struct State {
     staged: Changes,
     /// The secret before `id`, while the store does not know of `id` yet.
     rotates: Option<SecretHash>,
-    /// Whose session it is to be from the next commit on.
+    /// Whose session it is to be from the next commit on, and what the user's list calls it.
     login: Option<UserKey>,
+    label: Option<String>,
     /// Whose session it was when the request presented its id.
     user: Option<UserKey>,
     /// How long the browser is to keep the cookie, to be written into the session.

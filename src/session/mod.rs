@@ -18,6 +18,7 @@ mod record;
 mod stamp;
 mod time;
 mod user;
+mod user_index;
 mod value;
 
 pub use changes::{Changes, Outcome, Rotation};
@@ -35,4 +36,8 @@ pub(crate) use record::{UPDATES_MAX, access_version};
 pub use stamp::{Stamp, Writer};
 pub use time::Timestamp;
 pub use user::UserKey;
+pub use user_index::SessionInfo;
+pub(crate) use user_index::{
+    IndexEntry, LABEL_MAX, Listed, index_root, new_index, note_end, prolong, put, remove,
+};
 pub use value::{Name, Value};

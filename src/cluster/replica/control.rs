@@ -18,7 +18,7 @@ use std::time::Duration;
 use foca::Timer;
 
 use crate::cluster::Ack;
-use crate::session::{Root, Timestamp};
+use crate::session::{Changes, Root, Timestamp};
 
 use super::Settings;
 use super::event::{Exclusion, Input, News, Output, Reply};
@@ -29,6 +29,7 @@ use super::placement::Member;
 use super::readiness::Readiness;
 use super::reads::{Reads, Wanted};
 use super::repair::Repair;
+use super::revocation::Revocations;
 use super::roster::{Peer, PeerIndex, PeerSet};
 use super::standing::Standing;
 use super::table::Table;
@@ -46,6 +47,7 @@ pub(crate) struct Control {
     updates: Updates,
     repair: Repair,
     readiness: Readiness,
+    revocations: Revocations,
     membership: Membership,
     /// foca's timers, by time and then in the order of their arrival.
     timers: BTreeMap<(Timestamp, u64), Timer<Node>>,
@@ -92,6 +94,7 @@ impl Control {
             updates: Updates::default(),
             repair: Repair::default(),
             readiness: Readiness::new(settings.requirements.clone()),
+            revocations: Revocations::default(),
             membership: Membership::new(settings.me.clone(), settings.seed),
             timers: BTreeMap::new(),
             timers_set: 0,
@@ -367,6 +370,16 @@ impl Control {
         }
     }
 
+    /// Deletes the sessions of users who were ended out of sight.
+    fn revoke(&mut self, now: Timestamp, table: &Table) {
+        let changes = Changes::default();
+        for revoked in self.revocations.take_due(now, &self.standing, table) {
+            if !self.updates.is_full() {
+                self.update(now, revoked.call(&changes), table);
+            }
+        }
+    }
+
     fn tick(&mut self, now: Timestamp, table: &Table) {
         self.come_back(now);
         self.review_exclusion(now);
@@ -379,6 +392,7 @@ impl Control {
             self.drop_abandoned();
         }
         self.give_up_stalled(now);
+        self.revoke(now, table);
         self.watch_limits(table);
         let placement = &self.standing.placement;
         table.sweep_and_count(now, &|slot| placement.owner(slot) == Member::Me);

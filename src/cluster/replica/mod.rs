@@ -56,6 +56,7 @@ mod placement;
 mod readiness;
 mod reads;
 mod repair;
+mod revocation;
 mod roster;
 pub(crate) mod rules;
 mod split;

@@ -17,6 +17,7 @@ use super::flow::Flow;
 use super::message::{Lane, Message, OpId, Verdict, ViewId};
 use super::node::Node;
 use super::placement::{Holders, Member, Placement, members_hash};
+use super::reads::INTERNAL;
 use super::roster::{PeerIndex, PeerSet, Roster};
 use super::rules::Rules;
 
@@ -304,6 +305,10 @@ impl Standing {
     }
 
     pub(crate) fn reply(&mut self, op: OpId, reply: Reply) {
+        // What a node does on its own account answers no call.
+        if op & INTERNAL != 0 {
+            return;
+        }
         let unknown = matches!(
             reply,
             Reply::Indeterminate | Reply::Updated(Verdict::Unknown, _)

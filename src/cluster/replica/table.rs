@@ -13,7 +13,7 @@ mod compare;
 mod merge;
 mod sweep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +34,8 @@ pub(crate) struct Table {
     /// Where the next sweep begins; counts on and on.
     next_group: AtomicUsize,
     live: AtomicUsize,
+    /// Lists of users' sessions.
+    indexes: AtomicUsize,
     fragments: AtomicUsize,
     dead: AtomicUsize,
     bytes: AtomicUsize,
@@ -52,6 +54,8 @@ pub(crate) struct Table {
     discarded: AtomicU64,
     /// Sessions that this node owned when they expired.
     expired: AtomicU64,
+    /// Lists of users that have entries of sessions to be ended.
+    revoked: Mutex<BTreeSet<Root>>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +91,7 @@ impl Table {
             groups: (0..SLOTS / GROUP).map(|_| group()).collect(),
             next_group: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
+            indexes: AtomicUsize::new(0),
             fragments: AtomicUsize::new(0),
             dead: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -101,6 +106,7 @@ impl Table {
             is_split: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            revoked: Mutex::default(),
         }
     }
 
@@ -325,6 +331,7 @@ impl Table {
 
     fn counter(&self, entry: &Entry) -> &AtomicUsize {
         match entry {
+            Entry::Live(record) if record.is_index() => &self.indexes,
             Entry::Live(_) => &self.live,
             Entry::Fragment(_) => &self.fragments,
             Entry::Dead { .. } => &self.dead,

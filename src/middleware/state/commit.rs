@@ -8,7 +8,7 @@ use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::middleware::remember;
-use crate::session::{Changes, Name, Record, Root, Stamp, Value};
+use crate::session::{Changes, Name, Record, Root, Stamp, UserKey, Value};
 
 /// What goes to the store in one step.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ pub(in crate::middleware) struct Batch {
     pub(in crate::middleware) changes: Changes,
     /// Whether the session is to have another id, or another user, after it.
     pub(in crate::middleware) rotates: bool,
+    /// The user who logs in with it, and what the user's list calls the session.
+    pub(in crate::middleware) login: Option<(UserKey, Option<String>)>,
+    /// The user whose session it was before.
+    pub(in crate::middleware) former_user: Option<UserKey>,
 }
 
 /// A write that was computed from the attribute's last one.
@@ -144,6 +148,8 @@ impl State {
             base,
             changes,
             rotates: self.rotates.is_some() || self.login.is_some(),
+            login: self.login.map(|user| (user, self.label.clone())),
+            former_user: self.user,
         }))
     }
 
@@ -154,6 +160,7 @@ impl State {
         if rotated {
             self.rotates = None;
             self.login = None;
+            self.label = None;
             self.user = stored.record.user();
         }
         let is_known = stored.record.user() == self.user;

@@ -1,5 +1,6 @@
 //! Taking over what another node knows, and counting what that pushes aside.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -84,7 +85,22 @@ impl Table {
                 merged
             }
         };
+        if let Entry::Live(record) = &merged
+            && record.is_index()
+            && !record.ended_too_late().is_empty()
+        {
+            self.revoked().insert(*key);
+        }
         self.put(&mut slot, *key, merged);
+    }
+
+    /// Lists of users that have come to have entries of sessions to be ended.
+    pub(crate) fn take_revoked(&self) -> BTreeSet<Root> {
+        std::mem::take(&mut *self.revoked())
+    }
+
+    fn revoked(&self) -> MutexGuard<'_, BTreeSet<Root>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session that a merge makes too large is kept: what was acknowledged must not be lost.
