@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::session::{Record, Root, Timestamp};
 
+pub(crate) use super::header::Survivor;
+
 /// A store whose contents can be walked slot by slot, while it is in use.
 pub(crate) trait Source: Send + Sync + 'static {
     /// What is in a slot and still means something at `now`. The slot is locked for as long as it
@@ -12,6 +14,11 @@ pub(crate) trait Source: Send + Sync + 'static {
 
     /// How many sessions there are, about.
     fn sessions(&self) -> usize;
+
+    /// The members that stay when the sessions are written now.
+    fn survivors(&self) -> Vec<Survivor> {
+        Vec::new()
+    }
 }
 
 /// What a store keeps under a key. Points in time are on this process's clock.
@@ -25,11 +32,9 @@ pub(crate) struct Kept {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum State {
     Live(Arc<Record>),
-    /// The id is dead: the session was ended, or moved to `successor`. Known until no copy of it can
-    /// be alive anywhere.
+    /// The session was ended. Known until no copy of it can be alive anywhere.
     Dead {
         until: Timestamp,
-        successor: Option<Root>,
     },
 }
 
