@@ -30,7 +30,7 @@ use super::replica::message::OpId;
 use super::replica::node::Node;
 use super::replica::{PAUSE_MAX, Replica};
 use super::sightings::Sightings;
-use super::wire::{Details, Hello, HelloReply, Refusal, Rival, SEEN_MAX};
+use super::wire::{Hello, HelloReply, Refusal, RefusalDetails, Rival, SEEN_MAX};
 
 /// A running node.
 #[derive(Debug)]
@@ -317,8 +317,8 @@ impl Driver {
             });
             let details = match refusal {
                 // A stranger learns nothing.
-                Refusal::Cluster | Refusal::Myself => Details::default(),
-                _ => Details { seen, rival },
+                Refusal::Cluster | Refusal::Myself => RefusalDetails::default(),
+                _ => RefusalDetails { seen, rival },
             };
             return HelloReply::Refused { refusal, details };
         }

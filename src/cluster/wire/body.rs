@@ -18,7 +18,7 @@ use super::session::{
 };
 use super::{Bytes, WireError, at_most};
 
-/// Protocol 1, one variant for each message.
+/// Protocol 2, one variant for each message.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Body<'a> {
     Swim(#[serde(borrow)] Bytes<'a>),
@@ -514,7 +514,7 @@ fn is_slot(slot: u16) -> Result<(), WireError> {
     }
 }
 
-/// How many kinds of messages protocol 1 has. Later kinds get the next numbers.
+/// How many kinds of messages protocol 2 has. Later kinds get the next numbers.
 pub(super) const KINDS: u32 = 16;
 
 /// Far more than a cluster of memory copies has, and what it remembers of former ones.
