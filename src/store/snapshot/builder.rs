@@ -16,7 +16,7 @@ use super::lock::Lock;
 use super::place::Place;
 use super::seal::FileKey;
 use super::source::{Kept, Restored, Source, State};
-use super::{Shared, SnapshotStore, periodic};
+use super::{Shared, SnapshotStore, periodic, withheld};
 
 /// Opens a [`SnapshotStore`].
 #[derive(Clone, Debug)]
@@ -110,11 +110,6 @@ impl SnapshotStoreBuilder {
     ) -> Result<SnapshotStore<MemoryStore>, SnapshotError> {
         let (mut opening, loaded) = self.load().await?;
         let restored = if opening.withholds(&loaded) {
-            tracing::warn!(
-                sessions = opening.loaded.report.withheld,
-                stayed = ?opening.loaded.report.stayed,
-                "the snapshot was written while other members stayed, and is not used"
-            );
             Ok(Restored::default())
         } else {
             let store = store.clone();
@@ -122,7 +117,11 @@ impl SnapshotStoreBuilder {
         };
         let restored = restored.map_err(|error| opening.unusable(error))?;
         let source = Box::new(store.clone());
-        opening.finish(store, source, restored).await
+        let store = opening.finish(store, source, restored).await?;
+        if store.loaded().withheld > 0 {
+            store.shared.tell_ignored();
+        }
+        Ok(store)
     }
 
     #[cfg(feature = "replicated")]
@@ -225,11 +224,11 @@ impl Opening {
             loaded: report,
             _lock: self.lock,
         });
-        let periodic = periodic::start(&shared).map(Arc::new);
+        let tasks = [periodic::start(&shared), withheld::start(&shared)];
         Ok(SnapshotStore {
             store,
             shared,
-            _periodic: periodic,
+            _tasks: tasks.into_iter().flatten().collect(),
         })
     }
 

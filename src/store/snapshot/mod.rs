@@ -39,6 +39,7 @@ mod sample;
 mod save;
 mod seal;
 pub(crate) mod source;
+mod withheld;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, Session
 use self::builder::Settings;
 use self::journal::{Journal, Note};
 use self::lock::Lock;
-use self::periodic::Periodic;
+use self::periodic::Task;
 use self::place::Place;
 use self::source::Source;
 use super::SessionStore;
@@ -86,7 +87,7 @@ pub use report::{LoadReport, SaveReport};
 pub struct SnapshotStore<S> {
     store: S,
     shared: Arc<Shared>,
-    _periodic: Option<Arc<Periodic>>,
+    _tasks: Arc<[Task]>,
 }
 
 /// What all clones share.

@@ -20,6 +20,7 @@ use super::encoder::Encoder;
 use super::error::{SnapshotError, SnapshotErrorKind};
 use super::header::Header;
 use super::report::SaveReport;
+use super::source::Withheld;
 
 /// Writes what is in the store, or reports why not, within the time that is given for it.
 pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotError> {
@@ -82,6 +83,12 @@ impl Shared {
 
     fn write_file(&self) -> io::Result<SaveReport> {
         let began = Instant::now();
+        let is_withheld =
+            self.withheld.load(Relaxed) && self.source.withheld() != Withheld::Settled;
+        if is_withheld && self.source.sessions() == 0 {
+            // The file that was not used is worth more than an empty one.
+            return Ok(SaveReport::default());
+        }
         let cut = self.journal.begin(self.settings.every.is_some())?;
         let file = self.place.create(&self.place.temporary)?;
         let header = self.header()?;

@@ -19,6 +19,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn survivors(&self) -> Vec<Survivor> {
         Vec::new()
     }
+
+    /// Whether a file that was withheld may be used yet.
+    fn withheld(&self) -> Withheld {
+        Withheld::Ignored
+    }
 }
 
 /// What a store keeps under a key. Points in time are on this process's clock.
@@ -36,6 +41,20 @@ pub(crate) enum State {
     Dead {
         until: Timestamp,
     },
+}
+
+/// What becomes of a file that was written while other members stayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    /// None of them was met yet.
+    Waiting {
+        /// Whether the node serves without the sessions meanwhile.
+        serves: bool,
+    },
+    /// It is not used.
+    Ignored,
+    /// It is not needed any more: it was used, or members know all of it.
+    Settled,
 }
 
 /// How many sessions a store took back, and how many it had no room for.
