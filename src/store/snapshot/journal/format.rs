@@ -37,9 +37,17 @@ impl Note {
 
     /// The secret was replaced; this is the new credential.
     pub(in super::super) fn rotated(key: Root, credential: &Credential) -> Self {
+        Self::rotated_at(key, credential, (clock::now(), clock::wall_clock()))
+    }
+
+    pub(super) fn rotated_at(
+        key: Root,
+        credential: &Credential,
+        (now, wall): (Timestamp, Timestamp),
+    ) -> Self {
         let event = Event::Rotated {
-            at: clock::wall_clock().as_millis(),
-            credential: FiledCredential::of(credential, clock::now()),
+            at: wall.as_millis(),
+            credential: FiledCredential::of(credential, now),
         };
         Self { key, event }
     }
