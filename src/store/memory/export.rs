@@ -62,7 +62,7 @@ impl Shared {
                 let mut merged = Record::clone(here);
                 if merged.merge(&record).is_err() {
                     slot.sessions.remove(&key);
-                    self.release(1, before);
+                    self.release(counted(&record), before);
                     return Ok(false);
                 }
                 (Arc::new(merged), Some(before))
@@ -72,7 +72,7 @@ impl Shared {
             reserve(&self.sessions, counted(&merged), self.limits.max_sessions)?;
         }
         reserve(&self.bytes, merged.footprint(), self.limits.max_bytes)
-            .inspect_err(|_| self.release(usize::from(before.is_none()), 0))?;
+            .inspect_err(|_| self.release(if before.is_none() { counted(&merged) } else { 0 }, 0))?;
         self.release(0, before.unwrap_or_default());
         self.expect_expiry(&mut slot, merged.expires_at());
         slot.sessions.insert(key, merged);
