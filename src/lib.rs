@@ -70,7 +70,7 @@ pub mod store;
 pub use cluster::{Ack, Copies};
 pub use error::{StoreError, StoreErrorKind};
 pub use middleware::{
-    Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidRoute, Limits,
+    Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidRoute, Limits, Peek,
     Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session, SessionCookie,
     SessionCookieBuilder, SessionError, SessionErrorKind, SessionLayer, SessionService, Storable,
 };

@@ -4,11 +4,11 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use distributable::session::Record;
 use distributable::store::{
     Member, MemberState, MemoryStatus, Multicast, RedisError, RefusedNode, ReplicatedStoreBuilder,
     Secret, SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
 };
-use distributable::session::Record;
 use distributable::{
     Copies, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie, SessionInfo,
     SessionLayer, SessionStore, StoreError, UserKey,

@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use distributable::{Root, Session, UserKey};
+use distributable::{Peek, Root, Session, SessionError, UserKey};
 use futures_util::stream;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -46,6 +46,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/peek", on(both, peek))
         .route("/end", on(both, end))
         .route("/status", on(both, status))
+        .route("/take", on(both, take))
+        .route("/try_update", on(both, try_update))
+        .route("/quiet", on(both, quiet))
         .route("/ttl", on(both, ttl))
         .route("/slow", on(both, slow))
         .route("/err", on(both, err))
@@ -231,6 +234,37 @@ async fn status(args: Args) -> Answer {
     let status = StatusCode::from_u16(args.need_number("code")?)
         .map_err(|_| Failure::bad_argument("`code` is a number from 100 to 999"))?;
     Ok(Reply::default().with_status(status))
+}
+
+/// `/take?k`: reads and removes.
+async fn take(args: Args, Taken(session): Taken) -> Answer {
+    let value = session.take::<String>(args.need("k")?)?;
+    Ok(about(&session).with("value", value))
+}
+
+/// `/try_update?k&max=N`: counts atomically, up to a limit.
+async fn try_update(args: Args, Taken(session): Taken) -> Answer {
+    let (name, max) = (args.need("k")?, args.need_number::<u64>("max")?);
+    let count = |old: Option<u64>| match old.unwrap_or(0) + 1 {
+        n if n > max => Err(max),
+        n => Ok(n),
+    };
+    match session.try_update(name, count).await? {
+        Ok(n) => Ok(about(&session).with("n", n)),
+        Err(max) => {
+            let message = format!("it would exceed {max}");
+            Err(Failure::new(StatusCode::CONFLICT, "rejected", message))
+        }
+    }
+}
+
+/// `/quiet?k`: reads without using the session.
+async fn quiet(args: Args, session: Result<Peek, SessionError>) -> Answer {
+    let session = session?;
+    let value = session.get::<String>(args.need("k")?)?;
+    Ok(Reply::default()
+        .with("session", session.exists())
+        .with("value", value))
 }
 
 /// `/ttl?s`: how long this session may pause between two requests.

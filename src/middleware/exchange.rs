@@ -94,21 +94,32 @@ impl Exchange {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that the session is loaded.
+    /// Makes sure that the session is loaded, and counts as used.
     pub(super) async fn load(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
+        self.peek(uri, headers).await?;
+        let due = {
+            let mut state = self.state();
+            let is_first = state.note_use();
+            let record = state.record().filter(|_| is_first);
+            let is_due = record.is_some_and(|record| self.config.is_touch_due(record));
+            state.stored().filter(|_| is_due).map(|stored| stored.key)
+        };
+        // The access counts now, not when the response is ready: the request may take longer than
+        // the session has left.
+        match due {
+            Some(key) => self.touch(&key).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure that the session is loaded.
+    pub(super) async fn peek(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
         if !self.state().consult()? {
             return Ok(());
         }
         self.config.check()?;
         let secure = self.config.cookie.is_secure(uri, headers);
         let found = self.look_up(headers).await?;
-        // The access counts now, not when the response is ready: the request may take longer than
-        // the session has left.
-        if let Found::One(Shown { lead, record }) = &found
-            && self.config.is_touch_due(record)
-        {
-            self.touch(&lead.key).await?;
-        }
         if self.state().load(found, secure, &self.config) {
             self.config.turnovers.count();
         }
@@ -312,7 +323,8 @@ impl Exchange {
     pub(super) fn touch_again_after(&self) -> Option<Duration> {
         let idle = {
             let state = self.state();
-            self.config.idle_of(state.record()?, state.is_returned())?
+            let record = state.record().filter(|_| state.is_used())?;
+            self.config.idle_of(record, state.is_returned())?
         };
         Some((idle / TOUCHES_PER_IDLE_TIME).max(TOUCH_AGAIN_MIN))
     }

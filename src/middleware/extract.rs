@@ -5,9 +5,18 @@ use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
 
 use super::error::SessionError;
+use super::peek::Peek;
 use super::session::Session;
 
 impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = SessionError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, SessionError> {
+        Self::from_parts(parts).await
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Peek {
     type Rejection = SessionError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, SessionError> {

@@ -13,6 +13,7 @@ mod head;
 mod hint;
 mod keep_alive;
 mod layer;
+mod peek;
 mod remember;
 mod route;
 mod scratch;
@@ -30,6 +31,7 @@ pub use cookie::{
 pub use error::{SessionError, SessionErrorKind};
 pub use future::ResponseFuture;
 pub use layer::{Affinity, Limits, SessionLayer};
+pub use peek::Peek;
 pub use route::{InvalidRoute, Route};
 pub use service::SessionService;
 pub use session::Session;

@@ -1,5 +1,6 @@
 //! What a handler holds.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, MutexGuard};
@@ -89,10 +90,15 @@ impl Session {
             return Err(SessionErrorKind::MissingLayer.into());
         };
         exchange.load(&parts.uri, &parts.headers).await?;
-        Ok(Self {
+        Ok(Self::of(exchange))
+    }
+
+    /// A handle of a request's session.
+    pub(super) const fn of(exchange: Arc<Exchange>) -> Self {
+        Self {
             exchange,
             detached: None,
-        })
+        }
     }
 
     /// A new session in a store of its own, to call handlers with in their unit tests.
@@ -157,6 +163,23 @@ impl Session {
         Ok(existed)
     }
 
+    /// Reads an attribute and removes it: a message that is shown once, for example.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get) and [`remove`](Self::remove); it is not removed then.
+    pub fn take<T: DeserializeOwned>(
+        &self,
+        name: impl AttributeOf<T>,
+    ) -> Result<Option<T>, SessionError> {
+        let name = name.as_name();
+        let value = decode(name, self.state().value(name).cloned())?;
+        if value.is_some() {
+            self.remove(name)?;
+        }
+        Ok(value)
+    }
+
     /// Whether there is an attribute of that name.
     #[must_use]
     pub fn contains(&self, name: impl AttributeName) -> bool {
@@ -207,19 +230,59 @@ impl Session {
     where
         T: Storable + DeserializeOwned + Send,
     {
+        let never = self.try_update(name, |old| Ok::<_, Infallible>(f(old)));
+        let Ok(new) = never.await?;
+        Ok(new)
+    }
+
+    /// Like [`update`](Self::update), with a closure that may refuse. Its error changes nothing and
+    /// comes back as it is.
+    ///
+    /// ```
+    /// # async fn reserve(session: distributable::Session) -> Result<(), distributable::SessionError> {
+    /// let seats = session
+    ///     .try_update("seats", |seats: Option<u32>| match seats.unwrap_or(0) {
+    ///         4.. => Err("no more than four"),
+    ///         seats => Ok(seats + 1),
+    ///     })
+    ///     .await?;
+    /// # let _: Result<u32, &str> = seats;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`update`](Self::update).
+    pub async fn try_update<T, E>(
+        &self,
+        name: impl AttributeOf<T>,
+        mut f: impl FnMut(Option<T>) -> Result<T, E> + Send,
+    ) -> Result<Result<T, E>, SessionError>
+    where
+        T: Storable + DeserializeOwned + Send,
+        E: Send,
+    {
         let name = Name::from(name.as_name());
         for tries in 0..UPDATE_TRIES_MAX {
             let (old, after) = {
                 let state = self.writable_state()?;
                 (state.value(&name).cloned(), state.stamp(&name))
             };
-            let new = f(decode(&name, old)?);
+            let new = match f(decode(&name, old)?) {
+                Ok(new) => new,
+                Err(error) => return Ok(Err(error)),
+            };
             let value = self.encode(&name, &new)?;
             self.state().admits(&name, &value, self.exchange.config())?;
             let name = name.clone();
             let update = Update { name, value, after };
             if self.commit(Some(update)).await? {
-                return Ok(new);
+                return Ok(Ok(new));
             }
             give_way(tries).await;
         }
@@ -583,7 +646,7 @@ async fn give_way(tries: usize) {
 }
 
 /// Names the version, because two versions of this crate in one program do not see each other.
-const MISSING_LAYER: &str = concat!(
+pub(super) const MISSING_LAYER: &str = concat!(
     "a route takes a distributable::Session (version ",
     env!("CARGO_PKG_VERSION"),
     "), but its requests do not pass a distributable::SessionLayer of that version first. With axum, \

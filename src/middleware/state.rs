@@ -30,6 +30,8 @@ pub(super) struct State {
     consulted: bool,
     /// The store has said whether there is a session.
     loaded: bool,
+    /// The request uses the session: it does not only look at it.
+    used: bool,
     /// The response is being made, or never will be: no cookie can be sent any more.
     closed: bool,
     /// Another request has ended the session since it was loaded.
@@ -175,6 +177,15 @@ impl State {
         self.user = record.user();
         self.stored = Some(Stored { key, record });
         lead.turnover
+    }
+
+    /// The request uses the session. Returns `true` the first time.
+    pub(super) fn note_use(&mut self) -> bool {
+        !mem::replace(&mut self.used, true)
+    }
+
+    pub(super) const fn is_used(&self) -> bool {
+        self.used
     }
 
     /// Somebody has taken a handle whose writes count after the response.

@@ -84,7 +84,8 @@ impl Held {
                 same && *survivor.name == *node.name
             })
         };
-        let is_back = |survivor: &Survivor| members.clone().any(|node| *survivor.name == *node.name);
+        let is_back =
+            |survivor: &Survivor| members.clone().any(|node| *survivor.name == *node.name);
         if self.survivors.iter().any(knows_better) {
             if serves {
                 self.due = true;

@@ -148,7 +148,7 @@ impl Roster {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> + Clone {
         let places = self.places.iter().enumerate();
         places.filter_map(|(index, place)| Some((index, place.as_ref()?)))
     }

@@ -71,8 +71,16 @@ impl Shared {
         if before.is_none() {
             reserve(&self.sessions, counted(&merged), self.limits.max_sessions)?;
         }
-        reserve(&self.bytes, merged.footprint(), self.limits.max_bytes)
-            .inspect_err(|_| self.release(if before.is_none() { counted(&merged) } else { 0 }, 0))?;
+        reserve(&self.bytes, merged.footprint(), self.limits.max_bytes).inspect_err(|_| {
+            self.release(
+                if before.is_none() {
+                    counted(&merged)
+                } else {
+                    0
+                },
+                0,
+            )
+        })?;
         self.release(0, before.unwrap_or_default());
         self.expect_expiry(&mut slot, merged.expires_at());
         slot.sessions.insert(key, merged);

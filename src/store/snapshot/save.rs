@@ -95,8 +95,7 @@ impl Shared {
         let out = BufWriter::with_capacity(BUFFER, file);
         let mut encoder = Encoder::begin(out, &header, self.settings.key.as_ref())?;
         let unwritten = self.write_slots(&mut encoder, began)?;
-        let is_needed =
-            !self.withheld.load(Relaxed) && self.place.file.symlink_metadata().is_ok();
+        let is_needed = !self.withheld.load(Relaxed) && self.place.file.symlink_metadata().is_ok();
         if unwritten > 0 && is_needed {
             return Err(io::Error::other(format!(
                 "{unwritten} sessions are not written when time is up; the file from before stays"

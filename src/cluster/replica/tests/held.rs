@@ -92,7 +92,8 @@ fn a_survivor_may_come_later() {
     lost.commit(0, 1, key(3), &born("a", "1"));
     let mut copies = lost.replica(0).export(lost.now, 3);
     copies.append(&mut lab.replica(1).export(lab.now, 1));
-    lab.replica(0).hold(lab.now, copies, vec![survivor(1, true)]);
+    lab.replica(0)
+        .hold(lab.now, copies, vec![survivor(1, true)]);
     lab.run(Duration::from_secs(5));
     assert_eq!(lab.read(0, key(3)), None);
     meet(&mut lab);

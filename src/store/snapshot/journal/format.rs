@@ -53,7 +53,11 @@ impl Note {
     }
 
     /// The credential that the session has since, on this process's clock; `None`: it has ended.
-    pub(in super::super) fn credential(&self, now: Timestamp, wall: Timestamp) -> Option<Credential> {
+    pub(in super::super) fn credential(
+        &self,
+        now: Timestamp,
+        wall: Timestamp,
+    ) -> Option<Credential> {
         match &self.event {
             Event::Ended => None,
             Event::Rotated { at, credential } => {

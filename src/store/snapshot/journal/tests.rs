@@ -83,7 +83,9 @@ fn a_rotation_is_found_with_its_times() {
         panic!("it is one note");
     };
     let (down, now) = (Duration::from_secs(20), NOW.plus(Duration::from_secs(500)));
-    let found = note.credential(now, NOW.plus(down)).expect("it has not ended");
+    let found = note
+        .credential(now, NOW.plus(down))
+        .expect("it has not ended");
     let written = credential(1);
     let at = written.rotated_at().expect("it was rotated");
     assert_eq!(found.rotated_at(), Some(now.minus(NOW.since(at) + down)));
