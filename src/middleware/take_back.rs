@@ -145,3 +145,98 @@ const LATE_AFTER: Duration = Duration::from_secs(10);
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{SecretHash, Timestamp, UserKey, Value};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const FORMER: SecretHash = SecretHash::from_bytes([1; 16]);
+    const NEXT: SecretHash = SecretHash::from_bytes([2; 16]);
+
+    fn write(changes: &mut Changes, name: &str, text: &str) {
+        changes.insert(name.into(), Value::from_bytes(text.as_bytes()));
+    }
+
+    fn committed(changes: &Changes, current: Option<&Arc<Record>>) -> Arc<Record> {
+        match changes.apply(current, None, NOW, 1) {
+            Outcome::Committed(record) => record,
+            other => panic!("expected a session, got {other:?}"),
+        }
+    }
+
+    /// A session, a login in it, and what takes that back.
+    fn login() -> (Arc<Record>, Arc<Record>, Undoing) {
+        let mut birth = Changes::create(FORMER, Some(HOUR), 24 * HOUR);
+        write(&mut birth, "a", "1");
+        write(&mut birth, "b", "1");
+        let before = committed(&birth, None);
+        let mut login = Changes::default();
+        login.rotate(FORMER, NEXT);
+        login.log_in(Login {
+            user: Some(UserKey::of("ada")),
+            absolute: 48 * HOUR,
+        });
+        write(&mut login, "a", "2");
+        write(&mut login, "c", "2");
+        login.remove("b".into());
+        login.set_max_inactive(None);
+        let after = committed(&login, Some(&before));
+        let undoing = Undoing::of(Some(&before), &login).expect("it rotates");
+        (before, after, undoing)
+    }
+
+    fn text(record: &Record, name: &str) -> Option<String> {
+        let bytes = record.get(name)?.as_bytes();
+        Some(String::from_utf8(bytes.to_vec()).expect("text"))
+    }
+
+    #[test]
+    fn what_a_login_did_is_undone_and_what_came_after_it_stays() {
+        let (before, after, undoing) = login();
+        let mut late = Changes::default();
+        write(&mut late, "a", "3");
+        write(&mut late, "d", "3");
+        late.set_max_inactive(Some(2 * HOUR));
+        let current = committed(&late, Some(&after));
+        for (current, a, d, idle) in [
+            (&after, "1", None, HOUR),
+            (&current, "3", Some("3"), 2 * HOUR),
+        ] {
+            let record = committed(&undoing.reverse(current), Some(current));
+            assert!(record.is_current(&FORMER));
+            assert_eq!(record.user(), None);
+            assert_eq!(text(&record, "a").as_deref(), Some(a));
+            assert_eq!(text(&record, "b").as_deref(), Some("1"));
+            assert_eq!(text(&record, "c"), None);
+            assert_eq!(text(&record, "d").as_deref(), d);
+            assert_eq!(record.max_inactive_interval(), Some(idle));
+        }
+        // A copy that lags does not have the login: all of it is undone.
+        let record = committed(&undoing.reverse(&before), Some(&after));
+        assert_eq!(text(&record, "a").as_deref(), Some("1"));
+        assert_eq!(text(&record, "c"), None);
+    }
+
+    #[test]
+    fn a_rotation_that_is_not_in_force_is_not_undone() {
+        let (before, after, undoing) = login();
+        let refused = undoing.reverse(&before).apply(Some(&before), None, NOW, 1);
+        assert_eq!(refused, Outcome::Superseded);
+        let mut next = Changes::default();
+        next.rotate(NEXT, SecretHash::from_bytes([3; 16]));
+        let later = committed(&next, Some(&after));
+        let refused = undoing.reverse(&later).apply(Some(&later), None, NOW, 1);
+        assert_eq!(refused, Outcome::Superseded);
+    }
+
+    #[test]
+    fn changes_without_a_rotation_are_not_undone() {
+        let (before, ..) = login();
+        let mut changes = Changes::default();
+        write(&mut changes, "a", "2");
+        assert!(Undoing::of(Some(&before), &changes).is_none());
+    }
+}
