@@ -200,7 +200,7 @@ impl Exchange {
                 // Two random ids are equal: once in the life of the universe, or the store errs.
                 Ok(Outcome::Conflict(_)) if creates => self.state().rename(&self.config),
                 Ok(Outcome::Conflict(current)) => {
-                    self.state().outrun(current)?;
+                    self.state().outrun(current, &self.config)?;
                     return Ok(false);
                 }
                 Ok(Outcome::Superseded) => {

@@ -342,7 +342,8 @@ async fn of_two_logins_at_once_each_gets_a_session_of_its_own() {
         let mut roots = Vec::new();
         for (login, uid) in logins.into_iter().zip(["joe", "eve"]) {
             let (reply, mut browser) = login.await.unwrap();
-            let cookie = reply.ok().set_cookie().unwrap();
+            assert_eq!(reply.status, StatusCode::OK, "{path} {uid}");
+            let cookie = reply.set_cookie().unwrap();
             let (_, age) = cookie.split_once("Max-Age=").unwrap();
             let age: u64 = age.split(';').next().unwrap().parse().unwrap();
             let own_age = path == "/remembered" && uid == "eve";

@@ -187,7 +187,8 @@ impl State {
     }
 
     /// Another request has given the session another id. If this one is a login, it makes a session
-    /// of its own from what it has staged; otherwise there is nothing left that it could do.
+    /// of its own from what it has staged; otherwise there is nothing left that it could do, and what
+    /// it has staged is dropped.
     /// Returns `true` if it goes on.
     pub(in crate::middleware) fn outpaced(&mut self, config: &Config) -> bool {
         self.undo();
@@ -248,8 +249,12 @@ impl State {
     pub(in crate::middleware) fn outrun(
         &mut self,
         record: Arc<Record>,
+        config: &Config,
     ) -> Result<(), SessionError> {
         self.undo();
+        if record.user() != self.user && self.outpaced(config) {
+            return Ok(());
+        }
         self.renew(record)
     }
 
