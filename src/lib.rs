@@ -74,7 +74,7 @@ pub use middleware::{
     Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session, SessionCookie,
     SessionCookieBuilder, SessionError, SessionErrorKind, SessionLayer, SessionService, Storable,
 };
-pub use session::{Root, SessionId, UserKey};
+pub use session::{Root, SessionId, SessionInfo, UserKey};
 #[cfg(feature = "replicated")]
 pub use signal::shutdown_signal;
 #[cfg(feature = "memory")]

@@ -108,6 +108,7 @@ fn word(kind: SessionErrorKind) -> &'static str {
         SessionErrorKind::Conflict => "conflict",
         SessionErrorKind::Ended => "ended",
         SessionErrorKind::Superseded => "superseded",
+        SessionErrorKind::TooManySessions => "too_many_sessions",
         SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {
             "too_large"
         }

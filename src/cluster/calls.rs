@@ -125,6 +125,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::session::Loaded;
 
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
@@ -138,10 +139,10 @@ mod tests {
         calls.answer(1, Reply::Written);
         assert_eq!(poll(first), Poll::Ready(Some(Reply::Written)));
 
-        calls.answer(2, Reply::Found(None));
+        calls.answer(2, Reply::Found(Loaded::Absent));
         assert_eq!(
             poll(pin!(calls.reply(2))),
-            Poll::Ready(Some(Reply::Found(None)))
+            Poll::Ready(Some(Reply::Found(Loaded::Absent)))
         );
         assert!(calls.table().calls.is_empty());
     }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::clock::{self, WallClock};
-use crate::session::{SessionId, Timestamp};
+use crate::session::{Root, SLOTS, SessionId, Timestamp};
 
 use super::calls::Calls;
 use super::discover::{Discovery, discover};
@@ -30,7 +30,7 @@ use super::replica::message::OpId;
 use super::replica::node::Node;
 use super::replica::{PAUSE_MAX, Replica};
 use super::sightings::Sightings;
-use super::wire::{Details, Hello, HelloReply, Refusal, Rival, SEEN_MAX};
+use super::wire::{Hello, HelloReply, Refusal, RefusalDetails, Rival, SEEN_MAX};
 
 /// A running node.
 #[derive(Debug)]
@@ -273,9 +273,9 @@ impl Driver {
     /// need not ask another node.
     pub(super) fn new_id(&self) -> SessionId {
         let mut random = lock(&self.random);
-        let tag = self.replica.own_tag(|| random.next_u32());
+        let slot = self.replica.own_slot(|| random.next_u32() as usize % SLOTS);
         drop(random);
-        SessionId::with_tag(tag)
+        SessionId::with_root(Root::generate().with_slot(slot))
     }
 
     /// A number from 0 to 1.
@@ -317,8 +317,8 @@ impl Driver {
             });
             let details = match refusal {
                 // A stranger learns nothing.
-                Refusal::Cluster | Refusal::Myself => Details::default(),
-                _ => Details { seen, rival },
+                Refusal::Cluster | Refusal::Myself => RefusalDetails::default(),
+                _ => RefusalDetails { seen, rival },
             };
             return HelloReply::Refused { refusal, details };
         }

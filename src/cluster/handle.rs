@@ -11,7 +11,7 @@ use tokio::time::{Instant, interval};
 
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Name, Outcome, Record, Root, SessionId};
+use crate::session::{Changes, Loaded, Name, Outcome, Record, Root, SecretHash, SessionId};
 
 use super::Copies;
 use super::driver::{Driver, Surroundings, run};
@@ -78,15 +78,20 @@ impl Cluster {
         self.driver.new_id()
     }
 
-    pub(crate) async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
+    pub(crate) async fn load(
+        &self,
+        key: &Root,
+        secret: Option<&SecretHash>,
+    ) -> Result<Loaded, StoreError> {
         let op = self.driver.next_op();
-        match self.driver.replica.load(self.driver.enter(), op, key) {
-            Step::Done(record) => Ok(record),
+        let now = self.driver.enter();
+        match self.driver.replica.load(now, op, key, secret) {
+            Step::Done(loaded) => Ok(loaded),
             Step::Refused(kind) => Err(refused(kind)),
             Step::Wait(_) => {
                 self.driver.settle();
                 match self.driver.reply(op).await {
-                    Some(Reply::Found(record)) => Ok(record),
+                    Some(Reply::Found(loaded)) => Ok(loaded),
                     Some(Reply::Uncertain) => Err(StoreError::unavailable(
                         "nobody has the session, but nodes that may have had it were lost a moment ago",
                     )),
@@ -103,7 +108,8 @@ impl Cluster {
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
         let outcome = self.try_commit(key, base, changes).await?;
-        if changes.is_create() && matches!(outcome, Outcome::Committed(_)) {
+        let is_session = |record: &Arc<Record>| !record.is_index();
+        if changes.is_create() && matches!(&outcome, Outcome::Committed(r) if is_session(r)) {
             self.driver.created.fetch_add(1, Relaxed);
         }
         Ok(outcome)
@@ -158,6 +164,7 @@ impl Cluster {
         Ok(match (verdict, record) {
             (Verdict::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
             (Verdict::Conflict, Some(record)) => Outcome::Conflict(record),
+            (Verdict::Superseded, _) => Outcome::Superseded,
             // Ended since, which nobody can tell from ended before.
             (Verdict::Applied | Verdict::Conflict, None) | (Verdict::Gone, _) => Outcome::Gone,
             (Verdict::Again | Verdict::Unknown, _) => return Err(unproved()),

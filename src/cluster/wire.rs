@@ -29,8 +29,8 @@ use self::body::Body;
 
 pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
 pub(super) use hello::{
-    Details, Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Protocol, Refusal, Rival, SEEN_MAX,
-    is_node_name,
+    Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Protocol, Refusal, RefusalDetails, Rival,
+    SEEN_MAX, is_node_name,
 };
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
 pub(super) use session::ATTRIBUTE_NAME_MAX;
@@ -87,7 +87,7 @@ fn encode_within(
 ) -> Result<(), WireError> {
     let start = out.len();
     match protocol {
-        Protocol::V1 => put(&Body::from(message), out),
+        Protocol::V2 => put(&Body::from(message), out),
     }
     if out.len() - start > max {
         out.truncate(start);

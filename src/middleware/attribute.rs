@@ -4,8 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::session::Name;
+use super::error::SessionError;
+use crate::session::{Name, Value, json};
 
 /// The name of an attribute together with its type: one place says both, the compiler holds
 /// everybody to it.
@@ -136,6 +138,30 @@ pub trait Storable: Serialize {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> Storable for T {}
+
+impl Value {
+    /// Encodes a value as [`Session::insert`](crate::Session::insert) does, for use outside a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Encode`](crate::SessionErrorKind::Encode) if it would not read back equal, and
+    /// [`TooLarge`](crate::SessionErrorKind::TooLarge) beyond 256 MiB.
+    pub fn encode<T: Storable + ?Sized>(value: &T) -> Result<Self, SessionError> {
+        Ok(json::encode(value, VALUE_MAX)?)
+    }
+
+    /// Decodes what [`encode`](Self::encode) has made, or a handler has stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Decode`](crate::SessionErrorKind::Decode) if it is not a `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, SessionError> {
+        Ok(json::decode(self)?)
+    }
+}
+
+/// The largest value that is encoded outside a request: far more than any limit of a layer.
+const VALUE_MAX: usize = 1 << 28;
 
 #[cfg(test)]
 mod tests {

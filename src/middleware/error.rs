@@ -53,6 +53,8 @@ pub enum SessionErrorKind {
     /// the session would end before it is used. Set by the handler, or configured in the layer; then
     /// every request that takes the session gets this error.
     InvalidTimeout,
+    /// The user has as many sessions as are allowed, and the layer refuses more.
+    TooManySessions,
     /// The request has not passed a `SessionLayer`; the log says in which order layers are added.
     MissingLayer,
 }
@@ -80,14 +82,15 @@ impl SessionError {
         self.attribute.as_deref()
     }
 
-    /// The status that says so to a client: 409 for `NoSession`, `Ended`, `Superseded` and `Conflict`,
-    /// 413 for what is too large, 503 when the store fails, otherwise 500.
+    /// The status that says so to a client: 409 for `NoSession`, `Ended`, `Superseded`,
+    /// `TooManySessions` and `Conflict`, 413 for what is too large, 503 when the store fails, otherwise 500.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             SessionErrorKind::NoSession
             | SessionErrorKind::Ended
             | SessionErrorKind::Superseded
+            | SessionErrorKind::TooManySessions
             | SessionErrorKind::Conflict => StatusCode::CONFLICT,
             SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {
                 StatusCode::PAYLOAD_TOO_LARGE
@@ -151,6 +154,7 @@ impl SessionErrorKind {
             Self::Store(StoreErrorKind::TooLarge) => "the session is larger than the store takes",
             Self::Store(_) => "sessions are unavailable at the moment",
             Self::InvalidTimeout => "a session's time must not be zero",
+            Self::TooManySessions => "the user has too many sessions",
             Self::MissingLayer => "there are no sessions here",
         }
     }

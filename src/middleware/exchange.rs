@@ -26,6 +26,7 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 use crate::store::erased::Answer;
+use crate::store::users;
 
 /// What a request, its handles and its response share.
 pub(super) struct Exchange {
@@ -172,7 +173,7 @@ impl Exchange {
         for _ in 0..CREATE_TRIES_MAX {
             let batch = self.state().begin(update.as_ref(), last, &self.config)?;
             let Some(batch) = batch else { return Ok(true) };
-            let (id, key, login) = (batch.id, batch.id.key(), batch.login);
+            let (id, key) = (batch.id, batch.id.key());
             let creates = batch.changes.is_create();
             let undoing = Undoing::of(batch.base.as_ref(), &batch.changes);
             let rotates = undoing.is_some();
@@ -181,6 +182,13 @@ impl Exchange {
                 && self.is_unchanged(&id, &batch.changes).await?
             {
                 return Ok(true);
+            }
+            let (login, former_user) = (batch.login, batch.former_user);
+            if let Some((user, _)) = &login
+                && let Err(error) = self.config.check_excess(user, &key).await
+            {
+                self.state().undo();
+                return Err(error);
             }
             let commit = self
                 .config
@@ -194,6 +202,19 @@ impl Exchange {
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
+                    if let Some((user, label)) = &login {
+                        let listed = self.config.register(key, *user, label.clone(), &record);
+                        if let Err(error) = listed.await {
+                            // The login does not count: the session could not be ended by its user.
+                            self.state().doubt(&self.config);
+                            self.take_back_login(key, creates, undoing).await;
+                            return Err(failed(&key, error));
+                        }
+                        if let Some(former) = former_user.filter(|former| former != user) {
+                            users::forget(&*self.config.store, &former, &[key]).await;
+                        }
+                    }
+                    let login = login.map(|(user, _)| user);
                     self.state().committed(Stored { id, record }, login);
                     return Ok(true);
                 }
@@ -218,7 +239,7 @@ impl Exchange {
                     return Err(SessionErrorKind::Ended.into());
                 }
                 Err(error) if error.kind() == StoreErrorKind::Indeterminate => {
-                    self.state().doubt();
+                    self.state().doubt(&self.config);
                     if let Some(undoing) = undoing {
                         undoing.begin(self.config.clone(), key);
                     }
@@ -231,6 +252,15 @@ impl Exchange {
             }
         }
         Err(SessionErrorKind::Conflict.into())
+    }
+
+    /// Takes back a login whose session could not be listed.
+    async fn take_back_login(&self, key: Root, creates: bool, undoing: Option<Undoing>) {
+        if let Some(undoing) = undoing {
+            undoing.begin(self.config.clone(), key);
+        } else if creates && let Err(error) = self.config.store.end(&key).await {
+            debug!(%key, error = &error as &dyn Error, "a session whose login failed is left to expire");
+        }
     }
 
     /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
@@ -251,20 +281,25 @@ impl Exchange {
     /// Ends the session. Says whether there was one.
     pub(super) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
         let _turn = self.turn().await;
-        let (key, existed) = {
+        let (key, user, existed) = {
             let state = self.state();
             if state.is_superseded() {
                 // It is not this request's session. What is written afterwards is refused as before:
                 // a new session's cookie would replace the one of the login.
                 return Ok(false);
             }
-            (state.stored().map(Stored::key), state.exists())
+            let stored = state.stored();
+            let user = stored.and_then(|stored| stored.record.user());
+            (stored.map(Stored::key), user, state.exists())
         };
         let rivals = self.end_rivals().await?;
         let existed = match key {
             None => existed,
             Some(key) => self.end_stored(&key).await?,
         };
+        if let (Some(key), Some(user)) = (key, user) {
+            users::forget(&*self.config.store, &user, &[key]).await;
+        }
         self.state().restart();
         Ok(existed || rivals)
     }

@@ -11,9 +11,11 @@ use super::service::SessionService;
 use super::timeout::Timeout;
 use super::{Route, SessionCookie, SessionError, SessionErrorKind};
 use crate::clock;
-use crate::session::{Changes, Login, Record, SecretHash, UserKey};
+use crate::error::StoreError;
+use crate::session::{Changes, Login, Record, Root, SecretHash, UserKey};
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
+use crate::store::users::{self, NewLogin};
 
 /// Gives every request below it a session to ask for.
 ///
@@ -111,6 +113,9 @@ pub(super) struct Config {
     absolute: Timeout,
     first_visit: Option<Timeout>,
     pub(super) limits: Limits,
+    /// The sessions that a user may have, and what comes of more.
+    user_sessions: usize,
+    refuses_excess: bool,
     pub(super) turnovers: Turnovers,
     pub(super) hint: Hint,
 }
@@ -162,6 +167,8 @@ impl SessionLayer {
                 absolute: Timeout::new(ABSOLUTE),
                 first_visit: None,
                 limits: Limits::default(),
+                user_sessions: USER_SESSIONS,
+                refuses_excess: false,
                 turnovers: Turnovers::default(),
                 hint: Hint::default(),
             }),
@@ -234,6 +241,25 @@ impl SessionLayer {
         self
     }
 
+    /// How many sessions a user may have who [logs in](crate::Session::log_in), at least one. Once a
+    /// login is stored, the sessions with the oldest logins that are too many are ended; or the login
+    /// is refused, with [`with_excess_logins_refused`](Self::with_excess_logins_refused).
+    ///
+    /// Defaults to 1,000. Logins that run at the same time may exceed it for a moment.
+    #[must_use]
+    pub fn with_max_sessions_per_user(mut self, sessions: usize) -> Self {
+        self.config().user_sessions = sessions.max(1);
+        self
+    }
+
+    /// Refuses a login of a user who has as many sessions as are allowed, with
+    /// [`TooManySessions`](SessionErrorKind::TooManySessions), instead of ending the oldest one.
+    #[must_use]
+    pub fn with_excess_logins_refused(mut self) -> Self {
+        self.config().refuses_excess = true;
+        self
+    }
+
     /// How many requests came to this node although their cookie named another one: *turnovers*.
     ///
     /// One request counts once, when its handler takes the session, the session is found, and what
@@ -285,6 +311,42 @@ impl Config {
         if let Some(idle) = self.first_visit {
             changes.first_visit(idle.get());
         }
+    }
+
+    /// Fails if the user has too many sessions to log in once more, and the oldest is not to be ended.
+    pub(super) async fn check_excess(
+        &self,
+        user: &UserKey,
+        key: &Root,
+    ) -> Result<(), SessionError> {
+        if !self.refuses_excess {
+            return Ok(());
+        }
+        let sessions = users::sessions_of(&*self.store, *user).await?;
+        let others = sessions.iter().filter(|session| session.key != *key);
+        match others.count() < self.user_sessions {
+            true => Ok(()),
+            false => Err(SessionErrorKind::TooManySessions.into()),
+        }
+    }
+
+    /// Lists a session as one of the user who has logged in with it.
+    pub(super) async fn register(
+        &self,
+        key: Root,
+        user: UserKey,
+        label: Option<String>,
+        record: &Arc<Record>,
+    ) -> Result<(), StoreError> {
+        let login = NewLogin {
+            user,
+            key,
+            label,
+            absolute: self.absolute.get(),
+            record: record.clone(),
+            max_sessions: self.user_sessions,
+        };
+        users::register(&*self.store, login).await
     }
 
     /// A login as this user: the absolute lifetime begins anew.
@@ -409,6 +471,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// How many sessions a user may have.
+const USER_SESSIONS: usize = 1_000;
 
 const MIB: usize = 1 << 20;
 /// Tomcat's and the Servlet world's habit.

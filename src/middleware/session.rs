@@ -277,8 +277,28 @@ impl Session {
     /// # Ok::<(), distributable::SessionError>(())
     /// ```
     pub fn log_in(&self, user: &str) -> Result<(), SessionError> {
-        self.state()
-            .log_in(UserKey::of(user), self.exchange.config())
+        let (user, config) = (UserKey::of(user), self.exchange.config());
+        self.state().log_in(user, None, config)
+    }
+
+    /// The same, with a label under which [`sessions_of`](crate::SessionStore::sessions_of) lists the
+    /// session, a device for example. At most 256 bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`log_in`](Self::log_in), and when the label is too long.
+    pub fn log_in_with_label(&self, user: &str, label: &str) -> Result<(), SessionError> {
+        let (user, config) = (UserKey::of(user), self.exchange.config());
+        self.state().log_in(user, Some(label), config)
+    }
+
+    /// Logs the user out: the same as [`invalidate`](Self::invalidate).
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn log_out(&self) -> Result<bool, SessionError> {
+        self.invalidate().await
     }
 
     /// The user who is [logged in](Self::log_in).

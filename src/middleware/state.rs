@@ -60,8 +60,9 @@ pub(super) struct State {
     stored: Option<Stored>,
     in_flight: Option<Changes>,
     staged: Changes,
-    /// Whose session it is to be from the next commit on.
+    /// Whose session it is to be from the next commit on, and what the user's list calls it.
     login: Option<UserKey>,
+    label: Option<String>,
     /// Whose session it was when the request presented its id, or has made it since.
     user: Option<UserKey>,
     /// Something staged was dropped, and no call has returned that: the response is to.

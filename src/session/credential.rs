@@ -90,6 +90,12 @@ impl Credential {
         self.details.as_deref().cloned().unwrap_or_default()
     }
 
+    /// The details, if there are any.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn known_details(&self) -> Option<&Details> {
+        self.details.as_deref()
+    }
+
     pub(crate) fn version(&self) -> Stamp {
         self.details
             .as_ref()
@@ -112,7 +118,10 @@ impl Credential {
     /// What a secret with this hash is at `now`.
     pub(crate) fn check(&self, hash: &SecretHash, now: Timestamp) -> Presented {
         let is_recent = |at: Timestamp| now < at.plus(STRAGGLER_TIME);
-        if self.hash == *hash {
+        if self.hash == SecretHash::NONE {
+            // No session, and clients must not learn when it was changed.
+            Presented::Unknown
+        } else if self.hash == *hash {
             Presented::Current
         } else if self.rotated_at().is_some_and(is_recent) {
             Presented::Superseded

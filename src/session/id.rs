@@ -113,6 +113,9 @@ impl fmt::Debug for SessionId {
 pub struct SecretHash([u8; SECRET_BYTES]);
 
 impl SecretHash {
+    /// The hash of a record that is no session: no secret is known that has it.
+    pub(crate) const NONE: Self = Self([0; SECRET_BYTES]);
+
     /// Puts together what [`to_bytes`](Self::to_bytes) took apart.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {

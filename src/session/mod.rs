@@ -18,6 +18,7 @@ mod record;
 mod stamp;
 mod time;
 mod user;
+mod user_index;
 mod value;
 
 pub use changes::{Changes, Outcome, Rotation};
@@ -29,10 +30,14 @@ pub use id::{Root, SLOTS, SecretHash, SessionId};
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
-#[cfg(feature = "replicated")]
-pub(crate) use record::UPDATES_MAX;
 pub use record::{Loaded, Record, Register};
+#[cfg(feature = "replicated")]
+pub(crate) use record::{UPDATES_MAX, access_version};
 pub use stamp::{Stamp, Writer};
 pub use time::Timestamp;
 pub use user::UserKey;
+pub use user_index::SessionInfo;
+pub(crate) use user_index::{
+    IndexEntry, LABEL_MAX, Listed, index_root, new_index, note_end, prolong, put, remove,
+};
 pub use value::{Name, Value};

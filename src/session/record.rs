@@ -365,10 +365,8 @@ impl Record {
         let lifetime = &mut self.lifetime;
         lifetime.accessed_at = lifetime.accessed_at.max(now);
         lifetime.returned = true;
-        // The clock of a stamp has room for 65,536 writes in a millisecond: here it tells writers
-        // apart.
-        let version = Stamp::after(0, now, writer).clock | u64::from(writer & 0xffff);
-        lifetime.access = version.max(lifetime.access.saturating_add(1));
+        let next = lifetime.access.saturating_add(1);
+        lifetime.access = access_version(now, writer).max(next);
     }
 
     /// Replaces the secret. `version` is the next one of the session's owner.
@@ -466,6 +464,12 @@ impl Record {
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.attributes.binary_search_by(|r| (*r.name).cmp(name))
     }
+}
+
+/// The version of an access at `now`. The clock of a stamp has room for 65,536 writes in a
+/// millisecond; here it tells writers apart.
+pub(crate) fn access_version(now: Timestamp, writer: Writer) -> u64 {
+    Stamp::after(0, now, writer).clock | u64::from(writer & 0xffff)
 }
 
 /// Makes room for exactly one more: sessions are many, and each has few.

@@ -38,6 +38,12 @@ impl UserKey {
     }
 }
 
+impl From<&str> for UserKey {
+    fn from(user: &str) -> Self {
+        Self::of(user)
+    }
+}
+
 impl fmt::Display for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

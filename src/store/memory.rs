@@ -168,7 +168,7 @@ impl SessionStore for MemoryStore {
         let now = clock::now();
         let removed = self.shared.slot(key).sessions.remove(key);
         Ok(removed.is_some_and(|record| {
-            self.shared.release(1, record.footprint());
+            self.shared.release(counted(&record), record.footprint());
             let totals = &self.shared.totals;
             let ended = record.is_live(now);
             let total = if ended {
@@ -275,7 +275,7 @@ impl Shared {
         };
         self.account(current.map(Arc::as_ref), record)?;
         self.expect_expiry(&mut slot, record.expires_at());
-        let created = u64::from(changes.is_create());
+        let created = u64::from(changes.is_create() && !record.is_index());
         self.totals.created.fetch_add(created, Relaxed);
         slot.sessions.insert(*key, record.clone());
         Ok(outcome)
@@ -284,15 +284,16 @@ impl Shared {
     /// Counts `new` in place of `old`, or refuses where that needs more room than there is.
     fn account(&self, old: Option<&Record>, new: &Record) -> Result<(), StoreError> {
         let (before, after) = (old.map_or(0, Record::footprint), new.footprint());
-        if old.is_none() {
-            reserve(&self.sessions, 1, self.limits.max_sessions)?;
+        let more = if old.is_none() { counted(new) } else { 0 };
+        if more > 0 {
+            reserve(&self.sessions, more, self.limits.max_sessions)?;
         }
         if after <= before {
             self.release(0, before - after);
             return Ok(());
         }
         reserve(&self.bytes, after - before, self.limits.max_bytes)
-            .inspect_err(|_| self.release(usize::from(old.is_none()), 0))
+            .inspect_err(|_| self.release(more, 0))
     }
 
     fn release(&self, sessions: usize, bytes: usize) {
@@ -304,6 +305,11 @@ impl Shared {
             self.bytes.fetch_sub(bytes, Relaxed);
         }
     }
+}
+
+/// What a record counts as: the list of a user's sessions is none.
+fn counted(record: &Record) -> usize {
+    usize::from(!record.is_index())
 }
 
 fn reserve(counter: &AtomicUsize, amount: usize, limit: usize) -> Result<(), StoreError> {

@@ -12,11 +12,14 @@
 //! [`end`]: SessionStore::end
 
 pub(crate) mod erased;
+pub(crate) mod users;
 
 use std::sync::Arc;
 
 use crate::error::StoreError;
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::session::{
+    Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId, SessionInfo, UserKey,
+};
 
 #[cfg(feature = "memory")]
 mod memory;
@@ -124,5 +127,98 @@ pub trait SessionStore: Send + Sync + 'static {
     fn route(&self, key: &Root) -> Option<String> {
         let _ = key;
         None
+    }
+
+    /// The live sessions of a user who has [logged in](crate::Session::log_in), the latest login
+    /// first: what "my devices" shows.
+    ///
+    /// It has every session whose login was answered before the call. Reading the list is no use of
+    /// the sessions in it.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot tell.
+    fn sessions_of(
+        &self,
+        user: impl Into<UserKey> + Send,
+    ) -> impl Future<Output = Result<Vec<SessionInfo>, StoreError>> + Send
+    where
+        Self: Sized,
+    {
+        users::sessions_of(self, user.into())
+    }
+
+    /// Ends all sessions of a user: "log out everywhere". Returns how many there were.
+    ///
+    /// When this returns, every session whose login was answered before the call is dead on every
+    /// node, for good. A login that is concurrent with the call is ended as well, or its session is
+    /// in the list afterwards and the next call ends it. In a partition each side ends the sessions
+    /// that it can see, and those of the other side are ended when the sides meet.
+    ///
+    /// # Errors
+    ///
+    /// When it is not certain that all of them are dead. Call it again then.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped some sessions may be ended and others not.
+    fn end_user(
+        &self,
+        user: impl Into<UserKey> + Send,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send
+    where
+        Self: Sized,
+    {
+        users::end_user(self, user.into(), None)
+    }
+
+    /// The same, but for one session: "log out everywhere else".
+    ///
+    /// # Errors
+    ///
+    /// As [`end_user`](Self::end_user).
+    fn end_user_except(
+        &self,
+        user: impl Into<UserKey> + Send,
+        kept: Root,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send
+    where
+        Self: Sized,
+    {
+        users::end_user(self, user.into(), Some(kept))
+    }
+
+    /// The session under `key` as it is, for administration and background jobs. Looking is no use of
+    /// the session.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// # use distributable::session::Root;
+    /// use distributable::{MemoryStore, SessionStore};
+    ///
+    /// # async fn look(store: MemoryStore, key: Root) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Some(session) = store.peek(&key).await? {
+    ///     let cart: Option<Vec<u32>> = session.get("cart").map(|v| v.decode()).transpose()?;
+    ///     println!("created at {:?}, cart {cart:?}", session.created_at());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot tell.
+    fn peek(
+        &self,
+        key: &Root,
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send
+    where
+        Self: Sized,
+    {
+        async {
+            let record = self.load(key, None).await?.into_live();
+            Ok(record.filter(|record| !record.is_index()))
+        }
     }
 }

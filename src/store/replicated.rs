@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::cluster::Copy;
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, Root, SessionId};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
 use super::SessionStore;
 
@@ -189,8 +189,8 @@ impl SessionStore for ReplicatedStore {
         self.cluster.new_id()
     }
 
-    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
-        self.cluster.load(key).await
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        self.cluster.load(key, secret).await
     }
 
     async fn commit(

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use distributable::session::{Changes, Outcome, Value};
+use distributable::session::{Changes, Outcome, SecretHash, Value};
 use distributable::store::{MemberState, ReplicatedStoreBuilder, Secret};
 use distributable::{ReplicatedStore, Root, SessionStore, StoreError};
 use tokio::sync::Mutex;
@@ -75,6 +75,9 @@ pub(crate) async fn within(limit: Duration, what: &str, mut check: impl FnMut() 
     }
 }
 
+/// The secret of all sessions here.
+const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
+
 /// A new session whose attribute `a` has this value.
 pub(crate) async fn create(store: &ReplicatedStore, value: &str) -> Root {
     let key = store.new_id().key();
@@ -87,7 +90,7 @@ pub(crate) async fn try_create(
     key: &Root,
     value: &str,
 ) -> Result<(), StoreError> {
-    let mut changes = Changes::create(Some(HOUR), HOUR);
+    let mut changes = Changes::create(SECRET, Some(HOUR), HOUR);
     changes.insert("a".into(), Value::from_bytes(value.as_bytes()));
     let outcome = store.commit(key, None, changes).await?;
     assert!(matches!(outcome, Outcome::Committed(_)));
@@ -99,7 +102,7 @@ pub(crate) async fn read(
     store: &ReplicatedStore,
     key: &Root,
 ) -> Result<Option<String>, StoreError> {
-    let record = store.load(key).await?;
+    let record = store.load(key, None).await?.into_live();
     let value = record.as_ref().and_then(|record| record.get("a"));
     Ok(value.map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()))
 }

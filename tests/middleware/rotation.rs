@@ -35,11 +35,15 @@ async fn rotation_keeps_the_attributes_and_kills_the_old_id() {
 #[tokio::test]
 async fn rotation_and_writes_of_one_request_are_one_commit() {
     let store = Spy::new();
-    let app = app(&store);
+    let handler = async |session: Session| -> Result<(), SessionError> {
+        session.insert("uid", "joe")?;
+        session.cycle_id()
+    };
+    let app = routes().route("/both", get(handler)).layer(layer(&store));
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
     let commits = store.commits.get();
-    browser.get(&app, "/login?uid=joe").await.ok();
+    browser.get(&app, "/both").await.ok();
     assert_eq!(store.commits.get() - commits, 1);
     assert_eq!(browser.get(&app, "/get?k=uid").await.body, "joe");
     assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");

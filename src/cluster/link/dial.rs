@@ -17,7 +17,8 @@ use super::super::outlook::{Answer, Rejection};
 use super::super::replica::event::Input;
 use super::super::replica::node::Node;
 use super::super::wire::{
-    Details, Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, Rival, SEEN_MAX, next_frame,
+    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, SEEN_MAX,
+    next_frame,
 };
 use super::may_dial;
 use super::obstacle::{Obstacle, Told};
@@ -202,7 +203,7 @@ impl Dialler<'_> {
         Next::AtOnce
     }
 
-    fn refused(&mut self, me: &Node, refusal: Refusal, details: &Details) -> Next {
+    fn refused(&mut self, me: &Node, refusal: Refusal, details: &RefusalDetails) -> Next {
         let address = self.outbox.address;
         self.silent_since = None;
         if refusal == Refusal::Myself {
@@ -274,7 +275,7 @@ enum ConnectError {
     /// Nobody listens there.
     Closed,
     /// The one who listens there does not want this node.
-    Refused(Refusal, Details),
+    Refused(Refusal, RefusalDetails),
     /// One of the two does not trust the other.
     Distrusted(Distrust),
     /// Something else, which may be over soon.

@@ -85,7 +85,7 @@ mod tests {
 
     fn encoded(encoder: &mut Encoder, write: &Write) -> Bytes {
         let message = Message::Write(write.clone());
-        encoder.encode(&message, Protocol::V1).unwrap()
+        encoder.encode(&message, Protocol::V2).unwrap()
     }
 
     #[test]

@@ -58,10 +58,12 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
         registers: vec![register],
         max_inactive: None,
         accessed_at: Timestamp::default(),
+        access: 0,
+        credential: None,
         updates: Vec::new(),
     };
     let copy = Copy {
-        key: Root::from_bytes([7; 20]),
+        key: Root::from_bytes([7; 12]),
         entry: Entry::Fragment(Arc::new(fragment)),
     };
     Message::Write(Write {
@@ -105,7 +107,7 @@ impl Lab {
 
     fn put(&mut self, lane: usize, message: Message) {
         let mut content = Vec::new();
-        encode(&message, Protocol::V1, &mut content).unwrap();
+        encode(&message, Protocol::V2, &mut content).unwrap();
         let (now, content, size) = (self.now, Bytes::from(content), message.size());
         match lane {
             0 => self.lanes.put_control(now, content, false),
@@ -121,7 +123,7 @@ impl Lab {
     /// Returns the number of chunks that were taken.
     fn take(&mut self) -> usize {
         let mut out = Vec::new();
-        self.lanes.take(self.now, Protocol::V1, &mut out);
+        self.lanes.take(self.now, Protocol::V2, &mut out);
         let mut chunks = 0;
         let mut rest = &out[..];
         while let Some((segment, more)) = Segment::next(rest).unwrap() {

@@ -291,7 +291,7 @@ mod tests {
 
     fn outbox() -> Outbox {
         let outbox = Outbox::new(node(1).address);
-        outbox.open(&node(1), Protocol::V1);
+        outbox.open(&node(1), Protocol::V2);
         outbox
     }
 
@@ -362,7 +362,7 @@ mod tests {
         let outbox = outbox();
         put(&outbox, 1, &swim(1, 1));
         put(&outbox, 2, &swim(2, 1));
-        outbox.open(&node(2), Protocol::V1);
+        outbox.open(&node(2), Protocol::V2);
         put(&outbox, 2, &swim(3, 1));
         assert_eq!(taken(&outbox), Ok(vec![swim(3, 1)]));
     }
@@ -371,7 +371,7 @@ mod tests {
     fn what_is_said_before_the_link_is_up_is_kept() {
         let outbox = Outbox::new(node(1).address);
         put(&outbox, 1, &swim(1, 1));
-        outbox.open(&node(1), Protocol::V1);
+        outbox.open(&node(1), Protocol::V2);
         assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
     }
 
@@ -381,7 +381,7 @@ mod tests {
         outbox.close();
         put(&outbox, 1, &swim(1, 1));
         assert_eq!(taken(&outbox), Err(Closed));
-        outbox.open(&node(1), Protocol::V1);
+        outbox.open(&node(1), Protocol::V2);
         assert_eq!(taken(&outbox), Ok(vec![]));
     }
 
@@ -429,7 +429,7 @@ mod tests {
         assert!(outbox.is_flushed());
         put(&outbox, 1, &swim(1, 1));
         assert!(!outbox.is_flushed());
-        outbox.open(&node(1), Protocol::V1);
+        outbox.open(&node(1), Protocol::V2);
         assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
         assert!(!outbox.is_flushed());
         assert_eq!(taken(&outbox), Ok(vec![]));

@@ -218,7 +218,7 @@ mod tests {
         let receiver = tokio::spawn(receive_slowly(accepted, arrived.clone()));
 
         let outbox = Arc::new(Outbox::new(to.address));
-        outbox.open(&to, Protocol::V1);
+        outbox.open(&to, Protocol::V2);
         let reports = Arc::new(Mutex::new(Vec::new()));
         let link = tokio::spawn({
             let (outbox, reports, to) = (outbox.clone(), reports.clone(), to.clone());

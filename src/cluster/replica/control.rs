@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use foca::Timer;
 
-use crate::session::{Root, Timestamp};
+use crate::cluster::Ack;
+use crate::session::{Changes, Root, Timestamp};
 
 use super::Settings;
 use super::event::{Exclusion, Input, News, Output, Reply};
@@ -26,8 +27,9 @@ use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
 use super::placement::Member;
 use super::readiness::Readiness;
-use super::reads::Reads;
+use super::reads::{Reads, Wanted};
 use super::repair::Repair;
+use super::revocation::Revocations;
 use super::roster::{Peer, PeerIndex, PeerSet};
 use super::standing::Standing;
 use super::table::Table;
@@ -45,6 +47,7 @@ pub(crate) struct Control {
     updates: Updates,
     repair: Repair,
     readiness: Readiness,
+    revocations: Revocations,
     membership: Membership,
     /// foca's timers, by time and then in the order of their arrival.
     timers: BTreeMap<(Timestamp, u64), Timer<Node>>,
@@ -91,6 +94,7 @@ impl Control {
             updates: Updates::default(),
             repair: Repair::default(),
             readiness: Readiness::new(settings.requirements.clone()),
+            revocations: Revocations::default(),
             membership: Membership::new(settings.me.clone(), settings.seed),
             timers: BTreeMap::new(),
             timers_set: 0,
@@ -192,7 +196,7 @@ impl Control {
         &mut self,
         now: Timestamp,
         op: OpId,
-        min_copies: usize,
+        (ack, min_copies): (Ack, usize),
         copies: Arc<[Copy]>,
     ) -> bool {
         self.standing.now = now;
@@ -202,7 +206,7 @@ impl Control {
         }
         let write = NewWrite {
             op: Some(op),
-            ack: self.settings.ack,
+            ack,
             min_copies,
             strict: false,
             copies,
@@ -213,13 +217,14 @@ impl Control {
 
     /// A session is wanted that is not here, or that this node may not have all of. It may have run
     /// out here, and not where it was used last.
-    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, key: Root, table: &Table) {
+    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &Table) {
         self.standing.now = now;
-        let doubtful = table.is_doubtful(now, &key);
+        let doubtful = table.is_doubtful(now, &wanted.key);
         if self.standing.left || self.reads.is_full() {
             self.standing.reply(op, Reply::Unavailable);
         } else {
-            self.reads.begin(now, &mut self.standing, op, key, doubtful);
+            self.reads
+                .begin(now, &mut self.standing, op, wanted, doubtful);
             self.finish_reads(now, table);
         }
     }
@@ -237,14 +242,15 @@ impl Control {
         self.finish_reads(now, table);
     }
 
-    /// Somebody used a session here.
-    pub(crate) fn touch(&mut self, now: Timestamp, key: Root) {
+    /// A session was used here; `access` is the version of that.
+    pub(crate) fn touch(&mut self, now: Timestamp, key: Root, access: u64) {
         self.standing.now = now;
         for peer in self.standing.holders(key.slot()).peers.iter() {
             let message = Message::Touch {
                 sent_at: now,
                 key,
                 accessed_at: now,
+                access,
             };
             self.standing.send(peer, message);
         }
@@ -364,6 +370,16 @@ impl Control {
         }
     }
 
+    /// Deletes the sessions of users who were ended out of sight.
+    fn revoke(&mut self, now: Timestamp, table: &Table) {
+        let changes = Changes::default();
+        for revoked in self.revocations.take_due(now, &self.standing, table) {
+            if !self.updates.is_full() {
+                self.update(now, revoked.call(&changes), table);
+            }
+        }
+    }
+
     fn tick(&mut self, now: Timestamp, table: &Table) {
         self.come_back(now);
         self.review_exclusion(now);
@@ -376,6 +392,7 @@ impl Control {
             self.drop_abandoned();
         }
         self.give_up_stalled(now);
+        self.revoke(now, table);
         self.watch_limits(table);
         let placement = &self.standing.placement;
         table.sweep_and_count(now, &|slot| placement.owner(slot) == Member::Me);

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::session::{Idle, Record, Register, Root, Stamp, Timestamp, UPDATES_MAX};
+use crate::session::{
+    Credential, Forked, Idle, Loaded, Presented, Record, Register, Root, SecretHash, Stamp,
+    Timestamp, UPDATES_MAX,
+};
 
 /// A node's knowledge of one session.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,38 +18,11 @@ pub(crate) enum Entry {
     /// Changes of a session that this node has not seen whole: an update never creates one. It is
     /// invisible until the rest arrives.
     Fragment(Arc<Fragment>),
-    /// The id is dead, which is for ever.
-    Dead(Box<Tombstone>),
-}
-
-/// What remains of a session that was ended, or moved to another id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tombstone {
-    /// Kept until then: no copy of the session can be alive anywhere after that.
-    pub(crate) until: Timestamp,
-    /// Where the session was moved to; `None`: it was ended. Whatever was written to the old id by
-    /// somebody who did not know of the move goes to the new one.
-    pub(crate) moved: Option<Move>,
-}
-
-/// Where a session has gone. Of two moves of one session the larger counts, at every node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Move {
-    /// In which era of the cluster it was asked for: see [`Standing::era`](super::standing::Standing).
-    /// A move that was given up and comes to light when its holder is back is older than one that was
-    /// begun without that holder.
-    pub(crate) era: u64,
-    pub(crate) to: Root,
-}
-
-impl Tombstone {
-    /// What remains of `record`.
-    pub(crate) fn of(record: &Record, moved: Option<Move>) -> Self {
-        Self {
-            until: record.ends_at().plus(TOMBSTONE_MARGIN),
-            moved,
-        }
-    }
+    /// The session was deleted, which is for ever.
+    Dead {
+        /// The entry is kept until then: no copy of the session can be alive anywhere after that.
+        until: Timestamp,
+    },
 }
 
 /// A part of a session: what one request wrote.
@@ -56,6 +32,10 @@ pub(crate) struct Fragment {
     pub(crate) registers: Vec<Register>,
     pub(crate) max_inactive: Option<(Stamp, Idle)>,
     pub(crate) accessed_at: Timestamp,
+    /// The version of that access.
+    pub(crate) access: u64,
+    /// The new secret, after a rotation.
+    pub(crate) credential: Option<Credential>,
     /// The stamps of atomic updates in here.
     pub(crate) updates: Vec<Stamp>,
 }
@@ -66,45 +46,80 @@ impl Entry {
         match self {
             Self::Live(record) => rebase_record(record, theirs, ours),
             Self::Fragment(fragment) => rebase_fragment(fragment, theirs, ours),
-            Self::Dead(tombstone) => tombstone.until = rebased(tombstone.until, theirs, ours),
+            Self::Dead { until } => *until = rebased(*until, theirs, ours),
         }
     }
 
-    /// Takes over what `other`, a live session or a part of one, knows and this does not. A dead
-    /// entry takes nothing. Says whether anything was taken.
-    pub(crate) fn merge(&mut self, other: &Self) -> bool {
-        match (&mut *self, other) {
-            (Self::Dead(_), _) | (_, Self::Dead(_)) => false,
-            (Self::Live(record), Self::Live(theirs)) => {
-                let differs = record != theirs;
-                if differs {
-                    Arc::make_mut(record).merge(theirs);
-                }
-                differs
+    /// A tombstone for a session: it outlives every copy, also one with a later login on the other
+    /// side of a partition.
+    pub(crate) fn tombstone(now: Timestamp, record: &Record) -> Self {
+        let granted = record.ends_at().since(record.began_at());
+        let latest = record.ends_at().max(now.plus(granted));
+        Self::Dead {
+            until: latest.plus(TOMBSTONE_MARGIN),
+        }
+    }
+
+    /// Takes over what `other`, a live session or a part of one, knows and this does not. A deleted
+    /// session takes nothing, and two copies whose credentials fork are deleted. Returns what has
+    /// become of this entry.
+    pub(crate) fn merge(&mut self, now: Timestamp, other: &Self) -> Merged {
+        let merged = match (&mut *self, other) {
+            (Self::Dead { .. }, _) | (_, Self::Dead { .. }) => return Merged::Unchanged,
+            (Self::Live(record), Self::Live(theirs)) if record == theirs => {
+                return Merged::Unchanged;
             }
-            (Self::Live(record), Self::Fragment(fragment)) => {
-                fragment.apply(Arc::make_mut(record));
-                true
-            }
+            (Self::Live(record), Self::Live(theirs)) => Arc::make_mut(record).merge(theirs),
+            (Self::Live(record), Self::Fragment(fragment)) => fragment.apply(Arc::make_mut(record)),
             (Self::Fragment(fragment), Self::Live(record)) => {
                 let mut whole = Record::clone(record);
-                fragment.apply(&mut whole);
+                let applied = fragment.apply(&mut whole);
                 *self = Self::Live(Arc::new(whole));
-                true
+                applied
             }
             (Self::Fragment(fragment), Self::Fragment(theirs)) => {
-                Arc::make_mut(fragment).merge(theirs);
-                true
+                Arc::make_mut(fragment).merge(theirs)
             }
+        };
+        match merged {
+            Ok(()) => Merged::Changed,
+            Err(Forked) => {
+                let ends_at = self.ends_at().max(other.ends_at());
+                let granted = self.granted().max(other.granted());
+                *self = Self::Dead {
+                    until: ends_at.max(now.plus(granted)).plus(TOMBSTONE_MARGIN),
+                };
+                Merged::Forked
+            }
+        }
+    }
+
+    /// The absolute deadline, where it is known.
+    fn ends_at(&self) -> Timestamp {
+        match self {
+            Self::Live(record) => record.ends_at(),
+            Self::Fragment(fragment) => fragment
+                .credential
+                .as_ref()
+                .map_or(Timestamp::default(), |credential| credential.ends_at),
+            Self::Dead { until } => *until,
+        }
+    }
+
+    /// The absolute lifetime, where it is known.
+    fn granted(&self) -> Duration {
+        match self {
+            Self::Live(record) => record.ends_at().since(record.began_at()),
+            Self::Fragment(_) | Self::Dead { .. } => Duration::ZERO,
         }
     }
 
     /// Adds what another member has of a session to what is known of it. Dead absorbs everything.
-    pub(crate) fn join(known: &mut Option<Self>, other: Option<Self>) {
+    pub(crate) fn join(now: Timestamp, known: &mut Option<Self>, other: Option<Self>) {
         match (&mut *known, other) {
             (_, None) => {}
-            (Some(known), Some(other)) if !matches!(other, Self::Dead(_)) => {
-                known.merge(&other);
+            (Some(known), Some(other)) if !matches!(other, Self::Dead { .. }) => {
+                known.merge(now, &other);
             }
             (known, Some(other)) => *known = Some(other),
         }
@@ -114,7 +129,41 @@ impl Entry {
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record),
-            Self::Live(_) | Self::Fragment(_) | Self::Dead(_) => None,
+            Self::Live(_) | Self::Fragment(_) | Self::Dead { .. } => None,
+        }
+    }
+
+    /// What a read with this secret finds; `None`: others may know better.
+    pub(crate) fn loaded(&self, now: Timestamp, secret: Option<&SecretHash>) -> Option<Loaded> {
+        match self {
+            Self::Live(record) if record.is_live(now) => Some(record.loaded(secret, now)),
+            Self::Live(_) => None,
+            Self::Fragment(fragment) => match fragment.credential.as_ref()?.check(secret?, now) {
+                Presented::Current => None,
+                Presented::Superseded => Some(Loaded::Superseded),
+                Presented::Unknown => Some(Loaded::Absent),
+            },
+            Self::Dead { .. } => Some(Loaded::Absent),
+        }
+    }
+
+    /// What a member gets that asks with this secret: of a live session with another one only what
+    /// it takes to see that.
+    pub(crate) fn shown_to(self, now: Timestamp, secret: Option<&SecretHash>) -> Self {
+        match (&self, secret) {
+            (Self::Live(record), Some(secret))
+                if record.is_live(now) && !record.is_current(secret) =>
+            {
+                Self::Fragment(Arc::new(Fragment {
+                    registers: Vec::new(),
+                    max_inactive: None,
+                    accessed_at: record.last_accessed_at(),
+                    access: record.lifetime.access,
+                    credential: Some(record.credential.clone()),
+                    updates: Vec::new(),
+                }))
+            }
+            _ => self,
         }
     }
 
@@ -124,7 +173,7 @@ impl Entry {
         match self {
             Self::Live(record) => !record.is_live(now) && now < record.ends_at(),
             Self::Fragment(_) => true,
-            Self::Dead(_) => false,
+            Self::Dead { .. } => false,
         }
     }
 
@@ -138,16 +187,31 @@ impl Entry {
                 record.expires_at().plus(grace).min(record.ends_at())
             }
             Self::Fragment(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
-            Self::Dead(tombstone) => tombstone.until,
+            Self::Dead { until } => *until,
         }
     }
 
-    /// What of the entry every holder must agree on, as a number. Access times are not part of it.
+    /// The version of the last access, which holders agree on as well.
+    pub(crate) fn access(&self) -> u64 {
+        match self {
+            Self::Live(record) => record.lifetime.access,
+            Self::Fragment(_) | Self::Dead { .. } => 0,
+        }
+    }
+
+    /// What the entry adds to the digest of its slot.
+    pub(crate) fn digest(&self, key: &Root) -> u64 {
+        let access = access_digest(key, self.access());
+        self.version(key).wrapping_add(access)
+    }
+
+    /// What of the entry every holder must agree on, as a number. Accesses are not part of it.
     pub(crate) fn version(&self, key: &Root) -> u64 {
         let mut version = VersionHasher::new(key);
         match self {
             Self::Live(record) => {
                 version.add(LIVE, record.lifetime.max_inactive.0);
+                version.add(CREDENTIAL, record.credential.version());
                 for register in record.registers() {
                     version.add(register.name.as_bytes(), register.stamp);
                 }
@@ -160,14 +224,11 @@ impl Entry {
                 for register in &fragment.registers {
                     version.add(register.name.as_bytes(), register.stamp);
                 }
-            }
-            Self::Dead(tombstone) => match tombstone.moved {
-                Some(Move { era, to }) => {
-                    let (clock, writer) = (era, 0);
-                    version.add(&to.to_bytes(), Stamp { clock, writer });
+                if let Some(credential) = &fragment.credential {
+                    version.add(CREDENTIAL, credential.version());
                 }
-                None => version.add(DEAD, Stamp::default()),
-            },
+            }
+            Self::Dead { .. } => version.add(DEAD, Stamp::default()),
         }
         version.0
     }
@@ -177,25 +238,30 @@ impl Entry {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
             Self::Fragment(fragment) => fragment.payload_bytes(),
-            Self::Dead(_) => 0,
+            Self::Dead { .. } => return TOMBSTONE,
         };
         payload + ENTRY
     }
 }
 
 impl Fragment {
-    /// That somebody used the session.
-    pub(crate) const fn of_access(accessed_at: Timestamp) -> Self {
+    /// An access alone.
+    pub(crate) const fn of_access(accessed_at: Timestamp, access: u64) -> Self {
         Self {
             registers: Vec::new(),
             max_inactive: None,
             accessed_at,
+            access,
+            credential: None,
             updates: Vec::new(),
         }
     }
 
     /// Adds what this knows to a session.
-    pub(crate) fn apply(&self, record: &mut Record) {
+    pub(crate) fn apply(&self, record: &mut Record) -> Result<(), Forked> {
+        if let Some(credential) = &self.credential {
+            record.credential.merge(credential)?;
+        }
         for register in &self.registers {
             record.merge_register(register);
         }
@@ -205,10 +271,17 @@ impl Fragment {
         for stamp in &self.updates {
             record.note_update(*stamp);
         }
-        record.touch(self.accessed_at);
+        record.lifetime.merge_access(self.accessed_at, self.access);
+        record.lifetime.returned = true;
+        Ok(())
     }
 
-    fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) -> Result<(), Forked> {
+        match (&mut self.credential, &other.credential) {
+            (Some(ours), Some(theirs)) => ours.merge(theirs)?,
+            (ours @ None, theirs) => ours.clone_from(theirs),
+            (Some(_), None) => {}
+        }
         for register in &other.registers {
             match self
                 .registers
@@ -221,8 +294,10 @@ impl Fragment {
         }
         self.max_inactive = self.max_inactive.max(other.max_inactive);
         self.accessed_at = self.accessed_at.max(other.accessed_at);
+        self.access = self.access.max(other.access);
         self.updates.extend(&other.updates);
         keep_latest(&mut self.updates);
+        Ok(())
     }
 
     /// What a session grows by at most when this is applied to it.
@@ -245,6 +320,18 @@ const FRAGMENT_AGE_MAX: Duration = Duration::from_secs(600);
 const SWEEP_GRACE_MIN: Duration = Duration::from_millis(200);
 const SWEEP_GRACE_MAX: Duration = Duration::from_secs(60);
 
+/// What became of an entry that another one was merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merged {
+    Unchanged,
+    Changed,
+    /// Both sides of a partition have rotated the session's id: it is deleted.
+    Forked,
+}
+
+/// What a tombstone costs, as measured.
+const TOMBSTONE: usize = 64;
+
 /// What an entry and an attribute cost beside their payload, as measured.
 const ENTRY: usize = 192;
 const REGISTER: usize = 96;
@@ -252,6 +339,7 @@ const REGISTER: usize = 96;
 const LIVE: &[u8] = b"\0live";
 const FRAGMENT: &[u8] = b"\0fragment";
 const DEAD: &[u8] = b"\0dead";
+const CREDENTIAL: &[u8] = b"\0credential";
 const UPDATE: &[u8] = b"\0update";
 
 /// Order does not matter to it: the version is the sum of its parts.
@@ -268,6 +356,14 @@ impl VersionHasher {
     }
 }
 
+/// What the version of an access adds to the digest of a slot.
+pub(crate) fn access_digest(key: &Root, access: u64) -> u64 {
+    match access {
+        0 => 0,
+        access => xxh3_64_with_seed(&key.to_bytes(), access),
+    }
+}
+
 /// Sorts the stamps of updates and keeps as many of the latest as a record does.
 pub(crate) fn keep_latest(updates: &mut Vec<Stamp>) {
     updates.sort_unstable();
@@ -278,16 +374,20 @@ pub(crate) fn keep_latest(updates: &mut Vec<Stamp>) {
 
 /// Moves the points in time of a session from another node's clock to this node's.
 pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: Timestamp) {
-    let lifetime = &mut Arc::make_mut(record).lifetime;
+    let record = Arc::make_mut(record);
+    let lifetime = &mut record.lifetime;
     lifetime.created_at = rebased(lifetime.created_at, theirs, ours);
-    lifetime.ends_at = rebased(lifetime.ends_at, theirs, ours);
     lifetime.accessed_at = rebased(lifetime.accessed_at, theirs, ours);
+    record.credential.rebase(|at| rebased(at, theirs, ours));
 }
 
 /// The same of a part of one.
 pub(crate) fn rebase_fragment(fragment: &mut Arc<Fragment>, theirs: Timestamp, ours: Timestamp) {
     let fragment = Arc::make_mut(fragment);
     fragment.accessed_at = rebased(fragment.accessed_at, theirs, ours);
+    if let Some(credential) = &mut fragment.credential {
+        credential.rebase(|at| rebased(at, theirs, ours));
+    }
 }
 
 fn rebased(time: Timestamp, theirs: Timestamp, ours: Timestamp) -> Timestamp {

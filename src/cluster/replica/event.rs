@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::StoreErrorKind;
-use crate::session::Record;
+use crate::session::{Loaded, Record};
 
 use super::message::{Message, OpId, Verdict};
 use super::node::Node;
@@ -72,8 +72,8 @@ pub(crate) enum Output {
 /// How a call has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
-    /// A read: this is the session, or there certainly is none.
-    Found(Option<Arc<Record>>),
+    /// A read: this is the session, or there certainly is none with the secret.
+    Found(Loaded),
     /// A write: as many holders as the acknowledgement asks for have it.
     Written,
     /// A write: time ran out; some holders may have it.

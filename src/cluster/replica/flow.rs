@@ -37,7 +37,7 @@ struct Window {
     /// Questions of the peer that are answered when there is room.
     questions: BTreeMap<Question, Message>,
     /// Accesses that are sent when there is room, the latest one of each session.
-    touches: BTreeMap<Root, Timestamp>,
+    touches: BTreeMap<Root, (Timestamp, u64)>,
     /// Since when something is in flight and nothing has been delivered.
     stalled_since: Option<Timestamp>,
     /// When a part of a large message was delivered last.
@@ -86,11 +86,14 @@ impl Flow {
         };
         match message {
             Message::Touch {
-                key, accessed_at, ..
+                key,
+                accessed_at,
+                access,
+                ..
             } if window.is_busy() => {
                 if window.touches.len() < TOUCHES_MAX || window.touches.contains_key(&key) {
                     let latest = window.touches.entry(key).or_default();
-                    *latest = accessed_at.max(*latest);
+                    *latest = (accessed_at, access).max(*latest);
                 }
             }
             message if message.is_large() => window.large.waiting.push_back(message),
@@ -126,11 +129,13 @@ impl Flow {
             .take(SMALL_WINDOW, enforced)
             .or_else(|| window.large.take(0, enforced));
         let message = message.or_else(|| {
-            let (key, accessed_at) = (!window.is_busy()).then(|| window.touches.pop_first())??;
+            let (key, (accessed_at, access)) =
+                (!window.is_busy()).then(|| window.touches.pop_first())??;
             let touch = Message::Touch {
                 sent_at: now,
                 key,
                 accessed_at,
+                access,
             };
             window.small.sent(&touch);
             Some(touch)

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Name, Record, Root, Stamp, Timestamp};
+use crate::session::{Name, Record, Root, Rotation, SecretHash, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment, Move};
+use super::entry::{Entry, Fragment};
 use super::node::Node;
 
 /// The name of one period of the membership: a set of members, and an epoch that only grows.
@@ -60,6 +60,8 @@ pub(crate) enum Message {
         sent_at: Timestamp,
         key: Root,
         accessed_at: Timestamp,
+        /// The version of the access.
+        access: u64,
     },
     /// "Here is a digest of each slot that I have; where do you differ?" Asked again until answered.
     Compare {
@@ -73,14 +75,14 @@ pub(crate) enum Message {
         round: u64,
         slots: Vec<u16>,
     },
-    /// "Send me what I lack of this slot, after this key; I have these versions." Asked again until
-    /// answered.
+    /// "Send me what I lack of this slot, after this key; I have these versions, of the sessions and
+    /// of their accesses." Asked again until answered.
     Pull {
         view: ViewId,
         round: u64,
         slot: u16,
         after: Option<Root>,
-        known: Vec<(Root, u64)>,
+        known: Vec<Known>,
     },
     /// The answer to `Pull`. `more`: ask again after the last key here.
     Push {
@@ -91,8 +93,14 @@ pub(crate) enum Message {
         copies: Vec<Copy>,
         more: bool,
     },
-    /// "What do you have of this session?" Asked again until answered.
-    Fetch { view: ViewId, op: OpId, key: Root },
+    /// "What do you have of this session?" Asked again until answered. With a secret that is not the
+    /// session's, the answer has its credential only.
+    Fetch {
+        view: ViewId,
+        op: OpId,
+        key: Root,
+        secret: Option<SecretHash>,
+    },
     /// Too many questions of the receiver wait at the sender: this one is not answered.
     Busy { op: OpId },
     /// The answer to `Fetch`; counts only in the view that it names.
@@ -158,7 +166,7 @@ impl Message {
                 Self::Ack { seqs, .. } => seqs.len() * NUMBER,
                 Self::Compare { digests, .. } => digests.len() * (SLOT + NUMBER),
                 Self::Differ { slots, .. } => slots.len() * SLOT,
-                Self::Pull { known, .. } => known.len() * (KEY + NUMBER),
+                Self::Pull { known, .. } => known.len() * (KEY + 2 * NUMBER),
                 Self::Push { copies: all, .. } => copies(all),
                 Self::Fetched { copy, .. } | Self::Updated { copy, .. } => {
                     copy.as_ref().map_or(0, Copy::size)
@@ -243,7 +251,7 @@ pub(crate) const SMALL_MAX: usize = 64 << 10;
 
 /// What fields of fixed length, a key, a number, a slot and a node's identity take on the wire.
 pub(crate) const FIXED: usize = 64;
-const KEY: usize = 20;
+const KEY: usize = 12;
 const NUMBER: usize = 9;
 const SLOT: usize = 3;
 const NODE: usize = 64;
@@ -268,9 +276,10 @@ pub(crate) struct View {
     pub(crate) leaving: bool,
     /// How much longer the sender takes a session that nobody has for one that may have been lost.
     pub(crate) doubt: Duration,
-    /// The era that the sender lives in.
-    pub(crate) era: u64,
 }
+
+/// A session that a node has: its key, its version, and the version of its last access.
+pub(crate) type Known = (Root, u64, u64);
 
 /// Changes of sessions that a holder is to merge.
 #[derive(Clone, Debug, PartialEq)]
@@ -288,7 +297,7 @@ pub(crate) struct Write {
     pub(crate) copies: Arc<[Copy]>,
 }
 
-/// A change that the session's owner orders, on its way there: an atomic update, a new id, or
+/// A change that the session's owner orders, on its way there: an atomic update, a rotation, or
 /// whatever a member wants that does not hold the session itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Update {
@@ -302,16 +311,15 @@ pub(crate) struct Update {
     pub(crate) expect: Option<(Name, Option<Stamp>)>,
     /// What to apply; the one in `fragment.updates` names the attempt.
     pub(crate) fragment: Arc<Fragment>,
-    /// Where the session moves to, and in which era that was asked first: it stays with the attempt,
-    /// whoever carries it out.
-    pub(crate) moves: Option<Move>,
+    /// The new secret, if the session's is the one that the asker has presented.
+    pub(crate) rotation: Option<Rotation>,
     pub(crate) order: Order,
 }
 
 /// What the owner of a session is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Order {
-    /// Apply the fragment, move the session, or both.
+    /// Apply the fragment, replace the secret, or both.
     Change,
     /// Make this session, which must not exist yet.
     Create(Arc<Record>),
@@ -326,6 +334,8 @@ pub(crate) enum Verdict {
     Applied,
     /// Another write came first; nothing was changed.
     Conflict,
+    /// The change is a rotation, and another one came first; nothing was changed.
+    Superseded,
     /// There is no such session.
     Gone,
     /// The one asked is not the owner, or the members changed meanwhile: ask again.

@@ -56,6 +56,7 @@ mod placement;
 mod readiness;
 mod reads;
 mod repair;
+mod revocation;
 mod roster;
 pub(crate) mod rules;
 mod split;
@@ -73,7 +74,9 @@ use std::time::Duration;
 
 use crate::cluster::{Ack, Copies};
 use crate::error::StoreErrorKind;
-use crate::session::{Changes, Outcome, Record, Root, Timestamp, Writer, slot_of};
+use crate::session::{
+    Changes, Loaded, Outcome, Record, Root, SecretHash, Timestamp, Writer, access_version,
+};
 
 use self::budget::Budget;
 use self::control::Control;
@@ -81,6 +84,7 @@ use self::event::{Input, Output, Step};
 use self::message::{Copy, FIXED, OpId, Order};
 use self::node::Node;
 use self::placement::{Member, Placement};
+use self::reads::Wanted;
 use self::roster::PeerSet;
 use self::rules::Rules;
 use self::status::Lacking;
@@ -171,21 +175,39 @@ impl Replica {
     }
 
     /// Begins to read a session.
-    pub(crate) fn load(&self, now: Timestamp, op: OpId, key: &Root) -> Step<Option<Arc<Record>>> {
+    pub(crate) fn load(
+        &self,
+        now: Timestamp,
+        op: OpId,
+        key: &Root,
+        secret: Option<&SecretHash>,
+    ) -> Step<Loaded> {
         let snapshot = self.snapshot();
         if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
         if snapshot.complete && snapshot.placement.is_mine(key.slot()) {
-            if let Some(record) = self.look(now, key) {
-                return Step::Done(Some(record));
-            }
-            if self.is_certain(now, key, &snapshot) {
-                return Step::Done(None);
+            // The owner of the session has every rotation; another holder asks it when the secret
+            // is not the one that it knows.
+            let is_owner = snapshot.placement.owner(key.slot()) == Member::Me;
+            match self.look(now, key).map(|record| record.loaded(secret, now)) {
+                Some(loaded @ Loaded::Live(_)) => return Step::Done(loaded),
+                Some(loaded) if is_owner && self.is_current(&snapshot) => {
+                    return Step::Done(loaded);
+                }
+                Some(_) => {}
+                None if self.is_certain(now, key, &snapshot) => {
+                    return Step::Done(Loaded::Absent);
+                }
+                None => {}
             }
         }
-        self.control().read(now, op, *key, &self.table);
-        Step::Wait(None)
+        let wanted = Wanted {
+            key: *key,
+            secret: secret.copied(),
+        };
+        self.control().read(now, op, wanted, &self.table);
+        Step::Wait(Loaded::Absent)
     }
 
     /// The session as it is here.
@@ -202,12 +224,17 @@ impl Replica {
     /// Whether a session that is not here is nowhere. It may have been handed over since `snapshot`
     /// was taken, or lost with the nodes that had it, or used elsewhere since this node heard of it.
     fn is_certain(&self, now: Timestamp, key: &Root, snapshot: &Snapshot) -> bool {
-        let same_view = self.snapshot().view == snapshot.view;
+        let same_view = self.is_current(snapshot);
         let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
         snapshot.complete && same_view && !lost && !self.table.is_doubtful(now, key)
     }
 
-    /// Begins to commit what a request did. Changes with an expectation or a new id, and all those
+    /// Whether the view is still the one of `snapshot`.
+    fn is_current(&self, snapshot: &Snapshot) -> bool {
+        self.snapshot().view == snapshot.view
+    }
+
+    /// Begins to commit what a request did. Changes with an expectation, rotations, and all those
     /// of a session that this node does not hold, go to the session's owner.
     pub(crate) fn commit(
         &self,
@@ -224,9 +251,9 @@ impl Replica {
         if !self.has_room(key, changes, &snapshot) {
             return Step::Refused(StoreErrorKind::Unavailable);
         }
-        // A session may have one successor only, so its owner decides about new ids as well.
+        // Of two rotations one counts: the owner decides which.
         let ordered = changes.expected().is_some()
-            || changes.rotated_to().is_some()
+            || changes.rotation().is_some()
             || self
                 .table
                 .is_near_session_limit(key, changes.payload_bytes());
@@ -243,7 +270,7 @@ impl Replica {
             }
             Ok((outcome, None)) => Step::Done(outcome),
             Ok((outcome, Some(copies))) => {
-                self.replicate(now, op, outcome, self.min_copies, copies)
+                self.replicate(now, op, outcome, (self.ack, self.min_copies), copies)
             }
         }
     }
@@ -278,7 +305,8 @@ impl Replica {
         }
         if snapshot.placement.is_mine(key.slot()) {
             match self.table.end(now, key) {
-                Some(copy) => return self.replicate(now, op, true, 0, [copy].into()),
+                // A deletion waits for all holders, whatever is enough for writes.
+                Some(copy) => return self.replicate(now, op, true, (Ack::All, 0), [copy].into()),
                 None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
                 None => {}
             }
@@ -299,29 +327,31 @@ impl Replica {
         let snapshot = self.snapshot();
         let mine = snapshot.placement.is_mine(key.slot());
         // Who has not caught up may not have the session yet that others do.
-        let known = mine && self.table.touch(now, key);
-        if snapshot.ready && (known || !mine || !snapshot.complete) {
-            self.control().touch(now, *key);
+        let recorded = mine.then(|| self.table.touch(now, key, snapshot.writer));
+        let recorded = recorded.flatten();
+        if snapshot.ready && (recorded.is_some() || !mine || !snapshot.complete) {
+            let access = recorded.unwrap_or_else(|| access_version(now, snapshot.writer));
+            self.control().touch(now, *key, access);
         }
     }
 
-    /// A tag of which this node orders the updates, if it holds anything.
-    pub(crate) fn own_tag(&self, mut draw: impl FnMut() -> u32) -> u32 {
+    /// A slot of which this node orders the updates, if it holds anything.
+    pub(crate) fn own_slot(&self, mut draw: impl FnMut() -> usize) -> usize {
         let placement = self.snapshot().placement;
-        let mut tag = draw();
+        let mut slot = draw();
         for _ in 0..OWN_TRIES {
-            if !placement.takes_part() || placement.owner(slot_of(tag)) == Member::Me {
+            if !placement.takes_part() || placement.owner(slot) == Member::Me {
                 break;
             }
-            tag = draw();
+            slot = draw();
         }
-        tag
+        slot
     }
 
-    /// Whether this node orders the updates of sessions with this tag.
+    /// Whether this node orders the updates of sessions in this slot.
     #[cfg(test)]
-    pub(crate) fn owns(&self, tag: u32) -> bool {
-        self.snapshot().placement.owner(slot_of(tag)) == Member::Me
+    pub(crate) fn owns(&self, slot: usize) -> bool {
+        self.snapshot().placement.owner(slot) == Member::Me
     }
 
     /// The name of the node that does.
@@ -389,12 +419,6 @@ impl Replica {
             },
             false => Order::Change,
         };
-        if changes.rotated_to().is_some_and(|to| to.tag() != key.tag()) {
-            return Step::Refused(StoreErrorKind::Corrupt);
-        }
-        if changes.rotated_to().is_some() && self.table.is_full(changes.payload_bytes()) {
-            return Step::Refused(StoreErrorKind::Full);
-        }
         let call = Call {
             op,
             key: *key,
@@ -417,11 +441,11 @@ impl Replica {
         now: Timestamp,
         op: OpId,
         value: T,
-        min_copies: usize,
+        wanted: (Ack, usize),
         copies: Arc<[Copy]>,
     ) -> Step<T> {
         let mut control = self.control();
-        let wait = control.write(now, op, min_copies, copies);
+        let wait = control.write(now, op, wanted, copies);
         self.publish(&control);
         if wait {
             Step::Wait(value)
@@ -487,6 +511,6 @@ impl Snapshot {
     }
 }
 
-/// How often a tag is drawn until this node owns it: with fifty nodes, one time in a billion another
+/// How often a slot is drawn until this node owns it: with fifty nodes, one time in a billion another
 /// one's has to do.
 const OWN_TRIES: usize = 1_024;

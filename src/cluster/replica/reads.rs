@@ -5,13 +5,14 @@
 //! does not hold the session asks its owner, or everybody while the owner has not caught up, and
 //! keeps nothing of the answer. A holder for whom a session has run out asks the other holders
 //! before it says so, and also for as long as it remembers the name of one that it has forgotten:
-//! they may have heard of a later access. An answer counts once, and only in the view in which the
+//! they may have heard of a later access. Where a request presents another secret than the one of the
+//! session here, the session's owner is asked: it has every rotation. An answer counts once, and only in the view in which the
 //! question was asked; after a change of the view the question is asked again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::session::{Root, Timestamp};
+use crate::session::{Root, SecretHash, Timestamp};
 
 use super::entry::Entry;
 use super::event::Reply;
@@ -19,6 +20,13 @@ use super::message::{Message, OpId, ViewId};
 use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
+
+/// What is read: a session, for a request that presents this secret.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) key: Root,
+    pub(crate) secret: Option<SecretHash>,
+}
 
 /// Reads under way.
 #[derive(Debug, Default)]
@@ -34,7 +42,7 @@ pub(crate) struct Reads {
 
 #[derive(Debug)]
 struct Open {
-    key: Root,
+    wanted: Wanted,
     /// Whether this node holds the session, so that answers are merged into its table.
     mine: bool,
     /// Whether to ask all other holders, whoever has caught up.
@@ -50,7 +58,7 @@ struct Open {
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) op: OpId,
-    pub(crate) key: Root,
+    pub(crate) wanted: Wanted,
     /// Whether everything is in the table; otherwise it is in `found`.
     pub(crate) mine: bool,
     /// Whether everybody who may know was asked.
@@ -59,9 +67,9 @@ pub(crate) struct Finished {
 }
 
 impl Open {
-    fn new(now: Timestamp, key: Root, wide: bool) -> Self {
+    fn new(now: Timestamp, wanted: Wanted, wide: bool) -> Self {
         Self {
-            key,
+            wanted,
             mine: true,
             wide,
             waiting: PeerSet::default(),
@@ -72,11 +80,15 @@ impl Open {
 
     /// Finds the members to ask in this view, and asks them.
     fn place(&mut self, op: OpId, standing: &mut Standing) {
-        let slot = self.key.slot();
+        let slot = self.wanted.key.slot();
         self.mine = standing.is_mine(slot);
         self.found = None;
         self.waiting = match standing.owner(slot) {
             _ if self.mine && self.wide => standing.holders(slot).peers.union(standing.sources()),
+            // The owner confirms what the secret is, if this is not its own.
+            Member::Peer(owner) if self.mine && self.wanted.secret.is_some() => {
+                standing.sources().union(PeerSet::of(owner))
+            }
             _ if self.mine => standing.sources(),
             Member::Peer(owner)
                 if !self.wide && standing.has_caught_up(owner) || !standing.rules.union_reads =>
@@ -92,14 +104,25 @@ impl Open {
     fn ask(&self, op: OpId, peers: PeerSet, standing: &mut Standing) {
         for peer in peers.iter() {
             let view = standing.view;
-            let key = self.key;
-            standing.send(peer, Message::Fetch { view, op, key });
+            let Wanted { key, secret } = self.wanted;
+            let question = Message::Fetch {
+                view,
+                op,
+                key,
+                secret,
+            };
+            standing.send(peer, question);
         }
     }
 
     fn is_finished(&self, standing: &Standing) -> bool {
         if self.mine && !self.wide {
-            self.waiting.and(standing.sources()).is_empty()
+            let confirms = match standing.owner(self.wanted.key.slot()) {
+                Member::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
+                Member::Peer(_) | Member::Me => PeerSet::default(),
+            };
+            let needed = standing.sources().union(confirms);
+            self.waiting.and(needed).is_empty()
         } else {
             self.waiting.is_empty()
         }
@@ -113,10 +136,10 @@ impl Reads {
         now: Timestamp,
         standing: &mut Standing,
         op: OpId,
-        key: Root,
+        wanted: Wanted,
         wide: bool,
     ) {
-        let mut open = Open::new(now, key, wide);
+        let mut open = Open::new(now, wanted, wide);
         open.place(op, standing);
         if open.is_finished(standing) {
             self.complete.push(op);
@@ -160,6 +183,7 @@ impl Reads {
     /// A member has answered. What it has is merged already, if this node holds the session.
     pub(crate) fn answered(
         &mut self,
+        now: Timestamp,
         peer: PeerIndex,
         op: OpId,
         entry: Option<Entry>,
@@ -168,7 +192,7 @@ impl Reads {
         if let Some(open) = self.open.get_mut(&op) {
             open.waiting.remove(peer);
             if !open.mine {
-                Entry::join(&mut open.found, entry);
+                Entry::join(now, &mut open.found, entry);
             }
             if open.is_finished(standing) {
                 self.complete.push(op);
@@ -222,7 +246,7 @@ impl Reads {
             let open = self.open.remove(&op)?;
             Some(Finished {
                 op,
-                key: open.key,
+                wanted: open.wanted,
                 mine: open.mine,
                 wide: open.wide,
                 found: open.found,

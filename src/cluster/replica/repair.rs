@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use super::message::{Copy, Message, ViewId};
+use super::message::{Copy, Known, Message, ViewId};
 use super::placement::Member;
 use super::roster::PeerIndex;
 use super::standing::Standing;
@@ -230,7 +230,7 @@ pub(crate) fn answer_pull(
     (view, round): (ViewId, u64),
     slot: u16,
     after: Option<Root>,
-    known: &[(Root, u64)],
+    known: &[Known],
     table: &Table,
 ) -> Message {
     let (copies, more): (Vec<Copy>, bool) = table.unknown(now, slot, after, known, PUSH_BYTES);

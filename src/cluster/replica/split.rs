@@ -59,14 +59,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::session::{Changes, Outcome, Timestamp, Value};
+    use crate::session::{Changes, Outcome, SecretHash, Timestamp, Value};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-    const KEY: [u8; 20] = [1; 20];
+    const KEY: [u8; 12] = [1; 12];
 
     fn written(base: Option<&Record>, name: &str, writer: Writer) -> Record {
         let mut changes = match base {
-            None => Changes::create(None, Duration::from_secs(3600)),
+            None => Changes::create(
+                SecretHash::from_bytes([1; 16]),
+                None,
+                Duration::from_secs(3600),
+            ),
             Some(_) => Changes::default(),
         };
         changes.insert(name.into(), Value::from_bytes(&b"1"[..]));

@@ -17,6 +17,7 @@ use super::flow::Flow;
 use super::message::{Lane, Message, OpId, Verdict, ViewId};
 use super::node::Node;
 use super::placement::{Holders, Member, Placement, members_hash};
+use super::reads::INTERNAL;
 use super::roster::{PeerIndex, PeerSet, Roster};
 use super::rules::Rules;
 
@@ -35,10 +36,6 @@ pub(crate) struct Standing {
     /// The highest epoch that a member has announced, and the highest one of this set of members.
     announced_epoch: u64,
     same_set_epoch: u64,
-    /// A Lamport clock that counts the views: what is begun after a change of the members is of a
-    /// later era than what was begun before it by anybody whom a member had heard. It begins with the
-    /// time, so that a cluster that was started anew is later than the one before.
-    pub(crate) era: u64,
     /// Who holds what in this view.
     pub(crate) placement: Arc<Placement>,
     /// Peers all of whose sessions are here, as of this view.
@@ -83,7 +80,6 @@ impl Standing {
             },
             announced_epoch: 0,
             same_set_epoch: 0,
-            era: now.as_millis(),
             placement: Arc::new(Placement::new(copies, &me, false, &roster)),
             me,
             roster,
@@ -125,7 +121,6 @@ impl Standing {
         };
         self.view = ViewId { epoch, members };
         self.same_set_epoch = 0;
-        self.era = self.era.saturating_add(1);
         self.placement = Arc::new(Placement::new(
             self.copies,
             &self.me,
@@ -310,6 +305,10 @@ impl Standing {
     }
 
     pub(crate) fn reply(&mut self, op: OpId, reply: Reply) {
+        // What a node does on its own account answers no call.
+        if op & INTERNAL != 0 {
+            return;
+        }
         let unknown = matches!(
             reply,
             Reply::Indeterminate | Reply::Updated(Verdict::Unknown, _)

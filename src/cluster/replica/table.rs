@@ -13,7 +13,7 @@ mod compare;
 mod merge;
 mod sweep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, Root, SLOTS, Stamp, Timestamp, Writer};
 
 use super::Settings;
-use super::entry::{Entry, Fragment, Move, Tombstone};
+use super::entry::{Entry, Fragment, access_digest};
 use super::message::Copy;
 use super::rules::Rules;
 use super::split::Split;
@@ -34,6 +34,8 @@ pub(crate) struct Table {
     /// Where the next sweep begins; counts on and on.
     next_group: AtomicUsize,
     live: AtomicUsize,
+    /// Lists of users' sessions.
+    indexes: AtomicUsize,
     fragments: AtomicUsize,
     dead: AtomicUsize,
     bytes: AtomicUsize,
@@ -52,6 +54,8 @@ pub(crate) struct Table {
     discarded: AtomicU64,
     /// Sessions that this node owned when they expired.
     expired: AtomicU64,
+    /// Lists of users that have entries of sessions to be ended.
+    revoked: Mutex<BTreeSet<Root>>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +91,7 @@ impl Table {
             groups: (0..SLOTS / GROUP).map(|_| group()).collect(),
             next_group: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
+            indexes: AtomicUsize::new(0),
             fragments: AtomicUsize::new(0),
             dead: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -101,6 +106,7 @@ impl Table {
             is_split: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            revoked: Mutex::default(),
         }
     }
 
@@ -122,41 +128,12 @@ impl Table {
         self.lock(key.slot()).entries.get(key)?.live(now).cloned()
     }
 
-    /// The session, under the id that it has been moved to meanwhile. It may have run out.
-    pub(crate) fn follow(&self, mut key: Root) -> Option<(Root, Arc<Record>)> {
-        let slot = self.lock(key.slot());
-        for _ in 0..MOVES_MAX {
-            match slot.entries.get(&key)? {
-                Entry::Dead(tombstone) => key = tombstone.moved?.to,
-                Entry::Live(record) => return Some((key, record.clone())),
-                Entry::Fragment(_) => return None,
-            }
-        }
-        None
-    }
-
-    /// Where the session has been moved to.
-    pub(crate) fn moved(&self, key: &Root) -> Option<Move> {
+    /// The whole session. It may have expired.
+    pub(crate) fn record(&self, key: &Root) -> Option<Arc<Record>> {
         match self.lock(key.slot()).entries.get(key)? {
-            Entry::Dead(tombstone) => tombstone.moved,
-            Entry::Live(_) | Entry::Fragment(_) => None,
+            Entry::Live(record) => Some(record.clone()),
+            Entry::Fragment(_) | Entry::Dead { .. } => None,
         }
-    }
-
-    /// Whether the session has been moved to an id of which nothing is here.
-    pub(crate) fn lost_track(&self, mut key: Root) -> bool {
-        let slot = self.lock(key.slot());
-        for _ in 0..MOVES_MAX {
-            match slot.entries.get(&key) {
-                Some(Entry::Dead(tombstone)) => match tombstone.moved {
-                    Some(moved) => key = moved.to,
-                    None => return false,
-                },
-                Some(Entry::Live(_)) => return false,
-                Some(Entry::Fragment(_)) | None => return true,
-            }
-        }
-        false
     }
 
     /// Whether others may know better of what is here.
@@ -196,9 +173,12 @@ impl Table {
         )
     }
 
-    /// Whether the session has certainly ended, or moved.
+    /// Whether the session was deleted.
     pub(crate) fn is_dead(&self, key: &Root) -> bool {
-        matches!(self.lock(key.slot()).entries.get(key), Some(Entry::Dead(_)))
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Dead { .. })
+        )
     }
 
     /// What is here under the key, to be shown to another node.
@@ -207,7 +187,7 @@ impl Table {
         (entry.forget_at() > now).then_some(Copy { key: *key, entry })
     }
 
-    /// Applies what a request did to the session as it is here. New ids are the owner's business.
+    /// Applies what a request did to the session as it is here. Rotations are the owner's business.
     pub(crate) fn commit(
         &self,
         now: Timestamp,
@@ -218,7 +198,7 @@ impl Table {
     ) -> Result<Committed, StoreErrorKind> {
         let mut slot = self.lock(key.slot());
         let current = match slot.entries.get(key) {
-            Some(entry @ (Entry::Live(_) | Entry::Dead(_))) => Some(entry),
+            Some(entry @ (Entry::Live(_) | Entry::Dead { .. })) => Some(entry),
             // An unfinished part is nothing that a request may build upon.
             Some(Entry::Fragment(_)) | None => None,
         };
@@ -227,7 +207,7 @@ impl Table {
             return Err(StoreErrorKind::Full);
         }
         let outcome = match current {
-            Some(Entry::Dead(_)) => Outcome::Gone,
+            Some(Entry::Dead { .. }) => Outcome::Gone,
             _ => changes.apply_marked(record, base, now, writer),
         };
         let Outcome::Committed(after) = &outcome else {
@@ -268,34 +248,51 @@ impl Table {
     /// Ends a session. Gives the tombstone, if there was one to end.
     pub(crate) fn end(&self, now: Timestamp, key: &Root) -> Option<Copy> {
         let mut slot = self.lock(key.slot());
-        let tombstone = Tombstone::of(slot.entries.get(key)?.live(now)?, None);
-        let entry = Entry::Dead(Box::new(tombstone));
+        let entry = Entry::tombstone(now, slot.entries.get(key)?.live(now)?);
         self.put(&mut slot, *key, entry.clone());
         Some(Copy { key: *key, entry })
     }
 
-    /// Records an access. Says whether there was a session to record it for.
-    pub(crate) fn touch(&self, now: Timestamp, key: &Root) -> bool {
-        let mut slot = self.lock(key.slot());
-        match slot.entries.get_mut(key) {
-            Some(Entry::Live(record)) if record.is_live(now) => {
-                Arc::make_mut(record).touch(now);
-                true
+    /// Records an access. Returns its version if there was a session to record it for.
+    pub(crate) fn touch(&self, now: Timestamp, key: &Root, writer: Writer) -> Option<u64> {
+        self.access(key, |record| {
+            let is_live = record.is_live(now);
+            if is_live {
+                Arc::make_mut(record).touch_as(now, writer);
             }
-            _ => false,
-        }
+            is_live
+        })
     }
 
     /// Takes over an access that another node has recorded, also when the session has run out here
     /// since. Says whether the session is here.
-    pub(crate) fn hear_touch(&self, key: &Root, accessed_at: Timestamp) -> bool {
-        match self.lock(key.slot()).entries.get_mut(key) {
-            Some(Entry::Live(record)) => {
-                Arc::make_mut(record).touch(accessed_at);
-                true
-            }
-            _ => false,
-        }
+    pub(crate) fn hear_touch(&self, key: &Root, accessed_at: Timestamp, access: u64) -> bool {
+        let merged = self.access(key, |record| {
+            let lifetime = &mut Arc::make_mut(record).lifetime;
+            lifetime.merge_access(accessed_at, access);
+            lifetime.returned = true;
+            true
+        });
+        merged.is_some()
+    }
+
+    /// Changes the access of a session that is here. Gives the version that it has then, if `change`
+    /// returns `true`.
+    fn access(&self, key: &Root, change: impl Fn(&mut Arc<Record>) -> bool) -> Option<u64> {
+        let mut slot = self.lock(key.slot());
+        let Slot {
+            entries, digest, ..
+        } = &mut *slot;
+        let Some(Entry::Live(record)) = entries.get_mut(key) else {
+            return None;
+        };
+        let before = record.lifetime.access;
+        let changed = change(record);
+        let after = record.lifetime.access;
+        *digest = digest
+            .wrapping_sub(access_digest(key, before))
+            .wrapping_add(access_digest(key, after));
+        changed.then_some(after)
     }
 
     fn occupied(&self) -> impl Iterator<Item = usize> {
@@ -311,12 +308,12 @@ impl Table {
             .entries
             .fetch_add(1, Ordering::Relaxed);
         self.remind(key.slot(), entry.forget_at());
-        slot.digest = slot.digest.wrapping_add(entry.version(&key));
+        slot.digest = slot.digest.wrapping_add(entry.digest(&key));
         if let Some(before) = slot.entries.insert(key, entry) {
             self.uncount(slot, &key, &before);
         }
         if !self.rules.tombstones
-            && let Some(entry @ Entry::Dead(_)) = slot.entries.get(&key).cloned()
+            && let Some(entry @ Entry::Dead { .. }) = slot.entries.get(&key).cloned()
         {
             slot.entries.remove(&key);
             self.uncount(slot, &key, &entry);
@@ -329,14 +326,15 @@ impl Table {
         self.groups[key.slot() / GROUP]
             .entries
             .fetch_sub(1, Ordering::Relaxed);
-        slot.digest = slot.digest.wrapping_sub(entry.version(key));
+        slot.digest = slot.digest.wrapping_sub(entry.digest(key));
     }
 
     fn counter(&self, entry: &Entry) -> &AtomicUsize {
         match entry {
+            Entry::Live(record) if record.is_index() => &self.indexes,
             Entry::Live(_) => &self.live,
             Entry::Fragment(_) => &self.fragments,
-            Entry::Dead(_) => &self.dead,
+            Entry::Dead { .. } => &self.dead,
         }
     }
 
@@ -375,7 +373,7 @@ impl Table {
     fn session_bytes(&self, key: &Root) -> usize {
         match self.lock(key.slot()).entries.get(key) {
             Some(Entry::Live(record)) => record.payload_bytes(),
-            Some(Entry::Fragment(_) | Entry::Dead(_)) | None => 0,
+            Some(Entry::Fragment(_) | Entry::Dead { .. }) | None => 0,
         }
     }
 
@@ -390,8 +388,8 @@ impl Table {
             return false;
         }
         let mut after = Record::clone(before);
-        change.apply(&mut after);
-        self.is_over_session_limit(bytes, &after)
+        let fits = change.apply(&mut after).is_ok();
+        fits && self.is_over_session_limit(bytes, &after)
     }
 
     /// Whether one more session, or `more` bytes, are too much. Two requests that ask at the same
@@ -401,13 +399,18 @@ impl Table {
     }
 
     /// Whether what a change adds to a session is too much.
-    pub(crate) fn is_full_for(&self, before: &Arc<Record>, change: &Fragment) -> bool {
+    pub(crate) fn is_full_for(
+        &self,
+        now: Timestamp,
+        before: &Arc<Record>,
+        change: &Fragment,
+    ) -> bool {
         if self.bytes() + change.payload_bytes() <= self.max_bytes {
             return false;
         }
         let before = Entry::Live(before.clone());
         let mut after = before.clone();
-        after.merge(&Entry::Fragment(Arc::new(change.clone())));
+        after.merge(now, &Entry::Fragment(Arc::new(change.clone())));
         let grown = after.weight().saturating_sub(before.weight());
         grown > 0 && self.bytes() + grown > self.max_bytes
     }
@@ -433,6 +436,8 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
         registers,
         max_inactive: changes.max_inactive().map(|_| after.lifetime.max_inactive),
         accessed_at: after.last_accessed_at(),
+        access: after.lifetime.access,
+        credential: None,
         updates: Vec::<Stamp>::new(),
     }
 }
@@ -446,7 +451,3 @@ const RUN_OUT_PART: usize = 20;
 
 /// Slots in a group.
 const GROUP: usize = 64;
-
-/// How often a session's id may change within the time that tombstones are kept, as far as late
-/// writes are concerned: enough for one login and many rotations, and no endless walk.
-const MOVES_MAX: usize = 256;

@@ -3,6 +3,7 @@
 
 mod certainty;
 mod copies;
+mod rotation;
 mod slowness;
 
 use std::time::Duration;
@@ -10,15 +11,16 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::cluster::Ack;
-use crate::session::{Lifetime, Name, Register, Stamp, Value};
+use crate::session::{Credential, Lifetime, Name, Register, Stamp, Value};
 
-use super::entry::{Entry, Fragment, Move, Tombstone};
+use super::entry::{Entry, Fragment};
 use super::event::{News, Reply};
 use super::message::{Lane, Message, Verdict, ViewId};
 use super::*;
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
+const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
 
 /// A view that no node is in.
 const UNKNOWN: ViewId = ViewId {
@@ -43,13 +45,13 @@ fn node(number: u16) -> Node {
 }
 
 fn key(number: u8) -> Root {
-    let mut bytes = [0; 20];
-    bytes[19] = number;
+    let mut bytes = [0; 12];
+    bytes[11] = number;
     Root::from_bytes(bytes)
 }
 
 fn born(name: &str, text: &str) -> Changes {
-    let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+    let mut changes = Changes::create(SECRET, Some(HOUR), 24 * HOUR);
     changes.insert(name.into(), value(text));
     changes
 }
@@ -378,7 +380,7 @@ fn a_newcomer_has_everything_before_it_serves() {
     };
     lab.nodes.push(newcomer);
     assert_eq!(
-        lab.replica(2).load(lab.now, 77, &key(1)),
+        lab.replica(2).load(lab.now, 77, &key(1), None),
         Step::Refused(StoreErrorKind::NotReady)
     );
     lab.hold = |message| matches!(message, Message::Push { .. });
@@ -475,7 +477,6 @@ fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
         ready: false,
         leaving: false,
         doubt: Duration::ZERO,
-        era: 1,
     };
     lab.deliver(1, 0, Message::View(view));
     lab.carry();
@@ -609,7 +610,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
     let mut changes = insert("n", "1");
     changes.expect("n".into(), base.stamp("n"));
     // Whoever is not the owner asks; its answer is lost once.
-    let asker = usize::from(lab.replica(0).owns(key(1).tag()));
+    let asker = usize::from(lab.replica(0).owns(key(1).slot()));
     lab.hold = |message| matches!(message, Message::Updated { .. });
     lab.commit(asker, 2, key(1), &changes);
     lab.lose_held();
@@ -650,7 +651,10 @@ fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));
     assert!(lab.replica(0).is_ready() && !lab.replica(0).status().complete);
-    assert_eq!(lab.replica(0).load(lab.now, 2, &key(1)), Step::Wait(None));
+    assert_eq!(
+        lab.replica(0).load(lab.now, 2, &key(1), None),
+        Step::Wait(Loaded::Absent)
+    );
     lab.carry();
     assert_eq!(lab.reply(2), None);
     lab.hold = |message| matches!(message, Message::Compare { .. });
@@ -658,7 +662,7 @@ fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
         lab.deliver(from, to, message);
     }
     lab.carry();
-    assert!(matches!(lab.reply(2), Some(Reply::Found(Some(_)))));
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
     assert!(lab.read(0, key(1)).is_some());
 }
 
@@ -673,7 +677,7 @@ fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
     lab.hold = |message| matches!(message, Message::Compare { .. } | Message::Fetched { .. });
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));
-    let owner = usize::from(lab.replica(1).owns(key(1).tag()));
+    let owner = usize::from(lab.replica(1).owns(key(1).slot()));
     let update = |lab: &mut Lab, op| {
         let replica = lab.replica(owner);
         let step = replica.commit(lab.now, op, &key(1), Some(&base), &changes);
@@ -691,130 +695,21 @@ fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
     assert_eq!(lab.verdict(3), Some(Verdict::Conflict));
 }
 
-/// Found by simulation: two nodes that moved one session at once told both clients that it worked.
-#[test]
-fn of_two_new_ids_at_once_one_is_given() {
-    let mut lab = Lab::cluster(2);
-    lab.commit(0, 1, key(1), &born("a", "1"));
-    let base = lab.read(0, key(1)).unwrap();
-    for (index, op, to) in [(0, 2, key(2)), (1, 3, key(3))] {
-        let mut changes = Changes::default();
-        changes.rotate_to(to);
-        let replica = lab.replica(index);
-        let step = replica.commit(lab.now, op, &key(1), Some(&base), &changes);
-        assert!(matches!(step, Step::Wait(_)));
-    }
-    lab.carry();
-    let given = [lab.verdict(2), lab.verdict(3)];
-    let applied = given
-        .iter()
-        .filter(|verdict| **verdict == Some(Verdict::Applied));
-    assert_eq!(applied.count(), 1, "{given:?}");
-    for index in 0..2 {
-        assert!(lab.read(index, key(1)).is_none());
-        let successors = [key(2), key(3)].map(|key| lab.read(index, key).is_some());
-        assert_eq!(successors.iter().filter(|alive| **alive).count(), 1);
-    }
-}
-
-/// Found by simulation: a move that its owner had given up was known to one holder only, which had
-/// asked for it and was then stopped. When it came back, its id replaced the one that had been given
-/// meanwhile.
-#[test]
-fn a_move_that_was_given_up_does_not_undo_a_later_one() {
-    let (mut lab, stopped) = two_moves(Duration::from_secs(6), |_| false);
-    lab.run(Duration::from_secs(3));
-    assert_ne!(lab.verdict(2), Some(Verdict::Applied), "{stopped}");
-    the_later_move_counts(&lab);
-}
-
-/// The session has gone on under the other id, and bears the mark of the attempt.
-#[test]
-fn who_asked_for_the_move_that_lost_is_not_told_that_it_was_made() {
-    // What is known at the stopped node comes to the others before its question does.
-    let hold = |message: &Message| matches!(message, Message::Update(_));
-    let (mut lab, stopped) = two_moves(Duration::from_secs(3), hold);
-    for _ in 0..40 {
-        lab.run(Duration::from_millis(25));
-        lab.held.clear();
-        if lab.replica(stopped).is_ready() {
-            break;
-        }
-    }
-    assert_eq!(lab.reply(2), None);
-    lab.lose_held();
-    lab.run(Duration::from_millis(400));
-    assert_eq!(lab.verdict(2), Some(Verdict::Gone));
-    the_later_move_counts(&lab);
-}
-
-const GIVEN_UP: u8 = 9;
-const GIVEN: u8 = 2;
-
-fn the_later_move_counts(lab: &Lab) {
-    for index in 0..3 {
-        assert!(lab.replica(index).is_ready());
-        assert!(lab.read(index, key(GIVEN)).is_some(), "at {index}");
-        assert!(lab.read(index, key(GIVEN_UP)).is_none(), "at {index}");
-    }
-}
-
-/// Of three nodes one asks for a move, and is stopped for `time` when it is the only one that has
-/// merged it; the others move the session on meanwhile. It has just come back, and these messages
-/// are held.
-fn two_moves(time: Duration, hold: fn(&Message) -> bool) -> (Lab, usize) {
-    let mut lab = Lab::cluster(3);
-    lab.commit(0, 1, key(1), &born("a", "1"));
-    let rotate = |lab: &mut Lab, index, op, to| {
-        let mut changes = Changes::default();
-        changes.rotate_to(to);
-        let step = lab.commit(index, op, key(1), &changes);
-        assert!(matches!(step, Step::Wait(_)));
-    };
-    let owner = (0..3).find(|index| lab.replica(*index).owns(key(1).tag()));
-    let stopped = (owner.unwrap() + 1) % 3;
-    lab.hold = |message| matches!(message, Message::Write(_));
-    rotate(&mut lab, stopped, 2, key(GIVEN_UP));
-    for (from, to, message) in std::mem::take(&mut lab.held) {
-        if to == stopped {
-            lab.deliver(from, to, message);
-        }
-    }
-    lab.carry();
-    assert!(lab.read(stopped, key(GIVEN_UP)).is_some());
-    let gone = lab.nodes.remove(stopped);
-    lab.hold = |_| false;
-    for index in 0..2 {
-        let node = gone.0.clone();
-        lab.input(index, Input::Refused { node });
-    }
-    lab.run(time);
-    rotate(&mut lab, 0, 3, key(GIVEN));
-    assert_eq!(lab.verdict(3), Some(Verdict::Applied));
-    lab.nodes.insert(stopped, gone);
-    lab.hold = hold;
-    for index in (0..3).filter(|index| *index != stopped) {
-        lab.link(stopped, index);
-        lab.link(index, stopped);
-    }
-    (lab, stopped)
-}
-
 #[test]
 fn a_node_draws_new_ids_from_slots_of_its_own() {
     let mut lab = Lab::cluster(5);
-    let mut drawn = 0_u32;
+    let mut drawn = 0;
     for index in (0..5).cycle().take(500) {
-        let tag = lab.replica(index).own_tag(|| {
+        let slot = lab.replica(index).own_slot(|| {
             drawn += 1;
             drawn
         });
-        assert!(lab.replica(index).owns(tag));
+        assert!(lab.replica(index).owns(slot));
     }
     // Who leaves has none, and does not look for long.
     lab.input(0, Input::Drain(true));
     let mut tries = 0;
-    lab.replica(0).own_tag(|| {
+    lab.replica(0).own_slot(|| {
         tries += 1;
         tries
     });
@@ -851,14 +746,18 @@ fn table() -> Table {
 }
 
 fn record(name: &str, clock: u64) -> Record {
-    let mut record = Record::new(Lifetime {
-        created_at: START,
-        ends_at: START.plus(24 * HOUR),
-        accessed_at: START,
-        max_inactive: (Stamp::default(), Some(HOUR).into()),
-        first_visit: None.into(),
-        returned: false,
-    });
+    let credential = Credential::new(SECRET, START.plus(24 * HOUR), None);
+    let mut record = Record::new(
+        credential,
+        Lifetime {
+            created_at: START,
+            accessed_at: START,
+            access: 0,
+            max_inactive: (Stamp::default(), Some(HOUR).into()),
+            first_visit: None.into(),
+            returned: false,
+        },
+    );
     record.merge_register(&register(name, clock));
     record
 }
@@ -883,6 +782,8 @@ fn part(number: u8, name: &str, clock: u64) -> Copy {
         registers: vec![register(name, clock)],
         max_inactive: None,
         accessed_at: START,
+        access: 0,
+        credential: None,
         updates: Vec::new(),
     };
     Copy {
@@ -891,17 +792,10 @@ fn part(number: u8, name: &str, clock: u64) -> Copy {
     }
 }
 
-fn dead(number: u8, successor: Option<u8>) -> Copy {
-    moved(number, successor.map(|to| (1, to)))
-}
-
-/// Moved in an era, or ended.
-fn moved(number: u8, moved: Option<(u64, u8)>) -> Copy {
-    let moved = moved.map(|(era, to)| Move { era, to: key(to) });
-    let tombstone = Tombstone::of(&record("a", 1), moved);
+fn dead(number: u8) -> Copy {
     Copy {
         key: key(number),
-        entry: Entry::Dead(Box::new(tombstone)),
+        entry: Entry::tombstone(START, &record("a", 1)),
     }
 }
 
@@ -921,7 +815,7 @@ fn a_change_never_creates_a_session_but_is_kept_for_it() {
 fn a_late_copy_does_not_bring_back_an_ended_session() {
     let table = table();
     table.merge(START, &live(1, "a", 1));
-    table.merge(START, &dead(1, None));
+    table.merge(START, &dead(1));
     table.merge(START, &live(1, "a", 9));
     table.merge(START, &part(1, "a", 9));
     assert!(table.look(START, &key(1)).is_none());
@@ -929,32 +823,10 @@ fn a_late_copy_does_not_bring_back_an_ended_session() {
 }
 
 #[test]
-fn what_is_written_to_an_old_id_by_one_who_does_not_know_follows_the_session() {
-    let table = table();
-    table.merge(START, &live(1, "a", 1));
-    table.merge(START, &dead(1, Some(2)));
-    table.merge(START, &live(2, "a", 1));
-    table.merge(START, &part(1, "b", 2));
-    assert!(table.look(START, &key(1)).is_none());
-    let record = table.look(START, &key(2)).unwrap();
-    assert_eq!(text(&record, "b").as_deref(), Some("2"));
-}
-
-#[test]
-fn ending_beats_moving() {
-    let table = table();
-    table.merge(START, &live(1, "a", 1));
-    table.merge(START, &dead(1, Some(2)));
-    table.merge(START, &live(2, "a", 1));
-    table.merge(START, &dead(1, None));
-    assert!(table.look(START, &key(2)).is_none());
-}
-
-#[test]
 fn what_has_run_out_is_swept_and_not_taken_in_again() {
     // In the same slot is one that stays.
     let mut lasting = record("a", 1);
-    lasting.lifetime.ends_at = Timestamp::NEVER;
+    lasting.credential.ends_at = Timestamp::NEVER;
     lasting.lifetime.max_inactive.1 = None.into();
     let lasting = Copy {
         key: key(3),
@@ -964,7 +836,7 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
     fresh.merge(START, &lasting);
     table.merge(START, &lasting);
     table.merge(START, &live(1, "a", 1));
-    table.merge(START, &dead(2, None));
+    table.merge(START, &dead(2));
     let late = START.plus(48 * HOUR);
     table.sweep(late);
     let count = |table: &Table| (table.sessions(), table.tombstones(), table.bytes());
@@ -978,8 +850,8 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
 fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
     let table = table_with(1_000, 100_000);
     let at = |slot: u16| {
-        let mut bytes = [0; 20];
-        bytes[2..4].copy_from_slice(&slot.to_be_bytes());
+        let mut bytes = [0; 12];
+        bytes[10..12].copy_from_slice(&slot.to_be_bytes());
         Root::from_bytes(bytes)
     };
     let fill = |now| {
@@ -1036,24 +908,17 @@ fn copy() -> impl Strategy<Value = Copy> {
     prop_oneof![
         (number(), name(), 0..5_u64).prop_map(|(number, name, clock)| live(number, name, clock)),
         (number(), name(), 0..5_u64).prop_map(|(number, name, clock)| part(number, name, clock)),
-        (number(), prop::option::of(number()))
-            .prop_filter("a session does not move to where it is", |(a, b)| Some(*a)
-                != *b)
-            .prop_map(|(number, successor)| dead(number, successor)),
+        number().prop_map(dead),
     ]
 }
 
 proptest! {
-    /// Without moves, which one owner orders, everything may come in any order and any number.
+    /// Everything may come in any order and any number.
     #[test]
     fn tables_agree_whatever_order_things_come_in(
         copies in prop::collection::vec(copy(), 0..8),
         order in any::<prop::sample::Index>(),
     ) {
-        let moves = |copy: &&Copy| {
-            matches!(&copy.entry, Entry::Dead(tombstone) if tombstone.moved.is_some())
-        };
-        let copies: Vec<_> = copies.iter().filter(|copy| !moves(copy)).cloned().collect();
         let (one, other) = (table(), table());
         for copy in &copies {
             one.merge(START, copy);
@@ -1069,45 +934,7 @@ proptest! {
         }
     }
 
-    /// Of contradicting moves one wins, the same one everywhere, and nobody is forked.
-    #[test]
-    fn tables_agree_on_contradicting_moves(
-        eras in prop::collection::vec((0..3_u64, any::<prop::sample::Index>()), 1..6),
-        order in Just((0..6_usize).collect::<Vec<_>>()).prop_shuffle(),
-        touched in any::<bool>(),
-    ) {
-        // Each move gives a new id to one of those that there are.
-        let moves = eras.iter().enumerate().map(|(at, (era, from))| {
-            let from = from.index(at + 1) as u8;
-            moved(from, Some((*era, at as u8 + 1)))
-        });
-        let moves: Vec<_> = moves.collect();
-        let (one, other) = (table(), table());
-        one.merge(START, &live(0, "a", 1));
-        for copy in &moves {
-            one.merge(START, copy);
-        }
-        for at in order {
-            if let Some(copy) = moves.get(at) {
-                other.merge(START, copy);
-            }
-        }
-        if touched {
-            other.merge(START, &live(0, "a", 1));
-        }
-        // As nodes do that compare themselves until there is no difference.
-        for _ in 0..4 {
-            for (from, to) in [(&one, &other), (&other, &one)] {
-                for copy in from.unknown(START, key(0).slot() as u16, None, &[], usize::MAX).0 {
-                    to.merge(START, &copy);
-                }
-            }
-        }
-        prop_assert_eq!(one.digests(|_| true), other.digests(|_| true));
-        prop_assert_eq!(one.sessions(), 1);
-    }
-
-    /// With moves, even contradicting ones and moves in a circle: it ends, and the counters match.
+    /// The counters match the contents.
     #[test]
     fn nothing_that_comes_upsets_a_table(copies in prop::collection::vec(copy(), 0..20)) {
         let table = table();
@@ -1116,9 +943,6 @@ proptest! {
         }
         let alive = (0..4).filter(|number| table.look(START, &key(*number)).is_some());
         prop_assert_eq!(table.sessions(), alive.count());
-        for number in 0..4 {
-            table.follow(key(number));
-        }
         let late = START.plus(1000 * HOUR);
         table.sweep(late);
         prop_assert_eq!((table.sessions(), table.tombstones(), table.bytes()), (0, 0, 0));

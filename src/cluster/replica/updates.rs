@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Record, Root, Timestamp};
+use crate::session::{Record, Root, Stamp, Timestamp, Writer};
 
-use super::entry::{Entry, Tombstone, rebase_fragment, rebase_record};
+use super::entry::{Entry, Fragment, rebase_fragment, rebase_record};
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::placement::Member;
-use super::reads::{INTERNAL, Reads};
+use super::reads::{INTERNAL, Reads, Wanted};
 use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 use super::table::Table;
@@ -37,7 +37,7 @@ use super::writes::{NewWrite, Writes};
 
 pub(crate) use asked::Call;
 use asked::{Asked, Which};
-use judgement::{Certainty, is_behind, judge};
+use judgement::{is_behind, judge};
 use refusals::Refusals;
 
 /// Atomic updates under way, asked by this node and ordered by it.
@@ -45,13 +45,12 @@ use refusals::Refusals;
 pub(crate) struct Updates {
     /// What this node has asked for.
     asked: Asked,
-    /// What this node orders, by tag: a session keeps it when its id changes. The first of each
-    /// queue is under way.
-    jobs: BTreeMap<u32, VecDeque<Job>>,
-    /// Which tag a write of this node's own orders belongs to.
-    writing: BTreeMap<u64, u32>,
+    /// What this node orders, by session. The first of each queue is under way.
+    jobs: BTreeMap<Root, VecDeque<Job>>,
+    /// Which session a write of this node's own orders belongs to.
+    writing: BTreeMap<u64, Root>,
     /// Numbers the reads that jobs wait for.
-    reads: BTreeMap<OpId, u32>,
+    reads: BTreeMap<OpId, Root>,
     last_read: OpId,
     /// What this node has refused to others.
     refusals: Refusals,
@@ -98,15 +97,11 @@ impl Updates {
         tools: &mut Tools<'_>,
     ) {
         let standing = &*tools.standing;
-        let tag = update.key.tag();
-        let queue = self.jobs.get(&tag);
+        let key = update.key;
+        let queue = self.jobs.get(&key);
         let waiting = queue.map_or(0, VecDeque::len);
         let known = |job: &Job| job.asker == asker && job.update.op == update.op;
         if queue.is_some_and(|queue| queue.iter().any(known)) {
-            return;
-        }
-        if update.moves.is_some_and(|moves| moves.to.tag() != tag) {
-            // No caller of ours asks for that: a session keeps its tag, and so its slot.
             return;
         }
         let mine = standing.owner(update.key.slot()) == Member::Me;
@@ -124,29 +119,29 @@ impl Updates {
             current: None,
             ran_out: false,
         };
-        self.jobs.entry(tag).or_default().push_back(job);
+        self.jobs.entry(key).or_default().push_back(job);
         if waiting == 0 {
-            self.start(now, tag, tools);
+            self.start(now, key, tools);
         }
     }
 
     /// Takes up the first update of a session, and the next when that needs no waiting. What its
     /// turn has come to may need a look at other members first.
-    fn start(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
-        while let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
+    fn start(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) {
+        while let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
             let doubtful = tools.table.is_doubtful(now, &job.update.key)
                 || is_behind(&job.update, tools.table);
             if !tools.standing.is_complete() || doubtful {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
-                self.reads.insert(op, tag);
-                let key = job.update.key;
+                self.reads.insert(op, key);
                 let Tools {
                     standing, reads, ..
                 } = tools;
-                return reads.begin(now, standing, op, key, doubtful);
+                let wanted = Wanted { key, secret: None };
+                return reads.begin(now, standing, op, wanted, doubtful);
             }
-            if !self.evaluate(now, tag, tools) {
+            if !self.evaluate(now, key, tools) {
                 return;
             }
         }
@@ -155,40 +150,37 @@ impl Updates {
     /// Everything that others have of a session is merged here. Says whether the read was one of
     /// the owner's own.
     pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Tools<'_>) -> bool {
-        if let Some(tag) = self.reads.remove(&op)
-            && self.evaluate(now, tag, tools)
+        if let Some(key) = self.reads.remove(&op)
+            && self.evaluate(now, key, tools)
         {
-            self.start(now, tag, tools);
+            self.start(now, key, tools);
         }
         op & INTERNAL != 0
     }
 
     /// All other holders have merged this write: it is applied here now.
     pub(crate) fn written(&mut self, now: Timestamp, seq: u64, tools: &mut Tools<'_>) {
-        if let Some(tag) = self.writing.remove(&seq) {
-            self.apply(now, tag, tools);
-            self.start(now, tag, tools);
+        if let Some(key) = self.writing.remove(&seq) {
+            self.apply(now, key, tools);
+            self.start(now, key, tools);
         }
     }
 
     /// Decides on the first update of a session. Says whether it has ended.
-    fn evaluate(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) -> bool {
-        let Some(job) = self.jobs.get_mut(&tag).and_then(VecDeque::front_mut) else {
+    fn evaluate(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) -> bool {
+        let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
             return false;
         };
-        let certainty = Certainty {
-            certain: tools.standing.uncertain_until() <= now,
-            complete: tools.standing.is_complete(),
-        };
+        let certain = tools.standing.uncertain_until() <= now;
         if !tools.standing.rules.expectations {
             job.update.expect = None;
         }
         let refused = self.refusals.of(job.update.fragment.updates.first());
-        let judged = judge(now, &job.update, certainty, tools.table);
+        let judged = judge(now, &job.update, certain, tools.table);
         // What was refused stays refused, unless another owner has applied it in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
-                job.copies = job.update.copies(&current);
+                job.copies = job.update.copies(now, &current, tools.standing.me.writer());
                 job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
@@ -199,7 +191,7 @@ impl Updates {
                 let copy = conflict
                     .then(|| job.update.outcome(now, tools.table))
                     .flatten();
-                self.finish(now, tag, verdict, copy, tools);
+                self.finish(now, key, verdict, copy, tools);
                 return true;
             }
         }
@@ -223,25 +215,26 @@ impl Updates {
             .flatten();
         match write {
             Some((seq, _)) => {
-                self.writing.insert(seq, tag);
+                self.writing.insert(seq, key);
                 false
             }
             None => {
-                self.apply(now, tag, tools);
+                self.apply(now, key, tools);
                 true
             }
         }
     }
 
-    fn apply(&mut self, now: Timestamp, tag: u32, tools: &mut Tools<'_>) {
-        if let Some(job) = self.jobs.get(&tag).and_then(VecDeque::front) {
+    fn apply(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) {
+        if let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
             if let Some(current) = &job.current
                 && tools.table.is_partial_or_absent(&job.update.key)
             {
                 let mut record = Record::clone(current);
                 if job.update.order == Order::Change {
-                    // It has run out meanwhile, unless this counts as a use.
-                    job.update.fragment.apply(&mut record);
+                    // It has run out meanwhile, unless this counts as a use. The fragment has no
+                    // credential, so it cannot fork.
+                    let _ = job.update.fragment.apply(&mut record);
                 }
                 let copy = Copy {
                     key: job.update.key,
@@ -266,29 +259,33 @@ impl Updates {
                 Order::End if job.ran_out => Verdict::Gone,
                 Order::Create(_) | Order::Change | Order::End => Verdict::Applied,
             };
-            self.finish(now, tag, verdict, copy, tools);
+            self.finish(now, key, verdict, copy, tools);
         }
     }
 
     fn finish(
         &mut self,
         now: Timestamp,
-        tag: u32,
+        key: Root,
         verdict: Verdict,
         copy: Option<Copy>,
         tools: &mut Tools<'_>,
     ) {
-        let Some(queue) = self.jobs.get_mut(&tag) else {
+        let Some(queue) = self.jobs.get_mut(&key) else {
             return;
         };
         let job = queue.pop_front();
         if queue.is_empty() {
-            self.jobs.remove(&tag);
+            self.jobs.remove(&key);
         }
         if let Some(job) = job {
             let refused = matches!(
                 verdict,
-                Verdict::Conflict | Verdict::Gone | Verdict::Full | Verdict::TooLarge
+                Verdict::Conflict
+                    | Verdict::Superseded
+                    | Verdict::Gone
+                    | Verdict::Full
+                    | Verdict::TooLarge
             );
             // A local caller hears of it at once; and what is wanted gone may always go.
             if refused
@@ -344,8 +341,8 @@ impl Updates {
 
     /// The session that a change is under way of, as it was when its turn came.
     pub(crate) fn changing(&self, key: &Root) -> Option<&Arc<Record>> {
-        let job = self.jobs.get(&key.tag())?.front()?;
-        let changes = job.update.key == *key && job.update.order == Order::Change;
+        let job = self.jobs.get(key)?.front()?;
+        let changes = job.update.order == Order::Change;
         job.current.as_ref().filter(|_| changes)
     }
 
@@ -416,46 +413,41 @@ impl Update {
         }
     }
 
-    /// What all holders are to merge: the change, and the session under its new id.
-    fn copies(&self, current: &Arc<Record>) -> Arc<[Copy]> {
+    /// What all holders are to merge.
+    fn copies(&self, now: Timestamp, current: &Arc<Record>, owner: Writer) -> Arc<[Copy]> {
         let entry = match &self.order {
-            Order::Change => Entry::Fragment(self.fragment.clone()),
+            Order::Change => Entry::Fragment(self.change(now, current, owner)),
             Order::Create(_) => Entry::Live(current.clone()),
-            Order::End => Entry::Dead(Box::new(Tombstone::of(current, None))),
+            Order::End => Entry::tombstone(now, current),
         };
-        let change = Copy {
-            key: self.key,
-            entry,
+        let key = self.key;
+        [Copy { key, entry }].into()
+    }
+
+    /// The fragment, with the new credential that the owner gives the session in a rotation.
+    fn change(&self, now: Timestamp, current: &Record, owner: Writer) -> Arc<Fragment> {
+        let Some(rotation) = self.rotation else {
+            return self.fragment.clone();
         };
-        let Some(moves) = self.moves else {
-            return [change].into();
-        };
-        let mut record = Record::clone(current);
-        self.fragment.apply(&mut record);
-        let tombstone = Tombstone::of(&record, Some(moves));
-        let moved = Copy {
-            key: self.key,
-            entry: Entry::Dead(Box::new(tombstone)),
-        };
-        let live = Copy {
-            key: moves.to,
-            entry: Entry::Live(Arc::new(record)),
-        };
-        [moved, live].into()
+        let version = Stamp::after(current.clock(), now, owner);
+        let credential = current
+            .credential
+            .rotated(rotation.to, rotation.login, version, now);
+        let mut fragment = Fragment::clone(&self.fragment);
+        fragment.credential = Some(credential);
+        Arc::new(fragment)
     }
 
     /// What is here of a session to which it was applied before.
     fn known(&self, now: Timestamp, table: &Table) -> Arc<[Copy]> {
-        let keys = [Some(self.key), self.moves.map(|moves| moves.to)];
-        let copies = keys.into_iter().flatten();
-        copies.filter_map(|key| table.copy(now, &key)).collect()
+        table.copy(now, &self.key).into_iter().collect()
     }
 
-    /// What the session has become here, under whatever id.
+    /// What the session has become here. It may have expired.
     fn outcome(&self, now: Timestamp, table: &Table) -> Option<Copy> {
-        match table.follow(self.moves.map_or(self.key, |moves| moves.to)) {
-            Some((key, record)) => Some(Copy {
-                key,
+        match table.record(&self.key) {
+            Some(record) => Some(Copy {
+                key: self.key,
                 entry: Entry::Live(record),
             }),
             None => table.copy(now, &self.key),

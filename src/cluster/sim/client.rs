@@ -1,6 +1,6 @@
 //! A client's request under way: load, then commit, as the middleware does.
 
-use crate::session::{Outcome, Root, Value};
+use crate::session::{Outcome, Root, SecretHash, Value};
 
 use super::oracle::Known;
 
@@ -12,6 +12,8 @@ pub(super) struct Request {
     /// The index of its session's model.
     pub(super) model: usize,
     pub(super) key: Root,
+    /// The secret that it presents.
+    pub(super) secret: SecretHash,
     pub(super) action: Action,
     /// What clients knew when it began.
     pub(super) known: Known,
@@ -19,7 +21,7 @@ pub(super) struct Request {
     pub(super) value: Option<Value>,
     pub(super) begun_at: u64,
     pub(super) stage: Stage,
-    /// Whether it has begun to move or end the session.
+    /// Whether it has begun to rotate or end the session.
     pub(super) moves: bool,
     /// When it began a write of a small session.
     pub(super) small_write_at: Option<u64>,
@@ -36,7 +38,7 @@ pub(super) enum Action {
     /// Count one up, atomically.
     Update,
     End,
-    Rotate(Root),
+    Rotate(SecretHash),
 }
 
 /// How far a request is.

@@ -390,6 +390,8 @@ mod tests {
             registers: vec![register],
             max_inactive: None,
             accessed_at: Timestamp::default(),
+            access: 0,
+            credential: None,
             updates: Vec::new(),
         };
         Message::Write(Write {
@@ -399,7 +401,7 @@ mod tests {
             strict: false,
             sent_at: Timestamp::default(),
             copies: [Copy {
-                key: Root::from_bytes([0; 20]),
+                key: Root::from_bytes([0; 12]),
                 entry: Entry::Fragment(fragment.into()),
             }]
             .into(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Record, Root, Stamp, Value};
+use crate::session::{Record, Root, SecretHash, Stamp, Value};
 
 /// One session as its clients know it.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub(super) struct Model {
     /// Tells it from the one that was in its place before.
     pub(super) id: u64,
     pub(super) key: Root,
+    /// The secret that clients have.
+    pub(super) secret: SecretHash,
     pub(super) life: Life,
     /// The largest acknowledged stamp of each attribute.
     pub(super) acked: BTreeMap<&'static str, Stamp>,
@@ -19,9 +21,10 @@ pub(super) struct Model {
     pub(super) counts: BTreeSet<u64>,
     /// Atomic updates whose outcome is unknown.
     pub(super) indeterminate_updates: u64,
-    /// Calls under way that move or end it.
+    /// Calls under way that rotate or end it.
     pub(super) moves: u32,
-    /// Whether a client has tried to end it: what a node that died has begun may still take effect.
+    /// Whether a client has tried to end it, or to rotate it with unknown outcome: what a node that
+    /// died has begun may still take effect.
     pub(super) may_end: bool,
     /// How long it may be left alone.
     pub(super) idle: Duration,
@@ -45,7 +48,7 @@ pub(super) struct Model {
 pub(super) enum Life {
     /// Created, and no client has tried to end it.
     Live,
-    /// A client has tried to end or to move it, with unknown outcome.
+    /// A client has tried to end or to rotate it, with unknown outcome.
     Unknown,
     /// Ended, and that was acknowledged.
     Ended,
@@ -70,10 +73,16 @@ impl Known {
 
 impl Model {
     /// A session that is being created.
-    pub(super) const fn new(id: u64, key: Root, lifetime: ModelLifetime, now: u64) -> Self {
+    pub(super) const fn new(
+        id: u64,
+        (key, secret): (Root, SecretHash),
+        lifetime: ModelLifetime,
+        now: u64,
+    ) -> Self {
         Self {
             id,
             key,
+            secret,
             life: Life::Unknown,
             acked: BTreeMap::new(),
             counts: BTreeSet::new(),
@@ -113,7 +122,7 @@ impl Model {
         }
     }
 
-    /// A client tries to end or to move it.
+    /// A client tries to end or to rotate it.
     pub(super) fn begin_move(&mut self) {
         self.moves += 1;
         if self.life == Life::Live {
@@ -122,8 +131,8 @@ impl Model {
     }
 
     /// A client has received its new id. A client that ends it at the same time wins.
-    pub(super) fn moved_to(&mut self, key: Root) {
-        self.key = key;
+    pub(super) fn rotated_to(&mut self, secret: SecretHash) {
+        self.secret = secret;
         if self.life == Life::Unknown && self.moves == 1 && !self.may_end {
             self.life = Life::Live;
         }

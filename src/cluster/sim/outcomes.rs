@@ -34,7 +34,10 @@ impl World {
             }
             (
                 Stage::Committing { .. },
-                Reply::Updated(Verdict::Conflict | Verdict::Gone | Verdict::Full, _),
+                Reply::Updated(
+                    Verdict::Conflict | Verdict::Superseded | Verdict::Gone | Verdict::Full,
+                    _,
+                ),
             ) => {
                 self.finish(op);
             }
@@ -92,19 +95,20 @@ impl World {
                 Action::Rotate(to) => {
                     let mut dead = model.clone();
                     dead.id = u64::MAX;
-                    dead.key = request.key;
+                    dead.secret = request.secret;
                     dead.life = Life::Ended;
-                    let second = model.key != request.key;
+                    let second = model.secret != request.secret;
                     assert!(
                         self.partitioned || self.removed_while_running || !second,
-                        "two successors of {}",
+                        "two rotations of one secret of {}",
                         request.key
                     );
                     if second {
-                        // Either side of a partition may move a session; one of them has won.
+                        // Both sides of a partition have rotated it: it is deleted when they meet.
                         model.life = Life::Unknown;
+                        model.may_end = true;
                     } else {
-                        model.moved_to(to);
+                        model.rotated_to(to);
                     }
                     self.models.push(dead);
                 }
@@ -130,7 +134,7 @@ impl World {
     pub(super) fn nothing_to_end(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];
-            let alone = model.moves == 1 && model.key == request.key;
+            let alone = model.moves == 1 && model.secret == request.secret;
             if model.id == request.known.id
                 && alone
                 && !self.partitioned
@@ -145,10 +149,14 @@ impl World {
     /// The outcome of a request is unknown.
     pub(super) fn indeterminate(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op)
-            && request.action == Action::Update
             && self.models[request.model].id == request.known.id
         {
-            self.models[request.model].indeterminate_updates += 1;
+            let model = &mut self.models[request.model];
+            match request.action {
+                Action::Update => model.indeterminate_updates += 1,
+                Action::Rotate(_) if request.moves => model.may_end = true,
+                _ => {}
+            }
         }
         self.finish(op);
     }

@@ -100,7 +100,8 @@ impl World {
             _ => return,
         };
         let is_fresh = request.known.is_fresh(self.now);
-        if self.plan.min_copies <= 1 || !undisturbed || !is_fresh || model.key != request.key {
+        if self.plan.min_copies <= 1 || !undisturbed || !is_fresh || model.secret != request.secret
+        {
             return;
         }
         let written = record.stamp(name);

@@ -7,7 +7,7 @@ use rand::RngExt;
 
 use crate::cluster::replica::event::Step;
 use crate::cluster::replica::message::OpId;
-use crate::session::{Changes, Record, Root, Value};
+use crate::session::{Changes, Loaded, Record, Root, Value};
 
 use super::client::{Action, COUNTER, LARGE_NAMES, NAMES, Request, Stage};
 use super::event::Event;
@@ -40,14 +40,14 @@ impl World {
     pub(super) fn begin(&mut self, client: usize, node: usize, index: usize) -> bool {
         let id = self.last_op;
         let Some(model) = self.models.get(index) else {
-            let key = self.draw_key(None);
+            let key = self.draw_key();
             let model = self.draw_model(id, key);
             self.models.push(model);
             let index = self.models.len() - 1;
             return self.create(client, node, index, key);
         };
         if model.life != Life::Live && model.moves == 0 && self.rng.random_bool(0.3) {
-            let key = self.draw_key(None);
+            let key = self.draw_key();
             let model = self.draw_model(id, key);
             let before = std::mem::replace(&mut self.models[index], model);
             self.models.push(before);
@@ -65,19 +65,21 @@ impl World {
         } else if model.idle < 2 * HOUR && self.rng.random_bool(0.05) {
             self.leave_alone(index);
         }
+        let index = self.maybe_former(index);
         let model = &self.models[index];
         let (key, is_large) = (model.key, model.is_large);
         if is_large && !self.rng.random_bool(LARGE_SHARE) {
             return false;
         }
         let action = match self.rng.random_range(0..100) {
+            _ if index >= SESSIONS => Action::Read,
             0..40 => Action::Read,
             40..95 if is_large => {
                 Action::Write(LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())])
             }
             40..70 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
             70..95 => Action::Update,
-            95..98 => Action::Rotate(self.draw_key(Some(key))),
+            95..98 => Action::Rotate(self.draw_secret()),
             _ => Action::End,
         };
         self.totals.begun += 1;
@@ -88,6 +90,7 @@ impl World {
             node,
             model: index,
             key,
+            secret: self.models[index].secret,
             action,
             known: self.models[index].known(),
             value: None,
@@ -99,14 +102,26 @@ impl World {
         };
         self.requests.insert(op, request);
         let now = self.clock(node);
-        let step = self.replica(node).load(now, op, &key);
+        let secret = self.models[index].secret;
+        let step = self.replica(node).load(now, op, &key, Some(&secret));
         match step {
-            Step::Done(record) => self.loaded(op, record),
+            Step::Done(loaded) => self.loaded(op, loaded),
             Step::Wait(_) => {}
             Step::Refused(_) => self.finish(op),
         }
         self.flush_outputs(node);
         true
+    }
+
+    /// Sometimes a client presents a secret that was replaced: the model of that is returned then.
+    fn maybe_former(&mut self, index: usize) -> usize {
+        let key = self.models[index].key;
+        let former = |(at, model): (usize, &Model)| (model.key == key).then_some(SESSIONS + at);
+        let models = self.models.iter().skip(SESSIONS).enumerate();
+        match models.filter_map(former).last() {
+            Some(former) if self.rng.random_bool(0.2) => former,
+            _ => index,
+        }
     }
 
     /// Draws a session. Some may not be left alone for long.
@@ -127,7 +142,8 @@ impl World {
             transit_max: self.plan.transit_max(),
             is_large: self.plan.has(FaultKind::LargeRecords) && self.rng.random_bool(0.4),
         };
-        Model::new(id, key, lifetime, self.now)
+        let secret = self.draw_secret();
+        Model::new(id, (key, secret), lifetime, self.now)
     }
 
     /// Draws the value of a write.
@@ -159,6 +175,7 @@ impl World {
             node,
             model: index,
             key,
+            secret: self.models[index].secret,
             action: Action::Create,
             known: self.models[index].known(),
             value: None,
@@ -170,18 +187,19 @@ impl World {
         };
         self.requests.insert(self.last_op, request);
         let model = &self.models[index];
-        let mut changes = Changes::create(Some(model.idle), model.absolute);
+        let mut changes = Changes::create(model.secret, Some(model.idle), model.absolute);
         changes.insert(NAMES[0].into(), draw_tiny(&mut self.rng));
         self.commit(self.last_op, None, &changes, 0);
         self.flush_outputs(node);
         true
     }
 
-    pub(super) fn loaded(&mut self, op: OpId, record: Option<Arc<Record>>) {
+    pub(super) fn loaded(&mut self, op: OpId, loaded: Loaded) {
         let Some(request) = self.requests.get(&op).cloned() else {
             return;
         };
         let node = request.node;
+        let record = loaded.into_live();
         self.check(&request, record.as_deref());
         self.touched(&request);
         let Some(base) = record else {
@@ -214,7 +232,7 @@ impl World {
             }
             Action::Rotate(to) => {
                 self.begin_move(op);
-                changes.rotate_to(to);
+                changes.rotate(request.secret, to);
             }
             Action::End => {
                 self.begin_move(op);

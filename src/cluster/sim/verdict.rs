@@ -32,16 +32,16 @@ impl World {
             ended_stays_ended(&request.known, read, &place);
         }
         if model.id == request.known.id
-            && model.key == request.key
+            && model.secret == request.secret
             && self.plan.clock_includes_suspension
         {
             expires(model, self.now, read, &place);
         }
-        // Another client may have tried to end or to move it while this was under way.
+        // Another client may have tried to end or to rotate it while this was under way.
         if model.life == Life::Live
             && !node.falsely_removed
             && node.falsely_suspects.is_empty()
-            && model.key == request.key
+            && model.secret == request.secret
             && model.id == request.known.id
             && request.known.is_fresh(self.now)
         {
@@ -61,6 +61,7 @@ impl World {
                     continue;
                 }
                 let read = self.replica(index).look(now, &model.key);
+                let read = read.filter(|record| record.is_current(&model.secret));
                 let place = format!("at node{index} in the end ({})", model.key);
                 ended_stays_ended(&model.known(), read.as_deref(), &place);
                 // Where two sides wrote the same, the later write counts, and no more is promised.

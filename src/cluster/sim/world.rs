@@ -13,7 +13,7 @@ use crate::cluster::replica::event::{Input, News, Output};
 use crate::cluster::replica::message::OpId;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
-use crate::session::{Root, SLOTS, Timestamp};
+use crate::session::{Root, SLOTS, SecretHash, Timestamp};
 
 use super::client::{Request, Stage};
 use super::event::Event;
@@ -311,14 +311,13 @@ impl World {
     }
 
     /// Draws a key in one of a few slots: comparisons shall have something to compare.
-    pub(super) fn draw_key(&mut self, before: Option<Root>) -> Root {
-        let mut bytes: [u8; 20] = self.rng.random();
-        let low = SLOTS as u32 - 1;
-        let slot = (self.rng.random_range(0..8_u32) * 997) & low;
-        let tag = self.rng.random::<u32>() & !low | slot;
-        let tag = before.map_or(tag, |key| key.tag());
-        bytes[..4].copy_from_slice(&tag.to_be_bytes());
-        Root::from_bytes(bytes)
+    pub(super) fn draw_key(&mut self) -> Root {
+        let root = Root::from_bytes(self.rng.random());
+        root.with_slot(self.rng.random_range(0..8) * 997 % SLOTS)
+    }
+
+    pub(super) fn draw_secret(&mut self) -> SecretHash {
+        SecretHash::from_bytes(self.rng.random())
     }
 
     pub(super) fn at(&mut self, at: u64, event: Event) {

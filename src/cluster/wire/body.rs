@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Root, SLOTS, Stamp, Timestamp};
+use crate::session::{Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp};
 
-use super::super::replica::entry::Move;
-use super::super::replica::message::{Copy, Message, Order, Update, Verdict, View, ViewId, Write};
+use super::super::replica::message::{
+    Copy, Known, Message, Order, Update, Verdict, View, ViewId, Write,
+};
 use super::super::replica::node::Node;
 use super::hello::check_node;
-use super::session::{WireCopy, WireFragment, WireRecord, attribute_name, copies_of, is_sane};
+use super::session::{
+    WireCopy, WireFragment, WireRecord, WireRotation, attribute_name, copies_of, is_access, is_sane,
+};
 use super::{Bytes, WireError, at_most};
 
-/// Protocol 1, one variant for each message.
+/// Protocol 2, one variant for each message.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Body<'a> {
     Swim(#[serde(borrow)] Bytes<'a>),
@@ -29,7 +32,6 @@ pub(super) enum Body<'a> {
         ready: bool,
         leaving: bool,
         doubt: Duration,
-        era: u64,
     },
     Write {
         seq: u64,
@@ -53,6 +55,7 @@ pub(super) enum Body<'a> {
         sent_at: Timestamp,
         key: Root,
         accessed_at: Timestamp,
+        access: u64,
     },
     Compare {
         view: ViewId,
@@ -69,7 +72,7 @@ pub(super) enum Body<'a> {
         round: u64,
         slot: u16,
         after: Option<Root>,
-        known: Cow<'a, [(Root, u64)]>,
+        known: Cow<'a, [Known]>,
     },
     Push {
         view: ViewId,
@@ -84,6 +87,7 @@ pub(super) enum Body<'a> {
         view: ViewId,
         op: u64,
         key: Root,
+        secret: Option<SecretHash>,
     },
     Fetched {
         view: ViewId,
@@ -102,8 +106,7 @@ pub(super) enum Body<'a> {
         expect: Option<(&'a str, Option<Stamp>)>,
         #[serde(borrow)]
         fragment: WireFragment<'a>,
-        /// To which id, in which era.
-        moves: Option<(Root, u64)>,
+        rotation: Option<WireRotation>,
         #[serde(borrow)]
         order: WireOrder<'a>,
     },
@@ -136,6 +139,7 @@ pub(super) enum WireVerdict {
     Unknown,
     Full,
     TooLarge,
+    Superseded,
 }
 
 impl<'a> From<&'a Message> for Body<'a> {
@@ -152,7 +156,6 @@ impl<'a> From<&'a Message> for Body<'a> {
                 ready: view.ready,
                 leaving: view.leaving,
                 doubt: view.doubt,
-                era: view.era,
             },
             Message::Write(ref write) => Self::Write {
                 seq: write.seq,
@@ -172,10 +175,12 @@ impl<'a> From<&'a Message> for Body<'a> {
                 sent_at,
                 key,
                 accessed_at,
+                access,
             } => Self::Touch {
                 sent_at,
                 key,
                 accessed_at,
+                access,
             },
             Message::Compare {
                 view,
@@ -223,7 +228,17 @@ impl<'a> From<&'a Message> for Body<'a> {
                 copies: copies.iter().map(WireCopy::from).collect(),
                 more,
             },
-            Message::Fetch { view, op, key } => Self::Fetch { view, op, key },
+            Message::Fetch {
+                view,
+                op,
+                key,
+                secret,
+            } => Self::Fetch {
+                view,
+                op,
+                key,
+                secret,
+            },
             Message::Fetched {
                 view,
                 op,
@@ -246,7 +261,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                     .as_ref()
                     .map(|(name, stamp)| (&**name, *stamp)),
                 fragment: (&*update.fragment).into(),
-                moves: update.moves.map(|Move { era, to }| (to, era)),
+                rotation: update.rotation.map(WireRotation::from),
                 order: match &update.order {
                     Order::Change => WireOrder::Change,
                     Order::Create(record) => WireOrder::Create((&**record).into()),
@@ -285,7 +300,6 @@ impl TryFrom<Body<'_>> for Message {
                 ready,
                 leaving,
                 doubt,
-                era,
             } => Self::View(View {
                 number,
                 ask,
@@ -296,7 +310,6 @@ impl TryFrom<Body<'_>> for Message {
                 ready,
                 leaving,
                 doubt,
-                era,
             }),
             Body::Write {
                 seq,
@@ -323,11 +336,16 @@ impl TryFrom<Body<'_>> for Message {
                 sent_at,
                 key,
                 accessed_at,
-            } => Self::Touch {
-                sent_at,
-                key,
-                accessed_at,
-            },
+                access,
+            } => {
+                is_access(access)?;
+                Self::Touch {
+                    sent_at,
+                    key,
+                    accessed_at,
+                    access,
+                }
+            }
             Body::Compare {
                 view,
                 round,
@@ -384,7 +402,17 @@ impl TryFrom<Body<'_>> for Message {
                     more,
                 }
             }
-            Body::Fetch { view, op, key } => Self::Fetch { view, op, key },
+            Body::Fetch {
+                view,
+                op,
+                key,
+                secret,
+            } => Self::Fetch {
+                view,
+                op,
+                key,
+                secret,
+            },
             Body::Fetched {
                 view,
                 op,
@@ -404,7 +432,7 @@ impl TryFrom<Body<'_>> for Message {
                 sent_at,
                 expect,
                 fragment,
-                moves,
+                rotation,
                 order,
             } => {
                 let expect = expect.map(|(name, stamp)| {
@@ -419,7 +447,7 @@ impl TryFrom<Body<'_>> for Message {
                     sent_at,
                     expect: expect.transpose()?,
                     fragment: Arc::new(fragment.try_into()?),
-                    moves: moves.map(|(to, era)| Move { era, to }),
+                    rotation: rotation.map(Rotation::from),
                     order: match order {
                         WireOrder::Change => Order::Change,
                         WireOrder::Create(record) => Order::Create(Arc::new(record.try_into()?)),
@@ -453,6 +481,7 @@ impl From<Verdict> for WireVerdict {
             Verdict::Unknown => Self::Unknown,
             Verdict::Full => Self::Full,
             Verdict::TooLarge => Self::TooLarge,
+            Verdict::Superseded => Self::Superseded,
         }
     }
 }
@@ -467,6 +496,7 @@ impl From<WireVerdict> for Verdict {
             WireVerdict::Unknown => Self::Unknown,
             WireVerdict::Full => Self::Full,
             WireVerdict::TooLarge => Self::TooLarge,
+            WireVerdict::Superseded => Self::Superseded,
         }
     }
 }
@@ -484,7 +514,7 @@ fn is_slot(slot: u16) -> Result<(), WireError> {
     }
 }
 
-/// How many kinds of messages protocol 1 has. Later kinds get the next numbers.
+/// How many kinds of messages protocol 2 has. Later kinds get the next numbers.
 pub(super) const KINDS: u32 = 16;
 
 /// Far more than a cluster of memory copies has, and what it remembers of former ones.

@@ -14,7 +14,7 @@ use super::{WireError, frame, put};
 /// A version of the protocol that this crate speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    V1,
+    V2,
 }
 
 /// Who dials.
@@ -51,13 +51,13 @@ pub(in super::super) enum HelloReply {
         refusal: Refusal,
         /// Encoded behind everything else, if it says anything.
         #[serde(skip)]
-        details: Details,
+        details: RefusalDetails,
     },
 }
 
 /// What a node that is not let in may want to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Details {
+pub(in super::super) struct RefusalDetails {
     /// As in a welcome.
     pub(in super::super) seen: u64,
     /// The node that has its name.
@@ -119,12 +119,12 @@ impl Refusal {
 
 impl Protocol {
     /// The version that two nodes of this crate's version speak.
-    pub(crate) const LATEST: Self = Self::V1;
+    pub(crate) const LATEST: Self = Self::V2;
 
     /// The version with this number, if this crate speaks it.
     pub(crate) const fn from_number(number: u16) -> Option<Self> {
         match number {
-            1 => Some(Self::V1),
+            2 => Some(Self::V2),
             _ => None,
         }
     }
@@ -182,7 +182,7 @@ impl Hello {
 
 impl HelloReply {
     pub(in super::super) fn refused(refusal: Refusal) -> Self {
-        let details = Details::default();
+        let details = RefusalDetails::default();
         Self::Refused { refusal, details }
     }
 
@@ -191,7 +191,7 @@ impl HelloReply {
         let encoded = frame(out, |out| {
             put(self, out);
             if let Self::Refused { details, .. } = self
-                && *details != Details::default()
+                && *details != RefusalDetails::default()
             {
                 put(details, out);
             }
@@ -255,7 +255,7 @@ fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), Wi
 }
 
 /// The protocol versions that this crate speaks.
-const PROTOCOLS: RangeInclusive<u16> = 1..=1;
+const PROTOCOLS: RangeInclusive<u16> = 2..=2;
 
 /// What an introduction begins with. Another value than that of the drafts whose links carried no
 /// credits: those and this version must not mix.
@@ -297,10 +297,10 @@ mod tests {
             proto_max,
             ..hello()
         };
-        assert_eq!(speaks(1, 1).common_protocol(), Some(1));
-        assert_eq!(speaks(1, 100).common_protocol(), Some(1));
-        assert_eq!(speaks(2, 100).common_protocol(), None);
-        assert_eq!(speaks(0, 0).common_protocol(), None);
+        assert_eq!(speaks(2, 2).common_protocol(), Some(2));
+        assert_eq!(speaks(1, 100).common_protocol(), Some(2));
+        assert_eq!(speaks(3, 100).common_protocol(), None);
+        assert_eq!(speaks(0, 1).common_protocol(), None);
         assert_eq!(speaks(100, 1).common_protocol(), None);
     }
 

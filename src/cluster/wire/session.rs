@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    Idle, Lifetime, Name, Record, Register, Root, Stamp, Timestamp, UPDATES_MAX, Value,
+    Credential, Details, HISTORY_MAX, Idle, Lifetime, Login, Name, Record, Register, Root,
+    Rotation, SecretHash, Stamp, Timestamp, UPDATES_MAX, UserKey, Value,
 };
 
-use super::super::replica::entry::{Entry, Fragment, Move, Tombstone, keep_latest};
+use super::super::replica::entry::{Entry, Fragment, keep_latest};
 use super::super::replica::message::Copy;
 use super::{Bytes, WireError, at_most};
 
@@ -24,18 +26,39 @@ pub(super) struct WireCopy<'a> {
 enum WireEntry<'a> {
     Live(#[serde(borrow)] WireRecord<'a>),
     Fragment(#[serde(borrow)] WireFragment<'a>),
-    Dead {
-        until: Timestamp,
-        /// To which id, in which era.
-        moved: Option<(Root, u64)>,
-    },
+    Dead { until: Timestamp },
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireCredential<'a> {
+    hash: SecretHash,
+    ends_at: Timestamp,
+    details: Option<WireDetails<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireDetails<'a> {
+    version: Stamp,
+    rotated_at: Option<Timestamp>,
+    user: Option<UserKey>,
+    began_at: Option<Timestamp>,
+    history: Cow<'a, [Stamp]>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireRotation {
+    from: SecretHash,
+    to: SecretHash,
+    login: Option<(Option<UserKey>, Duration)>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireRecord<'a> {
+    #[serde(borrow)]
+    credential: WireCredential<'a>,
     created_at: Timestamp,
-    ends_at: Timestamp,
     accessed_at: Timestamp,
+    access: u64,
     max_inactive: (Stamp, Idle),
     first_visit: Idle,
     returned: bool,
@@ -50,6 +73,9 @@ pub(super) struct WireFragment<'a> {
     registers: Vec<WireRegister<'a>>,
     max_inactive: Option<(Stamp, Idle)>,
     accessed_at: Timestamp,
+    access: u64,
+    #[serde(borrow)]
+    credential: Option<WireCredential<'a>>,
     updates: Cow<'a, [Stamp]>,
 }
 
@@ -66,10 +92,7 @@ impl<'a> From<&'a Copy> for WireCopy<'a> {
         let entry = match &copy.entry {
             Entry::Live(record) => WireEntry::Live((&**record).into()),
             Entry::Fragment(fragment) => WireEntry::Fragment((&**fragment).into()),
-            Entry::Dead(tombstone) => WireEntry::Dead {
-                until: tombstone.until,
-                moved: tombstone.moved.map(|Move { era, to }| (to, era)),
-            },
+            Entry::Dead { until } => WireEntry::Dead { until: *until },
         };
         Self {
             key: copy.key,
@@ -85,10 +108,7 @@ impl TryFrom<WireCopy<'_>> for Copy {
         let entry = match copy.entry {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
             WireEntry::Fragment(fragment) => Entry::Fragment(Arc::new(fragment.try_into()?)),
-            WireEntry::Dead { until, moved } => {
-                let moved = moved.map(|(to, era)| Move { era, to });
-                Entry::Dead(Box::new(Tombstone { until, moved }))
-            }
+            WireEntry::Dead { until } => Entry::Dead { until },
         };
         Ok(Self {
             key: copy.key,
@@ -100,9 +120,10 @@ impl TryFrom<WireCopy<'_>> for Copy {
 impl<'a> From<&'a Record> for WireRecord<'a> {
     fn from(record: &'a Record) -> Self {
         Self {
+            credential: (&record.credential).into(),
             created_at: record.lifetime.created_at,
-            ends_at: record.lifetime.ends_at,
             accessed_at: record.lifetime.accessed_at,
+            access: record.lifetime.access,
             max_inactive: record.lifetime.max_inactive,
             first_visit: record.lifetime.first_visit,
             returned: record.lifetime.returned,
@@ -117,17 +138,19 @@ impl TryFrom<WireRecord<'_>> for Record {
 
     fn try_from(record: WireRecord<'_>) -> Result<Self, WireError> {
         is_sane(&record.max_inactive.0)?;
+        is_access(record.access)?;
         let registers = registers_of(record.registers)?;
         record.updates.iter().try_for_each(is_sane)?;
         let lifetime = Lifetime {
             created_at: record.created_at,
-            ends_at: record.ends_at,
             accessed_at: record.accessed_at,
+            access: record.access,
             max_inactive: record.max_inactive,
             first_visit: record.first_visit,
             returned: record.returned,
         };
-        Self::from_parts(lifetime, registers, record.updates.into_owned())
+        let credential = record.credential.try_into()?;
+        Self::from_parts(credential, lifetime, registers, record.updates.into_owned())
             .ok_or(WireError::Disorder)
     }
 }
@@ -138,6 +161,8 @@ impl<'a> From<&'a Fragment> for WireFragment<'a> {
             registers: fragment.registers.iter().map(WireRegister::from).collect(),
             max_inactive: fragment.max_inactive,
             accessed_at: fragment.accessed_at,
+            access: fragment.access,
+            credential: fragment.credential.as_ref().map(WireCredential::from),
             updates: latest(Cow::Borrowed(&fragment.updates)),
         }
     }
@@ -152,12 +177,83 @@ impl TryFrom<WireFragment<'_>> for Fragment {
             .iter()
             .try_for_each(|(stamp, _)| is_sane(stamp))?;
         fragment.updates.iter().try_for_each(is_sane)?;
+        is_access(fragment.access)?;
         Ok(Self {
             registers: registers_of(fragment.registers)?,
             max_inactive: fragment.max_inactive,
             accessed_at: fragment.accessed_at,
+            access: fragment.access,
+            credential: fragment.credential.map(Credential::try_from).transpose()?,
             updates: latest(fragment.updates).into_owned(),
         })
+    }
+}
+
+impl<'a> From<&'a Credential> for WireCredential<'a> {
+    fn from(credential: &'a Credential) -> Self {
+        let details = credential.known_details().map(|details| WireDetails {
+            version: details.version,
+            rotated_at: details.rotated_at,
+            user: details.user,
+            began_at: details.began_at,
+            history: Cow::Borrowed(&details.history),
+        });
+        Self {
+            hash: credential.hash,
+            ends_at: credential.ends_at,
+            details,
+        }
+    }
+}
+
+impl TryFrom<WireCredential<'_>> for Credential {
+    type Error = WireError;
+
+    fn try_from(credential: WireCredential<'_>) -> Result<Self, WireError> {
+        let details = match credential.details {
+            None => Details::default(),
+            Some(details) => {
+                at_most(details.history.len(), HISTORY_MAX)?;
+                is_sane(&details.version)?;
+                details.history.iter().try_for_each(is_sane)?;
+                Details {
+                    version: details.version,
+                    rotated_at: details.rotated_at,
+                    user: details.user,
+                    began_at: details.began_at,
+                    history: details.history.into_owned(),
+                }
+            }
+        };
+        Ok(Self::from_parts(
+            credential.hash,
+            credential.ends_at,
+            details,
+        ))
+    }
+}
+
+impl From<Rotation> for WireRotation {
+    fn from(rotation: Rotation) -> Self {
+        Self {
+            from: rotation.from,
+            to: rotation.to,
+            login: rotation
+                .login
+                .map(|Login { user, absolute }| (user, absolute)),
+        }
+    }
+}
+
+impl From<WireRotation> for Rotation {
+    fn from(rotation: WireRotation) -> Self {
+        Self {
+            from: rotation.from,
+            to: rotation.to,
+            login: rotation
+                .login
+                .map(|(user, absolute)| Login { user, absolute }),
+        }
     }
 }
 
@@ -215,6 +311,8 @@ pub(super) fn copy_with_updates(
         registers: Vec::new(),
         max_inactive: None,
         accessed_at,
+        access: 0,
+        credential: None,
         updates: Cow::Borrowed(updates),
     };
     WireCopy {
@@ -235,6 +333,11 @@ pub(super) fn is_sane(stamp: &Stamp) -> Result<(), WireError> {
         true => Ok(()),
         false => Err(WireError::StampTooFar),
     }
+}
+
+/// The version of an access, which is the clock of a stamp.
+pub(super) fn is_access(clock: u64) -> Result<(), WireError> {
+    is_sane(&Stamp { clock, writer: 0 })
 }
 
 /// The same limit as the session layer's: nobody wrote a longer one.

@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use crate::session::{
-    Idle, Lifetime, Name, Record, Register, Root, SLOTS, Stamp, Timestamp, Value,
+    Changes, Credential, Details, HISTORY_MAX, Idle, Lifetime, Login, Name, Record, Register, Root,
+    Rotation, SLOTS, SecretHash, Stamp, Timestamp, UserKey, Value,
 };
 
 use super::super::Copies;
 use super::super::link::Inbox;
-use super::super::replica::entry::{Entry, Fragment, Move, Tombstone};
+use super::super::replica::entry::{Entry, Fragment};
 use super::super::replica::message::{Copy, Order, Update, Verdict, View, ViewId, Write};
 use super::super::replica::node::Node;
 use super::body::KINDS;
@@ -23,7 +24,7 @@ const VIEW: ViewId = ViewId {
 
 fn body(message: &Message) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode(message, Protocol::V1, &mut bytes).unwrap();
+    encode(message, Protocol::V2, &mut bytes).unwrap();
     bytes
 }
 
@@ -49,10 +50,13 @@ mod arbitrary {
             (any::<ViewId>(), vec(any::<u64>(), 0..20))
                 .prop_map(|(view, seqs)| Message::Ack { view, seqs }),
             any::<(ViewId, u64)>().prop_map(|(view, seq)| Message::Refuse { view, seq }),
-            (time(), key(), time()).prop_map(|(sent_at, key, accessed_at)| Message::Touch {
-                sent_at,
-                key,
-                accessed_at
+            (time(), key(), time(), clock()).prop_map(|(sent_at, key, accessed_at, access)| {
+                Message::Touch {
+                    sent_at,
+                    key,
+                    accessed_at,
+                    access,
+                }
             }),
             (any::<(ViewId, u64)>(), vec((slot(), any::<u64>()), 0..20)).prop_map(
                 |((view, round), digests)| Message::Compare {
@@ -67,7 +71,7 @@ mod arbitrary {
                 any::<(ViewId, u64)>(),
                 slot(),
                 option::of(key()),
-                vec((key(), any::<u64>()), 0..20)
+                vec((key(), any::<u64>(), any::<u64>()), 0..20)
             )
                 .prop_map(|((view, round), slot, after, known)| Message::Pull {
                     view,
@@ -92,11 +96,14 @@ mod arbitrary {
                         more,
                     }
                 }),
-            (any::<(ViewId, u64)>(), key()).prop_map(|((view, op), key)| Message::Fetch {
-                view,
-                op,
-                key
-            }),
+            (any::<(ViewId, u64)>(), key(), option::of(secret())).prop_map(
+                |((view, op), key, secret)| Message::Fetch {
+                    view,
+                    op,
+                    key,
+                    secret
+                }
+            ),
             (any::<(ViewId, u64)>(), time(), option::of(copy())).prop_map(
                 |((view, op), sent_at, copy)| Message::Fetched {
                     view,
@@ -121,24 +128,21 @@ mod arbitrary {
     fn view() -> impl Strategy<Value = View> {
         let nodes = || vec(node(), 0..5);
         (
-            any::<(u64, bool, ViewId, bool, bool, bool, Duration, u64)>(),
+            any::<(u64, bool, ViewId, bool, bool, bool, Duration)>(),
             nodes(),
             nodes(),
         )
             .prop_map(
-                |((number, ask, view, complete, ready, leaving, doubt, era), members, removed)| {
-                    View {
-                        number,
-                        ask,
-                        view,
-                        members,
-                        removed,
-                        complete,
-                        ready,
-                        leaving,
-                        doubt,
-                        era,
-                    }
+                |((number, ask, view, complete, ready, leaving, doubt), members, removed)| View {
+                    number,
+                    ask,
+                    view,
+                    members,
+                    removed,
+                    complete,
+                    ready,
+                    leaving,
+                    doubt,
                 },
             )
     }
@@ -163,11 +167,11 @@ mod arbitrary {
             time(),
             option::of((name(), option::of(stamp()))),
             fragment(),
-            option::of((any::<u64>(), key())),
+            option::of(rotation()),
             order(),
         )
             .prop_map(
-                |((view, op, retry), key, sent_at, expect, fragment, moves, order)| Update {
+                |((view, op, retry), key, sent_at, expect, fragment, rotation, order)| Update {
                     view,
                     op,
                     key,
@@ -175,7 +179,7 @@ mod arbitrary {
                     sent_at,
                     expect,
                     fragment: fragment.into(),
-                    moves: moves.map(|(era, to)| Move { era, to }),
+                    rotation,
                     order,
                 },
             )
@@ -197,6 +201,8 @@ mod arbitrary {
             Verdict::Again,
             Verdict::Unknown,
             Verdict::Full,
+            Verdict::TooLarge,
+            Verdict::Superseded,
         ])
     }
 
@@ -215,19 +221,15 @@ mod arbitrary {
         let entry = prop_oneof![
             record().prop_map(|record| Entry::Live(record.into())),
             fragment().prop_map(|fragment| Entry::Fragment(fragment.into())),
-            (time(), option::of((any::<u64>(), key())))
-                .prop_map(|(until, moved)| {
-                    let moved = moved.map(|(era, to)| Move { era, to });
-                    Tombstone { until, moved }
-                })
-                .prop_map(|tombstone| Entry::Dead(tombstone.into())),
+            time().prop_map(|until| Entry::Dead { until }),
         ];
         (key(), entry).prop_map(|(key, entry)| Copy { key, entry })
     }
 
     fn record() -> impl Strategy<Value = Record> {
         (
-            (time(), time(), time()),
+            credential(),
+            (time(), time(), clock()),
             (stamp(), idle()),
             idle(),
             any::<bool>(),
@@ -235,17 +237,17 @@ mod arbitrary {
             btree_set(stamp(), 0..16),
         )
             .prop_map(
-                |(times, max_inactive, first_visit, returned, registers, updates)| {
+                |(credential, times, max_inactive, first_visit, returned, registers, updates)| {
                     let lifetime = Lifetime {
                         created_at: times.0,
-                        ends_at: times.1,
-                        accessed_at: times.2,
+                        accessed_at: times.1,
+                        access: times.2,
                         max_inactive,
                         first_visit,
                         returned,
                     };
                     let updates = updates.into_iter().rev().collect();
-                    Record::from_parts(lifetime, registers, updates).unwrap()
+                    Record::from_parts(credential, lifetime, registers, updates).unwrap()
                 },
             )
     }
@@ -254,15 +256,61 @@ mod arbitrary {
         (
             registers(),
             option::of((stamp(), idle())),
-            time(),
+            (time(), clock()),
+            option::of(credential()),
             vec(stamp(), 0..5),
         )
-            .prop_map(|(registers, max_inactive, accessed_at, updates)| Fragment {
-                registers,
-                max_inactive,
-                accessed_at,
-                updates,
-            })
+            .prop_map(
+                |(registers, max_inactive, (accessed_at, access), credential, updates)| Fragment {
+                    registers,
+                    max_inactive,
+                    accessed_at,
+                    access,
+                    credential,
+                    updates,
+                },
+            )
+    }
+
+    fn credential() -> impl Strategy<Value = Credential> {
+        let history = vec(stamp(), 0..=HISTORY_MAX);
+        let details = (stamp(), option::of(time()), option::of(user()), history);
+        (secret(), time(), option::of(details), option::of(time())).prop_map(
+            |(hash, ends_at, details, began_at)| {
+                let details = details.map(|(version, rotated_at, user, history)| Details {
+                    version,
+                    rotated_at,
+                    user,
+                    began_at,
+                    history,
+                });
+                Credential::from_parts(hash, ends_at, details.unwrap_or_default())
+            },
+        )
+    }
+
+    fn rotation() -> impl Strategy<Value = Rotation> {
+        let login = option::of((option::of(user()), duration()));
+        (secret(), secret(), login).prop_map(|(from, to, login)| {
+            let mut changes = Changes::default();
+            changes.rotate(from, to);
+            if let Some((user, absolute)) = login {
+                changes.log_in(Login { user, absolute });
+            }
+            changes.rotation().unwrap()
+        })
+    }
+
+    fn secret() -> impl Strategy<Value = SecretHash> {
+        any::<[u8; 16]>().prop_map(SecretHash::from_bytes)
+    }
+
+    fn user() -> impl Strategy<Value = UserKey> {
+        any::<[u8; 16]>().prop_map(UserKey::from_bytes)
+    }
+
+    fn clock() -> impl Strategy<Value = u64> {
+        0..=Stamp::MAX_CLOCK
     }
 
     fn idle() -> impl Strategy<Value = Idle> {
@@ -306,7 +354,7 @@ mod arbitrary {
     }
 
     fn key() -> impl Strategy<Value = Root> {
-        any::<[u8; 20]>().prop_map(Root::from_bytes)
+        any::<[u8; 12]>().prop_map(Root::from_bytes)
     }
 
     fn slot() -> impl Strategy<Value = u16> {
@@ -362,7 +410,7 @@ proptest! {
         prop_assert!(bytes.len() <= INTRODUCTION_MAX);
         prop_assert_eq!(Hello::decode(&bytes[4..]), Ok(hello));
 
-        let reply = HelloReply::Welcome { proto: 1, node, seen: process };
+        let reply = HelloReply::Welcome { proto: 2, node, seen: process };
         let mut bytes = Vec::new();
         reply.encode(&mut bytes);
         prop_assert_eq!(HelloReply::decode(&bytes[4..]), Ok(reply));
@@ -381,6 +429,8 @@ fn what_a_replica_could_not_live_with_is_refused() {
             registers,
             max_inactive: None,
             accessed_at: NOW,
+            access: 0,
+            credential: None,
             updates: Vec::new(),
         };
         let copy = Copy {
@@ -435,7 +485,6 @@ fn what_a_replica_could_not_live_with_is_refused() {
                 ready: true,
                 leaving: false,
                 doubt: Duration::ZERO,
-                era: 1,
             }),
             WireError::BadNode,
         ),
@@ -455,6 +504,8 @@ fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
             registers: Vec::new(),
             max_inactive: None,
             accessed_at: NOW,
+            access: 0,
+            credential: None,
             updates,
         };
         Message::Write(Write {
@@ -507,10 +558,10 @@ fn a_kind_of_a_later_version_is_told_from_garbage() {
 fn a_message_that_no_receiver_would_take_is_not_written() {
     let mut bytes = b"before".to_vec();
     let message = Message::Swim(vec![0; 98]);
-    let refused = encode_within(&message, Protocol::V1, 99, &mut bytes);
+    let refused = encode_within(&message, Protocol::V2, 99, &mut bytes);
     assert_eq!(refused, Err(WireError::MessageTooLong));
     assert_eq!(bytes, b"before");
-    let written = encode_within(&message, Protocol::V1, 100, &mut bytes);
+    let written = encode_within(&message, Protocol::V2, 100, &mut bytes);
     assert_eq!((written, bytes.len()), (Ok(()), 106));
 }
 
@@ -545,18 +596,26 @@ fn a_small_change_is_small_on_the_wire() {
     assert!(len <= 120, "{len}");
 }
 
-/// Bytes that were sent by the first version that spoke protocol 1. They never change.
+/// Bytes that were sent by the first version that spoke protocol 2. They never change.
 #[test]
-fn the_format_of_protocol_1_stands_still() {
+fn the_format_of_protocol_2_stands_still() {
     let copy = |entry| Copy { key: key(), entry };
     let live = || copy(Entry::Live(record().into()));
     let part = || copy(Entry::Fragment(fragment().into()));
-    let tombstone = |moved| Tombstone { until: NOW, moved };
-    let dead = || copy(Entry::Dead(tombstone(None).into()));
-    let moved = || {
-        copy(Entry::Dead(
-            tombstone(Some(Move { era: 7, to: key() })).into(),
-        ))
+    let dead = || copy(Entry::Dead { until: NOW });
+    let rotated = || {
+        let credential = credential(Details {
+            version: STAMP,
+            rotated_at: Some(NOW),
+            user: Some(UserKey::of("ada")),
+            began_at: Some(NOW),
+            history: vec![Stamp::default()],
+        });
+        let fragment = Fragment {
+            credential: Some(credential),
+            ..fragment()
+        };
+        copy(Entry::Fragment(fragment.into()))
     };
     let node = |port, name: &str| Node {
         address: ([127, 0, 0, 1], port).into(),
@@ -568,6 +627,12 @@ fn the_format_of_protocol_1_stands_still() {
         generation: 3,
         name: "c".into(),
     };
+    let mut changes = Changes::default();
+    changes.rotate(SECRET, SECRET);
+    changes.log_in(Login {
+        user: Some(UserKey::of("ada")),
+        absolute: Duration::from_secs(300),
+    });
     let golden = [
         (Message::Swim(vec![1, 2, 3]), "0003010203"),
         (
@@ -581,10 +646,10 @@ fn the_format_of_protocol_1_stands_still() {
                 ready: false,
                 leaving: true,
                 doubt: Duration::from_millis(1_500),
-                era: 300,
             }),
-            "01090103edfd0302007f000001a01f80d095ffbc31056e6f646531010000000000000000000000\
-             0000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5ee01ac02",
+            "01090103edfd0302007f000001a01f80d095ffbc31056e6f6465310100000000000000000000\
+             000000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5\
+             ee01",
         ),
         (
             Message::Write(Write {
@@ -593,16 +658,20 @@ fn the_format_of_protocol_1_stands_still() {
                 view: VIEW,
                 strict: true,
                 sent_at: NOW,
-                copies: [live(), part(), moved()].into(),
+                copies: [live(), part(), rotated(), dead()].into(),
             }),
-            "02050403edfd030180d095ffbc3103a1ce85fb0f303132333435363738396162636465660080d095\
-             ffbc31ffffffffffffffffff0180d095ffbc31808080c0d6fcf3c501effdb6f50d01880e0501\
-             3c0001020f73657373696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d01084a31\
-             323334353637047a65726f00000001808080c0d6fcf3c501effdb6f50da1ce85fb0f30313233\
-             34353637383961626364656601010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
-             01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
-             a1ce85fb0f303132333435363738396162636465660280d095ffbc3101a1ce85fb0f30313233\
-             34353637383961626364656607",
+            "02050403edfd030180d095ffbc3104ff61672130313233343536370074686520736563726574\
+             2c2068617368ffffffffffffffffff010080d095ffbc3180d095ffbc31808080c0d6fcf3c501\
+             808080c0d6fcf3c501effdb6f50d01880e05013c0001020f73657373696f6e5f636f756e7465\
+             72808080c0d6fcf3c501effdb6f50d01084a31323334353637047a65726f00000001808080c0\
+             d6fcf3c501effdb6f50dff616721303132333435363701010f73657373696f6e5f636f756e74\
+             6572808080c0d6fcf3c501effdb6f50d01084a313233343536370080d095ffbc31808080c0d6\
+             fcf3c5010001808080c0d6fcf3c501effdb6f50dff616721303132333435363701010f736573\
+             73696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d01084a313233343536370080\
+             d095ffbc31808080c0d6fcf3c50101746865207365637265742c2068617368ffffffffffffff\
+             ffff0101808080c0d6fcf3c501effdb6f50d0180d095ffbc31011fa5f9f597810662447dab4f\
+             9d5053750180d095ffbc3101000001808080c0d6fcf3c501effdb6f50dff6167213031323334\
+             3536370280d095ffbc31",
         ),
         (
             Message::Ack {
@@ -617,8 +686,9 @@ fn the_format_of_protocol_1_stands_still() {
                 sent_at: NOW,
                 key: key(),
                 accessed_at: NOW,
+                access: 77,
             },
-            "0580d095ffbc31a1ce85fb0f3031323334353637383961626364656680d095ffbc31",
+            "0580d095ffbc31ff616721303132333435363780d095ffbc314d",
         ),
         (
             Message::Compare {
@@ -642,10 +712,9 @@ fn the_format_of_protocol_1_stands_still() {
                 round: 2,
                 slot: 7,
                 after: Some(key()),
-                known: vec![(key(), 9)],
+                known: vec![(key(), 9, 10)],
             },
-            "0803edfd03020701a1ce85fb0f3031323334353637383961626364656601a1ce85fb0f30313233\
-             34353637383961626364656609",
+            "0803edfd03020701ff616721303132333435363701ff6167213031323334353637090a",
         ),
         (
             Message::Push {
@@ -656,16 +725,16 @@ fn the_format_of_protocol_1_stands_still() {
                 copies: vec![dead()],
                 more: true,
             },
-            "0903edfd03020780d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095\
-             ffbc310001",
+            "0903edfd03020780d095ffbc3101ff61672130313233343536370280d095ffbc3101",
         ),
         (
             Message::Fetch {
                 view: VIEW,
                 op: 8,
                 key: key(),
+                secret: Some(SECRET),
             },
-            "0a03edfd0308a1ce85fb0f30313233343536373839616263646566",
+            "0a03edfd0308ff616721303132333435363701746865207365637265742c2068617368",
         ),
         (
             Message::Fetched {
@@ -674,8 +743,7 @@ fn the_format_of_protocol_1_stands_still() {
                 sent_at: NOW,
                 copy: Some(dead()),
             },
-            "0b03edfd030880d095ffbc3101a1ce85fb0f303132333435363738396162636465660280d095ff\
-             bc3100",
+            "0b03edfd030880d095ffbc3101ff61672130313233343536370280d095ffbc31",
         ),
         (
             Message::Update(Update {
@@ -686,13 +754,14 @@ fn the_format_of_protocol_1_stands_still() {
                 sent_at: NOW,
                 expect: Some(("n".into(), Some(STAMP))),
                 fragment: fragment().into(),
-                moves: Some(Move { era: 7, to: key() }),
+                rotation: changes.rotation(),
                 order: Order::End,
             }),
-            "0c03edfd0308a1ce85fb0f303132333435363738396162636465660180d095ffbc3101016e0180\
-             8080c0d6fcf3c501effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c5\
-             01effdb6f50d01084a313233343536370080d095ffbc3101808080c0d6fcf3c501effdb6f50d\
-             01a1ce85fb0f303132333435363738396162636465660702",
+            "0c03edfd0308ff61672130313233343536370180d095ffbc3101016e01808080c0d6fcf3c501\
+             effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d0108\
+             4a313233343536370080d095ffbc31808080c0d6fcf3c5010001808080c0d6fcf3c501effdb6\
+             f50d01746865207365637265742c2068617368746865207365637265742c206861736801011f\
+             a5f9f597810662447dab4f9d505375ac020002",
         ),
         (
             Message::Updated {
@@ -731,18 +800,18 @@ fn the_format_of_introductions_stands_still() {
     Hello::new("shop", node.clone(), 77, Copies::All).encode(&mut bytes);
     assert_eq!(
         hex(&bytes),
-        "000000246473657373696f6e01010473686f70007f000001a01f80d095ffbc31056e6f646531\
+        "000000246473657373696f6e02020473686f70007f000001a01f80d095ffbc31056e6f646531\
              4d00"
     );
 
     let replies = [
         (
             HelloReply::Welcome {
-                proto: 1,
+                proto: 2,
                 node: node.clone(),
                 seen: 12,
             },
-            "000000160001007f000001a01f80d095ffbc31056e6f6465310c",
+            "000000160002007f000001a01f80d095ffbc31056e6f6465310c",
         ),
         (HelloReply::refused(Refusal::Protocol), "000000020100"),
         (HelloReply::refused(Refusal::Busy), "000000020104"),
@@ -751,7 +820,7 @@ fn the_format_of_introductions_stands_still() {
         (
             HelloReply::Refused {
                 refusal: Refusal::Name,
-                details: Details {
+                details: RefusalDetails {
                     seen: 12,
                     rival: Some(Rival {
                         node: node.clone(),
@@ -783,10 +852,10 @@ fn what_the_next_version_adds_is_skipped() {
     };
 
     let hello = Hello::decode(introduction).unwrap();
-    assert_eq!(hello.common_protocol(), Some(1));
+    assert_eq!(hello.common_protocol(), Some(2));
     assert!(hello.is_later());
     let reply = HelloReply::decode(reply);
-    assert!(matches!(reply, Ok(HelloReply::Welcome { proto: 1, .. })));
+    assert!(matches!(reply, Ok(HelloReply::Welcome { proto: 2, .. })));
 
     let stream: Vec<u8> = segments
         .iter()
@@ -802,7 +871,7 @@ fn what_the_next_version_adds_is_skipped() {
             .map(|arrival| &arrival.message)
             .collect::<Vec<_>>()[..],
         [
-            Message::View(View { era: 300, .. }),
+            Message::View(View { number: 9, .. }),
             Message::Write(Write { seq: 5, .. }),
             Message::Updated { op: 8, .. },
             Message::Bye
@@ -845,12 +914,13 @@ fn new_kinds_from_a_node_of_this_version_end_the_link() {
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const SECRET: SecretHash = SecretHash::from_bytes(*b"the secret, hash");
 const STAMP: Stamp = Stamp {
     clock: 1_700_000_000_000 << 16,
     writer: 0xdead_beef,
 };
 fn key() -> Root {
-    Root::from_bytes(*b"\xffag!0123456789abcdef")
+    Root::from_bytes(*b"\xffag!01234567")
 }
 
 /// One attribute of eight bytes.
@@ -863,15 +933,21 @@ fn fragment() -> Fragment {
         }],
         max_inactive: None,
         accessed_at: NOW,
+        access: STAMP.clock,
+        credential: None,
         updates: vec![STAMP],
     }
+}
+
+fn credential(details: Details) -> Credential {
+    Credential::from_parts(SECRET, Timestamp::NEVER, details)
 }
 
 fn record() -> Record {
     let lifetime = Lifetime {
         created_at: NOW,
-        ends_at: Timestamp::NEVER,
         accessed_at: NOW,
+        access: STAMP.clock,
         max_inactive: (STAMP, Some(Duration::new(1800, 5)).into()),
         first_visit: Some(Duration::from_secs(60)).into(),
         returned: true,
@@ -882,7 +958,13 @@ fn record() -> Record {
         value: None,
     };
     let registers = [fragment().registers, vec![removed]].concat();
-    Record::from_parts(lifetime, registers, vec![STAMP]).unwrap()
+    Record::from_parts(
+        credential(Details::default()),
+        lifetime,
+        registers,
+        vec![STAMP],
+    )
+    .unwrap()
 }
 
 fn unhex(text: &str) -> Vec<u8> {

@@ -17,8 +17,10 @@ pub(in crate::middleware) struct Batch {
     pub(in crate::middleware) id: SessionId,
     pub(in crate::middleware) base: Option<Arc<Record>>,
     pub(in crate::middleware) changes: Changes,
-    /// Whose session it is after it, if it is a login.
-    pub(in crate::middleware) login: Option<UserKey>,
+    /// The user who logs in with it, and what the user's list calls the session.
+    pub(in crate::middleware) login: Option<(UserKey, Option<String>)>,
+    /// The user whose session it was before.
+    pub(in crate::middleware) former_user: Option<UserKey>,
 }
 
 /// A write that was computed from the attribute's last one.
@@ -153,7 +155,8 @@ impl State {
             id,
             base,
             changes,
-            login: self.login,
+            login: self.login.map(|user| (user, self.label.clone())),
+            former_user: self.user,
         }))
     }
 
@@ -164,7 +167,10 @@ impl State {
         self.size = None;
         if login.is_some() {
             self.user = login;
-            self.login = self.login.filter(|_| self.login != login);
+            if self.login == login {
+                self.login = None;
+                self.label = None;
+            }
         }
         let is_known = stored.record.user() == self.user;
         self.stored = Some(stored);
@@ -230,13 +236,15 @@ impl State {
         }
     }
 
-    /// It is not known whether the batch took effect: its changes are staged again. A rotation gets
-    /// another secret, because the one that it had is taken back.
-    pub(in crate::middleware) fn doubt(&mut self) {
+    /// The batch has taken effect, or may have, and does not count: its changes are staged again. They
+    /// get another id, because the one that they had is taken back.
+    pub(in crate::middleware) fn doubt(&mut self, config: &Config) {
         self.undo();
-        if let Some(id) = self.id.filter(|_| self.rotates().is_some()) {
-            self.id = Some(SessionId::with_root(id.key()));
-        }
+        self.id = match &self.stored {
+            Some(stored) if self.rotates().is_some() => Some(SessionId::with_root(stored.key())),
+            Some(_) => self.id,
+            None => Some(config.store.new_id()),
+        };
     }
 
     /// The id of the session to be created is taken: it gets another one.
@@ -295,6 +303,7 @@ impl State {
         self.in_flight = None;
         self.staged = Changes::default();
         self.login = None;
+        self.label = None;
         self.persistence = None;
         self.size = None;
     }

@@ -6,7 +6,7 @@ use super::State;
 use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
-use crate::session::{Changes, Record, SessionId, UserKey, Value};
+use crate::session::{Changes, LABEL_MAX, Record, SessionId, UserKey, Value};
 
 /// Attributes, and the bytes of their names and values. Removed ones do not count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,8 +113,12 @@ impl State {
     pub(in crate::middleware) fn log_in(
         &mut self,
         user: UserKey,
+        label: Option<&str>,
         config: &Config,
     ) -> Result<(), SessionError> {
+        if label.is_some_and(|label| label.len() > LABEL_MAX) {
+            return Err(SessionErrorKind::TooLarge.into());
+        }
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
@@ -126,6 +130,7 @@ impl State {
             return Err(SessionErrorKind::Ended.into());
         }
         self.login = Some(user);
+        self.label = label.map(str::to_owned);
         match self.stored {
             Some(_) => self.cycle_id(),
             None => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::{task, time};
 
-use super::{Shared, Slot};
+use super::{Shared, Slot, counted};
 use crate::clock;
 use crate::session::{SLOTS, Timestamp};
 
@@ -107,7 +107,7 @@ impl Slot {
                 self.next_expiry = self.next_expiry.min(record.expires_at());
                 return true;
             }
-            sessions += 1;
+            sessions += counted(record);
             bytes += record.footprint();
             false
         });

@@ -10,7 +10,7 @@ use super::super::flow::Deferred;
 use super::super::message::{Copy, Message, View, Write};
 use super::super::node::Node;
 use super::super::placement::Member;
-use super::super::reads::INTERNAL;
+use super::super::reads::{INTERNAL, Wanted};
 use super::super::repair::{answer_compare, answer_pull};
 use super::super::roster::PeerIndex;
 use super::super::table::Table;
@@ -77,15 +77,16 @@ impl Control {
                 sent_at,
                 key,
                 accessed_at,
+                access,
             } => {
                 let accessed_at = now.minus(sent_at.since(accessed_at));
-                let known = table.hear_touch(&key, accessed_at);
+                let known = table.hear_touch(&key, accessed_at, access);
                 if known || !self.standing.is_mine(key.slot()) {
                     return;
                 }
                 if !self.standing.is_complete() {
                     // The session is on its way here, as it was before.
-                    let entry = Entry::Fragment(Arc::new(Fragment::of_access(accessed_at)));
+                    let entry = Entry::Fragment(Arc::new(Fragment::of_access(accessed_at, access)));
                     table.merge(now, &Copy { key, entry });
                 } else if table.is_absent(&key) {
                     // It has run out here, and lives elsewhere.
@@ -137,7 +138,7 @@ impl Control {
                 if self.reads.waits_for(from, (view, op), current) {
                     let copy = self.take_in(now, sent_at, copy, table);
                     let entry = copy.map(|copy| copy.entry);
-                    self.reads.answered(from, op, entry, &self.standing);
+                    self.reads.answered(now, from, op, entry, &self.standing);
                 }
             }
             Message::Update(mut update) => {
@@ -186,12 +187,20 @@ impl Control {
                 after,
                 known,
             } if view == current => answer_pull(now, (view, round), slot, after, &known, table),
-            Message::Fetch { op, key, .. } => Message::Fetched {
-                view: current,
-                op,
-                sent_at: now,
-                copy: self.known(now, key, table),
-            },
+            Message::Fetch {
+                op, key, secret, ..
+            } => {
+                let copy = self.known(now, key, table);
+                Message::Fetched {
+                    view: current,
+                    op,
+                    sent_at: now,
+                    copy: copy.map(|copy| Copy {
+                        entry: copy.entry.shown_to(now, secret.as_ref()),
+                        ..copy
+                    }),
+                }
+            }
             // It was asked in another view, and is asked again when the views agree.
             _ => return self.introduce(now, from),
         };
@@ -243,7 +252,7 @@ impl Control {
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if table.is_partial_or_absent(&key) {
             let current = self.updates.changing(&key).cloned();
-            Entry::join(&mut entry, current.map(Entry::Live));
+            Entry::join(now, &mut entry, current.map(Entry::Live));
         }
         entry.map(|entry| Copy { key, entry })
     }
@@ -276,7 +285,8 @@ impl Control {
             self.looks += 1;
             let op = INTERNAL | LOOK | self.looks;
             self.looking.insert(key, write.into_iter().collect());
-            self.reads.begin(now, &mut self.standing, op, key, true);
+            let wanted = Wanted { key, secret: None };
+            self.reads.begin(now, &mut self.standing, op, wanted, true);
         }
     }
 
@@ -290,8 +300,6 @@ impl Control {
         }
         self.membership
             .down(std::mem::take(&mut view.removed).into_iter());
-        // Before this node takes up a view that follows from it.
-        self.standing.era = self.standing.era.max(view.era);
         self.membership.alive(
             std::mem::take(&mut view.members)
                 .into_iter()

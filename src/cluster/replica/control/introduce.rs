@@ -41,7 +41,6 @@ impl Control {
             ready: standing.ready,
             leaving: standing.leaving,
             doubt: standing.doubt(now),
-            era: standing.era,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What follows from any change: a new view, being ready, answers that have become possible.
 
-use crate::session::Timestamp;
+use crate::session::{Loaded, Timestamp};
 
 use super::super::entry::Entry;
 use super::super::event::{News, Reply};
 use super::super::membership::Wish;
 use super::super::message::Message;
 use super::super::node::Node;
-use super::super::reads::{Finished, INTERNAL};
+use super::super::reads::{Finished, INTERNAL, Wanted};
 use super::super::roster::Peer;
 use super::super::table::Table;
 use super::{Control, LOOK};
@@ -180,7 +180,11 @@ impl Control {
         if finished.op & (INTERNAL | LOOK) == INTERNAL | LOOK {
             // What others have of the session is here now, unless it has run out everywhere.
             let view = self.standing.view;
-            for (writer, seq) in self.looking.remove(&finished.key).unwrap_or_default() {
+            for (writer, seq) in self
+                .looking
+                .remove(&finished.wanted.key)
+                .unwrap_or_default()
+            {
                 let seqs = vec![seq];
                 self.standing.send(writer, Message::Ack { view, seqs });
             }
@@ -195,34 +199,34 @@ impl Control {
     pub(super) fn answer_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
         let Finished {
             op,
-            key,
+            wanted,
             mine,
             wide,
             found,
         } = finished;
+        let Wanted { key, secret } = wanted;
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if !mine {
-            Entry::join(&mut entry, found);
+            Entry::join(now, &mut entry, found);
         }
         if mine && wide && entry.is_none() {
             table.gone(&key);
         }
-        let doubtful = entry.as_ref().is_none_or(|entry| entry.is_doubtful(now));
-        if !mine && !wide && doubtful {
+        let loaded = entry
+            .as_ref()
+            .and_then(|entry| entry.loaded(now, secret.as_ref()));
+        if !mine && !wide && loaded.is_none() {
             // Its owner may not have heard of everything.
-            return self.reads.begin(now, &mut self.standing, op, key, true);
+            return self.reads.begin(now, &mut self.standing, op, wanted, true);
         }
-        let record = entry.as_ref().and_then(|entry| entry.live(now).cloned());
-        let known = matches!(entry, Some(Entry::Live(_) | Entry::Dead(_)));
+        // A whole session that is not live has expired, and all holders have said so.
+        let known = matches!(entry, Some(Entry::Live(_)));
         let certain = known || self.standing.uncertain_until() <= now;
-        self.standing.reply(
-            op,
-            if record.is_some() || certain {
-                Reply::Found(record)
-            } else {
-                Reply::Uncertain
-            },
-        );
+        let absent = || certain.then_some(Loaded::Absent);
+        let reply = loaded
+            .or_else(absent)
+            .map_or(Reply::Uncertain, Reply::Found);
+        self.standing.reply(op, reply);
     }
 
     /// Forgets what others hold: each holder has compared itself with this node, and since this view

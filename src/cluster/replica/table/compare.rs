@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::session::{Root, Timestamp};
 
 use super::super::entry::Entry;
-use super::super::message::Copy;
+use super::super::entry::Fragment;
+use super::super::message::{Copy, Known};
 use super::Table;
 
 impl Table {
@@ -72,40 +74,51 @@ impl Table {
     }
 
     /// The versions of a slot's entries after a key.
-    pub(crate) fn versions(&self, slot: u16, after: Option<Root>) -> Vec<(Root, u64)> {
+    pub(crate) fn versions(&self, slot: u16, after: Option<Root>) -> Vec<Known> {
         let guard = self.lock(usize::from(slot));
         let entries = guard.entries.range(from(after));
         entries
-            .map(|(key, entry)| (*key, entry.version(key)))
+            .map(|(key, entry)| (*key, entry.version(key), entry.access()))
             .collect()
     }
 
-    /// Entries of a slot after a key that are not among `known`, as many as `max_bytes` takes and
+    /// Entries of a slot after a key that are not among `known`, or their accesses where only those
+    /// are later, as many as `max_bytes` takes and
     /// at least one. Says whether there are more.
     pub(crate) fn unknown(
         &self,
         now: Timestamp,
         slot: u16,
         after: Option<Root>,
-        known: &[(Root, u64)],
+        known: &[Known],
         max_bytes: usize,
     ) -> (Vec<Copy>, bool) {
-        let known: BTreeMap<_, _> = known.iter().copied().collect();
+        let known = known
+            .iter()
+            .map(|(key, version, access)| (*key, (*version, *access)));
+        let known: BTreeMap<_, _> = known.collect();
         let guard = self.lock(usize::from(slot));
         let mut copies = Vec::new();
         let mut bytes = 0;
         for (key, entry) in guard.entries.range(from(after)) {
-            if entry.forget_at() <= now || known.get(key) == Some(&entry.version(key)) {
+            let (version, access) = known.get(key).copied().unzip();
+            let is_known = version == Some(entry.version(key));
+            if entry.forget_at() <= now || is_known && access >= Some(entry.access()) {
                 continue;
             }
             if bytes >= max_bytes {
                 return (copies, true);
             }
+            let entry = match entry {
+                Entry::Live(record) if is_known => {
+                    let access = record.lifetime.access;
+                    let fragment = Fragment::of_access(record.last_accessed_at(), access);
+                    Entry::Fragment(Arc::new(fragment))
+                }
+                entry => entry.clone(),
+            };
             bytes += entry.weight();
-            copies.push(Copy {
-                key: *key,
-                entry: entry.clone(),
-            });
+            copies.push(Copy { key: *key, entry });
         }
         (copies, false)
     }

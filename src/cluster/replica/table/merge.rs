@@ -1,14 +1,15 @@
 //! Taking over what another node knows, and counting what that pushes aside.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use crate::session::{Root, Timestamp, Writer};
 
-use super::super::entry::{Entry, Move, Tombstone};
+use super::super::entry::{Entry, Merged};
 use super::super::message::Copy;
 use super::super::split::Split;
-use super::{MOVES_MAX, Slot, Table};
+use super::Table;
 
 impl Table {
     /// Sessions that this node owned when they expired.
@@ -56,42 +57,50 @@ impl Table {
 
     /// Takes over what another node knows. Its points in time must have been rebased.
     pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
-        let mut slot = self.lock(copy.key.slot());
-        match &copy.entry {
-            Entry::Dead(tombstone) => self.bury(&mut slot, now, copy.key, tombstone),
-            Entry::Live(_) | Entry::Fragment(_) => {
-                self.take_in(&mut slot, now, copy.key, &copy.entry);
-            }
+        let Copy { key, entry: news } = copy;
+        if news.forget_at() <= now && !matches!(news, Entry::Live(_)) {
+            return;
         }
+        let mut slot = self.lock(key.slot());
+        let merged = match slot.entries.get(key) {
+            None if news.forget_at() <= now => return,
+            None => news.clone(),
+            Some(Entry::Dead { until }) => match news {
+                Entry::Dead { until: theirs } if theirs > until => news.clone(),
+                _ => return,
+            },
+            Some(_) if matches!(news, Entry::Dead { .. }) => news.clone(),
+            Some(entry) => {
+                if self.is_split.load(Ordering::Relaxed) {
+                    self.note_change(*key, entry, Some(news));
+                }
+                let mut merged = entry.clone();
+                match merged.merge(now, news) {
+                    Merged::Unchanged => return,
+                    Merged::Changed => self.count_if_oversized(entry, &merged),
+                    Merged::Forked => {
+                        self.discarded.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                merged
+            }
+        };
+        if let Entry::Live(record) = &merged
+            && record.is_index()
+            && !record.ended_too_late().is_empty()
+        {
+            self.revoked().insert(*key);
+        }
+        self.put(&mut slot, *key, merged);
     }
 
-    /// Takes in a session or a part of one, under the id that it has been moved to meanwhile.
-    fn take_in(&self, slot: &mut Slot, now: Timestamp, mut key: Root, news: &Entry) {
-        for _ in 0..MOVES_MAX {
-            let merged = match slot.entries.get(&key) {
-                None if news.forget_at() <= now => return,
-                None => news.clone(),
-                Some(Entry::Dead(tombstone)) => match tombstone.moved {
-                    Some(moved) if moved.to.slot() == key.slot() => {
-                        key = moved.to;
-                        continue;
-                    }
-                    _ => return,
-                },
-                Some(entry) => {
-                    if self.is_split.load(Ordering::Relaxed) {
-                        self.note_change(key, entry, Some(news));
-                    }
-                    let mut merged = entry.clone();
-                    if !merged.merge(news) {
-                        return;
-                    }
-                    self.count_if_oversized(entry, &merged);
-                    merged
-                }
-            };
-            return self.put(slot, key, merged);
-        }
+    /// Lists of users that have come to have entries of sessions to be ended.
+    pub(crate) fn take_revoked(&self) -> BTreeSet<Root> {
+        std::mem::take(&mut *self.revoked())
+    }
+
+    fn revoked(&self) -> MutexGuard<'_, BTreeSet<Root>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session that a merge makes too large is kept: what was acknowledged must not be lost.
@@ -101,50 +110,10 @@ impl Table {
         };
         let before = match before {
             Entry::Live(before) => before.payload_bytes(),
-            Entry::Fragment(_) | Entry::Dead(_) => 0,
+            Entry::Fragment(_) | Entry::Dead { .. } => 0,
         };
         if self.is_over_session_limit(before, after) {
             self.oversized.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes note that an id is dead. What is here under it goes where the session has gone. An
-    /// ended session is ended under every id that somebody has moved it to without knowing; of two
-    /// moves at once, one wins, the same one everywhere.
-    fn bury(&self, slot: &mut Slot, now: Timestamp, key: Root, news: &Tombstone) {
-        let mut burials = vec![(key, news.clone())];
-        for _ in 0..MOVES_MAX {
-            let Some((key, news)) = burials.pop() else {
-                return;
-            };
-            if news.until <= now {
-                continue;
-            }
-            match slot.entries.get(&key).cloned() {
-                Some(Entry::Dead(known)) => {
-                    let moved = match (known.moved, news.moved) {
-                        (Some(ours), Some(theirs)) => Some(ours.max(theirs)),
-                        _ => None,
-                    };
-                    let until = known.until.max(news.until);
-                    let dead = Tombstone { until, moved };
-                    for Move { to, .. } in [known.moved, news.moved].into_iter().flatten() {
-                        let lost = moved.is_none_or(|moved| moved.to != to);
-                        if lost && to != key && to.slot() == key.slot() {
-                            burials.push((to, dead.clone()));
-                        }
-                    }
-                    if *known != dead {
-                        self.put(slot, key, Entry::Dead(Box::new(dead)));
-                    }
-                }
-                before => {
-                    self.put(slot, key, Entry::Dead(Box::new(news)));
-                    if let Some(before) = before {
-                        self.take_in(slot, now, key, &before);
-                    }
-                }
-            }
         }
     }
 }

@@ -48,7 +48,8 @@ impl Table {
             for key in run_out {
                 if let Some(entry) = guard.entries.remove(&key) {
                     self.uncount(&mut guard, &key, &entry);
-                    if matches!(entry, Entry::Live(_)) && is_owned(slot) {
+                    if matches!(&entry, Entry::Live(record) if !record.is_index()) && is_owned(slot)
+                    {
                         self.expired.fetch_add(1, Ordering::Relaxed);
                     }
                     if let Entry::Live(record) = entry

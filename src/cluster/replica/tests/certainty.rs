@@ -61,7 +61,7 @@ fn link_all(lab: &mut Lab) {
 
 /// The result of reading a session that no node has.
 fn unknown(lab: &mut Lab, index: usize, op: OpId) -> Result<Option<Reply>, StoreErrorKind> {
-    let step = lab.replica(index).load(lab.now, op, &key(200));
+    let step = lab.replica(index).load(lab.now, op, &key(200), None);
     lab.carry();
     match step {
         Step::Done(record) => Ok(Some(Reply::Found(record))),
@@ -70,7 +70,7 @@ fn unknown(lab: &mut Lab, index: usize, op: OpId) -> Result<Option<Reply>, Store
     }
 }
 
-const ABSENT: Result<Option<Reply>, StoreErrorKind> = Ok(Some(Reply::Found(None)));
+const ABSENT: Result<Option<Reply>, StoreErrorKind> = Ok(Some(Reply::Found(Loaded::Absent)));
 const UNCERTAIN: Result<Option<Reply>, StoreErrorKind> = Ok(Some(Reply::Uncertain));
 
 #[test]
@@ -265,7 +265,7 @@ fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
         // The first thing that it does on waking up.
         let read = lab.replica(1);
         read.handle(lab.now, Input::Timeout);
-        let step = read.load(lab.now, 3, &key(1));
+        let step = read.load(lab.now, 3, &key(1), None);
         assert_eq!(step, Step::Refused(StoreErrorKind::NotReady), "{time:?}");
         lab.carry();
         lab.cut.clear();

@@ -4,7 +4,7 @@ use super::*;
 
 /// A change that writes so many bytes.
 fn big(name: &str, bytes: usize) -> Changes {
-    let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+    let mut changes = Changes::create(SECRET, Some(HOUR), 24 * HOUR);
     changes.insert(name.into(), Value::from_bytes(vec![b'1'; bytes]));
     changes
 }
@@ -55,7 +55,7 @@ fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
     changes.expect("n".into(), base.stamp("n"));
-    let owner = usize::from(lab.replica(1).owns(key(1).tag()));
+    let owner = usize::from(lab.replica(1).owns(key(1).slot()));
     lab.hold = is_write;
     lab.commit(owner, 2, key(1), &changes);
     let late: Vec<_> = std::mem::take(&mut lab.held);
@@ -193,8 +193,8 @@ fn a_node_that_receives_nothing_bounds_what_is_sent_and_what_is_accepted() {
     lab.hold = is_write;
     let mut accepted = 0;
     for number in 0..2_000_u64 {
-        let mut bytes = [1; 20];
-        bytes[12..].copy_from_slice(&number.to_be_bytes());
+        let mut bytes = [1; 12];
+        bytes[4..].copy_from_slice(&number.to_be_bytes());
         let key = Root::from_bytes(bytes);
         match lab.commit(0, number + 1, key, &big("a", 60_000)) {
             Step::Wait(_) => accepted += 1,
@@ -362,8 +362,8 @@ fn answers_wait_for_room_and_are_given_in_the_end() {
     for number in 1..5 {
         let op = 100 + OpId::from(number);
         assert_eq!(
-            lab.replica(0).load(lab.now, op, &key(number)),
-            Step::Wait(None)
+            lab.replica(0).load(lab.now, op, &key(number), None),
+            Step::Wait(Loaded::Absent)
         );
     }
     lab.carry();
@@ -375,6 +375,6 @@ fn answers_wait_for_room_and_are_given_in_the_end() {
         lab.deliver(from, to, message);
         lab.carry();
     }
-    let found = |op| matches!(lab.reply(op), Some(Reply::Found(Some(_))));
+    let found = |op| matches!(lab.reply(op), Some(Reply::Found(Loaded::Live(_))));
     assert!((101..105).all(found), "{:?}", lab.replies);
 }

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Changes, Root, Stamp, Timestamp};
+use crate::session::{Changes, Root, Stamp, Timestamp, access_version};
 
-use super::super::entry::{Entry, Fragment, Move};
+use super::super::entry::{Entry, Fragment};
 use super::super::event::Reply;
 use super::super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::super::placement::Member;
@@ -80,14 +80,13 @@ impl Asked {
             expect: changes
                 .expected()
                 .map(|(name, stamp)| (name.clone(), stamp)),
-            moves: changes.rotated_to().filter(|to| *to != key).map(|to| {
-                let era = standing.era;
-                Move { era, to }
-            }),
+            rotation: changes.rotation(),
             fragment: Arc::new(Fragment {
                 registers,
                 max_inactive: changes.max_inactive().map(|idle| (stamp, idle.into())),
                 accessed_at: now,
+                access: access_version(now, standing.me.writer()),
+                credential: None,
                 updates: vec![stamp],
             }),
             order,
@@ -166,11 +165,8 @@ impl Asked {
             Some(Entry::Live(record)) if applied || record.is_live(now) => {
                 Reply::Updated(verdict, Some(record))
             }
-            // It was applied to what others have, or the session has gone on from where it moved.
+            // It was applied to what others have.
             Some(Entry::Fragment(_)) | None if applied => Reply::Indeterminate,
-            Some(Entry::Dead(tombstone)) if applied && tombstone.moved.is_some() => {
-                Reply::Indeterminate
-            }
             _ => Reply::Updated(verdict, None),
         };
         standing.reply(op, reply);

@@ -1,0 +1,261 @@
+//! Rotations: which secret counts, at which node, and what two sides of a partition make of it.
+
+use super::*;
+use crate::session::{Login, UserKey};
+
+fn secret(number: u8) -> SecretHash {
+    SecretHash::from_bytes([number; 16])
+}
+
+fn rotation(from: u8, to: u8) -> Changes {
+    let mut changes = Changes::default();
+    changes.rotate(secret(from), secret(to));
+    changes
+}
+
+fn owner(lab: &Lab) -> usize {
+    (0..lab.nodes.len())
+        .find(|index| lab.replica(*index).owns(key(1).slot()))
+        .unwrap()
+}
+
+/// What a read at a node finds for a secret.
+fn found(lab: &mut Lab, index: usize, op: OpId, number: u8) -> Loaded {
+    let replica = lab.replica(index);
+    match replica.load(lab.now, op, &key(1), Some(&secret(number))) {
+        Step::Done(loaded) => loaded,
+        Step::Wait(_) => {
+            lab.carry();
+            match lab.reply(op) {
+                Some(Reply::Found(loaded)) => loaded,
+                other => panic!("{other:?}"),
+            }
+        }
+        Step::Refused(kind) => panic!("{kind:?}"),
+    }
+}
+
+fn assert_rotated(lab: &mut Lab, op: OpId, current: u8, former: u8) {
+    for index in 0..lab.nodes.len() {
+        let op = op + 10 * index as u64;
+        let live = found(lab, index, op, current);
+        assert!(matches!(live, Loaded::Live(_)), "at {index}");
+        assert_eq!(found(lab, index, op + 1, former), Loaded::Superseded);
+    }
+}
+
+#[test]
+fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
+    for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
+        let mut lab = Lab::cluster_with(3, copies);
+        let step = lab.commit(0, 1, key(1), &born("a", "1"));
+        assert!(!matches!(step, Step::Refused(_)));
+        lab.commit(1, 2, key(1), &rotation(1, 2));
+        assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+        assert_rotated(&mut lab, 100, 2, 1);
+        // Half a minute later as well, and not after the minute.
+        lab.run(Duration::from_secs(30));
+        assert_rotated(&mut lab, 200, 2, 1);
+        lab.run(Duration::from_secs(31));
+        assert_eq!(found(&mut lab, 0, 300, 1), Loaded::Absent);
+        let tombstones = (0..3).map(|index| lab.replica(index).status().tombstones);
+        assert_eq!(tombstones.sum::<usize>(), 0);
+    }
+}
+
+/// S5: a holder that has not got the rotation yet does not answer from what it has.
+#[test]
+fn a_holder_has_a_secret_that_it_does_not_know_confirmed_by_the_owner() {
+    let mut lab = Lab::cluster(3);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let owner = owner(&lab);
+    let (asker, behind) = ((owner + 1) % 3, (owner + 2) % 3);
+    // The owner has the new secret, one holder lacks it.
+    lab.hold = |message| matches!(message, Message::Write(_));
+    lab.commit(asker, 2, key(1), &rotation(1, 2));
+    let writes = std::mem::take(&mut lab.held);
+    let (missing, rest): (Vec<_>, Vec<_>) =
+        writes.into_iter().partition(|(_, to, _)| *to == behind);
+    lab.hold = |_| false;
+    for (from, to, message) in rest {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    let read = lab.replica(behind);
+    let step = read.load(lab.now, 3, &key(1), Some(&secret(2)));
+    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    lab.carry();
+    // It is not in force anywhere as long as one holder lacks it.
+    assert_eq!(lab.reply(3), Some(Reply::Found(Loaded::Absent)));
+    for (from, to, message) in missing {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_rotated(&mut lab, 100, 2, 1);
+}
+
+#[test]
+fn of_two_rotations_at_once_one_counts_and_the_other_changes_nothing() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let base = lab.read(0, key(1)).unwrap();
+    for (index, op, to) in [(0, 2, 2), (1, 3, 3)] {
+        let mut changes = rotation(1, to);
+        changes.insert("winner".into(), value(&to.to_string()));
+        let replica = lab.replica(index);
+        let step = replica.commit(lab.now, op, &key(1), Some(&base), &changes);
+        assert!(matches!(step, Step::Wait(_)));
+    }
+    lab.carry();
+    let verdicts = [lab.verdict(2), lab.verdict(3)];
+    assert!(verdicts.contains(&Some(Verdict::Applied)), "{verdicts:?}");
+    assert!(
+        verdicts.contains(&Some(Verdict::Superseded)),
+        "{verdicts:?}"
+    );
+    let winner = if verdicts[0] == Some(Verdict::Applied) {
+        2
+    } else {
+        3
+    };
+    for index in 0..2 {
+        let record = lab.read(index, key(1)).unwrap();
+        assert!(record.is_current(&secret(winner)));
+        assert_eq!(text(&record, "winner"), Some(winner.to_string()));
+    }
+}
+
+#[test]
+fn a_write_of_a_request_from_before_a_rotation_lands_in_the_session() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let base = lab.read(0, key(1)).unwrap();
+    lab.commit(1, 2, key(1), &rotation(1, 2));
+    let late = insert("b", "2");
+    let step = lab
+        .replica(0)
+        .commit(lab.now, 3, &key(1), Some(&base), &late);
+    assert!(matches!(step, Step::Wait(Outcome::Committed(_))));
+    lab.carry();
+    for index in 0..2 {
+        let record = lab.read(index, key(1)).unwrap();
+        assert!(record.is_current(&secret(2)) && text(&record, "b").is_some());
+    }
+}
+
+#[test]
+fn a_rotation_that_is_sent_twice_counts_once() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("n", "0"));
+    let asker = 1 - owner(&lab);
+    lab.hold = |message| matches!(message, Message::Updated { .. });
+    lab.commit(asker, 2, key(1), &rotation(1, 2));
+    lab.lose_held();
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_rotated(&mut lab, 100, 2, 1);
+}
+
+/// Of two nodes that lose each other, with a session; `away` has the first turn on each side.
+fn split() -> Lab {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(6));
+    lab
+}
+
+fn heal(lab: &mut Lab) {
+    lab.cut.clear();
+    for _ in 0..10 {
+        for (one, other) in [(0, 1), (1, 0)] {
+            lab.link(one, other);
+        }
+        lab.run(Duration::from_secs(1));
+    }
+    assert!((0..2).all(|index| lab.replica(index).is_ready()));
+}
+
+#[test]
+fn a_rotation_on_one_side_of_a_partition_counts_on_both_afterwards() {
+    let mut lab = split();
+    lab.commit(0, 2, key(1), &rotation(1, 2));
+    lab.commit(0, 3, key(1), &rotation(2, 3));
+    let step = lab.commit(1, 4, key(1), &insert("b", "2"));
+    assert!(!matches!(step, Step::Refused(_)));
+    heal(&mut lab);
+    for index in 0..2 {
+        let record = lab.read(index, key(1)).unwrap();
+        assert!(record.is_current(&secret(3)), "at {index}");
+        assert_eq!(text(&record, "b").as_deref(), Some("2"));
+    }
+    assert_eq!(found(&mut lab, 1, 100, 1), Loaded::Superseded);
+}
+
+/// S1: an attacker rotates the planted id on one side, the victim logs in on the other. Whatever came
+/// together would be the attacker's secret with the victim's account.
+#[test]
+fn a_session_that_both_sides_of_a_partition_rotated_is_deleted() {
+    let mut lab = split();
+    lab.commit(0, 2, key(1), &rotation(1, 2));
+    let mut login = rotation(1, 3);
+    login.log_in(Login {
+        user: Some(UserKey::of("victim")),
+        absolute: 24 * HOUR,
+    });
+    lab.commit(1, 3, key(1), &login);
+    heal(&mut lab);
+    for index in 0..2 {
+        for number in 1..=3 {
+            let op = 100 + 10 * index as u64 + u64::from(number);
+            assert_eq!(found(&mut lab, index, op, number), Loaded::Absent);
+        }
+        assert_eq!(lab.replica(index).status().tombstones, 1);
+    }
+    let discarded: u64 = (0..2)
+        .map(|index| lab.replica(index).status().discarded)
+        .sum();
+    assert!(discarded >= 1);
+}
+
+/// X1: access versions are in the digests.
+#[test]
+fn an_access_that_one_side_of_a_partition_has_seen_counts_after_the_heal() {
+    let mut lab = split();
+    lab.run(Duration::from_secs(600));
+    let used_at = lab.now;
+    lab.replica(0).touch(lab.now, &key(1));
+    heal(&mut lab);
+    for index in 0..2 {
+        let record = lab.read(index, key(1)).unwrap();
+        let late = record.last_accessed_at().since(used_at);
+        let early = used_at.since(record.last_accessed_at());
+        assert!(
+            late.max(early) < Duration::from_secs(1),
+            "at {index}: {late:?} {early:?}"
+        );
+    }
+}
+
+#[test]
+fn ten_logins_leave_no_tombstone_and_little_else() {
+    let mut lab = Lab::cluster(2);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let before = lab.replica(0).status().bytes;
+    for turn in 1..=10 {
+        lab.commit(
+            usize::from(turn % 2 == 0),
+            1 + u64::from(turn),
+            key(1),
+            &rotation(turn, turn + 1),
+        );
+        assert_eq!(lab.verdict(1 + u64::from(turn)), Some(Verdict::Applied));
+    }
+    for index in 0..2 {
+        let status = lab.replica(index).status();
+        assert_eq!((status.sessions, status.tombstones), (1, 0));
+        assert!(status.bytes <= before + 64, "{}", status.bytes);
+    }
+}

@@ -1,0 +1,208 @@
+//! The list of a user's sessions, as stores keep it.
+//!
+//! Each user who has logged in has an *index*: a record like that of a session, under a root that
+//! follows from the user's key. So it is placed, replicated, repaired, saved and limited as sessions
+//! are. It has one attribute for each session, under the session's root, and it is no session: no
+//! secret opens it, and it does not count as one.
+//!
+//! When all sessions of a user are ended, the index notes it under [`ENDED`]. The version of that
+//! write decides about entries that come together with it later, from the other side of a partition:
+//! those that are older are ended as well.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Changes, Login, Name, Record, Root, SecretHash, Stamp, Timestamp, UserKey, Value, json,
+};
+
+/// An entry of an index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IndexEntry {
+    /// What the application calls the session, a device for example.
+    #[serde(rename = "l")]
+    pub(crate) label: Option<String>,
+    /// When the user logged in, in milliseconds, as that node's clock said.
+    #[serde(rename = "t")]
+    pub(crate) logged_in_at: u64,
+    /// When the session ends at the latest, as that node's clock said.
+    #[serde(rename = "u")]
+    pub(crate) until: u64,
+}
+
+/// What an index says of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) key: Root,
+    pub(crate) entry: IndexEntry,
+    /// Whether all sessions of the user were ended after this entry was written.
+    pub(crate) is_ended: bool,
+}
+
+/// The root of a user's index.
+pub(crate) fn index_root(user: &UserKey) -> Root {
+    let [root @ .., _, _, _, _] = user.to_bytes();
+    Root::from_bytes(root)
+}
+
+/// The changes that make an index.
+pub(crate) fn new_index(lifetime: Duration) -> Changes {
+    Changes::create(SecretHash::NONE, None, lifetime)
+}
+
+/// The changes that let an index live for `lifetime` from now on.
+pub(crate) fn prolong(changes: &mut Changes, lifetime: Duration) {
+    changes.rotate(SecretHash::NONE, SecretHash::NONE);
+    changes.log_in(Login {
+        user: None,
+        absolute: lifetime,
+    });
+}
+
+pub(crate) fn put(changes: &mut Changes, key: &Root, entry: &IndexEntry) {
+    let value = json::encode(entry, ENTRY_MAX).expect("an entry has a short label and two numbers");
+    changes.insert(Name::from(&*key.to_string()), value);
+}
+
+pub(crate) fn remove(changes: &mut Changes, key: &Root) {
+    changes.remove(Name::from(&*key.to_string()));
+}
+
+/// Notes that all sessions that are listed so far are ended.
+pub(crate) fn note_end(changes: &mut Changes) {
+    changes.insert(Name::from(ENDED), Value::from_bytes([]));
+}
+
+impl Record {
+    /// Whether this is the index of a user, and no session.
+    pub(crate) fn is_index(&self) -> bool {
+        self.credential.hash == SecretHash::NONE
+    }
+
+    /// The sessions in an index, the latest login first.
+    pub(crate) fn listed(&self) -> Vec<Listed> {
+        let ended = self.stamp(ENDED).unwrap_or_default();
+        let mut listed: Vec<_> = self
+            .registers()
+            .iter()
+            .filter_map(|register| {
+                Some(Listed {
+                    key: Root::parse(&register.name)?,
+                    entry: json::decode(register.value.as_ref()?).ok()?,
+                    is_ended: register.stamp < ended,
+                })
+            })
+            .collect();
+        listed.sort_by_key(|listed| (std::cmp::Reverse(listed.entry.logged_in_at), listed.key));
+        listed
+    }
+
+    /// Sessions in an index that were ended before they were known here.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn ended_too_late(&self) -> Vec<Root> {
+        let ended: Option<Stamp> = self.stamp(ENDED);
+        let is_late = |stamp: &Stamp| ended.is_some_and(|ended| *stamp < ended);
+        let registers = self.registers().iter();
+        let late = registers.filter(|r| r.value.is_some() && is_late(&r.stamp));
+        late.filter_map(|register| Root::parse(&register.name))
+            .collect()
+    }
+}
+
+/// A session, as administration sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// The root of the session's id: its name in stores and logs, and no secret.
+    pub key: Root,
+    /// The user who is logged in.
+    pub user: Option<UserKey>,
+    /// What the application called the session at the login.
+    pub label: Option<String>,
+    /// When the session was created.
+    pub created_at: Timestamp,
+    /// The last access that was recorded.
+    pub last_accessed_at: Timestamp,
+    /// When it expires unless it is used before.
+    pub expires_at: Timestamp,
+    /// When it expires in any case.
+    pub absolute_deadline: Timestamp,
+}
+
+impl SessionInfo {
+    pub(crate) fn new(key: Root, record: &Arc<Record>, label: Option<String>) -> Self {
+        Self {
+            key,
+            user: record.user(),
+            label,
+            created_at: record.created_at(),
+            last_accessed_at: record.last_accessed_at(),
+            expires_at: record.expires_at(),
+            absolute_deadline: record.ends_at(),
+        }
+    }
+}
+
+/// The longest label of a session, in bytes.
+pub(crate) const LABEL_MAX: usize = 256;
+
+/// An entry with the longest label, each of whose characters takes six in JSON.
+const ENTRY_MAX: usize = 6 * LABEL_MAX + 128;
+
+/// The attribute that notes that all sessions were ended.
+const ENDED: &str = "\0ended";
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn entry(at: u64) -> IndexEntry {
+        IndexEntry {
+            label: Some("\u{1}".repeat(LABEL_MAX)),
+            logged_in_at: at,
+            until: at + 1,
+        }
+    }
+
+    fn apply(record: Option<&Arc<Record>>, changes: &Changes) -> Arc<Record> {
+        match changes.apply(record, record.map(|r| &**r), NOW, 1) {
+            Outcome::Committed(record) => record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_listed_before_the_end_is_ended_and_what_comes_after_is_not() {
+        let [one, two] = [Root::from_bytes([1; 12]), Root::from_bytes([2; 12])];
+        let mut changes = new_index(Duration::from_secs(60));
+        put(&mut changes, &one, &entry(5));
+        let index = apply(None, &changes);
+        assert!(index.is_index());
+        let mut changes = Changes::default();
+        note_end(&mut changes);
+        let index = apply(Some(&index), &changes);
+        let mut changes = Changes::default();
+        put(&mut changes, &two, &entry(6));
+        prolong(&mut changes, Duration::from_secs(600));
+        let index = apply(Some(&index), &changes);
+        assert_eq!(index.ends_at(), NOW.plus(Duration::from_secs(600)));
+        let listed: Vec<_> = index
+            .listed()
+            .into_iter()
+            .map(|listed| (listed.key, listed.is_ended))
+            .collect();
+        assert_eq!(listed, [(two, false), (one, true)]);
+    }
+
+    #[test]
+    fn users_have_indexes_of_their_own() {
+        let (ada, bob) = (UserKey::of("ada"), UserKey::of("bob"));
+        assert_ne!(index_root(&ada), index_root(&bob));
+        assert_eq!(index_root(&ada), index_root(&UserKey::of("ada")));
+    }
+}

@@ -1,0 +1,298 @@
+//! Sessions by user, for every store: the list of a user's sessions, and the end of all of them.
+//!
+//! The list is an index in the store itself, as [`session`](crate::session) describes. A login
+//! is answered when the session and its entry are both stored, so [`end_user`] finds every session
+//! whose login was answered before it was called. Entries of sessions that have ended otherwise are
+//! dropped when they are met. What an index says is checked with the session each time: a session
+//! that another user has logged in to since is not listed and not ended.
+//!
+//! Two calls that meet are safe in any order: a login that is concurrent with [`end_user`] is
+//! ended, or its session is in the list afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::erased::ErasedStore;
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{
+    Changes, IndexEntry, Listed, Outcome, Record, Root, SessionInfo, UserKey, index_root,
+    new_index, note_end, prolong, put, remove,
+};
+
+/// A login that is to be listed.
+#[derive(Clone, Debug)]
+pub(crate) struct NewLogin {
+    pub(crate) user: UserKey,
+    pub(crate) key: Root,
+    pub(crate) label: Option<String>,
+    /// The absolute lifetime of the session.
+    pub(crate) absolute: Duration,
+    /// The absolute deadline that it has.
+    pub(crate) record: Arc<Record>,
+    /// The sessions that a user may have.
+    pub(crate) max_sessions: usize,
+}
+
+/// Lists a session as one of its user, and ends the user's oldest ones if there are too many.
+pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result<(), StoreError> {
+    let now = clock::now();
+    let entry = IndexEntry {
+        label: login.label,
+        logged_in_at: now.as_millis(),
+        until: login.record.ends_at().as_millis(),
+    };
+    // The index outlives every session in it.
+    let lifetime = login.absolute.saturating_mul(2).saturating_add(MARGIN);
+    let root = index_root(&login.user);
+    for _ in 0..TRIES {
+        let index = store.load(&root, None).await?.into_live();
+        let mut changes = match &index {
+            None => new_index(lifetime),
+            Some(index) => {
+                let mut changes = Changes::default();
+                if index.ends_at().since(now) < lifetime - lifetime / 4 {
+                    prolong(&mut changes, lifetime);
+                }
+                changes
+            }
+        };
+        put(&mut changes, &login.key, &entry);
+        if let Outcome::Committed(index) = store.commit(&root, index.as_ref(), changes).await? {
+            let listed = index.listed();
+            if listed.len() > login.max_sessions {
+                end_oldest(store, &login.user, listed, login.max_sessions).await?;
+            }
+            return Ok(());
+        }
+    }
+    Err(StoreError::indeterminate(
+        "the list of the user's sessions is changed by too many others",
+    ))
+}
+
+/// Takes a session that has ended from the list. What fails is made up for when the entry is met.
+pub(crate) async fn forget(store: &dyn ErasedStore, user: &UserKey, keys: &[Root]) {
+    let forgotten = async {
+        let root = index_root(user);
+        let Some(index) = store.load(&root, None).await?.into_live() else {
+            return Ok(());
+        };
+        let mut changes = Changes::default();
+        for key in keys {
+            remove(&mut changes, key);
+        }
+        store.commit(&root, Some(&index), changes).await?;
+        Ok::<_, StoreError>(())
+    };
+    if let Err(error) = forgotten.await {
+        debug!(
+            error = &error as &dyn std::error::Error,
+            "ended sessions stay in a user's list"
+        );
+    }
+}
+
+/// The live sessions of a user, the latest login first.
+pub(crate) async fn sessions_of(
+    store: &dyn ErasedStore,
+    user: UserKey,
+) -> Result<Vec<SessionInfo>, StoreError> {
+    let Some(index) = store.load(&index_root(&user), None).await?.into_live() else {
+        return Ok(Vec::new());
+    };
+    let (mut live, mut gone) = (Vec::new(), Vec::new());
+    for listed in index.listed() {
+        match belonging(store, &user, &listed).await? {
+            Some(record) if !listed.is_ended => {
+                live.push(SessionInfo::new(listed.key, &record, listed.entry.label));
+            }
+            Some(_) => {
+                store.end(&listed.key).await?;
+                gone.push(listed.key);
+            }
+            None => gone.push(listed.key),
+        }
+    }
+    if !gone.is_empty() {
+        forget(store, &user, &gone).await;
+    }
+    Ok(live)
+}
+
+/// Ends all sessions of a user but `kept`. Returns how many there were.
+pub(crate) async fn end_user(
+    store: &dyn ErasedStore,
+    user: UserKey,
+    kept: Option<Root>,
+) -> Result<usize, StoreError> {
+    let root = index_root(&user);
+    let mut ended = 0;
+    for _ in 0..TRIES {
+        let Some(index) = store.load(&root, None).await?.into_live() else {
+            return Ok(ended);
+        };
+        let listed = index.listed();
+        if listed.iter().all(|listed| Some(listed.key) == kept) {
+            return Ok(ended);
+        }
+        // From here on a copy of the list that comes to light ends what is in it.
+        let mut changes = Changes::default();
+        note_end(&mut changes);
+        for listed in &listed {
+            if Some(listed.key) == kept {
+                put(&mut changes, &listed.key, &listed.entry);
+            }
+        }
+        store.commit(&root, Some(&index), changes).await?;
+        let mut gone = Vec::new();
+        for listed in listed.iter().filter(|listed| Some(listed.key) != kept) {
+            if belonging(store, &user, listed).await?.is_some() {
+                ended += usize::from(store.end(&listed.key).await?);
+            }
+            gone.push(listed.key);
+        }
+        forget(store, &user, &gone).await;
+    }
+    Ok(ended)
+}
+
+/// Ends the sessions that are too many, those with the oldest logins first.
+async fn end_oldest(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    listed: Vec<Listed>,
+    max: usize,
+) -> Result<(), StoreError> {
+    let now = clock::now().as_millis();
+    let (mut live, mut gone) = (0, Vec::new());
+    for listed in listed {
+        let is_over = listed.is_ended || listed.entry.until < now;
+        match belonging(store, user, &listed).await? {
+            Some(_) if !is_over && live < max => live += 1,
+            Some(_) => {
+                store.end(&listed.key).await?;
+                gone.push(listed.key);
+            }
+            None => gone.push(listed.key),
+        }
+    }
+    if !gone.is_empty() {
+        forget(store, user, &gone).await;
+    }
+    Ok(())
+}
+
+/// A listed session, if it is live and still the user's.
+async fn belonging(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    listed: &Listed,
+) -> Result<Option<Arc<Record>>, StoreError> {
+    let record = store.load(&listed.key, None).await?.into_live();
+    Ok(record.filter(|record| record.user() == Some(*user)))
+}
+
+/// How much longer than the sessions in it an index lives.
+const MARGIN: Duration = Duration::from_secs(3_600);
+
+/// How often an index is changed anew when others change it, and how often the list of an ended user
+/// is looked at for sessions that were added meanwhile.
+const TRIES: usize = 8;
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::{NewLogin, register};
+    use crate::session::{Changes, Login, Outcome, Root, SecretHash, UserKey, index_root};
+    use crate::{MemoryStore, SessionStore};
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    async fn log_in(store: &MemoryStore, user: &str, max_sessions: usize) -> Root {
+        let id = store.new_id();
+        let user = UserKey::of(user);
+        let mut changes = Changes::create(id.hash(), Some(HOUR), 24 * HOUR);
+        changes.log_in(Login {
+            user: Some(user),
+            absolute: 24 * HOUR,
+        });
+        let outcome = store.commit(&id.key(), None, changes).await.unwrap();
+        let Outcome::Committed(record) = outcome else {
+            panic!("{outcome:?}")
+        };
+        let login = NewLogin {
+            user,
+            key: id.key(),
+            label: Some("phone".to_owned()),
+            absolute: 24 * HOUR,
+            record,
+            max_sessions,
+        };
+        register(store, login).await.unwrap();
+        id.key()
+    }
+
+    async fn keys(store: &MemoryStore, user: &str) -> Vec<Root> {
+        let sessions = store.sessions_of(user).await.unwrap();
+        sessions.iter().map(|session| session.key).collect()
+    }
+
+    #[tokio::test]
+    async fn a_users_sessions_are_listed_and_ended_together() {
+        let store = MemoryStore::new();
+        let ada = [
+            log_in(&store, "ada", 9).await,
+            log_in(&store, "ada", 9).await,
+        ];
+        let bob = log_in(&store, "bob", 9).await;
+        assert_eq!(store.status().sessions, 3);
+        let mut listed = keys(&store, "ada").await;
+        listed.sort_unstable();
+        let mut expected = ada;
+        expected.sort_unstable();
+        assert_eq!(listed, expected);
+        assert_eq!(store.end_user_except("ada", ada[1]).await.unwrap(), 1);
+        assert_eq!(keys(&store, "ada").await, [ada[1]]);
+        assert_eq!(store.end_user("ada").await.unwrap(), 1);
+        assert_eq!(store.end_user("ada").await.unwrap(), 0);
+        assert_eq!(keys(&store, "ada").await, []);
+        assert!(store.peek(&ada[0]).await.unwrap().is_none());
+        assert_eq!(keys(&store, "bob").await, [bob]);
+        // A login after that counts.
+        let again = log_in(&store, "ada", 9).await;
+        assert_eq!(keys(&store, "ada").await, [again]);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_of_too_many_is_ended_and_what_has_ended_does_not_count() {
+        let store = MemoryStore::new();
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(log_in(&store, "ada", 3).await);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // One has ended without its list hearing of it.
+        store.end(&all[1]).await.unwrap();
+        all.push(log_in(&store, "ada", 3).await);
+        assert_eq!(keys(&store, "ada").await, [all[3], all[2], all[0]]);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        all.push(log_in(&store, "ada", 3).await);
+        assert_eq!(keys(&store, "ada").await, [all[4], all[3], all[2]]);
+        assert!(store.peek(&all[0]).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_list_is_no_session() {
+        let store = MemoryStore::new();
+        log_in(&store, "ada", 9).await;
+        let root = index_root(&UserKey::of("ada"));
+        for secret in [SecretHash::NONE, SecretHash::from_bytes([1; 16])] {
+            let found = store.load(&root, Some(&secret)).await.unwrap();
+            assert!(found.into_live().is_none());
+        }
+        assert!(store.peek(&root).await.unwrap().is_none());
+    }
+}
