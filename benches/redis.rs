@@ -118,10 +118,10 @@ async fn commands(redis: &Redis) -> Result<()> {
             false => builder.connect().await?,
         };
         let key = create(&store, 100).await?;
-        let mut base = store.load(&key).await?.ok_or("lost")?;
+        let mut base = store.load(&key, None).await?.into_live().ok_or("lost")?;
         let before = redis.commands()?;
         for _ in 0..100 {
-            store.load(&key).await?;
+            store.load(&key, None).await?;
         }
         let loads = redis.commands()? - before;
         let before = redis.commands()?;
@@ -154,12 +154,12 @@ async fn latency(redis: &Redis) -> Result<()> {
     let far = builder.clone().connect().await?;
     let near = builder.near_cache(1 << 20).connect().await?;
     let key = create(&far, 1_000).await?;
-    near.load(&key).await?;
+    near.load(&key, None).await?;
     let mut times = Vec::new();
     for (store, count) in [(&near, 200_000), (&far, 2_000)] {
         let start = Instant::now();
         for _ in 0..count {
-            store.load(&key).await?.ok_or("lost")?;
+            store.load(&key, None).await?.into_live().ok_or("lost")?;
         }
         times.push(start.elapsed() / count);
     }
@@ -201,12 +201,12 @@ async fn memory(redis: &Redis) -> Result<()> {
 }
 
 async fn create(store: &RedisStore, bytes: usize) -> Result<Root> {
+    let id = store.new_id();
     let hour = Duration::from_secs(3_600);
-    let mut changes = Changes::create(Some(hour), 24 * hour);
+    let mut changes = Changes::create(id.hash(), Some(hour), 24 * hour);
     changes.insert("cart".into(), Value::from_bytes(vec![b'x'; bytes]));
-    let key = store.new_id().key();
-    store.commit(&key, None, changes).await?;
-    Ok(key)
+    store.commit(&id.key(), None, changes).await?;
+    Ok(id.key())
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -263,7 +263,7 @@ impl Redis {
         let stats = self.cli(&["INFO", "commandstats"])?;
         let calls = stats.lines().filter_map(|line| {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-            let sent = matches!(name, "evalsha" | "eval" | "hgetall" | "wait" | "unlink");
+            let sent = matches!(name, "evalsha" | "eval" | "hgetall" | "wait");
             let count: u64 = rest.split(',').next()?.parse().ok()?;
             sent.then_some(count)
         });
@@ -328,7 +328,8 @@ impl Server {
                 .lines()
                 .find_map(|line| line.strip_prefix("set-cookie: "));
             let pair = cookie.and_then(|cookie| cookie.split(';').next());
-            let pair = pair.unwrap_or("JSESSIONID=0123456789ABCDEF0123456789ABCDEF01234567");
+            let pair = pair
+                .unwrap_or("JSESSIONID=0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF01234567");
             server.cookies.push(format!("Cookie: {pair}\r\n"));
         }
         Ok(server)

@@ -89,6 +89,12 @@ pub(crate) struct Args {
     /// How many bytes the store takes
     #[arg(long, value_name = "N")]
     pub(crate) max_bytes: Option<usize>,
+    /// How many sessions a user may have: the oldest is ended
+    #[arg(long, value_name = "N")]
+    pub(crate) per_user: Option<usize>,
+    /// What the keys of `--store redis` begin with
+    #[arg(long)]
+    pub(crate) prefix: Option<String>,
     /// How long `/health` answers 503 before this node stops accepting
     #[arg(long, value_name = "SECS", default_value_t = 1)]
     pub(crate) drain_wait: u64,

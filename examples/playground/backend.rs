@@ -1,14 +1,17 @@
 //! The store behind the probe.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributable::store::{
     Member, MemberState, MemoryStatus, Multicast, RedisError, RefusedNode, ReplicatedStoreBuilder,
     Secret, SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
 };
+use distributable::session::Record;
 use distributable::{
-    Copies, MemoryStore, RedisStore, ReplicatedStore, Route, SessionCookie, SessionLayer,
+    Copies, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie, SessionInfo,
+    SessionLayer, SessionStore, StoreError, UserKey,
 };
 use serde_json::{Value, json};
 
@@ -58,10 +61,62 @@ impl Backend {
             .with_affinity(args.affinity)
             .with_idle_timeout((args.idle > 0).then(|| Duration::from_secs(args.idle)))
             .with_absolute_timeout(Duration::from_secs(args.absolute));
+        let layer = match args.per_user {
+            Some(sessions) => layer.with_max_sessions_per_user(sessions),
+            None => layer,
+        };
         Ok(match &args.route {
             Some(route) => layer.with_route(Route::new(route)?),
             None => layer,
         })
+    }
+
+    /// The sessions of a user.
+    pub(crate) async fn sessions_of(&self, user: UserKey) -> Result<Vec<SessionInfo>, StoreError> {
+        match self {
+            Self::Memory(store) => store.sessions_of(user).await,
+            Self::File(store) => store.sessions_of(user).await,
+            Self::Redis(store) => store.sessions_of(user).await,
+            Self::Replicated(store) => store.sessions_of(user).await,
+            Self::ReplicatedFile(store) => store.sessions_of(user).await,
+        }
+    }
+
+    /// Ends all of them, or all but one.
+    pub(crate) async fn end_user(
+        &self,
+        user: UserKey,
+        kept: Option<Root>,
+    ) -> Result<usize, StoreError> {
+        match self {
+            Self::Memory(store) => end_user(store, user, kept).await,
+            Self::File(store) => end_user(store, user, kept).await,
+            Self::Redis(store) => end_user(store, user, kept).await,
+            Self::Replicated(store) => end_user(store, user, kept).await,
+            Self::ReplicatedFile(store) => end_user(store, user, kept).await,
+        }
+    }
+
+    /// A session as it is.
+    pub(crate) async fn peek(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
+        match self {
+            Self::Memory(store) => store.peek(key).await,
+            Self::File(store) => store.peek(key).await,
+            Self::Redis(store) => store.peek(key).await,
+            Self::Replicated(store) => store.peek(key).await,
+            Self::ReplicatedFile(store) => store.peek(key).await,
+        }
+    }
+
+    /// Ends a session.
+    pub(crate) async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        match self {
+            Self::Memory(store) => store.end(key).await,
+            Self::File(store) => store.end(key).await,
+            Self::Redis(store) => store.end(key).await,
+            Self::Replicated(store) => store.end(key).await,
+            Self::ReplicatedFile(store) => store.end(key).await,
+        }
     }
 
     /// Whether requests may be sent here.
@@ -124,6 +179,17 @@ impl Backend {
     }
 }
 
+async fn end_user<S: SessionStore>(
+    store: &S,
+    user: UserKey,
+    kept: Option<Root>,
+) -> Result<usize, StoreError> {
+    match kept {
+        Some(kept) => store.end_user_except(user, kept).await,
+        None => store.end_user(user).await,
+    }
+}
+
 fn memory(args: &Args) -> MemoryStore {
     let mut store = MemoryStore::builder();
     if let Some(sessions) = args.max_sessions {
@@ -147,6 +213,10 @@ fn snapshot(args: &Args) -> Result<SnapshotStoreBuilder, String> {
 fn redis(args: &Args) -> Result<RedisStore, RedisError> {
     let url = args.redis_url.as_deref().unwrap_or_default();
     let store = RedisStore::builder(url);
+    let store = match &args.prefix {
+        Some(prefix) => store.prefix(prefix),
+        None => store,
+    };
     let store = match args.near_cache {
         true => store.near_cache(args.max_bytes.unwrap_or(64 << 20)),
         false => store,

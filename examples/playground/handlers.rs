@@ -15,10 +15,10 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use distributable::Session;
+use distributable::{Root, Session, UserKey};
 use futures_util::stream;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::App;
@@ -42,6 +42,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/rotate", on(both, rotate))
         .route("/logout", on(both, logout))
         .route("/logout-user", on(both, logout_user))
+        .route("/sessions", on(both, sessions))
+        .route("/peek", on(both, peek))
+        .route("/end", on(both, end))
+        .route("/status", on(both, status))
         .route("/ttl", on(both, ttl))
         .route("/slow", on(both, slow))
         .route("/err", on(both, err))
@@ -130,11 +134,14 @@ async fn update(Taken(session): Taken) -> Answer {
     Ok(about(&session).with("n", n))
 }
 
-/// `/login?uid`: changes the id, so that one planted before the login is worth nothing after it, and
+/// `/login?uid[&label]`: changes the id, so that one planted before the login is worth nothing after it, and
 /// binds the session to the user.
 async fn login(args: Args, Taken(session): Taken) -> Answer {
     let uid = args.need("uid")?;
-    session.log_in(uid)?;
+    match args.get("label") {
+        Some(label) => session.log_in_with_label(uid, label)?,
+        None => session.log_in(uid)?,
+    }
     session.insert(UID, uid)?;
     Ok(about(&session).with("uid", uid))
 }
@@ -151,15 +158,79 @@ async fn logout(Taken(session): Taken) -> Answer {
     Ok(about(&session).with("ended", u64::from(ended)))
 }
 
-/// `/logout-user?uid`.
-async fn logout_user(args: Args) -> Answer {
-    args.need("uid")?;
-    let message = "finding sessions by user is not built yet";
-    Err(Failure::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "not_built",
-        message,
-    ))
+/// `/logout-user?uid[&keep=1]`: ends every session of the user; `keep=1` keeps this one.
+async fn logout_user(State(app): State<Arc<App>>, args: Args, Taken(session): Taken) -> Answer {
+    let user = UserKey::of(args.need("uid")?);
+    let keep = args.get("keep") == Some("1");
+    let kept = session.key().filter(|_| keep);
+    let ended = app.backend.end_user(user, kept).await?;
+    Ok(about(&session).with("ended", ended))
+}
+
+/// `/sessions?uid`: the user's live sessions.
+async fn sessions(State(app): State<Arc<App>>, args: Args, Taken(session): Taken) -> Answer {
+    let user = UserKey::of(args.need("uid")?);
+    let current = session.key();
+    let listed = app.backend.sessions_of(user).await?;
+    let listed: Vec<_> = listed
+        .into_iter()
+        .map(|info| {
+            json!({
+                "key": info.key.to_string(),
+                "created_at": info.created_at.as_millis(),
+                "last_accessed_at": info.last_accessed_at.as_millis(),
+                "label": info.label,
+                "current": current == Some(info.key),
+            })
+        })
+        .collect();
+    Ok(about(&session).with("sessions", listed))
+}
+
+/// `/peek?key`: a session's metadata, for administration.
+async fn peek(State(app): State<Arc<App>>, args: Args) -> Answer {
+    let Some(session) = app.backend.peek(&args.key()?).await? else {
+        return Ok(Reply::default()
+            .with("session", false)
+            .with("new", Value::Null)
+            .with("key", Value::Null)
+            .with("names", Value::Array(Vec::new()))
+            .with("created_at", Value::Null)
+            .with("last_accessed_at", Value::Null)
+            .with("max_inactive_secs", Value::Null)
+            .with("uid", Value::Null));
+    };
+    let names: Vec<_> = session
+        .registers()
+        .iter()
+        .filter(|register| register.value.is_some())
+        .map(|register| register.name.as_str())
+        .filter(|name| !name.starts_with('\0'))
+        .collect();
+    let uid = session.get(UID).map(|value| value.decode::<String>());
+    let idle = session.max_inactive_interval();
+    Ok(Reply::default()
+        .with("session", true)
+        .with("new", false)
+        .with("key", args.need("key")?)
+        .with("names", names)
+        .with("created_at", session.created_at().as_millis())
+        .with("last_accessed_at", session.last_accessed_at().as_millis())
+        .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
+        .with("uid", uid.transpose()?))
+}
+
+/// `/end?key`: ends a session, for administration.
+async fn end(State(app): State<Arc<App>>, args: Args) -> Answer {
+    let ended = app.backend.delete(&args.key()?).await?;
+    Ok(Reply::default().with("ended", u64::from(ended)))
+}
+
+/// `/status?code`: answers with that status, and never takes the session.
+async fn status(args: Args) -> Answer {
+    let status = StatusCode::from_u16(args.need_number("code")?)
+        .map_err(|_| Failure::bad_argument("`code` is a number from 100 to 999"))?;
+    Ok(Reply::default().with_status(status))
 }
 
 /// `/ttl?s`: how long this session may pause between two requests.
@@ -323,6 +394,12 @@ impl Args {
         self.need(name)?;
         let number = self.number(name)?;
         Ok(number.expect("it is not missing"))
+    }
+
+    /// The root of a session.
+    fn key(&self) -> Result<Root, Failure> {
+        let odd = || Failure::bad_argument("`key` is 24 lower-case hexadecimal digits");
+        Root::parse(self.need("key")?).ok_or_else(odd)
     }
 
     fn wait(&self) -> Result<Duration, Failure> {

@@ -12,7 +12,7 @@ use axum::http::response::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Extension, IntoResponse, Response};
-use distributable::{SessionError, SessionErrorKind, StoreErrorKind};
+use distributable::{SessionError, SessionErrorKind, StoreError, StoreErrorKind};
 use serde_json::{Map, Value};
 
 use crate::App;
@@ -92,6 +92,12 @@ impl From<&SessionError> for Failure {
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::from(SessionError::from(error))
     }
 }
 

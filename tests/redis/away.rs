@@ -62,7 +62,7 @@ async fn a_store_is_ready_when_it_can_be_used() {
     wait(false).await;
     server.ok(&["REPLICAOF", "NO", "ONE"]);
     wait(true).await;
-    assert!(store.load(&store.new_id().key()).await.is_ok());
+    assert!(store.load(&store.new_id().key(), None).await.is_ok());
 }
 
 /// a server that is away for some seconds is two lines in the log, whatever the traffic.

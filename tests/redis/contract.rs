@@ -8,7 +8,7 @@ use distributable::testing::conformance;
 use distributable::{RedisStore, SessionStore};
 
 use crate::common::redis::Server;
-use crate::support::patient;
+use crate::support::{SECRET, find, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_redis_store_keeps_the_contract() {
@@ -24,7 +24,7 @@ async fn a_removed_attribute_leaves_no_field() {
     let key = store.new_id().key();
     let hour = Duration::from_secs(3_600);
     let value = || Value::from_bytes(*b"1");
-    let mut birth = Changes::create(Some(hour), 24 * hour);
+    let mut birth = Changes::create(SECRET, Some(hour), 24 * hour);
     birth.insert("kept".into(), value());
     let mut base = committed(store.commit(&key, None, birth).await.unwrap());
     for n in 0..1_500 {
@@ -37,7 +37,7 @@ async fn a_removed_attribute_leaves_no_field() {
         base = committed(store.commit(&key, Some(&base), removal).await.unwrap());
         assert_eq!(base.registers().len(), 1);
     }
-    let loaded = store.load(&key).await.unwrap().expect("a session");
+    let loaded = find(&store, &key).await.expect("a session");
     assert_eq!(loaded.registers(), base.registers());
     let fields = server.cli(&["HLEN", &server.cli(&["KEYS", "*"])]);
     assert_eq!(
@@ -56,7 +56,7 @@ async fn a_removed_attribute_leaves_no_field() {
     let base = committed(store.commit(&key, Some(&base), all).await.unwrap());
     let base = committed(store.commit(&key, Some(&base), none).await.unwrap());
     assert_eq!(base.registers().len(), 1);
-    let loaded = store.load(&key).await.unwrap();
+    let loaded = find(&store, &key).await;
     assert_eq!(loaded.unwrap().registers().len(), 1);
 }
 

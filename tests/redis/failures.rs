@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use distributable::session::{Changes, Outcome};
+use distributable::session::{Changes, Loaded, Outcome};
 use distributable::store::RedisErrorKind;
 use distributable::{RedisStore, SessionStore, StoreErrorKind};
 use tokio::task::JoinSet;
@@ -12,13 +12,16 @@ use tokio::time::sleep;
 
 use crate::common::redis::Server;
 use crate::proxy::{Proxy, Replies};
-use crate::support::{birth, committed, create, insert, kind, reason, stored, text, value};
+use crate::support::{
+    SECRET, birth, committed, create, find, insert, kind, reason, rotation, secret, stored, text,
+    value,
+};
 
 /// Polls until a load succeeds; panics when it does not in time.
 async fn recovers(store: &RedisStore, within: Duration) {
     let deadline = Instant::now() + within;
     let key = store.new_id().key();
-    while let Err(error) = store.load(&key).await {
+    while let Err(error) = store.load(&key, None).await {
         let late = format!("not within {within:?}: {}", reason(&error));
         assert!(Instant::now() < deadline, "{late}");
         sleep(Duration::from_millis(20)).await;
@@ -35,7 +38,7 @@ async fn a_server_that_is_gone_is_an_error_at_once_and_works_when_it_is_back() {
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
         let start = Instant::now();
-        let error = store.load(&key).await.unwrap_err();
+        let error = store.load(&key, None).await.unwrap_err();
         assert_eq!(
             error.kind(),
             StoreErrorKind::Unavailable,
@@ -50,7 +53,7 @@ async fn a_server_that_is_gone_is_an_error_at_once_and_works_when_it_is_back() {
     server.restart();
     recovers(&store, Duration::from_secs(5)).await;
     // It has forgotten everything: nobody is logged in, and nothing comes back.
-    assert_eq!(store.load(&key).await.unwrap(), None);
+    assert_eq!(find(&store, &key).await, None);
     let outcome = store.commit(&key, Some(&record), insert("a", "2")).await;
     assert_eq!(outcome.unwrap(), Outcome::Gone);
     assert_eq!(server.cli(&["DBSIZE"]), "0");
@@ -66,7 +69,7 @@ async fn a_flushed_server_goes_on() {
     server.ok(&["SCRIPT", "FLUSH"]);
     committed(store.commit(&key, Some(&record), insert("a", "2")).await);
     server.ok(&["FLUSHALL"]);
-    assert_eq!(store.load(&key).await.unwrap(), None);
+    assert_eq!(find(&store, &key).await, None);
     store.touch(&key).await.unwrap();
     assert!(!store.end(&key).await.unwrap());
     let outcome = store.commit(&key, Some(&record), insert("a", "3")).await;
@@ -93,7 +96,7 @@ async fn a_server_that_stands_still_holds_nobody_longer_than_the_deadline() {
             requests.spawn(async move {
                 let start = Instant::now();
                 let error = match number % 2 {
-                    0 => store.load(&key).await.unwrap_err(),
+                    0 => store.load(&key, None).await.unwrap_err(),
                     _ => {
                         let changes = insert(&format!("n{number}"), "1");
                         store
@@ -116,7 +119,7 @@ async fn a_server_that_stands_still_holds_nobody_longer_than_the_deadline() {
             _ => sleep(Duration::from_millis(1_500).saturating_sub(start.elapsed())).await,
         }
         recovers(&store, Duration::from_secs(3)).await;
-        assert!(store.load(&key).await.unwrap().is_some(), "{round}");
+        assert!(find(&store, &key).await.is_some(), "{round}");
     }
 }
 
@@ -138,7 +141,7 @@ async fn a_full_server_refuses_what_adds_and_nothing_else() {
     assert_eq!(full.kind(), StoreErrorKind::Full, "{}", reason(&full));
     let grow = store.commit(&key, Some(&record), insert("b", &large)).await;
     assert_eq!(grow.unwrap_err().kind(), StoreErrorKind::Full);
-    let found = store.load(&key).await.unwrap().expect("it is still there");
+    let found = find(&store, &key).await.expect("it is still there");
     assert_eq!(value(&found, "b"), None, "a refused commit left a part");
     store.touch(&key).await.unwrap();
     let mut removal = Changes::default();
@@ -161,7 +164,7 @@ async fn an_evicted_session_is_no_session() {
     }
     let mut gone = 0;
     for (key, record) in &keys {
-        if store.load(key).await.unwrap().is_none() {
+        if find(&store, key).await.is_none() {
             gone += 1;
             let outcome = store.commit(key, Some(record), insert("a", "2")).await;
             assert_eq!(outcome.unwrap(), Outcome::Gone);
@@ -199,7 +202,7 @@ async fn no_answer_reaches_another_request() {
                         .commit(key, None, insert("turn", &turn.to_string()))
                         .await
                         .map(|outcome| Some(committed(Ok(outcome)))),
-                    _ => store.load(key).await,
+                    _ => store.load(key, None).await.map(Loaded::into_live),
                 };
                 match found {
                     Ok(record) => {
@@ -291,7 +294,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
     });
     let mut counted = 0;
     while counted < UPDATES {
-        let Ok(Some(record)) = store.load(&key).await else {
+        let Ok(Loaded::Live(record)) = store.load(&key, None).await else {
             continue;
         };
         let n: usize = value(&record, "n").unwrap().parse().unwrap();
@@ -309,26 +312,26 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
     }
     done.notify_one();
     let proxy = cutter.await.unwrap();
-    let found = store.load(&key).await.unwrap().unwrap();
+    let found = find(&store, &key).await.unwrap();
     assert_eq!(value(&found, "n"), Some(UPDATES.to_string()));
     assert!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed) > 5);
     // A rotation and an end whose answers are lost.
     for turn in 0..20 {
-        let id = store.new_id();
-        committed(store.commit(&id.key(), None, birth("a", "1")).await);
-        let (key, successor) = (id.key(), id.rotate().key());
-        let mut rotation = insert("b", "2");
-        rotation.rotate_to(successor);
+        let (key, record) = create(&store, "a", "1").await;
+        let mut rotation = rotation(SECRET, secret(1));
+        rotation.insert("b".into(), text("2"));
         proxy.set(Replies::CutAfter(turn * 3));
-        let (rotated, ()) = tokio::join!(store.commit(&key, None, rotation), async {
+        let (rotated, ()) = tokio::join!(store.commit(&key, Some(&record), rotation), async {
             sleep(Duration::from_millis(30)).await;
             proxy.set(Replies::Pass);
         });
         let record = committed(rotated);
         assert_eq!(value(&record, "b").as_deref(), Some("2"));
-        assert_eq!(store.load(&id.key()).await.unwrap(), None);
+        assert!(record.is_current(&secret(1)));
+        let former = store.load(&key, Some(&SECRET)).await;
+        assert_eq!(former.unwrap(), Loaded::Superseded);
         proxy.set(Replies::CutAfter(turn % 7));
-        let (ended, ()) = tokio::join!(store.end(&successor), async {
+        let (ended, ()) = tokio::join!(store.end(&key), async {
             sleep(Duration::from_millis(30)).await;
             proxy.set(Replies::Pass);
         });
@@ -354,19 +357,31 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
         }
         key
     };
-    let newer = "\u{2}newer format, of any length that may come to somebody's mind later on";
+    let older = format!("\u{1}{}", "of an older format".repeat(6));
+    let newer = format!("\u{3}{}", "of a newer format".repeat(6));
+    let bound = format!("\u{2}\u{4}{}", "x".repeat(80));
     let keys = [
         foreign(&[&["SET", "KEY", "text"]]),
         foreign(&[&["RPUSH", "KEY", "a"]]),
         foreign(&[&["HSET", "KEY", "field", "value"]]),
         foreign(&[&["HSET", "KEY", "", "short"]]),
-        foreign(&[&["HSET", "KEY", "", newer]]),
+        foreign(&[&["HSET", "KEY", "", "\u{2}short"]]),
+        foreign(&[&["HSET", "KEY", "", &bound]]),
+        foreign(&[&["HSET", "KEY", "", &older]]),
+        foreign(&[&["HSET", "KEY", "", &newer]]),
         foreign(&[&["SET", "KEY", "text", "EX", "100"]]),
     ];
+    for (key, says) in keys[6..8]
+        .iter()
+        .zip(["an older version", "a newer version"])
+    {
+        let error = store.load(key, None).await.unwrap_err();
+        assert!(reason(&error).contains(says), "{}", reason(&error));
+    }
     for key in &keys {
         let before = server.cli(&["DUMP", &stored(key)]);
         let errors = [
-            store.load(key).await.map(drop).unwrap_err(),
+            store.load(key, None).await.map(drop).unwrap_err(),
             store
                 .commit(key, None, birth("a", "1"))
                 .await
@@ -394,7 +409,7 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
     server.cli(&["HSET", &stored(&good), ":short", "x"]);
     server.cli(&["HSET", &stored(&good), ":newer", "0123456789\u{7}value"]);
     server.cli(&["HSET", &stored(&good), "stranger", "x"]);
-    let found = store.load(&good).await.unwrap().expect("it is a session");
+    let found = find(&store, &good).await.expect("it is a session");
     assert_eq!(found.get("a"), Some(&text("1")));
     assert_eq!(found.get("short"), Some(&text("")));
     assert_eq!(found.get("newer"), Some(&text("")));
@@ -433,32 +448,34 @@ async fn no_key_ever_lives_without_a_limit() {
     for worker in 0..8u32 {
         let store = store.clone();
         workers.spawn(async move {
-            let mut id = store.new_id();
+            let mut key = store.new_id().key();
+            let (mut current, mut rotations) = (SECRET, 0);
             let mut turn = worker;
             while Instant::now() < end {
                 turn = turn.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 // Failures are a part of this.
                 match turn >> 29 {
                     0 => {
-                        id = store.new_id();
-                        drop(store.commit(&id.key(), None, birth("a", "1")).await);
+                        key = store.new_id().key();
+                        current = SECRET;
+                        drop(store.commit(&key, None, birth("a", "1")).await);
                     }
-                    1 => drop(store.touch(&id.key()).await),
-                    2 => drop(store.end(&id.key()).await),
+                    1 => drop(store.touch(&key).await),
+                    2 => drop(store.end(&key).await),
                     3 | 4 => {
-                        let next = id.rotate();
-                        let mut changes = insert("b", "2");
-                        changes.rotate_to(next.key());
-                        if store.commit(&id.key(), None, changes).await.is_ok() {
-                            id = next;
+                        rotations = rotations % 100 + 1;
+                        let mut changes = rotation(current, secret(rotations));
+                        changes.insert("b".into(), text("2"));
+                        if store.commit(&key, None, changes).await.is_ok() {
+                            current = secret(rotations);
                         }
                     }
                     5 => {
                         let mut changes = Changes::default();
                         changes.set_max_inactive(Some(Duration::from_secs(turn as u64 % 100)));
-                        drop(store.commit(&id.key(), None, changes).await);
+                        drop(store.commit(&key, None, changes).await);
                     }
-                    _ => drop(store.commit(&id.key(), None, insert("c", "3")).await),
+                    _ => drop(store.commit(&key, None, insert("c", "3")).await),
                 }
             }
         });

@@ -1,20 +1,25 @@
 //! Groups of servers: replicas, sentinels, clusters.
 
+use std::collections::HashMap;
+use std::iter::repeat_with;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use distributable::session::{Outcome, Record};
+use distributable::session::{Loaded, Outcome, Record};
 use distributable::store::RedisErrorKind;
 use distributable::testing::conformance;
-use distributable::{RedisStore, SessionId, SessionStore, StoreErrorKind};
+use distributable::{RedisStore, Root, SessionStore, StoreErrorKind};
 use tokio::task::{self, JoinHandle};
 use tokio::time::sleep;
 
 use crate::common::eventually;
 use crate::common::redis::{Server, free_port};
-use crate::support::{birth, committed, create, insert, kind, patient, reason, text, value};
+use crate::support::{
+    SECRET, birth, committed, create, find, insert, kind, patient, reason, rotation, secret,
+    stored, text, value,
+};
 
 /// Writers that count what was acknowledged, until they are stopped.
 struct Load {
@@ -22,12 +27,12 @@ struct Load {
     failed: Arc<AtomicUsize>,
     acknowledged: Arc<AtomicUsize>,
     worst: Arc<AtomicUsize>,
-    writers: Vec<JoinHandle<(SessionId, usize, usize)>>,
+    writers: Vec<JoinHandle<(Root, usize, usize)>>,
 }
 
 impl Load {
     /// Each writer has a session of its own, and counts in it.
-    async fn start(store: &RedisStore, ids: Vec<SessionId>) -> Self {
+    async fn start(store: &RedisStore, keys: Vec<Root>) -> Self {
         let mut load = Self {
             stop: Arc::default(),
             failed: Arc::default(),
@@ -35,8 +40,8 @@ impl Load {
             worst: Arc::default(),
             writers: Vec::new(),
         };
-        for id in ids {
-            committed(store.commit(&id.key(), None, birth("n", "0")).await);
+        for key in keys {
+            committed(store.commit(&key, None, birth("n", "0")).await);
             let (store, stop) = (store.clone(), load.stop.clone());
             let (failed, all, worst) = (
                 load.failed.clone(),
@@ -47,7 +52,7 @@ impl Load {
                 let (mut count, mut missing) = (0, 0);
                 while !stop.load(Relaxed) {
                     let start = Instant::now();
-                    let done = increment(&store, &id).await;
+                    let done = increment(&store, &key).await;
                     worst.fetch_max(start.elapsed().as_millis() as usize, Relaxed);
                     match done {
                         Ok(n) => {
@@ -63,7 +68,7 @@ impl Load {
                     }
                     sleep(Duration::from_millis(5)).await;
                 }
-                (id, count, missing)
+                (key, count, missing)
             }));
         }
         load
@@ -87,8 +92,8 @@ impl Load {
         self.stop.store(true, Relaxed);
         let mut lost = 0;
         for writer in self.writers {
-            let (id, count, missing) = writer.await.unwrap();
-            let found = store.load(&id.key()).await.unwrap();
+            let (key, count, missing) = writer.await.unwrap();
+            let found = find(store, &key).await;
             let n = found.map_or(0, |record| number(&record));
             lost += missing + count.saturating_sub(n);
         }
@@ -98,15 +103,13 @@ impl Load {
 }
 
 /// Adds one; what there is then.
-async fn increment(store: &RedisStore, id: &SessionId) -> Result<usize, String> {
-    let found = store
-        .load(&id.key())
-        .await
-        .map_err(|error| reason(&error))?;
-    let record = found.ok_or("it is gone")?;
+async fn increment(store: &RedisStore, key: &Root) -> Result<usize, String> {
+    let found = store.load(key, None).await;
+    let found = found.map_err(|error| reason(&error))?;
+    let record = found.into_live().ok_or("it is gone")?;
     let next = number(&record) + 1;
     let changes = insert("n", &next.to_string());
-    match store.commit(&id.key(), Some(&record), changes).await {
+    match store.commit(key, Some(&record), changes).await {
         Ok(Outcome::Committed(record)) if number(&record) == next => Ok(next),
         Ok(outcome) => Err(format!("{outcome:?}")),
         Err(error) => Err(reason(&error)),
@@ -206,8 +209,8 @@ async fn a_new_master_is_followed_at_once() {
         .await
         .unwrap();
     let (key, _) = create(&store, "a", "1").await;
-    let ids = (0..16).map(|_| store.new_id()).collect();
-    let load = Load::start(&store, ids).await;
+    let keys = (0..16).map(|_| Root::generate()).collect();
+    let load = Load::start(&store, keys).await;
     load.proceeds(100, Duration::from_secs(10)).await;
 
     // By hand first: the old master lives on, and takes writes until it is told: for about a second,
@@ -233,7 +236,7 @@ async fn a_new_master_is_followed_at_once() {
     let (failed, lost, worst) = load.stop(&store).await;
     // Replication is asynchronous: what was acknowledged in the last moment may be lost.
     eprintln!("back after {took:?}; failed {failed}, lost {lost}, worst {worst:?}");
-    assert!(store.load(&key).await.unwrap().is_some());
+    assert!(find(&store, &key).await.is_some());
     assert!(failed <= 16 * 4, "{failed} failed");
     // How many depends on how far the replica was behind, on a busy machine some hundreds; a store that
     // goes on writing to the old master loses a hundred for each writer in a second.
@@ -247,7 +250,7 @@ async fn sentinels_that_know_nothing_are_named() {
     let url = format!("redis-sentinel://127.0.0.1:{}/main", server.port);
     let builder = RedisStore::builder(url).deadline(Duration::from_millis(300));
     let store = builder.connect_lazily().unwrap();
-    let error = store.load(&store.new_id().key()).await.unwrap_err();
+    let error = store.load(&store.new_id().key(), None).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(reason(&error).contains("sentinel"), "{}", reason(&error));
 }
@@ -277,7 +280,7 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
     let error = store.end(&other).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Indeterminate);
     assert_eq!(kind(&error), Some(RedisErrorKind::Unreplicated));
-    assert_eq!(store.load(&other).await.unwrap(), None);
+    assert_eq!(find(&store, &other).await, None);
     // A server that was demoted says so, and works again when it is promoted.
     master.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     let new = store.new_id().key();
@@ -368,25 +371,51 @@ async fn a_cluster_keeps_the_contract() {
     conformance(patient(&url).await, patient(&url).await).await;
 }
 
+/// Roots whose sessions are in slot 0.
+fn roots_of_a_slot() -> impl Iterator<Item = Root> {
+    fn crc(before: u16, bytes: &[u8]) -> u16 {
+        let step = |crc: u16, _| crc << 1 ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 };
+        let byte = |crc: u16, byte: &u8| (0..8).fold(crc ^ u16::from(*byte) << 8, step);
+        bytes.iter().fold(before, byte)
+    }
+    let slot = |crc: u16| crc % 16_384;
+    let mut ends = HashMap::<u16, Vec<[u8; 2]>>::new();
+    for end in 0..=u16::MAX {
+        let slot = slot(crc(0, format!("{end:04x}").as_bytes()));
+        ends.entry(slot).or_default().push(end.to_be_bytes());
+    }
+    repeat_with(Root::generate).flat_map(move |root| {
+        // It is linear: the last four digits change it by the same, whatever is in front of them.
+        let key = stored(&root).into_bytes();
+        let start = crc(crc(0, &key[..key.len() - 4]), &[0; 4]);
+        let fit = ends.get(&slot(start)).cloned().unwrap_or_default();
+        fit.into_iter().map(move |end| {
+            let mut bytes = root.to_bytes();
+            bytes[10..].copy_from_slice(&end);
+            Root::from_bytes(bytes)
+        })
+    })
+}
+
 /// a slot moves slowly, key by key, while its sessions are in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slot_that_moves_slowly_fails_no_request() {
     let cluster = Cluster::start();
     let store = RedisStore::connect(&cluster.url()).await.unwrap();
-    // All of one tag, hence of one slot.
-    let id = store.new_id();
-    let tag = id.key().to_string()[..8].to_owned();
-    let slot = cluster.servers[0].cli(&["CLUSTER", "KEYSLOT", &format!("{{{tag}}}")]);
-    let mut keys = Vec::new();
-    for _ in 0..600 {
-        let key = id.rotate().key();
-        committed(store.commit(&key, None, birth("n", "0")).await);
-        keys.push(key);
+    let mut roots = roots_of_a_slot();
+    let slot = "0";
+    let first = stored(&roots.next().unwrap());
+    assert_eq!(
+        cluster.servers[0].cli(&["CLUSTER", "KEYSLOT", &first]),
+        slot
+    );
+    let mut keys: Vec<_> = roots.by_ref().take(600).collect();
+    for key in &keys {
+        committed(store.commit(key, None, birth("n", "0")).await);
     }
-    let ids = (0..32).map(|_| id.rotate()).collect();
-    let load = Load::start(&store, ids).await;
+    let load = Load::start(&store, roots.by_ref().take(32).collect()).await;
     load.proceeds(100, Duration::from_secs(10)).await;
-    let from = cluster.owner(&slot);
+    let from = cluster.owner(slot);
     let to = (0..6).find(|server| {
         *server != from
             && cluster.servers[*server]
@@ -396,12 +425,12 @@ async fn a_slot_that_moves_slowly_fails_no_request() {
     let to = to.unwrap();
     let (from_id, to_id) = (cluster.node_id(from), cluster.node_id(to));
     let (source, target) = (&cluster.servers[from], &cluster.servers[to]);
-    target.ok(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
-    source.ok(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    target.ok(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &from_id]);
+    source.ok(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &to_id]);
     let port = target.port.to_string();
-    let mut moved = 0;
+    let (mut moved, mut ended) = (0, 0);
     loop {
-        let batch = source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
+        let batch = source.cli(&["CLUSTER", "GETKEYSINSLOT", slot, "10"]);
         if batch.is_empty() {
             break;
         }
@@ -409,24 +438,37 @@ async fn a_slot_that_moves_slowly_fails_no_request() {
         command.extend(batch.lines());
         moved += batch.lines().count();
         source.cli(&command);
-        // New sessions are born, and old ones rotate, while the slot is in two places.
-        let key = id.rotate();
-        committed(store.commit(&key.key(), None, birth("n", "0")).await);
-        let mut rotation = insert("b", "2");
-        let successor = key.rotate().key();
-        rotation.rotate_to(successor);
-        committed(store.commit(&key.key(), None, rotation).await);
-        assert_eq!(store.load(&key.key()).await.unwrap(), None);
-        assert!(store.end(&successor).await.unwrap());
+        // New sessions are born, and others rotate and end, while the slot is in two places.
+        let old = keys
+            .pop()
+            .filter(|key| source.cli(&["EXISTS", &stored(key)]) == "1");
+        let new = roots.next().unwrap();
+        committed(store.commit(&new, None, birth("n", "0")).await);
+        for key in old.into_iter().chain([new]) {
+            let mut rotation = rotation(SECRET, secret(1));
+            rotation.insert("b".into(), text("2"));
+            committed(store.commit(&key, None, rotation).await);
+            let former = store.load(&key, Some(&SECRET)).await;
+            assert_eq!(former.unwrap(), Loaded::Superseded);
+            assert!(store.end(&key).await.unwrap(), "it was alive");
+            assert_eq!(find(&store, &key).await, None);
+            // What has ended is not born again by what was on its way.
+            let late = store.commit(&key, None, birth("n", "0")).await;
+            assert_eq!(late.unwrap(), Outcome::Gone);
+            ended += 1;
+        }
         sleep(Duration::from_millis(20)).await;
     }
     for server in [target, source] {
-        server.ok(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+        server.ok(&["CLUSTER", "SETSLOT", slot, "NODE", &to_id]);
     }
     load.proceeds(300, Duration::from_secs(10)).await;
-    assert!(moved >= 600, "{moved} keys moved");
+    assert!(
+        moved >= 600 && ended > moved / 10,
+        "{moved} keys moved, {ended} ended"
+    );
     for key in &keys {
-        let found = store.load(key).await.unwrap().expect("it was only moved");
+        let found = find(&store, key).await.expect("it was only moved");
         assert_eq!(found.get("n"), Some(&text("0")));
     }
     let (failed, lost, worst) = load.stop(&store).await;
@@ -443,8 +485,8 @@ async fn a_cluster_that_loses_an_owner_goes_on() {
         .connect()
         .await
         .unwrap();
-    let ids = (0..24).map(|_| store.new_id()).collect();
-    let load = Load::start(&store, ids).await;
+    let keys = (0..24).map(|_| Root::generate()).collect();
+    let load = Load::start(&store, keys).await;
     load.proceeds(200, Duration::from_secs(10)).await;
     cluster.servers[1].kill();
     let killed = Instant::now();
@@ -455,9 +497,8 @@ async fn a_cluster_that_loses_an_owner_goes_on() {
         roles.iter().any(|role| role.starts_with("master"))
     });
     load.proceeds(500, Duration::from_secs(15)).await;
-    let ids: Vec<_> = (0..200).map(|_| store.new_id()).collect();
-    for id in ids {
-        committed(store.commit(&id.key(), None, birth("n", "0")).await);
+    for _ in 0..200 {
+        create(&store, "n", "0").await;
     }
     let took = killed.elapsed();
     let (failed, lost, worst) = load.stop(&store).await;

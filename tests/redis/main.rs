@@ -13,6 +13,7 @@ mod groups;
 mod moves;
 mod nodes;
 mod proxy;
+mod secrets;
 mod secure;
 mod sentinels;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use distributable::session::Loaded;
 use distributable::store::RedisErrorKind;
 use distributable::{RedisStore, Root, SessionStore};
 use tokio::time::sleep;
@@ -10,7 +11,7 @@ use crate::common::eventually;
 use crate::common::redis::Server;
 use crate::front::{Answer, Front};
 use crate::proxy::Proxy;
-use crate::support::{birth, create, kind, reason};
+use crate::support::{birth, create, find, kind, reason};
 
 /// A master, its replica in step, and an address that leads to the master.
 struct Pair {
@@ -61,18 +62,18 @@ async fn nothing_is_read_from_a_master_that_was_demoted() {
         let store = builder.connect().await.unwrap();
         let (key, _) = create(&store, "a", "1").await;
         for _ in 0..5 {
-            assert!(store.load(&key).await.unwrap().is_some());
+            assert!(find(&store, &key).await.is_some());
         }
         pair.fail_over(&[&key]).await;
         let start = Instant::now();
         // An error is right as well; the session is not, for longer than the probe takes.
-        while let Ok(Some(_)) = store.load(&key).await {
+        while let Ok(Loaded::Live(_)) = store.load(&key, None).await {
             let late = format!("still read from the demoted server, near-cache: {near}");
             assert!(start.elapsed() < Duration::from_secs(5), "{late}");
             sleep(Duration::from_millis(10)).await;
         }
         eprintln!("near-cache {near}: noticed after {:?}", start.elapsed());
-        while let Err(error) = store.load(&key).await {
+        while let Err(error) = store.load(&key, None).await {
             assert!(
                 start.elapsed() < Duration::from_secs(5),
                 "{}",
@@ -80,7 +81,7 @@ async fn nothing_is_read_from_a_master_that_was_demoted() {
             );
             sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(store.load(&key).await.unwrap(), None);
+        assert_eq!(find(&store, &key).await, None);
         create(&store, "a", "1").await;
     }
 }
@@ -109,7 +110,7 @@ async fn an_address_that_leads_to_another_master_is_followed() {
         sleep(Duration::from_millis(10)).await;
     }
     eprintln!("a write succeeded after {:?}", start.elapsed());
-    assert_eq!(store.load(&key).await.unwrap(), None);
+    assert_eq!(find(&store, &key).await, None);
     // And back again.
     pair.old
         .ok(&["REPLICAOF", "127.0.0.1", &pair.new.port.to_string()]);
@@ -145,18 +146,18 @@ async fn a_replica_is_not_read_from() {
     let store = RedisStore::builder(pair.new.url())
         .connect_lazily()
         .unwrap();
-    let error = store.load(&key).await.unwrap_err();
+    let error = store.load(&key, None).await.unwrap_err();
     assert_eq!(kind(&error), Some(RedisErrorKind::ReadOnly));
     pair.new.ok(&["REPLICAOF", "NO", "ONE"]);
     let start = Instant::now();
-    while let Err(error) = store.load(&key).await {
+    while let Err(error) = store.load(&key, None).await {
         assert!(
             start.elapsed() < Duration::from_secs(5),
             "{}",
             reason(&error)
         );
     }
-    assert!(store.load(&key).await.unwrap().is_some());
+    assert!(find(&store, &key).await.is_some());
 }
 
 /// a server that does not run `ROLE` is asked in another way; one that states no role at all

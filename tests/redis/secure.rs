@@ -120,7 +120,7 @@ async fn a_server_that_wants_a_certificate_gets_one() {
     let builder = RedisStore::builder(&url).root_certificates(authority.pem());
     let store = builder.clone().connect_lazily().unwrap();
     let key = distributable::SessionId::generate().key();
-    let error = distributable::SessionStore::load(&store, &key)
+    let error = distributable::SessionStore::load(&store, &key, None)
         .await
         .unwrap_err();
     assert_eq!(

@@ -9,7 +9,7 @@ use crate::common::redis::Server;
 use crate::common::{Browser, Start, eventually};
 use crate::front::{Answer, Front};
 use crate::groups::Sentinels;
-use crate::support::{birth, committed, create, reason};
+use crate::support::{birth, committed, create, find, reason};
 
 /// Makes the first server the master again by hand, as an administrator does.
 fn swap(group: &Sentinels) {
@@ -130,13 +130,13 @@ async fn one_master_with_two_names_is_one_master() {
     let (key, _) = create(&store, "a", "1").await;
     let warm = Instant::now();
     while store.near_cache().unwrap().hits == 0 {
-        store.load(&key).await.unwrap().unwrap();
+        find(&store, &key).await.unwrap();
         assert!(warm.elapsed() < Duration::from_secs(5), "it is never warm");
     }
     let misses = store.near_cache().unwrap().misses;
     // Each sentinel is asked once a second.
     for _ in 0..350 {
-        store.load(&key).await.unwrap().unwrap();
+        find(&store, &key).await.unwrap();
         sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(

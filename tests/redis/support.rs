@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use distributable::session::{Changes, Outcome, Record, Value};
+use distributable::session::{Changes, Outcome, Record, SecretHash, Value};
 use distributable::store::{RedisError, RedisErrorKind};
 use distributable::{RedisStore, Root, SessionStore, StoreError};
 
@@ -22,8 +22,16 @@ pub(crate) fn text(value: &str) -> Value {
     Value::from_bytes(value.as_bytes())
 }
 
+/// The hash of the secret that new sessions have.
+pub(crate) const SECRET: SecretHash = secret(0);
+
+/// The hash of another secret.
+pub(crate) const fn secret(number: u8) -> SecretHash {
+    SecretHash::from_bytes([number; 16])
+}
+
 pub(crate) fn birth(name: &str, value: &str) -> Changes {
-    let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
+    let mut changes = Changes::create(SECRET, Some(HOUR), 24 * HOUR);
     changes.insert(name.into(), text(value));
     changes
 }
@@ -32,6 +40,18 @@ pub(crate) fn insert(name: &str, value: &str) -> Changes {
     let mut changes = Changes::default();
     changes.insert(name.into(), text(value));
     changes
+}
+
+/// Replaces one secret by another.
+pub(crate) fn rotation(from: SecretHash, to: SecretHash) -> Changes {
+    let mut changes = Changes::default();
+    changes.rotate(from, to);
+    changes
+}
+
+/// The session, for a request that has presented its secret before.
+pub(crate) async fn find(store: &RedisStore, key: &Root) -> Option<Arc<Record>> {
+    store.load(key, None).await.unwrap().into_live()
 }
 
 /// A new session with one attribute.
@@ -67,6 +87,5 @@ pub(crate) fn value(record: &Record, name: &str) -> Option<String> {
 
 /// The key of a session in Redis.
 pub(crate) fn stored(key: &Root) -> String {
-    let digits = key.to_string();
-    format!("sess:{{{}}}{}", &digits[..8], &digits[8..])
+    format!("sess:{key}")
 }

@@ -75,7 +75,7 @@ impl RedisStoreBuilder {
     /// application cannot read what belongs to another. See also
     /// [`application`](Self::application).
     ///
-    /// Defaults to `sess`: keys are `sess:{0a1b2c3d}…`.
+    /// Defaults to `sess`: keys are `sess:0a1b2c3d…`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -143,7 +143,7 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Lets a logout and a new id wait until `count` replicas have confirmed, for `within` at most,
+    /// Lets a logout and a new secret wait until `count` replicas have confirmed, for `within` at most,
     /// which is at most half of the [`deadline`](Self::deadline): then a failover to one of them cannot undo it. When fewer have confirmed in time, it is in,
     /// and an error of the kind
     /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) says so.

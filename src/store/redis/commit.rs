@@ -6,13 +6,13 @@ use redis::Value as Reply;
 
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, Root, Timestamp};
+use crate::session::{Changes, Outcome, Record, Root, SecretHash, Timestamp};
 
 use super::error::{RedisError, RedisErrorKind};
 use super::record::{self, Clock};
 use super::request::Answer;
 use super::script::Script;
-use super::{Shared, tombstone, unreadable};
+use super::{Shared, unreadable};
 
 impl Shared {
     pub(super) async fn commit(
@@ -26,19 +26,11 @@ impl Shared {
         if adds && held + changes.payload_bytes() > self.settings.max_session_bytes {
             return Err(StoreError::too_large());
         }
-        let mut keys = vec![self.settings.prefix.key(key)];
-        if let Some(successor) = changes.rotated_to() {
-            keys.push(self.settings.prefix.key(&successor));
-        }
-        let successor = keys.get(1).cloned().unwrap_or_default();
-        let args = arguments(base, changes, self.mark(), successor);
+        let args = arguments(base, changes, self.mark());
         // Dropped when it is over, whatever has become of it: no copy is older than this.
-        let near = self.near.as_ref();
-        let _tickets = near.map(|near| {
-            let successor = changes.rotated_to().map(|to| near.ticket(&to, true));
-            (near.ticket(key, true), successor)
-        });
-        let answer = self.run(key, Script::Commit, keys, args).await?;
+        let _ticket = self.near.as_ref().map(|near| near.ticket(key, true));
+        let rotates = changes.rotation().is_some();
+        let answer = self.run(key, Script::Commit, args, rotates).await?;
         let outcome = self.outcome(answer, base, changes)?;
         outcome.map_err(|error| error.into_store_error(true))
     }
@@ -52,6 +44,7 @@ impl Shared {
     ) -> Result<Result<Outcome, RedisError>, StoreError> {
         match answer.letter {
             b'G' => Ok(Ok(Outcome::Gone)),
+            b'S' => Ok(Ok(Outcome::Superseded)),
             b'O' => Ok(composed(answer.rest, base, changes).map(Outcome::Committed)),
             b'F' => Ok(self.whole(answer.rest).map(Outcome::Committed)),
             b'E' => match self.whole(answer.rest) {
@@ -71,29 +64,33 @@ impl Shared {
 }
 
 /// The script's arguments, behind the one that says whether it was tried before.
-fn arguments(
-    base: Option<&Record>,
-    changes: &Changes,
-    mark: Vec<u8>,
-    successor: Vec<u8>,
-) -> Vec<Vec<u8>> {
+fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec<u8>> {
     let number = |number: u64| number.to_string().into_bytes();
     let last = base.map(record::last_stamp);
-    let birth = changes.birth(Timestamp::default());
+    let (born, lifetime) = changes.birth(Timestamp::default()).unzip();
+    let rotation = changes.rotation();
+    let login = rotation.and_then(|rotation| rotation.login);
     let adds = changes.writes().iter().any(|(_, value)| value.is_some());
-    let mode: &[u8] = match &birth {
+    let mode: &[u8] = match &born {
         Some(_) => b"create",
         None if adds => b"update",
         None => b"keep",
     };
-    let born_idle = birth.as_ref().map(|birth| birth.max_inactive.1.get());
+    let born_idle = lifetime.as_ref().map(|born| born.max_inactive.1.get());
     let idle = changes.max_inactive();
-    let absolute = birth
-        .as_ref()
-        .map(|birth| birth.ends_at.since(Timestamp::default()));
-    let first = birth
-        .as_ref()
-        .map(|birth| record::millis(birth.first_visit.get()));
+    let first = lifetime.map(|born| record::millis(born.first_visit.get()));
+    let absolute = match &born {
+        Some(born) => Some(born.ends_at.since(Timestamp::default())),
+        None => login.map(|login| login.absolute),
+    };
+    let user = match &born {
+        Some(born) => born.user(),
+        None => login.and_then(|login| login.user),
+    };
+    let secret = rotation.map(|rotation| rotation.to);
+    let secret = secret.or(born.map(|born| born.hash));
+    let former = rotation.map(|rotation| rotation.from);
+    let hash = |hash: SecretHash| hash.to_bytes().to_vec();
     let (expected, stamp) = changes.expected().unzip();
     let mut args = vec![
         mark,
@@ -111,8 +108,9 @@ fn arguments(
                 .flatten()
                 .map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
         },
-        tombstone(),
-        successor,
+        secret.map_or_else(Vec::new, hash),
+        former.map_or_else(Vec::new, hash),
+        user.map_or_else(Vec::new, |user| user.to_bytes().to_vec()),
     ];
     args.reserve_exact(2 * changes.writes().len());
     for (name, value) in changes.writes() {

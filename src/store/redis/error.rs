@@ -128,8 +128,6 @@ pub(super) enum Failure {
     Ask(String),
     /// The server has forgotten our scripts.
     NoScript,
-    /// The keys of one command are on two servers.
-    Apart(RedisError),
     /// This server is not a master; it has changed nothing. Its connection is of no use.
     Demoted(RedisError),
     /// This server cannot now; it has changed nothing.
@@ -169,8 +167,7 @@ impl Failure {
     /// The error alone, where there is no next attempt.
     pub(super) fn into_error(self) -> RedisError {
         match self {
-            Self::Apart(error)
-            | Self::Demoted(error)
+            Self::Demoted(error)
             | Self::Later(error)
             | Self::Broken(error)
             | Self::Final(error) => error,
@@ -193,10 +190,6 @@ impl Failure {
             "MOVED" => redirect().map_or_else(|| odd(command, code, detail), Self::Moved),
             "ASK" => redirect().map_or_else(|| odd(command, code, detail), Self::Ask),
             "NOSCRIPT" => Self::NoScript,
-            "TRYAGAIN" => Self::Apart(new(RedisErrorKind::ClusterDown, "its slot is moving")),
-            _ if detail.contains("non local key") => {
-                Self::Later(new(RedisErrorKind::ClusterDown, "its slot is moving"))
-            }
             "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
             "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
             "READONLY" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it is a replica")),

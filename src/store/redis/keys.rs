@@ -25,45 +25,27 @@ impl Prefix {
         Ok(Self(text.to_owned()))
     }
 
-    /// `prefix:{tag}hash`: the forty digits under which logs know the session, with the tag in
-    /// braces. It alone chooses the slot, so a session that gets a new id stays in its slot.
-    pub(super) fn key(&self, key: &Root) -> Vec<u8> {
-        let digits = key.to_string();
-        let (tag, hash) = digits.split_at(TAG_DIGITS);
-        [&self.0, ":{", tag, "}", hash].concat().into_bytes()
+    /// The key of a session: `prefix:` and the digits under which logs know it.
+    pub(super) fn key(&self, root: &Root) -> Vec<u8> {
+        format!("{}:{root}", self.0).into_bytes()
     }
 
-    /// A key of the store's own that no session has, in the slot that `tag` chooses.
-    pub(super) fn probe(&self, tag: &str) -> Vec<u8> {
-        [&self.0, ":{", tag, "}probe"].concat().into_bytes()
+    /// One of the keys of the store's own that no session has.
+    pub(super) fn probe(&self, number: usize) -> Vec<u8> {
+        format!("{}:probe{number}", self.0).into_bytes()
     }
 
     /// The session that a key of ours belongs to.
     pub(super) fn parse(&self, key: &[u8]) -> Option<Root> {
-        let rest = key.strip_prefix(self.0.as_bytes())?.strip_prefix(b":{")?;
-        let (tag, hash) = rest.split_at_checked(TAG_DIGITS)?;
-        let hash = hash.strip_prefix(b"}")?;
-        let mut bytes = [0; 20];
-        if tag.len() + hash.len() != 2 * bytes.len() {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip([tag, hash].concat().chunks_exact(2)) {
-            *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(Root::from_bytes(bytes))
+        let root = key.strip_prefix(self.0.as_bytes())?.strip_prefix(b":")?;
+        Root::parse(str::from_utf8(root).ok()?)
     }
 }
 
-/// The slot of a Redis Cluster that a session belongs to: CRC16 (XMODEM) of what stands between the
-/// braces, modulo 16,384.
-pub(super) fn slot(key: &Root) -> u16 {
-    let digits = key.to_string();
-    slot_of_tag(&digits.as_bytes()[..TAG_DIGITS])
-}
-
-pub(super) fn slot_of_tag(tag: &[u8]) -> u16 {
+/// The slot of a Redis Cluster that a key without braces belongs to: CRC16 (XMODEM) modulo 16,384.
+pub(super) fn slot(key: &[u8]) -> u16 {
     let mut crc = 0u16;
-    for &byte in tag {
+    for &byte in key {
         crc ^= u16::from(byte) << 8;
         for _ in 0..8 {
             crc = if crc & 0x8000 == 0 {
@@ -80,36 +62,28 @@ pub(super) const SLOTS: u16 = 1 << 14;
 
 /// Keys repeat the prefix with every session: a long one costs memory a million times.
 const PREFIX_MAX: usize = 64;
-const TAG_DIGITS: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::SessionId;
 
     #[test]
     fn a_key_is_what_logs_show_and_reads_back() {
         let prefix = Prefix::new("shop:sess").expect("it is plain");
-        let key = SessionId::generate().key();
-        let bytes = prefix.key(&key);
-        let text = String::from_utf8(bytes.clone()).expect("it is ASCII");
-        assert_eq!(
-            text.replace(['{', '}'], ""),
-            format!("shop:sess:{key}"),
-            "{text}"
-        );
-        assert_eq!(prefix.parse(&bytes), Some(key));
-        for foreign in [&b"shop:sess:{"[..], b"other:{0a1b2c3d}", &bytes[..20], b""] {
+        let root = Root::generate();
+        let key = prefix.key(&root);
+        assert_eq!(key, format!("shop:sess:{root}").as_bytes());
+        assert_eq!(prefix.parse(&key), Some(root));
+        let probe = prefix.probe(7);
+        for foreign in [b"shop:sess:", &probe[..], b"other:0a1b", &key[..20], b""] {
             assert_eq!(prefix.parse(foreign), None);
         }
     }
 
+    /// From the specification of Redis Cluster.
     #[test]
-    fn rotation_stays_in_its_slot() {
-        let id = SessionId::generate();
-        assert_eq!(slot(&id.key()), slot(&id.rotate().key()));
-        // From the specification of Redis Cluster.
-        assert_eq!(slot_of_tag(b"123456789"), 0x31C3);
+    fn a_slot_is_the_one_that_the_server_computes() {
+        assert_eq!(slot(b"123456789"), 0x31C3);
     }
 
     #[test]

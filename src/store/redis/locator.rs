@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::address::{Address, Topology};
 use super::cluster::Cluster;
 use super::error::RedisError;
+use super::keys;
 use super::near::Near;
 use super::sentinel::Sentinel;
 use super::settings::Settings;
@@ -30,12 +31,12 @@ impl Locator {
         }
     }
 
-    /// The server that owns a slot, as soon as that is known.
-    pub(super) async fn owner(&self, slot: u16, deadline: Instant) -> Result<Address, RedisError> {
+    /// The server that owns a key's slot, as soon as that is known.
+    pub(super) async fn owner(&self, key: &[u8], deadline: Instant) -> Result<Address, RedisError> {
         match self {
             Self::Alone(address) => Ok(address.clone()),
             Self::Sentinel(sentinel) => sentinel.master(deadline).await,
-            Self::Cluster(cluster) => cluster.owner(slot, deadline).await,
+            Self::Cluster(cluster) => cluster.owner(keys::slot(key), deadline).await,
         }
     }
 
@@ -62,10 +63,10 @@ impl Locator {
         }
     }
 
-    /// The server `from` has named the owner of a slot.
-    pub(super) fn moved(&self, slot: u16, node: &str, from: &Address) {
+    /// The server `from` has named the owner of a key's slot.
+    pub(super) fn moved(&self, key: &[u8], node: &str, from: &Address) {
         if let Self::Cluster(cluster) = self {
-            cluster.moved(slot, node, from);
+            cluster.moved(keys::slot(key), node, from);
         }
     }
 

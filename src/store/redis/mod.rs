@@ -2,12 +2,12 @@
 //!
 //! A [`RedisStore`] keeps each session as one hash, and everything that happens to it is one script
 //! inside the server: a commit looks, decides and writes in one step and one round trip, attribute
-//! by attribute, and gives the session its lifetime in the same step. It promises: no acknowledged
-//! write is overwritten by a concurrent one of another attribute; what has ended or got a new id
-//! stays dead, whatever arrives late; a commit that is tried again takes effect once; no key lives
-//! without a limit; every operation ends by its deadline; a failing server is an error and never an
-//! empty session; a server that has lost the role of the master is left within about a second, and
-//! nothing is read from a replica.
+//! by attribute, and gives the session its lifetime, and a new secret, in the same step. It
+//! promises: no acknowledged write is overwritten by a concurrent one of another attribute; what
+//! has ended stays dead, and so does a secret that was replaced, whatever arrives late; a commit
+//! that is tried again takes effect once; no key lives without a limit; every operation ends by its
+//! deadline; a failing server is an error and never an empty session; a server that has lost the
+//! role of the master is left within about a second, and nothing is read from a replica.
 //!
 //! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
 //! replica that had not heard of them yet, loses the last writes, logouts among them, unless
@@ -22,7 +22,7 @@
 //!   node       keeps a server connected         link   one connection · tls · role
 //!     │           presence · outage  what health checks and the log say about that
 //!   request    words of a question              record hash ⇄ Record
-//!   lua/       what happens inside the server   keys   prefix:{tag}hash
+//!   lua/       what happens inside the server   keys   prefix:root
 //! ```
 
 mod address;
@@ -58,7 +58,7 @@ use redis::Value as Reply;
 
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, Root};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 
 use super::SessionStore;
 use error::Failure;
@@ -163,8 +163,8 @@ impl RedisStore {
 }
 
 impl SessionStore for RedisStore {
-    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
-        self.shared.load(key).await
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        self.shared.load(key, secret).await
     }
 
     async fn commit(
@@ -178,12 +178,9 @@ impl SessionStore for RedisStore {
     }
 
     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
-        let keys = vec![self.shared.settings.prefix.key(key)];
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
-        let answer = self
-            .shared
-            .run(key, Script::Touch, keys, Vec::new())
-            .await?;
+        let asked = self.shared.run(key, Script::Touch, Vec::new(), false);
+        let answer = asked.await?;
         match answer.letter {
             b'O' | b'G' => Ok(()),
             letter => Err(unreadable(letter)),
@@ -193,9 +190,9 @@ impl SessionStore for RedisStore {
     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         // Dropped when it has ended, whatever became of it: no copy stays.
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
-        let keys = vec![self.shared.settings.prefix.key(key)];
-        let args = vec![self.shared.mark(), tombstone()];
-        let answer = self.shared.run(key, Script::End, keys, args).await?;
+        let life = TOMBSTONE.as_millis().to_string().into_bytes();
+        let args = vec![self.shared.mark(), life];
+        let answer = self.shared.run(key, Script::End, args, true).await?;
         match answer.letter {
             b'O' => Ok(true),
             b'G' => Ok(false),
@@ -205,33 +202,34 @@ impl SessionStore for RedisStore {
 }
 
 impl Shared {
-    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         if let Some(near) = &self.near
-            && let Some(record) = near.get(key, clock::now())
+            && let Some(record) = near.get(key, secret, clock::now())
         {
-            return Ok(Some(record));
+            return Ok(Loaded::Live(record));
         }
         // In a box of its own: a hit must not pay for the room that a question needs.
-        Box::pin(self.fetch(key)).await
+        Box::pin(self.fetch(key, secret)).await
     }
 
-    /// Asks the server, and keeps a copy where that is wanted.
-    async fn fetch(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
+    /// Asks the server, and keeps a copy where that is wanted, whatever secret was presented.
+    async fn fetch(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         let ticket = self.near.as_ref().map(|near| near.ticket(key, false));
-        let found = self.read(key).await?;
-        Ok(found.map(|(record, source)| {
-            if let Some(ticket) = ticket {
-                ticket.redeem(&record, source);
-            }
-            record
-        }))
+        let Some((record, source)) = self.read(key).await? else {
+            return Ok(Loaded::Absent);
+        };
+        let loaded = record.loaded(secret, clock::now());
+        if let Some(ticket) = ticket {
+            ticket.redeem(record, source);
+        }
+        Ok(loaded)
     }
 
     /// The session as the server has it, and where that comes from.
     async fn read(&self, key: &Root) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
         let request = Request {
-            session: *key,
-            what: What::Load(self.settings.prefix.key(key)),
+            key: self.settings.prefix.key(key),
+            what: What::Load,
         };
         let answered = self.router.ask(&request).await.map_err(store_error)?;
         let here = clock::now();
@@ -244,22 +242,20 @@ impl Shared {
         Ok(live.map(|record| (Arc::new(record), answered.source)))
     }
 
-    /// Runs a script that ends with its answer, or with how many replicas have confirmed.
+    /// Runs a script that ends with its answer, or with how many replicas have confirmed. `kills`:
+    /// the end of a session or of a secret, which must not be undone by a failover.
     async fn run(
         &self,
         key: &Root,
         script: Script,
-        keys: Vec<Vec<u8>>,
         args: Vec<Vec<u8>>,
+        kills: bool,
     ) -> Result<Answer, StoreError> {
-        // Ending and moving are what must not be undone by a failover.
-        let moves = script == Script::End || keys.len() > 1;
-        let replicas = self.settings.replicas.filter(|_| moves);
+        let replicas = self.settings.replicas.filter(|_| kills);
         let request = Request {
-            session: *key,
+            key: self.settings.prefix.key(key),
             what: What::Run {
                 script,
-                keys,
                 args,
                 replicas,
             },
@@ -300,10 +296,6 @@ impl fmt::Debug for RedisStore {
             .field("url", &self.shared.settings.url)
             .finish_non_exhaustive()
     }
-}
-
-fn tombstone() -> Vec<u8> {
-    TOMBSTONE.as_millis().to_string().into_bytes()
 }
 
 fn store_error(unanswered: Unanswered) -> StoreError {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::session::{Record, Root, Timestamp};
+use crate::session::{Loaded, Record, Root, SecretHash, Timestamp};
 
 use super::address::Address;
 use super::error::RedisError;
@@ -156,19 +156,25 @@ impl Near {
         }
     }
 
-    /// The copy of a session, if it is good.
-    pub(super) fn get(&self, key: &Root, now: Timestamp) -> Option<Arc<Record>> {
+    /// The copy of a live session, if it is good and `secret` is current in it. Only the server tells
+    /// that one is not: a copy may be from before a rotation.
+    pub(super) fn get(
+        &self,
+        key: &Root,
+        secret: Option<&SecretHash>,
+        now: Timestamp,
+    ) -> Option<Arc<Record>> {
         let mut shard = self.shard(key);
         if let Some(entry) = shard.ready.get_mut(key) {
             let instant = Instant::now();
-            if instant < entry.until && self.is_good(&entry.source, instant) {
+            if !(instant < entry.until && self.is_good(&entry.source, instant)) {
+                self.remove(&mut shard, key);
+            } else if let Loaded::Live(record) = entry.record.loaded(secret, now) {
                 entry.used = true;
-                let record = entry.record.clone();
                 drop(shard);
                 self.hits.fetch_add(1, Relaxed);
-                return Some(record).filter(|record| record.is_live(now));
+                return Some(record);
             }
-            self.remove(&mut shard, key);
         }
         drop(shard);
         self.misses.fetch_add(1, Relaxed);
@@ -326,14 +332,13 @@ impl Health {
 impl Ticket<'_> {
     /// The answer to a read is here: it becomes the copy unless something was said about the key
     /// meanwhile.
-    pub(super) fn redeem(self, record: &Arc<Record>, source: Option<Source>) {
+    pub(super) fn redeem(self, record: Arc<Record>, source: Option<Source>) {
         let mut shard = self.near.shard(&self.key);
         if let Some(source) = source
             && let Some(pending) = shard.pending.get(&self.key)
             && pending.generation == self.generation
             && self.near.is_good(&source, Instant::now())
         {
-            let record = record.clone();
             self.near.insert(&mut shard, self.key, record, source);
         }
     }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use redis::Value as Reply;
 
-use crate::session::{Changes, Lifetime, Name, Record, Register, Stamp, Timestamp, Value};
+use crate::session::{
+    Changes, Credential, Details, Lifetime, Name, Record, Register, SecretHash, Stamp, Timestamp,
+    UserKey, Value,
+};
 
 use super::error::{RedisError, RedisErrorKind};
 
@@ -49,7 +52,7 @@ pub(super) fn decode(
     if header.first() == Some(&TOMBSTONE) {
         return Ok(None);
     }
-    let lifetime = lifetime(header, clock)?;
+    let (credential, lifetime) = life(header, clock)?;
     let maker = application_of(header);
     if maker.is_some() && maker != application.map(str::as_bytes) {
         return Ok(None);
@@ -61,7 +64,7 @@ pub(super) fn decode(
         .filter(|register| register.value.is_some())
         .collect();
     registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    match Record::from_parts(lifetime, registers, Vec::new()) {
+    match Record::from_parts(credential, lifetime, registers, Vec::new()) {
         Some(mut record) => {
             record.note_latest(latest);
             Ok(Some(record))
@@ -70,29 +73,56 @@ pub(super) fn decode(
     }
 }
 
-/// Reads a header.
-pub(super) fn lifetime(header: &[u8], clock: Clock) -> Result<Lifetime, RedisError> {
-    if header.len() < HEADER_BYTES || header[0] != FORMAT {
-        return Err(foreign(match header.first() {
-            Some(&format) if format > FORMAT => "it was written by a newer version",
-            _ => "the header is no session's",
-        }));
+/// What makes a session's id valid, and how long the session lives.
+fn life(header: &[u8], clock: Clock) -> Result<(Credential, Lifetime), RedisError> {
+    match header.first() {
+        Some(&FORMAT) => {}
+        Some(&format) if format > FORMAT => {
+            return Err(foreign("it was written by a newer version"));
+        }
+        Some(1..FORMAT) => return Err(foreign("it was written by an older version")),
+        _ => return Err(foreign("the header is no session's")),
     }
-    let number = |at: usize| number(&header[at..at + 6]);
+    let cut = || foreign("a header that is cut short");
+    let (fixed, behind) = header.split_first_chunk::<HEADER_BYTES>().ok_or_else(cut)?;
+    let number = |at: usize| number(&fixed[at..at + 6]);
     let duration = |ms: u64| (ms < NONE).then(|| Duration::from_millis(ms));
-    Ok(Lifetime {
+    let user = match is_bound(header) {
+        true => Some(*behind.first_chunk().ok_or_else(cut)?),
+        false => None,
+    };
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&fixed[52..68]);
+    let moment = |at: usize| Some(number(at)).filter(|at| *at > 0);
+    let details = Details {
+        rotated_at: moment(68).map(|at| clock.here(at)),
+        began_at: moment(74).map(|at| clock.here(at)),
+        user: user.map(UserKey::from_bytes),
+        ..Details::default()
+    };
+    let ends_at = clock.here(number(18));
+    let credential = Credential::from_parts(SecretHash::from_bytes(hash), ends_at, details);
+    let lifetime = Lifetime {
         created_at: clock.here(number(12)),
-        ends_at: clock.here(number(18)),
         accessed_at: clock.here(number(24)),
-        max_inactive: (stamp(&header[36..46]), duration(number(30)).into()),
+        // The server brings accesses into order.
+        access: 0,
+        max_inactive: (stamp(&fixed[36..46]), duration(number(30)).into()),
         first_visit: duration(number(46)).into(),
-        returned: header[1] & RETURNED != 0,
-    })
+        returned: fixed[1] & RETURNED != 0,
+    };
+    Ok((credential, lifetime))
+}
+
+/// Returns `true` if a header names a user.
+fn is_bound(header: &[u8]) -> bool {
+    header.get(1).is_some_and(|flags| flags & BOUND != 0)
 }
 
 /// The name of the application that has made a session, if it has one.
 fn application_of(header: &[u8]) -> Option<&[u8]> {
-    let (&length, behind) = header.get(HEADER_BYTES..)?.split_first()?;
+    let at = HEADER_BYTES + if is_bound(header) { USER_BYTES } else { 0 };
+    let (&length, behind) = header.get(at..)?.split_first()?;
     // What is cut short is no application's name, and no other's either.
     let is_named = header[1] & NAMED != 0;
     is_named.then(|| behind.get(..usize::from(length)).unwrap_or_default())
@@ -110,16 +140,13 @@ pub(super) fn committed(
     header: &[u8],
     clock: Clock,
 ) -> Result<Record, RedisError> {
-    let lifetime = lifetime(header, clock)?;
+    let (credential, lifetime) = life(header, clock)?;
     let stamp = header_stamp(header).unwrap_or_default();
     let mut record = match base {
-        Some(base) if !changes.is_create() => {
-            let mut record = base.clone();
-            record.lifetime = lifetime;
-            record
-        }
-        _ => Record::new(lifetime),
+        Some(base) if !changes.is_create() => base.clone(),
+        _ => Record::new(credential.clone(), lifetime.clone()),
     };
+    (record.credential, record.lifetime) = (credential, lifetime);
     for register in changes.registers(stamp) {
         record.merge_register(&register);
     }
@@ -230,11 +257,13 @@ fn foreign(what: &str) -> RedisError {
 }
 
 /// The format that this version writes, and the only one that it reads.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const TOMBSTONE: u8 = b'x';
-const HEADER_BYTES: usize = 52;
+const HEADER_BYTES: usize = 80;
+const USER_BYTES: usize = 16;
 const RETURNED: u8 = 1;
 const NAMED: u8 = 2;
+const BOUND: u8 = 4;
 /// Six bytes of version, four that tell the commit from others.
 const STAMP_BYTES: usize = 10;
 const REMOVED: u8 = 0;

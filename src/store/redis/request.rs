@@ -2,8 +2,6 @@
 
 use redis::{Pipeline, Value};
 
-use crate::session::Root;
-
 use super::error::{Failure, RedisError, RedisErrorKind};
 use super::link::Link;
 use super::script::Script;
@@ -12,20 +10,19 @@ use super::settings::Replicas;
 /// A question about one session.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// Everything that a session's key and its successor's have in common.
-    pub(super) session: Root,
+    /// The session's key.
+    pub(super) key: Vec<u8>,
     pub(super) what: What,
 }
 
 #[derive(Debug)]
 pub(super) enum What {
     /// The time, and the fields of a hash.
-    Load(Vec<u8>),
-    /// A script, its keys, and its arguments behind those that all scripts have: whether this is a
-    /// retry, and the application's name.
+    Load,
+    /// A script, and its arguments behind those that all scripts have: whether this is a retry, and
+    /// the application's name.
     Run {
         script: Script,
-        keys: Vec<Vec<u8>>,
         args: Vec<Vec<u8>>,
         /// How many replicas must confirm.
         replicas: Option<Replicas>,
@@ -41,8 +38,6 @@ pub(super) struct Wording {
     pub(super) source: bool,
     /// The server may have the key although another one owns the slot.
     pub(super) asking: bool,
-    /// The slot is on its way from one server to another: no command may name two keys.
-    pub(super) apart: bool,
 }
 
 impl Request {
@@ -53,23 +48,22 @@ impl Request {
     pub(super) const fn replicas(&self) -> Option<Replicas> {
         match self.what {
             What::Run { replicas, .. } => replicas,
-            What::Load(_) => None,
+            What::Load => None,
         }
     }
 
     pub(super) fn pipeline(&self, wording: Wording, link: &Link, application: &str) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(3);
         match &self.what {
-            What::Load(key) => {
+            What::Load => {
                 pipeline.cmd("TIME");
                 if wording.asking {
                     pipeline.cmd("ASKING");
                 }
-                pipeline.cmd("HGETALL").arg(key);
+                pipeline.cmd("HGETALL").arg(&self.key);
             }
             What::Run {
                 script,
-                keys,
                 args,
                 replicas,
             } => {
@@ -80,9 +74,9 @@ impl Request {
                     true => pipeline.cmd("EVAL").arg(script.source()),
                     false => pipeline.cmd("EVALSHA").arg(link.hash(*script)),
                 };
-                let declared = if wording.apart { &keys[..1] } else { keys };
-                pipeline.arg(declared.len()).arg(declared);
                 pipeline
+                    .arg(1)
+                    .arg(&self.key)
                     .arg(if wording.again { "1" } else { "0" })
                     .arg(application)
                     .arg(args);
@@ -104,7 +98,7 @@ impl Request {
         };
         let asking = usize::from(wording.asking);
         match &self.what {
-            What::Load(_) => failed(replies.first(), "TIME")
+            What::Load => failed(replies.first(), "TIME")
                 .or_else(|| failed(replies.get(1 + asking), "HGETALL")),
             What::Run { .. } => {
                 let command = if wording.source { "EVAL" } else { "EVALSHA" };

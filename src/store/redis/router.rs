@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::address::Address;
 use super::error::{Failure, RedisError, RedisErrorKind};
-use super::keys;
 use super::locator::Locator;
 use super::near::{Near, Source};
 use super::node::{Node, Purpose};
@@ -137,15 +136,14 @@ impl Router {
         state: &mut Attempts,
         deadline: Instant,
     ) -> Result<Answered, RedisError> {
-        let slot = keys::slot(&request.session);
         let mut pause = Pause::default();
         loop {
-            match self.try_once(request, slot, state, deadline).await {
+            match self.try_once(request, state, deadline).await {
                 Ok(replies) => return Ok(replies),
                 Err(Failure::Moved(node)) => {
                     state.redirects += 1;
                     if let Some(from) = state.answered.take() {
-                        self.locator.moved(slot, &node, &from);
+                        self.locator.moved(&request.key, &node, &from);
                     }
                 }
                 Err(Failure::Ask(node)) => {
@@ -157,10 +155,6 @@ impl Router {
                 Err(Failure::NoScript) => {
                     let detail = "it knows no script that comes along";
                     return Err(RedisError::new(RedisErrorKind::Unexpected, detail));
-                }
-                Err(Failure::Apart(why)) => {
-                    state.wording.apart = true;
-                    self.rest(request, &mut pause, why, state, deadline).await?;
                 }
                 Err(Failure::Demoted(why) | Failure::Later(why) | Failure::Broken(why)) => {
                     self.locator.suspect();
@@ -202,7 +196,6 @@ impl Router {
     async fn try_once(
         &self,
         request: &Request,
-        slot: u16,
         state: &mut Attempts,
         deadline: Instant,
     ) -> Result<Answered, Failure> {
@@ -211,7 +204,7 @@ impl Router {
         let address = match asked {
             Some(address) => address,
             None => {
-                let owner = self.locator.owner(slot, deadline).await;
+                let owner = self.locator.owner(&request.key, deadline).await;
                 owner.map_err(Failure::Later)?
             }
         };

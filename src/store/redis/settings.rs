@@ -24,7 +24,7 @@ pub(super) struct Settings {
     pub(super) near_cache: Option<NearCacheLimits>,
 }
 
-/// How many replicas must confirm that a session has ended or moved.
+/// How many replicas must confirm that a session has ended or got a new secret.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replicas {
     pub(super) count: u8,

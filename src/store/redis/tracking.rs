@@ -134,7 +134,7 @@ async fn is_told(
     }
     // In a cluster, a key that this server owns has to be found.
     for number in 0..PROBES_MAX {
-        let key = near.prefix.probe(&format!("{number}"));
+        let key = near.prefix.probe(number);
         let mut read = redis::pipe();
         read.cmd("HGETALL").arg(&key);
         match link.send(&read).await {

@@ -1,11 +1,21 @@
 -- KEYS: the session. ARGV: 3 the attempt, 4 life of a tombstone in ms.
-local s, state = read(KEYS[1])
+local key = KEYS[1]
+local s, state = read(key)
 if state == 'foreign' then return {'B'} end
 if state == 'tombstone' then
   if ARGV[1] == '1' and s == 'x' .. ARGV[3] then return {'O'} end
   return {'G'}
 end
 if state ~= 'live' then return {'G'} end
-call('UNLINK', KEYS[1])
-bury(KEYS[1], ARGV[3], tonumber(ARGV[4]))
+-- First what is not refused where memory is short. The key stays one: a server whose slot is on its
+-- way to another makes no new keys.
+call('PEXPIRE', key, tonumber(ARGV[4]))
+call('HSET', key, '', 'x' .. ARGV[3])
+local names = {}
+for _, name in ipairs(call('HKEYS', key)) do
+  if name ~= '' then names[#names + 1] = name end
+end
+for at = 1, #names, 1000 do
+  call('HDEL', key, unpack(names, at, math.min(at + 999, #names)))
+end
 return {'O'}

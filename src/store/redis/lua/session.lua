@@ -1,18 +1,24 @@
 -- What every script here begins with: a session's header, and how long the session lives.
 --
--- A session is a hash. The field '' is its header, ':name' an attribute: the stamp of its last
--- write, one byte that says whether it has a value, and the value. A header of one byte 'x' and
--- what ended the session is a tombstone. Behind the fixed part of a header stands the name of the
--- application that has made the session, if it has one, and then the latest attempts.
+-- A session is a hash under its root. The field '' is its header, ':name' an attribute: the stamp
+-- of its last write, one byte that says whether it has a value, and the value. A header of one byte
+-- 'x' and what ended the session is a tombstone.
+--
+-- A header has a fixed part, with the hash of the current secret, when it was rotated last (0:
+-- never), and when the absolute lifetime began (0: with the session). Behind it stand, where there
+-- are any, the key of the user whose session it is, and the name of the application that has made
+-- it; then the latest attempts.
 --
 -- ARGV: 1 whether this was tried before, 2 the application's name ('': none).
 
 local NONE = 281474976710655
-local HEADER = '>BBI6c4I6I6I6I6c10I6'
-local HEADER_BYTES = 52
-local FORMAT = 1
+local HEADER = '>BBI6c4I6I6I6I6c10I6c16I6I6'
+local HEADER_BYTES = 80
+local USER_BYTES = 16
+local FORMAT = 2
 local RETURNED = 1
 local NAMED = 2
+local BOUND = 4
 local OPS_MAX = 8
 -- What an attribute holds that is removed.
 local REMOVED = '\0'
@@ -46,11 +52,16 @@ local function read(key)
   if string.sub(h, 1, 1) == 'x' then return h, 'tombstone' end
   if #h < HEADER_BYTES or string.byte(h) ~= FORMAT then return nil, 'foreign' end
   local s, flags, _ = {}
-  _, flags, s.version, s.writer, s.created, s.ends, s.accessed, s.idle, s.idle_stamp, s.first =
-    struct.unpack(HEADER, h)
+  _, flags, s.version, s.writer, s.created, s.ends, s.accessed, s.idle, s.idle_stamp, s.first,
+    s.secret, s.rotated, s.began = struct.unpack(HEADER, h)
   s.returned = flags % 2 == RETURNED
   local behind = HEADER_BYTES + 1
-  s.application = ''
+  s.user, s.application = '', ''
+  if flags % 8 >= BOUND then
+    s.user = string.sub(h, behind, behind + USER_BYTES - 1)
+    if #s.user < USER_BYTES then return nil, 'foreign' end
+    behind = behind + USER_BYTES
+  end
   if flags % 4 >= NAMED then
     local length = string.byte(h, behind) or 0
     s.application = string.sub(h, behind + 1, behind + length)
@@ -64,23 +75,10 @@ end
 
 local function header(s)
   local flags, name = s.returned and RETURNED or 0, ''
+  if s.user ~= '' then flags = flags + BOUND end
   if s.application ~= '' then
     flags, name = flags + NAMED, string.char(#s.application) .. s.application
   end
   return struct.pack(HEADER, FORMAT, flags, s.version, s.writer, s.created, s.ends, s.accessed,
-    s.idle, s.idle_stamp, s.first) .. name .. s.ops
-end
-
--- Whether an attempt to commit has been applied already.
-local function applied(s, op)
-  for at = 1, #s.ops, 4 do
-    if string.sub(s.ops, at, at + 3) == op then return true end
-  end
-  return false
-end
-
--- Puts a tombstone where a session was.
-local function bury(key, op, ms)
-  call('HSET', key, '', 'x' .. op)
-  call('PEXPIRE', key, ms)
+    s.idle, s.idle_stamp, s.first, s.secret, s.rotated, s.began) .. s.user .. name .. s.ops
 end

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::clock;
-use crate::session::{Changes, SessionId, Value};
+use crate::session::{Changes, SecretHash, Value};
+
+const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
 
 fn near(bytes: usize) -> Near {
     let max_age = Duration::from_secs(60);
@@ -19,11 +21,11 @@ fn tracked(near: &Near) -> Arc<Health> {
 /// A session after so many commits.
 fn record(version: u64, bytes: usize) -> Arc<Record> {
     let hour = Duration::from_secs(3600);
-    let mut changes = Changes::create(Some(hour), hour);
+    let mut changes = Changes::create(SECRET, Some(hour), hour);
     changes.insert("a".into(), Value::from_bytes(vec![0; bytes]));
     // Without a wall clock stamps count.
-    let born = Record::new(changes.birth(clock::now()).expect("it is one"));
-    let mut record = born;
+    let (credential, lifetime) = changes.birth(clock::now()).expect("it is one");
+    let mut record = Record::new(credential, lifetime);
     let stamp = crate::session::Stamp {
         clock: version,
         writer: 1,
@@ -34,40 +36,65 @@ fn record(version: u64, bytes: usize) -> Arc<Record> {
     Arc::new(record)
 }
 
-fn put(near: &Near, health: &Arc<Health>, key: &Root, record: &Arc<Record>) {
+fn put(near: &Near, health: &Arc<Health>, key: &Root, record: Arc<Record>) {
     let ticket = near.ticket(key, false);
     ticket.redeem(record, Some(near.source(health)));
 }
 
+fn get(near: &Near, key: &Root) -> Option<Arc<Record>> {
+    near.get(key, Some(&SECRET), clock::now())
+}
+
+/// A root whose session is in this shard.
+fn in_shard(shard: u8) -> Root {
+    let mut bytes = Root::generate().to_bytes();
+    bytes[11] = shard;
+    Root::from_bytes(bytes)
+}
+
 #[test]
 fn what_is_said_about_a_key_counts_for_answers_on_their_way() {
-    let (near, key) = (near(1 << 20), SessionId::generate().key());
+    let (near, key) = (near(1 << 20), Root::generate());
     let health = tracked(&near);
-    put(&near, &health, &key, &record(1, 10));
-    assert!(near.get(&key, clock::now()).is_some());
+    put(&near, &health, &key, record(1, 10));
+    assert!(get(&near, &key).is_some());
     let ticket = near.ticket(&key, false);
     let name = near.prefix.key(&key);
     near.invalidate(&health, Some(&name));
-    ticket.redeem(&record(1, 10), Some(near.source(&health)));
-    assert_eq!(near.get(&key, clock::now()), None);
+    ticket.redeem(record(1, 10), Some(near.source(&health)));
+    assert_eq!(get(&near, &key), None);
     assert!(near.lock(key.slot() % SHARDS).pending.is_empty());
 }
 
 #[test]
 fn an_answer_older_than_our_own_write_or_another_answer_is_not_kept() {
-    let (near, key) = (near(1 << 20), SessionId::generate().key());
+    let (near, key) = (near(1 << 20), Root::generate());
     let health = tracked(&near);
-    put(&near, &health, &key, &record(1, 10));
+    put(&near, &health, &key, record(1, 10));
     let read = near.ticket(&key, false);
     drop(near.ticket(&key, true));
-    assert_eq!(near.get(&key, clock::now()), None);
-    read.redeem(&record(1, 10), Some(near.source(&health)));
-    assert_eq!(near.get(&key, clock::now()), None);
+    assert_eq!(get(&near, &key), None);
+    read.redeem(record(1, 10), Some(near.source(&health)));
+    assert_eq!(get(&near, &key), None);
     let (first, second) = (near.ticket(&key, false), near.ticket(&key, false));
-    second.redeem(&record(3, 10), Some(near.source(&health)));
-    first.redeem(&record(2, 10), Some(near.source(&health)));
-    let found = near.get(&key, clock::now()).expect("somebody has read it");
+    second.redeem(record(3, 10), Some(near.source(&health)));
+    first.redeem(record(2, 10), Some(near.source(&health)));
+    let found = get(&near, &key).expect("somebody has read it");
     assert_eq!(found.clock(), 3);
+}
+
+/// Only the server tells that a secret is not current, and who presents another one neither gets nor
+/// ends a copy.
+#[test]
+fn a_copy_is_for_its_secret_alone() {
+    let (near, key) = (near(1 << 20), Root::generate());
+    put(&near, &tracked(&near), &key, record(1, 10));
+    let other = SecretHash::from_bytes([2; 16]);
+    assert_eq!(near.get(&key, Some(&other), clock::now()), None);
+    assert!(near.get(&key, None, clock::now()).is_some());
+    assert!(get(&near, &key).is_some());
+    let status = near.status();
+    assert_eq!((status.hits, status.misses), (2, 1));
 }
 
 #[test]
@@ -79,15 +106,15 @@ fn a_lost_connection_a_flush_and_a_move_end_every_copy() {
         |near, _| near.moved(),
     ];
     for end in ends {
-        let (health, key) = (tracked(&near), SessionId::generate().key());
-        put(&near, &health, &key, &record(1, 10));
-        assert!(near.get(&key, clock::now()).is_some());
+        let (health, key) = (tracked(&near), Root::generate());
+        put(&near, &health, &key, record(1, 10));
+        assert!(get(&near, &key).is_some());
         let ticket = near.ticket(&key, false);
         let source = near.source(&health);
         end(&near, &health);
-        assert_eq!(near.get(&key, clock::now()), None);
-        ticket.redeem(&record(1, 10), Some(source));
-        assert_eq!(near.get(&key, clock::now()), None);
+        assert_eq!(get(&near, &key), None);
+        ticket.redeem(record(1, 10), Some(source));
+        assert_eq!(get(&near, &key), None);
     }
 }
 
@@ -95,20 +122,20 @@ fn a_lost_connection_a_flush_and_a_move_end_every_copy() {
 fn memory_is_bounded_and_what_is_used_stays() {
     let near = near(SHARDS * 8_000);
     let health = tracked(&near);
-    let wanted = SessionId::with_tag(7).key();
-    put(&near, &health, &wanted, &record(1, 1_000));
+    let wanted = in_shard(7);
+    put(&near, &health, &wanted, record(1, 1_000));
     for _ in 0..1_000 {
-        assert!(near.get(&wanted, clock::now()).is_some());
-        let key = SessionId::with_tag(7).key();
-        put(&near, &health, &key, &record(1, 1_000));
+        assert!(get(&near, &wanted).is_some());
+        let key = in_shard(7);
+        put(&near, &health, &key, record(1, 1_000));
     }
     let status = near.status();
     assert!(status.bytes <= 8_000 && status.sessions < 8, "{status:?}");
-    let huge = SessionId::with_tag(7).key();
-    put(&near, &health, &huge, &record(1, 10_000));
-    assert_eq!(near.get(&huge, clock::now()), None);
+    let huge = in_shard(7);
+    put(&near, &health, &huge, record(1, 10_000));
+    assert_eq!(get(&near, &huge), None);
     for _ in 0..1_000 {
-        put(&near, &health, &wanted, &record(1, 1_000));
+        put(&near, &health, &wanted, record(1, 1_000));
         near.forget(&wanted);
     }
     assert!(near.lock(7).queue.len() < 4 * QUEUE_SLACK);
