@@ -69,6 +69,7 @@ on_every_store! {
     requests_without_a_cookie_leave_nothing_behind
     what_is_written_is_visible_on_the_next_node_at_once
     rotation_keeps_the_attributes_and_kills_the_old_id
+    a_login_among_eight_tabs_that_write_stays
     rotation_and_a_write_in_one_request_are_both_kept
     set_replace_and_remove_are_seen_by_the_other_node
     names_that_were_removed_do_not_count
@@ -215,10 +216,54 @@ mod cases {
         for node in nodes {
             assert_eq!(old.ok(node, "/get?k=a")["session"], false);
         }
-        let before = old.bare().map(str::to_owned);
-        old.ok(there, "/set?k=a&v=2");
-        assert_ne!(old.bare().map(str::to_owned), before);
+        let reply = old.get(there, "/set?k=a&v=2");
+        assert_eq!((reply.status, reply.set_cookies().len()), (409, 0));
+        assert_eq!(reply.json()["error"], "superseded");
         assert_eq!(browser.value(here, "a").as_deref(), Some("1"));
+    }
+
+    /// W-04, with 20 rounds.
+    pub(super) fn a_login_among_eight_tabs_that_write_stays(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut random = Random(4);
+        for _ in 0..20 {
+            let mut browser = Browser::new();
+            browser.ok(here, "/set?k=a&v=1");
+            let old = browser.twin();
+            let pause = Duration::from_micros(random.below(20_000));
+            scope(|threads| {
+                for tab in 0..8 {
+                    let mut tab_of = old.twin();
+                    let node = [here, there][tab % 2];
+                    threads.spawn(move || {
+                        for n in 0..5 {
+                            let mut late = tab_of.twin();
+                            let reply = late.get(node, &format!("/set?k=tab{tab}&v={n}"));
+                            match reply.status {
+                                200 => {}
+                                409 => assert_eq!(reply.set_cookies().len(), 0),
+                                _ => panic!("{reply:?}"),
+                            }
+                            // A cookie of the time before the login may name another route.
+                            assert_eq!(late.bare(), tab_of.bare());
+                            tab_of = late;
+                        }
+                    });
+                }
+                sleep(pause);
+                browser.ok(here, "/login?uid=ann");
+            });
+            for node in nodes {
+                assert_eq!(browser.ok(node, "/info")["uid"], "ann", "after {pause:?}");
+                assert_eq!(old.twin().ok(node, "/info")["session"], false);
+            }
+            let mut again = old.twin();
+            assert_eq!(again.get(there, "/set?k=a&v=2").status, 409);
+            again.ok(there, "/login?uid=ann");
+            assert_ne!(again.bare(), browser.bare());
+            assert_eq!(browser.value(here, "a").as_deref(), Some("1"));
+        }
+        assert_eq!(sessions(nodes), 40);
     }
 
     /// 16.
@@ -652,9 +697,10 @@ mod cases {
             let mut browser = Browser::new();
             browser.ok(there, "/set?k=a&v=1");
             let pause = Duration::from_micros(random.below(30_000));
-            fresh += slow_against(nodes, round, pause, &browser, |twin| {
+            let (_, began_anew) = slow_against(nodes, round, pause, &browser, |twin| {
                 twin.ok(there, "/logout");
             });
+            fresh += u64::from(began_anew);
             for node in nodes {
                 assert_eq!(
                     browser.ok(node, "/info")["session"],
@@ -669,17 +715,24 @@ mod cases {
     /// A-03, with 50 rounds.
     pub(super) fn a_rotation_beats_slow_requests_at_any_moment(nodes: &[&Node]) {
         let mut random = Random(3);
-        let mut fresh = 0;
         for round in 0..50 {
             let there = nodes[round / 2 % nodes.len()];
             let mut old = Browser::new();
             old.ok(there, "/set?k=a&v=1");
             let mut successor = old.twin();
             let pause = Duration::from_micros(random.below(30_000));
-            fresh += slow_against(nodes, round, pause, &old, |_| {
+            let (status, began_anew) = slow_against(nodes, round, pause, &old, |_| {
                 successor.ok(there, "/rotate");
             });
+            assert!(!began_anew, "after {pause:?}");
+            // If it has loaded the session before, what it writes lands there.
+            let landed = (status == 200).then_some("1");
             for node in nodes {
+                assert_eq!(
+                    successor.value(node, "k").as_deref(),
+                    landed,
+                    "after {pause:?}"
+                );
                 assert_eq!(
                     successor.value(node, "a").as_deref(),
                     Some("1"),
@@ -688,33 +741,34 @@ mod cases {
                 assert_eq!(old.ok(node, "/info")["session"], false, "after {pause:?}");
             }
         }
-        assert_eq!(sessions(nodes), 50 + fresh);
+        assert_eq!(sessions(nodes), 50);
     }
 
     /// Runs `end` while a slow request of the same session, which takes 15 ms and has begun `pause`
-    /// ago, is under way. Returns 1 if the slow request came too late: then it found no session and
-    /// began one of its own, which has nothing of the old one. Otherwise it leaves no session.
+    /// ago, is under way. Returns the slow request's status, and whether it began a session of its
+    /// own, which has nothing of the old one, because it came too late and found none.
     fn slow_against(
         nodes: &[&Node],
         round: usize,
         pause: Duration,
         browser: &Browser,
         end: impl FnOnce(&mut Browser),
-    ) -> u64 {
+    ) -> (u16, bool) {
         let here = nodes[round % nodes.len()];
         let mut slow = browser.twin();
         slow.ok(here, "/none");
-        scope(|threads| {
+        let status = scope(|threads| {
             let slow = threads.spawn(|| {
                 let reply = slow.get(here, "/slow?ms=15&k=k&v=1");
                 assert!(reply.status < 500, "{reply:?}");
+                reply.status
             });
             sleep(pause);
             end(&mut browser.twin());
-            slow.join().expect("the slow request is answered");
+            slow.join().expect("the slow request is answered")
         });
         if slow.bare() == browser.bare() || slow.bare().is_none() {
-            return 0;
+            return (status, false);
         }
         for node in nodes {
             assert_eq!(
@@ -723,7 +777,7 @@ mod cases {
                 "after {pause:?}"
             );
         }
-        1
+        (status, true)
     }
 
     /// C-06: 50 requests of which ten rotate at once.
@@ -918,7 +972,7 @@ mod cases {
             b"%2e%2e%2f",
             b"*",
             b"\"quoted\"",
-            b"0123456789abcdef0123456789abcdef01234567.node1",
+            b"0123456789abcdef0123456789abcdef0123456789abcdef01234567.node1",
             long.as_bytes(),
         ];
         for (round, value) in garbage.iter().enumerate() {

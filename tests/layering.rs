@@ -54,7 +54,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "session/id",
         modules: &["session"],
-        crates: &["rand", "serde", "sha2"],
+        crates: &["rand", "serde", "sha2", "subtle"],
     },
     Row {
         folder: "middleware",

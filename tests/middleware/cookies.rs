@@ -24,7 +24,7 @@ async fn the_first_write_sets_one_cookie_with_id_and_route() {
     let (id, route) = parts.next().unwrap().split_once('.').unwrap();
     assert_eq!(name, "JSESSIONID");
     assert_eq!(route, "node1");
-    assert_eq!(id.len(), 40);
+    assert_eq!(id.len(), 56);
     assert!(
         id.bytes()
             .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
@@ -626,7 +626,7 @@ async fn issued_ids_are_distinct_and_even() {
     let store = Spy::new();
     let app = app(&store);
     let mut seen = std::collections::BTreeSet::new();
-    let mut counts = [[0_u32; 16]; 40];
+    let mut counts = [[0_u32; 16]; 56];
     const ROUNDS: u32 = 4_000;
     for _ in 0..ROUNDS {
         let reply = send(&app, request("/set?k=a&v=1", &[])).await.ok();

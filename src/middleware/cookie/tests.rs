@@ -14,7 +14,7 @@ fn set(cookie: &SessionCookie, secure: bool) -> String {
 }
 
 fn set_for(cookie: &SessionCookie, persistence: Persistence, secure: bool) -> String {
-    let id = SessionId::parse(&[b'A'; 40]).unwrap();
+    let id = SessionId::parse(&[b'A'; 56]).unwrap();
     let route = Route::new("node1").unwrap();
     let content = Content::Session {
         id: &id,
@@ -22,7 +22,7 @@ fn set_for(cookie: &SessionCookie, persistence: Persistence, secure: bool) -> St
         persistence,
     };
     let header = cookie.header(content, secure);
-    header.to_str().unwrap().replace(&"A".repeat(40), "ID")
+    header.to_str().unwrap().replace(&"A".repeat(56), "ID")
 }
 
 fn removal(cookie: &SessionCookie) -> String {
