@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use distributable::session::{Changes, Outcome, Record, Value};
-use distributable::{MemoryStore, Root, SessionId, SessionStore};
+use distributable::{MemoryStore, SessionId, SessionStore};
 use tower_sessions::cookie::time::OffsetDateTime;
 use tower_sessions::session::Record as PeerRecord;
 use tower_sessions::{MemoryStore as PeerStore, SessionStore as _};

@@ -102,7 +102,7 @@ impl Exchange {
             let is_first = state.note_use();
             let record = state.record().filter(|_| is_first);
             let is_due = record.is_some_and(|record| self.config.is_touch_due(record));
-            state.stored().filter(|_| is_due).map(|stored| stored.key)
+            state.stored().filter(|_| is_due).map(|stored| stored.key())
         };
         // The access counts now, not when the response is ready: the request may take longer than
         // the session has left.
