@@ -49,7 +49,7 @@ async fn a_session_lives_on_two_nodes_and_is_read_and_written_on_all() {
     spread(&nodes.each_ref(), 40).await;
     for (number, key) in keys.iter().enumerate() {
         let writer = &nodes[(number + 1) % 4];
-        let base = writer.load(key).await.unwrap();
+        let base = writer.load(key, None).await.unwrap().into_live();
         let outcome = writer.commit(key, base.as_ref(), write("second")).await;
         assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
         for node in &nodes {
@@ -64,7 +64,7 @@ async fn what_is_ended_anywhere_has_ended_everywhere() {
     let nodes = cluster_of(FOUR, two()).await;
     for ender in &nodes {
         let key = create(&nodes[0], "here").await;
-        let base = ender.load(&key).await.unwrap();
+        let base = ender.load(&key, None).await.unwrap().into_live();
         assert!(ender.end(&key).await.unwrap());
         assert!(!ender.end(&key).await.unwrap());
         for node in &nodes {
@@ -151,7 +151,7 @@ async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
 
 /// Counts up as `Session::update` does: compare, set, and again after a conflict.
 async fn count_up(node: &ReplicatedStore, key: &Root) {
-    let mut current = node.load(key).await.unwrap().unwrap();
+    let mut current = node.load(key, None).await.unwrap().into_live().unwrap();
     loop {
         let text = current.get("n").map_or(&b"0"[..], Value::as_bytes);
         let n: u32 = std::str::from_utf8(text).unwrap().parse().unwrap();
@@ -162,7 +162,7 @@ async fn count_up(node: &ReplicatedStore, key: &Root) {
         match node.commit(key, Some(&current), changes).await.unwrap() {
             Outcome::Committed(_) => return,
             Outcome::Conflict(record) => current = record,
-            Outcome::Gone => panic!("the session is gone"),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -185,7 +185,7 @@ async fn atomic_updates_from_all_nodes_at_once_count_exactly() {
     }
     timeout(PATIENCE, tasks.join_all()).await.unwrap();
     for node in &nodes {
-        let record = node.load(&key).await.unwrap().unwrap();
+        let record = node.load(&key, None).await.unwrap().into_live().unwrap();
         assert_eq!(record.get("n"), Some(&Value::from_bytes(b"200".as_slice())));
     }
 }

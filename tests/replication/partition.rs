@@ -87,7 +87,7 @@ async fn behind(way: &Way, name: &str, peers: &[&Way]) -> ReplicatedStore {
 }
 
 async fn set(store: &ReplicatedStore, key: &Root, name: &str) {
-    let base = store.load(key).await.unwrap();
+    let base = store.load(key, None).await.unwrap().into_live();
     let mut changes = Changes::default();
     changes.insert(name.into(), Value::from_bytes(*b"set"));
     let outcome = store.commit(key, base.as_ref(), changes).await;
@@ -129,7 +129,7 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     );
     for store in [&one, &two] {
         reads(store, &key, Some("before")).await;
-        let record = store.load(&key).await.unwrap().unwrap();
+        let record = store.load(&key, None).await.unwrap().into_live().unwrap();
         assert!(record.get("one").is_some() && record.get("two").is_some());
         assert_eq!(read(store, &ended).await.unwrap(), None);
     }
