@@ -303,15 +303,19 @@ impl ReplicatedStoreBuilder {
         self.start_after(|_| ()).await
     }
 
-    /// Starts the node with what an earlier life of it held. Says for how many sessions there was
-    /// no room.
+    /// Starts the node with what an earlier life of it held. Returns for how many sessions there was
+    /// no room. If members have survived that life, it is taken back only when one of them is met.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) async fn start_with(
         self,
         copies: Vec<super::Copy>,
+        survivors: Vec<super::Survivor>,
     ) -> Result<(ReplicatedStore, usize), StartError> {
         let mut refused = 0;
-        let fill = |replica: &Replica| refused = replica.restore(clock::now(), copies);
+        let fill = |replica: &Replica| match survivors.is_empty() {
+            true => refused = replica.restore(clock::now(), copies),
+            false => replica.hold(clock::now(), copies, survivors),
+        };
         let store = self.start_after(fill).await?;
         Ok((store, refused))
     }

@@ -343,6 +343,18 @@ impl Cluster {
         self.driver.replica.export(clock::now(), slot)
     }
 
+    /// The members that stay if this node leaves now, or stayed when it left.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(crate) fn survivors(&self) -> Vec<super::Survivor> {
+        self.driver.replica.survivors()
+    }
+
+    /// What has become of sessions that this node may not use before it meets a member.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(crate) fn held(&self) -> super::HeldState {
+        self.driver.replica.held()
+    }
+
     fn member(&self, member: &MemberStatus) -> Member {
         let since = self.driver.member_since(&member.node);
         Member {

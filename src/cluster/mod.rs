@@ -50,7 +50,8 @@ pub use discover::Multicast;
 pub(crate) use handle::Cluster;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) use replica::{
-    entry::{Entry, Move, Tombstone},
+    entry::Entry,
+    held::{HeldState, Survivor},
     message::Copy,
 };
 pub use secret::{Secret, SecretError, SecretErrorKind};

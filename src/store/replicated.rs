@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 #[cfg(all(feature = "snapshot", unix))]
-use crate::cluster::Copy;
+use crate::cluster::{Copy, HeldState, Survivor};
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
@@ -175,6 +175,18 @@ impl ReplicatedStore {
     #[cfg(all(feature = "snapshot", unix))]
     pub(super) fn copies_in(&self, slot: usize) -> Vec<Copy> {
         self.cluster.export(slot)
+    }
+
+    /// The members that stay if this node leaves now, or stayed when it left.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(super) fn survivors(&self) -> Vec<Survivor> {
+        self.cluster.survivors()
+    }
+
+    /// What has become of sessions that this node may not use before it meets a member.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(super) fn held(&self) -> HeldState {
+        self.cluster.held()
     }
 
     /// Where the node listens for the other nodes.

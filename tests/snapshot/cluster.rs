@@ -49,8 +49,174 @@ fn a_stop_of_all_nodes_at_once_loses_nothing() {
     for node in &nodes {
         assert_eq!(node.sessions(), 100);
     }
-    let files = directory.names();
-    assert_eq!(files, ["node1.lock", "node2.lock"], "they are consumed");
+    consumed(&directory);
+}
+
+/// The files of all nodes were used, or are not needed any more.
+fn consumed(directory: &Directory) {
+    eventually("the files are consumed", || {
+        let names = directory.names();
+        names.iter().all(|name| name.ends_with(".lock"))
+    });
+}
+
+/// S8: stop 1, log out on 2, stop 2, start 1 alone. Its file is older than what happened on 2.
+#[test]
+fn a_node_that_stopped_before_others_revives_nothing_alone() {
+    let directory = Directory::new();
+    let starts = starts(&directory);
+    let [mut first, mut second] = start(&starts);
+    let (mut ended, mut moved, mut kept) = (Browser::new(), Browser::new(), Browser::new());
+    for browser in [&mut ended, &mut moved, &mut kept] {
+        browser.ok(&first, "/set?k=a&v=1");
+    }
+    first.stop();
+    let mut dead = [ended.twin(), moved.twin()];
+    ended.ok(&second, "/logout");
+    moved.ok(&second, "/login?uid=ada");
+    second.stop();
+    first.restart();
+    first.wait_ready();
+    for browser in dead.iter_mut().chain([&mut kept, &mut moved]) {
+        assert_eq!(browser.ok(&first, "/info")["session"], false);
+    }
+    first.wait_log("it is not used");
+    assert!(directory.names().contains(&"node1".to_owned()), "it is kept");
+    second.restart();
+    meet(&[&first, &second]);
+    for node in [&first, &second] {
+        for browser in &mut dead {
+            assert_eq!(browser.ok(node, "/info")["session"], false);
+        }
+        assert_eq!(kept.value(node, "a").as_deref(), Some("1"));
+        assert_eq!(moved.value(node, "uid").as_deref(), Some("ada"));
+    }
+    consumed(&directory);
+}
+
+/// S8 with three nodes: two that come back know nothing of what the third one has ended.
+#[test]
+fn two_nodes_that_stopped_before_the_third_revive_nothing() {
+    let directory = Directory::new();
+    let mut number = 0;
+    let starts = cluster_starts::<3>(&[]).map(|start| {
+        number += 1;
+        let file = directory.path().join(format!("node{number}"));
+        start.args(&["--file", file.to_str().expect("paths of tests are text")])
+    });
+    let [mut first, mut second, mut third] = starts.each_ref().map(Start::start);
+    meet(&[&first, &second, &third]);
+    let (mut ended, mut kept) = (Browser::new(), Browser::new());
+    for browser in [&mut ended, &mut kept] {
+        browser.ok(&first, "/set?k=a&v=1");
+    }
+    first.stop();
+    second.stop();
+    let mut thief = ended.twin();
+    ended.ok(&third, "/logout");
+    third.stop();
+    first.restart();
+    second.restart();
+    meet(&[&first, &second]);
+    for node in [&first, &second] {
+        assert_eq!(thief.ok(node, "/info")["session"], false);
+    }
+    third.restart();
+    meet(&[&first, &second, &third]);
+    for node in [&first, &second, &third] {
+        assert_eq!(thief.ok(node, "/info")["session"], false);
+        assert_eq!(kept.value(node, "a").as_deref(), Some("1"));
+    }
+    consumed(&directory);
+}
+
+/// S8: the other node dies instead, and what it has ended with it.
+#[test]
+fn a_node_that_stopped_before_one_that_was_killed_revives_nothing() {
+    let directory = Directory::new();
+    let [mut first, mut second] = start(&starts(&directory));
+    let mut ended = Browser::new();
+    ended.ok(&first, "/set?k=a&v=1");
+    first.stop();
+    let mut thief = ended.twin();
+    ended.ok(&second, "/logout");
+    second.kill();
+    first.restart();
+    second.restart();
+    meet(&[&first, &second]);
+    for node in [&first, &second] {
+        assert_eq!(thief.ok(node, "/info")["session"], false);
+    }
+    consumed(&directory);
+}
+
+/// S8: both are told to stop, but one of them still serves for a while.
+#[test]
+fn what_ends_while_the_last_node_stops_is_not_revived() {
+    let directory = Directory::new();
+    let [one, two] = starts(&directory);
+    let starts = [one, two.with("--drain-wait", "20")];
+    let [mut first, mut second] = start(&starts);
+    let (mut ended, mut kept) = (Browser::new(), Browser::new());
+    for browser in [&mut ended, &mut kept] {
+        browser.ok(&first, "/set?k=a&v=1");
+    }
+    second.signal("TERM");
+    first.signal("TERM");
+    assert!(first.wait_end().success(), "{}", first.log());
+    let mut thief = ended.twin();
+    ended.ok(&second, "/logout");
+    assert!(second.wait_end().success(), "{}", second.log());
+    first.restart();
+    first.wait_ready();
+    assert_eq!(thief.ok(&first, "/info")["session"], false);
+    second.restart();
+    meet(&[&first, &second]);
+    for node in [&first, &second] {
+        assert_eq!(thief.ok(node, "/info")["session"], false);
+        assert_eq!(kept.value(node, "a").as_deref(), Some("1"));
+    }
+}
+
+/// One node after the other, each with its file: nothing is lost, and no file is left.
+#[test]
+fn a_rolling_restart_with_files_loses_nothing() {
+    let directory = Directory::new();
+    let mut nodes = start(&starts(&directory));
+    let mut browsers: Vec<_> = (0..50).map(|_| Browser::new()).collect();
+    for (number, browser) in browsers.iter_mut().enumerate() {
+        browser.ok(&nodes[number % 2], &format!("/set?k=number&v={number}"));
+    }
+    for _ in 0..2 {
+        for index in 0..2 {
+            nodes[index].stop();
+            nodes[index].restart();
+            meet(&nodes.each_ref());
+        }
+    }
+    for (number, browser) in browsers.iter_mut().enumerate() {
+        for node in &nodes {
+            assert_eq!(browser.value(node, "number"), Some(number.to_string()));
+        }
+    }
+    consumed(&directory);
+}
+
+/// S8: a memory store is alone for good, so it never uses the file of a node that others survived.
+#[test]
+fn a_memory_store_does_not_use_a_file_that_others_survived() {
+    let directory = Directory::new();
+    let [mut first, _second] = start(&starts(&directory));
+    let mut browser = Browser::new();
+    browser.ok(&first, "/set?k=a&v=1");
+    first.stop();
+    let mut alone = Start::file("node1", &directory.path().join("node1")).start();
+    assert_eq!(browser.ok(&alone, "/info")["session"], false);
+    alone.wait_log("it is not used");
+    alone.stop();
+    first.restart();
+    first.wait_ready();
+    assert_eq!(browser.value(&first, "a").as_deref(), Some("1"));
 }
 
 /// K-09: what a node finds in its file gives way to what the others know.

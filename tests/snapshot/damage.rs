@@ -60,12 +60,14 @@ async fn what_is_not_ours_is_set_aside_untouched() {
     let directory = Directory::new();
     directory.saved(10).await;
     let bytes = fs::read(directory.file()).expect("it is there");
-    let newer = [&bytes[..8], &[2, 0], &bytes[10..]].concat();
+    let newer = [&bytes[..8], &[3, 0], &bytes[10..]].concat();
+    let older = include_bytes!("../golden/snapshot-1");
     let plain = |content: &[u8]| (content.to_vec(), directory.builder());
     let cases = [
         (plain(b"#!/bin/sh\nexit 0\n"), "no snapshot"),
         (plain(b""), "no snapshot"),
-        (plain(&newer), "version 2"),
+        (plain(&newer), "version 3"),
+        (plain(older), "version 1, not 2"),
         (
             (bytes.clone(), directory.builder().application("bank")),
             "application \"shop\"",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use distributable::session::{Changes, Outcome, Value};
+use distributable::session::{Changes, Loaded, Outcome, Value};
 use distributable::store::{SnapshotError, SnapshotErrorKind, SnapshotStoreBuilder};
 use distributable::{MemoryStore, Root, SessionId, SessionStore, SnapshotStore, StoreError};
 
@@ -175,15 +175,49 @@ pub(crate) async fn create_if_room(store: &impl SessionStore) -> Option<Root> {
 }
 
 async fn commit(store: &impl SessionStore, value: &str) -> (Root, Result<Outcome, StoreError>) {
-    let mut changes = Changes::create(Some(Duration::from_secs(1_800)), DAY);
+    let id = SessionId::generate();
+    (id.key(), birth(store, &id, value).await)
+}
+
+async fn birth(
+    store: &impl SessionStore,
+    id: &SessionId,
+    value: &str,
+) -> Result<Outcome, StoreError> {
+    let mut changes = Changes::create(id.hash(), Some(Duration::from_secs(1_800)), DAY);
     changes.insert("a".into(), Value::from_bytes(value.as_bytes()));
-    let key = SessionId::generate().key();
-    (key, store.commit(&key, None, changes).await)
+    store.commit(&id.key(), None, changes).await
+}
+
+/// Creates a session with an attribute `a` and returns its id.
+pub(crate) async fn log_in(store: &impl SessionStore, value: &str) -> SessionId {
+    let id = SessionId::generate();
+    let outcome = birth(store, &id, value).await;
+    assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
+    id
+}
+
+/// Replaces the secret of a session and returns its new id.
+pub(crate) async fn rotate(store: &impl SessionStore, id: &SessionId) -> SessionId {
+    let next = SessionId::with_root(id.key());
+    let mut changes = Changes::default();
+    changes.rotate(id.hash(), next.hash());
+    let base = load(store, id).await.into_live();
+    let outcome = store.commit(&id.key(), base.as_ref(), changes).await;
+    assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
+    next
+}
+
+/// What a store has for an id.
+pub(crate) async fn load(store: &impl SessionStore, id: &SessionId) -> Loaded {
+    let loaded = store.load(&id.key(), Some(&id.hash())).await;
+    loaded.expect("memory does not fail")
 }
 
 /// The attribute `a` of a session, if that is alive.
 pub(crate) async fn value(store: &impl SessionStore, key: &Root) -> Option<Value> {
-    let record = store.load(key).await.expect("memory does not fail")?;
+    let loaded = store.load(key, None).await;
+    let record = loaded.expect("memory does not fail").into_live()?;
     record.get("a").cloned()
 }
 

@@ -22,6 +22,8 @@ use crate::session::{Changes, Root, Timestamp};
 
 use super::Settings;
 use super::event::{Exclusion, Input, News, Output, Reply};
+#[cfg(all(feature = "snapshot", unix))]
+use super::held::Held;
 use super::membership::{DETECTION, Membership, Wish};
 use super::message::{Copy, Message, OpId, ViewId};
 use super::node::Node;
@@ -46,7 +48,7 @@ pub(crate) struct Control {
     reads: Reads,
     updates: Updates,
     repair: Repair,
-    readiness: Readiness,
+    pub(super) readiness: Readiness,
     revocations: Revocations,
     membership: Membership,
     /// foca's timers, by time and then in the order of their arrival.
@@ -81,6 +83,9 @@ pub(crate) struct Control {
     pub(crate) excluded: Option<Exclusion>,
     /// Whether this node held more than its limits when that was last looked at.
     over_limit: bool,
+    /// Sessions that this node may not use yet.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(super) held: Held,
     settings: Settings,
 }
 
@@ -113,6 +118,8 @@ impl Control {
             away_until: None,
             excluded: None,
             over_limit: false,
+            #[cfg(all(feature = "snapshot", unix))]
+            held: Held::default(),
             settings,
         }
     }
@@ -357,6 +364,8 @@ impl Control {
             self.next_tick = now.plus(TICK);
             self.ticks = self.ticks.wrapping_add(1);
             self.tick(now, table);
+            #[cfg(all(feature = "snapshot", unix))]
+            self.held.expire(now);
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) mod event;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
 mod flow;
+#[cfg(all(feature = "snapshot", unix))]
+pub(crate) mod held;
 mod membership;
 pub(crate) mod message;
 pub(crate) mod node;
@@ -162,6 +164,8 @@ impl Replica {
         let mut control = self.control();
         control.handle(now, input, &self.table);
         self.publish(&control);
+        #[cfg(all(feature = "snapshot", unix))]
+        control.held.take_up(now, &self.table);
     }
 
     /// Moves what is to be done to `outputs`, in order.

@@ -133,6 +133,12 @@ impl Readiness {
         }
     }
 
+    /// The members of the time before a pause, until this node serves again.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(crate) fn before_pause(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.pause.iter().flat_map(|pause| &pause.members)
+    }
+
     /// Returns how this node may serve now; `None` if it may not.
     pub(crate) fn decide(&mut self, now: Timestamp, standing: &Standing) -> Option<Certainty> {
         let members = 1 + standing.peers().len();

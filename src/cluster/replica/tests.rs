@@ -3,6 +3,8 @@
 
 mod certainty;
 mod copies;
+#[cfg(all(feature = "snapshot", unix))]
+mod held;
 mod rotation;
 mod slowness;
 

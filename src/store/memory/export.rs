@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::session::{Record, Root, Timestamp};
 use crate::store::snapshot::source::{Kept, Restored, Source, State};
 
-use super::{MemoryStore, Shared, reserve, sweep};
+use super::{MemoryStore, Shared, counted, reserve, sweep};
 
 impl Source for MemoryStore {
     fn export(&self, now: Timestamp, slot: usize) -> Vec<Kept> {
@@ -41,7 +41,7 @@ impl MemoryStore {
                 && !dead.contains(&key)
             {
                 match self.shared.restore(key, record) {
-                    Ok(()) => restored.sessions += 1,
+                    Ok(is_live) => restored.sessions += usize::from(is_live),
                     Err(_) => restored.refused += 1,
                 }
             }
@@ -51,24 +51,31 @@ impl MemoryStore {
 }
 
 impl Shared {
-    fn restore(&self, key: Root, record: Arc<Record>) -> Result<(), StoreError> {
+    /// Takes a session back. Returns `false` if it was deleted instead: what is here was rotated, and
+    /// so was what comes back, and neither knew of the other.
+    fn restore(&self, key: Root, record: Arc<Record>) -> Result<bool, StoreError> {
         let mut slot = self.slot(&key);
         let (merged, before) = match slot.sessions.get(&key) {
             None => (record, None),
             Some(here) => {
+                let before = here.footprint();
                 let mut merged = Record::clone(here);
-                merged.merge(&record);
-                (Arc::new(merged), Some(here.footprint()))
+                if merged.merge(&record).is_err() {
+                    slot.sessions.remove(&key);
+                    self.release(counted(&record), before);
+                    return Ok(false);
+                }
+                (Arc::new(merged), Some(before))
             }
         };
         if before.is_none() {
-            reserve(&self.sessions, 1, self.limits.max_sessions)?;
+            reserve(&self.sessions, counted(&merged), self.limits.max_sessions)?;
         }
         reserve(&self.bytes, merged.footprint(), self.limits.max_bytes)
-            .inspect_err(|_| self.release(usize::from(before.is_none()), 0))?;
+            .inspect_err(|_| self.release(if before.is_none() { counted(&merged) } else { 0 }, 0))?;
         self.release(0, before.unwrap_or_default());
         self.expect_expiry(&mut slot, merged.expires_at());
         slot.sessions.insert(key, merged);
-        Ok(())
+        Ok(true)
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::store::MemoryStore;
@@ -14,8 +15,8 @@ use super::load::{Loaded, consume, load};
 use super::lock::Lock;
 use super::place::Place;
 use super::seal::FileKey;
-use super::source::{Restored, Source};
-use super::{Shared, SnapshotStore, periodic};
+use super::source::{Kept, Restored, Source, State};
+use super::{Shared, SnapshotStore, periodic, withheld};
 
 /// Opens a [`SnapshotStore`].
 #[derive(Clone, Debug)]
@@ -77,9 +78,9 @@ impl SnapshotStoreBuilder {
     }
 
     /// Writes the file again and again, this long after the last one, so that a crash loses the
-    /// changes since then and not everything. Who has ended meanwhile stays dead, and so does an id
-    /// that was changed: each is on the disk before it is acknowledged, which makes logouts and logins
-    /// as slow as the disk. A session whose id was changed after the last file is lost in a crash.
+    /// changes since then and not everything. A session that has ended meanwhile stays dead, and one
+    /// whose id was changed comes back with its new id: each is on the disk before it is acknowledged,
+    /// which makes logouts and logins as slow as the disk.
     ///
     /// For one node that keeps its sessions in memory. Defaults to off: the file is written by
     /// [`save`](SnapshotStore::save) alone, and nothing else waits for a disk.
@@ -91,7 +92,8 @@ impl SnapshotStoreBuilder {
     /// Loads what was saved into `store`, and wraps it.
     ///
     /// A file that cannot be read does not fail: it is set aside, with the reason in the log and in
-    /// [`loaded`](SnapshotStore::loaded).
+    /// [`loaded`](SnapshotStore::loaded). One that a node of a cluster wrote while other members
+    /// stayed is left where it is: what those have ended since is not in it.
     ///
     /// # Errors
     ///
@@ -106,14 +108,20 @@ impl SnapshotStoreBuilder {
         self,
         store: MemoryStore,
     ) -> Result<SnapshotStore<MemoryStore>, SnapshotError> {
-        let (opening, loaded) = self.load().await?;
-        let restored = {
+        let (mut opening, loaded) = self.load().await?;
+        let restored = if opening.withholds(&loaded) {
+            Ok(Restored::default())
+        } else {
             let store = store.clone();
             blocking(move || Ok(store.restore(loaded.kept))).await
         };
         let restored = restored.map_err(|error| opening.unusable(error))?;
         let source = Box::new(store.clone());
-        opening.finish(store, source, restored).await
+        let store = opening.finish(store, source, restored).await?;
+        if store.loaded().withheld > 0 {
+            store.shared.tell_ignored();
+        }
+        Ok(store)
     }
 
     #[cfg(feature = "replicated")]
@@ -141,12 +149,13 @@ impl SnapshotStoreBuilder {
             lock,
             settings: self.settings,
             loaded: Loaded::default(),
+            withheld: false,
         };
         let (place, settings) = (opening.place.clone(), opening.settings.clone());
         let loaded = blocking(move || load(&place, &settings)).await;
         let mut loaded = loaded.map_err(|error| opening.unusable(error))?;
         opening.loaded.report = loaded.report.clone();
-        opening.loaded.ended = std::mem::take(&mut loaded.ended);
+        opening.loaded.notes = std::mem::take(&mut loaded.notes);
         Ok((opening, loaded))
     }
 }
@@ -158,10 +167,23 @@ pub(super) struct Opening {
     lock: Lock,
     settings: Settings,
     loaded: Loaded,
+    withheld: bool,
 }
 
 impl Opening {
-    /// Now that everything is in memory: the file goes, or stays with its journal.
+    /// Returns `true` if the file is not to be used unless a member is met that stayed when it was
+    /// written, and makes that part of the report.
+    pub(super) fn withholds(&mut self, loaded: &Loaded) -> bool {
+        if loaded.survivors.is_empty() {
+            return false;
+        }
+        self.loaded.report.withheld = sessions(&loaded.kept);
+        self.withheld = true;
+        true
+    }
+
+    /// Now that everything is in memory: the file goes, or stays with its journal. One that is
+    /// withheld stays.
     pub(super) async fn finish<S>(
         self,
         store: S,
@@ -169,15 +191,16 @@ impl Opening {
         restored: Restored,
     ) -> Result<SnapshotStore<S>, SnapshotError> {
         let journal = Journal::new(self.place.clone());
-        let (place, ended) = (self.place.clone(), self.loaded.ended.clone());
+        let (place, notes) = (self.place.clone(), self.loaded.notes);
         let settled = match self.settings.every {
+            _ if self.withheld => Ok(()),
             None => blocking(move || consume(&place)).await,
             Some(_) => {
                 let journal = journal.clone();
-                blocking(move || journal.go_on(ended)).await
+                blocking(move || journal.go_on(notes)).await
             }
         };
-        settled.map_err(|error| self.unusable(error))?;
+        settled.map_err(|error| unusable(&self.place, error))?;
         let mut report = self.loaded.report;
         report.sessions = restored.sessions;
         report.refused = restored.refused;
@@ -197,21 +220,32 @@ impl Opening {
             source,
             journal,
             saving: Arc::default(),
+            withheld: AtomicBool::new(self.withheld),
             loaded: report,
             _lock: self.lock,
         });
-        let periodic = periodic::start(&shared).map(Arc::new);
+        let tasks = [periodic::start(&shared), withheld::start(&shared)];
         Ok(SnapshotStore {
             store,
             shared,
-            _periodic: periodic,
+            _tasks: tasks.into_iter().flatten().collect(),
         })
     }
 
     fn unusable(&self, error: io::Error) -> SnapshotError {
-        let what = format!("cannot use {}", self.place.file.display());
-        SnapshotError::new(SnapshotErrorKind::Unusable, what).because(error)
+        unusable(&self.place, error)
     }
+}
+
+fn unusable(place: &Place, error: io::Error) -> SnapshotError {
+    let what = format!("cannot use {}", place.file.display());
+    SnapshotError::new(SnapshotErrorKind::Unusable, what).because(error)
+}
+
+/// How many sessions there are among these.
+pub(super) fn sessions(kept: &[Kept]) -> usize {
+    let is_live = |kept: &&Kept| matches!(kept.state, State::Live(_));
+    kept.iter().filter(is_live).count()
 }
 
 /// Does what waits for the disk where it holds up nobody.

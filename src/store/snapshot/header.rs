@@ -22,8 +22,20 @@ pub(super) struct Header {
     pub(super) salt: u64,
     /// There if the blocks are encrypted.
     pub(super) nonce: Option<FileNonce>,
-    /// Whether the file means nothing without the journal of the ids that have ended since.
+    /// Whether the file means nothing without the journal of what has happened since.
     pub(super) journaled: bool,
+    /// The members that stayed when the file was written. What they have ended since is not in it.
+    pub(super) survivors: Vec<Survivor>,
+}
+
+/// A member of a cluster that was there when another one wrote its file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Survivor {
+    pub(crate) name: String,
+    /// Which of its lives that was: it has kept its memory as long as this is the same.
+    pub(crate) generation: u64,
+    /// Whether it was on its way out too, and has written a file later.
+    pub(crate) leaving: bool,
 }
 
 /// Why a file is not read.
@@ -88,7 +100,7 @@ impl Header {
         let Ok(header) = postcard::from_bytes::<Self>(&bytes[PREFIX..]) else {
             return Ok(Err(Refusal::Damaged));
         };
-        if header.application.len() > APPLICATION_MAX {
+        if header.application.len() > APPLICATION_MAX || header.survivors.len() > SURVIVORS_MAX {
             return Ok(Err(Refusal::Damaged));
         }
         if header.application != application {
@@ -140,7 +152,10 @@ pub(super) fn read_more(
 /// Longer names are not taken, nor shown.
 pub(super) const APPLICATION_MAX: usize = 64;
 const MAGIC: &[u8; 8] = b"DSESSION";
-const VERSION: u16 = 1;
+/// More members than a cluster can have.
+const SURVIVORS_MAX: usize = 64;
+/// Format 1 had no secrets in records: a session's key followed from its id.
+const VERSION: u16 = 2;
 /// Magic, version and length.
 const PREFIX: usize = 12;
 const CHECK: usize = 8;

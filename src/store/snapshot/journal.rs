@@ -1,10 +1,11 @@
-//! The ids that have ended since a file was written.
+//! The sessions that have ended, and the secrets that were replaced, since a file was written.
 //!
-//! While a file could bring them back, an end is not acknowledged before its id is on the disk: after
-//! a crash the sessions of the file come back, but none that was ended. Ends that come together share
-//! one write. An id is never used again, so one too many in here does no harm.
+//! While a file could bring them back, an end or a rotation is not acknowledged before it is noted on
+//! the disk: after a crash the sessions of the file come back, but none that was ended, and each with
+//! the secret that it had last. Notes that come together share one write. A root is never used again
+//! and a credential says which one it follows, so a note too many in here does no harm.
 //!
-//! If the journal cannot be written, the file itself is removed: then it cannot bring anybody back.
+//! If the journal cannot be written, the file itself is removed: then it cannot bring anything back.
 //! Losing sessions is better than reviving one.
 
 mod format;
@@ -16,21 +17,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::session::Root;
-
 use super::place::Place;
 
-pub(super) use self::format::{Found, read};
+pub(super) use self::format::{Found, Note, read};
 use self::format::{entries, start};
 
-/// What has ended since the file was written. Clones are the same journal.
+/// What has happened since the file was written. Clones are the same journal.
 #[derive(Clone, Debug)]
 pub(super) struct Journal(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     place: Place,
-    /// Whether there is a file, or soon will be, that could bring somebody back.
+    /// Whether there is a file, or soon will be, that could bring something back.
     armed: AtomicBool,
     queue: Mutex<Queue>,
     /// Locked while it is written; after `queue` is not held any more.
@@ -39,26 +38,26 @@ struct Inner {
     long: Notify,
 }
 
-/// Ids on their way to the disk.
+/// Notes on their way to the disk.
 #[derive(Debug, Default)]
 struct Queue {
-    keys: Vec<Root>,
+    notes: Vec<Note>,
     pushed: u64,
 }
 
 #[derive(Debug, Default)]
 struct Written {
     file: Option<File>,
-    /// All ids in the file.
-    keys: Vec<Root>,
+    /// All notes in the file.
+    notes: Vec<Note>,
     flushed: u64,
-    /// An id could not be written, and the file that could revive its session not be removed.
+    /// A note could not be written, and the file that makes it necessary not be removed.
     failed: bool,
     /// The same happened to a file that is still being written: it must not appear.
     spoilt: bool,
 }
 
-/// Where a new file begins: ids from here on may be in it although they have ended.
+/// Where a new file begins: what the notes from here on say may not be in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut(usize);
 
@@ -74,20 +73,21 @@ impl Journal {
     }
 
     /// Goes on with what an earlier process wrote, beside a file that stays.
-    pub(super) fn go_on(&self, keys: Vec<Root>) -> io::Result<()> {
+    pub(super) fn go_on(&self, notes: Vec<Note>) -> io::Result<()> {
         self.0.armed.store(true, SeqCst);
         let mut written = self.written();
-        written.keys = keys;
+        written.notes = notes;
         self.rewrite(&mut written)
     }
 
-    /// The session under `key` has ended; returns when no file can bring it back.
-    pub(super) async fn note(&self, key: Root) -> io::Result<()> {
+    /// Something has happened to a session; returns when no file can undo it. What there is to note
+    /// is asked for only if there is a file.
+    pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
         if !self.0.armed.load(SeqCst) {
             return Ok(());
         }
-        let journal = self.clone();
-        let noted = tokio::task::spawn_blocking(move || journal.write(key));
+        let (journal, note) = (self.clone(), note());
+        let noted = tokio::task::spawn_blocking(move || journal.write(note));
         noted.await.map_err(io::Error::other)?
     }
 
@@ -97,7 +97,7 @@ impl Journal {
     }
 
     /// A new file is begun, which `needs` a journal beside it or may do without one. From now on
-    /// every end is noted.
+    /// every end and every rotation is noted.
     pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
         self.0.armed.store(true, SeqCst);
         let mut written = self.written();
@@ -105,10 +105,10 @@ impl Journal {
         if needs && written.file.is_none() {
             self.rewrite(&mut written)?;
         }
-        Ok(Cut(written.keys.len()))
+        Ok(Cut(written.notes.len()))
     }
 
-    /// Lets the new file appear, by `publish`, and forgets what had ended before it was begun.
+    /// Lets the new file appear, by `publish`, and forgets what had happened before it was begun.
     pub(super) fn finish(
         &self,
         cut: Cut,
@@ -119,8 +119,8 @@ impl Journal {
             return Err(io::Error::other("the journal beside it cannot be written"));
         }
         publish()?;
-        written.keys.drain(..cut.0);
-        let rewritten = match written.keys.is_empty() && written.file.is_none() {
+        written.notes.drain(..cut.0);
+        let rewritten = match written.notes.is_empty() && written.file.is_none() {
             true => Ok(()),
             false => self.rewrite(&mut written),
         };
@@ -128,7 +128,7 @@ impl Journal {
             Ok(()) => written.failed = false,
             Err(error) if written.file.is_some() => {
                 // The old one holds all of it and more.
-                tracing::warn!(%error, "the journal of ended sessions stays long");
+                tracing::warn!(%error, "the journal of sessions stays long");
             }
             Err(error) => {
                 self.disarm(&mut written, &error);
@@ -138,21 +138,21 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&self, key: Root) -> io::Result<()> {
+    fn write(&self, note: Note) -> io::Result<()> {
         let mine = {
             let mut queue = lock(&self.0.queue);
-            queue.keys.push(key);
+            queue.notes.push(note);
             queue.pushed += 1;
             queue.pushed
         };
         let mut written = self.written();
         if written.flushed < mine {
-            let (keys, pushed) = {
+            let (notes, pushed) = {
                 let mut queue = lock(&self.0.queue);
-                (std::mem::take(&mut queue.keys), queue.pushed)
+                (std::mem::take(&mut queue.notes), queue.pushed)
             };
             written.flushed = pushed;
-            if let Err(error) = self.append(&mut written, &keys) {
+            if let Err(error) = self.append(&mut written, notes) {
                 self.disarm(&mut written, &error);
             }
         }
@@ -164,20 +164,21 @@ impl Journal {
         }
     }
 
-    fn append(&self, written: &mut Written, keys: &[Root]) -> io::Result<()> {
-        let begin = u32::try_from(written.keys.len()).map_err(io::Error::other)?;
-        written.keys.extend_from_slice(keys);
-        if written.keys.len() >= LONG {
+    fn append(&self, written: &mut Written, notes: Vec<Note>) -> io::Result<()> {
+        let begin = u32::try_from(written.notes.len()).map_err(io::Error::other)?;
+        let bytes = entries(&notes, begin)?;
+        written.notes.extend(notes);
+        if written.notes.len() >= LONG {
             self.0.long.notify_one();
         }
         let Some(file) = &mut written.file else {
             return self.rewrite(written);
         };
-        file.write_all(&entries(keys, begin))?;
+        file.write_all(&bytes)?;
         file.sync_data()
     }
 
-    /// The journal cannot be written: takes away what could bring somebody back.
+    /// The journal cannot be written: takes away what could bring something back.
     fn disarm(&self, written: &mut Written, error: &io::Error) {
         written.spoilt = true;
         written.file = None;
@@ -208,7 +209,7 @@ impl Journal {
     fn rewrite(&self, written: &mut Written) -> io::Result<()> {
         let place = &self.0.place;
         let mut file = place.create(&place.journal_temporary)?;
-        file.write_all(&start(&written.keys))?;
+        file.write_all(&start(&written.notes)?)?;
         file.sync_all()?;
         place.publish(&place.journal_temporary, &place.journal)?;
         written.file = Some(file);
@@ -221,11 +222,12 @@ impl Journal {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What a panic leaves behind is at worst an id that is noted twice.
+    // What a panic leaves behind is at worst something that is noted twice.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From this many ids on a new file is due: 8 MiB of them.
-const LONG: usize = 1 << 18;
+/// From this many notes on a new file is due: 12 MiB of them.
+const LONG: usize = 1 << 16;
+
 #[cfg(test)]
 mod tests;

@@ -4,16 +4,18 @@
 //! log, and whatever can be read of it is used. A file that could bring an ended session back is not
 //! used at all.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, BufReader};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::session::Root;
+use crate::session::{Credential, Record, Root, Timestamp};
 
 use super::builder::Settings;
 use super::decoder::{Contents, Reading, decode};
-use super::journal::{self, Found};
+use super::header::Survivor;
+use super::journal::{self, Found, Note};
 use super::place::{Place, open};
 use super::report::LoadReport;
 use super::source::{Kept, State};
@@ -22,8 +24,11 @@ use super::source::{Kept, State};
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) kept: Vec<Kept>,
-    /// Ids that have ended since the file was written.
-    pub(super) ended: Vec<Root>,
+    /// What has happened since the file was written.
+    pub(super) notes: Vec<Note>,
+    /// The members that stayed when the file was written. Unless one of them is met, the file must
+    /// not be used.
+    pub(super) survivors: Vec<Survivor>,
     pub(super) report: LoadReport,
 }
 
@@ -45,16 +50,16 @@ pub(super) fn load(place: &Place, settings: &Settings) -> io::Result<Loaded> {
         },
         Err(reason) => set_aside(place, reason, &mut loaded)?,
     }
-    if let Found::Keys(keys) = journal {
-        loaded.ended = keys;
+    if let Found::Notes(notes) = journal {
+        loaded.notes = notes;
     }
     Ok(loaded)
 }
 
-/// Why a file must not be used although it can be read: it could bring back who has ended.
+/// Why a file must not be used although it can be read: it could bring back what has ended.
 fn objection(contents: &Contents, journal: &Found) -> Option<String> {
     match journal {
-        Found::Keys(_) => None,
+        Found::Notes(_) => None,
         Found::Nothing => contents.header.journaled.then(|| {
             "the journal of what has ended since is missing: it could bring that back".to_owned()
         }),
@@ -67,9 +72,12 @@ fn objection(contents: &Contents, journal: &Found) -> Option<String> {
 fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded) -> io::Result<()> {
     loaded.kept = contents.kept;
     loaded.report.expired = contents.expired;
-    if let Found::Keys(ended) = journal {
-        loaded.report.ended = bury(&mut loaded.kept, ended);
+    if let Found::Notes(notes) = journal {
+        catch_up(notes, loaded);
     }
+    loaded.survivors = contents.header.survivors;
+    let names = loaded.survivors.iter();
+    loaded.report.stayed = names.map(|survivor| survivor.name.clone()).collect();
     if let Some(damage) = contents.damage {
         set_aside(place, damage.to_string(), loaded)?;
     }
@@ -83,7 +91,7 @@ fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded)
     Ok(())
 }
 
-/// Removes the file that has been read, so that no crash to come can bring back who ends until then.
+/// Removes the file that has been read, so that no crash to come can bring back what ends until then.
 pub(super) fn consume(place: &Place) -> io::Result<()> {
     // In this order: without its journal the file could.
     place.remove(&place.file)?;
@@ -112,21 +120,57 @@ fn read(place: &Place, settings: &Settings) -> io::Result<Result<Option<Contents
     )
 }
 
-/// Turns sessions that have ended since into what remains of them; says how many those are.
-fn bury(kept: &mut [Kept], ended: &[Root]) -> usize {
-    let ended: HashSet<_> = ended.iter().collect();
-    let mut buried = 0;
-    for kept in kept {
-        if let State::Live(record) = &kept.state
-            && ended.contains(&kept.key)
-        {
-            let until = record.ends_at().plus(MARGIN);
-            let successor = None;
-            kept.state = State::Dead { until, successor };
-            buried += 1;
+/// Gives each session the credential that it has had last, and turns those that have ended since
+/// into what remains of them.
+fn catch_up(notes: &[Note], loaded: &mut Loaded) {
+    let (now, wall) = (clock::now(), clock::wall_clock());
+    let fates = fates(notes, (now, wall));
+    let is_noted = |kept: &&mut Kept| fates.contains_key(&kept.key);
+    for kept in loaded.kept.iter_mut().filter(is_noted) {
+        let State::Live(record) = &mut kept.state else {
+            continue;
+        };
+        let former = record.credential.version();
+        let current = fates.get(&kept.key).and_then(Option::as_ref);
+        if current.is_some_and(|current| rotate(Arc::make_mut(record), current)) {
+            loaded.report.rotated += usize::from(record.credential.version() != former);
+        } else {
+            let granted = record.ends_at().since(record.began_at());
+            let until = record.ends_at().max(now.plus(granted)).plus(MARGIN);
+            kept.state = State::Dead { until };
+            loaded.report.ended += 1;
         }
     }
-    buried
+}
+
+/// What has become of the sessions that are noted: the last credential, or `None` for an end.
+fn fates(notes: &[Note], clocks: (Timestamp, Timestamp)) -> HashMap<Root, Option<Credential>> {
+    let (now, wall) = clocks;
+    let mut fates = HashMap::<_, Option<Credential>>::with_capacity(notes.len());
+    for note in notes {
+        let credential = note.credential(now, wall);
+        // Notes of one moment may be in any order.
+        fates
+            .entry(note.key)
+            .and_modify(|known| {
+                *known = match (known.take(), &credential) {
+                    (Some(mut known), Some(next)) => known.merge(next).ok().map(|()| known),
+                    _ => None,
+                };
+            })
+            .or_insert(credential);
+    }
+    fates
+}
+
+/// Makes a noted credential the record's, unless that has a later one. A rotation is an access.
+/// Returns `false` if neither follows the other.
+fn rotate(record: &mut Record, noted: &Credential) -> bool {
+    if let Some(at) = noted.rotated_at() {
+        record.lifetime.merge_access(at, noted.version().clock);
+        record.lifetime.returned = true;
+    }
+    record.credential.merge(noted).is_ok()
 }
 
 fn set_aside(place: &Place, reason: String, loaded: &mut Loaded) -> io::Result<()> {

@@ -4,8 +4,11 @@
 //! A [`SnapshotStore`] wraps a store whose sessions are in memory. It promises: a file is whole or
 //! not there, whatever happens while it is written; what is read is what was written, or it is
 //! detected, set aside, and the rest is read; a file that was read is consumed, so that no crash
-//! later brings back a session that has ended since; time that passes while the application is down
-//! counts for every session; the file holds keys, never ids.
+//! later brings back a session that has ended since, or a secret that was replaced; time that passes
+//! while the application is down counts for every session; the file holds roots and hashes, never ids.
+//!
+//! A node of a cluster that stops before others names those in its file. What they have ended since
+//! is not in it, so it is used only beside one of them.
 //!
 //! It does not save what changes after the file was written, and so a crash loses everything that
 //! was in memory, unless a file is written again and again ([`every`](SnapshotStoreBuilder::every)).
@@ -36,20 +39,22 @@ mod sample;
 mod save;
 mod seal;
 pub(crate) mod source;
+mod withheld;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::Mutex;
 
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, Root, SessionId};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
 use self::builder::Settings;
-use self::journal::Journal;
+use self::journal::{Journal, Note};
 use self::lock::Lock;
-use self::periodic::Periodic;
+use self::periodic::Task;
 use self::place::Place;
 use self::source::Source;
 use super::SessionStore;
@@ -82,7 +87,7 @@ pub use report::{LoadReport, SaveReport};
 pub struct SnapshotStore<S> {
     store: S,
     shared: Arc<Shared>,
-    _periodic: Option<Arc<Periodic>>,
+    _tasks: Arc<[Task]>,
 }
 
 /// What all clones share.
@@ -93,6 +98,8 @@ struct Shared {
     journal: Journal,
     /// Held while a file is written.
     saving: Arc<Mutex<()>>,
+    /// Whether the file at the place is one that was not used, and that the next one replaces.
+    withheld: AtomicBool,
     loaded: LoadReport,
     _lock: Lock,
 }
@@ -101,7 +108,7 @@ impl SnapshotStore<()> {
     /// Begins a store whose sessions are kept at `path` while the application is down. Files with
     /// `.tmp`, `.lock`, `.journal`, `.journal.tmp` and `.bad-1` to `.bad-8` added to that name may appear beside it.
     ///
-    /// The directory must exist, and be writable for nobody whom the sessions may not be shown to.
+    /// The directory must exist, and only users that may see the sessions may be able to write to it.
     pub fn builder(path: impl Into<PathBuf>) -> SnapshotStoreBuilder {
         SnapshotStoreBuilder::new(path.into())
     }
@@ -121,7 +128,8 @@ impl<S> SnapshotStore<S> {
     }
 
     /// Writes all sessions to the file. Call it when the server has stopped: what changes from then
-    /// on is not in the file. A session that ends after this stays dead nevertheless.
+    /// on is not in the file. A session that ends after this stays dead nevertheless, and an id that
+    /// is changed after this does not become valid again.
     ///
     /// It takes no longer than [`save_within`](SnapshotStoreBuilder::save_within). If time is up,
     /// and there is no file from before, those that were written in time are in the file, and
@@ -131,7 +139,7 @@ impl<S> SnapshotStore<S> {
     ///
     /// When the file could not be written. What was there before is still there, unless the journal
     /// of [`every`](SnapshotStoreBuilder::every) could not be written: then the file is removed, so
-    /// that it revives nobody.
+    /// that it revives no session.
     ///
     /// # Cancel safety
     ///
@@ -140,9 +148,9 @@ impl<S> SnapshotStore<S> {
         save::save(&self.shared).await
     }
 
-    /// An id is dead in memory: makes sure that no file brings it back.
-    async fn bury(&self, key: &Root) -> Result<(), StoreError> {
-        let noted = self.shared.journal.note(*key).await;
+    /// Something has happened in memory: makes sure that no file undoes it.
+    async fn note(&self, note: impl FnOnce() -> Note) -> Result<(), StoreError> {
+        let noted = self.shared.journal.note(note).await;
         noted.map_err(StoreError::indeterminate)
     }
 }
@@ -152,8 +160,8 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         self.store.new_id()
     }
 
-    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
-        self.store.load(key).await
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        self.store.load(key, secret).await
     }
 
     async fn commit(
@@ -162,10 +170,13 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         base: Option<&Arc<Record>>,
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
-        let rotates = changes.rotated_to().is_some();
+        let rotates = changes.rotation().is_some();
         let outcome = self.store.commit(key, base, changes).await?;
-        if rotates && matches!(outcome, Outcome::Committed(_)) {
-            self.bury(key).await?;
+        if let Outcome::Committed(record) = &outcome
+            && rotates
+        {
+            self.note(|| Note::rotated(*key, &record.credential))
+                .await?;
         }
         Ok(outcome)
     }
@@ -177,7 +188,7 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         let ended = self.store.end(key).await?;
         if ended {
-            self.bury(key).await?;
+            self.note(|| Note::ended(*key)).await?;
         }
         Ok(ended)
     }

@@ -2,18 +2,24 @@
 
 use std::sync::{Arc, Weak};
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
 use super::Shared;
 use super::save::save;
 
-/// Stops the task when it is dropped.
+/// A task of a store. Stops when this is dropped.
 #[derive(Debug)]
-pub(super) struct Periodic(AbortHandle);
+pub(super) struct Task(AbortHandle);
+
+impl Task {
+    pub(super) fn new(task: &JoinHandle<()>) -> Self {
+        Self(task.abort_handle())
+    }
+}
 
 /// Starts the task, where one is wanted.
-pub(super) fn start(shared: &Arc<Shared>) -> Option<Periodic> {
+pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
     let interval = shared.settings.every?;
     let (journal, store) = (shared.journal.clone(), Arc::downgrade(shared));
     let task = tokio::spawn(async move {
@@ -25,7 +31,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Periodic> {
             }
         }
     });
-    Some(Periodic(task.abort_handle()))
+    Some(Task::new(&task))
 }
 
 /// Says whether there still is something to save.
@@ -38,7 +44,7 @@ async fn save_once(store: &Weak<Shared>) -> bool {
     true
 }
 
-impl Drop for Periodic {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }

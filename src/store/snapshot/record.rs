@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Idle, Lifetime, Name, Record, Register, Root, Stamp, Timestamp, Value};
+use crate::session::{
+    Credential, Details, HISTORY_MAX, Idle, Lifetime, Name, Record, Register, Root, SecretHash,
+    Stamp, Timestamp, UserKey, Value,
+};
 
 use super::source::{Kept, State};
 
@@ -35,15 +38,17 @@ struct Filed<'a> {
 #[derive(Serialize, Deserialize)]
 enum FiledState<'a> {
     Live(#[serde(borrow)] FiledRecord<'a>),
-    Dead { left: Left, successor: Option<Root> },
+    Dead { left: Left },
 }
 
 #[derive(Serialize, Deserialize)]
 struct FiledRecord<'a> {
+    credential: FiledCredential,
     /// As its creator's clock said, in milliseconds since 1970; only ever shown.
     created_at: Timestamp,
-    left: Left,
     idle_for_ms: u64,
+    /// Orders accesses.
+    access: u64,
     max_inactive: (Stamp, Idle),
     first_visit: Idle,
     returned: bool,
@@ -59,8 +64,29 @@ struct FiledRegister<'a> {
     value: Option<&'a [u8]>,
 }
 
+/// The hash of a session's secret, and what is bound to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct FiledCredential {
+    hash: SecretHash,
+    /// To the absolute deadline.
+    left: Left,
+    details: Option<Box<FiledDetails>>,
+}
+
+/// What only a credential has that was rotated, or is bound to a user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct FiledDetails {
+    version: Stamp,
+    /// How long ago the secret was replaced.
+    rotated_for_ms: Option<u64>,
+    user: Option<UserKey>,
+    /// How long ago the absolute lifetime began anew.
+    began_for_ms: Option<u64>,
+    history: Vec<Stamp>,
+}
+
 /// Milliseconds to a deadline; the largest number: it never comes.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Left(u64);
 
 /// An entry that could be read.
@@ -75,18 +101,18 @@ pub(super) enum Read {
 pub(super) fn encode(kept: &Kept, now: Timestamp, bytes: Vec<u8>) -> postcard::Result<Vec<u8>> {
     let state = match &kept.state {
         State::Live(record) => FiledState::Live(FiledRecord {
+            credential: FiledCredential::of(&record.credential, now),
             created_at: record.lifetime.created_at,
-            left: Left::of(record.lifetime.ends_at, now),
-            idle_for_ms: now.since(record.lifetime.accessed_at).as_millis() as u64,
+            idle_for_ms: passed(record.lifetime.accessed_at, now),
+            access: record.lifetime.access,
             max_inactive: record.lifetime.max_inactive,
             first_visit: record.lifetime.first_visit,
             returned: record.lifetime.returned,
             registers: record.registers().iter().map(FiledRegister::of).collect(),
             updates: Cow::Borrowed(record.updates()),
         }),
-        State::Dead { until, successor } => FiledState::Dead {
+        State::Dead { until } => FiledState::Dead {
             left: Left::of(*until, now),
-            successor: *successor,
         },
     };
     let key = kept.key;
@@ -105,10 +131,10 @@ pub(super) fn decode(bytes: &[u8], passage: Passage) -> Option<(Read, &[u8])> {
             }),
             _ => Read::Expired,
         },
-        FiledState::Dead { left, successor } => match left.restore(passage) {
+        FiledState::Dead { left } => match left.restore(passage) {
             until if until > passage.now => Read::Kept(Kept {
                 key,
-                state: State::Dead { until, successor },
+                state: State::Dead { until },
             }),
             _ => Read::Expired,
         },
@@ -118,18 +144,81 @@ pub(super) fn decode(bytes: &[u8], passage: Passage) -> Option<(Read, &[u8])> {
 
 impl FiledRecord<'_> {
     fn restore(self, passage: Passage) -> Option<Record> {
-        let idle_for = Duration::from_millis(self.idle_for_ms).saturating_add(passage.down);
         let lifetime = Lifetime {
             created_at: self.created_at,
-            ends_at: self.left.restore(passage),
-            accessed_at: passage.now.minus(idle_for),
+            accessed_at: passage.before(self.idle_for_ms),
+            access: self.access,
             max_inactive: self.max_inactive,
             first_visit: self.first_visit,
             returned: self.returned,
         };
+        let credential = self.credential.restore(passage)?;
         let registers = self.registers.into_iter().map(FiledRegister::restore);
-        Record::from_parts(lifetime, registers.collect(), self.updates.into_owned())
+        Record::from_parts(
+            credential,
+            lifetime,
+            registers.collect(),
+            self.updates.into_owned(),
+        )
     }
+}
+
+impl FiledCredential {
+    /// The credential as it is at `now`.
+    pub(super) fn of(credential: &Credential, now: Timestamp) -> Self {
+        let details = credential.details();
+        let is_plain = details == Details::default();
+        let details = FiledDetails {
+            version: details.version,
+            rotated_for_ms: details.rotated_at.map(|at| passed(at, now)),
+            user: details.user,
+            began_for_ms: details.began_at.map(|at| passed(at, now)),
+            history: details.history,
+        };
+        Self {
+            hash: credential.hash,
+            left: Left::of(credential.ends_at, now),
+            details: (!is_plain).then(|| Box::new(details)),
+        }
+    }
+
+    /// Returns `false` if no store has written this.
+    pub(super) fn is_sound(&self) -> bool {
+        self.details.as_ref().is_none_or(|details| {
+            details.version.is_sane()
+                && details.history.len() <= HISTORY_MAX
+                && details.history.iter().all(Stamp::is_sane)
+        })
+    }
+
+    /// The credential on this process's clock; `None` if no store has written it.
+    pub(super) fn restore(self, passage: Passage) -> Option<Credential> {
+        if !self.is_sound() {
+            return None;
+        }
+        let details = self.details.map_or_else(Details::default, |filed| Details {
+            version: filed.version,
+            rotated_at: filed.rotated_for_ms.map(|ms| passage.before(ms)),
+            user: filed.user,
+            began_at: filed.began_for_ms.map(|ms| passage.before(ms)),
+            history: filed.history,
+        });
+        let ends_at = self.left.restore(passage);
+        Some(Credential::from_parts(self.hash, ends_at, details))
+    }
+}
+
+impl Passage {
+    /// The point on the reader's clock that was `ms` milliseconds ago when the bytes were written.
+    fn before(self, ms: u64) -> Timestamp {
+        let passed = Duration::from_millis(ms).saturating_add(self.down);
+        self.now.minus(passed)
+    }
+}
+
+/// The milliseconds from `at` to `now`.
+fn passed(at: Timestamp, now: Timestamp) -> u64 {
+    now.since(at).as_millis() as u64
 }
 
 impl<'a> FiledRegister<'a> {

@@ -1,21 +1,27 @@
 //! Snapshots of a node whose sessions are replicated: what makes a stop and a start of all nodes at
 //! once lossless, and a return of one of them cheap.
 
-use crate::cluster::{Copy, Entry, Move, ReplicatedStoreBuilder, Tombstone};
+use crate::cluster::{Copy, Entry, HeldState, ReplicatedStoreBuilder, Survivor as Member};
 use crate::session::Timestamp;
 use crate::store::ReplicatedStore;
 
 use super::SnapshotStore;
-use super::builder::SnapshotStoreBuilder;
+use super::builder::{SnapshotStoreBuilder, sessions};
 use super::error::{SnapshotError, SnapshotErrorKind};
-use super::source::{Kept, Restored, Source, State};
+use super::source::{Kept, Restored, Source, State, Survivor, Withheld};
 
 impl SnapshotStoreBuilder {
     /// Loads what was saved into a node of a cluster, starts it, and wraps it.
     ///
-    /// The sessions are in the node before it meets the others, as if it had never been away. What
-    /// the others know better wins: a session that was ended or changed while this node was down is
-    /// ended or changed. A node that starts before all others cannot know of that yet.
+    /// If this node was the last one to leave its cluster, the sessions are in it before it meets
+    /// others, as if it had never been away. What the others know better wins: a session that was
+    /// ended or changed while this node was down is ended or changed.
+    ///
+    /// If other members stayed, they may have ended sessions since that are in the file. Then it is
+    /// used only beside a member that was there all the time, or has left after this node when all
+    /// were stopped. Until one is met the sessions are held back; a node that serves alone does not
+    /// have them, says so in the log, and leaves the file where it is until it writes the next one.
+    /// So start all nodes of a cluster that was stopped as a whole, or the one that was stopped last.
     ///
     /// At the end call [`drain`](ReplicatedStore::drain), then [`save`](SnapshotStore::save): a
     /// node that has left acknowledges nothing any more that would not be in the file.
@@ -34,11 +40,13 @@ impl SnapshotStoreBuilder {
                 "a file is written again and again for a memory store only",
             ));
         }
-        let (opening, loaded) = self.load().await?;
-        let is_live = |kept: &&Kept| matches!(kept.state, State::Live(_));
-        let sessions = loaded.kept.iter().filter(is_live).count();
+        let (mut opening, loaded) = self.load().await?;
+        let withheld = opening.withholds(&loaded);
+        let sessions = if withheld { 0 } else { sessions(&loaded.kept) };
         let copies = loaded.kept.into_iter().map(copy).collect();
-        let (store, refused) = node.start_with(copies).await.map_err(|error| {
+        let survivors = loaded.survivors.into_iter().map(member).collect();
+        let started = node.start_with(copies, survivors).await;
+        let (store, refused) = started.map_err(|error| {
             let what = "the node could not start, and the snapshot is as it was";
             SnapshotError::new(SnapshotErrorKind::Start, what).because(error)
         })?;
@@ -60,15 +68,27 @@ impl Source for ReplicatedStore {
     fn sessions(&self) -> usize {
         self.status().sessions
     }
+
+    fn survivors(&self) -> Vec<Survivor> {
+        let members = self.survivors().into_iter();
+        members.map(survivor).collect()
+    }
+
+    fn withheld(&self) -> Withheld {
+        match self.held() {
+            HeldState::Waiting => Withheld::Waiting {
+                serves: self.is_ready(),
+            },
+            HeldState::Ignored => Withheld::Ignored,
+            HeldState::Settled => Withheld::Settled,
+        }
+    }
 }
 
 fn kept(copy: Copy) -> Option<Kept> {
     let state = match copy.entry {
         Entry::Live(record) => State::Live(record),
-        Entry::Dead(tombstone) => State::Dead {
-            until: tombstone.until,
-            successor: tombstone.moved.map(|moved| moved.to),
-        },
+        Entry::Dead { until } => State::Dead { until },
         Entry::Fragment(_) => return None,
     };
     let key = copy.key;
@@ -78,12 +98,34 @@ fn kept(copy: Copy) -> Option<Kept> {
 fn copy(kept: Kept) -> Copy {
     let entry = match kept.state {
         State::Live(record) => Entry::Live(record),
-        State::Dead { until, successor } => {
-            // Whatever a node that went on says of it is later.
-            let moved = successor.map(|to| Move { era: 0, to });
-            Entry::Dead(Box::new(Tombstone { until, moved }))
-        }
+        State::Dead { until } => Entry::Dead { until },
     };
     let key = kept.key;
     Copy { key, entry }
+}
+
+fn survivor(member: Member) -> Survivor {
+    let Member {
+        name,
+        generation,
+        leaving,
+    } = member;
+    Survivor {
+        name,
+        generation,
+        leaving,
+    }
+}
+
+fn member(survivor: Survivor) -> Member {
+    let Survivor {
+        name,
+        generation,
+        leaving,
+    } = survivor;
+    Member {
+        name,
+        generation,
+        leaving,
+    }
 }

@@ -12,6 +12,13 @@ pub struct LoadReport {
     pub expired: usize,
     /// Sessions that had ended after they were written, and stay dead.
     pub ended: usize,
+    /// Sessions whose id was changed after they were written, and that have the new one.
+    pub rotated: usize,
+    /// Sessions in a file that was written while other members [stayed](Self::stayed). They are
+    /// used only if one of those is met.
+    pub withheld: usize,
+    /// The members of the cluster that stayed when the file was written.
+    pub stayed: Vec<String>,
     /// Sessions for which the store has no room.
     pub refused: usize,
     /// Why the file, or a part of it, was not read. It lies beside its place, unchanged.

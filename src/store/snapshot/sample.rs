@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Lifetime, Record, Register, Root, Stamp, Timestamp, Value};
+use crate::session::{
+    Credential, Details, Lifetime, Record, Register, Root, SecretHash, Stamp, Timestamp, UserKey,
+    Value,
+};
 
 use super::encoder::Encoder;
-use super::header::Header;
+use super::header::{Header, Survivor};
 use super::seal::FileKey;
 use super::source::{Kept, State};
 
@@ -16,21 +19,52 @@ pub(super) const KEY: [u8; 32] = *b"thirty-two bytes for the tests!!";
 
 /// A key in a slot.
 pub(super) fn key(slot: u16, number: u8) -> Root {
-    let mut bytes = [number; 20];
-    bytes[..4].copy_from_slice(&u32::from(slot).to_be_bytes());
+    let mut bytes = [number; 12];
+    bytes[10..].copy_from_slice(&slot.to_be_bytes());
     Root::from_bytes(bytes)
+}
+
+pub(super) const fn stamp(clock: u64) -> Stamp {
+    Stamp {
+        clock: clock << 16,
+        writer: 7,
+    }
+}
+
+/// The credential of a session that was rotated half a minute ago, at a login, under its second
+/// owner.
+pub(super) fn credential(number: u8) -> Credential {
+    let details = Details {
+        version: stamp(7),
+        rotated_at: Some(NOW.minus(MINUTE / 2)),
+        user: Some(UserKey::from_bytes([number; 16])),
+        began_at: Some(NOW.minus(MINUTE / 2)),
+        history: vec![Stamp {
+            clock: 3 << 16,
+            writer: 8,
+        }],
+    };
+    let hash = SecretHash::from_bytes([number; 16]);
+    Credential::from_parts(hash, NOW.plus(23 * 60 * MINUTE), details)
+}
+
+/// A session that was never rotated.
+pub(super) fn fresh(slot: u16, number: u8) -> Kept {
+    let hash = SecretHash::from_bytes([number; 16]);
+    let credential = Credential::new(hash, NOW.plus(23 * 60 * MINUTE), None);
+    with(credential, slot, number)
 }
 
 /// A session with half an hour of idle time, used a minute ago, and its whole history.
 pub(super) fn live(slot: u16, number: u8) -> Kept {
-    let stamp = |clock: u64| Stamp {
-        clock: clock << 16,
-        writer: 7,
-    };
+    with(credential(number), slot, number)
+}
+
+fn with(credential: Credential, slot: u16, number: u8) -> Kept {
     let lifetime = Lifetime {
         created_at: NOW.minus(10 * MINUTE),
-        ends_at: NOW.plus(23 * 60 * MINUTE),
         accessed_at: NOW.minus(MINUTE),
+        access: 9 << 16,
         max_inactive: (stamp(1), Some(30 * MINUTE).into()),
         first_visit: Some(5 * MINUTE).into(),
         returned: true,
@@ -49,20 +83,20 @@ pub(super) fn live(slot: u16, number: u8) -> Kept {
         },
     ];
     let updates = vec![stamp(6), stamp(5)];
-    let record = Record::from_parts(lifetime, registers, updates).expect("it is in order");
+    let record = Record::from_parts(credential, lifetime, registers, updates);
+    let record = record.expect("it is in order");
     Kept {
         key: key(slot, number),
         state: State::Live(Arc::new(record)),
     }
 }
 
-/// What remains of a session that was moved.
+/// What remains of a session that was ended.
 pub(super) fn dead(slot: u16, number: u8) -> Kept {
     Kept {
         key: key(slot, number),
         state: State::Dead {
             until: NOW.plus(20 * 60 * MINUTE),
-            successor: Some(key(slot, number + 1)),
         },
     }
 }
@@ -74,6 +108,11 @@ pub(super) fn header(nonce: Option<[u8; 16]>) -> Header {
         salt: 0x1234_5678_9ABC_DEF0,
         nonce,
         journaled: false,
+        survivors: vec![Survivor {
+            name: "node2".to_owned(),
+            generation: 1_800_000_000_001,
+            leaving: true,
+        }],
     }
 }
 
@@ -81,7 +120,7 @@ pub(super) fn header(nonce: Option<[u8; 16]>) -> Header {
 pub(super) fn slots() -> Vec<(u16, Vec<Kept>)> {
     vec![
         (0, vec![live(0, 1), dead(0, 2), live(0, 3)]),
-        (77, vec![live(77, 4)]),
+        (77, vec![fresh(77, 4)]),
         (16_383, vec![dead(16_383, 5), live(16_383, 6)]),
     ]
 }

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rand::TryRng;
@@ -19,6 +20,7 @@ use super::encoder::Encoder;
 use super::error::{SnapshotError, SnapshotErrorKind};
 use super::header::Header;
 use super::report::SaveReport;
+use super::source::Withheld;
 
 /// Writes what is in the store, or reports why not, within the time that is given for it.
 pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotError> {
@@ -81,13 +83,21 @@ impl Shared {
 
     fn write_file(&self) -> io::Result<SaveReport> {
         let began = Instant::now();
+        let is_withheld =
+            self.withheld.load(Relaxed) && self.source.withheld() != Withheld::Settled;
+        if is_withheld && self.source.sessions() == 0 {
+            // The file that was not used is worth more than an empty one.
+            return Ok(SaveReport::default());
+        }
         let cut = self.journal.begin(self.settings.every.is_some())?;
         let file = self.place.create(&self.place.temporary)?;
         let header = self.header()?;
         let out = BufWriter::with_capacity(BUFFER, file);
         let mut encoder = Encoder::begin(out, &header, self.settings.key.as_ref())?;
         let unwritten = self.write_slots(&mut encoder, began)?;
-        if unwritten > 0 && self.place.file.symlink_metadata().is_ok() {
+        let is_needed =
+            !self.withheld.load(Relaxed) && self.place.file.symlink_metadata().is_ok();
+        if unwritten > 0 && is_needed {
             return Err(io::Error::other(format!(
                 "{unwritten} sessions are not written when time is up; the file from before stays"
             )));
@@ -98,6 +108,7 @@ impl Shared {
         self.journal.finish(cut, || {
             self.place.publish(&self.place.temporary, &self.place.file)
         })?;
+        self.withheld.store(false, Relaxed);
         Ok(SaveReport {
             sessions: totals.sessions,
             tombstones: totals.tombstones,
@@ -154,6 +165,7 @@ impl Shared {
             salt: u64::from_le_bytes(salt),
             nonce: self.settings.key.is_some().then_some(nonce),
             journaled: self.settings.every.is_some(),
+            survivors: self.source.survivors(),
         })
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::session::{Record, Root, Timestamp};
 
+pub(crate) use super::header::Survivor;
+
 /// A store whose contents can be walked slot by slot, while it is in use.
 pub(crate) trait Source: Send + Sync + 'static {
     /// What is in a slot and still means something at `now`. The slot is locked for as long as it
@@ -12,6 +14,16 @@ pub(crate) trait Source: Send + Sync + 'static {
 
     /// How many sessions there are, about.
     fn sessions(&self) -> usize;
+
+    /// The members that stay when the sessions are written now.
+    fn survivors(&self) -> Vec<Survivor> {
+        Vec::new()
+    }
+
+    /// Whether a file that was withheld may be used yet.
+    fn withheld(&self) -> Withheld {
+        Withheld::Ignored
+    }
 }
 
 /// What a store keeps under a key. Points in time are on this process's clock.
@@ -25,12 +37,24 @@ pub(crate) struct Kept {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum State {
     Live(Arc<Record>),
-    /// The id is dead: the session was ended, or moved to `successor`. Known until no copy of it can
-    /// be alive anywhere.
+    /// The session was ended. Known until no copy of it can be alive anywhere.
     Dead {
         until: Timestamp,
-        successor: Option<Root>,
     },
+}
+
+/// What becomes of a file that was written while other members stayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    /// None of them was met yet.
+    Waiting {
+        /// Whether the node serves without the sessions meanwhile.
+        serves: bool,
+    },
+    /// It is not used.
+    Ignored,
+    /// It is not needed any more: it was used, or members know all of it.
+    Settled,
 }
 
 /// How many sessions a store took back, and how many it had no room for.

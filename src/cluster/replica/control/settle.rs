@@ -139,6 +139,13 @@ impl Control {
                 self.standing.news(News::Joined(node));
             }
         }
+        #[cfg(all(feature = "snapshot", unix))]
+        self.held.meet(
+            now,
+            self.standing.ready,
+            self.standing.roster.iter().map(|(_, peer)| &peer.node),
+            table,
+        );
     }
 
     pub(super) fn become_ready(&mut self, now: Timestamp) {
@@ -150,6 +157,8 @@ impl Control {
             self.readiness.serve(now, certainty, standing);
             let doubt = standing.silence_until.since(now);
             standing.news(News::Ready { doubt });
+            #[cfg(all(feature = "snapshot", unix))]
+            self.held.served();
         }
     }
 

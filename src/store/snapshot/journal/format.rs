@@ -1,19 +1,82 @@
-//! The journal's bytes: a start that appears all at once, then batches of ids.
+//! The journal's bytes: a start that appears all at once, then batches of notes.
 
-use std::io::Read;
+use std::io::{self, Read};
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::session::Root;
+use crate::clock;
+use crate::session::{Credential, Root, Timestamp};
 
 use super::super::place::{Place, Unfit, open};
+use super::super::record::{FiledCredential, Passage};
+
+/// What has happened to a session since the file was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in super::super) struct Note {
+    pub(in super::super) key: Root,
+    event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Event {
+    Ended,
+    Rotated {
+        /// The writer's wall clock at that moment.
+        at: u64,
+        credential: FiledCredential,
+    },
+}
+
+impl Note {
+    /// The session has ended.
+    pub(in super::super) const fn ended(key: Root) -> Self {
+        let event = Event::Ended;
+        Self { key, event }
+    }
+
+    /// The secret was replaced; this is the new credential.
+    pub(in super::super) fn rotated(key: Root, credential: &Credential) -> Self {
+        Self::rotated_at(key, credential, (clock::now(), clock::wall_clock()))
+    }
+
+    pub(super) fn rotated_at(
+        key: Root,
+        credential: &Credential,
+        (now, wall): (Timestamp, Timestamp),
+    ) -> Self {
+        let event = Event::Rotated {
+            at: wall.as_millis(),
+            credential: FiledCredential::of(credential, now),
+        };
+        Self { key, event }
+    }
+
+    /// The credential that the session has since, on this process's clock; `None`: it has ended.
+    pub(in super::super) fn credential(&self, now: Timestamp, wall: Timestamp) -> Option<Credential> {
+        match &self.event {
+            Event::Ended => None,
+            Event::Rotated { at, credential } => {
+                let down = wall.since(Timestamp::from_millis(*at));
+                credential.clone().restore(Passage { now, down })
+            }
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        match &self.event {
+            Event::Ended => true,
+            Event::Rotated { credential, .. } => credential.is_sound(),
+        }
+    }
+}
 
 /// What an earlier process noted.
 #[derive(Debug)]
 pub(in super::super) enum Found {
     Nothing,
-    Keys(Vec<Root>),
-    /// It cannot be read, and so nobody knows who has ended.
+    Notes(Vec<Note>),
+    /// It cannot be read, so it is not known which sessions have ended.
     Unreadable(String),
 }
 
@@ -31,15 +94,18 @@ pub(in super::super) fn read(place: &Place) -> Found {
     if bytes.len() as u64 > LENGTH_MAX {
         return Found::Unreadable("it is too long".to_owned());
     }
+    if bytes.starts_with(MAGIC_1) {
+        return Found::Unreadable("its format is version 1, not 2".to_owned());
+    }
     match parse(&bytes) {
-        Some(keys) => Found::Keys(keys),
+        Some(notes) => Found::Notes(notes),
         None => Found::Unreadable("it is damaged".to_owned()),
     }
 }
 
-/// The ids in a journal. Its last batch may be torn: nobody was told that it is there. `None`: it is
+/// The notes in a journal. Its last batch may be torn: it was not acknowledged. `None`: it is
 /// damaged.
-pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Root>> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Note>> {
     let bytes = bytes.strip_prefix(MAGIC)?;
     let (count, bytes) = bytes.split_first_chunk::<8>()?;
     let (check, bytes) = bytes.split_first_chunk::<8>()?;
@@ -47,7 +113,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Root>> {
         return None;
     }
     let first = u32::try_from(u64::from_le_bytes(*count)).ok()?;
-    let mut keys = Vec::new();
+    let mut notes = Vec::new();
     // What stands before this was on the disk when something behind it was written.
     let mut sound = first;
     let mut torn = None;
@@ -55,49 +121,57 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Root>> {
     for bytes in bytes.chunks(ENTRY) {
         match entry(bytes) {
             Some((_, begin)) if begin > number => return None,
-            Some((key, begin)) => {
+            Some((note, begin)) => {
                 sound = sound.max(begin);
-                keys.push(key);
+                notes.push(note);
             }
             None => drop(torn.get_or_insert(number)),
         }
         number += 1;
     }
-    (number >= first && torn.is_none_or(|torn| torn >= sound)).then_some(keys)
+    (number >= first && torn.is_none_or(|torn| torn >= sound)).then_some(notes)
 }
 
-fn entry(bytes: &[u8]) -> Option<(Root, u32)> {
+fn entry(bytes: &[u8]) -> Option<(Note, u32)> {
     let (bytes, check) = bytes.split_last_chunk::<8>()?;
-    let (key, begin) = bytes.split_last_chunk::<4>()?;
-    let key = Root::from_bytes(key.try_into().ok()?);
-    (xxh3_64(bytes).to_le_bytes() == *check).then(|| (key, u32::from_le_bytes(*begin)))
+    if xxh3_64(bytes).to_le_bytes() != *check {
+        return None;
+    }
+    let (note, begin) = bytes.split_last_chunk::<4>()?;
+    let note: Note = postcard::from_bytes(note).ok()?;
+    (note.is_sound()).then(|| (note, u32::from_le_bytes(*begin)))
 }
 
 /// A new journal.
-pub(super) fn start(keys: &[Root]) -> Vec<u8> {
-    let count = (keys.len() as u64).to_le_bytes();
+pub(super) fn start(notes: &[Note]) -> io::Result<Vec<u8>> {
+    let count = (notes.len() as u64).to_le_bytes();
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&count);
     bytes.extend_from_slice(&xxh3_64(&count).to_le_bytes());
-    bytes.append(&mut entries(keys, 0));
-    bytes
+    bytes.append(&mut entries(notes, 0)?);
+    Ok(bytes)
 }
 
 /// A batch whose first entry is the one with number `begin`.
-pub(super) fn entries(keys: &[Root], begin: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(keys.len() * ENTRY);
-    for key in keys {
+pub(super) fn entries(notes: &[Note], begin: u32) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(notes.len() * ENTRY);
+    for note in notes {
         let start = bytes.len();
-        bytes.extend_from_slice(&key.to_bytes());
+        bytes.resize(start + NOTE, 0);
+        postcard::to_slice(note, &mut bytes[start..]).map_err(io::Error::other)?;
         bytes.extend_from_slice(&begin.to_le_bytes());
         let check = xxh3_64(&bytes[start..]);
         bytes.extend_from_slice(&check.to_le_bytes());
     }
-    bytes
+    Ok(bytes)
 }
 
-const MAGIC: &[u8] = b"DSENDED1";
-/// An id, the number of the first entry that was written with it, a checksum.
-const ENTRY: usize = 20 + 4 + 8;
+const MAGIC: &[u8] = b"DSENDED2";
+const MAGIC_1: &[u8] = b"DSENDED1";
+/// A note, and zeros behind it. All are as long as the longest, so that entries are found behind one
+/// that is torn.
+const NOTE: usize = 168;
+/// A note, the number of the first entry that was written with it, a checksum.
+const ENTRY: usize = NOTE + 4 + 8;
 /// Many times the length at which a new file is due: new files have failed for long.
 const LENGTH_MAX: u64 = 1 << 30;

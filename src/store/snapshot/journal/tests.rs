@@ -1,15 +1,17 @@
 use std::path::Path;
+use std::time::Duration;
 
-use super::super::sample::key;
+use super::super::sample::{NOW, credential, key, stamp};
 use super::format::parse;
 use super::*;
+use crate::session::{Credential, Root, Stamp, UserKey};
 
-fn journal(batches: &[&[Root]]) -> Vec<u8> {
-    let mut bytes = start(batches[0]);
+fn journal(batches: &[&[Note]]) -> Vec<u8> {
+    let mut bytes = start(batches[0]).expect("they fit");
     let mut begin = batches[0].len();
-    for keys in &batches[1..] {
-        bytes.append(&mut entries(keys, begin as u32));
-        begin += keys.len();
+    for notes in &batches[1..] {
+        bytes.append(&mut entries(notes, begin as u32).expect("they fit"));
+        begin += notes.len();
     }
     bytes
 }
@@ -18,36 +20,125 @@ fn keys(numbers: std::ops::Range<u8>) -> Vec<Root> {
     numbers.map(|number| key(1, number)).collect()
 }
 
+fn ends(numbers: std::ops::Range<u8>) -> Vec<Note> {
+    numbers.map(ended).collect()
+}
+
+fn ended(number: u8) -> Note {
+    Note::ended(key(1, number))
+}
+
+/// Every other one is a rotation.
+fn notes(numbers: std::ops::Range<u8>) -> Vec<Note> {
+    let note = |number: u8| match number % 2 {
+        0 => ended(number),
+        _ => rotated(number),
+    };
+    numbers.map(note).collect()
+}
+
+/// The same one whenever it is asked for.
+fn rotated(number: u8) -> Note {
+    Note::rotated_at(key(1, number), &credential(number), (NOW, NOW))
+}
+
 #[test]
 fn what_was_noted_is_found() {
-    let bytes = journal(&[&keys(0..2), &keys(2..3), &keys(3..7)]);
-    assert_eq!(parse(&bytes), Some(keys(0..7)));
-    assert_eq!(parse(&start(&[])), Some(Vec::new()));
+    let bytes = journal(&[&notes(0..2), &notes(2..3), &notes(3..7)]);
+    assert_eq!(parse(&bytes), Some(notes(0..7)));
+    assert_eq!(parse(&journal(&[&[]])), Some(Vec::new()));
 }
 
 #[test]
 fn the_last_batch_may_be_torn() {
-    let whole = journal(&[&keys(0..2), &keys(2..3), &keys(3..7)]);
-    let sound = journal(&[&keys(0..2), &keys(2..3)]).len();
+    let whole = journal(&[&notes(0..2), &notes(2..3), &notes(3..7)]);
+    let sound = journal(&[&notes(0..2), &notes(2..3)]).len();
     for length in sound..whole.len() {
         let found = parse(&whole[..length]).expect("it was torn, not damaged");
-        assert!(found.starts_with(&keys(0..3)), "{length} bytes");
+        assert!(found.starts_with(&notes(0..3)), "{length} bytes");
     }
     // Pages reach the disk in any order.
+    let entry = (whole.len() - sound) / 4;
     let mut bytes = whole;
-    bytes[sound..sound + 40].fill(0);
-    assert_eq!(parse(&bytes), Some([keys(0..3), keys(5..7)].concat()));
+    bytes[sound..sound + entry + 8].fill(0);
+    assert_eq!(parse(&bytes), Some([notes(0..3), notes(5..7)].concat()));
 }
 
-/// Whoever was told that his session has ended must find it so, or nothing is read at all.
+/// What was acknowledged as ended is found so, or nothing is read at all.
 #[test]
 fn damage_before_the_last_batch_is_found() {
-    let bytes = journal(&[&keys(0..2), &keys(2..3), &keys(3..5), &keys(5..6)]);
-    let last = journal(&[&keys(0..2), &keys(2..3), &keys(3..5)]).len();
+    let bytes = journal(&[&notes(0..2), &notes(2..3), &notes(3..5), &notes(5..6)]);
+    let last = journal(&[&notes(0..2), &notes(2..3), &notes(3..5)]).len();
     for at in 0..last {
         let mut bytes = bytes.clone();
         bytes[at] ^= 1;
         assert_eq!(parse(&bytes), None, "byte {at}");
+    }
+}
+
+/// S8: a rotation comes back as it was, older by the time in between.
+#[test]
+fn a_rotation_is_found_with_its_times() {
+    let [note] = &parse(&journal(&[&[rotated(1)]])).expect("it is sound")[..] else {
+        panic!("it is one note");
+    };
+    let (down, now) = (Duration::from_secs(20), NOW.plus(Duration::from_secs(500)));
+    let found = note.credential(now, NOW.plus(down)).expect("it has not ended");
+    let written = credential(1);
+    let at = written.rotated_at().expect("it was rotated");
+    assert_eq!(found.rotated_at(), Some(now.minus(NOW.since(at) + down)));
+    assert_eq!(found.ends_at, now.plus(written.ends_at.since(NOW) - down));
+    assert_eq!((found.hash, found.user()), (written.hash, written.user()));
+    assert_eq!(found.version(), written.version());
+    assert_eq!(found.details().history, written.details().history);
+    assert_eq!(ended(1).credential(now, NOW), None);
+}
+
+/// A history that no store writes is damage, however sound its checksum.
+#[test]
+fn a_note_with_too_long_a_history_is_damage() {
+    let mut details = credential(1).details();
+    details.history = vec![stamp(1); 5];
+    let written = credential(1);
+    let hostile = Credential::from_parts(written.hash, written.ends_at, details);
+    let hostile = Note::rotated_at(key(1, 1), &hostile, (NOW, NOW));
+    let bytes = journal(&[&[hostile], &[ended(2)]]);
+    assert_eq!(parse(&bytes), None);
+}
+
+/// The longest note has room.
+#[test]
+fn a_note_has_the_room_that_a_credential_needs() {
+    let largest = |history: usize| {
+        let mut details = credential(1).details();
+        let largest = Stamp {
+            clock: Stamp::MAX_CLOCK,
+            writer: u32::MAX,
+        };
+        details.version = largest;
+        details.user = Some(UserKey::from_bytes([255; 16]));
+        details.history = vec![largest; history];
+        let credential = Credential::from_parts(
+            credential(1).hash,
+            crate::session::Timestamp::NEVER,
+            details,
+        );
+        Note::rotated_at(key(1, 1), &credential, (NOW, NOW))
+    };
+    let bytes = start(&[largest(4)]).expect("it fits");
+    assert_eq!(parse(&bytes), Some(vec![largest(4)]));
+    start(&[largest(20)]).expect_err("it does not fit");
+}
+
+/// A journal of format 1 names keys that no record has any more.
+#[test]
+fn a_journal_of_format_1_is_refused() {
+    let directory = Directory::new("older");
+    let place = directory.place();
+    std::fs::write(&place.journal, b"DSENDED1").expect("it can be written");
+    match read(&place) {
+        Found::Unreadable(why) => assert_eq!(why, "its format is version 1, not 2"),
+        other => panic!("expected a refusal, found {other:?}"),
     }
 }
 
@@ -74,7 +165,7 @@ impl Drop for Directory {
 
 fn found(place: &Place) -> Vec<Root> {
     match read(place) {
-        Found::Keys(keys) => keys,
+        Found::Notes(notes) => notes.into_iter().map(|note| note.key).collect(),
         other => panic!("expected a journal, found {other:?}"),
     }
 }
@@ -84,7 +175,7 @@ async fn without_a_file_nothing_is_noted() {
     let directory = Directory::new("unarmed");
     let journal = Journal::new(directory.place());
     journal
-        .note(key(1, 1))
+        .note(|| ended(1))
         .await
         .expect("there is nothing to do");
     assert!(matches!(read(&directory.place()), Found::Nothing));
@@ -95,9 +186,9 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
     let directory = Directory::new("noted");
     let journal = Journal::new(directory.place());
     journal.begin(false).expect("it can be written");
-    let notes = keys(0..50).into_iter().map(|key| {
+    let notes = (0..50).map(|number| {
         let journal = journal.clone();
-        tokio::spawn(async move { journal.note(key).await })
+        tokio::spawn(async move { journal.note(|| ended(number)).await })
     });
     for note in notes.collect::<Vec<_>>() {
         note.await.expect("no panic").expect("it can be written");
@@ -112,10 +203,10 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
 async fn a_new_file_forgets_only_what_had_ended_before_it_was_begun() {
     let directory = Directory::new("cut");
     let journal = Journal::new(directory.place());
-    journal.go_on(keys(0..2)).expect("it can be written");
-    journal.note(key(1, 2)).await.expect("it can be written");
+    journal.go_on(ends(0..2)).expect("it can be written");
+    journal.note(|| ended(2)).await.expect("it can be written");
     let cut = journal.begin(true).expect("it can be written");
-    journal.note(key(1, 3)).await.expect("it can be written");
+    journal.note(|| ended(3)).await.expect("it can be written");
     journal.finish(cut, || Ok(())).expect("it can be written");
     assert_eq!(found(&directory.place()), keys(3..4));
 }
@@ -130,7 +221,7 @@ async fn a_file_without_a_journal_is_removed_and_one_under_way_does_not_appear()
     blocked.journal_temporary = Path::new("/proc/no/such").to_owned();
     let journal = Journal::new(blocked);
     let cut = journal.begin(false).expect("nothing is written yet");
-    let noted = journal.note(key(1, 1)).await;
+    let noted = journal.note(|| ended(1)).await;
     noted.expect("nothing can bring the session back any more");
     assert!(!place.file.exists());
     let appeared = journal.finish(cut, || panic!("it must not appear"));

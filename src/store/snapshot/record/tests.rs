@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::sample::{MINUTE, NOW, dead, live};
+use super::super::sample::{MINUTE, NOW, credential, dead, fresh, live, stamp};
 use super::*;
 
 fn written(kept: &Kept) -> Vec<u8> {
@@ -16,7 +16,7 @@ fn read(bytes: &[u8], now: Timestamp, down: Duration) -> Option<Kept> {
 
 #[test]
 fn what_is_written_is_read() {
-    for kept in [live(3, 1), dead(3, 1)] {
+    for kept in [live(3, 1), fresh(3, 1), dead(3, 1)] {
         assert_eq!(read(&written(&kept), NOW, Duration::ZERO), Some(kept));
     }
 }
@@ -31,6 +31,9 @@ fn time_spent_down_is_deducted_whatever_the_reader_calls_now() {
     assert_eq!(record.ends_at(), later.plus((23 * 60 - 10) * MINUTE));
     assert_eq!(record.last_accessed_at(), later.minus(11 * MINUTE));
     assert_eq!(record.created_at(), NOW.minus(10 * MINUTE));
+    let rotated_at = record.credential.rotated_at();
+    assert_eq!(rotated_at, Some(later.minus(10 * MINUTE + MINUTE / 2)));
+    assert_eq!(record.credential.began_at(), rotated_at);
 }
 
 #[test]
@@ -50,10 +53,45 @@ fn what_ran_out_meanwhile_does_not_come_back() {
 fn a_deadline_that_never_comes_stays_one() {
     let mut kept = live(3, 1);
     if let State::Live(record) = &mut kept.state {
-        Arc::make_mut(record).lifetime.ends_at = Timestamp::NEVER;
+        Arc::make_mut(record).credential.ends_at = Timestamp::NEVER;
     }
     let kept = read(&written(&kept), NOW, MINUTE).expect("it is alive");
     assert!(matches!(kept.state, State::Live(record) if record.ends_at() == Timestamp::NEVER));
+}
+
+/// a history that is longer than any that a store writes, and versions that could not be
+/// followed.
+#[test]
+fn a_credential_that_no_store_has_written_is_refused() {
+    let passage = Passage {
+        now: NOW,
+        down: Duration::ZERO,
+    };
+    let sound = credential(1);
+    let filed = |change: fn(&mut Details)| {
+        let mut details = sound.details();
+        change(&mut details);
+        let credential = Credential::from_parts(sound.hash, sound.ends_at, details);
+        FiledCredential::of(&credential, NOW)
+    };
+    let longest = filed(|details| details.history = (0..4).map(stamp).collect());
+    assert!(longest.restore(passage).is_some());
+    for hostile in [
+        filed(|details| details.history = (0..5).map(stamp).collect()),
+        filed(|details| details.history = vec![stamp(1); 100_000]),
+        filed(|details| details.history[0].clock = Stamp::MAX_CLOCK + 1),
+        filed(|details| details.version.clock = Stamp::MAX_CLOCK + 1),
+    ] {
+        assert_eq!(hostile.restore(passage), None);
+    }
+    let mut kept = live(3, 1);
+    if let State::Live(record) = &mut kept.state {
+        let mut details = sound.details();
+        details.history = vec![stamp(1); HISTORY_MAX + 1];
+        Arc::make_mut(record).credential =
+            Credential::from_parts(sound.hash, sound.ends_at, details);
+    }
+    assert!(read(&written(&kept), NOW, Duration::ZERO).is_none());
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::session::{Changes, Record, Root};
+use crate::session::{Changes, Record, Root, SecretHash};
 use crate::store::{MemoryStore, SessionStore, SnapshotStore, SnapshotStoreBuilder};
 
 use super::*;
@@ -29,8 +29,9 @@ impl Drop for Directory {
 
 /// A session in a slot.
 async fn create(store: &impl SessionStore, slot: u8) -> Root {
-    let key = Root::from_bytes([0; 20].map(|_| slot));
-    let changes = Changes::create(None, Duration::from_secs(3_600));
+    let key = Root::from_bytes([slot; 12]);
+    let secret = SecretHash::from_bytes([1; 16]);
+    let changes = Changes::create(secret, None, Duration::from_secs(3_600));
     store
         .commit(&key, None, changes)
         .await
@@ -39,7 +40,8 @@ async fn create(store: &impl SessionStore, slot: u8) -> Root {
 }
 
 async fn find(store: &impl SessionStore, key: &Root) -> Option<Arc<Record>> {
-    store.load(key).await.expect("memory does not fail")
+    let loaded = store.load(key, None).await;
+    loaded.expect("memory does not fail").into_live()
 }
 
 /// When time is up, what was written so far is a whole file, and says that something is missing.

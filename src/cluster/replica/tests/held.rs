@@ -1,0 +1,134 @@
+//! Sessions from a life that other members have survived.
+
+use super::super::held::{HeldState, Survivor};
+use super::*;
+
+/// Two nodes of which the second one serves, with what the first one has of it from before: two
+/// sessions, of which the second one has ended since.
+fn returning(survivor: Survivor) -> Lab {
+    let mut lab = Lab::strangers(2);
+    lab.run(Duration::from_secs(3));
+    // The first one begins anew.
+    lab.nodes[0].1 = Replica::new(lab.now, settings(0, Copies::All));
+    for (op, number) in [(1, 1), (2, 2)] {
+        lab.commit(1, op, key(number), &born("a", "1"));
+    }
+    let slots = [1, 2];
+    let copies = slots.map(|slot| lab.replica(1).export(lab.now, slot));
+    lab.replica(1).end(lab.now, 3, &key(2));
+    lab.carry();
+    let copies = copies.into_iter().flatten().collect::<Vec<_>>();
+    assert_eq!(copies.len(), 2);
+    lab.replica(0).hold(lab.now, copies, vec![survivor]);
+    lab
+}
+
+fn meet(lab: &mut Lab) {
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_secs(3));
+    assert!(lab.replica(0).is_ready());
+}
+
+fn survivor(generation: u64, leaving: bool) -> Survivor {
+    Survivor {
+        name: "node1".to_owned(),
+        generation,
+        leaving,
+    }
+}
+
+#[test]
+fn sessions_of_a_survived_life_are_not_used_alone() {
+    let mut lab = returning(survivor(1, false));
+    lab.run(Duration::from_secs(5));
+    assert!(lab.replica(0).is_ready());
+    assert_eq!(lab.read(0, key(1)), None);
+    assert_eq!(lab.replica(0).held(), HeldState::Waiting);
+    lab.run(Duration::from_secs(600));
+    assert_eq!(lab.replica(0).held(), HeldState::Ignored);
+    assert_eq!(lab.read(0, key(1)), None);
+}
+
+#[test]
+fn sessions_of_a_survived_life_are_used_beside_the_survivor() {
+    let mut lab = returning(survivor(1, false));
+    // It hears of nothing but what differs from what it held.
+    lab.hold = |message| matches!(message, Message::Push { slot: 1, .. });
+    meet(&mut lab);
+    assert!(lab.held.is_empty());
+    assert!(lab.read(0, key(1)).is_some());
+    assert_eq!(lab.read(0, key(2)), None);
+    assert_eq!(lab.replica(0).held(), HeldState::Settled);
+}
+
+#[test]
+fn a_survivor_that_has_restarted_since_is_none() {
+    let mut lab = returning(survivor(0, false));
+    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.read(0, key(1)), None);
+    assert_eq!(lab.replica(0).held(), HeldState::Settled);
+}
+
+#[test]
+fn of_nodes_that_stopped_together_each_restart_counts() {
+    let mut lab = returning(survivor(0, true));
+    meet(&mut lab);
+    assert!(lab.read(0, key(1)).is_some());
+    assert_eq!(lab.read(0, key(2)), None);
+    assert_eq!(lab.replica(0).held(), HeldState::Settled);
+}
+
+/// A node that serves already takes up what it has held back, and its peers get that too.
+#[test]
+fn a_survivor_may_come_later() {
+    let mut lab = returning(survivor(1, true));
+    // This one the other one does not have.
+    let mut lost = Lab::strangers(1);
+    lost.run(Duration::from_secs(3));
+    lost.commit(0, 1, key(3), &born("a", "1"));
+    let mut copies = lost.replica(0).export(lost.now, 3);
+    copies.append(&mut lab.replica(1).export(lab.now, 1));
+    lab.replica(0).hold(lab.now, copies, vec![survivor(1, true)]);
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.read(0, key(3)), None);
+    meet(&mut lab);
+    for index in 0..2 {
+        assert!(lab.read(index, key(1)).is_some());
+        assert!(lab.read(index, key(3)).is_some());
+    }
+    assert_eq!(lab.replica(0).held(), HeldState::Settled);
+}
+
+/// The survivor dies before it could say what has ended.
+#[test]
+fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
+    let mut lab = returning(survivor(1, false));
+    lab.hold = |message| matches!(message, Message::Differ { .. });
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_secs(1));
+    assert!(lab.read(0, key(2)).is_some() && !lab.replica(0).is_ready());
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(30));
+    assert!(lab.replica(0).is_ready());
+    assert_eq!((lab.read(0, key(1)), lab.read(0, key(2))), (None, None));
+    assert_eq!(lab.replica(0).held(), HeldState::Ignored);
+}
+
+#[test]
+fn a_node_knows_who_survives_it() {
+    let mut lab = Lab::cluster(3);
+    lab.input(1, Input::Drain(true));
+    lab.input(0, Input::Drain(true));
+    lab.input(2, Input::Leave);
+    lab.run(Duration::from_secs(1));
+    lab.input(0, Input::Leave);
+    assert_eq!(lab.replica(0).survivors(), [survivor(1, true)]);
+    lab.run(Duration::from_secs(1));
+    lab.input(1, Input::Leave);
+    assert_eq!(lab.replica(1).survivors(), []);
+}

@@ -1,0 +1,74 @@
+//! The task that waits for what becomes of a file that a node may not use yet.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::interval;
+
+use super::Shared;
+use super::load::consume;
+use super::periodic::Task;
+use super::source::Withheld;
+
+/// Starts the task, if there is such a file.
+pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
+    if !shared.withheld.load(Relaxed) || shared.source.withheld() == Withheld::Ignored {
+        return None;
+    }
+    let store = Arc::downgrade(shared);
+    let task = tokio::spawn(async move {
+        let mut poll = interval(POLL);
+        let mut told = false;
+        loop {
+            poll.tick().await;
+            let Some(shared) = store.upgrade() else {
+                return;
+            };
+            match shared.source.withheld() {
+                Withheld::Waiting { serves } => {
+                    if serves && !told {
+                        told = true;
+                        shared.tell_ignored();
+                    }
+                }
+                Withheld::Ignored => return,
+                Withheld::Settled => return remove(shared).await,
+            }
+        }
+    });
+    Some(Task::new(&task))
+}
+
+/// Removes a file that is not needed any more.
+async fn remove(shared: Arc<Shared>) {
+    let turn = shared.saving.clone().lock_owned().await;
+    let removed = spawn_blocking(move || {
+        let _turn = turn;
+        // A file that was written since is another one.
+        match shared.withheld.swap(false, Relaxed) {
+            true => consume(&shared.place),
+            false => Ok(()),
+        }
+    });
+    if let Ok(Err(error)) = removed.await {
+        tracing::warn!(%error, "a snapshot that is not needed any more cannot be removed");
+    }
+}
+
+impl Shared {
+    /// The log of a node that serves without the sessions of its file.
+    pub(super) fn tell_ignored(&self) {
+        tracing::warn!(
+            file = %self.place.file.display(),
+            sessions = self.loaded.withheld,
+            stayed = ?self.loaded.stayed,
+            "a snapshot was written while other members stayed, and none of them is here: it is not \
+             used"
+        );
+    }
+}
+
+/// How long it takes to notice what has become of the file.
+const POLL: Duration = Duration::from_millis(250);
