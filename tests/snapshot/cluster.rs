@@ -81,7 +81,10 @@ fn a_node_that_stopped_before_others_revives_nothing_alone() {
         assert_eq!(browser.ok(&first, "/info")["session"], false);
     }
     first.wait_log("it is not used");
-    assert!(directory.names().contains(&"node1".to_owned()), "it is kept");
+    assert!(
+        directory.names().contains(&"node1".to_owned()),
+        "it is kept"
+    );
     second.restart();
     meet(&[&first, &second]);
     for node in [&first, &second] {
