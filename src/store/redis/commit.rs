@@ -88,7 +88,7 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
         None => login.and_then(|login| login.user),
     };
     let secret = rotation.map(|rotation| rotation.to);
-    let secret = secret.or(born.map(|born| born.hash));
+    let secret = secret.or_else(|| born.map(|born| born.hash));
     let former = rotation.map(|rotation| rotation.from);
     let hash = |hash: SecretHash| hash.to_bytes().to_vec();
     let (expected, stamp) = changes.expected().unzip();
