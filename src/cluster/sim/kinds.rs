@@ -74,7 +74,7 @@ impl FaultKind {
     ];
 
     /// The kinds that an ordinary run draws from.
-    pub(super) const DEFAULT: [Self; 9] = [
+    pub(super) const DEFAULT: [Self; 11] = [
         Self::None,
         Self::Crashes,
         Self::Links,
@@ -84,6 +84,8 @@ impl FaultKind {
         Self::Suspension,
         Self::Deadlines,
         Self::DrainBack,
+        Self::SlowCpu,
+        Self::Bridges,
     ];
 
     /// Returns the kind with this name, in any case.
@@ -126,8 +128,8 @@ const WHOLE_AGAIN: u64 = 10 * SECOND;
 /// How long a member stays away that other members have removed again and again.
 const EXILE: u64 = 30 * SECOND;
 
-/// How soon the copies of a whole cluster are equal: what an abandoned write has left on one node is
-/// found by the perpetual comparison, with each of seven others in turn.
+/// How soon the copies of a whole cluster are equal: what an abandoned write has left on one node
+/// is found by the perpetual comparison, with each of seven others in turn.
 pub(super) const COPIES_EQUAL_WITHIN: u64 = 300 * SECOND;
 
 const NONE_CONVERGES: u64 = WHOLE_AGAIN;

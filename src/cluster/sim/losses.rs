@@ -7,14 +7,19 @@ use crate::cluster::replica::node::Node;
 use super::world::World;
 
 impl World {
-    /// Returns `true` if the promises cover the loss of this node: whatever was handed over is
+    /// Returns `true` if the promises cover the loss of this node: what was handed over is
     /// covered, and fewer nodes than hold a session are missing, this one included. After a
-    /// partition every node must have everything, so that no side's writes are lost with it.
+    /// partition, or once a slow node was removed, every node must have everything, so that no
+    /// side's writes are lost with it.
     pub(super) fn can_lose(&self, index: usize) -> bool {
         if self.nodes[index].replica.is_none() || self.is_outsider(index) {
             return true;
         }
-        if self.partitioned {
+        let is_split = self
+            .nodes
+            .iter()
+            .any(|node| node.falsely_removed || !node.falsely_suspects.is_empty());
+        if self.partitioned || is_split && self.plan.has_slow_nodes() {
             return self.has_converged();
         }
         let running = |at: &usize| self.nodes[*at].replica.is_some() && !self.is_outsider(*at);
