@@ -53,24 +53,6 @@ impl World {
         all.clone().any(|other| is_double(&other)) && !all.any(|other| accepts(&other))
     }
 
-    /// Returns `true` if one of the two ends of a connection rejects the other, because of a name
-    /// that is taken.
-    pub(super) fn is_rejected(&self, dialer: usize, dialed: usize) -> bool {
-        if !self.plan.has_name_conflicts() {
-            return false;
-        }
-        self.refuses(dialed, dialer)
-            || self.plan.dialers_check_names && self.refuses(dialer, dialed)
-    }
-
-    /// Returns `true` if a node or one of its members has the name of another node.
-    fn refuses(&self, index: usize, other: usize) -> bool {
-        let other = &self.nodes[other].me;
-        let has_name = |node: &Node| node.name == other.name && node.address != other.address;
-        let members = self.replica(index).status().members;
-        has_name(&self.nodes[index].me) || members.iter().any(|member| has_name(&member.node))
-    }
-
     fn is_caught_up(&self, at: usize) -> bool {
         let status = self.replica(at).status();
         self.is_running(at) && status.ready && status.complete

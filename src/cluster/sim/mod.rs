@@ -22,6 +22,7 @@ mod client;
 mod event;
 mod faults;
 mod inbox;
+mod introductions;
 mod invariants;
 mod kinds;
 mod lifecycle;

@@ -33,8 +33,6 @@ pub(super) struct Plan {
     pub(super) crash_is_noticed: bool,
     /// Whether a node's clock includes the time in which its machine was suspended.
     pub(super) clock_includes_suspension: bool,
-    /// Whether a node that dials rejects a name that is taken, as the one that was dialed does.
-    pub(super) dialers_check_names: bool,
     /// Large messages that a node assembles at the same time have this many bytes in total.
     pub(super) assembly_budget: usize,
 }
@@ -105,7 +103,6 @@ impl Plan {
             skew: Duration::from_secs(rng.random_range(0..3) * 86_400 * 10),
             crash_is_noticed: rng.random_bool(0.7),
             clock_includes_suspension: true,
-            dialers_check_names: rng.random(),
             assembly_budget: rng.random_range(16..=64) << 20,
             faults,
         }

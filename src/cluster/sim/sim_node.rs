@@ -1,12 +1,14 @@
 //! A simulated node: its replica, its clock and its state as the simulation knows it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::cluster::replica::Replica;
 use crate::cluster::replica::node::Node;
 
+use super::super::outlook::Addresses;
+use super::super::sightings::Sightings;
 use super::assembly::Assembly;
 use super::inbox::Pending;
 use super::plan::Plan;
@@ -42,8 +44,13 @@ pub(super) struct SimNode {
     pub(super) falsely_suspects: BTreeSet<Arc<str>>,
     /// Until when it takes requests although it leaves.
     pub(super) open_until: u64,
-    /// The last generation that it has had as a member, by address.
-    pub(super) seen: BTreeMap<SocketAddr, u64>,
+    /// Tells its process from others.
+    pub(super) process: u64,
+    /// The nodes that it has met.
+    pub(super) sightings: Sightings,
+    /// What it knows of the addresses at which others may be, and those that it has dialed.
+    pub(super) addresses: Addresses,
+    pub(super) dialed: BTreeSet<SocketAddr>,
 }
 
 impl SimNode {
@@ -70,7 +77,10 @@ impl SimNode {
             falsely_removed: false,
             falsely_suspects: BTreeSet::new(),
             open_until: 0,
-            seen: BTreeMap::new(),
+            process: 0,
+            sightings: Sightings::default(),
+            addresses: Addresses::new(&[]),
+            dialed: BTreeSet::new(),
         }
     }
 }

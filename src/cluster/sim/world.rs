@@ -37,6 +37,7 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) links: Links,
     pub(super) last_link: u64,
+    pub(super) last_process: u64,
     pub(super) nodes: Vec<SimNode>,
     pub(super) models: Vec<Model>,
     pub(super) requests: BTreeMap<OpId, Request>,
@@ -107,6 +108,7 @@ impl World {
             network: Network::new(plan.network, all, network_rng),
             links: Links::new(all),
             last_link: 0,
+            last_process: 0,
             nodes,
             large_bytes_left: if plan.has(FaultKind::LargeRecords) {
                 LARGE_BYTES
@@ -216,12 +218,18 @@ impl World {
                 Output::News(News::Reborn(me)) => {
                     self.nodes[index].me = me;
                     self.nodes[index].falsely_removed = false;
+                    let members = self.replica(index).status().members;
+                    let members = members.iter().map(|member| member.node.address);
+                    self.nodes[index].addresses.rejoin(members);
                     self.unlink_all(index);
                 }
+                Output::News(News::Ready { .. }) => self.nodes[index].addresses.joined(),
+                Output::News(News::Excluded(_)) => self.hang_up(index),
                 Output::News(News::Left(node)) => self.cut(index, &node),
                 Output::News(News::Joined(node)) => {
                     self.nodes[index].falsely_suspects.remove(&node.name);
-                    self.nodes[index].seen.insert(node.address, node.generation);
+                    let now = self.clock(index);
+                    self.nodes[index].sightings.joined(now, &node);
                 }
                 Output::News(_) => {}
             }
