@@ -27,10 +27,10 @@ use super::link::{Arrival, Encoder, Links, Outbox, Strangers, dial, receive};
 use super::outlook::{Addresses, Answer};
 use super::replica::event::{Exclusion, Input, News, Output, Reply};
 use super::replica::message::OpId;
-use super::replica::node::Node;
+use super::replica::node::{Node, SEEN_MAX};
 use super::replica::{PAUSE_MAX, Replica};
 use super::sightings::Sightings;
-use super::wire::{Details, Hello, HelloReply, Refusal, Rival, SEEN_MAX};
+use super::wire::{Details, Hello, HelloReply, Refusal, Rival};
 
 /// A running node.
 #[derive(Debug)]

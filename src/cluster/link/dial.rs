@@ -15,9 +15,9 @@ use super::super::discover::resolve;
 use super::super::driver::Driver;
 use super::super::outlook::{Answer, Rejection};
 use super::super::replica::event::Input;
-use super::super::replica::node::Node;
+use super::super::replica::node::{Node, SEEN_MAX};
 use super::super::wire::{
-    Details, Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, Rival, SEEN_MAX, next_frame,
+    Details, Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, Rival, next_frame,
 };
 use super::may_dial;
 use super::obstacle::{Obstacle, Told};

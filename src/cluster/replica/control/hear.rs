@@ -288,6 +288,9 @@ impl Control {
             self.standing.send_to(from, mine);
             return;
         }
+        if self.outlives(now, &view.removed) {
+            return;
+        }
         self.membership
             .down(std::mem::take(&mut view.removed).into_iter());
         // Before this node takes up a view that follows from it.
