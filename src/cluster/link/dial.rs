@@ -209,20 +209,10 @@ impl Dialler<'_> {
             self.driver.links.met_myself(address);
             return Next::Never;
         }
-        let mut by = match refusal {
-            Refusal::Cluster | Refusal::Secret => Rejection::Foreign,
-            Refusal::Name | Refusal::Full => Rejection::Exclusion,
-            _ => Rejection::Peer,
-        };
-        if let Some(Rival { node, serves }) = &details.rival {
-            let is_elder = (me.generation, me.address) < (node.generation, node.address);
-            if is_elder && !serves {
-                // It is the other one that has no place.
-                by = Rejection::Own;
-            } else if *serves {
-                let node = node.clone();
-                self.driver.input(Input::Rival { node });
-            }
+        let by = Rejection::of(me, refusal, details);
+        if let Some(Rival { node, serves: true }) = &details.rival {
+            let node = node.clone();
+            self.driver.input(Input::Rival { node });
         }
         self.found(rejects(by, refusal));
         if by != Rejection::Foreign {

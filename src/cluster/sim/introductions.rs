@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 
-use super::super::door::objection_to;
+use super::super::door::{find_rival, objection_to};
 use super::super::outlook::{Answer, Lookup, Rejection};
 use super::super::wire::{Details, Hello, HelloReply, Refusal, Rival};
 use super::event::Event;
@@ -143,19 +143,10 @@ impl World {
 
     /// A node was turned away by the one at this address.
     fn turned_away(&mut self, index: usize, at: SocketAddr, refusal: Refusal, details: &Details) {
-        let me = &self.nodes[index].me;
-        let mut by = match refusal {
-            Refusal::Name | Refusal::Full => Rejection::Exclusion,
-            _ => Rejection::Peer,
-        };
-        if let Some(Rival { node, serves }) = &details.rival {
-            let is_elder = (me.generation, me.address) < (node.generation, node.address);
-            if is_elder && !serves {
-                by = Rejection::Own;
-            } else if *serves {
-                let node = node.clone();
-                self.input(index, Input::Rival { node });
-            }
+        let by = Rejection::of(&self.nodes[index].me, refusal, details);
+        if let Some(Rival { node, serves: true }) = &details.rival {
+            let node = node.clone();
+            self.input(index, Input::Rival { node });
         }
         self.found(index, at, rejects(by, refusal));
     }
@@ -183,19 +174,13 @@ impl World {
     fn judge(&self, index: usize, hello: &Hello) -> HelloReply {
         let me = &self.nodes[index].me;
         let status = self.replica(index).status();
-        let members = status.members.iter();
-        let nodes = members.clone().map(|member| &member.node);
+        let nodes = status.members.iter().map(|member| &member.node);
         let sightings = &self.nodes[index].sightings;
         let seen = sightings.latest(hello, nodes.chain(once(me)));
         if let Some(refusal) = self.objection(index, &hello.node) {
-            let serving = members.map(|member| (&member.node, member.ready));
-            let mut all = serving.chain(once((me, status.ready)));
-            let rival = all.find(|(node, _)| node.name == hello.node.name);
+            let name = &hello.node.name;
+            let rival = find_rival(name, me, status.ready, &status.members);
             let rival = rival.filter(|_| refusal == Refusal::Name);
-            let rival = rival.map(|(node, serves)| Rival {
-                node: node.clone(),
-                serves,
-            });
             let details = Details { seen, rival };
             return HelloReply::Refused { refusal, details };
         }

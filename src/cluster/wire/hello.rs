@@ -68,7 +68,7 @@ pub(in super::super) struct Details {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Rival {
     pub(in super::super) node: Node,
-    /// Whether it serves sessions.
+    /// Whether it serves sessions, or is a member of the node that answers, and that one serves.
     pub(in super::super) serves: bool,
 }
 
