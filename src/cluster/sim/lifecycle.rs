@@ -33,6 +33,7 @@ impl World {
             generation = generation.max(last + 1);
         }
         node.me.generation = generation;
+        node.first_generation = generation;
         node.leaving = false;
         node.falsely_removed = false;
         node.falsely_suspects.clear();
@@ -66,8 +67,7 @@ impl World {
     pub(super) fn crash(&mut self, index: usize) {
         self.note(format_args!("crash {index}"));
         self.disturb(self.now);
-        self.nodes[index].replica = None;
-        self.nodes[index].pending.clear();
+        self.nodes[index].stop(self.now);
         if self.plan.crash_is_noticed && self.rng.random() {
             self.close_links(index);
         } else {
@@ -115,8 +115,7 @@ impl World {
         let handed_over = status.settled && status.succeeded && status.unacknowledged == 0;
         if idle && handed_over && !self.is_serving(index) && self.is_running(index) {
             self.input(index, Input::Leave);
-            self.nodes[index].replica = None;
-            self.nodes[index].pending.clear();
+            self.nodes[index].stop(self.now);
             self.close_links(index);
             let after = self.rng.random_range(100_000..3_000_000);
             self.after(after, Event::Start { node: index });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::cluster::replica::Replica;
@@ -19,6 +20,10 @@ pub(super) struct SimNode {
     /// The running process, if there is one.
     pub(super) replica: Option<Replica>,
     pub(super) me: Node,
+    /// The process before, as it was when it ended.
+    pub(super) remains: Option<Remains>,
+    /// The first generation of the running process.
+    pub(super) first_generation: u64,
     /// How far its clock is ahead of virtual time, in milliseconds.
     pub(super) skew: u64,
     /// Until when its process is stopped or its machine is suspended.
@@ -53,6 +58,15 @@ pub(super) struct SimNode {
     pub(super) dialed: BTreeSet<SocketAddr>,
 }
 
+/// What a process had in memory when it ended.
+#[derive(Debug)]
+pub(super) struct Remains {
+    replica: Replica,
+    address: SocketAddr,
+    generations: RangeInclusive<u64>,
+    ended_at: u64,
+}
+
 impl SimNode {
     /// A node that has not started yet.
     pub(super) fn new(index: usize, name: usize, skew: u64, plan: &Plan) -> Self {
@@ -63,6 +77,8 @@ impl SimNode {
                 generation: 0,
                 name: format!("node{name}").into(),
             },
+            remains: None,
+            first_generation: 0,
             skew,
             paused_until: 0,
             input_takes: 0,
@@ -82,5 +98,37 @@ impl SimNode {
             addresses: Addresses::new(&[]),
             dialed: BTreeSet::new(),
         }
+    }
+
+    /// The process ends.
+    pub(super) fn stop(&mut self, now: u64) {
+        self.pending.clear();
+        self.remains = self.replica.take().map(|replica| Remains {
+            replica,
+            address: self.me.address,
+            generations: self.first_generation..=self.me.generation,
+            ended_at: now,
+        });
+    }
+
+    /// The memory of the process that runs as this node, or did until a moment ago.
+    pub(super) fn memory_of(&self, node: &Node) -> Option<&Replica> {
+        let lives = self.first_generation..=self.me.generation;
+        let is_it = self.me.address == node.address && lives.contains(&node.generation);
+        let living = self.replica.as_ref().filter(|_| is_it);
+        living.or_else(|| {
+            let remains = self.remains.as_ref()?;
+            let was =
+                remains.address == node.address && remains.generations.contains(&node.generation);
+            was.then_some(&remains.replica)
+        })
+    }
+
+    /// The memory of its process, or of one that has ended after `since`.
+    pub(super) fn memory_since(&self, since: u64) -> Vec<&Replica> {
+        let remains = self.remains.as_ref();
+        let ended = remains.filter(|remains| remains.ended_at > since);
+        let ended = ended.map(|remains| &remains.replica);
+        self.replica.iter().chain(ended).collect()
     }
 }
