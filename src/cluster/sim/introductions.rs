@@ -105,7 +105,7 @@ impl World {
         let seen = match self.judge(other, &hello) {
             HelloReply::Refused { refusal, details } => {
                 self.turned_away(index, dialed.address, refusal, &details);
-                return self.remind(index, &dialer, details.seen);
+                return self.correct(index, &dialer, details.seen);
             }
             HelloReply::Welcome { seen, .. } => seen,
         };
@@ -114,7 +114,7 @@ impl World {
         if self.nodes[index].me != dialer || self.nodes[other].me != dialed {
             return;
         }
-        self.remind(index, &dialer, seen);
+        self.correct(index, &dialer, seen);
         if self.nodes[index].me == dialer {
             self.welcomed(index, other, dialed);
         }
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// A node that has introduced itself as `me` hears which generation was seen of one like it.
-    fn remind(&mut self, index: usize, me: &Node, seen: u64) {
+    fn correct(&mut self, index: usize, me: &Node, seen: u64) {
         if seen >= me.generation && self.nodes[index].me == *me {
             self.input(index, Input::Seen { generation: seen });
         }

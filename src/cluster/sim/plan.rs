@@ -139,12 +139,6 @@ impl Plan {
         self.nodes + usize::from(self.has(FaultKind::SameName))
     }
 
-    /// How long after the last fault everything must be well, without the time for large records.
-    pub(super) fn converges_within(&self) -> u64 {
-        let kinds = self.faults.iter().map(|kind| kind.converges_within());
-        kinds.max().unwrap_or(0)
-    }
-
     /// The longest time from sending a message to its arrival that an expiry has to allow for.
     pub(super) fn transit_max(&self) -> u64 {
         if self.network.rates.is_some() || self.has_slow_nodes() {
@@ -185,7 +179,7 @@ impl NetworkConditions {
 const LATE_SELDOM: u32 = 20;
 
 /// The slowest link: 1 MB/s.
-pub(super) const RATE_MIN: u64 = 1_000_000;
+const RATE_MIN: u64 = 1_000_000;
 
 /// Longer than any message is under way while no link is slow, in microseconds.
 const TRANSIT_MAX: u64 = 3_000_000;

@@ -174,8 +174,11 @@ impl World {
                 ..
             } => {
                 self.report_progress(from, to, id);
+                self.large_moved_at = self.now;
                 if self.nodes[to].assembly.chunk(from, total, first) {
                     self.report(from, to, id, Report::Admitted);
+                } else if self.nodes[to].assembly.is_waiting(from) {
+                    self.remind_later(from, to, id);
                 }
                 let Some(content) = content else { return };
                 self.release(from, to);
@@ -194,6 +197,20 @@ impl World {
                 self.report(next, to, id, Report::Admitted);
             }
         }
+    }
+
+    /// A large message waits for its admission: that its receiver is alive counts as progress.
+    pub(super) fn remind(&mut self, from: usize, to: usize, id: u64) {
+        if self.link(from, to, id).is_some() && self.nodes[to].assembly.is_waiting(from) {
+            if self.is_running(to) {
+                self.report(from, to, id, Report::Progress);
+            }
+            self.remind_later(from, to, id);
+        }
+    }
+
+    fn remind_later(&mut self, from: usize, to: usize, link: u64) {
+        self.after(REMIND_AFTER, Event::Remind { from, to, link });
     }
 
     fn report_progress(&mut self, from: usize, to: usize, id: u64) {
@@ -337,6 +354,9 @@ impl World {
 
 /// Progress is reported at most this often, in microseconds.
 const PROGRESS_INTERVAL: u64 = 100_000;
+
+/// How often a sender hears that its large message only waits, in microseconds.
+const REMIND_AFTER: u64 = 1_000_000;
 
 /// When a report that cannot get through is sent again, in microseconds.
 const REPORT_AGAIN: u64 = 100_000;

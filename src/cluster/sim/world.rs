@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) ended: bool,
     /// Until when a fault lasts.
     pub(super) disturbed_until: u64,
+    /// When a part of a large message last arrived somewhere.
+    pub(super) large_moved_at: u64,
     /// Since when no fault lasts and all running nodes are members of one cluster and complete.
     pub(super) steady_since: Option<u64>,
     /// Since when some pairs of nodes cannot reach each other, if that is so.
@@ -130,6 +132,7 @@ impl World {
             removed_while_running: false,
             ended: false,
             disturbed_until: 0,
+            large_moved_at: 0,
             steady_since: None,
             bridged_since: None,
             next_look: 0,
