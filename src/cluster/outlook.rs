@@ -19,7 +19,9 @@ use std::time::Duration;
 use crate::session::Timestamp;
 
 use super::replica::Outlook;
+use super::replica::node::Node;
 use super::status::RefusedNode;
+use super::wire::{Refusal, RefusalDetails};
 
 /// The addresses that count, and what is known of them.
 #[derive(Debug)]
@@ -81,6 +83,19 @@ pub(super) enum Rejection {
     Foreign,
     /// It is the other node that is wrong.
     Own,
+}
+
+impl Rejection {
+    /// What it means for `me` to be refused like that.
+    pub(super) fn of(me: &Node, refusal: Refusal, details: &RefusalDetails) -> Self {
+        let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
+        match (refusal, &details.rival) {
+            (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => Self::Own,
+            (Refusal::Cluster | Refusal::Secret, _) => Self::Foreign,
+            (Refusal::Name | Refusal::Full, _) => Self::Exclusion,
+            _ => Self::Peer,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
