@@ -24,22 +24,23 @@
 macro_rules! pages {
     ($($page:ident: $file:literal,)*) => {
         $(
-            // The examples need these features: with fewer, they are not tested.
-            #[cfg_attr(
-                any(
-                    not(doctest),
-                    all(
-                        feature = "axum",
-                        feature = "memory",
-                        feature = "redis",
-                        feature = "replicated",
-                        feature = "snapshot",
-                        unix
-                    )
-                ),
-                doc = include_str!($file)
-            )]
-            pub mod $page {}
+            pub mod $page {
+                // The examples need these features: with fewer, they are not tested.
+                #![cfg_attr(
+                    any(
+                        not(doctest),
+                        all(
+                            feature = "axum",
+                            feature = "memory",
+                            feature = "redis",
+                            feature = "replicated",
+                            feature = "snapshot",
+                            unix
+                        )
+                    ),
+                    doc = include_str!($file)
+                )]
+            }
         )*
     };
 }
