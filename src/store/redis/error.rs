@@ -29,7 +29,7 @@ pub enum RedisErrorKind {
     /// The server wants other credentials.
     Unauthenticated,
     /// The server refuses a command that the store needs: its user lacks the permission, or the
-    /// command is disabled. The message names the command; the README lists all of them.
+    /// command is disabled. The message names the command; the guide lists all of them.
     Denied,
     /// The server is a replica, replicas that it needs are missing, or it cannot save to its disk.
     /// Nothing is read from a replica either.
