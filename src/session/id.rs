@@ -245,6 +245,7 @@ mod tests {
         assert_ne!(id, next);
     }
 
+    /// C-13.
     #[test]
     fn neither_debug_nor_the_key_shows_the_secret() {
         let id = SessionId::generate();

@@ -290,6 +290,7 @@ mod tests {
         Failure::of_words(code, detail, "EVALSHA")
     }
 
+    ///
     #[test]
     fn a_refused_command_is_named_in_every_wording() {
         let lines = [
@@ -315,6 +316,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_command_that_failed_inside_a_script_is_named_and_keeps_its_kind() {
         let sha = "f_0123456789";
@@ -378,6 +380,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_redirection_keeps_what_it_says() {
         for node in ["127.0.0.1:7000", "?:7000", ":7000"] {

@@ -104,6 +104,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn rotation_stays_in_its_slot() {
         let id = SessionId::generate();
@@ -112,6 +113,7 @@ mod tests {
         assert_eq!(slot_of_tag(b"123456789"), 0x31C3);
     }
 
+    ///
     #[test]
     fn a_prefix_that_could_mean_something_else_is_refused() {
         let long = "p".repeat(PREFIX_MAX + 1);

@@ -39,6 +39,8 @@ fn the_last_batch_may_be_torn() {
     assert_eq!(parse(&bytes), Some([keys(0..3), keys(5..7)].concat()));
 }
 
+/// F-08, K-09.
+///
 /// Whoever was told that his session has ended must find it so, or nothing is read at all.
 #[test]
 fn damage_before_the_last_batch_is_found() {
