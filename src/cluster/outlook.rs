@@ -317,6 +317,7 @@ mod tests {
         START.plus(Duration::from_millis(ms))
     }
 
+    ///
     #[test]
     fn an_address_is_closed_after_three_refusals_within_two_seconds() {
         let addresses = configured(&[2]);
@@ -335,6 +336,7 @@ mod tests {
         assert_eq!(outlook(&twice).silent, 1, "twice is not enough");
     }
 
+    ///
     #[test]
     fn a_name_does_not_resolve_only_if_a_name_server_says_so() {
         let name = "nowhere.example:4000";

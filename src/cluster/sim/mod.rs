@@ -116,6 +116,7 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
 
+/// 54, K-02, K-05, K-06, K-07, K-10.
 #[test]
 fn no_seed_breaks_an_invariant() {
     let seeds = match number("SIM_SEED") {

@@ -190,7 +190,7 @@ fn a_rejection_does_not_stop_a_node_that_serves() {
     assert_eq!(unknown(&mut lab, 0, 1), ABSENT);
 }
 
-/// C1.
+///
 #[test]
 fn one_node_that_rejects_does_not_hold_up_a_majority() {
     let of = |configured, change: fn(&mut Settings)| {
@@ -291,7 +291,7 @@ fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
     }
 }
 
-/// C5.
+///
 #[test]
 fn nodes_that_were_all_suspended_at_once_serve_again_soon() {
     let two = Copies::Count(std::num::NonZeroU8::MIN.saturating_add(1));
@@ -314,7 +314,7 @@ fn nodes_that_were_all_suspended_at_once_serve_again_soon() {
     assert_eq!(copies.count(), 2);
 }
 
-/// C4: a virtual machine whose clocks all stood still.
+/// a virtual machine whose clocks all stood still.
 #[test]
 fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
     let mut lab = Lab::cluster(2);
