@@ -7,6 +7,7 @@ mod copies;
 mod held;
 mod rotation;
 mod slowness;
+mod users;
 
 use std::time::Duration;
 
