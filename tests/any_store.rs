@@ -1,6 +1,7 @@
 //! What every store promises, asked of real processes over HTTP: one node with its own memory, the
 //! same with a file that is written all the time, two and three replicated nodes that keep all
-//! sessions, three that keep two copies of each, two nodes on one Redis. The numbers in the cases' comments are those of `tests/README.md`.
+//! sessions, three that keep two copies of each, two nodes on one Redis. `cases.txt` explains the
+//! numbers in the comments.
 
 mod common;
 

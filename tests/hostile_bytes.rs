@@ -33,6 +33,7 @@ const REQUESTS: u64 = 10_000;
 /// Stands in the pieces that a client must never get back, and a log never hold.
 const MARK: &str = "zz-mark";
 
+/// 9, C-09.
 #[tokio::test]
 async fn no_cookie_line_makes_the_layer_do_anything_but_find_the_one_live_session() {
     let logs = Logs::default();
@@ -94,6 +95,7 @@ async fn no_cookie_line_makes_the_layer_do_anything_but_find_the_one_live_sessio
     }
 }
 
+///
 #[tokio::test]
 async fn no_stored_bytes_make_reading_an_attribute_worse_than_an_error() {
     let store = Counting::default();

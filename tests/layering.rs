@@ -31,7 +31,7 @@ const TABLE: &[Row] = &[
     },
     // Only documentation.
     Row {
-        folder: "coming_from",
+        folder: "docs",
         modules: &[],
         crates: &[],
     },

@@ -459,7 +459,7 @@ fn a_full_store_refuses_new_sessions_and_keeps_the_old_ones() {
     late.ok(&node, "/set?k=a&v=1");
 }
 
-/// G-60 (i): 503 at once, known sessions still served, then an orderly end.
+/// 60 (i), K-03: 503 at once, known sessions still served, then an orderly end.
 #[test]
 fn asked_to_end_a_node_says_so_serves_on_and_exits_zero() {
     let mut node = Start::memory("node1").args(&["--drain-wait", "4"]).ready();
@@ -480,7 +480,7 @@ fn asked_to_end_a_node_says_so_serves_on_and_exits_zero() {
     );
 }
 
-/// A request that is being served when the node is asked to end is answered.
+/// 60 (i), K-03. A request that is being served when the node is asked to end is answered.
 #[test]
 fn a_request_in_flight_is_answered_before_the_end() {
     let mut node = Start::memory("node1").args(&["--drain-wait", "0"]).ready();

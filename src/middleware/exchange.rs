@@ -473,10 +473,14 @@ impl Exchange {
     }
 
     async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
-        if self.commit(None, true).await? {
-            Ok(())
-        } else {
-            Err(SessionErrorKind::Conflict.into())
+        if !self.clone().commit(None, true).await? {
+            return Err(SessionErrorKind::Conflict.into());
+        }
+        // A login may have been answered while the other holders acknowledged this.
+        let sends_again = self.state().sends_cookie_again();
+        match sends_again {
+            true => self.confirm().await,
+            false => Ok(()),
         }
     }
 

@@ -177,6 +177,7 @@ async fn an_update_makes_a_session_where_there_is_none() {
     assert_eq!(store.sessions(), 1);
 }
 
+/// 29.
 #[tokio::test]
 async fn writing_what_is_there_already_is_no_write() {
     let store = Spy::new();
@@ -277,6 +278,7 @@ async fn a_write_of_what_was_loaded_is_one_if_another_has_come_between() {
     }
 }
 
+/// W-03.
 #[tokio::test]
 async fn what_was_loaded_is_not_written_again_beside_other_writes() {
     let store = Spy::new();
@@ -295,6 +297,7 @@ async fn what_was_loaded_is_not_written_again_beside_other_writes() {
     assert_eq!(store.commits.get(), 2);
 }
 
+/// W-03.
 #[tokio::test]
 async fn whether_a_write_changes_anything_is_not_guessed_when_the_store_fails() {
     let store = Spy::new();
@@ -372,6 +375,7 @@ impl Serialize for Bad {
     }
 }
 
+/// 31, A-11.
 #[tokio::test]
 async fn a_value_that_cannot_be_serialized_is_an_error_that_names_the_attribute_only() {
     let handler = async |session: Session| -> Result<String, SessionError> {
@@ -396,6 +400,7 @@ async fn a_value_that_cannot_be_serialized_is_an_error_that_names_the_attribute_
     assert_eq!(browser.get(&app, "/get?k=good").await.body, "1");
 }
 
+/// 31, A-11.
 #[tokio::test]
 async fn a_panicking_serialize_leaves_the_session_as_it_was() {
     let handler = async |session: Session| {
@@ -422,6 +427,7 @@ struct Cart {
     owner: String,
 }
 
+/// 32, A-14.
 #[tokio::test]
 async fn an_attribute_of_another_shape_is_an_error_for_that_attribute_alone() {
     const CART: Attribute<Cart> = Attribute::new("cart");
@@ -450,6 +456,7 @@ async fn an_attribute_of_another_shape_is_an_error_for_that_attribute_alone() {
     );
 }
 
+///
 #[tokio::test]
 async fn values_read_back_equal_or_are_refused() {
     let session = Session::for_test();
@@ -505,6 +512,7 @@ async fn large_values_arrive_and_too_large_ones_are_refused_at_the_write() {
     assert_eq!(browser.get(&app, "/has?k=more").await.body, "false");
 }
 
+/// 33, A-12.
 #[tokio::test]
 async fn every_limit_holds_and_what_is_over_it_may_still_shrink() {
     let limits = Limits::default()
@@ -539,6 +547,7 @@ async fn every_limit_holds_and_what_is_over_it_may_still_shrink() {
     Browser::new().get(&app, "/").await.ok();
 }
 
+/// 33, A-12.
 #[tokio::test]
 async fn a_hundred_thousand_attributes_do_not_fit() {
     let session = Session::for_test();

@@ -32,6 +32,7 @@ async fn rotation_keeps_the_attributes_and_kills_the_old_id() {
     }
 }
 
+/// 16.
 #[tokio::test]
 async fn rotation_and_writes_of_one_request_are_one_commit() {
     let store = Spy::new();
@@ -50,6 +51,7 @@ async fn rotation_and_writes_of_one_request_are_one_commit() {
     assert_eq!(store.sessions(), 1);
 }
 
+/// C-05.
 #[tokio::test]
 async fn a_planted_id_is_worth_nothing_after_login() {
     let store = Spy::new();
@@ -63,6 +65,7 @@ async fn a_planted_id_is_worth_nothing_after_login() {
     assert_eq!(victim.get(&app, "/get?k=uid").await.ok().body, "joe");
 }
 
+/// 15, 20.
 #[tokio::test]
 async fn rotation_without_a_session_is_an_error_and_no_cookie() {
     let store = Spy::new();
@@ -74,6 +77,7 @@ async fn rotation_without_a_session_is_an_error_and_no_cookie() {
     assert_eq!((store.commits.get(), store.sessions()), (0, 0));
 }
 
+/// C-06.
 #[tokio::test]
 async fn of_many_requests_and_rotations_at_once_one_successor_survives() {
     let store = Spy::new();
@@ -252,6 +256,7 @@ proptest! {
     }
 }
 
+/// 12, C-15.
 #[tokio::test]
 async fn every_order_of_steps_on_an_old_session_comes_out_right() {
     use Cookie::*;
@@ -341,6 +346,7 @@ async fn every_order_of_steps_without_a_session_comes_out_right() {
     .await;
 }
 
+/// 11.
 #[tokio::test]
 async fn a_session_made_ended_and_made_again_has_the_second_id_and_nothing_of_the_first() {
     async fn handler(session: Session) -> Result<String, SessionError> {

@@ -131,6 +131,7 @@ async fn a_silent_rolling_restart_loses_nothing() {
     }
 }
 
+/// 60 (i).
 #[tokio::test]
 async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
     let [one, two, three] = cluster_of(["node1", "node2", "node3"], two()).await;
@@ -190,6 +191,7 @@ async fn atomic_updates_from_all_nodes_at_once_count_exactly() {
     }
 }
 
+///
 #[tokio::test]
 async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
     let one = describe("node1", &[]).copies(two()).start().await.unwrap();
@@ -207,7 +209,7 @@ async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
     assert_eq!(one.status().members.len() + other.status().members.len(), 2);
 }
 
-/// As many nodes as keep a session have vanished: nobody can tell "lost" from "ended".
+/// 54, K-02. As many nodes as keep a session have vanished: nobody can tell "lost" from "ended".
 #[tokio::test]
 async fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {
     let [one, two, three, four] = cluster_of(FOUR, two()).await;

@@ -378,6 +378,7 @@ async fn nodes_find_each_other_whoever_comes_first() {
     assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("alone"));
 }
 
+/// Q-05, N-11.
 #[tokio::test]
 async fn two_nodes_with_one_name_do_not_mix() {
     let [one, two] = cluster(["node1", "node2"]).await;
@@ -441,6 +442,7 @@ async fn fewer_acknowledgements_than_asked_for_are_counted() {
     assert_eq!(store.status().degraded_acks, 1);
 }
 
+/// 33, A-12.
 #[tokio::test]
 async fn large_sessions_are_replicated_and_larger_ones_refused() {
     let [one, two] = cluster(["node1", "node2"]).await;

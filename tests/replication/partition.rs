@@ -94,6 +94,7 @@ async fn set(store: &ReplicatedStore, key: &Root, name: &str) {
     assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
 }
 
+/// 58, K-05, K-06, K-07.
 #[tokio::test]
 async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     let ways = [Way::new().await, Way::new().await];
@@ -141,6 +142,7 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     );
 }
 
+/// 58.
 #[tokio::test]
 async fn members_do_not_come_and_go_while_one_direction_is_dead() {
     let ways = [Way::new().await, Way::new().await];

@@ -286,7 +286,7 @@ fn a_single_node_becomes_a_cluster_and_keeps_its_sessions() {
     assert_eq!(browser.value(&second, "a").as_deref(), Some("1"));
 }
 
-/// A node that cannot start leaves the file as it was.
+/// 60 (a), F-01. A node that cannot start leaves the file as it was.
 #[test]
 fn a_node_that_cannot_start_leaves_the_file_alone() {
     let directory = Directory::new();

@@ -308,6 +308,7 @@ mod tests {
         assert!(read(&five, "JSESSIONID").is_crowded());
     }
 
+    /// C-10.
     #[test]
     fn ours_is_found_behind_fifty_thousand_others() {
         let mut line = "a=bcdefg; ".repeat(50_000);
@@ -333,6 +334,7 @@ mod tests {
             }
         }
 
+        /// 8, C-07.
         #[test]
         fn the_order_of_cookies_does_not_matter(mut pairs in prop::collection::vec("(JSESSIONID=|a=|)[0]{39}[0-5]?(\\.[a-c])?", 0..8), split in 0..8_usize) {
             let found = |pairs: &[String]| {

@@ -52,7 +52,7 @@ impl State {
             Rest::Untouched
         } else if self.is_pending() || self.in_flight.is_some() || self.dropped {
             Rest::Commit
-        } else if self.stale_cookie && self.has_clients_id() {
+        } else if self.sends_cookie_again() {
             Rest::Confirm
         } else {
             Rest::Nothing
@@ -63,6 +63,11 @@ impl State {
     fn has_clients_id(&self) -> bool {
         let stored = self.stored.as_ref();
         stored.is_some_and(|stored| self.client == Some(stored.id))
+    }
+
+    /// Whether the browser is to get a cookie with the id that it has presented.
+    pub(in crate::middleware) fn sends_cookie_again(&self) -> bool {
+        self.stale_cookie && self.has_clients_id()
     }
 
     /// Closes the session to writes: there will be no response.

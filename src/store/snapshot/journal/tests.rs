@@ -64,6 +64,8 @@ fn the_last_batch_may_be_torn() {
     assert_eq!(parse(&bytes), Some([notes(0..3), notes(5..7)].concat()));
 }
 
+/// F-08, K-09.
+///
 /// What was acknowledged as ended is found so, or nothing is read at all.
 #[test]
 fn damage_before_the_last_batch_is_found() {
