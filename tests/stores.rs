@@ -235,7 +235,7 @@ impl Flawed {
     }
 
     fn rotated(&self) -> MutexGuard<'_, HashMap<Root, SecretHash>> {
-        self.rotated.lock().expect("nobody panics here")
+        self.rotated.lock().expect("no holder panics")
     }
 
     fn is_live(&self, record: &Record) -> bool {

@@ -370,9 +370,10 @@ impl Session {
         self.state().user()
     }
 
-    /// Ends the session. Says whether there was one: in a request with a former id there is none. With the defaults of every store it is dead on
-    /// every node when this returns; with `Ack::Local`, `Ack::Copies` or a near-cache of Redis another
-    /// node may answer from its copy for a moment longer.
+    /// Ends the session. Returns `true` if there was one; in a request with a former id there is none.
+    /// With the defaults of every store it is dead on every node when this returns; with `Ack::Local`,
+    /// `Ack::Copies` or a near-cache of Redis another node may answer from its copy for a moment
+    /// longer.
     ///
     /// Everything that was written is dropped; what is written afterwards makes a new session. It
     /// may be called at any time: when the response has left, the browser keeps a cookie that opens
