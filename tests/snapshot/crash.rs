@@ -92,6 +92,23 @@ fn no_rotation_before_a_kill_is_forgotten() {
     }
 }
 
+/// A login after the last file is in the list of its user after a crash: "log out everywhere" ends
+/// its session too.
+#[test]
+fn a_login_before_a_kill_is_listed_after_it() {
+    let directory = Directory::new();
+    let mut node = directory.node().args(&["--file-every", "300"]).start();
+    let (mut browser, mut other) = (Browser::new(), Browser::new());
+    browser.ok(&node, "/set?k=a&v=1");
+    written_anew(&directory);
+    browser.ok(&node, "/login?uid=ada");
+    node.kill();
+    node.restart();
+    assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
+    assert_eq!(other.ok(&node, "/logout-user?uid=ada")["ended"], 1);
+    assert_eq!(browser.ok(&node, "/info")["session"], false);
+}
+
 /// Many logouts at random moments, each followed by a kill: none comes back.
 #[test]
 fn no_logout_before_a_kill_is_forgotten() {
