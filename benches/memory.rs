@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use distributable::session::{Changes, Outcome, Record, Value};
-use distributable::{MemoryStore, Root, SessionId, SessionStore};
+use distributable::{MemoryStore, SessionId, SessionStore};
 use tower_sessions::cookie::time::OffsetDateTime;
 use tower_sessions::session::Record as PeerRecord;
 use tower_sessions::{MemoryStore as PeerStore, SessionStore as _};
@@ -63,20 +63,21 @@ fn compare() -> Result<()> {
 
 async fn distributable() -> Result<()> {
     let store = MemoryStore::new();
-    let keys: Vec<Root> = (0..SESSIONS).map(|_| SessionId::generate().key()).collect();
+    let ids: Vec<SessionId> = (0..SESSIONS).map(|_| SessionId::generate()).collect();
     let growth = Growth::start()?;
-    for key in &keys {
-        let mut changes = Changes::create(Some(HALF_HOUR), 48 * HALF_HOUR);
+    for id in &ids {
+        let mut changes = Changes::create(id.hash(), Some(HALF_HOUR), 48 * HALF_HOUR);
         changes.insert("cart".into(), encoded());
-        store.commit(key, None, changes).await?;
+        store.commit(&id.key(), None, changes).await?;
     }
     growth.print()?;
     for _ in 0..2 {
-        for key in &keys {
-            let base: Arc<Record> = store.load(key).await?.ok_or("lost")?;
+        for id in &ids {
+            let loaded = store.load(&id.key(), Some(&id.hash())).await?;
+            let base: Arc<Record> = loaded.into_live().ok_or("lost")?;
             let mut changes = Changes::default();
             changes.insert("cart".into(), encoded());
-            let outcome = store.commit(key, Some(&base), changes).await?;
+            let outcome = store.commit(&id.key(), Some(&base), changes).await?;
             assert!(matches!(outcome, Outcome::Committed(_)));
         }
     }

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use distributable::session::{Changes, Value};
+use distributable::session::{Changes, SecretHash, Value};
 use distributable::store::SnapshotStore;
 use distributable::{MemoryStore, SessionId, SessionStore};
 
@@ -91,7 +91,11 @@ async fn open(path: &Path, key: Option<[u8; 32]>) -> SnapshotStore<MemoryStore> 
 
 async fn fill(store: &MemoryStore, sessions: usize) {
     for number in 0..sessions {
-        let mut changes = Changes::create(None, Duration::from_secs(86_400));
+        let mut changes = Changes::create(
+            SecretHash::from_bytes([1; 16]),
+            None,
+            Duration::from_secs(86_400),
+        );
         for attribute in 0..ATTRIBUTES {
             let text = format!("{number:>width$}", width = ATTRIBUTE_BYTES);
             let name = format!("attribute{attribute}");

@@ -55,10 +55,8 @@ async fn login(session: Session, Form(form): Form<Credentials>) -> Result<Respon
     if form.password != "secret" {
         return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN_FORM)).into_response());
     }
-    if session.exists() {
-        // Somebody may have planted the id that was valid until now.
-        session.cycle_id()?;
-    }
+    // A new id, and the session is this user's: an id that was planted before is worth nothing now.
+    session.log_in(&form.name)?;
     let (name, visits) = (form.name, 0);
     session.insert(USER, &User { name, visits })?;
     Ok(Redirect::to("/").into_response())

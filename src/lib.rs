@@ -1,10 +1,9 @@
-//! Distributable HTTP sessions for axum and tower: any node behind the balancer resumes any session.
+//! Clustered HTTP sessions for axum and tower.
 //!
-//! [`SessionLayer`] gives every request below it a session to ask for, [`Session`] is what a handler
-//! holds, and a store says where sessions live: in the memory of one node
-//! ([`MemoryStore`](store)), in the memory of every node of the application
-//! ([`ReplicatedStore`](store), feature `replicated`), or in Redis ([`RedisStore`](store), feature
-//! `redis`).
+//! [`SessionLayer`] makes a session available to every request that it wraps; handlers extract it as
+//! [`Session`]; a *store* decides where the data lives: in the memory of one node
+//! ([`MemoryStore`](store)), in the memory of all nodes ([`ReplicatedStore`](store), feature
+//! `replicated`), or in Redis ([`RedisStore`](store), feature `redis`).
 //!
 //! ```
 //! # #[cfg(all(feature = "axum", feature = "memory"))] {
@@ -12,9 +11,9 @@
 //! use distributable::{MemoryStore, Session, SessionError, SessionLayer};
 //!
 //! async fn counter(session: Session) -> Result<String, SessionError> {
-//!     let visit = |before: Option<u32>| before.unwrap_or(0) + 1;
-//!     let n = session.update("session_counter", visit).await?;
-//!     Ok(format!("Session Counter = {n}"))
+//!     let count = session.get::<u32>("count")?.unwrap_or(0) + 1;
+//!     session.insert("count", &count)?;
+//!     Ok(format!("count = {count}"))
 //! }
 //!
 //! let app: Router = Router::new()
@@ -23,43 +22,36 @@
 //! # }
 //! ```
 //!
-//! Taking [`Session`] in a handler loads the session; from then on it is synchronous. The first
-//! write creates it. What was changed is stored before the head of the response leaves, whatever its
-//! status; if that fails, an error response stands in for it (503 if the store is to blame). A handler
-//! that does not take `Session` causes no call of the store and no header.
+//! # Overview
 //!
-//! # What is where
-//!
-//! - A handler's side: [`Session`], [`Attribute`] for typed names, [`Storable`] for what may be
-//!   stored, [`SessionError`].
-//! - The application's side: [`SessionLayer`], [`SessionCookie`], [`Route`] and [`Affinity`] for
-//!   sticky balancers, [`Limits`].
-//! - [`store`]: the stores and the contract that each of them keeps, [`SessionStore`].
-//! - [`session`]: what a session is, as plain data, for those who write a store.
-//! - `testing` (feature `testing`): the suite that holds a store to its contract.
-//! - [`coming_from`]: Tomcat, WebLogic, JEUS and Spring Session, setting by setting.
-//!
-//! The [README](https://docs.rs/crate/distributable) says what is promised when nodes fail and what
-//! is not, and how to run the examples.
+//! - [`guide`]: quick start, guarantees, operations, migration, and the architecture.
+//! - For handlers: [`Session`], [`Attribute`] for typed names, [`Storable`] for values,
+//!   [`SessionError`].
+//! - For the application: [`SessionLayer`], [`SessionCookie`], [`Route`] and [`Affinity`] for sticky
+//!   balancers, [`Limits`].
+//! - [`store`]: the stores, and the contract of [`SessionStore`].
+//! - [`session`]: sessions as plain data, for authors of stores.
+//! - `testing` (feature `testing`): a suite that checks a store against the contract.
 //!
 //! # Features
 //!
-//! | feature | default | gives |
+//! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
 //! | `memory` | yes | [`MemoryStore`](store) |
-//! | `redis` | no | [`RedisStore`](store): sessions in a Redis or Valkey server |
-//! | `replicated` | no | [`ReplicatedStore`](store): sessions in the memory of every node |
-//! | `rustls` | no | `ReplicatedStoreBuilder::tls`: replication under certificates of your own |
-//! | `snapshot` | no | [`SnapshotStore`](store): the memory or the replicated store, in a file over a restart (Unix) |
-//! | `testing` | no | `testing::conformance`, for authors of stores |
+//! | `redis` | no | [`RedisStore`](store) |
+//! | `replicated` | no | [`ReplicatedStore`](store) |
+//! | `rustls` | no | `ReplicatedStoreBuilder::tls`: links with your own certificates |
+//! | `snapshot` | no | [`SnapshotStore`](store) (Unix) |
+//! | `testing` | no | `testing::conformance` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
 #[cfg(feature = "replicated")]
 mod cluster;
-pub mod coming_from;
 mod error;
+#[path = "docs/mod.rs"]
+pub mod guide;
 mod middleware;
 pub mod session;
 #[cfg(feature = "replicated")]

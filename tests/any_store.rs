@@ -1,6 +1,7 @@
 //! What every store promises, asked of real processes over HTTP: one node with its own memory, the
 //! same with a file that is written all the time, two and three replicated nodes that keep all
-//! sessions, three that keep two copies of each, two nodes on one Redis. The numbers in the cases' comments are those of `tests/README.md`.
+//! sessions, three that keep two copies of each, two nodes on one Redis. `cases.txt` explains the
+//! numbers in the comments.
 
 mod common;
 
@@ -69,6 +70,7 @@ on_every_store! {
     requests_without_a_cookie_leave_nothing_behind
     what_is_written_is_visible_on_the_next_node_at_once
     rotation_keeps_the_attributes_and_kills_the_old_id
+    a_login_among_eight_tabs_that_write_stays
     rotation_and_a_write_in_one_request_are_both_kept
     set_replace_and_remove_are_seen_by_the_other_node
     names_that_were_removed_do_not_count
@@ -89,6 +91,10 @@ on_every_store! {
     the_idle_time_of_a_session_is_its_own
     the_absolute_lifetime_ends_a_session_in_use["--absolute", "3"]
     a_logout_is_seen_everywhere
+    a_users_sessions_are_listed_and_ended_on_every_node
+    a_login_beyond_the_limit_of_a_user_ends_the_oldest_session["--per-user", "2"]
+    administration_sees_a_session_and_does_not_use_it["--idle", "2"]
+    an_attribute_is_taken_once_and_a_refused_update_changes_nothing
     a_logout_beats_a_slow_request
     a_logout_beats_slow_requests_at_any_moment
     a_rotation_beats_slow_requests_at_any_moment
@@ -215,10 +221,54 @@ mod cases {
         for node in nodes {
             assert_eq!(old.ok(node, "/get?k=a")["session"], false);
         }
-        let before = old.bare().map(str::to_owned);
-        old.ok(there, "/set?k=a&v=2");
-        assert_ne!(old.bare().map(str::to_owned), before);
+        let reply = old.get(there, "/set?k=a&v=2");
+        assert_eq!((reply.status, reply.set_cookies().len()), (409, 0));
+        assert_eq!(reply.json()["error"], "superseded");
         assert_eq!(browser.value(here, "a").as_deref(), Some("1"));
+    }
+
+    /// W-04, with 20 rounds.
+    pub(super) fn a_login_among_eight_tabs_that_write_stays(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let mut random = Random(4);
+        for _ in 0..20 {
+            let mut browser = Browser::new();
+            browser.ok(here, "/set?k=a&v=1");
+            let old = browser.twin();
+            let pause = Duration::from_micros(random.below(20_000));
+            scope(|threads| {
+                for tab in 0..8 {
+                    let mut tab_of = old.twin();
+                    let node = [here, there][tab % 2];
+                    threads.spawn(move || {
+                        for n in 0..5 {
+                            let mut late = tab_of.twin();
+                            let reply = late.get(node, &format!("/set?k=tab{tab}&v={n}"));
+                            match reply.status {
+                                200 => {}
+                                409 => assert_eq!(reply.set_cookies().len(), 0),
+                                _ => panic!("{reply:?}"),
+                            }
+                            // A cookie of the time before the login may name another route.
+                            assert_eq!(late.bare(), tab_of.bare());
+                            tab_of = late;
+                        }
+                    });
+                }
+                sleep(pause);
+                browser.ok(here, "/login?uid=ann");
+            });
+            for node in nodes {
+                assert_eq!(browser.ok(node, "/info")["uid"], "ann", "after {pause:?}");
+                assert_eq!(old.twin().ok(node, "/info")["session"], false);
+            }
+            let mut again = old.twin();
+            assert_eq!(again.get(there, "/set?k=a&v=2").status, 409);
+            again.ok(there, "/login?uid=ann");
+            assert_ne!(again.bare(), browser.bare());
+            assert_eq!(browser.value(here, "a").as_deref(), Some("1"));
+        }
+        assert_eq!(sessions(nodes), 40);
     }
 
     /// 16.
@@ -598,6 +648,154 @@ mod cases {
         );
     }
 
+    /// A-16, 60 (j), P-02, P-03.
+    pub(super) fn a_users_sessions_are_listed_and_ended_on_every_node(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browsers: Vec<_> = (0..5).map(|_| Browser::new()).collect();
+        for (turn, browser) in browsers.iter_mut().enumerate() {
+            // One has been there before as a visitor.
+            if turn == 0 {
+                browser.ok(node(turn), "/set?k=a&v=1");
+            }
+            browser.ok(node(turn), &format!("/login?uid=ada&label=device{turn}"));
+        }
+        let mut bob = Browser::new();
+        bob.ok(node(1), "/login?uid=bob");
+        for turn in 0..nodes.len() {
+            let reply = browsers[2].ok(node(turn), "/sessions?uid=ada");
+            let listed = reply["sessions"].as_array().unwrap();
+            let mut labels: Vec<_> = listed
+                .iter()
+                .map(|s| s["label"].as_str().unwrap())
+                .collect();
+            labels.sort_unstable();
+            assert_eq!(
+                labels,
+                ["device0", "device1", "device2", "device3", "device4"]
+            );
+            let current: Vec<_> = listed.iter().filter(|s| s["current"] == true).collect();
+            assert_eq!(
+                (current.len(), &current[0]["label"]),
+                (1, &"device2".into())
+            );
+        }
+        // One logs out, one becomes somebody else: neither is Ada's any more.
+        browsers[3].ok(node(0), "/logout");
+        browsers[4].ok(node(1), "/login?uid=eve");
+        let count = |browser: &mut Browser, turn, uid: &str| {
+            let reply = browser.ok(node(turn), &format!("/sessions?uid={uid}"));
+            reply["sessions"].as_array().unwrap().len()
+        };
+        assert_eq!(count(&mut browsers[0], 1, "ada"), 3);
+        assert_eq!(count(&mut browsers[4], 0, "eve"), 1);
+        let reply = browsers[2].ok(node(1), "/logout-user?uid=ada&keep=1");
+        assert_eq!(reply["ended"], 2);
+        for turn in 0..nodes.len() {
+            for (browser, lives) in [(0, false), (1, false), (2, true), (4, true)] {
+                let mut twin = browsers[browser].twin();
+                let session = &twin.ok(node(turn), "/info")["session"];
+                assert_eq!(session, lives, "browser {browser} at node {turn}");
+            }
+        }
+        let mut admin = Browser::new();
+        assert_eq!(admin.ok(node(0), "/logout-user?uid=ada")["ended"], 1);
+        assert_eq!(admin.ok(node(1), "/logout-user?uid=ada")["ended"], 0);
+        assert_eq!(browsers[2].ok(node(2), "/info")["session"], false);
+        assert_eq!(bob.ok(node(2), "/info")["uid"], "bob");
+        browsers[2].ok(node(0), "/login?uid=ada");
+        assert_eq!(count(&mut admin, 1, "ada"), 1);
+        for odd in ["", "%00%1f", "%F0%9F%91%A4", &"x".repeat(5_000)] {
+            assert_eq!(count(&mut admin, 0, odd), 0);
+            let mut browser = Browser::new();
+            browser.ok(node(0), &format!("/login?uid={odd}"));
+            assert_eq!(
+                admin.ok(node(1), &format!("/logout-user?uid={odd}"))["ended"],
+                1
+            );
+        }
+    }
+
+    ///
+    pub(super) fn a_login_beyond_the_limit_of_a_user_ends_the_oldest_session(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browsers: Vec<_> = (0..4).map(|_| Browser::new()).collect();
+        for (turn, browser) in browsers.iter_mut().enumerate() {
+            browser.ok(node(turn), "/login?uid=ada");
+            // Logins are ordered by the millisecond.
+            sleep(Duration::from_millis(20));
+        }
+        for (turn, browser) in browsers.iter_mut().enumerate() {
+            let lives = turn >= 2;
+            assert_eq!(
+                browser.ok(node(turn + 1), "/info")["session"],
+                lives,
+                "{turn}"
+            );
+        }
+    }
+
+    /// P-01, P-03.
+    pub(super) fn administration_sees_a_session_and_does_not_use_it(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browser = Browser::new();
+        browser.ok(node(0), "/login?uid=ada");
+        let info = browser.ok(node(0), "/info");
+        let key = info["key"].as_str().unwrap().to_owned();
+        let mut admin = Browser::new();
+        let began = Instant::now();
+        let mut lives = true;
+        while lives {
+            let seen = admin.ok(node(1), &format!("/peek?key={key}"));
+            lives = seen["session"] == true;
+            if lives {
+                assert_eq!((&seen["uid"], &seen["key"]), (&"ada".into(), &info["key"]));
+                // Nor does a page that polls.
+                browser.ok(node(2), "/quiet?k=uid");
+            }
+            assert!(began.elapsed() < Duration::from_secs(8), "it is kept alive");
+            sleep(Duration::from_millis(50));
+        }
+        assert!(
+            began.elapsed() > Duration::from_millis(1_900),
+            "it ended early"
+        );
+        browser.ok(node(0), "/login?uid=ada");
+        let key = browser.ok(node(0), "/info")["key"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert_eq!(admin.ok(node(2), &format!("/end?key={key}"))["ended"], 1);
+        assert_eq!(admin.ok(node(1), &format!("/end?key={key}"))["ended"], 0);
+        assert_eq!(browser.ok(node(0), "/info")["session"], false);
+        assert_eq!(admin.get(node(0), "/peek?key=nothing").status, 400);
+        let unknown = "0".repeat(24);
+        assert_eq!(
+            admin.ok(node(0), &format!("/peek?key={unknown}"))["session"],
+            false
+        );
+    }
+
+    pub(super) fn an_attribute_is_taken_once_and_a_refused_update_changes_nothing(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browser = Browser::new();
+        browser.ok(node(0), "/set?k=flash&v=saved");
+        assert_eq!(browser.ok(node(1), "/take?k=flash")["value"], "saved");
+        assert_eq!(
+            browser.ok(node(0), "/take?k=flash")["value"],
+            serde_json::Value::Null
+        );
+        for n in 1..=3 {
+            let reply = browser.ok(node(n), "/try_update?k=seats&max=3");
+            assert_eq!(reply["n"], n);
+        }
+        let refused = browser.get(node(1), "/try_update?k=seats&max=3");
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (409, &"rejected".into())
+        );
+        assert_eq!(browser.ok(node(0), "/get?k=seats&as=u64")["value"], 3);
+    }
+
     /// 43, 45, 12.
     pub(super) fn a_logout_is_seen_everywhere(nodes: &[&Node]) {
         let (here, there) = ends(nodes);
@@ -652,9 +850,10 @@ mod cases {
             let mut browser = Browser::new();
             browser.ok(there, "/set?k=a&v=1");
             let pause = Duration::from_micros(random.below(30_000));
-            fresh += slow_against(nodes, round, pause, &browser, |twin| {
+            let (_, began_anew) = slow_against(nodes, round, pause, &browser, |twin| {
                 twin.ok(there, "/logout");
             });
+            fresh += u64::from(began_anew);
             for node in nodes {
                 assert_eq!(
                     browser.ok(node, "/info")["session"],
@@ -669,17 +868,24 @@ mod cases {
     /// A-03, with 50 rounds.
     pub(super) fn a_rotation_beats_slow_requests_at_any_moment(nodes: &[&Node]) {
         let mut random = Random(3);
-        let mut fresh = 0;
         for round in 0..50 {
             let there = nodes[round / 2 % nodes.len()];
             let mut old = Browser::new();
             old.ok(there, "/set?k=a&v=1");
             let mut successor = old.twin();
             let pause = Duration::from_micros(random.below(30_000));
-            fresh += slow_against(nodes, round, pause, &old, |_| {
+            let (status, began_anew) = slow_against(nodes, round, pause, &old, |_| {
                 successor.ok(there, "/rotate");
             });
+            assert!(!began_anew, "after {pause:?}");
+            // If it has loaded the session before, what it writes lands there.
+            let landed = (status == 200).then_some("1");
             for node in nodes {
+                assert_eq!(
+                    successor.value(node, "k").as_deref(),
+                    landed,
+                    "after {pause:?}"
+                );
                 assert_eq!(
                     successor.value(node, "a").as_deref(),
                     Some("1"),
@@ -688,33 +894,34 @@ mod cases {
                 assert_eq!(old.ok(node, "/info")["session"], false, "after {pause:?}");
             }
         }
-        assert_eq!(sessions(nodes), 50 + fresh);
+        assert_eq!(sessions(nodes), 50);
     }
 
     /// Runs `end` while a slow request of the same session, which takes 15 ms and has begun `pause`
-    /// ago, is under way. Returns 1 if the slow request came too late: then it found no session and
-    /// began one of its own, which has nothing of the old one. Otherwise it leaves no session.
+    /// ago, is under way. Returns the slow request's status, and whether it began a session of its
+    /// own, which has nothing of the old one, because it came too late and found none.
     fn slow_against(
         nodes: &[&Node],
         round: usize,
         pause: Duration,
         browser: &Browser,
         end: impl FnOnce(&mut Browser),
-    ) -> u64 {
+    ) -> (u16, bool) {
         let here = nodes[round % nodes.len()];
         let mut slow = browser.twin();
         slow.ok(here, "/none");
-        scope(|threads| {
+        let status = scope(|threads| {
             let slow = threads.spawn(|| {
                 let reply = slow.get(here, "/slow?ms=15&k=k&v=1");
                 assert!(reply.status < 500, "{reply:?}");
+                reply.status
             });
             sleep(pause);
             end(&mut browser.twin());
-            slow.join().expect("the slow request is answered");
+            slow.join().expect("the slow request is answered")
         });
         if slow.bare() == browser.bare() || slow.bare().is_none() {
-            return 0;
+            return (status, false);
         }
         for node in nodes {
             assert_eq!(
@@ -723,7 +930,7 @@ mod cases {
                 "after {pause:?}"
             );
         }
-        1
+        (status, true)
     }
 
     /// C-06: 50 requests of which ten rotate at once.
@@ -918,7 +1125,7 @@ mod cases {
             b"%2e%2e%2f",
             b"*",
             b"\"quoted\"",
-            b"0123456789abcdef0123456789abcdef01234567.node1",
+            b"0123456789abcdef0123456789abcdef0123456789abcdef01234567.node1",
             long.as_bytes(),
         ];
         for (round, value) in garbage.iter().enumerate() {

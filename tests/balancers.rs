@@ -30,7 +30,7 @@ fn users_behind_apache_lose_nothing_when_nodes_die_and_restart() {
     nothing_is_lost_behind("apache");
 }
 
-/// Without stickiness as well: any node answers for any session.
+/// K-01, K-03, 60 (i). Without stickiness as well: any node answers for any session.
 #[test]
 fn users_without_sticky_routing_lose_nothing_either() {
     let balancers = "nginx-round-robin,haproxy-round-robin,apache-round-robin";
@@ -94,7 +94,7 @@ impl Drop for Running {
     }
 }
 
-/// The lab would not say that nothing is lost if something were.
+/// K-01, K-03, 60 (i). The lab would not say that nothing is lost if something were.
 #[test]
 fn the_lab_notices_nodes_that_share_nothing() {
     let lab = Lab::new("memory");

@@ -162,7 +162,7 @@ fn a_node_with_a_taken_name_joins_when_the_name_is_free() {
     });
 }
 
-/// C1.
+///
 #[test]
 fn one_wrong_node_does_not_keep_a_cluster_from_starting() {
     let [one, two, three, wrong] = cluster_starts::<4>(&[]);
@@ -220,6 +220,7 @@ fn a_peer_that_does_not_answer_makes_an_unknown_session_an_error() {
     });
 }
 
+///
 #[test]
 fn a_name_that_does_not_exist_holds_no_node_up() {
     let [start, _] = cluster_starts::<2>(&[]);
@@ -398,7 +399,7 @@ fn a_short_suspension_without_any_stop_is_a_pause() {
     assert_eq!(browser.value(&two, "a").as_deref(), Some("1"));
 }
 
-/// C5, and deadlines pass while a machine sleeps.
+/// Q-04, and deadlines pass while a machine sleeps.
 #[test]
 fn nodes_of_one_machine_that_was_suspended_serve_again_soon() {
     let clocks = Clocks::new();

@@ -43,6 +43,7 @@ fn the_nodes_describe_each_other() {
     }
 }
 
+/// 57.
 #[test]
 fn a_port_that_is_given_and_taken_is_a_clear_failure() {
     let [start, ..] = cluster_starts::<2>(&[]);
@@ -530,6 +531,7 @@ fn with_fewer_copies_than_demanded_writes_are_refused_and_reads_are_not() {
     browser.ok(&n2, "/set?k=a&v=2");
 }
 
+/// 60 (i), K-03.
 #[test]
 fn a_node_that_ends_in_order_is_out_at_once() {
     let [mut n1, n2] = cluster(&["--drain-wait", "0", "--copies", "all"]);

@@ -31,7 +31,7 @@ const TABLE: &[Row] = &[
     },
     // Only documentation.
     Row {
-        folder: "coming_from",
+        folder: "docs",
         modules: &[],
         crates: &[],
     },
@@ -54,7 +54,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "session/id",
         modules: &["session"],
-        crates: &["rand", "serde", "sha2"],
+        crates: &["rand", "serde", "sha2", "subtle"],
     },
     Row {
         folder: "middleware",

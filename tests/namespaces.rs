@@ -79,7 +79,7 @@ fn machines_find_each_other_by_multicast_and_again_after_the_network_was_cut() {
     agree([&one, &two], &mut browser, values);
 }
 
-/// A node at all addresses tells the others the one that they can reach.
+/// N-01. A node at all addresses tells the others the one that they can reach.
 #[test]
 fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
     if !is_isolated(a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer) {

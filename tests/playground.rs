@@ -119,6 +119,13 @@ fn every_path_answers_get_and_post_with_json_that_names_the_node() {
         "/rotate",
         "/logout",
         "/logout-user?uid=u",
+        "/sessions?uid=u",
+        "/peek?key=000000000000000000000000",
+        "/end?key=000000000000000000000000",
+        "/take?k=a",
+        "/try_update?k=a&max=1",
+        "/quiet?k=a",
+        "/status?code=200",
         "/ttl?s=5",
         "/slow?ms=1",
         "/err?status=418&k=a&v=1",
@@ -220,7 +227,11 @@ fn errors_have_the_documented_status() {
         ("/err?status=7&k=a&v=1", 400),
         ("/get?k=a&as=f32", 400),
         ("/logout-user", 400),
-        ("/logout-user?uid=u", 501),
+        ("/sessions", 400),
+        ("/peek?key=0", 400),
+        ("/end", 400),
+        ("/try_update?k=b", 400),
+        ("/status?code=7", 400),
         ("/get?k=a&as=u64", 500),
         ("/badattr?k=b&v=1", 500),
         ("/set?k=a&bytes=17000000", 413),
@@ -459,7 +470,7 @@ fn a_full_store_refuses_new_sessions_and_keeps_the_old_ones() {
     late.ok(&node, "/set?k=a&v=1");
 }
 
-/// G-60 (i): 503 at once, known sessions still served, then an orderly end.
+/// 60 (i), K-03: 503 at once, known sessions still served, then an orderly end.
 #[test]
 fn asked_to_end_a_node_says_so_serves_on_and_exits_zero() {
     let mut node = Start::memory("node1").args(&["--drain-wait", "4"]).ready();
@@ -480,7 +491,7 @@ fn asked_to_end_a_node_says_so_serves_on_and_exits_zero() {
     );
 }
 
-/// A request that is being served when the node is asked to end is answered.
+/// 60 (i), K-03. A request that is being served when the node is asked to end is answered.
 #[test]
 fn a_request_in_flight_is_answered_before_the_end() {
     let mut node = Start::memory("node1").args(&["--drain-wait", "0"]).ready();

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use distributable::session::{Changes, Outcome, Record, Value};
+use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash, Value};
 use distributable::store::now;
 use distributable::testing::conformance;
-use distributable::{MemoryStore, Root, SessionStore, StoreError};
+use distributable::{MemoryStore, Root, SessionId, SessionStore, StoreError};
 use tokio::task;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -78,7 +78,12 @@ enum Fault {
     OverwritesWithYield,
     IgnoresExpectations,
     AnswersWithTheOld,
-    RotationLeavesTheOldKey,
+    EverySecretOpens,
+    FormerSecretIsAbsent,
+    FormerSecretOpens,
+    RotatesFromAnySecret,
+    LosesTheWritesOfARotation,
+    WritesNeedTheSecret,
     EndIsForgotten,
     TouchRevives,
     TouchDoesNothing,
@@ -89,7 +94,7 @@ enum Fault {
     LargeIsCut,
 }
 
-const FAULTS: [(Fault, &[&str]); 17] = [
+const FAULTS: [(Fault, &[&str]); 22] = [
     (
         Fault::HandsOutExpired,
         &[
@@ -135,8 +140,40 @@ const FAULTS: [(Fault, &[&str]); 17] = [
         &["the later of two acknowledged writes"],
     ),
     (
-        Fault::RotationLeavesTheOldKey,
-        &["found under its new key only", "of two rotations at once"],
+        Fault::EverySecretOpens,
+        &["the current secret is found, and no other"],
+    ),
+    (
+        Fault::FormerSecretIsAbsent,
+        &["a rotation kills the former secret", "Superseded"],
+    ),
+    (
+        Fault::FormerSecretOpens,
+        &[
+            "a rotation kills the former secret",
+            "a write goes on over a rotation",
+        ],
+    ),
+    (
+        Fault::RotatesFromAnySecret,
+        &[
+            "a rotation that comes second changes nothing",
+            "of two rotations at once",
+        ],
+    ),
+    (
+        Fault::LosesTheWritesOfARotation,
+        &[
+            "a rotation loses no acknowledged write",
+            "a login binds, prolongs and rotates",
+        ],
+    ),
+    (
+        Fault::WritesNeedTheSecret,
+        &[
+            "a write goes on over a rotation",
+            "a rotation loses no acknowledged write",
+        ],
     ),
     (
         Fault::EndIsForgotten,
@@ -171,6 +208,8 @@ struct Flawed {
     fault: Option<Fault>,
     sessions: Arc<Mutex<Sessions>>,
     ended: Arc<Mutex<Sessions>>,
+    /// The secrets of sessions that were rotated.
+    rotated: Arc<Mutex<HashMap<Root, SecretHash>>>,
 }
 
 impl Flawed {
@@ -179,6 +218,7 @@ impl Flawed {
             fault,
             sessions: Arc::default(),
             ended: Arc::default(),
+            rotated: Arc::default(),
         }
     }
 
@@ -194,6 +234,10 @@ impl Flawed {
         self.ended.lock().expect("nobody panics here")
     }
 
+    fn rotated(&self) -> MutexGuard<'_, HashMap<Root, SecretHash>> {
+        self.rotated.lock().expect("nobody panics here")
+    }
+
     fn is_live(&self, record: &Record) -> bool {
         if self.has(Fault::ExpiresEarly)
             && let Some(idle) = record.max_inactive_interval()
@@ -204,56 +248,72 @@ impl Flawed {
     }
 
     /// The changes as this store misunderstands them.
-    fn misread(&self, changes: &Changes, current: Option<&Record>) -> Changes {
-        let revives = self.has(Fault::CommitCreates) && current.is_none();
-        let mut misread = if changes.is_create() || revives {
-            let mut create = changes.clone();
-            if revives {
-                create = Changes::create(None, Duration::from_secs(60));
-            }
-            create
-        } else {
-            Changes::default()
-        };
+    fn misread(&self, key: &Root, changes: &Changes, current: Option<&Record>) -> Changes {
+        let mut misread = changes.clone();
+        if self.has(Fault::CommitCreates) && current.is_none() && !changes.is_create() {
+            let secret = SessionId::generate().hash();
+            misread = Changes::create(secret, None, Duration::from_secs(60));
+        }
         for (name, value) in changes.writes() {
-            let name = match self.fault {
-                Some(Fault::NamesAreTrimmed) => name.trim().into(),
-                _ => name.clone(),
-            };
-            match (value, self.fault) {
-                (Some(value), Some(Fault::LargeIsCut)) => {
-                    let bytes = value.as_bytes();
+            let written = value.as_ref().map(Value::as_bytes);
+            match (self.fault, written) {
+                (Some(Fault::NamesAreTrimmed), Some(bytes)) => {
+                    misread.retract(name);
+                    misread.insert(name.trim().into(), Value::from_bytes(bytes));
+                }
+                (Some(Fault::LargeIsCut), Some(bytes)) => {
                     let kept = bytes.len().min(1 << 20);
-                    misread.insert(name, Value::from_bytes(&bytes[..kept]));
+                    misread.insert(name.clone(), Value::from_bytes(&bytes[..kept]));
                 }
-                (Some(value), Some(Fault::EmptyIsRemoved)) if value.as_bytes().is_empty() => {
-                    misread.remove(name);
+                (Some(Fault::EmptyIsRemoved), Some(b"")) => misread.remove(name.clone()),
+                (Some(Fault::LosesTheWritesOfARotation), _) if changes.rotation().is_some() => {
+                    misread.retract(name);
                 }
-                (Some(value), _) => misread.insert(name, value.clone()),
-                (None, _) => misread.remove(name),
+                _ => {}
             }
         }
-        if let Some((name, stamp)) = changes.expected()
-            && !self.has(Fault::IgnoresExpectations)
+        if let Some((name, _)) = changes.expected()
+            && self.has(Fault::IgnoresExpectations)
         {
+            let stamp = current.and_then(|record| record.stamp(name));
             misread.expect(name.clone(), stamp);
         }
-        if let Some(idle) = changes.max_inactive()
-            && !self.has(Fault::IdleTimeIsFixed)
+        if let (Some(_), Some(record)) = (changes.max_inactive(), current)
+            && self.has(Fault::IdleTimeIsFixed)
         {
-            misread.set_max_inactive(idle);
+            misread.set_max_inactive(record.max_inactive_interval());
         }
-        if let Some(successor) = changes.rotated_to() {
-            misread.rotate_to(successor);
+        if let (Some(rotation), Some(last)) = (changes.rotation(), self.rotated().get(key))
+            && self.has(Fault::RotatesFromAnySecret)
+        {
+            misread.rotate(*last, rotation.to);
         }
         misread
+    }
+
+    /// Whether the session was rotated since it was loaded like this.
+    fn was_rotated_since(&self, key: &Root, base: Option<&Record>) -> bool {
+        let rotated = self.rotated();
+        let last = rotated.get(key);
+        base.is_some_and(|base| last.is_some_and(|last| !base.is_current(last)))
     }
 }
 
 impl SessionStore for Flawed {
-    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         let found = self.sessions().get(key).cloned();
-        Ok(found.filter(|record| self.is_live(record)))
+        let Some(record) = found.filter(|record| self.is_live(record)) else {
+            return Ok(Loaded::Absent);
+        };
+        let is_current = secret.is_none_or(|secret| record.is_current(secret));
+        let was_rotated = self.rotated().contains_key(key);
+        Ok(match self.fault {
+            Some(Fault::EverySecretOpens) => Loaded::Live(record),
+            Some(Fault::FormerSecretOpens) if was_rotated => Loaded::Live(record),
+            _ if is_current => Loaded::Live(record),
+            Some(Fault::FormerSecretIsAbsent) => Loaded::Absent,
+            _ => record.loaded(secret, now()),
+        })
     }
 
     async fn commit(
@@ -275,15 +335,21 @@ impl SessionStore for Flawed {
         if self.fault.is_none() {
             current = sessions.get(key).cloned();
         }
-        let changes = self.misread(&changes, current.as_deref());
+        if self.has(Fault::WritesNeedTheSecret)
+            && changes.rotation().is_none()
+            && self.was_rotated_since(key, base.map(Arc::as_ref))
+        {
+            return Ok(Outcome::Gone);
+        }
+        let changes = self.misread(key, &changes, current.as_deref());
         let outcome = changes.apply(current.as_ref(), base.map(Arc::as_ref), now(), 0);
         let Outcome::Committed(record) = &outcome else {
             return Ok(outcome);
         };
-        if !self.has(Fault::RotationLeavesTheOldKey) {
-            sessions.remove(key);
+        sessions.insert(*key, record.clone());
+        if let Some(rotation) = changes.rotation() {
+            self.rotated().insert(*key, rotation.to);
         }
-        sessions.insert(changes.rotated_to().unwrap_or(*key), record.clone());
         Ok(match current {
             Some(current) if self.has(Fault::AnswersWithTheOld) => Outcome::Committed(current),
             _ => outcome,
@@ -305,7 +371,8 @@ impl SessionStore for Flawed {
         }
         if self.has(Fault::TouchStartsANewLife) {
             let life = record.ends_at().since(record.created_at());
-            let create = Changes::create(record.max_inactive_interval(), life);
+            let secret = SessionId::generate().hash();
+            let create = Changes::create(secret, record.max_inactive_interval(), life);
             if let Outcome::Committed(renewed) = create.apply(None, None, now(), 0) {
                 *record = renewed;
             }

@@ -99,7 +99,7 @@ async fn write_until(
     while !stop.load(Relaxed) {
         let key = &keys[(took.len() * 7_919) % keys.len()];
         let began = Instant::now();
-        let base = store.load(key).await?;
+        let base = store.load(key, None).await?.into_live();
         let mut change = Changes::default();
         change.insert("n".into(), Value::from_bytes(b"12345678".as_slice()));
         store.commit(key, base.as_ref(), change).await?;

@@ -21,7 +21,7 @@ use std::env;
 use std::error::Error;
 use std::time::Duration;
 
-use distributable::session::{Changes, Value};
+use distributable::session::{Changes, SecretHash, Value};
 use distributable::{ReplicatedStore, Root, SessionStore};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
 
 /// Makes a session with so many bytes.
 async fn create(store: &ReplicatedStore, key: &Root, bytes: usize) -> Result<()> {
-    let mut changes = Changes::create(Some(HOUR), HOUR);
+    let mut changes = Changes::create(SecretHash::from_bytes([1; 16]), Some(HOUR), HOUR);
     changes.insert("payload".into(), Value::from_bytes(vec![b'x'; bytes]));
     store.commit(key, None, changes).await?;
     Ok(())

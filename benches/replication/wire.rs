@@ -73,7 +73,7 @@ pub(crate) async fn measure() -> Result<()> {
     let changes = 1_000;
     let before = bytes.load(Relaxed);
     for number in 0..changes {
-        let base = one.load(&key).await?;
+        let base = one.load(&key, None).await?.into_live();
         let mut change = Changes::default();
         let value = format!("{number:08}");
         change.insert("counter".into(), Value::from_bytes(value.as_bytes()));

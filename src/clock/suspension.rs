@@ -71,6 +71,7 @@ const RESOLUTION: Duration = Duration::from_millis(1);
 mod tests {
     use super::*;
 
+    ///
     #[test]
     fn what_the_boot_time_clock_gains_is_the_time_of_suspension() {
         let hour = Duration::from_secs(3600);

@@ -10,9 +10,9 @@ use crate::clock;
 use super::Copies;
 use super::link::is_loopback;
 use super::rejections::Rejections;
-use super::replica::PEERS_MAX;
 use super::replica::node::Node;
-use super::wire::{Hello, Refusal};
+use super::replica::{MemberStatus, PEERS_MAX};
+use super::wire::{Hello, Refusal, Rival};
 
 /// What a node knows of connections that others make.
 #[derive(Debug)]
@@ -201,6 +201,24 @@ pub(super) fn objection_to<'a>(
     }
 }
 
+/// The node that has the name of the one that introduces itself, where `me` serves or not and has
+/// these members.
+pub(super) fn find_rival(
+    name: &str,
+    me: &Node,
+    serves: bool,
+    members: &[MemberStatus],
+) -> Option<Rival> {
+    let others = members.iter().map(|member| (&member.node, member.ready));
+    let mut all = others.chain([(me, serves)]);
+    let (node, is_ready) = all.find(|(node, _)| *node.name == *name)?;
+    Some(Rival {
+        node: node.clone(),
+        // Members that serve take it in, though it does not serve yet.
+        serves: is_ready || serves,
+    })
+}
+
 /// Returns `true` if there are as many members as there can be, and this node replaces none.
 fn is_full<'a>(node: &Node, members: impl Iterator<Item = &'a Node> + Clone) -> bool {
     let mut others = members.clone();
@@ -229,6 +247,26 @@ mod tests {
             generation: 1,
             name: format!("node{number}").into(),
         }
+    }
+
+    /// A node that is elder than such a rival would serve alone beside the members that serve.
+    #[test]
+    fn a_rival_that_joins_members_that_serve_counts_as_serving() {
+        let joining = MemberStatus {
+            node: node(2),
+            agrees: true,
+            complete: false,
+            ready: false,
+            leaving: false,
+            lag: 0,
+        };
+        let rival = |serves| {
+            let members = [joining.clone()];
+            find_rival("node2", &node(1), serves, &members).map(|rival| rival.serves)
+        };
+        assert_eq!(rival(true), Some(true));
+        assert_eq!(rival(false), Some(false));
+        assert_eq!(find_rival("node3", &node(1), true, &[]), None);
     }
 
     #[test]

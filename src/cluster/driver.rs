@@ -22,15 +22,15 @@ use crate::session::{Root, SLOTS, SessionId, Timestamp};
 
 use super::calls::Calls;
 use super::discover::{Discovery, discover};
-use super::door::{Door, objection_to};
+use super::door::{Door, find_rival, objection_to};
 use super::link::{Arrival, Encoder, Links, Outbox, Strangers, dial, receive};
 use super::outlook::{Addresses, Answer};
 use super::replica::event::{Exclusion, Input, News, Output, Reply};
 use super::replica::message::OpId;
-use super::replica::node::Node;
+use super::replica::node::{Node, SEEN_MAX};
 use super::replica::{PAUSE_MAX, Replica};
 use super::sightings::Sightings;
-use super::wire::{Hello, HelloReply, Refusal, RefusalDetails, Rival, SEEN_MAX};
+use super::wire::{Hello, HelloReply, Refusal, RefusalDetails};
 
 /// A running node.
 #[derive(Debug)]
@@ -307,14 +307,9 @@ impl Driver {
             .sightings
             .latest(hello, nodes.clone().chain(std::iter::once(&me)));
         if let Some(refusal) = self.door.objection(hello, &me, nodes) {
-            let serving = members.iter().map(|member| (&member.node, member.ready));
-            let mut nodes = serving.chain([(&me, self.replica.is_ready())]);
-            let rival = nodes.find(|(node, _)| node.name == hello.node.name);
+            let (name, serves) = (&hello.node.name, self.replica.is_ready());
+            let rival = find_rival(name, &me, serves, &members);
             let rival = rival.filter(|_| refusal == Refusal::Name);
-            let rival = rival.map(|(node, serves)| Rival {
-                node: node.clone(),
-                serves,
-            });
             let details = match refusal {
                 // A stranger learns nothing.
                 Refusal::Cluster | Refusal::Myself => RefusalDetails::default(),

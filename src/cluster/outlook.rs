@@ -19,7 +19,9 @@ use std::time::Duration;
 use crate::session::Timestamp;
 
 use super::replica::Outlook;
+use super::replica::node::Node;
 use super::status::RefusedNode;
+use super::wire::{Refusal, RefusalDetails};
 
 /// The addresses that count, and what is known of them.
 #[derive(Debug)]
@@ -81,6 +83,19 @@ pub(super) enum Rejection {
     Foreign,
     /// It is the other node that is wrong.
     Own,
+}
+
+impl Rejection {
+    /// What it means for `me` to be refused like that.
+    pub(super) fn of(me: &Node, refusal: Refusal, details: &RefusalDetails) -> Self {
+        let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
+        match (refusal, &details.rival) {
+            (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => Self::Own,
+            (Refusal::Cluster | Refusal::Secret, _) => Self::Foreign,
+            (Refusal::Name | Refusal::Full, _) => Self::Exclusion,
+            _ => Self::Peer,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -302,6 +317,7 @@ mod tests {
         START.plus(Duration::from_millis(ms))
     }
 
+    ///
     #[test]
     fn an_address_is_closed_after_three_refusals_within_two_seconds() {
         let addresses = configured(&[2]);
@@ -320,6 +336,7 @@ mod tests {
         assert_eq!(outlook(&twice).silent, 1, "twice is not enough");
     }
 
+    ///
     #[test]
     fn a_name_does_not_resolve_only_if_a_name_server_says_so() {
         let name = "nowhere.example:4000";

@@ -194,6 +194,7 @@ mod tests {
 
     const GOOD: &str = "6f1d0c3b5a79884e2f6d1c0b9a8f7e6d5c4b3a29180f7e6d5c4b3a2918273645";
 
+    /// N-01.
     #[test]
     fn what_is_no_secret_is_refused_with_a_recipe() {
         let cases = [

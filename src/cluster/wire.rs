@@ -30,7 +30,7 @@ use self::body::Body;
 pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
 pub(super) use hello::{
     Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Protocol, Refusal, RefusalDetails, Rival,
-    SEEN_MAX, is_node_name,
+    is_node_name,
 };
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
 pub(super) use session::ATTRIBUTE_NAME_MAX;

@@ -21,10 +21,10 @@ use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
-use super::take_back;
+use super::take_back::Undoing;
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 use crate::store::erased::Answer;
 use crate::store::users;
 
@@ -102,7 +102,7 @@ impl Exchange {
             let is_first = state.note_use();
             let record = state.record().filter(|_| is_first);
             let is_due = record.is_some_and(|record| self.config.is_touch_due(record));
-            state.stored().filter(|_| is_due).map(|stored| stored.key)
+            state.stored().filter(|_| is_due).map(|stored| stored.key())
         };
         // The access counts now, not when the response is ready: the request may take longer than
         // the session has left.
@@ -156,10 +156,7 @@ impl Exchange {
 
     /// Makes sure that the cookie that is to be sent again has the session's id still.
     async fn confirm(self: Arc<Self>) -> Result<(), SessionError> {
-        let id = {
-            let state = self.state();
-            state.stored().and(state.id())
-        };
+        let id = self.state().stored().map(|stored| stored.id);
         let Some(id) = id else { return Ok(()) };
         let found = self.fetch(&id.key(), Some(&id.hash())).await;
         let mut state = self.state();
@@ -179,14 +176,21 @@ impl Exchange {
         last: bool,
     ) -> Result<bool, SessionError> {
         let _turn = self.turn().await;
+        let is_late = !last && self.state().is_late_write(update.is_some());
+        if is_late {
+            // A handle does not write to a session that another user has by now.
+            self.current().await?;
+        }
         for _ in 0..CREATE_TRIES_MAX {
             let batch = self.state().begin(update.as_ref(), last, &self.config)?;
             let Some(batch) = batch else { return Ok(true) };
-            let (key, creates, rotates) = (batch.key, batch.changes.is_create(), batch.rotates);
-            let take_back = take_back::changes(batch.base.as_deref(), &batch.changes);
+            let (id, key) = (batch.id, batch.id.key());
+            let creates = batch.changes.is_create();
+            let undoing = Undoing::of(batch.base.as_ref(), &batch.changes);
+            let rotates = undoing.is_some();
             if let Some(base) = &batch.base
                 && batch.changes.are_in(base)
-                && self.is_unchanged(&key, &batch.changes).await?
+                && self.is_unchanged(&id, &batch.changes).await?
             {
                 return Ok(true);
             }
@@ -209,32 +213,35 @@ impl Exchange {
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
-                    if let Some((user, label)) = login {
-                        let listed = self.config.register(key, user, label, &record).await;
-                        if let Err(error) = listed {
+                    if let Some((user, label)) = &login {
+                        let listed = self.config.register(key, *user, label.clone(), &record);
+                        if let Err(error) = listed.await {
                             // The login does not count: the session could not be ended by its user.
-                            self.state().undo();
-                            self.take_back_login(key, creates, take_back).await;
+                            self.state().doubt(&self.config);
+                            self.take_back_login(key, creates, undoing).await;
                             return Err(failed(&key, error));
                         }
-                        if let Some(former) = former_user.filter(|former| *former != user) {
+                        if let Some(former) = former_user.filter(|former| former != user) {
                             users::forget(&*self.config.store, &former, &[key]).await;
                         }
                     }
-                    let stored = Stored { key, record };
-                    self.state().committed(stored, rotates);
+                    let login = login.map(|(user, _)| user);
+                    self.state().committed(Stored { id, record }, login);
                     return Ok(true);
                 }
                 // Two random ids are equal: once in the life of the universe, or the store errs.
                 Ok(Outcome::Conflict(_)) if creates => self.state().rename(&self.config),
                 Ok(Outcome::Conflict(current)) => {
-                    self.state().outrun(current);
+                    self.state().outrun(current, &self.config)?;
                     return Ok(false);
                 }
                 Ok(Outcome::Superseded) => {
-                    if !self.state().outpaced(&self.config) || update.is_some() {
-                        debug!(%key, "another request has rotated the session's id before");
+                    debug!(%key, "another request has rotated the session's id before");
+                    if !self.state().outpaced(&self.config) {
                         return Err(SessionErrorKind::Superseded.into());
+                    }
+                    if update.is_some() {
+                        return Ok(false);
                     }
                 }
                 Ok(Outcome::Gone) => {
@@ -242,13 +249,15 @@ impl Exchange {
                     debug!(%key, "the session has ended or expired; what was written is dropped");
                     return Err(SessionErrorKind::Ended.into());
                 }
+                Err(error) if error.kind() == StoreErrorKind::Indeterminate => {
+                    self.state().doubt(&self.config);
+                    if let Some(undoing) = undoing {
+                        undoing.begin(self.config.clone(), key);
+                    }
+                    return Err(failed(&key, error));
+                }
                 Err(error) => {
                     self.state().undo();
-                    if let Some(changes) = take_back
-                        && error.kind() == StoreErrorKind::Indeterminate
-                    {
-                        take_back::begin(self.config.clone(), key, changes);
-                    }
                     return Err(failed(&key, error));
                 }
             }
@@ -257,9 +266,9 @@ impl Exchange {
     }
 
     /// Takes back a login whose session could not be listed.
-    async fn take_back_login(&self, key: Root, creates: bool, take_back: Option<Changes>) {
-        if let Some(changes) = take_back {
-            take_back::begin(self.config.clone(), key, changes);
+    async fn take_back_login(&self, key: Root, creates: bool, undoing: Option<Undoing>) {
+        if let Some(undoing) = undoing {
+            undoing.begin(self.config.clone(), key);
         } else if creates && let Err(error) = self.config.store.end(&key).await {
             debug!(%key, error = &error as &dyn Error, "a session whose login failed is left to expire");
         }
@@ -267,12 +276,13 @@ impl Exchange {
 
     /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
     /// would make it.
-    async fn is_unchanged(&self, key: &Root, changes: &Changes) -> Result<bool, SessionError> {
-        let current = self.fetch(key, None).await;
+    async fn is_unchanged(&self, id: &SessionId, changes: &Changes) -> Result<bool, SessionError> {
+        let current = self.fetch(&id.key(), None).await;
         let current = current.inspect_err(|_| self.state().undo())?;
         Ok(match current.into_live() {
             Some(record) if changes.are_in(&record) => {
-                self.state().committed(Stored { key: *key, record }, false);
+                let stored = Stored { id: *id, record };
+                self.state().committed(stored, None);
                 true
             }
             _ => false,
@@ -284,9 +294,14 @@ impl Exchange {
         let _turn = self.turn().await;
         let (key, user, existed) = {
             let state = self.state();
+            if state.is_superseded() {
+                // It is not this request's session. What is written afterwards is refused as before:
+                // a new session's cookie would replace the one of the login.
+                return Ok(false);
+            }
             let stored = state.stored();
             let user = stored.and_then(|stored| stored.record.user());
-            (stored.map(|stored| stored.key), user, state.exists())
+            (stored.map(Stored::key), user, state.exists())
         };
         let rivals = self.end_rivals().await?;
         let existed = match key {
@@ -458,16 +473,20 @@ impl Exchange {
     }
 
     async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
-        if self.commit(None, true).await? {
-            Ok(())
-        } else {
-            Err(SessionErrorKind::Conflict.into())
+        if !self.clone().commit(None, true).await? {
+            return Err(SessionErrorKind::Conflict.into());
+        }
+        // A login may have been answered while the other holders acknowledged this.
+        let sends_again = self.state().sends_cookie_again();
+        match sends_again {
+            true => self.confirm().await,
+            false => Ok(()),
         }
     }
 
     /// Records an access to the session that this request has now.
     async fn use_again(self: Arc<Self>) -> Result<(), SessionError> {
-        let key = self.state().stored().map(|stored| stored.key);
+        let key = self.state().stored().map(Stored::key);
         match key {
             Some(key) => self.touch(&key).await,
             None => Ok(()),
@@ -494,8 +513,8 @@ impl Exchange {
         let other = ended_rivals.then(|| cookie.removal_for_host(secure));
         let header = match notice {
             Notice::Removal => cookie.header(Content::Removal, secure),
-            Notice::Session(id, key, persistence) => {
-                let route = self.route(&key);
+            Notice::Session(id, persistence) => {
+                let route = self.route(&id.key());
                 let content = Content::Session {
                     id: &id,
                     route: route.as_ref(),

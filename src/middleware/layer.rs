@@ -70,7 +70,9 @@ use crate::store::users::{self, NewLogin};
 /// | a time-out, or a client that goes away; the layer that notices is outside this one | stays | dropped, unless the commit has begun | not sent |
 /// | a time-out; the layer that notices is inside | stays | stored | sent |
 /// | the last commit fails | stays | not stored (with [`Indeterminate`](crate::StoreErrorKind::Indeterminate): may be stored) | sent only if an earlier commit has changed the id |
+/// | the last commit rotates the id and fails with `Indeterminate` | stays | taken back as soon as the store answers | not sent |
 /// | the session was ended or has expired meanwhile | is gone | dropped, 409 | not sent |
+/// | another request has rotated the id meanwhile | stays | stored; with `cycle_id`: dropped, 409 | not sent |
 ///
 /// So a request that calls `cycle_id` and `save`, and is then cut off outside this layer, leaves the
 /// browser with an id that is not valid any more: the visitor is logged out. To avoid that, leave

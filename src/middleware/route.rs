@@ -158,6 +158,7 @@ mod tests {
         }
     }
 
+    /// 3, 10, C-02.
     #[test]
     fn anything_else_is_refused() {
         let long = "x".repeat(33);

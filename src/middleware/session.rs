@@ -55,12 +55,19 @@ use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 ///
 /// # When the session ends meanwhile
 ///
-/// Another request may log the visitor out, or give the session a new id, while this one runs. What
-/// this one wrote is dropped then, and the client receives that error (409) in place of the
-/// handler's response. It says nothing about cookies, so that it cannot undo what the other said.
-/// [`save`](Self::save), [`update`](Self::update) and [`reload`](Self::reload) return the error to
-/// the handler ([`Ended`](SessionErrorKind::Ended)). A request that has written nothing is answered
-/// as usual.
+/// Another request may log the visitor out while this one runs. What this one wrote is dropped then,
+/// and the client receives that error (409) in place of the handler's response. It says nothing about
+/// cookies, so that it cannot undo what the other said. [`save`](Self::save),
+/// [`update`](Self::update) and [`reload`](Self::reload) return the error to the handler
+/// ([`Ended`](SessionErrorKind::Ended)). A request that has written nothing is answered as usual.
+///
+/// # When the session gets a new id meanwhile
+///
+/// Another request may call [`cycle_id`](Self::cycle_id) or [`log_in`](Self::log_in) while this one
+/// runs. What this one writes is stored in the session: its id was valid when it took it. Its
+/// response sets no cookie. After a login it has no session any more once it has stored or reloaded
+/// something ([`Superseded`](SessionErrorKind::Superseded)): what the user's requests store is not
+/// shown to it.
 #[derive(Clone)]
 pub struct Session {
     exchange: Arc<Exchange>,
@@ -322,7 +329,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the session has ended meanwhile, or when no cookie can be sent any more.
+    /// When the session has ended meanwhile, or when no cookie can be sent any more. If another request
+    /// has rotated the id first, the commit makes a session of its own, as for a former id.
     ///
     /// ```
     /// # use distributable::{Session, UserKey};
@@ -362,7 +370,7 @@ impl Session {
         self.state().user()
     }
 
-    /// Ends the session. Says whether there was one. With the defaults of every store it is dead on
+    /// Ends the session. Says whether there was one: in a request with a former id there is none. With the defaults of every store it is dead on
     /// every node when this returns; with `Ack::Local`, `Ack::Copies` or a near-cache of Redis another
     /// node may answer from its copy for a moment longer.
     ///
@@ -559,6 +567,12 @@ impl Session {
     }
 
     /// A handle for what goes on after the response: a stream, a WebSocket, a task.
+    ///
+    /// It refers to the session, and not to the id: it goes on when another request changes that with
+    /// [`cycle_id`](Self::cycle_id). When another request has [logged in](Self::log_in) a user since,
+    /// the session is no longer this handle's, and it returns
+    /// [`Superseded`](SessionErrorKind::Superseded): it may have been opened with an id that was
+    /// planted before.
     ///
     /// Its writes after the response are kept until [`save`](Self::save) is called, as often as one
     /// likes, on it or one of its clones; [`update`](Self::update) saves by itself. What is not

@@ -56,29 +56,37 @@ pub(super) struct State {
     stale_cookie: bool,
     /// There are handles that may save what the response does not carry.
     detached: bool,
-    /// The session's id once everything staged is in.
+    /// The session's id once everything staged is in. A rotation is staged if the session is stored
+    /// under another one.
     id: Option<SessionId>,
     stored: Option<Stored>,
     in_flight: Option<Changes>,
     staged: Changes,
-    /// The secret before `id`, while the store does not know of `id` yet.
-    rotates: Option<SecretHash>,
     /// Whose session it is to be from the next commit on, and what the user's list calls it.
     login: Option<UserKey>,
     label: Option<String>,
-    /// Whose session it was when the request presented its id.
+    /// Whose session it was when the request presented its id, or has made it since.
     user: Option<UserKey>,
+    /// Something staged was dropped, and no call has returned that: the response is to.
+    dropped: bool,
     /// How long the browser is to keep the cookie, to be written into the session.
     persistence: Option<Persistence>,
     /// What the session measures with everything staged; `None`: to be measured.
     size: Option<Size>,
 }
 
-/// A session as the store had it when we last heard.
+/// A session as the store had it when it last answered.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    pub(super) key: Root,
+    /// The id with the secret that this request knows to have been current.
+    pub(super) id: SessionId,
     pub(super) record: Arc<Record>,
+}
+
+impl Stored {
+    pub(super) const fn key(&self) -> Root {
+        self.id.key()
+    }
 }
 
 /// An id that a browser has shown.
@@ -130,7 +138,7 @@ impl Found {
 /// What the response's cookie is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    Session(SessionId, Root, Persistence),
+    Session(SessionId, Persistence),
     Removal,
 }
 
@@ -173,9 +181,11 @@ impl State {
         self.id = Some(lead.id);
         self.persistence = remember::renewal(&record, config.cookie.persistence());
         self.stale_cookie = lead.misrouted || self.persistence.is_some();
-        let key = lead.key;
         self.user = record.user();
-        self.stored = Some(Stored { key, record });
+        self.stored = Some(Stored {
+            id: lead.id,
+            record,
+        });
         lead.turnover
     }
 
@@ -222,6 +232,16 @@ impl State {
         self.secure
     }
 
+    /// Returns `true` if the session has another id, or another user, since this request was sent.
+    pub(super) const fn is_superseded(&self) -> bool {
+        self.superseded
+    }
+
+    /// Returns `true` if a handle is to store something, or an update, in a session after its response.
+    pub(super) fn is_late_write(&self, is_update: bool) -> bool {
+        self.closed && self.stored.is_some() && (is_update || self.is_pending())
+    }
+
     /// Whether there is a session, or will be with what is staged.
     pub(super) fn exists(&self) -> bool {
         self.stored.is_some() || self.is_creating()
@@ -261,7 +281,7 @@ impl State {
     /// The key of the session as it is stored, or the error that it has ended meanwhile.
     pub(super) fn known_key(&self) -> Result<Option<Root>, SessionError> {
         self.check_known()?;
-        Ok(self.stored.as_ref().map(|stored| stored.key))
+        Ok(self.stored.as_ref().map(Stored::key))
     }
 
     pub(super) fn record(&self) -> Option<&Record> {
@@ -308,25 +328,31 @@ impl State {
 
     /// What the browser is to be told, now that everything is stored.
     pub(super) fn notice(&self, config: &Config) -> Option<Notice> {
-        match (&self.stored, self.id) {
+        match &self.stored {
             _ if self.ended || self.superseded => None,
-            (Some(stored), Some(id)) => {
-                let has_it = self.client == Some(id) && !self.stale_cookie;
+            Some(Stored { id, record }) => {
+                let has_it = self.client == Some(*id) && !self.stale_cookie;
                 // Another request may have rotated the id meanwhile, and its cookie must not be
                 // replaced.
-                let is_wanted = !has_it && stored.record.is_current(&id.hash());
-                let notice = || Notice::Session(id, stored.key, self.persistence(config));
-                is_wanted.then(notice)
+                let is_wanted = !has_it && record.is_current(&id.hash());
+                is_wanted.then(|| Notice::Session(*id, self.persistence(config)))
             }
-            _ => (self.client.is_some() || self.ended_rivals).then_some(Notice::Removal),
+            None => (self.client.is_some() || self.ended_rivals).then_some(Notice::Removal),
         }
     }
 
     /// What the browser is to be told although the last commit has failed: only that its session
     /// has another id since an earlier one. Keeping that back would log it out.
     pub(super) fn notice_of_rotation(&self, config: &Config) -> Option<Notice> {
-        let moved = self.returned && self.rotates.is_none() && self.id != self.client;
+        let stored = self.stored.as_ref().map(|stored| stored.id);
+        let moved = self.returned && stored != self.client;
         self.notice(config).filter(|_| moved)
+    }
+
+    /// The secret that a staged rotation replaces.
+    fn rotates(&self) -> Option<SecretHash> {
+        let stored = self.stored.as_ref()?;
+        (self.id != Some(stored.id)).then(|| stored.id.hash())
     }
 
     fn is_creating(&self) -> bool {

@@ -1,85 +1,242 @@
-//! Rotations that are taken back, because nobody received the new id.
+//! Rotations that are taken back, because no browser received the new id.
 //!
 //! A rotation whose outcome is unknown is answered with an error, and the browser keeps the former
 //! id. If the rotation took effect after all, that id is dead and its user is logged out. So a task
 //! tries to write the former secret back, with the user and the values that the session had before:
 //! what a login wrote must not be found under an id of the time before it. The store writes it only
-//! if the rotation is in force.
+//! if the rotation is in force. A value that another request has written since stays.
 //!
-//! The task ends when the store has answered a few times that the rotation is not in force, or after
-//! a minute.
+//! The task ends when the rotation is taken back, when the store answers that it is not in force and
+//! it is too late for it to take effect, or after a minute.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, sleep};
 use tracing::{debug, warn};
 
 use super::layer::Config;
 use crate::clock;
-use crate::session::{Changes, Login, Outcome, Record, Root};
+use crate::session::{Changes, Loaded, Login, Outcome, Record, Root, Rotation};
 
-/// What takes `changes` back, if they rotate a session's id.
-pub(super) fn changes(base: Option<&Record>, changes: &Changes) -> Option<Changes> {
-    let (base, rotation) = (base?, changes.rotation()?);
-    let mut back = Changes::default();
-    back.rotate(rotation.to, rotation.from);
-    if rotation.login.is_some() {
-        back.log_in(Login {
-            user: base.user(),
-            absolute: base.ends_at().since(clock::now()),
-        });
+/// What takes a rotation back.
+pub(super) struct Undoing {
+    rotation: Rotation,
+    /// The session as the request that rotates it has loaded it.
+    before: Arc<Record>,
+    changes: Changes,
+}
+
+impl Undoing {
+    /// What takes `changes` back, if they rotate a session's id.
+    pub(super) fn of(base: Option<&Arc<Record>>, changes: &Changes) -> Option<Self> {
+        Some(Self {
+            rotation: changes.rotation()?,
+            before: base?.clone(),
+            changes: changes.clone(),
+        })
     }
-    for (name, _) in changes.writes() {
-        match base.get(name) {
-            Some(value) => back.insert(name.clone(), value.clone()),
-            None => back.remove(name.clone()),
+
+    /// Begins to take the rotation back. Outside a tokio runtime there are no tasks, and it stays.
+    pub(super) fn begin(self, config: Arc<Config>, key: Root) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        match TASKS.try_acquire() {
+            Ok(permit) => drop(runtime.spawn(async move {
+                self.run(&config, &key).await;
+                drop(permit);
+            })),
+            Err(_) => give_up(&key),
         }
     }
-    if changes.max_inactive().is_some() {
-        back.set_max_inactive(base.max_inactive_interval());
-    }
-    Some(back)
-}
 
-/// Begins to take a rotation back. Outside a tokio runtime there are no tasks, and it stays.
-pub(super) fn begin(config: Arc<Config>, key: Root, changes: Changes) {
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(take_back(config, key, changes));
-    }
-}
-
-async fn take_back(config: Arc<Config>, key: Root, changes: Changes) {
-    let begun_at = Instant::now();
-    let (mut wait, mut certain) = (FIRST_WAIT, 0);
-    while begun_at.elapsed() < GIVE_UP_AFTER {
-        let outcome = config.store.commit(&key, None, changes.clone()).await;
-        match outcome {
-            Ok(Outcome::Committed(_)) => {
-                debug!(%key, "a rotation of unknown outcome was taken back");
-                return;
-            }
-            Ok(Outcome::Gone) => return,
-            Ok(Outcome::Superseded | Outcome::Conflict(_)) => {
-                // It may be on its way still.
-                certain += 1;
-                if certain == ANSWERS {
+    async fn run(&self, config: &Config, key: &Root) {
+        let begun_at = Instant::now();
+        let mut wait = FIRST_WAIT;
+        while begun_at.elapsed() < GIVE_UP_AFTER {
+            let is_late = begun_at.elapsed() >= LATE_AFTER;
+            match self.attempt(config, key).await {
+                Attempt::Done => {
+                    debug!(%key, "a rotation of unknown outcome was taken back");
                     return;
                 }
+                Attempt::Gone => return,
+                Attempt::NotInForce if is_late => return,
+                Attempt::NotInForce | Attempt::Failed => {}
             }
-            Err(_) => {}
+            sleep(wait).await;
+            wait = (2 * wait).min(LONGEST_WAIT);
         }
-        sleep(wait).await;
-        wait = (2 * wait).min(LONGEST_WAIT);
+        give_up(key);
     }
+
+    async fn attempt(&self, config: &Config, key: &Root) -> Attempt {
+        let current = match config.store.load(key, None).await {
+            Ok(Loaded::Live(record)) => record,
+            Ok(Loaded::Absent) => return Attempt::Gone,
+            Ok(Loaded::Superseded) | Err(_) => return Attempt::Failed,
+        };
+        let changes = self.reverse(&current);
+        match config.store.commit(key, Some(&current), changes).await {
+            Ok(Outcome::Committed(_)) => Attempt::Done,
+            Ok(Outcome::Gone) => Attempt::Gone,
+            Ok(Outcome::Superseded | Outcome::Conflict(_)) => Attempt::NotInForce,
+            Err(_) => Attempt::Failed,
+        }
+    }
+
+    /// The changes that take the rotation back in a session that now is like this.
+    fn reverse(&self, current: &Record) -> Changes {
+        let mut back = Changes::default();
+        back.rotate(self.rotation.to, self.rotation.from);
+        if self.rotation.login.is_some() {
+            back.log_in(Login {
+                user: self.before.user(),
+                absolute: self.before.ends_at().since(clock::now()),
+            });
+        }
+        // A copy from before the rotation says nothing about what came after it.
+        let is_after = current.is_current(&self.rotation.to);
+        for (name, written) in self.changes.writes() {
+            if is_after && current.get(name) != written.as_ref() {
+                continue;
+            }
+            match self.before.get(name) {
+                Some(value) => back.insert(name.clone(), value.clone()),
+                None => back.remove(name.clone()),
+            }
+        }
+        if let Some(idle) = self.changes.max_inactive()
+            && !(is_after && current.max_inactive_interval() != idle)
+        {
+            back.set_max_inactive(self.before.max_inactive_interval());
+        }
+        back
+    }
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Done,
+    /// There is no session any more.
+    Gone,
+    /// The session does not have the secret of the rotation, which may be on its way still.
+    NotInForce,
+    Failed,
+}
+
+fn give_up(key: &Root) {
     warn!(%key, "it is not known whether a rotation took effect: its user may have to log in again");
 }
 
-/// How long the task tries: as long as requests with the former id get no new session.
+/// How many rotations are being taken back at once. Beyond it they stay.
+static TASKS: Semaphore = Semaphore::const_new(TASKS_MAX);
+
+const TASKS_MAX: usize = 4_096;
+
+/// How long a task tries: as long as requests with the former id get no new session.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+
+/// After this time a rotation that is not in force will not take effect any more: stores give up
+/// sooner.
+const LATE_AFTER: Duration = Duration::from_secs(10);
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// How often the store has to answer that the rotation is not in force.
-const ANSWERS: u32 = 3;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{SecretHash, Timestamp, UserKey, Value};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const FORMER: SecretHash = SecretHash::from_bytes([1; 16]);
+    const NEXT: SecretHash = SecretHash::from_bytes([2; 16]);
+
+    fn write(changes: &mut Changes, name: &str, text: &str) {
+        changes.insert(name.into(), Value::from_bytes(text.as_bytes()));
+    }
+
+    fn committed(changes: &Changes, current: Option<&Arc<Record>>) -> Arc<Record> {
+        match changes.apply(current, None, NOW, 1) {
+            Outcome::Committed(record) => record,
+            other => panic!("expected a session, got {other:?}"),
+        }
+    }
+
+    /// A session, a login in it, and what takes that back.
+    fn login() -> (Arc<Record>, Arc<Record>, Undoing) {
+        let mut birth = Changes::create(FORMER, Some(HOUR), 24 * HOUR);
+        write(&mut birth, "a", "1");
+        write(&mut birth, "b", "1");
+        let before = committed(&birth, None);
+        let mut login = Changes::default();
+        login.rotate(FORMER, NEXT);
+        login.log_in(Login {
+            user: Some(UserKey::of("ada")),
+            absolute: 48 * HOUR,
+        });
+        write(&mut login, "a", "2");
+        write(&mut login, "c", "2");
+        login.remove("b".into());
+        login.set_max_inactive(None);
+        let after = committed(&login, Some(&before));
+        let undoing = Undoing::of(Some(&before), &login).expect("it rotates");
+        (before, after, undoing)
+    }
+
+    fn text(record: &Record, name: &str) -> Option<String> {
+        let bytes = record.get(name)?.as_bytes();
+        Some(String::from_utf8(bytes.to_vec()).expect("text"))
+    }
+
+    #[test]
+    fn what_a_login_did_is_undone_and_what_came_after_it_stays() {
+        let (before, after, undoing) = login();
+        let mut late = Changes::default();
+        write(&mut late, "a", "3");
+        write(&mut late, "d", "3");
+        late.set_max_inactive(Some(2 * HOUR));
+        let current = committed(&late, Some(&after));
+        for (current, a, d, idle) in [
+            (&after, "1", None, HOUR),
+            (&current, "3", Some("3"), 2 * HOUR),
+        ] {
+            let record = committed(&undoing.reverse(current), Some(current));
+            assert!(record.is_current(&FORMER));
+            assert_eq!(record.user(), None);
+            assert_eq!(text(&record, "a").as_deref(), Some(a));
+            assert_eq!(text(&record, "b").as_deref(), Some("1"));
+            assert_eq!(text(&record, "c"), None);
+            assert_eq!(text(&record, "d").as_deref(), d);
+            assert_eq!(record.max_inactive_interval(), Some(idle));
+        }
+        // A copy that lags does not have the login: all of it is undone.
+        let record = committed(&undoing.reverse(&before), Some(&after));
+        assert_eq!(text(&record, "a").as_deref(), Some("1"));
+        assert_eq!(text(&record, "c"), None);
+    }
+
+    #[test]
+    fn a_rotation_that_is_not_in_force_is_not_undone() {
+        let (before, after, undoing) = login();
+        let refused = undoing.reverse(&before).apply(Some(&before), None, NOW, 1);
+        assert_eq!(refused, Outcome::Superseded);
+        let mut next = Changes::default();
+        next.rotate(NEXT, SecretHash::from_bytes([3; 16]));
+        let later = committed(&next, Some(&after));
+        let refused = undoing.reverse(&later).apply(Some(&later), None, NOW, 1);
+        assert_eq!(refused, Outcome::Superseded);
+    }
+
+    #[test]
+    fn changes_without_a_rotation_are_not_undone() {
+        let (before, ..) = login();
+        let mut changes = Changes::default();
+        write(&mut changes, "a", "2");
+        assert!(Undoing::of(Some(&before), &changes).is_none());
+    }
+}

@@ -481,6 +481,7 @@ mod tests {
         assert_eq!(outcome, Outcome::Conflict(current));
     }
 
+    /// W-03.
     #[test]
     fn a_write_that_confirms_is_one_only_after_another_write() {
         let base = created("a", "1");

@@ -225,7 +225,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn hash(n: u8) -> SecretHash {
-        SecretHash::from_bytes([n; 16])
+        SecretHash::from_bytes([n + 100; 16])
     }
 
     fn fresh() -> Credential {

@@ -282,6 +282,7 @@ mod tests {
         );
     }
 
+    /// C-13.
     #[test]
     fn a_hash_is_the_first_half_of_the_sha_256_of_the_secret() {
         let id = SessionId::parse(&[b'0'; 56]).expect("an id");

@@ -1,23 +1,24 @@
 //! The suite that every store must pass, ours and yours.
 //!
 //! [`conformance`] runs a store through the contract of [`SessionStore`]: what is found, what a
-//! commit does and refuses, what stays dead, what lifetimes mean, and what must hold when many
-//! requests come at once. It promises that a store which passes means the same by its answers as
+//! commit does and refuses, what stays dead, which secret counts, what lifetimes mean, and what must
+//! hold when many requests come at once. It promises that a store which passes means the same by its answers as
 //! the stores of this crate do. It does not test limits, restarts or failing networks: those are
 //! particular to a store.
 //!
 //! ```
 //! use std::{collections::HashMap, sync::{Arc, Mutex}};
-//! use distributable::session::{Changes, Outcome, Record};
+//! use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash};
 //! use distributable::{Root, SessionStore, StoreError, store};
 //!
 //! #[derive(Clone, Default)]
 //! struct MyStore(Arc<Mutex<HashMap<Root, Arc<Record>>>>);
 //!
 //! impl SessionStore for MyStore {
-//!     async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
-//!         let live = |record: &&Arc<Record>| record.is_live(store::now());
-//!         Ok(self.0.lock().unwrap().get(key).filter(live).cloned())
+//!     async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+//!         let sessions = self.0.lock().unwrap();
+//!         let record = sessions.get(key);
+//!         Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, store::now())))
 //!     }
 //!
 //!     async fn commit(
@@ -30,8 +31,7 @@
 //!         let base = base.map(Arc::as_ref);
 //!         let outcome = changes.apply(sessions.get(key), base, store::now(), 0);
 //!         if let Outcome::Committed(record) = &outcome {
-//!             sessions.remove(key);
-//!             sessions.insert(changes.rotated_to().unwrap_or(*key), record.clone());
+//!             sessions.insert(*key, record.clone());
 //!         }
 //!         Ok(outcome)
 //!     }
@@ -67,12 +67,13 @@ use tokio::time::{Instant, timeout};
 
 use super::SessionStore;
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, Root, SessionId, Value};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId, Value};
 
 mod attributes;
 mod existence;
 mod lifetime;
 mod races;
+mod secrets;
 
 /// Holds a store to the contract, through two handles to the *same* sessions: two nodes of a
 /// cluster, two connections to a server, or a store and its clone.
@@ -92,6 +93,7 @@ pub async fn conformance<S: SessionStore>(one: S, other: S) {
     attributes::rules(&mut suite);
     lifetime::rules(&mut suite);
     races::rules(&mut suite);
+    secrets::rules(&mut suite);
     if let Err(broken) = suite.verdict().await {
         panic!("{broken}");
     }
@@ -196,14 +198,15 @@ impl<S: SessionStore> Nodes<S> {
 
     /// Creates a session that lives long.
     async fn create(&self, name: &str, value: &str) -> Result<Created, Broken> {
-        let mut changes = Changes::create(Some(HOUR), 24 * HOUR);
-        changes.insert(name.into(), text(value));
-        self.create_with(changes).await
+        let lives = Lives::long();
+        self.create_with(lives, insert(name, value)).await
     }
 
-    async fn create_with(&self, changes: Changes) -> Result<Created, Broken> {
+    /// Creates a session with these lifetimes, and makes these changes to it in the same step.
+    async fn create_with(&self, lives: Lives, mut changes: Changes) -> Result<Created, Broken> {
         let id = self.one.new_id();
         let key = id.key();
+        lives.make_create(id.hash(), &mut changes);
         let before = Instant::now();
         let record = committed(self.one.commit(&key, None, changes).await?)?;
         let access = Access {
@@ -220,7 +223,7 @@ impl<S: SessionStore> Nodes<S> {
 
     /// The session as the other handle sees it.
     async fn load(&self, key: &Root) -> Result<Arc<Record>, Broken> {
-        match self.other.load(key).await? {
+        match find(&*self.other, key).await? {
             Some(record) => Ok(record),
             None => broken("a live session is not found through the other handle"),
         }
@@ -229,18 +232,18 @@ impl<S: SessionStore> Nodes<S> {
     /// Checks that the session is dead on both handles, and that nothing brings it back.
     async fn must_be_dead(&self, key: &Root) -> Verdict {
         for store in self.both() {
-            must(
-                store.load(key).await?.is_none(),
-                "the session is still found",
-            )?;
+            let dead = find(store, key).await?.is_none();
+            must(dead, "the session is still found")?;
             store.touch(key).await?;
-            must(store.load(key).await?.is_none(), "a touch brings it back")?;
+            let dead = find(store, key).await?.is_none();
+            must(dead, "a touch brings it back")?;
             let outcome = store.commit(key, None, insert("late", "1")).await?;
             must(
                 outcome == Outcome::Gone,
                 "a commit to it is not answered with Gone",
             )?;
-            must(store.load(key).await?.is_none(), "a commit brings it back")?;
+            let dead = find(store, key).await?.is_none();
+            must(dead, "a commit brings it back")?;
             must(!store.end(key).await?, "ending it says that it was alive")?;
         }
         Ok(())
@@ -255,11 +258,50 @@ struct Created {
     access: Access,
 }
 
+/// How long a session of a rule may live.
+#[derive(Clone, Copy)]
+struct Lives {
+    idle: Option<Duration>,
+    absolute: Duration,
+    first_visit: Option<Duration>,
+}
+
+impl Lives {
+    /// Longer than any rule takes.
+    fn long() -> Self {
+        Self::of(Some(HOUR), 24 * HOUR)
+    }
+
+    const fn of(idle: Option<Duration>, absolute: Duration) -> Self {
+        Self {
+            idle,
+            absolute,
+            first_visit: None,
+        }
+    }
+
+    fn make_create(self, secret: SecretHash, changes: &mut Changes) {
+        changes.make_create(secret, self.idle, self.absolute);
+        if let Some(idle) = self.first_visit {
+            changes.first_visit(idle);
+        }
+    }
+}
+
 /// Somewhere between these two points the store has recorded an access.
 #[derive(Clone, Copy)]
 struct Access {
     before: Instant,
     after: Instant,
+}
+
+/// The session, for a request that has presented its secret before.
+async fn find<S: SessionStore>(store: &S, key: &Root) -> Result<Option<Arc<Record>>, Broken> {
+    match store.load(key, None).await? {
+        Loaded::Live(record) => Ok(Some(record)),
+        Loaded::Absent => Ok(None),
+        Loaded::Superseded => broken("a load without a secret is answered with Superseded"),
+    }
 }
 
 fn insert(name: &str, value: &str) -> Changes {
@@ -276,6 +318,7 @@ fn committed(outcome: Outcome) -> Result<Arc<Record>, Broken> {
     match outcome {
         Outcome::Committed(record) => Ok(record),
         Outcome::Conflict(_) => broken("a commit is answered with Conflict, not Committed"),
+        Outcome::Superseded => broken("a commit is answered with Superseded, not Committed"),
         Outcome::Gone => broken("a commit is answered with Gone, not Committed"),
     }
 }
@@ -285,6 +328,7 @@ fn conflict(outcome: Outcome) -> Result<Arc<Record>, Broken> {
     match outcome {
         Outcome::Conflict(record) => Ok(record),
         Outcome::Committed(_) => broken("a commit is answered with Committed, not Conflict"),
+        Outcome::Superseded => broken("a commit is answered with Superseded, not Conflict"),
         Outcome::Gone => broken("a commit is answered with Gone, not Conflict"),
     }
 }

@@ -169,6 +169,13 @@ pub(crate) async fn end_user(
         if listed.iter().all(|listed| Some(listed.key) == kept) {
             return Ok(ended);
         }
+        let (mut live, mut gone) = (Vec::new(), Vec::new());
+        for listed in listed.iter().filter(|listed| Some(listed.key) != kept) {
+            if belonging(store, &user, listed).await?.is_some() {
+                live.push(listed.key);
+            }
+            gone.push(listed.key);
+        }
         // From here on a copy of the list that comes to light ends what is in it.
         let mut changes = Changes::default();
         note_end(&mut changes);
@@ -178,13 +185,10 @@ pub(crate) async fn end_user(
             }
         }
         store.commit(&root, Some(&index), changes).await?;
-        let mut gone = Vec::new();
-        for listed in listed.iter().filter(|listed| Some(listed.key) != kept) {
-            if belonging(store, &user, listed).await?.is_some() {
-                ended += usize::from(store.end(&listed.key).await?);
-            }
-            gone.push(listed.key);
+        for key in &live {
+            store.end(key).await?;
         }
+        ended += live.len();
         forget(store, &user, &gone).await;
     }
     Ok(ended)

@@ -205,6 +205,7 @@ fn late_body(text: impl Future<Output = String> + Send + 'static) -> Body {
     Body::from_stream(stream::once(text.map(Ok::<_, Infallible>)))
 }
 
+/// 13.
 #[tokio::test]
 async fn asking_first_inside_a_body_comes_too_late() {
     let store = Spy::new();
@@ -248,6 +249,7 @@ async fn a_body_writes_through_a_detached_handle_only() {
     assert_eq!(browser.get(&app, "/incr").await.body, "2");
 }
 
+///
 #[tokio::test]
 async fn clones_in_two_tasks_are_one_session() {
     let handler = async |session: Session| -> Result<(), SessionError> {

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::get;
+use distributable::session::Loaded;
 use distributable::{Attribute, Limits, Session, SessionError, SessionErrorKind, SessionStore};
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +177,7 @@ async fn an_update_makes_a_session_where_there_is_none() {
     assert_eq!(store.sessions(), 1);
 }
 
+/// 29.
 #[tokio::test]
 async fn writing_what_is_there_already_is_no_write() {
     let store = Spy::new();
@@ -218,7 +220,9 @@ async fn removed_names_do_not_count_and_take_no_room() {
         }
     }
     let key = store.ids.lock().unwrap()[0].key();
-    assert!(store.load(&key).await.unwrap().is_none(), "it has rotated");
+    let id = store.ids.lock().unwrap()[0];
+    let former = store.load(&key, Some(&id.hash())).await.unwrap();
+    assert_eq!(former, Loaded::Superseded, "it has rotated");
     assert_eq!(store.sessions(), 1);
     assert!(store.bytes() < 1_024, "{}", store.bytes());
 }
@@ -268,12 +272,13 @@ async fn a_write_of_what_was_loaded_is_one_if_another_has_come_between() {
             assert_eq!(reply.body, value, "{how}: {name}");
         }
         let key = store.ids.lock().unwrap().last().unwrap().key();
-        let record = store.load(&key).await.unwrap().unwrap();
+        let record = find(&store, &key).await;
         let idle = record.max_inactive_interval();
         assert_eq!(idle, Some(Duration::from_secs(1800)), "{how}");
     }
 }
 
+/// W-03.
 #[tokio::test]
 async fn what_was_loaded_is_not_written_again_beside_other_writes() {
     let store = Spy::new();
@@ -285,13 +290,14 @@ async fn what_was_loaded_is_not_written_again_beside_other_writes() {
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
     let key = store.ids.lock().unwrap()[0].key();
-    let before = store.load(&key).await.unwrap().unwrap();
+    let before = find(&store, &key).await;
     browser.get(&app, "/").await.ok();
-    let after = store.load(&key).await.unwrap().unwrap();
+    let after = find(&store, &key).await;
     assert_eq!(after.stamp("a"), before.stamp("a"));
     assert_eq!(store.commits.get(), 2);
 }
 
+/// W-03.
 #[tokio::test]
 async fn whether_a_write_changes_anything_is_not_guessed_when_the_store_fails() {
     let store = Spy::new();
@@ -369,6 +375,7 @@ impl Serialize for Bad {
     }
 }
 
+/// 31, A-11.
 #[tokio::test]
 async fn a_value_that_cannot_be_serialized_is_an_error_that_names_the_attribute_only() {
     let handler = async |session: Session| -> Result<String, SessionError> {
@@ -393,6 +400,7 @@ async fn a_value_that_cannot_be_serialized_is_an_error_that_names_the_attribute_
     assert_eq!(browser.get(&app, "/get?k=good").await.body, "1");
 }
 
+/// 31, A-11.
 #[tokio::test]
 async fn a_panicking_serialize_leaves_the_session_as_it_was() {
     let handler = async |session: Session| {
@@ -419,6 +427,7 @@ struct Cart {
     owner: String,
 }
 
+/// 32, A-14.
 #[tokio::test]
 async fn an_attribute_of_another_shape_is_an_error_for_that_attribute_alone() {
     const CART: Attribute<Cart> = Attribute::new("cart");
@@ -447,6 +456,7 @@ async fn an_attribute_of_another_shape_is_an_error_for_that_attribute_alone() {
     );
 }
 
+///
 #[tokio::test]
 async fn values_read_back_equal_or_are_refused() {
     let session = Session::for_test();
@@ -502,6 +512,7 @@ async fn large_values_arrive_and_too_large_ones_are_refused_at_the_write() {
     assert_eq!(browser.get(&app, "/has?k=more").await.body, "false");
 }
 
+/// 33, A-12.
 #[tokio::test]
 async fn every_limit_holds_and_what_is_over_it_may_still_shrink() {
     let limits = Limits::default()
@@ -536,6 +547,7 @@ async fn every_limit_holds_and_what_is_over_it_may_still_shrink() {
     Browser::new().get(&app, "/").await.ok();
 }
 
+/// 33, A-12.
 #[tokio::test]
 async fn a_hundred_thousand_attributes_do_not_fit() {
     let session = Session::for_test();

@@ -11,6 +11,7 @@ use distributable::{Route, SameSite, Secure, Session, SessionCookie, SessionErro
 
 use super::support::*;
 
+/// 1, C-01.
 #[tokio::test]
 async fn the_first_write_sets_one_cookie_with_id_and_route() {
     let store = Spy::new();
@@ -24,7 +25,7 @@ async fn the_first_write_sets_one_cookie_with_id_and_route() {
     let (id, route) = parts.next().unwrap().split_once('.').unwrap();
     assert_eq!(name, "JSESSIONID");
     assert_eq!(route, "node1");
-    assert_eq!(id.len(), 40);
+    assert_eq!(id.len(), 56);
     assert!(
         id.bytes()
             .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
@@ -43,6 +44,7 @@ async fn a_node_without_a_route_sets_the_bare_id() {
     assert!(!reply.cookie_value().unwrap().contains('.'));
 }
 
+/// 4, C-04.
 #[tokio::test]
 async fn an_invented_id_is_not_adopted() {
     let (store, invented) = (Spy::new(), unknown_id());
@@ -54,6 +56,7 @@ async fn an_invented_id_is_not_adopted() {
     }
 }
 
+/// 5, 6.
 #[tokio::test]
 async fn a_route_that_does_not_ask_costs_no_store_call_and_no_header() {
     let store = Spy::new();
@@ -93,6 +96,7 @@ async fn asking_without_writing_leaves_no_trace() {
     assert_eq!((store.calls(), store.sessions()), (0, 0));
 }
 
+/// 7.
 #[tokio::test]
 async fn the_cookie_is_not_repeated() {
     let store = Spy::new();
@@ -104,6 +108,7 @@ async fn the_cookie_is_not_repeated() {
     }
 }
 
+/// 8, C-07.
 #[tokio::test]
 async fn the_live_one_of_several_cookies_is_used_whatever_their_order() {
     let store = Spy::new();
@@ -132,6 +137,7 @@ async fn the_live_one_of_several_cookies_is_used_whatever_their_order() {
     }
 }
 
+/// 8, C-07.
 #[tokio::test]
 async fn of_two_live_sessions_neither_is_used() {
     let store = Spy::new();
@@ -285,6 +291,7 @@ async fn a_cookie_in_a_joined_line_is_used_and_not_sent_again() {
     }
 }
 
+/// 8, C-07.
 #[tokio::test]
 async fn with_more_ids_than_are_looked_up_none_is_used() {
     let store = Spy::new();
@@ -304,6 +311,7 @@ async fn with_more_ids_than_are_looked_up_none_is_used() {
     }
 }
 
+/// 9, C-09.
 #[tokio::test]
 async fn garbage_is_no_session_and_no_store_call() {
     let store = Spy::new();
@@ -342,6 +350,7 @@ async fn garbage_is_no_session_and_no_store_call() {
     assert_eq!((store.calls(), store.sessions()), (0, 0));
 }
 
+/// C-08.
 #[tokio::test]
 async fn names_like_ours_are_not_ours() {
     let store = Spy::new();
@@ -373,6 +382,7 @@ async fn names_like_ours_are_not_ours() {
     );
 }
 
+/// C-17, 60 (k).
 #[tokio::test]
 async fn ids_are_taken_from_cookies_only() {
     let store = Spy::new();
@@ -396,6 +406,7 @@ async fn ids_are_taken_from_cookies_only() {
     }
 }
 
+/// C-10.
 #[tokio::test]
 async fn ten_thousand_cookies_are_read_in_linear_time() {
     let store = Spy::new();
@@ -418,6 +429,7 @@ async fn ten_thousand_cookies_are_read_in_linear_time() {
     assert!(time(50_000).await < Duration::from_secs(1));
 }
 
+/// 10.
 #[tokio::test]
 async fn secure_follows_its_policy() {
     let store = Spy::new();
@@ -489,6 +501,7 @@ async fn cookies_that_never_come_back_are_worth_one_line_of_log() {
     assert!(!log.text().contains(HINT));
 }
 
+/// 12, C-15.
 #[tokio::test]
 async fn a_removal_repeats_every_attribute() {
     let cookies = [
@@ -547,6 +560,7 @@ async fn only_a_cookie_that_the_browser_had_is_removed() {
     assert_eq!(store.ends.get(), 0);
 }
 
+/// C-14.
 #[tokio::test]
 async fn caches_are_told_what_the_response_depends_on() {
     let store = Spy::new();
@@ -621,12 +635,13 @@ async fn all_cookie_lines_of_a_request_are_read() {
     assert_eq!(send(&app, request).await.ok().body, "1");
 }
 
+/// C-03.
 #[tokio::test]
 async fn issued_ids_are_distinct_and_even() {
     let store = Spy::new();
     let app = app(&store);
     let mut seen = std::collections::BTreeSet::new();
-    let mut counts = [[0_u32; 16]; 40];
+    let mut counts = [[0_u32; 16]; 56];
     const ROUNDS: u32 = 4_000;
     for _ in 0..ROUNDS {
         let reply = send(&app, request("/set?k=a&v=1", &[])).await.ok();

@@ -8,6 +8,7 @@ use distributable::{Session, SessionError, SessionErrorKind, StoreError, StoreEr
 
 use super::support::*;
 
+/// 60 (f).
 #[tokio::test]
 async fn a_store_that_is_down_answers_503_and_sets_no_cookie() {
     let store = Spy::new();

@@ -34,6 +34,7 @@ async fn a_missing_layer_is_explained_in_the_log_and_not_to_the_client() {
     }
 }
 
+///
 #[tokio::test]
 async fn two_layers_with_one_cookie_name_are_one_session_and_one_cookie() {
     let (outer, inner) = (Spy::new(), Spy::new());

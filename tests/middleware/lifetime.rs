@@ -17,6 +17,7 @@ use super::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// 35, 40, A-04.
 #[tokio::test(start_paused = true)]
 async fn a_session_dies_when_it_is_idle_too_long_and_not_before() {
     let store = Spy::new();
@@ -202,6 +203,7 @@ async fn a_session_does_not_idle_out_under_a_request() {
     }
 }
 
+/// W-01.
 #[tokio::test(start_paused = true)]
 async fn a_touch_that_fails_while_the_request_runs_is_tried_again() {
     let store = Spy::new();
@@ -238,6 +240,7 @@ async fn a_session_ends_at_its_absolute_lifetime_whatever_happens() {
     assert_eq!(browser.get(&nodes[0], "/get?k=a").await.body, "");
 }
 
+/// 39.
 #[tokio::test(start_paused = true)]
 async fn without_an_idle_limit_only_the_absolute_one_counts() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -518,8 +521,7 @@ async fn logging_out_beats_a_slow_request() {
 }
 
 #[tokio::test]
-async fn a_write_that_comes_after_a_rotation_elsewhere_is_an_error_and_the_browser_stays_logged_in()
-{
+async fn a_write_that_comes_after_a_rotation_elsewhere_lands_and_the_browser_stays_logged_in() {
     let store = Spy::new();
     let app = app(&store);
     let mut browser = Browser::new();
@@ -536,13 +538,12 @@ async fn a_write_that_comes_after_a_rotation_elsewhere_is_an_error_and_the_brows
         .await
         .ok();
     gate.let_through(1_000);
-    let reply = slow.await.unwrap();
-    assert_eq!(reply.status, StatusCode::CONFLICT);
-    reply.assert_no_cookie();
+    slow.await.unwrap().ok().assert_no_cookie();
     assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
-    assert_eq!(browser.get(&app, "/has?k=b").await.ok().body, "false");
+    assert_eq!(browser.get(&app, "/get?k=b").await.ok().body, "1");
 }
 
+///
 #[tokio::test]
 async fn touching_never_brings_a_session_back() {
     tokio::time::pause();

@@ -15,4 +15,6 @@ mod privacy;
 mod remember;
 mod rotation;
 mod routes;
+mod stragglers;
 mod support;
+mod undoing;

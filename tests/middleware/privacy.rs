@@ -70,6 +70,7 @@ impl Write for ToListener {
     }
 }
 
+/// C-12.
 #[tokio::test]
 async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
     let log = Log::default();
@@ -192,6 +193,7 @@ async fn garbage_raises_no_storm_and_is_not_repeated() {
     assert!(!logged.contains("4711"));
 }
 
+/// C-12.
 #[tokio::test]
 async fn the_requests_cookies_are_marked_sensitive_for_everything_inside() {
     let inside = async |headers: http::HeaderMap| format!("{headers:?}");

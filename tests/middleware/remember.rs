@@ -86,6 +86,7 @@ async fn a_remembered_session_has_its_age_whenever_its_cookie_is_sent() {
     );
 }
 
+/// W-06.
 #[tokio::test]
 async fn setting_an_age_sends_the_cookie_again_and_no_age_again_does_not() {
     let store = Spy::new();
@@ -123,6 +124,7 @@ async fn alone_it_makes_no_session() {
     assert_eq!(store.calls(), 0);
 }
 
+/// 39.
 #[tokio::test]
 async fn no_cookie_lives_longer_than_four_hundred_days() {
     let app = with(patient(&Spy::new()));
@@ -153,7 +155,7 @@ async fn a_browser_that_keeps_coming_back_keeps_its_cookie() {
     assert_eq!(times, 10, "once a day");
 }
 
-/// W-05: age and idle time of 10 seconds, and visits just before the cookie is sent again.
+/// W-06: age and idle time of 10 seconds, and visits just before the cookie is sent again.
 #[tokio::test(start_paused = true)]
 async fn a_cookie_lives_for_its_age_after_the_last_visit() {
     const SECOND: Duration = Duration::from_secs(1);
@@ -179,7 +181,7 @@ async fn a_cookie_lives_for_its_age_after_the_last_visit() {
     }
 }
 
-/// W-05: the layer has an age since the last restart, and the session is older.
+/// W-06: the layer has an age since the last restart, and the session is older.
 #[tokio::test]
 async fn a_session_without_an_age_gets_that_of_the_layer_when_it_is_used() {
     let store = Spy::new();

@@ -11,10 +11,10 @@ use axum::extract::Query;
 use axum::http::header::{AsHeaderName, CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::routing::any;
-use distributable::session::{Changes, Outcome, Record};
+use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash};
 use distributable::{
     MemoryStore, Root, Route, Session, SessionError, SessionId, SessionLayer, SessionStore,
-    StoreError,
+    StoreError, UserKey,
 };
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
@@ -30,6 +30,7 @@ pub(crate) struct Spy {
     pub(crate) ends: Counter,
     broken: Arc<Mutex<Option<Fault>>>,
     broken_for: Arc<Mutex<Option<&'static str>>>,
+    doubt: Arc<Mutex<Option<Fault>>>,
     gate: Arc<Mutex<Option<Arc<Semaphore>>>>,
     /// How often a commit lets others go first before it begins, and again before it answers.
     pub(crate) pauses: Arc<AtomicUsize>,
@@ -74,6 +75,11 @@ impl Spy {
     pub(crate) fn break_only(&self, method: &'static str, error: Fault) {
         *self.broken.lock().unwrap() = Some(error);
         *self.broken_for.lock().unwrap() = Some(method);
+    }
+
+    /// The next commit takes effect, and fails.
+    pub(crate) fn doubt_once(&self, error: Fault) {
+        *self.doubt.lock().unwrap() = Some(error);
     }
 
     pub(crate) fn repair(&self) {
@@ -151,11 +157,11 @@ impl SessionStore for Spy {
         id
     }
 
-    async fn load(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         self.loads.count();
         pause(&self.load_pauses).await;
         self.check("load")?;
-        self.inner.load(key).await
+        self.inner.load(key, secret).await
     }
 
     async fn commit(
@@ -171,7 +177,8 @@ impl SessionStore for Spy {
         let outcome = self.inner.commit(key, base, changes).await;
         pause(&self.pauses).await;
         self.done.count();
-        outcome
+        let doubt = self.doubt.lock().unwrap().take();
+        doubt.map_or(outcome, |error| Err(error()))
     }
 
     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
@@ -197,6 +204,11 @@ impl SessionStore for Spy {
 /// An error of a store that is down, with words that nobody outside may read.
 pub(crate) fn down() -> StoreError {
     StoreError::unavailable("10.1.2.3:6379 refused the password hunter2")
+}
+
+/// An error that says nothing about what has happened.
+pub(crate) fn in_doubt() -> StoreError {
+    StoreError::indeterminate("no answer within a second")
 }
 
 pub(crate) fn layer(store: &Spy) -> SessionLayer {
@@ -230,6 +242,7 @@ pub(crate) fn routes() -> Router {
         .route("/login", any(login))
         .route("/rotate", any(rotate))
         .route("/logout", any(logout))
+        .route("/user", any(user))
         .route("/ttl", any(ttl))
         .route("/err", any(err))
 }
@@ -267,8 +280,8 @@ async fn update(session: Session) -> Answer {
 }
 
 async fn login(session: Session, Query(args): Args) -> Answer {
+    session.log_in(&args["uid"])?;
     session.insert("uid", &args["uid"])?;
-    session.cycle_id()?;
     Ok(String::new())
 }
 
@@ -278,6 +291,12 @@ async fn rotate(session: Session) -> Result<(), SessionError> {
 
 async fn logout(session: Session) -> Answer {
     Ok(session.invalidate().await?.to_string())
+}
+
+async fn user(session: Session) -> String {
+    session
+        .user()
+        .map_or_else(String::new, |user| user.to_string())
 }
 
 async fn ttl(session: Session, Query(args): Args) -> Answer {
@@ -374,6 +393,11 @@ pub(crate) fn request(path: &str, cookies: &[&[u8]]) -> Request<Body> {
     request
 }
 
+/// The key of a user, as text.
+pub(crate) fn user_key(user: &str) -> String {
+    UserKey::of(user).to_string()
+}
+
 /// A browser that knows one site.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Browser {
@@ -422,6 +446,12 @@ impl Browser {
 
 pub(crate) fn bare(cookie: &str) -> &str {
     cookie.split('.').next().unwrap()
+}
+
+/// The session as the store has it.
+pub(crate) async fn find(store: &Spy, key: &Root) -> Arc<Record> {
+    let loaded = store.load(key, None).await.unwrap();
+    loaded.into_live().expect("a live session")
 }
 
 /// A well-formed id that no store has ever issued.

@@ -14,7 +14,7 @@ use crate::support::{
     stored, text,
 };
 
-/// What the README tells to give a user, for the prefix `sess`.
+/// The permissions that the guide gives a user, for the prefix `sess`.
 const RULES: [&str; 16] = [
     "on",
     ">open sesame",
@@ -58,15 +58,16 @@ async fn the_documented_permissions_are_enough() {
     assert_eq!(server.cli(&["GET", "foreign"]), "value");
     let denied = server.cli(&["ACL", "LOG"]);
     assert_eq!(denied, "", "something was denied");
-    let readme: Vec<_> = include_str!("../../README.md").split_whitespace().collect();
+    let guide = include_str!("../../src/docs/redis.md");
+    let guide: Vec<_> = guide.split_whitespace().collect();
     for rule in RULES
         .iter()
         .chain(&MORE)
         .filter(|rule| rule.starts_with(['+', '-']))
     {
         assert!(
-            readme.iter().any(|word| word.trim_matches('`') == *rule),
-            "the README does not mention {rule}"
+            guide.iter().any(|word| word.trim_matches('`') == *rule),
+            "the guide does not mention {rule}"
         );
     }
 }

@@ -244,6 +244,7 @@ async fn a_new_master_is_followed_at_once() {
     assert!(took < Duration::from_secs(12), "{took:?}");
 }
 
+///
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sentinels_that_know_nothing_are_named() {
     let server = Server::start(&[]);

@@ -100,6 +100,8 @@ fn a_node_that_dies_is_followed_by_the_other() {
     assert_eq!(browser.ok(&two, "/incr")["n"], 4);
 }
 
+///
+///
 /// The server's user is on another machine than the application: the store says what is wrong.
 #[test]
 fn a_node_starts_without_its_server_and_serves_when_it_is_there() {

@@ -27,7 +27,7 @@ pub(crate) const SECRET: SecretHash = secret(0);
 
 /// The hash of another secret.
 pub(crate) const fn secret(number: u8) -> SecretHash {
-    SecretHash::from_bytes([number; 16])
+    SecretHash::from_bytes([number + 1; 16])
 }
 
 pub(crate) fn birth(name: &str, value: &str) -> Changes {

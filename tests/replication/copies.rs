@@ -49,7 +49,7 @@ async fn a_session_lives_on_two_nodes_and_is_read_and_written_on_all() {
     spread(&nodes.each_ref(), 40).await;
     for (number, key) in keys.iter().enumerate() {
         let writer = &nodes[(number + 1) % 4];
-        let base = writer.load(key).await.unwrap();
+        let base = writer.load(key, None).await.unwrap().into_live();
         let outcome = writer.commit(key, base.as_ref(), write("second")).await;
         assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
         for node in &nodes {
@@ -64,7 +64,7 @@ async fn what_is_ended_anywhere_has_ended_everywhere() {
     let nodes = cluster_of(FOUR, two()).await;
     for ender in &nodes {
         let key = create(&nodes[0], "here").await;
-        let base = ender.load(&key).await.unwrap();
+        let base = ender.load(&key, None).await.unwrap().into_live();
         assert!(ender.end(&key).await.unwrap());
         assert!(!ender.end(&key).await.unwrap());
         for node in &nodes {
@@ -131,6 +131,7 @@ async fn a_silent_rolling_restart_loses_nothing() {
     }
 }
 
+/// 60 (i).
 #[tokio::test]
 async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
     let [one, two, three] = cluster_of(["node1", "node2", "node3"], two()).await;
@@ -151,7 +152,7 @@ async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
 
 /// Counts up as `Session::update` does: compare, set, and again after a conflict.
 async fn count_up(node: &ReplicatedStore, key: &Root) {
-    let mut current = node.load(key).await.unwrap().unwrap();
+    let mut current = node.load(key, None).await.unwrap().into_live().unwrap();
     loop {
         let text = current.get("n").map_or(&b"0"[..], Value::as_bytes);
         let n: u32 = std::str::from_utf8(text).unwrap().parse().unwrap();
@@ -162,7 +163,7 @@ async fn count_up(node: &ReplicatedStore, key: &Root) {
         match node.commit(key, Some(&current), changes).await.unwrap() {
             Outcome::Committed(_) => return,
             Outcome::Conflict(record) => current = record,
-            Outcome::Gone => panic!("the session is gone"),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -185,11 +186,12 @@ async fn atomic_updates_from_all_nodes_at_once_count_exactly() {
     }
     timeout(PATIENCE, tasks.join_all()).await.unwrap();
     for node in &nodes {
-        let record = node.load(&key).await.unwrap().unwrap();
+        let record = node.load(&key, None).await.unwrap().into_live().unwrap();
         assert_eq!(record.get("n"), Some(&Value::from_bytes(b"200".as_slice())));
     }
 }
 
+///
 #[tokio::test]
 async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
     let one = describe("node1", &[]).copies(two()).start().await.unwrap();
@@ -207,7 +209,7 @@ async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
     assert_eq!(one.status().members.len() + other.status().members.len(), 2);
 }
 
-/// As many nodes as keep a session have vanished: nobody can tell "lost" from "ended".
+/// 54, K-02. As many nodes as keep a session have vanished: nobody can tell "lost" from "ended".
 #[tokio::test]
 async fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {
     let [one, two, three, four] = cluster_of(FOUR, two()).await;

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
-use distributable::session::{Changes, Outcome, Value};
+use distributable::session::{Changes, Outcome, SecretHash, Value};
 use distributable::store::{MemberState, ReplicatedStoreBuilder, StartErrorKind};
 use distributable::testing::conformance;
 use distributable::{Ack, Copies, ReplicatedStore, Root, SessionStore, StoreError, StoreErrorKind};
@@ -95,7 +95,7 @@ fn write(value: &str) -> Changes {
 
 async fn create(store: &ReplicatedStore, value: &str) -> Root {
     let key = store.new_id().key();
-    let mut changes = Changes::create(Some(HOUR), HOUR);
+    let mut changes = Changes::create(SecretHash::from_bytes([1; 16]), Some(HOUR), HOUR);
     changes.insert("a".into(), Value::from_bytes(value.as_bytes()));
     let outcome = store.commit(&key, None, changes).await.unwrap();
     assert!(matches!(outcome, Outcome::Committed(_)));
@@ -103,7 +103,7 @@ async fn create(store: &ReplicatedStore, value: &str) -> Root {
 }
 
 async fn read(store: &ReplicatedStore, key: &Root) -> Result<Option<String>, StoreError> {
-    let record = store.load(key).await?;
+    let record = store.load(key, None).await?.into_live();
     let value = record.as_ref().and_then(|record| record.get("a"));
     Ok(value.map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()))
 }
@@ -143,7 +143,7 @@ async fn what_is_written_on_one_node_is_read_on_every_other() {
 async fn what_is_ended_on_one_node_has_ended_on_every_other() {
     let nodes = cluster(["node1", "node2", "node3"]).await;
     let key = create(&nodes[0], "here").await;
-    let base = nodes[1].load(&key).await.unwrap();
+    let base = nodes[1].load(&key, None).await.unwrap().into_live();
     assert!(nodes[2].end(&key).await.unwrap());
     for node in &nodes {
         assert_eq!(read(node, &key).await.unwrap(), None);
@@ -158,7 +158,7 @@ async fn the_others_go_on_at_once_when_a_node_dies() {
     let key = create(&three, "before").await;
     let died = Instant::now();
     drop(three);
-    let base = one.load(&key).await.unwrap();
+    let base = one.load(&key, None).await.unwrap().into_live();
     let outcome = one.commit(&key, base.as_ref(), write("after")).await;
     assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
     // Silence alone would take two seconds to be believed.
@@ -225,7 +225,7 @@ async fn a_node_that_was_stopped_does_not_serve_what_it_remembers() {
     stop.send(stopped).unwrap();
     let until = Instant::now() + stopped;
     settled(&one, 1).await;
-    let base = one.load(&key).await.unwrap();
+    let base = one.load(&key, None).await.unwrap().into_live();
     let outcome = one.commit(&key, base.as_ref(), write("after")).await;
     assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
     assert!(Instant::now() < until, "node2 is still stopped");
@@ -315,7 +315,7 @@ async fn a_drain_that_is_given_up_leaves_the_node_serving() {
     let key = create(&one, "here").await;
     // Nobody can acknowledge this one, so that draining waits.
     stop.send(Duration::from_secs(2)).unwrap();
-    let base = one.load(&key).await.unwrap();
+    let base = one.load(&key, None).await.unwrap().into_live();
     let commit = timeout(
         Duration::from_millis(100),
         one.commit(&key, base.as_ref(), write("more")),
@@ -378,6 +378,7 @@ async fn nodes_find_each_other_whoever_comes_first() {
     assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("alone"));
 }
 
+/// Q-05, N-11.
 #[tokio::test]
 async fn two_nodes_with_one_name_do_not_mix() {
     let [one, two] = cluster(["node1", "node2"]).await;
@@ -427,7 +428,7 @@ async fn a_local_acknowledgement_waits_for_nobody() {
 async fn too_few_nodes_refuse_to_write() {
     let store = describe("node1", &[]).min_copies(2).start().await.unwrap();
     timeout(PATIENCE, store.ready()).await.unwrap();
-    let changes = Changes::create(Some(HOUR), HOUR);
+    let changes = Changes::create(SecretHash::from_bytes([1; 16]), Some(HOUR), HOUR);
     let refused = store.commit(&store.new_id().key(), None, changes).await;
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Unavailable);
 }
@@ -441,6 +442,7 @@ async fn fewer_acknowledgements_than_asked_for_are_counted() {
     assert_eq!(store.status().degraded_acks, 1);
 }
 
+/// 33, A-12.
 #[tokio::test]
 async fn large_sessions_are_replicated_and_larger_ones_refused() {
     let [one, two] = cluster(["node1", "node2"]).await;
@@ -448,7 +450,7 @@ async fn large_sessions_are_replicated_and_larger_ones_refused() {
     let key = create(&one, &large).await;
     assert!(read(&two, &key).await.unwrap().as_deref() == Some(&*large));
 
-    let base = two.load(&key).await.unwrap();
+    let base = two.load(&key, None).await.unwrap().into_live();
     let mut changes = Changes::default();
     changes.insert("b".into(), Value::from_bytes(large.as_bytes()));
     let refused = two.commit(&key, base.as_ref(), changes).await;

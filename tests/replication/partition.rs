@@ -87,13 +87,14 @@ async fn behind(way: &Way, name: &str, peers: &[&Way]) -> ReplicatedStore {
 }
 
 async fn set(store: &ReplicatedStore, key: &Root, name: &str) {
-    let base = store.load(key).await.unwrap();
+    let base = store.load(key, None).await.unwrap().into_live();
     let mut changes = Changes::default();
     changes.insert(name.into(), Value::from_bytes(*b"set"));
     let outcome = store.commit(key, base.as_ref(), changes).await;
     assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
 }
 
+/// 58, K-05, K-06, K-07.
 #[tokio::test]
 async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     let ways = [Way::new().await, Way::new().await];
@@ -129,7 +130,7 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     );
     for store in [&one, &two] {
         reads(store, &key, Some("before")).await;
-        let record = store.load(&key).await.unwrap().unwrap();
+        let record = store.load(&key, None).await.unwrap().into_live().unwrap();
         assert!(record.get("one").is_some() && record.get("two").is_some());
         assert_eq!(read(store, &ended).await.unwrap(), None);
     }
@@ -141,6 +142,7 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     );
 }
 
+/// 58.
 #[tokio::test]
 async fn members_do_not_come_and_go_while_one_direction_is_dead() {
     let ways = [Way::new().await, Way::new().await];

@@ -62,6 +62,7 @@ async fn answer(stream: &mut TcpStream) -> Answer {
     }
 }
 
+/// N-02, N-04, N-07.
 #[tokio::test]
 async fn garbage_is_turned_away_and_disturbs_nobody() {
     let [one, two] = cluster(["node1", "node2"]).await;
@@ -147,6 +148,7 @@ async fn an_introduction_that_is_cut_off_is_nothing() {
     assert_eq!(one.status().members.len(), 1);
 }
 
+/// N-08.
 #[tokio::test]
 async fn who_may_not_join_is_told_why() {
     let (one, own) = introduction("distributable", "node1").await;

@@ -24,7 +24,7 @@ async fn overheard(describe: impl Fn(&str) -> ReplicatedStoreBuilder) -> (Vec<Ve
     settled(&one, 2).await;
     let key = create(&two, &VALUE.repeat(20)).await;
     for i in 0..20 {
-        let base = two.load(&key).await.unwrap();
+        let base = two.load(&key, None).await.unwrap().into_live();
         let mut changes = Changes::default();
         let name = format!("attribute{}", i % 2);
         changes.insert(

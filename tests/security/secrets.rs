@@ -33,7 +33,7 @@ async fn without_a_secret_only_loopback_is_taken_and_the_error_says_what_to_do()
     assert_eq!(peer.unwrap_err().kind(), StartErrorKind::NotLoopback);
 }
 
-/// Two applications that were given no name would become one cluster.
+/// N-01. Two applications that were given no name would become one cluster.
 #[tokio::test]
 async fn a_node_that_looks_for_others_on_other_machines_needs_the_name_of_its_cluster() {
     let node = || describe_secure("node1", &[]).bind("0.0.0.0:0");
@@ -57,6 +57,7 @@ async fn a_node_that_looks_for_others_on_other_machines_needs_the_name_of_its_cl
     assert!(near.await.is_ok());
 }
 
+/// N-01.
 #[tokio::test]
 async fn a_loopback_address_is_never_advertised_to_other_machines() {
     let node = || describe_secure("node1", &[]);
@@ -80,6 +81,7 @@ async fn a_loopback_address_is_never_advertised_to_other_machines() {
     assert!(elsewhere.start().await.is_ok());
 }
 
+/// N-08.
 #[tokio::test]
 async fn nodes_with_different_secrets_stay_apart_and_both_say_why() {
     let one = secure("node1", &[]).await;
@@ -103,6 +105,7 @@ async fn nodes_with_different_secrets_stay_apart_and_both_say_why() {
     settled(&two, 2).await;
 }
 
+/// N-03.
 #[tokio::test]
 async fn a_node_with_a_secret_does_not_talk_to_one_without() {
     let plain = describe("plain").start().await.unwrap();
@@ -119,6 +122,7 @@ async fn a_node_with_a_secret_does_not_talk_to_one_without() {
     assert_eq!(secure.status().members.len(), 1);
 }
 
+/// N-11.
 #[tokio::test]
 async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too() {
     let [one, two] = secure_pair().await;

@@ -6,7 +6,7 @@ use distributable::testing::conformance;
 
 use crate::support::{Directory, open};
 
-/// With a file being written all the time, and every end noted.
+/// 60 (d). With a file being written all the time, and every end noted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_in_a_snapshot_keeps_the_contract() {
     let directory = Directory::new();

@@ -38,6 +38,8 @@ fn a_kill_at_any_moment_of_writing_leaves_a_whole_file() {
     }
 }
 
+/// F-08, K-09.
+///
 /// With a file that is written again and again a kill loses at most what changed since, and revives
 /// neither a session that has ended nor a secret that was replaced.
 #[test]
@@ -64,7 +66,7 @@ fn a_killed_node_that_writes_again_and_again_loses_little_and_revives_nobody() {
     }
 }
 
-/// S8: many logins and rotations at random moments, each followed by a kill: the secret that was
+/// F-10: many logins and rotations at random moments, each followed by a kill: the secret that was
 /// replaced is dead, the new one is valid.
 #[test]
 fn no_rotation_before_a_kill_is_forgotten() {
@@ -92,7 +94,7 @@ fn no_rotation_before_a_kill_is_forgotten() {
     }
 }
 
-/// A login after the last file is in the list of its user after a crash: "log out everywhere" ends
+/// F-10: a login after the last file is in the list of its user after a crash: "log out everywhere" ends
 /// its session too.
 #[test]
 fn a_login_before_a_kill_is_listed_after_it() {
@@ -109,7 +111,7 @@ fn a_login_before_a_kill_is_listed_after_it() {
     assert_eq!(browser.ok(&node, "/info")["session"], false);
 }
 
-/// Many logouts at random moments, each followed by a kill: none comes back.
+/// F-08, K-09. Many logouts at random moments, each followed by a kill: none comes back.
 #[test]
 fn no_logout_before_a_kill_is_forgotten() {
     let directory = Directory::new();
@@ -131,7 +133,7 @@ fn no_logout_before_a_kill_is_forgotten() {
     }
 }
 
-/// Without its journal, or with one that is damaged, a file that needs it is not used.
+/// F-08, K-09. Without its journal, or with one that is damaged, a file that needs it is not used.
 #[tokio::test]
 async fn a_file_without_the_journal_it_needs_is_not_used() {
     for damage in [false, true] {
@@ -158,7 +160,9 @@ async fn a_file_without_the_journal_it_needs_is_not_used() {
     }
 }
 
-/// What ends, or is replaced, after the file was written and before the process ends, counts.
+/// F-08, K-09.
+///
+/// What ends after the file was written, before the process does, is not in it any more.
 #[tokio::test]
 async fn an_end_after_the_last_file_counts() {
     let directory = Directory::new();

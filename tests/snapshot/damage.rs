@@ -88,7 +88,7 @@ async fn what_is_not_ours_is_set_aside_untouched() {
     }
 }
 
-/// F-09: with a key, only its holder can write a file, or read one.
+/// F-09, F-04: with a key, only its holder can write a file, or read one.
 #[tokio::test]
 async fn an_encrypted_file_needs_its_key() {
     let directory = Directory::new();
@@ -218,7 +218,7 @@ fn other_files_are_neither_read_nor_removed() {
     assert_eq!(directory.names().len(), names.len() + 2);
 }
 
-/// Bad files do not fill the disk, however often a start finds one.
+/// F-06. Bad files do not fill the disk, however often a start finds one.
 #[tokio::test]
 async fn no_more_than_eight_bad_files_are_kept() {
     let directory = Directory::new();

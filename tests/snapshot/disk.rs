@@ -45,8 +45,8 @@ fn a_node_on_a_full_disk_ends_in_time_and_says_so() {
     assert_eq!(directory.names(), ["sessions.lock"]);
 }
 
-/// F-06: a logout that cannot be written down takes the file with it: better no session than one
-/// that has ended.
+/// F-06, F-08, K-09: a logout that cannot be written down takes the file with it: better no session
+/// than one that has ended.
 #[tokio::test]
 async fn a_logout_on_a_full_disk_revives_nobody() {
     let directory = Directory::small();
@@ -60,7 +60,7 @@ async fn a_logout_on_a_full_disk_revives_nobody() {
     assert_eq!(alive(&store, &keys).await, 0);
 }
 
-/// F-06: where not even that can be done, the logout is not acknowledged.
+/// F-06, F-08, K-09: where not even that can be done, the logout is not acknowledged.
 #[tokio::test]
 async fn a_logout_that_could_be_forgotten_is_not_acknowledged() {
     let directory = Directory::small();

@@ -109,6 +109,7 @@ mod tests {
         }
     }
 
+    /// G-01, G-02.
     #[test]
     fn no_changed_bit_and_no_other_length_is_taken() {
         let beacon = Beacon::new(&[secret(1)], "shop");

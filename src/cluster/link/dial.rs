@@ -15,10 +15,9 @@ use super::super::discover::resolve;
 use super::super::driver::Driver;
 use super::super::outlook::{Answer, Rejection};
 use super::super::replica::event::Input;
-use super::super::replica::node::Node;
+use super::super::replica::node::{Node, SEEN_MAX};
 use super::super::wire::{
-    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, SEEN_MAX,
-    next_frame,
+    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
 };
 use super::may_dial;
 use super::obstacle::{Obstacle, Told};
@@ -210,20 +209,10 @@ impl Dialler<'_> {
             self.driver.links.met_myself(address);
             return Next::Never;
         }
-        let mut by = match refusal {
-            Refusal::Cluster | Refusal::Secret => Rejection::Foreign,
-            Refusal::Name | Refusal::Full => Rejection::Exclusion,
-            _ => Rejection::Peer,
-        };
-        if let Some(Rival { node, serves }) = &details.rival {
-            let is_elder = (me.generation, me.address) < (node.generation, node.address);
-            if is_elder && !serves {
-                // It is the other one that has no place.
-                by = Rejection::Own;
-            } else if *serves {
-                let node = node.clone();
-                self.driver.input(Input::Rival { node });
-            }
+        let by = Rejection::of(me, refusal, details);
+        if let Some(Rival { node, serves: true }) = &details.rival {
+            let node = node.clone();
+            self.driver.input(Input::Rival { node });
         }
         self.found(rejects(by, refusal));
         if by != Rejection::Foreign {

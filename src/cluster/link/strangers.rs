@@ -56,6 +56,7 @@ mod tests {
         patience.try_recv() == Err(oneshot::error::TryRecvError::Closed)
     }
 
+    /// N-06.
     #[test]
     fn a_machine_that_makes_many_connections_keeps_no_other_out() {
         let mut strangers = Strangers::default();

@@ -13,7 +13,7 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use foca::{
-    AccumulatingRuntime, Config, Foca, Member, NoCustomBroadcast, OwnedNotification,
+    AccumulatingRuntime, Config, Foca, Incarnation, Member, NoCustomBroadcast, OwnedNotification,
     PeriodicParams, PostcardCodec, State, Timer,
 };
 use rand::SeedableRng;
@@ -81,8 +81,29 @@ impl Membership {
     }
 
     /// A timer has run out. foca reports stale timers as errors; they change nothing.
+    ///
+    /// One of them does: at the end of a suspicion foca makes the suspect rejoin, also where it has
+    /// refuted the suspicion.
     pub(crate) fn timeout(&mut self, timer: Timer<Node>) {
+        if let Timer::ChangeSuspectToDown {
+            member_id,
+            incarnation,
+            ..
+        } = &timer
+            && !self.is_suspect(member_id, *incarnation)
+        {
+            return;
+        }
         let _ = self.foca.handle_timer(timer, &mut self.runtime);
+    }
+
+    /// Whether a member is still suspected in an incarnation.
+    fn is_suspect(&self, node: &Node, incarnation: Incarnation) -> bool {
+        let mut all = self.foca.iter_membership_state();
+        let member = all.find(|member| member.id() == node);
+        member.is_some_and(|member| {
+            member.state() == State::Suspect && member.incarnation() == incarnation
+        })
     }
 
     /// These nodes were alive a moment ago. Says nothing of one that was declared down.

@@ -70,3 +70,11 @@ impl fmt::Debug for Node {
         write!(f, "{}@{}#{}", self.name, self.address, self.generation)
     }
 }
+
+/// The latest generation that a node may have: half the range, in milliseconds far beyond any
+/// clock. A later life can always follow.
+pub(crate) const GENERATION_MAX: u64 = u64::MAX >> 1;
+
+/// The latest generation above which a node renews itself: one that a faulty peer names leaves room
+/// for any number of later ones.
+pub(crate) const SEEN_MAX: u64 = GENERATION_MAX >> 1;

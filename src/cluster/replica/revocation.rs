@@ -55,7 +55,7 @@ impl Revocations {
     ) -> Vec<Revoked> {
         for index in table.take_revoked() {
             if self.due.len() < DUE_MAX {
-                self.due.entry(index).or_insert((now, 0));
+                self.due.entry(index).or_insert((now.plus(FIRST_WAIT), 0));
             }
         }
         let mut revoked = Vec::new();
@@ -82,6 +82,10 @@ impl Revocations {
         revoked
     }
 }
+
+/// How long after its list the sessions of a user are left alone: the call that ends them takes them
+/// from the list meanwhile, unless it is on the other side of a partition.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long after each attempt the next one follows.
 const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];

@@ -81,6 +81,7 @@ mod tests {
         }
     }
 
+    /// K-05.
     #[test]
     fn only_writes_that_did_not_know_of_each_other_are_counted() {
         let key = Root::from_bytes(KEY);

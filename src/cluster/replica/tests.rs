@@ -7,6 +7,7 @@ mod copies;
 mod held;
 mod rotation;
 mod slowness;
+mod users;
 
 use std::time::Duration;
 
@@ -563,6 +564,25 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
         for number in [1, 2, 3, 10, 29] {
             assert!((0..3).all(|index| lab.read(index, key(number)).is_some()));
         }
+    }
+}
+
+/// A suspicion is a question. When it was answered, nothing must follow from it.
+#[test]
+fn a_member_that_was_suspected_and_answers_goes_on_as_it_is() {
+    for silent_for in [1_100, 1_600, 2_100] {
+        let mut lab = Lab::cluster(2);
+        lab.cut = vec![(0, 1), (1, 0)];
+        lab.run(Duration::from_millis(silent_for));
+        lab.cut.clear();
+        lab.run(Duration::from_secs(5));
+        let is_reborn = |(_, news): &(usize, News)| matches!(news, News::Reborn(_));
+        assert!(
+            !lab.news.iter().any(is_reborn),
+            "{silent_for} ms: {:?}",
+            lab.news
+        );
+        assert!((0..2).all(|index| lab.replica(index).is_ready()));
     }
 }
 

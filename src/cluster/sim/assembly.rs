@@ -42,6 +42,11 @@ impl Assembly {
         admitted
     }
 
+    /// Returns `true` if a message from this node waits for room.
+    pub(super) fn is_waiting(&self, from: usize) -> bool {
+        self.waiting.iter().any(|(waiting, _)| *waiting == from)
+    }
+
     /// Returns `true` if there is room, or if there is no other message.
     fn fits(&self, from: usize, bytes: usize) -> bool {
         let is_alone = self.reserved.keys().all(|other| *other == from);

@@ -24,6 +24,12 @@ pub(super) enum Event {
         from: usize,
         to: usize,
     },
+    /// A large message may still wait for its admission.
+    Remind {
+        from: usize,
+        to: usize,
+        link: u64,
+    },
     /// A node reads a link again.
     StartReading {
         from: usize,
@@ -110,6 +116,7 @@ impl World {
                 report,
             } => self.reported(from, to, link, report),
             Event::Transmit { from, to } => self.transmit(from, to),
+            Event::Remind { from, to, link } => self.remind(from, to, link),
             Event::StartReading { from, to, link } => self.start_reading(from, to, link),
             Event::Wake { node } => self.wake(node),
             Event::Resume { node } => self.resume(node),

@@ -105,14 +105,14 @@ impl World {
                     link.unread -= piece.bytes();
                     self.read(from, index, id, piece);
                     self.transmit(from, index);
-                } else if let Piece::Whole { message, .. } = piece
+                } else if let Piece::Whole { message, age, .. } = piece
                     && self.rng.random()
                 {
                     // The process had read it from the link before that was broken.
                     let input = Input::Message {
                         from: sender,
                         to: receiver,
-                        age: Duration::ZERO,
+                        age: Duration::from_micros(age),
                         message,
                     };
                     self.input(index, input);

@@ -8,7 +8,10 @@ use crate::cluster::Ack;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 
+use super::super::outlook::Addresses;
+use super::super::sightings::Sightings;
 use super::event::Event;
+use super::introductions::host_name;
 use super::kinds::FaultKind;
 use super::world::{DETECTION_MIN, World};
 
@@ -19,18 +22,24 @@ impl World {
         }
         self.disturb(self.now);
         let now = self.clock(index);
+        self.last_process += 1;
+        self.nodes[index].process = self.last_process;
         let highest_seen = self.highest_seen(index);
         let last = self.nodes[index].me.generation;
+        let names: Vec<_> = (0..self.nodes.len()).map(host_name).collect();
         let node = &mut self.nodes[index];
         let mut generation = now.as_millis().max(highest_seen + 1);
         if !self.plan.has(FaultKind::WallClock) {
             generation = generation.max(last + 1);
         }
         node.me.generation = generation;
+        node.first_generation = generation;
         node.leaving = false;
         node.falsely_removed = false;
         node.falsely_suspects.clear();
-        node.seen.clear();
+        node.sightings = Sightings::default();
+        node.addresses = Addresses::new(&names);
+        node.dialed.clear();
         node.pending.clear();
         node.paused_until = 0;
         node.busy_until = 0;
@@ -54,44 +63,11 @@ impl World {
         self.flush_outputs(index);
     }
 
-    /// The highest generation that any node which can be asked has seen at this node's address, as
-    /// a node asks when it starts.
-    fn highest_seen(&self, index: usize) -> u64 {
-        let address = self.nodes[index].me.address;
-        let can_be_asked = |other: &usize| {
-            *other != index
-                && self.is_running(*other)
-                && self.network.is_open(index, *other)
-                && self.network.is_open(*other, index)
-        };
-        let seen = |other: usize| self.nodes[other].seen.get(&address).copied();
-        (0..self.nodes.len())
-            .filter(can_be_asked)
-            .filter_map(seen)
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// Dials all nodes that can be reached, again and again.
-    pub(super) fn dial(&mut self, index: usize) {
-        if self.nodes[index].replica.is_none() {
-            return;
-        }
-        if self.is_running(index) {
-            for other in 0..self.nodes.len() {
-                self.connect(index, other);
-            }
-        }
-        let again = self.rng.random_range(50_000..500_000);
-        self.after(again, Event::Dial { node: index });
-    }
-
     /// Kills the process of a node.
     pub(super) fn crash(&mut self, index: usize) {
         self.note(format_args!("crash {index}"));
         self.disturb(self.now);
-        self.nodes[index].replica = None;
-        self.nodes[index].pending.clear();
+        self.nodes[index].stop(self.now);
         if self.plan.crash_is_noticed && self.rng.random() {
             self.close_links(index);
         } else {
@@ -139,8 +115,7 @@ impl World {
         let handed_over = status.settled && status.succeeded && status.unacknowledged == 0;
         if idle && handed_over && !self.is_serving(index) && self.is_running(index) {
             self.input(index, Input::Leave);
-            self.nodes[index].replica = None;
-            self.nodes[index].pending.clear();
+            self.nodes[index].stop(self.now);
             self.close_links(index);
             let after = self.rng.random_range(100_000..3_000_000);
             self.after(after, Event::Start { node: index });

@@ -7,6 +7,7 @@
 //! everything that has not been delivered is gone.
 //!
 //! A large message is admitted as a whole by its receiver: until then only its first chunk moves.
+//! Each message carries its age: how long it has waited here when its last byte leaves.
 //!
 //! Pure data: `transport` moves time and gives messages to the replicas.
 
@@ -40,6 +41,8 @@ pub(super) enum Piece {
     Whole {
         message: Message,
         size: usize,
+        /// How long it has waited at its sender, in microseconds.
+        age: u64,
         /// Whether it is handed to the receiver twice.
         twice: bool,
     },
@@ -49,9 +52,18 @@ pub(super) enum Piece {
         /// The length of the whole message.
         total: usize,
         first: bool,
+        /// How long the message has waited at its sender, in microseconds.
+        age: u64,
         /// The message, with its last chunk.
         message: Option<Message>,
     },
+}
+
+/// A message that waits for its turn, and since when, in microseconds.
+#[derive(Debug)]
+struct Waiting {
+    message: Message,
+    put_at: u64,
 }
 
 impl Piece {
@@ -80,9 +92,9 @@ pub(super) struct Link {
     pub(super) from: Node,
     pub(super) to: Node,
     rules: LinkRules,
-    control: VecDeque<Message>,
-    small: VecDeque<Message>,
-    large: VecDeque<Message>,
+    control: VecDeque<Waiting>,
+    small: VecDeque<Waiting>,
+    large: VecDeque<Waiting>,
     current: Option<Sending>,
     /// Small data since the last chunk.
     small_since_chunk: usize,
@@ -126,7 +138,7 @@ pub(super) struct Undelivered {
 /// A large message that is being sent.
 #[derive(Debug)]
 struct Sending {
-    message: Message,
+    waiting: Waiting,
     size: usize,
     sent: usize,
     /// How much may be sent.
@@ -174,7 +186,7 @@ impl Link {
     }
 
     /// Queues a message.
-    pub(super) fn put(&mut self, message: Message) {
+    pub(super) fn put(&mut self, now: u64, message: Message) {
         let is_control = message.lane() == Lane::Control;
         let is_large = message.is_large();
         if is_large {
@@ -182,15 +194,17 @@ impl Link {
         } else if !is_control {
             self.undelivered.small_bytes += message.size();
         }
-        if !self.rules.lanes {
-            self.small.push_back(message);
+        let queue = if !self.rules.lanes {
+            &mut self.small
         } else if is_control {
-            self.control.push_back(message);
+            &mut self.control
         } else if is_large {
-            self.large.push_back(message);
+            &mut self.large
         } else {
-            self.small.push_back(message);
-        }
+            &mut self.small
+        };
+        let put_at = now;
+        queue.push_back(Waiting { message, put_at });
     }
 
     /// The sender is gone: what is not in the socket buffer is lost.
@@ -232,8 +246,8 @@ impl Link {
     }
 
     fn next_piece(&mut self, now: u64) -> Option<Piece> {
-        if let Some(message) = self.control.pop_front() {
-            return Some(whole(message));
+        if let Some(waiting) = self.control.pop_front() {
+            return Some(waiting.whole(now));
         }
         if now < self.data_after {
             return None;
@@ -242,23 +256,24 @@ impl Link {
             self.begin_large();
         }
         let has_chunk = self.current.as_ref().is_some_and(Sending::has_chunk);
-        let takes_small = self.small.front().is_some_and(|message| {
+        let takes_small = self.small.front().is_some_and(|waiting| {
             if self.rules.lanes {
-                !has_chunk || self.small_since_chunk + message.size() <= SMALL_MAX
+                let size = waiting.message.size();
+                !has_chunk || self.small_since_chunk + size <= SMALL_MAX
             } else {
                 self.current.is_none()
             }
         });
         if takes_small {
-            let message = self.small.pop_front()?;
-            self.small_since_chunk += message.size();
-            return Some(whole(message));
+            let waiting = self.small.pop_front()?;
+            self.small_since_chunk += waiting.message.size();
+            return Some(waiting.whole(now));
         }
         if !has_chunk {
             return None;
         }
         self.small_since_chunk = 0;
-        self.next_chunk()
+        self.next_chunk(now)
     }
 
     fn begin_large(&mut self) {
@@ -267,25 +282,27 @@ impl Link {
         } else {
             &mut self.small
         };
-        if !queue.front().is_some_and(Message::is_large) {
+        let is_large = |waiting: &Waiting| waiting.message.is_large();
+        if !queue.front().is_some_and(is_large) {
             return;
         }
-        self.current = queue.pop_front().map(|message| Sending {
-            size: message.size(),
-            message,
+        self.current = queue.pop_front().map(|waiting| Sending {
+            size: waiting.message.size(),
+            waiting,
             sent: 0,
             admitted: CHUNK,
         });
     }
 
-    fn next_chunk(&mut self) -> Option<Piece> {
+    fn next_chunk(&mut self, now: u64) -> Option<Piece> {
         let sending = self.current.as_mut()?;
         let first = sending.sent == 0;
         let bytes = CHUNK.min(sending.size - sending.sent);
         let total = sending.size;
         sending.sent += bytes;
+        let age = now.saturating_sub(sending.waiting.put_at);
         let message = if sending.sent == total {
-            self.current.take().map(|sending| sending.message)
+            self.current.take().map(|sending| sending.waiting.message)
         } else {
             None
         };
@@ -293,6 +310,7 @@ impl Link {
             bytes,
             total,
             first,
+            age,
             message,
         })
     }
@@ -346,11 +364,15 @@ impl Sending {
     }
 }
 
-fn whole(message: Message) -> Piece {
-    Piece::Whole {
-        size: message.size(),
-        message,
-        twice: false,
+impl Waiting {
+    /// The message as it leaves.
+    fn whole(self, now: u64) -> Piece {
+        Piece::Whole {
+            size: self.message.size(),
+            age: now.saturating_sub(self.put_at),
+            message: self.message,
+            twice: false,
+        }
     }
 }
 
@@ -361,122 +383,4 @@ const SOCKET_BUFFER: usize = 256 << 10;
 pub(super) const CHUNK: usize = SMALL_MAX;
 
 #[cfg(test)]
-mod tests {
-    use crate::cluster::replica::entry::{Entry, Fragment};
-    use crate::cluster::replica::message::{Copy, ViewId, Write};
-    use crate::session::{Register, Root, Stamp, Timestamp, Value};
-
-    use super::*;
-
-    fn node(number: u16) -> Node {
-        Node {
-            address: ([127, 0, 0, 1], 4000 + number).into(),
-            generation: 1,
-            name: format!("node{number}").into(),
-        }
-    }
-
-    fn link(rules: LinkRules) -> Link {
-        Link::new(1, node(1), node(2), rules, 0)
-    }
-
-    fn data(bytes: usize) -> Message {
-        let register = Register {
-            name: "value".into(),
-            value: Some(Value::from_bytes(vec![0; bytes])),
-            stamp: Stamp::default(),
-        };
-        let fragment = Fragment {
-            registers: vec![register],
-            max_inactive: None,
-            accessed_at: Timestamp::default(),
-            access: 0,
-            credential: None,
-            updates: Vec::new(),
-        };
-        Message::Write(Write {
-            seq: 0,
-            oldest: 0,
-            view: ViewId::default(),
-            strict: false,
-            sent_at: Timestamp::default(),
-            copies: [Copy {
-                key: Root::from_bytes([0; 12]),
-                entry: Entry::Fragment(fragment.into()),
-            }]
-            .into(),
-        })
-    }
-
-    /// Takes everything that the link sends now: `c`ontrol, `s`mall, `f`irst chunk, chun`k`.
-    fn sent(link: &mut Link, rate: Option<u64>) -> String {
-        let mut all = String::new();
-        while let Next::Piece(piece) = link.next(0) {
-            all.push(match &piece {
-                piece if piece.is_control() => 'c',
-                Piece::Whole { .. } => 's',
-                Piece::Chunk { first: true, .. } => 'f',
-                Piece::Chunk { .. } => 'k',
-            });
-            link.transmit(0, rate, 0, piece);
-        }
-        all
-    }
-
-    #[test]
-    fn control_goes_first_and_small_data_goes_between_chunks() {
-        let mut link = link(LinkRules::ALL);
-        for message in [data(200_000), data(40_000), data(40_000), Message::Bye] {
-            link.put(message);
-        }
-        assert_eq!(sent(&mut link, None), "csfs");
-        link.put(data(40_000));
-        link.put(data(40_000));
-        link.admit();
-        assert_eq!(sent(&mut link, None), "ksksk");
-    }
-
-    #[test]
-    fn without_lanes_everything_waits_for_the_first() {
-        let mut link = link(LinkRules {
-            lanes: false,
-            ..LinkRules::ALL
-        });
-        for message in [data(200_000), data(100), Message::Bye] {
-            link.put(message);
-        }
-        assert_eq!(sent(&mut link, None), "f");
-        link.admit();
-        assert_eq!(sent(&mut link, None), "kkksc");
-    }
-
-    #[test]
-    fn a_full_socket_buffer_takes_nothing() {
-        let mut link = link(LinkRules::ALL);
-        for _ in 0..20 {
-            link.put(data(60_000));
-        }
-        assert_eq!(sent(&mut link, Some(1_000_000)), "sssss");
-        link.put(Message::Bye);
-        let Next::FullUntil(at) = link.next(0) else {
-            panic!("the buffer is full");
-        };
-        let Next::Piece(piece) = link.next(at) else {
-            panic!("the buffer is half empty at {at}");
-        };
-        assert!(piece.is_control());
-    }
-
-    #[test]
-    fn control_may_overtake_data_and_nothing_else_overtakes() {
-        let mut link = link(LinkRules::ALL);
-        let late = link.transmit(0, None, 1_000, whole(data(100)));
-        let early = link.transmit(0, None, 10, whole(Message::Bye));
-        assert!(early < late);
-        let next = link.transmit(0, None, 10, whole(data(100)));
-        assert!(next >= late);
-        let control = link.transmit(0, None, 500, whole(Message::Bye));
-        let data = link.transmit(0, None, 10, whole(data(100)));
-        assert!(data >= control);
-    }
-}
+mod tests;

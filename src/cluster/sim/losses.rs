@@ -7,14 +7,19 @@ use crate::cluster::replica::node::Node;
 use super::world::World;
 
 impl World {
-    /// Returns `true` if the promises cover the loss of this node: whatever was handed over is
+    /// Returns `true` if the promises cover the loss of this node: what was handed over is
     /// covered, and fewer nodes than hold a session are missing, this one included. After a
-    /// partition every node must have everything, so that no side's writes are lost with it.
+    /// partition, or once a slow node was removed, every node must have everything, so that no
+    /// side's writes are lost with it.
     pub(super) fn can_lose(&self, index: usize) -> bool {
         if self.nodes[index].replica.is_none() || self.is_outsider(index) {
             return true;
         }
-        if self.partitioned {
+        let is_split = self
+            .nodes
+            .iter()
+            .any(|node| node.falsely_removed || !node.falsely_suspects.is_empty());
+        if self.partitioned || is_split && self.plan.has_slow_nodes() {
             return self.has_converged();
         }
         let running = |at: &usize| self.nodes[*at].replica.is_some() && !self.is_outsider(*at);
@@ -46,24 +51,6 @@ impl World {
         };
         let mut all = 0..self.nodes.len();
         all.clone().any(|other| is_double(&other)) && !all.any(|other| accepts(&other))
-    }
-
-    /// Returns `true` if one of the two ends of a connection rejects the other, because of a name
-    /// that is taken.
-    pub(super) fn is_rejected(&self, dialer: usize, dialed: usize) -> bool {
-        if !self.plan.has_name_conflicts() {
-            return false;
-        }
-        self.refuses(dialed, dialer)
-            || self.plan.dialers_check_names && self.refuses(dialer, dialed)
-    }
-
-    /// Returns `true` if a node or one of its members has the name of another node.
-    fn refuses(&self, index: usize, other: usize) -> bool {
-        let other = &self.nodes[other].me;
-        let has_name = |node: &Node| node.name == other.name && node.address != other.address;
-        let members = self.replica(index).status().members;
-        has_name(&self.nodes[index].me) || members.iter().any(|member| has_name(&member.node))
     }
 
     fn is_caught_up(&self, at: usize) -> bool {

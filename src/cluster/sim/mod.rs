@@ -22,6 +22,7 @@ mod client;
 mod event;
 mod faults;
 mod inbox;
+mod introductions;
 mod invariants;
 mod kinds;
 mod lifecycle;
@@ -55,7 +56,8 @@ use self::world::World;
 struct Summary {
     runs: usize,
     failed: Vec<u64>,
-    /// The longest time until a cluster was whole, and until its copies were equal, in microseconds.
+    /// The longest time until a cluster was whole, and until its copies were equal, in
+    /// microseconds.
     whole_after: u64,
     equal_after: u64,
 }
@@ -114,6 +116,7 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
 
+/// 54, K-02, K-05, K-06, K-07, K-10.
 #[test]
 fn no_seed_breaks_an_invariant() {
     let seeds = match number("SIM_SEED") {
@@ -137,7 +140,8 @@ fn no_seed_breaks_an_invariant() {
         let summary = run_all(&seeds, &kinds, &name);
         failed += summary.failed.len();
         println!(
-            "{name}: {} of {} seeds fail, the others are whole after {} ms and equal after {} ms: {:?}",
+            "{name}: {} of {} seeds fail, the others are whole after {} ms and equal after \
+             {} ms: {:?}",
             summary.failed.len(),
             summary.runs,
             summary.whole_after / 1000,

@@ -74,7 +74,7 @@ impl World {
             return;
         };
         if let Outcome::Committed(record) = &outcome {
-            self.check_copies(&request, record);
+            self.check_copies(&request, record, ordered);
             self.totals.bridged_succeeded += u64::from(request.is_bridged);
         }
         let model = &mut self.models[request.model];

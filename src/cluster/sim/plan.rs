@@ -33,8 +33,6 @@ pub(super) struct Plan {
     pub(super) crash_is_noticed: bool,
     /// Whether a node's clock includes the time in which its machine was suspended.
     pub(super) clock_includes_suspension: bool,
-    /// Whether a node that dials rejects a name that is taken, as the one that was dialed does.
-    pub(super) dialers_check_names: bool,
     /// Large messages that a node assembles at the same time have this many bytes in total.
     pub(super) assembly_budget: usize,
 }
@@ -105,7 +103,6 @@ impl Plan {
             skew: Duration::from_secs(rng.random_range(0..3) * 86_400 * 10),
             crash_is_noticed: rng.random_bool(0.7),
             clock_includes_suspension: true,
-            dialers_check_names: rng.random(),
             assembly_budget: rng.random_range(16..=64) << 20,
             faults,
         }
@@ -140,12 +137,6 @@ impl Plan {
     /// Nodes, and the one that has the name of another.
     pub(super) fn all_nodes(&self) -> usize {
         self.nodes + usize::from(self.has(FaultKind::SameName))
-    }
-
-    /// How long after the last fault everything must be well, without the time for large records.
-    pub(super) fn converges_within(&self) -> u64 {
-        let kinds = self.faults.iter().map(|kind| kind.converges_within());
-        kinds.max().unwrap_or(0)
     }
 
     /// The longest time from sending a message to its arrival that an expiry has to allow for.
@@ -188,7 +179,7 @@ impl NetworkConditions {
 const LATE_SELDOM: u32 = 20;
 
 /// The slowest link: 1 MB/s.
-pub(super) const RATE_MIN: u64 = 1_000_000;
+const RATE_MIN: u64 = 1_000_000;
 
 /// Longer than any message is under way while no link is slow, in microseconds.
 const TRANSIT_MAX: u64 = 3_000_000;

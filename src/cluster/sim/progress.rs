@@ -1,12 +1,16 @@
 //! Progress while nothing is broken: small writes are acknowledged, and members stay.
 
+use crate::cluster::replica::Replica;
+use crate::cluster::replica::message::OpId;
+use crate::cluster::replica::node::Node;
 use crate::session::Record;
 
 use super::client::{Action, Request};
 use super::event::Event;
 use super::invariants::{enough_copies, small_writes_progress};
+use super::oracle::Life;
+use super::sim_node::SimNode;
 use super::world::{OBSERVE_INTERVAL, World};
-use crate::cluster::replica::message::OpId;
 
 impl World {
     /// Notes whether the cluster is whole and undisturbed.
@@ -24,6 +28,11 @@ impl World {
 
     /// Returns `true` if all running nodes serve, are complete and are members of one cluster.
     fn is_whole(&self) -> bool {
+        let stays = |node: &&SimNode| node.replica.is_some() && !node.leaving;
+        let staying = self.nodes.iter().filter(stays).count();
+        if staying < usize::from(self.plan.min_copies) {
+            return false;
+        }
         let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
         let others = replicas.clone().count().saturating_sub(1);
         let mut states = replicas.map(|replica| replica.status());
@@ -89,31 +98,62 @@ impl World {
         steady && self.is_whole()
     }
 
-    /// Checks that a write has as many live copies as it must have when it is acknowledged.
-    pub(super) fn check_copies(&self, request: &Request, record: &Record) {
+    /// Checks that a write has as many copies as it must have when it is acknowledged.
+    ///
+    /// It must be on so many nodes that the one which acknowledges it takes for alive: a holder
+    /// that has died in the last moment may still count, because no node can know that. For a
+    /// change that the owner of the session orders, that moment is when the owner decides, and the
+    /// answer is on its way since then.
+    pub(super) fn check_copies(&self, request: &Request, record: &Record, ordered: bool) {
         let model = &self.models[request.model];
+        // A move whose outcome is unknown may still take effect.
+        let is_new = matches!(request.action, Action::Create);
+        let stays = model.moves == 0 && !model.may_end && (is_new || model.life == Life::Live);
         let is_known = model.id == request.known.id && model.known().is_fresh(self.now);
-        let undisturbed = is_known && model.moves == 0 && !model.may_end;
         let name = match request.action {
             Action::Create => super::client::NAMES[0],
             Action::Write(name) => name,
             _ => return,
         };
         let is_fresh = request.known.is_fresh(self.now);
-        if self.plan.min_copies <= 1 || !undisturbed || !is_fresh || model.secret != request.secret
-        {
+        let undisturbed = is_known && stays && is_fresh && model.secret == request.secret;
+        if self.plan.min_copies <= 1 || !undisturbed {
+            return;
+        }
+        // The record may show a later write that is not acknowledged yet.
+        let is_shown = request.value.is_none() || record.get(name) == request.value.as_ref();
+        if ordered && !is_shown {
             return;
         }
         let written = record.stamp(name);
-        let has_it = |index: &usize| {
-            let replica = self.nodes[*index].replica.as_ref();
-            let held = replica.and_then(|replica| replica.look(self.clock(*index), &request.key));
+        let has_it = |(index, replica): (usize, &Replica)| {
+            let held = replica.look(self.clock(index), &request.key);
             held.is_some_and(|record| record.stamp(name) >= written)
         };
-        let copies = (0..self.nodes.len()).filter(has_it).count();
+        let copies = if ordered {
+            let since = self.now.saturating_sub(ANSWER_MAX);
+            let any = |index: &usize| {
+                let memories = self.nodes[*index].memory_since(since);
+                memories.into_iter().any(|memory| has_it((*index, memory)))
+            };
+            (0..self.nodes.len()).filter(any).count()
+        } else {
+            let replica = self.replica(request.node);
+            let status = replica.status();
+            let members = status.members.iter().map(|member| &member.node);
+            let memory = |member: &Node| {
+                let mut nodes = self.nodes.iter().enumerate();
+                nodes.find_map(|(index, node)| Some((index, node.memory_of(member)?)))
+            };
+            let others = members.filter(|member| memory(member).is_some_and(has_it));
+            others.count() + usize::from(has_it((request.node, replica)))
+        };
         enough_copies(copies, self.plan.min_copies, request, self.now);
     }
 }
+
+/// How long the answer of a session's owner may be on its way, in microseconds.
+const ANSWER_MAX: u64 = 1_000_000;
 
 /// How soon a small write must be acknowledged, in microseconds.
 const ACKNOWLEDGED_WITHIN: u64 = 2_000_000;

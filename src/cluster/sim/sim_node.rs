@@ -1,12 +1,15 @@
 //! A simulated node: its replica, its clock and its state as the simulation knows it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::cluster::replica::Replica;
 use crate::cluster::replica::node::Node;
 
+use super::super::outlook::Addresses;
+use super::super::sightings::Sightings;
 use super::assembly::Assembly;
 use super::inbox::Pending;
 use super::plan::Plan;
@@ -17,6 +20,10 @@ pub(super) struct SimNode {
     /// The running process, if there is one.
     pub(super) replica: Option<Replica>,
     pub(super) me: Node,
+    /// The process before, as it was when it ended.
+    pub(super) remains: Option<Remains>,
+    /// The first generation of the running process.
+    pub(super) first_generation: u64,
     /// How far its clock is ahead of virtual time, in milliseconds.
     pub(super) skew: u64,
     /// Until when its process is stopped or its machine is suspended.
@@ -42,8 +49,22 @@ pub(super) struct SimNode {
     pub(super) falsely_suspects: BTreeSet<Arc<str>>,
     /// Until when it takes requests although it leaves.
     pub(super) open_until: u64,
-    /// The last generation that it has had as a member, by address.
-    pub(super) seen: BTreeMap<SocketAddr, u64>,
+    /// Tells its process from others.
+    pub(super) process: u64,
+    /// The nodes that it has met.
+    pub(super) sightings: Sightings,
+    /// What it knows of the addresses at which others may be, and those that it has dialed.
+    pub(super) addresses: Addresses,
+    pub(super) dialed: BTreeSet<SocketAddr>,
+}
+
+/// What a process had in memory when it ended.
+#[derive(Debug)]
+pub(super) struct Remains {
+    replica: Replica,
+    address: SocketAddr,
+    generations: RangeInclusive<u64>,
+    ended_at: u64,
 }
 
 impl SimNode {
@@ -56,6 +77,8 @@ impl SimNode {
                 generation: 0,
                 name: format!("node{name}").into(),
             },
+            remains: None,
+            first_generation: 0,
             skew,
             paused_until: 0,
             input_takes: 0,
@@ -70,7 +93,42 @@ impl SimNode {
             falsely_removed: false,
             falsely_suspects: BTreeSet::new(),
             open_until: 0,
-            seen: BTreeMap::new(),
+            process: 0,
+            sightings: Sightings::default(),
+            addresses: Addresses::new(&[]),
+            dialed: BTreeSet::new(),
         }
+    }
+
+    /// The process ends.
+    pub(super) fn stop(&mut self, now: u64) {
+        self.pending.clear();
+        self.remains = self.replica.take().map(|replica| Remains {
+            replica,
+            address: self.me.address,
+            generations: self.first_generation..=self.me.generation,
+            ended_at: now,
+        });
+    }
+
+    /// The memory of the process that runs as this node, or did until a moment ago.
+    pub(super) fn memory_of(&self, node: &Node) -> Option<&Replica> {
+        let lives = self.first_generation..=self.me.generation;
+        let is_it = self.me.address == node.address && lives.contains(&node.generation);
+        let living = self.replica.as_ref().filter(|_| is_it);
+        living.or_else(|| {
+            let remains = self.remains.as_ref()?;
+            let was =
+                remains.address == node.address && remains.generations.contains(&node.generation);
+            was.then_some(&remains.replica)
+        })
+    }
+
+    /// The memory of its process, or of one that has ended after `since`.
+    pub(super) fn memory_since(&self, since: u64) -> Vec<&Replica> {
+        let remains = self.remains.as_ref();
+        let ended = remains.filter(|remains| remains.ended_at > since);
+        let ended = ended.map(|remains| &remains.replica);
+        self.replica.iter().chain(ended).collect()
     }
 }

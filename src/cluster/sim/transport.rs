@@ -16,44 +16,6 @@ use super::network::Fate;
 use super::world::World;
 
 impl World {
-    /// Connects a node to another one, which then dials back.
-    pub(super) fn connect(&mut self, index: usize, other: usize) {
-        let reachable = other != index
-            && self.network.is_open(index, other)
-            && self.network.is_open(other, index)
-            && self.is_running(index)
-            && self.is_running(other);
-        if !reachable || self.is_linked(index, other) || self.is_rejected(index, other) {
-            return;
-        }
-        let (dialer, dialed) = (self.nodes[index].me.clone(), self.nodes[other].me.clone());
-        self.accept(other, dialer.clone());
-        // A node that handles an input after a long pause may continue under another identity.
-        if self.nodes[index].me != dialer || self.nodes[other].me != dialed {
-            return;
-        }
-        self.last_link += 1;
-        let rules = self.plan.link_rules;
-        let link = Link::new(self.last_link, dialer, dialed.clone(), rules, self.now);
-        self.break_link(index, other);
-        self.links.insert(index, other, link);
-        self.input(index, Input::LinkUp { node: dialed });
-        let after = self.rng.random_range(500..20_000);
-        let dial_back = Event::DialBack {
-            node: other,
-            from: index,
-        };
-        self.after(after, dial_back);
-    }
-
-    fn accept(&mut self, index: usize, node: Node) {
-        if self.is_free(index) {
-            self.input(index, Input::Accepted { node });
-        } else {
-            self.postpone(index, Pending::Accepted { node });
-        }
-    }
-
     pub(super) fn is_linked(&self, from: usize, to: usize) -> bool {
         let link = self.links.get(from, to);
         link.is_some_and(|link| !link.is_closing)
@@ -72,7 +34,7 @@ impl World {
             return;
         }
         queues_are_bounded(link.undelivered, &message, place);
-        link.put(message);
+        link.put(self.now, message);
         self.transmit(from, index);
     }
 
@@ -181,23 +143,24 @@ impl World {
             return;
         };
         let (sender, generation) = (link.from.clone(), link.to.generation);
-        let message = |message| Input::Message {
+        let message = |age, message| Input::Message {
             from: sender.clone(),
             to: generation,
-            age: Duration::ZERO,
+            age: Duration::from_micros(age),
             message,
         };
         match piece {
             Piece::Whole {
                 message: content,
                 size,
+                age,
                 twice,
             } => {
                 let is_data = content.lane() == Lane::Data;
                 if twice {
-                    self.input(to, message(content.clone()));
+                    self.input(to, message(age, content.clone()));
                 }
-                self.input(to, message(content));
+                self.input(to, message(age, content));
                 if is_data {
                     let (bytes, large) = (size, false);
                     self.report(from, to, id, Report::Delivered { bytes, large });
@@ -206,16 +169,20 @@ impl World {
             Piece::Chunk {
                 total,
                 first,
+                age,
                 message: content,
                 ..
             } => {
                 self.report_progress(from, to, id);
+                self.large_moved_at = self.now;
                 if self.nodes[to].assembly.chunk(from, total, first) {
                     self.report(from, to, id, Report::Admitted);
+                } else if self.nodes[to].assembly.is_waiting(from) {
+                    self.remind_later(from, to, id);
                 }
                 let Some(content) = content else { return };
                 self.release(from, to);
-                self.input(to, message(content));
+                self.input(to, message(age, content));
                 let (bytes, large) = (total, true);
                 self.report(from, to, id, Report::Delivered { bytes, large });
             }
@@ -230,6 +197,20 @@ impl World {
                 self.report(next, to, id, Report::Admitted);
             }
         }
+    }
+
+    /// A large message waits for its admission: that its receiver is alive counts as progress.
+    pub(super) fn remind(&mut self, from: usize, to: usize, id: u64) {
+        if self.link(from, to, id).is_some() && self.nodes[to].assembly.is_waiting(from) {
+            if self.is_running(to) {
+                self.report(from, to, id, Report::Progress);
+            }
+            self.remind_later(from, to, id);
+        }
+    }
+
+    fn remind_later(&mut self, from: usize, to: usize, link: u64) {
+        self.after(REMIND_AFTER, Event::Remind { from, to, link });
     }
 
     fn report_progress(&mut self, from: usize, to: usize, id: u64) {
@@ -340,6 +321,13 @@ impl World {
         }
     }
 
+    /// Breaks all links on which a node sends.
+    pub(super) fn hang_up(&mut self, index: usize) {
+        for other in 0..self.nodes.len() {
+            self.break_link(index, other);
+        }
+    }
+
     /// Ends all links of a process that is gone. What its operating system has accepted from it
     /// still arrives.
     pub(super) fn close_links(&mut self, index: usize) {
@@ -366,6 +354,9 @@ impl World {
 
 /// Progress is reported at most this often, in microseconds.
 const PROGRESS_INTERVAL: u64 = 100_000;
+
+/// How often a sender hears that its large message only waits, in microseconds.
+const REMIND_AFTER: u64 = 1_000_000;
 
 /// When a report that cannot get through is sent again, in microseconds.
 const REPORT_AGAIN: u64 = 100_000;

@@ -37,6 +37,7 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) links: Links,
     pub(super) last_link: u64,
+    pub(super) last_process: u64,
     pub(super) nodes: Vec<SimNode>,
     pub(super) models: Vec<Model>,
     pub(super) requests: BTreeMap<OpId, Request>,
@@ -56,6 +57,8 @@ pub(super) struct World {
     pub(super) ended: bool,
     /// Until when a fault lasts.
     pub(super) disturbed_until: u64,
+    /// When a part of a large message last arrived somewhere.
+    pub(super) large_moved_at: u64,
     /// Since when no fault lasts and all running nodes are members of one cluster and complete.
     pub(super) steady_since: Option<u64>,
     /// Since when some pairs of nodes cannot reach each other, if that is so.
@@ -107,6 +110,7 @@ impl World {
             network: Network::new(plan.network, all, network_rng),
             links: Links::new(all),
             last_link: 0,
+            last_process: 0,
             nodes,
             large_bytes_left: if plan.has(FaultKind::LargeRecords) {
                 LARGE_BYTES
@@ -128,6 +132,7 @@ impl World {
             removed_while_running: false,
             ended: false,
             disturbed_until: 0,
+            large_moved_at: 0,
             steady_since: None,
             bridged_since: None,
             next_look: 0,
@@ -216,12 +221,18 @@ impl World {
                 Output::News(News::Reborn(me)) => {
                     self.nodes[index].me = me;
                     self.nodes[index].falsely_removed = false;
+                    let members = self.replica(index).status().members;
+                    let members = members.iter().map(|member| member.node.address);
+                    self.nodes[index].addresses.rejoin(members);
                     self.unlink_all(index);
                 }
+                Output::News(News::Ready { .. }) => self.nodes[index].addresses.joined(),
+                Output::News(News::Excluded(_)) => self.hang_up(index),
                 Output::News(News::Left(node)) => self.cut(index, &node),
                 Output::News(News::Joined(node)) => {
                     self.nodes[index].falsely_suspects.remove(&node.name);
-                    self.nodes[index].seen.insert(node.address, node.generation);
+                    let now = self.clock(index);
+                    self.nodes[index].sightings.joined(now, &node);
                 }
                 Output::News(_) => {}
             }

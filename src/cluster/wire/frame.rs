@@ -57,6 +57,7 @@ pub(in super::super) const HEAD: usize = 4;
 mod tests {
     use super::*;
 
+    /// N-02, N-04, N-07.
     #[test]
     fn frames_come_out_as_they_went_in_wherever_the_stream_is_cut() {
         let mut stream = Vec::new();
@@ -76,6 +77,7 @@ mod tests {
         }
     }
 
+    /// N-02, N-04, N-07.
     #[test]
     fn a_length_over_the_limit_is_refused_before_its_content_arrives() {
         let head = (INTRODUCTION_MAX as u32 + 1).to_be_bytes();

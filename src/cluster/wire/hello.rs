@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::super::Copies;
-use super::super::replica::node::Node;
+use super::super::replica::node::{GENERATION_MAX, Node};
 use super::{WireError, frame, put};
 
 /// A version of the protocol that this crate speaks.
@@ -68,7 +68,7 @@ pub(in super::super) struct RefusalDetails {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Rival {
     pub(in super::super) node: Node,
-    /// Whether it serves sessions.
+    /// Whether it serves sessions, or is a member of the node that answers, and that one serves.
     pub(in super::super) serves: bool,
 }
 
@@ -263,13 +263,6 @@ const MAGIC: [u8; 8] = *b"dsession";
 
 /// The longest name of a node.
 pub(in super::super) const NAME_MAX: usize = 32;
-
-/// Half the range, in milliseconds far beyond any clock: a later life can always follow.
-const GENERATION_MAX: u64 = u64::MAX >> 1;
-
-/// The latest generation above which a node renews itself: one that a faulty peer names leaves room
-/// for any number of later ones.
-pub(in super::super) const SEEN_MAX: u64 = GENERATION_MAX >> 1;
 
 #[cfg(test)]
 mod tests {

@@ -203,6 +203,7 @@ mod tests {
         }
     }
 
+    /// N-02, N-04, N-07.
     #[test]
     fn a_length_over_the_limit_is_refused_before_its_content_arrives() {
         let len = (SEGMENT_MAX as u32 + 1).to_be_bytes();

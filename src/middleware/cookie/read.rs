@@ -155,8 +155,8 @@ mod tests {
 
     use super::*;
 
-    const A: &str = "00000000AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    const B: &str = "00000000BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
+    const A: &str = "000000000000000000000000AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const B: &str = "000000000000000000000000BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
 
     fn headers(lines: &[&[u8]]) -> HeaderMap {
         let lines = lines.iter().map(|line| HeaderValue::from_bytes(line));
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn more_ids_than_are_looked_up_are_a_crowd() {
-        let of = |n: usize| (0..n).map(|i| format!("JSESSIONID={i:040}")).collect();
+        let of = |n: usize| (0..n).map(|i| format!("JSESSIONID={i:056}")).collect();
         let four: Vec<String> = of(CANDIDATES_MAX);
         let five: Vec<String> = of(CANDIDATES_MAX + 1);
         let four = headers(&[four.join(";").as_bytes()]);
@@ -308,6 +308,7 @@ mod tests {
         assert!(read(&five, "JSESSIONID").is_crowded());
     }
 
+    /// C-10.
     #[test]
     fn ours_is_found_behind_fifty_thousand_others() {
         let mut line = "a=bcdefg; ".repeat(50_000);
@@ -333,6 +334,7 @@ mod tests {
             }
         }
 
+        /// 8, C-07.
         #[test]
         fn the_order_of_cookies_does_not_matter(mut pairs in prop::collection::vec("(JSESSIONID=|a=|)[0]{39}[0-5]?(\\.[a-c])?", 0..8), split in 0..8_usize) {
             let found = |pairs: &[String]| {

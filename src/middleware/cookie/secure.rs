@@ -241,6 +241,7 @@ mod tests {
         }
     }
 
+    /// W-11.
     #[test]
     fn of_two_headers_that_disagree_the_careful_one_counts() {
         for (listed, forwarded) in [("https", "proto=http"), ("http", "proto=https")] {
@@ -251,6 +252,7 @@ mod tests {
         }
     }
 
+    /// W-11.
     #[test]
     fn what_names_no_protocol_leaves_it_to_the_host() {
         for (header, value) in [

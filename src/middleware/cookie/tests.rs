@@ -14,7 +14,7 @@ fn set(cookie: &SessionCookie, secure: bool) -> String {
 }
 
 fn set_for(cookie: &SessionCookie, persistence: Persistence, secure: bool) -> String {
-    let id = SessionId::parse(&[b'A'; 40]).unwrap();
+    let id = SessionId::parse(&[b'A'; 56]).unwrap();
     let route = Route::new("node1").unwrap();
     let content = Content::Session {
         id: &id,
@@ -22,7 +22,7 @@ fn set_for(cookie: &SessionCookie, persistence: Persistence, secure: bool) -> St
         persistence,
     };
     let header = cookie.header(content, secure);
-    header.to_str().unwrap().replace(&"A".repeat(40), "ID")
+    header.to_str().unwrap().replace(&"A".repeat(56), "ID")
 }
 
 fn removal(cookie: &SessionCookie) -> String {
@@ -55,6 +55,7 @@ fn a_cookie_without_a_route_has_no_dot() {
     assert!(!header.to_str().unwrap().contains('.'));
 }
 
+/// 12, C-15.
 #[test]
 fn a_removal_repeats_every_attribute() {
     let cookie = built(
@@ -100,6 +101,7 @@ fn the_host_profile_is_one_call() {
     assert_eq!(named.name(), "__Host-shop");
 }
 
+/// 3, 10, C-02.
 #[test]
 fn what_browsers_refuse_cannot_be_built() {
     let never = |name: &str| SessionCookie::builder(name).secure(Secure::Never);
@@ -119,6 +121,7 @@ fn what_browsers_refuse_cannot_be_built() {
     }
 }
 
+/// 3, 10, C-02.
 #[test]
 fn what_breaks_a_header_cannot_be_built() {
     let long = "a".repeat(1025);
@@ -139,6 +142,7 @@ fn what_breaks_a_header_cannot_be_built() {
     }
 }
 
+/// 3, 10, C-02.
 #[test]
 fn a_max_age_is_at_least_a_second_and_at_most_four_hundred_days() {
     for (age, secs) in [
@@ -183,6 +187,7 @@ proptest! {
         prop_assert!(found[0].carries(Some(&route)));
     }
 
+    /// 10.
     #[test]
     fn nothing_that_can_be_built_breaks_a_header(name in ".{0,20}", path in "/?.{0,20}", domain in prop::option::of(".{0,20}")) {
         let mut builder = SessionCookie::builder(name).path(path);

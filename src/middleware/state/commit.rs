@@ -8,16 +8,15 @@ use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::middleware::remember;
-use crate::session::{Changes, Name, Record, Root, Stamp, UserKey, Value};
+use crate::session::{Changes, Name, Record, SessionId, Stamp, UserKey, Value};
 
 /// What goes to the store in one step.
 #[derive(Debug)]
 pub(in crate::middleware) struct Batch {
-    pub(in crate::middleware) key: Root,
+    /// The session's id after it.
+    pub(in crate::middleware) id: SessionId,
     pub(in crate::middleware) base: Option<Arc<Record>>,
     pub(in crate::middleware) changes: Changes,
-    /// Whether the session is to have another id, or another user, after it.
-    pub(in crate::middleware) rotates: bool,
     /// The user who logs in with it, and what the user's list calls the session.
     pub(in crate::middleware) login: Option<(UserKey, Option<String>)>,
     /// The user whose session it was before.
@@ -51,13 +50,24 @@ impl State {
         self.closed = true;
         if !self.consulted {
             Rest::Untouched
-        } else if self.is_pending() || self.in_flight.is_some() {
+        } else if self.is_pending() || self.in_flight.is_some() || self.dropped {
             Rest::Commit
-        } else if self.stale_cookie && self.stored.is_some() && self.id == self.client {
+        } else if self.sends_cookie_again() {
             Rest::Confirm
         } else {
             Rest::Nothing
         }
+    }
+
+    /// Returns `true` if the session is stored under the id that the browser has shown.
+    fn has_clients_id(&self) -> bool {
+        let stored = self.stored.as_ref();
+        stored.is_some_and(|stored| self.client == Some(stored.id))
+    }
+
+    /// Whether the browser is to get a cookie with the id that it has presented.
+    pub(in crate::middleware) fn sends_cookie_again(&self) -> bool {
+        self.stale_cookie && self.has_clients_id()
     }
 
     /// Closes the session to writes: there will be no response.
@@ -68,7 +78,10 @@ impl State {
     /// Whether there is something to commit.
     pub(in crate::middleware) fn is_pending(&self) -> bool {
         if self.stored.is_some() {
-            self.rotates.is_some() || self.persistence.is_some() || !self.staged.is_empty()
+            self.rotates().is_some()
+                || self.login.is_some()
+                || self.persistence.is_some()
+                || !self.staged.is_empty()
         } else {
             let mut names = self.staged.writes().iter().map(|(name, _)| name);
             let mut creates = || names.any(|name| !remember::is_reserved(name));
@@ -98,10 +111,6 @@ impl State {
     ) -> Result<Option<Batch>, SessionError> {
         // A commit that panicked has left its batch here.
         self.undo();
-        if last && self.superseded {
-            // The request was told, if it has written anything.
-            return Ok(None);
-        }
         self.check_known()?;
         if update.is_none() && !self.is_pending() {
             return Ok(None);
@@ -110,16 +119,20 @@ impl State {
             return Err(SessionErrorKind::TooLate.into());
         }
         let id = *self.id.get_or_insert_with(|| config.store.new_id());
-        let (key, base) = match &self.stored {
-            Some(stored) => (stored.key, Some(stored.record.clone())),
-            None => {
-                let usual = config.cookie.persistence();
-                if usual != Persistence::BrowserSession {
-                    self.persistence.get_or_insert(usual);
-                }
-                (id.key(), None)
+        let id = match &self.stored {
+            // The login was staged while another commit was under way.
+            Some(stored) if self.login.is_some() && stored.id == id => {
+                *self.id.insert(SessionId::with_root(id.key()))
             }
+            _ => id,
         };
+        let base = self.stored.as_ref().map(|stored| stored.record.clone());
+        if base.is_none() && self.staged.written(remember::NAME).is_none() {
+            let usual = config.cookie.persistence();
+            if usual != Persistence::BrowserSession {
+                self.persistence.get_or_insert(usual);
+            }
+        }
         if let Some(persistence) = self.persistence.take() {
             self.size = None;
             let value = remember::value(persistence);
@@ -127,13 +140,13 @@ impl State {
         }
         let mut changes = mem::take(&mut self.staged);
         // The response's own commit is not tried again: nothing is kept of it, unless it may have
-        // to begin anew under another id, or somebody may save what it leaves.
-        if !last || self.stored.is_none() || self.detached {
+        // to begin anew under another id, or a detached handle may save what it leaves.
+        if !last || self.stored.is_none() || self.login.is_some() || self.detached {
             self.in_flight = Some(changes.clone());
         }
         if self.stored.is_none() {
             config.make_create(id.hash(), &mut changes);
-        } else if let Some(from) = self.rotates {
+        } else if let Some(from) = self.rotates() {
             changes.rotate(from, id.hash());
         }
         if let Some(user) = self.login {
@@ -144,28 +157,31 @@ impl State {
             changes.expect(update.name.clone(), update.after);
         }
         Ok(Some(Batch {
-            key,
+            id,
             base,
             changes,
-            rotates: self.rotates.is_some() || self.login.is_some(),
             login: self.login.map(|user| (user, self.label.clone())),
             former_user: self.user,
         }))
     }
 
-    /// The batch is in the store.
-    pub(in crate::middleware) fn committed(&mut self, stored: Stored, rotated: bool) {
+    /// The batch is in the store, with this `login`. If another request has changed whose session it
+    /// is, what was written is there as well, and this request has nothing more to do with it.
+    pub(in crate::middleware) fn committed(&mut self, stored: Stored, login: Option<UserKey>) {
         self.in_flight = None;
         self.size = None;
-        if rotated {
-            self.rotates = None;
-            self.login = None;
-            self.label = None;
-            self.user = stored.record.user();
+        if login.is_some() {
+            self.user = login;
+            if self.login == login {
+                self.login = None;
+                self.label = None;
+            }
         }
         let is_known = stored.record.user() == self.user;
         self.stored = Some(stored);
         if !is_known {
+            // Staged while the batch was under way.
+            self.dropped |= self.is_pending();
             self.supersede();
         }
     }
@@ -182,7 +198,8 @@ impl State {
     }
 
     /// Another request has given the session another id. If this one is a login, it makes a session
-    /// of its own from what it has staged; otherwise there is nothing left that it could do.
+    /// of its own from what it has staged; otherwise there is nothing left that it could do, and what
+    /// it has staged is dropped.
     /// Returns `true` if it goes on.
     pub(in crate::middleware) fn outpaced(&mut self, config: &Config) -> bool {
         self.undo();
@@ -191,8 +208,8 @@ impl State {
             return false;
         }
         self.stored = None;
+        self.user = None;
         self.size = None;
-        self.rotates = None;
         self.requested = None;
         self.returned = false;
         self.id = Some(config.store.new_id());
@@ -224,16 +241,34 @@ impl State {
         }
     }
 
+    /// The batch has taken effect, or may have, and does not count: its changes are staged again. They
+    /// get another id, because the one that they had is taken back.
+    pub(in crate::middleware) fn doubt(&mut self, config: &Config) {
+        self.undo();
+        self.id = match &self.stored {
+            Some(stored) if self.rotates().is_some() => Some(SessionId::with_root(stored.key())),
+            Some(_) => self.id,
+            None => Some(config.store.new_id()),
+        };
+    }
+
     /// The id of the session to be created is taken: it gets another one.
     pub(in crate::middleware) fn rename(&mut self, config: &Config) {
         self.undo();
         self.id = Some(config.store.new_id());
     }
 
-    /// Somebody else has written before the batch: it is staged again, on top of what they made.
-    pub(in crate::middleware) fn outrun(&mut self, record: Arc<Record>) {
+    /// Another request has written before the batch: it is staged again, on top of what that made.
+    pub(in crate::middleware) fn outrun(
+        &mut self,
+        record: Arc<Record>,
+        config: &Config,
+    ) -> Result<(), SessionError> {
         self.undo();
-        self.refresh(record);
+        if record.user() != self.user && self.outpaced(config) {
+            return Ok(());
+        }
+        self.renew(record)
     }
 
     /// The cookie that was to be sent again names a former id, or it is not known whether it does.
@@ -261,7 +296,9 @@ impl State {
         self.drop_session();
         self.ended = false;
         self.superseded = false;
+        self.dropped = false;
         self.returned = false;
+        self.user = None;
     }
 
     fn drop_session(&mut self) {
@@ -270,8 +307,8 @@ impl State {
         self.stored = None;
         self.in_flight = None;
         self.staged = Changes::default();
-        self.rotates = None;
         self.login = None;
+        self.label = None;
         self.persistence = None;
         self.size = None;
     }

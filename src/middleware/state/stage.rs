@@ -103,9 +103,8 @@ impl State {
             return Err(SessionErrorKind::TooLate.into());
         }
         let id = self.id().ok_or(SessionErrorKind::NoSession)?;
-        if self.stored.is_some() && self.rotates.is_none() {
+        if self.stored.is_some() && self.rotates().is_none() {
             self.id = Some(SessionId::with_root(id.key()));
-            self.rotates = Some(id.hash());
         }
         Ok(())
     }

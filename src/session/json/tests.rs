@@ -101,6 +101,7 @@ fn tree() -> impl Strategy<Value = Tree> {
 }
 
 proptest! {
+    ///
     #[test]
     fn what_is_encoded_decodes_equal_and_is_what_serde_json_writes(value in tree()) {
         let encoded = encode(&value, LIMIT).unwrap();
@@ -243,6 +244,7 @@ impl Serialize for Deep {
     }
 }
 
+///
 #[test]
 fn what_is_not_too_deep_to_write_is_not_too_deep_to_read() {
     for way in [Way::List, Way::Bytes, Way::Variant, Way::Struct] {

@@ -4,7 +4,7 @@ use super::*;
 
 /// Chains without a fork: what a session's owner makes of its credential, one after the other.
 fn credential(ends_at: Timestamp, rotations: u64) -> Credential {
-    let hash = |n: u64| SecretHash::from_bytes([n as u8; 16]);
+    let hash = |n: u64| SecretHash::from_bytes([n as u8 + 1; 16]);
     let first = Credential::new(hash(0), ends_at, None);
     (1..=rotations).fold(first, |before, clock| {
         let version = Stamp { clock, writer: 1 };

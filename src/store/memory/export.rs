@@ -70,7 +70,11 @@ impl Shared {
                 (Arc::new(merged), Some(before))
             }
         };
-        let added = if before.is_none() { counted(&merged) } else { 0 };
+        let added = if before.is_none() {
+            counted(&merged)
+        } else {
+            0
+        };
         reserve(&self.sessions, added, self.limits.max_sessions)?;
         reserve(&self.bytes, merged.footprint(), self.limits.max_bytes)
             .inspect_err(|_| self.release(added, 0))?;

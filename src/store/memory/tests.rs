@@ -10,9 +10,10 @@ use crate::error::StoreErrorKind;
 use crate::session::{SessionId, Value};
 
 const IDLE: Duration = Duration::from_secs(10);
+const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
 
 fn create(value_bytes: usize) -> Changes {
-    let mut changes = Changes::create(Some(IDLE), 100 * IDLE);
+    let mut changes = Changes::create(SECRET, Some(IDLE), 100 * IDLE);
     changes.insert("a".into(), value(value_bytes));
     changes
 }
@@ -41,6 +42,10 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 
 fn commit(store: &MemoryStore, key: &Root, changes: Changes) -> Result<Outcome, StoreError> {
     at_once(store.commit(key, None, changes))
+}
+
+fn find(store: &MemoryStore, key: &Root) -> Option<Arc<Record>> {
+    at_once(store.load(key, None)).unwrap().into_live()
 }
 
 fn refusal(result: Result<Outcome, StoreError>) -> StoreErrorKind {
@@ -77,7 +82,7 @@ fn a_full_store_refuses_new_sessions_and_nothing_else() {
     assert_eq!(store.status(), before);
 
     commit(&store, &one, insert(500)).unwrap();
-    assert!(at_once(store.load(&two)).unwrap().is_some());
+    assert!(find(&store, &two).is_some());
     assert!(at_once(store.end(&two)).unwrap());
     commit(&store, &key(), create(1)).unwrap();
     assert_eq!(store.status(), counted(&store));
@@ -113,14 +118,18 @@ fn a_store_out_of_bytes_refuses_growth_and_nothing_else() {
 }
 
 #[test]
-fn rotation_moves_the_session_and_counts_it_once() {
+fn a_rotated_session_counts_once() {
     let store = MemoryStore::builder().max_sessions(1).build();
-    let id = SessionId::generate();
-    commit(&store, &id.key(), create(5)).unwrap();
-    let mut rotation = Changes::default();
-    rotation.rotate_to(id.rotate().key());
-    commit(&store, &id.key(), rotation).unwrap();
-    assert_eq!(at_once(store.load(&id.key())).unwrap(), None);
+    let key = key();
+    commit(&store, &key, create(5)).unwrap();
+    for n in 1..11 {
+        let mut rotation = Changes::default();
+        let [from, to] = [n, n + 1].map(|n| SecretHash::from_bytes([n; 16]));
+        rotation.rotate(from, to);
+        commit(&store, &key, rotation).unwrap();
+        let former = at_once(store.load(&key, Some(&from))).unwrap();
+        assert_eq!(former, Loaded::Superseded);
+    }
     assert_eq!(store.status().sessions, 1);
     assert_eq!(store.status(), counted(&store));
 }
@@ -170,7 +179,7 @@ fn a_poisoned_slot_serves_on() {
         panics.join().is_err()
     });
     assert!(poisoned);
-    assert!(at_once(store.load(&key)).unwrap().is_some());
+    assert!(find(&store, &key).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +188,7 @@ async fn an_expired_session_is_never_handed_out_swept_or_not() {
     let key = key();
     commit(&store, &key, create(1)).unwrap();
     time::advance(2 * IDLE).await;
-    assert_eq!(at_once(store.load(&key)).unwrap(), None);
+    assert_eq!(find(&store, &key), None);
     assert_eq!(commit(&store, &key, insert(1)).unwrap(), Outcome::Gone);
     assert!(!at_once(store.end(&key)).unwrap());
     assert_eq!(store.status(), counted(&store));
@@ -189,7 +198,7 @@ async fn an_expired_session_is_never_handed_out_swept_or_not() {
 async fn memory_comes_back_without_any_request() {
     let store = MemoryStore::new();
     let kept = key();
-    let mut long = Changes::create(None, 100 * IDLE);
+    let mut long = Changes::create(SECRET, None, 100 * IDLE);
     long.insert("a".into(), value(1));
     commit(&store, &kept, long).unwrap();
     for _ in 0..1_000 {
@@ -200,7 +209,7 @@ async fn memory_comes_back_without_any_request() {
     time::sleep(IDLE).await;
     assert_eq!(store.status().sessions, 1);
     assert_eq!(store.status(), counted(&store));
-    assert!(at_once(store.load(&kept)).unwrap().is_some());
+    assert!(find(&store, &kept).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,7 +217,12 @@ async fn a_sweep_sees_deadlines_that_were_moved_and_those_that_were_brought_forw
     let store = MemoryStore::new();
     let (touched, shortened) = (key(), key());
     commit(&store, &touched, create(1)).unwrap();
-    commit(&store, &shortened, Changes::create(None, 100 * IDLE)).unwrap();
+    commit(
+        &store,
+        &shortened,
+        Changes::create(SECRET, None, 100 * IDLE),
+    )
+    .unwrap();
     let mut shorter = Changes::default();
     shorter.set_max_inactive(Some(IDLE));
     commit(&store, &shortened, shorter).unwrap();
@@ -217,7 +231,7 @@ async fn a_sweep_sees_deadlines_that_were_moved_and_those_that_were_brought_forw
         at_once(store.touch(&touched)).unwrap();
     }
     assert_eq!(store.status().sessions, 1);
-    assert!(at_once(store.load(&touched)).unwrap().is_some());
+    assert!(find(&store, &touched).is_some());
     time::sleep(2 * IDLE).await;
     assert_eq!(store.status().sessions, 0);
 }
@@ -225,9 +239,11 @@ async fn a_sweep_sees_deadlines_that_were_moved_and_those_that_were_brought_forw
 #[test]
 fn a_sweep_works_in_slices_and_gives_maps_back() {
     let store = MemoryStore::new();
-    let tag = SessionId::generate().tag();
+    let slot = [0x12, 0x34];
     for _ in 0..10_000 {
-        let key = SessionId::with_tag(tag).key();
+        let mut bytes = key().to_bytes();
+        bytes[10..].copy_from_slice(&slot);
+        let key = Root::from_bytes(bytes);
         commit(&store, &key, create(0)).unwrap();
     }
     let later = clock::now().plus(2 * IDLE);
@@ -239,10 +255,7 @@ fn a_sweep_works_in_slices_and_gives_maps_back() {
     }
     assert!((4..=6).contains(&slices), "{slices} slices");
     assert_eq!(store.status().bytes, 0);
-    assert_eq!(
-        store.shared.lock(tag as usize % SLOTS).sessions.capacity(),
-        0
-    );
+    assert_eq!(store.shared.lock(0x1234).sessions.capacity(), 0);
     assert_eq!(
         store.shared.sweep_slice(0, later),
         None,
@@ -293,6 +306,6 @@ fn a_store_and_its_futures_are_send() {
     send_sync::<MemoryStore>();
     let store = MemoryStore::new();
     let key = key();
-    send(store.load(&key));
+    send(store.load(&key, None));
     send(store.commit(&key, None, Changes::default()));
 }

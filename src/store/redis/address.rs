@@ -238,6 +238,7 @@ mod tests {
         assert_eq!((url.topology, url.database), (Topology::Cluster, 0));
     }
 
+    ///
     #[test]
     fn a_redirection_without_a_host_is_to_the_host_that_answered() {
         let from = Address::parse("10.0.0.7:7000", 0).expect("it is one");
@@ -257,6 +258,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_url_that_cannot_work_says_why_and_not_what() {
         for bad in [

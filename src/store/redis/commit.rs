@@ -66,7 +66,7 @@ impl Shared {
 /// The script's arguments, behind the one that says whether it was tried before.
 fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec<u8>> {
     let number = |number: u64| number.to_string().into_bytes();
-    let last = base.map(record::last_stamp);
+    let last = base.map(Record::latest);
     let (born, lifetime) = changes.birth(Timestamp::default()).unzip();
     let rotation = changes.rotation();
     let login = rotation.and_then(|rotation| rotation.login);
@@ -88,7 +88,7 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
         None => login.and_then(|login| login.user),
     };
     let secret = rotation.map(|rotation| rotation.to);
-    let secret = secret.or(born.map(|born| born.hash));
+    let secret = secret.or_else(|| born.map(|born| born.hash));
     let former = rotation.map(|rotation| rotation.from);
     let hash = |hash: SecretHash| hash.to_bytes().to_vec();
     let (expected, stamp) = changes.expected().unzip();

@@ -29,7 +29,7 @@ pub enum RedisErrorKind {
     /// The server wants other credentials.
     Unauthenticated,
     /// The server refuses a command that the store needs: its user lacks the permission, or the
-    /// command is disabled. The message names the command; the README lists all of them.
+    /// command is disabled. The message names the command; the guide lists all of them.
     Denied,
     /// The server is a replica, replicas that it needs are missing, or it cannot save to its disk.
     /// Nothing is read from a replica either.
@@ -283,6 +283,7 @@ mod tests {
         Failure::of_words(code, detail, "EVALSHA")
     }
 
+    ///
     #[test]
     fn a_refused_command_is_named_in_every_wording() {
         let lines = [
@@ -308,6 +309,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_command_that_failed_inside_a_script_is_named_and_keeps_its_kind() {
         let sha = "f_0123456789";
@@ -371,6 +373,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_redirection_keeps_what_it_says() {
         for node in ["127.0.0.1:7000", "?:7000", ":7000"] {

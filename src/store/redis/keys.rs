@@ -80,12 +80,13 @@ mod tests {
         }
     }
 
-    /// From the specification of Redis Cluster.
+    /// from the specification of Redis Cluster.
     #[test]
     fn a_slot_is_the_one_that_the_server_computes() {
         assert_eq!(slot(b"123456789"), 0x31C3);
     }
 
+    ///
     #[test]
     fn a_prefix_that_could_mean_something_else_is_refused() {
         let long = "p".repeat(PREFIX_MAX + 1);

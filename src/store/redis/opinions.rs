@@ -136,6 +136,7 @@ mod tests {
         ranking.into_iter().map(|address| address.host).collect()
     }
 
+    ///
     #[test]
     fn after_a_failover_the_latest_election_counts() {
         let mut opinions = Opinions::new(3);
@@ -148,6 +149,7 @@ mod tests {
         assert_eq!(ranking(&mut opinions, "old"), ["new", "old"]);
     }
 
+    ///
     #[test]
     fn repaired_sentinels_count_anew() {
         let mut opinions = Opinions::new(3);
@@ -165,6 +167,7 @@ mod tests {
         assert_eq!(ranking(&mut opinions, "new"), ["newer", "new"]);
     }
 
+    ///
     #[test]
     fn sentinels_that_cannot_be_asked_do_not_count() {
         let mut opinions = Opinions::new(3);
@@ -178,6 +181,7 @@ mod tests {
         assert_eq!(ranking(&mut opinions, "old"), ["new"]);
     }
 
+    ///
     #[test]
     fn one_server_with_two_names_keeps_the_one_that_is_known() {
         let mut opinions = Opinions::new(3);

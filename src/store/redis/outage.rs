@@ -46,6 +46,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
+    ///
     #[test]
     fn an_outage_is_reported_when_it_begins_once_a_minute_and_when_it_ends() {
         let mut outage = Outage::default();

@@ -52,12 +52,11 @@ pub(super) fn decode(
     if header.first() == Some(&TOMBSTONE) {
         return Ok(None);
     }
-    let (credential, lifetime) = life(header, clock)?;
-    let maker = application_of(header);
-    if maker.is_some() && maker != application.map(str::as_bytes) {
+    let header = Header::read(header, clock)?;
+    if header.application.is_some() && header.application != application.map(str::as_bytes) {
         return Ok(None);
     }
-    let latest = header_stamp(header).unwrap_or_default();
+    let (credential, lifetime, latest) = (header.credential, header.lifetime, header.stamp);
     let mut registers: Vec<_> = pairs
         .into_iter()
         .filter_map(|(name, value)| register(&name, &value))
@@ -73,64 +72,67 @@ pub(super) fn decode(
     }
 }
 
-/// What makes a session's id valid, and how long the session lives.
-fn life(header: &[u8], clock: Clock) -> Result<(Credential, Lifetime), RedisError> {
-    match header.first() {
-        Some(&FORMAT) => {}
-        Some(&format) if format > FORMAT => {
-            return Err(foreign("it was written by a newer version"));
+/// What the header of a session says.
+struct Header<'a> {
+    /// The stamp of the last commit.
+    stamp: Stamp,
+    credential: Credential,
+    lifetime: Lifetime,
+    /// The name of the application that has made the session, if it has one.
+    application: Option<&'a [u8]>,
+}
+
+impl<'a> Header<'a> {
+    fn read(header: &'a [u8], clock: Clock) -> Result<Self, RedisError> {
+        match header.first() {
+            Some(&FORMAT) => {}
+            Some(&format) if format > FORMAT => {
+                return Err(foreign("it was written by a newer version"));
+            }
+            Some(1..FORMAT) => return Err(foreign("it was written by an older version")),
+            _ => return Err(foreign("the header is no session's")),
         }
-        Some(1..FORMAT) => return Err(foreign("it was written by an older version")),
-        _ => return Err(foreign("the header is no session's")),
+        let cut = || foreign("a header that is cut short");
+        let (fixed, mut behind) = header.split_first_chunk::<HEADER_BYTES>().ok_or_else(cut)?;
+        let flags = fixed[1];
+        let number = |at: usize| number(&fixed[at..at + 6]);
+        let moment = |at: usize| {
+            Some(number(at))
+                .filter(|at| *at > 0)
+                .map(|at| clock.here(at))
+        };
+        let duration = |ms: u64| (ms < NONE).then(|| Duration::from_millis(ms));
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&fixed[52..68]);
+        let mut details = Details {
+            rotated_at: moment(68),
+            began_at: moment(74),
+            ..Details::default()
+        };
+        if flags & BOUND != 0 {
+            let (user, rest) = behind.split_first_chunk().ok_or_else(cut)?;
+            details.user = Some(UserKey::from_bytes(*user));
+            behind = rest;
+        }
+        let named = behind.split_first().filter(|_| flags & NAMED != 0);
+        let ends_at = clock.here(number(18));
+        Ok(Self {
+            stamp: stamp(&fixed[2..12]),
+            credential: Credential::from_parts(SecretHash::from_bytes(hash), ends_at, details),
+            lifetime: Lifetime {
+                created_at: clock.here(number(12)),
+                accessed_at: clock.here(number(24)),
+                // The server brings accesses into order.
+                access: 0,
+                max_inactive: (stamp(&fixed[36..46]), duration(number(30)).into()),
+                first_visit: duration(number(46)).into(),
+                returned: flags & RETURNED != 0,
+            },
+            // What is cut short is no application's name, and no other's either.
+            application: named
+                .map(|(length, name)| name.get(..usize::from(*length)).unwrap_or_default()),
+        })
     }
-    let cut = || foreign("a header that is cut short");
-    let (fixed, behind) = header.split_first_chunk::<HEADER_BYTES>().ok_or_else(cut)?;
-    let number = |at: usize| number(&fixed[at..at + 6]);
-    let duration = |ms: u64| (ms < NONE).then(|| Duration::from_millis(ms));
-    let user = match is_bound(header) {
-        true => Some(*behind.first_chunk().ok_or_else(cut)?),
-        false => None,
-    };
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&fixed[52..68]);
-    let moment = |at: usize| Some(number(at)).filter(|at| *at > 0);
-    let details = Details {
-        rotated_at: moment(68).map(|at| clock.here(at)),
-        began_at: moment(74).map(|at| clock.here(at)),
-        user: user.map(UserKey::from_bytes),
-        ..Details::default()
-    };
-    let ends_at = clock.here(number(18));
-    let credential = Credential::from_parts(SecretHash::from_bytes(hash), ends_at, details);
-    let lifetime = Lifetime {
-        created_at: clock.here(number(12)),
-        accessed_at: clock.here(number(24)),
-        // The server brings accesses into order.
-        access: 0,
-        max_inactive: (stamp(&fixed[36..46]), duration(number(30)).into()),
-        first_visit: duration(number(46)).into(),
-        returned: fixed[1] & RETURNED != 0,
-    };
-    Ok((credential, lifetime))
-}
-
-/// Returns `true` if a header names a user.
-fn is_bound(header: &[u8]) -> bool {
-    header.get(1).is_some_and(|flags| flags & BOUND != 0)
-}
-
-/// The name of the application that has made a session, if it has one.
-fn application_of(header: &[u8]) -> Option<&[u8]> {
-    let at = HEADER_BYTES + if is_bound(header) { USER_BYTES } else { 0 };
-    let (&length, behind) = header.get(at..)?.split_first()?;
-    // What is cut short is no application's name, and no other's either.
-    let is_named = header[1] & NAMED != 0;
-    is_named.then(|| behind.get(..usize::from(length)).unwrap_or_default())
-}
-
-/// The stamp of the commit that this header is of.
-pub(super) fn header_stamp(header: &[u8]) -> Option<Stamp> {
-    Some(stamp(header.get(2..12)?))
 }
 
 /// What the session is like after a commit that found it as `base` says, or made it.
@@ -140,24 +142,18 @@ pub(super) fn committed(
     header: &[u8],
     clock: Clock,
 ) -> Result<Record, RedisError> {
-    let (credential, lifetime) = life(header, clock)?;
-    let stamp = header_stamp(header).unwrap_or_default();
+    let header = Header::read(header, clock)?;
     let mut record = match base {
         Some(base) if !changes.is_create() => base.clone(),
-        _ => Record::new(credential.clone(), lifetime.clone()),
+        _ => Record::new(header.credential.clone(), header.lifetime.clone()),
     };
-    (record.credential, record.lifetime) = (credential, lifetime);
-    for register in changes.registers(stamp) {
+    (record.credential, record.lifetime) = (header.credential, header.lifetime);
+    for register in changes.registers(header.stamp) {
         record.merge_register(&register);
     }
     record.forget_removed();
-    record.note_latest(stamp);
+    record.note_latest(header.stamp);
     Ok(record)
-}
-
-/// The stamp of a session's last commit.
-pub(super) fn last_stamp(record: &Record) -> Stamp {
-    record.latest()
 }
 
 /// A stamp as it stands in front of every attribute.
@@ -260,7 +256,6 @@ fn foreign(what: &str) -> RedisError {
 const FORMAT: u8 = 2;
 const TOMBSTONE: u8 = b'x';
 const HEADER_BYTES: usize = 80;
-const USER_BYTES: usize = 16;
 const RETURNED: u8 = 1;
 const NAMED: u8 = 2;
 const BOUND: u8 = 4;

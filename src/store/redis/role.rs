@@ -53,6 +53,7 @@ impl RoleCommand {
 mod tests {
     use super::*;
 
+    ///
     #[test]
     fn both_commands_tell_a_master_from_a_replica() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Nodes, Suite, Verdict, committed, conflict, holds, insert, must, text};
+use super::{Lives, Nodes, Suite, Verdict, committed, conflict, find, holds, insert, must, text};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Name, Record, Value};
 use crate::store::SessionStore;
@@ -44,7 +44,7 @@ async fn merged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         "the answer lacks what others have written since the load",
     )?;
     for store in nodes.both() {
-        let found = store.load(&session.key).await?;
+        let found = find(store, &session.key).await?;
         must(
             found.is_some_and(|found| holds(&found, &all)),
             "an attribute that the commit did not name was lost or changed",
@@ -63,7 +63,7 @@ async fn replaced<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         let stamp = record.stamp("a");
         must(stamp > last, "a later write does not carry a larger stamp")?;
         last = stamp;
-        let found = nodes.turn(turn).load(&session.key).await?;
+        let found = find(&*nodes.turn(turn), &session.key).await?;
         must(
             found.is_some_and(|found| holds(&found, &[("a", value)])),
             "an older value is found",
@@ -91,7 +91,7 @@ async fn confirmed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         "the answer has the write that came between",
     )?;
     for store in nodes.both() {
-        let found = store.load(&session.key).await?;
+        let found = find(store, &session.key).await?;
         must(
             found.is_some_and(|found| holds(&found, &[("a", "1")])),
             "the write that came between is found",
@@ -211,11 +211,12 @@ async fn exact<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         "session",
     ];
     let bytes: Vec<u8> = (0..=255).collect();
-    let mut changes = Changes::create(None, super::HOUR);
+    let mut changes = Changes::default();
     for (turn, name) in NAMES.into_iter().enumerate() {
         changes.insert(name.into(), Value::from_bytes(bytes[turn..].to_vec()));
     }
-    let session = nodes.create_with(changes).await?;
+    let lives = Lives::of(None, super::HOUR);
+    let session = nodes.create_with(lives, changes).await?;
     let found = nodes.load(&session.key).await?;
     must(
         found.registers().len() == NAMES.len(),

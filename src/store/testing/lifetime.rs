@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Access, Broken, Created, HOUR, Nodes, Suite, Verdict, broken, committed, insert, must, text,
+    Access, Broken, Created, HOUR, Lives, Nodes, Suite, Verdict, broken, committed, find, insert,
+    must,
 };
-use crate::session::{Changes, Root, Timestamp};
+use crate::session::{Changes, Root, SessionId, Timestamp};
 use crate::store::SessionStore;
 
 pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
@@ -29,7 +30,9 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
 }
 
 async fn idle<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
-    let session = nodes.create_with(living(Some(SHORT), HOUR)).await?;
+    let session = nodes
+        .create_with(Lives::of(Some(SHORT), HOUR), insert("a", "1"))
+        .await?;
     must_expire(&nodes, &session.key, session.access, SHORT, false).await
 }
 
@@ -43,12 +46,16 @@ async fn kept_alive<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 }
 
 async fn absolute<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
-    let session = nodes.create_with(living(Some(HOUR), SHORT)).await?;
+    let session = nodes
+        .create_with(Lives::of(Some(HOUR), SHORT), insert("a", "1"))
+        .await?;
     must_expire(&nodes, &session.key, session.access, SHORT, true).await
 }
 
 async fn shortened<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
-    let session = nodes.create_with(living(Some(HOUR), 24 * HOUR)).await?;
+    let session = nodes
+        .create_with(Lives::of(Some(HOUR), 24 * HOUR), insert("a", "1"))
+        .await?;
     let access = set_idle(&nodes, &session.key, Some(SHORT)).await?;
     must_expire(&nodes, &session.key, access, SHORT, false).await
 }
@@ -61,38 +68,44 @@ async fn prolonged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn unlimited<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let key = extended(&nodes, None).await?;
     must_outlive(&nodes, &key, LONGER).await?;
-    let session = nodes.create_with(living(None, SHORT)).await?;
+    let session = nodes
+        .create_with(Lives::of(None, SHORT), insert("a", "1"))
+        .await?;
     must_expire(&nodes, &session.key, session.access, SHORT, false).await
 }
 
 async fn first_visit<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
-    let mut changes = living(Some(HOUR), 24 * HOUR);
-    changes.first_visit(LONGER);
+    let lives = Lives {
+        first_visit: Some(LONGER),
+        ..Lives::long()
+    };
     for _ in 0..ATTEMPTS {
-        let returned = nodes.create_with(changes.clone()).await?;
+        let returned = nodes.create_with(lives, insert("a", "1")).await?;
         nodes.other.touch(&returned.key).await?;
         if returned.is_older_than(LONGER) {
             continue;
         }
-        let left = nodes.create_with(changes).await?;
+        let left = nodes.create_with(lives, insert("a", "1")).await?;
         must_expire(&nodes, &left.key, left.access, LONGER, false).await?;
-        let found = nodes.other.load(&returned.key).await?;
+        let found = find(&*nodes.other, &returned.key).await?;
         return must(found.is_some(), "it is short for somebody who has returned");
     }
     broken(TOO_SLOW)
 }
 
 async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
-    let session = nodes.create_with(living(Some(HOUR), 24 * HOUR)).await?;
+    let session = nodes
+        .create_with(Lives::of(Some(HOUR), 24 * HOUR), insert("a", "1"))
+        .await?;
     let before = nodes.load(&session.key).await?;
     let access = nodes
         .one
         .commit(&session.key, Some(&before), insert("b", "2"));
     committed(access.await?)?;
     nodes.other.touch(&session.key).await?;
-    let successor = session.id.rotate().key();
+    let next = SessionId::with_root(session.key);
     let mut rotation = Changes::default();
-    rotation.rotate_to(successor);
+    rotation.rotate(session.id.hash(), next.hash());
     committed(
         nodes
             .one
@@ -100,7 +113,7 @@ async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
             .await?,
     )?;
 
-    let after = nodes.load(&successor).await?;
+    let after = nodes.load(&session.key).await?;
     let moved = |a, b| Timestamp::since(a, b).max(Timestamp::since(b, a));
     must(
         moved(before.ends_at(), after.ends_at()) < GRACE,
@@ -131,7 +144,7 @@ async fn must_expire<S: SessionStore>(
     while gone != [true; 2] {
         for (gone, store) in gone.iter_mut().zip(nodes.both()) {
             let asked = Instant::now();
-            let found = store.load(key).await?.is_some();
+            let found = find(store, key).await?.is_some();
             must(found || Instant::now() >= earliest, "it died early")?;
             must(!found || asked <= latest, "it is found after its time")?;
             must(!found || !*gone, "it is found after it was gone")?;
@@ -154,7 +167,7 @@ async fn must_outlive<S: SessionStore>(
     let end = Instant::now() + lifetime + lifetime / 10 + GRACE;
     while Instant::now() < end {
         for store in nodes.both() {
-            let found = store.load(key).await?;
+            let found = find(store, key).await?;
             must(found.is_some(), "it dies after its former idle time")?;
         }
         sleep(POLL).await;
@@ -165,7 +178,9 @@ async fn must_outlive<S: SessionStore>(
 /// Touches or commits to a session well within its idle time, for three times as long. Says whether
 /// this process was fast enough for that.
 async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
-    let session = nodes.create_with(living(Some(SHORT), HOUR)).await?;
+    let session = nodes
+        .create_with(Lives::of(Some(SHORT), HOUR), insert("a", "1"))
+        .await?;
     let mut access = session.access;
     let end = access.after + 3 * SHORT;
     let mut turn = 0;
@@ -173,7 +188,7 @@ async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
         sleep(SHORT / 4).await;
         turn += 1;
         let store = nodes.turn(turn / 2);
-        let found = store.load(&session.key).await?;
+        let found = find(&*store, &session.key).await?;
         let in_time = Instant::now() < access.before + SHORT;
         let Some(record) = found else {
             must(!in_time, "it died although it was accessed in time")?;
@@ -198,7 +213,9 @@ async fn extended<S: SessionStore>(
     idle: Option<Duration>,
 ) -> Result<Root, Broken> {
     for _ in 0..ATTEMPTS {
-        let session = nodes.create_with(living(Some(LONGER), 24 * HOUR)).await?;
+        let session = nodes
+            .create_with(Lives::of(Some(LONGER), 24 * HOUR), insert("a", "1"))
+            .await?;
         match set_idle(nodes, &session.key, idle).await {
             Ok(_) => return Ok(session.key),
             Err(_) if session.is_older_than(LONGER) => {}
@@ -220,7 +237,7 @@ async fn set_idle<S: SessionStore>(
     committed(nodes.other.commit(key, Some(&base), changes).await?)?;
     let after = Instant::now();
     for store in nodes.both() {
-        let found = store.load(key).await?;
+        let found = find(store, key).await?;
         // By now it may have run out.
         must(
             found.is_none_or(|found| found.max_inactive_interval() == idle),
@@ -228,12 +245,6 @@ async fn set_idle<S: SessionStore>(
         )?;
     }
     Ok(Access { before, after })
-}
-
-fn living(idle: Option<Duration>, absolute: Duration) -> Changes {
-    let mut changes = Changes::create(idle, absolute);
-    changes.insert("a".into(), text("1"));
-    changes
 }
 
 impl Created {

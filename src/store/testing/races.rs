@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tokio::task::{self, JoinHandle};
 
-use super::{Broken, Created, Nodes, Suite, Verdict, broken, committed, holds, insert, must, text};
+use super::{
+    Broken, Created, Nodes, Suite, Verdict, broken, committed, find, holds, insert, must, text,
+};
 use crate::error::StoreError;
-use crate::session::{Changes, Outcome, Record, Root};
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SessionId};
 use crate::store::SessionStore;
 
 pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
@@ -32,7 +34,7 @@ async fn writes<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         committed(outcome?)?;
     }
     for store in nodes.both() {
-        let found = store.load(&session.key).await?;
+        let found = find(store, &session.key).await?;
         let kept = |record: Arc<Record>| names.iter().all(|n| record.get(n) == Some(&text(n)));
         must(found.is_some_and(kept), "some are lost")?;
     }
@@ -59,7 +61,7 @@ async fn updates<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 
 /// Adds one to the attribute `n`, as an atomic update does it.
 async fn increment<S: SessionStore>(store: &S, key: &Root) -> Verdict {
-    let Some(mut current) = store.load(key).await? else {
+    let Some(mut current) = find(store, key).await? else {
         return broken("the session is lost meanwhile");
     };
     // As a handler would that thinks before it writes: everybody has loaded the same number.
@@ -76,6 +78,7 @@ async fn increment<S: SessionStore>(store: &S, key: &Root) -> Verdict {
                 )?;
                 current = newer;
             }
+            Outcome::Superseded => return broken("an update is answered with Superseded"),
             Outcome::Gone => return broken("the session is lost meanwhile"),
         }
     }
@@ -121,30 +124,32 @@ async fn ends<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn rotation<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     for round in 0..ROUNDS {
         let session = nodes.create("a", "1").await?;
-        let successor = session.id.rotate().key();
-        let mut rotation = Changes::default();
-        rotation.rotate_to(successor);
-        // Both through one handle: between two nodes a write may miss the successor.
-        let write = |name| send(nodes.turn(round), &session, insert(name, "2"));
+        let next = SessionId::with_root(session.key);
+        let mut rotation = insert("d", "2");
+        rotation.rotate(session.id.hash(), next.hash());
+        let write = |turn, name| send(nodes.turn(round + turn), &session, insert(name, "2"));
         let flights = vec![
-            write("b"),
+            write(0, "b"),
             send(nodes.turn(round), &session, rotation),
-            write("c"),
+            write(0, "c"),
+            write(1, "e"),
         ];
-        let mut expected = vec![("a", "1")];
-        for (flight, name) in all(flights).await?.into_iter().zip(["b", "", "c"]) {
-            match flight? {
-                Outcome::Committed(_) if !name.is_empty() => expected.push((name, "2")),
-                Outcome::Gone if !name.is_empty() => {}
-                rotation => drop(committed(rotation)?),
-            }
+        for flight in all(flights).await? {
+            committed(flight?)?;
         }
-        nodes.must_be_dead(&session.key).await?;
-        let found = nodes.load(&successor).await?;
-        must(
-            holds(&found, &expected),
-            "the successor differs from what was acknowledged",
-        )?;
+        let expected = [("a", "1"), ("b", "2"), ("c", "2"), ("d", "2"), ("e", "2")];
+        for store in nodes.both() {
+            let found = store.load(&session.key, Some(&next.hash())).await?;
+            must(
+                found.into_live().is_some_and(|it| holds(&it, &expected)),
+                "the session differs from what was acknowledged",
+            )?;
+            let former = store.load(&session.key, Some(&session.id.hash())).await?;
+            must(
+                former == Loaded::Superseded,
+                "the former secret is not answered with Superseded",
+            )?;
+        }
     }
     Ok(())
 }
@@ -152,28 +157,44 @@ async fn rotation<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn rotations<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     for _ in 0..ROUNDS {
         let session = nodes.create("a", "1").await?;
-        let successors = [session.id.rotate().key(), session.id.rotate().key()];
-        let flights = successors.iter().enumerate().map(|(turn, successor)| {
-            let mut rotation = Changes::default();
-            rotation.rotate_to(*successor);
+        let next = [(); 2].map(|()| SessionId::with_root(session.key));
+        let flights = next.iter().enumerate().map(|(turn, next)| {
+            let mut rotation = insert(["b", "c"][turn], "2");
+            rotation.rotate(session.id.hash(), next.hash());
             send(nodes.turn(turn), &session, rotation)
         });
-        let mut winners = 0;
-        for (flight, successor) in all(flights.collect()).await?.into_iter().zip(successors) {
-            if let Outcome::Committed(_) = flight? {
-                winners += 1;
-                nodes.load(&successor).await?;
-            } else {
-                nodes.must_be_dead(&successor).await?;
+        let mut winners = Vec::new();
+        for (turn, flight) in all(flights.collect()).await?.into_iter().enumerate() {
+            match flight? {
+                Outcome::Committed(_) => winners.push(turn),
+                Outcome::Superseded => {}
+                other => drop(committed(other)?),
             }
         }
-        must(winners == 1, &format!("{winners} took place"))?;
-        nodes.must_be_dead(&session.key).await?;
+        let [winner] = winners[..] else {
+            return broken(format!("{} took place", winners.len()));
+        };
+        let expected = [("a", "1"), (["b", "c"][winner], "2")];
+        for store in nodes.both() {
+            let secret = next[winner].hash();
+            let found = store.load(&session.key, Some(&secret)).await?.into_live();
+            must(
+                found.is_some_and(|found| holds(&found, &expected)),
+                "the session does not hold what the winner wrote, and that alone",
+            )?;
+            for loser in [session.id, next[1 - winner]] {
+                let answer = store.load(&session.key, Some(&loser.hash())).await?;
+                must(
+                    answer == Loaded::Superseded,
+                    "another secret than the winner's is not answered with Superseded",
+                )?;
+            }
+        }
     }
     Ok(())
 }
 
-/// Sends a commit on its way, by somebody who loaded the session when it was new.
+/// Sends a commit on its way, by a request that loaded the session when it was new.
 fn send<S: SessionStore>(
     store: Arc<S>,
     session: &Created,

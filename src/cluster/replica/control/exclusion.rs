@@ -11,7 +11,7 @@ use crate::session::Timestamp;
 use super::super::admission::admit;
 use super::super::event::{Exclusion, News};
 use super::super::membership::Membership;
-use super::super::node::Node;
+use super::super::node::{Node, SEEN_MAX};
 use super::Control;
 
 impl Control {
@@ -63,10 +63,25 @@ impl Control {
         }
     }
 
+    /// An identity at this node's address is down that is later than this node: the clock was set
+    /// back, and the members take no earlier incarnation than that one. Returns `true` if this node
+    /// goes on above it.
+    pub(super) fn outlives(&mut self, now: Timestamp, removed: &[Node]) -> bool {
+        let me = &self.standing.me;
+        let is_later = |node: &&Node| node.address == me.address && node.generation > me.generation;
+        let later = removed.iter().filter(is_later);
+        let latest = later.map(|node| node.generation).max();
+        let before = me.generation;
+        if let Some(latest) = latest {
+            self.renew(now, latest);
+        }
+        self.standing.me.generation != before
+    }
+
     /// A process other than this one was seen in this generation under this node's name or address.
     pub(super) fn renew(&mut self, now: Timestamp, seen: u64) {
         let is_in = self.away_until.is_none() && self.excluded.is_none();
-        if seen >= self.standing.me.generation && is_in {
+        if seen >= self.standing.me.generation && seen <= SEEN_MAX && is_in {
             let me = self.membership.rebirth_above(seen);
             self.reborn(now, me);
         }

@@ -298,6 +298,9 @@ impl Control {
             self.standing.send_to(from, mine);
             return;
         }
+        if self.outlives(now, &view.removed) {
+            return;
+        }
         self.membership
             .down(std::mem::take(&mut view.removed).into_iter());
         self.membership.alive(

@@ -50,6 +50,21 @@ fn replica(number: u16, change: fn(&mut Settings)) -> Replica {
     Replica::new(START, settings)
 }
 
+/// The view of a node that has no members and knows that this one is down.
+fn removal_of(node: Node) -> Message {
+    Message::View(message::View {
+        number: 1,
+        ask: false,
+        view: UNKNOWN,
+        members: Vec::new(),
+        removed: vec![node],
+        complete: true,
+        ready: true,
+        leaving: false,
+        doubt: Duration::ZERO,
+    })
+}
+
 fn link_all(lab: &mut Lab) {
     let count = lab.nodes.len();
     for one in 0..count {
@@ -175,7 +190,7 @@ fn a_rejection_does_not_stop_a_node_that_serves() {
     assert_eq!(unknown(&mut lab, 0, 1), ABSENT);
 }
 
-/// C1.
+///
 #[test]
 fn one_node_that_rejects_does_not_hold_up_a_majority() {
     let of = |configured, change: fn(&mut Settings)| {
@@ -276,7 +291,7 @@ fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
     }
 }
 
-/// C5.
+///
 #[test]
 fn nodes_that_were_all_suspended_at_once_serve_again_soon() {
     let two = Copies::Count(std::num::NonZeroU8::MIN.saturating_add(1));
@@ -299,7 +314,7 @@ fn nodes_that_were_all_suspended_at_once_serve_again_soon() {
     assert_eq!(copies.count(), 2);
 }
 
-/// C4: a virtual machine whose clocks all stood still.
+/// a virtual machine whose clocks all stood still.
 #[test]
 fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
     let mut lab = Lab::cluster(2);
@@ -334,6 +349,23 @@ fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
     lab.run(secs(3));
     assert!((0..2).all(|index| lab.replica(index).is_ready()));
     assert_eq!(lab.replica(0).status().members.len(), 1);
+}
+
+/// The members may know it from others only, so that none of them has met it.
+#[test]
+fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
+    let mut lab = Lab::strangers(2);
+    let mut before = lab.nodes[1].0.clone();
+    before.generation = 500;
+    lab.deliver(0, 1, removal_of(before));
+    lab.carry();
+    assert_eq!(lab.nodes[1].0.generation, 501);
+    // No clock is that far ahead: a faulty member says so.
+    before = lab.nodes[1].0.clone();
+    before.generation = u64::MAX >> 1;
+    lab.deliver(0, 1, removal_of(before));
+    lab.carry();
+    assert_eq!(lab.nodes[1].0.generation, 501);
 }
 
 /// Two parts of a network, each with a node of this name.

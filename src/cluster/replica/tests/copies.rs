@@ -178,6 +178,7 @@ fn a_copy_is_forgotten_when_its_new_holders_have_caught_up_and_not_before() {
     assert!(newcomer.ready && newcomer.sessions > 5, "{newcomer:?}");
 }
 
+/// 60 (i).
 #[test]
 fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
     let mut lab = Lab::cluster_with(3, two());
@@ -581,6 +582,7 @@ fn a_session_is_looked_for_once_however_often_it_is_used() {
     assert!(lab.read(0, key(1)).is_some());
 }
 
+/// K-05.
 #[test]
 fn what_two_sides_wrote_without_knowing_of_each_other_is_counted() {
     let mut lab = Lab::cluster(2);

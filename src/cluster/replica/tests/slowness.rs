@@ -48,6 +48,7 @@ fn a_drain_that_is_taken_back_begins_a_view_of_its_own() {
     assert_eq!(after, lab.replica(1).snapshot().view);
 }
 
+///
 #[test]
 fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
     let mut lab = Lab::cluster(2);

@@ -1,6 +1,7 @@
 use super::super::client::Request;
 
-/// An acknowledged write has at least `min_copies` live copies when it is acknowledged.
+/// A write is acknowledged only with at least `min_copies` copies on nodes that the acknowledging
+/// node takes for alive.
 pub(crate) fn enough_copies(copies: usize, min_copies: u8, request: &Request, now: u64) {
     assert!(
         copies >= usize::from(min_copies),

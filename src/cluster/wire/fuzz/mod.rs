@@ -11,6 +11,7 @@ use crate::cluster::link::{Arrival, Inbox};
 
 use super::*;
 
+/// S-02.
 #[test]
 fn frames() {
     check!(name = "frames")
@@ -24,6 +25,7 @@ fn frames() {
         });
 }
 
+/// S-02.
 #[test]
 fn introductions() {
     check!(name = "introductions")
@@ -42,6 +44,7 @@ fn introductions() {
         });
 }
 
+/// S-02.
 #[test]
 fn messages() {
     check!(name = "messages")
@@ -49,7 +52,7 @@ fn messages() {
         .for_each(|bytes: &[u8]| reads_back(bytes));
 }
 
-/// Segments, chunks and credits, in one piece and byte by byte.
+/// S-02. Segments, chunks and credits, in one piece and byte by byte.
 #[test]
 fn segments() {
     check!(name = "segments")
@@ -91,7 +94,7 @@ fn receive(bytes: &[u8], piece: usize, is_later: bool) -> (Vec<Arrival>, Result<
     (arrived, Ok(()))
 }
 
-/// Messages with sessions in them, and a few bytes wrong.
+/// S-02. Messages with sessions in them, and a few bytes wrong.
 #[test]
 fn damaged_messages() {
     check!(name = "damaged_messages")

@@ -112,7 +112,7 @@ fn an_altered_sealed_block_with_a_right_checksum_is_rejected() {
     assert_eq!(contents.kept, written()[3..]);
 }
 
-/// A block of one file is none in another, and none a second time.
+/// 60 (b), F-03. A block of one file is none in another, and none a second time.
 #[test]
 fn blocks_cannot_be_moved_or_repeated() {
     let [(plain, _), _] = samples();
@@ -131,6 +131,8 @@ fn blocks_cannot_be_moved_or_repeated() {
     assert!(contents.damage.is_some());
 }
 
+/// 60 (b), F-03.
+///
 /// What a user stores cannot become sessions of the file, however much of it is damaged.
 #[test]
 fn a_file_within_a_file_is_never_read() {

@@ -64,6 +64,8 @@ fn the_last_batch_may_be_torn() {
     assert_eq!(parse(&bytes), Some([notes(0..3), notes(5..7)].concat()));
 }
 
+/// F-08, K-09.
+///
 /// What was acknowledged as ended is found so, or nothing is read at all.
 #[test]
 fn damage_before_the_last_batch_is_found() {
@@ -76,7 +78,7 @@ fn damage_before_the_last_batch_is_found() {
     }
 }
 
-/// S8: a rotation comes back as it was, older by the time in between.
+/// F-10: a rotation comes back as it was, older by the time in between.
 #[test]
 fn a_rotation_is_found_with_its_times() {
     let [note] = &parse(&journal(&[&[rotated(1)]])).expect("it is sound")[..] else {

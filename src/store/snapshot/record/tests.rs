@@ -21,6 +21,7 @@ fn what_is_written_is_read() {
     }
 }
 
+/// F-01.
 #[test]
 fn time_spent_down_is_deducted_whatever_the_reader_calls_now() {
     let later = NOW.plus(1_000 * MINUTE);
@@ -36,6 +37,7 @@ fn time_spent_down_is_deducted_whatever_the_reader_calls_now() {
     assert_eq!(record.credential.began_at(), rotated_at);
 }
 
+/// F-01.
 #[test]
 fn what_ran_out_meanwhile_does_not_come_back() {
     for (kept, down) in [
@@ -101,6 +103,7 @@ proptest! {
         let _ = decode(&bytes, passage);
     }
 
+    /// F-05, A-13.
     #[test]
     fn counts_that_lie_cost_nothing(at in 0usize..120, count in any::<u64>()) {
         let mut bytes = written(&live(3, 1));

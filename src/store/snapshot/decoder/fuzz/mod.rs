@@ -18,6 +18,7 @@ fn read(bytes: &[u8]) -> Result<Contents, Refusal> {
     decode(bytes, reading).expect("memory does not fail")
 }
 
+/// S-02.
 #[test]
 fn files() {
     check!(name = "files")
@@ -31,7 +32,7 @@ fn files() {
         });
 }
 
-/// A sound file with a few bytes wrong gives what was written, or less.
+/// S-02. A sound file with a few bytes wrong gives what was written, or less.
 #[test]
 fn damaged_files() {
     check!(name = "damaged_files")

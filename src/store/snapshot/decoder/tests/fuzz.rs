@@ -112,6 +112,7 @@ proptest! {
         prop_assert!(read.expect("its header is sound").damage.is_some());
     }
 
+    /// F-05, A-13.
     #[test]
     fn bytes_that_are_no_file_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = bytes;

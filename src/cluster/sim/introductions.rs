@@ -1,0 +1,241 @@
+//! Introductions: how nodes find, greet and reject each other, as the driver and its links do.
+//!
+//! A node dials all addresses at which others are or were, and reports what it finds there to its
+//! replica. [`Addresses`], [`Sightings`] and the objections at the [door](super::super::door) are
+//! those of a real node; what is simulated is the way between two of them.
+//!
+//! [`Addresses`]: super::super::outlook::Addresses
+//! [`Sightings`]: super::super::sightings::Sightings
+
+use std::iter::once;
+use std::net::SocketAddr;
+
+use rand::RngExt;
+
+use super::super::door::{find_rival, objection_to};
+use super::super::outlook::{Answer, Lookup, Rejection};
+use super::super::wire::{Hello, HelloReply, Refusal, RefusalDetails, Rival};
+use super::event::Event;
+use super::inbox::Pending;
+use super::link::Link;
+use super::world::World;
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::node::Node;
+
+impl World {
+    /// Dials all nodes that it has no link to, again and again.
+    pub(super) fn dial(&mut self, index: usize) {
+        if self.nodes[index].replica.is_none() {
+            return;
+        }
+        if self.is_running(index) {
+            self.look_up(index);
+            for other in 0..self.nodes.len() {
+                self.connect(index, other);
+            }
+            self.dial_former_addresses(index);
+            self.report_outlook(index);
+        }
+        let again = self.rng.random_range(50_000..500_000);
+        self.after(again, Event::Dial { node: index });
+    }
+
+    /// The name of each node leads to its current address.
+    fn look_up(&mut self, index: usize) {
+        let now = self.clock(index);
+        for other in 0..self.nodes.len() {
+            let found = Lookup::Addresses(vec![self.nodes[other].me.address]);
+            let addresses = &self.nodes[index].addresses;
+            addresses.resolved(now, &host_name(other), &found);
+        }
+    }
+
+    /// Dials addresses at which nodes have been.
+    fn dial_former_addresses(&mut self, index: usize) {
+        let is_former = |address: &SocketAddr| {
+            let mut nodes = self.nodes.iter();
+            nodes.all(|node| node.me.address != *address)
+        };
+        let dialed = self.nodes[index].dialed.iter().copied();
+        for address in dialed.filter(is_former).collect::<Vec<_>>() {
+            self.found(index, address, self.nothing());
+        }
+    }
+
+    /// What a node finds where none runs.
+    const fn nothing(&self) -> Answer {
+        if self.plan.crash_is_noticed {
+            Answer::Closed
+        } else {
+            Answer::Silence
+        }
+    }
+
+    fn found(&mut self, index: usize, address: SocketAddr, answer: Answer) {
+        let now = self.clock(index);
+        let node = &mut self.nodes[index];
+        node.dialed.insert(address);
+        node.addresses.dialled(now, address, answer);
+    }
+
+    /// Gives the replica what dialing shows, if that has changed.
+    pub(super) fn report_outlook(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let me = node.me.address;
+        if let Some(outlook) = node.addresses.changed(|address| *address == me) {
+            self.input(index, Input::Outlook(outlook));
+        }
+    }
+
+    /// Connects a node to another one, which then dials back.
+    pub(super) fn connect(&mut self, index: usize, other: usize) {
+        if other == index || !self.is_running(index) || self.is_linked(index, other) {
+            return;
+        }
+        let dialed = self.nodes[other].me.clone();
+        let is_open = self.network.is_open(index, other) && self.network.is_open(other, index);
+        if is_open && self.nodes[other].replica.is_none() {
+            return self.found(index, dialed.address, self.nothing());
+        }
+        if !is_open || !self.is_running(other) {
+            return self.found(index, dialed.address, Answer::Silence);
+        }
+        let dialer = self.nodes[index].me.clone();
+        let hello = self.hello(index, dialer.clone());
+        let seen = match self.judge(other, &hello) {
+            HelloReply::Refused { refusal, details } => {
+                self.turned_away(index, dialed.address, refusal, &details);
+                return self.correct(index, &dialer, details.seen);
+            }
+            HelloReply::Welcome { seen, .. } => seen,
+        };
+        self.accept(other, dialer.clone());
+        // A node that handles an input after a long pause may continue under another identity.
+        if self.nodes[index].me != dialer || self.nodes[other].me != dialed {
+            return;
+        }
+        self.correct(index, &dialer, seen);
+        if self.nodes[index].me == dialer {
+            self.welcomed(index, other, dialed);
+        }
+    }
+
+    /// A node was welcomed by another one.
+    fn welcomed(&mut self, index: usize, other: usize, dialed: Node) {
+        let address = dialed.address;
+        self.found(index, address, Answer::Accepts { at: address });
+        if let Some(refusal) = self.objection(index, &dialed) {
+            return self.found(index, address, rejects(Rejection::Own, refusal));
+        }
+        self.last_link += 1;
+        let (me, rules) = (self.nodes[index].me.clone(), self.plan.link_rules);
+        let link = Link::new(self.last_link, me, dialed.clone(), rules, self.now);
+        self.break_link(index, other);
+        self.links.insert(index, other, link);
+        self.input(index, Input::LinkUp { node: dialed });
+        let after = self.rng.random_range(500..20_000);
+        let dial_back = Event::DialBack {
+            node: other,
+            from: index,
+        };
+        self.after(after, dial_back);
+    }
+
+    /// A node was turned away by the one at this address.
+    fn turned_away(
+        &mut self,
+        index: usize,
+        at: SocketAddr,
+        refusal: Refusal,
+        details: &RefusalDetails,
+    ) {
+        let by = Rejection::of(&self.nodes[index].me, refusal, details);
+        if let Some(Rival { node, serves: true }) = &details.rival {
+            let node = node.clone();
+            self.input(index, Input::Rival { node });
+        }
+        self.found(index, at, rejects(by, refusal));
+    }
+
+    /// A node that has introduced itself as `me` hears which generation was seen of one like it.
+    fn correct(&mut self, index: usize, me: &Node, seen: u64) {
+        if seen >= me.generation && self.nodes[index].me == *me {
+            self.input(index, Input::Seen { generation: seen });
+        }
+    }
+
+    fn accept(&mut self, index: usize, node: Node) {
+        if self.is_free(index) {
+            self.input(index, Input::Accepted { node });
+        } else {
+            self.postpone(index, Pending::Accepted { node });
+        }
+    }
+
+    fn hello(&self, index: usize, me: Node) -> Hello {
+        Hello::new(CLUSTER, me, self.nodes[index].process, self.plan.copies)
+    }
+
+    /// How a node answers an introduction.
+    fn judge(&self, index: usize, hello: &Hello) -> HelloReply {
+        let me = &self.nodes[index].me;
+        let status = self.replica(index).status();
+        let nodes = status.members.iter().map(|member| &member.node);
+        let sightings = &self.nodes[index].sightings;
+        let seen = sightings.latest(hello, nodes.chain(once(me)));
+        if let Some(refusal) = self.objection(index, &hello.node) {
+            let name = &hello.node.name;
+            let rival = find_rival(name, me, status.ready, &status.members);
+            let rival = rival.filter(|_| refusal == Refusal::Name);
+            let details = RefusalDetails { seen, rival };
+            return HelloReply::Refused { refusal, details };
+        }
+        sightings.introduced(hello);
+        HelloReply::Welcome {
+            proto: hello.common_protocol().unwrap_or_default(),
+            node: me.clone(),
+            seen,
+        }
+    }
+
+    /// Why there is no place for a node where another one is.
+    fn objection(&self, index: usize, node: &Node) -> Option<Refusal> {
+        let members = self.replica(index).status().members;
+        let members = members.iter().map(|member| &member.node);
+        objection_to(node, &self.nodes[index].me, members)
+    }
+
+    /// The latest generation in which any node that can be asked has seen a node like this one, as
+    /// a node asks when it starts.
+    pub(super) fn highest_seen(&self, index: usize) -> u64 {
+        let mut me = self.nodes[index].me.clone();
+        me.generation = 0;
+        let hello = self.hello(index, me);
+        let can_be_asked = |other: &usize| {
+            *other != index
+                && self.is_running(*other)
+                && self.network.is_open(index, *other)
+                && self.network.is_open(*other, index)
+        };
+        let seen = |other: usize| {
+            let members = self.replica(other).status().members;
+            let nodes = members.iter().map(|member| &member.node);
+            let node = &self.nodes[other];
+            node.sightings.latest(&hello, nodes.chain(once(&node.me)))
+        };
+        let all = (0..self.nodes.len()).filter(can_be_asked).map(seen);
+        all.max().unwrap_or(0)
+    }
+}
+
+const fn rejects(by: Rejection, refusal: Refusal) -> Answer {
+    let reason = refusal.reason();
+    Answer::Rejects { by, reason }
+}
+
+/// The name under which a node can be found.
+pub(super) fn host_name(index: usize) -> String {
+    format!("node{index}.example:4000")
+}
+
+const CLUSTER: &str = "simulation";
