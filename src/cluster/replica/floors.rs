@@ -26,7 +26,8 @@
 //!
 //! While members are missing that did not say good-bye, marks stay, since a missing member may have
 //! writes of its own. If they take more than [`MARKS_BYTES_MAX`] the floor is raised nevertheless,
-//! and what the other side loses by it is counted as discarded.
+//! and what the other side loses by it is counted as discarded. That does not go for the index of a
+//! user: a session that was lost from it could not be ended with the user's others.
 //!
 //! A proposal that fails costs nothing: the owner proposes again when there are more marks, or after
 //! [`AGAIN_AFTER`].
@@ -300,9 +301,10 @@ fn may_agree(
     table: &Table,
 ) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
+    let may_lose = !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
     has_content(record, proposal, standing)
         && (!standing.rules.equal_floors || !is_under_way())
-        && (!table.is_split() || marks_bytes(record) > MARKS_BYTES_MAX)
+        && (!table.is_split() || may_lose)
 }
 
 fn has_content(record: &Record, proposal: &Proposal, standing: &Standing) -> bool {
