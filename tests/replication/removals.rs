@@ -56,7 +56,12 @@ async fn leave_little_behind(nodes: Vec<ReplicatedStore>) {
                     assert!(bytes < BYTES_MAX, "{bytes} bytes after {number} pairs");
                 }
             }
-            commit(&nodes[client % nodes.len()], &key, set(&format!("kept_{client}"))).await;
+            commit(
+                &nodes[client % nodes.len()],
+                &key,
+                set(&format!("kept_{client}")),
+            )
+            .await;
         });
     }
     clients.join_all().await;

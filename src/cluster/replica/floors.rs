@@ -108,7 +108,11 @@ impl Floors {
         if self.due.get(&key).is_some_and(is_early) {
             return;
         }
-        let Some(floor) = next_floor(&record, marks - standing.rules.marks / 2) else {
+        let more = standing.rules.marks / 2;
+        if !is_time(&key, &record, standing, table) || self.ballots.len() >= BALLOTS_MAX {
+            return self.postpone(now.plus(LOOK_AFTER), key, marks + more);
+        }
+        let Some(floor) = next_floor(&record, marks - more) else {
             return;
         };
         self.last += 1;
@@ -119,12 +123,8 @@ impl Floors {
             floor,
             content: content_below(floor, &key, &record),
         };
-        let may_be_raised = standing.ready
-            && standing.is_stable()
-            && is_settled(key.slot(), standing)
-            && may_agree(&record, &proposal, standing, writes, table);
-        if !may_be_raised || self.ballots.len() >= BALLOTS_MAX {
-            return self.postpone(now, key, marks + standing.rules.marks / 2);
+        if !may_agree(&record, &proposal, standing, writes) {
+            return self.postpone(now.plus(AGAIN_AFTER), key, marks + more);
         }
         let waiting = standing.holders(key.slot()).peers;
         if waiting.is_empty() {
@@ -203,11 +203,11 @@ impl Floors {
         let marks = table
             .record(&key)
             .map_or(0, |record| record.marks().count());
-        self.postpone(now, key, marks + standing.rules.marks / 2);
+        let more = standing.rules.marks / 2;
+        self.postpone(now.plus(AGAIN_AFTER), key, marks + more);
     }
 
-    fn postpone(&mut self, now: Timestamp, key: Root, marks: usize) {
-        let at = now.plus(AGAIN_AFTER);
+    fn postpone(&mut self, at: Timestamp, key: Root, marks: usize) {
         if self.due.len() < DUE_MAX || self.due.contains_key(&key) {
             self.due.insert(key, Due { at, marks });
         }
@@ -280,9 +280,9 @@ pub(crate) fn vote(
         && standing.is_mine(slot)
         && standing.owner(slot) == Member::Peer(from)
         && (standing.is_complete() || !standing.rules.equal_floors)
-        && table
-            .record(&key)
-            .is_some_and(|record| may_agree(&record, proposal, standing, writes, table));
+        && table.record(&key).is_some_and(|record| {
+            may_lose(&record, table) && may_agree(&record, proposal, standing, writes)
+        });
     Message::Vote {
         view: standing.view,
         op,
@@ -291,31 +291,33 @@ pub(crate) fn vote(
     }
 }
 
+/// Returns `true` if all members are in this view, all holders of a session have everything of it,
+/// and no member is missing that may have more.
+fn is_time(key: &Root, record: &Record, standing: &Standing, table: &Table) -> bool {
+    let mut holders = standing.holders(key.slot()).peers.iter();
+    standing.ready
+        && standing.is_stable()
+        && standing.is_complete()
+        && holders.all(|peer| standing.has_caught_up(peer))
+        && may_lose(record, table)
+}
+
+/// Returns `true` if no member is missing, or the marks take so much that it does not count.
+fn may_lose(record: &Record, table: &Table) -> bool {
+    let is_large = || !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
+    !table.is_split() || is_large()
+}
+
 /// Returns `true` if, as far as this node can see, no write at or below the floor is missing
 /// anywhere.
-fn may_agree(
-    record: &Record,
-    proposal: &Proposal,
-    standing: &Standing,
-    writes: &Writes,
-    table: &Table,
-) -> bool {
+fn may_agree(record: &Record, proposal: &Proposal, standing: &Standing, writes: &Writes) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
-    let may_lose = !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
-    has_content(record, proposal, standing)
-        && (!standing.rules.equal_floors || !is_under_way())
-        && (!table.is_split() || may_lose)
+    has_content(record, proposal, standing) && (!standing.rules.equal_floors || !is_under_way())
 }
 
 fn has_content(record: &Record, proposal: &Proposal, standing: &Standing) -> bool {
     let content = content_below(proposal.floor, &proposal.key, record);
     content == proposal.content || !standing.rules.equal_floors
-}
-
-/// Returns `true` if all holders of a slot have everything that members of this view had.
-fn is_settled(slot: usize, standing: &Standing) -> bool {
-    let mut peers = standing.holders(slot).peers.iter();
-    standing.is_complete() && peers.all(|peer| standing.has_caught_up(peer))
 }
 
 fn has_marks(entry: &Entry) -> bool {
@@ -338,6 +340,9 @@ pub(crate) const MARKS_BYTES_MAX: usize = 8 << 10;
 
 /// How long after a proposal that failed another one is made, if there are few more marks meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// How long after a look at members that are not ready for a proposal the next one follows.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long holders may take to vote. Later votes do not count.
 const VOTE_MAX: Duration = Duration::from_secs(10);

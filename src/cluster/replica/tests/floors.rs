@@ -411,6 +411,65 @@ fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it(
     }
 }
 
+/// A holder has a floor that the owner of the new view has not got. Its marks say the same.
+#[test]
+fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
+    let copies = Copies::Count(3.try_into().unwrap());
+    let cluster = || Lab::cluster_with(5, copies);
+    let holders = |lab: &Lab| -> Vec<_> {
+        let holds = |index: &usize| lab.replica(*index).holds(&key(1));
+        (0..5).filter(holds).collect()
+    };
+    // Who comes after the first owner?
+    let mut trial = cluster();
+    let first = owner(&trial);
+    kill(&mut trial, first);
+    trial.nodes[first].1 = Lab::strangers(1).nodes.remove(0).1;
+    let others: Vec<_> = (0..5).filter(|index| *index != first).collect();
+    let second = others
+        .iter()
+        .find(|index| trial.replica(**index).owns(key(1).slot()));
+    let second = *second.unwrap();
+    let asker = others
+        .iter()
+        .find(|index| !trial.replica(**index).holds(&key(1)));
+    let asker = *asker.unwrap();
+
+    let mut lab = cluster();
+    commit(&mut lab, first, &born("a", "1"));
+    let third = holders(&lab)
+        .into_iter()
+        .find(|index| ![first, second].contains(index));
+    let third = third.unwrap();
+    lab.hold = |message| matches!(message, Message::Update(_));
+    let step = lab.commit(asker, 50, key(1), &insert("b", "1"));
+    assert!(matches!(step, Step::Wait(_)));
+    lab.hold = |message| match message {
+        Message::Write(write) => is_raise(write),
+        message => matches!(message, Message::Update(_)),
+    };
+    lab.run(Duration::from_millis(10));
+    pairs(&mut lab, &[first], Rules::ALL.marks, "gone");
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        if to == third && matches!(message, Message::Write(_)) {
+            lab.deliver(from, to, message);
+        }
+    }
+    assert!(floor(&lab, third) > lab.read(second, key(1)).unwrap().floor());
+    kill(&mut lab, first);
+    lab.run(Duration::from_millis(500));
+    assert_eq!(lab.verdict(50), Some(Verdict::Applied));
+    let left: Vec<_> = holders(&lab)
+        .into_iter()
+        .filter(|index| *index != first)
+        .collect();
+    assert_eq!(left.len(), 3);
+    for index in left {
+        assert_eq!(names(&lab, index), ["a", "b"], "at {index}");
+    }
+}
+
 #[test]
 fn a_floor_is_no_access() {
     let mut lab = on_the_brink(2);
