@@ -244,6 +244,11 @@ impl Entry {
     }
 }
 
+/// Bytes that the marks of removed attributes count for in the limits.
+pub(crate) fn marks_bytes(record: &Record) -> usize {
+    record.marks().map(|mark| mark.name.len() + REGISTER).sum()
+}
+
 impl Fragment {
     /// An access alone.
     pub(crate) const fn of_access(accessed_at: Timestamp, access: u64) -> Self {
@@ -257,12 +262,30 @@ impl Fragment {
         }
     }
 
+    /// A floor alone. It is no access: it has the last one of the session.
+    pub(crate) fn of_floor(floor: Stamp, record: &Record) -> Self {
+        let lifetime = &record.lifetime;
+        Self {
+            registers: vec![Register::floor(floor)],
+            ..Self::of_access(lifetime.accessed_at, lifetime.access)
+        }
+    }
+
+    /// Returns `true` if it is a floor alone.
+    fn is_floor(&self) -> bool {
+        matches!(&self.registers[..], [register] if register.is_floor())
+            && self.updates.is_empty()
+            && self.credential.is_none()
+    }
+
     /// Adds what this knows to a session.
     pub(crate) fn apply(&self, record: &mut Record) -> Result<(), Forked> {
         if let Some(credential) = &self.credential {
             record.credential.merge(credential)?;
         }
-        for register in &self.registers {
+        // The floor goes for what was written before it, and not for what comes with it.
+        let (floor, writes): (Vec<_>, Vec<_>) = self.registers.iter().partition(|r| r.is_floor());
+        for register in writes.into_iter().chain(floor) {
             record.merge_register(register);
         }
         if let Some(max_inactive) = self.max_inactive {
@@ -272,7 +295,7 @@ impl Fragment {
             record.note_update(*stamp);
         }
         record.lifetime.merge_access(self.accessed_at, self.access);
-        record.lifetime.returned = true;
+        record.lifetime.returned |= !self.is_floor();
         Ok(())
     }
 
@@ -341,6 +364,15 @@ const FRAGMENT: &[u8] = b"\0fragment";
 const DEAD: &[u8] = b"\0dead";
 const CREDENTIAL: &[u8] = b"\0credential";
 const UPDATE: &[u8] = b"\0update";
+
+/// What a session has at or below a floor, as a number: the names and stamps of its attributes.
+pub(crate) fn content_below(floor: Stamp, key: &Root, record: &Record) -> u64 {
+    let mut content = VersionHasher::new(key);
+    for register in record.registers().iter().filter(|r| r.stamp <= floor) {
+        content.add(register.name.as_bytes(), register.stamp);
+    }
+    content.0
+}
 
 /// Order does not matter to it: the version is the sum of its parts.
 struct VersionHasher(u64);

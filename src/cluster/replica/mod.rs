@@ -34,6 +34,7 @@
 //!   peers may owe is limited in bytes before anything is written ([`budget`]); nothing is repeated
 //!   on a timer ([`writes`]).
 //! - *An atomic update counts once.* ([`updates`])
+//! - *A removed attribute takes no room for ever, and does not come back.* ([`floors`])
 //! - *A node that was declared down does not serve.* It goes on in a new life, after it has joined
 //!   and caught up again ([`control`]).
 //!
@@ -48,6 +49,7 @@ pub(crate) mod entry;
 pub(crate) mod event;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
+mod floors;
 mod flow;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) mod held;
@@ -449,7 +451,7 @@ impl Replica {
         copies: Arc<[Copy]>,
     ) -> Step<T> {
         let mut control = self.control();
-        let wait = control.write(now, op, wanted, copies);
+        let wait = control.write(now, op, wanted, copies, &self.table);
         self.publish(&control);
         if wait {
             Step::Wait(value)

@@ -32,6 +32,12 @@ pub(crate) struct Rules {
     pub(crate) min_copies: bool,
     /// Data leaves within a window of bytes in flight.
     pub(crate) windows: bool,
+    /// A floor is raised only where all holders have the same at or below it.
+    pub(crate) equal_floors: bool,
+    /// A change that the owner orders and that is older than a removal gets a new stamp.
+    pub(crate) restamping: bool,
+    /// Marks of removed attributes that a session has before its floor is raised; half of them stay.
+    pub(crate) marks: usize,
 }
 
 impl Rules {
@@ -48,5 +54,8 @@ impl Rules {
         strict_views: true,
         min_copies: true,
         windows: true,
+        equal_floors: true,
+        restamping: true,
+        marks: 32,
     };
 }

@@ -3,6 +3,7 @@
 
 mod certainty;
 mod copies;
+mod floors;
 #[cfg(all(feature = "snapshot", unix))]
 mod held;
 mod rotation;

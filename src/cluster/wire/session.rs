@@ -272,11 +272,15 @@ impl TryFrom<WireRegister<'_>> for Register {
 
     fn try_from(register: WireRegister<'_>) -> Result<Self, WireError> {
         is_sane(&register.stamp)?;
-        Ok(Self {
+        let register = Self {
             name: attribute_name(register.name)?,
             stamp: register.stamp,
             value: register.value.map(|bytes| Value::from_bytes(bytes.0)),
-        })
+        };
+        match register.is_floor() && register.value.is_some() {
+            true => Err(WireError::FloorWithValue),
+            false => Ok(register),
+        }
     }
 }
 

@@ -88,6 +88,7 @@ impl Control {
         self.looking.clear();
         let (updates, mut tools) = self.ordering(table);
         updates.install(now, &mut tools);
+        self.floors.install(now, &self.standing, table);
     }
 
     /// Members that came into this view earlier have acknowledged what they have before this node
