@@ -4,12 +4,12 @@ use distributable::session::{Changes, Outcome, Value};
 use distributable::{Copies, ReplicatedStore, Root, SessionStore};
 use tokio::task::JoinSet;
 
-use crate::replicas::{create, describe, eventually, settled};
+use crate::{create, describe, eventually, settled};
 
 async fn cluster(nodes: usize, copies: Copies) -> Vec<ReplicatedStore> {
     let mut cluster: Vec<ReplicatedStore> = Vec::new();
     for number in 0..nodes {
-        let mut node = describe(&format!("node{number}")).copies(copies);
+        let mut node = describe(&format!("node{number}"), &[]).copies(copies);
         for known in &cluster {
             node = node.peer(known.local_addr().to_string());
         }
