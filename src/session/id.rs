@@ -172,6 +172,7 @@ impl Root {
     }
 
     /// Whether this is the root of such a list.
+    #[cfg(feature = "redis")]
     pub(crate) const fn is_index(&self) -> bool {
         self.0[0] & INDEX != 0
     }

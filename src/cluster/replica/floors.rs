@@ -324,7 +324,7 @@ fn has_marks(entry: &Entry) -> bool {
     match entry {
         Entry::Live(record) => record.marks().next().is_some(),
         Entry::Fragment(fragment) => fragment.registers.iter().any(|r| r.is_mark()),
-        Entry::Dead { .. } => false,
+        Entry::Expired(_) | Entry::Dead { .. } => false,
     }
 }
 

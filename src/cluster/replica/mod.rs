@@ -47,6 +47,7 @@ mod budget;
 mod control;
 pub(crate) mod entry;
 pub(crate) mod event;
+pub(crate) mod expired;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
 mod floors;
@@ -192,6 +193,7 @@ impl Replica {
         if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
+        let secret = secret.filter(|_| self.table.rules.secrets);
         if snapshot.complete && snapshot.placement.is_mine(key.slot()) {
             // The owner of the session has every rotation; another holder asks it when the secret
             // is not the one that it knows.
@@ -259,7 +261,7 @@ impl Replica {
         }
         // Of two rotations one counts: the owner decides which.
         let ordered = changes.expected().is_some()
-            || changes.rotation().is_some()
+            || changes.rotation().is_some() && self.table.rules.ordered_rotations
             || self
                 .table
                 .is_near_session_limit(key, changes.payload_bytes());

@@ -18,6 +18,12 @@ pub(crate) struct Rules {
     pub(crate) confirmed_drop: bool,
     /// Ended sessions are remembered.
     pub(crate) tombstones: bool,
+    /// Expired sessions that were rotated are remembered.
+    pub(crate) expiry_marks: bool,
+    /// A secret that is not the session's current one opens nothing.
+    pub(crate) secrets: bool,
+    /// A rotation is ordered by the session's owner.
+    pub(crate) ordered_rotations: bool,
     /// An update whose expectation does not hold any more is not made.
     pub(crate) expectations: bool,
     /// A member from which nothing is heard here is declared down, although others hear it.
@@ -47,6 +53,9 @@ impl Rules {
         fence: true,
         confirmed_drop: true,
         tombstones: true,
+        expiry_marks: true,
+        secrets: true,
+        ordered_rotations: true,
         expectations: true,
         reach: true,
         adopted_epochs: true,

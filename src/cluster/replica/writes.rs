@@ -331,7 +331,7 @@ impl Writes {
             _ if copy.key != *key => false,
             Entry::Live(record) => record.registers().iter().any(is_below),
             Entry::Fragment(fragment) => fragment.registers.iter().any(is_below),
-            Entry::Dead { .. } => false,
+            Entry::Expired(_) | Entry::Dead { .. } => false,
         };
         self.open
             .values()

@@ -127,3 +127,15 @@ fn floors_without_restamping_are_noticed() {
 
 /// Seeds that a missing rule may take to be noticed.
 const MUTANTS: u64 = 600;
+
+#[test]
+fn a_stale_secret_that_is_accepted_is_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.secrets = false));
+}
+
+#[test]
+fn rotations_that_nobody_orders_are_noticed() {
+    assert!(notices_the_lack(
+        |plan| plan.rules.ordered_rotations = false
+    ));
+}

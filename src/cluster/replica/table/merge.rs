@@ -115,7 +115,7 @@ impl Table {
         };
         let before = match before {
             Entry::Live(before) => before.payload_bytes(),
-            Entry::Fragment(_) | Entry::Dead { .. } => 0,
+            Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. } => 0,
         };
         if self.is_over_session_limit(before, after) {
             self.oversized.fetch_add(1, Ordering::Relaxed);

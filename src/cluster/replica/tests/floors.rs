@@ -489,7 +489,7 @@ fn a_floor_is_no_access() {
 fn is_raise(write: &message::Write) -> bool {
     let is_floor = |copy: &Copy| match &copy.entry {
         Entry::Fragment(fragment) => fragment.registers.iter().any(Register::is_floor),
-        Entry::Live(_) | Entry::Dead { .. } => false,
+        Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => false,
     };
     write.copies.iter().any(is_floor)
 }
