@@ -9,14 +9,14 @@
 
 use crate::session::{Credential, Forked, Idle, Record, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment, TOMBSTONE_MARGIN};
+use super::entry::{Entry, Fragment};
 
 /// What is kept of an expired session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mark {
     pub(crate) credential: Credential,
     pub(crate) max_inactive: (Stamp, Idle),
-    /// No copy of the session can be alive anywhere after that.
+    /// The absolute deadline: that of a former state is not later, since only a login moves it.
     pub(crate) until: Timestamp,
 }
 
@@ -29,7 +29,7 @@ impl Mark {
         (!is_plain && !record.is_index()).then(|| Self {
             credential: record.credential.clone(),
             max_inactive,
-            until: record.ends_at().plus(TOMBSTONE_MARGIN),
+            until: record.ends_at(),
         })
     }
 
