@@ -90,7 +90,7 @@ impl Flow {
                 accessed_at,
                 access,
                 ..
-            } if window.is_busy() => {
+            } if window.small.is_full() => {
                 if window.touches.len() < TOUCHES_MAX || window.touches.contains_key(&key) {
                     let latest = window.touches.entry(key).or_default();
                     *latest = (accessed_at, access).max(*latest);
@@ -102,14 +102,15 @@ impl Flow {
     }
 
     /// Keeps a question of a peer until there is room for the answer. Gives it back if there is
-    /// room now, or if too many wait already.
-    pub(crate) fn defer(&mut self, peer: PeerIndex, message: Message) -> Deferred {
+    /// room now, or if too many wait already. A `small` answer does not wait for large ones.
+    pub(crate) fn defer(&mut self, peer: PeerIndex, message: Message, small: bool) -> Deferred {
         let (Some(window), Some(question)) = (self.windows.get_mut(peer), Question::of(&message))
         else {
             return Deferred::AnswerNow(message);
         };
         let is_free = window.questions.is_empty() && !window.is_busy();
-        if is_free || !self.enforced {
+        let passes = small && !window.small.is_full();
+        if is_free || passes || !self.enforced {
             Deferred::AnswerNow(message)
         } else if window.questions.len() < QUESTIONS_MAX || !matches!(question, Question::Fetch(_))
         {
@@ -130,7 +131,7 @@ impl Flow {
             .or_else(|| window.large.take(0, enforced));
         let message = message.or_else(|| {
             let (key, (accessed_at, access)) =
-                (!window.is_busy()).then(|| window.touches.pop_first())??;
+                (!window.small.is_full()).then(|| window.touches.pop_first())??;
             let touch = Message::Touch {
                 sent_at: now,
                 key,
@@ -242,7 +243,7 @@ pub(crate) enum Deferred {
 }
 
 impl Window {
-    /// Whether answers and accesses have to wait.
+    /// Whether answers have to wait.
     fn is_busy(&self) -> bool {
         self.small.is_full() || !self.large.waiting.is_empty()
     }

@@ -22,7 +22,7 @@ use crate::session::{Changes, Outcome, Record, Root, SLOTS, Stamp, Timestamp, Wr
 
 use super::Settings;
 use super::entry::{Entry, Fragment, access_digest};
-use super::message::Copy;
+use super::message::{Copy, FIXED, SMALL_MAX};
 use super::rules::Rules;
 use super::split::Split;
 
@@ -150,6 +150,14 @@ impl Table {
         if self.lock(key.slot()).run_out.remove(key).is_some() {
             self.run_out.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether what is here under the key is sent in one piece.
+    pub(crate) fn is_small(&self, key: &Root) -> bool {
+        let slot = self.lock(key.slot());
+        slot.entries
+            .get(key)
+            .is_none_or(|entry| entry.weight() + FIXED <= SMALL_MAX)
     }
 
     /// Whether nothing is here under the key but a mark that it has expired.

@@ -276,6 +276,9 @@ impl World {
         self.note(format_args!("bridge {pattern} {middle} for {time}"));
         self.partitioned = true;
         self.bridged_since = Some(self.now);
+        // In a larger ring no three nodes reach each other. Most of them find no member that serves
+        // and addresses that do not answer, so they wait before they serve.
+        self.bridge_has_core = pattern != 1 || nodes <= 3;
         self.disturb(self.now + time);
         self.after(time, Event::Heal);
         let distance = |one: usize, other: usize| {

@@ -25,12 +25,15 @@ pub(super) struct LinkRules {
     pub(super) lanes: bool,
     /// A large message is admitted by its declared length, not chunk by chunk.
     pub(super) length_reservation: bool,
+    /// Messages carry the time that they have waited at their sender.
+    pub(super) ages: bool,
 }
 
 impl LinkRules {
     pub(super) const ALL: Self = Self {
         lanes: true,
         length_reservation: true,
+        ages: true,
     };
 }
 

@@ -125,6 +125,36 @@ fn floors_without_restamping_are_noticed() {
     }));
 }
 
+#[test]
+fn missing_lanes_are_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::LargeRecords], |plan| {
+        plan.link_rules.lanes = false;
+    }));
+}
+
+#[test]
+fn a_missing_length_reservation_is_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::LargeRecords], |plan| {
+        plan.link_rules.length_reservation = false;
+        plan.assembly_budget = 16 << 20;
+    }));
+}
+
+#[test]
+fn messages_that_do_not_age_are_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::LargeRecords], |plan| {
+        plan.link_rules.ages = false;
+        plan.faults = vec![FaultKind::LargeRecords, FaultKind::Deadlines];
+    }));
+}
+
+#[test]
+fn a_missing_number_of_copies_is_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::MinCopies], |plan| {
+        plan.rules.min_copies = false;
+    }));
+}
+
 /// Seeds that a missing rule may take to be noticed.
 const MUTANTS: u64 = 600;
 

@@ -141,7 +141,7 @@ impl Plan {
 
     /// The longest time from sending a message to its arrival that an expiry has to allow for.
     pub(super) fn transit_max(&self) -> u64 {
-        if self.network.rates.is_some() || self.has_slow_nodes() {
+        if self.has_slow_nodes() {
             SLOW_TRANSIT_MAX
         } else {
             TRANSIT_MAX
@@ -181,9 +181,8 @@ const LATE_SELDOM: u32 = 20;
 /// The slowest link: 1 MB/s.
 const RATE_MIN: u64 = 1_000_000;
 
-/// Longer than any message is under way while no link is slow, in microseconds.
+/// Longer than any message is under way after it has left its sender, in microseconds.
 const TRANSIT_MAX: u64 = 3_000_000;
 
-/// The same with slow links: 4 MiB of small data and one large message at 1 MB/s, or a node that
-/// has stopped reading.
+/// The same with nodes that handle their inputs late, or have stopped reading.
 const SLOW_TRANSIT_MAX: u64 = 40_000_000;

@@ -47,7 +47,7 @@ impl World {
         let now = self.now;
         let is_bridged = self
             .bridged_since
-            .is_some_and(|since| now >= since + BRIDGED_MIN);
+            .is_some_and(|since| self.bridge_has_core && now >= since + BRIDGED_MIN);
         // Writes of one session wait for each other at its owner.
         let model = self.requests.get(&op).map(|request| request.model);
         let same = |request: &&Request| Some(request.model) == model;

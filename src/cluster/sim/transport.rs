@@ -143,10 +143,11 @@ impl World {
             return;
         };
         let (sender, generation) = (link.from.clone(), link.to.generation);
+        let ages = self.plan.link_rules.ages;
         let message = |age, message| Input::Message {
             from: sender.clone(),
             to: generation,
-            age: Duration::from_micros(age),
+            age: Duration::from_micros(if ages { age } else { 0 }),
             message,
         };
         match piece {

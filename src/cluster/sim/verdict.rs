@@ -34,7 +34,12 @@ impl World {
             && model.secret == request.secret
             && self.plan.clock_includes_suspension
         {
-            expires(model, self.now, read, &place);
+            // A large answer may be on its way for long after it was given.
+            let at = match self.plan.has(FaultKind::LargeRecords) {
+                true => request.begun_at,
+                false => self.now,
+            };
+            expires(model, at, read, &place);
         }
         // Another client may have tried to end or to rotate it while this was under way.
         if model.life == Life::Live

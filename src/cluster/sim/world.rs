@@ -63,6 +63,8 @@ pub(super) struct World {
     pub(super) steady_since: Option<u64>,
     /// Since when some pairs of nodes cannot reach each other, if that is so.
     pub(super) bridged_since: Option<u64>,
+    /// Whether enough nodes reach each other meanwhile to go on.
+    pub(super) bridge_has_core: bool,
     /// When the next look at the final state is due.
     next_look: u64,
     /// How long after the last fault the cluster was still not whole, in microseconds.
@@ -135,6 +137,7 @@ impl World {
             large_moved_at: 0,
             steady_since: None,
             bridged_since: None,
+            bridge_has_core: false,
             next_look: 0,
             whole_after: 0,
             totals: Totals::default(),

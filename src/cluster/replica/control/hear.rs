@@ -95,7 +95,11 @@ impl Control {
                 }
             }
             question @ (Message::Compare { .. } | Message::Pull { .. } | Message::Fetch { .. }) => {
-                match self.standing.flow.defer(from, question) {
+                let is_small = match &question {
+                    Message::Fetch { key, .. } => table.is_small(key),
+                    _ => false,
+                };
+                match self.standing.flow.defer(from, question, is_small) {
                     Deferred::AnswerNow(question) => self.answer(now, from, question, table),
                     Deferred::Waits => {}
                     Deferred::Refused(Message::Fetch { op, .. }) => {
