@@ -196,4 +196,4 @@ const STILL_OPEN: u64 = 500_000;
 const LINK_TIMEOUT: u64 = 15_000_000;
 
 /// Marks of removed attributes that a session may have.
-const MARKS: usize = 6;
+const MARKS: usize = 4;
