@@ -221,14 +221,4 @@ fn block_at(bytes: &[u8], at: usize) -> Vec<u8> {
     bytes[at..at + HEAD_BYTES + length + CHECK_BYTES].to_vec()
 }
 
-#[test]
-fn zz_write() {
-    for ((bytes, _), name) in samples().into_iter().zip(["", "-sealed"]) {
-        std::fs::write(format!("tests/golden/snapshot-2{name}"), &bytes).unwrap();
-        let corpus = if name.is_empty() { "plain" } else { "sealed" };
-        let dir = "src/store/snapshot/decoder/fuzz/__fuzz__/files/corpus";
-        std::fs::write(format!("{dir}/{corpus}"), &bytes).unwrap();
-    }
-}
-
 mod fuzz;
