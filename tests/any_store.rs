@@ -91,6 +91,10 @@ on_every_store! {
     the_idle_time_of_a_session_is_its_own
     the_absolute_lifetime_ends_a_session_in_use["--absolute", "3"]
     a_logout_is_seen_everywhere
+    a_users_sessions_are_listed_and_ended_on_every_node
+    a_login_beyond_the_limit_of_a_user_ends_the_oldest_session["--per-user", "2"]
+    administration_sees_a_session_and_does_not_use_it["--idle", "2"]
+    an_attribute_is_taken_once_and_a_refused_update_changes_nothing
     a_logout_beats_a_slow_request
     a_logout_beats_slow_requests_at_any_moment
     a_rotation_beats_slow_requests_at_any_moment
@@ -642,6 +646,154 @@ mod cases {
             "it ended after {:?}",
             born.elapsed()
         );
+    }
+
+    /// A-16, 60 (j), P-02, P-03.
+    pub(super) fn a_users_sessions_are_listed_and_ended_on_every_node(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browsers: Vec<_> = (0..5).map(|_| Browser::new()).collect();
+        for (turn, browser) in browsers.iter_mut().enumerate() {
+            // One has been there before as a visitor.
+            if turn == 0 {
+                browser.ok(node(turn), "/set?k=a&v=1");
+            }
+            browser.ok(node(turn), &format!("/login?uid=ada&label=device{turn}"));
+        }
+        let mut bob = Browser::new();
+        bob.ok(node(1), "/login?uid=bob");
+        for turn in 0..nodes.len() {
+            let reply = browsers[2].ok(node(turn), "/sessions?uid=ada");
+            let listed = reply["sessions"].as_array().unwrap();
+            let mut labels: Vec<_> = listed
+                .iter()
+                .map(|s| s["label"].as_str().unwrap())
+                .collect();
+            labels.sort_unstable();
+            assert_eq!(
+                labels,
+                ["device0", "device1", "device2", "device3", "device4"]
+            );
+            let current: Vec<_> = listed.iter().filter(|s| s["current"] == true).collect();
+            assert_eq!(
+                (current.len(), &current[0]["label"]),
+                (1, &"device2".into())
+            );
+        }
+        // One logs out, one becomes somebody else: neither is Ada's any more.
+        browsers[3].ok(node(0), "/logout");
+        browsers[4].ok(node(1), "/login?uid=eve");
+        let count = |browser: &mut Browser, turn, uid: &str| {
+            let reply = browser.ok(node(turn), &format!("/sessions?uid={uid}"));
+            reply["sessions"].as_array().unwrap().len()
+        };
+        assert_eq!(count(&mut browsers[0], 1, "ada"), 3);
+        assert_eq!(count(&mut browsers[4], 0, "eve"), 1);
+        let reply = browsers[2].ok(node(1), "/logout-user?uid=ada&keep=1");
+        assert_eq!(reply["ended"], 2);
+        for turn in 0..nodes.len() {
+            for (browser, lives) in [(0, false), (1, false), (2, true), (4, true)] {
+                let mut twin = browsers[browser].twin();
+                let session = &twin.ok(node(turn), "/info")["session"];
+                assert_eq!(session, lives, "browser {browser} at node {turn}");
+            }
+        }
+        let mut admin = Browser::new();
+        assert_eq!(admin.ok(node(0), "/logout-user?uid=ada")["ended"], 1);
+        assert_eq!(admin.ok(node(1), "/logout-user?uid=ada")["ended"], 0);
+        assert_eq!(browsers[2].ok(node(2), "/info")["session"], false);
+        assert_eq!(bob.ok(node(2), "/info")["uid"], "bob");
+        browsers[2].ok(node(0), "/login?uid=ada");
+        assert_eq!(count(&mut admin, 1, "ada"), 1);
+        for odd in ["", "%00%1f", "%F0%9F%91%A4", &"x".repeat(5_000)] {
+            assert_eq!(count(&mut admin, 0, odd), 0);
+            let mut browser = Browser::new();
+            browser.ok(node(0), &format!("/login?uid={odd}"));
+            assert_eq!(
+                admin.ok(node(1), &format!("/logout-user?uid={odd}"))["ended"],
+                1
+            );
+        }
+    }
+
+    ///
+    pub(super) fn a_login_beyond_the_limit_of_a_user_ends_the_oldest_session(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browsers: Vec<_> = (0..4).map(|_| Browser::new()).collect();
+        for (turn, browser) in browsers.iter_mut().enumerate() {
+            browser.ok(node(turn), "/login?uid=ada");
+            // Logins are ordered by the millisecond.
+            sleep(Duration::from_millis(20));
+        }
+        for (turn, browser) in browsers.iter_mut().enumerate() {
+            let lives = turn >= 2;
+            assert_eq!(
+                browser.ok(node(turn + 1), "/info")["session"],
+                lives,
+                "{turn}"
+            );
+        }
+    }
+
+    /// P-01, P-03.
+    pub(super) fn administration_sees_a_session_and_does_not_use_it(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browser = Browser::new();
+        browser.ok(node(0), "/login?uid=ada");
+        let info = browser.ok(node(0), "/info");
+        let key = info["key"].as_str().unwrap().to_owned();
+        let mut admin = Browser::new();
+        let began = Instant::now();
+        let mut lives = true;
+        while lives {
+            let seen = admin.ok(node(1), &format!("/peek?key={key}"));
+            lives = seen["session"] == true;
+            if lives {
+                assert_eq!((&seen["uid"], &seen["key"]), (&"ada".into(), &info["key"]));
+                // Nor does a page that polls.
+                browser.ok(node(2), "/quiet?k=uid");
+            }
+            assert!(began.elapsed() < Duration::from_secs(8), "it is kept alive");
+            sleep(Duration::from_millis(50));
+        }
+        assert!(
+            began.elapsed() > Duration::from_millis(1_900),
+            "it ended early"
+        );
+        browser.ok(node(0), "/login?uid=ada");
+        let key = browser.ok(node(0), "/info")["key"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert_eq!(admin.ok(node(2), &format!("/end?key={key}"))["ended"], 1);
+        assert_eq!(admin.ok(node(1), &format!("/end?key={key}"))["ended"], 0);
+        assert_eq!(browser.ok(node(0), "/info")["session"], false);
+        assert_eq!(admin.get(node(0), "/peek?key=nothing").status, 400);
+        let unknown = "0".repeat(24);
+        assert_eq!(
+            admin.ok(node(0), &format!("/peek?key={unknown}"))["session"],
+            false
+        );
+    }
+
+    pub(super) fn an_attribute_is_taken_once_and_a_refused_update_changes_nothing(nodes: &[&Node]) {
+        let node = |turn: usize| nodes[turn % nodes.len()];
+        let mut browser = Browser::new();
+        browser.ok(node(0), "/set?k=flash&v=saved");
+        assert_eq!(browser.ok(node(1), "/take?k=flash")["value"], "saved");
+        assert_eq!(
+            browser.ok(node(0), "/take?k=flash")["value"],
+            serde_json::Value::Null
+        );
+        for n in 1..=3 {
+            let reply = browser.ok(node(n), "/try_update?k=seats&max=3");
+            assert_eq!(reply["n"], n);
+        }
+        let refused = browser.get(node(1), "/try_update?k=seats&max=3");
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (409, &"rejected".into())
+        );
+        assert_eq!(browser.ok(node(0), "/get?k=seats&as=u64")["value"], 3);
     }
 
     /// 43, 45, 12.

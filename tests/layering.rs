@@ -64,6 +64,7 @@ const TABLE: &[Row] = &[
             "session",
             "store::SessionStore",
             "store::erased",
+            "store::users",
         ],
         crates: &[
             "axum_core",
@@ -89,6 +90,11 @@ const TABLE: &[Row] = &[
         folder: "store/erased",
         modules: &["error", "session", "store::SessionStore"],
         crates: &[],
+    },
+    Row {
+        folder: "store/users",
+        modules: &["clock", "error", "session", "store::erased"],
+        crates: &["tracing"],
     },
     Row {
         folder: "store/testing",
@@ -118,6 +124,7 @@ const TABLE: &[Row] = &[
             "session",
             "store::MemoryStore",
             "store::SessionStore",
+            "store::users",
         ],
         crates: &[
             "chacha20poly1305",

@@ -60,6 +60,8 @@ pub(super) enum WireError {
     Disorder,
     /// A stamp that no later write could follow.
     StampTooFar,
+    /// A value under the name under which a session keeps its floor.
+    FloorWithValue,
     /// There is no such slot.
     NoSuchSlot,
     /// A node with a name or an address that no node can have.

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::record::Lifetime;
 use super::{
-    Credential, Login, Name, Record, Register, SecretHash, Stamp, Timestamp, UserKey, Value, Writer,
+    Credential, FLOOR, Login, Name, Record, Register, SecretHash, Stamp, Timestamp, UserKey, Value,
+    Writer,
 };
 
 /// What one request did to a session.
 ///
 /// A store applies all of it in one step or nothing. Changes never create a session unless they say
 /// so ([`create`](Self::create)): what a slow request wrote to a session that has ended meanwhile
-/// is dropped, and the request is told ([`Outcome::Gone`]).
+/// is dropped, and the request is told ([`Outcome::Gone`]). The name `"\0"` is reserved: writes of
+/// it are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     writes: Vec<(Name, Option<Value>)>,
@@ -124,7 +126,9 @@ impl Changes {
     /// A store that does not use [`apply`](Self::apply) may write in both cases.
     pub fn confirm(&mut self, name: Name, value: Option<Value>, stamp: Option<Stamp>) {
         self.write(name.clone(), value);
-        self.seldom().confirmed.push((name, stamp));
+        if &*name != FLOOR {
+            self.seldom().confirmed.push((name, stamp));
+        }
     }
 
     /// Forgets what was to be written to an attribute.
@@ -371,6 +375,9 @@ impl Changes {
     }
 
     fn write(&mut self, name: Name, value: Option<Value>) {
+        if &*name == FLOOR {
+            return;
+        }
         self.unconfirm(&name);
         match self.writes.iter_mut().find(|(known, _)| *known == name) {
             Some(write) => write.1 = value,

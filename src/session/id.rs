@@ -146,7 +146,8 @@ impl fmt::Debug for SecretHash {
 /// The part of an id that names the session for its whole life, and the key under which stores,
 /// peers, files and logs know it.
 ///
-/// It does not give access to the session. Shown as 24 lower-case hexadecimal digits.
+/// It does not give access to the session. Shown as 24 lower-case hexadecimal digits. The first bit
+/// tells the list of a user's sessions, which is kept in the same way, from a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Root([u8; ROOT_BYTES]);
 
@@ -160,7 +161,20 @@ impl Root {
     pub fn generate() -> Self {
         let mut root = [0; ROOT_BYTES];
         fill(&mut root);
+        root[0] &= !INDEX;
         Self(root)
+    }
+
+    /// The root of the list of a user's sessions.
+    pub(crate) const fn of_index(mut bytes: [u8; ROOT_BYTES]) -> Self {
+        bytes[0] |= INDEX;
+        Self(bytes)
+    }
+
+    /// Whether this is the root of such a list.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn is_index(&self) -> bool {
+        self.0[0] & INDEX != 0
     }
 
     /// Puts together what [`to_bytes`](Self::to_bytes) took apart.
@@ -239,6 +253,8 @@ fn hex(bytes: &[u8], digits: &[u8; 16], text: &mut String) {
 }
 
 const ROOT_BYTES: usize = 12;
+/// The bit of the first byte of a root that tells the list of a user's sessions.
+const INDEX: u8 = 0x80;
 const SECRET_BYTES: usize = 16;
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER: &[u8; 16] = b"0123456789abcdef";

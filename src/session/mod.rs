@@ -28,6 +28,7 @@ pub(crate) use credential::{Details, HISTORY_MAX};
 pub use id::{Root, SLOTS, SecretHash, SessionId};
 #[cfg(any(feature = "replicated", feature = "snapshot"))]
 pub(crate) use idle::Idle;
+pub(crate) use record::FLOOR;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
 pub use record::{Loaded, Record, Register};

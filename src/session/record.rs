@@ -1,4 +1,20 @@
 //! A session as a store keeps it, and how two copies of it become one.
+//!
+//! # Removed attributes
+//!
+//! Where copies are merged, a removed attribute stays as a *mark*, a register without a value, so
+//! that an older write of the name on another copy does not bring it back. Marks do not stay for
+//! ever: a record may have a *floor*, a stamp at or below which this copy has seen every write that
+//! any copy has. Marks at or below the floor are dropped. What the other copy then has at or below
+//! the floor, and this copy does not, was removed here, and is dropped as well.
+//!
+//! So a floor that is raised too early loses writes. When it may be raised is the business of the
+//! store that merges records (`cluster::replica::floors`). As long as floors are true, merging is
+//! associative. Where one was raised although the copy had not seen everything, the order of merges
+//! decides what is lost, and the copies agree all the same once all have met.
+//!
+//! The floor is kept as a register under a name that no attribute has. A session from which nothing
+//! was removed has none.
 
 use std::mem;
 use std::sync::Arc;
@@ -39,10 +55,33 @@ pub struct Register {
     pub value: Option<Value>,
 }
 
+/// The name under which a record keeps its floor.
+pub(crate) const FLOOR: &str = "\0";
+
 impl Register {
-    /// Order of precedence between two writes of one name: stamp, then bytes.
-    pub(crate) fn precedence(&self) -> (Stamp, &Option<Value>) {
-        (self.stamp, &self.value)
+    /// The register that holds a record's floor.
+    pub(crate) fn floor(stamp: Stamp) -> Self {
+        Self {
+            name: FLOOR.into(),
+            stamp,
+            value: None,
+        }
+    }
+
+    /// Returns `true` if it holds the floor, and is no attribute.
+    pub(crate) fn is_floor(&self) -> bool {
+        &*self.name == FLOOR
+    }
+
+    /// Returns `true` if it says that an attribute was removed.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.value.is_none() && !self.is_floor()
+    }
+
+    /// Order of precedence between two writes of one name: stamp, then a removal, then bytes. A floor
+    /// drops what has the stamp of a mark below it, so the mark has to come before it as well.
+    pub(crate) fn precedence(&self) -> (Stamp, bool, &Option<Value>) {
+        (self.stamp, self.value.is_none(), &self.value)
     }
 }
 
@@ -174,6 +213,9 @@ impl Record {
             && updates.is_sorted_by(|a, b| a > b)
             && updates.len() <= UPDATES_MAX;
         let sane = attributes.iter().all(|r| r.stamp.is_sane())
+            && attributes
+                .iter()
+                .all(|r| !r.is_floor() || r.value.is_none())
             && updates.iter().all(Stamp::is_sane)
             && credential.version().is_sane()
             && lifetime.access <= Stamp::MAX_CLOCK
@@ -200,7 +242,8 @@ impl Record {
         Some(self.register(name)?.stamp)
     }
 
-    /// All attributes in the order of their names; in a replicated store, removed ones included.
+    /// All attributes in the order of their names; in a replicated store, removed ones included, and
+    /// what the store notes about these under the name `"\0"`.
     #[must_use]
     pub fn registers(&self) -> &[Register] {
         &self.attributes
@@ -226,11 +269,7 @@ impl Record {
     /// Forgets which attributes were removed: for stores that merge changes into one record, and
     /// never two records.
     pub(crate) fn forget_removed(&mut self) {
-        if self.attributes.iter().any(|r| r.value.is_none()) {
-            let mut attributes = mem::take(&mut self.attributes).into_vec();
-            attributes.retain(|register| register.value.is_some());
-            self.attributes = attributes.into();
-        }
+        self.retain(|register| register.value.is_some());
     }
 
     /// When the session was created, as its creator's clock said.
@@ -411,8 +450,17 @@ impl Record {
         self.credential.merge(&other.credential)?;
         self.lifetime.merge(&other.lifetime);
         self.note_latest(other.latest);
-        for register in &other.attributes {
+        // Against the floors as they are before: the other's goes for what this one lacks, and
+        // this one's for what the other lacks.
+        let theirs = other.floor();
+        if theirs.is_some() {
+            self.retain(|r| r.is_floor() || Some(r.stamp) > theirs || other.has(&r.name));
+        }
+        for register in other.attributes.iter().filter(|r| !r.is_floor()) {
             self.merge_register(register);
+        }
+        if let Some(floor) = theirs {
+            self.raise_floor(floor);
         }
         for stamp in &other.updates {
             self.note_update(*stamp);
@@ -420,19 +468,72 @@ impl Record {
         Ok(())
     }
 
-    /// Takes over one write, unless a later one is already here. Says whether it was taken.
+    /// Takes over one write, unless a later one is already here or was dropped below the floor.
+    /// Returns `true` if it was taken.
     pub(crate) fn merge_register(&mut self, register: &Register) -> bool {
+        if register.is_floor() {
+            return self.raise_floor(register.stamp);
+        }
         self.note_latest(register.stamp);
+        let is_below = Some(register.stamp) <= self.floor();
         match self.position(&register.name) {
             Ok(at) if self.attributes[at].precedence() >= register.precedence() => false,
+            Ok(_) if is_below && register.value.is_none() => {
+                self.retain(|r| r.name != register.name);
+                true
+            }
             Ok(at) => {
                 self.attributes[at] = register.clone();
                 true
             }
+            Err(_) if is_below => false,
             Err(at) => {
                 insert(&mut self.attributes, at, register.clone());
                 true
             }
+        }
+    }
+
+    /// The stamp at or below which this copy has seen every write; what is not here was removed.
+    pub(crate) fn floor(&self) -> Option<Stamp> {
+        self.stamp(FLOOR)
+    }
+
+    /// The largest stamp below which marks are or may be dropped: a write that is not later could
+    /// be taken for one that was removed.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn last_removal(&self) -> Option<Stamp> {
+        let marks = self.marks().map(|mark| mark.stamp);
+        marks.max().max(self.floor())
+    }
+
+    /// The marks of removed attributes.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &Register> {
+        self.attributes.iter().filter(|r| r.is_mark())
+    }
+
+    /// Raises the floor, and drops the marks at or below it. Returns `true` if it was lower.
+    fn raise_floor(&mut self, floor: Stamp) -> bool {
+        self.note_latest(floor);
+        if self.floor() >= Some(floor) {
+            return false;
+        }
+        self.retain(|r| r.value.is_some() || r.stamp > floor);
+        let (Ok(at) | Err(at)) = self.position(FLOOR);
+        insert(&mut self.attributes, at, Register::floor(floor));
+        true
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.position(name).is_ok()
+    }
+
+    fn retain(&mut self, wanted: impl Fn(&Register) -> bool) {
+        if !self.attributes.iter().all(&wanted) {
+            let mut attributes = mem::take(&mut self.attributes).into_vec();
+            attributes.retain(wanted);
+            self.attributes = attributes.into();
         }
     }
 

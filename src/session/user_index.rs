@@ -44,7 +44,7 @@ pub(crate) struct Listed {
 /// The root of a user's index.
 pub(crate) fn index_root(user: &UserKey) -> Root {
     let [root @ .., _, _, _, _] = user.to_bytes();
-    Root::from_bytes(root)
+    Root::of_index(root)
 }
 
 /// The changes that make an index.

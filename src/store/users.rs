@@ -73,6 +73,37 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
     ))
 }
 
+/// Lists sessions whose logins are known and whose lists may be older.
+#[cfg(all(feature = "snapshot", unix))]
+pub(crate) async fn list_again(
+    store: &dyn ErasedStore,
+    keys: impl IntoIterator<Item = Root>,
+) -> Result<(), StoreError> {
+    for key in keys {
+        let Some(record) = store.load(&key, None).await?.into_live() else {
+            continue;
+        };
+        let Some(user) = record.user().filter(|_| !record.is_index()) else {
+            continue;
+        };
+        let index = store.load(&index_root(&user), None).await?.into_live();
+        let mut listed = index.iter().flat_map(|index| index.listed());
+        if listed.any(|listed| listed.key == key && !listed.is_ended) {
+            continue;
+        }
+        let login = NewLogin {
+            user,
+            key,
+            label: None,
+            absolute: record.ends_at().since(record.began_at()),
+            record,
+            max_sessions: usize::MAX,
+        };
+        register(store, login).await?;
+    }
+    Ok(())
+}
+
 /// Takes a session that has ended from the list. What fails is made up for when the entry is met.
 pub(crate) async fn forget(store: &dyn ErasedStore, user: &UserKey, keys: &[Root]) {
     let forgotten = async {

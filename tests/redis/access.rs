@@ -15,10 +15,11 @@ use crate::support::{
 };
 
 /// The permissions that the guide gives a user, for the prefix `sess`.
-const RULES: [&str; 16] = [
+const RULES: [&str; 17] = [
     "on",
     ">open sesame",
     "~sess:*",
+    "~sess-users:*",
     "-@all",
     "+@connection",
     "+time",

@@ -4,6 +4,7 @@
 
 mod copies;
 mod partition;
+mod removals;
 mod strangers;
 
 use std::net::SocketAddr;

@@ -60,7 +60,7 @@ fn consumed(directory: &Directory) {
     });
 }
 
-/// S8: stop 1, log out on 2, stop 2, start 1 alone. Its file is older than what happened on 2.
+/// F-11: stop 1, log out on 2, stop 2, start 1 alone. Its file is older than what happened on 2.
 #[test]
 fn a_node_that_stopped_before_others_revives_nothing_alone() {
     let directory = Directory::new();
@@ -97,7 +97,7 @@ fn a_node_that_stopped_before_others_revives_nothing_alone() {
     consumed(&directory);
 }
 
-/// S8 with three nodes: two that come back know nothing of what the third one has ended.
+/// F-11: with three nodes, two that come back know nothing of what the third one has ended.
 #[test]
 fn two_nodes_that_stopped_before_the_third_revive_nothing() {
     let directory = Directory::new();
@@ -133,7 +133,7 @@ fn two_nodes_that_stopped_before_the_third_revive_nothing() {
     consumed(&directory);
 }
 
-/// S8: the other node dies instead, and what it has ended with it.
+/// F-11: the other node dies instead, and what it has ended with it.
 #[test]
 fn a_node_that_stopped_before_one_that_was_killed_revives_nothing() {
     let directory = Directory::new();
@@ -153,7 +153,7 @@ fn a_node_that_stopped_before_one_that_was_killed_revives_nothing() {
     consumed(&directory);
 }
 
-/// S8: both are told to stop, but one of them still serves for a while.
+/// F-11: both are told to stop, but one of them still serves for a while.
 #[test]
 fn what_ends_while_the_last_node_stops_is_not_revived() {
     let directory = Directory::new();
@@ -181,7 +181,7 @@ fn what_ends_while_the_last_node_stops_is_not_revived() {
     }
 }
 
-/// One node after the other, each with its file: nothing is lost, and no file is left.
+/// F-11: one node after the other, each with its file: nothing is lost, and no file is left.
 #[test]
 fn a_rolling_restart_with_files_loses_nothing() {
     let directory = Directory::new();
@@ -205,7 +205,7 @@ fn a_rolling_restart_with_files_loses_nothing() {
     consumed(&directory);
 }
 
-/// S8: a memory store is alone for good, so it never uses the file of a node that others survived.
+/// F-11: a memory store is alone for good, so it never uses the file of a node that others survived.
 #[test]
 fn a_memory_store_does_not_use_a_file_that_others_survived() {
     let directory = Directory::new();

@@ -66,7 +66,7 @@ fn a_killed_node_that_writes_again_and_again_loses_little_and_revives_nobody() {
     }
 }
 
-/// S8: many logins and rotations at random moments, each followed by a kill: the secret that was
+/// F-10: many logins and rotations at random moments, each followed by a kill: the secret that was
 /// replaced is dead, the new one is valid.
 #[test]
 fn no_rotation_before_a_kill_is_forgotten() {
@@ -92,6 +92,23 @@ fn no_rotation_before_a_kill_is_forgotten() {
         }
         assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
     }
+}
+
+/// F-10: a login after the last file is in the list of its user after a crash: "log out everywhere" ends
+/// its session too.
+#[test]
+fn a_login_before_a_kill_is_listed_after_it() {
+    let directory = Directory::new();
+    let mut node = directory.node().args(&["--file-every", "300"]).start();
+    let (mut browser, mut other) = (Browser::new(), Browser::new());
+    browser.ok(&node, "/set?k=a&v=1");
+    written_anew(&directory);
+    browser.ok(&node, "/login?uid=ada");
+    node.kill();
+    node.restart();
+    assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
+    assert_eq!(other.ok(&node, "/logout-user?uid=ada")["ended"], 1);
+    assert_eq!(browser.ok(&node, "/info")["session"], false);
 }
 
 /// F-08, K-09. Many logouts at random moments, each followed by a kill: none comes back.

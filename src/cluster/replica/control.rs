@@ -22,6 +22,7 @@ use crate::session::{Changes, Root, Timestamp};
 
 use super::Settings;
 use super::event::{Exclusion, Input, News, Output, Reply};
+use super::floors::Floors;
 #[cfg(all(feature = "snapshot", unix))]
 use super::held::Held;
 use super::membership::{DETECTION, Membership, Wish};
@@ -44,6 +45,7 @@ use super::writes::{Merged, NewWrite};
 pub(crate) struct Control {
     pub(crate) standing: Standing,
     pub(crate) writes: Writes,
+    floors: Floors,
     merged: Merged,
     reads: Reads,
     updates: Updates,
@@ -94,6 +96,7 @@ impl Control {
         Self {
             standing: Standing::new(now, &settings),
             writes: Writes::default(),
+            floors: Floors::default(),
             merged: Merged::default(),
             reads: Reads::default(),
             updates: Updates::default(),
@@ -205,6 +208,7 @@ impl Control {
         op: OpId,
         (ack, min_copies): (Ack, usize),
         copies: Arc<[Copy]>,
+        table: &Table,
     ) -> bool {
         self.standing.now = now;
         if self.standing.left {
@@ -216,10 +220,17 @@ impl Control {
             ack,
             min_copies,
             strict: false,
-            copies,
+            copies: copies.clone(),
         };
         let begun = self.writes.begin(now, &mut self.standing, write);
+        self.review_marks(now, &copies, table);
         begun.is_some_and(|(_, safe)| !safe)
+    }
+
+    /// Changes were merged here, which may leave a session with many marks of removed attributes.
+    fn review_marks(&mut self, now: Timestamp, copies: &[Copy], table: &Table) {
+        let (standing, writes) = (&mut self.standing, &mut self.writes);
+        self.floors.merged(now, copies, standing, writes, table);
     }
 
     /// A session is wanted that is not here, or that this node may not have all of. It may have run
@@ -290,6 +301,7 @@ impl Control {
         let (updates, mut tools) = self.ordering(table);
         updates.ask_again(now, peer, &mut tools);
         self.repair.restart(peer, &mut self.standing, table);
+        self.floors.relinked(now, peer, &self.standing, table);
     }
 
     /// Sends to a peer what its window has room for: messages first, then answers.
@@ -400,6 +412,8 @@ impl Control {
         if late_reads || late_updates {
             self.drop_abandoned();
         }
+        self.floors
+            .tick(now, &mut self.standing, &mut self.writes, table);
         self.give_up_stalled(now);
         self.revoke(now, table);
         self.watch_limits(table);
@@ -462,6 +476,7 @@ impl Control {
             standing: &mut self.standing,
             writes: &mut self.writes,
             reads: &mut self.reads,
+            floors: &mut self.floors,
             table,
         };
         (&mut self.updates, tools)

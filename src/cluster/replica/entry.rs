@@ -10,6 +10,8 @@ use crate::session::{
     Timestamp, UPDATES_MAX,
 };
 
+use super::expired::Mark;
+
 /// A node's knowledge of one session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Entry {
@@ -18,6 +20,8 @@ pub(crate) enum Entry {
     /// Changes of a session that this node has not seen whole: an update never creates one. It is
     /// invisible until the rest arrives.
     Fragment(Arc<Fragment>),
+    /// The session has expired, and copies of a former state of it may be elsewhere.
+    Expired(Box<Mark>),
     /// The session was deleted, which is for ever.
     Dead {
         /// The entry is kept until then: no copy of the session can be alive anywhere after that.
@@ -46,6 +50,10 @@ impl Entry {
         match self {
             Self::Live(record) => rebase_record(record, theirs, ours),
             Self::Fragment(fragment) => rebase_fragment(fragment, theirs, ours),
+            Self::Expired(mark) => {
+                mark.credential.rebase(|at| rebased(at, theirs, ours));
+                mark.until = rebased(mark.until, theirs, ours);
+            }
             Self::Dead { until } => *until = rebased(*until, theirs, ours),
         }
     }
@@ -70,6 +78,32 @@ impl Entry {
                 return Merged::Unchanged;
             }
             (Self::Live(record), Self::Live(theirs)) => Arc::make_mut(record).merge(theirs),
+            // What was written to a former state of the session is nothing by itself.
+            (Self::Expired(_), Self::Fragment(_)) => return Merged::Unchanged,
+            (Self::Expired(mark), Self::Expired(theirs)) if mark == theirs => {
+                return Merged::Unchanged;
+            }
+            (Self::Expired(mark), Self::Expired(theirs)) => mark.merge(theirs),
+            (Self::Fragment(_), Self::Expired(_)) => {
+                *self = other.clone();
+                Ok(())
+            }
+            (Self::Expired(mark), Self::Live(record)) => match mark.absorbs(record) {
+                Ok(true) => return Merged::Unchanged,
+                Ok(false) => {
+                    *self = other.clone();
+                    Ok(())
+                }
+                Err(forked) => Err(forked),
+            },
+            (Self::Live(record), Self::Expired(mark)) => match mark.absorbs(record) {
+                Ok(false) => return Merged::Unchanged,
+                Ok(true) => {
+                    *self = other.clone();
+                    Ok(())
+                }
+                Err(forked) => Err(forked),
+            },
             (Self::Live(record), Self::Fragment(fragment)) => fragment.apply(Arc::make_mut(record)),
             (Self::Fragment(fragment), Self::Live(record)) => {
                 let mut whole = Record::clone(record);
@@ -102,6 +136,7 @@ impl Entry {
                 .credential
                 .as_ref()
                 .map_or(Timestamp::default(), |credential| credential.ends_at),
+            Self::Expired(mark) => mark.credential.ends_at,
             Self::Dead { until } => *until,
         }
     }
@@ -110,7 +145,7 @@ impl Entry {
     fn granted(&self) -> Duration {
         match self {
             Self::Live(record) => record.ends_at().since(record.began_at()),
-            Self::Fragment(_) | Self::Dead { .. } => Duration::ZERO,
+            Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => Duration::ZERO,
         }
     }
 
@@ -129,7 +164,7 @@ impl Entry {
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record),
-            Self::Live(_) | Self::Fragment(_) | Self::Dead { .. } => None,
+            Self::Live(_) | Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => None,
         }
     }
 
@@ -137,7 +172,7 @@ impl Entry {
     pub(crate) fn loaded(&self, now: Timestamp, secret: Option<&SecretHash>) -> Option<Loaded> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record.loaded(secret, now)),
-            Self::Live(_) => None,
+            Self::Live(_) | Self::Expired(_) => None,
             Self::Fragment(fragment) => match fragment.credential.as_ref()?.check(secret?, now) {
                 Presented::Current => None,
                 Presented::Superseded => Some(Loaded::Superseded),
@@ -173,6 +208,7 @@ impl Entry {
         match self {
             Self::Live(record) => !record.is_live(now) && now < record.ends_at(),
             Self::Fragment(_) => true,
+            Self::Expired(mark) => now < mark.credential.ends_at,
             Self::Dead { .. } => false,
         }
     }
@@ -187,6 +223,7 @@ impl Entry {
                 record.expires_at().plus(grace).min(record.ends_at())
             }
             Self::Fragment(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
+            Self::Expired(mark) => mark.until,
             Self::Dead { until } => *until,
         }
     }
@@ -195,7 +232,7 @@ impl Entry {
     pub(crate) fn access(&self) -> u64 {
         match self {
             Self::Live(record) => record.lifetime.access,
-            Self::Fragment(_) | Self::Dead { .. } => 0,
+            Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => 0,
         }
     }
 
@@ -228,6 +265,10 @@ impl Entry {
                     version.add(CREDENTIAL, credential.version());
                 }
             }
+            Self::Expired(mark) => {
+                version.add(EXPIRED, mark.idle);
+                version.add(CREDENTIAL, mark.credential.version());
+            }
             Self::Dead { .. } => version.add(DEAD, Stamp::default()),
         }
         version.0
@@ -238,10 +279,15 @@ impl Entry {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
             Self::Fragment(fragment) => fragment.payload_bytes(),
-            Self::Dead { .. } => return TOMBSTONE,
+            Self::Expired(_) | Self::Dead { .. } => return TOMBSTONE,
         };
         payload + ENTRY
     }
+}
+
+/// Bytes that the marks of removed attributes count for in the limits.
+pub(crate) fn marks_bytes(record: &Record) -> usize {
+    record.marks().map(|mark| mark.name.len() + REGISTER).sum()
 }
 
 impl Fragment {
@@ -257,12 +303,30 @@ impl Fragment {
         }
     }
 
+    /// A floor alone. It is no access: it has the last one of the session.
+    pub(crate) fn of_floor(floor: Stamp, record: &Record) -> Self {
+        let lifetime = &record.lifetime;
+        Self {
+            registers: vec![Register::floor(floor)],
+            ..Self::of_access(lifetime.accessed_at, lifetime.access)
+        }
+    }
+
+    /// Returns `true` if it is a floor alone.
+    fn is_floor(&self) -> bool {
+        matches!(&self.registers[..], [register] if register.is_floor())
+            && self.updates.is_empty()
+            && self.credential.is_none()
+    }
+
     /// Adds what this knows to a session.
     pub(crate) fn apply(&self, record: &mut Record) -> Result<(), Forked> {
         if let Some(credential) = &self.credential {
             record.credential.merge(credential)?;
         }
-        for register in &self.registers {
+        // The floor goes for what was written before it, and not for what comes with it.
+        let (floor, writes): (Vec<_>, Vec<_>) = self.registers.iter().partition(|r| r.is_floor());
+        for register in writes.into_iter().chain(floor) {
             record.merge_register(register);
         }
         if let Some(max_inactive) = self.max_inactive {
@@ -272,7 +336,7 @@ impl Fragment {
             record.note_update(*stamp);
         }
         record.lifetime.merge_access(self.accessed_at, self.access);
-        record.lifetime.returned = true;
+        record.lifetime.returned |= !self.is_floor();
         Ok(())
     }
 
@@ -329,7 +393,7 @@ pub(crate) enum Merged {
     Forked,
 }
 
-/// What a tombstone costs, as measured.
+/// What a tombstone costs, as measured, and about what a mark does.
 const TOMBSTONE: usize = 64;
 
 /// What an entry and an attribute cost beside their payload, as measured.
@@ -338,9 +402,19 @@ const REGISTER: usize = 96;
 
 const LIVE: &[u8] = b"\0live";
 const FRAGMENT: &[u8] = b"\0fragment";
+const EXPIRED: &[u8] = b"\0expired";
 const DEAD: &[u8] = b"\0dead";
 const CREDENTIAL: &[u8] = b"\0credential";
 const UPDATE: &[u8] = b"\0update";
+
+/// What a session has at or below a floor, as a number: the names and stamps of its attributes.
+pub(crate) fn content_below(floor: Stamp, key: &Root, record: &Record) -> u64 {
+    let mut content = VersionHasher::new(key);
+    for register in record.registers().iter().filter(|r| r.stamp <= floor) {
+        content.add(register.name.as_bytes(), register.stamp);
+    }
+    content.0
+}
 
 /// Order does not matter to it: the version is the sum of its parts.
 struct VersionHasher(u64);

@@ -62,11 +62,11 @@ impl Table {
     pub(super) fn restore(&self, now: Timestamp, copies: Vec<Copy>) -> usize {
         let mut refused = 0;
         for copy in copies {
-            let is_live = matches!(copy.entry, Entry::Live(_));
-            if is_live && self.is_full(copy.entry.weight()) {
-                refused += 1;
-            } else {
-                self.merge(now, &copy);
+            match &copy.entry {
+                Entry::Live(record) if self.is_full(copy.entry.weight()) => {
+                    refused += usize::from(!record.is_index());
+                }
+                _ => self.merge(now, &copy),
             }
         }
         refused

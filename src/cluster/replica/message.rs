@@ -120,6 +120,16 @@ pub(crate) enum Message {
         verdict: Verdict,
         copy: Option<Copy>,
     },
+    /// "Is what you have of this session at or below this stamp the same as what I have?" A lost one
+    /// is given up, and the owner proposes again later.
+    Propose(Proposal),
+    /// The answer to `Propose`; counts only in the view that it names.
+    Vote {
+        view: ViewId,
+        op: OpId,
+        key: Root,
+        agrees: bool,
+    },
     /// The sender leaves for good. If it is lost, failure detection finds out.
     Bye,
 }
@@ -141,6 +151,7 @@ impl Message {
             | Self::Ack { .. }
             | Self::Refuse { .. }
             | Self::Busy { .. }
+            | Self::Vote { .. }
             | Self::Bye => Lane::Control,
             Self::Write(_)
             | Self::Touch { .. }
@@ -151,7 +162,9 @@ impl Message {
             | Self::Fetch { .. }
             | Self::Fetched { .. }
             | Self::Update(_)
-            | Self::Updated { .. } => Lane::Data,
+            | Self::Updated { .. }
+            // Behind the writes that the sender has made before.
+            | Self::Propose(_) => Lane::Data,
         }
     }
 
@@ -182,6 +195,8 @@ impl Message {
                 | Self::Busy { .. }
                 | Self::Touch { .. }
                 | Self::Fetch { .. }
+                | Self::Propose(_)
+                | Self::Vote { .. }
                 | Self::Bye => 0,
             }
     }
@@ -212,6 +227,8 @@ impl Message {
             | Self::Pull { .. }
             | Self::Fetch { .. }
             | Self::Busy { .. }
+            | Self::Propose(_)
+            | Self::Vote { .. }
             | Self::Bye => None,
         }
     }
@@ -314,6 +331,17 @@ pub(crate) struct Update {
     /// The new secret, if the session's is the one that the asker has presented.
     pub(crate) rotation: Option<Rotation>,
     pub(crate) order: Order,
+}
+
+/// A floor that the owner of a session would like to raise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    pub(crate) view: ViewId,
+    pub(crate) op: OpId,
+    pub(crate) key: Root,
+    pub(crate) floor: Stamp,
+    /// What the owner has at or below the floor, as a hash.
+    pub(crate) content: u64,
 }
 
 /// What the owner of a session is asked for.

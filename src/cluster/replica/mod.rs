@@ -34,6 +34,7 @@
 //!   peers may owe is limited in bytes before anything is written ([`budget`]); nothing is repeated
 //!   on a timer ([`writes`]).
 //! - *An atomic update counts once.* ([`updates`])
+//! - *A removed attribute takes no room for ever, and does not come back.* ([`floors`])
 //! - *A node that was declared down does not serve.* It goes on in a new life, after it has joined
 //!   and caught up again ([`control`]).
 //!
@@ -46,8 +47,10 @@ mod budget;
 mod control;
 pub(crate) mod entry;
 pub(crate) mod event;
+pub(crate) mod expired;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
+mod floors;
 mod flow;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) mod held;
@@ -190,6 +193,7 @@ impl Replica {
         if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
+        let secret = secret.filter(|_| self.table.rules.secrets);
         if snapshot.complete && snapshot.placement.is_mine(key.slot()) {
             // The owner of the session has every rotation; another holder asks it when the secret
             // is not the one that it knows.
@@ -257,7 +261,7 @@ impl Replica {
         }
         // Of two rotations one counts: the owner decides which.
         let ordered = changes.expected().is_some()
-            || changes.rotation().is_some()
+            || changes.rotation().is_some() && self.table.rules.ordered_rotations
             || self
                 .table
                 .is_near_session_limit(key, changes.payload_bytes());
@@ -449,7 +453,7 @@ impl Replica {
         copies: Arc<[Copy]>,
     ) -> Step<T> {
         let mut control = self.control();
-        let wait = control.write(now, op, wanted, copies);
+        let wait = control.write(now, op, wanted, copies, &self.table);
         self.publish(&control);
         if wait {
             Step::Wait(value)

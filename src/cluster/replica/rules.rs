@@ -18,6 +18,12 @@ pub(crate) struct Rules {
     pub(crate) confirmed_drop: bool,
     /// Ended sessions are remembered.
     pub(crate) tombstones: bool,
+    /// Expired sessions that were rotated are remembered.
+    pub(crate) expiry_marks: bool,
+    /// A secret that is not the session's current one opens nothing.
+    pub(crate) secrets: bool,
+    /// A rotation is ordered by the session's owner.
+    pub(crate) ordered_rotations: bool,
     /// An update whose expectation does not hold any more is not made.
     pub(crate) expectations: bool,
     /// A member from which nothing is heard here is declared down, although others hear it.
@@ -32,6 +38,12 @@ pub(crate) struct Rules {
     pub(crate) min_copies: bool,
     /// Data leaves within a window of bytes in flight.
     pub(crate) windows: bool,
+    /// A floor is raised only where all holders have the same at or below it.
+    pub(crate) equal_floors: bool,
+    /// A change that the owner orders and that is older than a removal gets a new stamp.
+    pub(crate) restamping: bool,
+    /// Marks of removed attributes that a session has before its floor is raised; half of them stay.
+    pub(crate) marks: usize,
 }
 
 impl Rules {
@@ -41,6 +53,9 @@ impl Rules {
         fence: true,
         confirmed_drop: true,
         tombstones: true,
+        expiry_marks: true,
+        secrets: true,
+        ordered_rotations: true,
         expectations: true,
         reach: true,
         adopted_epochs: true,
@@ -48,5 +63,8 @@ impl Rules {
         strict_views: true,
         min_copies: true,
         windows: true,
+        equal_floors: true,
+        restamping: true,
+        marks: 32,
     };
 }

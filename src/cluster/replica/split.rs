@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::session::{Record, Root, Writer};
+use crate::session::{Record, Register, Root, Writer};
 
 /// One side of a split.
 #[derive(Debug, Default)]
@@ -35,20 +35,38 @@ impl Split {
         }
     }
 
-    /// How many attributes both sides have written without knowing of each other.
+    /// How many attributes both sides have written without knowing of each other, or one side has
+    /// written and the other drops because its floor is above.
     pub(crate) fn concurrent(&self, key: &Root, ours: &Record, theirs: &Record) -> u64 {
         let Some(common) = self.before.get(key).copied() else {
             return 0;
         };
-        let collide = |register: &&crate::session::Register| {
-            let foreign = !self.side.contains(&register.stamp.writer);
+        let is_ours = |register: &Register| self.side.contains(&register.stamp.writer);
+        let is_later = |register: &Register| register.stamp.clock > common && !register.is_floor();
+        let collides = |register: &&Register| {
             let mine = ours.stamp(&register.name);
-            foreign
-                && register.stamp.clock > common
-                && mine.is_some_and(|mine| mine != register.stamp && mine.clock > common)
+            mine.is_some_and(|mine| mine != register.stamp && mine.clock > common)
         };
-        theirs.registers().iter().filter(collide).count() as u64
+        let foreign = theirs
+            .registers()
+            .iter()
+            .filter(|r| is_later(r) && !is_ours(r));
+        let own = ours
+            .registers()
+            .iter()
+            .filter(|r| is_later(r) && is_ours(r));
+        let count = foreign.clone().filter(collides).count()
+            + foreign.filter(|r| is_dropped_by(ours, r)).count()
+            + own.filter(|r| is_dropped_by(theirs, r)).count();
+        count as u64
     }
+}
+
+/// Returns `true` if a record drops this attribute of another copy when it is merged.
+fn is_dropped_by(record: &Record, register: &Register) -> bool {
+    register.value.is_some()
+        && record.stamp(&register.name).is_none()
+        && Some(register.stamp) <= record.floor()
 }
 
 /// Sessions remembered; beyond it the count is a lower bound.

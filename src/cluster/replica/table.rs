@@ -47,7 +47,7 @@ pub(crate) struct Table {
     max_session_bytes: usize,
     /// Merges that have made a session larger than one may be.
     oversized: AtomicU64,
-    rules: Rules,
+    pub(super) rules: Rules,
     /// While members are out of reach: what is written on this side.
     split: Mutex<Option<Split>>,
     is_split: AtomicBool,
@@ -132,7 +132,7 @@ impl Table {
     pub(crate) fn record(&self, key: &Root) -> Option<Arc<Record>> {
         match self.lock(key.slot()).entries.get(key)? {
             Entry::Live(record) => Some(record.clone()),
-            Entry::Fragment(_) | Entry::Dead { .. } => None,
+            Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. } => None,
         }
     }
 
@@ -152,16 +152,19 @@ impl Table {
         }
     }
 
-    /// Whether nothing is here under the key.
+    /// Whether nothing is here under the key but a mark that it has expired.
     pub(crate) fn is_absent(&self, key: &Root) -> bool {
-        !self.lock(key.slot()).entries.contains_key(key)
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Expired(_)) | None
+        )
     }
 
     /// Whether there are changes of the session here, and not the session.
     pub(crate) fn is_partial(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
-            Some(Entry::Fragment(_))
+            Some(Entry::Fragment(_) | Entry::Expired(_))
         )
     }
 
@@ -169,15 +172,15 @@ impl Table {
     pub(crate) fn is_partial_or_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
-            Some(Entry::Fragment(_)) | None
+            Some(Entry::Fragment(_) | Entry::Expired(_)) | None
         )
     }
 
-    /// Whether the session was deleted.
+    /// Whether the session was deleted, or has expired here.
     pub(crate) fn is_dead(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
-            Some(Entry::Dead { .. })
+            Some(Entry::Dead { .. } | Entry::Expired(_))
         )
     }
 
@@ -198,7 +201,7 @@ impl Table {
     ) -> Result<Committed, StoreErrorKind> {
         let mut slot = self.lock(key.slot());
         let current = match slot.entries.get(key) {
-            Some(entry @ (Entry::Live(_) | Entry::Dead { .. })) => Some(entry),
+            Some(entry @ (Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. })) => Some(entry),
             // An unfinished part is nothing that a request may build upon.
             Some(Entry::Fragment(_)) | None => None,
         };
@@ -207,7 +210,7 @@ impl Table {
             return Err(StoreErrorKind::Full);
         }
         let outcome = match current {
-            Some(Entry::Dead { .. }) => Outcome::Gone,
+            Some(Entry::Expired(_) | Entry::Dead { .. }) => Outcome::Gone,
             _ => changes.apply_marked(record, base, now, writer),
         };
         let Outcome::Committed(after) = &outcome else {
@@ -334,7 +337,7 @@ impl Table {
             Entry::Live(record) if record.is_index() => &self.indexes,
             Entry::Live(_) => &self.live,
             Entry::Fragment(_) => &self.fragments,
-            Entry::Dead { .. } => &self.dead,
+            Entry::Expired(_) | Entry::Dead { .. } => &self.dead,
         }
     }
 
@@ -373,7 +376,7 @@ impl Table {
     fn session_bytes(&self, key: &Root) -> usize {
         match self.lock(key.slot()).entries.get(key) {
             Some(Entry::Live(record)) => record.payload_bytes(),
-            Some(Entry::Fragment(_) | Entry::Dead { .. }) | None => 0,
+            Some(Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. }) | None => 0,
         }
     }
 
@@ -437,7 +440,8 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
         max_inactive: changes.max_inactive().map(|_| after.lifetime.max_inactive),
         accessed_at: after.last_accessed_at(),
         access: after.lifetime.access,
-        credential: None,
+        // A rotation comes here only where the simulator takes the order of rotations away.
+        credential: changes.rotation().map(|_| after.credential.clone()),
         updates: Vec::<Stamp>::new(),
     }
 }

@@ -3,10 +3,12 @@
 
 mod certainty;
 mod copies;
+mod floors;
 #[cfg(all(feature = "snapshot", unix))]
 mod held;
 mod rotation;
 mod slowness;
+mod users;
 
 use std::time::Duration;
 

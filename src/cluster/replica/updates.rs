@@ -24,9 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Record, Root, Stamp, Timestamp, Writer};
+use crate::session::{Record, Root, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment, rebase_fragment, rebase_record};
+use super::floors::Floors;
 use super::message::{Copy, Message, OpId, Order, Update, Verdict};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads, Wanted};
@@ -77,6 +78,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) standing: &'a mut Standing,
     pub(crate) writes: &'a mut Writes,
     pub(crate) reads: &'a mut Reads,
+    pub(crate) floors: &'a mut Floors,
     pub(crate) table: &'a Table,
 }
 
@@ -180,7 +182,7 @@ impl Updates {
         // What was refused stays refused, unless another owner has applied it in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
-                job.copies = job.update.copies(now, &current, tools.standing.me.writer());
+                job.copies = job.update.copies(now, &current, tools.standing);
                 job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
@@ -245,6 +247,7 @@ impl Updates {
             for copy in job.copies.iter() {
                 tools.table.merge(now, copy);
             }
+            let copies = job.copies.clone();
             // Whoever holds the whole session has merged it as well.
             let holds = |peer| {
                 let slot = job.update.key.slot();
@@ -260,6 +263,10 @@ impl Updates {
                 Order::Create(_) | Order::Change | Order::End => Verdict::Applied,
             };
             self.finish(now, key, verdict, copy, tools);
+            let (standing, writes) = (&mut *tools.standing, &mut *tools.writes);
+            tools
+                .floors
+                .merged(now, &copies, standing, writes, tools.table);
         }
     }
 
@@ -414,7 +421,7 @@ impl Update {
     }
 
     /// What all holders are to merge.
-    fn copies(&self, now: Timestamp, current: &Arc<Record>, owner: Writer) -> Arc<[Copy]> {
+    fn copies(&self, now: Timestamp, current: &Arc<Record>, owner: &Standing) -> Arc<[Copy]> {
         let entry = match &self.order {
             Order::Change => Entry::Fragment(self.change(now, current, owner)),
             Order::Create(_) => Entry::Live(current.clone()),
@@ -424,17 +431,28 @@ impl Update {
         [Copy { key, entry }].into()
     }
 
-    /// The fragment, with the new credential that the owner gives the session in a rotation.
-    fn change(&self, now: Timestamp, current: &Record, owner: Writer) -> Arc<Fragment> {
-        let Some(rotation) = self.rotation else {
+    /// The fragment, with the new credential that the owner gives the session in a rotation, and
+    /// with new stamps if it could be taken for something that was removed before. The stamp that
+    /// names the attempt stays.
+    fn change(&self, now: Timestamp, current: &Record, owner: &Standing) -> Arc<Fragment> {
+        let removal = current.last_removal();
+        let registers = &self.fragment.registers;
+        let is_old = registers.iter().any(|r| Some(r.stamp) <= removal) && owner.rules.restamping;
+        if self.rotation.is_none() && !is_old {
             return self.fragment.clone();
-        };
-        let version = Stamp::after(current.clock(), now, owner);
-        let credential = current
-            .credential
-            .rotated(rotation.to, rotation.login, version, now);
+        }
+        let version = Stamp::after(current.clock(), now, owner.me.writer());
         let mut fragment = Fragment::clone(&self.fragment);
-        fragment.credential = Some(credential);
+        if let Some(rotation) = self.rotation {
+            let (secret, login) = (rotation.to, rotation.login);
+            let credential = current.credential.rotated(secret, login, version, now);
+            fragment.credential = Some(credential);
+        }
+        if is_old {
+            for register in &mut fragment.registers {
+                register.stamp = version;
+            }
+        }
         Arc::new(fragment)
     }
 

@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::Timestamp;
+use crate::session::{Register, Root, Stamp, Timestamp};
 
+use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Copy, FIXED, Message, OpId, ViewId, Write};
 use super::roster::{PeerIndex, PeerSet};
@@ -320,6 +321,21 @@ impl Writes {
     pub(crate) fn waiting(&self) -> PeerSet {
         let open = self.open.values();
         open.fold(PeerSet::default(), |all, open| all.union(open.waiting))
+    }
+
+    /// Returns `true` if some holder has not acknowledged a write of this session with a stamp at or
+    /// below `floor`.
+    pub(crate) fn has_open(&self, key: &Root, floor: Stamp) -> bool {
+        let is_below = |r: &Register| r.stamp <= floor && !r.is_floor();
+        let has_below = |copy: &Copy| match &copy.entry {
+            _ if copy.key != *key => false,
+            Entry::Live(record) => record.registers().iter().any(is_below),
+            Entry::Fragment(fragment) => fragment.registers.iter().any(is_below),
+            Entry::Expired(_) | Entry::Dead { .. } => false,
+        };
+        self.open
+            .values()
+            .any(|open| open.write.copies.iter().any(has_below))
     }
 
     /// How many writes some holder has not acknowledged yet.

@@ -3,6 +3,7 @@
 use crate::session::{Outcome, Root, SecretHash, Value};
 
 use super::oracle::Known;
+use super::pool::PoolWrites;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Request {
     pub(super) known: Known,
     /// What it writes.
     pub(super) value: Option<Value>,
+    /// What it sets and removes.
+    pub(super) pool_writes: PoolWrites,
     pub(super) begun_at: u64,
     pub(super) stage: Stage,
     /// Whether it has begun to rotate or end the session.
@@ -35,6 +38,8 @@ pub(super) enum Action {
     Create,
     Read,
     Write(&'static str),
+    /// Set and remove attributes that no other client touches.
+    Churn,
     /// Count one up, atomically.
     Update,
     End,

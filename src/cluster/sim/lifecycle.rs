@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use crate::cluster::Ack;
 use crate::cluster::replica::event::Input;
+use crate::cluster::replica::rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 
 use super::super::outlook::Addresses;
@@ -56,7 +57,11 @@ impl World {
             ack_timeout: Duration::from_secs(5),
             requirements: Requirements::default(),
             seed: self.rng.random(),
-            rules: self.plan.rules,
+            rules: Rules {
+                // So many that sessions live to see floors.
+                marks: MARKS,
+                ..self.plan.rules
+            },
         };
         node.replica = Some(Replica::new(now, settings));
         self.after(1_000, Event::Dial { node: index });
@@ -189,3 +194,6 @@ const STILL_OPEN: u64 = 500_000;
 
 /// When a connection to a machine that does not answer breaks, in microseconds.
 const LINK_TIMEOUT: u64 = 15_000_000;
+
+/// Marks of removed attributes that a session may have.
+const MARKS: usize = 6;

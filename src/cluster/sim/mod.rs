@@ -34,6 +34,7 @@ mod network;
 mod oracle;
 mod outcomes;
 mod plan;
+mod pool;
 mod progress;
 mod requests;
 mod sim_node;

@@ -109,5 +109,33 @@ fn missing_reachability_is_noticed() {
     }));
 }
 
+#[test]
+fn floors_without_equality_are_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.equal_floors = false));
+}
+
+#[test]
+fn floors_without_restamping_are_noticed() {
+    // It takes members that hold nothing, and whose changes are late.
+    assert!(notices_the_lack(|plan| {
+        plan.rules.restamping = false;
+        plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
+        plan.nodes = plan.nodes.max(5);
+        plan.network.late = 300;
+    }));
+}
+
 /// Seeds that a missing rule may take to be noticed.
 const MUTANTS: u64 = 600;
+
+#[test]
+fn a_stale_secret_that_is_accepted_is_noticed() {
+    assert!(notices_the_lack(|plan| plan.rules.secrets = false));
+}
+
+#[test]
+fn rotations_that_nobody_orders_are_noticed() {
+    assert!(notices_the_lack(
+        |plan| plan.rules.ordered_rotations = false
+    ));
+}

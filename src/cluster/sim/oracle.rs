@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::session::{Record, Root, SecretHash, Stamp, Value};
 
+use super::pool::Pool;
+
 /// One session as its clients know it.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
@@ -17,6 +19,8 @@ pub(super) struct Model {
     pub(super) life: Life,
     /// The largest acknowledged stamp of each attribute.
     pub(super) acked: BTreeMap<&'static str, Stamp>,
+    /// Attributes that come and go.
+    pub(super) pool: Pool,
     /// Results of acknowledged atomic updates.
     pub(super) counts: BTreeSet<u64>,
     /// Atomic updates whose outcome is unknown.
@@ -60,6 +64,7 @@ pub(super) struct Known {
     pub(super) id: u64,
     pub(super) life: Life,
     pub(super) acked: BTreeMap<&'static str, Stamp>,
+    pub(super) pool: Pool,
     /// Until when it must be there, as far as was known then, in microseconds.
     fresh_until: u64,
 }
@@ -73,7 +78,7 @@ impl Known {
 
 impl Model {
     /// A session that is being created.
-    pub(super) const fn new(
+    pub(super) fn new(
         id: u64,
         (key, secret): (Root, SecretHash),
         lifetime: ModelLifetime,
@@ -85,6 +90,7 @@ impl Model {
             secret,
             life: Life::Unknown,
             acked: BTreeMap::new(),
+            pool: Pool::default(),
             counts: BTreeSet::new(),
             indeterminate_updates: 0,
             moves: 0,
@@ -118,6 +124,7 @@ impl Model {
             id: self.id,
             life: self.life,
             acked: self.acked.clone(),
+            pool: self.pool.clone(),
             fresh_until: idle.min(self.ends_at() - ROUNDING),
         }
     }

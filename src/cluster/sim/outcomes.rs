@@ -92,6 +92,7 @@ impl World {
                     model.acknowledge_ordered(name, request.value.as_ref(), &record);
                 }
                 Action::Write(name) => model.acknowledge(name, &record),
+                Action::Churn => model.pool.acknowledge(&request.pool_writes),
                 Action::Rotate(to) => {
                     let mut dead = model.clone();
                     dead.id = u64::MAX;

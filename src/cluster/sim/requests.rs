@@ -13,6 +13,7 @@ use super::client::{Action, COUNTER, LARGE_NAMES, NAMES, Request, Stage};
 use super::event::Event;
 use super::kinds::FaultKind;
 use super::oracle::{Life, Model, ModelLifetime};
+use super::pool::{PoolWrites, add_to, draw_writes};
 use super::values::{draw_large, draw_small, draw_tiny};
 use super::world::{HOUR, SESSIONS, World};
 
@@ -77,7 +78,8 @@ impl World {
             40..95 if is_large => {
                 Action::Write(LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())])
             }
-            40..70 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
+            40..60 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
+            60..70 => Action::Churn,
             70..95 => Action::Update,
             95..98 => Action::Rotate(self.draw_secret()),
             _ => Action::End,
@@ -94,6 +96,7 @@ impl World {
             action,
             known: self.models[index].known(),
             value: None,
+            pool_writes: PoolWrites::new(),
             begun_at: self.now,
             stage: Stage::Loading,
             moves: false,
@@ -179,6 +182,7 @@ impl World {
             action: Action::Create,
             known: self.models[index].known(),
             value: None,
+            pool_writes: PoolWrites::new(),
             begun_at: self.now,
             stage: Stage::Loading,
             moves: false,
@@ -223,6 +227,17 @@ impl World {
                     request.value = Some(value.clone());
                 }
                 changes.insert(name.into(), value);
+            }
+            Action::Churn => {
+                let writes = draw_writes(&mut self.rng, request.client, &base);
+                add_to(&mut changes, &writes);
+                let model = &mut self.models[request.model];
+                if model.id == request.known.id {
+                    model.pool.begin(&writes);
+                }
+                if let Some(request) = self.requests.get_mut(&op) {
+                    request.pool_writes = writes;
+                }
             }
             Action::Update => {
                 result = count(&base) + 1;

@@ -5,7 +5,7 @@ use crate::session::Record;
 use super::client::Request;
 use super::invariants::{
     acknowledged_survives, ended_stays_ended, expires, holders_agree, reads_never_go_back,
-    refusals_are_rare, updates_count_once,
+    refusals_are_rare, removed_stays_removed, updates_count_once,
 };
 use super::kinds::FaultKind;
 use super::oracle::Life;
@@ -45,6 +45,7 @@ impl World {
             && request.known.is_fresh(self.now)
         {
             reads_never_go_back(&request.known, read, &place);
+            removed_stays_removed(&request.known, model, read, &place);
         }
     }
 
@@ -66,6 +67,9 @@ impl World {
                 // Where two sides wrote the same, the later write counts, and no more is promised.
                 if model.known().is_fresh(self.now) {
                     acknowledged_survives(&model.known(), read.as_deref(), &place);
+                }
+                if model.life == Life::Live && !self.partitioned {
+                    removed_stays_removed(&model.known(), model, read.as_deref(), &place);
                 }
                 let split = self.partitioned || self.removed_while_running;
                 if let (Life::Live, Some(record), false) = (model.life, read, split) {

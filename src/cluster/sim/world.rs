@@ -357,7 +357,7 @@ fn is_verbose() -> bool {
     *VERBOSE.get_or_init(|| std::env::var_os("SIM_TRACE").is_some())
 }
 
-const CLIENTS: usize = 6;
+pub(super) const CLIENTS: usize = 6;
 pub(super) const SESSIONS: usize = 8;
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 

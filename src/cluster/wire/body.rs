@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::session::{Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp};
 
 use super::super::replica::message::{
-    Copy, Known, Message, Order, Update, Verdict, View, ViewId, Write,
+    Copy, Known, Message, Order, Proposal, Update, Verdict, View, ViewId, Write,
 };
 use super::super::replica::node::Node;
 use super::hello::check_node;
@@ -120,6 +120,19 @@ pub(super) enum Body<'a> {
     Bye,
     Busy {
         op: u64,
+    },
+    Propose {
+        view: ViewId,
+        op: u64,
+        key: Root,
+        floor: Stamp,
+        content: u64,
+    },
+    Vote {
+        view: ViewId,
+        op: u64,
+        key: Root,
+        agrees: bool,
     },
 }
 
@@ -278,6 +291,30 @@ impl<'a> From<&'a Message> for Body<'a> {
                 sent_at,
                 verdict: verdict.into(),
                 copy: copy.as_ref().map(WireCopy::from),
+            },
+            Message::Propose(Proposal {
+                view,
+                op,
+                key,
+                floor,
+                content,
+            }) => Self::Propose {
+                view,
+                op,
+                key,
+                floor,
+                content,
+            },
+            Message::Vote {
+                view,
+                op,
+                key,
+                agrees,
+            } => Self::Vote {
+                view,
+                op,
+                key,
+                agrees,
             },
             Message::Bye => Self::Bye,
         }
@@ -466,6 +503,33 @@ impl TryFrom<Body<'_>> for Message {
                 verdict: verdict.into(),
                 copy: copy.map(Copy::try_from).transpose()?,
             },
+            Body::Propose {
+                view,
+                op,
+                key,
+                floor,
+                content,
+            } => {
+                is_sane(&floor)?;
+                Self::Propose(Proposal {
+                    view,
+                    op,
+                    key,
+                    floor,
+                    content,
+                })
+            }
+            Body::Vote {
+                view,
+                op,
+                key,
+                agrees,
+            } => Self::Vote {
+                view,
+                op,
+                key,
+                agrees,
+            },
             Body::Bye => Self::Bye,
         })
     }
@@ -515,7 +579,7 @@ fn is_slot(slot: u16) -> Result<(), WireError> {
 }
 
 /// How many kinds of messages protocol 2 has. Later kinds get the next numbers.
-pub(super) const KINDS: u32 = 16;
+pub(super) const KINDS: u32 = 18;
 
 /// Far more than a cluster of memory copies has, and what it remembers of former ones.
 const NODES_MAX: usize = 1 << 12;

@@ -12,6 +12,7 @@ use crate::session::{
 };
 
 use super::super::replica::entry::{Entry, Fragment, keep_latest};
+use super::super::replica::expired::Mark;
 use super::super::replica::message::Copy;
 use super::{Bytes, WireError, at_most};
 
@@ -26,7 +27,15 @@ pub(super) struct WireCopy<'a> {
 enum WireEntry<'a> {
     Live(#[serde(borrow)] WireRecord<'a>),
     Fragment(#[serde(borrow)] WireFragment<'a>),
-    Dead { until: Timestamp },
+    Dead {
+        until: Timestamp,
+    },
+    Expired {
+        #[serde(borrow)]
+        credential: WireCredential<'a>,
+        idle: Stamp,
+        until: Timestamp,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +102,11 @@ impl<'a> From<&'a Copy> for WireCopy<'a> {
             Entry::Live(record) => WireEntry::Live((&**record).into()),
             Entry::Fragment(fragment) => WireEntry::Fragment((&**fragment).into()),
             Entry::Dead { until } => WireEntry::Dead { until: *until },
+            Entry::Expired(mark) => WireEntry::Expired {
+                credential: (&mark.credential).into(),
+                idle: mark.idle,
+                until: mark.until,
+            },
         };
         Self {
             key: copy.key,
@@ -109,6 +123,19 @@ impl TryFrom<WireCopy<'_>> for Copy {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
             WireEntry::Fragment(fragment) => Entry::Fragment(Arc::new(fragment.try_into()?)),
             WireEntry::Dead { until } => Entry::Dead { until },
+            WireEntry::Expired {
+                credential,
+                idle,
+                until,
+            } => {
+                is_sane(&idle)?;
+                let credential = credential.try_into()?;
+                Entry::Expired(Box::new(Mark {
+                    credential,
+                    idle,
+                    until,
+                }))
+            }
         };
         Ok(Self {
             key: copy.key,
@@ -272,11 +299,15 @@ impl TryFrom<WireRegister<'_>> for Register {
 
     fn try_from(register: WireRegister<'_>) -> Result<Self, WireError> {
         is_sane(&register.stamp)?;
-        Ok(Self {
+        let register = Self {
             name: attribute_name(register.name)?,
             stamp: register.stamp,
             value: register.value.map(|bytes| Value::from_bytes(bytes.0)),
-        })
+        };
+        match register.is_floor() && register.value.is_some() {
+            true => Err(WireError::FloorWithValue),
+            false => Ok(register),
+        }
     }
 }
 

@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use crate::session::{
-    Changes, Credential, Details, HISTORY_MAX, Idle, Lifetime, Login, Name, Record, Register, Root,
-    Rotation, SLOTS, SecretHash, Stamp, Timestamp, UserKey, Value,
+    Changes, Credential, Details, FLOOR, HISTORY_MAX, Idle, Lifetime, Login, Name, Record,
+    Register, Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp, UserKey, Value,
 };
 
 use super::super::Copies;
 use super::super::link::Inbox;
 use super::super::replica::entry::{Entry, Fragment};
-use super::super::replica::message::{Copy, Order, Update, Verdict, View, ViewId, Write};
+use super::super::replica::message::{Copy, Order, Proposal, Update, Verdict, View, ViewId, Write};
 use super::super::replica::node::Node;
 use super::body::KINDS;
 use super::*;
@@ -121,6 +121,25 @@ mod arbitrary {
                     copy
                 }
             ),
+            (any::<(ViewId, u64, u64)>(), key(), stamp()).prop_map(
+                |((view, op, content), key, floor)| {
+                    Message::Propose(Proposal {
+                        view,
+                        op,
+                        key,
+                        floor,
+                        content,
+                    })
+                }
+            ),
+            (any::<(ViewId, u64, bool)>(), key()).prop_map(|((view, op, agrees), key)| {
+                Message::Vote {
+                    view,
+                    op,
+                    key,
+                    agrees,
+                }
+            }),
             Just(Message::Bye),
         ]
     }
@@ -323,9 +342,10 @@ mod arbitrary {
             let mut registers: Vec<_> = registers
                 .into_iter()
                 .map(|(name, stamp, value)| Register {
-                    name,
                     stamp,
-                    value: value.map(Value::from_bytes),
+                    // A floor has no value.
+                    value: value.filter(|_| &*name != FLOOR).map(Value::from_bytes),
+                    name,
                 })
                 .collect();
             registers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -461,6 +481,27 @@ fn what_a_replica_could_not_live_with_is_refused() {
             WireError::StampTooFar,
         ),
         (
+            fragment(vec![Register {
+                value: Some(Value::from_bytes(*b"J1")),
+                ..register("\0", 1)
+            }]),
+            WireError::FloorWithValue,
+        ),
+        (
+            fragment(vec![register("\0", u64::MAX)]),
+            WireError::StampTooFar,
+        ),
+        (
+            Message::Propose(Proposal {
+                view: VIEW,
+                op: 8,
+                key: key(),
+                floor: register("a", u64::MAX).stamp,
+                content: 1,
+            }),
+            WireError::StampTooFar,
+        ),
+        (
             fragment(vec![register("b", 1), register("a", 1)]),
             WireError::Disorder,
         ),
@@ -548,7 +589,13 @@ fn fields_that_follow_a_message_are_skipped() {
 
 #[test]
 fn a_kind_of_a_later_version_is_told_from_garbage() {
-    assert_eq!(body(&Message::Busy { op: 1 }), [KINDS as u8 - 1, 1]);
+    let vote = Message::Vote {
+        view: VIEW,
+        op: 1,
+        key: key(),
+        agrees: true,
+    };
+    assert_eq!(body(&vote)[0], KINDS as u8 - 1);
     assert_eq!(decode(&[KINDS as u8, 1, 2]), Err(WireError::UnknownKind));
     assert_eq!(decode(&[KINDS as u8 - 3]), Err(WireError::Malformed));
     assert_eq!(decode(&[]), Err(WireError::Malformed));
@@ -783,6 +830,41 @@ fn the_format_of_protocol_2_stands_still() {
         ),
         (Message::Bye, "0e"),
         (Message::Busy { op: 8 }, "0f08"),
+        (
+            Message::Propose(Proposal {
+                view: VIEW,
+                op: 8,
+                key: key(),
+                floor: STAMP,
+                content: u64::MAX,
+            }),
+            "1003edfd0308ff6167213031323334353637808080c0d6fcf3c501effdb6f50dffffffffffffffffff\
+             01",
+        ),
+        (
+            Message::Vote {
+                view: VIEW,
+                op: 8,
+                key: key(),
+                agrees: true,
+            },
+            "1103edfd0308ff616721303132333435363701",
+        ),
+        (
+            Message::Write(Write {
+                seq: 5,
+                oldest: 5,
+                view: VIEW,
+                strict: false,
+                sent_at: NOW,
+                copies: [copy(Entry::Fragment(
+                    Fragment::of_floor(STAMP, &record()).into(),
+                ))]
+                .into(),
+            }),
+            "02050003edfd030080d095ffbc3101ff616721303132333435363701010100808080c0d6fcf3c501\
+             effdb6f50d000080d095ffbc31808080c0d6fcf3c5010000",
+        ),
     ];
     for (message, bytes) in golden {
         assert_eq!(hex(&body(&message)), bytes, "{message:?}");

@@ -28,10 +28,14 @@ fn seconds() -> impl Strategy<Value = Option<Duration>> {
 fn record() -> impl Strategy<Value = Record> {
     let times = (0..9u64, 0..4u64, 0..9u64);
     let registers = prop::collection::vec(register(), 0..6);
+    let floor = prop::option::of((0..4u64, 0..3u32));
+    let later = prop::collection::vec(register(), 0..3);
+    let registers = (registers, floor, later);
     let updates = prop::collection::vec((0..40u64, 0..2u32), 0..20);
     let lifetime = (times, 0..4u64, seconds(), seconds(), any::<bool>());
     (lifetime, registers, updates).prop_map(|(lifetime, registers, updates)| {
         let ((created, rotations, accessed), clock, idle, first_visit, returned) = lifetime;
+        let (registers, floor, later) = registers;
         let credential = credential(Timestamp::from_millis(9), rotations);
         let mut record = Record::new(
             credential,
@@ -48,11 +52,37 @@ fn record() -> impl Strategy<Value = Record> {
         for register in &registers {
             record.merge_register(register);
         }
+        if let Some((clock, writer)) = floor {
+            record.merge_register(&Register::floor(Stamp { clock, writer }));
+        }
+        for register in &later {
+            record.merge_register(register);
+        }
         for (clock, writer) in updates {
             record.note_update(Stamp { clock, writer });
         }
         record
     })
+}
+
+/// Which writes a copy has seen, as bits, and where its floor is.
+fn seen() -> impl Strategy<Value = (u16, Option<u64>)> {
+    (any::<u16>(), prop::option::of(0..4u64))
+}
+
+/// A copy whose floor is where it may be: all writes at or below it are in the copy.
+fn copy_of(writes: &[Register], (seen, floor): &(u16, Option<u64>), other: &Record) -> Record {
+    let mut record = Record::new(other.credential.clone(), other.lifetime.clone());
+    let floor = floor.map(|clock| Stamp { clock, writer: 9 });
+    for (at, write) in writes.iter().enumerate() {
+        if seen >> at & 1 == 1 || Some(write.stamp) <= floor {
+            record.merge_register(write);
+        }
+    }
+    if let Some(floor) = floor {
+        record.merge_register(&Register::floor(floor));
+    }
+    record
 }
 
 fn merged(a: &Record, b: &Record) -> Record {
@@ -68,8 +98,35 @@ proptest! {
     }
 
     #[test]
-    fn merge_is_associative(a in record(), b in record(), c in record()) {
-        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+    fn merge_is_associative(
+        writes in prop::collection::vec(register(), 0..12),
+        copies in prop::array::uniform3(seen()),
+        lifetimes in prop::array::uniform3(record()),
+    ) {
+        let copies: Vec<_> = copies
+            .iter()
+            .zip(&lifetimes)
+            .map(|(seen, lifetime)| copy_of(&writes, seen, lifetime))
+            .collect();
+        let [a, b, c] = &copies[..] else { unreachable!() };
+        prop_assert_eq!(merged(&merged(a, b), c), merged(a, &merged(b, c)));
+    }
+
+    /// Where a floor was raised although its holder had not seen everything below it, the order of
+    /// merges decides what is dropped; but all copies drop the same.
+    #[test]
+    fn copies_agree_when_they_have_met_whatever_their_floors(
+        copies in prop::array::uniform3(record()),
+        meetings in prop::collection::vec((0..3usize, 0..3usize), 0..6),
+    ) {
+        let mut copies = copies;
+        let all = (0..3).flat_map(|one| (0..3).map(move |other| (one, other)));
+        let all: Vec<_> = all.collect();
+        for (one, other) in meetings.iter().chain(&all).chain(&all).chain(&all) {
+            copies[*one] = merged(&copies[*one], &copies[*other]);
+        }
+        prop_assert_eq!(&copies[0], &copies[1]);
+        prop_assert_eq!(&copies[1], &copies[2]);
     }
 
     #[test]
@@ -83,6 +140,97 @@ proptest! {
     fn a_merged_clock_is_never_behind(a in record(), b in record()) {
         prop_assert_eq!(merged(&a, &b).clock(), a.clock().max(b.clock()));
     }
+
+    #[test]
+    fn a_clock_is_never_below_the_floor_and_a_mark_always_above_it(a in record(), b in record()) {
+        let merged = merged(&a, &b);
+        prop_assert_eq!(merged.floor(), a.floor().max(b.floor()));
+        prop_assert!(Some(merged.latest()) >= merged.floor());
+        let is_above = |r: &Register| Some(r.stamp) > merged.floor();
+        prop_assert!(merged.registers().iter().filter(|r| r.is_mark()).all(is_above));
+    }
+
+    /// Copies that are equal up to a stamp lose nothing when one of them raises its floor to it.
+    #[test]
+    fn a_floor_that_is_agreed_drops_marks_only(
+        common in prop::collection::vec(register(), 0..6),
+        later in prop::collection::vec(register(), 0..6),
+    ) {
+        let floor = Stamp { clock: 4, writer: 0 };
+        let blank = Record::new(credential(Timestamp::NEVER, 0), lifetime(Duration::from_secs(9)));
+        let with = |record: &Record, registers: &[Register]| {
+            let mut record = record.clone();
+            for register in registers {
+                record.merge_register(register);
+            }
+            record
+        };
+        // What is written after the agreement is above the floor.
+        let later: Vec<_> = later
+            .into_iter()
+            .map(|r| Register {
+                stamp: Stamp { clock: r.stamp.clock + 5, ..r.stamp },
+                ..r
+            })
+            .collect();
+        let behind = with(&blank, &common);
+        let raised = with(&behind, &[Register::floor(floor)]);
+        let written = with(&behind, &later);
+        for met in [merged(&raised, &written), merged(&written, &raised), with(&raised, &later)] {
+            for name in ["a", "b", "c", "d"] {
+                prop_assert_eq!(met.get(name), written.get(name));
+            }
+        }
+    }
+}
+
+fn write(name: &str, clock: u64, value: Option<&str>) -> Register {
+    Register {
+        name: name.into(),
+        stamp: Stamp { clock, writer: 1 },
+        value: value.map(|text| Value::from_bytes(text.as_bytes())),
+    }
+}
+
+fn with(registers: &[Register]) -> Record {
+    let idle = Duration::from_secs(1800);
+    let mut record = Record::new(credential(Timestamp::NEVER, 0), lifetime(idle));
+    for register in registers {
+        record.merge_register(register);
+    }
+    record
+}
+
+#[test]
+fn what_a_stale_copy_has_below_the_floor_does_not_come_back() {
+    let floor = Register::floor(write("", 5, None).stamp);
+    let stale = with(&[write("a", 1, Some("1")), write("b", 2, Some("1"))]);
+    let removed = [write("a", 3, None), write("c", 6, Some("1")), floor];
+    let mut current = stale.clone();
+    for register in &removed {
+        current.merge_register(register);
+    }
+    for met in [merged(&current, &stale), merged(&stale, &current)] {
+        assert_eq!(met, current);
+        assert_eq!((met.get("a"), met.live_size().0), (None, 2));
+    }
+    // Nor does a late message with the write alone; a later write of the name counts.
+    assert!(!current.merge_register(&write("a", 1, Some("1"))));
+    assert!(current.merge_register(&write("a", 6, Some("2"))));
+    assert!(current.get("a").is_some());
+}
+
+#[test]
+fn the_floor_is_no_attribute() {
+    let mut record = with(&[
+        write("a", 1, Some("1")),
+        Register::floor(write("", 5, None).stamp),
+    ]);
+    assert_eq!((record.live_size(), record.clock()), ((1, 2), 5));
+    assert_eq!(record.get(FLOOR), None);
+    record.forget_removed();
+    assert_eq!(record.registers(), [write("a", 1, Some("1"))]);
+    assert_eq!(record.clock(), 5);
 }
 
 fn lifetime(idle: Duration) -> Lifetime {

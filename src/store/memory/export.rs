@@ -40,8 +40,10 @@ impl MemoryStore {
             if let State::Live(record) = state
                 && !dead.contains(&key)
             {
+                let counted = counted(&record);
                 match self.shared.restore(key, record) {
-                    Ok(is_live) => restored.sessions += usize::from(is_live),
+                    Ok(true) => restored.sessions += counted,
+                    Ok(false) => {}
                     Err(_) => restored.refused += 1,
                 }
             }
@@ -68,19 +70,14 @@ impl Shared {
                 (Arc::new(merged), Some(before))
             }
         };
-        if before.is_none() {
-            reserve(&self.sessions, counted(&merged), self.limits.max_sessions)?;
-        }
-        reserve(&self.bytes, merged.footprint(), self.limits.max_bytes).inspect_err(|_| {
-            self.release(
-                if before.is_none() {
-                    counted(&merged)
-                } else {
-                    0
-                },
-                0,
-            )
-        })?;
+        let added = if before.is_none() {
+            counted(&merged)
+        } else {
+            0
+        };
+        reserve(&self.sessions, added, self.limits.max_sessions)?;
+        reserve(&self.bytes, merged.footprint(), self.limits.max_bytes)
+            .inspect_err(|_| self.release(added, 0))?;
         self.release(0, before.unwrap_or_default());
         self.expect_expiry(&mut slot, merged.expires_at());
         slot.sessions.insert(key, merged);

@@ -25,9 +25,11 @@ impl Prefix {
         Ok(Self(text.to_owned()))
     }
 
-    /// The key of a session: `prefix:` and the digits under which logs know it.
+    /// The key of a session: `prefix:` and the digits under which logs know it. The list of a
+    /// user's sessions has `prefix-users:`, so that who counts keys does not count it.
     pub(super) fn key(&self, root: &Root) -> Vec<u8> {
-        format!("{}:{root}", self.0).into_bytes()
+        let kind = if root.is_index() { USERS } else { "" };
+        format!("{}{kind}:{root}", self.0).into_bytes()
     }
 
     /// One of the keys of the store's own that no session has.
@@ -37,8 +39,9 @@ impl Prefix {
 
     /// The session that a key of ours belongs to.
     pub(super) fn parse(&self, key: &[u8]) -> Option<Root> {
-        let root = key.strip_prefix(self.0.as_bytes())?.strip_prefix(b":")?;
-        Root::parse(str::from_utf8(root).ok()?)
+        let rest = key.strip_prefix(self.0.as_bytes())?;
+        let rest = rest.strip_prefix(USERS.as_bytes()).unwrap_or(rest);
+        Root::parse(str::from_utf8(rest.strip_prefix(b":")?).ok()?)
     }
 }
 
@@ -60,6 +63,9 @@ pub(super) fn slot(key: &[u8]) -> u16 {
 
 pub(super) const SLOTS: u16 = 1 << 14;
 
+/// What the keys of users' lists have behind the prefix.
+const USERS: &str = "-users";
+
 /// Keys repeat the prefix with every session: a long one costs memory a million times.
 const PREFIX_MAX: usize = 64;
 
@@ -70,6 +76,10 @@ mod tests {
     #[test]
     fn a_key_is_what_logs_show_and_reads_back() {
         let prefix = Prefix::new("shop:sess").expect("it is plain");
+        let user = crate::session::index_root(&crate::UserKey::of("ada"));
+        let list = prefix.key(&user);
+        assert!(list.starts_with(b"shop:sess-users:"));
+        assert_eq!(prefix.parse(&list), Some(user));
         let root = Root::generate();
         let key = prefix.key(&root);
         assert_eq!(key, format!("shop:sess:{root}").as_bytes());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, users};
 
 use super::error::{SnapshotError, SnapshotErrorKind};
 use super::header::APPLICATION_MAX;
@@ -15,7 +15,7 @@ use super::load::{Loaded, consume, load};
 use super::lock::Lock;
 use super::place::Place;
 use super::seal::FileKey;
-use super::source::{Kept, Restored, Source, State};
+use super::source::{Kept, Restored, Source};
 use super::{Shared, SnapshotStore, periodic, withheld};
 
 /// Opens a [`SnapshotStore`].
@@ -116,6 +116,9 @@ impl SnapshotStoreBuilder {
             blocking(move || Ok(store.restore(loaded.kept))).await
         };
         let restored = restored.map_err(|error| opening.unusable(error))?;
+        if let Err(error) = users::list_again(&store, loaded.logins).await {
+            tracing::error!(%error, "sessions are missing in the lists of their users");
+        }
         let source = Box::new(store.clone());
         let store = opening.finish(store, source, restored).await?;
         if store.loaded().withheld > 0 {
@@ -244,8 +247,7 @@ fn unusable(place: &Place, error: io::Error) -> SnapshotError {
 
 /// How many sessions there are among these.
 pub(super) fn sessions(kept: &[Kept]) -> usize {
-    let is_live = |kept: &&Kept| matches!(kept.state, State::Live(_));
-    kept.iter().filter(is_live).count()
+    kept.iter().filter(|kept| kept.is_session()).count()
 }
 
 /// Does what waits for the disk where it holds up nobody.

@@ -13,7 +13,7 @@ use super::block::{CHECK_BYTES, HEAD_BYTES, Head, Label, Totals};
 use super::header::{Header, Refusal, read_more};
 use super::record::{self, Passage};
 use super::seal::{FileKey, Seal};
-use super::source::{Kept, State};
+use super::source::Kept;
 
 /// How a file is read, and when.
 #[derive(Clone, Copy)]
@@ -200,8 +200,8 @@ impl<R: Read> Decoder<'_, R> {
     }
 
     fn take(&mut self, mut entries: Entries) {
-        let is_live = |kept: &&Kept| matches!(kept.state, State::Live(_));
-        self.contents.sessions += entries.kept.iter().filter(is_live).count();
+        let is_session = |kept: &&Kept| kept.is_session();
+        self.contents.sessions += entries.kept.iter().filter(is_session).count();
         self.contents.expired += entries.expired;
         self.contents.kept.append(&mut entries.kept);
     }

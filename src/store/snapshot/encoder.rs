@@ -52,8 +52,8 @@ impl<W: Write> Encoder<W> {
             {
                 let content = std::mem::take(&mut self.content);
                 self.content = record::encode(kept, now, content).map_err(io::Error::other)?;
-                match kept.state {
-                    State::Live(_) => self.totals.sessions += 1,
+                match &kept.state {
+                    State::Live(_) => self.totals.sessions += u64::from(kept.is_session()),
                     State::Dead { .. } => self.totals.tombstones += 1,
                 }
             }

@@ -26,6 +26,8 @@ pub(super) struct Loaded {
     pub(super) kept: Vec<Kept>,
     /// What has happened since the file was written.
     pub(super) notes: Vec<Note>,
+    /// Sessions with a login that may have come after the lists of users were written.
+    pub(super) logins: Vec<Root>,
     /// The members that stayed when the file was written. Unless one of them is met, the file must
     /// not be used.
     pub(super) survivors: Vec<Survivor>,
@@ -133,6 +135,7 @@ fn catch_up(notes: &[Note], loaded: &mut Loaded) {
         let former = record.credential.version();
         let current = fates.get(&kept.key).and_then(Option::as_ref);
         if current.is_some_and(|current| rotate(Arc::make_mut(record), current)) {
+            loaded.logins.extend(record.user().map(|_| kept.key));
             loaded.report.rotated += usize::from(record.credential.version() != former);
         } else {
             let granted = record.ends_at().since(record.began_at());

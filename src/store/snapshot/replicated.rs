@@ -89,7 +89,8 @@ fn kept(copy: Copy) -> Option<Kept> {
     let state = match copy.entry {
         Entry::Live(record) => State::Live(record),
         Entry::Dead { until } => State::Dead { until },
-        Entry::Fragment(_) => return None,
+        // The sessions that they are about are dead, and so are those in files.
+        Entry::Fragment(_) | Entry::Expired(_) => return None,
     };
     let key = copy.key;
     Some(Kept { key, state })

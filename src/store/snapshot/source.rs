@@ -33,6 +33,13 @@ pub(crate) struct Kept {
     pub(crate) state: State,
 }
 
+impl Kept {
+    /// Returns `true` for a live session, and not for the list of a user's sessions.
+    pub(crate) fn is_session(&self) -> bool {
+        matches!(&self.state, State::Live(record) if !record.is_index())
+    }
+}
+
 /// A session, or what remains of one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum State {

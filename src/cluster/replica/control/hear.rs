@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::session::{Root, Timestamp};
 
 use super::super::entry::{Entry, Fragment};
+use super::super::floors::vote;
 use super::super::flow::Deferred;
 use super::super::message::{Copy, Message, View, Write};
 use super::super::node::Node;
@@ -121,6 +122,7 @@ impl Control {
                         table.merge(now, copy);
                     }
                 }
+                self.review_marks(now, &copies, table);
                 if view == current {
                     let last = copies.last().filter(|_| more).map(|copy| copy.key);
                     let place = (round, slot);
@@ -158,6 +160,20 @@ impl Control {
                 let (from, answer) = (Member::Peer(from), (op, verdict, foreign));
                 self.updates
                     .answered(now, from, answer, &mut self.standing, table);
+            }
+            Message::Propose(proposal) => {
+                let vote = vote(from, &proposal, &self.standing, &self.writes, table);
+                self.standing.send(from, vote);
+            }
+            Message::Vote {
+                view,
+                op,
+                key,
+                agrees,
+            } => {
+                let (standing, writes) = (&mut self.standing, &mut self.writes);
+                let vote = (view, op, key, agrees);
+                self.floors.voted(now, from, vote, standing, writes, table);
             }
             Message::Differ { .. } => {}
         }
@@ -244,6 +260,7 @@ impl Control {
         self.merged.note(from, write, slot);
         let seqs = vec![write.seq];
         self.standing.send(from, Message::Ack { view, seqs });
+        self.review_marks(now, &write.copies, table);
     }
 
     /// What this node has of a session. One to which it applies a change, as its owner, may have run

@@ -88,6 +88,7 @@ impl Control {
         self.looking.clear();
         let (updates, mut tools) = self.ordering(table);
         updates.install(now, &mut tools);
+        self.floors.install(now, &self.standing, table);
     }
 
     /// Members that came into this view earlier have acknowledged what they have before this node
@@ -229,7 +230,7 @@ impl Control {
             return self.reads.begin(now, &mut self.standing, op, wanted, true);
         }
         // A whole session that is not live has expired, and all holders have said so.
-        let known = matches!(entry, Some(Entry::Live(_)));
+        let known = matches!(entry, Some(Entry::Live(_) | Entry::Expired(_)));
         let certain = known || self.standing.uncertain_until() <= now;
         let absent = || certain.then_some(Loaded::Absent);
         let reply = loaded

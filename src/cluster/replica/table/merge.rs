@@ -36,6 +36,11 @@ impl Table {
         *self.split() = None;
     }
 
+    /// Returns `true` while members are out of reach.
+    pub(crate) fn is_split(&self) -> bool {
+        self.is_split.load(Ordering::Relaxed)
+    }
+
     fn split(&self) -> MutexGuard<'_, Option<Split>> {
         // A panic under this lock (an allocation, say) leaves a count too low.
         self.split.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,7 +115,7 @@ impl Table {
         };
         let before = match before {
             Entry::Live(before) => before.payload_bytes(),
-            Entry::Fragment(_) | Entry::Dead { .. } => 0,
+            Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. } => 0,
         };
         if self.is_over_session_limit(before, after) {
             self.oversized.fetch_add(1, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::session::{Root, Timestamp};
 
 use super::super::entry::Entry;
+use super::super::expired::Mark;
 use super::{GROUP, Table};
 
 impl Table {
@@ -52,7 +53,13 @@ impl Table {
                     {
                         self.expired.fetch_add(1, Ordering::Relaxed);
                     }
-                    if let Entry::Live(record) = entry
+                    let mark = match &entry {
+                        Entry::Live(record) if self.rules.expiry_marks => Mark::of(record),
+                        _ => None,
+                    };
+                    if let Some(mark) = mark.filter(|mark| mark.until > now) {
+                        self.put(&mut guard, key, mark.into());
+                    } else if let Entry::Live(record) = entry
                         && now < record.ends_at()
                         && guard.run_out.len() < RUN_OUT_MAX
                         && self.run_out.load(Ordering::Relaxed) * RUN_OUT < self.run_out_bytes

@@ -259,3 +259,41 @@ fn ten_logins_leave_no_tombstone_and_little_else() {
         assert!(status.bytes <= before + 64, "{}", status.bytes);
     }
 }
+
+/// X4: the side that has rotated forgets the session, and the other one goes on with the former id.
+#[test]
+fn a_rotation_counts_after_a_heal_also_where_the_session_has_expired_meanwhile() {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    let mut changes = Changes::create(SECRET, Some(Duration::from_secs(20)), HOUR);
+    changes.insert("a".into(), value("1"));
+    for number in [1, 2] {
+        lab.commit(0, number.into(), key(number), &changes);
+    }
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(6));
+    lab.commit(0, 3, key(1), &rotation(1, 2));
+    // Both sessions are used on the other side only, under the id that they had.
+    for _ in 0..6 {
+        for number in [1, 2] {
+            lab.replica(1).touch(lab.now, &key(number));
+        }
+        lab.run(Duration::from_secs(10));
+    }
+    assert_eq!(lab.replica(0).status().sessions, 0);
+    heal(&mut lab);
+    for index in 0..2 {
+        for number in [1, 2] {
+            let op = 100 + 10 * index as u64 + u64::from(number);
+            assert_eq!(found(&mut lab, index, op, number), Loaded::Absent);
+        }
+        // The one that was not rotated lives.
+        assert!(lab.read(index, key(2)).is_some(), "at {index}");
+    }
+    // Nothing is left of the other one once no copy can be alive.
+    lab.now = lab.now.plus(3 * HOUR);
+    for (_, replica) in &lab.nodes {
+        replica.table.sweep(lab.now);
+        assert_eq!(replica.status().tombstones, 0);
+    }
+}

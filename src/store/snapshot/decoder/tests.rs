@@ -1,5 +1,6 @@
 use super::super::header::Refusal;
 use super::super::sample::{KEY, NOW, file, header, key, live, slots};
+use super::super::source::State;
 use super::*;
 
 const NONCE: [u8; 16] = [9; 16];

@@ -78,7 +78,7 @@ fn damage_before_the_last_batch_is_found() {
     }
 }
 
-/// S8: a rotation comes back as it was, older by the time in between.
+/// F-10: a rotation comes back as it was, older by the time in between.
 #[test]
 fn a_rotation_is_found_with_its_times() {
     let [note] = &parse(&journal(&[&[rotated(1)]])).expect("it is sound")[..] else {

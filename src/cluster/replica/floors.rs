@@ -1,0 +1,354 @@
+//! Floors of sessions: removed attributes are forgotten once every holder has seen their removal.
+//!
+//! A removed attribute leaves a mark in the [`Record`], or an older copy would bring it back. When a
+//! session has too many marks, its owner raises the record's floor, which drops the older half. A
+//! write at or below the floor of an attribute that is not there counts as removed, so the floor may
+//! only be raised where no such write of *another* attribute is missing anywhere:
+//!
+//! 1. The owner proposes a floor, the stamp of one of the marks, with a hash of the names and stamps
+//!    that it has at or below it. A holder agrees if it has the same, and no own write at or below
+//!    the floor that another holder may lack. Because it has the mark as well, whatever it writes
+//!    from then on has a stamp above the floor.
+//! 2. When all holders have agreed in the view of the proposal, and the owner still has the same, it
+//!    raises the floor here and at all holders, by a write like any other.
+//!
+//! One step is not enough: a holder that raised its floor at once would drop what another one wrote
+//! before it received the proposal. The hash alone is not enough either: where a later write of the
+//! same attribute has replaced one that is under way, nothing of that one shows in the hash, and it
+//! would be dropped before the later write arrives. A holder therefore also looks at its own writes
+//! that are under way. After the agreement the order in which holders raise does not matter, nor
+//! whether all of them do before the view changes: none of them writes below the floor any more, and
+//! merging is associative, commutative and idempotent with floors as without.
+//!
+//! Changes from members that do not hold the session have their stamps from these. The owner, which
+//! orders them, gives them a new one if they are not later than the last removal that it has, dropped
+//! or not: a holder may have a floor that the owner of a new view has not merged yet.
+//!
+//! While members are missing that did not say good-bye, marks stay, since a missing member may have
+//! writes of its own. If they take more than [`MARKS_BYTES_MAX`] the floor is raised nevertheless,
+//! and what the other side loses by it is counted as discarded. That does not go for the index of a
+//! user: a session that was lost from it could not be ended with the user's others.
+//!
+//! A proposal that fails costs nothing: the owner proposes again when there are more marks, or after
+//! [`AGAIN_AFTER`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::cluster::Ack;
+use crate::session::{Record, Root, Stamp, Timestamp};
+
+use super::entry::{Entry, Fragment, content_below, marks_bytes};
+use super::message::{Copy, Message, OpId, Proposal, ViewId};
+use super::placement::Member;
+use super::roster::{PeerIndex, PeerSet};
+use super::standing::Standing;
+use super::table::Table;
+use super::writes::{NewWrite, Writes};
+
+/// Floors that this node proposes, as the owner of sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Floors {
+    ballots: BTreeMap<Root, Ballot>,
+    /// Sessions with too many marks for which there is no proposal.
+    due: BTreeMap<Root, Due>,
+    /// Numbers the proposals.
+    last: OpId,
+}
+
+/// A proposal on which holders vote.
+#[derive(Debug)]
+struct Ballot {
+    proposal: Proposal,
+    waiting: PeerSet,
+    begun_at: Timestamp,
+}
+
+/// When to propose again: at this time, or with this many marks.
+#[derive(Debug)]
+struct Due {
+    at: Timestamp,
+    marks: usize,
+}
+
+impl Floors {
+    /// These changes were merged here: proposes a floor if a session has too many marks now.
+    pub(crate) fn merged(
+        &mut self,
+        now: Timestamp,
+        copies: &[Copy],
+        standing: &mut Standing,
+        writes: &mut Writes,
+        table: &Table,
+    ) {
+        for copy in copies.iter().filter(|copy| has_marks(&copy.entry)) {
+            self.review(now, copy.key, standing, writes, table);
+        }
+    }
+
+    /// Proposes a floor for a session that this node owns, if it has too many marks.
+    fn review(
+        &mut self,
+        now: Timestamp,
+        key: Root,
+        standing: &mut Standing,
+        writes: &mut Writes,
+        table: &Table,
+    ) {
+        if standing.owner(key.slot()) != Member::Me || self.ballots.contains_key(&key) {
+            return;
+        }
+        let record = table.record(&key);
+        let marks = record.as_ref().map_or(0, |record| record.marks().count());
+        let Some(record) = record.filter(|_| marks >= standing.rules.marks) else {
+            self.due.remove(&key);
+            return;
+        };
+        let is_early = |due: &Due| now < due.at && marks < due.marks;
+        if self.due.get(&key).is_some_and(is_early) {
+            return;
+        }
+        let more = standing.rules.marks / 2;
+        if !is_time(&key, &record, standing, table) || self.ballots.len() >= BALLOTS_MAX {
+            return self.postpone(now.plus(LOOK_AFTER), key, marks + more);
+        }
+        let Some(floor) = next_floor(&record, marks - more) else {
+            return;
+        };
+        self.last += 1;
+        let proposal = Proposal {
+            view: standing.view,
+            op: self.last,
+            key,
+            floor,
+            content: content_below(floor, &key, &record),
+        };
+        if !may_agree(&record, &proposal, standing, writes) {
+            return self.postpone(now.plus(AGAIN_AFTER), key, marks + more);
+        }
+        let waiting = standing.holders(key.slot()).peers;
+        if waiting.is_empty() {
+            return self.raise(now, &proposal, standing, writes, table);
+        }
+        self.ballots.insert(
+            key,
+            Ballot {
+                proposal,
+                waiting,
+                begun_at: now,
+            },
+        );
+        for peer in waiting.iter() {
+            standing.send(peer, Message::Propose(proposal));
+        }
+    }
+
+    /// A holder has voted on a proposal.
+    pub(crate) fn voted(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        (view, op, key, agrees): (ViewId, OpId, Root, bool),
+        standing: &mut Standing,
+        writes: &mut Writes,
+        table: &Table,
+    ) {
+        let is_meant = |ballot: &&mut Ballot| ballot.proposal.op == op && view == standing.view;
+        let Some(ballot) = self.ballots.get_mut(&key).filter(is_meant) else {
+            return;
+        };
+        ballot.waiting.remove(from);
+        let proposal = ballot.proposal;
+        if !agrees {
+            self.give_up(now, key, standing, table);
+        } else if ballot.waiting.is_empty() {
+            self.ballots.remove(&key);
+            self.raise(now, &proposal, standing, writes, table);
+        }
+    }
+
+    /// All holders agree: raises the floor here and there.
+    fn raise(
+        &mut self,
+        now: Timestamp,
+        proposal: &Proposal,
+        standing: &mut Standing,
+        writes: &mut Writes,
+        table: &Table,
+    ) {
+        let Proposal { key, floor, .. } = *proposal;
+        let Some(record) = table.record(&key) else {
+            return;
+        };
+        if !has_content(&record, proposal, standing) {
+            return self.give_up(now, key, standing, table);
+        }
+        self.due.remove(&key);
+        let entry = Entry::Fragment(Fragment::of_floor(floor, &record).into());
+        let copy = Copy { key, entry };
+        table.merge(now, &copy);
+        let write = NewWrite {
+            op: None,
+            ack: Ack::All,
+            min_copies: 0,
+            strict: false,
+            copies: [copy].into(),
+        };
+        writes.begin(now, standing, write);
+    }
+
+    /// Ends a proposal without a result.
+    fn give_up(&mut self, now: Timestamp, key: Root, standing: &Standing, table: &Table) {
+        self.ballots.remove(&key);
+        let marks = table
+            .record(&key)
+            .map_or(0, |record| record.marks().count());
+        let more = standing.rules.marks / 2;
+        self.postpone(now.plus(AGAIN_AFTER), key, marks + more);
+    }
+
+    fn postpone(&mut self, at: Timestamp, key: Root, marks: usize) {
+        if self.due.len() < DUE_MAX || self.due.contains_key(&key) {
+            self.due.insert(key, Due { at, marks });
+        }
+    }
+
+    /// Proposes again what is due, and gives up what has taken too long.
+    pub(crate) fn tick(
+        &mut self,
+        now: Timestamp,
+        standing: &mut Standing,
+        writes: &mut Writes,
+        table: &Table,
+    ) {
+        self.give_up_where(now, standing, table, |ballot| {
+            now.since(ballot.begun_at) >= VOTE_MAX
+        });
+        let is_due = |(key, due): (&Root, &Due)| (due.at <= now).then_some(*key);
+        let due: Vec<_> = self.due.iter().filter_map(is_due).collect();
+        for key in due {
+            if standing.owner(key.slot()) == Member::Me {
+                self.review(now, key, standing, writes, table);
+            } else {
+                self.due.remove(&key);
+            }
+        }
+    }
+
+    /// The view has changed: votes of the one before do not count any more.
+    pub(crate) fn install(&mut self, now: Timestamp, standing: &Standing, table: &Table) {
+        self.give_up_where(now, standing, table, |_| true);
+    }
+
+    /// Proposals to a member, or its votes, may be lost.
+    pub(crate) fn relinked(
+        &mut self,
+        now: Timestamp,
+        peer: PeerIndex,
+        standing: &Standing,
+        table: &Table,
+    ) {
+        self.give_up_where(now, standing, table, |ballot| ballot.waiting.contains(peer));
+    }
+
+    fn give_up_where(
+        &mut self,
+        now: Timestamp,
+        standing: &Standing,
+        table: &Table,
+        is_over: impl Fn(&Ballot) -> bool,
+    ) {
+        let over = |(key, ballot): (&Root, &Ballot)| is_over(ballot).then_some(*key);
+        let over: Vec<_> = self.ballots.iter().filter_map(over).collect();
+        for key in over {
+            self.give_up(now, key, standing, table);
+        }
+    }
+}
+
+/// The vote of a holder on a proposal.
+pub(crate) fn vote(
+    from: PeerIndex,
+    proposal: &Proposal,
+    standing: &Standing,
+    writes: &Writes,
+    table: &Table,
+) -> Message {
+    let Proposal { view, op, key, .. } = *proposal;
+    let slot = key.slot();
+    let agrees = view == standing.view
+        && standing.is_mine(slot)
+        && standing.owner(slot) == Member::Peer(from)
+        && (standing.is_complete() || !standing.rules.equal_floors)
+        && table.record(&key).is_some_and(|record| {
+            may_lose(&record, table) && may_agree(&record, proposal, standing, writes)
+        });
+    Message::Vote {
+        view: standing.view,
+        op,
+        key,
+        agrees,
+    }
+}
+
+/// Returns `true` if all members are in this view, all holders of a session have everything of it,
+/// and no member is missing that may have more.
+fn is_time(key: &Root, record: &Record, standing: &Standing, table: &Table) -> bool {
+    let mut holders = standing.holders(key.slot()).peers.iter();
+    standing.ready
+        && standing.is_stable()
+        && standing.is_complete()
+        && holders.all(|peer| standing.has_caught_up(peer))
+        && may_lose(record, table)
+}
+
+/// Returns `true` if no member is missing, or the marks take so much that it does not count.
+fn may_lose(record: &Record, table: &Table) -> bool {
+    let is_large = || !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
+    !table.is_split() || is_large()
+}
+
+/// Returns `true` if, as far as this node can see, no write at or below the floor is missing
+/// anywhere.
+fn may_agree(record: &Record, proposal: &Proposal, standing: &Standing, writes: &Writes) -> bool {
+    let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
+    has_content(record, proposal, standing) && (!standing.rules.equal_floors || !is_under_way())
+}
+
+fn has_content(record: &Record, proposal: &Proposal, standing: &Standing) -> bool {
+    let content = content_below(proposal.floor, &proposal.key, record);
+    content == proposal.content || !standing.rules.equal_floors
+}
+
+fn has_marks(entry: &Entry) -> bool {
+    match entry {
+        Entry::Live(record) => record.marks().next().is_some(),
+        Entry::Fragment(fragment) => fragment.registers.iter().any(|r| r.is_mark()),
+        Entry::Expired(_) | Entry::Dead { .. } => false,
+    }
+}
+
+/// The stamp at or below which so many marks are, the oldest ones.
+fn next_floor(record: &Record, oldest: usize) -> Option<Stamp> {
+    let mut stamps: Vec<_> = record.marks().map(|mark| mark.stamp).collect();
+    stamps.sort_unstable();
+    stamps.get(oldest.checked_sub(1)?).copied()
+}
+
+/// What marks may take in a session while members are missing.
+pub(crate) const MARKS_BYTES_MAX: usize = 8 << 10;
+
+/// How long after a proposal that failed another one is made, if there are few more marks meanwhile.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// How long after a look at members that are not ready for a proposal the next one follows.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long holders may take to vote. Later votes do not count.
+const VOTE_MAX: Duration = Duration::from_secs(10);
+
+/// Proposals under way at the same time, of some 150 bytes each. Further sessions wait their turn.
+const BALLOTS_MAX: usize = 1_024;
+
+/// Sessions that wait to be proposed again. Of others the next removal is waited for.
+const DUE_MAX: usize = 4_096;

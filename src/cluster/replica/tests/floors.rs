@@ -1,0 +1,551 @@
+//! Marks of removed attributes: how few of them stay, and that nothing else goes with them.
+
+use super::*;
+
+/// As many marks as a session may have while the holders agree.
+const MARKS_MAX: usize = 40;
+
+fn remove(name: &str) -> Changes {
+    let mut changes = Changes::default();
+    changes.remove(name.into());
+    changes
+}
+
+fn owner(lab: &Lab) -> usize {
+    (0..lab.nodes.len())
+        .find(|index| lab.replica(*index).owns(key(1).slot()))
+        .unwrap()
+}
+
+fn commit(lab: &mut Lab, index: usize, changes: &Changes) {
+    let op = 1_000 + lab.replies.len() as u64;
+    let step = lab.commit(index, op, key(1), changes);
+    assert!(!matches!(step, Step::Refused(_)), "{step:?}");
+    lab.replies.push((op, Reply::Written));
+}
+
+/// Sets and removes attributes of different names through these nodes in turn.
+fn pairs(lab: &mut Lab, through: &[usize], count: usize, name: &str) {
+    for number in 0..count {
+        let name = format!("{name}_{number}");
+        commit(
+            lab,
+            through[2 * number % through.len()],
+            &insert(&name, "1"),
+        );
+        commit(
+            lab,
+            through[(2 * number + 1) % through.len()],
+            &remove(&name),
+        );
+    }
+}
+
+fn marks(lab: &Lab, index: usize) -> usize {
+    lab.read(index, key(1)).unwrap().marks().count()
+}
+
+fn names(lab: &Lab, index: usize) -> Vec<String> {
+    let record = lab.read(index, key(1)).unwrap();
+    let live = record.registers().iter().filter(|r| r.value.is_some());
+    live.map(|r| r.name.to_string()).collect()
+}
+
+fn floor(lab: &Lab, index: usize) -> Option<Stamp> {
+    lab.read(index, key(1)).unwrap().floor()
+}
+
+fn is_vote(message: &Message) -> bool {
+    matches!(message, Message::Vote { .. })
+}
+
+fn is_proposal(message: &Message) -> bool {
+    matches!(message, Message::Propose(_))
+}
+
+/// Lets the messages that were held go on their way, and holds none any more.
+fn release(lab: &mut Lab) {
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+}
+
+/// A cluster in which the next removal makes the owner propose a floor.
+fn on_the_brink(count: u16) -> Lab {
+    let mut lab = Lab::cluster(count);
+    commit(&mut lab, 0, &born("a", "1"));
+    let owner = owner(&lab);
+    pairs(&mut lab, &[owner], Rules::ALL.marks - 1, "gone");
+    assert_eq!((marks(&lab, owner), floor(&lab, owner)), (31, None));
+    lab
+}
+
+/// W-02.
+#[test]
+fn a_thousand_names_set_and_removed_leave_few_marks_behind() {
+    for count in [1, 2, 3] {
+        for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
+            let mut lab = if count == 1 {
+                let mut lab = Lab::strangers_with(1, copies);
+                lab.run(Duration::from_secs(3));
+                lab
+            } else {
+                Lab::cluster_with(count, copies)
+            };
+            commit(&mut lab, 0, &born("a", "1"));
+            let all: Vec<_> = (0..count.into()).collect();
+            for part in 0..100 {
+                pairs(&mut lab, &all, 10, &format!("state_{part}"));
+                for index in (0..count.into()).filter(|index| lab.replica(*index).holds(&key(1))) {
+                    assert!(marks(&lab, index) <= MARKS_MAX, "{count} {copies:?}");
+                    assert!(lab.replica(index).status().bytes < 16 << 10);
+                    assert_eq!(names(&lab, index), ["a"]);
+                }
+            }
+            let digests: Vec<_> = (0..count.into())
+                .map(|index| lab.replica(index).digests())
+                .filter(|digests| !digests.is_empty())
+                .collect();
+            assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
+        }
+    }
+}
+
+/// A vote in one step would drop it: one holder has it, and the others have not got it yet.
+#[test]
+fn a_write_that_is_under_way_during_the_vote_is_not_lost() {
+    let mut lab = Lab::cluster(3);
+    commit(&mut lab, 0, &born("a", "1"));
+    let owner = owner(&lab);
+    let (writer, third) = ((owner + 1) % 3, (owner + 2) % 3);
+    lab.hold = |message| matches!(message, Message::Write(_));
+    let step = lab.commit(writer, 50, key(1), &insert("b", "1"));
+    assert!(matches!(step, Step::Wait(_)));
+    let write = std::mem::take(&mut lab.held);
+    assert_eq!(write.len(), 2);
+    lab.hold = |_| false;
+    pairs(&mut lab, &[owner], 100, "more");
+    assert_eq!(floor(&lab, owner), None, "raised while a write was missing");
+    assert_eq!(
+        (names(&lab, owner), lab.reply(50)),
+        (vec!["a".into()], None)
+    );
+    for (from, to, message) in write {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    assert_eq!(lab.reply(50), Some(Reply::Written));
+    lab.run(Duration::from_millis(300));
+    for index in [owner, writer, third] {
+        assert_eq!(names(&lab, index), ["a", "b"]);
+        assert!(marks(&lab, index) <= MARKS_MAX);
+    }
+}
+
+/// The write shows in no hash, because a later one of its attribute has replaced it at its writer.
+#[test]
+fn a_write_that_was_replaced_while_it_is_under_way_holds_up_the_vote() {
+    let mut lab = Lab::cluster(2);
+    commit(&mut lab, 0, &born("a", "1"));
+    let owner = owner(&lab);
+    let writer = 1 - owner;
+    lab.hold = |message| matches!(message, Message::Write(_));
+    lab.commit(writer, 50, key(1), &insert("b", "1"));
+    let first = lab.held.pop().unwrap();
+    lab.hold = |_| false;
+    pairs(&mut lab, &[owner], 30, "more");
+    lab.hold = |message| matches!(message, Message::Write(_));
+    lab.commit(writer, 51, key(1), &insert("b", "2"));
+    let second = lab.held.pop().unwrap();
+    lab.hold = |_| false;
+    pairs(&mut lab, &[owner], 30, "still");
+    assert_eq!(floor(&lab, owner), None);
+    // The first one arrives and is acknowledged; the second one is lost with its writer.
+    lab.deliver(first.0, first.1, first.2);
+    lab.carry();
+    assert_eq!(lab.reply(50), Some(Reply::Written));
+    assert!(names(&lab, owner).contains(&"b".to_owned()));
+    drop(second);
+}
+
+#[test]
+fn a_holder_that_has_something_else_refuses_and_the_owner_proposes_again() {
+    let mut lab = on_the_brink(2);
+    let owner = owner(&lab);
+    lab.hold = is_vote;
+    pairs(&mut lab, &[owner], 1, "last");
+    let (from, to, vote) = lab.held.pop().unwrap();
+    let Message::Vote {
+        view,
+        op,
+        key,
+        agrees: true,
+    } = vote
+    else {
+        panic!("{vote:?}")
+    };
+    let refusal = Message::Vote {
+        view,
+        op,
+        key,
+        agrees: false,
+    };
+    lab.deliver(from, to, refusal);
+    lab.carry();
+    // The vote that comes after all does not count.
+    lab.deliver(
+        from,
+        to,
+        Message::Vote {
+            view,
+            op,
+            key,
+            agrees: true,
+        },
+    );
+    lab.carry();
+    assert_eq!(floor(&lab, owner), None);
+    lab.hold = |_| false;
+    lab.run(Duration::from_millis(200));
+    assert_eq!(marks(&lab, owner), 16);
+    assert_eq!(marks(&lab, 1 - owner), 16);
+}
+
+#[test]
+fn a_vote_counts_in_its_view_only() {
+    let mut lab = on_the_brink(2);
+    let owner = owner(&lab);
+    lab.hold = is_vote;
+    pairs(&mut lab, &[owner], 1, "last");
+    let (from, to, vote) = lab.held.pop().unwrap();
+    let Message::Vote { view, op, key, .. } = vote else {
+        panic!("{vote:?}")
+    };
+    let view = another(view);
+    lab.deliver(
+        from,
+        to,
+        Message::Vote {
+            view,
+            op,
+            key,
+            agrees: true,
+        },
+    );
+    lab.carry();
+    assert_eq!(floor(&lab, owner), None);
+}
+
+#[test]
+fn a_proposal_that_is_lost_with_its_link_is_made_again() {
+    for lost in [is_proposal as fn(&Message) -> bool, is_vote] {
+        let mut lab = on_the_brink(3);
+        let owner = owner(&lab);
+        lab.hold = lost;
+        pairs(&mut lab, &[owner], 1, "last");
+        assert!(!lab.held.is_empty());
+        lab.lose_held();
+        lab.run(Duration::from_millis(300));
+        assert!((0..3).all(|index| marks(&lab, index) == 16));
+    }
+}
+
+#[test]
+fn an_owner_that_dies_between_proposal_and_floor_leaves_a_record_like_before() {
+    let mut lab = on_the_brink(3);
+    let owner = owner(&lab);
+    lab.hold = is_vote;
+    pairs(&mut lab, &[owner], 1, "last");
+    assert_eq!(lab.held.len(), 2);
+    lab.held.clear();
+    lab.hold = |_| false;
+    kill(&mut lab, owner);
+    let others: Vec<_> = (0..3).filter(|index| *index != owner).collect();
+    for index in &others {
+        assert_eq!((marks(&lab, *index), floor(&lab, *index)), (32, None));
+    }
+    // A member is missing: its marks stay until it, or another one, has come.
+    pairs(&mut lab, &others, 10, "later");
+    assert!(others.iter().all(|index| marks(&lab, *index) == 42));
+    restart(&mut lab, owner);
+    pairs(&mut lab, &others, 1, "last");
+    lab.run(Duration::from_millis(300));
+    for index in 0..3 {
+        assert!(marks(&lab, index) <= MARKS_MAX, "{}", marks(&lab, index));
+        assert_eq!(names(&lab, index), ["a"]);
+    }
+}
+
+/// The owner of a new view has not got the floor, which another holder has already.
+#[test]
+fn a_floor_that_only_some_holders_have_loses_nothing() {
+    let mut lab = on_the_brink(3);
+    let owner = owner(&lab);
+    lab.hold = |message| matches!(message, Message::Write(write) if is_raise(write));
+    pairs(&mut lab, &[owner], 1, "last");
+    assert_eq!(lab.held.len(), 2);
+    let (from, to, raise) = lab.held.pop().unwrap();
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.deliver(from, to, raise);
+    let behind = 3 - owner - to;
+    assert_eq!((marks(&lab, to), marks(&lab, behind)), (16, 32));
+    commit(&mut lab, behind, &insert("b", "1"));
+    commit(&mut lab, to, &insert("c", "1"));
+    kill(&mut lab, owner);
+    for index in [to, behind] {
+        assert_eq!(names(&lab, index), ["a", "b", "c"]);
+    }
+    restart(&mut lab, owner);
+    pairs(&mut lab, &[to, behind], 20, "later");
+    lab.run(Duration::from_millis(300));
+    for index in 0..3 {
+        assert!(marks(&lab, index) <= MARKS_MAX);
+        assert_eq!(names(&lab, index), ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn what_a_stopped_node_still_has_does_not_come_back() {
+    let mut lab = Lab::cluster(3);
+    lab.redials = true;
+    commit(&mut lab, 0, &born("a", "1"));
+    let owner = owner(&lab);
+    let stopped = (owner + 1) % 3;
+    let left = (owner + 2) % 3;
+    for number in 0..50 {
+        commit(&mut lab, owner, &insert(&format!("old_{number}"), "1"));
+    }
+    assert_eq!(names(&lab, stopped).len(), 51);
+    isolate(&mut lab, stopped);
+    for number in 0..50 {
+        commit(&mut lab, left, &remove(&format!("old_{number}")));
+    }
+    // More than what is kept for a missing member: the floor is raised all the same.
+    pairs(&mut lab, &[owner, left], 200, "new");
+    assert!(floor(&lab, owner).is_some());
+    heal(&mut lab, stopped);
+    for index in 0..3 {
+        assert_eq!(names(&lab, index), ["a"], "at {index}");
+    }
+    commit(&mut lab, stopped, &insert("b", "1"));
+    pairs(&mut lab, &[0, 1, 2], 50, "later");
+    for index in 0..3 {
+        assert_eq!(names(&lab, index), ["a", "b"]);
+        assert!(marks(&lab, index) <= MARKS_MAX);
+    }
+    let discarded = (0..3).map(|index| lab.replica(index).status().discarded);
+    assert_eq!(discarded.sum::<u64>(), 0);
+}
+
+#[test]
+fn a_partition_keeps_marks_up_to_a_limit_and_loses_nothing_below_it() {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    commit(&mut lab, 0, &born("a", "1"));
+    isolate(&mut lab, 1);
+    commit(&mut lab, 1, &insert("there", "1"));
+    pairs(&mut lab, &[0], 70, "x");
+    pairs(&mut lab, &[1], 70, "y");
+    commit(&mut lab, 0, &insert("here", "1"));
+    for index in 0..2 {
+        assert_eq!((marks(&lab, index), floor(&lab, index)), (70, None));
+    }
+    heal(&mut lab, 1);
+    for index in 0..2 {
+        assert_eq!(names(&lab, index), ["a", "here", "there"]);
+        assert!(marks(&lab, index) <= MARKS_MAX, "{}", marks(&lab, index));
+        assert_eq!(lab.replica(index).status().discarded, 0);
+    }
+}
+
+#[test]
+fn beyond_the_limit_a_partition_loses_writes_and_counts_them() {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    commit(&mut lab, 0, &born("a", "1"));
+    isolate(&mut lab, 1);
+    commit(&mut lab, 1, &insert("there", "1"));
+    commit(&mut lab, 0, &insert("here", "1"));
+    lab.run(Duration::from_millis(100));
+    pairs(&mut lab, &[0], 500, "x");
+    assert!(floor(&lab, 0).is_some());
+    assert!(lab.replica(0).status().bytes < 16 << 10);
+    heal(&mut lab, 1);
+    for index in 0..2 {
+        assert_eq!(names(&lab, index), ["a", "here"]);
+    }
+    let discarded = (0..2).map(|index| lab.replica(index).status().discarded);
+    assert!(discarded.sum::<u64>() > 0);
+}
+
+/// Its stamp is older than the floor when its turn comes.
+#[test]
+fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it() {
+    let mut lab = Lab::cluster_with(3, Copies::Count(2.try_into().unwrap()));
+    let owner = owner(&lab);
+    let asker = (0..3).find(|index| !lab.replica(*index).holds(&key(1)));
+    let asker = asker.unwrap();
+    let other = 3 - owner - asker;
+    commit(&mut lab, owner, &born("a", "1"));
+    lab.hold = |message| matches!(message, Message::Update(_));
+    let step = lab.commit(asker, 50, key(1), &insert("b", "1"));
+    assert!(matches!(step, Step::Wait(_)));
+    lab.run(Duration::from_millis(10));
+    let update = lab.held.pop().unwrap();
+    lab.hold = |_| false;
+    pairs(&mut lab, &[owner, other], 40, "x");
+    assert!(floor(&lab, owner).is_some());
+    for _ in 0..2 {
+        // It comes twice: the second one is recognised.
+        let (from, to, message) = update.clone();
+        lab.deliver(from, to, message);
+        lab.carry();
+    }
+    assert_eq!(lab.verdict(50), Some(Verdict::Applied));
+    for index in [owner, other] {
+        assert_eq!(names(&lab, index), ["a", "b"]);
+        assert_eq!(lab.read(index, key(1)).unwrap().updates().len(), 1);
+    }
+}
+
+/// A holder has a floor that the owner of the new view has not got. Its marks say the same.
+#[test]
+fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
+    let copies = Copies::Count(3.try_into().unwrap());
+    let cluster = || Lab::cluster_with(5, copies);
+    let holders = |lab: &Lab| -> Vec<_> {
+        let holds = |index: &usize| lab.replica(*index).holds(&key(1));
+        (0..5).filter(holds).collect()
+    };
+    // Who comes after the first owner?
+    let mut trial = cluster();
+    let first = owner(&trial);
+    kill(&mut trial, first);
+    trial.nodes[first].1 = Lab::strangers(1).nodes.remove(0).1;
+    let others: Vec<_> = (0..5).filter(|index| *index != first).collect();
+    let second = others
+        .iter()
+        .find(|index| trial.replica(**index).owns(key(1).slot()));
+    let second = *second.unwrap();
+    let asker = others
+        .iter()
+        .find(|index| !trial.replica(**index).holds(&key(1)));
+    let asker = *asker.unwrap();
+
+    let mut lab = cluster();
+    commit(&mut lab, first, &born("a", "1"));
+    let third = holders(&lab)
+        .into_iter()
+        .find(|index| ![first, second].contains(index));
+    let third = third.unwrap();
+    lab.hold = |message| matches!(message, Message::Update(_));
+    let step = lab.commit(asker, 50, key(1), &insert("b", "1"));
+    assert!(matches!(step, Step::Wait(_)));
+    lab.hold = |message| match message {
+        Message::Write(write) => is_raise(write),
+        message => matches!(message, Message::Update(_)),
+    };
+    lab.run(Duration::from_millis(10));
+    pairs(&mut lab, &[first], Rules::ALL.marks, "gone");
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        if to == third && matches!(message, Message::Write(_)) {
+            lab.deliver(from, to, message);
+        }
+    }
+    assert!(floor(&lab, third) > lab.read(second, key(1)).unwrap().floor());
+    kill(&mut lab, first);
+    lab.run(Duration::from_millis(500));
+    assert_eq!(lab.verdict(50), Some(Verdict::Applied));
+    let left: Vec<_> = holders(&lab)
+        .into_iter()
+        .filter(|index| *index != first)
+        .collect();
+    assert_eq!(left.len(), 3);
+    for index in left {
+        assert_eq!(names(&lab, index), ["a", "b"], "at {index}");
+    }
+}
+
+#[test]
+fn a_floor_is_no_access() {
+    let mut lab = on_the_brink(2);
+    let owner = owner(&lab);
+    let before = lab.read(1 - owner, key(1)).unwrap().lifetime.clone();
+    lab.hold = is_vote;
+    pairs(&mut lab, &[owner], 1, "last");
+    let written = lab.read(1 - owner, key(1)).unwrap().lifetime.clone();
+    assert!(written.access > before.access);
+    lab.run(Duration::from_millis(500));
+    release(&mut lab);
+    assert_eq!(marks(&lab, 1 - owner), 16);
+    let after = lab.read(1 - owner, key(1)).unwrap().lifetime.clone();
+    assert_eq!(after, written);
+}
+
+fn is_raise(write: &message::Write) -> bool {
+    let is_floor = |copy: &Copy| match &copy.entry {
+        Entry::Fragment(fragment) => fragment.registers.iter().any(Register::is_floor),
+        Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => false,
+    };
+    write.copies.iter().any(is_floor)
+}
+
+/// The process is gone, and its port refuses.
+fn kill(lab: &mut Lab, gone: usize) {
+    let node = lab.nodes[gone].0.clone();
+    for index in (0..lab.nodes.len()).filter(|index| *index != gone) {
+        lab.cut.extend([(gone, index), (index, gone)]);
+        lab.input(index, Input::Refused { node: node.clone() });
+    }
+    lab.carry();
+}
+
+/// It comes back with nothing.
+fn restart(lab: &mut Lab, gone: usize) {
+    let me = Node {
+        generation: lab.nodes[gone].0.generation + 1,
+        ..lab.nodes[gone].0.clone()
+    };
+    let settings = Settings {
+        me: me.clone(),
+        ..settings(gone as u16, Copies::All)
+    };
+    lab.nodes[gone] = (me, Replica::new(lab.now, settings));
+    lab.cut.clear();
+    dial_all(lab, gone);
+    lab.run(Duration::from_secs(3));
+    assert!(lab.replica(gone).is_ready());
+}
+
+/// Nothing goes to or from a node any more, until all have noticed.
+fn isolate(lab: &mut Lab, one: usize) {
+    for other in (0..lab.nodes.len()).filter(|other| *other != one) {
+        lab.cut.extend([(one, other), (other, one)]);
+    }
+    lab.run(Duration::from_secs(15));
+    assert!(lab.nodes.iter().all(|(_, replica)| replica.is_ready()));
+}
+
+fn heal(lab: &mut Lab, one: usize) {
+    lab.cut.clear();
+    for _ in 0..10 {
+        dial_all(lab, one);
+        lab.run(Duration::from_secs(1));
+    }
+    let are_whole = lab.nodes.iter().all(|(_, replica)| {
+        let status = replica.status();
+        status.settled && status.members.len() + 1 == lab.nodes.len()
+    });
+    assert!(are_whole);
+}
+
+fn dial_all(lab: &mut Lab, one: usize) {
+    for other in (0..lab.nodes.len()).filter(|other| *other != one) {
+        lab.link(one, other);
+        lab.link(other, one);
+    }
+}

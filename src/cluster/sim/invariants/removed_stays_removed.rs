@@ -1,0 +1,24 @@
+use crate::session::Record;
+
+use super::super::oracle::{Known, Life, Model};
+
+/// An attribute whose removal was acknowledged does not come back, and one that was set stays,
+/// however many others are removed meanwhile: W-02.
+pub(crate) fn removed_stays_removed(
+    known: &Known,
+    model: &Model,
+    read: Option<&Record>,
+    place: &str,
+) {
+    let Some(record) = read.filter(|_| known.life == Life::Live) else {
+        return;
+    };
+    for (name, left) in known.pool.certain(&model.pool) {
+        let found = record.get(&name);
+        assert!(
+            found == left,
+            "{name}: {left:?} was acknowledged, but {found:?} was read, with the floor {:?}, {place}",
+            record.floor()
+        );
+    }
+}
