@@ -135,7 +135,5 @@ fn a_stale_secret_that_is_accepted_is_noticed() {
 
 #[test]
 fn rotations_that_nobody_orders_are_noticed() {
-    assert!(notices_the_lack(
-        |plan| plan.rules.ordered_rotations = false
-    ));
+    assert!(notices_the_lack(|plan| plan.rules.ordered_rotations = false));
 }
