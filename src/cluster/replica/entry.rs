@@ -78,32 +78,33 @@ impl Entry {
                 return Merged::Unchanged;
             }
             (Self::Live(record), Self::Live(theirs)) => Arc::make_mut(record).merge(theirs),
-            // What was written to a former state of the session is nothing by itself.
-            (Self::Expired(_), Self::Fragment(_)) => return Merged::Unchanged,
             (Self::Expired(mark), Self::Expired(theirs)) if mark == theirs => {
                 return Merged::Unchanged;
             }
             (Self::Expired(mark), Self::Expired(theirs)) => mark.merge(theirs),
-            (Self::Fragment(_), Self::Expired(_)) => {
-                *self = other.clone();
-                Ok(())
+            (Self::Expired(mark), Self::Live(record)) => {
+                let mut whole = Record::clone(record);
+                let applied = mark.apply(&mut whole);
+                *self = Self::Live(Arc::new(whole));
+                applied
             }
-            (Self::Expired(mark), Self::Live(record)) => match mark.absorbs(record) {
-                Ok(true) => return Merged::Unchanged,
-                Ok(false) => {
-                    *self = other.clone();
-                    Ok(())
+            (Self::Expired(mark), Self::Fragment(fragment)) => {
+                let mut part = Fragment::clone(fragment);
+                let applied = mark.apply_to_part(&mut part);
+                *self = Self::Fragment(Arc::new(part));
+                applied
+            }
+            (Self::Live(record), Self::Expired(mark)) => {
+                let before = record.clone();
+                let applied = mark.apply(Arc::make_mut(record));
+                if applied.is_ok() && before == *record {
+                    return Merged::Unchanged;
                 }
-                Err(forked) => Err(forked),
-            },
-            (Self::Live(record), Self::Expired(mark)) => match mark.absorbs(record) {
-                Ok(false) => return Merged::Unchanged,
-                Ok(true) => {
-                    *self = other.clone();
-                    Ok(())
-                }
-                Err(forked) => Err(forked),
-            },
+                applied
+            }
+            (Self::Fragment(fragment), Self::Expired(mark)) => {
+                mark.apply_to_part(Arc::make_mut(fragment))
+            }
             (Self::Live(record), Self::Fragment(fragment)) => fragment.apply(Arc::make_mut(record)),
             (Self::Fragment(fragment), Self::Live(record)) => {
                 let mut whole = Record::clone(record);
@@ -266,7 +267,7 @@ impl Entry {
                 }
             }
             Self::Expired(mark) => {
-                version.add(EXPIRED, mark.idle);
+                version.add(EXPIRED, mark.max_inactive.0);
                 version.add(CREDENTIAL, mark.credential.version());
             }
             Self::Dead { .. } => version.add(DEAD, Stamp::default()),

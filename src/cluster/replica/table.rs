@@ -164,7 +164,7 @@ impl Table {
     pub(crate) fn is_partial(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
-            Some(Entry::Fragment(_) | Entry::Expired(_))
+            Some(Entry::Fragment(_))
         )
     }
 

@@ -33,7 +33,7 @@ enum WireEntry<'a> {
     Expired {
         #[serde(borrow)]
         credential: WireCredential<'a>,
-        idle: Stamp,
+        max_inactive: (Stamp, Idle),
         until: Timestamp,
     },
 }
@@ -104,7 +104,7 @@ impl<'a> From<&'a Copy> for WireCopy<'a> {
             Entry::Dead { until } => WireEntry::Dead { until: *until },
             Entry::Expired(mark) => WireEntry::Expired {
                 credential: (&mark.credential).into(),
-                idle: mark.idle,
+                max_inactive: mark.max_inactive,
                 until: mark.until,
             },
         };
@@ -125,14 +125,14 @@ impl TryFrom<WireCopy<'_>> for Copy {
             WireEntry::Dead { until } => Entry::Dead { until },
             WireEntry::Expired {
                 credential,
-                idle,
+                max_inactive,
                 until,
             } => {
-                is_sane(&idle)?;
+                is_sane(&max_inactive.0)?;
                 let credential = credential.try_into()?;
                 Entry::Expired(Box::new(Mark {
                     credential,
-                    idle,
+                    max_inactive,
                     until,
                 }))
             }

@@ -31,7 +31,8 @@ impl Table {
         let digest = |slot: usize| {
             let guard = self.lock(slot);
             let whole = guard.entries.iter();
-            let whole = whole.filter(|(_, entry)| !matches!(entry, Entry::Fragment(_)));
+            let is_left = |entry: &Entry| matches!(entry, Entry::Fragment(_) | Entry::Expired(_));
+            let whole = whole.filter(|(_, entry)| !is_left(entry));
             let versions: Vec<_> = whole.map(|(key, entry)| entry.version(key)).collect();
             let sum = versions.iter().fold(0_u64, |sum, v| sum.wrapping_add(*v));
             (!versions.is_empty()).then_some((slot as u16, sum))
