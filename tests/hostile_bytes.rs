@@ -76,7 +76,8 @@ async fn no_cookie_line_makes_the_layer_do_anything_but_find_the_one_live_sessio
         } else {
             assert_eq!(body, "none", "{context}");
         }
-        assert!(calls <= ids.len() + 1, "{calls} calls: {context}");
+        // Beside the look-ups an access that is due, and the check of a cookie that is sent again.
+        assert!(calls <= ids.len() + 2, "{calls} calls: {context}");
         for cookie in cookies {
             let [id] = found[..] else {
                 panic!("a cookie: {context}")
