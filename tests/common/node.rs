@@ -429,6 +429,8 @@ fn newest(folder: &Path) -> Option<SystemTime> {
         .map_while(Result::ok);
     let newest = entries.map(|entry| match entry.path() {
         path if path.is_dir() => newest(&path),
+        // Pictures of the documentation, which no build depends on.
+        path if path.extension().is_some_and(|extension| extension == "svg") => None,
         path => modified(&path),
     });
     newest.max().flatten()

@@ -96,7 +96,7 @@ fn the_commands_for_redis_count_on_both_nodes() {
             let reply = browser.try_get(&address, "/health");
             reply.is_ok_and(|reply| reply.status == 200)
         });
-        counts.push(browser.ok(&address, &format!("/{path}"))["value"].clone());
+        counts.push(browser.ok(&address, &format!("/{path}"))["n"].clone());
     }
     assert_eq!(counts, [1, 2]);
     server.kill();
