@@ -12,6 +12,8 @@ mod node;
 pub(crate) mod redis;
 mod scratch;
 
+use std::env;
+use std::ops::Range;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -51,7 +53,20 @@ impl Random {
     }
 }
 
+/// Where in a range of ports this process begins to look for free ones. Test programs that run side
+/// by side have a number each in `DISTRIBUTABLE_TEST_SLOT`, and begin far from each other: a port
+/// that one of them has found free is in use only a moment later.
+pub(crate) fn first_port(range: &Range<u16>, per_process: usize) -> usize {
+    let slot = env::var("DISTRIBUTABLE_TEST_SLOT").ok();
+    match slot.and_then(|slot| slot.parse::<usize>().ok()) {
+        Some(slot) => slot % SLOTS * (range.len() / SLOTS),
+        None => std::process::id() as usize * per_process,
+    }
+}
+
 /// How long anything may take that happens *soon*: generous, for machines under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const POLL: Duration = Duration::from_millis(10);
+
+const SLOTS: usize = 6;

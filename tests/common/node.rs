@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::{Browser, PATIENCE, eventually, redis};
+use super::{Browser, PATIENCE, eventually, first_port, redis};
 
 /// How to start a node.
 #[derive(Clone, Default)]
@@ -383,7 +383,7 @@ pub(crate) fn meet(nodes: &[&Node]) {
 /// outgoing connections. Every call gives another one.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = std::process::id() as usize * PORTS_PER_PROCESS;
+    let start = first_port(&PORTS, PORTS_PER_PROCESS);
     loop {
         let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.start + (offset % PORTS.len()) as u16;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use super::{Node, PATIENCE, POLL, Start};
+use super::{Node, PATIENCE, POLL, Start, first_port};
 
 /// A running server. Dropping it kills the process.
 pub(crate) struct Server {
@@ -242,7 +242,7 @@ pub(crate) fn sessions(url: &str) -> u64 {
 /// second port 10,000 above. Every call gives another one.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = std::process::id() as usize * PORTS_PER_PROCESS;
+    let start = first_port(&PORTS, PORTS_PER_PROCESS);
     loop {
         let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.start + (offset % PORTS.len()) as u16;

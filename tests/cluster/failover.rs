@@ -1,8 +1,6 @@
 //! The load test `benches/k6/failover.js`: it finds nothing wrong with nodes that die under it, and
 //! it does find what is wrong with a server that breaks each of the promises.
 
-mod common;
-
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use common::{Start, cluster};
+use crate::common::{Start, cluster};
 
 /// K-01, small: users on both nodes, one of which dies by `kill -9` in mid-run.
 #[test]

@@ -1,13 +1,11 @@
 //! Replicated nodes as real processes: failover, restarts, joining, leaving, crashes.
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     Browser, Node, Random, Start, cluster, cluster_starts, eventually, meet, until, within,
 };
 use serde_json::{Value, json};

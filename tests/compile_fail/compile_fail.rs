@@ -5,5 +5,5 @@
 
 #[test]
 fn the_compiler_says_what_is_wrong_with_an_attribute() {
-    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+    trybuild::TestCases::new().compile_fail("cases/*.rs");
 }

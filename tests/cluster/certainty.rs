@@ -1,8 +1,6 @@
 //! When a node serves, and how sure it is of what it does not find: peers that reject it or do not
 //! answer, clocks that stand still or are set.
 
-mod common;
-
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,7 +8,7 @@ use std::process::Command;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     Browser, Node, POLL, Scratch, Start, cluster, cluster_starts, eventually, meet, until, within,
 };
 use serde_json::Value;

@@ -9,15 +9,13 @@
 //!      node1 ── switch ────── node2        10.2.0.<i>: the cluster's network, which can be cut
 //! ```
 
-mod common;
-
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::namespace::{self, Secret, is_isolated, run, start};
-use common::{Browser, Node, Start, eventually, meet, until};
+use crate::common::namespace::{self, Secret, is_isolated, run, start};
+use crate::common::{Browser, Node, Start, eventually, meet, until};
 use socket2::Socket;
 
 /// Namespaces `node1`, `node2`, … on one switch.

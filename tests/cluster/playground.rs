@@ -1,16 +1,14 @@
 //! The probe itself, and what needs one real process: flags, the contract of its answers, hostile
 //! requests over a real socket, the log, HTTP/2, the end of the process.
 
-mod common;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use crate::common::{Browser, Node, Start, eventually, within};
 use bytes::Bytes;
-use common::{Browser, Node, Start, eventually, within};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper_util::client::legacy::Client;

@@ -1,7 +1,5 @@
 //! A node among thousands of connections that are from nobody.
 
-mod common;
-
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
@@ -10,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Browser, Node, Random, cluster_starts};
+use crate::common::{Browser, Node, Random, cluster_starts};
 
 /// What strangers say, or nothing.
 fn words(kind: u64) -> Vec<u8> {
