@@ -663,10 +663,10 @@ mod cases {
         bob.ok(node(1), "/login?uid=bob");
         for turn in 0..nodes.len() {
             let reply = browsers[2].ok(node(turn), "/sessions?uid=ada");
-            let listed = reply["sessions"].as_array().unwrap();
+            let listed = reply["sessions"].as_array().expect("a list");
             let mut labels: Vec<_> = listed
                 .iter()
-                .map(|s| s["label"].as_str().unwrap())
+                .map(|s| s["label"].as_str().expect("text"))
                 .collect();
             labels.sort_unstable();
             assert_eq!(
@@ -684,7 +684,7 @@ mod cases {
         browsers[4].ok(node(1), "/login?uid=eve");
         let count = |browser: &mut Browser, turn, uid: &str| {
             let reply = browser.ok(node(turn), &format!("/sessions?uid={uid}"));
-            reply["sessions"].as_array().unwrap().len()
+            reply["sessions"].as_array().expect("a list").len()
         };
         assert_eq!(count(&mut browsers[0], 1, "ada"), 3);
         assert_eq!(count(&mut browsers[4], 0, "eve"), 1);
@@ -740,7 +740,7 @@ mod cases {
         let mut browser = Browser::new();
         browser.ok(node(0), "/login?uid=ada");
         let info = browser.ok(node(0), "/info");
-        let key = info["key"].as_str().unwrap().to_owned();
+        let key = info["key"].as_str().expect("text").to_owned();
         let mut admin = Browser::new();
         let began = Instant::now();
         let mut lives = true;
@@ -762,7 +762,7 @@ mod cases {
         browser.ok(node(0), "/login?uid=ada");
         let key = browser.ok(node(0), "/info")["key"]
             .as_str()
-            .unwrap()
+            .expect("text")
             .to_owned();
         assert_eq!(admin.ok(node(2), &format!("/end?key={key}"))["ended"], 1);
         assert_eq!(admin.ok(node(1), &format!("/end?key={key}"))["ended"], 0);

@@ -5,7 +5,7 @@
 //! a session as a store keeps it, [`Changes`] is what one request did to it, and a [`Stamp`] orders
 //! two writes of one attribute without asking that clocks agree.
 //!
-//! It promises: [`Record::merge`] is commutative, associative and idempotent, so copies of a record
+//! It promises: merging records is commutative, associative and idempotent, so copies of a record
 //! agree after they have met, in whatever order and however often. It does not know time (every
 //! function that needs *now* takes a [`Timestamp`]), stores, sockets or requests.
 

@@ -28,7 +28,7 @@ use super::{
 
 /// A live session: its attributes, each with the stamp of its last write, and its lifetime.
 ///
-/// A record is a join-semilattice: [`merge`](Self::merge) keeps per attribute the larger stamp and
+/// A record is a join-semilattice: merging keeps per attribute the larger stamp and
 /// per lifetime field the value that cannot end the session early, so copies that exchange their
 /// changes agree, whatever was lost, repeated or reordered on the way. Stores hand records out as
 /// `Arc<Record>`: a loaded session costs no copy.

@@ -254,7 +254,10 @@ mod tests {
             user: Some(user),
             absolute: 24 * HOUR,
         });
-        let outcome = store.commit(&id.key(), None, changes).await.unwrap();
+        let outcome = store
+            .commit(&id.key(), None, changes)
+            .await
+            .expect("the store answers");
         let Outcome::Committed(record) = outcome else {
             panic!("{outcome:?}")
         };
@@ -266,12 +269,12 @@ mod tests {
             record,
             max_sessions,
         };
-        register(store, login).await.unwrap();
+        register(store, login).await.expect("the store answers");
         id.key()
     }
 
     async fn keys(store: &MemoryStore, user: &str) -> Vec<Root> {
-        let sessions = store.sessions_of(user).await.unwrap();
+        let sessions = store.sessions_of(user).await.expect("the store answers");
         sessions.iter().map(|session| session.key).collect()
     }
 
@@ -289,12 +292,24 @@ mod tests {
         let mut expected = ada;
         expected.sort_unstable();
         assert_eq!(listed, expected);
-        assert_eq!(store.end_user_except("ada", ada[1]).await.unwrap(), 1);
+        assert_eq!(
+            store
+                .end_user_except("ada", ada[1])
+                .await
+                .expect("the store answers"),
+            1
+        );
         assert_eq!(keys(&store, "ada").await, [ada[1]]);
-        assert_eq!(store.end_user("ada").await.unwrap(), 1);
-        assert_eq!(store.end_user("ada").await.unwrap(), 0);
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
         assert_eq!(keys(&store, "ada").await, []);
-        assert!(store.peek(&ada[0]).await.unwrap().is_none());
+        assert!(
+            store
+                .peek(&ada[0])
+                .await
+                .expect("the store answers")
+                .is_none()
+        );
         assert_eq!(keys(&store, "bob").await, [bob]);
         // A login after that counts.
         let again = log_in(&store, "ada", 9).await;
@@ -310,13 +325,19 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         // One has ended without its list hearing of it.
-        store.end(&all[1]).await.unwrap();
+        store.end(&all[1]).await.expect("the store answers");
         all.push(log_in(&store, "ada", 3).await);
         assert_eq!(keys(&store, "ada").await, [all[3], all[2], all[0]]);
         tokio::time::sleep(Duration::from_millis(2)).await;
         all.push(log_in(&store, "ada", 3).await);
         assert_eq!(keys(&store, "ada").await, [all[4], all[3], all[2]]);
-        assert!(store.peek(&all[0]).await.unwrap().is_none());
+        assert!(
+            store
+                .peek(&all[0])
+                .await
+                .expect("the store answers")
+                .is_none()
+        );
     }
 
     #[tokio::test]
@@ -325,9 +346,18 @@ mod tests {
         log_in(&store, "ada", 9).await;
         let root = index_root(&UserKey::of("ada"));
         for secret in [SecretHash::NONE, SecretHash::from_bytes([1; 16])] {
-            let found = store.load(&root, Some(&secret)).await.unwrap();
+            let found = store
+                .load(&root, Some(&secret))
+                .await
+                .expect("the store answers");
             assert!(found.into_live().is_none());
         }
-        assert!(store.peek(&root).await.unwrap().is_none());
+        assert!(
+            store
+                .peek(&root)
+                .await
+                .expect("the store answers")
+                .is_none()
+        );
     }
 }

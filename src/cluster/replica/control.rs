@@ -207,7 +207,7 @@ impl Control {
         now: Timestamp,
         op: OpId,
         (ack, min_copies): (Ack, usize),
-        copies: Arc<[Copy]>,
+        copies: &Arc<[Copy]>,
         table: &Table,
     ) -> bool {
         self.standing.now = now;
@@ -223,7 +223,7 @@ impl Control {
             copies: copies.clone(),
         };
         let begun = self.writes.begin(now, &mut self.standing, write);
-        self.review_marks(now, &copies, table);
+        self.review_marks(now, copies, table);
         begun.is_some_and(|(_, safe)| !safe)
     }
 

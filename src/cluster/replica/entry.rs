@@ -136,7 +136,7 @@ impl Entry {
             Self::Fragment(fragment) => fragment
                 .credential
                 .as_ref()
-                .map_or(Timestamp::default(), |credential| credential.ends_at),
+                .map_or_else(Timestamp::default, |credential| credential.ends_at),
             Self::Expired(mark) => mark.credential.ends_at,
             Self::Dead { until } => *until,
         }

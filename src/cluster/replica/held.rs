@@ -72,7 +72,7 @@ impl Held {
         &mut self,
         now: Timestamp,
         serves: bool,
-        members: impl Iterator<Item = &'a Node> + Clone,
+        members: &(impl Iterator<Item = &'a Node> + Clone),
         table: &Table,
     ) {
         if self.state != HeldState::Waiting || self.due {

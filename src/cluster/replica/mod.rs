@@ -278,7 +278,7 @@ impl Replica {
             }
             Ok((outcome, None)) => Step::Done(outcome),
             Ok((outcome, Some(copies))) => {
-                self.replicate(now, op, outcome, (self.ack, self.min_copies), copies)
+                self.replicate(now, op, outcome, (self.ack, self.min_copies), &copies)
             }
         }
     }
@@ -314,7 +314,7 @@ impl Replica {
         if snapshot.placement.is_mine(key.slot()) {
             match self.table.end(now, key) {
                 // A deletion waits for all holders, whatever is enough for writes.
-                Some(copy) => return self.replicate(now, op, true, (Ack::All, 0), [copy].into()),
+                Some(copy) => return self.replicate(now, op, true, (Ack::All, 0), &[copy].into()),
                 None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
                 None => {}
             }
@@ -450,7 +450,7 @@ impl Replica {
         op: OpId,
         value: T,
         wanted: (Ack, usize),
-        copies: Arc<[Copy]>,
+        copies: &Arc<[Copy]>,
     ) -> Step<T> {
         let mut control = self.control();
         let wait = control.write(now, op, wanted, copies, &self.table);

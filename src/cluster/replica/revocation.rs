@@ -55,7 +55,8 @@ impl Revocations {
     ) -> Vec<Revoked> {
         for index in table.take_revoked() {
             if self.due.len() < DUE_MAX {
-                self.due.entry(index).or_insert((now.plus(FIRST_WAIT), 0));
+                let first = || (now.plus(FIRST_WAIT), 0);
+                self.due.entry(index).or_insert_with(first);
             }
         }
         let mut revoked = Vec::new();

@@ -150,6 +150,7 @@ struct Sending {
 
 /// What a link can do next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Next {
     /// Put this into the socket buffer.
     Piece(Piece),

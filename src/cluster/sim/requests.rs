@@ -121,7 +121,7 @@ impl World {
         let key = self.models[index].key;
         let former = |(at, model): (usize, &Model)| (model.key == key).then_some(SESSIONS + at);
         let models = self.models.iter().skip(SESSIONS).enumerate();
-        match models.filter_map(former).last() {
+        match models.filter_map(former).next_back() {
             Some(former) if self.rng.random_bool(0.2) => former,
             _ => index,
         }

@@ -20,6 +20,10 @@ use super::{Bytes, WireError, at_most};
 
 /// Protocol 2, one variant for each message.
 #[derive(Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for as long as one message is encoded or decoded"
+)]
 pub(super) enum Body<'a> {
     Swim(#[serde(borrow)] Bytes<'a>),
     View {
@@ -137,6 +141,10 @@ pub(super) enum Body<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is a part of a message that is encoded or decoded"
+)]
 pub(super) enum WireOrder<'a> {
     Change,
     Create(#[serde(borrow)] WireRecord<'a>),

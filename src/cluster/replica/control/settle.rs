@@ -144,7 +144,7 @@ impl Control {
         self.held.meet(
             now,
             self.standing.ready,
-            self.standing.roster.iter().map(|(_, peer)| &peer.node),
+            &self.standing.roster.iter().map(|(_, peer)| &peer.node),
             table,
         );
     }
