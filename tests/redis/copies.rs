@@ -45,7 +45,7 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let before = server.commands();
-            find(&store, &key).await.unwrap();
+            find(store, &key).await.unwrap();
             if server.commands() == before {
                 break;
             }
@@ -56,7 +56,7 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
     for _ in 0..1_000 {
         for store in [&here, &there] {
             assert_eq!(
-                value(&find(&store, &key).await.unwrap(), "a").as_deref(),
+                value(&find(store, &key).await.unwrap(), "a").as_deref(),
                 Some("1")
             );
         }
@@ -69,9 +69,9 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
             _ => (&there, &here),
         };
         let next = round.to_string();
-        let record = find(&writer, &key).await.unwrap();
+        let record = find(writer, &key).await.unwrap();
         committed(writer.commit(&key, Some(&record), insert("a", &next)).await);
-        let found = find(&writer, &key).await.unwrap();
+        let found = find(writer, &key).await.unwrap();
         assert_eq!(
             value(&found, "a").as_deref(),
             Some(&*next),
