@@ -10,7 +10,8 @@
 //!    the floor that another holder may lack. Because it has the mark as well, whatever it writes
 //!    from then on has a stamp above the floor.
 //! 2. When all holders have agreed in the view of the proposal, and the owner still has the same, it
-//!    raises the floor here and at all holders, by a write like any other.
+//!    raises the floor here and at all holders, by a write that counts in this view only: who
+//!    becomes a holder later has not agreed, and gets the floor with the rest of the session.
 //!
 //! One step is not enough: a holder that raised its floor at once would drop what another one wrote
 //! before it received the proposal. The hash alone is not enough either: where a later write of the
@@ -191,7 +192,8 @@ impl Floors {
             op: None,
             ack: Ack::All,
             min_copies: 0,
-            strict: false,
+            // A node that becomes a holder in a later view has not agreed.
+            strict: true,
             copies: [copy].into(),
         };
         writes.begin(now, standing, write);

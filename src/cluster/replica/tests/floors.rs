@@ -307,6 +307,37 @@ fn a_floor_that_only_some_holders_have_loses_nothing() {
     }
 }
 
+/// Found by simulation: a node that became a holder in the next view had an old copy, raised its
+/// floor, and so took for removed what it did not have.
+#[test]
+fn a_floor_is_raised_in_the_view_of_the_vote_only() {
+    let mut lab = on_the_brink(2);
+    let owner = owner(&lab);
+    lab.hold = |message| matches!(message, Message::Write(write) if is_raise(write));
+    pairs(&mut lab, &[owner], 1, "last");
+    assert_eq!(lab.held.len(), 1);
+    // The same members again, in another view.
+    for leaving in [true, false] {
+        lab.input(1 - owner, Input::Drain(leaving));
+        lab.run(Duration::from_millis(300));
+    }
+    assert!(lab.replica(1 - owner).is_ready());
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        let Message::Write(write) = &message else {
+            panic!("{message:?}")
+        };
+        assert!(write.strict);
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    lab.run(Duration::from_millis(300));
+    for index in 0..2 {
+        assert!(marks(&lab, index) <= MARKS_MAX);
+        assert_eq!(names(&lab, index), ["a"]);
+    }
+}
+
 #[test]
 fn what_a_stopped_node_still_has_does_not_come_back() {
     let mut lab = Lab::cluster(3);
