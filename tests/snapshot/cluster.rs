@@ -80,11 +80,6 @@ fn a_node_that_stopped_before_others_revives_nothing_alone() {
     for browser in dead.iter_mut().chain([&mut kept, &mut moved]) {
         assert_eq!(browser.ok(&first, "/info")["session"], false);
     }
-    first.wait_log("it is not used");
-    assert!(
-        directory.names().contains(&"node1".to_owned()),
-        "it is kept"
-    );
     second.restart();
     meet(&[&first, &second]);
     for node in [&first, &second] {
@@ -158,7 +153,7 @@ fn a_node_that_stopped_before_one_that_was_killed_revives_nothing() {
 fn what_ends_while_the_last_node_stops_is_not_revived() {
     let directory = Directory::new();
     let [one, two] = starts(&directory);
-    let starts = [one, two.with("--drain-wait", "20")];
+    let starts = [one, two.args(&["--drain-wait", "20"])];
     let [mut first, mut second] = start(&starts);
     let (mut ended, mut kept) = (Browser::new(), Browser::new());
     for browser in [&mut ended, &mut kept] {
@@ -172,7 +167,11 @@ fn what_ends_while_the_last_node_stops_is_not_revived() {
     assert!(second.wait_end().success(), "{}", second.log());
     first.restart();
     first.wait_ready();
-    assert_eq!(thief.ok(&first, "/info")["session"], false);
+    for browser in [&mut thief, &mut kept] {
+        assert_eq!(browser.ok(&first, "/info")["session"], false);
+    }
+    first.wait_log("it is not used");
+    assert!(directory.path().join("node1").exists(), "it is kept");
     second.restart();
     meet(&[&first, &second]);
     for node in [&first, &second] {
@@ -209,106 +208,23 @@ fn a_rolling_restart_with_files_loses_nothing() {
 #[test]
 fn a_memory_store_does_not_use_a_file_that_others_survived() {
     let directory = Directory::new();
-    let [mut first, _second] = start(&starts(&directory));
+    let [one, two] = starts(&directory);
+    let starts = [one, two.args(&["--drain-wait", "20"])];
+    let [mut first, mut second] = start(&starts);
     let mut browser = Browser::new();
     browser.ok(&first, "/set?k=a&v=1");
-    first.stop();
+    second.signal("TERM");
+    first.signal("TERM");
+    assert!(first.wait_end().success(), "{}", first.log());
     let mut alone = Start::file("node1", &directory.path().join("node1")).start();
     assert_eq!(browser.ok(&alone, "/info")["session"], false);
     alone.wait_log("it is not used");
     alone.stop();
-    first.restart();
-    first.wait_ready();
-    assert_eq!(browser.value(&first, "a").as_deref(), Some("1"));
-}
-
-/// K-09: what a node finds in its file gives way to what the others know.
-#[test]
-fn an_old_file_gives_way_to_what_living_nodes_know() {
-    let directory = Directory::new();
-    let starts = starts(&directory);
-    let [first, mut second] = start(&starts);
-    let (mut ended, mut changed, mut same) = (Browser::new(), Browser::new(), Browser::new());
-    for browser in [&mut ended, &mut changed, &mut same] {
-        browser.ok(&second, "/set?k=a&v=old");
-    }
-    second.stop();
-    let mut thief = ended.twin();
-    ended.ok(&first, "/logout");
-    changed.ok(&first, "/set?k=a&v=new");
-    let mut planted = same.twin();
-    same.ok(&first, "/rotate");
-    second.restart();
-    meet(&[&first, &second]);
-    for node in [&first, &second] {
-        assert_eq!(thief.ok(node, "/info")["session"], false);
-        assert_eq!(planted.ok(node, "/info")["session"], false);
-        assert_eq!(changed.value(node, "a").as_deref(), Some("new"));
-        assert_eq!(same.value(node, "a").as_deref(), Some("old"));
-    }
-}
-
-/// 60 (a): what was ended after the first node had written its file stays ended when all come back.
-#[test]
-fn an_end_that_only_the_last_file_knows_counts() {
-    let directory = Directory::new();
-    let starts = starts(&directory);
-    let [mut first, mut second] = start(&starts);
-    let (mut ended, mut kept) = (Browser::new(), Browser::new());
-    for browser in [&mut ended, &mut kept] {
-        browser.ok(&first, "/set?k=a&v=1");
-    }
-    first.stop();
-    let mut thief = ended.twin();
-    ended.ok(&second, "/logout");
-    second.stop();
-    let nodes = start(&starts);
+    // It had nothing of its own to write in the place of that.
+    assert!(second.wait_end().success(), "{}", second.log());
+    let nodes = self::start(&starts);
     for node in &nodes {
-        assert_eq!(thief.ok(node, "/info")["session"], false);
-        assert_eq!(kept.value(node, "a").as_deref(), Some("1"));
+        assert_eq!(browser.value(node, "a").as_deref(), Some("1"));
     }
-}
-
-/// F-01: a file of a memory store is read by a node of a cluster: one may grow into the other.
-#[test]
-fn a_single_node_becomes_a_cluster_and_keeps_its_sessions() {
-    let directory = Directory::new();
-    let mut alone = directory.node().start();
-    let mut browser = Browser::new();
-    browser.ok(&alone, "/set?k=a&v=1");
-    alone.stop();
-    let [first, second] = cluster_starts::<2>(&[]);
-    let file = directory.file();
-    let first = first.args(&["--file", file.to_str().expect("paths of tests are text")]);
-    let (first, second) = (first.start(), second.start());
-    meet(&[&first, &second]);
-    eventually("the other node has it", || second.sessions() == 1);
-    assert_eq!(browser.value(&second, "a").as_deref(), Some("1"));
-}
-
-/// 60 (a), F-01. A node that cannot start leaves the file as it was.
-#[test]
-fn a_node_that_cannot_start_leaves_the_file_alone() {
-    let directory = Directory::new();
-    let [start, _] = starts(&directory);
-    let mut node = start.ready();
-    let mut browser = Browser::new();
-    browser.ok(&node, "/set?k=a&v=1");
-    node.stop();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let address = taken.local_addr().expect("it has an address").to_string();
-    let (status, message) = start.clone().with("--cluster-listen", &address).refused();
-    assert!(!status.success() && message.contains("taken"), "{message}");
-    let node = start.ready();
-    assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
-}
-
-/// A file that is written again and again could bring back what other nodes have ended.
-#[tokio::test]
-async fn a_cluster_does_not_write_again_and_again() {
-    let directory = Directory::new();
-    let often = directory.builder().every(Duration::from_secs(60));
-    let refused = often.start(ReplicatedStore::builder("node1")).await;
-    let refused = refused.expect_err("it is for one node");
-    assert_eq!(refused.kind(), SnapshotErrorKind::Invalid);
+    consumed(&directory);
 }

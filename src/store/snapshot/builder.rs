@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::store::{MemoryStore, users};
@@ -121,7 +121,7 @@ impl SnapshotStoreBuilder {
         }
         let source = Box::new(store.clone());
         let store = opening.finish(store, source, restored).await?;
-        if store.loaded().withheld > 0 {
+        if store.shared.withheld.load(Relaxed) {
             store.shared.tell_ignored();
         }
         Ok(store)
@@ -177,12 +177,13 @@ impl Opening {
     /// Returns `true` if the file is not to be used unless a member is met that stayed when it was
     /// written, and makes that part of the report.
     pub(super) fn withholds(&mut self, loaded: &Loaded) -> bool {
-        if loaded.survivors.is_empty() {
-            return false;
+        // What is known of ended sessions brings none back, and most members leave nothing else.
+        let is_harmless = !loaded.kept.iter().any(|kept| kept.is_live());
+        self.withheld = !loaded.survivors.is_empty() && !is_harmless;
+        if self.withheld {
+            self.loaded.report.withheld = sessions(&loaded.kept);
         }
-        self.loaded.report.withheld = sessions(&loaded.kept);
-        self.withheld = true;
-        true
+        self.withheld
     }
 
     /// Now that everything is in memory: the file goes, or stays with its journal. One that is

@@ -44,7 +44,8 @@ impl SnapshotStoreBuilder {
         let withheld = opening.withholds(&loaded);
         let sessions = if withheld { 0 } else { sessions(&loaded.kept) };
         let copies = loaded.kept.into_iter().map(copy).collect();
-        let survivors = loaded.survivors.into_iter().map(member).collect();
+        let survivors = loaded.survivors.into_iter().filter(|_| withheld);
+        let survivors = survivors.map(member).collect();
         let started = node.start_with(copies, survivors).await;
         let (store, refused) = started.map_err(|error| {
             let what = "the node could not start, and the snapshot is as it was";

@@ -34,6 +34,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Returns `true` for what is in use, and not for what remains of a session.
+    pub(crate) const fn is_live(&self) -> bool {
+        matches!(&self.state, State::Live(_))
+    }
+
     /// Returns `true` for a live session, and not for the list of a user's sessions.
     pub(crate) fn is_session(&self) -> bool {
         matches!(&self.state, State::Live(record) if !record.is_index())
