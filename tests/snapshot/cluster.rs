@@ -158,7 +158,7 @@ fn a_node_that_stopped_before_one_that_was_killed_revives_nothing() {
 fn what_ends_while_the_last_node_stops_is_not_revived() {
     let directory = Directory::new();
     let [one, two] = starts(&directory);
-    let starts = [one, two.with("--drain-wait", "20")];
+    let starts = [one, two.args(&["--drain-wait", "20"])];
     let [mut first, mut second] = start(&starts);
     let (mut ended, mut kept) = (Browser::new(), Browser::new());
     for browser in [&mut ended, &mut kept] {
