@@ -223,7 +223,7 @@ impl Session {
     /// # Errors
     ///
     /// As [`get`](Self::get), [`insert`](Self::insert) and [`save`](Self::save). The kind
-    /// [`Conflict`](SessionErrorKind::Conflict) says that others were faster a few hundred times.
+    /// [`Conflict`](SessionErrorKind::Conflict) says that others were faster a thousand times.
     ///
     /// # Cancel safety
     ///
@@ -677,4 +677,4 @@ const PAUSE_MS_MAX: usize = 8;
 
 /// How often [`Session::update`] tries before it gives up. Each time somebody else has succeeded,
 /// so this many others wrote one attribute of one session within the same moment.
-const UPDATE_TRIES_MAX: usize = 256;
+const UPDATE_TRIES_MAX: usize = 1_024;
