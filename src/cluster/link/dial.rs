@@ -11,27 +11,23 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::super::discover::resolve;
-use super::super::driver::Driver;
-use super::super::outlook::{Answer, Rejection};
-use super::super::replica::event::Input;
-use super::super::replica::node::{Node, SEEN_MAX};
-use super::super::wire::{
-    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
-};
 use super::may_dial;
 use super::obstacle::{Obstacle, Told};
 use super::outbox::Outbox;
 use super::security::{Distrust, Security};
 use super::stream::Stream;
 use super::transmit::transmit;
+use crate::cluster::discover::resolve;
+use crate::cluster::driver::Driver;
+use crate::cluster::outlook::{Answer, Rejection};
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::node::{Node, SEEN_MAX};
+use crate::cluster::wire::{
+    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
+};
 
 /// The latest generation that any of the peers has seen under this node's address.
-pub(in super::super) async fn last_generation(
-    security: &Security,
-    peers: &[String],
-    hello: &Hello,
-) -> u64 {
+pub(crate) async fn last_generation(security: &Security, peers: &[String], hello: &Hello) -> u64 {
     let mut asked = JoinSet::new();
     for peer in peers {
         let (security, peer, hello) = (security.clone(), peer.clone(), hello.clone());
@@ -65,7 +61,7 @@ pub(in super::super) async fn last_generation(
 
 /// Dials an address again and again, and sends what is put into its box, until nobody wants to
 /// reach it any more.
-pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
+pub(crate) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
     let mut dialler = Dialler {
         driver: &driver,
         outbox: &outbox,

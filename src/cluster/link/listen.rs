@@ -27,7 +27,7 @@ use super::throttle::Throttle;
 use super::watch::PROGRESS_MAX;
 
 /// Hears one connection out: its introduction, then its messages, until it or this node has enough.
-pub(in super::super) async fn receive(
+pub(crate) async fn receive(
     driver: Arc<Driver>,
     stream: TcpStream,
     remote: SocketAddr,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::replica::node::Node;
-use super::super::wire::Refusal;
 use super::security::Distrust;
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::Refusal;
 
 /// What somebody has to do something about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

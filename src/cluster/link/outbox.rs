@@ -22,7 +22,7 @@ use super::lanes::{Confirmed, Lanes};
 /// call; [`Lanes`] decides about the order. A box in which more waits than may is emptied, and its
 /// link closed: the replica sends again what still matters.
 #[derive(Debug)]
-pub(in super::super) struct Outbox {
+pub(crate) struct Outbox {
     pub(super) address: SocketAddr,
     content: Mutex<Content>,
     /// There is something to take, or the box was closed.

@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 /// that has the most. A node introduces itself within milliseconds, whoever is old among strangers
 /// is none; and one machine that makes many connections keeps no other out.
 #[derive(Debug, Default)]
-pub(in super::super) struct Strangers(VecDeque<(IpAddr, oneshot::Sender<()>)>);
+pub(crate) struct Strangers(VecDeque<(IpAddr, oneshot::Sender<()>)>);
 
 /// The right of a stranger to be listened to; over when somebody else needs the room.
-pub(in super::super) type Patience = oneshot::Receiver<()>;
+pub(crate) type Patience = oneshot::Receiver<()>;
 
 impl Strangers {
     /// Makes room for one more, from this machine.
-    pub(in super::super) fn admit(&mut self, from: IpAddr) -> Patience {
+    pub(crate) fn admit(&mut self, from: IpAddr) -> Patience {
         if self.0.len() >= STRANGERS_MAX {
             self.0.retain(|(_, stranger)| !stranger.is_closed());
         }

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp};
 
-use super::super::replica::message::{
-    Copy, Known, Message, Order, Proposal, Update, Verdict, View, ViewId, Write,
-};
-use super::super::replica::node::Node;
 use super::hello::check_node;
 use super::session::{
     WireCopy, WireFragment, WireRecord, WireRotation, attribute_name, copies_of, is_access, is_sane,
 };
 use super::{Bytes, WireError, at_most};
+use crate::cluster::replica::message::{
+    Copy, Known, Message, Order, Proposal, Update, Verdict, View, ViewId, Write,
+};
+use crate::cluster::replica::node::Node;
 
 /// Protocol 2, one variant for each message.
 #[derive(Serialize, Deserialize)]

@@ -11,10 +11,10 @@ use crate::session::{
     Rotation, SecretHash, Stamp, Timestamp, UPDATES_MAX, UserKey, Value,
 };
 
-use super::super::replica::entry::{Entry, Fragment, keep_latest};
-use super::super::replica::expired::Mark;
-use super::super::replica::message::Copy;
 use super::{Bytes, WireError, at_most};
+use crate::cluster::replica::entry::{Entry, Fragment, keep_latest};
+use crate::cluster::replica::expired::Mark;
+use crate::cluster::replica::message::Copy;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireCopy<'a> {
@@ -372,6 +372,6 @@ pub(super) fn is_access(clock: u64) -> Result<(), WireError> {
 }
 
 /// The same limit as the session layer's: nobody wrote a longer one.
-pub(in super::super) const ATTRIBUTE_NAME_MAX: usize = 256;
+pub(crate) const ATTRIBUTE_NAME_MAX: usize = 256;
 /// Far more than the session layer lets an application write.
 const REGISTERS_MAX: usize = 1 << 16;

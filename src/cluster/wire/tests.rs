@@ -9,13 +9,15 @@ use crate::session::{
     Register, Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp, UserKey, Value,
 };
 
-use super::super::Copies;
-use super::super::link::Inbox;
-use super::super::replica::entry::{Entry, Fragment};
-use super::super::replica::message::{Copy, Order, Proposal, Update, Verdict, View, ViewId, Write};
-use super::super::replica::node::Node;
 use super::body::KINDS;
 use super::*;
+use crate::cluster::Copies;
+use crate::cluster::link::Inbox;
+use crate::cluster::replica::entry::{Entry, Fragment};
+use crate::cluster::replica::message::{
+    Copy, Order, Proposal, Update, Verdict, View, ViewId, Write,
+};
+use crate::cluster::replica::node::Node;
 
 const VIEW: ViewId = ViewId {
     epoch: 3,

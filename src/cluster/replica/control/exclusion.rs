@@ -8,11 +8,11 @@
 
 use crate::session::Timestamp;
 
-use super::super::admission::admit;
-use super::super::event::{Exclusion, News};
-use super::super::membership::Membership;
-use super::super::node::{Node, SEEN_MAX};
 use super::Control;
+use crate::cluster::replica::admission::admit;
+use crate::cluster::replica::event::{Exclusion, News};
+use crate::cluster::replica::membership::Membership;
+use crate::cluster::replica::node::{Node, SEEN_MAX};
 
 impl Control {
     /// The nodes that are members; none, if this node is none.

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use crate::session::{Root, Timestamp};
 
-use super::super::entry::{Entry, Fragment};
-use super::super::floors::vote;
-use super::super::flow::Deferred;
-use super::super::message::{Copy, Message, View, Write};
-use super::super::node::Node;
-use super::super::placement::Member;
-use super::super::reads::{INTERNAL, Wanted};
-use super::super::repair::{answer_compare, answer_pull};
-use super::super::roster::PeerIndex;
-use super::super::table::Table;
 use super::{Control, LOOK};
+use crate::cluster::replica::entry::{Entry, Fragment};
+use crate::cluster::replica::floors::vote;
+use crate::cluster::replica::flow::Deferred;
+use crate::cluster::replica::message::{Copy, Message, View, Write};
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::reads::{INTERNAL, Wanted};
+use crate::cluster::replica::repair::{answer_compare, answer_pull};
+use crate::cluster::replica::roster::PeerIndex;
+use crate::cluster::replica::table::Table;
 
 impl Control {
     pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {

@@ -2,9 +2,9 @@
 
 use crate::session::Timestamp;
 
-use super::super::message::{Message, View};
-use super::super::roster::PeerIndex;
 use super::{Control, REMOVED_MAX};
+use crate::cluster::replica::message::{Message, View};
+use crate::cluster::replica::roster::PeerIndex;
 
 impl Control {
     /// Acknowledges once more what this node has merged of a peer's writes, then announces the

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::super::event::News;
-use super::super::message::Message;
-use super::super::node::Node;
-use super::super::roster::PeerIndex;
 use super::Control;
+use crate::cluster::replica::event::News;
+use crate::cluster::replica::message::Message;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::roster::PeerIndex;
 
 impl Control {
     /// Asks those who are behind, or for whom this node waits, what they know; gives up who has not

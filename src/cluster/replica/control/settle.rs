@@ -2,15 +2,15 @@
 
 use crate::session::{Loaded, Timestamp};
 
-use super::super::entry::Entry;
-use super::super::event::{News, Reply};
-use super::super::membership::Wish;
-use super::super::message::Message;
-use super::super::node::Node;
-use super::super::reads::{Finished, INTERNAL, Wanted};
-use super::super::roster::Peer;
-use super::super::table::Table;
 use super::{Control, LOOK};
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::event::{News, Reply};
+use crate::cluster::replica::membership::Wish;
+use crate::cluster::replica::message::Message;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::reads::{Finished, INTERNAL, Wanted};
+use crate::cluster::replica::roster::Peer;
+use crate::cluster::replica::table::Table;
 
 impl Control {
     /// Does what follows from whatever was heard.

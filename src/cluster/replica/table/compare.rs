@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Root, Timestamp};
 
-use super::super::entry::Entry;
-use super::super::entry::Fragment;
-use super::super::message::{Copy, Known};
 use super::Table;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::entry::Fragment;
+use crate::cluster::replica::message::{Copy, Known};
 
 impl Table {
     /// The digests of all slots that are wanted and not empty.

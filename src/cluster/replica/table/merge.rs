@@ -6,10 +6,10 @@ use std::sync::{MutexGuard, PoisonError};
 
 use crate::session::{Root, Timestamp, Writer};
 
-use super::super::entry::{Entry, Merged};
-use super::super::message::Copy;
-use super::super::split::Split;
 use super::Table;
+use crate::cluster::replica::entry::{Entry, Merged};
+use crate::cluster::replica::message::Copy;
+use crate::cluster::replica::split::Split;
 
 impl Table {
     /// Sessions that this node owned when they expired.

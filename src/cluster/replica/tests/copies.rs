@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU8;
 
-use super::super::message::{Update, Write};
 use super::*;
+use crate::cluster::replica::message::{Update, Write};
 
 fn two() -> Copies {
     Copies::Count(NonZeroU8::MIN.saturating_add(1))

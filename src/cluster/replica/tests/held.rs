@@ -1,7 +1,7 @@
 //! Sessions from a life that other members have survived.
 
-use super::super::held::{HeldState, Survivor};
 use super::*;
+use crate::cluster::replica::held::{HeldState, Survivor};
 
 /// Two nodes of which the second one serves, with what the first one has of it from before: two
 /// sessions, of which the second one has ended since.

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::session::{Changes, Root, Stamp, Timestamp, access_version};
 
-use super::super::entry::{Entry, Fragment};
-use super::super::event::Reply;
-use super::super::message::{Copy, Message, OpId, Order, Update, Verdict};
-use super::super::placement::Member;
-use super::super::roster::{PeerIndex, PeerSet};
-use super::super::standing::Standing;
-use super::super::table::Table;
+use crate::cluster::replica::entry::{Entry, Fragment};
+use crate::cluster::replica::event::Reply;
+use crate::cluster::replica::message::{Copy, Message, OpId, Order, Update, Verdict};
+use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::roster::{PeerIndex, PeerSet};
+use crate::cluster::replica::standing::Standing;
+use crate::cluster::replica::table::Table;
 
 /// A call whose change the session's owner is to order.
 #[derive(Debug)]

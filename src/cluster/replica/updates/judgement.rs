@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::session::{Record, Rotation, Timestamp, UPDATES_MAX};
 
-use super::super::message::{Order, Update, Verdict};
-use super::super::table::Table;
+use crate::cluster::replica::message::{Order, Update, Verdict};
+use crate::cluster::replica::table::Table;
 
 /// Whether the other holders should be asked first: the asker has seen what is not here.
 pub(super) fn is_behind(update: &Update, table: &Table) -> bool {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::session::{Stamp, Timestamp};
 
-use super::super::message::Verdict;
+use crate::cluster::replica::message::Verdict;
 
 /// Refused attempts, by their stamps.
 #[derive(Debug, Default)]
