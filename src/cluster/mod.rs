@@ -9,7 +9,7 @@
 //!   ┌──────────▼──────────────────────────────┴──┐
 //!   │ replica    the protocol, without IO        │
 //!   └──────────▲──────────────────────────────┬──┘
-//!        Input │                              │ Output::{Send, Reply, News}
+//!        Input │                              │ Output::{Send, Reply, Notification}
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ driver     call → drain → outboxes, waiters│   the only code that waits
 //!   └──────────▲──────────────────────────────┬──┘
@@ -52,7 +52,7 @@ pub(crate) use handle::Cluster;
 pub(crate) use replica::{
     entry::Entry,
     held::{HeldState, Survivor},
-    message::Copy,
+    message::KeyedEntry,
 };
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use start_error::{StartError, StartErrorKind};

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::exchange::Exchange;
+use super::exchange::RequestSession;
 use super::future::ResponseFuture;
 use super::layer::Config;
 
@@ -46,7 +46,7 @@ where
             // What is inside, and logs the request, does not log the id.
             lines.iter_mut().for_each(|line| line.set_sensitive(true));
         }
-        let exchange = Exchange::begin(&self.config, request.extensions_mut());
+        let exchange = RequestSession::begin(&self.config, request.extensions_mut());
         ResponseFuture::new(self.inner.call(request), exchange)
     }
 }

@@ -93,7 +93,7 @@ impl State {
     /// another id.
     pub(super) fn check_known(&self) -> Result<(), SessionError> {
         match self {
-            Self { ended: true, .. } => Err(SessionErrorKind::Ended.into()),
+            Self { ended: true, .. } => Err(SessionErrorKind::Invalidated.into()),
             Self {
                 superseded: true, ..
             } => Err(SessionErrorKind::Superseded.into()),

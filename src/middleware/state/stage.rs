@@ -127,7 +127,7 @@ impl State {
             self.restart();
         }
         if self.ended {
-            return Err(SessionErrorKind::Ended.into());
+            return Err(SessionErrorKind::Invalidated.into());
         }
         self.login = Some(user);
         self.label = label.map(str::to_owned);

@@ -8,7 +8,7 @@ use crate::session::{Root, Timestamp, Writer};
 
 use super::Table;
 use crate::cluster::replica::entry::{Entry, Merged};
-use crate::cluster::replica::message::Copy;
+use crate::cluster::replica::message::KeyedEntry;
 use crate::cluster::replica::split::Split;
 
 impl Table {
@@ -61,8 +61,8 @@ impl Table {
     }
 
     /// Takes over what another node knows. Its points in time must have been rebased.
-    pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
-        let Copy { key, entry: news } = copy;
+    pub(crate) fn merge(&self, now: Timestamp, copy: &KeyedEntry) {
+        let KeyedEntry { key, entry: news } = copy;
         if news.forget_at() <= now && !matches!(news, Entry::Live(_)) {
             return;
         }
@@ -115,7 +115,7 @@ impl Table {
         };
         let before = match before {
             Entry::Live(before) => before.payload_bytes(),
-            Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. } => 0,
+            Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. } => 0,
         };
         if self.is_over_session_limit(before, after) {
             self.oversized.fetch_add(1, Ordering::Relaxed);
