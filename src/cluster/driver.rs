@@ -20,11 +20,11 @@ use tokio::time::sleep;
 use crate::clock::{self, WallClock};
 use crate::session::{Root, SLOTS, SessionId, Timestamp};
 
-use super::calls::PendingCalls;
 use super::discover::{Discovery, discover};
 use super::door::{Door, find_rival, objection_to};
 use super::link::{Arrival, Encoder, Handshaking, Links, SendQueue, dial, receive};
 use super::outlook::{Addresses, Answer};
+use super::pending_calls::PendingCalls;
 use super::replica::event::{Exclusion, Input, Notification, Output, Reply};
 use super::replica::message::OpId;
 use super::replica::node::{Node, SEEN_MAX};

@@ -25,7 +25,6 @@
 //! ```
 
 mod builder;
-mod calls;
 mod discover;
 mod door;
 mod driver;
@@ -33,6 +32,7 @@ mod handle;
 mod large_writes;
 mod link;
 mod outlook;
+mod pending_calls;
 mod rejections;
 pub(crate) mod replica;
 mod secret;

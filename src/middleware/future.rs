@@ -12,8 +12,8 @@ use pin_project_lite::pin_project;
 use super::body::ResponseBody;
 use super::complete::Complete;
 use super::error::SessionError;
-use super::exchange::{Closing, RequestSession};
 use super::keep_alive::KeepAlive;
+use super::request_session::{Closing, RequestSession};
 
 pin_project! {
     /// The future of [`SessionService`](crate::SessionService): the handler's, and then the commit.

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
 use super::complete::Complete;
-use super::exchange::RequestSession;
+use super::request_session::RequestSession;
 
 /// What a handler that waits has to do for its session.
 #[derive(Default)]

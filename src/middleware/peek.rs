@@ -8,7 +8,7 @@ use tracing::error;
 
 use super::attribute::{AttributeName, AttributeOf};
 use super::error::{SessionError, SessionErrorKind};
-use super::exchange::RequestSession;
+use super::request_session::RequestSession;
 use super::session::{MISSING_LAYER, Session};
 use crate::session::{Root, Timestamp, UserKey};
 

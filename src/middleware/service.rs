@@ -8,9 +8,9 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::exchange::RequestSession;
 use super::future::ResponseFuture;
 use super::layer::Config;
+use super::request_session::RequestSession;
 
 /// A service whose requests have a session to ask for; made by [`SessionLayer`](crate::SessionLayer).
 ///

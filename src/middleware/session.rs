@@ -14,12 +14,12 @@ use super::attribute::{AttributeName, AttributeOf, Storable};
 use super::complete::Complete;
 use super::cookie::{IsSecure, Persistence};
 use super::error::{SessionError, SessionErrorKind};
-use super::exchange::RequestSession;
 use super::layer::SessionLayer;
 use super::remember;
+use super::request_session::RequestSession;
 use super::route::Route;
-use super::scratch::TestStore;
 use super::state::{Found, State, Update};
+use super::test_store::TestStore;
 use super::timeout::Timeout;
 use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 

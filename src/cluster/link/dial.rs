@@ -11,10 +11,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::connect_problem::{ConnectProblem, Told};
 use super::may_dial;
-use super::obstacle::{ConnectProblem, Told};
-use super::outbox::SendQueue;
 use super::security::{Distrust, Security};
+use super::send_queue::SendQueue;
 use super::stream::Stream;
 use super::transmit::transmit;
 use crate::cluster::discover::resolve;

@@ -17,11 +17,11 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::wire::{HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, next_frame};
 
 use super::duplex::{BUFFER_KEPT, Duplex, Moved};
+use super::handshaking::Patience;
 use super::inbox::{CREDIT_DELAY, Inbox};
 use super::lanes::CHUNK;
 use super::mismatch::{is_plain, refuse_plain, refuse_tls};
 use super::security::Distrust;
-use super::strangers::Patience;
 use super::stream::Stream;
 use super::throttle::Throttle;
 use super::watch::PROGRESS_MAX;

@@ -18,21 +18,21 @@
 mod admission;
 #[cfg(feature = "rustls")]
 mod certificates;
+mod connect_problem;
 mod dial;
 mod duplex;
 mod encoder;
 #[cfg(test)]
 mod exchange_tests;
+mod handshaking;
 mod inbox;
 mod keys;
 mod lanes;
 mod listen;
 mod mismatch;
-mod obstacle;
-mod outbox;
 mod pace;
 mod security;
-mod strangers;
+mod send_queue;
 mod stream;
 mod throttle;
 mod transmit;
@@ -51,14 +51,14 @@ use super::wire::WireError;
 use admission::Admission;
 pub(super) use dial::{dial, last_generation};
 pub(super) use encoder::Encoder;
+pub(super) use handshaking::Handshaking;
 pub(super) use inbox::Arrival;
 #[cfg(test)]
 pub(super) use inbox::Inbox;
 pub(super) use keys::derive;
 pub(super) use listen::receive;
-pub(super) use outbox::SendQueue;
 pub(super) use security::Security;
-pub(super) use strangers::Handshaking;
+pub(super) use send_queue::SendQueue;
 
 /// Everybody who is dialled.
 #[derive(Debug)]

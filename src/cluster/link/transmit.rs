@@ -14,7 +14,7 @@ use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
 use super::dial::IDLE;
 use super::duplex::Duplex;
 use super::lanes::Confirmed;
-use super::outbox::SendQueue;
+use super::send_queue::SendQueue;
 use super::stream::Stream;
 use super::throttle::Throttle;
 use super::watch::Watch;

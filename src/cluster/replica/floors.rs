@@ -39,11 +39,11 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Record, Root, Stamp, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::{Delta, Entry, content_below, marks_bytes};
 use super::message::{KeyedEntry, Message, OpId, Proposal, ViewId};
 use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::ClusterView;
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 

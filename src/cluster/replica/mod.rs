@@ -36,7 +36,7 @@
 //! - *An atomic update counts once.* ([`updates`])
 //! - *A removed attribute takes no room for ever, and does not come back.* ([`floors`])
 //! - *A node that was declared down does not serve.* It goes on in a new life, after it has joined
-//!   and caught up again ([`control`]).
+//!   and caught up again ([`engine`]).
 //!
 //! What it does not promise: that both sides of a partition agree while it lasts. They both serve,
 //! and merge when it heals.
@@ -44,7 +44,8 @@
 
 mod admission;
 mod budget;
-mod control;
+mod cluster_view;
+mod engine;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod expired;
@@ -65,7 +66,6 @@ mod revocation;
 mod roster;
 pub(crate) mod rules;
 mod split;
-mod standing;
 mod status;
 mod table;
 mod updates;
@@ -84,7 +84,7 @@ use crate::session::{
 };
 
 use self::budget::Budget;
-use self::control::Engine;
+use self::engine::Engine;
 use self::event::{Input, Output, Step};
 use self::message::{FIXED, KeyedEntry, OpId, Operation};
 use self::node::Node;
@@ -96,7 +96,7 @@ use self::status::UnderReplicated;
 use self::table::{Committed, Table};
 use self::updates::Call;
 
-pub(crate) use self::control::PAUSE_MAX;
+pub(crate) use self::engine::PAUSE_MAX;
 pub(crate) use self::readiness::{Outlook, Requirements};
 pub(crate) use self::roster::PEERS_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::standing::ClusterView;
+use super::cluster_view::ClusterView;
 
 /// What a node waits for before it serves.
 #[derive(Clone, Debug)]

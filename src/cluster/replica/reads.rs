@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use crate::session::{Root, SecretHash, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
 use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::ClusterView;
 
 /// What is read: a session, for a request that presents this secret.
 #[derive(Clone, Copy, Debug)]

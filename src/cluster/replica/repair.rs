@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::message::{KeyedEntry, Known, Message, ViewId};
 use super::placement::Member;
 use super::roster::PeerIndex;
-use super::standing::ClusterView;
 use super::table::Table;
 
 /// The comparison that this node has under way, if any.

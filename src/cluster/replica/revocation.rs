@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::session::{Changes, Root, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::message::{OpId, Operation};
 use super::placement::Member;
 use super::reads::INTERNAL;
-use super::standing::ClusterView;
 use super::table::Table;
 use super::updates::Call;
 

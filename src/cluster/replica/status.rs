@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::control::Engine;
+use super::cluster_view::ClusterView;
+use super::engine::Engine;
 use super::event::Exclusion;
 use super::node::Node;
 use super::placement::Placement;
 use super::roster::PeerSet;
-use super::standing::ClusterView;
 use super::table::Table;
 
 /// Where a node stands, in numbers.

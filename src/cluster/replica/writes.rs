@@ -26,11 +26,11 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Register, Root, Stamp, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{FIXED, KeyedEntry, Message, OpId, ViewId, Write};
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::ClusterView;
 
 /// Writes under way, by number.
 #[derive(Debug, Default)]

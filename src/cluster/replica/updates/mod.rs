@@ -15,8 +15,8 @@
 //! A member that does not hold a session has all its changes ordered in this way, births and ends
 //! included: the owner knows whether the session is still there, and sends back what it has become.
 
-mod asked;
 mod judgement;
+mod pending;
 mod refusals;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,19 +26,19 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Record, Root, Stamp, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::{Delta, Entry, rebase_fragment, rebase_record};
 use super::floors::Floors;
 use super::message::{KeyedEntry, Message, OpId, Operation, Update, UpdateStatus};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads, Wanted};
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::ClusterView;
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 
-pub(crate) use asked::Call;
-use asked::{PendingUpdates, Which};
 use judgement::{is_behind, judge};
+pub(crate) use pending::Call;
+use pending::{PendingUpdates, Which};
 use refusals::Refusals;
 
 /// Atomic updates under way, asked by this node and ordered by it.

@@ -1,7 +1,7 @@
 //! Where this node stands: who it is, who else is in, how far it has caught up.
 //!
 //! Every part of the replica looks here and speaks through here; only
-//! [`Control`](super::control::Engine) changes it.
+//! [`Control`](super::engine::Engine) changes it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -21,6 +21,7 @@ use crate::cluster::Ack;
 use crate::session::{Changes, Root, Timestamp};
 
 use super::Settings;
+use super::cluster_view::ClusterView;
 use super::event::{Exclusion, Input, Notification, Output, Reply};
 use super::floors::Floors;
 #[cfg(all(feature = "snapshot", unix))]
@@ -34,7 +35,6 @@ use super::reads::{Reads, Wanted};
 use super::repair::Repair;
 use super::revocation::Revocations;
 use super::roster::{Peer, PeerIndex, PeerSet};
-use super::standing::ClusterView;
 use super::table::Table;
 use super::updates::{Call, Ctx, Updates};
 use super::writes::Writes;

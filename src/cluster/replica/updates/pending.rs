@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::session::{Changes, Root, Stamp, Timestamp, access_version};
 
+use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::{Delta, Entry};
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{
@@ -18,7 +19,6 @@ use crate::cluster::replica::message::{
 };
 use crate::cluster::replica::placement::Member;
 use crate::cluster::replica::roster::{PeerIndex, PeerSet};
-use crate::cluster::replica::standing::ClusterView;
 use crate::cluster::replica::table::Table;
 
 /// A call whose change the session's owner is to order.
