@@ -8,7 +8,7 @@ use super::super::membership::Wish;
 use super::super::message::Message;
 use super::super::node::Node;
 use super::super::reads::{Finished, INTERNAL, Wanted};
-use super::super::roster::Peer;
+use super::super::roster::{PEERS_MAX, Peer};
 use super::super::table::Table;
 use super::{Control, LOOK};
 
@@ -39,6 +39,7 @@ impl Control {
         if self.standing.is_settled() {
             self.standing.recovered(now);
             if std::mem::take(&mut self.reunited) {
+                self.parted.clear();
                 table.reunite();
             }
         }
@@ -102,6 +103,25 @@ impl Control {
         }
     }
 
+    /// Takes note of a member that is gone.
+    fn note_gone(&mut self, node: &Node, parted: bool, is_split: bool) {
+        let names = match parted {
+            true => &mut self.parted,
+            false => &mut self.missing,
+        };
+        if is_split && names.len() < PEERS_MAX {
+            names.insert(node.name.clone());
+        }
+    }
+
+    /// Takes note of a member that has come: one that was missing, or another one in its place.
+    fn note_come(&mut self, node: &Node) {
+        if !self.missing.remove(&node.name) && !self.parted.remove(&node.name) {
+            self.missing.pop_first();
+        }
+        self.reunited = self.missing.is_empty();
+    }
+
     /// Takes the members out who are gone, and puts those in who are new.
     pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
         let here = self.away_until.is_none() && self.excluded.is_none();
@@ -124,6 +144,7 @@ impl Control {
             self.reunited = false;
         }
         for (index, node, parted, served) in gone {
+            self.note_gone(&node, parted, table.is_split());
             self.standing.roster.remove(index);
             self.standing.flow.forget(index);
             self.writes.forget(index);
@@ -136,7 +157,7 @@ impl Control {
         for node in members {
             if self.standing.roster.find(&node).is_none() && self.standing.roster.add(node.clone())
             {
-                self.reunited = true;
+                self.note_come(&node);
                 self.standing.news(News::Joined(node));
             }
         }
