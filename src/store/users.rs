@@ -86,9 +86,7 @@ pub(crate) async fn list_again(
         let Some(user) = record.user().filter(|_| !record.is_index()) else {
             continue;
         };
-        let index = store.load(&index_root(&user), None).await?.into_live();
-        let mut listed = index.iter().flat_map(|index| index.listed());
-        if listed.any(|listed| listed.key == key && !listed.is_ended) {
+        if is_listed(store, &user, &key).await? {
             continue;
         }
         let login = NewLogin {
@@ -100,6 +98,31 @@ pub(crate) async fn list_again(
             max_sessions: usize::MAX,
         };
         register(store, login).await?;
+    }
+    Ok(())
+}
+
+/// Returns `true` if a session is in the list of a user, and not among those that were ended.
+pub(crate) async fn is_listed(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    key: &Root,
+) -> Result<bool, StoreError> {
+    let index = store.load(&index_root(user), None).await?.into_live();
+    let mut listed = index.iter().flat_map(|index| index.listed());
+    Ok(listed.any(|listed| listed.key == *key && !listed.is_ended))
+}
+
+/// Ends a session of a user that is not in the list, because all of them were ended.
+pub(crate) async fn end_unlisted(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    key: &Root,
+) -> Result<(), StoreError> {
+    let record = store.load(key, None).await?.into_live();
+    let is_theirs = record.is_some_and(|record| record.user() == Some(*user));
+    if is_theirs && !is_listed(store, user, key).await? {
+        store.end(key).await?;
     }
     Ok(())
 }
@@ -169,10 +192,11 @@ pub(crate) async fn end_user(
         if listed.iter().all(|listed| Some(listed.key) == kept) {
             return Ok(ended);
         }
-        let (mut live, mut gone) = (Vec::new(), Vec::new());
+        let (mut live, mut others, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for listed in listed.iter().filter(|listed| Some(listed.key) != kept) {
-            if belonging(store, &user, listed).await?.is_some() {
-                live.push(listed.key);
+            match belonging(store, &user, listed).await? {
+                Some(_) => live.push(listed.key),
+                None => others.push(listed),
             }
             gone.push(listed.key);
         }
@@ -185,6 +209,12 @@ pub(crate) async fn end_user(
             }
         }
         store.commit(&root, Some(&index), changes).await?;
+        // A login as another user may have been taken back before that.
+        for listed in others {
+            if belonging(store, &user, listed).await?.is_some() {
+                live.push(listed.key);
+            }
+        }
         for key in &live {
             store.end(key).await?;
         }
