@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Waits until somebody wants this process to end: SIGTERM, as service managers and Kubernetes send
 /// it, or Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`, mostly by way of
-/// [`ReplicatedStore::retire_after`](crate::ReplicatedStore::retire_after).
+/// [`ReplicatedStore::drain_on`](crate::ReplicatedStore::drain_on).
 ///
 /// It listens from the call on, not from the first poll: a signal that comes in between would
 /// otherwise end the process at once.

@@ -151,11 +151,11 @@ impl Backend {
     }
 
     /// Begins to hand over, while requests go on.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn start_draining(&self) {
         match self {
             Self::Memory(_) | Self::File(_) | Self::Redis(_) => {}
-            Self::Replicated(store) => store.retire(),
-            Self::ReplicatedFile(store) => store.store().retire(),
+            Self::Replicated(store) => store.start_draining(),
+            Self::ReplicatedFile(store) => store.store().start_draining(),
         }
     }
 

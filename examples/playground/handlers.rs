@@ -352,7 +352,7 @@ async fn badattr(args: Args, Taken(session): Taken) -> Answer {
 async fn cluster(State(app): State<Arc<App>>) -> Reply {
     app.backend
         .status(app.node.as_deref())
-        .with("turnovers", app.sessions.turnovers())
+        .with("turnovers", app.sessions.misrouted_requests())
 }
 
 /// `/health`: whether a balancer should send requests here.

@@ -98,7 +98,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 
     end_wanted.await;
     app.draining.store(true, Ordering::Relaxed);
-    app.backend.retire();
+    app.backend.start_draining();
     sleep(Duration::from_secs(args.drain_wait)).await;
     closer.close().await;
     drop(stop);

@@ -112,7 +112,7 @@ fn word(kind: SessionErrorKind) -> &'static str {
     match kind {
         SessionErrorKind::NoSession => "no_session",
         SessionErrorKind::Conflict => "conflict",
-        SessionErrorKind::Ended => "ended",
+        SessionErrorKind::Invalidated => "ended",
         SessionErrorKind::Superseded => "superseded",
         SessionErrorKind::TooManySessions => "too_many_sessions",
         SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {

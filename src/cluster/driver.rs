@@ -20,12 +20,12 @@ use tokio::time::sleep;
 use crate::clock::{self, WallClock};
 use crate::session::{Root, SLOTS, SessionId, Timestamp};
 
-use super::calls::Calls;
 use super::discover::{Discovery, discover};
 use super::door::{Door, find_rival, objection_to};
-use super::link::{Arrival, Encoder, Links, Outbox, Strangers, dial, receive};
+use super::link::{Arrival, Encoder, Handshaking, Links, SendQueue, dial, receive};
 use super::outlook::{Addresses, Answer};
-use super::replica::event::{Exclusion, Input, News, Output, Reply};
+use super::pending_calls::PendingCalls;
+use super::replica::event::{Exclusion, Input, Notification, Output, Reply};
 use super::replica::message::OpId;
 use super::replica::node::{Node, SEEN_MAX};
 use super::replica::{PAUSE_MAX, Replica};
@@ -37,7 +37,7 @@ use super::wire::{Hello, HelloReply, Refusal, RefusalDetails};
 pub(super) struct Driver {
     pub(super) replica: Replica,
     pub(super) links: Links,
-    calls: Calls,
+    calls: PendingCalls,
     /// Also the order in which outputs are handled: as they came out of the replica.
     outputs: Mutex<Outputs>,
     ops: AtomicU64,
@@ -83,7 +83,7 @@ impl Driver {
         Self {
             replica,
             links,
-            calls: Calls::default(),
+            calls: PendingCalls::default(),
             outputs: Mutex::default(),
             ops: AtomicU64::new(0),
             pulse: AtomicU64::new(now.as_millis()),
@@ -240,7 +240,7 @@ impl Driver {
                     }
                 }
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
-                Output::News(news) => self.tell(news),
+                Output::Notification(news) => self.tell(news),
             }
         }
         encoder.forget();
@@ -349,9 +349,9 @@ impl Driver {
         }
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&self, news: Notification) {
         match news {
-            News::Joined(node) => {
+            Notification::Joined(node) => {
                 tracing::info!(
                     "replication member added: {} at {}",
                     node.name,
@@ -359,11 +359,11 @@ impl Driver {
                 );
                 self.sightings.joined(clock::now(), &node);
             }
-            News::Left(node) => {
+            Notification::Left(node) => {
                 tracing::info!("replication member gone: {} at {}", node.name, node.address);
                 self.links.cut(&node);
             }
-            News::Deaf(node) => {
+            Notification::Deaf(node) => {
                 tracing::warn!(
                     "nothing is heard from {} at {}, though other nodes hear it: it is taken out; \
                      check the network and the firewalls between the two",
@@ -371,7 +371,7 @@ impl Driver {
                     node.address
                 );
             }
-            News::Stalled(node) => {
+            Notification::Stalled(node) => {
                 tracing::warn!(
                     node = %node.name,
                     address = %node.address,
@@ -379,7 +379,7 @@ impl Driver {
                      for a path that drops large packets"
                 );
             }
-            News::OverLimit {
+            Notification::OverLimit {
                 is_over: true,
                 sessions,
                 bytes,
@@ -391,12 +391,12 @@ impl Driver {
                      it creates no sessions; give all nodes the same `max_sessions` and `max_bytes`"
                 );
             }
-            News::OverLimit {
+            Notification::OverLimit {
                 sessions, bytes, ..
             } => {
                 tracing::info!(sessions, bytes, "this node is within its limits again");
             }
-            News::Away(time) => {
+            Notification::Away(time) => {
                 tracing::error!(
                     "the others take this node out again and again although it runs: some node cannot \
                      reach it, or does not hear it. No sessions are served here; it tries again in \
@@ -404,7 +404,7 @@ impl Driver {
                     time.as_secs()
                 );
             }
-            News::Ready { doubt } => {
+            Notification::Ready { doubt } => {
                 if doubt.is_zero() {
                     tracing::info!("sessions are served from now on");
                 } else {
@@ -418,7 +418,7 @@ impl Driver {
                 self.addresses.joined();
                 self.ready.send_replace(true);
             }
-            News::Excluded(exclusion) => {
+            Notification::Excluded(exclusion) => {
                 match exclusion {
                     Exclusion::Name(node) => tracing::error!(
                         "an older node, at {}, is called {} as well: no sessions are served here; \
@@ -434,7 +434,7 @@ impl Driver {
                 self.look_again();
                 self.links.close_all();
             }
-            News::Reborn(node) => {
+            Notification::Reborn(node) => {
                 tracing::warn!(
                     "this node was declared down by the others, or was stopped for so long that \
                      it may have been: no sessions are served until it has joined again"
@@ -482,26 +482,26 @@ impl Driver {
 
 /// What a node listens on, and whom it looks for.
 #[derive(Debug)]
-pub(super) struct Surroundings {
+pub(super) struct Endpoints {
     pub(super) listener: TcpListener,
     pub(super) discovery: Discovery,
-    pub(super) undialled: mpsc::UnboundedReceiver<Arc<Outbox>>,
+    pub(super) undialled: mpsc::UnboundedReceiver<Arc<SendQueue>>,
 }
 
 /// Runs a node until it is told to stop, or dropped. All its tasks and connections end with it.
 pub(super) async fn run(
     driver: Arc<Driver>,
-    surroundings: Surroundings,
+    surroundings: Endpoints,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Surroundings {
+    let Endpoints {
         listener,
         discovery,
         mut undialled,
     } = surroundings;
     let _end = End(&driver);
     let mut tasks = JoinSet::new();
-    let mut strangers = Strangers::default();
+    let mut strangers = Handshaking::default();
     tasks.spawn(discover(driver.clone(), discovery));
     loop {
         let pause = driver.tick();

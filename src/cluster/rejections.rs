@@ -76,7 +76,7 @@ impl Rejections {
 /// How long a node that does not come again is listed: some attempts, also on a busy machine.
 const KEPT: Duration = Duration::from_secs(8);
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// Strangers can say any name.
+/// Handshaking can say any name.
 const ROWS_MAX: usize = 64;
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub enum SessionErrorKind {
     /// There is no session to do that to.
     NoSession,
     /// The session has ended meanwhile: another request has ended it, or it has expired.
-    Ended,
+    Invalidated,
     /// The session has another id by now: this request was sent with the former one, before the
     /// answer to the rotation arrived, or it was to rotate the id and another request was first.
     /// Nothing was changed, and the response sets no cookie. After another login it is also what a
@@ -82,13 +82,13 @@ impl SessionError {
         self.attribute.as_deref()
     }
 
-    /// The status that says so to a client: 409 for `NoSession`, `Ended`, `Superseded`,
+    /// The status that says so to a client: 409 for `NoSession`, `Invalidated`, `Superseded`,
     /// `TooManySessions` and `Conflict`, 413 for what is too large, 503 when the store fails, otherwise 500.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             SessionErrorKind::NoSession
-            | SessionErrorKind::Ended
+            | SessionErrorKind::Invalidated
             | SessionErrorKind::Superseded
             | SessionErrorKind::TooManySessions
             | SessionErrorKind::Conflict => StatusCode::CONFLICT,
@@ -148,7 +148,7 @@ impl SessionErrorKind {
             Self::TooLarge => "the session or one of its attributes would be too large",
             Self::TooLate => "the response has left, the session cannot be changed any more",
             Self::NoSession => "there is no session",
-            Self::Ended => "the session has been ended meanwhile",
+            Self::Invalidated => "the session has been ended meanwhile",
             Self::Superseded => "the session has another id by now",
             Self::Conflict => "the session attribute is being changed by too many others",
             Self::Store(StoreErrorKind::TooLarge) => "the session is larger than the store takes",

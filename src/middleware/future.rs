@@ -12,8 +12,8 @@ use pin_project_lite::pin_project;
 use super::body::ResponseBody;
 use super::complete::Complete;
 use super::error::SessionError;
-use super::exchange::{Closing, Exchange};
 use super::keep_alive::KeepAlive;
+use super::request_session::{Closing, RequestSession};
 
 pin_project! {
     /// The future of [`SessionService`](crate::SessionService): the handler's, and then the commit.
@@ -22,7 +22,7 @@ pin_project! {
     /// the commit has begun, dropping it stops nothing.
     pub struct ResponseFuture<F, B> {
         // While it is open. `None` from the beginning when a layer further out looks after it.
-        exchange: Option<Arc<Exchange>>,
+        exchange: Option<Arc<RequestSession>>,
         keep_alive: KeepAlive,
         #[pin]
         stage: Stage<F, B>,
@@ -47,14 +47,14 @@ pin_project! {
         },
         Storing {
             commit: Complete<()>,
-            exchange: Arc<Exchange>,
+            exchange: Arc<RequestSession>,
             response: Option<Response<B>>,
         },
     }
 }
 
 impl<F, B> ResponseFuture<F, B> {
-    pub(super) fn new(handler: F, exchange: Option<Arc<Exchange>>) -> Self {
+    pub(super) fn new(handler: F, exchange: Option<Arc<RequestSession>>) -> Self {
         Self {
             exchange,
             keep_alive: KeepAlive::default(),
@@ -117,14 +117,14 @@ where
     }
 }
 
-fn signed<B>(response: Response<B>, exchange: &Exchange) -> Response<ResponseBody<B>> {
+fn signed<B>(response: Response<B>, exchange: &RequestSession) -> Response<ResponseBody<B>> {
     let mut response = response.map(ResponseBody::handler);
     exchange.sign(response.headers_mut());
     response
 }
 
 /// What is sent in place of the handler's response, which speaks of something that is not stored.
-fn refusal<B>(error: SessionError, exchange: &Exchange) -> Response<ResponseBody<B>> {
+fn refusal<B>(error: SessionError, exchange: &RequestSession) -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::words(error.kind()));
     *response.status_mut() = error.status();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
 use super::complete::Complete;
-use super::exchange::Exchange;
+use super::request_session::RequestSession;
 
 /// What a handler that waits has to do for its session.
 #[derive(Default)]
@@ -28,12 +28,12 @@ enum Step {
 
 impl KeepAlive {
     /// Makes progress; the handler is polled again when this can.
-    pub(super) fn poll(&mut self, exchange: &Arc<Exchange>, cx: &mut Context<'_>) {
+    pub(super) fn poll(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) {
         while self.poll_step(exchange, cx).is_ready() {}
     }
 
     /// Takes the next step; pending also when there is none.
-    fn poll_step(&mut self, exchange: &Arc<Exchange>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_step(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) -> Poll<()> {
         self.0 = Some(match &mut self.0 {
             Some(Step::Wait(timer)) => {
                 ready!(timer.as_mut().poll(cx));
@@ -63,7 +63,7 @@ impl KeepAlive {
 
 /// The wait before the next touch, if there is a session that needs one. Outside a tokio runtime
 /// there are no timers.
-fn wait(exchange: &Exchange) -> Option<Step> {
+fn wait(exchange: &RequestSession) -> Option<Step> {
     let after = exchange.touch_again_after()?;
     Handle::try_current().ok()?;
     Some(Step::Wait(Box::pin(sleep(after))))

@@ -229,7 +229,7 @@ impl SessionLayer {
     /// A shorter idle time for sessions whose browser has not come back yet: robots never do.
     /// Defaults to none. An idle time that a handler sets for the session comes before it.
     #[must_use]
-    pub fn with_first_visit_timeout(mut self, idle: Duration) -> Self {
+    pub fn with_initial_idle_timeout(mut self, idle: Duration) -> Self {
         self.config().first_visit = Some(Timeout::new(idle));
         self
     }
@@ -284,13 +284,13 @@ impl SessionLayer {
     ///
     /// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
     /// let app: axum::Router = axum::Router::new().layer(layer.clone());
-    /// assert_eq!(layer.turnovers(), 0);
+    /// assert_eq!(layer.misrouted_requests(), 0);
     /// # }
     /// # Ok::<(), distributable::InvalidRoute>(())
     /// ```
     #[doc(alias = "failovers")]
     #[must_use]
-    pub fn turnovers(&self) -> u64 {
+    pub fn misrouted_requests(&self) -> u64 {
         self.config.turnovers.0.load(Relaxed)
     }
 

@@ -8,7 +8,7 @@ use tracing::error;
 
 use super::attribute::{AttributeName, AttributeOf};
 use super::error::{SessionError, SessionErrorKind};
-use super::exchange::Exchange;
+use super::request_session::RequestSession;
 use super::session::{MISSING_LAYER, Session};
 use crate::session::{Root, Timestamp, UserKey};
 
@@ -42,7 +42,7 @@ impl Peek {
     ///
     /// Dropping the future changes nothing.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = Exchange::of(&parts.extensions) else {
+        let Some(exchange) = RequestSession::of(&parts.extensions) else {
             error!("{MISSING_LAYER}");
             return Err(SessionErrorKind::MissingLayer.into());
         };

@@ -8,9 +8,9 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::exchange::Exchange;
 use super::future::ResponseFuture;
 use super::layer::Config;
+use super::request_session::RequestSession;
 
 /// A service whose requests have a session to ask for; made by [`SessionLayer`](crate::SessionLayer).
 ///
@@ -46,7 +46,7 @@ where
             // What is inside, and logs the request, does not log the id.
             lines.iter_mut().for_each(|line| line.set_sensitive(true));
         }
-        let exchange = Exchange::begin(&self.config, request.extensions_mut());
+        let exchange = RequestSession::begin(&self.config, request.extensions_mut());
         ResponseFuture::new(self.inner.call(request), exchange)
     }
 }

@@ -14,12 +14,12 @@ use super::attribute::{AttributeName, AttributeOf, Storable};
 use super::complete::Complete;
 use super::cookie::{IsSecure, Persistence};
 use super::error::{SessionError, SessionErrorKind};
-use super::exchange::Exchange;
 use super::layer::SessionLayer;
 use super::remember;
+use super::request_session::RequestSession;
 use super::route::Route;
-use super::scratch::Scratch;
 use super::state::{Found, State, Update};
+use super::test_store::TestStore;
 use super::timeout::Timeout;
 use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 
@@ -59,7 +59,7 @@ use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 /// and the client receives that error (409) in place of the handler's response. It says nothing about
 /// cookies, so that it cannot undo what the other said. [`save`](Self::save),
 /// [`update`](Self::update) and [`reload`](Self::reload) return the error to the handler
-/// ([`Ended`](SessionErrorKind::Ended)). A request that has written nothing is answered as usual.
+/// ([`Invalidated`](SessionErrorKind::Invalidated)). A request that has written nothing is answered as usual.
 ///
 /// # When the session gets a new id meanwhile
 ///
@@ -70,7 +70,7 @@ use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 /// shown to it.
 #[derive(Clone)]
 pub struct Session {
-    exchange: Arc<Exchange>,
+    exchange: Arc<RequestSession>,
     detached: Option<Arc<Detached>>,
 }
 
@@ -92,7 +92,7 @@ impl Session {
     /// Dropping the future changes nothing, but the access may be recorded already; the session is
     /// loaded when it is asked for again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = Exchange::of(&parts.extensions) else {
+        let Some(exchange) = RequestSession::of(&parts.extensions) else {
             error!("{MISSING_LAYER}");
             return Err(SessionErrorKind::MissingLayer.into());
         };
@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// A handle of a request's session.
-    pub(super) const fn of(exchange: Arc<Exchange>) -> Self {
+    pub(super) const fn of(exchange: Arc<RequestSession>) -> Self {
         Self {
             exchange,
             detached: None,
@@ -111,7 +111,8 @@ impl Session {
     /// A new session in a store of its own, to call handlers with in their unit tests.
     #[must_use]
     pub fn for_test() -> Self {
-        let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config(), None);
+        let exchange =
+            RequestSession::new(SessionLayer::new(TestStore::default()).into_config(), None);
         let (found, secure) = (Found::None, IsSecure::default());
         exchange.state().load(found, secure, exchange.config());
         Self {
@@ -431,7 +432,7 @@ impl Session {
     /// # Errors
     ///
     /// When the store fails, or when the session has ended or expired
-    /// ([`Ended`](SessionErrorKind::Ended)): what it serves should end then.
+    /// ([`Invalidated`](SessionErrorKind::Invalidated)): what it serves should end then.
     ///
     /// # Cancel safety
     ///
@@ -468,7 +469,7 @@ impl Session {
     ///
     /// It is what the client has sent: a valid name, but of any node or none. Compare it with names
     /// that you know; as an address or the label of a metric it would let clients choose.
-    /// [`SessionLayer::turnovers`] counts how often it names another node than this one.
+    /// [`SessionLayer::misrouted_requests`] counts how often it names another node than this one.
     #[doc(alias = "getRequestedSessionId")]
     #[doc(alias = "sessionIdAttribute")]
     #[must_use]
@@ -625,7 +626,7 @@ impl fmt::Debug for Session {
 }
 
 /// What the detached handles of an exchange share.
-struct Detached(Arc<Exchange>);
+struct Detached(Arc<RequestSession>);
 
 impl Drop for Detached {
     fn drop(&mut self) {

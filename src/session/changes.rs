@@ -19,13 +19,13 @@ use super::{
 pub struct Changes {
     writes: Vec<(Name, Option<Value>)>,
     /// In a box, so that what most requests do not do costs them no more than a null.
-    seldom: Option<Box<Seldom>>,
+    seldom: Option<Box<Rare>>,
 }
 
 /// What few requests do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seldom {
-    create: Option<NewLifetime>,
+struct Rare {
+    create: Option<Creation>,
     expect: Option<(Name, Option<Stamp>)>,
     max_inactive: Option<Option<Duration>>,
     rotation: Option<Rotation>,
@@ -48,7 +48,7 @@ pub struct Rotation {
 
 /// How long a new session is to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NewLifetime {
+struct Creation {
     secret: SecretHash,
     user: Option<UserKey>,
     max_inactive: Option<Duration>,
@@ -92,7 +92,7 @@ impl Changes {
         max_inactive: Option<Duration>,
         absolute: Duration,
     ) {
-        self.seldom().create = Some(NewLifetime {
+        self.seldom().create = Some(Creation {
             secret,
             user: None,
             max_inactive,
@@ -351,24 +351,24 @@ impl Changes {
         Some((credential, lifetime))
     }
 
-    fn creation(&self) -> Option<NewLifetime> {
+    fn creation(&self) -> Option<Creation> {
         let create = self.seldom.as_ref()?.create?;
         // What was set for this session comes before what goes for all.
         let first_visit = create.first_visit.filter(|_| self.max_inactive().is_none());
-        Some(NewLifetime {
+        Some(Creation {
             first_visit,
             ..create
         })
     }
 
-    fn seldom(&mut self) -> &mut Seldom {
+    fn seldom(&mut self) -> &mut Rare {
         self.seldom.get_or_insert_default()
     }
 
     fn unconfirm(&mut self, name: &str) {
         if let Some(seldom) = &mut self.seldom {
             seldom.confirmed.retain(|(known, _)| &**known != name);
-            if **seldom == Seldom::default() {
+            if **seldom == Rare::default() {
                 self.seldom = None;
             }
         }
@@ -386,7 +386,7 @@ impl Changes {
     }
 }
 
-impl NewLifetime {
+impl Creation {
     fn record(self, now: Timestamp) -> Record {
         let credential = Credential::new(self.secret, now.plus(self.absolute), self.user);
         let lifetime = Lifetime {

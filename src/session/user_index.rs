@@ -156,8 +156,8 @@ const ENDED: &str = "\0ended";
 
 #[cfg(test)]
 mod tests {
-    use super::super::Outcome;
     use super::*;
+    use crate::session::Outcome;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 

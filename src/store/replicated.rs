@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 #[cfg(all(feature = "snapshot", unix))]
-use crate::cluster::{Copy, HeldState, Survivor};
+use crate::cluster::{HeldState, KeyedEntry, Survivor};
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
@@ -27,7 +27,7 @@ use super::SessionStore;
 ///     .start()
 ///     .await?;
 /// let layer = SessionLayer::new(store.clone());
-/// // … and after the server has stopped, see `retire_after`:
+/// // … and after the server has stopped, see `drain_on`:
 /// store.drain().await;
 /// # Ok(())
 /// # }
@@ -85,9 +85,9 @@ impl ReplicatedStore {
 
     /// Stops being a place for sessions, and begins to hand over what is here:
     /// [`is_ready`](Self::is_ready) says no from now on. Sessions are still found, and new ones live
-    /// on the nodes that stay. [`retire_after`](Self::retire_after) does it at the right time.
-    pub fn retire(&self) {
-        self.cluster.retire();
+    /// on the nodes that stay. [`drain_on`](Self::drain_on) does it at the right time.
+    pub fn start_draining(&self) {
+        self.cluster.start_draining();
     }
 
     /// Waits for `signal`, then stops being a place for sessions and goes on serving for `wait`: what
@@ -105,7 +105,7 @@ impl ReplicatedStore {
     /// # ) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     ///
-    /// let ended = store.retire_after(distributable::shutdown_signal()?, Duration::from_secs(1));
+    /// let ended = store.drain_on(distributable::shutdown_signal()?, Duration::from_secs(1));
     /// axum::serve(listener, app).with_graceful_shutdown(ended).await?;
     /// let report = store.drain().await;
     /// if !report.handed_over {
@@ -121,7 +121,7 @@ impl ReplicatedStore {
     /// it is drained.
     ///
     /// [`with_graceful_shutdown`]: https://docs.rs/axum/0.8/axum/serve/struct.Serve.html#method.with_graceful_shutdown
-    pub fn retire_after(
+    pub fn drain_on(
         &self,
         signal: impl Future<Output = ()> + Send + 'static,
         wait: Duration,
@@ -129,7 +129,7 @@ impl ReplicatedStore {
         let store = self.clone();
         async move {
             signal.await;
-            store.retire();
+            store.start_draining();
             sleep(wait).await;
         }
     }
@@ -146,7 +146,7 @@ impl ReplicatedStore {
     /// # Cancel safety
     ///
     /// Dropping the future before the node has left leaves it in the cluster, serving and a place for
-    /// sessions again, also if [`retire`](Self::retire) was called before.
+    /// sessions again, also if [`start_draining`](Self::start_draining) was called before.
     pub async fn drain(&self) -> DrainReport {
         let report = self.cluster.drain().await;
         if report.handed_over {
@@ -173,7 +173,7 @@ impl ReplicatedStore {
 
     /// What this node holds in a slot.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(super) fn copies_in(&self, slot: usize) -> Vec<Copy> {
+    pub(super) fn copies_in(&self, slot: usize) -> Vec<KeyedEntry> {
         self.cluster.export(slot)
     }
 

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 
-use super::super::driver::Driver;
-use super::super::outlook::Lookup;
+use crate::cluster::driver::Driver;
+use crate::cluster::outlook::Lookup;
 
 /// Looks up the names again and again, and has the addresses behind them dialled, for ever.
 pub(super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
@@ -76,7 +76,7 @@ pub(super) async fn seek_former(driver: &Driver) {
 }
 
 /// The addresses behind `host:port`; none when nobody knows.
-pub(in super::super) async fn resolve(name: &str) -> Vec<SocketAddr> {
+pub(crate) async fn resolve(name: &str) -> Vec<SocketAddr> {
     addresses(look_up(name).await)
 }
 

@@ -11,27 +11,23 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::super::discover::resolve;
-use super::super::driver::Driver;
-use super::super::outlook::{Answer, Rejection};
-use super::super::replica::event::Input;
-use super::super::replica::node::{Node, SEEN_MAX};
-use super::super::wire::{
-    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
-};
+use super::connect_problem::{ConnectProblem, Told};
 use super::may_dial;
-use super::obstacle::{Obstacle, Told};
-use super::outbox::Outbox;
 use super::security::{Distrust, Security};
+use super::send_queue::SendQueue;
 use super::stream::Stream;
 use super::transmit::transmit;
+use crate::cluster::discover::resolve;
+use crate::cluster::driver::Driver;
+use crate::cluster::outlook::{Answer, Rejection};
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::node::{Node, SEEN_MAX};
+use crate::cluster::wire::{
+    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
+};
 
 /// The latest generation that any of the peers has seen under this node's address.
-pub(in super::super) async fn last_generation(
-    security: &Security,
-    peers: &[String],
-    hello: &Hello,
-) -> u64 {
+pub(crate) async fn last_generation(security: &Security, peers: &[String], hello: &Hello) -> u64 {
     let mut asked = JoinSet::new();
     for peer in peers {
         let (security, peer, hello) = (security.clone(), peer.clone(), hello.clone());
@@ -65,7 +61,7 @@ pub(in super::super) async fn last_generation(
 
 /// Dials an address again and again, and sends what is put into its box, until nobody wants to
 /// reach it any more.
-pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
+pub(crate) async fn dial(driver: Arc<Driver>, outbox: Arc<SendQueue>) {
     let mut dialler = Dialler {
         driver: &driver,
         outbox: &outbox,
@@ -97,7 +93,7 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
 /// What dialling one address has come to.
 struct Dialler<'a> {
     driver: &'a Arc<Driver>,
-    outbox: &'a Outbox,
+    outbox: &'a SendQueue,
     /// The node to which the link was lost, until it is known what has become of it.
     lost: Option<Node>,
     /// Attempts in a row that came to nothing.
@@ -135,7 +131,7 @@ impl Dialler<'_> {
             Err(ConnectError::Distrusted(distrust)) => {
                 // Whoever is being stopped hangs up too.
                 if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
-                    self.tell(Obstacle::Distrusted(distrust));
+                    self.tell(ConnectProblem::Distrusted(distrust));
                 }
                 let by = Rejection::Foreign;
                 self.found(match distrust.is_of_a_node() {
@@ -222,11 +218,11 @@ impl Dialler<'_> {
         if self.driver.reminded(me, details.seen) {
             return Next::AtOnce;
         }
-        self.tell(Obstacle::Refused(refusal));
+        self.tell(ConnectProblem::Refused(refusal));
         self.failed()
     }
 
-    fn tell(&mut self, obstacle: Obstacle) {
+    fn tell(&mut self, obstacle: ConnectProblem) {
         let me = self.driver.me();
         self.told.tell(&me, self.outbox.address, obstacle);
     }
@@ -268,7 +264,7 @@ enum ConnectError {
     /// One of the two does not trust the other.
     Distrusted(Distrust),
     /// Something else, which may be over soon.
-    Failed(Obstacle),
+    Failed(ConnectProblem),
 }
 
 /// Connects and introduces this node.
@@ -286,8 +282,8 @@ async fn connect(
     };
     match timeout(HELLO_TIMEOUT, connected).await {
         Ok(Ok((stream, HelloReply::Welcome { proto, node, seen }))) => {
-            let protocol =
-                Protocol::from_number(proto).ok_or(ConnectError::Failed(Obstacle::Stranger))?;
+            let protocol = Protocol::from_number(proto)
+                .ok_or(ConnectError::Failed(ConnectProblem::Stranger))?;
             let welcome = Welcome {
                 node,
                 protocol,
@@ -301,13 +297,13 @@ async fn connect(
         Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
         Ok(Err(error)) => Err(match (Distrust::of(&error), error.kind()) {
             (Some(distrust), _) => ConnectError::Distrusted(distrust),
-            (None, io::ErrorKind::InvalidData) => ConnectError::Failed(Obstacle::Stranger),
+            (None, io::ErrorKind::InvalidData) => ConnectError::Failed(ConnectProblem::Stranger),
             (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                ConnectError::Failed(Obstacle::HungUp)
+                ConnectError::Failed(ConnectProblem::HungUp)
             }
-            (None, _) => ConnectError::Failed(Obstacle::Silent),
+            (None, _) => ConnectError::Failed(ConnectProblem::Silent),
         }),
-        Err(_) => Err(ConnectError::Failed(Obstacle::Silent)),
+        Err(_) => Err(ConnectError::Failed(ConnectProblem::Silent)),
     }
 }
 

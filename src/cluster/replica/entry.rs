@@ -19,7 +19,7 @@ pub(crate) enum Entry {
     Live(Arc<Record>),
     /// Changes of a session that this node has not seen whole: an update never creates one. It is
     /// invisible until the rest arrives.
-    Fragment(Arc<Fragment>),
+    Delta(Arc<Delta>),
     /// The session has expired, and copies of a former state of it may be elsewhere.
     Expired(Box<Mark>),
     /// The session was deleted, which is for ever.
@@ -31,7 +31,7 @@ pub(crate) enum Entry {
 
 /// A part of a session: what one request wrote.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fragment {
+pub(crate) struct Delta {
     /// Sorted by name, one per name.
     pub(crate) registers: Vec<Register>,
     pub(crate) max_inactive: Option<(Stamp, Idle)>,
@@ -49,7 +49,7 @@ impl Entry {
     pub(crate) fn rebase(&mut self, theirs: Timestamp, ours: Timestamp) {
         match self {
             Self::Live(record) => rebase_record(record, theirs, ours),
-            Self::Fragment(fragment) => rebase_fragment(fragment, theirs, ours),
+            Self::Delta(fragment) => rebase_fragment(fragment, theirs, ours),
             Self::Expired(mark) => {
                 mark.credential.rebase(|at| rebased(at, theirs, ours));
                 mark.until = rebased(mark.until, theirs, ours);
@@ -88,10 +88,10 @@ impl Entry {
                 *self = Self::Live(Arc::new(whole));
                 applied
             }
-            (Self::Expired(mark), Self::Fragment(fragment)) => {
-                let mut part = Fragment::clone(fragment);
+            (Self::Expired(mark), Self::Delta(fragment)) => {
+                let mut part = Delta::clone(fragment);
                 let applied = mark.apply_to_part(&mut part);
-                *self = Self::Fragment(Arc::new(part));
+                *self = Self::Delta(Arc::new(part));
                 applied
             }
             (Self::Live(record), Self::Expired(mark)) => {
@@ -102,19 +102,17 @@ impl Entry {
                 }
                 applied
             }
-            (Self::Fragment(fragment), Self::Expired(mark)) => {
+            (Self::Delta(fragment), Self::Expired(mark)) => {
                 mark.apply_to_part(Arc::make_mut(fragment))
             }
-            (Self::Live(record), Self::Fragment(fragment)) => fragment.apply(Arc::make_mut(record)),
-            (Self::Fragment(fragment), Self::Live(record)) => {
+            (Self::Live(record), Self::Delta(fragment)) => fragment.apply(Arc::make_mut(record)),
+            (Self::Delta(fragment), Self::Live(record)) => {
                 let mut whole = Record::clone(record);
                 let applied = fragment.apply(&mut whole);
                 *self = Self::Live(Arc::new(whole));
                 applied
             }
-            (Self::Fragment(fragment), Self::Fragment(theirs)) => {
-                Arc::make_mut(fragment).merge(theirs)
-            }
+            (Self::Delta(fragment), Self::Delta(theirs)) => Arc::make_mut(fragment).merge(theirs),
         };
         match merged {
             Ok(()) => Merged::Changed,
@@ -133,7 +131,7 @@ impl Entry {
     fn ends_at(&self) -> Timestamp {
         match self {
             Self::Live(record) => record.ends_at(),
-            Self::Fragment(fragment) => fragment
+            Self::Delta(fragment) => fragment
                 .credential
                 .as_ref()
                 .map_or_else(Timestamp::default, |credential| credential.ends_at),
@@ -146,7 +144,7 @@ impl Entry {
     fn granted(&self) -> Duration {
         match self {
             Self::Live(record) => record.ends_at().since(record.began_at()),
-            Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => Duration::ZERO,
+            Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => Duration::ZERO,
         }
     }
 
@@ -165,7 +163,7 @@ impl Entry {
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record),
-            Self::Live(_) | Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => None,
+            Self::Live(_) | Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => None,
         }
     }
 
@@ -174,7 +172,7 @@ impl Entry {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record.loaded(secret, now)),
             Self::Live(_) | Self::Expired(_) => None,
-            Self::Fragment(fragment) => match fragment.credential.as_ref()?.check(secret?, now) {
+            Self::Delta(fragment) => match fragment.credential.as_ref()?.check(secret?, now) {
                 Presented::Current => None,
                 Presented::Superseded => Some(Loaded::Superseded),
                 Presented::Unknown => Some(Loaded::Absent),
@@ -190,7 +188,7 @@ impl Entry {
             (Self::Live(record), Some(secret))
                 if record.is_live(now) && !record.is_current(secret) =>
             {
-                Self::Fragment(Arc::new(Fragment {
+                Self::Delta(Arc::new(Delta {
                     registers: Vec::new(),
                     max_inactive: None,
                     accessed_at: record.last_accessed_at(),
@@ -208,7 +206,7 @@ impl Entry {
     pub(crate) fn is_doubtful(&self, now: Timestamp) -> bool {
         match self {
             Self::Live(record) => !record.is_live(now) && now < record.ends_at(),
-            Self::Fragment(_) => true,
+            Self::Delta(_) => true,
             Self::Expired(mark) => now < mark.credential.ends_at,
             Self::Dead { .. } => false,
         }
@@ -223,7 +221,7 @@ impl Entry {
                 let grace = (idle / 5).clamp(SWEEP_GRACE_MIN, SWEEP_GRACE_MAX);
                 record.expires_at().plus(grace).min(record.ends_at())
             }
-            Self::Fragment(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
+            Self::Delta(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
             Self::Expired(mark) => mark.until,
             Self::Dead { until } => *until,
         }
@@ -233,7 +231,7 @@ impl Entry {
     pub(crate) fn access(&self) -> u64 {
         match self {
             Self::Live(record) => record.lifetime.access,
-            Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => 0,
+            Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => 0,
         }
     }
 
@@ -257,7 +255,7 @@ impl Entry {
                     version.add(UPDATE, *stamp);
                 }
             }
-            Self::Fragment(fragment) => {
+            Self::Delta(fragment) => {
                 version.add(FRAGMENT, Stamp::default());
                 for register in &fragment.registers {
                     version.add(register.name.as_bytes(), register.stamp);
@@ -279,7 +277,7 @@ impl Entry {
     pub(crate) fn weight(&self) -> usize {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
-            Self::Fragment(fragment) => fragment.payload_bytes(),
+            Self::Delta(fragment) => fragment.payload_bytes(),
             Self::Expired(_) | Self::Dead { .. } => return TOMBSTONE,
         };
         payload + ENTRY
@@ -291,7 +289,7 @@ pub(crate) fn marks_bytes(record: &Record) -> usize {
     record.marks().map(|mark| mark.name.len() + REGISTER).sum()
 }
 
-impl Fragment {
+impl Delta {
     /// An access alone.
     pub(crate) const fn of_access(accessed_at: Timestamp, access: u64) -> Self {
         Self {
@@ -459,7 +457,7 @@ pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: T
 }
 
 /// The same of a part of one.
-pub(crate) fn rebase_fragment(fragment: &mut Arc<Fragment>, theirs: Timestamp, ours: Timestamp) {
+pub(crate) fn rebase_fragment(fragment: &mut Arc<Delta>, theirs: Timestamp, ours: Timestamp) {
     let fragment = Arc::make_mut(fragment);
     fragment.accessed_at = rebased(fragment.accessed_at, theirs, ours);
     if let Some(credential) = &mut fragment.credential {

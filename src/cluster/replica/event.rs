@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::StoreErrorKind;
 use crate::session::{Loaded, Record};
 
-use super::message::{Message, OpId, Verdict};
+use super::message::{Message, OpId, UpdateStatus};
 use super::node::Node;
 use super::readiness::Outlook;
 
@@ -66,7 +66,7 @@ pub(crate) enum Output {
     /// A call has ended.
     Reply { op: OpId, reply: Reply },
     /// Something that operators want to know.
-    News(News),
+    Notification(Notification),
 }
 
 /// How a call has ended.
@@ -80,7 +80,7 @@ pub(crate) enum Reply {
     Indeterminate,
     /// What the session's owner has decided; the session with the change, or after a conflict as it
     /// stands.
-    Updated(Verdict, Option<Arc<Record>>),
+    Updated(UpdateStatus, Option<Arc<Record>>),
     /// A read: nobody has the session, but it may have been lost with the nodes that had it.
     Uncertain,
     /// Time ran out, or this node stopped serving; nothing was changed.
@@ -89,7 +89,7 @@ pub(crate) enum Reply {
 
 /// What operators want to know.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum News {
+pub(crate) enum Notification {
     /// A member was added.
     Joined(Node),
     /// A member left or was declared down.

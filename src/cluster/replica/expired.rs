@@ -9,7 +9,7 @@
 
 use crate::session::{Credential, Forked, Idle, Record, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment};
+use super::entry::{Delta, Entry};
 
 /// What is kept of an expired session.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ impl Mark {
     }
 
     /// Adds it to a part of the session.
-    pub(crate) fn apply_to_part(&self, part: &mut Fragment) -> Result<(), Forked> {
+    pub(crate) fn apply_to_part(&self, part: &mut Delta) -> Result<(), Forked> {
         match &mut part.credential {
             Some(credential) => credential.merge(&self.credential)?,
             none => *none = Some(self.credential.clone()),

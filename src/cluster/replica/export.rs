@@ -7,28 +7,28 @@ use crate::session::Timestamp;
 use super::Replica;
 use super::entry::Entry;
 use super::held::{Held, HeldState, Survivor};
-use super::message::Copy;
+use super::message::KeyedEntry;
 use super::table::Table;
 
 impl Replica {
     /// What is in a slot and still means something. Parts of sessions that have not arrived whole
     /// are left out: whoever has the rest has them too.
-    pub(crate) fn export(&self, now: Timestamp, slot: usize) -> Vec<Copy> {
+    pub(crate) fn export(&self, now: Timestamp, slot: usize) -> Vec<KeyedEntry> {
         let (mut copies, _) = self.table.unknown(now, slot as u16, None, &[], usize::MAX);
-        copies.retain(|copy| !matches!(copy.entry, Entry::Fragment(_)));
+        copies.retain(|copy| !matches!(copy.entry, Entry::Delta(_)));
         copies
     }
 
     /// Takes back what an earlier life of this node held, as if it had never been away: members that
     /// know better win. Must come before the node meets any. Gives the number of sessions for which
     /// there was no room.
-    pub(crate) fn restore(&self, now: Timestamp, copies: Vec<Copy>) -> usize {
+    pub(crate) fn restore(&self, now: Timestamp, copies: Vec<KeyedEntry>) -> usize {
         self.table.restore(now, copies)
     }
 
     /// The same for an earlier life that these members have survived: takes it back when one of them
     /// is met.
-    pub(crate) fn hold(&self, now: Timestamp, copies: Vec<Copy>, survivors: Vec<Survivor>) {
+    pub(crate) fn hold(&self, now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) {
         self.control().held = Held::new(now, copies, survivors);
     }
 
@@ -59,7 +59,7 @@ impl Replica {
 
 impl Table {
     /// Takes in what was exported. Gives the number of sessions for which there was no room.
-    pub(super) fn restore(&self, now: Timestamp, copies: Vec<Copy>) -> usize {
+    pub(super) fn restore(&self, now: Timestamp, copies: Vec<KeyedEntry>) -> usize {
         let mut refused = 0;
         for copy in copies {
             match &copy.entry {

@@ -38,11 +38,11 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Record, Root, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment, content_below, marks_bytes};
-use super::message::{Copy, Message, OpId, Proposal, ViewId};
+use super::cluster_view::ClusterView;
+use super::entry::{Delta, Entry, content_below, marks_bytes};
+use super::message::{KeyedEntry, Message, OpId, Proposal, ViewId};
 use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::Standing;
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 
@@ -76,8 +76,8 @@ impl Floors {
     pub(crate) fn merged(
         &mut self,
         now: Timestamp,
-        copies: &[Copy],
-        standing: &mut Standing,
+        copies: &[KeyedEntry],
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -91,7 +91,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         key: Root,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -149,7 +149,7 @@ impl Floors {
         now: Timestamp,
         from: PeerIndex,
         (view, op, key, agrees): (ViewId, OpId, Root, bool),
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -172,7 +172,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         proposal: &Proposal,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -184,8 +184,8 @@ impl Floors {
             return self.give_up(now, key, standing, table);
         }
         self.due.remove(&key);
-        let entry = Entry::Fragment(Fragment::of_floor(floor, &record).into());
-        let copy = Copy { key, entry };
+        let entry = Entry::Delta(Delta::of_floor(floor, &record).into());
+        let copy = KeyedEntry { key, entry };
         table.merge(now, &copy);
         let write = NewWrite {
             op: None,
@@ -198,7 +198,7 @@ impl Floors {
     }
 
     /// Ends a proposal without a result.
-    fn give_up(&mut self, now: Timestamp, key: Root, standing: &Standing, table: &Table) {
+    fn give_up(&mut self, now: Timestamp, key: Root, standing: &ClusterView, table: &Table) {
         self.ballots.remove(&key);
         let marks = table
             .record(&key)
@@ -217,7 +217,7 @@ impl Floors {
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -236,7 +236,7 @@ impl Floors {
     }
 
     /// The view has changed: votes of the one before do not count any more.
-    pub(crate) fn install(&mut self, now: Timestamp, standing: &Standing, table: &Table) {
+    pub(crate) fn install(&mut self, now: Timestamp, standing: &ClusterView, table: &Table) {
         self.give_up_where(now, standing, table, |_| true);
     }
 
@@ -245,7 +245,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         peer: PeerIndex,
-        standing: &Standing,
+        standing: &ClusterView,
         table: &Table,
     ) {
         self.give_up_where(now, standing, table, |ballot| ballot.waiting.contains(peer));
@@ -254,7 +254,7 @@ impl Floors {
     fn give_up_where(
         &mut self,
         now: Timestamp,
-        standing: &Standing,
+        standing: &ClusterView,
         table: &Table,
         is_over: impl Fn(&Ballot) -> bool,
     ) {
@@ -270,7 +270,7 @@ impl Floors {
 pub(crate) fn vote(
     from: PeerIndex,
     proposal: &Proposal,
-    standing: &Standing,
+    standing: &ClusterView,
     writes: &Writes,
     table: &Table,
 ) -> Message {
@@ -293,7 +293,7 @@ pub(crate) fn vote(
 
 /// Returns `true` if all members are in this view, all holders of a session have everything of it,
 /// and no member is missing that may have more.
-fn is_time(key: &Root, record: &Record, standing: &Standing, table: &Table) -> bool {
+fn is_time(key: &Root, record: &Record, standing: &ClusterView, table: &Table) -> bool {
     let mut holders = standing.holders(key.slot()).peers.iter();
     standing.ready
         && standing.is_stable()
@@ -310,12 +310,17 @@ fn may_lose(record: &Record, table: &Table) -> bool {
 
 /// Returns `true` if, as far as this node can see, no write at or below the floor is missing
 /// anywhere.
-fn may_agree(record: &Record, proposal: &Proposal, standing: &Standing, writes: &Writes) -> bool {
+fn may_agree(
+    record: &Record,
+    proposal: &Proposal,
+    standing: &ClusterView,
+    writes: &Writes,
+) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
     has_content(record, proposal, standing) && (!standing.rules.equal_floors || !is_under_way())
 }
 
-fn has_content(record: &Record, proposal: &Proposal, standing: &Standing) -> bool {
+fn has_content(record: &Record, proposal: &Proposal, standing: &ClusterView) -> bool {
     let content = content_below(proposal.floor, &proposal.key, record);
     content == proposal.content || !standing.rules.equal_floors
 }
@@ -323,7 +328,7 @@ fn has_content(record: &Record, proposal: &Proposal, standing: &Standing) -> boo
 fn has_marks(entry: &Entry) -> bool {
     match entry {
         Entry::Live(record) => record.marks().next().is_some(),
-        Entry::Fragment(fragment) => fragment.registers.iter().any(|r| r.is_mark()),
+        Entry::Delta(fragment) => fragment.registers.iter().any(|r| r.is_mark()),
         Entry::Expired(_) | Entry::Dead { .. } => false,
     }
 }

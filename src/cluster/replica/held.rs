@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::message::Copy;
+use super::message::KeyedEntry;
 use super::node::Node;
 use super::table::Table;
 
@@ -26,7 +26,7 @@ pub(crate) struct Survivor {
 /// What is held back, and what has become of it.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    copies: Vec<Copy>,
+    copies: Vec<KeyedEntry>,
     survivors: Vec<Survivor>,
     until: Timestamp,
     /// Whether the copies are in the table, and this node has not served since.
@@ -49,7 +49,7 @@ pub(crate) enum HeldState {
 }
 
 impl Held {
-    pub(crate) fn new(now: Timestamp, copies: Vec<Copy>, survivors: Vec<Survivor>) -> Self {
+    pub(crate) fn new(now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) -> Self {
         Self {
             copies,
             survivors,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Name, Record, Root, Rotation, SecretHash, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment};
+use super::entry::{Delta, Entry};
 use super::node::Node;
 
 /// The name of one period of the membership: a set of members, and an epoch that only grows.
@@ -31,7 +31,7 @@ pub(crate) type OpId = u64;
 
 /// A session's state, or a part of it, under its key.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Copy {
+pub(crate) struct KeyedEntry {
     pub(crate) key: Root,
     pub(crate) entry: Entry,
 }
@@ -53,7 +53,7 @@ pub(crate) enum Message {
     /// A write was not merged: it came under another view than the sender's, in which it does not
     /// hold the session, or the writer is no member there. The writer sends it again when the
     /// sender is in its view.
-    Refuse { view: ViewId, seq: u64 },
+    Nack { view: ViewId, seq: u64 },
     /// Somebody used a session. The later access wins; a lost one is made up for by the next, and
     /// by asking the other holders before a session that has run out is called gone.
     Touch {
@@ -63,39 +63,39 @@ pub(crate) enum Message {
         /// The version of the access.
         access: u64,
     },
-    /// "Here is a digest of each slot that I have; where do you differ?" Asked again until answered.
-    Compare {
+    /// "Here is a digest of each slot that I have; where do you differ?" PendingUpdates again until answered.
+    Digests {
         view: ViewId,
         round: u64,
         digests: Vec<(u16, u64)>,
     },
-    /// The answer to `Compare`: slots in which the sender has something else.
-    Differ {
+    /// The answer to `Digests`: slots in which the sender has something else.
+    DigestDiff {
         view: ViewId,
         round: u64,
         slots: Vec<u16>,
     },
     /// "Send me what I lack of this slot, after this key; I have these versions, of the sessions and
-    /// of their accesses." Asked again until answered.
-    Pull {
+    /// of their accesses." PendingUpdates again until answered.
+    PullSlot {
         view: ViewId,
         round: u64,
         slot: u16,
         after: Option<Root>,
         known: Vec<Known>,
     },
-    /// The answer to `Pull`. `more`: ask again after the last key here.
-    Push {
+    /// The answer to `PullSlot`. `more`: ask again after the last key here.
+    SlotEntries {
         view: ViewId,
         round: u64,
         slot: u16,
         sent_at: Timestamp,
-        copies: Vec<Copy>,
+        copies: Vec<KeyedEntry>,
         more: bool,
     },
-    /// "What do you have of this session?" Asked again until answered. With a secret that is not the
+    /// "What do you have of this session?" PendingUpdates again until answered. With a secret that is not the
     /// session's, the answer has its credential only.
-    Fetch {
+    Get {
         view: ViewId,
         op: OpId,
         key: Root,
@@ -103,12 +103,12 @@ pub(crate) enum Message {
     },
     /// Too many questions of the receiver wait at the sender: this one is not answered.
     Busy { op: OpId },
-    /// The answer to `Fetch`; counts only in the view that it names.
-    Fetched {
+    /// The answer to `Get`; counts only in the view that it names.
+    GetReply {
         view: ViewId,
         op: OpId,
         sent_at: Timestamp,
-        copy: Option<Copy>,
+        copy: Option<KeyedEntry>,
     },
     /// "You own this session: apply this if the attribute's last write is still the expected one."
     /// The stamp inside names the attempt, so that a repeated one is recognised.
@@ -117,8 +117,8 @@ pub(crate) enum Message {
     Updated {
         op: OpId,
         sent_at: Timestamp,
-        verdict: Verdict,
-        copy: Option<Copy>,
+        verdict: UpdateStatus,
+        copy: Option<KeyedEntry>,
     },
     /// "Is what you have of this session at or below this stamp the same as what I have?" A lost one
     /// is given up, and the owner proposes again later.
@@ -131,7 +131,7 @@ pub(crate) enum Message {
         agrees: bool,
     },
     /// The sender leaves for good. If it is lost, failure detection finds out.
-    Bye,
+    Leave,
 }
 
 /// The queue in which a message waits for its link.
@@ -149,18 +149,18 @@ impl Message {
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
-            | Self::Refuse { .. }
+            | Self::Nack { .. }
             | Self::Busy { .. }
             | Self::Vote { .. }
-            | Self::Bye => Lane::Control,
+            | Self::Leave => Lane::Control,
             Self::Write(_)
             | Self::Touch { .. }
-            | Self::Compare { .. }
-            | Self::Differ { .. }
-            | Self::Pull { .. }
-            | Self::Push { .. }
-            | Self::Fetch { .. }
-            | Self::Fetched { .. }
+            | Self::Digests { .. }
+            | Self::DigestDiff { .. }
+            | Self::PullSlot { .. }
+            | Self::SlotEntries { .. }
+            | Self::Get { .. }
+            | Self::GetReply { .. }
             | Self::Update(_)
             | Self::Updated { .. }
             // Behind the writes that the sender has made before.
@@ -170,34 +170,34 @@ impl Message {
 
     /// About how many bytes the message takes on the wire. Windows and budgets count with it.
     pub(crate) fn size(&self) -> usize {
-        let copies = |copies: &[Copy]| copies.iter().map(Copy::size).sum::<usize>();
+        let copies = |copies: &[KeyedEntry]| copies.iter().map(KeyedEntry::size).sum::<usize>();
         FIXED
             + match self {
                 Self::Swim(packet) => packet.len(),
                 Self::View(view) => (view.members.len() + view.removed.len()) * NODE,
                 Self::Write(write) => copies(&write.copies),
                 Self::Ack { seqs, .. } => seqs.len() * NUMBER,
-                Self::Compare { digests, .. } => digests.len() * (SLOT + NUMBER),
-                Self::Differ { slots, .. } => slots.len() * SLOT,
-                Self::Pull { known, .. } => known.len() * (KEY + 2 * NUMBER),
-                Self::Push { copies: all, .. } => copies(all),
-                Self::Fetched { copy, .. } | Self::Updated { copy, .. } => {
-                    copy.as_ref().map_or(0, Copy::size)
+                Self::Digests { digests, .. } => digests.len() * (SLOT + NUMBER),
+                Self::DigestDiff { slots, .. } => slots.len() * SLOT,
+                Self::PullSlot { known, .. } => known.len() * (KEY + 2 * NUMBER),
+                Self::SlotEntries { copies: all, .. } => copies(all),
+                Self::GetReply { copy, .. } | Self::Updated { copy, .. } => {
+                    copy.as_ref().map_or(0, KeyedEntry::size)
                 }
                 Self::Update(update) => {
                     let record = match &update.order {
-                        Order::Create(record) => record.payload_bytes(),
-                        Order::Change | Order::End => 0,
+                        Operation::Create(record) => record.payload_bytes(),
+                        Operation::Update | Operation::Delete => 0,
                     };
                     update.fragment.payload_bytes() + record
                 }
-                Self::Refuse { .. }
+                Self::Nack { .. }
                 | Self::Busy { .. }
                 | Self::Touch { .. }
-                | Self::Fetch { .. }
+                | Self::Get { .. }
                 | Self::Propose(_)
                 | Self::Vote { .. }
-                | Self::Bye => 0,
+                | Self::Leave => 0,
             }
     }
 
@@ -214,22 +214,22 @@ impl Message {
         match self {
             Self::Write(Write { sent_at, .. })
             | Self::Touch { sent_at, .. }
-            | Self::Push { sent_at, .. }
-            | Self::Fetched { sent_at, .. }
+            | Self::SlotEntries { sent_at, .. }
+            | Self::GetReply { sent_at, .. }
             | Self::Update(Update { sent_at, .. })
             | Self::Updated { sent_at, .. } => Some(sent_at),
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
-            | Self::Refuse { .. }
-            | Self::Compare { .. }
-            | Self::Differ { .. }
-            | Self::Pull { .. }
-            | Self::Fetch { .. }
+            | Self::Nack { .. }
+            | Self::Digests { .. }
+            | Self::DigestDiff { .. }
+            | Self::PullSlot { .. }
+            | Self::Get { .. }
             | Self::Busy { .. }
             | Self::Propose(_)
             | Self::Vote { .. }
-            | Self::Bye => None,
+            | Self::Leave => None,
         }
     }
 
@@ -257,7 +257,7 @@ impl Message {
     }
 }
 
-impl Copy {
+impl KeyedEntry {
     pub(crate) fn size(&self) -> usize {
         KEY + self.entry.weight()
     }
@@ -311,7 +311,7 @@ pub(crate) struct Write {
     /// owner has changed.
     pub(crate) strict: bool,
     pub(crate) sent_at: Timestamp,
-    pub(crate) copies: Arc<[Copy]>,
+    pub(crate) copies: Arc<[KeyedEntry]>,
 }
 
 /// A change that the session's owner orders, on its way there: an atomic update, a rotation, or
@@ -327,10 +327,10 @@ pub(crate) struct Update {
     /// The attribute, and the stamp that its last write is expected to carry.
     pub(crate) expect: Option<(Name, Option<Stamp>)>,
     /// What to apply; the one in `fragment.updates` names the attempt.
-    pub(crate) fragment: Arc<Fragment>,
+    pub(crate) fragment: Arc<Delta>,
     /// The new secret, if the session's is the one that the asker has presented.
     pub(crate) rotation: Option<Rotation>,
-    pub(crate) order: Order,
+    pub(crate) order: Operation,
 }
 
 /// A floor that the owner of a session would like to raise.
@@ -346,18 +346,18 @@ pub(crate) struct Proposal {
 
 /// What the owner of a session is asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Order {
+pub(crate) enum Operation {
     /// Apply the fragment, replace the secret, or both.
-    Change,
+    Update,
     /// Make this session, which must not exist yet.
     Create(Arc<Record>),
     /// End the session.
-    End,
+    Delete,
 }
 
 /// What became of an atomic update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum UpdateStatus {
     /// Applied by every holder.
     Applied,
     /// Another write came first; nothing was changed.
@@ -367,9 +367,9 @@ pub(crate) enum Verdict {
     /// There is no such session.
     Gone,
     /// The one asked is not the owner, or the members changed meanwhile: ask again.
-    Again,
+    Retry,
     /// It was sent before and too much has happened since to tell whether it was applied.
-    Unknown,
+    Indeterminate,
     /// The owner has no room for a new session, or for what a change adds to one.
     Full,
     /// The session would be larger than one may be.

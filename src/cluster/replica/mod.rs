@@ -14,7 +14,7 @@
 //!  │ one lock each│                  │  writes · reads · updates · repair    │
 //!  └──────────────┘                  └────────┬──────────────────────────────┘
 //!                                             ▼
-//!                                     Send · Reply · News
+//!                                     Send · Reply · Notification
 //! ```
 //!
 //! What it promises, and by which rule:
@@ -36,7 +36,7 @@
 //! - *An atomic update counts once.* ([`updates`])
 //! - *A removed attribute takes no room for ever, and does not come back.* ([`floors`])
 //! - *A node that was declared down does not serve.* It goes on in a new life, after it has joined
-//!   and caught up again ([`control`]).
+//!   and caught up again ([`engine`]).
 //!
 //! What it does not promise: that both sides of a partition agree while it lasts. They both serve,
 //! and merge when it heals.
@@ -44,7 +44,8 @@
 
 mod admission;
 mod budget;
-mod control;
+mod cluster_view;
+mod engine;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod expired;
@@ -65,7 +66,6 @@ mod revocation;
 mod roster;
 pub(crate) mod rules;
 mod split;
-mod standing;
 mod status;
 mod table;
 mod updates;
@@ -84,19 +84,19 @@ use crate::session::{
 };
 
 use self::budget::Budget;
-use self::control::Control;
+use self::engine::Engine;
 use self::event::{Input, Output, Step};
-use self::message::{Copy, FIXED, OpId, Order};
+use self::message::{FIXED, KeyedEntry, OpId, Operation};
 use self::node::Node;
 use self::placement::{Member, Placement};
 use self::reads::Wanted;
 use self::roster::PeerSet;
 use self::rules::Rules;
-use self::status::Lacking;
+use self::status::UnderReplicated;
 use self::table::{Committed, Table};
 use self::updates::Call;
 
-pub(crate) use self::control::PAUSE_MAX;
+pub(crate) use self::engine::PAUSE_MAX;
 pub(crate) use self::readiness::{Outlook, Requirements};
 pub(crate) use self::roster::PEERS_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
@@ -126,7 +126,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Replica {
     table: Table,
-    control: Mutex<Control>,
+    control: Mutex<Engine>,
     /// What request tasks need to know of `control`, so that a local read does not wait for it.
     snapshot: RwLock<Snapshot>,
     /// What the other members have not acknowledged.
@@ -151,7 +151,7 @@ impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         let table = Table::new(&settings);
         let (ack, min_copies) = (settings.ack, settings.min_copies.into());
-        let control = Control::new(now, settings);
+        let control = Engine::new(now, settings);
         Self {
             table,
             snapshot: RwLock::new(Snapshot::of(&control)),
@@ -324,7 +324,7 @@ impl Replica {
             key: *key,
             seen: 0,
             changes: &Changes::default(),
-            order: Order::End,
+            order: Operation::Delete,
         };
         self.control().update(now, call, &self.table);
         Step::Wait(true)
@@ -398,7 +398,7 @@ impl Replica {
     /// Live sessions with fewer copies than asked for.
     pub(crate) fn under_replicated(&self) -> usize {
         // Counting may take a while: nobody should wait for it.
-        let lacking = Lacking::of(&self.control().standing);
+        let lacking = UnderReplicated::of(&self.control().standing);
         lacking.sessions(&self.table)
     }
 
@@ -422,10 +422,10 @@ impl Replica {
                 Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
                     return Step::Refused(StoreErrorKind::TooLarge);
                 }
-                Outcome::Committed(record) => Order::Create(record),
+                Outcome::Committed(record) => Operation::Create(record),
                 outcome => return Step::Done(outcome),
             },
-            false => Order::Change,
+            false => Operation::Update,
         };
         let call = Call {
             op,
@@ -450,7 +450,7 @@ impl Replica {
         op: OpId,
         value: T,
         wanted: (Ack, usize),
-        copies: &Arc<[Copy]>,
+        copies: &Arc<[KeyedEntry]>,
     ) -> Step<T> {
         let mut control = self.control();
         let wait = control.write(now, op, wanted, copies, &self.table);
@@ -472,7 +472,7 @@ impl Replica {
         }
     }
 
-    fn control(&self) -> MutexGuard<'_, Control> {
+    fn control(&self) -> MutexGuard<'_, Engine> {
         // A panic under this lock is a bug; going on is better than failing every request.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -484,7 +484,7 @@ impl Replica {
             .clone()
     }
 
-    fn publish(&self, control: &Control) {
+    fn publish(&self, control: &Engine) {
         let is_current = |snapshot: &Snapshot| snapshot.is_of(control);
         let current = is_current(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner));
         if !current {
@@ -498,7 +498,7 @@ impl Replica {
 }
 
 impl Snapshot {
-    fn of(control: &Control) -> Self {
+    fn of(control: &Engine) -> Self {
         let standing = &control.standing;
         Self {
             ready: standing.ready,
@@ -510,7 +510,7 @@ impl Snapshot {
         }
     }
 
-    fn is_of(&self, control: &Control) -> bool {
+    fn is_of(&self, control: &Engine) -> bool {
         let standing = &control.standing;
         self.view == standing.view
             && self.ready == standing.ready

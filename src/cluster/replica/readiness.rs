@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::standing::Standing;
+use super::cluster_view::ClusterView;
 
 /// What a node waits for before it serves.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ impl Readiness {
     }
 
     /// Takes up what dialing has shown. Ends a doubt whose cause is gone.
-    pub(crate) fn look_out(&mut self, outlook: Outlook, standing: &mut Standing) {
+    pub(crate) fn look_out(&mut self, outlook: Outlook, standing: &mut ClusterView) {
         self.outlook = outlook;
         if standing.ready && !self.is_open(standing) {
             standing.silence_until = Timestamp::default();
@@ -122,7 +122,7 @@ impl Readiness {
     }
 
     /// Remembers the members of a node that was paused while it served.
-    pub(crate) fn pause(&mut self, now: Timestamp, standing: &Standing) {
+    pub(crate) fn pause(&mut self, now: Timestamp, standing: &ClusterView) {
         if standing.ready {
             let members = standing.roster.iter();
             self.pause = Some(Pause {
@@ -140,7 +140,7 @@ impl Readiness {
     }
 
     /// Returns how this node may serve now; `None` if it may not.
-    pub(crate) fn decide(&mut self, now: Timestamp, standing: &Standing) -> Option<Certainty> {
+    pub(crate) fn decide(&mut self, now: Timestamp, standing: &ClusterView) -> Option<Certainty> {
         let members = 1 + standing.peers().len();
         self.most = self.most.max(members);
         if !standing.is_stable() || !standing.is_complete() {
@@ -175,7 +175,12 @@ impl Readiness {
     }
 
     /// This node serves from now on.
-    pub(crate) fn serve(&mut self, now: Timestamp, certainty: Certainty, standing: &mut Standing) {
+    pub(crate) fn serve(
+        &mut self,
+        now: Timestamp,
+        certainty: Certainty,
+        standing: &mut ClusterView,
+    ) {
         let pause = self.pause.take();
         match (certainty, pause) {
             (Certainty::Doubt, _) => standing.silence_until = now.plus(standing.loss_grace),
@@ -209,7 +214,7 @@ impl Readiness {
 
     /// Returns `true` if all members from before a pause are here again, and no other one knows of
     /// a loss.
-    fn is_reunited(&self, standing: &Standing) -> bool {
+    fn is_reunited(&self, standing: &ClusterView) -> bool {
         let peers = || standing.roster.iter().map(|(_, peer)| peer);
         let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);
         let is_back = |pause: &Pause| pause.members.iter().all(is_here);
@@ -217,7 +222,7 @@ impl Readiness {
     }
 
     /// Returns `true` if a node that does not answer may hold sessions.
-    fn is_open(&self, standing: &Standing) -> bool {
+    fn is_open(&self, standing: &ClusterView) -> bool {
         let peers = standing.peers().len();
         let Outlook {
             accepting,

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use crate::session::{Root, SecretHash, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
 use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::Standing;
 
 /// What is read: a session, for a request that presents this secret.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +79,7 @@ impl Open {
     }
 
     /// Finds the members to ask in this view, and asks them.
-    fn place(&mut self, op: OpId, standing: &mut Standing) {
+    fn place(&mut self, op: OpId, standing: &mut ClusterView) {
         let slot = self.wanted.key.slot();
         self.mine = standing.is_mine(slot);
         self.found = None;
@@ -101,11 +101,11 @@ impl Open {
         self.ask(op, self.waiting, standing);
     }
 
-    fn ask(&self, op: OpId, peers: PeerSet, standing: &mut Standing) {
+    fn ask(&self, op: OpId, peers: PeerSet, standing: &mut ClusterView) {
         for peer in peers.iter() {
             let view = standing.view;
             let Wanted { key, secret } = self.wanted;
-            let question = Message::Fetch {
+            let question = Message::Get {
                 view,
                 op,
                 key,
@@ -115,7 +115,7 @@ impl Open {
         }
     }
 
-    fn is_finished(&self, standing: &Standing) -> bool {
+    fn is_finished(&self, standing: &ClusterView) -> bool {
         if self.mine && !self.wide {
             let confirms = match standing.owner(self.wanted.key.slot()) {
                 Member::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
@@ -134,7 +134,7 @@ impl Reads {
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         op: OpId,
         wanted: Wanted,
         wide: bool,
@@ -148,7 +148,7 @@ impl Reads {
     }
 
     /// A member does not answer: it has too many questions to answer already.
-    pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, standing: &mut Standing) {
+    pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, standing: &mut ClusterView) {
         let is_waiting = |open: &Open| open.waiting.contains(peer);
         if op & INTERNAL == 0 && self.open.get(&op).is_some_and(is_waiting) {
             self.open.remove(&op);
@@ -157,7 +157,7 @@ impl Reads {
     }
 
     /// Questions to a member, or its answers, may be lost: asks it again.
-    pub(crate) fn ask_again(&self, peer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn ask_again(&self, peer: PeerIndex, standing: &mut ClusterView) {
         for (op, open) in &self.open {
             if open.waiting.contains(peer) {
                 open.ask(*op, PeerSet::of(peer), standing);
@@ -187,7 +187,7 @@ impl Reads {
         peer: PeerIndex,
         op: OpId,
         entry: Option<Entry>,
-        standing: &Standing,
+        standing: &ClusterView,
     ) {
         if let Some(open) = self.open.get_mut(&op) {
             open.waiting.remove(peer);
@@ -201,7 +201,7 @@ impl Reads {
     }
 
     /// The view has changed: earlier answers do not count any more.
-    pub(crate) fn install(&mut self, standing: &mut Standing) {
+    pub(crate) fn install(&mut self, standing: &mut ClusterView) {
         // The internal ones are begun again by the updates that need them.
         self.open.retain(|op, _| op & INTERNAL == 0);
         self.complete.clear();
@@ -217,7 +217,7 @@ impl Reads {
         &mut self,
         now: Timestamp,
         timeout: Duration,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
     ) -> bool {
         let late = |op: OpId, open: &Open| {
             let waited = now.since(open.begun_at);
@@ -235,7 +235,7 @@ impl Reads {
     }
 
     /// Takes out the reads that everybody who has to has answered.
-    pub(crate) fn finished(&mut self, standing: &Standing) -> Vec<Finished> {
+    pub(crate) fn finished(&mut self, standing: &ClusterView) -> Vec<Finished> {
         let looked_at = std::mem::replace(&mut self.looked_at, standing.done);
         let mut done = std::mem::take(&mut self.complete);
         if std::mem::take(&mut self.changed) || looked_at != standing.done {
@@ -256,7 +256,7 @@ impl Reads {
     }
 
     /// Gives up all reads: this node does not serve any more.
-    pub(crate) fn abort(&mut self, standing: &mut Standing) {
+    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
         for op in std::mem::take(&mut self.open).into_keys() {
             if op & INTERNAL == 0 {
                 standing.reply(op, Reply::Unavailable);

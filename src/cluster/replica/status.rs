@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::control::Control;
+use super::cluster_view::ClusterView;
+use super::engine::Engine;
 use super::event::Exclusion;
 use super::node::Node;
 use super::placement::Placement;
 use super::roster::PeerSet;
-use super::standing::Standing;
 use super::table::Table;
 
 /// Where a node stands, in numbers.
@@ -58,7 +58,7 @@ pub(crate) struct MemberStatus {
 }
 
 impl ReplicaStatus {
-    pub(crate) fn of(control: &Control, table: &Table) -> Self {
+    pub(crate) fn of(control: &Engine, table: &Table) -> Self {
         let standing = &control.standing;
         let members = standing.roster.iter().map(|(index, peer)| MemberStatus {
             node: peer.node.clone(),
@@ -92,14 +92,14 @@ impl ReplicaStatus {
 /// Which slots have fewer copies than asked for, as far as a node can tell: some of their holders
 /// have not caught up yet, or there are too few.
 #[derive(Debug)]
-pub(super) struct Lacking {
+pub(super) struct UnderReplicated {
     everything: bool,
     behind: PeerSet,
     placement: Arc<Placement>,
 }
 
-impl Lacking {
-    pub(super) fn of(standing: &Standing) -> Self {
+impl UnderReplicated {
+    pub(super) fn of(standing: &ClusterView) -> Self {
         let placement = standing.placement.clone();
         let few = placement
             .wanted()

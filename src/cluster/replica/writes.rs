@@ -26,11 +26,11 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Register, Root, Stamp, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
-use super::message::{Copy, FIXED, Message, OpId, ViewId, Write};
+use super::message::{FIXED, KeyedEntry, Message, OpId, ViewId, Write};
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::Standing;
 
 /// Writes under way, by number.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ pub(crate) struct NewWrite {
     pub(crate) min_copies: usize,
     /// Whether only holders in the same view merge it: an atomic update.
     pub(crate) strict: bool,
-    pub(crate) copies: Arc<[Copy]>,
+    pub(crate) copies: Arc<[KeyedEntry]>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ struct Open {
 impl Open {
     /// Whether enough holders have it to answer, where `stable` is `true` if all members are in
     /// the same view.
-    fn is_safe(&self, stable: bool, standing: &Standing) -> bool {
+    fn is_safe(&self, stable: bool, standing: &ClusterView) -> bool {
         let acknowledged = self.holders.without(self.waiting);
         let enough = match self.write.ack {
             Ack::All => self.is_everywhere(stable),
@@ -86,7 +86,7 @@ impl Open {
 
     /// Whether there are as many copies as asked for. A holder that has not caught up may have the
     /// change and not the session, which would be lost with the others.
-    fn copies(&self, acknowledged: PeerSet, standing: &Standing) -> bool {
+    fn copies(&self, acknowledged: PeerSet, standing: &ClusterView) -> bool {
         let whole = acknowledged
             .iter()
             .filter(|peer| standing.has_caught_up(*peer))
@@ -99,14 +99,14 @@ impl Open {
     }
 
     /// Whether nothing has to be done for it any more.
-    fn is_done(&self, stable: bool, standing: &Standing) -> bool {
+    fn is_done(&self, stable: bool, standing: &ClusterView) -> bool {
         let answered =
             self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, standing));
         self.is_everywhere(stable) && answered
     }
 
     /// Finds the holders of the current view.
-    fn place(&mut self, standing: &Standing) {
+    fn place(&mut self, standing: &ClusterView) {
         let slot = self.write.copies.first().map_or(0, |copy| copy.key.slot());
         let holders = standing.holders(slot);
         self.holders = holders.peers;
@@ -117,7 +117,7 @@ impl Open {
         }
     }
 
-    fn send(&mut self, seq: u64, oldest: u64, to: PeerSet, standing: &mut Standing) {
+    fn send(&mut self, seq: u64, oldest: u64, to: PeerSet, standing: &mut ClusterView) {
         for peer in to.iter() {
             self.sent.insert(peer);
             let write = Write {
@@ -134,7 +134,7 @@ impl Open {
 
     /// Whether its caller has waited for too long: for `timeout`, or longer while a large write
     /// moves.
-    fn is_late(&self, now: Timestamp, timeout: Duration, standing: &Standing) -> bool {
+    fn is_late(&self, now: Timestamp, timeout: Duration, standing: &ClusterView) -> bool {
         let moves = |peer| standing.flow.is_moving(now, peer);
         let is_moving = !self.waiting.is_empty() && self.waiting.iter().all(moves);
         let waited = now.since(self.begun_at);
@@ -148,10 +148,10 @@ impl Writes {
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         write: NewWrite,
     ) -> Option<(u64, bool)> {
-        let size = FIXED + write.copies.iter().map(Copy::size).sum::<usize>();
+        let size = FIXED + write.copies.iter().map(KeyedEntry::size).sum::<usize>();
         let mut open = Open {
             write,
             size,
@@ -179,7 +179,7 @@ impl Writes {
     /// A holder has merged a write. Gives the number of an atomic update that all holders have now.
     pub(crate) fn acknowledged(
         &mut self,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         peer: PeerIndex,
         view: ViewId,
         seq: u64,
@@ -196,7 +196,7 @@ impl Writes {
     }
 
     /// A holder has not merged a write. It is sent again once the holder is in this node's view.
-    pub(crate) fn refused(&mut self, standing: &mut Standing, peer: PeerIndex, seq: u64) {
+    pub(crate) fn refused(&mut self, standing: &mut ClusterView, peer: PeerIndex, seq: u64) {
         let oldest = self.oldest();
         if let Some(open) = self.open.get_mut(&seq)
             && open.waiting.contains(peer)
@@ -210,14 +210,14 @@ impl Writes {
 
     /// Holders or their views have changed: whatever is safe now is answered. Gives the numbers of
     /// atomic updates that all holders have.
-    pub(crate) fn review(&mut self, standing: &mut Standing) -> Vec<u64> {
+    pub(crate) fn review(&mut self, standing: &mut ClusterView) -> Vec<u64> {
         let all: Vec<_> = self.open.keys().copied().collect();
         all.into_iter()
             .filter_map(|seq| self.finish(seq, standing))
             .collect()
     }
 
-    fn finish(&mut self, seq: u64, standing: &mut Standing) -> Option<u64> {
+    fn finish(&mut self, seq: u64, standing: &mut ClusterView) -> Option<u64> {
         let open = self.open.get_mut(&seq)?;
         let stable = is_stable(standing);
         if open.is_safe(stable, standing)
@@ -235,7 +235,7 @@ impl Writes {
 
     /// The view has changed: acknowledgements are counted anew, and new holders get what is open.
     /// Atomic updates are given up; their owner informs those who asked.
-    pub(crate) fn install(&mut self, standing: &mut Standing) {
+    pub(crate) fn install(&mut self, standing: &mut ClusterView) {
         self.open.retain(|_, open| !open.write.strict);
         let oldest = self.oldest();
         for (seq, open) in &mut self.open {
@@ -254,7 +254,7 @@ impl Writes {
     }
 
     /// Answers callers whose time is over.
-    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
+    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut ClusterView) {
         let mut late = false;
         for open in self.open.values_mut() {
             if now.since(open.begun_at) < timeout {
@@ -276,7 +276,7 @@ impl Writes {
 
     /// The link to `peer` is new, and what was sent over the old one may be lost: sends what it
     /// has not acknowledged.
-    pub(crate) fn send_again(&mut self, peer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn send_again(&mut self, peer: PeerIndex, standing: &mut ClusterView) {
         let oldest = self.oldest();
         for (seq, open) in &mut self.open {
             if open.waiting.contains(peer) {
@@ -287,7 +287,7 @@ impl Writes {
 
     /// `peer` has announced this node's view, after acknowledging all that it has: sends what it
     /// lacks, unless that is under way.
-    pub(crate) fn send_missing(&mut self, peer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn send_missing(&mut self, peer: PeerIndex, standing: &mut ClusterView) {
         let oldest = self.oldest();
         let lacks = |open: &Open| open.waiting.contains(peer);
         if !self.open.values().any(lacks) {
@@ -302,7 +302,7 @@ impl Writes {
     }
 
     /// Gives up waiting: this node leaves.
-    pub(crate) fn abort(&mut self, standing: &mut Standing) {
+    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
         for open in self.open.values_mut() {
             if let Some(op) = open.write.op.take() {
                 standing.reply(op, Reply::Indeterminate);
@@ -327,10 +327,10 @@ impl Writes {
     /// below `floor`.
     pub(crate) fn has_open(&self, key: &Root, floor: Stamp) -> bool {
         let is_below = |r: &Register| r.stamp <= floor && !r.is_floor();
-        let has_below = |copy: &Copy| match &copy.entry {
+        let has_below = |copy: &KeyedEntry| match &copy.entry {
             _ if copy.key != *key => false,
             Entry::Live(record) => record.registers().iter().any(is_below),
-            Entry::Fragment(fragment) => fragment.registers.iter().any(is_below),
+            Entry::Delta(fragment) => fragment.registers.iter().any(is_below),
             Entry::Expired(_) | Entry::Dead { .. } => false,
         };
         self.open
@@ -357,7 +357,7 @@ impl Writes {
     }
 }
 
-fn is_stable(standing: &Standing) -> bool {
+fn is_stable(standing: &ClusterView) -> bool {
     standing.is_stable() || !standing.rules.view_barrier
 }
 
@@ -387,7 +387,7 @@ impl Merged {
     }
 
     /// The view has changed: what this node does not hold any more it may not confirm later.
-    pub(crate) fn install(&mut self, standing: &Standing) {
+    pub(crate) fn install(&mut self, standing: &ClusterView) {
         for numbers in self.writers.values_mut() {
             numbers.retain(|_, slot| standing.is_mine(usize::from(*slot)));
         }
@@ -399,7 +399,7 @@ impl Merged {
     }
 
     /// Acknowledges everything to a writer once more, in the current view.
-    pub(crate) fn acknowledge(&self, writer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn acknowledge(&self, writer: PeerIndex, standing: &mut ClusterView) {
         let Some(numbers) = self.writers.get(&writer) else {
             return;
         };

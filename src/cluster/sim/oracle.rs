@@ -25,7 +25,7 @@ pub(super) struct Model {
     pub(super) counts: BTreeSet<u64>,
     /// Atomic updates whose outcome is unknown.
     pub(super) indeterminate_updates: u64,
-    /// Calls under way that rotate or end it.
+    /// PendingCalls under way that rotate or end it.
     pub(super) moves: u32,
     /// Whether a client has tried to end it, or to rotate it with unknown outcome: what a node that
     /// died has begun may still take effect.

@@ -3,17 +3,14 @@
 use super::WireError;
 
 /// The longest frame of a stranger: an introduction fits many times.
-pub(in super::super) const INTRODUCTION_MAX: usize = 4 << 10;
+pub(crate) const INTRODUCTION_MAX: usize = 4 << 10;
 
 /// Appends a frame whose content `fill` writes.
 ///
 /// # Errors
 ///
 /// `FrameTooLong` when no receiver would take it; `out` is as before.
-pub(in super::super) fn frame(
-    out: &mut Vec<u8>,
-    fill: impl FnOnce(&mut Vec<u8>),
-) -> Result<(), WireError> {
+pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), WireError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD]);
     fill(out);
@@ -33,10 +30,7 @@ pub(in super::super) fn frame(
 /// # Errors
 ///
 /// `FrameTooLong` as soon as the length is there and is more than `max`.
-pub(in super::super) fn next_frame(
-    bytes: &[u8],
-    max: usize,
-) -> Result<Option<Split<'_>>, WireError> {
+pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, WireError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
     };
@@ -48,10 +42,10 @@ pub(in super::super) fn next_frame(
 }
 
 /// A frame's content, and what follows it.
-pub(in super::super) type Split<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Split<'a> = (&'a [u8], &'a [u8]);
 
 /// The length of a frame's length.
-pub(in super::super) const HEAD: usize = 4;
+pub(crate) const HEAD: usize = 4;
 
 #[cfg(test)]
 mod tests {

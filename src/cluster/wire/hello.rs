@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Copies;
-use super::super::replica::node::{GENERATION_MAX, Node};
 use super::{WireError, frame, put};
+use crate::cluster::Copies;
+use crate::cluster::replica::node::{GENERATION_MAX, Node};
 
 /// A version of the protocol that this crate speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,23 +19,23 @@ pub(crate) enum Protocol {
 
 /// Who dials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Hello {
+pub(crate) struct Hello {
     magic: [u8; 8],
     proto_min: u16,
     proto_max: u16,
     /// The name of its cluster.
-    pub(in super::super) cluster: String,
+    pub(crate) cluster: String,
     /// Its identity. A node that only asks which generations were seen has generation 0.
-    pub(in super::super) node: Node,
+    pub(crate) node: Node,
     /// A random number that tells processes apart: how a node notices that it has dialled itself.
-    pub(in super::super) process: u64,
+    pub(crate) process: u64,
     /// How many nodes keep a session there; 0 for all.
     copies: u8,
 }
 
 /// What the dialled node answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) enum HelloReply {
+pub(crate) enum HelloReply {
     /// Frames may follow.
     Welcome {
         /// The protocol version of what follows: the highest that both speak.
@@ -57,24 +57,24 @@ pub(in super::super) enum HelloReply {
 
 /// What a node that is not let in may want to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct RefusalDetails {
+pub(crate) struct RefusalDetails {
     /// As in a welcome.
-    pub(in super::super) seen: u64,
+    pub(crate) seen: u64,
     /// The node that has its name.
-    pub(in super::super) rival: Option<Rival>,
+    pub(crate) rival: Option<Rival>,
 }
 
 /// A node that has the name of the one that dials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Rival {
-    pub(in super::super) node: Node,
+pub(crate) struct Rival {
+    pub(crate) node: Node,
     /// Whether it serves sessions, or is a member of the node that answers, and that one serves.
-    pub(in super::super) serves: bool,
+    pub(crate) serves: bool,
 }
 
 /// Why a node is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) enum Refusal {
+pub(crate) enum Refusal {
     /// There is no protocol version that both speak.
     Protocol,
     /// It belongs to another cluster.
@@ -97,7 +97,7 @@ pub(in super::super) enum Refusal {
 
 impl Refusal {
     /// The reason in an operator's words.
-    pub(in super::super) const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::Protocol => "the versions of the replication protocol differ",
             Self::Cluster => "the cluster name differs",
@@ -131,7 +131,7 @@ impl Protocol {
 }
 
 impl Hello {
-    pub(in super::super) fn new(cluster: &str, node: Node, process: u64, copies: Copies) -> Self {
+    pub(crate) fn new(cluster: &str, node: Node, process: u64, copies: Copies) -> Self {
         Self {
             magic: MAGIC,
             proto_min: *PROTOCOLS.start(),
@@ -144,14 +144,14 @@ impl Hello {
     }
 
     /// Appends it to `out`, as a frame.
-    pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         frame(out, |out| put(self, out)).expect("an introduction is short");
     }
 
     /// # Errors
     ///
     /// When the bytes are not an introduction of a node that can exist.
-    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (hello, _later): (Self, _) = take(bytes)?;
         check_node(&hello.node)?;
         if hello.magic == MAGIC {
@@ -162,7 +162,7 @@ impl Hello {
     }
 
     /// Whether its cluster keeps as many copies of a session.
-    pub(in super::super) fn keeps(&self, copies: Copies) -> bool {
+    pub(crate) fn keeps(&self, copies: Copies) -> bool {
         self.copies == number(copies)
     }
 
@@ -173,7 +173,7 @@ impl Hello {
     }
 
     /// The highest protocol version that both sides speak.
-    pub(in super::super) fn common_protocol(&self) -> Option<u16> {
+    pub(crate) fn common_protocol(&self) -> Option<u16> {
         let highest = self.proto_max.min(*PROTOCOLS.end());
         let lowest = self.proto_min.max(*PROTOCOLS.start());
         (lowest <= highest).then_some(highest)
@@ -181,13 +181,13 @@ impl Hello {
 }
 
 impl HelloReply {
-    pub(in super::super) fn refused(refusal: Refusal) -> Self {
+    pub(crate) fn refused(refusal: Refusal) -> Self {
         let details = RefusalDetails::default();
         Self::Refused { refusal, details }
     }
 
     /// Appends it to `out`, as a frame.
-    pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let encoded = frame(out, |out| {
             put(self, out);
             if let Self::Refused { details, .. } = self
@@ -202,7 +202,7 @@ impl HelloReply {
     /// # Errors
     ///
     /// When the bytes are not an answer, or one that this version cannot follow.
-    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (mut reply, rest) = take(bytes)?;
         match &mut reply {
             Self::Welcome { proto, node, .. } => {
@@ -224,7 +224,7 @@ impl HelloReply {
 }
 
 /// Whether a node may be called that: the same characters as in a route, since it is one.
-pub(in super::super) fn is_node_name(name: &str) -> bool {
+pub(crate) fn is_node_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
@@ -262,7 +262,7 @@ const PROTOCOLS: RangeInclusive<u16> = 2..=2;
 const MAGIC: [u8; 8] = *b"dsession";
 
 /// The longest name of a node.
-pub(in super::super) const NAME_MAX: usize = 32;
+pub(crate) const NAME_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 use memchr::memchr2;
 
-use super::super::route::{self, Received, Route};
+use crate::middleware::route::{self, Received, Route};
 use crate::session::SessionId;
 
 /// The session ids that came with a request, in the order in which they came.

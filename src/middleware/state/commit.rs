@@ -12,29 +12,29 @@ use crate::session::{Changes, Name, Record, SessionId, Stamp, UserKey, Value};
 
 /// What goes to the store in one step.
 #[derive(Debug)]
-pub(in crate::middleware) struct Batch {
+pub(crate) struct Batch {
     /// The session's id after it.
-    pub(in crate::middleware) id: SessionId,
-    pub(in crate::middleware) base: Option<Arc<Record>>,
-    pub(in crate::middleware) changes: Changes,
+    pub(crate) id: SessionId,
+    pub(crate) base: Option<Arc<Record>>,
+    pub(crate) changes: Changes,
     /// The user who logs in with it, and what the user's list calls the session.
-    pub(in crate::middleware) login: Option<(UserKey, Option<String>)>,
+    pub(crate) login: Option<(UserKey, Option<String>)>,
     /// The user whose session it was before.
-    pub(in crate::middleware) former_user: Option<UserKey>,
+    pub(crate) former_user: Option<UserKey>,
 }
 
 /// A write that was computed from the attribute's last one.
 #[derive(Clone, Debug)]
-pub(in crate::middleware) struct Update {
-    pub(in crate::middleware) name: Name,
-    pub(in crate::middleware) value: Value,
+pub(crate) struct Update {
+    pub(crate) name: Name,
+    pub(crate) value: Value,
     /// The write that it was computed from.
-    pub(in crate::middleware) after: Option<Stamp>,
+    pub(crate) after: Option<Stamp>,
 }
 
 /// What is left to do when the handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::middleware) enum Rest {
+pub(crate) enum Rest {
     /// Nobody has asked for the session.
     Untouched,
     Nothing,
@@ -46,7 +46,7 @@ pub(in crate::middleware) enum Rest {
 impl State {
     /// Closes the session to writes that the response could not carry, and says what is left to do
     /// for it.
-    pub(in crate::middleware) fn close(&mut self) -> Rest {
+    pub(crate) fn close(&mut self) -> Rest {
         self.closed = true;
         if !self.consulted {
             Rest::Untouched
@@ -66,17 +66,17 @@ impl State {
     }
 
     /// Whether the browser is to get a cookie with the id that it has presented.
-    pub(in crate::middleware) fn sends_cookie_again(&self) -> bool {
+    pub(crate) fn sends_cookie_again(&self) -> bool {
         self.stale_cookie && self.has_clients_id()
     }
 
     /// Closes the session to writes: there will be no response.
-    pub(in crate::middleware) const fn abandon(&mut self) {
+    pub(crate) const fn abandon(&mut self) {
         self.closed = true;
     }
 
     /// Whether there is something to commit.
-    pub(in crate::middleware) fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         if self.stored.is_some() {
             self.rotates().is_some()
                 || self.login.is_some()
@@ -93,7 +93,7 @@ impl State {
     /// another id.
     pub(super) fn check_known(&self) -> Result<(), SessionError> {
         match self {
-            Self { ended: true, .. } => Err(SessionErrorKind::Ended.into()),
+            Self { ended: true, .. } => Err(SessionErrorKind::Invalidated.into()),
             Self {
                 superseded: true, ..
             } => Err(SessionErrorKind::Superseded.into()),
@@ -103,7 +103,7 @@ impl State {
 
     /// Sends what is staged, and `update` on top, on its way to the store. `None`: there is nothing
     /// to do. `last` is for the commit that the response waits for: it may still create.
-    pub(in crate::middleware) fn begin(
+    pub(crate) fn begin(
         &mut self,
         update: Option<&Update>,
         last: bool,
@@ -167,7 +167,7 @@ impl State {
 
     /// The batch is in the store, with this `login`. If another request has changed whose session it
     /// is, what was written is there as well, and this request has nothing more to do with it.
-    pub(in crate::middleware) fn committed(&mut self, stored: Stored, login: Option<UserKey>) {
+    pub(crate) fn committed(&mut self, stored: Stored, login: Option<UserKey>) {
         self.in_flight = None;
         self.size = None;
         if login.is_some() {
@@ -188,7 +188,7 @@ impl State {
 
     /// Takes the session as the store has it now. Fails if another request has changed whose session
     /// it is: this one has not presented that user's id.
-    pub(in crate::middleware) fn renew(&mut self, record: Arc<Record>) -> Result<(), SessionError> {
+    pub(crate) fn renew(&mut self, record: Arc<Record>) -> Result<(), SessionError> {
         if record.user() != self.user {
             self.supersede();
         } else {
@@ -201,7 +201,7 @@ impl State {
     /// of its own from what it has staged; otherwise there is nothing left that it could do, and what
     /// it has staged is dropped.
     /// Returns `true` if it goes on.
-    pub(in crate::middleware) fn outpaced(&mut self, config: &Config) -> bool {
+    pub(crate) fn outpaced(&mut self, config: &Config) -> bool {
         self.undo();
         if self.login.is_none() {
             self.supersede();
@@ -223,7 +223,7 @@ impl State {
     }
 
     /// The batch did not take effect: its changes are staged again, under those made since.
-    pub(in crate::middleware) fn undo(&mut self) {
+    pub(crate) fn undo(&mut self) {
         let Some(older) = self.in_flight.take() else {
             return;
         };
@@ -243,7 +243,7 @@ impl State {
 
     /// The batch has taken effect, or may have, and does not count: its changes are staged again. They
     /// get another id, because the one that they had is taken back.
-    pub(in crate::middleware) fn doubt(&mut self, config: &Config) {
+    pub(crate) fn doubt(&mut self, config: &Config) {
         self.undo();
         self.id = match &self.stored {
             Some(stored) if self.rotates().is_some() => Some(SessionId::with_root(stored.key())),
@@ -253,13 +253,13 @@ impl State {
     }
 
     /// The id of the session to be created is taken: it gets another one.
-    pub(in crate::middleware) fn rename(&mut self, config: &Config) {
+    pub(crate) fn rename(&mut self, config: &Config) {
         self.undo();
         self.id = Some(config.store.new_id());
     }
 
     /// Another request has written before the batch: it is staged again, on top of what that made.
-    pub(in crate::middleware) fn outrun(
+    pub(crate) fn outrun(
         &mut self,
         record: Arc<Record>,
         config: &Config,
@@ -272,12 +272,12 @@ impl State {
     }
 
     /// The cookie that was to be sent again names a former id, or it is not known whether it does.
-    pub(in crate::middleware) const fn keep_cookie(&mut self) {
+    pub(crate) const fn keep_cookie(&mut self) {
         self.stale_cookie = false;
     }
 
     /// The session as it stands in the store, with what is staged still on top.
-    pub(in crate::middleware) fn refresh(&mut self, record: Arc<Record>) {
+    pub(crate) fn refresh(&mut self, record: Arc<Record>) {
         self.size = None;
         if let Some(stored) = &mut self.stored {
             stored.record = record;
@@ -286,13 +286,13 @@ impl State {
 
     /// Somebody else has ended the session: all that was to be written to it is dropped, and
     /// nothing is, until the request itself asks for a fresh start.
-    pub(in crate::middleware) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.drop_session();
         self.ended = true;
     }
 
     /// This request has ended the session: what it writes from now on makes a new one.
-    pub(in crate::middleware) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.drop_session();
         self.ended = false;
         self.superseded = false;

@@ -18,7 +18,7 @@ pub(super) struct Size {
 impl State {
     /// Whether a write can still be stored. Once the response is being made, only what a detached
     /// handle stages for a session that the browser knows.
-    pub(in crate::middleware) fn writable(&self, detached: bool) -> Result<(), SessionError> {
+    pub(crate) fn writable(&self, detached: bool) -> Result<(), SessionError> {
         self.check_known()?;
         if self.closed && !(detached && self.exists()) {
             Err(SessionErrorKind::TooLate.into())
@@ -29,7 +29,7 @@ impl State {
 
     /// Stages a write, or a removal. One that leaves the attribute as it was loaded is staged as
     /// well: another request may have written meanwhile, and this write is the later one.
-    pub(in crate::middleware) fn write(
+    pub(crate) fn write(
         &mut self,
         name: &str,
         value: Option<Value>,
@@ -66,7 +66,7 @@ impl State {
     }
 
     /// Whether an update may write this value.
-    pub(in crate::middleware) fn admits(
+    pub(crate) fn admits(
         &self,
         name: &str,
         value: &Value,
@@ -76,11 +76,11 @@ impl State {
         Ok(())
     }
 
-    pub(in crate::middleware) fn set_max_inactive(&mut self, idle: Option<Duration>) {
+    pub(crate) fn set_max_inactive(&mut self, idle: Option<Duration>) {
         self.staged.set_max_inactive(idle);
     }
 
-    pub(in crate::middleware) fn set_persistence(
+    pub(crate) fn set_persistence(
         &mut self,
         persistence: Persistence,
         config: &Config,
@@ -98,7 +98,7 @@ impl State {
     }
 
     /// Stages a new id. A session that is not stored yet needs none.
-    pub(in crate::middleware) fn cycle_id(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn cycle_id(&mut self) -> Result<(), SessionError> {
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
@@ -110,7 +110,7 @@ impl State {
     }
 
     /// Stages a login: a new id for the session, or a new session, that belongs to the user.
-    pub(in crate::middleware) fn log_in(
+    pub(crate) fn log_in(
         &mut self,
         user: UserKey,
         label: Option<&str>,
@@ -127,7 +127,7 @@ impl State {
             self.restart();
         }
         if self.ended {
-            return Err(SessionErrorKind::Ended.into());
+            return Err(SessionErrorKind::Invalidated.into());
         }
         self.login = Some(user);
         self.label = label.map(str::to_owned);

@@ -192,14 +192,14 @@ impl Link {
             return;
         };
         match replies.first().and_then(|reply| self.role.is_master(reply)) {
-            Some(false) => self.retire(),
+            Some(false) => self.start_draining(),
             Some(true) | None => self.is_well(),
         }
     }
 
     /// Takes the connection out of use: its server is not a master any more. It closes when the
     /// operations that are under way have their answers.
-    pub(super) fn retire(&self) {
+    pub(super) fn start_draining(&self) {
         if let Some((_, health)) = &self.tracked {
             health.set_tracked(false);
         }

@@ -251,7 +251,7 @@ impl Router {
         match failure {
             Some(failure) => {
                 if matches!(failure, Failure::Demoted(_)) {
-                    link.retire();
+                    link.start_draining();
                 }
                 Err(failure)
             }

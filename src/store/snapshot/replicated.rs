@@ -1,7 +1,7 @@
 //! Snapshots of a node whose sessions are replicated: what makes a stop and a start of all nodes at
 //! once lossless, and a return of one of them cheap.
 
-use crate::cluster::{Copy, Entry, HeldState, ReplicatedStoreBuilder, Survivor as Member};
+use crate::cluster::{Entry, HeldState, KeyedEntry, ReplicatedStoreBuilder, Survivor as Member};
 use crate::session::Timestamp;
 use crate::store::ReplicatedStore;
 
@@ -85,24 +85,24 @@ impl Source for ReplicatedStore {
     }
 }
 
-fn kept(copy: Copy) -> Option<Kept> {
+fn kept(copy: KeyedEntry) -> Option<Kept> {
     let state = match copy.entry {
         Entry::Live(record) => State::Live(record),
         Entry::Dead { until } => State::Dead { until },
         // The sessions that they are about are dead, and so are those in files.
-        Entry::Fragment(_) | Entry::Expired(_) => return None,
+        Entry::Delta(_) | Entry::Expired(_) => return None,
     };
     let key = copy.key;
     Some(Kept { key, state })
 }
 
-fn copy(kept: Kept) -> Copy {
+fn copy(kept: Kept) -> KeyedEntry {
     let entry = match kept.state {
         State::Live(record) => Entry::Live(record),
         State::Dead { until } => Entry::Dead { until },
     };
     let key = kept.key;
-    Copy { key, entry }
+    KeyedEntry { key, entry }
 }
 
 fn survivor(member: Member) -> Survivor {

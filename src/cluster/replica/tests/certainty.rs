@@ -1,7 +1,7 @@
 //! When a node serves, and how sure it is of what it does not find.
 
-use super::super::event::Exclusion;
 use super::*;
+use crate::cluster::replica::event::Exclusion;
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

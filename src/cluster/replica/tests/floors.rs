@@ -432,7 +432,7 @@ fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it(
         lab.deliver(from, to, message);
         lab.carry();
     }
-    assert_eq!(lab.verdict(50), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(50), Some(UpdateStatus::Applied));
     for index in [owner, other] {
         assert_eq!(names(&lab, index), ["a", "b"]);
         assert_eq!(lab.read(index, key(1)).unwrap().updates().len(), 1);
@@ -487,7 +487,7 @@ fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
     assert!(floor(&lab, third) > lab.read(second, key(1)).unwrap().floor());
     kill(&mut lab, first);
     lab.run(Duration::from_millis(500));
-    assert_eq!(lab.verdict(50), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(50), Some(UpdateStatus::Applied));
     let left: Vec<_> = holders(&lab)
         .into_iter()
         .filter(|index| *index != first)
@@ -515,8 +515,8 @@ fn a_floor_is_no_access() {
 }
 
 fn is_raise(write: &message::Write) -> bool {
-    let is_floor = |copy: &Copy| match &copy.entry {
-        Entry::Fragment(fragment) => fragment.registers.iter().any(Register::is_floor),
+    let is_floor = |copy: &KeyedEntry| match &copy.entry {
+        Entry::Delta(fragment) => fragment.registers.iter().any(Register::is_floor),
         Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => false,
     };
     write.copies.iter().any(is_floor)

@@ -1,6 +1,6 @@
 use crate::session::Record;
 
-use super::super::oracle::Model;
+use crate::cluster::sim::oracle::Model;
 
 /// A session that was left alone for longer than it may be, or is past its absolute deadline, is
 /// gone on every node: it lives at most a tenth of its idle time longer.

@@ -8,13 +8,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::clock;
 use crate::session::{Credential, Root, Timestamp};
 
-use super::super::place::{Place, Unfit, open};
-use super::super::record::{FiledCredential, Passage};
+use crate::store::snapshot::place::{Place, Unfit, open};
+use crate::store::snapshot::record::{FiledCredential, Passage};
 
 /// What has happened to a session since the file was written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Note {
-    pub(in super::super) key: Root,
+pub(crate) struct Note {
+    pub(crate) key: Root,
     event: Event,
 }
 
@@ -30,13 +30,13 @@ enum Event {
 
 impl Note {
     /// The session has ended.
-    pub(in super::super) const fn ended(key: Root) -> Self {
+    pub(crate) const fn ended(key: Root) -> Self {
         let event = Event::Ended;
         Self { key, event }
     }
 
     /// The secret was replaced; this is the new credential.
-    pub(in super::super) fn rotated(key: Root, credential: &Credential) -> Self {
+    pub(crate) fn rotated(key: Root, credential: &Credential) -> Self {
         Self::rotated_at(key, credential, (clock::now(), clock::wall_clock()))
     }
 
@@ -53,11 +53,7 @@ impl Note {
     }
 
     /// The credential that the session has since, on this process's clock; `None`: it has ended.
-    pub(in super::super) fn credential(
-        &self,
-        now: Timestamp,
-        wall: Timestamp,
-    ) -> Option<Credential> {
+    pub(crate) fn credential(&self, now: Timestamp, wall: Timestamp) -> Option<Credential> {
         match &self.event {
             Event::Ended => None,
             Event::Rotated { at, credential } => {
@@ -77,7 +73,7 @@ impl Note {
 
 /// What an earlier process noted.
 #[derive(Debug)]
-pub(in super::super) enum Found {
+pub(crate) enum Found {
     Nothing,
     Notes(Vec<Note>),
     /// It cannot be read, so it is not known which sessions have ended.
@@ -85,7 +81,7 @@ pub(in super::super) enum Found {
 }
 
 /// Reads the journal at a place.
-pub(in super::super) fn read(place: &Place) -> Found {
+pub(crate) fn read(place: &Place) -> Found {
     let file = match open(&place.journal) {
         Ok(Some(file)) => file,
         Ok(None) => return Found::Nothing,

@@ -1,10 +1,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::sample::{NOW, credential, key, stamp};
 use super::format::parse;
 use super::*;
 use crate::session::{Credential, Root, Stamp, UserKey};
+use crate::store::snapshot::sample::{NOW, credential, key, stamp};
 
 fn journal(batches: &[&[Note]]) -> Vec<u8> {
     let mut bytes = start(batches[0]).expect("they fit");

@@ -5,8 +5,8 @@
 
 use bolero::check;
 
-use super::super::sample::{NOW, slots};
 use super::*;
+use crate::store::snapshot::sample::{NOW, slots};
 
 fn read(bytes: &[u8]) -> Result<Contents, Refusal> {
     let reading = Reading {

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::super::block::Label;
 use super::*;
+use crate::store::snapshot::block::Label;
 
 /// One thing that happens to a file.
 #[derive(Clone, Debug)]

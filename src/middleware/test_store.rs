@@ -10,17 +10,17 @@ use crate::store::SessionStore;
 
 /// A map and a lock. It never forgets what has expired: it does not live long enough.
 #[derive(Debug, Default)]
-pub(super) struct Scratch(Mutex<Sessions>);
+pub(super) struct TestStore(Mutex<Sessions>);
 
 type Sessions = BTreeMap<Root, Arc<Record>>;
 
-impl Scratch {
+impl TestStore {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl SessionStore for Scratch {
+impl SessionStore for TestStore {
     async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         let record = self.sessions().get(key).cloned();
         Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, clock::now())))

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use crate::session::{Root, Timestamp};
 
-use super::super::entry::{Entry, Fragment};
-use super::super::floors::vote;
-use super::super::flow::Deferred;
-use super::super::message::{Copy, Message, View, Write};
-use super::super::node::Node;
-use super::super::placement::Member;
-use super::super::reads::{INTERNAL, Wanted};
-use super::super::repair::{answer_compare, answer_pull};
-use super::super::roster::PeerIndex;
-use super::super::table::Table;
-use super::{Control, LOOK};
+use super::{Engine, LOOK};
+use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::floors::vote;
+use crate::cluster::replica::flow::Deferred;
+use crate::cluster::replica::message::{KeyedEntry, Message, View, Write};
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::reads::{INTERNAL, Wanted};
+use crate::cluster::replica::repair::{answer_compare, answer_pull};
+use crate::cluster::replica::roster::PeerIndex;
+use crate::cluster::replica::table::Table;
 
-impl Control {
+impl Engine {
     pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
         let peer = self.standing.roster.find(&from);
-        self.heard(now, &from, peer);
+        self.record_contact(now, &from, peer);
         let message = match message {
             // A node that was cut off for long has declared the healthy ones down, and its packets
             // would make them leave. A view informs it instead.
@@ -29,16 +29,16 @@ impl Control {
                 return self.standing.send_to(from, mine);
             }
             Message::Swim(packet) => return self.membership.packet(&packet),
-            Message::View(view) => return self.hear_view(now, from, view, table),
-            Message::Bye => return self.hear_bye(from),
+            Message::View(view) => return self.handle_view(now, from, view, table),
+            Message::Leave => return self.handle_bye(from),
             message => message,
         };
         // A node that is no member may have been declared down: what it sends does not count.
         if let Some(peer) = peer {
-            self.hear_peer(now, peer, message, table);
+            self.handle_peer(now, peer, message, table);
         } else if let Message::Write(write) = message {
             let view = self.standing.view;
-            let refusal = Message::Refuse {
+            let refusal = Message::Nack {
                 view,
                 seq: write.seq,
             };
@@ -46,7 +46,7 @@ impl Control {
         }
     }
 
-    pub(super) fn hear_peer(
+    pub(super) fn handle_peer(
         &mut self,
         now: Timestamp,
         from: PeerIndex,
@@ -55,8 +55,8 @@ impl Control {
     ) {
         let current = self.standing.view;
         match message {
-            Message::Swim(_) | Message::View(_) | Message::Bye => {}
-            Message::Write(write) => self.hear_write(now, from, &write, table),
+            Message::Swim(_) | Message::View(_) | Message::Leave => {}
+            Message::Write(write) => self.handle_write(now, from, &write, table),
             Message::Ack { view, seqs } => {
                 for seq in seqs {
                     let done = self
@@ -68,7 +68,7 @@ impl Control {
                     }
                 }
             }
-            Message::Refuse { seq, .. } => {
+            Message::Nack { seq, .. } => {
                 self.writes.refused(&mut self.standing, from, seq);
                 // The other side is in another view: let it know ours.
                 self.introduce(now, from);
@@ -81,38 +81,40 @@ impl Control {
                 access,
             } => {
                 let accessed_at = now.minus(sent_at.since(accessed_at));
-                let known = table.hear_touch(&key, accessed_at, access);
+                let known = table.handle_touch(&key, accessed_at, access);
                 if known || !self.standing.is_mine(key.slot()) {
                     return;
                 }
                 if !self.standing.is_complete() {
                     // The session is on its way here, as it was before.
-                    let entry = Entry::Fragment(Arc::new(Fragment::of_access(accessed_at, access)));
-                    table.merge(now, &Copy { key, entry });
+                    let entry = Entry::Delta(Arc::new(Delta::of_access(accessed_at, access)));
+                    table.merge(now, &KeyedEntry { key, entry });
                 } else if table.is_absent(&key) {
                     // It has run out here, and lives elsewhere.
                     self.look_for(now, key, None);
                 }
             }
-            question @ (Message::Compare { .. } | Message::Pull { .. } | Message::Fetch { .. }) => {
+            question @ (Message::Digests { .. }
+            | Message::PullSlot { .. }
+            | Message::Get { .. }) => {
                 let is_small = match &question {
-                    Message::Fetch { key, .. } => table.is_small(key),
+                    Message::Get { key, .. } => table.is_small(key),
                     _ => false,
                 };
                 match self.standing.flow.defer(from, question, is_small) {
                     Deferred::AnswerNow(question) => self.answer(now, from, question, table),
                     Deferred::Waits => {}
-                    Deferred::Refused(Message::Fetch { op, .. }) => {
+                    Deferred::Refused(Message::Get { op, .. }) => {
                         self.standing.send(from, Message::Busy { op });
                     }
                     Deferred::Refused(_) => {}
                 }
             }
-            Message::Differ { view, round, slots } if view == current => {
+            Message::DigestDiff { view, round, slots } if view == current => {
                 self.repair
                     .differ(from, round, slots, &mut self.standing, table);
             }
-            Message::Push {
+            Message::SlotEntries {
                 view,
                 round,
                 slot,
@@ -134,7 +136,7 @@ impl Control {
                         .pushed(from, place, last, &mut self.standing, table);
                 }
             }
-            Message::Fetched {
+            Message::GetReply {
                 view,
                 op,
                 sent_at,
@@ -179,7 +181,7 @@ impl Control {
                 let vote = (view, op, key, agrees);
                 self.floors.voted(now, from, vote, standing, writes, table);
             }
-            Message::Differ { .. } => {}
+            Message::DigestDiff { .. } => {}
         }
     }
 
@@ -193,29 +195,29 @@ impl Control {
     ) {
         let current = self.standing.view;
         let answer = match question {
-            Message::Compare {
+            Message::Digests {
                 view,
                 round,
                 digests,
             } if view == current => {
                 answer_compare((view, round), from, &digests, &self.standing, table)
             }
-            Message::Pull {
+            Message::PullSlot {
                 view,
                 round,
                 slot,
                 after,
                 known,
             } if view == current => answer_pull(now, (view, round), slot, after, &known, table),
-            Message::Fetch {
+            Message::Get {
                 op, key, secret, ..
             } => {
                 let copy = self.known(now, key, table);
-                Message::Fetched {
+                Message::GetReply {
                     view: current,
                     op,
                     sent_at: now,
-                    copy: copy.map(|copy| Copy {
+                    copy: copy.map(|copy| KeyedEntry {
                         entry: copy.entry.shown_to(now, secret.as_ref()),
                         ..copy
                     }),
@@ -227,7 +229,7 @@ impl Control {
         self.standing.send(from, answer);
     }
 
-    pub(super) fn hear_write(
+    pub(super) fn handle_write(
         &mut self,
         now: Timestamp,
         from: PeerIndex,
@@ -238,7 +240,7 @@ impl Control {
         if write.strict && write.view != view && self.standing.rules.strict_views {
             self.standing.send(
                 from,
-                Message::Refuse {
+                Message::Nack {
                     view,
                     seq: write.seq,
                 },
@@ -248,11 +250,11 @@ impl Control {
         let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
         if !self.standing.is_mine(slot) {
             let seq = write.seq;
-            self.standing.send(from, Message::Refuse { view, seq });
+            self.standing.send(from, Message::Nack { view, seq });
             return self.introduce(now, from);
         }
         // All of a write is about one slot; what a faulty member adds of others is not taken.
-        let same = |copy: &&Copy| copy.key.slot() == slot;
+        let same = |copy: &&KeyedEntry| copy.key.slot() == slot;
         for copy in write.copies.iter().filter(same) {
             let mut copy = copy.clone();
             copy.entry.rebase(write.sent_at, now);
@@ -269,13 +271,13 @@ impl Control {
 
     /// What this node has of a session. One to which it applies a change, as its owner, may have run
     /// out here meanwhile.
-    fn known(&self, now: Timestamp, key: Root, table: &Table) -> Option<Copy> {
+    fn known(&self, now: Timestamp, key: Root, table: &Table) -> Option<KeyedEntry> {
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if table.is_partial_or_absent(&key) {
             let current = self.updates.changing(&key).cloned();
             Entry::join(now, &mut entry, current.map(Entry::Live));
         }
-        entry.map(|entry| Copy { key, entry })
+        entry.map(|entry| KeyedEntry { key, entry })
     }
 
     /// Changes have come of a session that is not here, though everything should be: it had run out
@@ -288,7 +290,7 @@ impl Control {
         write: &Write,
         table: &Table,
     ) -> bool {
-        let partial = |copy: &&Copy| table.is_partial(&copy.key);
+        let partial = |copy: &&KeyedEntry| table.is_partial(&copy.key);
         let Some(copy) = write.copies.iter().find(partial) else {
             return false;
         };
@@ -311,7 +313,13 @@ impl Control {
         }
     }
 
-    pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {
+    pub(super) fn handle_view(
+        &mut self,
+        now: Timestamp,
+        from: Node,
+        mut view: View,
+        table: &Table,
+    ) {
         if self.membership.is_down(&from) && !self.yields_to(&from, &view) {
             // It was cut off and does not know yet: it finds its own identity among the removed.
             // The members that it has declared down meanwhile are the healthy ones.
@@ -332,7 +340,7 @@ impl Control {
         // The sender may be new here: what it says of itself must not get lost.
         self.adopt_members(now, table);
         if let Some(index) = self.standing.roster.find(&from) {
-            self.hear_standing(now, index, &view, table);
+            self.handle_standing(now, index, &view, table);
         }
     }
 
@@ -359,7 +367,7 @@ impl Control {
     }
 
     /// How far a member is, by what it says of itself.
-    pub(super) fn hear_standing(
+    pub(super) fn handle_standing(
         &mut self,
         now: Timestamp,
         from: PeerIndex,
@@ -388,7 +396,7 @@ impl Control {
             peer.ready = view.ready;
             peer.certain = view.doubt.is_zero();
             peer.leaving = view.leaving;
-            self.standing.hear_doubt(now, view.doubt);
+            self.standing.handle_doubt(now, view.doubt);
             self.adopt_members(now, table);
             if came && self.standing.agrees(from) {
                 self.ask_again(now, from, table);
@@ -402,7 +410,7 @@ impl Control {
         }
     }
 
-    pub(super) fn hear_bye(&mut self, from: Node) {
+    pub(super) fn handle_bye(&mut self, from: Node) {
         let known = self.standing.roster.find(&from);
         if let Some(peer) = known.and_then(|peer| self.standing.roster.get_mut(peer)) {
             peer.parted = true;
@@ -415,9 +423,9 @@ impl Control {
         &self,
         now: Timestamp,
         sent_at: Timestamp,
-        copy: Option<Copy>,
+        copy: Option<KeyedEntry>,
         table: &Table,
-    ) -> Option<Copy> {
+    ) -> Option<KeyedEntry> {
         let mut copy = copy?;
         copy.entry.rebase(sent_at, now);
         if self.standing.is_mine(copy.key.slot()) {

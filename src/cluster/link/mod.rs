@@ -18,21 +18,21 @@
 mod admission;
 #[cfg(feature = "rustls")]
 mod certificates;
+mod connect_problem;
 mod dial;
 mod duplex;
 mod encoder;
 #[cfg(test)]
 mod exchange_tests;
+mod handshaking;
 mod inbox;
 mod keys;
 mod lanes;
 mod listen;
 mod mismatch;
-mod obstacle;
-mod outbox;
 mod pace;
 mod security;
-mod strangers;
+mod send_queue;
 mod stream;
 mod throttle;
 mod transmit;
@@ -51,23 +51,23 @@ use super::wire::WireError;
 use admission::Admission;
 pub(super) use dial::{dial, last_generation};
 pub(super) use encoder::Encoder;
+pub(super) use handshaking::Handshaking;
 pub(super) use inbox::Arrival;
 #[cfg(test)]
 pub(super) use inbox::Inbox;
 pub(super) use keys::derive;
 pub(super) use listen::receive;
-pub(super) use outbox::Outbox;
 pub(super) use security::Security;
-pub(super) use strangers::Strangers;
+pub(super) use send_queue::SendQueue;
 
 /// Everybody who is dialled.
 #[derive(Debug)]
 pub(super) struct Links {
-    outboxes: RwLock<HashMap<SocketAddr, Arc<Outbox>>>,
+    outboxes: RwLock<HashMap<SocketAddr, Arc<SendQueue>>>,
     /// Addresses under which this node has met itself.
     mine: RwLock<HashSet<SocketAddr>>,
     /// Boxes that need somebody to dial. There are never more of them than outboxes.
-    undialled: mpsc::UnboundedSender<Arc<Outbox>>,
+    undialled: mpsc::UnboundedSender<Arc<SendQueue>>,
     security: Security,
     /// Room for the large messages that arrive.
     admission: Arc<Admission>,
@@ -82,7 +82,7 @@ impl Links {
         bound: SocketAddr,
         advertised: SocketAddr,
         security: Security,
-    ) -> (Self, mpsc::UnboundedReceiver<Arc<Outbox>>) {
+    ) -> (Self, mpsc::UnboundedReceiver<Arc<SendQueue>>) {
         let (undialled, receiver) = mpsc::unbounded_channel();
         let links = Self {
             outboxes: RwLock::default(),
@@ -125,7 +125,7 @@ impl Links {
     }
 
     /// The box for an address, which is dialled from now on.
-    fn want(&self, address: SocketAddr) -> Option<Arc<Outbox>> {
+    fn want(&self, address: SocketAddr) -> Option<Arc<SendQueue>> {
         let known = read(&self.outboxes).get(&address).cloned();
         if let Some(outbox) = known {
             outbox.want();
@@ -139,7 +139,7 @@ impl Links {
             return None;
         }
         let outbox = outboxes.entry(address).or_insert_with(|| {
-            let outbox = Arc::new(Outbox::new(address));
+            let outbox = Arc::new(SendQueue::new(address));
             // Nobody takes it while the node stops, and nobody needs to.
             let _ = self.undialled.send(outbox.clone());
             outbox
@@ -148,7 +148,7 @@ impl Links {
     }
 
     /// Ends the dialling of an address, unless somebody wants it again. Says whether it has ended.
-    fn give_up(&self, outbox: &Outbox) -> bool {
+    fn give_up(&self, outbox: &SendQueue) -> bool {
         let mut outboxes = write(&self.outboxes);
         let unwanted = !outbox.is_wanted();
         if unwanted {

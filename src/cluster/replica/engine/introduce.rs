@@ -2,11 +2,11 @@
 
 use crate::session::Timestamp;
 
-use super::super::message::{Message, View};
-use super::super::roster::PeerIndex;
-use super::{Control, REMOVED_MAX};
+use super::{Engine, REMOVED_MAX};
+use crate::cluster::replica::message::{Message, View};
+use crate::cluster::replica::roster::PeerIndex;
 
-impl Control {
+impl Engine {
     /// Acknowledges once more what this node has merged of a peer's writes, then announces the
     /// view: what the peer misses among the acknowledgements, this node does not have.
     pub(super) fn introduce(&mut self, now: Timestamp, peer: PeerIndex) {

@@ -21,12 +21,13 @@ use crate::cluster::Ack;
 use crate::session::{Changes, Root, Timestamp};
 
 use super::Settings;
-use super::event::{Exclusion, Input, News, Output, Reply};
+use super::cluster_view::ClusterView;
+use super::event::{Exclusion, Input, Notification, Output, Reply};
 use super::floors::Floors;
 #[cfg(all(feature = "snapshot", unix))]
 use super::held::Held;
-use super::membership::{DETECTION, Membership, Wish};
-use super::message::{Copy, Message, OpId, ViewId};
+use super::membership::{DETECTION, Membership, MembershipOutput};
+use super::message::{KeyedEntry, Message, OpId, ViewId};
 use super::node::Node;
 use super::placement::Member;
 use super::readiness::Readiness;
@@ -34,16 +35,15 @@ use super::reads::{Reads, Wanted};
 use super::repair::Repair;
 use super::revocation::Revocations;
 use super::roster::{Peer, PeerIndex, PeerSet};
-use super::standing::Standing;
 use super::table::Table;
-use super::updates::{Call, Tools, Updates};
+use super::updates::{Call, Ctx, Updates};
 use super::writes::Writes;
 use super::writes::{Merged, NewWrite};
 
 /// What a node knows of its cluster, and what it is in the middle of.
 #[derive(Debug)]
-pub(crate) struct Control {
-    pub(crate) standing: Standing,
+pub(crate) struct Engine {
+    pub(crate) standing: ClusterView,
     pub(crate) writes: Writes,
     floors: Floors,
     merged: Merged,
@@ -95,10 +95,10 @@ pub(crate) struct Control {
     settings: Settings,
 }
 
-impl Control {
+impl Engine {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         Self {
-            standing: Standing::new(now, &settings),
+            standing: ClusterView::new(now, &settings),
             writes: Writes::default(),
             floors: Floors::default(),
             merged: Merged::default(),
@@ -165,14 +165,14 @@ impl Control {
             }
             Input::Delivered { node, bytes, large } => {
                 if let Some(peer) = self.standing.roster.find(&node) {
-                    self.heard(now, &node, Some(peer));
+                    self.record_contact(now, &node, Some(peer));
                     self.standing.flow.delivered(now, peer, bytes, large);
                     self.fill_window(now, peer, table);
                 }
             }
             Input::Progress { node } => {
                 if let Some(peer) = self.standing.roster.find(&node) {
-                    self.heard(now, &node, Some(peer));
+                    self.record_contact(now, &node, Some(peer));
                     self.standing.flow.moved(now, peer);
                 }
             }
@@ -213,7 +213,7 @@ impl Control {
         now: Timestamp,
         op: OpId,
         (ack, min_copies): (Ack, usize),
-        copies: &Arc<[Copy]>,
+        copies: &Arc<[KeyedEntry]>,
         table: &Table,
     ) -> bool {
         self.standing.now = now;
@@ -234,7 +234,7 @@ impl Control {
     }
 
     /// Changes were merged here, which may leave a session with many marks of removed attributes.
-    fn review_marks(&mut self, now: Timestamp, copies: &[Copy], table: &Table) {
+    fn review_marks(&mut self, now: Timestamp, copies: &[KeyedEntry], table: &Table) {
         let (standing, writes) = (&mut self.standing, &mut self.writes);
         self.floors.merged(now, copies, standing, writes, table);
     }
@@ -328,7 +328,7 @@ impl Control {
             let Some(node) = self.standing.roster.get(peer).map(|peer| peer.node.clone()) else {
                 continue;
             };
-            self.standing.news(News::Stalled(node.clone()));
+            self.standing.news(Notification::Stalled(node.clone()));
             self.membership.down([node].into_iter());
         }
     }
@@ -338,7 +338,7 @@ impl Control {
         for peer in self.standing.peers().iter() {
             let (reads, updates) = (&self.reads, &self.updates);
             self.standing.flow.retain(peer, |message| match message {
-                Message::Fetch { op, .. } => reads.is_open(*op),
+                Message::Get { op, .. } => reads.is_open(*op),
                 Message::Update(update) => updates.is_open(update.op),
                 _ => true,
             });
@@ -439,7 +439,7 @@ impl Control {
         if self.over_limit != is_over {
             self.over_limit = is_over;
             let (sessions, bytes) = (table.sessions(), table.bytes());
-            let news = News::OverLimit {
+            let news = Notification::OverLimit {
                 is_over,
                 sessions,
                 bytes,
@@ -456,12 +456,12 @@ impl Control {
         // Whoever goes without having handed over is a loss, and the others should know.
         if handed_over {
             for peer in self.standing.peers().iter() {
-                self.standing.send(peer, Message::Bye);
+                self.standing.send(peer, Message::Leave);
             }
         }
         self.membership.leave();
         while let Some(wish) = self.membership.wish() {
-            if let Wish::Send(to, packet) = wish {
+            if let MembershipOutput::Send(to, packet) = wish {
                 self.standing.send_to(to, Message::Swim(packet));
             }
         }
@@ -477,8 +477,8 @@ impl Control {
         self.writes.len() + self.updates.len()
     }
 
-    fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, Tools<'a>) {
-        let tools = Tools {
+    fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, Ctx<'a>) {
+        let tools = Ctx {
             standing: &mut self.standing,
             writes: &mut self.writes,
             reads: &mut self.reads,

@@ -15,8 +15,8 @@
 //! A member that does not hold a session has all its changes ordered in this way, births and ends
 //! included: the owner knows whether the session is still there, and sends back what it has become.
 
-mod asked;
 mod judgement;
+mod pending;
 mod refusals;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,28 +26,28 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Record, Root, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment, rebase_fragment, rebase_record};
+use super::cluster_view::ClusterView;
+use super::entry::{Delta, Entry, rebase_fragment, rebase_record};
 use super::floors::Floors;
-use super::message::{Copy, Message, OpId, Order, Update, Verdict};
+use super::message::{KeyedEntry, Message, OpId, Operation, Update, UpdateStatus};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads, Wanted};
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::Standing;
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 
-pub(crate) use asked::Call;
-use asked::{Asked, Which};
 use judgement::{is_behind, judge};
+pub(crate) use pending::Call;
+use pending::{PendingUpdates, Which};
 use refusals::Refusals;
 
 /// Atomic updates under way, asked by this node and ordered by it.
 #[derive(Debug, Default)]
 pub(crate) struct Updates {
     /// What this node has asked for.
-    asked: Asked,
+    asked: PendingUpdates,
     /// What this node orders, by session. The first of each queue is under way.
-    jobs: BTreeMap<Root, VecDeque<Job>>,
+    jobs: BTreeMap<Root, VecDeque<QueuedUpdate>>,
     /// Which session a write of this node's own orders belongs to.
     writing: BTreeMap<u64, Root>,
     /// Numbers the reads that jobs wait for.
@@ -59,12 +59,12 @@ pub(crate) struct Updates {
 
 /// An update that this node orders.
 #[derive(Debug)]
-struct Job {
+struct QueuedUpdate {
     /// `None`: a local caller.
     asker: Option<PeerIndex>,
     update: Update,
     /// What all holders are to merge, once that is decided.
-    copies: Arc<[Copy]>,
+    copies: Arc<[KeyedEntry]>,
     /// The session that it is applied to: it may be swept here meanwhile.
     current: Option<Arc<Record>>,
     /// Whether that had run out when its turn came. It is buried all the same, when it is to end:
@@ -74,8 +74,8 @@ struct Job {
 
 /// What an owner needs besides its own queues.
 #[derive(Debug)]
-pub(crate) struct Tools<'a> {
-    pub(crate) standing: &'a mut Standing,
+pub(crate) struct Ctx<'a> {
+    pub(crate) standing: &'a mut ClusterView,
     pub(crate) writes: &'a mut Writes,
     pub(crate) reads: &'a mut Reads,
     pub(crate) floors: &'a mut Floors,
@@ -84,7 +84,7 @@ pub(crate) struct Tools<'a> {
 
 impl Updates {
     /// Asks the owner to apply the changes, if the attribute that they expect was not written since.
-    pub(crate) fn begin(&mut self, now: Timestamp, call: Call<'_>, tools: &mut Tools<'_>) {
+    pub(crate) fn begin(&mut self, now: Timestamp, call: Call<'_>, tools: &mut Ctx<'_>) {
         if let Some(update) = self.asked.begin(now, call, tools.standing) {
             self.order(now, None, update, tools);
         }
@@ -96,13 +96,13 @@ impl Updates {
         now: Timestamp,
         asker: Option<PeerIndex>,
         update: Update,
-        tools: &mut Tools<'_>,
+        tools: &mut Ctx<'_>,
     ) {
         let standing = &*tools.standing;
         let key = update.key;
         let queue = self.jobs.get(&key);
         let waiting = queue.map_or(0, VecDeque::len);
-        let known = |job: &Job| job.asker == asker && job.update.op == update.op;
+        let known = |job: &QueuedUpdate| job.asker == asker && job.update.op == update.op;
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
@@ -111,10 +111,10 @@ impl Updates {
         let invited = || standing.is_stable() && standing.roster.iter().any(|(_, peer)| peer.ready);
         let orders = standing.ready || invited();
         if !mine || !orders || update.view != standing.view || waiting >= QUEUE_MAX {
-            self.answer(now, asker, update.op, Verdict::Again, None, tools);
+            self.answer(now, asker, update.op, UpdateStatus::Retry, None, tools);
             return;
         }
-        let job = Job {
+        let job = QueuedUpdate {
             asker,
             update,
             copies: Arc::default(),
@@ -129,7 +129,7 @@ impl Updates {
 
     /// Takes up the first update of a session, and the next when that needs no waiting. What its
     /// turn has come to may need a look at other members first.
-    fn start(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) {
+    fn start(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) {
         while let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
             let doubtful = tools.table.is_doubtful(now, &job.update.key)
                 || is_behind(&job.update, tools.table);
@@ -137,7 +137,7 @@ impl Updates {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
                 self.reads.insert(op, key);
-                let Tools {
+                let Ctx {
                     standing, reads, ..
                 } = tools;
                 let wanted = Wanted { key, secret: None };
@@ -151,7 +151,7 @@ impl Updates {
 
     /// Everything that others have of a session is merged here. Says whether the read was one of
     /// the owner's own.
-    pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Tools<'_>) -> bool {
+    pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Ctx<'_>) -> bool {
         if let Some(key) = self.reads.remove(&op)
             && self.evaluate(now, key, tools)
         {
@@ -161,7 +161,7 @@ impl Updates {
     }
 
     /// All other holders have merged this write: it is applied here now.
-    pub(crate) fn written(&mut self, now: Timestamp, seq: u64, tools: &mut Tools<'_>) {
+    pub(crate) fn written(&mut self, now: Timestamp, seq: u64, tools: &mut Ctx<'_>) {
         if let Some(key) = self.writing.remove(&seq) {
             self.apply(now, key, tools);
             self.start(now, key, tools);
@@ -169,7 +169,7 @@ impl Updates {
     }
 
     /// Decides on the first update of a session. Says whether it has ended.
-    fn evaluate(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) -> bool {
+    fn evaluate(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) -> bool {
         let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
             return false;
         };
@@ -187,9 +187,9 @@ impl Updates {
                 job.current = Some(current);
             }
             // Who applied it may have died before everybody had it.
-            Err(Verdict::Applied) => job.copies = job.update.known(now, tools.table),
+            Err(UpdateStatus::Applied) => job.copies = job.update.known(now, tools.table),
             Err(verdict) => {
-                let conflict = verdict == Verdict::Conflict;
+                let conflict = verdict == UpdateStatus::Conflict;
                 let copy = conflict
                     .then(|| job.update.outcome(now, tools.table))
                     .flatten();
@@ -197,7 +197,7 @@ impl Updates {
                 return true;
             }
         }
-        let Tools {
+        let Ctx {
             standing, writes, ..
         } = tools;
         let copies = job.copies.clone();
@@ -206,8 +206,8 @@ impl Updates {
             op: None,
             ack: Ack::All,
             min_copies: match job.update.order {
-                Order::End => 0,
-                Order::Create(_) | Order::Change => standing.min_copies,
+                Operation::Delete => 0,
+                Operation::Create(_) | Operation::Update => standing.min_copies,
             },
             strict: true,
             copies,
@@ -227,18 +227,18 @@ impl Updates {
         }
     }
 
-    fn apply(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) {
+    fn apply(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) {
         if let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
             if let Some(current) = &job.current
                 && tools.table.is_partial_or_absent(&job.update.key)
             {
                 let mut record = Record::clone(current);
-                if job.update.order == Order::Change {
+                if job.update.order == Operation::Update {
                     // It has run out meanwhile, unless this counts as a use. The fragment has no
                     // credential, so it cannot fork.
                     let _ = job.update.fragment.apply(&mut record);
                 }
-                let copy = Copy {
+                let copy = KeyedEntry {
                     key: job.update.key,
                     entry: Entry::Live(record.into()),
                 };
@@ -259,8 +259,10 @@ impl Updates {
                 Some(_) | None => job.update.outcome(now, tools.table),
             };
             let verdict = match job.update.order {
-                Order::End if job.ran_out => Verdict::Gone,
-                Order::Create(_) | Order::Change | Order::End => Verdict::Applied,
+                Operation::Delete if job.ran_out => UpdateStatus::Gone,
+                Operation::Create(_) | Operation::Update | Operation::Delete => {
+                    UpdateStatus::Applied
+                }
             };
             self.finish(now, key, verdict, copy, tools);
             let (standing, writes) = (&mut *tools.standing, &mut *tools.writes);
@@ -274,9 +276,9 @@ impl Updates {
         &mut self,
         now: Timestamp,
         key: Root,
-        verdict: Verdict,
-        copy: Option<Copy>,
-        tools: &mut Tools<'_>,
+        verdict: UpdateStatus,
+        copy: Option<KeyedEntry>,
+        tools: &mut Ctx<'_>,
     ) {
         let Some(queue) = self.jobs.get_mut(&key) else {
             return;
@@ -288,16 +290,16 @@ impl Updates {
         if let Some(job) = job {
             let refused = matches!(
                 verdict,
-                Verdict::Conflict
-                    | Verdict::Superseded
-                    | Verdict::Gone
-                    | Verdict::Full
-                    | Verdict::TooLarge
+                UpdateStatus::Conflict
+                    | UpdateStatus::Superseded
+                    | UpdateStatus::Gone
+                    | UpdateStatus::Full
+                    | UpdateStatus::TooLarge
             );
             // A local caller hears of it at once; and what is wanted gone may always go.
             if refused
                 && job.asker.is_some()
-                && job.update.order != Order::End
+                && job.update.order != Operation::Delete
                 && let Some(attempt) = job.update.fragment.updates.first()
             {
                 self.refusals.note(now, *attempt, verdict);
@@ -311,9 +313,9 @@ impl Updates {
         now: Timestamp,
         asker: Option<PeerIndex>,
         op: OpId,
-        verdict: Verdict,
-        copy: Option<Copy>,
-        tools: &mut Tools<'_>,
+        verdict: UpdateStatus,
+        copy: Option<KeyedEntry>,
+        tools: &mut Ctx<'_>,
     ) {
         match asker {
             Some(peer) => {
@@ -339,8 +341,8 @@ impl Updates {
         &mut self,
         now: Timestamp,
         from: Member,
-        answer: (OpId, Verdict, Option<Copy>),
-        standing: &mut Standing,
+        answer: (OpId, UpdateStatus, Option<KeyedEntry>),
+        standing: &mut ClusterView,
         table: &Table,
     ) {
         self.asked.answered(now, from, answer, standing, table);
@@ -349,12 +351,12 @@ impl Updates {
     /// The session that a change is under way of, as it was when its turn came.
     pub(crate) fn changing(&self, key: &Root) -> Option<&Arc<Record>> {
         let job = self.jobs.get(key)?.front()?;
-        let changes = job.update.order == Order::Change;
+        let changes = job.update.order == Operation::Update;
         job.current.as_ref().filter(|_| changes)
     }
 
     /// The view has changed: what is under way is given up, and asked of the new owner.
-    pub(crate) fn install(&mut self, now: Timestamp, tools: &mut Tools<'_>) {
+    pub(crate) fn install(&mut self, now: Timestamp, tools: &mut Ctx<'_>) {
         self.jobs.clear();
         self.writing.clear();
         self.reads.clear();
@@ -363,12 +365,7 @@ impl Updates {
 
     /// Asks again what could not be decided, and gives up what has taken too long. Returns `true`
     /// if something was given up.
-    pub(crate) fn tick(
-        &mut self,
-        now: Timestamp,
-        timeout: Duration,
-        tools: &mut Tools<'_>,
-    ) -> bool {
+    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, tools: &mut Ctx<'_>) -> bool {
         let late = self.asked.give_up(now, timeout, tools.standing);
         self.refusals.forget(now, timeout);
         self.repeat(now, Which::Postponed, tools);
@@ -376,11 +373,11 @@ impl Updates {
     }
 
     /// Questions to an owner, or its answers, may be lost: asks it again.
-    pub(crate) fn ask_again(&mut self, now: Timestamp, owner: PeerIndex, tools: &mut Tools<'_>) {
+    pub(crate) fn ask_again(&mut self, now: Timestamp, owner: PeerIndex, tools: &mut Ctx<'_>) {
         self.repeat(now, Which::OwnedBy(owner), tools);
     }
 
-    fn repeat(&mut self, now: Timestamp, which: Which, tools: &mut Tools<'_>) {
+    fn repeat(&mut self, now: Timestamp, which: Which, tools: &mut Ctx<'_>) {
         for update in self.asked.repeat(now, which, tools.standing) {
             self.order(now, None, update, tools);
         }
@@ -392,12 +389,12 @@ impl Updates {
     }
 
     /// Gives up everything: this node leaves.
-    pub(crate) fn abort(&mut self, standing: &mut Standing) {
+    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
         self.asked.abort(standing);
     }
 
     /// The owners whose verdict was asked for a while ago.
-    pub(crate) fn overdue(&self, now: Timestamp, standing: &Standing) -> PeerSet {
+    pub(crate) fn overdue(&self, now: Timestamp, standing: &ClusterView) -> PeerSet {
         self.asked.overdue(now, OVERDUE_AFTER, standing)
     }
 
@@ -415,26 +412,31 @@ impl Update {
     /// Moves the points in time inside from the asker's clock to this node's.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
         rebase_fragment(&mut self.fragment, self.sent_at, now);
-        if let Order::Create(record) = &mut self.order {
+        if let Operation::Create(record) = &mut self.order {
             rebase_record(record, self.sent_at, now);
         }
     }
 
     /// What all holders are to merge.
-    fn copies(&self, now: Timestamp, current: &Arc<Record>, owner: &Standing) -> Arc<[Copy]> {
+    fn copies(
+        &self,
+        now: Timestamp,
+        current: &Arc<Record>,
+        owner: &ClusterView,
+    ) -> Arc<[KeyedEntry]> {
         let entry = match &self.order {
-            Order::Change => Entry::Fragment(self.change(now, current, owner)),
-            Order::Create(_) => Entry::Live(current.clone()),
-            Order::End => Entry::tombstone(now, current),
+            Operation::Update => Entry::Delta(self.change(now, current, owner)),
+            Operation::Create(_) => Entry::Live(current.clone()),
+            Operation::Delete => Entry::tombstone(now, current),
         };
         let key = self.key;
-        [Copy { key, entry }].into()
+        [KeyedEntry { key, entry }].into()
     }
 
     /// The fragment, with the new credential that the owner gives the session in a rotation, and
     /// with new stamps if it could be taken for something that was removed before. The stamp that
     /// names the attempt stays.
-    fn change(&self, now: Timestamp, current: &Record, owner: &Standing) -> Arc<Fragment> {
+    fn change(&self, now: Timestamp, current: &Record, owner: &ClusterView) -> Arc<Delta> {
         let removal = current.last_removal();
         let registers = &self.fragment.registers;
         let is_old = registers.iter().any(|r| Some(r.stamp) <= removal) && owner.rules.restamping;
@@ -442,7 +444,7 @@ impl Update {
             return self.fragment.clone();
         }
         let version = Stamp::after(current.clock(), now, owner.me.writer());
-        let mut fragment = Fragment::clone(&self.fragment);
+        let mut fragment = Delta::clone(&self.fragment);
         if let Some(rotation) = self.rotation {
             let (secret, login) = (rotation.to, rotation.login);
             let credential = current.credential.rotated(secret, login, version, now);
@@ -457,14 +459,14 @@ impl Update {
     }
 
     /// What is here of a session to which it was applied before.
-    fn known(&self, now: Timestamp, table: &Table) -> Arc<[Copy]> {
+    fn known(&self, now: Timestamp, table: &Table) -> Arc<[KeyedEntry]> {
         table.copy(now, &self.key).into_iter().collect()
     }
 
     /// What the session has become here. It may have expired.
-    fn outcome(&self, now: Timestamp, table: &Table) -> Option<Copy> {
+    fn outcome(&self, now: Timestamp, table: &Table) -> Option<KeyedEntry> {
         match table.record(&self.key) {
-            Some(record) => Some(Copy {
+            Some(record) => Some(KeyedEntry {
                 key: self.key,
                 entry: Entry::Live(record),
             }),

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::replica::node::Node;
-use super::super::wire::Refusal;
 use super::security::Distrust;
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::Refusal;
 
 /// What somebody has to do something about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Obstacle {
+pub(super) enum ConnectProblem {
     Refused(Refusal),
     Distrusted(Distrust),
     /// Nothing answers, or not in time.
@@ -24,13 +24,14 @@ pub(super) enum Obstacle {
 
 /// What operators have been told of one address, and when.
 #[derive(Debug, Default)]
-pub(super) struct Told(Option<(Obstacle, Instant)>);
+pub(super) struct Told(Option<(ConnectProblem, Instant)>);
 
 impl Told {
     /// Says what is wrong: when it begins, and now and then while it goes on.
-    pub(super) fn tell(&mut self, me: &Node, address: SocketAddr, obstacle: Obstacle) {
-        let told =
-            |(known, at): (Obstacle, Instant)| known == obstacle && at.elapsed() < TELL_AGAIN_AFTER;
+    pub(super) fn tell(&mut self, me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
+        let told = |(known, at): (ConnectProblem, Instant)| {
+            known == obstacle && at.elapsed() < TELL_AGAIN_AFTER
+        };
         if !self.0.is_some_and(told) {
             self.0 = Some((obstacle, Instant::now()));
             say(me, address, obstacle);
@@ -38,48 +39,50 @@ impl Told {
     }
 }
 
-fn say(me: &Node, address: SocketAddr, obstacle: Obstacle) {
+fn say(me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
     match obstacle {
-        Obstacle::Refused(Refusal::Cluster) => {
+        ConnectProblem::Refused(Refusal::Cluster) => {
             tracing::warn!("{address} belongs to another replication cluster");
         }
-        Obstacle::Refused(Refusal::Protocol) => {
+        ConnectProblem::Refused(Refusal::Protocol) => {
             tracing::warn!("{address} speaks another version of the replication protocol");
         }
-        Obstacle::Refused(Refusal::Name) => tracing::error!(
+        ConnectProblem::Refused(Refusal::Name) => tracing::error!(
             "{address} cannot be replicated with: two nodes are called {}; give each node a name \
              of its own",
             me.name
         ),
-        Obstacle::Refused(Refusal::Unreachable) => tracing::error!(
+        ConnectProblem::Refused(Refusal::Unreachable) => tracing::error!(
             "{address} cannot be replicated with: one of the two nodes can only be reached from \
              its own machine; bind or advertise it to an address that the others reach"
         ),
-        Obstacle::Refused(Refusal::Copies) => tracing::error!(
+        ConnectProblem::Refused(Refusal::Copies) => tracing::error!(
             "{address} cannot be replicated with: it keeps another number of copies; give all nodes \
              the same `copies`"
         ),
-        Obstacle::Refused(Refusal::Busy) => {
+        ConnectProblem::Refused(Refusal::Busy) => {
             tracing::warn!("{address} has no room for another link");
         }
-        Obstacle::Refused(Refusal::Full) => tracing::error!(
+        ConnectProblem::Refused(Refusal::Full) => tracing::error!(
             "{address} cannot be replicated with: {}",
             Refusal::Full.reason()
         ),
-        Obstacle::Refused(Refusal::Secret) => say(me, address, Obstacle::Distrusted(Distrust::Tls)),
-        Obstacle::Refused(Refusal::Myself) => {}
-        Obstacle::Distrusted(distrust) => {
+        ConnectProblem::Refused(Refusal::Secret) => {
+            say(me, address, ConnectProblem::Distrusted(Distrust::Tls))
+        }
+        ConnectProblem::Refused(Refusal::Myself) => {}
+        ConnectProblem::Distrusted(distrust) => {
             tracing::warn!("{address} cannot be replicated with: it {distrust}");
         }
-        Obstacle::Silent => tracing::warn!(
+        ConnectProblem::Silent => tracing::warn!(
             peer = %address,
             "a replication peer does not answer: check its address, the network and the firewalls"
         ),
-        Obstacle::HungUp => tracing::warn!(
+        ConnectProblem::HungUp => tracing::warn!(
             peer = %address,
             "a replication peer closes connections without an answer: check its address and its log"
         ),
-        Obstacle::Stranger => tracing::warn!(
+        ConnectProblem::Stranger => tracing::warn!(
             peer = %address,
             "what answers at the address of a replication peer is no node: check the address"
         ),

@@ -1,7 +1,7 @@
-use super::super::header::Refusal;
-use super::super::sample::{KEY, NOW, file, header, key, live, slots};
-use super::super::source::State;
 use super::*;
+use crate::store::snapshot::header::Refusal;
+use crate::store::snapshot::sample::{KEY, NOW, file, header, key, live, slots};
+use crate::store::snapshot::source::State;
 
 const NONCE: [u8; 16] = [9; 16];
 
@@ -49,8 +49,8 @@ fn what_is_written_is_read() {
 #[test]
 fn the_format_of_version_2_stands_still() {
     let golden = [
-        &include_bytes!("../../../../tests/golden/snapshot-2")[..],
-        &include_bytes!("../../../../tests/golden/snapshot-2-sealed")[..],
+        &include_bytes!("../../../../../tests/golden/snapshot-2")[..],
+        &include_bytes!("../../../../../tests/golden/snapshot-2-sealed")[..],
     ];
     for ((bytes, key), golden) in samples().into_iter().zip(golden) {
         let contents = read(golden, key).expect("it is sound");
@@ -83,7 +83,7 @@ fn what_is_not_ours_is_refused() {
     let mut newer = plain.clone();
     newer[8] = 3;
     assert_eq!(read(&newer, None).unwrap_err(), Refusal::Version(3));
-    let older = include_bytes!("../../../../tests/golden/snapshot-1");
+    let older = include_bytes!("../../../../../tests/golden/snapshot-1");
     assert_eq!(read(older, None).unwrap_err(), Refusal::Version(1));
     assert_eq!(read(&sealed, None).unwrap_err(), Refusal::KeyMissing);
     assert_eq!(read(&plain, Some(KEY)).unwrap_err(), Refusal::NotEncrypted);

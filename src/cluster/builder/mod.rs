@@ -16,7 +16,7 @@ use crate::store::ReplicatedStore;
 
 use super::discover::{Beacon, Discovery, Group, Multicast, join};
 use super::door::Door;
-use super::driver::{Driver, Surroundings};
+use super::driver::{Driver, Endpoints};
 use super::link::{Links, Security, is_loopback, last_generation};
 use super::outlook::Addresses;
 use super::replica::node::Node;
@@ -308,7 +308,7 @@ impl ReplicatedStoreBuilder {
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) async fn start_with(
         self,
-        copies: Vec<super::Copy>,
+        copies: Vec<super::KeyedEntry>,
         survivors: Vec<super::Survivor>,
     ) -> Result<(ReplicatedStore, usize), StartError> {
         let mut refused = 0;
@@ -369,7 +369,7 @@ impl ReplicatedStoreBuilder {
             Addresses::new(&self.peers),
             random,
         );
-        let surroundings = Surroundings {
+        let surroundings = Endpoints {
             listener,
             discovery: Discovery {
                 names: self.peers.into(),

@@ -1,7 +1,7 @@
 //! Where this node stands: who it is, who else is in, how far it has caught up.
 //!
 //! Every part of the replica looks here and speaks through here; only
-//! [`Control`](super::control::Control) changes it.
+//! [`Control`](super::engine::Engine) changes it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::session::Timestamp;
 
 use super::Settings;
 use super::budget::Budget;
-use super::event::{News, Output, Reply};
+use super::event::{Notification, Output, Reply};
 use super::flow::Flow;
-use super::message::{Lane, Message, OpId, Verdict, ViewId};
+use super::message::{Lane, Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
 use super::placement::{Holders, Member, Placement, members_hash};
 use super::reads::INTERNAL;
@@ -23,7 +23,7 @@ use super::rules::Rules;
 
 /// Where a node stands in its cluster.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct ClusterView {
     /// The time of the input that is being handled.
     pub(crate) now: Timestamp,
     /// What is in flight to the members.
@@ -65,7 +65,7 @@ pub(crate) struct Standing {
     out: Vec<Output>,
 }
 
-impl Standing {
+impl ClusterView {
     pub(crate) fn new(now: Timestamp, settings: &Settings) -> Self {
         let (me, rules) = (settings.me.clone(), settings.rules);
         let (copies, min_copies) = (settings.copies, usize::from(settings.min_copies));
@@ -199,7 +199,7 @@ impl Standing {
 
     /// A member has said for how much longer that is so. Who serves already has seen itself what
     /// there was to see; a newcomer may be one of the lost.
-    pub(crate) fn hear_doubt(&mut self, now: Timestamp, doubt: Duration) {
+    pub(crate) fn handle_doubt(&mut self, now: Timestamp, doubt: Duration) {
         if !self.ready {
             let until = now.plus(doubt.min(self.loss_grace));
             self.doubt_until = self.doubt_until.max(until);
@@ -311,14 +311,14 @@ impl Standing {
         }
         let unknown = matches!(
             reply,
-            Reply::Indeterminate | Reply::Updated(Verdict::Unknown, _)
+            Reply::Indeterminate | Reply::Updated(UpdateStatus::Indeterminate, _)
         );
         self.indeterminate += u64::from(unknown);
         self.out.push(Output::Reply { op, reply });
     }
 
-    pub(crate) fn news(&mut self, news: News) {
-        self.out.push(Output::News(news));
+    pub(crate) fn news(&mut self, news: Notification) {
+        self.out.push(Output::Notification(news));
     }
 
     pub(crate) fn drain(&mut self, outputs: &mut Vec<Output>) {

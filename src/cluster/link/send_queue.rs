@@ -22,7 +22,7 @@ use super::lanes::{Confirmed, Lanes};
 /// call; [`Lanes`] decides about the order. A box in which more waits than may is emptied, and its
 /// link closed: the replica sends again what still matters.
 #[derive(Debug)]
-pub(in super::super) struct Outbox {
+pub(crate) struct SendQueue {
     pub(super) address: SocketAddr,
     content: Mutex<Content>,
     /// There is something to take, or the box was closed.
@@ -52,7 +52,7 @@ struct Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
-impl Outbox {
+impl SendQueue {
     /// An empty box that takes the first messages for `address` while it is dialled.
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Outbox {
                 lanes.flush_acks(now, protocol);
             }
             match message.lane() {
-                Lane::Control => lanes.put_control(now, bytes, *message == Message::Bye),
+                Lane::Control => lanes.put_control(now, bytes, *message == Message::Leave),
                 Lane::Data if is_large => lanes.put_large(now, bytes, size),
                 Lane::Data => lanes.put_small(now, bytes, size),
             }
@@ -289,19 +289,19 @@ mod tests {
         }
     }
 
-    fn outbox() -> Outbox {
-        let outbox = Outbox::new(node(1).address);
+    fn outbox() -> SendQueue {
+        let outbox = SendQueue::new(node(1).address);
         outbox.open(&node(1), Protocol::V2);
         outbox
     }
 
-    fn put(outbox: &Outbox, generation: u64, message: &Message) {
+    fn put(outbox: &SendQueue, generation: u64, message: &Message) {
         let mut encoder = Encoder::default();
         let to = node(generation);
         outbox.put(&to, message, &mut encoder).unwrap();
     }
 
-    fn taken(outbox: &Outbox) -> Result<Vec<Message>, Closed> {
+    fn taken(outbox: &SendQueue) -> Result<Vec<Message>, Closed> {
         let mut bytes = Vec::new();
         outbox.take(clock::now(), &mut bytes)?;
         let mut messages = Vec::new();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn pull(slot: u16) -> Message {
-        Message::Pull {
+        Message::PullSlot {
             view: view(1),
             round: 1,
             slot,
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn what_is_said_before_the_link_is_up_is_kept() {
-        let outbox = Outbox::new(node(1).address);
+        let outbox = SendQueue::new(node(1).address);
         put(&outbox, 1, &swim(1, 1));
         outbox.open(&node(1), Protocol::V2);
         assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
@@ -407,7 +407,7 @@ mod tests {
     fn a_box_is_flushed_when_its_data_is_confirmed_and_the_good_bye_has_left() {
         let outbox = outbox();
         put(&outbox, 1, &pull(1));
-        put(&outbox, 1, &Message::Bye);
+        put(&outbox, 1, &Message::Leave);
         let mut bytes = Vec::new();
         outbox.take(clock::now(), &mut bytes).unwrap();
         let (segment, rest) = Segment::next(&bytes).unwrap().unwrap();
@@ -417,7 +417,7 @@ mod tests {
         let small = bytes.len() as u64;
         outbox.confirm(Credit { small, large: 0 }).unwrap();
         assert!(!outbox.is_flushed());
-        assert_eq!(taken(&outbox), Ok(vec![Message::Bye]));
+        assert_eq!(taken(&outbox), Ok(vec![Message::Leave]));
         assert!(!outbox.is_flushed());
         assert_eq!(taken(&outbox), Ok(vec![]));
         assert!(outbox.is_flushed());
@@ -425,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_box_for_an_address_that_is_only_tried_holds_up_no_leave() {
-        let outbox = Outbox::new(node(1).address);
+        let outbox = SendQueue::new(node(1).address);
         assert!(outbox.is_flushed());
         put(&outbox, 1, &swim(1, 1));
         assert!(!outbox.is_flushed());

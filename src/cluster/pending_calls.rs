@@ -1,4 +1,4 @@
-//! Calls that wait for their reply.
+//! PendingCalls that wait for their reply.
 //!
 //! A reply may be taken out of the replica by another thread before the caller has come to wait for
 //! it: it is kept until then. A caller that gives up leaves a mark, and its reply is dropped.
@@ -17,7 +17,7 @@ use super::replica::message::OpId;
 /// Every call that begins to wait gets exactly one reply, so what is in here is bounded by what the
 /// replica has under way.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(super) struct PendingCalls {
     table: Mutex<Table>,
 }
 
@@ -36,7 +36,7 @@ enum Call {
     Abandoned,
 }
 
-impl Calls {
+impl PendingCalls {
     /// Waits for the reply of a call that the replica has under way; `None` when there will be
     /// none, because the node has stopped.
     ///
@@ -61,7 +61,7 @@ impl Calls {
                 }
             }
         };
-        let mut interest = Interest {
+        let mut interest = CancelGuard {
             calls: self,
             op: Some(op),
         };
@@ -104,12 +104,12 @@ impl Calls {
 }
 
 /// A caller that waits; dropped early, it has given up.
-struct Interest<'a> {
-    calls: &'a Calls,
+struct CancelGuard<'a> {
+    calls: &'a PendingCalls,
     op: Option<OpId>,
 }
 
-impl Drop for Interest<'_> {
+impl Drop for CancelGuard<'_> {
     fn drop(&mut self) {
         if let Some(op) = self.op
             && let Some(call) = self.calls.table().calls.get_mut(&op)
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_reply_finds_its_call_whichever_comes_first() {
-        let calls = Calls::default();
+        let calls = PendingCalls::default();
         let mut first = pin!(calls.reply(1));
         assert_eq!(poll(first.as_mut()), Poll::Pending);
         calls.answer(1, Reply::Written);
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_caller_that_gives_up_leaves_nothing_behind_after_its_reply() {
-        let calls = Calls::default();
+        let calls = PendingCalls::default();
         {
             let mut call = pin!(calls.reply(1));
             assert_eq!(poll(call.as_mut()), Poll::Pending);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_node_that_has_stopped() {
-        let calls = Calls::default();
+        let calls = PendingCalls::default();
         let mut early = pin!(calls.reply(1));
         assert_eq!(poll(early.as_mut()), Poll::Pending);
         calls.close();

@@ -91,7 +91,7 @@ impl Stored {
 
 /// An id that a browser has shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lead {
+pub(super) struct PresentedId {
     pub(super) id: SessionId,
     pub(super) key: Root,
     /// The cookie names another node than it should.
@@ -104,8 +104,8 @@ pub(super) struct Lead {
 
 /// The live session that it led to.
 #[derive(Debug)]
-pub(super) struct Shown {
-    pub(super) lead: Lead,
+pub(super) struct LoadedSession {
+    pub(super) lead: PresentedId,
     pub(super) record: Arc<Record>,
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Shown {
 #[derive(Debug)]
 pub(super) enum Found {
     None,
-    One(Shown),
+    One(LoadedSession),
     /// Their keys; none if there were more cookies than are looked up.
     Several(Vec<Root>),
     /// None that is live, but a session that has another id by now.
@@ -122,7 +122,7 @@ pub(super) enum Found {
 
 impl Found {
     /// The same with another one.
-    pub(super) fn with(self, shown: Shown) -> Self {
+    pub(super) fn with(self, shown: LoadedSession) -> Self {
         let key = shown.lead.key;
         match self {
             Self::None | Self::Superseded => Self::One(shown),
@@ -137,7 +137,7 @@ impl Found {
 
 /// What the response's cookie is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(super) enum CookieAction {
     Session(SessionId, Persistence),
     Removal,
 }
@@ -162,7 +162,7 @@ impl State {
             return false;
         }
         self.secure = secure;
-        let Shown { lead, record } = match found {
+        let LoadedSession { lead, record } = match found {
             Found::None => return false,
             Found::Superseded => {
                 self.superseded = true;
@@ -327,7 +327,7 @@ impl State {
     }
 
     /// What the browser is to be told, now that everything is stored.
-    pub(super) fn notice(&self, config: &Config) -> Option<Notice> {
+    pub(super) fn notice(&self, config: &Config) -> Option<CookieAction> {
         match &self.stored {
             _ if self.ended || self.superseded => None,
             Some(Stored { id, record }) => {
@@ -335,15 +335,15 @@ impl State {
                 // Another request may have rotated the id meanwhile, and its cookie must not be
                 // replaced.
                 let is_wanted = !has_it && record.is_current(&id.hash());
-                is_wanted.then(|| Notice::Session(*id, self.persistence(config)))
+                is_wanted.then(|| CookieAction::Session(*id, self.persistence(config)))
             }
-            None => (self.client.is_some() || self.ended_rivals).then_some(Notice::Removal),
+            None => (self.client.is_some() || self.ended_rivals).then_some(CookieAction::Removal),
         }
     }
 
     /// What the browser is to be told although the last commit has failed: only that its session
     /// has another id since an earlier one. Keeping that back would log it out.
-    pub(super) fn notice_of_rotation(&self, config: &Config) -> Option<Notice> {
+    pub(super) fn notice_of_rotation(&self, config: &Config) -> Option<CookieAction> {
         let stored = self.stored.as_ref().map(|stored| stored.id);
         let moved = self.returned && stored != self.client;
         self.notice(config).filter(|_| moved)

@@ -21,8 +21,8 @@ use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, Root, SLOTS, Stamp, Timestamp, Writer};
 
 use super::Settings;
-use super::entry::{Entry, Fragment, access_digest};
-use super::message::{Copy, FIXED, SMALL_MAX};
+use super::entry::{Delta, Entry, access_digest};
+use super::message::{FIXED, KeyedEntry, SMALL_MAX};
 use super::rules::Rules;
 use super::split::Split;
 
@@ -77,7 +77,7 @@ struct Group {
 }
 
 /// A commit's result, and what the other holders are to merge.
-pub(crate) type Committed = (Outcome, Option<Arc<[Copy]>>);
+pub(crate) type Committed = (Outcome, Option<Arc<[KeyedEntry]>>);
 
 impl Table {
     pub(crate) fn new(settings: &Settings) -> Self {
@@ -132,7 +132,7 @@ impl Table {
     pub(crate) fn record(&self, key: &Root) -> Option<Arc<Record>> {
         match self.lock(key.slot()).entries.get(key)? {
             Entry::Live(record) => Some(record.clone()),
-            Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. } => None,
+            Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. } => None,
         }
     }
 
@@ -172,7 +172,7 @@ impl Table {
     pub(crate) fn is_partial(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
-            Some(Entry::Fragment(_))
+            Some(Entry::Delta(_))
         )
     }
 
@@ -180,7 +180,7 @@ impl Table {
     pub(crate) fn is_partial_or_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
-            Some(Entry::Fragment(_) | Entry::Expired(_)) | None
+            Some(Entry::Delta(_) | Entry::Expired(_)) | None
         )
     }
 
@@ -193,9 +193,9 @@ impl Table {
     }
 
     /// What is here under the key, to be shown to another node.
-    pub(crate) fn copy(&self, now: Timestamp, key: &Root) -> Option<Copy> {
+    pub(crate) fn copy(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
         let entry = self.lock(key.slot()).entries.get(key)?.clone();
-        (entry.forget_at() > now).then_some(Copy { key: *key, entry })
+        (entry.forget_at() > now).then_some(KeyedEntry { key: *key, entry })
     }
 
     /// Applies what a request did to the session as it is here. Rotations are the owner's business.
@@ -211,7 +211,7 @@ impl Table {
         let current = match slot.entries.get(key) {
             Some(entry @ (Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. })) => Some(entry),
             // An unfinished part is nothing that a request may build upon.
-            Some(Entry::Fragment(_)) | None => None,
+            Some(Entry::Delta(_)) | None => None,
         };
         let record = current.and_then(|entry| entry.live(now));
         if changes.is_create() && self.is_full(changes.payload_bytes()) {
@@ -240,7 +240,7 @@ impl Table {
         let news = if changes.is_create() {
             live.clone()
         } else {
-            Entry::Fragment(Arc::new(written(changes, after)))
+            Entry::Delta(Arc::new(written(changes, after)))
         };
         let before = current.map_or(usize::MAX, Entry::weight);
         let grown = live.weight().saturating_sub(before);
@@ -248,7 +248,7 @@ impl Table {
             return Err(StoreErrorKind::Full);
         }
         self.put(&mut slot, *key, live);
-        let copies = [Copy {
+        let copies = [KeyedEntry {
             key: *key,
             entry: news,
         }]
@@ -257,11 +257,11 @@ impl Table {
     }
 
     /// Ends a session. Gives the tombstone, if there was one to end.
-    pub(crate) fn end(&self, now: Timestamp, key: &Root) -> Option<Copy> {
+    pub(crate) fn end(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
         let mut slot = self.lock(key.slot());
         let entry = Entry::tombstone(now, slot.entries.get(key)?.live(now)?);
         self.put(&mut slot, *key, entry.clone());
-        Some(Copy { key: *key, entry })
+        Some(KeyedEntry { key: *key, entry })
     }
 
     /// Records an access. Returns its version if there was a session to record it for.
@@ -277,7 +277,7 @@ impl Table {
 
     /// Takes over an access that another node has recorded, also when the session has run out here
     /// since. Says whether the session is here.
-    pub(crate) fn hear_touch(&self, key: &Root, accessed_at: Timestamp, access: u64) -> bool {
+    pub(crate) fn handle_touch(&self, key: &Root, accessed_at: Timestamp, access: u64) -> bool {
         let merged = self.access(key, |record| {
             let lifetime = &mut Arc::make_mut(record).lifetime;
             lifetime.merge_access(accessed_at, access);
@@ -344,7 +344,7 @@ impl Table {
         match entry {
             Entry::Live(record) if record.is_index() => &self.indexes,
             Entry::Live(_) => &self.live,
-            Entry::Fragment(_) => &self.fragments,
+            Entry::Delta(_) => &self.fragments,
             Entry::Expired(_) | Entry::Dead { .. } => &self.dead,
         }
     }
@@ -384,7 +384,7 @@ impl Table {
     fn session_bytes(&self, key: &Root) -> usize {
         match self.lock(key.slot()).entries.get(key) {
             Some(Entry::Live(record)) => record.payload_bytes(),
-            Some(Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. }) | None => 0,
+            Some(Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. }) | None => 0,
         }
     }
 
@@ -393,7 +393,7 @@ impl Table {
     }
 
     /// Whether a change makes a session larger than one may be.
-    pub(crate) fn is_too_large(&self, before: &Arc<Record>, change: &Fragment) -> bool {
+    pub(crate) fn is_too_large(&self, before: &Arc<Record>, change: &Delta) -> bool {
         let bytes = before.payload_bytes();
         if bytes + change.payload_bytes() <= self.max_session_bytes {
             return false;
@@ -410,18 +410,13 @@ impl Table {
     }
 
     /// Whether what a change adds to a session is too much.
-    pub(crate) fn is_full_for(
-        &self,
-        now: Timestamp,
-        before: &Arc<Record>,
-        change: &Fragment,
-    ) -> bool {
+    pub(crate) fn is_full_for(&self, now: Timestamp, before: &Arc<Record>, change: &Delta) -> bool {
         if self.bytes() + change.payload_bytes() <= self.max_bytes {
             return false;
         }
         let before = Entry::Live(before.clone());
         let mut after = before.clone();
-        after.merge(now, &Entry::Fragment(Arc::new(change.clone())));
+        after.merge(now, &Entry::Delta(Arc::new(change.clone())));
         let grown = after.weight().saturating_sub(before.weight());
         grown > 0 && self.bytes() + grown > self.max_bytes
     }
@@ -435,7 +430,7 @@ impl Table {
 }
 
 /// What a request wrote, as the other holders need it.
-fn written(changes: &Changes, after: &Record) -> Fragment {
+fn written(changes: &Changes, after: &Record) -> Delta {
     let mut registers: Vec<_> = changes
         .writes()
         .iter()
@@ -443,7 +438,7 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
         .filter_map(|(name, _)| after.register(name).cloned())
         .collect();
     registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    Fragment {
+    Delta {
         registers,
         max_inactive: changes.max_inactive().map(|_| after.lifetime.max_inactive),
         accessed_at: after.last_accessed_at(),

@@ -17,9 +17,9 @@ use proptest::prelude::*;
 use crate::cluster::Ack;
 use crate::session::{Credential, Lifetime, Name, Register, Stamp, Value};
 
-use super::entry::{Entry, Fragment};
-use super::event::{News, Reply};
-use super::message::{Lane, Message, Verdict, ViewId};
+use super::entry::{Delta, Entry};
+use super::event::{Notification, Reply};
+use super::message::{Lane, Message, UpdateStatus, ViewId};
 use super::*;
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -101,7 +101,7 @@ struct Lab {
     /// From whom nothing comes to whom.
     cut: Vec<(usize, usize)>,
     replies: Vec<(OpId, Reply)>,
-    news: Vec<(usize, News)>,
+    news: Vec<(usize, Notification)>,
     /// Whether the links of a node close and are dialed anew when it takes a new incarnation.
     redials: bool,
 }
@@ -174,8 +174,8 @@ impl Lab {
                             under_way.extend(to.map(|to| (index, to, message)));
                         }
                         Output::Reply { op, reply } => self.replies.push((op, reply)),
-                        Output::News(news) => {
-                            if let News::Reborn(me) = &news {
+                        Output::Notification(news) => {
+                            if let Notification::Reborn(me) = &news {
                                 self.nodes[index].0 = me.clone();
                                 reborn.extend(self.redials.then_some(index));
                             }
@@ -281,7 +281,7 @@ impl Lab {
         self.replica(index).look(self.now, &key)
     }
 
-    fn verdict(&self, op: OpId) -> Option<Verdict> {
+    fn verdict(&self, op: OpId) -> Option<UpdateStatus> {
         match self.reply(op)? {
             Reply::Updated(verdict, _) => Some(verdict),
             _ => None,
@@ -387,7 +387,7 @@ fn a_newcomer_has_everything_before_it_serves() {
         lab.replica(2).load(lab.now, 77, &key(1), None),
         Step::Refused(StoreErrorKind::NotReady)
     );
-    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     lab.link(2, 0);
     lab.run(Duration::from_secs(1));
     assert!(!lab.replica(2).is_ready());
@@ -503,7 +503,7 @@ fn a_node_that_was_stopped_counts_nothing_that_was_said_before() {
     assert!(
         lab.news
             .iter()
-            .any(|(index, news)| *index == 0 && matches!(news, News::Reborn(_)))
+            .any(|(index, news)| *index == 0 && matches!(news, Notification::Reborn(_)))
     );
 }
 
@@ -526,7 +526,7 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
         lab.run(Duration::from_millis(4_900));
         // Whoever goes had written something that the others have, but cannot know that.
         assert!(writes(&lab) >= 2, "{cut:?}: {:?}", lab.replies);
-        let deaf = |news: &(usize, News)| matches!(news.1, News::Deaf(_));
+        let deaf = |news: &(usize, Notification)| matches!(news.1, Notification::Deaf(_));
         assert!(lab.news.iter().any(deaf), "{cut:?}");
         lab.run(Duration::from_secs(16));
         let serving = |lab: &Lab| {
@@ -577,7 +577,7 @@ fn a_member_that_was_suspected_and_answers_goes_on_as_it_is() {
         lab.run(Duration::from_millis(silent_for));
         lab.cut.clear();
         lab.run(Duration::from_secs(5));
-        let is_reborn = |(_, news): &(usize, News)| matches!(news, News::Reborn(_));
+        let is_reborn = |(_, news): &(usize, Notification)| matches!(news, Notification::Reborn(_));
         assert!(
             !lab.news.iter().any(is_reborn),
             "{silent_for} ms: {:?}",
@@ -621,8 +621,14 @@ fn atomic_updates_through_two_nodes_at_once_both_count() {
         lab.carry();
     }
     let verdicts = [lab.verdict(2), lab.verdict(3)];
-    assert!(verdicts.contains(&Some(Verdict::Applied)), "{verdicts:?}");
-    assert!(verdicts.contains(&Some(Verdict::Conflict)), "{verdicts:?}");
+    assert!(
+        verdicts.contains(&Some(UpdateStatus::Applied)),
+        "{verdicts:?}"
+    );
+    assert!(
+        verdicts.contains(&Some(UpdateStatus::Conflict)),
+        "{verdicts:?}"
+    );
 }
 
 #[test]
@@ -638,7 +644,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
     lab.commit(asker, 2, key(1), &changes);
     lab.lose_held();
     lab.run(Duration::from_secs(1));
-    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert_eq!(lab.read(asker, key(1)).unwrap().updates().len(), 1);
 }
 
@@ -646,7 +652,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
 fn an_atomic_update_of_another_view_is_refused() {
     let mut lab = Lab::cluster(2);
     lab.commit(0, 1, key(1), &born("n", "0"));
-    lab.hold = |message| matches!(message, Message::Refuse { .. });
+    lab.hold = |message| matches!(message, Message::Nack { .. });
     let write = message::Write {
         seq: 77,
         oldest: 1,
@@ -659,7 +665,7 @@ fn an_atomic_update_of_another_view_is_refused() {
     lab.carry();
     assert!(matches!(
         lab.held[..],
-        [(1, 0, Message::Refuse { seq: 77, .. })]
+        [(1, 0, Message::Nack { seq: 77, .. })]
     ));
     let record = lab.read(1, key(1)).unwrap();
     assert_eq!(text(&record, "n").as_deref(), Some("0"));
@@ -670,7 +676,7 @@ fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
     let mut lab = Lab::strangers(2);
     lab.run(Duration::from_secs(3));
     lab.commit(1, 1, key(1), &born("a", "1"));
-    lab.hold = |message| matches!(message, Message::Compare { .. } | Message::Fetched { .. });
+    lab.hold = |message| matches!(message, Message::Digests { .. } | Message::GetReply { .. });
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));
     assert!(lab.replica(0).is_ready() && !lab.replica(0).status().complete);
@@ -680,7 +686,7 @@ fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
     );
     lab.carry();
     assert_eq!(lab.reply(2), None);
-    lab.hold = |message| matches!(message, Message::Compare { .. });
+    lab.hold = |message| matches!(message, Message::Digests { .. });
     for (from, to, message) in std::mem::take(&mut lab.held) {
         lab.deliver(from, to, message);
     }
@@ -697,7 +703,7 @@ fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
     changes.expect("n".into(), base.stamp("n"));
-    lab.hold = |message| matches!(message, Message::Compare { .. } | Message::Fetched { .. });
+    lab.hold = |message| matches!(message, Message::Digests { .. } | Message::GetReply { .. });
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));
     let owner = usize::from(lab.replica(1).owns(key(1).slot()));
@@ -715,7 +721,7 @@ fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
     update(&mut lab, 3);
     lab.run(Duration::from_secs(1));
     // The first attempt was carried out after all; the second finds what it wrote.
-    assert_eq!(lab.verdict(3), Some(Verdict::Conflict));
+    assert_eq!(lab.verdict(3), Some(UpdateStatus::Conflict));
 }
 
 #[test]
@@ -793,15 +799,15 @@ fn register(name: &str, clock: u64) -> Register {
     }
 }
 
-fn live(number: u8, name: &str, clock: u64) -> Copy {
-    Copy {
+fn live(number: u8, name: &str, clock: u64) -> KeyedEntry {
+    KeyedEntry {
         key: key(number),
         entry: Entry::Live(Arc::new(record(name, clock))),
     }
 }
 
-fn part(number: u8, name: &str, clock: u64) -> Copy {
-    let fragment = Fragment {
+fn part(number: u8, name: &str, clock: u64) -> KeyedEntry {
+    let fragment = Delta {
         registers: vec![register(name, clock)],
         max_inactive: None,
         accessed_at: START,
@@ -809,14 +815,14 @@ fn part(number: u8, name: &str, clock: u64) -> Copy {
         credential: None,
         updates: Vec::new(),
     };
-    Copy {
+    KeyedEntry {
         key: key(number),
-        entry: Entry::Fragment(Arc::new(fragment)),
+        entry: Entry::Delta(Arc::new(fragment)),
     }
 }
 
-fn dead(number: u8) -> Copy {
-    Copy {
+fn dead(number: u8) -> KeyedEntry {
+    KeyedEntry {
         key: key(number),
         entry: Entry::tombstone(START, &record("a", 1)),
     }
@@ -851,7 +857,7 @@ fn what_has_run_out_is_swept_and_not_taken_in_again() {
     let mut lasting = record("a", 1);
     lasting.credential.ends_at = Timestamp::NEVER;
     lasting.lifetime.max_inactive.1 = None.into();
-    let lasting = Copy {
+    let lasting = KeyedEntry {
         key: key(3),
         entry: Entry::Live(lasting.into()),
     };
@@ -884,7 +890,7 @@ fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
             let entry = Entry::Live(Arc::new(record.clone()));
             table.merge(
                 now,
-                &Copy {
+                &KeyedEntry {
                     key: at(slot),
                     entry,
                 },
@@ -925,7 +931,7 @@ fn a_full_table_refuses_new_sessions_and_ends_old_ones() {
     assert!(create(3).is_ok());
 }
 
-fn copy() -> impl Strategy<Value = Copy> {
+fn copy() -> impl Strategy<Value = KeyedEntry> {
     let number = || 0..4_u8;
     let name = || prop::sample::select(vec!["a", "b"]);
     prop_oneof![

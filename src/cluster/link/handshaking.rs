@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 /// that has the most. A node introduces itself within milliseconds, whoever is old among strangers
 /// is none; and one machine that makes many connections keeps no other out.
 #[derive(Debug, Default)]
-pub(in super::super) struct Strangers(VecDeque<(IpAddr, oneshot::Sender<()>)>);
+pub(crate) struct Handshaking(VecDeque<(IpAddr, oneshot::Sender<()>)>);
 
 /// The right of a stranger to be listened to; over when somebody else needs the room.
-pub(in super::super) type Patience = oneshot::Receiver<()>;
+pub(crate) type Patience = oneshot::Receiver<()>;
 
-impl Strangers {
+impl Handshaking {
     /// Makes room for one more, from this machine.
-    pub(in super::super) fn admit(&mut self, from: IpAddr) -> Patience {
+    pub(crate) fn admit(&mut self, from: IpAddr) -> Patience {
         if self.0.len() >= STRANGERS_MAX {
             self.0.retain(|(_, stranger)| !stranger.is_closed());
         }
@@ -59,7 +59,7 @@ mod tests {
     /// N-06.
     #[test]
     fn a_machine_that_makes_many_connections_keeps_no_other_out() {
-        let mut strangers = Strangers::default();
+        let mut strangers = Handshaking::default();
         let mut quiet = strangers.admit(ip(1));
         let mut loud: Vec<_> = (0..STRANGERS_MAX + 10)
             .map(|_| strangers.admit(ip(2)))
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn who_has_left_takes_no_room() {
-        let mut strangers = Strangers::default();
+        let mut strangers = Handshaking::default();
         let mut first = strangers.admit(ip(1));
         for _ in 0..3 * STRANGERS_MAX {
             drop(strangers.admit(ip(1)));

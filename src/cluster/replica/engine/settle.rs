@@ -2,17 +2,17 @@
 
 use crate::session::{Loaded, Timestamp};
 
-use super::super::entry::Entry;
-use super::super::event::{News, Reply};
-use super::super::membership::Wish;
-use super::super::message::Message;
-use super::super::node::Node;
-use super::super::reads::{Finished, INTERNAL, Wanted};
-use super::super::roster::{PEERS_MAX, Peer};
-use super::super::table::Table;
-use super::{Control, LOOK};
+use super::{Engine, LOOK};
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::event::{Notification, Reply};
+use crate::cluster::replica::membership::MembershipOutput;
+use crate::cluster::replica::message::Message;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::reads::{Finished, INTERNAL, Wanted};
+use crate::cluster::replica::roster::{PEERS_MAX, Peer};
+use crate::cluster::replica::table::Table;
 
-impl Control {
+impl Engine {
     /// Does what follows from whatever was heard.
     pub(super) fn settle(&mut self, now: Timestamp, table: &Table) {
         if self.standing.left {
@@ -55,13 +55,15 @@ impl Control {
     pub(super) fn grant(&mut self, now: Timestamp) {
         while let Some(wish) = self.membership.wish() {
             match wish {
-                Wish::Send(to, packet) => self.standing.send_to(to, Message::Swim(packet)),
-                Wish::Wake(after, timer) => {
+                MembershipOutput::Send(to, packet) => {
+                    self.standing.send_to(to, Message::Swim(packet))
+                }
+                MembershipOutput::Wake(after, timer) => {
                     self.timers_set += 1;
                     self.timers
                         .insert((now.plus(after), self.timers_set), timer);
                 }
-                Wish::Reborn(node) => self.declared_down(now, node),
+                MembershipOutput::Reborn(node) => self.declared_down(now, node),
             }
         }
     }
@@ -152,13 +154,13 @@ impl Control {
             if !parted {
                 self.standing.lost(now, index, served);
             }
-            self.standing.news(News::Left(node));
+            self.standing.news(Notification::Left(node));
         }
         for node in members {
             if self.standing.roster.find(&node).is_none() && self.standing.roster.add(node.clone())
             {
                 self.note_come(&node);
-                self.standing.news(News::Joined(node));
+                self.standing.news(Notification::Joined(node));
             }
         }
         #[cfg(all(feature = "snapshot", unix))]
@@ -178,7 +180,7 @@ impl Control {
         if let Some(certainty) = self.readiness.decide(now, standing) {
             self.readiness.serve(now, certainty, standing);
             let doubt = standing.silence_until.since(now);
-            standing.news(News::Ready { doubt });
+            standing.news(Notification::Ready { doubt });
             #[cfg(all(feature = "snapshot", unix))]
             self.held.served();
         }
@@ -189,7 +191,7 @@ impl Control {
         self.standing.me = me.clone();
         self.standing.ready = false;
         self.standing.joining_since = now;
-        self.standing.news(News::Reborn(me));
+        self.standing.news(Notification::Reborn(me));
         self.reads.abort(&mut self.standing);
         self.looking.clear();
     }

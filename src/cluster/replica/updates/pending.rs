@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use crate::session::{Changes, Root, Stamp, Timestamp, access_version};
 
-use super::super::entry::{Entry, Fragment};
-use super::super::event::Reply;
-use super::super::message::{Copy, Message, OpId, Order, Update, Verdict};
-use super::super::placement::Member;
-use super::super::roster::{PeerIndex, PeerSet};
-use super::super::standing::Standing;
-use super::super::table::Table;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::event::Reply;
+use crate::cluster::replica::message::{
+    KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
+};
+use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::roster::{PeerIndex, PeerSet};
+use crate::cluster::replica::table::Table;
 
 /// A call whose change the session's owner is to order.
 #[derive(Debug)]
@@ -27,12 +29,12 @@ pub(crate) struct Call<'a> {
     /// The highest clock that the caller has seen in the session.
     pub(crate) seen: u64,
     pub(crate) changes: &'a Changes,
-    pub(crate) order: Order,
+    pub(crate) order: Operation,
 }
 
 /// Updates that local callers wait for.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct PendingUpdates {
     open: BTreeMap<OpId, Open>,
     /// The clock of the last stamp that named an attempt: no two attempts share one.
     clock: u64,
@@ -49,13 +51,13 @@ struct Open {
     postponed_at: Option<Timestamp>,
 }
 
-impl Asked {
+impl PendingUpdates {
     /// Asks the owner; gives the update back when that is this node.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
         call: Call<'_>,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
     ) -> Option<Update> {
         let Call {
             op,
@@ -68,7 +70,7 @@ impl Asked {
         self.clock = stamp.clock;
         let mut registers: Vec<_> = changes.registers(stamp).collect();
         registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        if let Order::Create(record) = &mut order {
+        if let Operation::Create(record) = &mut order {
             Arc::make_mut(record).note_update(stamp);
         }
         let update = Update {
@@ -81,7 +83,7 @@ impl Asked {
                 .expected()
                 .map(|(name, stamp)| (name.clone(), stamp)),
             rotation: changes.rotation(),
-            fragment: Arc::new(Fragment {
+            fragment: Arc::new(Delta {
                 registers,
                 max_inactive: changes.max_inactive().map(|idle| (stamp, idle.into())),
                 accessed_at: now,
@@ -108,7 +110,7 @@ impl Asked {
         &mut self,
         now: Timestamp,
         which: Which,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
     ) -> Vec<Update> {
         let mut mine = Vec::new();
         for open in self.open.values_mut() {
@@ -140,17 +142,17 @@ impl Asked {
         &mut self,
         now: Timestamp,
         from: Member,
-        (op, verdict, copy): (OpId, Verdict, Option<Copy>),
-        standing: &mut Standing,
+        (op, verdict, copy): (OpId, UpdateStatus, Option<KeyedEntry>),
+        standing: &mut ClusterView,
         table: &Table,
     ) {
         let Some(open) = self.open.get_mut(&op) else {
             return;
         };
-        let applied = verdict == Verdict::Applied;
+        let applied = verdict == UpdateStatus::Applied;
         // Who has become the owner since has been asked, and may apply it.
         let owner = standing.owner(open.update.key.slot());
-        if verdict == Verdict::Again {
+        if verdict == UpdateStatus::Retry {
             open.postponed_at = Some(now);
             return;
         }
@@ -166,7 +168,7 @@ impl Asked {
                 Reply::Updated(verdict, Some(record))
             }
             // It was applied to what others have.
-            Some(Entry::Fragment(_)) | None if applied => Reply::Indeterminate,
+            Some(Entry::Delta(_)) | None if applied => Reply::Indeterminate,
             _ => Reply::Updated(verdict, None),
         };
         standing.reply(op, reply);
@@ -177,7 +179,7 @@ impl Asked {
         &mut self,
         now: Timestamp,
         timeout: Duration,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
     ) -> bool {
         let before = self.open.len();
         self.open.retain(|op, open| {
@@ -196,14 +198,19 @@ impl Asked {
     }
 
     /// Gives up everything.
-    pub(super) fn abort(&mut self, standing: &mut Standing) {
+    pub(super) fn abort(&mut self, standing: &mut ClusterView) {
         for op in std::mem::take(&mut self.open).into_keys() {
             standing.reply(op, Reply::Indeterminate);
         }
     }
 
     /// The owners whose verdict was asked for a while ago.
-    pub(super) fn overdue(&self, now: Timestamp, after: Duration, standing: &Standing) -> PeerSet {
+    pub(super) fn overdue(
+        &self,
+        now: Timestamp,
+        after: Duration,
+        standing: &ClusterView,
+    ) -> PeerSet {
         let late = self.open.values();
         let late = late.filter(|open| now.since(open.begun_at) >= after);
         let mut owners = PeerSet::default();
@@ -227,7 +234,7 @@ impl Asked {
 
 impl Open {
     /// Sends the update to its owner, or gives it back when that is this node.
-    fn ask(&mut self, now: Timestamp, standing: &mut Standing) -> Option<Update> {
+    fn ask(&mut self, now: Timestamp, standing: &mut ClusterView) -> Option<Update> {
         self.postponed_at = None;
         self.update.view = standing.view;
         // The fragment's access time is on this node's clock, like `sent_at`.
@@ -248,7 +255,7 @@ impl Open {
         }
     }
 
-    fn discharge(&mut self, standing: &Standing) {
+    fn discharge(&mut self, standing: &ClusterView) {
         if let Some(owner) = self.charged.take() {
             standing.budget.release(owner, self.size);
         }

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::super::event::News;
-use super::super::message::Message;
-use super::super::node::Node;
-use super::super::roster::PeerIndex;
-use super::Control;
+use super::Engine;
+use crate::cluster::replica::event::Notification;
+use crate::cluster::replica::message::Message;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::roster::PeerIndex;
 
-impl Control {
+impl Engine {
     /// Asks those who are behind, or for whom this node waits, what they know; gives up who has not
     /// said anything for long.
     pub(super) fn ask_around(&mut self, now: Timestamp) {
@@ -58,14 +58,14 @@ impl Control {
         let node = silent.node.clone();
         self.silent.retain(|_, at| now.since(*at) < SILENT_FOR);
         if self.silent.insert(node.address, now).is_none() {
-            self.standing.news(News::Deaf(node.clone()));
+            self.standing.news(Notification::Deaf(node.clone()));
         }
         self.membership.down([node].into_iter());
         true
     }
 
     /// Something was heard from a node.
-    pub(super) fn heard(&mut self, now: Timestamp, from: &Node, peer: Option<PeerIndex>) {
+    pub(super) fn record_contact(&mut self, now: Timestamp, from: &Node, peer: Option<PeerIndex>) {
         if let Some(peer) = peer.and_then(|peer| self.standing.roster.get_mut(peer)) {
             peer.active_at = now;
             peer.unanswered = 0;
@@ -89,7 +89,7 @@ impl Control {
             lives.clear();
             self.away_until = Some(now.plus(AWAY));
             self.membership.leave();
-            self.standing.news(News::Away(AWAY));
+            self.standing.news(Notification::Away(AWAY));
         }
     }
 

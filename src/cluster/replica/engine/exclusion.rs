@@ -8,13 +8,13 @@
 
 use crate::session::Timestamp;
 
-use super::super::admission::admit;
-use super::super::event::{Exclusion, News};
-use super::super::membership::Membership;
-use super::super::node::{Node, SEEN_MAX};
-use super::Control;
+use super::Engine;
+use crate::cluster::replica::admission::admit;
+use crate::cluster::replica::event::{Exclusion, Notification};
+use crate::cluster::replica::membership::Membership;
+use crate::cluster::replica::node::{Node, SEEN_MAX};
 
-impl Control {
+impl Engine {
     /// The nodes that are members; none, if this node is none.
     pub(super) fn admit(&mut self, now: Timestamp, nodes: Vec<Node>) -> Vec<Node> {
         match admit(&self.standing.me, nodes) {
@@ -42,7 +42,7 @@ impl Control {
         self.membership.leave();
         self.standing.ready = false;
         self.standing.joining_since = now;
-        self.standing.news(News::Excluded(exclusion));
+        self.standing.news(Notification::Excluded(exclusion));
         self.reads.abort(&mut self.standing);
         self.looking.clear();
     }

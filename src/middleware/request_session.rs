@@ -1,6 +1,6 @@
 //! One request and its response: the session's state, and the store beside it.
 //!
-//! The layer puts an [`Exchange`] into the request, where [`Session`](super::Session) finds it, and
+//! The layer puts an [`RequestSession`] into the request, where [`Session`](super::Session) finds it, and
 //! keeps it for the response. Nothing happens until somebody asks for the session. It promises that
 //! the commits of one exchange follow each other.
 
@@ -20,7 +20,7 @@ use super::error::{SessionError, SessionErrorKind};
 use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
-use super::state::{Found, Lead, Notice, Rest, Shown, State, Stored, Update};
+use super::state::{CookieAction, Found, LoadedSession, PresentedId, Rest, State, Stored, Update};
 use super::take_back::Undoing;
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
@@ -29,7 +29,7 @@ use crate::store::erased::Answer;
 use crate::store::users;
 
 /// What a request, its handles and its response share.
-pub(super) struct Exchange {
+pub(super) struct RequestSession {
     config: Arc<Config>,
     /// The exchange of a layer further out, whose cookie has another name.
     outer: Option<Arc<Self>>,
@@ -39,9 +39,9 @@ pub(super) struct Exchange {
     turn: tokio::sync::Mutex<()>,
 }
 
-/// How a request carries its [`Exchange`].
+/// How a request carries its [`RequestSession`].
 #[derive(Clone)]
-struct Carried(Arc<Exchange>);
+struct Carried(Arc<RequestSession>);
 
 /// What the response has to wait for.
 pub(super) enum Closing {
@@ -52,7 +52,7 @@ pub(super) enum Closing {
     Storing(Complete<()>),
 }
 
-impl Exchange {
+impl RequestSession {
     /// Begins an exchange and puts it into the request. `None` when a layer further out has begun
     /// one for a cookie of the same name: there is one session per name.
     pub(super) fn begin(config: &Arc<Config>, request: &mut Extensions) -> Option<Arc<Self>> {
@@ -148,7 +148,7 @@ impl Exchange {
         let Some(key) = key else { return Ok(None) };
         let Some(record) = self.fetch(&key, None).await?.into_live() else {
             self.state().end();
-            return Err(SessionErrorKind::Ended.into());
+            return Err(SessionErrorKind::Invalidated.into());
         };
         self.state().renew(record.clone())?;
         Ok(Some((key, record)))
@@ -247,7 +247,7 @@ impl Exchange {
                 Ok(Outcome::Gone) => {
                     self.state().end();
                     debug!(%key, "the session has ended or expired; what was written is dropped");
-                    return Err(SessionErrorKind::Ended.into());
+                    return Err(SessionErrorKind::Invalidated.into());
                 }
                 Err(error) if error.kind() == StoreErrorKind::Indeterminate => {
                     self.state().doubt(&self.config);
@@ -417,7 +417,7 @@ impl Exchange {
         for candidate in candidates.iter() {
             let lead = self.lead(candidate);
             found = match self.fetch(&lead.key, Some(&lead.id.hash())).await? {
-                Loaded::Live(record) => found.with(Shown { lead, record }),
+                Loaded::Live(record) => found.with(LoadedSession { lead, record }),
                 Loaded::Superseded if matches!(found, Found::None) => Found::Superseded,
                 Loaded::Superseded | Loaded::Absent => found,
             };
@@ -430,7 +430,7 @@ impl Exchange {
         Ok(found)
     }
 
-    fn lead(&self, candidate: &Candidate<'_>) -> Lead {
+    fn lead(&self, candidate: &Candidate<'_>) -> PresentedId {
         let key = candidate.id().key();
         let settled = self.config.affinity == Affinity::Off;
         let misrouted = !settled
@@ -440,7 +440,7 @@ impl Exchange {
         let here = self.config.route.as_ref();
         let requested = candidate.route(here);
         let elsewhere = |here| requested.is_some_and(|route| !route.names(here));
-        Lead {
+        PresentedId {
             id: *candidate.id(),
             key,
             misrouted,
@@ -499,7 +499,7 @@ impl Exchange {
         touched.map_err(|error| failed(key, error))
     }
 
-    fn tell(&self, notice: Option<Notice>, headers: &mut HeaderMap) {
+    fn tell(&self, notice: Option<CookieAction>, headers: &mut HeaderMap) {
         head::vary(headers);
         let Some(notice) = notice else { return };
         let cookie = &self.config.cookie;
@@ -512,8 +512,8 @@ impl Exchange {
         }
         let other = ended_rivals.then(|| cookie.removal_for_host(secure));
         let header = match notice {
-            Notice::Removal => cookie.header(Content::Removal, secure),
-            Notice::Session(id, persistence) => {
+            CookieAction::Removal => cookie.header(Content::Removal, secure),
+            CookieAction::Session(id, persistence) => {
                 let route = self.route(&id.key());
                 let content = Content::Session {
                     id: &id,
@@ -527,9 +527,9 @@ impl Exchange {
     }
 }
 
-impl fmt::Debug for Exchange {
+impl fmt::Debug for RequestSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange")
+        f.debug_struct("RequestSession")
             .field("state", &*self.state())
             .finish_non_exhaustive()
     }
