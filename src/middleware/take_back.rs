@@ -9,6 +9,7 @@
 //! The task ends when the rotation is taken back, when the store answers that it is not in force and
 //! it is too late for it to take effect, or after a minute.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use tracing::{debug, warn};
 use super::layer::Config;
 use crate::clock;
 use crate::session::{Changes, Loaded, Login, Outcome, Record, Root, Rotation};
+use crate::store::users;
 
 /// What takes a rotation back.
 pub(super) struct Undoing {
@@ -55,21 +57,46 @@ impl Undoing {
     async fn run(&self, config: &Config, key: &Root) {
         let begun_at = Instant::now();
         let mut wait = FIRST_WAIT;
-        while begun_at.elapsed() < GIVE_UP_AFTER {
+        loop {
             let is_late = begun_at.elapsed() >= LATE_AFTER;
             match self.attempt(config, key).await {
                 Attempt::Done => {
                     debug!(%key, "a rotation of unknown outcome was taken back");
-                    return;
+                    break;
                 }
                 Attempt::Gone => return,
-                Attempt::NotInForce if is_late => return,
+                // Or an earlier attempt has taken it back, and its outcome was unknown.
+                Attempt::NotInForce if is_late => break,
                 Attempt::NotInForce | Attempt::Failed => {}
+            }
+            if begun_at.elapsed() >= GIVE_UP_AFTER {
+                return give_up(key);
             }
             sleep(wait).await;
             wait = (2 * wait).min(LONGEST_WAIT);
         }
-        give_up(key);
+        self.follow(config, key).await;
+    }
+
+    /// All sessions of the user that the session has again may have been ended while it had another
+    /// one. Then it is ended as well.
+    async fn follow(&self, config: &Config, key: &Root) {
+        let moved = self.rotation.login.is_some();
+        let Some(user) = self.before.user().filter(|_| moved) else {
+            return;
+        };
+        let mut wait = FIRST_WAIT;
+        for _ in 0..FOLLOW_TRIES {
+            match users::end_unlisted(&*config.store, &user, key).await {
+                Ok(()) => return,
+                Err(error) => {
+                    debug!(%key, error = &error as &dyn Error, "a session is not known to be listed");
+                }
+            }
+            sleep(wait).await;
+            wait = (2 * wait).min(LONGEST_WAIT);
+        }
+        warn!(%key, "it is not known whether a session was ended with its user's others");
     }
 
     async fn attempt(&self, config: &Config, key: &Root) -> Attempt {
@@ -142,6 +169,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// After this time a rotation that is not in force will not take effect any more: stores give up
 /// sooner.
 const LATE_AFTER: Duration = Duration::from_secs(10);
+
+/// How often the list of a user is looked at whose session was taken back.
+const FOLLOW_TRIES: usize = 12;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -230,6 +260,50 @@ mod tests {
         let later = committed(&next, Some(&after));
         let refused = undoing.reverse(&later).apply(Some(&later), None, NOW, 1);
         assert_eq!(refused, Outcome::Superseded);
+    }
+
+    /// A session of Ada's becomes one of Bob's in a login that is taken back. All of Ada's sessions
+    /// are ended in between, or else it is hers again.
+    #[cfg(feature = "memory")]
+    #[tokio::test]
+    async fn what_is_taken_back_is_no_session_of_a_user_who_was_ended_meanwhile() {
+        use crate::{MemoryStore, SessionLayer, SessionStore};
+        for is_ended in [true, false] {
+            let store = MemoryStore::new();
+            let config = SessionLayer::new(store.clone()).into_config();
+            let key = store.new_id().key();
+            let ada = UserKey::of("ada");
+            let mut birth = Changes::create(FORMER, Some(HOUR), 24 * HOUR);
+            birth.log_in(config.login(ada));
+            let before = stored(&store, &key, None, birth).await;
+            let listed = config.register(key, ada, None, &before).await;
+            listed.expect("the store answers");
+            let mut login = Changes::default();
+            login.rotate(FORMER, NEXT);
+            login.log_in(config.login(UserKey::of("bob")));
+            let undoing = Undoing::of(Some(&before), &login).expect("it rotates");
+            stored(&store, &key, Some(&before), login).await;
+            if is_ended {
+                assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
+            }
+            undoing.run(&config, &key).await;
+            let found = store.peek(&key).await.expect("the store answers");
+            assert_eq!(found.is_none(), is_ended, "{found:?}");
+        }
+    }
+
+    #[cfg(feature = "memory")]
+    async fn stored(
+        store: &crate::MemoryStore,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Arc<Record> {
+        use crate::SessionStore;
+        match store.commit(key, base, changes).await {
+            Ok(Outcome::Committed(record)) => record,
+            other => panic!("expected a session, got {other:?}"),
+        }
     }
 
     #[test]

@@ -86,9 +86,7 @@ pub(crate) async fn list_again(
         let Some(user) = record.user().filter(|_| !record.is_index()) else {
             continue;
         };
-        let index = store.load(&index_root(&user), None).await?.into_live();
-        let mut listed = index.iter().flat_map(|index| index.listed());
-        if listed.any(|listed| listed.key == key && !listed.is_ended) {
+        if is_listed(store, &user, &key).await? {
             continue;
         }
         let login = NewLogin {
@@ -100,6 +98,31 @@ pub(crate) async fn list_again(
             max_sessions: usize::MAX,
         };
         register(store, login).await?;
+    }
+    Ok(())
+}
+
+/// Returns `true` if a session is in the list of a user, and not among those that were ended.
+pub(crate) async fn is_listed(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    key: &Root,
+) -> Result<bool, StoreError> {
+    let index = store.load(&index_root(user), None).await?.into_live();
+    let mut listed = index.iter().flat_map(|index| index.listed());
+    Ok(listed.any(|listed| listed.key == *key && !listed.is_ended))
+}
+
+/// Ends a session of a user that is not in the list, because all of them were ended.
+pub(crate) async fn end_unlisted(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    key: &Root,
+) -> Result<(), StoreError> {
+    let record = store.load(key, None).await?.into_live();
+    let is_theirs = record.is_some_and(|record| record.user() == Some(*user));
+    if is_theirs && !is_listed(store, user, key).await? {
+        store.end(key).await?;
     }
     Ok(())
 }
@@ -161,30 +184,41 @@ pub(crate) async fn end_user(
 ) -> Result<usize, StoreError> {
     let root = index_root(&user);
     let mut ended = 0;
-    for _ in 0..TRIES {
+    for round in 0..TRIES {
         let Some(index) = store.load(&root, None).await?.into_live() else {
             return Ok(ended);
         };
-        let listed = index.listed();
-        if listed.iter().all(|listed| Some(listed.key) == kept) {
+        // After the first round only those count that were listed while it was under way, and
+        // before its note: sessions of later logins could be more each time.
+        let mut listed = index.listed();
+        listed.retain(|listed| Some(listed.key) != kept && (round == 0 || listed.is_ended));
+        if listed.is_empty() {
             return Ok(ended);
         }
-        let (mut live, mut gone) = (Vec::new(), Vec::new());
-        for listed in listed.iter().filter(|listed| Some(listed.key) != kept) {
-            if belonging(store, &user, listed).await?.is_some() {
-                live.push(listed.key);
+        let (mut live, mut others, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for listed in &listed {
+            match belonging(store, &user, listed).await? {
+                Some(_) => live.push(listed.key),
+                None => others.push(listed),
             }
             gone.push(listed.key);
         }
-        // From here on a copy of the list that comes to light ends what is in it.
-        let mut changes = Changes::default();
-        note_end(&mut changes);
-        for listed in &listed {
-            if Some(listed.key) == kept {
-                put(&mut changes, &listed.key, &listed.entry);
+        if round == 0 {
+            // From here on a copy of the list that comes to light ends what is in it.
+            let mut changes = Changes::default();
+            note_end(&mut changes);
+            let kept = index.listed().into_iter().find(|it| Some(it.key) == kept);
+            if let Some(kept) = kept {
+                put(&mut changes, &kept.key, &kept.entry);
+            }
+            store.commit(&root, Some(&index), changes).await?;
+            // A login as another user may have been taken back before that.
+            for listed in others {
+                if belonging(store, &user, listed).await?.is_some() {
+                    live.push(listed.key);
+                }
             }
         }
-        store.commit(&root, Some(&index), changes).await?;
         for key in &live {
             store.end(key).await?;
         }
@@ -240,8 +274,12 @@ const TRIES: usize = 8;
 #[cfg(all(test, feature = "memory"))]
 mod tests {
     use super::{NewLogin, register};
-    use crate::session::{Changes, Login, Outcome, Root, SecretHash, UserKey, index_root};
+    use crate::error::StoreError;
+    use crate::session::{
+        Changes, Loaded, Login, Outcome, Record, Root, SecretHash, UserKey, index_root,
+    };
     use crate::{MemoryStore, SessionStore};
+    use std::sync::Arc;
     use std::time::Duration;
 
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -338,6 +376,46 @@ mod tests {
                 .expect("the store answers")
                 .is_none()
         );
+    }
+
+    /// A store to which a user logs in twice more whenever one of the sessions is ended.
+    struct Busy(MemoryStore);
+
+    impl SessionStore for Busy {
+        async fn load(
+            &self,
+            key: &Root,
+            secret: Option<&SecretHash>,
+        ) -> Result<Loaded, StoreError> {
+            SessionStore::load(&self.0, key, secret).await
+        }
+
+        async fn commit(
+            &self,
+            key: &Root,
+            base: Option<&Arc<Record>>,
+            changes: Changes,
+        ) -> Result<Outcome, StoreError> {
+            SessionStore::commit(&self.0, key, base, changes).await
+        }
+
+        async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+            SessionStore::touch(&self.0, key).await
+        }
+
+        async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+            log_in(&self.0, "ada", 999).await;
+            log_in(&self.0, "ada", 999).await;
+            SessionStore::end(&self.0, key).await
+        }
+    }
+
+    #[tokio::test]
+    async fn logins_that_come_faster_than_sessions_are_ended_do_not_hold_up_the_end() {
+        let store = Busy(MemoryStore::new());
+        log_in(&store.0, "ada", 999).await;
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
+        assert_eq!(keys(&store.0, "ada").await.len(), 2);
     }
 
     #[tokio::test]

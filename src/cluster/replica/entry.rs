@@ -311,11 +311,13 @@ impl Delta {
         }
     }
 
-    /// Returns `true` if it is a floor alone.
-    fn is_floor(&self) -> bool {
-        matches!(&self.registers[..], [register] if register.is_floor())
-            && self.updates.is_empty()
-            && self.credential.is_none()
+    /// Returns `true` if it is a floor alone, or what is [shown](Entry::shown_to) of a session to a
+    /// request with another secret. Neither is an access: both have the last one of the session.
+    fn is_no_access(&self) -> bool {
+        let is_shown = self.registers.is_empty() && self.credential.is_some();
+        let is_floor = matches!(&self.registers[..], [register] if register.is_floor())
+            && self.credential.is_none();
+        (is_shown || is_floor) && self.updates.is_empty() && self.max_inactive.is_none()
     }
 
     /// Adds what this knows to a session.
@@ -335,7 +337,7 @@ impl Delta {
             record.note_update(*stamp);
         }
         record.lifetime.merge_access(self.accessed_at, self.access);
-        record.lifetime.returned |= !self.is_floor();
+        record.lifetime.returned |= !self.is_no_access();
         Ok(())
     }
 

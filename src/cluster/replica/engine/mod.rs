@@ -70,7 +70,11 @@ pub(crate) struct Engine {
     stable: bool,
     /// The members that had caught up when that was last looked at.
     caught_up: PeerSet,
-    /// Whether somebody has come since members were lost.
+    /// The names of members that were lost and have not come back.
+    missing: BTreeSet<Arc<str>>,
+    /// Of members that have left in order while others were missing.
+    parted: BTreeSet<Arc<str>>,
+    /// Whether all that were missing have come since, or others in their place.
     reunited: bool,
     /// Whether who is leaving may have changed since the view was last taken up.
     regrouped: bool,
@@ -114,6 +118,8 @@ impl Engine {
             told: Default::default(),
             stable: true,
             caught_up: PeerSet::default(),
+            missing: BTreeSet::new(),
+            parted: BTreeSet::new(),
             reunited: false,
             regrouped: false,
             short_lives: Vec::new(),

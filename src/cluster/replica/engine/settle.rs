@@ -9,7 +9,7 @@ use crate::cluster::replica::membership::MembershipOutput;
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::reads::{Finished, INTERNAL, Wanted};
-use crate::cluster::replica::roster::Peer;
+use crate::cluster::replica::roster::{PEERS_MAX, Peer};
 use crate::cluster::replica::table::Table;
 
 impl Engine {
@@ -39,6 +39,7 @@ impl Engine {
         if self.standing.is_settled() {
             self.standing.recovered(now);
             if std::mem::take(&mut self.reunited) {
+                self.parted.clear();
                 table.reunite();
             }
         }
@@ -104,6 +105,25 @@ impl Engine {
         }
     }
 
+    /// Takes note of a member that is gone.
+    fn note_gone(&mut self, node: &Node, parted: bool, is_split: bool) {
+        let names = match parted {
+            true => &mut self.parted,
+            false => &mut self.missing,
+        };
+        if is_split && names.len() < PEERS_MAX {
+            names.insert(node.name.clone());
+        }
+    }
+
+    /// Takes note of a member that has come: one that was missing, or another one in its place.
+    fn note_come(&mut self, node: &Node) {
+        if !self.missing.remove(&node.name) && !self.parted.remove(&node.name) {
+            self.missing.pop_first();
+        }
+        self.reunited = self.missing.is_empty();
+    }
+
     /// Takes the members out who are gone, and puts those in who are new.
     pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
         let here = self.away_until.is_none() && self.excluded.is_none();
@@ -126,6 +146,7 @@ impl Engine {
             self.reunited = false;
         }
         for (index, node, parted, served) in gone {
+            self.note_gone(&node, parted, table.is_split());
             self.standing.roster.remove(index);
             self.standing.flow.forget(index);
             self.writes.forget(index);
@@ -138,7 +159,7 @@ impl Engine {
         for node in members {
             if self.standing.roster.find(&node).is_none() && self.standing.roster.add(node.clone())
             {
-                self.reunited = true;
+                self.note_come(&node);
                 self.standing.news(Notification::Joined(node));
             }
         }

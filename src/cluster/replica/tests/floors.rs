@@ -392,6 +392,34 @@ fn a_partition_keeps_marks_up_to_a_limit_and_loses_nothing_below_it() {
     }
 }
 
+/// What the missing one has written may still come.
+#[test]
+fn a_member_that_restarts_does_not_stand_in_for_one_that_is_missing() {
+    let mut lab = Lab::cluster(3);
+    lab.redials = true;
+    commit(&mut lab, 0, &born("a", "1"));
+    isolate(&mut lab, 2);
+    commit(&mut lab, 2, &insert("there", "1"));
+    let cut = lab.cut.clone();
+    kill(&mut lab, 1);
+    revive(&mut lab, 1);
+    lab.cut = cut;
+    for (from, to) in [(0, 1), (1, 0)] {
+        lab.link(from, to);
+    }
+    lab.run(Duration::from_secs(5));
+    assert!(lab.replica(1).is_ready());
+    pairs(&mut lab, &[0, 1], 60, "x");
+    lab.run(Duration::from_secs(3));
+    assert_eq!((marks(&lab, 0), floor(&lab, 0)), (60, None));
+    heal(&mut lab, 2);
+    pairs(&mut lab, &[0, 1, 2], 20, "y");
+    for index in 0..3 {
+        assert_eq!(names(&lab, index), ["a", "there"], "at {index}");
+        assert!(marks(&lab, index) <= MARKS_MAX, "{}", marks(&lab, index));
+    }
+}
+
 #[test]
 fn beyond_the_limit_a_partition_loses_writes_and_counts_them() {
     let mut lab = Lab::cluster(2);
@@ -535,8 +563,8 @@ fn kill(lab: &mut Lab, gone: usize) {
     lab.carry();
 }
 
-/// It comes back with nothing.
-fn restart(lab: &mut Lab, gone: usize) {
+/// Its next life begins, with nothing.
+fn revive(lab: &mut Lab, gone: usize) {
     let me = Node {
         generation: lab.nodes[gone].0.generation + 1,
         ..lab.nodes[gone].0.clone()
@@ -546,6 +574,11 @@ fn restart(lab: &mut Lab, gone: usize) {
         ..settings(gone as u16, Copies::All)
     };
     lab.nodes[gone] = (me, Replica::new(lab.now, settings));
+}
+
+/// It comes back with nothing.
+fn restart(lab: &mut Lab, gone: usize) {
+    revive(lab, gone);
     lab.cut.clear();
     dial_all(lab, gone);
     lab.run(Duration::from_secs(3));

@@ -44,6 +44,21 @@ fn assert_rotated(lab: &mut Lab, op: OpId, current: u8, former: u8) {
     }
 }
 
+/// The root of an id is no secret: it is in logs.
+#[test]
+fn a_request_with_another_secret_is_no_visit() {
+    let mut lab = Lab::cluster(3);
+    let mut birth = born("a", "1");
+    birth.first_visit(HOUR);
+    lab.commit(0, 1, key(1), &birth);
+    for index in 0..3 {
+        let op = 10 + index as u64;
+        assert_eq!(found(&mut lab, index, op, 9), Loaded::Absent);
+        let record = lab.read(index, key(1)).unwrap();
+        assert!(!record.has_returned(), "at {index}");
+    }
+}
+
 #[test]
 fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
     for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
