@@ -1,4 +1,4 @@
-//! A running node as the store sees it: calls that wait for their end.
+//! Handle of a running node: the calls that the store makes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::replica::{MemberStatus, ReplicaStatus};
 use super::status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
 use super::wire::{ATTRIBUTE_NAME_MAX, Refusal};
 
-/// A running node. It stops when this is dropped: abruptly, unless it has been drained.
+/// A running node. Dropping it stops the node immediately, unless it has been drained.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     driver: Arc<Driver>,
@@ -32,14 +32,14 @@ pub(crate) struct Cluster {
     copies: Copies,
     drain_timeout: Duration,
     large_writes: LargeWrites,
-    /// How many live sessions were here when the node was told to go.
+    /// The number of live sessions when draining began.
     had: AtomicUsize,
-    /// What draining has come to; locked while it goes on.
+    /// The result of draining; locked while it is in progress.
     drained: Mutex<Option<DrainReport>>,
 }
 
 impl Cluster {
-    /// Sets a node going, on the tokio runtime that runs this.
+    /// Spawns a node on the current tokio runtime.
     pub(super) fn run(
         driver: Driver,
         surroundings: Endpoints,
@@ -93,7 +93,7 @@ impl Cluster {
                 match self.driver.reply(op).await {
                     Some(Reply::Found(loaded)) => Ok(loaded),
                     Some(Reply::Uncertain) => Err(StoreError::unavailable(
-                        "nobody has the session, but nodes that may have had it were lost a moment ago",
+                        "no node has the session, but nodes that may have had it failed recently",
                     )),
                     Some(_) | None => Err(out_of_reach()),
                 }
@@ -149,7 +149,7 @@ impl Cluster {
         outcome
     }
 
-    /// What has become of changes that the session's owner has ordered.
+    /// Converts the verdict of the session's owner.
     fn updated(
         &self,
         key: &Root,
@@ -157,7 +157,8 @@ impl Cluster {
         record: Option<Arc<Record>>,
     ) -> Result<Outcome, StoreError> {
         let record = match verdict {
-            // Whoever tries again should start from the latest, or never win against many.
+            // A retry should start from the latest state, or it would always lose against many
+            // writers.
             UpdateStatus::Conflict => self.driver.replica.kept(clock::now(), key).or(record),
             _ => record,
         };
@@ -165,7 +166,7 @@ impl Cluster {
             (UpdateStatus::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
             (UpdateStatus::Conflict, Some(record)) => Outcome::Conflict(record),
             (UpdateStatus::Superseded, _) => Outcome::Superseded,
-            // Ended since, which nobody can tell from ended before.
+            // Deleted since, which cannot be distinguished from deleted before.
             (UpdateStatus::Applied | UpdateStatus::Conflict, None) | (UpdateStatus::Gone, _) => {
                 Outcome::Gone
             }
@@ -207,7 +208,7 @@ impl Cluster {
         }
     }
 
-    /// The route of the node that orders the session's changes.
+    /// Returns the name of the node that owns the session.
     pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         self.driver.replica.owner(key)
     }
@@ -251,7 +252,7 @@ impl Cluster {
         }
     }
 
-    /// The nodes that reject this one, or that it rejects: one row for each.
+    /// Returns the nodes that reject this one or that it rejects, one row each.
     fn refused(&self, status: &ReplicaStatus) -> Vec<RefusedNode> {
         let mut rows = self.driver.addresses.refused();
         if let Some(Exclusion::Name(node)) = &status.excluded {
@@ -263,7 +264,7 @@ impl Cluster {
         rows.extend(self.driver.door.rejections.list(clock::now()));
         let mut known: Vec<RefusedNode> = Vec::new();
         for row in rows {
-            // A machine alone says less than the address of a node there.
+            // A machine alone says less than the address of a node on it.
             let same = |other: &RefusedNode| {
                 let rest = other.address.strip_prefix(&row.address);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
@@ -275,7 +276,8 @@ impl Cluster {
         known
     }
 
-    /// Stops holding sessions, and hands over what is here, while requests go on.
+    /// Starts draining: this node holds no sessions any more and hands its sessions over, while
+    /// requests continue to be served.
     pub(crate) fn start_draining(&self) {
         if !self.driver.draining.swap(true, Relaxed) {
             self.had
@@ -294,7 +296,7 @@ impl Cluster {
         let draining = Draining(Some(&self.driver));
         let status = self.handed_over(began + self.drain_timeout).await;
         self.driver.input(Input::Leave);
-        // From here on there is no way back.
+        // From here on draining cannot be canceled.
         draining.stays();
         let deadline = (began + self.drain_timeout).max(Instant::now() + FLUSH_MAX);
         let flush = self.until(deadline, |driver| driver.links.is_flushed().then_some(()));
@@ -315,7 +317,7 @@ impl Cluster {
         report
     }
 
-    /// Waits until those who stay have everything, nobody else is there, or time is up.
+    /// Waits until the remaining members are complete, there are none, or `deadline` has passed.
     async fn handed_over(&self, deadline: Instant) -> ReplicaStatus {
         self.until(deadline, |driver| {
             let status = driver.replica.status();
@@ -326,7 +328,7 @@ impl Cluster {
         .unwrap_or_else(|| self.driver.replica.status())
     }
 
-    /// Asks again and again until there is an answer or time is up.
+    /// PendingCalls `ask` repeatedly until it returns a value or `deadline` has passed.
     async fn until<T>(&self, deadline: Instant, ask: impl Fn(&Driver) -> Option<T>) -> Option<T> {
         let mut poll = interval(DRAIN_POLL);
         while Instant::now() < deadline {
@@ -339,19 +341,19 @@ impl Cluster {
         ask(&self.driver)
     }
 
-    /// What is in a slot of this node, also after it has left.
+    /// Returns the entries of a slot, even after the node has left.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) fn export(&self, slot: usize) -> Vec<super::KeyedEntry> {
         self.driver.replica.export(clock::now(), slot)
     }
 
-    /// The members that stay if this node leaves now, or stayed when it left.
+    /// Returns the members that stay if this node leaves now, or stayed when it left.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) fn survivors(&self) -> Vec<super::Survivor> {
         self.driver.replica.survivors()
     }
 
-    /// What has become of sessions that this node may not use before it meets a member.
+    /// Returns the state of sessions that this node may not use before it meets a member.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) fn held(&self) -> super::HeldState {
         self.driver.replica.held()
@@ -379,7 +381,7 @@ impl Drop for Cluster {
     }
 }
 
-/// While a node hands over; taken back when the handing over is given up.
+/// Cancels draining when dropped before the node has left.
 struct Draining<'a>(Option<&'a Driver>);
 
 impl Draining<'_> {
@@ -397,12 +399,12 @@ impl Drop for Draining<'_> {
     }
 }
 
-/// Whether all members are known to have everything of what they keep now that this one is leaving.
+/// Returns `true` if all members are complete in a view in which this node is leaving.
 fn is_handed_over(status: &ReplicaStatus) -> bool {
     status.unacknowledged == 0 && status.settled
 }
 
-/// A name that other nodes would not accept is refused before anything is changed.
+/// Rejects names that other nodes would not accept, before anything is changed.
 fn check_names(changes: &Changes) -> Result<(), StoreError> {
     let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
     if changes.writes().iter().any(|(name, _)| is_long(name)) {
@@ -418,9 +420,9 @@ fn refused(kind: StoreErrorKind) -> StoreError {
         StoreErrorKind::TooLarge => StoreError::too_large(),
         StoreErrorKind::Indeterminate => unproved(),
         StoreErrorKind::Unavailable => {
-            StoreError::unavailable("too few nodes, or too much that they have not acknowledged")
+            StoreError::unavailable("too few nodes, or too many unacknowledged changes")
         }
-        StoreErrorKind::Corrupt => StoreError::corrupt("a session that cannot be"),
+        StoreErrorKind::Corrupt => StoreError::corrupt("an invalid session"),
     }
 }
 
@@ -432,6 +434,6 @@ fn unproved() -> StoreError {
     StoreError::indeterminate("the other nodes did not acknowledge in time")
 }
 
-/// How long the last messages may take to leave, even if the time for the hand-over is used up.
+/// Longest time for sending the last messages, even after `drain_timeout`.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);

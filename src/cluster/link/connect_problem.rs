@@ -1,4 +1,4 @@
-//! Why a node cannot be replicated with, until somebody does something about it.
+//! Problems with a peer that an operator has to solve, and their log lines.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use super::security::Distrust;
 use crate::cluster::replica::node::Node;
 use crate::cluster::wire::Refusal;
 
-/// What somebody has to do something about.
+/// A problem that prevents a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectProblem {
     Refused(Refusal),
     Distrusted(Distrust),
-    /// Nothing answers, or not in time.
+    /// There is no answer, or not in time.
     Silent,
-    /// Connections are closed before an introduction is answered.
+    /// Connections are closed before the handshake is answered.
     HungUp,
-    /// What answers is no node.
+    /// The answer is not that of a node.
     Stranger,
 }
 
-/// What operators have been told of one address, and when.
+/// The problem that was last logged for one address, and when.
 #[derive(Debug, Default)]
 pub(super) struct Told(Option<(ConnectProblem, Instant)>);
 
 impl Told {
-    /// Says what is wrong: when it begins, and now and then while it goes on.
+    /// Logs a problem: when it begins, and from time to time while it continues.
     pub(super) fn tell(&mut self, me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
         let told = |(known, at): (ConnectProblem, Instant)| {
             known == obstacle && at.elapsed() < TELL_AGAIN_AFTER
@@ -42,30 +42,36 @@ impl Told {
 fn say(me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
     match obstacle {
         ConnectProblem::Refused(Refusal::Cluster) => {
-            tracing::warn!("{address} belongs to another replication cluster");
+            tracing::warn!(peer = %address, "a replication peer belongs to another cluster");
         }
         ConnectProblem::Refused(Refusal::Protocol) => {
-            tracing::warn!("{address} speaks another version of the replication protocol");
+            tracing::warn!(
+                peer = %address,
+                "a replication peer uses another version of the replication protocol"
+            );
         }
         ConnectProblem::Refused(Refusal::Name) => tracing::error!(
-            "{address} cannot be replicated with: two nodes are called {}; give each node a name \
-             of its own",
-            me.name
+            peer = %address,
+            node = %me.name,
+            "a replication peer rejects this node, because another node has its name; give each \
+             node a name of its own"
         ),
         ConnectProblem::Refused(Refusal::Unreachable) => tracing::error!(
-            "{address} cannot be replicated with: one of the two nodes can only be reached from \
-             its own machine; bind or advertise it to an address that the others reach"
+            peer = %address,
+            "a replication peer rejects this node, because one of the two can only be reached \
+             from its own machine; `bind` or `advertise` an address that the other nodes reach"
         ),
         ConnectProblem::Refused(Refusal::Copies) => tracing::error!(
-            "{address} cannot be replicated with: it keeps another number of copies; give all nodes \
-             the same `copies`"
+            peer = %address,
+            "a replication peer keeps another number of copies; give all nodes the same `copies`"
         ),
         ConnectProblem::Refused(Refusal::Busy) => {
-            tracing::warn!("{address} has no room for another link");
+            tracing::warn!(peer = %address, "a replication peer has no room for another link");
         }
         ConnectProblem::Refused(Refusal::Full) => tracing::error!(
-            "{address} cannot be replicated with: {}",
-            Refusal::Full.reason()
+            peer = %address,
+            cause = Refusal::Full.reason(),
+            "a replication peer rejects this node"
         ),
         ConnectProblem::Refused(Refusal::Secret) => {
             say(me, address, ConnectProblem::Distrusted(Distrust::Tls))
@@ -89,5 +95,5 @@ fn say(me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
     }
 }
 
-/// How often operators are told of an obstacle that stays.
+/// Interval at which a problem that continues is logged.
 const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);

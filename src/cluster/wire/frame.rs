@@ -1,15 +1,15 @@
-//! Frames of introductions: a length and that many bytes.
+//! Frames of the handshake: a length and that many bytes.
 
 use super::WireError;
 
-/// The longest frame of a stranger: an introduction fits many times.
+/// The longest frame before authentication; a handshake is far shorter.
 pub(crate) const INTRODUCTION_MAX: usize = 4 << 10;
 
-/// Appends a frame whose content `fill` writes.
+/// Appends a frame whose content is written by `fill`.
 ///
 /// # Errors
 ///
-/// `FrameTooLong` when no receiver would take it; `out` is as before.
+/// `FrameTooLong` if no receiver would accept it; `out` is unchanged.
 pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), WireError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD]);
@@ -19,7 +19,7 @@ pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Resul
         out.truncate(start);
         return Err(WireError::FrameTooLong);
     }
-    // `INTRODUCTION_MAX` fits.
+    // The length fits: it is at most `INTRODUCTION_MAX`.
     let head = (len as u32).to_be_bytes();
     out[start..start + HEAD].copy_from_slice(&head);
     Ok(())
@@ -29,7 +29,7 @@ pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Resul
 ///
 /// # Errors
 ///
-/// `FrameTooLong` as soon as the length is there and is more than `max`.
+/// `FrameTooLong` as soon as the length is complete and exceeds `max`.
 pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, WireError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
@@ -41,10 +41,10 @@ pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, 
     Ok(rest.split_at_checked(len))
 }
 
-/// A frame's content, and what follows it.
+/// A frame's content, and the bytes after it.
 pub(crate) type Split<'a> = (&'a [u8], &'a [u8]);
 
-/// The length of a frame's length.
+/// The size of a frame's length field.
 pub(crate) const HEAD: usize = 4;
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-//! What follows from what others say.
+//! Dispatch of messages received from peers.
+//!
+//! A message counts only if its sender is a member, and a response only in the view for which it
+//! was requested. Messages that carry sessions are merged if this node holds the slot.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +25,8 @@ impl Engine {
         let peer = self.standing.roster.find(&from);
         self.record_contact(now, &from, peer);
         let message = match message {
-            // A node that was cut off for long has declared the healthy ones down, and its packets
-            // would make them leave. A view informs it instead.
+            // A node that was cut off for long has declared the healthy members down, and its
+            // packets would make them leave. A view shows it that it is down itself.
             Message::Swim(_) if self.membership.is_down(&from) => {
                 let mine = Message::View(self.introduction(now, false));
                 return self.standing.send_to(from, mine);
@@ -33,7 +36,7 @@ impl Engine {
             Message::Leave => return self.handle_bye(from),
             message => message,
         };
-        // A node that is no member may have been declared down: what it sends does not count.
+        // A node that is not a member may have been declared down: its messages do not count.
         if let Some(peer) = peer {
             self.handle_peer(now, peer, message, table);
         } else if let Message::Write(write) = message {
@@ -70,7 +73,7 @@ impl Engine {
             }
             Message::Nack { seq, .. } => {
                 self.writes.refused(&mut self.standing, from, seq);
-                // The other side is in another view: let it know ours.
+                // The peer is in another view: send it this node's.
                 self.introduce(now, from);
             }
             Message::Busy { op } => self.reads.refused(from, op, &mut self.standing),
@@ -86,11 +89,11 @@ impl Engine {
                     return;
                 }
                 if !self.standing.is_complete() {
-                    // The session is on its way here, as it was before.
+                    // The session is being transferred here, in its state before the access.
                     let entry = Entry::Delta(Arc::new(Delta::of_access(accessed_at, access)));
                     table.merge(now, &KeyedEntry { key, entry });
                 } else if table.is_absent(&key) {
-                    // It has run out here, and lives elsewhere.
+                    // It has expired here, and is live elsewhere.
                     self.look_for(now, key, None);
                 }
             }
@@ -142,7 +145,7 @@ impl Engine {
                 sent_at,
                 copy,
             } => {
-                // One that comes late may be older than what was forgotten here meanwhile.
+                // A late response may be older than what was forgotten here meanwhile.
                 if self.reads.waits_for(from, (view, op), current) {
                     let copy = self.take_in(now, sent_at, copy, table);
                     let entry = copy.map(|copy| copy.entry);
@@ -161,7 +164,7 @@ impl Engine {
                 copy,
             } => {
                 let copy = self.take_in(now, sent_at, copy, table);
-                // Where the session is kept here, more may be known of it by now.
+                // If this node holds the session, its table may have a later state by now.
                 let foreign = copy.filter(|copy| !self.standing.is_mine(copy.key.slot()));
                 let (from, answer) = (Member::Peer(from), (op, verdict, foreign));
                 self.updates
@@ -185,7 +188,7 @@ impl Engine {
         }
     }
 
-    /// Answers a question of a member.
+    /// Answers a request of a member.
     pub(super) fn answer(
         &mut self,
         now: Timestamp,
@@ -223,7 +226,7 @@ impl Engine {
                     }),
                 }
             }
-            // It was asked in another view, and is asked again when the views agree.
+            // The request belongs to another view, and is repeated when the views agree.
             _ => return self.introduce(now, from),
         };
         self.standing.send(from, answer);
@@ -248,12 +251,15 @@ impl Engine {
             return;
         }
         let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
+        // The writer computes the holders from another view. Acknowledging would count a copy that
+        // this node is about to drop.
         if !self.standing.is_mine(slot) {
             let seq = write.seq;
             self.standing.send(from, Message::Nack { view, seq });
             return self.introduce(now, from);
         }
-        // All of a write is about one slot; what a faulty member adds of others is not taken.
+        // All entries of a write are in one slot; entries of other slots from a faulty member are
+        // ignored.
         let same = |copy: &&KeyedEntry| copy.key.slot() == slot;
         for copy in write.copies.iter().filter(same) {
             let mut copy = copy.clone();
@@ -269,8 +275,8 @@ impl Engine {
         self.review_marks(now, &write.copies, table);
     }
 
-    /// What this node has of a session. One to which it applies a change, as its owner, may have run
-    /// out here meanwhile.
+    /// Returns this node's state of a session. A session that this node, as the owner, is changing
+    /// may have expired in the table meanwhile.
     fn known(&self, now: Timestamp, key: Root, table: &Table) -> Option<KeyedEntry> {
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if table.is_partial_or_absent(&key) {
@@ -280,9 +286,10 @@ impl Engine {
         entry.map(|entry| KeyedEntry { key, entry })
     }
 
-    /// Changes have come of a session that is not here, though everything should be: it had run out
-    /// here while it was used elsewhere. Says whether it is asked for; a holder of changes alone
-    /// would keep nothing if the others died, so the write is acknowledged when all have answered.
+    /// Handles changes of a session that is not here although this node is complete: it had expired
+    /// here while it was accessed elsewhere. Returns `true` if the session is requested from the
+    /// other holders. The write is acknowledged only when all have answered: a holder with changes
+    /// alone would keep nothing if the other holders failed.
     fn look_for_the_rest(
         &mut self,
         now: Timestamp,
@@ -298,9 +305,9 @@ impl Engine {
         true
     }
 
-    /// Asks all other holders for a session, unless that is under way, and merges what they have.
-    /// Then a write is acknowledged. With too many reads under way nobody is asked: writes are sent
-    /// again, and people come again.
+    /// Requests a session from all other holders, unless that is in progress, and merges the
+    /// responses; then `write` is acknowledged. With too many reads in progress nothing is
+    /// requested: writes are sent again, and a later access tries again.
     fn look_for(&mut self, now: Timestamp, key: Root, write: Option<(PeerIndex, u64)>) {
         if let Some(writes) = self.looking.get_mut(&key) {
             writes.extend(write);
@@ -321,8 +328,8 @@ impl Engine {
         table: &Table,
     ) {
         if self.membership.is_down(&from) && !self.yields_to(&from, &view) {
-            // It was cut off and does not know yet: it finds its own identity among the removed.
-            // The members that it has declared down meanwhile are the healthy ones.
+            // It was cut off and has not been informed: it finds its own identity among the removed
+            // ones. The members that it has declared down meanwhile are the healthy ones.
             let mine = Message::View(self.introduction(now, false));
             self.standing.send_to(from, mine);
             return;
@@ -337,17 +344,17 @@ impl Engine {
                 .into_iter()
                 .chain([from.clone()]),
         );
-        // The sender may be new here: what it says of itself must not get lost.
+        // The sender may be new here: its announcement must not be lost.
         self.adopt_members(now, table);
         if let Some(index) = self.standing.roster.find(&from) {
             self.handle_standing(now, index, &view, table);
         }
     }
 
-    /// Whether this node yields to one that it has declared down and that has declared this one
-    /// down: the larger side of a split goes on as it is, and the nodes of the other one join it in
-    /// new incarnations. Of two sides of one size the one with the lowest address goes on. Both
-    /// sides decide alike, so that not all nodes leave at the same time.
+    /// Returns `true` if this node yields to one that it has declared down and that has declared
+    /// this one down. The larger side of a partition continues as it is, and the nodes of the other
+    /// side join it in new incarnations; of two sides of equal size the one with the lowest address
+    /// continues. Both sides decide alike, so that not all nodes leave at the same time.
     fn yields_to(&self, from: &Node, view: &View) -> bool {
         let me = &self.standing.me;
         if !view.removed.contains(me) {
@@ -366,7 +373,7 @@ impl Engine {
         rank(&theirs) > rank(&ours)
     }
 
-    /// How far a member is, by what it says of itself.
+    /// Records the progress that a member has announced.
     pub(super) fn handle_standing(
         &mut self,
         now: Timestamp,
@@ -387,7 +394,7 @@ impl Engine {
             let came = peer.view != Some(view.view);
             self.regrouped |= peer.leaving != view.leaving || is_behind;
             if peer.number == 0 && view.ready && view.doubt.is_zero() {
-                // It has served without this node, and has what there is.
+                // It has served without this node, and has everything that exists.
                 self.standing.silence_until = Timestamp::default();
             }
             peer.number = view.number;
@@ -418,7 +425,7 @@ impl Engine {
         self.membership.down([from].into_iter());
     }
 
-    /// Takes over what another node has of a session, if this one holds it; gives it back.
+    /// Merges an entry from another node if this node holds the session, and returns it.
     pub(super) fn take_in(
         &self,
         now: Timestamp,

@@ -1,9 +1,9 @@
-//! What this node's callers wait for: changes that somebody else may have to order.
+//! Updates in flight: sent to the owner, repeated, answered or timed out.
 //!
-//! A question goes to the session's owner, and again under the same stamp when the owner has
-//! changed, its link is new, or it could not decide. It ends with a verdict, or as of unknown outcome when the caller's
-//! time is up or this node leaves. It does not order anything: what this node owns itself is given
-//! back to [`Updates`](super::Updates).
+//! An update goes to the session's owner. It is sent again, under the same version, when the owner
+//! has changed, its link is new, or it could not decide. It ends with the owner's verdict, or with
+//! an unknown outcome on timeout or when this node leaves. This module orders nothing: an update
+//! that this node owns is returned to [`Updates`](super::Updates).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::cluster::replica::placement::Member;
 use crate::cluster::replica::roster::{PeerIndex, PeerSet};
 use crate::cluster::replica::table::Table;
 
-/// A call whose change the session's owner is to order.
+/// A change that the session's owner orders.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) op: OpId,
     pub(crate) key: Root,
-    /// The highest clock that the caller has seen in the session.
+    /// The highest clock in the session that the caller has seen.
     pub(crate) seen: u64,
     pub(crate) changes: &'a Changes,
     pub(crate) order: Operation,
@@ -36,7 +36,7 @@ pub(crate) struct Call<'a> {
 #[derive(Debug, Default)]
 pub(super) struct PendingUpdates {
     open: BTreeMap<OpId, Open>,
-    /// The clock of the last stamp that named an attempt: no two attempts share one.
+    /// The clock of the last version that named an attempt: no two attempts share one.
     clock: u64,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct PendingUpdates {
 struct Open {
     update: Update,
     size: usize,
-    /// The owner in whose budget it counts.
+    /// The owner whose budget it is charged to.
     charged: Option<PeerIndex>,
     begun_at: Timestamp,
     /// When the owner answered that it cannot decide yet.
@@ -52,7 +52,7 @@ struct Open {
 }
 
 impl PendingUpdates {
-    /// Asks the owner; gives the update back when that is this node.
+    /// Sends the update to the owner, or returns it if this node is the owner.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
@@ -105,7 +105,7 @@ impl PendingUpdates {
         mine
     }
 
-    /// Asks again; gives back what this node owns now.
+    /// Sends updates again; returns those that this node owns now.
     pub(super) fn repeat(
         &mut self,
         now: Timestamp,
@@ -116,7 +116,7 @@ impl PendingUpdates {
         for open in self.open.values_mut() {
             let again = match which {
                 Which::All => {
-                    // The budgets begin anew with the view.
+                    // Budgets were cleared with the view.
                     open.charged = None;
                     true
                 }
@@ -137,7 +137,7 @@ impl PendingUpdates {
         self.open.contains_key(&op)
     }
 
-    /// A verdict, with the session where this node does not hold it.
+    /// Handles a verdict, with the session if this node does not hold it.
     pub(super) fn answered(
         &mut self,
         now: Timestamp,
@@ -150,7 +150,8 @@ impl PendingUpdates {
             return;
         };
         let applied = verdict == UpdateStatus::Applied;
-        // Who has become the owner since has been asked, and may apply it.
+        // The current owner has been asked and may still apply it, so a former owner's rejection
+        // does not count.
         let owner = standing.owner(open.update.key.slot());
         if verdict == UpdateStatus::Retry {
             open.postponed_at = Some(now);
@@ -163,18 +164,19 @@ impl PendingUpdates {
         open.discharge(standing);
         self.open.remove(&op);
         let reply = match copy.map(|copy| copy.entry) {
-            // It was applied, also when the session has run out since.
+            // It was applied, even if the session has expired since.
             Some(Entry::Live(record)) if applied || record.is_live(now) => {
                 Reply::Updated(verdict, Some(record))
             }
-            // It was applied to what others have.
+            // It was applied, but the resulting session is not here.
             Some(Entry::Delta(_)) | None if applied => Reply::Indeterminate,
             _ => Reply::Updated(verdict, None),
         };
         standing.reply(op, reply);
     }
 
-    /// Gives up what has taken longer than `timeout`.
+    /// Fails updates that have taken longer than `timeout`, except while a large one makes
+    /// progress.
     pub(super) fn give_up(
         &mut self,
         now: Timestamp,
@@ -197,14 +199,14 @@ impl PendingUpdates {
         self.open.len() < before
     }
 
-    /// Gives up everything.
+    /// Fails all updates.
     pub(super) fn abort(&mut self, standing: &mut ClusterView) {
         for op in std::mem::take(&mut self.open).into_keys() {
             standing.reply(op, Reply::Indeterminate);
         }
     }
 
-    /// The owners whose verdict was asked for a while ago.
+    /// Returns the owners with an update undecided for at least `after`.
     pub(super) fn overdue(
         &self,
         now: Timestamp,
@@ -222,7 +224,7 @@ impl PendingUpdates {
         owners
     }
 
-    /// Updates that a local caller waits for.
+    /// Returns the number of updates that local callers wait for.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
@@ -233,11 +235,11 @@ impl PendingUpdates {
 }
 
 impl Open {
-    /// Sends the update to its owner, or gives it back when that is this node.
+    /// Sends the update to its owner, or returns it if this node is the owner.
     fn ask(&mut self, now: Timestamp, standing: &mut ClusterView) -> Option<Update> {
         self.postponed_at = None;
         self.update.view = standing.view;
-        // The fragment's access time is on this node's clock, like `sent_at`.
+        // The access time in the delta is on this node's clock, like `sent_at`.
         self.update.sent_at = now;
         match standing.owner(self.update.key.slot()) {
             Member::Me => Some(self.update.clone()),
@@ -262,22 +264,22 @@ impl Open {
     }
 }
 
-/// Which questions are asked again.
+/// Selects the updates to send again.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Which {
     /// All: the view has changed.
     All,
-    /// Those to this owner: its link is new, or it has come into this view.
+    /// Those sent to this owner: its link is new, or it has entered this view.
     OwnedBy(PeerIndex),
     /// Those that the owner could not decide.
     Postponed,
 }
 
-/// How long after an owner could not decide it is asked again.
+/// Delay before an owner that could not decide is asked again.
 const POSTPONED_FOR: Duration = Duration::from_millis(100);
 
-/// How long a caller waits at most while a large question or answer moves.
+/// Longest wait of a caller while a large update or answer makes progress.
 const MOVING_MAX: Duration = Duration::from_secs(60);
 
-/// Updates that a local caller waits for before new ones are refused.
+/// Most updates that local callers may wait for; further ones are refused.
 const ASKED_MAX: usize = 16_384;
