@@ -1,6 +1,6 @@
 //! Run with: cargo run --example login
 //!
-//! A login as it should be: the id changes when the user does, and logging out ends the session.
+//! A login: the id changes when the user does, and logging out ends the session.
 
 use axum::Router;
 use axum::extract::Form;
@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use distributable::{Attribute, MemoryStore, Session, SessionError, SessionLayer};
 use serde::{Deserialize, Serialize};
 
-/// Who is logged in: a typed name, so that no handler can read or write anything else under it.
+/// The user who is logged in: a typed name, so that no handler can use another type under it.
 const USER: Attribute<User> = Attribute::new("user");
 
 #[derive(Serialize, Deserialize)]
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn home(session: Session) -> Result<Html<String>, SessionError> {
-    // Looking does not create a session: a visitor without one gets no cookie.
+    // Reading does not create a session: a visitor without one gets no cookie.
     let Some(mut user) = session.get(USER)? else {
         return Ok(Html(LOGIN_FORM.to_owned()));
     };
@@ -55,7 +55,8 @@ async fn login(session: Session, Form(form): Form<Credentials>) -> Result<Respon
     if form.password != "secret" {
         return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN_FORM)).into_response());
     }
-    // A new id, and the session is this user's: an id that was planted before is worth nothing now.
+    // Rotates the id and binds the session to the user: an id that was planted before is worthless
+    // now.
     session.log_in(&form.name)?;
     let (name, visits) = (form.name, 0);
     session.insert(USER, &User { name, visits })?;

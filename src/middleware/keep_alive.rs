@@ -1,11 +1,11 @@
-//! Touches of a session whose request takes long.
+//! Periodic touches of a session while its request runs.
 //!
-//! A request is a use of its session from the moment when its handler takes the session until the
-//! response is ready. One that takes a large part of the idle time (an upload, a report) touches the
-//! session again and again meanwhile, so that the session does not idle out under it.
+//! A request uses its session from the moment when its handler extracts it until the response is
+//! ready. A request that takes a large part of the idle timeout (an upload, a report) touches the
+//! session repeatedly, so that the session does not expire while it runs.
 //!
-//! A request whose handler never waits costs nothing, one that waits costs a timer. A touch that
-//! fails is logged and tried again when the next one is due.
+//! A handler that never waits costs nothing, one that waits costs a timer. A failed touch is logged
+//! and tried again when the next one is due.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::complete::Complete;
 use super::request_session::RequestSession;
 
-/// What a handler that waits has to do for its session.
+/// The pending touch, or the timer before it, of a handler that waits.
 #[derive(Default)]
 pub(super) struct KeepAlive(Option<Step>);
 
@@ -27,12 +27,12 @@ enum Step {
 }
 
 impl KeepAlive {
-    /// Makes progress; the handler is polled again when this can.
+    /// Makes progress; wakes the task of the handler when more can be done.
     pub(super) fn poll(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) {
         while self.poll_step(exchange, cx).is_ready() {}
     }
 
-    /// Takes the next step; pending also when there is none.
+    /// Takes the next step; also returns pending if there is none.
     fn poll_step(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) -> Poll<()> {
         self.0 = Some(match &mut self.0 {
             Some(Step::Wait(timer)) => {
@@ -40,7 +40,7 @@ impl KeepAlive {
                 Step::Touch(exchange.touch_again())
             }
             Some(Step::Touch(touch)) => {
-                // An error is in the log already.
+                // The error is already logged.
                 let _ = ready!(Pin::new(touch).poll(cx));
                 match wait(exchange) {
                     Some(wait) => wait,

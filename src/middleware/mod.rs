@@ -1,4 +1,4 @@
-//! One request, one response: the session between a cookie and a store.
+//! The HTTP middleware: one request and its response, between a cookie and a store.
 
 mod attribute;
 mod body;

@@ -1,8 +1,8 @@
-//! One request and its response: the session's state, and the store beside it.
+//! One request and its response: the session's state and the store calls.
 //!
 //! The layer puts an [`RequestSession`] into the request, where [`Session`](super::Session) finds it, and
-//! keeps it for the response. Nothing happens until somebody asks for the session. It promises that
-//! the commits of one exchange follow each other.
+//! keeps it for the response. Nothing happens until the session is requested. The commits of one
+//! exchange run one after another.
 
 use std::error::Error;
 use std::fmt;
@@ -28,36 +28,36 @@ use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, Session
 use crate::store::erased::Answer;
 use crate::store::users;
 
-/// What a request, its handles and its response share.
+/// State shared by a request, its handles and its response.
 pub(super) struct RequestSession {
     config: Arc<Config>,
-    /// The exchange of a layer further out, whose cookie has another name.
+    /// The exchange of an outer layer whose cookie has another name.
     outer: Option<Arc<Self>>,
     /// Held for a few instructions at a time, never across an await.
     state: Mutex<State>,
-    /// Held by the one commit that is under way.
+    /// Held by the commit that is in progress.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// How a request carries its [`RequestSession`].
+/// The request extension that carries an [`RequestSession`].
 #[derive(Clone)]
 struct Carried(Arc<RequestSession>);
 
-/// What the response has to wait for.
+/// The work that the response has to wait for.
 pub(super) enum Closing {
-    /// Nothing, and the response has nothing to do with sessions.
+    /// None; the response does not depend on a session.
     Untouched,
-    /// Nothing.
+    /// None.
     Settled,
     Storing(Complete<()>),
 }
 
 impl RequestSession {
-    /// Begins an exchange and puts it into the request. `None` when a layer further out has begun
-    /// one for a cookie of the same name: there is one session per name.
+    /// Creates an exchange and puts it into the request. `None` if an outer layer has done so for a
+    /// cookie of the same name: there is one session per name.
     pub(super) fn begin(config: &Arc<Config>, request: &mut Extensions) -> Option<Arc<Self>> {
         let exchange = Arc::new(Self::new(config.clone(), None));
-        // Layers are seldom nested: putting it in and looking at what was there asks the map once.
+        // Layers are rarely nested: inserting and looking at the previous value takes one access.
         let Some(outer) = request.insert(Carried(exchange.clone())) else {
             return Some(exchange);
         };
@@ -75,7 +75,7 @@ impl RequestSession {
         request.get::<Carried>().map(|carried| carried.0.clone())
     }
 
-    /// An exchange that nobody has asked anything of.
+    /// Creates an exchange whose session has not been requested.
     pub(super) fn new(config: Arc<Config>, outer: Option<Arc<Self>>) -> Self {
         Self {
             config,
@@ -90,11 +90,11 @@ impl RequestSession {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic between two changes that belong together.
+        // No code under this lock can panic between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that the session is loaded, and counts as used.
+    /// Ensures that the session is loaded, and counts as used.
     pub(super) async fn load(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
         self.peek(uri, headers).await?;
         let due = {
@@ -112,7 +112,7 @@ impl RequestSession {
         }
     }
 
-    /// Makes sure that the session is loaded.
+    /// Ensures that the session is loaded.
     pub(super) async fn peek(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
         if !self.state().consult()? {
             return Ok(());
@@ -126,7 +126,7 @@ impl RequestSession {
         Ok(())
     }
 
-    /// Loads the session again, under what is staged.
+    /// Loads the session again, below the staged changes.
     pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
         let _turn = self.turn().await;
         self.current().await?;
@@ -154,7 +154,7 @@ impl RequestSession {
         Ok(Some((key, record)))
     }
 
-    /// Makes sure that the cookie that is to be sent again has the session's id still.
+    /// Ensures that a cookie that is to be sent again still has the session's id.
     async fn confirm(self: Arc<Self>) -> Result<(), SessionError> {
         let id = self.state().stored().map(|stored| stored.id);
         let Some(id) = id else { return Ok(()) };
@@ -162,14 +162,14 @@ impl RequestSession {
         let mut state = self.state();
         match found {
             Ok(Loaded::Live(record)) => state.refresh(record),
-            // An error is in the log; the next request tries again.
+            // The error is logged; the next request tries again.
             Ok(Loaded::Superseded | Loaded::Absent) | Err(_) => state.keep_cookie(),
         }
         Ok(())
     }
 
-    /// Stores what is staged, and `update` on top, if that is possible. Says whether it was: not if
-    /// somebody else has written the attribute of `update` meanwhile.
+    /// Stores the staged changes, with `update` on top. Returns `false` if nothing was stored
+    /// because another request has written the attribute of `update` meanwhile.
     pub(super) async fn commit(
         self: Arc<Self>,
         update: Option<Update>,
@@ -178,7 +178,7 @@ impl RequestSession {
         let _turn = self.turn().await;
         let is_late = !last && self.state().is_late_write(update.is_some());
         if is_late {
-            // A handle does not write to a session that another user has by now.
+            // A handle does not write to a session that belongs to another user now.
             self.current().await?;
         }
         for _ in 0..CREATE_TRIES_MAX {
@@ -216,7 +216,8 @@ impl RequestSession {
                     if let Some((user, label)) = &login {
                         let listed = self.config.register(key, *user, label.clone(), &record);
                         if let Err(error) = listed.await {
-                            // The login does not count: the session could not be ended by its user.
+                            // The login does not count: its user could not end the session through
+                            // the index.
                             self.state().doubt(&self.config);
                             self.take_back_login(key, creates, undoing).await;
                             return Err(failed(&key, error));
@@ -229,14 +230,14 @@ impl RequestSession {
                     self.state().committed(Stored { id, record }, login);
                     return Ok(true);
                 }
-                // Two random ids are equal: once in the life of the universe, or the store errs.
+                // Two random ids are equal: practically impossible, unless the store is faulty.
                 Ok(Outcome::Conflict(_)) if creates => self.state().rename(&self.config),
                 Ok(Outcome::Conflict(current)) => {
                     self.state().outrun(current, &self.config)?;
                     return Ok(false);
                 }
                 Ok(Outcome::Superseded) => {
-                    debug!(%key, "another request has rotated the session's id before");
+                    debug!(%key, "another request has rotated the session's id first");
                     if !self.state().outpaced(&self.config) {
                         return Err(SessionErrorKind::Superseded.into());
                     }
@@ -246,7 +247,7 @@ impl RequestSession {
                 }
                 Ok(Outcome::Gone) => {
                     self.state().end();
-                    debug!(%key, "the session has ended or expired; what was written is dropped");
+                    debug!(%key, "the session has ended or expired; its pending changes are dropped");
                     return Err(SessionErrorKind::Invalidated.into());
                 }
                 Err(error) if error.kind() == StoreErrorKind::Indeterminate => {
@@ -265,7 +266,7 @@ impl RequestSession {
         Err(SessionErrorKind::Conflict.into())
     }
 
-    /// Takes back a login whose session could not be listed.
+    /// Takes back a login whose session could not be added to the user's index.
     async fn take_back_login(&self, key: Root, creates: bool, undoing: Option<Undoing>) {
         if let Some(undoing) = undoing {
             undoing.begin(self.config.clone(), key);
@@ -274,8 +275,8 @@ impl RequestSession {
         }
     }
 
-    /// Returns `true` if the session still is as the request has loaded it, which is as `changes`
-    /// would make it.
+    /// Returns `true` if the stored session is still as the request has loaded it, and `changes`
+    /// would leave it as it is.
     async fn is_unchanged(&self, id: &SessionId, changes: &Changes) -> Result<bool, SessionError> {
         let current = self.fetch(&id.key(), None).await;
         let current = current.inspect_err(|_| self.state().undo())?;
@@ -289,14 +290,14 @@ impl RequestSession {
         })
     }
 
-    /// Ends the session. Says whether there was one.
+    /// Deletes the session. Returns `true` if there was one.
     pub(super) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
         let _turn = self.turn().await;
         let (key, user, existed) = {
             let state = self.state();
             if state.is_superseded() {
-                // It is not this request's session. What is written afterwards is refused as before:
-                // a new session's cookie would replace the one of the login.
+                // It is not this request's session. Later writes are refused as before: the cookie
+                // of a new session would replace the one that the login has set.
                 return Ok(false);
             }
             let stored = state.stored();
@@ -315,8 +316,8 @@ impl RequestSession {
         Ok(existed || rivals)
     }
 
-    /// Ends all live sessions of a request that presented several. Returns `true` if one of them
-    /// was alive.
+    /// Deletes all live sessions of a request that presented several. Returns `true` if one of them
+    /// was live.
     async fn end_rivals(&self) -> Result<bool, SessionError> {
         let rivals = self.state().rivals();
         let mut existed = false;
@@ -333,8 +334,8 @@ impl RequestSession {
         ended.map_err(|error| failed(key, error))
     }
 
-    /// How long the running request may go on until its session has to be touched again; `None`
-    /// where there is no session that could idle out.
+    /// How long the running request may continue before its session is to be touched again; `None`
+    /// if there is no session that could expire by its idle timeout.
     pub(super) fn touch_again_after(&self) -> Option<Duration> {
         let idle = {
             let state = self.state();
@@ -344,12 +345,12 @@ impl RequestSession {
         Some((idle / TOUCHES_PER_IDLE_TIME).max(TOUCH_AGAIN_MIN))
     }
 
-    /// Records that the request still runs.
+    /// Records that the request is still running.
     pub(super) fn touch_again(self: &Arc<Self>) -> Complete<()> {
         Complete::new(self.clone().use_again())
     }
 
-    /// Closes the session to writes and begins to store what is left to be stored.
+    /// Closes the session to writes and starts to store the remaining changes.
     pub(super) fn close(self: &Arc<Self>) -> Closing {
         let rest = self.state().close();
         match rest {
@@ -360,12 +361,12 @@ impl RequestSession {
         }
     }
 
-    /// Closes the session to writes: there will be no response to carry them.
+    /// Closes the session to writes: no response will carry them.
     pub(super) fn abandon(&self) {
         self.state().abandon();
     }
 
-    /// Logs what nobody can save any more.
+    /// Logs a warning about changes that can no longer be saved.
     pub(super) fn warn_of_loss(&self) {
         let lost = self.state().lost();
         if let Some(key) = lost {
@@ -373,14 +374,14 @@ impl RequestSession {
         }
     }
 
-    /// Writes what the response's head says about the session: that it depends on the cookie, and
-    /// what the cookie is from now on.
+    /// Writes the response headers: that the response depends on the cookie, and the cookie if it
+    /// changes.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
         let notice = self.state().notice(&self.config);
         self.tell(notice, headers);
     }
 
-    /// The same for a response that stands in for the handler's because the commit has failed.
+    /// The same for a response that replaces the handler's because the commit has failed.
     pub(super) fn sign_failure(&self, headers: &mut HeaderMap) {
         let notice = self.state().notice_of_rotation(&self.config);
         self.tell(notice, headers);
@@ -449,7 +450,7 @@ impl RequestSession {
         }
     }
 
-    /// Waits until no other commit is under way; mostly none is.
+    /// Waits until no other commit is in progress; usually none is.
     async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         match self.turn.try_lock() {
             Ok(turn) => turn,
@@ -466,7 +467,7 @@ impl RequestSession {
         })
     }
 
-    /// Whether this exchange, or one around it, is for a cookie of that name.
+    /// Returns `true` if this exchange, or an outer one, is for a cookie of that name.
     fn serves(&self, name: &str) -> bool {
         let outer = || self.outer.as_ref().is_some_and(|outer| outer.serves(name));
         self.config.cookie.name() == name || outer()
@@ -476,7 +477,7 @@ impl RequestSession {
         if !self.clone().commit(None, true).await? {
             return Err(SessionErrorKind::Conflict.into());
         }
-        // A login may have been answered while the other holders acknowledged this.
+        // A login may have been answered while the other holders acknowledged this commit.
         let sends_again = self.state().sends_cookie_again();
         match sends_again {
             true => self.confirm().await,
@@ -484,7 +485,7 @@ impl RequestSession {
         }
     }
 
-    /// Records an access to the session that this request has now.
+    /// Records an access to the request's current session.
     async fn use_again(self: Arc<Self>) -> Result<(), SessionError> {
         let key = self.state().stored().map(Stored::key);
         match key {
@@ -535,7 +536,7 @@ impl fmt::Debug for RequestSession {
     }
 }
 
-/// A store's answer, awaited inside a span if anybody listens to such spans.
+/// Awaits a store's answer, inside a span if debug spans are enabled.
 async fn traced<T>(answer: Answer<'_, T>, span: impl FnOnce() -> Span) -> Result<T, StoreError> {
     if LevelFilter::current() < LevelFilter::DEBUG {
         return answer.await;
@@ -543,8 +544,8 @@ async fn traced<T>(answer: Answer<'_, T>, span: impl FnOnce() -> Span) -> Result
     answer.instrument(span()).await
 }
 
-/// Logs the error of a store, which no client gets to see. While a store is away every request
-/// fails in the same way: then one line a minute is a warning.
+/// Logs the error of a store, which is not shown to clients. While a store is unavailable every
+/// request fails in the same way, so only one line per minute is a warning.
 fn failed(key: &Root, error: StoreError) -> SessionError {
     static WARNED_AT: AtomicU64 = AtomicU64::new(0);
     let is_away = matches!(
@@ -564,18 +565,18 @@ fn failed(key: &Root, error: StoreError) -> SessionError {
     error.into()
 }
 
-/// How often a store that is away is worth a warning.
+/// The interval between warnings about an unavailable store.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// How often a request that keeps running touches its session within the idle time. Twice: when one
-/// touch is late by as much as half of the idle time, the session still lives.
+/// How often a running request touches its session within the idle timeout. Twice, so that the
+/// session stays alive when one touch is late by up to half of the idle timeout.
 const TOUCHES_PER_IDLE_TIME: u32 = 2;
 
-/// The shortest time between two of these touches, whatever the idle time is.
+/// The shortest time between two such touches, for any idle timeout.
 const TOUCH_AGAIN_MIN: Duration = Duration::from_millis(50);
 
-/// How often a new id is drawn when a session under it exists.
+/// How many ids are drawn if a session with the id already exists.
 const CREATE_TRIES_MAX: usize = 3;
 
-/// The target of events that may mean an attack.
+/// The target of events that may indicate an attack.
 const SECURITY: &str = "distributable::security";

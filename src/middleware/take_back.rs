@@ -1,13 +1,14 @@
-//! Rotations that are taken back, because no browser received the new id.
+//! Rollback of rotations whose new id has reached no browser.
 //!
-//! A rotation whose outcome is unknown is answered with an error, and the browser keeps the former
-//! id. If the rotation took effect after all, that id is dead and its user is logged out. So a task
-//! tries to write the former secret back, with the user and the values that the session had before:
-//! what a login wrote must not be found under an id of the time before it. The store writes it only
-//! if the rotation is in force. A value that another request has written since stays.
+//! A rotation with an unknown outcome is answered with an error, and the browser keeps the former
+//! id. If the rotation took effect after all, that id is not valid and its user is logged out.
+//! Therefore a task tries to write the former secret back, with the user and the values that the
+//! session had before: data written by a login must not be readable with an id from before it. The
+//! store applies this only if the rotation is in force. Values that other requests have written
+//! since are kept.
 //!
-//! The task ends when the rotation is taken back, when the store answers that it is not in force and
-//! it is too late for it to take effect, or after a minute.
+//! The task ends when the rotation is taken back, when the store answers that it is not in force
+//! and it can no longer take effect, or after a minute.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -22,16 +23,16 @@ use crate::clock;
 use crate::session::{Changes, Loaded, Login, Outcome, Record, Root, Rotation};
 use crate::store::users;
 
-/// What takes a rotation back.
+/// The data needed to take a rotation back.
 pub(super) struct Undoing {
     rotation: Rotation,
-    /// The session as the request that rotates it has loaded it.
+    /// The session as loaded by the request that rotates it.
     before: Arc<Record>,
     changes: Changes,
 }
 
 impl Undoing {
-    /// What takes `changes` back, if they rotate a session's id.
+    /// The rollback of `changes`, if they rotate a session's id.
     pub(super) fn of(base: Option<&Arc<Record>>, changes: &Changes) -> Option<Self> {
         Some(Self {
             rotation: changes.rotation()?,
@@ -40,7 +41,7 @@ impl Undoing {
         })
     }
 
-    /// Begins to take the rotation back. Outside a tokio runtime there are no tasks, and it stays.
+    /// Starts to take the rotation back. Outside a tokio runtime there are no tasks, and it stays.
     pub(super) fn begin(self, config: Arc<Config>, key: Root) {
         let Ok(runtime) = Handle::try_current() else {
             return;
@@ -114,7 +115,7 @@ impl Undoing {
         }
     }
 
-    /// The changes that take the rotation back in a session that now is like this.
+    /// The changes that take the rotation back, given the session's current state.
     fn reverse(&self, current: &Record) -> Changes {
         let mut back = Changes::default();
         back.rotate(self.rotation.to, self.rotation.from);
@@ -124,7 +125,7 @@ impl Undoing {
                 absolute: self.before.ends_at().since(clock::now()),
             });
         }
-        // A copy from before the rotation says nothing about what came after it.
+        // A copy from before the rotation does not show which values were written after it.
         let is_after = current.is_current(&self.rotation.to);
         for (name, written) in self.changes.writes() {
             if is_after && current.get(name) != written.as_ref() {
@@ -144,12 +145,12 @@ impl Undoing {
     }
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum Attempt {
     Done,
-    /// There is no session any more.
+    /// The session does not exist any more.
     Gone,
-    /// The session does not have the secret of the rotation, which may be on its way still.
+    /// The session does not have the secret of the rotation, which may still be on its way.
     NotInForce,
     Failed,
 }
@@ -158,7 +159,7 @@ fn give_up(key: &Root) {
     warn!(%key, "it is not known whether a rotation took effect: its user may have to log in again");
 }
 
-/// How many rotations are being taken back at once. Beyond it they stay.
+/// Limits the rollbacks that run at once. Further rotations stay in force.
 static TASKS: Semaphore = Semaphore::const_new(TASKS_MAX);
 
 const TASKS_MAX: usize = 4_096;
@@ -166,7 +167,7 @@ const TASKS_MAX: usize = 4_096;
 /// How long a task tries: as long as requests with the former id get no new session.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
-/// After this time a rotation that is not in force will not take effect any more: stores give up
+/// After this time, a rotation that is not in force can no longer take effect: stores give up
 /// sooner.
 const LATE_AFTER: Duration = Duration::from_secs(10);
 
@@ -197,7 +198,7 @@ mod tests {
         }
     }
 
-    /// A session, a login in it, and what takes that back.
+    /// A session, a login in it, and the rollback of the login.
     fn login() -> (Arc<Record>, Arc<Record>, Undoing) {
         let mut birth = Changes::create(FORMER, Some(HOUR), 24 * HOUR);
         write(&mut birth, "a", "1");

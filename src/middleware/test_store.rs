@@ -1,4 +1,4 @@
-//! The smallest store: for unit tests that want a session and have no application around it.
+//! The smallest store: for unit tests that need a session without an application.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 use crate::store::SessionStore;
 
-/// A map and a lock. It never forgets what has expired: it does not live long enough.
+/// A map and a lock. It never removes expired sessions, because it is short-lived.
 #[derive(Debug, Default)]
 pub(super) struct TestStore(Mutex<Sessions>);
 

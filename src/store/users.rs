@@ -1,13 +1,14 @@
-//! Sessions by user, for every store: the list of a user's sessions, and the end of all of them.
+//! Sessions by user, for every store: the index of a user's sessions, and the deletion of all of
+//! them.
 //!
-//! The list is an index in the store itself, as [`session`](crate::session) describes. A login
+//! The list is an index in the store itself, as described in [`session`](crate::session). A login
 //! is answered when the session and its entry are both stored, so [`end_user`] finds every session
 //! whose login was answered before it was called. Entries of sessions that have ended otherwise are
-//! dropped when they are met. What an index says is checked with the session each time: a session
-//! that another user has logged in to since is not listed and not ended.
+//! dropped when they are found. Each entry is checked against its session every time: a session to
+//! which another user has logged in since is neither listed nor ended.
 //!
-//! Two calls that meet are safe in any order: a login that is concurrent with [`end_user`] is
-//! ended, or its session is in the list afterwards.
+//! Two concurrent calls are safe in any order: a session whose login is concurrent with
+//! [`end_user`] is ended, or it is in the list afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::session::{
     new_index, note_end, prolong, put, remove,
 };
 
-/// A login that is to be listed.
+/// A login that is to be added to the index.
 #[derive(Clone, Debug)]
 pub(crate) struct NewLogin {
     pub(crate) user: UserKey,
@@ -30,13 +31,13 @@ pub(crate) struct NewLogin {
     pub(crate) label: Option<String>,
     /// The absolute lifetime of the session.
     pub(crate) absolute: Duration,
-    /// The absolute deadline that it has.
+    /// The session, with its absolute deadline.
     pub(crate) record: Arc<Record>,
-    /// The sessions that a user may have.
+    /// The maximum number of sessions of a user.
     pub(crate) max_sessions: usize,
 }
 
-/// Lists a session as one of its user, and ends the user's oldest ones if there are too many.
+/// Adds a session to its user's index, and ends the user's oldest ones if there are too many.
 pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result<(), StoreError> {
     let now = clock::now();
     let entry = IndexEntry {
@@ -69,11 +70,11 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
         }
     }
     Err(StoreError::indeterminate(
-        "the list of the user's sessions is changed by too many others",
+        "too many concurrent changes of the user's list of sessions",
     ))
 }
 
-/// Lists sessions whose logins are known and whose lists may be older.
+/// Adds sessions whose logins are known to indexes that may be older.
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) async fn list_again(
     store: &dyn ErasedStore,
@@ -176,7 +177,7 @@ pub(crate) async fn sessions_of(
     Ok(live)
 }
 
-/// Ends all sessions of a user but `kept`. Returns how many there were.
+/// Ends all sessions of a user except `kept`. Returns their number.
 pub(crate) async fn end_user(
     store: &dyn ErasedStore,
     user: UserKey,
@@ -228,7 +229,7 @@ pub(crate) async fn end_user(
     Ok(ended)
 }
 
-/// Ends the sessions that are too many, those with the oldest logins first.
+/// Ends the sessions above the limit, those with the oldest logins first.
 async fn end_oldest(
     store: &dyn ErasedStore,
     user: &UserKey,
@@ -254,7 +255,7 @@ async fn end_oldest(
     Ok(())
 }
 
-/// A listed session, if it is live and still the user's.
+/// A listed session, if it is live and still belongs to the user.
 async fn belonging(
     store: &dyn ErasedStore,
     user: &UserKey,
@@ -264,11 +265,11 @@ async fn belonging(
     Ok(record.filter(|record| record.user() == Some(*user)))
 }
 
-/// How much longer than the sessions in it an index lives.
+/// How much longer an index lives than the sessions in it.
 const MARGIN: Duration = Duration::from_secs(3_600);
 
-/// How often an index is changed anew when others change it, and how often the list of an ended user
-/// is looked at for sessions that were added meanwhile.
+/// How many times a change of an index is retried when others change it, and how many times the
+/// index of an ended user is checked for sessions that were added meanwhile.
 const TRIES: usize = 8;
 
 #[cfg(all(test, feature = "memory"))]
@@ -362,7 +363,7 @@ mod tests {
             all.push(log_in(&store, "ada", 3).await);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        // One has ended without its list hearing of it.
+        // One has ended without a change of its index.
         store.end(&all[1]).await.expect("the store answers");
         all.push(log_in(&store, "ada", 3).await);
         assert_eq!(keys(&store, "ada").await, [all[3], all[2], all[0]]);

@@ -1,11 +1,11 @@
-//! The session cookie: its attributes, how it is written, how it is read.
+//! The session cookie: its attributes, writing it, and reading it.
 //!
-//! [`SessionCookie`] is checked when it is built: a cookie that browsers would refuse, or that
-//! could break a header, cannot be configured. Setting and removing go through one function, so a
-//! removal always repeats the attributes that browsers match on. Reading ([`read()`]) is our own:
-//! it works on the bytes of all `Cookie` lines and knows one name only.
+//! [`SessionCookie`] is validated when it is built: a cookie that browsers would refuse, or that
+//! could break a header, cannot be configured. One function both sets and removes it, so a removal
+//! always repeats the attributes that browsers match on. Reading ([`read()`]) works on the bytes of
+//! all `Cookie` lines and looks for one name only.
 //!
-//! It does not decide when a cookie is sent, and it never repeats what a client sent.
+//! This module does not decide when a cookie is sent, and it never repeats what a client sent.
 
 mod builder;
 mod read;
@@ -22,11 +22,11 @@ pub use self::secure::Secure;
 use super::route::{self, Route};
 use crate::session::SessionId;
 
-/// The cookie that carries a session's id, and the attributes it is sent with.
+/// The cookie that carries the session id, and its attributes.
 ///
-/// The default is what a session cookie should be: `JSESSIONID`, `HttpOnly`, `SameSite=Lax`,
-/// `Path=/`, no `Domain`, no `Max-Age`, and `Secure` wherever a connection may be observed
-/// ([`Secure::Auto`]). `HttpOnly` cannot be switched off.
+/// The defaults are `JSESSIONID`, `HttpOnly`, `SameSite=Lax`, `Path=/`, no `Domain`, no `Max-Age`,
+/// and `Secure` wherever the connection may be observed ([`Secure::Auto`]). `HttpOnly` cannot be
+/// switched off.
 ///
 /// ```
 /// use distributable::{SameSite, Secure, SessionCookie};
@@ -46,14 +46,15 @@ pub struct SessionCookie {
     name: Box<str>,
     secure: Secure,
     persistence: Persistence,
-    /// Everything behind the value but `Max-Age`, with and without `Secure`: rendered once.
+    /// All attributes but `Max-Age`, with and without `Secure`: rendered once.
     secured: Box<str>,
     unsecured: Box<str>,
-    /// Where the cookie has a domain: the same without it, for the cookie of the answering host.
+    /// If the cookie has a domain: the same attributes without it, for a cookie of the responding
+    /// host.
     for_host: Option<[Box<str>; 2]>,
 }
 
-/// Whether a browser sends the cookie along with requests that other sites cause.
+/// The policy for sending the cookie with requests that other sites initiate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(
     clippy::exhaustive_enums,
@@ -69,7 +70,7 @@ pub enum SameSite {
     None,
 }
 
-/// How long the browser keeps the cookie.
+/// The time for which the browser keeps the cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(
     clippy::exhaustive_enums,
@@ -79,20 +80,20 @@ pub enum Persistence {
     /// Until the browser ends its session.
     #[default]
     BrowserSession,
-    /// At least that long after the last visit, beyond a restart of the browser: "remember me".
+    /// At least that long after the last visit, even if the browser is restarted: "remember me".
     ///
-    /// The cookie is sent again when a tenth of its age, at most a day, has passed since it was sent.
-    /// Its `Max-Age` is longer than the age by that much, so a visit in between loses nothing. It is
-    /// never more than the 400 days after which browsers forget anyway.
+    /// The cookie is sent again when a tenth of its age, at most a day, has passed since it was
+    /// last sent. Its `Max-Age` exceeds the age by the same amount, so a visit in between loses
+    /// nothing. It never exceeds the 400 days that browsers allow.
     ///
-    /// The session itself ends when its idle or absolute lifetime does, whatever the cookie says.
+    /// The session still expires by its idle or absolute timeout.
     MaxAge(Duration),
 }
 
-/// What a `Set-Cookie` header is to say.
+/// The content of a `Set-Cookie` header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Content<'a> {
-    /// The browser's session is this one, and that node serves it.
+    /// The browser's session has this id, and the node of this route serves it.
     Session {
         id: &'a SessionId,
         route: Option<&'a Route>,
@@ -103,36 +104,35 @@ pub(crate) enum Content<'a> {
 }
 
 impl SessionCookie {
-    /// Starts from the default attributes, under the given name.
+    /// Starts from the default attributes, with the given name.
     pub fn builder(name: impl Into<String>) -> SessionCookieBuilder {
         SessionCookieBuilder::new(name.into())
     }
 
-    /// The cookie's name.
+    /// Returns the cookie's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How long browsers keep it, where the session does not say otherwise.
+    /// How long browsers keep the cookie, unless the session has a setting of its own.
     pub(crate) const fn persistence(&self) -> Persistence {
         self.persistence
     }
 
-    /// Whether the answer to this request sets the cookie with `Secure`.
+    /// Decides whether the response to this request sets the cookie with `Secure`.
     pub(crate) fn is_secure(&self, uri: &Uri, headers: &HeaderMap) -> IsSecure {
         self.secure.applies(uri, headers)
     }
 
-    /// Removes the cookie of the same name that belongs to the answering host alone; `None` where
-    /// that is this one.
+    /// Removes the host-only cookie of the same name; `None` if this cookie itself is host-only.
     pub(crate) fn removal_for_host(&self, secure: bool) -> Option<HeaderValue> {
         let [unsecured, secured] = self.for_host.as_ref()?;
         let attributes = if secure { secured } else { unsecured };
         Some(self.line("", attributes, Some(0)))
     }
 
-    /// The one function that writes the cookie, for setting and for removing.
+    /// Renders the cookie, both to set and to remove it.
     ///
     /// The header is marked sensitive: `Debug` hides it, and HTTP/2 keeps it out of its tables.
     pub(crate) fn header(&self, content: Content<'_>, secure: bool) -> HeaderValue {
@@ -171,8 +171,8 @@ impl Default for SessionCookie {
 }
 
 impl Persistence {
-    /// Whole seconds for `Max-Age`, at least one: zero would remove the cookie. They are more than the
-    /// age by what may pass before the cookie is sent again.
+    /// Whole seconds for `Max-Age`, at least one, because zero would remove the cookie. They exceed
+    /// the age by the time that may pass before the cookie is sent again.
     fn max_age(self) -> Option<u64> {
         let secs = self.age_secs()?;
         let slack = whole_secs(self.renewed_after()?);
@@ -187,8 +187,8 @@ impl Persistence {
         }
     }
 
-    /// After how long a browser that comes back is sent the cookie again: a tenth of its age, at most
-    /// a day.
+    /// The time after which a returning browser is sent the cookie again: a tenth of its age, at
+    /// most a day.
     pub(crate) fn renewed_after(self) -> Option<Duration> {
         let age = Duration::from_secs(self.age_secs()?);
         Some((age / 10).min(RENEWED_AFTER_MAX))
@@ -201,7 +201,7 @@ fn whole_secs(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(started)
 }
 
-/// The name that balancers know to look for.
+/// The name that balancers look for by default.
 const DEFAULT_NAME: &str = "JSESSIONID";
 /// 400 days: the limit that RFC 6265bis, section 5.5, sets for every cookie.
 const MAX_AGE_SECS: u64 = 400 * 24 * 60 * 60;

@@ -1,9 +1,9 @@
-//! What one request knows of its session and has done to it. No waiting, no HTTP.
+//! The state of one request's session, and the changes staged to it. No waiting, no HTTP.
 //!
 //! A [`State`] has three layers: the record as the store has it, a batch of changes on its way to
-//! the store, and what was staged since. Reads look through them from the top. Everything else that
-//! a request can do to a session is kept beside them, each in a field of its own, so that every
-//! order of insert, remove, cycle and invalidate comes out right.
+//! the store, and the changes staged since. Reads look through them from the top. Everything else
+//! that a request can change is kept beside them, each in a field of its own, so that every order
+//! of insert, remove, cycle and invalidate has a defined result.
 
 mod commit;
 mod stage;
@@ -26,59 +26,60 @@ use crate::session::{
 /// One request's view of its session.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Somebody has asked for the session: the response depends on the cookie.
+    /// The session has been requested: the response depends on the cookie.
     consulted: bool,
-    /// The store has said whether there is a session.
+    /// The store has answered whether there is a session.
     loaded: bool,
-    /// The request uses the session: it does not only look at it.
+    /// The request uses the session and does not only peek at it.
     used: bool,
     /// The response is being made, or never will be: no cookie can be sent any more.
     closed: bool,
     /// Another request has ended the session since it was loaded.
     ended: bool,
-    /// The browser presented a former id of a session that has another one by now.
+    /// The browser presented a former id of a session whose id was rotated.
     superseded: bool,
-    /// Whether a cookie of the response carries `Secure`.
+    /// Decides whether the cookie of the response carries `Secure`.
     secure: IsSecure,
-    /// The live session that the browser showed.
+    /// The live session that the browser presented.
     client: Option<SessionId>,
     /// Live sessions that the browser presented, none of which is used because there are several.
     rivals: Vec<Root>,
     /// The browser presented several, or more cookies than are looked up.
     ambiguous: bool,
-    /// The rivals have been ended by this request.
+    /// This request has deleted the rivals.
     ended_rivals: bool,
-    /// The node that its cookie named.
+    /// The route of the presented cookie.
     requested: Option<Received>,
-    /// The session is the one that the browser showed, whatever its id is by now.
+    /// The session is the one that the browser presented, even if its id has changed since.
     returned: bool,
-    /// The browser has the right id, and is to get the cookie again for another reason.
+    /// The browser has the right id, but the cookie is to be sent again for another reason.
     stale_cookie: bool,
-    /// There are handles that may save what the response does not carry.
+    /// There are handles that may still save changes which the response does not carry.
     detached: bool,
-    /// The session's id once everything staged is in. A rotation is staged if the session is stored
-    /// under another one.
+    /// The session's id once everything staged is stored. If the session is stored under another
+    /// id, a rotation is staged.
     id: Option<SessionId>,
     stored: Option<Stored>,
     in_flight: Option<Changes>,
     staged: Changes,
-    /// Whose session it is to be from the next commit on, and what the user's list calls it.
+    /// The user who is logged in by the next commit, and the label in the user's index.
     login: Option<UserKey>,
     label: Option<String>,
-    /// Whose session it was when the request presented its id, or has made it since.
+    /// The user of the session when the request presented its id, or since the request has created
+    /// it.
     user: Option<UserKey>,
-    /// Something staged was dropped, and no call has returned that: the response is to.
+    /// Staged changes were dropped, and no call has returned that error: the response is to.
     dropped: bool,
-    /// How long the browser is to keep the cookie, to be written into the session.
+    /// How long the browser is to keep the cookie, to be stored in the session.
     persistence: Option<Persistence>,
-    /// What the session measures with everything staged; `None`: to be measured.
+    /// The size of the session with everything staged; `None`: not computed yet.
     size: Option<Size>,
 }
 
-/// A session as the store had it when it last answered.
+/// A session as of the last answer of the store.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    /// The id with the secret that this request knows to have been current.
+    /// The id with the secret that was current when this request last knew.
     pub(super) id: SessionId,
     pub(super) record: Arc<Record>,
 }
@@ -89,20 +90,20 @@ impl Stored {
     }
 }
 
-/// An id that a browser has shown.
+/// An id that a browser has presented.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PresentedId {
     pub(super) id: SessionId,
     pub(super) key: Root,
-    /// The cookie names another node than it should.
+    /// The cookie's route is not the one that it should name.
     pub(super) misrouted: bool,
-    /// The node that the cookie names.
+    /// The route that the cookie names.
     pub(super) requested: Option<Received>,
-    /// That is another node than this one, which has a name too.
+    /// The cookie names a node other than this one, and this one has a route.
     pub(super) turnover: bool,
 }
 
-/// The live session that it led to.
+/// The live session found under a presented id.
 #[derive(Debug)]
 pub(super) struct LoadedSession {
     pub(super) lead: PresentedId,
@@ -114,14 +115,14 @@ pub(super) struct LoadedSession {
 pub(super) enum Found {
     None,
     One(LoadedSession),
-    /// Their keys; none if there were more cookies than are looked up.
+    /// Their keys; empty if there were more cookies than are looked up.
     Several(Vec<Root>),
-    /// None that is live, but a session that has another id by now.
+    /// No live session, but one whose id was rotated.
     Superseded,
 }
 
 impl Found {
-    /// The same with another one.
+    /// Adds another live session.
     pub(super) fn with(self, shown: LoadedSession) -> Self {
         let key = shown.lead.key;
         match self {
@@ -135,7 +136,7 @@ impl Found {
     }
 }
 
-/// What the response's cookie is to say.
+/// The change of the cookie that the response carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CookieAction {
     Session(SessionId, Persistence),
@@ -143,7 +144,7 @@ pub(super) enum CookieAction {
 }
 
 impl State {
-    /// Begins to load. Says whether that is still to be done.
+    /// Marks the session as requested. Returns `true` if it is still to be loaded.
     pub(super) fn consult(&mut self) -> Result<bool, SessionError> {
         if self.loaded {
             return Ok(false);
@@ -155,8 +156,8 @@ impl State {
         Ok(true)
     }
 
-    /// Takes note of what the store has said. Says whether this was a turnover, and the first that
-    /// is heard of it.
+    /// Records the store's answer. Returns `true` if it was recorded for the first time and the
+    /// request is misrouted.
     pub(super) fn load(&mut self, found: Found, secure: IsSecure, config: &Config) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
@@ -189,7 +190,7 @@ impl State {
         lead.turnover
     }
 
-    /// The request uses the session. Returns `true` the first time.
+    /// Marks the session as used. Returns `true` the first time.
     pub(super) fn note_use(&mut self) -> bool {
         !mem::replace(&mut self.used, true)
     }
@@ -198,7 +199,7 @@ impl State {
         self.used
     }
 
-    /// Somebody has taken a handle whose writes count after the response.
+    /// Records that a handle exists whose writes may follow the response.
     pub(super) const fn detach(&mut self) {
         self.detached = true;
     }
@@ -208,17 +209,17 @@ impl State {
         self.key().filter(|_| self.closed && self.is_pending())
     }
 
-    /// Whether the browser presented several sessions, and still has them.
+    /// Returns `true` if the browser presented several sessions that have not been deleted.
     pub(super) const fn is_ambiguous(&self) -> bool {
         self.ambiguous && !self.ended_rivals
     }
 
-    /// The live sessions that a first write or a logout ends.
+    /// The live sessions that a first write or a logout deletes.
     pub(super) fn rivals(&self) -> Vec<Root> {
         self.rivals.clone()
     }
 
-    /// They are ended.
+    /// Records that the rivals have been deleted.
     pub(super) fn rivals_ended(&mut self) {
         self.rivals = Vec::new();
         self.ended_rivals = self.ambiguous;
@@ -232,17 +233,18 @@ impl State {
         self.secure
     }
 
-    /// Returns `true` if the session has another id, or another user, since this request was sent.
+    /// Returns `true` if the session's id or user has changed since this request was sent.
     pub(super) const fn is_superseded(&self) -> bool {
         self.superseded
     }
 
-    /// Returns `true` if a handle is to store something, or an update, in a session after its response.
+    /// Returns `true` if a handle is to store something, or an update, in a session after the
+    /// response.
     pub(super) fn is_late_write(&self, is_update: bool) -> bool {
         self.closed && self.stored.is_some() && (is_update || self.is_pending())
     }
 
-    /// Whether there is a session, or will be with what is staged.
+    /// Returns `true` if there is a session, or if the staged changes create one.
     pub(super) fn exists(&self) -> bool {
         self.stored.is_some() || self.is_creating()
     }
@@ -251,7 +253,7 @@ impl State {
         self.exists() && !self.returned
     }
 
-    /// Whether the session is the one that the browser presented.
+    /// Returns `true` if the session is the one that the browser presented.
     pub(super) const fn is_returned(&self) -> bool {
         self.returned
     }
@@ -269,7 +271,7 @@ impl State {
         Some(self.id()?.key())
     }
 
-    /// Whose session it is.
+    /// The user of the session.
     pub(super) fn user(&self) -> Option<UserKey> {
         self.login.or_else(|| self.record()?.user())
     }
@@ -278,7 +280,7 @@ impl State {
         self.stored.as_ref()
     }
 
-    /// The key of the session as it is stored, or the error that it has ended meanwhile.
+    /// The key of the stored session, or an error if it has ended meanwhile.
     pub(super) fn known_key(&self) -> Result<Option<Root>, SessionError> {
         self.check_known()?;
         Ok(self.stored.as_ref().map(Stored::key))
@@ -313,7 +315,7 @@ impl State {
         names
     }
 
-    /// The idle time in force.
+    /// The idle timeout in force.
     pub(super) fn max_inactive(&self, config: &Config) -> Option<Duration> {
         let set = self
             .staged
@@ -326,7 +328,7 @@ impl State {
         }
     }
 
-    /// What the browser is to be told, now that everything is stored.
+    /// The cookie for the response, now that everything is stored.
     pub(super) fn notice(&self, config: &Config) -> Option<CookieAction> {
         match &self.stored {
             _ if self.ended || self.superseded => None,
@@ -341,8 +343,8 @@ impl State {
         }
     }
 
-    /// What the browser is to be told although the last commit has failed: only that its session
-    /// has another id since an earlier one. Keeping that back would log it out.
+    /// The cookie for the response after the last commit has failed: only a rotation by an earlier
+    /// commit is announced. Without it, the browser would be logged out.
     pub(super) fn notice_of_rotation(&self, config: &Config) -> Option<CookieAction> {
         let stored = self.stored.as_ref().map(|stored| stored.id);
         let moved = self.returned && stored != self.client;
@@ -359,12 +361,12 @@ impl State {
         self.stored.is_none() && (self.in_flight.is_some() || self.is_pending())
     }
 
-    /// What was last written under a name: `None` if nothing ever was.
+    /// The value last written under a name: `None` if nothing was ever written.
     fn known(&self, name: &str) -> Option<Option<&Value>> {
         self.staged.written(name).or_else(|| self.below(name))
     }
 
-    /// What was last written under a name, apart from what is staged.
+    /// The value last written under a name, ignoring staged changes.
     fn below(&self, name: &str) -> Option<Option<&Value>> {
         self.in_flight(name).or_else(|| self.in_record(name))
     }

@@ -1,16 +1,17 @@
-//! How an attribute becomes bytes: JSON behind a byte that names the codec.
+//! The encoding of attributes: JSON behind a byte that names the codec.
 //!
-//! JSON, because a later release of an application must be able to read what an earlier one wrote,
-//! and because it says what it cannot read. It promises: what [`encode`] takes, [`decode`] gives
-//! back equal; whatever JSON would bend silently (NaN to `null`, a `Some` to a `None`, a key to
-//! another) is an error when it is written. Encoding stops at the size limit without having
-//! allocated beyond it, and at a nesting that could exhaust the stack. No bytes make decoding panic.
+//! JSON, because a later release of an application must be able to read the values of an earlier
+//! one, and because it reports values that it cannot read. [`decode`] returns a value equal to the
+//! one given to [`encode`]; anything that JSON would change silently (NaN to `null`, a `Some` to a
+//! `None`, a key to another) is an error when it is written. Encoding stops at the size limit
+//! without having allocated beyond it, and at a nesting that could exhaust the stack. Decoding
+//! never panics, for any bytes.
 //!
-//! The promise is about serde's data model. A type whose own `Serialize` and `Deserialize` do not
-//! match, or whose map keys become the same text, loses what it loses in every JSON.
+//! The guarantee covers serde's data model. A type whose own `Serialize` and `Deserialize` do not
+//! match, or whose map keys become the same text, loses data as in any JSON.
 //!
-//! Errors name the cause and never the value: values are the user's data, errors go to logs. That is
-//! why serde's own words, which quote values, are not kept.
+//! Errors name the cause and never the value: values are the user's data, and errors are logged.
+//! Therefore serde's own messages, which quote values, are not kept.
 
 mod key;
 mod ser;
@@ -30,8 +31,8 @@ use super::Value;
 ///
 /// # Errors
 ///
-/// When the value would not read back equal, is too large or too deep, or when its own `Serialize`
-/// fails.
+/// Fails if the value would not read back equal, is too large or too deep, or if its own
+/// `Serialize` fails.
 pub(crate) fn encode<T>(value: &T, max_bytes: usize) -> Result<Value, EncodeError>
 where
     T: Serialize + ?Sized,
@@ -41,11 +42,11 @@ where
     Ok(Value::from_bytes(json.into_bytes()))
 }
 
-/// Decodes what [`encode`] has made, possibly in another release of the application.
+/// Decodes a value that [`encode`] has made, possibly in another release of the application.
 ///
 /// # Errors
 ///
-/// When the bytes are not ours, or do not fit the type.
+/// Fails if the bytes were not written by this codec, or do not fit the type.
 pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, DecodeError> {
     let json = value.as_bytes().strip_prefix(&[TAG]);
     let json = json.ok_or(DecodeError::Codec)?;
@@ -55,10 +56,10 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, DecodeErro
     })
 }
 
-/// Why a value cannot be an attribute.
+/// The error of a value that cannot be an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EncodeError {
-    /// A float that JSON has no number for.
+    /// A float that JSON cannot represent.
     NotFinite,
     /// A map key that would not read back from text.
     Key,
@@ -66,22 +67,22 @@ pub(crate) enum EncodeError {
     Nothing,
     /// `serde_json`'s raw values, which no other serializer can write.
     Raw,
-    /// Deeper than decoding could follow.
+    /// Nested too deeply to be decoded.
     TooDeep,
     /// Beyond the size limit.
     TooLarge,
-    /// The type's own `Serialize` gave up.
+    /// The type's own `Serialize` failed.
     Refused,
 }
 
-/// Why an attribute cannot be read.
+/// The error of an attribute that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecodeError {
-    /// Written by a codec that this release does not know.
+    /// Written by a codec that is unknown to this release.
     Codec,
     /// Not JSON.
     Syntax,
-    /// Another type than the one asked for.
+    /// Of another type than requested.
     Shape,
 }
 
@@ -102,7 +103,7 @@ impl fmt::Display for EncodeError {
 impl Error for EncodeError {}
 
 impl serde::ser::Error for EncodeError {
-    /// Drops the words: they may quote the value.
+    /// Drops the message: it may quote the value.
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self::Refused
     }
@@ -113,7 +114,7 @@ impl fmt::Display for DecodeError {
         f.write_str(match self {
             Self::Codec => "its codec is unknown",
             Self::Syntax => "its bytes are damaged",
-            Self::Shape => "what is stored has another shape than the type that was asked for",
+            Self::Shape => "the stored value does not fit the requested type",
         })
     }
 }

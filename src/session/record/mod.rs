@@ -1,17 +1,18 @@
-//! A session as a store keeps it, and how two copies of it become one.
+//! A session as a store keeps it, and the merge of two copies.
 //!
 //! # Removed attributes
 //!
-//! Where copies are merged, a removed attribute stays as a *mark*, a register without a value, so
-//! that an older write of the name on another copy does not bring it back. Marks do not stay for
-//! ever: a record may have a *floor*, a stamp at or below which this copy has seen every write that
-//! any copy has. Marks at or below the floor are dropped. What the other copy then has at or below
-//! the floor, and this copy does not, was removed here, and is dropped as well.
+//! Where copies are merged, a removed attribute stays as a *mark* (a tombstone), a register without
+//! a value, so that an older write of the name on another copy does not bring it back. Marks do not
+//! stay forever: a record may have a *floor*, a stamp at or below which this copy has seen every
+//! write that any copy has. Marks at or below the floor are dropped. An attribute that the other
+//! copy has at or below the floor, and this copy does not have, was removed here, and is dropped as
+//! well.
 //!
-//! So a floor that is raised too early loses writes. When it may be raised is the business of the
-//! store that merges records (`cluster::replica::floors`). As long as floors are true, merging is
-//! associative. Where one was raised although the copy had not seen everything, the order of merges
-//! decides what is lost, and the copies agree all the same once all have met.
+//! A floor that is raised too early therefore loses writes. The store that merges records decides
+//! when it may be raised (`cluster::replica::floors`). As long as floors are correct, merging is
+//! associative. If one was raised although the copy had not seen everything, the order of merges
+//! decides which writes are lost, and the copies still converge once all have been merged.
 //!
 //! The floor is kept as a register under a name that no attribute has. A session from which nothing
 //! was removed has none.
@@ -28,30 +29,30 @@ use super::{
 
 /// A live session: its attributes, each with the stamp of its last write, and its lifetime.
 ///
-/// A record is a join-semilattice: merging keeps per attribute the larger stamp and
-/// per lifetime field the value that cannot end the session early, so copies that exchange their
-/// changes agree, whatever was lost, repeated or reordered on the way. Stores hand records out as
-/// `Arc<Record>`: a loaded session costs no copy.
+/// A record is a join-semilattice: merging keeps per attribute the larger stamp and per lifetime
+/// field the value that cannot end the session early. Copies that exchange their changes converge,
+/// even if messages are lost, repeated or reordered. Stores return records as `Arc<Record>`:
+/// loading a session copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub(crate) credential: Credential,
     pub(crate) lifetime: Lifetime,
     /// Sorted by name, one per name.
     attributes: Box<[Register]>,
-    /// The largest stamp of any write, also of one whose attribute is not there any more.
+    /// The largest stamp of any write, including those of attributes that no longer exist.
     latest: Stamp,
-    /// Stamps of the last atomic updates, largest first: lets a repeated update be recognised.
+    /// Stamps of the last atomic updates, largest first: a repeated update is recognized by them.
     updates: Box<[Stamp]>,
 }
 
-/// One attribute: the last write that its holder has seen.
+/// One attribute: the last write that its holder has seen (an LWW register).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
     /// The attribute's name.
     pub name: Name,
-    /// When it was last written.
+    /// The stamp of its last write.
     pub stamp: Stamp,
-    /// What was written; `None` when the attribute was removed.
+    /// The written value; `None` if the attribute was removed.
     pub value: Option<Value>,
 }
 
@@ -68,47 +69,49 @@ impl Register {
         }
     }
 
-    /// Returns `true` if it holds the floor, and is no attribute.
+    /// Returns `true` if it holds the floor, and is not an attribute.
     pub(crate) fn is_floor(&self) -> bool {
         &*self.name == FLOOR
     }
 
-    /// Returns `true` if it says that an attribute was removed.
+    /// Returns `true` if it marks an attribute as removed.
     pub(crate) fn is_mark(&self) -> bool {
         self.value.is_none() && !self.is_floor()
     }
 
-    /// Order of precedence between two writes of one name: stamp, then a removal, then bytes. A floor
-    /// drops what has the stamp of a mark below it, so the mark has to come before it as well.
+    /// Order of precedence between two writes of one name: stamp, then a removal, then bytes. A
+    /// floor drops writes with the stamp of a mark below it, so the mark has to precede them here
+    /// as well.
     pub(crate) fn precedence(&self) -> (Stamp, bool, &Option<Value>) {
         (self.stamp, self.value.is_none(), &self.value)
     }
 }
 
-/// How long a session lives. Points in time are on the holder's clock.
+/// The lifetime of a session. Points in time are on the holder's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lifetime {
-    /// When it was created, as its creator's clock said.
+    /// The creation time, by its creator's clock.
     pub(crate) created_at: Timestamp,
-    /// The last request that was recorded.
+    /// The time of the last recorded request.
     pub(crate) accessed_at: Timestamp,
-    /// Orders what different holders know of accesses; larger is later.
+    /// The version of the last access, which orders the accesses that different holders have
+    /// recorded; larger is later.
     pub(crate) access: u64,
-    /// Allowed time between two requests; `None`: only the absolute deadline counts.
+    /// The idle timeout; `None`: only the absolute deadline counts.
     pub(crate) max_inactive: (Stamp, Idle),
-    /// A shorter idle time until somebody has come back with the cookie.
+    /// A shorter idle timeout until a client has returned the cookie.
     pub(crate) first_visit: Idle,
-    /// Whether somebody has come back with the cookie.
+    /// A client has returned the cookie.
     pub(crate) returned: bool,
 }
 
 impl Lifetime {
-    /// The idle time in force.
+    /// The idle timeout in force.
     pub(crate) fn idle(&self) -> Option<Duration> {
         self.idle_if(self.returned)
     }
 
-    /// The idle time in force for a browser that has `returned`, or not.
+    /// The idle timeout in force for a browser that has `returned`, or has not.
     fn idle_if(&self, returned: bool) -> Option<Duration> {
         let max = self.max_inactive.1.get();
         match self.first_visit.get() {
@@ -129,12 +132,12 @@ impl Lifetime {
         self.returned |= other.returned;
     }
 
-    /// Takes over an access that another holder has recorded.
+    /// Merges an access that another holder has recorded.
     ///
-    /// Equal versions are one access, whose time differs by what its way here has taken: the
-    /// earlier counts. A later time that comes with a smaller version, because clocks differ, gets
-    /// a new version, the same on every holder; otherwise whoever knows only the larger one would
-    /// not learn of it.
+    /// Equal versions are one access, whose times differ by the time that the message took: the
+    /// earlier counts. A later time with a smaller version, caused by clock differences, gets a new
+    /// version, the same on every holder; otherwise a holder that has only the larger version would
+    /// not receive it.
     pub(crate) fn merge_access(&mut self, at: Timestamp, version: u64) {
         let (ours, theirs) = ((self.access, self.accessed_at), (version, at));
         if ours.0 == theirs.0 {
@@ -148,7 +151,7 @@ impl Lifetime {
     }
 }
 
-/// What a store has under a root, for a presented secret.
+/// The result of looking up a root with a presented secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -157,15 +160,15 @@ impl Lifetime {
 pub enum Loaded {
     /// The session.
     Live(Arc<Record>),
-    /// The session has had another secret for less than a minute. The request is one that was sent
-    /// before the answer to the rotation arrived: it gets no session, and no new one either.
+    /// The session has had another secret for less than a minute. The request was sent before the
+    /// response to the rotation arrived: it gets no session, and no new one either.
     Superseded,
-    /// There certainly is no live session with this id.
+    /// There is certainly no live session with this id.
     Absent,
 }
 
 impl Loaded {
-    /// The session, if it is live and the secret is current.
+    /// Returns the session, if it is live and the secret is current.
     #[must_use]
     pub fn into_live(self) -> Option<Arc<Record>> {
         match self {
@@ -175,17 +178,18 @@ impl Loaded {
     }
 }
 
-/// How much of the idle time may pass before an access is written down: a tenth, at most a minute.
+/// The part of the idle timeout that may pass before another access is recorded: a tenth, at most a
+/// minute.
 ///
-/// A session therefore lives up to this much longer than its idle time, and never shorter.
+/// A session therefore lives up to this much longer than its idle timeout, and never shorter.
 fn touch_interval(idle: Duration) -> Duration {
     (idle / 10).min(TOUCH_INTERVAL_MAX)
 }
 
 const TOUCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
-/// How much later an access must be that comes with a smaller version to count: more than messages
-/// between nodes differ in what they take.
+/// How much later an access with a smaller version must be to count: more than the delays of
+/// messages between nodes differ.
 const ACCESS_TOLERANCE: Duration = Duration::from_millis(200);
 
 impl Record {
@@ -199,9 +203,9 @@ impl Record {
         }
     }
 
-    /// Puts a record together from parts that came from outside; `None` when they are not what
-    /// [`registers`](Self::registers) and [`updates`](Self::updates) give: in order, one per name,
-    /// no stamp that could not be followed.
+    /// Creates a record from parts that came from outside; `None` if they are not as
+    /// [`registers`](Self::registers) and [`updates`](Self::updates) return them: in order, one per
+    /// name, each stamp with room for a later one.
     #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
     pub(crate) fn from_parts(
         credential: Credential,
@@ -230,26 +234,26 @@ impl Record {
         })
     }
 
-    /// The value of an attribute; `None` when it is absent or removed.
+    /// Returns the value of an attribute; `None` if it is absent or removed.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.register(name)?.value.as_ref()
     }
 
-    /// The stamp of an attribute's last write, which may have been its removal.
+    /// Returns the stamp of an attribute's last write, which may have been its removal.
     #[must_use]
     pub fn stamp(&self, name: &str) -> Option<Stamp> {
         Some(self.register(name)?.stamp)
     }
 
-    /// All attributes in the order of their names; in a replicated store, removed ones included, and
-    /// what the store notes about these under the name `"\0"`.
+    /// Returns all attributes in the order of their names; in a replicated store this includes
+    /// removed ones and, under the name `"\0"`, the store's bookkeeping about them.
     #[must_use]
     pub fn registers(&self) -> &[Register] {
         &self.attributes
     }
 
-    /// The highest clock of any write in this session.
+    /// Returns the highest clock of any write in this session.
     #[must_use]
     pub fn clock(&self) -> u64 {
         self.latest().clock
@@ -261,37 +265,38 @@ impl Record {
         latest.max(self.credential.version())
     }
 
-    /// Takes note of a write whose attribute may not be here.
+    /// Records the stamp of a write whose attribute may not be here.
     pub(crate) fn note_latest(&mut self, stamp: Stamp) {
         self.latest = self.latest.max(stamp);
     }
 
-    /// Forgets which attributes were removed: for stores that merge changes into one record, and
+    /// Drops the marks of removed attributes: for stores that merge changes into one record, and
     /// never two records.
     pub(crate) fn forget_removed(&mut self) {
         self.retain(|register| register.value.is_some());
     }
 
-    /// When the session was created, as its creator's clock said.
+    /// Returns the creation time, by the creator's clock.
     #[must_use]
     pub const fn created_at(&self) -> Timestamp {
         self.lifetime.created_at
     }
 
-    /// The last request that was written down. Accesses are recorded when a tenth of the idle time,
-    /// at most a minute, has passed since the one before.
+    /// Returns the time of the last recorded request. Accesses are recorded when a tenth of the
+    /// idle timeout, at most a minute, has passed since the last recorded one.
     #[must_use]
     pub const fn last_accessed_at(&self) -> Timestamp {
         self.lifetime.accessed_at
     }
 
-    /// Allowed time between two requests; `None`: only the absolute lifetime counts.
+    /// Returns the idle timeout; `None`: only the absolute timeout counts.
     #[must_use]
     pub const fn max_inactive_interval(&self) -> Option<Duration> {
         self.lifetime.max_inactive.1.get()
     }
 
-    /// When the session ends if nobody comes back: the earlier of the idle and absolute deadline.
+    /// Returns when the session expires unless it is used: the earlier of the idle and the absolute
+    /// deadline.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.expires_with(&self.lifetime)
@@ -303,7 +308,7 @@ impl Record {
         idle.min(self.ends_at())
     }
 
-    /// When it would end if it was used now.
+    /// When it would expire if it was used now.
     #[cfg(feature = "replicated")]
     pub(crate) fn expires_if_used(&self, now: Timestamp) -> Timestamp {
         let used = Lifetime {
@@ -314,33 +319,33 @@ impl Record {
         self.expires_with(&used)
     }
 
-    /// The absolute deadline, which only a login moves.
+    /// Returns the absolute deadline, which only a login moves.
     #[must_use]
     pub const fn ends_at(&self) -> Timestamp {
         self.credential.ends_at
     }
 
-    /// When the absolute lifetime began: with the session, or with its last login.
+    /// The start of the absolute lifetime: the creation, or the last login.
     pub(crate) fn began_at(&self) -> Timestamp {
         self.credential
             .began_at()
             .unwrap_or(self.lifetime.created_at)
     }
 
-    /// The user whose session it is, after a login.
+    /// Returns the user of the session, after a login.
     #[must_use]
     pub fn user(&self) -> Option<UserKey> {
         self.credential.user()
     }
 
-    /// Whether `secret` is the session's current one.
+    /// Returns `true` if `secret` is the session's current one.
     #[must_use]
     pub fn is_current(&self, secret: &SecretHash) -> bool {
         self.credential.hash == *secret
     }
 
-    /// What a store answers that has found this session and was asked for it with `secret`, or by a
-    /// request that has presented its secret before.
+    /// Returns the answer of a store that has found this session, for a request that presents
+    /// `secret`, or for one that has presented its secret before (`None`).
     #[must_use]
     pub fn loaded(self: &Arc<Self>, secret: Option<&SecretHash>, now: Timestamp) -> Loaded {
         if !self.is_live(now) {
@@ -353,53 +358,53 @@ impl Record {
         }
     }
 
-    /// Whether the session may still be used.
+    /// Returns `true` if the session may still be used.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires_at()
     }
 
-    /// Whether enough time has passed since the recorded access to record another.
+    /// Returns `true` if enough time has passed since the recorded access to record another.
     #[must_use]
     pub fn is_touch_due(&self, now: Timestamp) -> bool {
         self.is_touch_due_with(self.lifetime.idle(), now)
     }
 
-    /// The idle time in force; for a browser that has `returned` now not that of a first visit.
+    /// The idle timeout in force; for a browser that has `returned` now, not that of a first visit.
     pub(crate) fn idle_time(&self, returned: bool) -> Option<Duration> {
         self.lifetime.idle_if(returned || self.lifetime.returned)
     }
 
-    /// Returns `true` if the browser has come back with the session.
+    /// Returns `true` if the browser has returned the session's cookie.
     pub(crate) const fn has_returned(&self) -> bool {
         self.lifetime.returned
     }
 
-    /// Returns `true` if the idle time was set for this session, and is not the one that sessions
-    /// were made with.
+    /// Returns `true` if the idle timeout was set for this session, and is not the one that it was
+    /// created with.
     pub(crate) fn has_own_idle_time(&self) -> bool {
         self.lifetime.max_inactive.0 != Stamp::default()
     }
 
-    /// Like [`is_live`](Self::is_live), with another idle time.
+    /// Like [`is_live`](Self::is_live), with another idle timeout.
     pub(crate) fn is_live_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
         let idle = idle.map_or(Timestamp::NEVER, |idle| self.lifetime.idle_deadline(idle));
         now < idle.min(self.ends_at())
     }
 
-    /// Like [`is_touch_due`](Self::is_touch_due), with another idle time.
+    /// Like [`is_touch_due`](Self::is_touch_due), with another idle timeout.
     pub(crate) fn is_touch_due_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
         let first = !self.lifetime.returned && self.lifetime.first_visit.get().is_some();
         let since = now.since(self.lifetime.accessed_at);
         first || idle.is_some_and(|idle| since >= touch_interval(idle))
     }
 
-    /// Records an access by a client that came back with the session's id.
+    /// Records an access by a client that has returned the session's id.
     pub fn touch(&mut self, now: Timestamp) {
         self.touch_as(now, 0);
     }
 
-    /// The same on the node that `writer` tells from others.
+    /// The same on the node identified by `writer`.
     pub(crate) fn touch_as(&mut self, now: Timestamp, writer: Writer) {
         let lifetime = &mut self.lifetime;
         lifetime.accessed_at = lifetime.accessed_at.max(now);
@@ -408,7 +413,7 @@ impl Record {
         lifetime.access = access_version(now, writer).max(next);
     }
 
-    /// Replaces the secret. `version` is the next one of the session's owner.
+    /// Replaces the secret. `version` is the owner's next one for this session.
     pub(crate) fn rotate(
         &mut self,
         secret: SecretHash,
@@ -419,7 +424,7 @@ impl Record {
         self.credential = self.credential.rotated(secret, login, version, now);
     }
 
-    /// Names and values together, in bytes: what the limits of a store count.
+    /// Returns the size of names and values together, in bytes, which the limits of a store count.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         let size = |r: &Register| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
@@ -436,22 +441,23 @@ impl Record {
         live.fold((0, 0), |(names, bytes), size| (names + 1, bytes + size))
     }
 
-    /// What this session takes in the memory of a node, about: what limits of memory count.
+    /// Returns the approximate size of this session in the memory of a node, in bytes, which memory
+    /// limits count.
     #[must_use]
     pub fn footprint(&self) -> usize {
         SESSION_BYTES + self.attributes.len() * ATTRIBUTE_BYTES + self.payload_bytes()
     }
 
-    /// Takes over everything that `other`, a copy of the same session, has seen and this has not.
+    /// Merges everything that `other`, a copy of the same session, has seen and this copy has not.
     ///
-    /// Commutative, associative and idempotent. Fails if both copies were rotated and neither knew of
-    /// the other: then the session is to be deleted.
+    /// Commutative, associative and idempotent. Fails if both copies were rotated independently:
+    /// then the session is to be deleted.
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
         self.credential.merge(&other.credential)?;
         self.lifetime.merge(&other.lifetime);
         self.note_latest(other.latest);
-        // Against the floors as they are before: the other's goes for what this one lacks, and
-        // this one's for what the other lacks.
+        // Compared with the previous floors: the other's applies to what this copy lacks, and this
+        // copy's to what the other lacks.
         let theirs = other.floor();
         if theirs.is_some() {
             self.retain(|r| r.is_floor() || Some(r.stamp) > theirs || other.has(&r.name));
@@ -468,8 +474,8 @@ impl Record {
         Ok(())
     }
 
-    /// Takes over one write, unless a later one is already here or was dropped below the floor.
-    /// Returns `true` if it was taken.
+    /// Merges one write, unless a later one is already here or was dropped below the floor. Returns
+    /// `true` if it was merged.
     pub(crate) fn merge_register(&mut self, register: &Register) -> bool {
         if register.is_floor() {
             return self.raise_floor(register.stamp);
@@ -494,13 +500,14 @@ impl Record {
         }
     }
 
-    /// The stamp at or below which this copy has seen every write; what is not here was removed.
+    /// The stamp at or below which this copy has seen every write; an attribute that is not here
+    /// was removed.
     pub(crate) fn floor(&self) -> Option<Stamp> {
         self.stamp(FLOOR)
     }
 
     /// The largest stamp below which marks are or may be dropped: a write that is not later could
-    /// be taken for one that was removed.
+    /// be mistaken for one that was removed.
     #[cfg(feature = "replicated")]
     pub(crate) fn last_removal(&self) -> Option<Stamp> {
         let marks = self.marks().map(|mark| mark.stamp);
@@ -537,7 +544,7 @@ impl Record {
         }
     }
 
-    /// Remembers the stamp of an atomic update, and forgets the oldest beyond [`UPDATES_MAX`].
+    /// Records the stamp of an atomic update, and drops the oldest beyond [`UPDATES_MAX`].
     pub(crate) fn note_update(&mut self, stamp: Stamp) {
         if let Err(at) = self.updates.binary_search_by(|known| stamp.cmp(known))
             && at < UPDATES_MAX
@@ -557,7 +564,7 @@ impl Record {
         &self.updates
     }
 
-    /// What was last written under a name.
+    /// The last write of a name.
     pub(crate) fn register(&self, name: &str) -> Option<&Register> {
         self.position(name).ok().map(|at| &self.attributes[at])
     }
@@ -568,12 +575,12 @@ impl Record {
 }
 
 /// The version of an access at `now`. The clock of a stamp has room for 65,536 writes in a
-/// millisecond; here it tells writers apart.
+/// millisecond; here these bits distinguish writers.
 pub(crate) fn access_version(now: Timestamp, writer: Writer) -> u64 {
     Stamp::after(0, now, writer).clock | u64::from(writer & 0xffff)
 }
 
-/// Makes room for exactly one more: sessions are many, and each has few.
+/// Makes room for exactly one more: there are many sessions, each with few attributes.
 fn insert<T>(slice: &mut Box<[T]>, at: usize, item: T) {
     let mut all = mem::take(slice).into_vec();
     all.reserve_exact(1);
@@ -581,14 +588,15 @@ fn insert<T>(slice: &mut Box<[T]>, at: usize, item: T) {
     *slice = all.into();
 }
 
-/// How many atomic updates of a session are remembered. A repeated update finds itself here unless
-/// more than this many others have been applied since; then its outcome is called unknown.
+/// How many atomic updates of a session are remembered. A repeated update is recognized unless more
+/// than this many others have been applied since; then its outcome is indeterminate.
 pub(crate) const UPDATES_MAX: usize = 16;
 
-/// What a session without attributes takes: the record, its place in a map, the allocator's share.
+/// The size of a session without attributes: the record, its entry in a map, the allocator's
+/// overhead.
 const SESSION_BYTES: usize = 192;
 
-/// What an attribute takes beside its name and value: its register and an allocation.
+/// The size of an attribute in addition to its name and value: its register and an allocation.
 const ATTRIBUTE_BYTES: usize = 96;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Sessions in the memory of one node.
+//! A session store in the memory of one node.
 //!
 //! A [`MemoryStore`] keeps its sessions in 16,384 slots, each with a lock of its own, so requests
-//! hardly ever meet. It promises: every operation takes one lock, once, and is done at its first
-//! poll; a commit that was answered is in; memory has a limit, and at the limit new sessions are
-//! refused rather than live ones evicted; what has expired is never handed out, and its memory
-//! comes back without any request.
+//! rarely contend. Every operation takes one lock, once, and completes at its first poll. A commit
+//! that was answered is stored. Memory is limited, and at the limit new sessions are refused rather
+//! than live ones evicted. Expired sessions are never returned, and their memory is released
+//! without any request.
 //!
-//! It does not survive a restart and shares nothing with other nodes.
+//! The sessions do not survive a restart and are not shared with other nodes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,14 +33,14 @@ mod sweep;
 /// assert_eq!(store.status().sessions, 0);
 /// ```
 ///
-/// Expired sessions are swept about twice a second by a small task. It is spawned on the runtime
-/// that creates the first session, which needs its timer enabled, and ends with the store.
+/// A background task sweeps expired sessions about twice a second. It is spawned on the runtime
+/// that creates the first session, whose timer must be enabled, and ends with the store.
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
 }
 
-/// Sets the limits of a [`MemoryStore`].
+/// Builder for the limits of a [`MemoryStore`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct MemoryStoreBuilder {
@@ -48,30 +48,30 @@ pub struct MemoryStoreBuilder {
     max_bytes: usize,
 }
 
-/// What a [`MemoryStore`] holds at a moment.
+/// A snapshot of the counters of a [`MemoryStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStatus {
-    /// Live sessions, and those that have expired within the last second or so.
+    /// Number of live sessions, including those that expired within the last second or so.
     pub sessions: usize,
-    /// What they are counted with against [`max_bytes`](MemoryStoreBuilder::max_bytes).
+    /// Their size in bytes, as counted against [`max_bytes`](MemoryStoreBuilder::max_bytes).
     pub bytes: usize,
-    /// Sessions that were created since the store was made.
+    /// Number of sessions created since the store was made.
     pub created: u64,
-    /// Sessions that were ended since then.
+    /// Number of sessions deleted since the store was made.
     pub deleted: u64,
-    /// Sessions that have expired since then.
+    /// Number of sessions expired since the store was made.
     pub expired: u64,
 }
 
 impl MemoryStore {
-    /// A store with the default limits.
+    /// Creates a store with the default limits.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A store with limits of your own.
+    /// Returns a builder for a store with other limits.
     pub const fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder {
             max_sessions: MAX_SESSIONS,
@@ -79,7 +79,7 @@ impl MemoryStore {
         }
     }
 
-    /// How much the store holds.
+    /// Returns the current counters.
     #[must_use]
     pub fn status(&self) -> MemoryStatus {
         MemoryStatus {
@@ -93,28 +93,27 @@ impl MemoryStore {
 }
 
 impl MemoryStoreBuilder {
-    /// How many sessions the store takes. At the limit creating one is refused with
-    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full), and nothing else is.
+    /// Sets the maximum number of sessions. At the limit, creating a session fails with
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); nothing else does.
     ///
-    /// Defaults to 1,000,000. Lower it where a session is worth more than a newcomer's visit;
-    /// against crowds that never come back, a first-visit timeout helps more.
+    /// Defaults to 1,000,000. Lower it if existing sessions matter more than new visitors; against
+    /// crawlers that never return, a first-visit timeout helps more.
     pub const fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// How many bytes of sessions the store takes: names and values, and what it costs to keep
-    /// them. At the limit creating a session and making one larger are refused with
-    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); reading, removing and ending are not.
+    /// Sets the maximum size of all sessions, in bytes: names, values and the overhead of storing
+    /// them. At the limit, creating a session and growing one fail with
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); reading, removing and ending do not.
     ///
-    /// Defaults to 1 GiB. Set it to what the machine can spare, with a fifth to spare for the
-    /// allocator.
+    /// Defaults to 1 GiB. Set it to the memory that is available, less a fifth for the allocator.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// The store, empty.
+    /// Creates the store, empty.
     #[must_use]
     pub fn build(self) -> MemoryStore {
         MemoryStore {
@@ -203,21 +202,21 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// What all clones of a store share.
+/// State shared by all clones of a store.
 struct Shared {
     slots: Box<[Locked]>,
-    /// Reserved before a session goes in and released after it came out: never too low.
+    /// Reserved before a session is inserted and released after it was removed: never too low.
     sessions: AtomicUsize,
     bytes: AtomicUsize,
     limits: MemoryStoreBuilder,
-    /// No session expires before this; lets most sweeps end before they begin.
+    /// No session expires before this; most sweeps end after looking at it.
     next_expiry: AtomicU64,
-    /// Whether a task sweeps this store.
+    /// Set while a task sweeps this store.
     swept: AtomicBool,
     totals: Totals,
 }
 
-/// What has happened since the store was made.
+/// Event counts since the store was made.
 #[derive(Default)]
 struct Totals {
     created: AtomicU64,
@@ -227,13 +226,14 @@ struct Totals {
 
 type Sessions = HashMap<Root, Arc<Record>, BuildHasherDefault<KeyHasher>>;
 
-/// A slot with a cache line of its own: neighbours do not wait for each other, and nobody for two.
+/// A slot with a cache line of its own: threads that use adjacent slots do not slow each other
+/// down.
 #[repr(align(64))]
 struct Locked(Mutex<Slot>);
 
 struct Slot {
     sessions: Sessions,
-    /// No session in here expires before this. Accesses move deadlines away and leave it be.
+    /// No session in this slot expires before this. Accesses extend deadlines without changing it.
     next_expiry: Timestamp,
 }
 
@@ -252,8 +252,8 @@ impl Shared {
     }
 
     fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
-        // A panic cannot leave a slot half changed: it changes by single map operations, made
-        // after everything else has succeeded.
+        // A panic cannot leave a slot half changed: it changes by single map operations, made after
+        // everything else has succeeded.
         self.slots[slot]
             .0
             .lock()
@@ -281,7 +281,7 @@ impl Shared {
         Ok(outcome)
     }
 
-    /// Counts `new` in place of `old`, or refuses where that needs more room than there is.
+    /// Counts `new` in place of `old`. Fails if that exceeds a limit.
     fn account(&self, old: Option<&Record>, new: &Record) -> Result<(), StoreError> {
         let (before, after) = (old.map_or(0, Record::footprint), new.footprint());
         let more = if old.is_none() { counted(new) } else { 0 };
@@ -297,7 +297,7 @@ impl Shared {
     }
 
     fn release(&self, sessions: usize, bytes: usize) {
-        // Most commits change neither; a shared counter is not written without need.
+        // Most commits change neither, and a shared counter is written only if needed.
         if sessions > 0 {
             self.sessions.fetch_sub(sessions, Relaxed);
         }
@@ -307,7 +307,7 @@ impl Shared {
     }
 }
 
-/// What a record counts as: the list of a user's sessions is none.
+/// The number of sessions that a record counts as: none for an index of a user's sessions.
 fn counted(record: &Record) -> usize {
     usize::from(!record.is_index())
 }
@@ -320,8 +320,8 @@ fn reserve(counter: &AtomicUsize, amount: usize, limit: usize) -> Result<(), Sto
     }
 }
 
-/// Takes the hash of a root as it is: roots are random, and those in the map were drawn by this
-/// process, so no client can pile them up in one bucket.
+/// Uses the hash of a root unchanged: roots are random, and those in the map were drawn by this
+/// process, so no client can concentrate them in one bucket.
 #[derive(Default)]
 struct KeyHasher(u64);
 
@@ -339,7 +339,7 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// One node writes here: there is nobody to tell apart.
+/// Only one node writes here, so there are no writers to distinguish.
 const WRITER: Writer = 0;
 
 const MAX_SESSIONS: usize = 1_000_000;

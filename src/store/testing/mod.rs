@@ -1,10 +1,9 @@
-//! The suite that every store must pass, ours and yours.
+//! The conformance suite for session stores, those of this crate and others.
 //!
-//! [`conformance`] runs a store through the contract of [`SessionStore`]: what is found, what a
-//! commit does and refuses, what stays dead, which secret counts, what lifetimes mean, and what must
-//! hold when many requests come at once. It promises that a store which passes means the same by its answers as
-//! the stores of this crate do. It does not test limits, restarts or failing networks: those are
-//! particular to a store.
+//! [`conformance`] checks a store against the contract of [`SessionStore`]: look-ups, commits and
+//! their refusals, deletion, secrets, lifetimes, and concurrent requests. A store that passes gives
+//! its answers the same meaning as the stores of this crate. The suite does not test limits,
+//! restarts or network failures, which are specific to each store.
 //!
 //! ```
 //! use std::{collections::HashMap, sync::{Arc, Mutex}};
@@ -15,7 +14,11 @@
 //! struct MyStore(Arc<Mutex<HashMap<Root, Arc<Record>>>>);
 //!
 //! impl SessionStore for MyStore {
-//!     async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+//!     async fn load(
+//!         &self,
+//!         key: &Root,
+//!         secret: Option<&SecretHash>,
+//!     ) -> Result<Loaded, StoreError> {
 //!         let sessions = self.0.lock().unwrap();
 //!         let record = sessions.get(key);
 //!         Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, store::now())))
@@ -75,15 +78,15 @@ mod lifetime;
 mod races;
 mod secrets;
 
-/// Holds a store to the contract, through two handles to the *same* sessions: two nodes of a
+/// Checks a store against the contract, through two handles to the *same* sessions: two nodes of a
 /// cluster, two connections to a server, or a store and its clone.
 ///
-/// Every rule draws sessions of its own, so the store may hold others. The rules run side by side
+/// Every rule creates sessions of its own, so the store may hold others. The rules run concurrently
 /// and take about five seconds. Use a multi-threaded runtime: races need threads.
 ///
 /// # Panics
 ///
-/// When the store breaks a rule. The message names every broken rule in words.
+/// Panics if the store breaks a rule. The message names every broken rule in words.
 pub async fn conformance<S: SessionStore>(one: S, other: S) {
     let mut suite = Suite::new(Nodes {
         one: Arc::new(one),
@@ -99,7 +102,7 @@ pub async fn conformance<S: SessionStore>(one: S, other: S) {
     }
 }
 
-/// The rules that are being checked.
+/// The rules being checked.
 struct Suite<S> {
     nodes: Nodes<S>,
     running: Vec<(&'static str, JoinHandle<Verdict>)>,
@@ -113,7 +116,7 @@ impl<S: SessionStore> Suite<S> {
         }
     }
 
-    /// Begins to check the rule that `says` states.
+    /// Starts to check the rule that `says` states.
     fn rule<F>(&mut self, says: &'static str, check: impl FnOnce(Nodes<S>) -> F)
     where
         F: Future<Output = Verdict> + Send + 'static,
@@ -143,7 +146,7 @@ impl<S: SessionStore> Suite<S> {
     }
 }
 
-/// What a rule found: nothing to say, or how it was broken.
+/// The result of a rule: success, or how it was broken.
 type Verdict = Result<(), Broken>;
 
 #[derive(Debug)]
@@ -187,7 +190,7 @@ impl<S: SessionStore> Nodes<S> {
         [&self.one, &self.other]
     }
 
-    /// One and the other in turn.
+    /// The two handles in alternation.
     fn turn(&self, turn: usize) -> Arc<S> {
         if turn.is_multiple_of(2) {
             self.one.clone()
@@ -196,7 +199,7 @@ impl<S: SessionStore> Nodes<S> {
         }
     }
 
-    /// Creates a session that lives long.
+    /// Creates a session with a long lifetime.
     async fn create(&self, name: &str, value: &str) -> Result<Created, Broken> {
         let lives = Lives::long();
         self.create_with(lives, insert(name, value)).await
@@ -221,7 +224,7 @@ impl<S: SessionStore> Nodes<S> {
         })
     }
 
-    /// The session as the other handle sees it.
+    /// The session as the other handle returns it.
     async fn load(&self, key: &Root) -> Result<Arc<Record>, Broken> {
         match find(&*self.other, key).await? {
             Some(record) => Ok(record),
@@ -229,7 +232,7 @@ impl<S: SessionStore> Nodes<S> {
         }
     }
 
-    /// Checks that the session is dead on both handles, and that nothing brings it back.
+    /// Checks that both handles treat the session as deleted, and that nothing brings it back.
     async fn must_be_dead(&self, key: &Root) -> Verdict {
         for store in self.both() {
             let dead = find(store, key).await?.is_none();
@@ -258,7 +261,7 @@ struct Created {
     access: Access,
 }
 
-/// How long a session of a rule may live.
+/// The lifetime of a rule's session.
 #[derive(Clone, Copy)]
 struct Lives {
     idle: Option<Duration>,
@@ -288,7 +291,7 @@ impl Lives {
     }
 }
 
-/// Somewhere between these two points the store has recorded an access.
+/// The range in which the store has recorded an access.
 #[derive(Clone, Copy)]
 struct Access {
     before: Instant,
@@ -333,7 +336,7 @@ fn conflict(outcome: Outcome) -> Result<Arc<Record>, Broken> {
     }
 }
 
-/// Whether the attributes are exactly these.
+/// Returns `true` if the attributes are exactly these.
 fn holds(record: &Record, expected: &[(&str, &str)]) -> bool {
     let live = record.registers().iter().filter_map(|register| {
         let value = register.value.as_ref()?;
@@ -346,5 +349,5 @@ fn holds(record: &Record, expected: &[(&str, &str)]) -> bool {
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// How long a rule may take. The slowest waits four seconds for lifetimes to run out.
+/// The time limit of a rule. The slowest waits four seconds for sessions to expire.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -1,17 +1,18 @@
-//! Copies of sessions in this process, which the server keeps true.
+//! The near-cache: copies of sessions in this process, which the server invalidates.
 //!
-//! The server remembers what each connection has read and says when it changes; what it says comes
-//! in the order in which it happened, between the answers. So a copy is good as long as the
-//! connection that it came over is, and nothing was said about its key. It promises: what is handed
-//! out was the state of the session when the server last could have told otherwise, at most
-//! [`SILENCE_MAX`] ago, and never older than what this process has written or been told.
+//! The server tracks which keys each connection has read and sends an invalidation when one
+//! changes; invalidations arrive in the order of the changes, between the answers. A copy is valid
+//! as long as the connection that it came over is, and its key has not been invalidated. A returned
+//! copy was the session's state at most [`SILENCE_MAX`] ago, when the server last could have
+//! invalidated it, and is never older than any write or invalidation that this process has seen.
 //!
-//! Our own writes are reported to us like everybody's, after their answers: a session that was
-//! written is read once more. The server could leave them out (`NOLOOP`), but then it also leaves
-//! out what it forgets or evicts while it serves us, as of Redis 7.0: copies would stay stale.
+//! The server also invalidates keys that this process has written, after the answer: such a session
+//! is read once more. The server could leave these invalidations out (`NOLOOP`), but as of Redis
+//! 7.0 it then also leaves out keys that expire or are evicted while it serves this connection:
+//! copies would stay stale.
 //!
-//! An answer may be on its way to whoever asked when the key changes. Everybody who asks therefore
-//! takes a [`Ticket`] first: whatever is said about the key meanwhile makes the ticket worthless.
+//! A key may change while the answer to a read is on its way. Every reader therefore takes a
+//! [`Ticket`] first, and an invalidation of the key in the meantime makes the ticket worthless.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -27,36 +28,36 @@ use super::error::RedisError;
 use super::keys::Prefix;
 use super::settings::{HEARTBEAT, NearCacheLimits, PONG_WITHIN};
 
-/// The copies, and who is about to make one.
+/// The copies, and the pending tickets.
 #[derive(Debug)]
 pub(super) struct Near {
     shards: Box<[Mutex<Shard>]>,
     pub(super) prefix: Prefix,
     limits: NearCacheLimits,
-    /// Grows when slots or masters move: what was read before says nothing then.
+    /// Increased when slots or masters move: answers from before are then worthless.
     moves: AtomicU64,
     started: Instant,
     hits: AtomicU64,
     misses: AtomicU64,
     invalidations: AtomicU64,
     bytes: AtomicUsize,
-    /// Whether the log says that a server sends no invalidations.
+    /// Set once the missing invalidations of a server have been logged.
     warned: AtomicBool,
 }
 
-/// What a [`RedisStore`](crate::RedisStore)'s near-cache holds and has done.
+/// Counters of a [`RedisStore`](crate::RedisStore)'s near-cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NearCacheStatus {
-    /// Sessions.
+    /// Number of sessions in the cache.
     pub sessions: usize,
-    /// What they are counted with against the limit.
+    /// Their size in bytes, as counted against the limit.
     pub bytes: usize,
-    /// Loads that caused no command.
+    /// Loads that were served without a command to the server.
     pub hits: u64,
     /// Loads that asked the server.
     pub misses: u64,
-    /// How often the server has said that a session has changed.
+    /// Invalidations received from the server.
     pub invalidations: u64,
 }
 
@@ -64,7 +65,7 @@ pub struct NearCacheStatus {
 struct Shard {
     ready: HashMap<Root, Entry>,
     pending: HashMap<Root, Pending>,
-    /// Keys by age, some of them gone since.
+    /// Keys by age, including some whose entries were removed.
     queue: VecDeque<Root>,
     bytes: usize,
 }
@@ -77,11 +78,11 @@ struct Entry {
     bytes: usize,
     until: Instant,
     source: Source,
-    /// Whether anybody has wanted it since it came to the end of the queue.
+    /// The entry was used since it was last at the end of the queue.
     used: bool,
 }
 
-/// Where a record has come from, and what must still hold for it to be good.
+/// The origin of a record, and the state in which it is valid.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     health: Arc<Health>,
@@ -89,33 +90,32 @@ pub(super) struct Source {
     moves: u64,
 }
 
-/// What is known about a connection that the server tells about changes.
+/// The state of a connection on which the server sends invalidations.
 #[derive(Debug)]
 pub(super) struct Health {
     tracked: AtomicBool,
-    /// Grows when the server says that everything may have changed.
+    /// Increased when the server invalidates all keys.
     flushes: AtomicU64,
-    /// When it was last heard, in milliseconds since the cache was started.
+    /// When data last arrived, in milliseconds since the cache was started.
     heard: AtomicU64,
-    /// Whether the probe of the self-test was reported.
+    /// Set when the probe of the self-test was invalidated.
     pub(super) probed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Pending {
     waiting: usize,
-    /// Grows with everything that is said about the key.
+    /// Increased with every invalidation of the key.
     generation: u64,
 }
 
-/// The intention to read a session, and make a copy; or to write one.
+/// The registration of a read that is to become a copy, or of a write.
 #[derive(Debug)]
 pub(super) struct Ticket<'a> {
     near: &'a Near,
     key: Root,
     generation: u64,
-    /// Whether a write is under way: from its beginning to its end no copy is made of what was read
-    /// before.
+    /// A write is in progress: until it ends, answers from before it do not become copies.
     write: bool,
 }
 
@@ -156,8 +156,8 @@ impl Near {
         }
     }
 
-    /// The copy of a live session, if it is good and `secret` is current in it. Only the server tells
-    /// that one is not: a copy may be from before a rotation.
+    /// Returns the copy of a live session, if it is valid and `secret` is current in it. Only the
+    /// server can decide that a secret is not current: a copy may be from before a rotation.
     pub(super) fn get(
         &self,
         key: &Root,
@@ -181,7 +181,7 @@ impl Near {
         None
     }
 
-    /// Announces that a copy is to be made from an answer that is yet to come.
+    /// Registers a read whose answer is to become a copy, or a write.
     pub(super) fn ticket(&self, key: &Root, write: bool) -> Ticket<'_> {
         let mut shard = self.shard(key);
         let pending = shard.pending.entry(*key).or_insert(Pending {
@@ -197,7 +197,7 @@ impl Near {
         }
     }
 
-    /// The server, or we, have changed a session.
+    /// Removes the copy of a session that was changed by the server or by this process.
     pub(super) fn forget(&self, key: &Root) {
         let mut shard = self.shard(key);
         self.remove(&mut shard, key);
@@ -206,12 +206,12 @@ impl Near {
         }
     }
 
-    /// Slots or masters have moved.
+    /// Invalidates all copies, because slots or masters have moved.
     pub(super) fn moved(&self) {
         self.moves.fetch_add(1, Relaxed);
     }
 
-    /// What a copy depends on that comes over this connection from now on.
+    /// Returns the origin of copies that come over this connection from now on.
     pub(super) fn source(&self, health: &Arc<Health>) -> Source {
         Source {
             flushes: health.flushes.load(Relaxed),
@@ -231,12 +231,12 @@ impl Near {
         Arc::new(health)
     }
 
-    /// Something has come over the connection: so has everything that was said before.
+    /// Records that data has arrived on the connection, and with it all earlier invalidations.
     pub(super) fn heard(&self, health: &Health) {
         health.heard.store(millis(self.started.elapsed()), Relaxed);
     }
 
-    /// The server has told that this key has changed; `None`: any may have.
+    /// Handles an invalidation of this key; `None`: of all keys.
     pub(super) fn invalidate(&self, health: &Health, key: Option<&[u8]>) {
         self.invalidations.fetch_add(1, Relaxed);
         match key.map(|key| self.prefix.parse(key)) {
@@ -256,7 +256,7 @@ impl Near {
     }
 
     fn insert(&self, shard: &mut Shard, key: Root, record: Arc<Record>, source: Source) {
-        // Of two answers on their way at once, the later one counts.
+        // Of two concurrent answers, the later one counts.
         let version = record.clock();
         if shard
             .ready
@@ -323,15 +323,14 @@ impl Near {
 }
 
 impl Health {
-    /// From now on the server tells what changes, or does not any more.
+    /// Sets whether the server sends invalidations from now on.
     pub(super) fn set_tracked(&self, tracked: bool) {
         self.tracked.store(tracked, Relaxed);
     }
 }
 
 impl Ticket<'_> {
-    /// The answer to a read is here: it becomes the copy unless something was said about the key
-    /// meanwhile.
+    /// Stores the answer to a read as a copy, unless the key was invalidated meanwhile.
     pub(super) fn redeem(self, record: Arc<Record>, source: Option<Source>) {
         let mut shard = self.near.shard(&self.key);
         if let Some(source) = source
@@ -348,7 +347,7 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut shard = self.near.shard(&self.key);
         if self.write {
-            // Whatever has become of it: what was read before says nothing.
+            // The write may have had any result: earlier answers are worthless.
             self.near.remove(&mut shard, &self.key);
         }
         if let Some(pending) = shard.pending.get_mut(&self.key) {
@@ -366,13 +365,13 @@ fn millis(duration: Duration) -> u64 {
 }
 
 const SHARDS: usize = 64;
-/// What an entry takes beside its record.
+/// The size of an entry in addition to its record.
 const ENTRY_BYTES: usize = 200;
-/// Keys that may be gone from a shard and still in its queue.
+/// Keys that may be in a shard's queue without an entry.
 const QUEUE_SLACK: usize = 64;
 
-/// A connection that was silent for longer may be dead without anybody knowing: what came over it is
-/// not handed out.
+/// A connection that was silent for longer may have failed unnoticed: copies that came over it are
+/// not returned.
 const SILENCE_MAX: Duration = HEARTBEAT.saturating_add(PONG_WITHIN);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The bytes of a file in, whatever sessions can be read from them out.
+//! The decoder of a file: it reads the sessions that can be read from any bytes.
 //!
-//! It promises, for any bytes: no panic, no wrong content, no memory beyond what the bytes
-//! themselves justify, and an end. A damaged block costs the sessions in it and no others.
+//! For any bytes it terminates, does not panic, returns no wrong content, and uses no more memory
+//! than the bytes themselves justify. A damaged block loses the sessions in it and no others.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ use super::record::{self, Passage};
 use super::seal::{FileKey, Seal};
 use super::source::Kept;
 
-/// How a file is read, and when.
+/// The parameters of reading a file.
 #[derive(Clone, Copy)]
 pub(super) struct Reading<'a> {
     pub(super) application: &'a str,
@@ -25,31 +25,31 @@ pub(super) struct Reading<'a> {
     pub(super) wall: Timestamp,
 }
 
-/// What could be read.
+/// The content that could be read.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) header: Header,
     pub(super) kept: Vec<Kept>,
     pub(super) sessions: usize,
-    /// What ran out while it lay in the file.
+    /// Sessions that expired between writing and reading.
     pub(super) expired: usize,
-    /// Sessions that the writer had no time for.
+    /// Sessions that were not written in time.
     pub(super) unwritten: u64,
     pub(super) damage: Option<Damage>,
 }
 
-/// That a file is not as it was written.
+/// Damage found in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damage {
-    /// The first thing that was wrong.
+    /// The first flaw that was found.
     pub(super) first: Flaw,
     pub(super) flaws: usize,
 }
 
-/// Something that is wrong with a file.
+/// A flaw of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// Bytes that are no block stand where one must.
+    /// There are bytes that are no block, where one must be.
     NoBlock,
     /// A block's checksum, seal, place or content is wrong.
     Block(u32),
@@ -57,13 +57,13 @@ pub(super) enum Flaw {
     Truncated,
     /// Blocks are missing, or are there twice.
     Blocks,
-    /// Something follows the end.
+    /// Bytes follow the end.
     Trailing,
-    /// The disk does not give the bytes.
+    /// The disk cannot read the bytes.
     Disk(String),
 }
 
-/// Reads a file. The outer error is the disk's, before anything could be read.
+/// Reads a file. The outer error is an error of the disk before anything could be read.
 pub(super) fn decode(
     file: impl Read,
     reading: Reading<'_>,
@@ -112,7 +112,7 @@ impl<R: Read> Decoder<'_, R> {
                 self.flaw(Flaw::Truncated);
                 return Ok(());
             }
-            // A block that was copied to another place is none.
+            // A block that was copied to another position is not valid.
             match self
                 .block(head, &mut content)
                 .filter(|_| head.number >= next)
@@ -131,7 +131,7 @@ impl<R: Read> Decoder<'_, R> {
         Ok(())
     }
 
-    /// The next block's head; looks for it where it does not follow at once. `None`: there is none.
+    /// The next block's head; searches for it if it does not follow at once. `None`: there is none.
     fn head(&mut self) -> io::Result<Option<Head>> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES);
         if !read_more(&mut self.file, HEAD_BYTES, &mut bytes)? {
@@ -162,14 +162,14 @@ impl<R: Read> Decoder<'_, R> {
         }
     }
 
-    /// Reads a block's content; says whether all of it was there.
+    /// Reads a block's content. Returns `true` if it is complete.
     fn content(&mut self, head: Head, content: &mut Vec<u8>) -> io::Result<bool> {
         content.clear();
         let length = head.length as usize + CHECK_BYTES;
         read_more(&mut self.file, length, content)
     }
 
-    /// What a block says, if it is sound from its first to its last byte.
+    /// Decodes a block, if it is intact from its first to its last byte.
     fn block(&self, head: Head, content: &mut Vec<u8>) -> Option<Block> {
         let (sound, check) = content.split_last_chunk::<CHECK_BYTES>()?;
         if head.check(sound, self.contents.header.salt) != *check {
@@ -206,7 +206,7 @@ impl<R: Read> Decoder<'_, R> {
         self.contents.kept.append(&mut entries.kept);
     }
 
-    /// A person who waits for the start sees that it goes on.
+    /// Shows the progress to an operator who waits for the start.
     fn tell(&mut self) {
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
@@ -238,7 +238,7 @@ impl<R: Read> Decoder<'_, R> {
     }
 }
 
-/// What a sound block says.
+/// The content of an intact block.
 enum Block {
     Slot(Entries),
     End(Totals),
@@ -268,7 +268,7 @@ impl fmt::Display for Damage {
             Flaw::Block(number) => write!(f, "block {number} is damaged")?,
             Flaw::Truncated => f.write_str("it ends too early")?,
             Flaw::Blocks => f.write_str("blocks are missing")?,
-            Flaw::Trailing => f.write_str("something follows its end")?,
+            Flaw::Trailing => f.write_str("bytes follow its end")?,
             Flaw::Disk(error) => write!(f, "it cannot be read to its end: {error}")?,
         }
         match self.flaws {
@@ -278,8 +278,8 @@ impl fmt::Display for Damage {
     }
 }
 
-/// How many bytes are searched for the next block, in a whole file. Far more than damage leaves, and
-/// an end for a file that is endless.
+/// How many bytes are searched for the next block, in a whole file. Far more than damage leaves;
+/// ends the search in an endless file.
 const SKIPPED_MAX: u64 = 64 << 20;
 /// How often progress is logged.
 const TELL_EVERY: Duration = Duration::from_secs(2);

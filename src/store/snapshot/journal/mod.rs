@@ -1,12 +1,12 @@
-//! The sessions that have ended, and the secrets that were replaced, since a file was written.
+//! The journal of sessions that have ended, or were rotated, since a file was written.
 //!
-//! While a file could bring them back, an end or a rotation is not acknowledged before it is noted on
-//! the disk: after a crash the sessions of the file come back, but none that was ended, and each with
-//! the secret that it had last. Notes that come together share one write. A root is never used again
-//! and a credential says which one it follows, so a note too many in here does no harm.
+//! While a file could bring them back, an end or a rotation is acknowledged only after it was
+//! written to the journal on disk. After a crash the sessions of the file come back without those
+//! that have ended, and each with its latest secret. Concurrent notes share one write. A root is
+//! never used again and a credential names its predecessors, so surplus notes do no harm.
 //!
-//! If the journal cannot be written, the file itself is removed: then it cannot bring anything back.
-//! Losing sessions is better than reviving one.
+//! If the journal cannot be written, the file itself is removed, so that it cannot bring anything
+//! back: losing sessions is better than reviving one.
 
 mod format;
 
@@ -22,19 +22,19 @@ use super::place::Place;
 pub(super) use self::format::{Found, Note, read};
 use self::format::{entries, start};
 
-/// What has happened since the file was written. Clones are the same journal.
+/// The changes since the file was written. Clones refer to the same journal.
 #[derive(Clone, Debug)]
 pub(super) struct Journal(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     place: Place,
-    /// Whether there is a file, or soon will be, that could bring something back.
+    /// Set while there is a file, or soon will be, that could bring something back.
     armed: AtomicBool,
     queue: Mutex<Queue>,
-    /// Locked while it is written; after `queue` is not held any more.
+    /// Locked while the journal is written; never while `queue` is locked.
     written: Mutex<Written>,
-    /// Told when it is time for a new file.
+    /// Notified when a new file is due.
     long: Notify,
 }
 
@@ -48,16 +48,16 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Written {
     file: Option<File>,
-    /// All notes in the file.
+    /// All notes in the journal.
     notes: Vec<Note>,
     flushed: u64,
-    /// A note could not be written, and the file that makes it necessary not be removed.
+    /// A note could not be written, and the file that requires it could not be removed.
     failed: bool,
-    /// The same happened to a file that is still being written: it must not appear.
+    /// The same for a file that is still being written: it must not be published.
     spoilt: bool,
 }
 
-/// Where a new file begins: what the notes from here on say may not be in it.
+/// The position where a new file begins: later notes may concern changes that are not in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut(usize);
 
@@ -72,7 +72,7 @@ impl Journal {
         }))
     }
 
-    /// Goes on with what an earlier process wrote, beside a file that stays.
+    /// Continues the journal of an earlier process, beside a file that stays.
     pub(super) fn go_on(&self, notes: Vec<Note>) -> io::Result<()> {
         self.0.armed.store(true, SeqCst);
         let mut written = self.written();
@@ -80,8 +80,8 @@ impl Journal {
         self.rewrite(&mut written)
     }
 
-    /// Something has happened to a session; returns when no file can undo it. What there is to note
-    /// is asked for only if there is a file.
+    /// Records a change of a session; returns when no file can undo it. `note` is called only if
+    /// there is a file.
     pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
         if !self.0.armed.load(SeqCst) {
             return Ok(());
@@ -91,13 +91,13 @@ impl Journal {
         noted.await.map_err(io::Error::other)?
     }
 
-    /// Returns when the journal has grown so long that a new file should be written.
+    /// Completes when the journal has become so long that a new file should be written.
     pub(super) async fn is_long(&self) {
         self.0.long.notified().await;
     }
 
-    /// A new file is begun, which `needs` a journal beside it or may do without one. From now on
-    /// every end and every rotation is noted.
+    /// Starts a new file. `needs`: the file requires a journal beside it. From now on every end and
+    /// every rotation is recorded.
     pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
         self.0.armed.store(true, SeqCst);
         let mut written = self.written();
@@ -108,7 +108,7 @@ impl Journal {
         Ok(Cut(written.notes.len()))
     }
 
-    /// Lets the new file appear, by `publish`, and forgets what had happened before it was begun.
+    /// Publishes the new file with `publish`, and drops the notes from before it was started.
     pub(super) fn finish(
         &self,
         cut: Cut,
@@ -128,7 +128,7 @@ impl Journal {
             Ok(()) => written.failed = false,
             Err(error) if written.file.is_some() => {
                 // The old one holds all of it and more.
-                tracing::warn!(%error, "the journal of sessions stays long");
+                tracing::warn!(%error, "the journal of ended sessions cannot be shortened");
             }
             Err(error) => {
                 self.disarm(&mut written, &error);
@@ -178,7 +178,7 @@ impl Journal {
         file.sync_data()
     }
 
-    /// The journal cannot be written: takes away what could bring something back.
+    /// The journal cannot be written: removes the file that could bring sessions back.
     fn disarm(&self, written: &mut Written, error: &io::Error) {
         written.spoilt = true;
         written.file = None;
@@ -205,7 +205,7 @@ impl Journal {
         }
     }
 
-    /// Writes a journal that holds exactly what it should.
+    /// Writes a journal with exactly the current notes.
     fn rewrite(&self, written: &mut Written) -> io::Result<()> {
         let place = &self.0.place;
         let mut file = place.create(&place.journal_temporary)?;
@@ -222,11 +222,11 @@ impl Journal {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What a panic leaves behind is at worst something that is noted twice.
+    // A panic leaves at worst a note that is written twice.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From this many notes on a new file is due: 12 MiB of them.
+/// The number of notes from which on a new file is due: 12 MiB of them.
 const LONG: usize = 1 << 16;
 
 #[cfg(test)]

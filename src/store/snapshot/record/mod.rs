@@ -1,9 +1,9 @@
-//! Sessions and tombstones as bytes in a file.
+//! The format of sessions and tombstones in a file.
 //!
-//! A file outlives the process that wrote it, so nothing in here is a point in time: what a session
-//! has left is written as a duration, and what passed meanwhile is deducted when it is read. This is
-//! not the form that nodes speak to each other: the protocol may change with every version, a file
-//! that was written once must be readable for ever.
+//! A file outlives the process that wrote it, so it contains no points in time: the remaining
+//! lifetime of a session is written as a duration, and the time in between is deducted when it is
+//! read. This is not the format of the protocol between nodes: that may change with every version,
+//! while a file must stay readable.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::session::{
 
 use super::source::{Kept, State};
 
-/// When a file was written, and when it is read.
+/// The times of writing and reading a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Passage {
     /// The reader's clock.
     pub(super) now: Timestamp,
-    /// What has passed since the bytes were written.
+    /// The time since the bytes were written.
     pub(super) down: Duration,
 }
 
@@ -44,10 +44,10 @@ enum FiledState<'a> {
 #[derive(Serialize, Deserialize)]
 struct FiledRecord<'a> {
     credential: FiledCredential,
-    /// As its creator's clock said, in milliseconds since 1970; only ever shown.
+    /// By its creator's clock, in milliseconds since 1970; only displayed.
     created_at: Timestamp,
     idle_for_ms: u64,
-    /// Orders accesses.
+    /// The version of the last access.
     access: u64,
     max_inactive: (Stamp, Idle),
     first_visit: Idle,
@@ -64,36 +64,36 @@ struct FiledRegister<'a> {
     value: Option<&'a [u8]>,
 }
 
-/// The hash of a session's secret, and what is bound to it.
+/// The hash of a session's secret, and the data bound to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct FiledCredential {
     hash: SecretHash,
-    /// To the absolute deadline.
+    /// The time until the absolute deadline.
     left: Left,
     details: Option<Box<FiledDetails>>,
 }
 
-/// What only a credential has that was rotated, or is bound to a user.
+/// Present only if the session was rotated, or is bound to a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct FiledDetails {
     version: Stamp,
-    /// How long ago the secret was replaced.
+    /// The time since the secret was rotated.
     rotated_for_ms: Option<u64>,
     user: Option<UserKey>,
-    /// How long ago the absolute lifetime began anew.
+    /// The time since the absolute lifetime was restarted.
     began_for_ms: Option<u64>,
     history: Vec<Stamp>,
 }
 
-/// Milliseconds to a deadline; the largest number: it never comes.
+/// Milliseconds until a deadline; the largest number means never.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Left(u64);
 
-/// An entry that could be read.
+/// A decoded entry.
 #[derive(Debug)]
 pub(super) enum Read {
     Kept(Kept),
-    /// It ran out while it lay in the file.
+    /// It expired between writing and reading.
     Expired,
 }
 
@@ -119,7 +119,7 @@ pub(super) fn encode(kept: &Kept, now: Timestamp, bytes: Vec<u8>) -> postcard::R
     postcard::to_extend(&Filed { key, state }, bytes)
 }
 
-/// Reads the entry at the start of `bytes`; gives the rest as well. `None`: it is none.
+/// Decodes the entry at the start of `bytes`, and returns it with the rest. `None`: it is invalid.
 pub(super) fn decode(bytes: &[u8], passage: Passage) -> Option<(Read, &[u8])> {
     let (filed, rest) = postcard::take_from_bytes::<Filed<'_>>(bytes).ok()?;
     let key = filed.key;
@@ -182,7 +182,7 @@ impl FiledCredential {
         }
     }
 
-    /// Returns `false` if no store has written this.
+    /// Returns `false` if no store can have written this.
     pub(super) fn is_sound(&self) -> bool {
         self.details.as_ref().is_none_or(|details| {
             details.version.is_sane()
@@ -191,7 +191,7 @@ impl FiledCredential {
         })
     }
 
-    /// The credential on this process's clock; `None` if no store has written it.
+    /// The credential on this process's clock; `None` if no store can have written it.
     pub(super) fn restore(self, passage: Passage) -> Option<Credential> {
         if !self.is_sound() {
             return None;
@@ -209,7 +209,7 @@ impl FiledCredential {
 }
 
 impl Passage {
-    /// The point on the reader's clock that was `ms` milliseconds ago when the bytes were written.
+    /// The point on the reader's clock that was `ms` milliseconds before the bytes were written.
     fn before(self, ms: u64) -> Timestamp {
         let passed = Duration::from_millis(ms).saturating_add(self.down);
         self.now.minus(passed)

@@ -1,5 +1,5 @@
-//! Writing a file: on a thread of its own, so that a slow disk holds up neither requests nor the end
-//! of the process.
+//! Writing a file. A separate thread writes it, so that a slow disk blocks neither requests nor the
+//! end of the process.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -22,7 +22,7 @@ use super::header::Header;
 use super::report::SaveReport;
 use super::source::Withheld;
 
-/// Writes what is in the store, or reports why not, within the time that is given for it.
+/// Writes the store's sessions within the configured time, or reports why that failed.
 pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotError> {
     let within = shared.settings.save_within;
     let late = || {
@@ -40,9 +40,9 @@ pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotErr
         let thread = std::thread::Builder::new().name("snapshot".to_owned());
         let spawned = thread.spawn(move || {
             let written = writer.write();
-            // Before anybody hears of it: he may want to open the file again.
+            // Released before the result is sent: the caller may open the file again at once.
             drop((writer, turn));
-            // Whoever waited may be gone.
+            // The caller may be gone.
             let _ = done.send(written);
         });
         spawned.map_err(|error| not_written(shared, error))?;
@@ -75,7 +75,7 @@ impl Shared {
     fn write(&self) -> io::Result<SaveReport> {
         let written = self.write_file();
         if written.is_err() {
-            // What is left there is removed before the next file is begun, at the latest.
+            // It is removed before the next file is started, at the latest.
             let _ = fs::remove_file(&self.place.temporary);
         }
         written
@@ -86,7 +86,7 @@ impl Shared {
         let is_withheld =
             self.withheld.load(Relaxed) && self.source.withheld() != Withheld::Settled;
         if is_withheld && self.source.sessions() == 0 {
-            // The file that was not used is worth more than an empty one.
+            // The unused file is worth more than an empty one.
             return Ok(SaveReport::default());
         }
         let cut = self.journal.begin(self.settings.every.is_some())?;
@@ -117,13 +117,13 @@ impl Shared {
         })
     }
 
-    /// Writes slot after slot. Gives the number of sessions that were not written in time.
+    /// Writes slot after slot. Returns the number of sessions that were not written in time.
     fn write_slots(
         &self,
         encoder: &mut Encoder<BufWriter<File>>,
         began: Instant,
     ) -> io::Result<u64> {
-        // What has been written must still reach the disk within the time.
+        // The written bytes must still reach the disk within the time.
         let limit = self.settings.save_within.mul_f32(WRITING_PART);
         let mut told = began;
         for slot in 0..SLOTS {
@@ -174,11 +174,11 @@ fn not_written(shared: &Shared, error: io::Error) -> SnapshotError {
     SnapshotError::new(SnapshotErrorKind::NotWritten, what).because(error)
 }
 
-/// Writes to the disk are this large.
+/// The size of writes to the disk.
 const BUFFER: usize = 256 << 10;
-/// The part of the time after which no more sessions are written; the rest is the disk's.
+/// The fraction of the time after which no more sessions are written; the rest is for the disk.
 const WRITING_PART: f32 = 0.75;
-/// Slots between two looks at the time.
+/// Slots between two checks of the time.
 const LOOK_UP_EVERY: usize = 16;
 /// How often progress is logged.
 const TELL_EVERY: Duration = Duration::from_secs(2);

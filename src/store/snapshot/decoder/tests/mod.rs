@@ -44,8 +44,8 @@ fn what_is_written_is_read() {
     }
 }
 
-/// S-04: these files were written by the first release with this version of the format, and are read
-/// for ever.
+/// S-04: these files were written by the first release with this version of the format, and must
+/// stay readable.
 #[test]
 fn the_format_of_version_2_stands_still() {
     let golden = [
@@ -97,7 +97,7 @@ fn a_sealed_file_does_not_show_what_is_in_it() {
     assert!(shows(&plain) && !shows(&sealed));
 }
 
-/// F-09: who has no key cannot make a block, not even with checksums that are right.
+/// F-09: without the key, no valid block can be made, not even with correct checksums.
 #[test]
 fn an_altered_sealed_block_with_a_right_checksum_is_rejected() {
     let [_, (mut bytes, key)] = samples();
@@ -112,7 +112,7 @@ fn an_altered_sealed_block_with_a_right_checksum_is_rejected() {
     assert_eq!(contents.kept, written()[3..]);
 }
 
-/// 60 (b), F-03. A block of one file is none in another, and none a second time.
+/// 60 (b), F-03. A block of one file is not valid in another, or a second time.
 #[test]
 fn blocks_cannot_be_moved_or_repeated() {
     let [(plain, _), _] = samples();
@@ -133,7 +133,7 @@ fn blocks_cannot_be_moved_or_repeated() {
 
 /// 60 (b), F-03.
 ///
-/// What a user stores cannot become sessions of the file, however much of it is damaged.
+/// Users' data cannot become sessions of the file, however much of it is damaged.
 #[test]
 fn a_file_within_a_file_is_never_read() {
     let mut inner = header(None);
@@ -156,7 +156,7 @@ fn a_file_within_a_file_is_never_read() {
     }
 }
 
-/// F-03: wherever a file is cut, that is found, and what stands before is read.
+/// F-03: wherever a file is cut, the cut is found, and the blocks before it are read.
 #[test]
 fn a_cut_is_found_wherever_it_is() {
     for (bytes, key) in samples() {
@@ -188,7 +188,7 @@ fn a_flipped_bit_is_found_wherever_it_is() {
     }
 }
 
-/// F-03: damage costs what is in the damaged block, and nothing else.
+/// F-03: damage loses the content of the damaged block, and nothing else.
 #[test]
 fn damage_costs_one_block() {
     for (bytes, key) in samples() {
