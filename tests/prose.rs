@@ -229,7 +229,7 @@ fn is_word(c: char) -> bool {
 fn block_comment(chars: &mut Peekable<Chars<'_>>, comments: &mut Vec<String>) {
     let mut depth = 0;
     let mut last = '/';
-    while let Some(c) = chars.next() {
+    for c in chars.by_ref() {
         match (last, c) {
             ('/', '*') => depth += 1,
             ('*', '/') => depth -= 1,

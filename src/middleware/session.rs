@@ -64,8 +64,8 @@ use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 /// dropped, and the client receives that error (409) instead of the handler's response. The error
 /// response sets no cookie, so it cannot undo the removal that the other response has sent.
 /// [`save`](Self::save), [`update`](Self::update) and [`reload`](Self::reload) return the error to
-/// the handler ([`Invalidated`](SessionErrorKind::Invalidated)). A request that has written nothing receives
-/// its handler's response as usual.
+/// the handler ([`Invalidated`](SessionErrorKind::Invalidated)). A request that has written nothing
+/// receives its handler's response as usual.
 ///
 /// # If the session id changes concurrently
 ///

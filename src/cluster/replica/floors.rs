@@ -316,8 +316,8 @@ fn may_lose(record: &Record, table: &Table) -> bool {
     !table.is_split() || is_large()
 }
 
-/// Returns `true` if, as far as this node can determine, no write at or below the floor is missing on
-/// any node.
+/// Returns `true` if, as far as this node can determine, no write at or below the floor is missing
+/// on any node.
 fn may_agree(
     record: &Record,
     proposal: &Proposal,

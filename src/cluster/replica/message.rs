@@ -87,7 +87,7 @@ pub(crate) enum Message {
         after: Option<Root>,
         known: Vec<Known>,
     },
-    /// The response to `PullSlot`. With `more`, the request is to be repeated after the last key here.
+    /// The response to `PullSlot`. With `more`, the request is to be repeated after the last key.
     SlotEntries {
         view: ViewId,
         round: u64,

@@ -89,8 +89,8 @@ impl ReplicaStatus {
     }
 }
 
-/// The slots with fewer copies than configured, as far as a node can determine: some of their holders
-/// are not complete, or there are too few members.
+/// The slots with fewer copies than configured, as far as a node can determine: some of their
+/// holders are not complete, or there are too few members.
 #[derive(Debug)]
 pub(super) struct UnderReplicated {
     everything: bool,

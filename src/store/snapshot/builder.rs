@@ -95,7 +95,7 @@ impl SnapshotStoreBuilder {
     ///
     /// An unreadable file is no error: it is set aside, and the reason is logged and reported in
     /// [`loaded`](SnapshotStore::loaded). A file that a node of a cluster wrote while other members
-    /// remained is not used and left in place: sessions that those have ended since are still in it.
+    /// remained is not used and left in place: it still has sessions that those have ended since.
     ///
     /// # Errors
     ///
