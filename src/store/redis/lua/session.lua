@@ -5,9 +5,9 @@
 -- and the attempt that ended the session is a tombstone.
 --
 -- A header has a fixed part, with the hash of the current secret, the time of the last rotation
--- (0: never), and the start of the absolute lifetime (0: with the session). It is followed by the key of
--- the session's user and the name of the application that created it, if it has them, and by the
--- latest attempts.
+-- (0: never), and the start of the absolute lifetime (0: with the session). It is followed by the
+-- key of the session's user and the name of the application that created it, if it has them, and by
+-- the latest attempts.
 --
 -- ARGV: 1 marks a retry, 2 the application's name ('': none).
 
