@@ -27,11 +27,12 @@
 //! - [`guide`]: quick start, guarantees, operations, migration, and the architecture.
 //! - For handlers: [`Session`], [`Attribute`] for typed names, [`Storable`] for values,
 //!   [`SessionError`].
-//! - For the application: [`SessionLayer`], [`SessionCookie`], [`Route`] and [`Affinity`] for
-//!   sticky balancers, [`Limits`].
+//! - For the application: [`SessionLayer`], [`SessionCookie`], [`SessionHeader`], [`Route`] and
+//!   [`Affinity`] for sticky balancers, [`Limits`].
 //! - [`store`]: the stores, and the contract of [`SessionStore`].
 //! - [`session`]: sessions as plain data, for authors of stores.
-//! - `testing` (feature `testing`): a suite that checks a store against the contract.
+//! - `testing` (feature `testing`): sessions, cookies and failures for tests of applications, and a
+//!   suite that checks a store against the contract.
 //!
 //! # Features
 //!
@@ -43,9 +44,13 @@
 //! | `replicated` | no | [`ReplicatedStore`](store) |
 //! | `rustls` | no | `ReplicatedStoreBuilder::tls`: links with your own certificates |
 //! | `snapshot` | no | [`SnapshotStore`](store) (Unix) |
-//! | `testing` | no | `testing::conformance` |
+//! | `testing` | no | `testing`: helpers for tests, and `testing::conformance` |
+//! | `tower-sessions` | no | `TowerSessions`: a store as one of tower-sessions 0.14 |
+//! | `tower-sessions-0-15` | no | the same for tower-sessions 0.15 |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]
+mod bridge;
 mod clock;
 #[cfg(feature = "replicated")]
 mod cluster;
@@ -57,14 +62,19 @@ pub mod session;
 #[cfg(feature = "replicated")]
 mod signal;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
+#[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]
+pub use bridge::TowerSessions;
 #[cfg(feature = "replicated")]
-pub use cluster::{Ack, Copies};
+pub use cluster::{Ack, Copies, InvalidCopies};
 pub use error::{StoreError, StoreErrorKind};
 pub use middleware::{
-    Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidRoute, Limits, Peek,
-    Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session, SessionCookie,
-    SessionCookieBuilder, SessionError, SessionErrorKind, SessionLayer, SessionService, Storable,
+    Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidHeader, InvalidRoute,
+    Limits, Peek, Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session,
+    SessionCookie, SessionCookieBuilder, SessionError, SessionErrorKind, SessionHeader,
+    SessionLayer, SessionService, Storable,
 };
 pub use session::{Root, SessionId, SessionInfo, UserKey};
 #[cfg(feature = "replicated")]
@@ -78,8 +88,6 @@ pub use store::ReplicatedStore;
 pub use store::SessionStore;
 #[cfg(all(feature = "snapshot", unix))]
 pub use store::SnapshotStore;
-#[cfg(feature = "testing")]
-pub use store::testing;
 
 /// The README's examples are compiled with the tests of the documentation.
 #[cfg(all(

@@ -21,8 +21,48 @@ struct Row {
 const TABLE: &[Row] = &[
     Row {
         folder: "lib",
-        modules: &["cluster", "error", "middleware", "session", "store"],
+        modules: &[
+            "bridge",
+            "cluster",
+            "error",
+            "middleware",
+            "session",
+            "store",
+        ],
         crates: &[],
+    },
+    // Tests of applications: around everything but the cluster.
+    Row {
+        folder: "testing",
+        modules: &[
+            "error",
+            "middleware::Storable",
+            "session",
+            "store::SessionStore",
+            "store::testing",
+            "store::users",
+        ],
+        crates: &["http"],
+    },
+    // Another layer in the place of `middleware`.
+    Row {
+        folder: "bridge",
+        modules: &[
+            "clock",
+            "error",
+            "middleware::Limits",
+            "session",
+            "store::SessionStore",
+            "store::erased",
+        ],
+        crates: &[
+            "serde_json",
+            "sha2",
+            "tokio",
+            "tower_sessions_core",
+            "tower_sessions_core_0_15",
+            "tracing",
+        ],
     },
     Row {
         folder: "error",

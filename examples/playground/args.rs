@@ -105,6 +105,9 @@ pub(crate) struct Args {
     /// The cookie's name
     #[arg(long, value_name = "NAME", default_value = "JSESSIONID")]
     pub(crate) cookie_name: String,
+    /// Also accept and return the session's id in this header
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id_header: Option<String>,
     /// When the cookie is marked `Secure`: `auto`, `always` or `never`
     #[arg(long, value_parser = secure, default_value = "auto")]
     pub(crate) secure: Secure,

@@ -10,8 +10,8 @@ use distributable::store::{
     Secret, SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
 };
 use distributable::{
-    Copies, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie, SessionInfo,
-    SessionLayer, SessionStore, StoreError, UserKey,
+    Copies, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie, SessionHeader,
+    SessionInfo, SessionLayer, SessionStore, StoreError, UserKey,
 };
 use serde_json::{Value, json};
 
@@ -56,8 +56,11 @@ impl Backend {
             Self::Replicated(store) => SessionLayer::new(store.clone()),
             Self::ReplicatedFile(store) => SessionLayer::new(store.clone()),
         };
+        let layer = match &args.id_header {
+            Some(name) => layer.with_cookie_or_header(cookie, SessionHeader::new(name)?),
+            None => layer.with_cookie(cookie),
+        };
         let layer = layer
-            .with_cookie(cookie)
             .with_affinity(args.affinity)
             .with_idle_timeout((args.idle > 0).then(|| Duration::from_secs(args.idle)))
             .with_absolute_timeout(Duration::from_secs(args.absolute));

@@ -43,6 +43,8 @@ mod start_error;
 mod status;
 mod wire;
 
+use std::error::Error;
+use std::fmt;
 use std::num::NonZeroU8;
 
 pub use builder::ReplicatedStoreBuilder;
@@ -75,6 +77,39 @@ pub enum Copies {
     /// only its share of the sessions moves. Tomcat's `BackupManager`, WebLogic and JEUS keep 2.
     Count(NonZeroU8),
 }
+
+impl Copies {
+    /// This many nodes keep a session: [`Copies::Count`] from a plain number.
+    ///
+    /// ```
+    /// use distributable::Copies;
+    ///
+    /// let copies = Copies::count(2)?;
+    /// assert!(Copies::count(0).is_err());
+    /// # Ok::<(), distributable::InvalidCopies>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is 0, or more than 255.
+    pub fn count(nodes: usize) -> Result<Self, InvalidCopies> {
+        let count = u8::try_from(nodes).ok().and_then(NonZeroU8::new);
+        count.map(Self::Count).ok_or(InvalidCopies)
+    }
+}
+
+/// A session is on 1 to 255 nodes; this was another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidCopies;
+
+impl fmt::Display for InvalidCopies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a session is kept by 1 to 255 nodes")
+    }
+}
+
+impl Error for InvalidCopies {}
 
 /// The condition under which a write is acknowledged and the response is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -8,6 +8,7 @@
 //! - [`limits`]: every limit with its default.
 //! - [`faq`]: short answers.
 //! - [`migrating`]: from tower-sessions, axum_session and actix-session.
+//! - [`tower_sessions`]: tower-sessions and axum-login on the stores of this crate.
 //! - [`migrating_java`]: from Tomcat, WebLogic, JEUS and Spring Session, setting by setting.
 //!
 //! For operators:
@@ -56,6 +57,7 @@ pages! {
     redis: "redis.md",
     snapshots: "snapshots.md",
     migrating: "migrating.md",
+    tower_sessions: "tower_sessions.md",
     migrating_java: "migrating_java.md",
     architecture: "architecture.md",
 }

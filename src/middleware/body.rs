@@ -16,7 +16,8 @@ pin_project! {
     /// [`SessionError`](crate::SessionError).
     ///
     /// Handlers' bodies pass through unchanged. It requires nothing of `B`, in particular no
-    /// `Default`; therefore it is a type of its own.
+    /// `Default`; therefore it is a type of its own. The default is an empty body, for layers
+    /// further out that answer in place of the handler.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -44,6 +45,17 @@ impl<B> ResponseBody<B> {
     pub(super) const fn words(kind: SessionErrorKind) -> Self {
         Self {
             inner: Inner::Words { kind, sent: false },
+        }
+    }
+}
+
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self {
+            inner: Inner::Words {
+                kind: SessionErrorKind::MissingLayer,
+                sent: true,
+            },
         }
     }
 }

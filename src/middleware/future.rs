@@ -86,7 +86,8 @@ where
                     let Some(exchange) = this.exchange.take() else {
                         return Poll::Ready(Ok(response.map(ResponseBody::handler)));
                     };
-                    match exchange.close() {
+                    let (commits, response) = exchange.config().commit_when.admits(response);
+                    match exchange.close(commits) {
                         Closing::Untouched => response.map(ResponseBody::handler),
                         Closing::Settled => signed(response, &exchange),
                         Closing::Storing(commit) => {

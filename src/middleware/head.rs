@@ -1,22 +1,30 @@
 //! Response headers of a request that has extracted its session.
 
 use http::header::{CACHE_CONTROL, Entry, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Declares to caches that the response depends on the request's cookies.
-pub(super) fn vary(headers: &mut HeaderMap) {
-    let cookie = HeaderValue::from_static("Cookie");
+/// Declares to caches that the response depends on a header of the request.
+pub(super) fn vary(headers: &mut HeaderMap, name: &str) {
+    let value = HeaderValue::from_str(name).expect("names of headers are visible ASCII characters");
     match headers.entry(VARY) {
         Entry::Vacant(line) => {
-            line.insert(cookie);
+            line.insert(value);
         }
         Entry::Occupied(mut lines) => {
-            let says_so = |item: &str| item == "*" || item.eq_ignore_ascii_case("cookie");
+            let says_so = |item: &str| item == "*" || item.eq_ignore_ascii_case(name);
             if !items(lines.iter()).any(says_so) {
-                lines.append(cookie);
+                lines.append(value);
             }
         }
     }
+}
+
+/// Sets the session header, replacing one that the handler has set under the same name, and
+/// declares the response private to one client.
+pub(super) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    let no_cache = format!("no-cache=\"{name}\"");
+    headers.insert(name, value);
+    forbid_caching(headers, &no_cache);
 }
 
 /// Sets the session cookie, replacing one that the handler has set under the same name, and
@@ -33,12 +41,18 @@ pub(super) fn set_cookie(
         headers.append(SET_COOKIE, other);
     }
     headers.append(SET_COOKIE, cookie);
+    forbid_caching(headers, NO_CACHE);
+}
+
+/// Adds a directive to `Cache-Control`, unless that says as much or more.
+fn forbid_caching(headers: &mut HeaderMap, directive: &str) {
     let strict = |item: &str| {
-        let directives = ["no-store", "no-cache", NO_CACHE];
+        let directives = ["no-store", "no-cache", directive];
         directives.iter().any(|it| item.eq_ignore_ascii_case(it))
     };
     if !items(headers.get_all(CACHE_CONTROL).iter()).any(strict) {
-        headers.append(CACHE_CONTROL, HeaderValue::from_static(NO_CACHE));
+        let value = HeaderValue::from_str(directive).expect("it quotes a header's name");
+        headers.append(CACHE_CONTROL, value);
     }
 }
 
@@ -68,8 +82,6 @@ const NO_CACHE: &str = "no-cache=\"Set-Cookie\"";
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -94,7 +106,7 @@ mod tests {
             (vec![("vary", "*")], vec!["*"]),
         ] {
             let mut headers = headers(&said);
-            vary(&mut headers);
+            vary(&mut headers, "Cookie");
             assert_eq!(all(&headers, "vary"), expected);
         }
     }

@@ -3,12 +3,17 @@
 //! It holds everything that is configured once per application and shares it with all requests. It
 //! checks lifetimes and limits; it handles no request itself.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use http::Response;
+use http::response::Parts;
 use tower_layer::Layer;
 
+use super::carrier::Carrier;
+use super::header::SessionHeader;
 use super::hint::Hint;
 use super::service::SessionService;
 use super::timeout::Timeout;
@@ -66,6 +71,8 @@ use crate::store::users::{self, NewLogin};
 /// written and not saved:
 ///
 /// - **The handler returns**, with any status. Saved: kept. Staged: stored. Cookie: sent.
+/// - **The handler returns**, and [`commit_when`](Self::commit_when) decides against the commit.
+///   Saved: kept. Staged: dropped. Cookie: sent only if an earlier commit has changed the id.
 /// - **The handler panics**, and the layer that catches the panic is inside this one. The same.
 /// - **The handler panics**, and the layer that catches the panic is outside this one, or there is
 ///   none. Saved: kept. Staged: dropped. Cookie: not sent.
@@ -115,7 +122,8 @@ pub struct SessionLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) store: Arc<dyn ErasedStore>,
-    pub(super) cookie: SessionCookie,
+    pub(super) carrier: Carrier,
+    pub(super) commit_when: CommitWhen,
     pub(super) route: Option<Route>,
     pub(super) affinity: Affinity,
     idle: Option<Timeout>,
@@ -169,7 +177,8 @@ impl SessionLayer {
         Self {
             config: Arc::new(Config {
                 store: Arc::new(store),
-                cookie: SessionCookie::default(),
+                carrier: Carrier::Cookie(SessionCookie::default()),
+                commit_when: CommitWhen::default(),
                 route: None,
                 affinity: Affinity::default(),
                 idle: Some(Timeout::new(IDLE)),
@@ -203,9 +212,72 @@ impl SessionLayer {
     /// Cookies are not separated by port: two applications on one host, even on different ports,
     /// replace each other's cookie if both use the default name. Give each its own name, or its own
     /// path.
+    ///
+    /// It replaces a [`header`](Self::with_header) that was set before.
     #[must_use]
     pub fn with_cookie(mut self, cookie: SessionCookie) -> Self {
-        self.config().cookie = cookie;
+        self.config().carrier = Carrier::Cookie(cookie);
+        self
+    }
+
+    /// Has the id travel in a header in place of the cookie, for clients that keep no cookies. No
+    /// cookie is read or set then. Defaults to the cookie.
+    ///
+    /// The value is what a cookie's would be, the route included. A response has the header when the
+    /// client does not have the right id: when the session is made, after a rotation, when another
+    /// node serves, and with an empty value after a logout. Whatever the client is, it has to keep
+    /// the value as secret as a password. A page's scripts can read it, unlike a cookie; for
+    /// browsers, use a cookie. Requests from other origins need the header's name in the CORS
+    /// headers `Access-Control-Allow-Headers` and `Access-Control-Expose-Headers`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use distributable::{MemoryStore, SessionHeader, SessionLayer};
+    ///
+    /// let header = SessionHeader::new("X-Session-Id")?;
+    /// let layer = SessionLayer::new(MemoryStore::new()).with_header(header);
+    /// # }
+    /// # Ok::<(), distributable::InvalidHeader>(())
+    /// ```
+    #[must_use]
+    pub fn with_header(mut self, header: SessionHeader) -> Self {
+        self.config().carrier = Carrier::Header(header);
+        self
+    }
+
+    /// Has the id travel in a header or in the cookie, as the client does it, for one set of routes
+    /// that serves both programs and browsers.
+    ///
+    /// A client that sends its id in one of them gets a new one in the same. One that sends none
+    /// gets both, so **a script in a page can read the id from the response that makes the session**,
+    /// although the cookie is `HttpOnly`. Where that matters, give programs routes and a layer of
+    /// their own, with [`with_header`](Self::with_header). A request that presents two different
+    /// live sessions has none, see [`Session::is_ambiguous`](crate::Session::is_ambiguous).
+    #[must_use]
+    pub fn with_cookie_or_header(mut self, cookie: SessionCookie, header: SessionHeader) -> Self {
+        self.config().carrier = Carrier::Either(cookie, header);
+        self
+    }
+
+    /// Decides by the head of the handler's response whether what the handler has written is stored.
+    /// Where it is not, it is dropped, a new session and a new id included, and the response goes out
+    /// as it is. Defaults to always, whatever status the response has.
+    ///
+    /// What [`save`](crate::Session::save), [`update`](crate::Session::update) and
+    /// [`invalidate`](crate::Session::invalidate) have done before stays, and is sent to the client.
+    /// The request counts as a use of the session all the same.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use distributable::{MemoryStore, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new())
+    ///     .commit_when(|head| !head.status.is_server_error());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn commit_when(mut self, decide: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.config().commit_when = CommitWhen(Some(Arc::new(decide)));
         self
     }
 
@@ -315,6 +387,31 @@ impl SessionLayer {
 
     fn config(&mut self) -> &mut Config {
         Arc::make_mut(&mut self.config)
+    }
+}
+
+/// What decides whether the changes of a request are stored; `None`: they always are.
+#[derive(Clone, Default)]
+pub(super) struct CommitWhen(Option<Arc<dyn Fn(&Parts) -> bool + Send + Sync>>);
+
+impl CommitWhen {
+    /// Returns `true` if the response with this head is to store what its handler has written.
+    pub(super) fn admits<B>(&self, response: Response<B>) -> (bool, Response<B>) {
+        let Some(decide) = &self.0 else {
+            return (true, response);
+        };
+        let (head, body) = response.into_parts();
+        let admitted = decide(&head);
+        (admitted, Response::from_parts(head, body))
+    }
+}
+
+impl fmt::Debug for CommitWhen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "CommitWhen(..)",
+            None => "CommitWhen(always)",
+        })
     }
 }
 

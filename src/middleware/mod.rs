@@ -2,6 +2,7 @@
 
 mod attribute;
 mod body;
+mod carrier;
 mod complete;
 mod cookie;
 mod error;
@@ -9,6 +10,7 @@ mod error;
 mod extract;
 mod future;
 mod head;
+mod header;
 mod hint;
 mod keep_alive;
 mod layer;
@@ -30,6 +32,7 @@ pub use cookie::{
 };
 pub use error::{SessionError, SessionErrorKind};
 pub use future::ResponseFuture;
+pub use header::{InvalidHeader, SessionHeader};
 pub use layer::{Affinity, Limits, SessionLayer};
 pub use peek::Peek;
 pub use route::{InvalidRoute, Route};

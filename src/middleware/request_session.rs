@@ -14,10 +14,10 @@ use http::{Extensions, HeaderMap, Uri};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
+use super::carrier::{Carrier, Word};
 use super::complete::Complete;
-use super::cookie::{self, Candidate, Content, IsSecure};
+use super::cookie::{Candidate, Candidates};
 use super::error::{SessionError, SessionErrorKind};
-use super::head;
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{CookieAction, Found, LoadedSession, PresentedId, Rest, State, Stored, Update};
@@ -61,7 +61,7 @@ impl RequestSession {
         let Some(outer) = request.insert(Carried(exchange.clone())) else {
             return Some(exchange);
         };
-        if outer.0.serves(config.cookie.name()) {
+        if outer.0.serves(&config.carrier) {
             request.insert(outer);
             return None;
         }
@@ -118,9 +118,9 @@ impl RequestSession {
             return Ok(());
         }
         self.config.check()?;
-        let secure = self.config.cookie.is_secure(uri, headers);
-        let found = self.look_up(headers).await?;
-        if self.state().load(found, secure, &self.config) {
+        let (candidates, answer) = self.config.carrier.read(uri, headers);
+        let found = self.look_up(&candidates).await?;
+        if self.state().load(found, answer, &self.config) {
             self.config.turnovers.count();
         }
         Ok(())
@@ -351,8 +351,16 @@ impl RequestSession {
     }
 
     /// Closes the session to writes and starts to store the remaining changes.
-    pub(super) fn close(self: &Arc<Self>) -> Closing {
-        let rest = self.state().close();
+    ///
+    /// Staged changes are dropped first, unless the response `commits`.
+    pub(super) fn close(self: &Arc<Self>, commits: bool) -> Closing {
+        let rest = {
+            let mut state = self.state();
+            if !commits {
+                state.discard();
+            }
+            state.close()
+        };
         match rest {
             Rest::Untouched => Closing::Untouched,
             Rest::Nothing => Closing::Settled,
@@ -399,8 +407,7 @@ impl RequestSession {
     }
 
     /// The live sessions that the request presents.
-    async fn look_up(&self, headers: &HeaderMap) -> Result<Found, SessionError> {
-        let candidates = cookie::read(headers, self.config.cookie.name());
+    async fn look_up(&self, candidates: &Candidates<'_>) -> Result<Found, SessionError> {
         if candidates.malformed() > 0 {
             debug!(
                 count = candidates.malformed(),
@@ -467,10 +474,14 @@ impl RequestSession {
         })
     }
 
-    /// Returns `true` if this exchange, or an outer one, is for a cookie of that name.
-    fn serves(&self, name: &str) -> bool {
-        let outer = || self.outer.as_ref().is_some_and(|outer| outer.serves(name));
-        self.config.cookie.name() == name || outer()
+    /// Returns `true` if this request, or an outer layer, uses the same cookie or header.
+    fn serves(&self, carrier: &Carrier) -> bool {
+        let outer = || {
+            self.outer
+                .as_ref()
+                .is_some_and(|outer| outer.serves(carrier))
+        };
+        self.config.carrier.is_shared_with(carrier) || outer()
     }
 
     async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
@@ -501,30 +512,26 @@ impl RequestSession {
     }
 
     fn tell(&self, notice: Option<CookieAction>, headers: &mut HeaderMap) {
-        head::vary(headers);
+        self.config.carrier.vary(headers);
         let Some(notice) = notice else { return };
-        let cookie = &self.config.cookie;
-        let (IsSecure { secure, is_guess }, is_new, ended_rivals) = {
+        let (answer, is_new, removes_other) = {
             let state = self.state();
-            (state.is_secure(), state.is_new(), state.has_ended_rivals())
+            (state.answer(), state.is_new(), state.has_ended_rivals())
         };
-        if is_new && is_guess {
+        if is_new && answer.is_guess() {
             self.config.hint.issued();
         }
-        let other = ended_rivals.then(|| cookie.removal_for_host(secure));
-        let header = match notice {
-            CookieAction::Removal => cookie.header(Content::Removal, secure),
-            CookieAction::Session(id, persistence) => {
-                let route = self.route(&id.key());
-                let content = Content::Session {
-                    id: &id,
-                    route: route.as_ref(),
-                    persistence,
-                };
-                cookie.header(content, secure)
-            }
+        let session = match &notice {
+            CookieAction::Removal => None,
+            CookieAction::Session(id, persistence) => Some((id, *persistence)),
         };
-        head::set_cookie(headers, cookie.name(), other.flatten(), header);
+        let route = session.and_then(|(id, _)| self.route(&id.key()));
+        let word = Word {
+            id: session,
+            route: route.as_ref(),
+            removes_other,
+        };
+        self.config.carrier.write(headers, answer, word);
     }
 }
 

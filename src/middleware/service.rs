@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{COOKIE, Entry};
 use http::{Request, Response};
 use tower_service::Service;
 
@@ -43,10 +42,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        if let Entry::Occupied(mut lines) = request.headers_mut().entry(COOKIE) {
-            // Inner services that log the request do not log the id.
-            lines.iter_mut().for_each(|line| line.set_sensitive(true));
-        }
+        // Inner services that log the request do not log the id.
+        self.config.carrier.hide(request.headers_mut());
         let exchange = RequestSession::begin(&self.config, request.extensions_mut());
         ResponseFuture::new(self.inner.call(request), exchange)
     }

@@ -16,8 +16,9 @@ use serde::de::DeserializeOwned;
 use tracing::error;
 
 use super::attribute::{AttributeName, AttributeOf, Storable};
+use super::carrier::Answer;
 use super::complete::Complete;
-use super::cookie::{IsSecure, Persistence};
+use super::cookie::Persistence;
 use super::error::{SessionError, SessionErrorKind};
 use super::layer::SessionLayer;
 use super::remember;
@@ -120,8 +121,10 @@ impl Session {
     pub fn for_test() -> Self {
         let exchange =
             RequestSession::new(SessionLayer::new(TestStore::default()).into_config(), None);
-        let (found, secure) = (Found::None, IsSecure::default());
-        exchange.state().load(found, secure, exchange.config());
+        let answer = Answer::default();
+        exchange
+            .state()
+            .load(Found::None, answer, exchange.config());
         Self {
             exchange: Arc::new(exchange),
             detached: None,

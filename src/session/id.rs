@@ -173,6 +173,13 @@ impl Root {
         Self(bytes)
     }
 
+    /// The root of a session whose id is not one of ours, from a hash of that id.
+    #[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]
+    pub(crate) const fn of_hash(mut bytes: [u8; ROOT_BYTES]) -> Self {
+        bytes[0] &= !INDEX;
+        Self(bytes)
+    }
+
     /// Returns `true` if this is the root of an index.
     #[cfg(feature = "redis")]
     pub(crate) const fn is_index(&self) -> bool {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Uri};
 
 pub use self::builder::{InvalidCookie, SessionCookieBuilder};
-pub(crate) use self::read::{Candidate, read};
+pub(crate) use self::read::{Candidate, Candidates, read};
 pub(crate) use self::secure::IsSecure;
 pub use self::secure::Secure;
 use super::route::{self, Route};

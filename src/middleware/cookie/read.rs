@@ -59,6 +59,26 @@ impl<'h> Candidates<'h> {
         self.first.iter().chain(&self.others)
     }
 
+    /// Returns `true` if there was no cookie of our name.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.first.is_none() && self.malformed == 0
+    }
+
+    /// Adds the ids of a header that holds nothing else. Several are separated by commas, which is
+    /// what proxies make of several lines.
+    pub(crate) fn add_line(&mut self, line: &'h [u8]) {
+        for value in line.split(|byte| *byte == b',') {
+            let value = trim_end(trim_start(value));
+            if self.crowded {
+                return;
+            }
+            // An empty value is what the response had that ended the session.
+            if !value.is_empty() {
+                self.add(value);
+            }
+        }
+    }
+
     /// The number of cookies with our name that held no id.
     pub(crate) const fn malformed(&self) -> usize {
         self.malformed

@@ -75,6 +75,18 @@ impl State {
         self.closed = true;
     }
 
+    /// Drops the staged changes, because the response decides against storing them.
+    pub(crate) fn discard(&mut self) {
+        self.in_flight = None;
+        self.staged = Changes::default();
+        self.login = None;
+        self.label = None;
+        self.persistence = None;
+        self.dropped = false;
+        self.size = None;
+        self.id = self.stored.as_ref().map(|stored| stored.id);
+    }
+
     /// Returns `true` if there is something to commit.
     pub(crate) fn is_pending(&self) -> bool {
         if self.stored.is_some() {
@@ -128,7 +140,7 @@ impl State {
         };
         let base = self.stored.as_ref().map(|stored| stored.record.clone());
         if base.is_none() && self.staged.written(remember::NAME).is_none() {
-            let usual = config.cookie.persistence();
+            let usual = config.carrier.persistence();
             if usual != Persistence::BrowserSession {
                 self.persistence.get_or_insert(usual);
             }

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 pub(super) use self::commit::{Rest, Update};
 use self::stage::Size;
-use super::cookie::{IsSecure, Persistence};
+use super::carrier::Answer;
+use super::cookie::Persistence;
 use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
@@ -38,8 +39,8 @@ pub(super) struct State {
     ended: bool,
     /// The browser presented a former id of a session whose id was rotated.
     superseded: bool,
-    /// Decides whether the cookie of the response carries `Secure`.
-    secure: IsSecure,
+    /// Whether the response carries the id in a cookie, in a header, or in both.
+    answer: Answer,
     /// The live session that the browser presented.
     client: Option<SessionId>,
     /// Live sessions that the browser presented, none of which is used because there are several.
@@ -158,11 +159,11 @@ impl State {
 
     /// Records the store's answer. Returns `true` if it was recorded for the first time and the
     /// request is misrouted.
-    pub(super) fn load(&mut self, found: Found, secure: IsSecure, config: &Config) -> bool {
+    pub(super) fn load(&mut self, found: Found, answer: Answer, config: &Config) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
-        self.secure = secure;
+        self.answer = answer;
         let LoadedSession { lead, record } = match found {
             Found::None => return false,
             Found::Superseded => {
@@ -180,7 +181,7 @@ impl State {
         self.client = Some(lead.id);
         self.requested = lead.requested;
         self.id = Some(lead.id);
-        self.persistence = remember::renewal(&record, config.cookie.persistence());
+        self.persistence = remember::renewal(&record, config.carrier.persistence());
         self.stale_cookie = lead.misrouted || self.persistence.is_some();
         self.user = record.user();
         self.stored = Some(Stored {
@@ -229,8 +230,8 @@ impl State {
         self.ended_rivals
     }
 
-    pub(super) const fn is_secure(&self) -> IsSecure {
-        self.secure
+    pub(super) const fn answer(&self) -> Answer {
+        self.answer
     }
 
     /// Returns `true` if the session's id or user has changed since this request was sent.
@@ -386,6 +387,6 @@ impl State {
     fn persistence(&self, config: &Config) -> Persistence {
         self.persistence
             .or_else(|| remember::read(self.value(remember::NAME)?))
-            .unwrap_or_else(|| config.cookie.persistence())
+            .unwrap_or_else(|| config.carrier.persistence())
     }
 }

@@ -1,0 +1,169 @@
+//! The session id in a header of its own, for clients that keep no cookies.
+
+use std::error::Error;
+use std::fmt;
+
+use http::{HeaderName, HeaderValue};
+
+use super::route::{self, Route};
+use crate::session::SessionId;
+
+/// A header of requests and responses that carries the session's id, in place of the cookie: for
+/// mobile applications and programs that use an API. See
+/// [`SessionLayer::with_header`](crate::SessionLayer::with_header).
+///
+/// The client keeps the value of the last response that has the header, and sends it with each
+/// request. An empty value means that the session has ended. The header is marked as sensitive, as
+/// the cookie is, and caches learn that the response depends on it.
+///
+/// ```
+/// use distributable::SessionHeader;
+///
+/// assert_eq!(SessionHeader::new("X-Session-Id")?.name(), "x-session-id");
+/// assert!(SessionHeader::new("Set-Cookie").is_err());
+/// # Ok::<(), distributable::InvalidHeader>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionHeader(HeaderName);
+
+/// The name cannot be that of a header with a session id: it is no header name, or HTTP gives it
+/// another meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidHeader;
+
+impl SessionHeader {
+    /// Checks a header's name.
+    ///
+    /// # Errors
+    ///
+    /// When it is no header name, or that of a header with a meaning of its own in requests or
+    /// responses, `Authorization` and `Set-Cookie` among them.
+    pub fn new(name: &str) -> Result<Self, InvalidHeader> {
+        let name: HeaderName = name.parse().map_err(|_| InvalidHeader)?;
+        let is_taken = TAKEN.contains(&name.as_str())
+            || TAKEN_PREFIXES
+                .iter()
+                .any(|it| name.as_str().starts_with(it));
+        if is_taken {
+            Err(InvalidHeader)
+        } else {
+            Ok(Self(name))
+        }
+    }
+
+    /// The header's name, in lower case.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub(super) const fn header_name(&self) -> &HeaderName {
+        &self.0
+    }
+
+    /// The header's value for a session; empty for none.
+    pub(super) fn value(id: Option<&SessionId>, route: Option<&Route>) -> HeaderValue {
+        let text = id.map_or_else(String::new, |id| route::join(id, route));
+        let mut value =
+            HeaderValue::try_from(text).expect("ids and routes are visible ASCII characters");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the header cannot carry a session id: it is no header name, or is taken")
+    }
+}
+
+impl Error for InvalidHeader {}
+
+/// Headers to which HTTP gives a meaning that an id would break, or that others fill in.
+const TAKEN: &[&str] = &[
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "connection",
+    "cookie",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "forwarded",
+    "from",
+    "host",
+    "keep-alive",
+    "last-modified",
+    "location",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+];
+
+const TAKEN_PREFIXES: &[&str] = &[
+    "accept",
+    "access-control-",
+    "content-",
+    "if-",
+    "proxy-",
+    "sec-",
+    "x-forwarded-",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for name in [
+            "",
+            "a b",
+            "a:b",
+            "ä",
+            "Cookie",
+            "SET-COOKIE",
+            "content-length",
+            "Host",
+            "te",
+            "authorization",
+            "Vary",
+            "Accept",
+            "X-Forwarded-For",
+            "Sec-Fetch-Site",
+            "if-match",
+        ] {
+            assert_eq!(SessionHeader::new(name), Err(InvalidHeader), "{name:?}");
+        }
+        for name in ["X-Session-Id", "session", "X-Auth-Token"] {
+            let header = SessionHeader::new(name).unwrap();
+            assert_eq!(header.name(), name.to_lowercase());
+        }
+    }
+
+    #[test]
+    fn a_value_is_sensitive_and_empty_without_a_session() {
+        let id = SessionId::generate();
+        let route = Route::new("n1").unwrap();
+        let value = SessionHeader::value(Some(&id), Some(&route));
+        assert_eq!(value.as_bytes(), format!("{}.n1", id.expose()).as_bytes());
+        assert!(value.is_sensitive());
+        assert_eq!(SessionHeader::value(None, None).as_bytes(), b"");
+    }
+}
