@@ -61,19 +61,20 @@ impl Content {
         limits: &Limits,
     ) -> Result<Self, Failure> {
         let too_large = || Failure::Encode(TOO_LARGE.to_owned());
-        if data.len() > limits.attributes || data.keys().any(|n| n.len() > limits.name_bytes) {
+        if data.len() > limits.attributes {
             return Err(too_large());
         }
         let mut attributes = BTreeMap::new();
         let mut bytes = 0;
         for (name, value) in data {
+            let name = stored_name(name);
             let value = json::encode(value, limits.attribute_bytes)
                 .map_err(|error| Failure::Encode(error.to_string()))?;
             bytes += name.len() + value.as_bytes().len();
-            if bytes > limits.session_bytes {
+            if name.len() > limits.name_bytes || bytes > limits.session_bytes {
                 return Err(too_large());
             }
-            attributes.insert(stored_name(name), value);
+            attributes.insert(name, value);
         }
         let expiry = json::encode(&since_epoch(expires_at), usize::MAX)
             .map_err(|error| Failure::Encode(error.to_string()))?;

@@ -177,5 +177,32 @@ impl fmt::Debug for TestSession {
     }
 }
 
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn a_session_has_its_attributes_its_user_and_its_lifetime() {
+        let store = MemoryStore::new();
+        let session = TestSession::new()
+            .with("role", "admin")
+            .with("n", &7)
+            .with_user("ada")
+            .with_idle_timeout(None)
+            .with_cookie_name("shop");
+        let request = session.request(&store, Request::new(())).await.unwrap();
+        let line = &request.headers()[COOKIE];
+        assert!(line.is_sensitive() && line.as_bytes().starts_with(b"shop="));
+        let id = SessionId::parse(&line.as_bytes()[5..]).unwrap();
+        let record = store.peek(&id.key()).await.unwrap().unwrap();
+        assert_eq!(record.get("n").unwrap().decode::<u32>().unwrap(), 7);
+        assert_eq!(record.user(), Some(UserKey::of("ada")));
+        assert_eq!(record.max_inactive_interval(), None);
+        assert_eq!(store.sessions_of("ada").await.unwrap().len(), 1);
+        assert!(!format!("{session:?}").contains("admin"));
+    }
+}
+
 const IDLE: Duration = Duration::from_secs(30 * 60);
 const ABSOLUTE: Duration = Duration::from_secs(24 * 60 * 60);

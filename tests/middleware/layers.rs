@@ -9,6 +9,7 @@ use axum::routing::get;
 use distributable::{Session, SessionCookie, SessionError, SessionErrorKind, SessionLayer};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_http::timeout::TimeoutLayer;
 
 use super::support::*;
 
@@ -32,6 +33,45 @@ async fn a_missing_layer_is_explained_in_the_log_and_not_to_the_client() {
     ] {
         assert!(log.text().matches(word).count() >= 2, "{word}");
     }
+}
+
+/// A layer further out may answer in place of the handler, with a body that it makes itself.
+#[tokio::test(start_paused = true)]
+async fn a_time_out_goes_around_the_layer_in_a_service_builder() {
+    async fn slow(session: Session) -> Result<(), SessionError> {
+        session.insert("a", &1)?;
+        session.save().await?;
+        session.insert("b", &1)?;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Ok(())
+    }
+    let store = Spy::new();
+    let time_out =
+        TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(1));
+    let layers = ServiceBuilder::new().layer(time_out).layer(layer(&store));
+    let app = routes().route("/slow", get(slow)).layer(layers);
+    let reply = send(&app, request("/slow", &[])).await;
+    assert_eq!(
+        (reply.status, &*reply.body),
+        (StatusCode::GATEWAY_TIMEOUT, "")
+    );
+    reply.assert_untouched();
+    assert_eq!(store.commits.get(), 1, "what was staged is dropped");
+    assert_eq!(send(&app, request("/incr", &[])).await.ok().body, "1");
+
+    let mut bare = ServiceBuilder::new()
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            Duration::from_secs(1),
+        ))
+        .layer(layer(&store))
+        .service_fn(async |_: Request<Full<&'static [u8]>>| {
+            std::future::pending::<Result<Response<Full<&'static [u8]>>, Infallible>>().await
+        });
+    let response = bare.call(Request::new(Full::default())).await.unwrap();
+    let body = response.into_body();
+    assert!(http_body::Body::is_end_stream(&body));
+    assert!(body.collect().await.unwrap().to_bytes().is_empty());
 }
 
 ///

@@ -6,9 +6,11 @@
 
 mod after_response;
 mod attributes;
+mod commit_when;
 mod commits;
 mod cookies;
 mod failing_store;
+mod header;
 mod layers;
 mod lifetime;
 mod privacy;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use distributable::session::{Changes, Loaded, Outcome};
@@ -229,7 +230,7 @@ async fn no_answer_reaches_another_request() {
     let counts = readers.join_all().await;
     let answered: usize = counts.iter().map(|(answered, _)| answered).sum();
     assert!(answered > 500, "{counts:?}");
-    assert!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed) > 5);
+    assert!(proxy.accepted.load(Relaxed) > 5);
 }
 
 /// what was refused until the end has not happened, and the error says so. Most of the time an
@@ -268,8 +269,10 @@ async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happene
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_that_is_tried_again_takes_effect_once() {
     const UPDATES: usize = 150;
+    const CUTS: usize = 5;
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
+    let accepted = proxy.accepted.clone();
     let store = RedisStore::builder(proxy.url())
         .deadline(Duration::from_secs(5))
         .connect()
@@ -293,7 +296,8 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
         }
     });
     let mut counted = 0;
-    while counted < UPDATES {
+    // On a busy machine all updates can fall between the cuts.
+    while counted < UPDATES || accepted.load(Relaxed) <= CUTS {
         let Ok(Loaded::Live(record)) = store.load(&key, None).await else {
             continue;
         };
@@ -313,8 +317,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
     done.notify_one();
     let proxy = cutter.await.unwrap();
     let found = find(&store, &key).await.unwrap();
-    assert_eq!(value(&found, "n"), Some(UPDATES.to_string()));
-    assert!(proxy.accepted.load(std::sync::atomic::Ordering::Relaxed) > 5);
+    assert_eq!(value(&found, "n"), Some(counted.to_string()));
     // A rotation and an end whose answers are lost.
     for turn in 0..20 {
         let (key, record) = create(&store, "a", "1").await;
