@@ -32,6 +32,8 @@ pub enum StoreErrorKind {
     Indeterminate,
     /// The stored data of this session cannot be read.
     Corrupt,
+    /// The store cannot do this at all.
+    Unsupported,
 }
 
 impl StoreError {
@@ -68,6 +70,12 @@ impl StoreError {
         Self::bare(StoreErrorKind::TooLarge)
     }
 
+    /// The store cannot do this at all.
+    #[must_use]
+    pub const fn unsupported() -> Self {
+        Self::bare(StoreErrorKind::Unsupported)
+    }
+
     /// Returns the kind of this error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
@@ -97,6 +105,7 @@ impl fmt::Display for StoreError {
                 "it is unknown whether the session was stored everywhere"
             }
             StoreErrorKind::Corrupt => "the stored session cannot be read",
+            StoreErrorKind::Unsupported => "the session store cannot do this",
         })
     }
 }

@@ -55,6 +55,7 @@ mod clock;
 #[cfg(feature = "replicated")]
 mod cluster;
 mod error;
+mod events;
 #[path = "docs/mod.rs"]
 pub mod guide;
 mod middleware;
@@ -70,13 +71,16 @@ pub use bridge::TowerSessions;
 #[cfg(feature = "replicated")]
 pub use cluster::{Ack, Copies, InvalidCopies};
 pub use error::{StoreError, StoreErrorKind};
+pub use events::{Lagged, SessionEvents};
 pub use middleware::{
     Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidHeader, InvalidRoute,
     Limits, Peek, Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session,
     SessionCookie, SessionCookieBuilder, SessionError, SessionErrorKind, SessionHeader,
     SessionLayer, SessionService, Storable,
 };
-pub use session::{Root, SessionId, SessionInfo, UserKey};
+pub use session::{
+    EndReason, EventScope, Root, SessionEvent, SessionEventKind, SessionId, SessionInfo, UserKey,
+};
 #[cfg(feature = "replicated")]
 pub use signal::shutdown_signal;
 #[cfg(feature = "memory")]

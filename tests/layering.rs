@@ -25,6 +25,7 @@ const TABLE: &[Row] = &[
             "bridge",
             "cluster",
             "error",
+            "events",
             "middleware",
             "session",
             "store",
@@ -68,6 +69,11 @@ const TABLE: &[Row] = &[
         folder: "error",
         modules: &[],
         crates: &[],
+    },
+    Row {
+        folder: "events",
+        modules: &["session"],
+        crates: &["tokio"],
     },
     // Only documentation.
     Row {
@@ -123,7 +129,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/mod",
-        modules: &["clock", "cluster", "error", "session"],
+        modules: &["clock", "cluster", "error", "events", "session"],
         crates: &[],
     },
     Row {
@@ -143,7 +149,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/memory",
-        modules: &["clock", "error", "session", "store::SessionStore"],
+        modules: &["clock", "error", "events", "session", "store::SessionStore"],
         crates: &["tokio", "tracing"],
     },
     Row {
@@ -161,6 +167,7 @@ const TABLE: &[Row] = &[
         modules: &[
             "clock",
             "error",
+            "events",
             "session",
             "store::MemoryStore",
             "store::SessionStore",
@@ -193,6 +200,7 @@ const TABLE: &[Row] = &[
             "clock",
             "cluster",
             "error",
+            "events",
             "session",
             "store::SessionStore",
         ],
@@ -212,7 +220,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "cluster",
-        modules: &["clock", "error", "session"],
+        modules: &["clock", "error", "events", "session"],
         crates: &["bytes", "postcard", "rand", "serde", "tokio", "tracing"],
     },
     Row {

@@ -10,8 +10,8 @@ use distributable::store::{
     Secret, SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
 };
 use distributable::{
-    Copies, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie, SessionHeader,
-    SessionInfo, SessionLayer, SessionStore, StoreError, UserKey,
+    Copies, EventScope, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie,
+    SessionEvents, SessionHeader, SessionInfo, SessionLayer, SessionStore, StoreError, UserKey,
 };
 use serde_json::{Value, json};
 
@@ -119,6 +119,17 @@ impl Backend {
             Self::Redis(store) => store.end(key).await,
             Self::Replicated(store) => store.end(key).await,
             Self::ReplicatedFile(store) => store.end(key).await,
+        }
+    }
+
+    /// What happens to sessions from now on.
+    pub(crate) fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+        match self {
+            Self::Memory(store) => store.events(scope),
+            Self::File(store) => store.events(scope),
+            Self::Redis(store) => store.events(scope),
+            Self::Replicated(store) => store.events(scope),
+            Self::ReplicatedFile(store) => store.events(scope),
         }
     }
 

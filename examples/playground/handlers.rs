@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use distributable::{Peek, Root, Session, SessionError, UserKey};
+use distributable::{EventScope, Peek, Root, Session, SessionError, UserKey};
 use futures_util::stream;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -57,6 +57,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/spawn", on(both, spawn))
         .route("/badattr", on(both, badattr))
         .route("/cluster", on(both, cluster))
+        .route("/events", on(both, events))
         .route("/health", on(both, health))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -139,8 +140,9 @@ async fn update(Taken(session): Taken) -> Answer {
 
 /// `/login?uid[&label]`: changes the id, so that one planted before the login is worth nothing
 /// after it, and binds the session to the user.
-async fn login(args: Args, Taken(session): Taken) -> Answer {
+async fn login(State(app): State<Arc<App>>, args: Args, Taken(session): Taken) -> Answer {
     let uid = args.need("uid")?;
+    app.users.note(uid);
     match args.get("label") {
         Some(label) => session.log_in_with_label(uid, label)?,
         None => session.log_in(uid)?,
@@ -353,6 +355,16 @@ async fn cluster(State(app): State<Arc<App>>) -> Reply {
     app.backend
         .status(app.node.as_deref())
         .with("turnovers", app.sessions.misrouted_requests())
+}
+
+/// `/events[?scope=node|cluster]`: what happens to sessions from now on, as server-sent events.
+async fn events(State(app): State<Arc<App>>, args: Args) -> Result<Response, Failure> {
+    let scope = match args.get("scope") {
+        None | Some("cluster") => EventScope::Cluster,
+        Some("node") => EventScope::Node,
+        Some(_) => return Err(Failure::bad_argument("`scope` is `node` or `cluster`")),
+    };
+    crate::events::serve(app, scope).await
 }
 
 /// `/health`: 200 if a balancer should send requests here.

@@ -6,6 +6,7 @@
 mod args;
 mod backend;
 mod door;
+mod events;
 mod handlers;
 mod reply;
 
@@ -24,6 +25,7 @@ use backend::Backend;
 use clap::Parser;
 use distributable::SessionLayer;
 use door::Door;
+use events::Users;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -35,6 +37,7 @@ struct App {
     backend: Backend,
     sessions: SessionLayer,
     draining: AtomicBool,
+    users: Users,
 }
 
 #[tokio::main]
@@ -78,6 +81,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         backend,
         node: args.route.clone(),
         draining: AtomicBool::new(false),
+        users: Users::default(),
     });
     let router = router(&app);
 

@@ -28,7 +28,7 @@ use self::content::{Content, Key, idle_until};
 use crate::clock;
 use crate::error::StoreError;
 use crate::middleware::Limits;
-use crate::session::{Changes, Loaded, Outcome, Record};
+use crate::session::{Changes, EndReason, Loaded, Outcome, Record};
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
 
@@ -213,7 +213,7 @@ impl TowerSessions {
     }
 
     async fn end(&self, key: &Key) -> Result<(), Failure> {
-        let ended = self.store.end(&key.root).await;
+        let ended = self.store.end(&key.root, EndReason::Logout).await;
         ended.map(drop).map_err(|error| failed(key, &error))
     }
 }

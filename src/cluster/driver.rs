@@ -18,14 +18,15 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::clock::{self, WallClock};
-use crate::session::{Root, SLOTS, SessionId, Timestamp};
+use crate::events::{EventBus, SessionEvents};
+use crate::session::{EventScope, Root, SLOTS, SessionEventKind, SessionId, Timestamp, UserKey};
 
 use super::discover::{Discovery, discover};
 use super::door::{Door, find_rival, objection_to};
 use super::link::{Arrival, Encoder, Handshaking, Links, SendQueue, dial, receive};
 use super::outlook::{Addresses, Answer};
 use super::pending_calls::PendingCalls;
-use super::replica::event::{Exclusion, Input, Notification, Output, Reply};
+use super::replica::event::{Exclusion, Input, Notification, Output, Reply, Report};
 use super::replica::message::OpId;
 use super::replica::node::{Node, SEEN_MAX};
 use super::replica::{PAUSE_MAX, Replica};
@@ -59,6 +60,9 @@ pub(super) struct Driver {
     pub(super) degraded_acks: AtomicU64,
     pub(super) created: AtomicU64,
     pub(super) deleted: AtomicU64,
+    events: EventBus,
+    /// The widest scope of events that the replica was informed of.
+    scope: Mutex<Option<EventScope>>,
     pub(super) started_at: Timestamp,
     pub(super) door: Door,
     random: Mutex<StdRng>,
@@ -99,6 +103,8 @@ impl Driver {
             degraded_acks: AtomicU64::new(0),
             created: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
+            events: EventBus::default(),
+            scope: Mutex::default(),
             started_at: now,
             door,
             random: Mutex::new(random),
@@ -243,10 +249,44 @@ impl Driver {
                 }
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
                 Output::Notification(news) => self.tell(news),
+                Output::Event(Report::Mine(event)) => self.events.report(event),
+                Output::Event(Report::Theirs(event)) => self.events.relay(event),
+                Output::Event(Report::Lost(events)) => self.events.lost(events),
             }
         }
         encoder.forget();
         given_up
+    }
+
+    /// Subscribes to what happens to sessions.
+    pub(super) fn events(&self, scope: EventScope) -> SessionEvents {
+        let events = self.events.subscribe(scope);
+        self.review_subscribers();
+        events
+    }
+
+    /// Informs the replica when there are other subscribers than before.
+    fn review_subscribers(&self) {
+        // In one step, so that the last to look is the last to say.
+        let mut known = lock(&self.scope);
+        let scope = self.events.wanted();
+        if *known != scope {
+            *known = scope;
+            self.input(Input::Listen(scope));
+        }
+    }
+
+    /// Returns `true` if somebody wants to know what happens to sessions.
+    pub(super) fn reports(&self) -> bool {
+        self.replica.reports()
+    }
+
+    /// Reports what a call has done to a session.
+    pub(super) fn report(&self, key: &Root, kind: SessionEventKind, user: Option<UserKey>) {
+        if self.reports() {
+            self.replica.report(self.enter(), *key, kind, user);
+            self.settle();
+        }
     }
 
     /// Returns a number for a call.
@@ -467,6 +507,7 @@ impl Driver {
     fn tick(&self) -> Duration {
         let now = self.enter();
         self.pulse.store(now.as_millis(), Release);
+        self.review_subscribers();
         let outlook = self
             .addresses
             .changed(|address| self.links.is_mine(address));

@@ -11,7 +11,11 @@ use tokio::time::{Instant, interval};
 
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Loaded, Name, Outcome, Record, Root, SecretHash, SessionId};
+use crate::events::SessionEvents;
+use crate::session::{
+    Changes, EndReason, EventScope, Loaded, Name, Outcome, Record, Root, SecretHash,
+    SessionEventKind, SessionId,
+};
 
 use super::Copies;
 use super::driver::{Driver, Endpoints, run};
@@ -108,9 +112,15 @@ impl Cluster {
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
         let outcome = self.try_commit(key, base, changes).await?;
-        let is_session = |record: &Arc<Record>| !record.is_index();
-        if changes.is_create() && matches!(&outcome, Outcome::Committed(r) if is_session(r)) {
-            self.driver.created.fetch_add(1, Relaxed);
+        if let Outcome::Committed(record) = &outcome
+            && !record.is_index()
+        {
+            if changes.is_create() {
+                self.driver.created.fetch_add(1, Relaxed);
+                self.report(key, SessionEventKind::Created, record);
+            } else if changes.rotation().is_some() {
+                self.report(key, SessionEventKind::Rotated, record);
+            }
         }
         Ok(outcome)
     }
@@ -181,10 +191,27 @@ impl Cluster {
         self.driver.settle();
     }
 
-    pub(crate) async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+    pub(crate) async fn end(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        let record = match self.driver.reports() {
+            true => self.driver.replica.look(clock::now(), key),
+            false => None,
+        };
         let ended = self.try_end(key).await?;
         self.driver.deleted.fetch_add(u64::from(ended), Relaxed);
+        if ended && !key.is_index() {
+            let user = record.and_then(|record| record.user());
+            let kind = SessionEventKind::Deleted(reason);
+            self.driver.report(key, kind, user);
+        }
         Ok(ended)
+    }
+
+    pub(crate) fn events(&self, scope: EventScope) -> SessionEvents {
+        self.driver.events(scope)
+    }
+
+    fn report(&self, key: &Root, kind: SessionEventKind, record: &Record) {
+        self.driver.report(key, kind, record.user());
     }
 
     async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
@@ -423,6 +450,7 @@ fn refused(kind: StoreErrorKind) -> StoreError {
             StoreError::unavailable("too few nodes, or too many unacknowledged changes")
         }
         StoreErrorKind::Corrupt => StoreError::corrupt("an invalid session"),
+        StoreErrorKind::Unsupported => StoreError::unsupported(),
     }
 }
 

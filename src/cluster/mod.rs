@@ -9,7 +9,7 @@
 //!   ┌──────────▼──────────────────────────────┴──┐
 //!   │ replica    the protocol, without IO        │
 //!   └──────────▲──────────────────────────────┬──┘
-//!        Input │                              │ Output::{Send, Reply, Notification}
+//!        Input │                              │ Output::{Send, Reply, Notification, Event}
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ driver     call → drain → outboxes, waiters│   the only code that waits
 //!   └──────────▲──────────────────────────────┬──┘

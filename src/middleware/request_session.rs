@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Uri};
+use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
@@ -24,7 +25,7 @@ use super::state::{CookieAction, Found, LoadedSession, PresentedId, Rest, State,
 use super::take_back::Undoing;
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 use crate::store::erased::Answer;
 use crate::store::users;
 
@@ -139,6 +140,23 @@ impl RequestSession {
         match self.current().await? {
             Some((key, record)) if self.config.is_touch_due(&record) => self.touch(&key).await,
             _ => Ok(()),
+        }
+    }
+
+    /// Waits until the store has something else than this request knows.
+    pub(super) async fn changed(&self) -> Result<(), SessionError> {
+        loop {
+            let turn = self.turn().await;
+            let known = self.state().record().cloned();
+            let current = self.current().await?;
+            drop(turn);
+            let (Some(known), Some((_, record))) = (known, current) else {
+                return Err(SessionErrorKind::NoSession.into());
+            };
+            if known.was_changed_in(&record) {
+                return Ok(());
+            }
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -270,7 +288,7 @@ impl RequestSession {
     async fn take_back_login(&self, key: Root, creates: bool, undoing: Option<Undoing>) {
         if let Some(undoing) = undoing {
             undoing.begin(self.config.clone(), key);
-        } else if creates && let Err(error) = self.config.store.end(&key).await {
+        } else if creates && let Err(error) = self.config.store.end(&key, EndReason::Logout).await {
             debug!(%key, error = &error as &dyn Error, "a session whose login failed is left to expire");
         }
     }
@@ -329,7 +347,7 @@ impl RequestSession {
     }
 
     async fn end_stored(&self, key: &Root) -> Result<bool, SessionError> {
-        let ended = self.config.store.end(key);
+        let ended = self.config.store.end(key, EndReason::Logout);
         let ended = traced(ended, || debug_span!("session_end", %key)).await;
         ended.map_err(|error| failed(key, error))
     }
@@ -584,6 +602,9 @@ const TOUCH_AGAIN_MIN: Duration = Duration::from_millis(50);
 
 /// How many ids are drawn if a session with the id already exists.
 const CREATE_TRIES_MAX: usize = 3;
+
+/// How often the store is asked while somebody waits for a change.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The target of events that may indicate an attack.
 const SECURITY: &str = "distributable::security";

@@ -181,7 +181,7 @@ impl Root {
     }
 
     /// Returns `true` if this is the root of an index.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "replicated"))]
     pub(crate) const fn is_index(&self) -> bool {
         self.0[0] & INDEX != 0
     }

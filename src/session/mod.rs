@@ -11,6 +11,7 @@
 
 mod changes;
 mod credential;
+mod event;
 mod id;
 mod idle;
 pub(crate) mod json;
@@ -25,6 +26,7 @@ pub use changes::{Changes, Outcome, Rotation};
 pub(crate) use credential::{Credential, Forked, Login, Presented};
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use credential::{Details, HISTORY_MAX};
+pub use event::{EndReason, EventScope, SessionEvent, SessionEventKind};
 pub use id::{Root, SLOTS, SecretHash, SessionId};
 #[cfg(any(feature = "replicated", feature = "snapshot"))]
 pub(crate) use idle::Idle;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::SessionStore;
 use crate::error::StoreError;
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
 /// The methods of a [`SessionStore`] with boxed futures. Implemented for every store.
 pub(crate) trait ErasedStore: Send + Sync + 'static {
@@ -19,7 +19,7 @@ pub(crate) trait ErasedStore: Send + Sync + 'static {
         changes: Changes,
     ) -> Answer<'a, Outcome>;
     fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()>;
-    fn end<'a>(&'a self, key: &'a Root) -> Answer<'a, bool>;
+    fn end<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool>;
     fn route(&self, key: &Root) -> Option<String>;
 }
 
@@ -48,8 +48,8 @@ impl<S: SessionStore> ErasedStore for S {
         Box::pin(SessionStore::touch(self, key))
     }
 
-    fn end<'a>(&'a self, key: &'a Root) -> Answer<'a, bool> {
-        Box::pin(SessionStore::end(self, key))
+    fn end<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool> {
+        Box::pin(SessionStore::end_because(self, key, reason))
     }
 
     fn route(&self, key: &Root) -> Option<String> {

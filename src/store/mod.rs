@@ -17,8 +17,10 @@ pub(crate) mod users;
 use std::sync::Arc;
 
 use crate::error::StoreError;
+use crate::events::SessionEvents;
 use crate::session::{
-    Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId, SessionInfo, UserKey,
+    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
+    SessionInfo, UserKey,
 };
 
 #[cfg(feature = "memory")]
@@ -121,6 +123,52 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// Fails if the deletion is not certain on every node. Treat the session as still valid.
     fn end(&self, key: &Root) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Deletes the session like [`end`](Self::end), with a `reason` for the event. The middleware
+    /// calls this. Without it, the reason is [`EndReason::Admin`].
+    ///
+    /// The default calls [`end`](Self::end), for stores without [`events`](Self::events).
+    ///
+    /// # Errors
+    ///
+    /// As [`end`](Self::end).
+    fn end_because(
+        &self,
+        key: &Root,
+        reason: EndReason,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        let _ = reason;
+        self.end(key)
+    }
+
+    /// Subscribes to the events of sessions: created, rotated, ended and expired. The
+    /// [guide](crate::guide::operations) lists what a subscriber can rely on.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use distributable::{EventScope, MemoryStore, SessionStore};
+    ///
+    /// # async fn watch(store: MemoryStore) -> Result<(), distributable::StoreError> {
+    /// let mut events = store.events(EventScope::Node)?;
+    /// while let Some(event) = events.recv().await {
+    ///     match event {
+    ///         Ok(event) => println!("{} {:?}", event.key, event.kind),
+    ///         Err(lagged) => eprintln!("{lagged}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](crate::StoreErrorKind::Unsupported) when the store reports none, as
+    /// `RedisStore` and the default do.
+    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+        let _ = scope;
+        Err(StoreError::unsupported())
+    }
 
     /// Returns the route of the node that should serve this session, if the store knows a better
     /// one than the node that has just served it. Used with `Affinity::Owner`.

@@ -10,7 +10,10 @@ use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder
 #[cfg(all(feature = "snapshot", unix))]
 use crate::cluster::{HeldState, KeyedEntry, Survivor};
 use crate::error::StoreError;
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::events::SessionEvents;
+use crate::session::{
+    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
+};
 
 use super::SessionStore;
 
@@ -224,7 +227,15 @@ impl SessionStore for ReplicatedStore {
     }
 
     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-        self.cluster.end(key).await
+        self.end_because(key, EndReason::Admin).await
+    }
+
+    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        self.cluster.end(key, reason).await
+    }
+
+    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+        Ok(self.cluster.events(scope))
     }
 
     fn route(&self, key: &Root) -> Option<String> {

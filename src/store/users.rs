@@ -19,8 +19,8 @@ use super::erased::ErasedStore;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{
-    Changes, IndexEntry, Listed, Outcome, Record, Root, SessionInfo, UserKey, index_root,
-    new_index, note_end, prolong, put, remove,
+    Changes, EndReason, IndexEntry, Listed, Outcome, Record, Root, SessionInfo, UserKey,
+    index_root, new_index, note_end, prolong, put, remove,
 };
 
 /// A login that is to be added to the index.
@@ -123,7 +123,7 @@ pub(crate) async fn end_unlisted(
     let record = store.load(key, None).await?.into_live();
     let is_theirs = record.is_some_and(|record| record.user() == Some(*user));
     if is_theirs && !is_listed(store, user, key).await? {
-        store.end(key).await?;
+        store.end(key, EndReason::User).await?;
     }
     Ok(())
 }
@@ -165,7 +165,7 @@ pub(crate) async fn sessions_of(
                 live.push(SessionInfo::new(listed.key, &record, listed.entry.label));
             }
             Some(_) => {
-                store.end(&listed.key).await?;
+                store.end(&listed.key, EndReason::User).await?;
                 gone.push(listed.key);
             }
             None => gone.push(listed.key),
@@ -221,7 +221,7 @@ pub(crate) async fn end_user(
             }
         }
         for key in &live {
-            store.end(key).await?;
+            store.end(key, EndReason::User).await?;
         }
         ended += live.len();
         forget(store, &user, &gone).await;
@@ -243,7 +243,11 @@ async fn end_oldest(
         match belonging(store, user, &listed).await? {
             Some(_) if !is_over && live < max => live += 1,
             Some(_) => {
-                store.end(&listed.key).await?;
+                let reason = match listed.is_ended {
+                    true => EndReason::User,
+                    false => EndReason::Limit,
+                };
+                store.end(&listed.key, reason).await?;
                 gone.push(listed.key);
             }
             None => gone.push(listed.key),

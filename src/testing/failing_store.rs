@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::events::SessionEvents;
+use crate::session::{
+    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
+};
 use crate::store::SessionStore;
 
 /// Another store, and errors in its place when a test wants them. Clones fail together.
@@ -90,6 +93,7 @@ impl<S: SessionStore> FailingStore<S> {
             Some(StoreErrorKind::TooLarge) => Err(StoreError::too_large()),
             Some(StoreErrorKind::Indeterminate) => Err(StoreError::indeterminate(wanted)),
             Some(StoreErrorKind::Corrupt) => Err(StoreError::corrupt(wanted)),
+            Some(StoreErrorKind::Unsupported) => Err(StoreError::unsupported()),
         }
     }
 }
@@ -122,6 +126,15 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
         self.check(false)?;
         self.inner.end(key).await
+    }
+
+    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        self.check(false)?;
+        self.inner.end_because(key, reason).await
+    }
+
+    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+        self.inner.events(scope)
     }
 
     fn route(&self, key: &Root) -> Option<String> {

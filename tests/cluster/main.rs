@@ -4,6 +4,7 @@
 mod certainty;
 #[path = "../common/mod.rs"]
 mod common;
+mod events;
 mod failover;
 mod failures;
 mod flood;

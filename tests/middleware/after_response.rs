@@ -11,7 +11,7 @@ use axum::routing::get;
 use distributable::{Persistence, Session, SessionError, SessionErrorKind};
 use futures_util::{FutureExt, stream};
 use http_body_util::BodyExt;
-use tokio::time::advance;
+use tokio::time::{advance, timeout};
 use tower::ServiceExt;
 
 use super::support::*;
@@ -118,6 +118,39 @@ async fn a_detached_handle_does_not_bring_a_session_back() {
     // Nor does it make a new one, which nobody would have the cookie of.
     session.invalidate().await.unwrap();
     too_late(session.insert("a", "3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_handle_wakes_when_another_request_changes_the_session() {
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    let waits = async |session: &Session| {
+        let changed = timeout(Duration::from_secs(30), session.changed()).await;
+        changed.is_err()
+    };
+    // Neither reading nor what the handle writes itself is a change.
+    browser.get(&app, "/get?k=a").await.ok();
+    session.insert("b", "1").unwrap();
+    session.save().await.unwrap();
+    assert!(waits(&session).await);
+    for path in ["/set?k=a&v=2", "/remove?k=b", "/rotate"] {
+        let waiting = tokio::spawn({
+            let session = session.clone();
+            async move { session.changed().await }
+        });
+        tokio::task::yield_now().await;
+        browser.get(&app, path).await.ok();
+        waiting.await.unwrap().unwrap();
+        assert!(waits(&session).await, "after {path}");
+    }
+    assert_eq!(session.get::<String>("a").unwrap().as_deref(), Some("2"));
+    browser.get(&app, "/logout").await.ok();
+    let ended = session.changed().await.unwrap_err();
+    assert_eq!(ended.kind(), SessionErrorKind::Invalidated);
 }
 
 /// W-14.

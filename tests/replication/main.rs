@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod copies;
+mod events;
 mod partition;
 mod removals;
 mod strangers;

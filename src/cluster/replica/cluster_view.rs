@@ -19,6 +19,7 @@ use crate::session::Timestamp;
 use super::Settings;
 use super::budget::Budget;
 use super::event::{Notification, Output, Reply};
+use super::events::Listeners;
 use super::flow::Flow;
 use super::message::{Lane, Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
@@ -67,6 +68,8 @@ pub(crate) struct ClusterView {
     pub(crate) silence_until: Timestamp,
     /// How long after a loss an unknown session may be a lost one.
     pub(crate) loss_grace: Duration,
+    /// Who wants to know what happens to sessions.
+    pub(crate) listeners: Listeners,
     /// PendingCalls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
     out: Vec<Output>,
@@ -102,6 +105,7 @@ impl ClusterView {
             doubt_until: Timestamp::default(),
             silence_until: Timestamp::default(),
             loss_grace: settings.requirements.loss_grace,
+            listeners: Listeners::default(),
             indeterminate: 0,
             out: Vec::new(),
         }
@@ -327,6 +331,10 @@ impl ClusterView {
 
     pub(crate) fn news(&mut self, news: Notification) {
         self.out.push(Output::Notification(news));
+    }
+
+    pub(crate) fn output(&mut self, output: Output) {
+        self.out.push(output);
     }
 
     pub(crate) fn drain(&mut self, outputs: &mut Vec<Output>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::StoreErrorKind;
-use crate::session::{Loaded, Record};
+use crate::session::{EventScope, Loaded, Record, SessionEvent};
 
 use super::message::{Message, OpId, UpdateStatus};
 use super::node::Node;
@@ -52,6 +52,8 @@ pub(crate) enum Input {
     Paused,
     /// The time that `poll_timeout` returned has come.
     Timeout,
+    /// The widest scope of events that somebody subscribes to here has changed.
+    Listen(Option<EventScope>),
     /// Stop holding sessions and hand over those that are here; with `false`, cancel that.
     Drain(bool),
     /// Leave the cluster: nothing is written here any more.
@@ -67,6 +69,19 @@ pub(crate) enum Output {
     Reply { op: OpId, reply: Reply },
     /// An event to report to operators.
     Notification(Notification),
+    /// Something that subscribers to events want to know.
+    Event(Report),
+}
+
+/// What subscribers to events want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Report {
+    /// This node reports an event.
+    Mine(SessionEvent),
+    /// A member has reported one.
+    Theirs(SessionEvent),
+    /// A member could not send so many.
+    Lost(u64),
 }
 
 /// The result of a call.

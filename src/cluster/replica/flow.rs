@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use super::message::{Message, OpId};
+use super::message::{Happened, Message, OpId};
 use super::roster::{PEERS_MAX, PeerIndex};
 
 /// Messages in flight and waiting, for each peer.
@@ -39,6 +39,9 @@ struct Window {
     questions: BTreeMap<Question, Message>,
     /// Accesses that are sent when there is room, the latest of each session.
     touches: BTreeMap<Root, (Timestamp, u64)>,
+    /// Events that wait for room, and that were dropped because there are too many.
+    events: usize,
+    lost_events: u64,
     /// Since when bytes are in flight and nothing has been delivered.
     stalled_since: Option<Timestamp>,
     /// When a part of a large message was last delivered.
@@ -97,8 +100,12 @@ impl Flow {
                     *latest = (accessed_at, access).max(*latest);
                 }
             }
+            Message::Happened(_) if window.events >= EVENTS_MAX => window.lost_events += 1,
             message if message.is_large() => window.large.waiting.push_back(message),
-            message => window.small.waiting.push_back(message),
+            message => {
+                window.events += usize::from(matches!(message, Message::Happened(_)));
+                window.small.waiting.push_back(message);
+            }
         }
     }
 
@@ -142,7 +149,12 @@ impl Flow {
             Some(touch)
         })?;
         window.stalled_since.get_or_insert(now);
-        Some(message.spoken_at(now))
+        let mut message = message.spoken_at(now);
+        if let Message::Happened(Happened { lost, .. }) = &mut message {
+            window.events -= 1;
+            *lost = std::mem::take(&mut window.lost_events);
+        }
+        Some(message)
     }
 
     /// Removes and returns a request of a peer for whose response there is room.
@@ -320,6 +332,9 @@ const QUESTIONS_MAX: usize = 32_768;
 /// Accesses for one peer that wait for room. Further ones are dropped; the session's next access is
 /// sent instead.
 const TOUCHES_MAX: usize = 65_536;
+
+/// Events for one peer that wait for room: more than a subscriber there keeps.
+const EVENTS_MAX: usize = 8_192;
 
 /// How long after its last progress a large message counts as moving. Links report progress every
 /// 100 ms.

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Name, Record, Root, Rotation, SecretHash, Stamp, Timestamp};
+use crate::session::{
+    Name, Record, Root, Rotation, SecretHash, SessionEventKind, Stamp, Timestamp, UserKey,
+};
 
 use super::entry::{Delta, Entry};
 use super::node::Node;
@@ -133,6 +135,11 @@ pub(crate) enum Message {
         key: Root,
         agrees: bool,
     },
+    /// "Send me your events from now on", or no more. Repeated while it is so; who does not hear it
+    /// again stops.
+    Listen { wanted: bool },
+    /// Something has happened to a session at the sender. Sent once: a lost one is lost.
+    Happened(Happened),
     /// The sender leaves for good. If it is lost, failure detection removes the sender.
     Leave,
 }
@@ -155,6 +162,7 @@ impl Message {
             | Self::Nack { .. }
             | Self::Busy { .. }
             | Self::Vote { .. }
+            | Self::Listen { .. }
             | Self::Leave => Lane::Control,
             Self::Write(_)
             | Self::Touch { .. }
@@ -166,6 +174,7 @@ impl Message {
             | Self::GetReply { .. }
             | Self::Update(_)
             | Self::Updated { .. }
+            | Self::Happened(_)
             // Must not overtake the writes that the sender has made before.
             | Self::Propose(_) => Lane::Data,
         }
@@ -200,6 +209,8 @@ impl Message {
                 | Self::Get { .. }
                 | Self::Propose(_)
                 | Self::Vote { .. }
+                | Self::Listen { .. }
+                | Self::Happened(_)
                 | Self::Leave => 0,
             }
     }
@@ -220,7 +231,8 @@ impl Message {
             | Self::SlotEntries { sent_at, .. }
             | Self::GetReply { sent_at, .. }
             | Self::Update(Update { sent_at, .. })
-            | Self::Updated { sent_at, .. } => Some(sent_at),
+            | Self::Updated { sent_at, .. }
+            | Self::Happened(Happened { sent_at, .. }) => Some(sent_at),
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
@@ -232,6 +244,7 @@ impl Message {
             | Self::Busy { .. }
             | Self::Propose(_)
             | Self::Vote { .. }
+            | Self::Listen { .. }
             | Self::Leave => None,
         }
     }
@@ -345,6 +358,18 @@ pub(crate) struct Proposal {
     pub(crate) floor: Stamp,
     /// The hash of what the owner has at or below the floor.
     pub(crate) content: u64,
+}
+
+/// An event of a session, for those who subscribe to it elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Happened {
+    pub(crate) sent_at: Timestamp,
+    pub(crate) kind: SessionEventKind,
+    pub(crate) key: Root,
+    pub(crate) user: Option<UserKey>,
+    pub(crate) at: Timestamp,
+    /// Events that the sender has dropped since the one before, because too many waited.
+    pub(crate) lost: u64,
 }
 
 /// The operation requested from the owner.

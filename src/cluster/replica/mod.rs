@@ -14,7 +14,7 @@
 //!  │ one lock each│                  │  writes · reads · updates · repair    │
 //!  └──────────────┘                  └────────┬──────────────────────────────┘
 //!                                             ▼
-//!                                     Send · Reply · Notification
+//!                                 Send · Reply · Notification · Event
 //! ```
 //!
 //! Guarantees, and the rules that provide them:
@@ -47,6 +47,7 @@ mod cluster_view;
 mod engine;
 pub(crate) mod entry;
 pub(crate) mod event;
+mod events;
 pub(crate) mod expired;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
@@ -73,6 +74,7 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -131,6 +133,8 @@ pub(crate) struct Replica {
     snapshot: RwLock<Snapshot>,
     /// The changes that other members have not acknowledged.
     budget: Arc<Budget>,
+    /// Whether somebody wants to know what happens to sessions.
+    listened: Arc<AtomicBool>,
     ack: Ack,
     min_copies: usize,
 }
@@ -156,6 +160,7 @@ impl Replica {
             table,
             snapshot: RwLock::new(Snapshot::of(&control)),
             budget: control.standing.budget.clone(),
+            listened: control.standing.listeners.any(),
             control: Mutex::new(control),
             ack,
             min_copies,

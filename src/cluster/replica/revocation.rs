@@ -94,5 +94,10 @@ const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 /// Indexes remembered at the same time.
 const DUE_MAX: usize = 4_096;
 
+/// Returns `true` if this call ends a session whose user was ended out of sight.
+pub(crate) const fn is_revocation(op: OpId) -> bool {
+    op & (INTERNAL | REVOKE) == INTERNAL | REVOKE
+}
+
 /// Distinguishes these operations from others that a node starts itself.
 const REVOKE: OpId = 1 << 61;

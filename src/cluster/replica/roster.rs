@@ -88,6 +88,8 @@ pub(crate) struct Peer {
     pub(crate) certain: bool,
     /// Consecutive requests for its view since anything arrived from it.
     pub(crate) unanswered: u32,
+    /// Until when it wants this node's events.
+    pub(crate) listens_until: Timestamp,
     /// When a message of it, or a part of one, last arrived, or was confirmed by it.
     pub(crate) active_at: Timestamp,
 }
@@ -126,6 +128,7 @@ impl Roster {
             ready: false,
             certain: false,
             unanswered: 0,
+            listens_until: Timestamp::default(),
             active_at: Timestamp::default(),
         });
         match self.places.iter().position(Option::is_none) {

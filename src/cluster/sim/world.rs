@@ -239,7 +239,7 @@ impl World {
                     let now = self.clock(index);
                     self.nodes[index].sightings.joined(now, &node);
                 }
-                Output::Notification(_) => {}
+                Output::Notification(_) | Output::Event(_) => {}
             }
         }
         let due = self.nodes[index]

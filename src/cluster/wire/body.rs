@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp};
+use crate::session::{
+    EndReason, Root, Rotation, SLOTS, SecretHash, SessionEventKind, Stamp, Timestamp, UserKey,
+};
 
 use super::hello::check_node;
 use super::session::{
@@ -15,7 +17,8 @@ use super::session::{
 };
 use super::{Bytes, WireError, at_most};
 use crate::cluster::replica::message::{
-    KeyedEntry, Known, Message, Operation, Proposal, Update, UpdateStatus, View, ViewId, Write,
+    Happened, KeyedEntry, Known, Message, Operation, Proposal, Update, UpdateStatus, View, ViewId,
+    Write,
 };
 use crate::cluster::replica::node::Node;
 
@@ -139,6 +142,29 @@ pub(super) enum Body<'a> {
         key: Root,
         agrees: bool,
     },
+    Listen {
+        wanted: bool,
+    },
+    Happened {
+        sent_at: Timestamp,
+        kind: WireEventKind,
+        key: Root,
+        user: Option<UserKey>,
+        at: Timestamp,
+        lost: u64,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum WireEventKind {
+    Created,
+    Rotated,
+    Logout,
+    User,
+    Admin,
+    Limit,
+    Idle,
+    Absolute,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -324,6 +350,22 @@ impl<'a> From<&'a Message> for Body<'a> {
                 op,
                 key,
                 agrees,
+            },
+            Message::Listen { wanted } => Self::Listen { wanted },
+            Message::Happened(Happened {
+                sent_at,
+                kind,
+                key,
+                user,
+                at,
+                lost,
+            }) => Self::Happened {
+                sent_at,
+                kind: kind.into(),
+                key,
+                user,
+                at,
+                lost,
             },
             Message::Leave => Self::Leave,
         }
@@ -541,8 +583,58 @@ impl TryFrom<Body<'_>> for Message {
                 key,
                 agrees,
             },
+            Body::Listen { wanted } => Self::Listen { wanted },
+            Body::Happened {
+                sent_at,
+                kind,
+                key,
+                user,
+                at,
+                lost,
+            } => Self::Happened(Happened {
+                sent_at,
+                kind: kind.into(),
+                key,
+                user,
+                at,
+                lost,
+            }),
             Body::Leave => Self::Leave,
         })
+    }
+}
+
+impl From<SessionEventKind> for WireEventKind {
+    fn from(kind: SessionEventKind) -> Self {
+        let Some(reason) = kind.reason() else {
+            return match kind {
+                SessionEventKind::Rotated => Self::Rotated,
+                _ => Self::Created,
+            };
+        };
+        match reason {
+            EndReason::Logout => Self::Logout,
+            EndReason::User => Self::User,
+            EndReason::Admin => Self::Admin,
+            EndReason::Limit => Self::Limit,
+            EndReason::Idle => Self::Idle,
+            EndReason::Absolute => Self::Absolute,
+        }
+    }
+}
+
+impl From<WireEventKind> for SessionEventKind {
+    fn from(kind: WireEventKind) -> Self {
+        match kind {
+            WireEventKind::Created => Self::Created,
+            WireEventKind::Rotated => Self::Rotated,
+            WireEventKind::Logout => Self::Deleted(EndReason::Logout),
+            WireEventKind::User => Self::Deleted(EndReason::User),
+            WireEventKind::Admin => Self::Deleted(EndReason::Admin),
+            WireEventKind::Limit => Self::Deleted(EndReason::Limit),
+            WireEventKind::Idle => Self::Expired(EndReason::Idle),
+            WireEventKind::Absolute => Self::Expired(EndReason::Absolute),
+        }
     }
 }
 
@@ -590,7 +682,7 @@ fn is_slot(slot: u16) -> Result<(), WireError> {
 }
 
 /// The number of message kinds in protocol 2. Later kinds get the next numbers.
-pub(super) const KINDS: u32 = 18;
+pub(super) const KINDS: u32 = 20;
 
 /// Far more nodes than a cluster and the former members that it remembers.
 const NODES_MAX: usize = 1 << 12;

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use crate::session::{
-    Changes, Credential, Details, FLOOR, HISTORY_MAX, Idle, Lifetime, Login, Name, Record,
-    Register, Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp, UserKey, Value,
+    Changes, Credential, Details, EndReason, FLOOR, HISTORY_MAX, Idle, Lifetime, Login, Name,
+    Record, Register, Root, Rotation, SLOTS, SecretHash, SessionEventKind, Stamp, Timestamp,
+    UserKey, Value,
 };
 
 use super::body::KINDS;
@@ -15,7 +16,7 @@ use crate::cluster::Copies;
 use crate::cluster::link::Inbox;
 use crate::cluster::replica::entry::{Delta, Entry};
 use crate::cluster::replica::message::{
-    KeyedEntry, Operation, Proposal, Update, UpdateStatus, View, ViewId, Write,
+    Happened, KeyedEntry, Operation, Proposal, Update, UpdateStatus, View, ViewId, Write,
 };
 use crate::cluster::replica::node::Node;
 
@@ -142,8 +143,37 @@ mod arbitrary {
                     agrees,
                 }
             }),
+            any::<bool>().prop_map(|wanted| Message::Listen { wanted }),
+            happened(),
             Just(Message::Leave),
         ]
+    }
+
+    fn happened() -> impl Strategy<Value = Message> {
+        let reasons = [
+            SessionEventKind::Created,
+            SessionEventKind::Rotated,
+            SessionEventKind::Deleted(EndReason::Logout),
+            SessionEventKind::Deleted(EndReason::User),
+            SessionEventKind::Deleted(EndReason::Admin),
+            SessionEventKind::Deleted(EndReason::Limit),
+            SessionEventKind::Expired(EndReason::Idle),
+            SessionEventKind::Expired(EndReason::Absolute),
+        ];
+        let kind = proptest::sample::select(reasons.to_vec());
+        let user = option::of(any::<[u8; 16]>());
+        (kind, key(), user, time(), time(), any::<u64>()).prop_map(
+            |(kind, key, user, sent_at, at, lost)| {
+                Message::Happened(Happened {
+                    sent_at,
+                    kind,
+                    key,
+                    user: user.map(UserKey::from_bytes),
+                    at,
+                    lost,
+                })
+            },
+        )
     }
 
     fn view() -> impl Strategy<Value = View> {
@@ -582,6 +612,17 @@ fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
     assert_eq!(decode(&bytes), Ok(write(latest)));
 }
 
+fn happened() -> Message {
+    Message::Happened(Happened {
+        sent_at: NOW,
+        kind: SessionEventKind::Deleted(EndReason::Limit),
+        key: key(),
+        user: Some(UserKey::from_bytes([7; 16])),
+        at: NOW,
+        lost: 3,
+    })
+}
+
 #[test]
 fn fields_that_follow_a_message_are_skipped() {
     let mut bytes = body(&Message::Leave);
@@ -591,15 +632,9 @@ fn fields_that_follow_a_message_are_skipped() {
 
 #[test]
 fn a_kind_of_a_later_version_is_told_from_garbage() {
-    let vote = Message::Vote {
-        view: VIEW,
-        op: 1,
-        key: key(),
-        agrees: true,
-    };
-    assert_eq!(body(&vote)[0], KINDS as u8 - 1);
+    assert_eq!(body(&happened())[0], KINDS as u8 - 1);
     assert_eq!(decode(&[KINDS as u8, 1, 2]), Err(WireError::UnknownKind));
-    assert_eq!(decode(&[KINDS as u8 - 3]), Err(WireError::Malformed));
+    assert_eq!(decode(&[KINDS as u8 - 1]), Err(WireError::Malformed));
     assert_eq!(decode(&[]), Err(WireError::Malformed));
 }
 
@@ -851,6 +886,12 @@ fn the_format_of_protocol_2_stands_still() {
                 agrees: true,
             },
             "1103edfd0308ff616721303132333435363701",
+        ),
+        (Message::Listen { wanted: true }, "1201"),
+        (
+            happened(),
+            "1380d095ffbc3105ff6167213031323334353637010707070707070707070707070707070780d095\
+             ffbc3103",
         ),
         (
             Message::Write(Write {

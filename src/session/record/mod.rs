@@ -270,6 +270,18 @@ impl Record {
         self.latest = self.latest.max(stamp);
     }
 
+    /// Returns `true` if `other`, the same session at another time, has been written or has another
+    /// secret. Accesses do not count.
+    pub(crate) fn was_changed_in(&self, other: &Self) -> bool {
+        let live = |register: &&Register| register.value.is_some();
+        let written = |register: &Register| (register.name.clone(), register.stamp);
+        let ours = self.attributes.iter().filter(live).map(written);
+        let theirs = other.attributes.iter().filter(live).map(written);
+        self.latest() != other.latest()
+            || self.credential.hash != other.credential.hash
+            || ours.ne(theirs)
+    }
+
     /// Drops the marks of removed attributes: for stores that merge changes into one record, and
     /// never two records.
     pub(crate) fn forget_removed(&mut self) {

@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::SessionStore;
 use crate::clock;
 use crate::error::StoreError;
+use crate::events::{EventBus, SessionEvents};
 use crate::session::{
-    Changes, Loaded, Outcome, Record, Root, SLOTS, SecretHash, Timestamp, Writer,
+    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash, SessionEvent,
+    SessionEventKind, Timestamp, Writer,
 };
 
 #[cfg(all(feature = "snapshot", unix))]
@@ -127,6 +129,7 @@ impl MemoryStoreBuilder {
                 next_expiry: AtomicU64::new(Timestamp::NEVER.as_millis()),
                 swept: AtomicBool::new(false),
                 totals: Totals::default(),
+                events: EventBus::default(),
             }),
         }
     }
@@ -164,20 +167,32 @@ impl SessionStore for MemoryStore {
     }
 
     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+        self.end_because(key, EndReason::Admin).await
+    }
+
+    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
         let now = clock::now();
-        let removed = self.shared.slot(key).sessions.remove(key);
-        Ok(removed.is_some_and(|record| {
-            self.shared.release(counted(&record), record.footprint());
-            let totals = &self.shared.totals;
-            let ended = record.is_live(now);
-            let total = if ended {
-                &totals.deleted
-            } else {
-                &totals.expired
-            };
-            total.fetch_add(1, Relaxed);
-            ended
-        }))
+        let mut slot = self.shared.slot(key);
+        let Some(record) = slot.sessions.remove(key) else {
+            return Ok(false);
+        };
+        self.shared.release(counted(&record), record.footprint());
+        let totals = &self.shared.totals;
+        let ended = record.is_live(now);
+        let (total, kind) = if ended {
+            (&totals.deleted, SessionEventKind::Deleted(reason))
+        } else {
+            (&totals.expired, SessionEventKind::expiry_of(&record))
+        };
+        total.fetch_add(1, Relaxed);
+        self.shared.report(kind, key, &record, now);
+        Ok(ended)
+    }
+
+    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+        // What expires is found by the task.
+        sweep::ensure_running(&self.shared);
+        Ok(self.shared.events.subscribe(scope))
     }
 }
 
@@ -214,6 +229,8 @@ struct Shared {
     /// Set while a task sweeps this store.
     swept: AtomicBool,
     totals: Totals,
+    /// Events are reported under the lock of the session's slot: in order.
+    events: EventBus,
 }
 
 /// Event counts since the store was made.
@@ -278,7 +295,25 @@ impl Shared {
         let created = u64::from(changes.is_create() && !record.is_index());
         self.totals.created.fetch_add(created, Relaxed);
         slot.sessions.insert(*key, record.clone());
+        if changes.is_create() {
+            self.report(SessionEventKind::Created, key, record, now);
+        } else if changes.rotation().is_some() {
+            self.report(SessionEventKind::Rotated, key, record, now);
+        }
         Ok(outcome)
+    }
+
+    /// Reports what has happened to a session. The lists of users are none.
+    fn report(&self, kind: SessionEventKind, key: &Root, record: &Record, now: Timestamp) {
+        if self.events.is_wanted() && !record.is_index() {
+            self.events.report(SessionEvent {
+                kind,
+                key: *key,
+                user: record.user(),
+                node: None,
+                at: now,
+            });
+        }
     }
 
     /// Counts `new` in place of `old`. Fails if that exceeds a limit.

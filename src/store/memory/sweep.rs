@@ -10,7 +10,7 @@ use tokio::{task, time};
 
 use super::{Shared, Slot, counted};
 use crate::clock;
-use crate::session::{SLOTS, Timestamp};
+use crate::session::{Record, Root, SLOTS, SessionEventKind, Timestamp};
 
 /// Spawns the sweeping task unless there is one. Without a runtime there is none; the creation of
 /// the next session tries again.
@@ -85,7 +85,9 @@ impl Shared {
             work += 1;
             if slot.next_expiry <= now {
                 work += slot.sessions.len();
-                let (sessions, bytes) = slot.sweep(now);
+                let (sessions, bytes) = slot.sweep(now, |key, record| {
+                    self.report(SessionEventKind::expiry_of(record), key, record, now);
+                });
                 self.release(sessions, bytes);
                 self.totals.expired.fetch_add(sessions as u64, Relaxed);
             }
@@ -100,15 +102,17 @@ impl Shared {
 }
 
 impl Slot {
-    /// Removes expired sessions. Returns their number and their size in bytes.
-    fn sweep(&mut self, now: Timestamp) -> (usize, usize) {
+    /// Removes expired sessions and passes them to `expired`. Returns their number and their size in
+    /// bytes.
+    fn sweep(&mut self, now: Timestamp, mut expired: impl FnMut(&Root, &Record)) -> (usize, usize) {
         let (mut sessions, mut bytes) = (0, 0);
         self.next_expiry = Timestamp::NEVER;
-        self.sessions.retain(|_, record| {
+        self.sessions.retain(|key, record| {
             if record.is_live(now) {
                 self.next_expiry = self.next_expiry.min(record.expires_at());
                 return true;
             }
+            expired(key, record);
             sessions += counted(record);
             bytes += record.footprint();
             false

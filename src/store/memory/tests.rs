@@ -7,7 +7,7 @@ use tokio::{task, time};
 
 use super::*;
 use crate::error::StoreErrorKind;
-use crate::session::{SessionId, Value};
+use crate::session::{Login, SessionId, UserKey, Value, index_root, new_index};
 
 const IDLE: Duration = Duration::from_secs(10);
 const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
@@ -234,6 +234,58 @@ async fn a_sweep_sees_deadlines_that_were_moved_and_those_that_were_brought_forw
     assert!(find(&store, &touched).is_some());
     time::sleep(2 * IDLE).await;
     assert_eq!(store.status().sessions, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_to_sessions_is_reported_in_order() {
+    let store = MemoryStore::new();
+    let mut events = store.events(EventScope::Node).unwrap();
+    let mut everywhere = store.events(EventScope::Cluster).unwrap();
+    let user = UserKey::of("ada");
+    let (one, two, three) = (key(), key(), key());
+    commit(&store, &one, create(1)).unwrap();
+    commit(&store, &one, insert(2)).unwrap();
+    let mut login = insert(3);
+    login.rotate(SECRET, SecretHash::from_bytes([2; 16]));
+    login.log_in(Login {
+        user: Some(user),
+        absolute: 100 * IDLE,
+    });
+    commit(&store, &one, login).unwrap();
+    at_once(store.end_because(&one, EndReason::Limit)).unwrap();
+    assert!(!at_once(store.end(&one)).unwrap());
+    commit(&store, &two, create(1)).unwrap();
+    at_once(store.end(&two)).unwrap();
+    // The list of a user is no session.
+    let list = index_root(&user);
+    commit(&store, &list, new_index(IDLE)).unwrap();
+    at_once(store.end(&list)).unwrap();
+    commit(&store, &two, create(1)).unwrap();
+    time::advance(IDLE / 2).await;
+    commit(&store, &three, Changes::create(SECRET, None, 2 * IDLE)).unwrap();
+    // One that has run out is not deleted, swept or not.
+    time::advance(IDLE).await;
+    assert!(!at_once(store.end(&two)).unwrap());
+    use SessionEventKind::{Created, Deleted, Expired, Rotated};
+    let expected = [
+        (one, Created, None),
+        (one, Rotated, Some(user)),
+        (one, Deleted(EndReason::Limit), Some(user)),
+        (two, Created, None),
+        (two, Deleted(EndReason::Admin), None),
+        (two, Created, None),
+        (three, Created, None),
+        (two, Expired(EndReason::Idle), None),
+        (three, Expired(EndReason::Absolute), None),
+    ];
+    for events in [&mut events, &mut everywhere] {
+        for expected in expected {
+            let event = events.recv().await.unwrap().unwrap();
+            assert_eq!((event.key, event.kind, event.user), expected);
+        }
+    }
+    drop(store);
+    assert_eq!(events.recv().await, None);
 }
 
 #[test]

@@ -49,7 +49,10 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::Mutex;
 
 use crate::error::StoreError;
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::events::SessionEvents;
+use crate::session::{
+    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
+};
 
 use self::builder::Settings;
 use self::journal::{Journal, Note};
@@ -188,11 +191,19 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
     }
 
     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-        let ended = self.store.end(key).await?;
+        self.end_because(key, EndReason::Admin).await
+    }
+
+    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        let ended = self.store.end_because(key, reason).await?;
         if ended {
             self.note(|| Note::ended(*key)).await?;
         }
         Ok(ended)
+    }
+
+    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+        self.store.events(scope)
     }
 
     fn route(&self, key: &Root) -> Option<String> {

@@ -184,6 +184,8 @@ impl Engine {
                 let vote = (view, op, key, agrees);
                 self.floors.voted(now, from, vote, standing, writes, table);
             }
+            Message::Listen { wanted } => self.standing.handle_listen(now, from, wanted),
+            Message::Happened(happened) => self.standing.handle_event(now, from, happened),
             Message::DigestDiff { .. } => {}
         }
     }

@@ -13,6 +13,9 @@ impl Engine {
         self.merged.acknowledge(peer, &mut self.standing);
         let mine = Message::View(self.introduction(now, false));
         self.standing.send(peer, mine);
+        if self.standing.wants_events() {
+            self.standing.ask_for_events(peer);
+        }
     }
 
     pub(super) fn introduce_to_all(&mut self, now: Timestamp) {

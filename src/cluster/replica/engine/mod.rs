@@ -19,7 +19,7 @@ use std::time::Duration;
 use foca::Timer;
 
 use crate::cluster::Ack;
-use crate::session::{Changes, Root, Timestamp};
+use crate::session::{Changes, Root, SessionEventKind, Timestamp};
 
 use super::Settings;
 use super::cluster_view::ClusterView;
@@ -183,6 +183,7 @@ impl Engine {
             Input::Rival { node } => self.rival(now, node),
             Input::Paused => self.fence(now, table),
             Input::Timeout => self.timeout(now, table),
+            Input::Listen(scope) => self.standing.listen(scope),
             Input::Drain(leaving) => {
                 self.standing.leaving = leaving;
                 self.regrouped = true;
@@ -425,13 +426,21 @@ impl Engine {
         self.give_up_stalled(now);
         self.revoke(now, table);
         self.watch_limits(table);
-        let placement = &self.standing.placement;
-        table.sweep_and_count(now, &|slot| placement.owner(slot) == Member::Me);
+        let placement = self.standing.placement.clone();
+        let is_owned = |slot| placement.owner(slot) == Member::Me;
+        let expired = table.sweep_and_count(now, &is_owned);
+        // A node without a place among the others owns nothing.
+        let is_owner = self.standing.ready;
+        for (key, record) in expired.into_iter().filter(|_| is_owner) {
+            let kind = SessionEventKind::expiry_of(&record);
+            self.standing.happened(key, kind, record.user());
+        }
         if self.ticks.is_multiple_of(VIEW_TICKS) {
             self.ask_around(now);
         }
         if self.ticks.is_multiple_of(DROP_TICKS) {
             self.drop_others(table);
+            self.standing.review_listeners(now);
         }
     }
 

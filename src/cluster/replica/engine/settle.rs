@@ -151,6 +151,7 @@ impl Engine {
             self.note_gone(&node, parted, table.is_split());
             self.standing.roster.remove(index);
             self.standing.flow.forget(index);
+            self.standing.stop_listening(index);
             self.writes.forget(index);
             self.merged.forget(index);
             if !parted {

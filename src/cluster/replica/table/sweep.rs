@@ -1,38 +1,53 @@
 //! Removal of expired entries.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::session::{Root, Timestamp};
+use crate::session::{Record, Root, Timestamp};
 
 use super::{GROUP, Table};
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::expired::Mark;
+
+/// A session that was forgotten because its time has run out.
+pub(crate) type Expired = (Root, Arc<Record>);
 
 impl Table {
     /// Removes expired entries: in a small table all of them, in a large one as many as can be
     /// visited in a short time, continuing there the next time.
     #[cfg(test)]
     pub(crate) fn sweep(&self, now: Timestamp) {
-        self.sweep_and_count(now, &|_| true);
+        let _ = self.sweep_and_count(now, &|_| true);
     }
 
-    /// Like `sweep`, and counts the expired sessions in the slots selected by
+    /// Like `sweep`, and counts and returns the expired sessions in the slots selected by
     /// `is_owned`.
-    pub(crate) fn sweep_and_count(&self, now: Timestamp, is_owned: &dyn Fn(usize) -> bool) {
-        let mut looked_at = 0;
+    pub(crate) fn sweep_and_count(
+        &self,
+        now: Timestamp,
+        is_owned: &dyn Fn(usize) -> bool,
+    ) -> Vec<Expired> {
+        let (mut looked_at, mut expired) = (0, Vec::new());
         for _ in 0..self.groups.len() {
             let group = self.next_group.fetch_add(1, Ordering::Relaxed) % self.groups.len();
             if self.groups[group].forget_at.load(Ordering::Relaxed) <= now.as_millis() {
-                looked_at += self.sweep_group(now, group, is_owned);
+                looked_at += self.sweep_group(now, group, is_owned, &mut expired);
             }
             if looked_at >= SWEEP_MAX {
-                return;
+                break;
             }
         }
+        expired
     }
 
     /// Removes the expired entries of a group. Returns the number of entries visited.
-    fn sweep_group(&self, now: Timestamp, group: usize, is_owned: &dyn Fn(usize) -> bool) -> usize {
+    fn sweep_group(
+        &self,
+        now: Timestamp,
+        group: usize,
+        is_owned: &dyn Fn(usize) -> bool,
+        expired: &mut Vec<Expired>,
+    ) -> usize {
         let mut looked_at = 0;
         // Entries added from now on lower the time again.
         self.groups[group]
@@ -50,9 +65,12 @@ impl Table {
             for key in run_out {
                 if let Some(entry) = guard.entries.remove(&key) {
                     self.uncount(&mut guard, &key, &entry);
-                    if matches!(&entry, Entry::Live(record) if !record.is_index()) && is_owned(slot)
+                    if let Entry::Live(record) = &entry
+                        && !record.is_index()
+                        && is_owned(slot)
                     {
                         self.expired.fetch_add(1, Ordering::Relaxed);
+                        expired.push((key, record.clone()));
                     }
                     let mark = match &entry {
                         Entry::Live(record) if self.rules.expiry_marks => Mark::of(record),

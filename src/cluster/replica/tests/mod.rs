@@ -3,6 +3,7 @@
 
 mod certainty;
 mod copies;
+mod events;
 mod floors;
 #[cfg(all(feature = "snapshot", unix))]
 mod held;
@@ -18,7 +19,7 @@ use crate::cluster::Ack;
 use crate::session::{Credential, Lifetime, Name, Register, Stamp, Value};
 
 use super::entry::{Delta, Entry};
-use super::event::{Notification, Reply};
+use super::event::{Notification, Reply, Report};
 use super::message::{Lane, Message, UpdateStatus, ViewId};
 use super::*;
 
@@ -102,6 +103,7 @@ struct Lab {
     cut: Vec<(usize, usize)>,
     replies: Vec<(OpId, Reply)>,
     news: Vec<(usize, Notification)>,
+    events: Vec<(usize, Report)>,
     /// Whether the links of a node close and are dialed anew when it takes a new incarnation.
     redials: bool,
 }
@@ -125,6 +127,7 @@ impl Lab {
             cut: Vec::new(),
             replies: Vec::new(),
             news: Vec::new(),
+            events: Vec::new(),
             redials: false,
         }
     }
@@ -174,6 +177,7 @@ impl Lab {
                             under_way.extend(to.map(|to| (index, to, message)));
                         }
                         Output::Reply { op, reply } => self.replies.push((op, reply)),
+                        Output::Event(report) => self.events.push((index, report)),
                         Output::Notification(news) => {
                             if let Notification::Reborn(me) = &news {
                                 self.nodes[index].0 = me.clone();

@@ -12,7 +12,7 @@ fn entry() -> IndexEntry {
 }
 
 /// Writes a session of Ada's under this key at a node, and its entry in her index.
-fn log_in(lab: &mut Lab, index: usize, op: OpId, number: u8) {
+pub(super) fn log_in(lab: &mut Lab, index: usize, op: OpId, number: u8) {
     let user = UserKey::of("ada");
     let mut changes = born("a", "1");
     changes.log_in(Login {
@@ -31,7 +31,7 @@ fn log_in(lab: &mut Lab, index: usize, op: OpId, number: u8) {
     assert!(!matches!(step, Step::Refused(_)), "{step:?}");
 }
 
-fn split() -> Lab {
+pub(super) fn split() -> Lab {
     let mut lab = Lab::cluster(2);
     lab.redials = true;
     log_in(&mut lab, 0, 1, 1);
@@ -40,7 +40,7 @@ fn split() -> Lab {
     lab
 }
 
-fn heal(lab: &mut Lab) {
+pub(super) fn heal(lab: &mut Lab) {
     lab.cut.clear();
     for _ in 0..10 {
         for (one, other) in [(0, 1), (1, 0)] {

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Changes, Root, Stamp, Timestamp, access_version};
+use crate::session::{
+    Changes, EndReason, Root, SessionEventKind, Stamp, Timestamp, access_version,
+};
 
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::{Delta, Entry};
@@ -18,6 +20,7 @@ use crate::cluster::replica::message::{
     KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
 };
 use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::revocation::is_revocation;
 use crate::cluster::replica::roster::{PeerIndex, PeerSet};
 use crate::cluster::replica::table::Table;
 
@@ -162,7 +165,12 @@ impl PendingUpdates {
         }
         let copy = copy.or_else(|| open.update.outcome(now, table));
         open.discharge(standing);
+        let key = open.update.key;
         self.open.remove(&op);
+        if applied && is_revocation(op) {
+            let kind = SessionEventKind::Deleted(EndReason::User);
+            standing.happened(key, kind, None);
+        }
         let reply = match copy.map(|copy| copy.entry) {
             // It was applied, even if the session has expired since.
             Some(Entry::Live(record)) if applied || record.is_live(now) => {

@@ -1,0 +1,196 @@
+//! Events: who reports what has happened to a session, and who comes to know.
+
+use super::*;
+use crate::session::{EndReason, EventScope, SessionEvent, SessionEventKind, UserKey};
+
+/// The events that a node has handed out: whether it has reported them itself, and what they say.
+fn seen(lab: &Lab, index: usize) -> Vec<(bool, SessionEvent)> {
+    let at = lab.events.iter().filter(|(at, _)| *at == index);
+    at.map(|(_, report)| match report {
+        Report::Mine(event) => (true, event.clone()),
+        Report::Theirs(event) => (false, event.clone()),
+        Report::Lost(events) => panic!("{events} are lost"),
+    })
+    .collect()
+}
+
+fn kinds(lab: &Lab, index: usize) -> Vec<SessionEventKind> {
+    let seen = seen(lab, index).into_iter();
+    seen.map(|(_, event)| event.kind).collect()
+}
+
+fn listen(lab: &mut Lab, index: usize, scope: EventScope) {
+    lab.input(index, Input::Listen(Some(scope)));
+}
+
+#[test]
+fn who_listens_to_the_cluster_receives_what_others_report() {
+    let mut lab = Lab::cluster(3);
+    assert!((0..3).all(|index| !lab.replica(index).reports()));
+    listen(&mut lab, 0, EventScope::Node);
+    listen(&mut lab, 1, EventScope::Cluster);
+    assert!((0..3).all(|index| lab.replica(index).reports()));
+    let user = Some(UserKey::of("ada"));
+    let kind = SessionEventKind::Deleted(EndReason::Limit);
+    lab.replica(2).report(lab.now, key(1), kind, user);
+    lab.replica(0)
+        .report(lab.now, key(2), SessionEventKind::Created, None);
+    lab.carry();
+    let event = |kind, number, user, node: &str| SessionEvent {
+        kind,
+        key: key(number),
+        user,
+        node: Some(node.to_owned()),
+        at: lab.now,
+    };
+    let created = event(SessionEventKind::Created, 2, None, "node0");
+    let deleted = event(kind, 1, user, "node2");
+    assert_eq!(seen(&lab, 0), [(true, created.clone())]);
+    let mut at_one = seen(&lab, 1);
+    at_one.sort_by_key(|(_, event)| event.key);
+    assert_eq!(at_one, [(false, deleted), (false, created)]);
+    assert_eq!(seen(&lab, 2), []);
+}
+
+#[test]
+fn one_node_reports_that_a_session_has_expired() {
+    let mut lab = Lab::cluster(3);
+    for index in 0..3 {
+        listen(&mut lab, index, EventScope::Cluster);
+    }
+    for number in 1..=12 {
+        let idle = Some(Duration::from_secs(5));
+        let lifetime = Duration::from_secs(if number > 6 { 4 } else { 60 });
+        let changes = Changes::create(SECRET, idle, lifetime);
+        lab.commit(0, number.into(), key(number), &changes);
+    }
+    lab.run(Duration::from_secs(8));
+    let idle = SessionEventKind::Expired(EndReason::Idle);
+    let absolute = SessionEventKind::Expired(EndReason::Absolute);
+    for index in 0..3 {
+        let mut seen = seen(&lab, index);
+        seen.sort_by_key(|(_, event)| event.key);
+        let found: Vec<_> = seen
+            .iter()
+            .map(|(_, event)| (event.key, event.kind))
+            .collect();
+        let expected: Vec<_> = (1..=12)
+            .map(|number| (key(number), if number > 6 { absolute } else { idle }))
+            .collect();
+        assert_eq!(found, expected, "at {index}");
+        for (mine, event) in seen {
+            let owns = lab.replica(index).owns(event.key.slot());
+            assert_eq!(mine, owns, "{event:?} at {index}");
+        }
+    }
+}
+
+#[test]
+fn who_does_not_keep_a_session_comes_to_know_as_well() {
+    let copies = Copies::Count(2.try_into().unwrap());
+    let mut lab = Lab::cluster_with(3, copies);
+    for index in 0..3 {
+        listen(&mut lab, index, EventScope::Cluster);
+    }
+    let changes = Changes::create(SECRET, Some(Duration::from_secs(5)), HOUR);
+    lab.commit(0, 1, key(1), &changes);
+    lab.run(Duration::from_secs(8));
+    assert!((0..3).any(|index| !lab.replica(index).holds(&key(1))));
+    for index in 0..3 {
+        let expired = SessionEventKind::Expired(EndReason::Idle);
+        assert_eq!(kinds(&lab, index), [expired], "at {index}");
+    }
+}
+
+#[test]
+fn a_member_that_comes_later_learns_who_listens_and_one_that_stops_gets_nothing_more() {
+    let mut lab = Lab::strangers(2);
+    listen(&mut lab, 0, EventScope::Cluster);
+    lab.run(Duration::from_secs(3));
+    for (one, other) in [(0, 1), (1, 0)] {
+        lab.link(one, other);
+    }
+    lab.run(Duration::from_secs(3));
+    let report = |lab: &mut Lab, number| {
+        let now = lab.now;
+        lab.replica(1)
+            .report(now, key(number), SessionEventKind::Created, None);
+        lab.carry();
+    };
+    report(&mut lab, 1);
+    assert_eq!(kinds(&lab, 0), [SessionEventKind::Created]);
+    // A link that breaks does not end it.
+    lab.relink(1, 0);
+    lab.relink(0, 1);
+    lab.run(Duration::from_secs(10));
+    report(&mut lab, 2);
+    assert_eq!(kinds(&lab, 0).len(), 2);
+    lab.input(0, Input::Listen(None));
+    assert!(!lab.replica(1).reports());
+    report(&mut lab, 3);
+    assert_eq!(kinds(&lab, 0).len(), 2);
+}
+
+#[test]
+fn who_is_silent_gets_no_events() {
+    let mut lab = Lab::cluster(2);
+    listen(&mut lab, 0, EventScope::Cluster);
+    assert!(lab.replica(1).reports());
+    lab.hold = |message| matches!(message, Message::Listen { .. });
+    lab.run(Duration::from_secs(7));
+    assert!(!lab.replica(1).reports());
+}
+
+#[test]
+fn a_member_that_receives_nothing_has_a_limit_and_gets_the_number_of_what_is_lost() {
+    let mut lab = Lab::cluster(2);
+    listen(&mut lab, 0, EventScope::Cluster);
+    // Nothing is reported as delivered while the messages are held.
+    lab.hold = |message| matches!(message, Message::Happened(_));
+    let reported = 100_000;
+    for _ in 0..reported {
+        lab.replica(1)
+            .report(lab.now, key(1), SessionEventKind::Created, None);
+    }
+    lab.carry();
+    lab.hold = |_| false;
+    let mut events = 0;
+    while !lab.held.is_empty() {
+        for (from, to, message) in std::mem::take(&mut lab.held) {
+            lab.deliver(from, to, message);
+        }
+        lab.carry();
+    }
+    let mut lost = 0;
+    for (_, report) in &lab.events {
+        match report {
+            Report::Lost(number) => lost += number,
+            _ => events += 1,
+        }
+    }
+    assert!(lost > 0);
+    assert_eq!(events + lost, reported);
+}
+
+/// the node that owns the user's list reports what it ends on its own account.
+#[test]
+fn a_session_that_is_ended_when_two_sides_meet_is_reported_once() {
+    let mut lab = users::split();
+    users::log_in(&mut lab, 0, 10, 2);
+    lab.run(Duration::from_secs(1));
+    let mut end = Changes::default();
+    crate::session::note_end(&mut end);
+    let root = crate::session::index_root(&UserKey::of("ada"));
+    lab.commit(1, 20, root, &end);
+    for index in 0..2 {
+        listen(&mut lab, index, EventScope::Cluster);
+    }
+    users::heal(&mut lab);
+    let deleted = SessionEventKind::Deleted(EndReason::User);
+    for index in 0..2 {
+        let seen = seen(&lab, index).into_iter().map(|(_, event)| event);
+        let mut seen: Vec<_> = seen.map(|event| (event.key, event.kind)).collect();
+        seen.sort_by_key(|(key, _)| *key);
+        assert_eq!(seen, [(key(1), deleted), (key(2), deleted)], "at {index}");
+    }
+}

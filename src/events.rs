@@ -1,0 +1,205 @@
+//! The way of events from a store to its subscribers.
+//!
+//! It promises: whoever reports an event never waits, and pays one atomic load where nobody
+//! subscribes; a subscriber that is slow loses the oldest events and gets their number.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::session::{EventScope, SessionEvent};
+
+/// Receives the events of a store: what [`events`](crate::SessionStore::events) returns.
+///
+/// Events that are not received wait here, up to 4,096 of them. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct SessionEvents {
+    receiver: broadcast::Receiver<Item>,
+    _subscription: Subscription,
+}
+
+/// So many events were lost before the next one, because they were not received in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a number of lost events says all there is to say"
+)]
+pub struct Lagged(pub u64);
+
+impl SessionEvents {
+    /// Waits for the next event; `None` once the store is no more.
+    ///
+    /// # Errors
+    ///
+    /// When events were lost. The next call returns the oldest that is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn recv(&mut self) -> Option<Result<SessionEvent, Lagged>> {
+        match self.receiver.recv().await {
+            Ok(Item::Event(event)) => Some(Ok(event)),
+            Ok(Item::Lost(events)) | Err(RecvError::Lagged(events)) => Some(Err(Lagged(events))),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events were lost", self.0)
+    }
+}
+
+impl Error for Lagged {}
+
+/// The sending end, which a store keeps.
+#[derive(Debug, Default)]
+pub(crate) struct EventBus {
+    node: Channel,
+    cluster: Channel,
+    subscribers: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    /// Made for the first subscriber.
+    sender: OnceLock<broadcast::Sender<Item>>,
+    subscribers: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Debug)]
+enum Item {
+    Event(SessionEvent),
+    /// So many events did not come as far as this.
+    Lost(u64),
+}
+
+/// Counts one subscriber for as long as it lives.
+#[derive(Debug)]
+struct Subscription([Arc<AtomicUsize>; 2]);
+
+impl Subscription {
+    fn new(counters: [&Arc<AtomicUsize>; 2]) -> Self {
+        for counter in counters {
+            counter.fetch_add(1, Relaxed);
+        }
+        Self(counters.map(Arc::clone))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        for counter in &self.0 {
+            counter.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl EventBus {
+    pub(crate) fn subscribe(&self, scope: EventScope) -> SessionEvents {
+        let channel = match scope {
+            EventScope::Node => &self.node,
+            EventScope::Cluster => &self.cluster,
+        };
+        let new = || broadcast::Sender::new(EVENTS_WAITING_MAX);
+        SessionEvents {
+            receiver: channel.sender.get_or_init(new).subscribe(),
+            _subscription: Subscription::new([&self.subscribers, &channel.subscribers]),
+        }
+    }
+
+    /// Returns `true` if there is a subscriber.
+    #[cfg(feature = "memory")]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.subscribers.load(Relaxed) > 0
+    }
+
+    /// The widest scope of a subscriber.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn wanted(&self) -> Option<EventScope> {
+        let is_wanted = |channel: &Channel| channel.subscribers.load(Relaxed) > 0;
+        if is_wanted(&self.cluster) {
+            Some(EventScope::Cluster)
+        } else {
+            is_wanted(&self.node).then_some(EventScope::Node)
+        }
+    }
+
+    /// Hands out an event that this node reports.
+    pub(crate) fn report(&self, event: SessionEvent) {
+        self.node.send(Item::Event(event.clone()));
+        self.cluster.send(Item::Event(event));
+    }
+
+    /// Hands out an event that another node has reported.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn relay(&self, event: SessionEvent) {
+        self.cluster.send(Item::Event(event));
+    }
+
+    /// Events of another node were lost on their way.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn lost(&self, events: u64) {
+        self.cluster.send(Item::Lost(events));
+    }
+}
+
+impl Channel {
+    fn send(&self, item: Item) {
+        if self.subscribers.load(Relaxed) > 0
+            && let Some(sender) = self.sender.get()
+        {
+            // The last subscriber may just have gone.
+            let _ = sender.send(item);
+        }
+    }
+}
+
+/// Events that wait for a subscriber before the oldest are lost: a power of two, as the channel has.
+const EVENTS_WAITING_MAX: usize = 4_096;
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::*;
+    use crate::session::{Root, SessionEventKind, Timestamp};
+
+    fn event(at: u64) -> SessionEvent {
+        SessionEvent {
+            kind: SessionEventKind::Created,
+            key: Root::from_bytes([1; 12]),
+            user: None,
+            node: None,
+            at: Timestamp::from_millis(at),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_loses_the_oldest_and_gets_their_number() {
+        let bus = EventBus::default();
+        assert!(!bus.is_wanted());
+        bus.report(event(0));
+        let mut events = bus.subscribe(EventScope::Node);
+        assert!(bus.is_wanted());
+        for at in 1..=EVENTS_WAITING_MAX as u64 + 3 {
+            bus.report(event(at));
+        }
+        assert_eq!(events.recv().await, Some(Err(Lagged(3))));
+        assert_eq!(events.recv().await, Some(Ok(event(4))));
+        drop(events);
+        assert!(!bus.is_wanted());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_store_ends_the_events() {
+        let bus = EventBus::default();
+        let mut events = bus.subscribe(EventScope::Cluster);
+        bus.report(event(1));
+        drop(bus);
+        assert_eq!(events.recv().await, Some(Ok(event(1))));
+        assert_eq!(events.recv().await, None);
+    }
+}
