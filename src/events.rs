@@ -1,7 +1,7 @@
-//! The way of events from a store to its subscribers.
+//! The channel of events from a store to its subscribers.
 //!
-//! It promises: whoever reports an event never waits, and pays one atomic load where nobody
-//! subscribes; a subscriber that is slow loses the oldest events and gets their number.
+//! Reporting an event never waits, and costs one atomic load if there are no subscribers. A slow
+//! subscriber loses the oldest events and receives their number.
 
 use std::error::Error;
 use std::fmt;
@@ -159,7 +159,8 @@ impl Channel {
     }
 }
 
-/// Events that wait for a subscriber before the oldest are lost: a power of two, as the channel has.
+/// Events that wait for a subscriber before the oldest are lost: a power of two, as the channel
+/// has.
 const EVENTS_WAITING_MAX: usize = 4_096;
 
 #[cfg(all(test, feature = "memory"))]

@@ -37,6 +37,7 @@ const TABLE: &[Row] = &[
         folder: "testing",
         modules: &[
             "error",
+            "events",
             "middleware::Storable",
             "session",
             "store::SessionStore",

@@ -1,14 +1,14 @@
-//! What tower-sessions keeps of a session, and what the store has of it.
+//! The conversion between a record of tower-sessions and a session of the store.
 //!
-//! | tower-sessions | store |
-//! | --- | --- |
-//! | `Id` | [`Root`] and [`SecretHash`], both parts of one hash of the id |
-//! | an entry of `data` | an attribute, under the same name unless that begins with a control character used here |
-//! | `expiry_date` | an attribute, so that it is read back exactly, and the idle time that is left at the save |
+//! - `Id`: [`Root`] and [`SecretHash`], both parts of one hash of the id.
+//! - An entry of `data`: an attribute, under the same name unless that begins with a control
+//!   character used here.
+//! - `expiry_date`: an attribute, so that it is read back exactly, and the idle time that is left
+//!   at the save.
 //!
 //! The idle time decides when a session ends. It is counted from the save, on the clock of the node
-//! that counts, so nodes whose clocks differ agree. The store also needs an absolute deadline, which
-//! is moved on by saves as it comes near.
+//! that counts, so nodes whose clocks differ agree. The store also needs an absolute deadline,
+//! which is moved on by saves as it comes near.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -204,14 +204,14 @@ fn deadline(record: &Record) -> Timestamp {
     )
 }
 
-/// The absolute lifetime that goes with an idle time: long enough that few saves have to move it on.
-/// Not much longer, because stores remember that a session has ended for as long.
+/// The absolute lifetime that goes with an idle time: long enough that few saves have to move it
+/// on. Not much longer, because stores remember that a session has ended for as long.
 fn granted(idle: Duration) -> Duration {
     idle + (idle / 4).clamp(GRANTED_BEYOND_MIN, GRANTED_BEYOND_MAX)
 }
 
-/// Returns `true` if two encoded values are equal as JSON. Mostly they are the same bytes; the order
-/// of keys is no difference.
+/// Returns `true` if two encoded values are equal as JSON. Mostly they are the same bytes; the
+/// order of keys is no difference.
 fn is_same(one: &Value, other: &Value) -> bool {
     let decoded = |value| json::decode::<Json>(value).ok();
     one == other || decoded(one).is_some_and(|one| Some(one) == decoded(other))

@@ -254,6 +254,6 @@ fn failed(key: &Key, error: &StoreError) -> Failure {
 const ENDED: &str = "the session has ended or expired; what was written is dropped";
 const BUSY: &str = "the session was created and ended again and again while it was saved";
 
-/// How often a record that was not loaded here is compared with the stored one, which other requests
-/// create and end meanwhile.
+/// How often a record that was not loaded here is compared with the stored one, which other
+/// requests create and end meanwhile.
 const REPLACE_TRIES_MAX: usize = 8;

@@ -276,7 +276,7 @@ impl Driver {
         }
     }
 
-    /// Returns `true` if somebody wants to know what happens to sessions.
+    /// Returns `true` if events of sessions are subscribed to, here or at a member.
     pub(super) fn reports(&self) -> bool {
         self.replica.reports()
     }

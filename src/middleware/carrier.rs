@@ -1,4 +1,4 @@
-//! How the session's id travels: in a cookie, in a header, or in either.
+//! [`Carrier`]: where the session's id travels: in a cookie, in a header, or in either.
 
 use http::header::{COOKIE, Entry};
 use http::{HeaderMap, HeaderName, Uri};

@@ -223,11 +223,11 @@ impl SessionLayer {
     /// Has the id travel in a header in place of the cookie, for clients that keep no cookies. No
     /// cookie is read or set then. Defaults to the cookie.
     ///
-    /// The value is what a cookie's would be, the route included. A response has the header when the
-    /// client does not have the right id: when the session is made, after a rotation, when another
-    /// node serves, and with an empty value after a logout. Whatever the client is, it has to keep
-    /// the value as secret as a password. A page's scripts can read it, unlike a cookie; for
-    /// browsers, use a cookie. Requests from other origins need the header's name in the CORS
+    /// The value is what a cookie's would be, the route included. A response has the header when
+    /// the client does not have the right id: when the session is made, after a rotation, when
+    /// another node serves, and with an empty value after a logout. Whatever the client is, it has
+    /// to keep the value as secret as a password. A page's scripts can read it, unlike a cookie;
+    /// for browsers, use a cookie. Requests from other origins need the header's name in the CORS
     /// headers `Access-Control-Allow-Headers` and `Access-Control-Expose-Headers`.
     ///
     /// ```
@@ -249,23 +249,24 @@ impl SessionLayer {
     /// that serves both programs and browsers.
     ///
     /// A client that sends its id in one of them gets a new one in the same. One that sends none
-    /// gets both, so **a script in a page can read the id from the response that makes the session**,
-    /// although the cookie is `HttpOnly`. Where that matters, give programs routes and a layer of
-    /// their own, with [`with_header`](Self::with_header). A request that presents two different
-    /// live sessions has none, see [`Session::is_ambiguous`](crate::Session::is_ambiguous).
+    /// gets both, so **a script in a page can read the id from the response that makes the
+    /// session**, although the cookie is `HttpOnly`. Where that matters, give programs routes and a
+    /// layer of their own, with [`with_header`](Self::with_header). A request that presents two
+    /// different live sessions has none, see
+    /// [`Session::is_ambiguous`](crate::Session::is_ambiguous).
     #[must_use]
     pub fn with_cookie_or_header(mut self, cookie: SessionCookie, header: SessionHeader) -> Self {
         self.config().carrier = Carrier::Either(cookie, header);
         self
     }
 
-    /// Decides by the head of the handler's response whether what the handler has written is stored.
-    /// Where it is not, it is dropped, a new session and a new id included, and the response goes out
-    /// as it is. Defaults to always, whatever status the response has.
+    /// Decides by the head of the handler's response whether what the handler has written is
+    /// stored. Where it is not, it is dropped, a new session and a new id included, and the
+    /// response goes out as it is. Defaults to always, whatever status the response has.
     ///
     /// What [`save`](crate::Session::save), [`update`](crate::Session::update) and
-    /// [`invalidate`](crate::Session::invalidate) have done before stays, and is sent to the client.
-    /// The request counts as a use of the session all the same.
+    /// [`invalidate`](crate::Session::invalidate) have done before stays, and is sent to the
+    /// client. The request counts as a use of the session all the same.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -392,7 +393,9 @@ impl SessionLayer {
 
 /// What decides whether the changes of a request are stored; `None`: they always are.
 #[derive(Clone, Default)]
-pub(super) struct CommitWhen(Option<Arc<dyn Fn(&Parts) -> bool + Send + Sync>>);
+pub(super) struct CommitWhen(Option<Arc<Decide>>);
+
+type Decide = dyn Fn(&Parts) -> bool + Send + Sync;
 
 impl CommitWhen {
     /// Returns `true` if the response with this head is to store what its handler has written.

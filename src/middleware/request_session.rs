@@ -603,7 +603,7 @@ const TOUCH_AGAIN_MIN: Duration = Duration::from_millis(50);
 /// How many ids are drawn if a session with the id already exists.
 const CREATE_TRIES_MAX: usize = 3;
 
-/// How often the store is asked while somebody waits for a change.
+/// Interval between reads of the store while a request waits for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The target of events that may indicate an attack.

@@ -441,19 +441,19 @@ impl Session {
     }
 
     /// Waits until another request has written the session or given it another id, and loads it, as
-    /// [`reload`](Self::reload) does. For a [`detached`](Self::detached) handle that serves a stream
-    /// or a WebSocket.
+    /// [`reload`](Self::reload) does. For a [`detached`](Self::detached) handle that serves a
+    /// stream or a WebSocket.
     ///
-    /// It asks the store once a second, on every store, so a change is noticed about a second later,
-    /// and changes that follow each other may be noticed as one. What was changed since this handle
-    /// has last loaded, saved or waited counts, what it has saved itself does not. Waiting is no
-    /// use of the session.
+    /// It asks the store once a second, on every store, so a change is noticed about a second
+    /// later, and changes that follow each other may be noticed as one. What was changed since this
+    /// handle has last loaded, saved or waited counts, what it has saved itself does not. Waiting
+    /// is no use of the session.
     ///
     /// # Errors
     ///
-    /// When the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)), when another
-    /// request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), when there is no
-    /// session that is stored, and when the store fails.
+    /// When the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)), when
+    /// another request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), when
+    /// there is no session that is stored, and when the store fails.
     ///
     /// # Cancel safety
     ///

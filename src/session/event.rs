@@ -1,4 +1,4 @@
-//! What happens to sessions, as it is reported.
+//! [`SessionEvent`]: the creation, rotation, end or expiry of a session, as it is reported.
 
 use super::{Record, Root, Timestamp, UserKey};
 

@@ -1,8 +1,8 @@
 //! Helpers for tests: of applications, and of stores.
 //!
 //! For applications: [`TestSession`] makes requests that come with a session, [`CookieJar`] keeps
-//! cookies between `oneshot` calls, and [`FailingStore`] fails when a test wants it to. For stores of
-//! your own: [`conformance`] checks one against the contract, see
+//! cookies between `oneshot` calls, and [`FailingStore`] fails when a test wants it to. For stores
+//! of your own: [`conformance`] checks one against the contract, see
 //! [`store::testing`](crate::store::testing).
 
 mod failing_store;

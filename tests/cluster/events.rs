@@ -99,18 +99,14 @@ fn key(browser: &mut Browser, node: &Node) -> String {
 }
 
 #[track_caller]
-fn expect(event: &Value, kind: &str, reason: Value, uid: Value, node: &str) {
+fn expect(event: &Value, kind: &str, reason: &Value, uid: &Value, node: &str) {
     let found = [
         &event["kind"],
         &event["reason"],
         &event["uid"],
         &event["node"],
     ];
-    assert_eq!(
-        found,
-        [&json!(kind), &reason, &uid, &json!(node)],
-        "{event}"
-    );
+    assert_eq!(found, [&json!(kind), reason, uid, &json!(node)], "{event}");
 }
 
 #[test]
@@ -121,13 +117,19 @@ fn one_node_streams_what_happens_with_the_reason() {
     browser.ok(&node, "/set?k=a&v=1");
     let anonymous = key(&mut browser, &node);
     let created = events.next_of(&anonymous);
-    expect(&created, "created", Value::Null, Value::Null, "node1");
+    expect(&created, "created", &Value::Null, &Value::Null, "node1");
     browser.ok(&node, "/login?uid=ada");
     let rotated = events.next_of(&anonymous);
-    expect(&rotated, "rotated", Value::Null, json!("ada"), "node1");
+    expect(&rotated, "rotated", &Value::Null, &json!("ada"), "node1");
     browser.ok(&node, "/logout");
     let deleted = events.next_of(&anonymous);
-    expect(&deleted, "deleted", json!("logout"), json!("ada"), "node1");
+    expect(
+        &deleted,
+        "deleted",
+        &json!("logout"),
+        &json!("ada"),
+        "node1",
+    );
 
     let log_in = || {
         let mut browser = Browser::new();
@@ -139,7 +141,7 @@ fn one_node_streams_what_happens_with_the_reason() {
     Browser::new().ok(&node, "/logout-user?uid=bob");
     for (key, reason) in [(&one, "limit"), (&two, "admin"), (&three, "user")] {
         let deleted = events.next_that(|event| event["key"] == **key && event["kind"] == "deleted");
-        expect(&deleted, "deleted", json!(reason), json!("bob"), "node1");
+        expect(&deleted, "deleted", &json!(reason), &json!("bob"), "node1");
     }
 
     let mut browser = Browser::new();
@@ -147,9 +149,9 @@ fn one_node_streams_what_happens_with_the_reason() {
     let brief = key(&mut browser, &node);
     browser.ok(&node, "/ttl?s=1");
     let created = events.next_of(&brief);
-    expect(&created, "created", Value::Null, Value::Null, "node1");
+    expect(&created, "created", &Value::Null, &Value::Null, "node1");
     let expired = events.next_of(&brief);
-    expect(&expired, "expired", json!("idle"), Value::Null, "node1");
+    expect(&expired, "expired", &json!("idle"), &Value::Null, "node1");
 
     let refused = Browser::new().get(&node, "/events?scope=world");
     assert_eq!(refused.status, 400);
@@ -179,7 +181,7 @@ fn each_node_of_a_cluster_streams_what_happens_on_any_of_them() {
     browser.ok(&three, "/logout");
     for stream in &mut streams {
         let created = stream.next_of(&session);
-        expect(&created, "created", Value::Null, Value::Null, "node1");
+        expect(&created, "created", &Value::Null, &Value::Null, "node1");
         let mut rest = [stream.next_of(&session), stream.next_of(&session)];
         // They come from two nodes.
         rest.sort_by_key(|event| event["kind"] == "deleted");
@@ -189,10 +191,10 @@ fn each_node_of_a_cluster_streams_what_happens_on_any_of_them() {
             (&json!("rotated"), &json!("node2"))
         );
         let user = deleted["uid"].clone();
-        expect(&deleted, "deleted", json!("logout"), user, "node3");
+        expect(&deleted, "deleted", &json!("logout"), &user, "node3");
     }
     let rotated = here.next_of(&session);
-    expect(&rotated, "rotated", Value::Null, json!("ada"), "node2");
+    expect(&rotated, "rotated", &Value::Null, &json!("ada"), "node2");
 
     // A node that stops in order does not wait for its streams.
     let [_, _, mut last] = streams;

@@ -9,6 +9,12 @@ async fn next(events: &mut SessionEvents) -> SessionEvent {
     event.expect("an event").expect("a store").expect("no loss")
 }
 
+/// Returns `true` if an event of a session comes soon.
+async fn arrives(events: &mut SessionEvents, key: Root) -> bool {
+    let arrival = async { while next(events).await.key != key {} };
+    timeout(Duration::from_millis(200), arrival).await.is_ok()
+}
+
 /// Subscribers to everything at each node, once each node reports to all of them.
 async fn subscribe<const N: usize>(nodes: &[ReplicatedStore; N]) -> [SessionEvents; N] {
     let mut subscribers = nodes
@@ -17,13 +23,7 @@ async fn subscribe<const N: usize>(nodes: &[ReplicatedStore; N]) -> [SessionEven
     for reporter in nodes {
         for events in &mut subscribers {
             // A subscription takes a moment to reach the others.
-            loop {
-                let key = create(reporter, "trial").await;
-                let event = timeout(Duration::from_millis(200), events.recv()).await;
-                if event.is_ok_and(|event| event.unwrap().unwrap().key == key) {
-                    break;
-                }
-            }
+            while !arrives(events, create(reporter, "trial").await).await {}
         }
     }
     let last = create(&nodes[0], "last trial").await;

@@ -52,7 +52,7 @@ pub(crate) enum Input {
     Paused,
     /// The time that `poll_timeout` returned has come.
     Timeout,
-    /// The widest scope of events that somebody subscribes to here has changed.
+    /// The widest scope of the subscriptions to events at this node has changed.
     Listen(Option<EventScope>),
     /// Stop holding sessions and hand over those that are here; with `false`, cancel that.
     Drain(bool),

@@ -1,9 +1,9 @@
-//! Who wants to know what happens to sessions, and how they come to know.
+//! Events of sessions: the subscribing members, and the reports to them.
 //!
 //! The node that carries out a call reports what has come of it, and the owner of a session reports
-//! that it has expired. A member that wants to know of it says so once a second; what happens is sent
-//! to those members once, when it happens. So an event is received at most once: one that is under way
-//! when a link breaks or a node dies is lost.
+//! that it has expired. A member with subscribers sends `Listen` once a second; each event is
+//! sent to those members once, when it happens. So an event is received at most once: one that is
+//! under way when a link breaks or a node dies is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,7 +152,7 @@ impl ClusterView {
 }
 
 impl Replica {
-    /// Returns `true` if somebody wants to know what happens here.
+    /// Returns `true` if events are subscribed to, here or at a member.
     pub(crate) fn reports(&self) -> bool {
         self.listened.load(Ordering::Relaxed)
     }

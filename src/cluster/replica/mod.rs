@@ -133,7 +133,7 @@ pub(crate) struct Replica {
     snapshot: RwLock<Snapshot>,
     /// The changes that other members have not acknowledged.
     budget: Arc<Budget>,
-    /// Whether somebody wants to know what happens to sessions.
+    /// Whether events are subscribed to, here or at a member.
     listened: Arc<AtomicBool>,
     ack: Ack,
     min_copies: usize,

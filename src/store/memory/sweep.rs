@@ -102,8 +102,8 @@ impl Shared {
 }
 
 impl Slot {
-    /// Removes expired sessions and passes them to `expired`. Returns their number and their size in
-    /// bytes.
+    /// Removes expired sessions and passes them to `expired`. Returns their number and their size
+    /// in bytes.
     fn sweep(&mut self, now: Timestamp, mut expired: impl FnMut(&Root, &Record)) -> (usize, usize) {
         let (mut sessions, mut bytes) = (0, 0);
         self.next_expiry = Timestamp::NEVER;
