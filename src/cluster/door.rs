@@ -163,7 +163,7 @@ impl Door {
         self.rejected.load(Relaxed)
     }
 
-    /// Whether something that strangers can cause any number of times may be logged now.
+    /// Returns `true` if something that strangers can cause any number of times may be logged now.
     pub(super) fn may_complain(&self) -> bool {
         let now = clock::now().as_millis();
         let last = self.complained_at.load(Relaxed);
@@ -225,7 +225,7 @@ fn is_full<'a>(node: &Node, members: impl Iterator<Item = &'a Node> + Clone) -> 
     members.count() >= PEERS_MAX && !others.any(|member| member.address == node.address)
 }
 
-/// Whether a living node has its name at another address, or this one is at its address.
+/// Returns `true` if a living node has its name at another address, or this one is at its address.
 fn is_double<'a>(node: &Node, me: &Node, mut members: impl Iterator<Item = &'a Node>) -> bool {
     let has_name = |other: &Node| other.name == node.name && other.address != node.address;
     me.address == node.address || has_name(me) || members.any(has_name)

@@ -141,7 +141,7 @@ impl Driver {
         }
     }
 
-    /// Whether this node has begun to look for others a moment ago.
+    /// Returns `true` if this node has begun to look for others a moment ago.
     pub(super) fn is_looking(&self) -> bool {
         let until = Timestamp::from_millis(self.looking_until.load(Relaxed));
         clock::now() < until && !self.replica.is_ready()
@@ -169,7 +169,7 @@ impl Driver {
         objection_to(node, &self.me(), members)
     }
 
-    /// Whether the task that keeps time has run lately.
+    /// Returns `true` if the task that keeps time has run lately.
     pub(super) fn has_pulse(&self, now: Timestamp) -> bool {
         let last = Timestamp::from_millis(self.pulse.load(Acquire));
         now.since(last) < PAUSE_MAX
@@ -257,7 +257,7 @@ impl Driver {
         self.calls.reply(op).await
     }
 
-    /// Whether this node serves sessions, and whoever asks should come.
+    /// Returns `true` if this node serves sessions, and whoever asks should come.
     pub(super) fn is_ready(&self) -> bool {
         self.replica.is_ready() && !self.draining.load(Relaxed) && self.has_pulse(clock::now())
     }

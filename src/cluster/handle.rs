@@ -395,7 +395,8 @@ impl Drop for Draining<'_> {
     }
 }
 
-/// Whether all members are known to have everything of what they keep now that this one is leaving.
+/// Returns `true` if all members are known to have everything of what they keep now that this one
+/// is leaving.
 fn is_handed_over(status: &ReplicaStatus) -> bool {
     status.unacknowledged == 0 && status.settled
 }

@@ -112,8 +112,8 @@ impl Links {
         }
     }
 
-    /// Somebody may be at this address: it is dialled for a while, if there is room. Says whether
-    /// it is one that this node may dial.
+    /// Somebody may be at this address: it is dialled for a while, if there is room. Returns `true`
+    /// if it is one that this node may dial.
     pub(super) fn suggest(&self, address: SocketAddr) -> bool {
         let may = may_dial(self.advertised, address);
         let known = may && read(&self.outboxes).contains_key(&address);
@@ -147,7 +147,8 @@ impl Links {
         Some(outbox.clone())
     }
 
-    /// Ends the dialling of an address, unless somebody wants it again. Says whether it has ended.
+    /// Ends the dialling of an address, unless somebody wants it again. Returns `true` if it has
+    /// ended.
     fn give_up(&self, outbox: &Outbox) -> bool {
         let mut outboxes = write(&self.outboxes);
         let unwanted = !outbox.is_wanted();
@@ -203,13 +204,13 @@ impl Links {
     }
 }
 
-/// Whether a node that others reach at `me` may dial `address`. What is only reachable on its own
-/// machine must not tell others to look for it on theirs.
+/// Returns `true` if a node that others reach at `me` may dial `address`. What is only reachable on
+/// its own machine must not tell others to look for it on theirs.
 fn may_dial(me: SocketAddr, address: SocketAddr) -> bool {
     is_loopback(&address) || !is_loopback(&me)
 }
 
-/// Whether an address is only reachable on its own machine.
+/// Returns `true` if an address is only reachable on its own machine.
 pub(super) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

@@ -54,7 +54,7 @@ impl Security {
         }))
     }
 
-    /// Whether links may leave the machine.
+    /// Returns `true` if links may leave the machine.
     pub(in super::super) const fn is_some(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
@@ -150,8 +150,8 @@ impl Distrust {
         self.is_of_a_node() || matches!(self, Self::Tls)
     }
 
-    /// Whether bytes that should be an introduction are what TLS says first: a handshake, or an
-    /// alert (RFC 8446, section 5.1).
+    /// Returns `true` if bytes that should be an introduction are what TLS says first: a handshake,
+    /// or an alert (RFC 8446, section 5.1).
     pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
         matches!(bytes, [0x15 | 0x16, 0x03, ..]).then_some(Self::Tls)
     }
@@ -179,7 +179,7 @@ impl Distrust {
     }
 }
 
-/// Whether an alert says that what this end has proved is not accepted.
+/// Returns `true` if an alert says that what this end has proved is not accepted.
 const fn is_about_proof(alert: AlertDescription) -> bool {
     matches!(
         alert,

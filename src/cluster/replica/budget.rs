@@ -53,7 +53,7 @@ impl Budget {
         }
     }
 
-    /// Whether each of these peers may owe `size` bytes more.
+    /// Returns `true` if each of these peers may owe `size` bytes more.
     pub(crate) fn admits(&self, peers: PeerSet, size: usize) -> bool {
         peers.iter().all(|peer| self.peers[peer].admits(size))
     }

@@ -185,7 +185,7 @@ impl Control {
         self.settle(now, table);
     }
 
-    /// Whether what was said to this generation counts.
+    /// Returns `true` if what was said to this generation counts.
     const fn is_meant(&self, to: u64) -> bool {
         to == self.standing.me.generation
     }
@@ -200,8 +200,8 @@ impl Control {
         (!self.standing.left).then(|| timer.min(self.next_tick))
     }
 
-    /// A session was changed here: the other holders are to merge it. Says whether the caller has
-    /// to wait.
+    /// A session was changed here: the other holders are to merge it. Returns `true` if the caller
+    /// has to wait.
     pub(crate) fn write(
         &mut self,
         now: Timestamp,

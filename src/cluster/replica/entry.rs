@@ -203,8 +203,8 @@ impl Entry {
         }
     }
 
-    /// Whether others may know better: a session that has run out may have been used elsewhere
-    /// since, and whose changes are here may be there as a whole.
+    /// Returns `true` if others may know better: a session that has run out may have been used
+    /// elsewhere since, and whose changes are here may be there as a whole.
     pub(crate) fn is_doubtful(&self, now: Timestamp) -> bool {
         match self {
             Self::Live(record) => !record.is_live(now) && now < record.ends_at(),

@@ -188,15 +188,15 @@ impl Flow {
         }
     }
 
-    /// Whether a large message to or from a peer has made progress lately, so that whoever waits
-    /// for one may go on waiting.
+    /// Returns `true` if a large message to or from a peer has made progress lately, so that
+    /// whoever waits for one may go on waiting.
     pub(crate) fn is_moving(&self, now: Timestamp, peer: PeerIndex) -> bool {
         let moved_at = self.windows.get(peer).and_then(|window| window.moved_at);
         moved_at.is_some_and(|at| now.since(at) < MOVING_FOR)
     }
 
-    /// Whether something is in flight to a peer and nothing has arrived for so long that nothing
-    /// will.
+    /// Returns `true` if something is in flight to a peer and nothing has arrived for so long that
+    /// nothing will.
     pub(crate) fn is_stalled(&self, now: Timestamp, peer: PeerIndex) -> bool {
         let since = self
             .windows
@@ -243,7 +243,7 @@ pub(crate) enum Deferred {
 }
 
 impl Window {
-    /// Whether answers have to wait.
+    /// Returns `true` if answers have to wait.
     fn is_busy(&self) -> bool {
         self.small.is_full() || !self.large.waiting.is_empty()
     }
@@ -297,7 +297,7 @@ impl Queue {
         }
     }
 
-    /// Whether the oldest messages are so many bytes.
+    /// Returns `true` if the oldest messages are so many bytes.
     fn is_prefix(&self, bytes: usize) -> bool {
         let sizes = self.in_flight.iter().map(|(_, size)| *size);
         let mut sums = sizes.scan(0, |sum, size| {

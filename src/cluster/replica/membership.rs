@@ -51,7 +51,7 @@ impl Membership {
         }
     }
 
-    /// Whether the members may have changed since this was last asked.
+    /// Returns `true` if the members may have changed since this was last asked.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -70,7 +70,7 @@ impl Membership {
             .map(Member::id)
     }
 
-    /// Whether an identity was declared down.
+    /// Returns `true` if an identity was declared down.
     pub(crate) fn is_down(&self, node: &Node) -> bool {
         self.removed().any(|removed| removed == node)
     }
@@ -97,7 +97,7 @@ impl Membership {
         let _ = self.foca.handle_timer(timer, &mut self.runtime);
     }
 
-    /// Whether a member is still suspected in an incarnation.
+    /// Returns `true` if a member is still suspected in an incarnation.
     fn is_suspect(&self, node: &Node, incarnation: Incarnation) -> bool {
         let mut all = self.foca.iter_membership_state();
         let member = all.find(|member| member.id() == node);

@@ -251,7 +251,7 @@ impl Message {
         }
     }
 
-    /// Whether the message is sent in chunks between which other messages pass.
+    /// Returns `true` if the message is sent in chunks between which other messages pass.
     pub(crate) fn is_large(&self) -> bool {
         self.lane() == Lane::Data && self.size() > SMALL_MAX
     }

@@ -229,15 +229,16 @@ impl Replica {
         mine.then(|| self.look(now, key)).flatten()
     }
 
-    /// Whether a session that is not here is nowhere. It may have been handed over since `snapshot`
-    /// was taken, or lost with the nodes that had it, or used elsewhere since this node heard of it.
+    /// Returns `true` if a session that is not here is nowhere. It may have been handed over since
+    /// `snapshot` was taken, or lost with the nodes that had it, or used elsewhere since this node
+    /// heard of it.
     fn is_certain(&self, now: Timestamp, key: &Root, snapshot: &Snapshot) -> bool {
         let same_view = self.is_current(snapshot);
         let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
         snapshot.complete && same_view && !lost && !self.table.is_doubtful(now, key)
     }
 
-    /// Whether the view is still the one of `snapshot`.
+    /// Returns `true` if the view is still the one of `snapshot`.
     fn is_current(&self, snapshot: &Snapshot) -> bool {
         self.snapshot().view == snapshot.view
     }
@@ -283,7 +284,7 @@ impl Replica {
         }
     }
 
-    /// Whether the members that a change goes to may owe as much more.
+    /// Returns `true` if the members that a change goes to may owe as much more.
     fn has_room(&self, key: &Root, changes: &Changes, snapshot: &Snapshot) -> bool {
         let holders = snapshot.placement.holders(key.slot());
         let to = match holders.owner {
@@ -356,7 +357,7 @@ impl Replica {
         slot
     }
 
-    /// Whether this node orders the updates of sessions in this slot.
+    /// Returns `true` if this node orders the updates of sessions in this slot.
     #[cfg(test)]
     pub(crate) fn owns(&self, slot: usize) -> bool {
         self.snapshot().placement.owner(slot) == Member::Me
@@ -368,7 +369,8 @@ impl Replica {
         snapshot.placement.owner_name(key.slot()).map(str::to_owned)
     }
 
-    /// Whether what is written now gets fewer copies than asked for, because fewer nodes are alive.
+    /// Returns `true` if what is written now gets fewer copies than asked for, because fewer nodes
+    /// are alive.
     pub(crate) fn is_degraded(&self) -> bool {
         let placement = self.snapshot().placement;
         let acked = match self.ack {
@@ -382,7 +384,7 @@ impl Replica {
         self.snapshot().ready
     }
 
-    /// Whether this node keeps the session.
+    /// Returns `true` if this node keeps the session.
     #[cfg(test)]
     pub(crate) fn holds(&self, key: &Root) -> bool {
         self.snapshot().placement.is_mine(key.slot())

@@ -85,7 +85,7 @@ impl Placement {
         self.candidates.len()
     }
 
-    /// Whether this node is one of them.
+    /// Returns `true` if this node is one of them.
     pub(crate) fn takes_part(&self) -> bool {
         self.candidates.iter().any(|c| c.member == Member::Me)
     }
@@ -104,12 +104,12 @@ impl Placement {
         self.wanted().map_or(all, |wanted| wanted.min(all))
     }
 
-    /// Whether this node keeps the slot's sessions.
+    /// Returns `true` if this node keeps the slot's sessions.
     pub(crate) fn is_mine(&self, slot: usize) -> bool {
         self.holds(slot, Member::Me)
     }
 
-    /// Whether a member keeps the slot's sessions.
+    /// Returns `true` if a member keeps the slot's sessions.
     pub(crate) fn holds(&self, slot: usize, member: Member) -> bool {
         let Some(candidate) = self.candidates.iter().find(|c| c.member == member) else {
             return false;

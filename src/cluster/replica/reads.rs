@@ -169,7 +169,7 @@ impl Reads {
         self.open.contains_key(&op)
     }
 
-    /// Whether a member's answer is still waited for.
+    /// Returns `true` if a member's answer is still waited for.
     pub(crate) fn waits_for(
         &self,
         peer: PeerIndex,

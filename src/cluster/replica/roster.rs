@@ -111,7 +111,7 @@ impl Roster {
         self.places.get_mut(peer)?.as_mut()
     }
 
-    /// Adds a member. Says whether there was room.
+    /// Adds a member. Returns `true` if there was room.
     pub(crate) fn add(&mut self, node: Node) -> bool {
         let fingerprint = node.fingerprint();
         let peer = Some(Peer {

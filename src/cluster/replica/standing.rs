@@ -150,7 +150,7 @@ impl Standing {
         true
     }
 
-    /// Whether a member has announced a later period of the same set of members.
+    /// Returns `true` if a member has announced a later period of the same set of members.
     pub(crate) const fn is_behind(&self) -> bool {
         self.same_set_epoch > self.view.epoch
     }
@@ -216,25 +216,25 @@ impl Standing {
         self.peers().without(self.done)
     }
 
-    /// Whether everything that the members of this view had is here.
+    /// Returns `true` if everything that the members of this view had is here.
     pub(crate) fn is_complete(&self) -> bool {
         self.sources().is_empty()
     }
 
-    /// Whether every member has said that it is in the same view.
+    /// Returns `true` if every member has said that it is in the same view.
     pub(crate) fn is_stable(&self) -> bool {
         self.roster
             .iter()
             .all(|(_, peer)| peer.view == Some(self.view))
     }
 
-    /// Whether a member has announced this view.
+    /// Returns `true` if a member has announced this view.
     pub(crate) fn agrees(&self, peer: PeerIndex) -> bool {
         let peer = self.roster.get(peer);
         peer.is_some_and(|peer| peer.view == Some(self.view))
     }
 
-    /// Whether a member is known to be in this view, with everything of it.
+    /// Returns `true` if a member is known to be in this view, with everything of it.
     pub(crate) fn has_caught_up(&self, peer: PeerIndex) -> bool {
         let peer = self.roster.get(peer);
         peer.is_some_and(|peer| peer.view == Some(self.view) && peer.complete)
@@ -253,7 +253,7 @@ impl Standing {
         all
     }
 
-    /// Whether all members are in this view and have everything of it.
+    /// Returns `true` if all members are in this view and have everything of it.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_complete() && self.peers().iter().all(|peer| self.has_caught_up(peer))
     }

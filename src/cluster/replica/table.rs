@@ -136,7 +136,7 @@ impl Table {
         }
     }
 
-    /// Whether others may know better of what is here.
+    /// Returns `true` if others may know better of what is here.
     pub(crate) fn is_doubtful(&self, now: Timestamp, key: &Root) -> bool {
         let slot = self.lock(key.slot());
         match slot.entries.get(key) {
@@ -152,7 +152,7 @@ impl Table {
         }
     }
 
-    /// Whether what is here under the key is sent in one piece.
+    /// Returns `true` if what is here under the key is sent in one piece.
     pub(crate) fn is_small(&self, key: &Root) -> bool {
         let slot = self.lock(key.slot());
         slot.entries
@@ -160,7 +160,7 @@ impl Table {
             .is_none_or(|entry| entry.weight() + FIXED <= SMALL_MAX)
     }
 
-    /// Whether nothing is here under the key but a mark that it has expired.
+    /// Returns `true` if nothing is here under the key but a mark that it has expired.
     pub(crate) fn is_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -168,7 +168,7 @@ impl Table {
         )
     }
 
-    /// Whether there are changes of the session here, and not the session.
+    /// Returns `true` if there are changes of the session here, and not the session.
     pub(crate) fn is_partial(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -176,7 +176,7 @@ impl Table {
         )
     }
 
-    /// Whether the session is not here, dead or alive.
+    /// Returns `true` if the session is not here, dead or alive.
     pub(crate) fn is_partial_or_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -184,7 +184,7 @@ impl Table {
         )
     }
 
-    /// Whether the session was deleted, or has expired here.
+    /// Returns `true` if the session was deleted, or has expired here.
     pub(crate) fn is_dead(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -276,7 +276,7 @@ impl Table {
     }
 
     /// Takes over an access that another node has recorded, also when the session has run out here
-    /// since. Says whether the session is here.
+    /// since. Returns `true` if the session is here.
     pub(crate) fn hear_touch(&self, key: &Root, accessed_at: Timestamp, access: u64) -> bool {
         let merged = self.access(key, |record| {
             let lifetime = &mut Arc::make_mut(record).lifetime;
@@ -355,7 +355,7 @@ impl Table {
             .fetch_min(at.as_millis(), Ordering::Relaxed);
     }
 
-    /// Whether this node holds more than its limits, copies for other nodes included.
+    /// Returns `true` if this node holds more than its limits, copies for other nodes included.
     pub(crate) fn is_over_limit(&self) -> bool {
         self.sessions() > self.max_sessions || self.bytes() > self.max_bytes
     }
@@ -366,16 +366,16 @@ impl Table {
         self.oversized.load(Ordering::Relaxed)
     }
 
-    /// Whether a session that grows from `before` bytes is larger than one may be. One that is too
-    /// large already may shrink.
+    /// Returns `true` if a session that grows from `before` bytes is larger than one may be. One
+    /// that is too large already may shrink.
     fn is_over_session_limit(&self, before: usize, after: &Record) -> bool {
         let bytes = after.payload_bytes();
         bytes > before && bytes > self.max_session_bytes
     }
 
-    /// Whether a change brings a session so near its limit that only its owner, which knows of all
-    /// other changes, can decide. Smaller ones that meet make a session too large only where more
-    /// than four nodes write it at once.
+    /// Returns `true` if a change brings a session so near its limit that only its owner, which
+    /// knows of all other changes, can decide. Smaller ones that meet make a session too large only
+    /// where more than four nodes write it at once.
     pub(crate) fn is_near_session_limit(&self, key: &Root, change: usize) -> bool {
         let near = self.max_session_bytes / 4;
         change > near || change > SMALL_CHANGE && change + self.session_bytes(key) > near
@@ -392,7 +392,7 @@ impl Table {
         self.is_over_session_limit(0, record)
     }
 
-    /// Whether a change makes a session larger than one may be.
+    /// Returns `true` if a change makes a session larger than one may be.
     pub(crate) fn is_too_large(&self, before: &Arc<Record>, change: &Fragment) -> bool {
         let bytes = before.payload_bytes();
         if bytes + change.payload_bytes() <= self.max_session_bytes {
@@ -403,13 +403,14 @@ impl Table {
         fits && self.is_over_session_limit(bytes, &after)
     }
 
-    /// Whether one more session, or `more` bytes, are too much. Two requests that ask at the same
-    /// moment may both be let in: the limit is exceeded by no more than the requests under way.
+    /// Returns `true` if one more session, or `more` bytes, are too much. Two requests that ask at
+    /// the same moment may both be let in: the limit is exceeded by no more than the requests under
+    /// way.
     pub(crate) fn is_full(&self, more: usize) -> bool {
         self.sessions() >= self.max_sessions || self.bytes() + more > self.max_bytes
     }
 
-    /// Whether what a change adds to a session is too much.
+    /// Returns `true` if what a change adds to a session is too much.
     pub(crate) fn is_full_for(
         &self,
         now: Timestamp,

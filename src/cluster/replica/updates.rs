@@ -149,8 +149,8 @@ impl Updates {
         }
     }
 
-    /// Everything that others have of a session is merged here. Says whether the read was one of
-    /// the owner's own.
+    /// Everything that others have of a session is merged here. Returns `true` if the read was one
+    /// of the owner's own.
     pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Tools<'_>) -> bool {
         if let Some(key) = self.reads.remove(&op)
             && self.evaluate(now, key, tools)
@@ -168,7 +168,7 @@ impl Updates {
         }
     }
 
-    /// Decides on the first update of a session. Says whether it has ended.
+    /// Decides on the first update of a session. Returns `true` if it has ended.
     fn evaluate(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) -> bool {
         let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
             return false;
@@ -386,7 +386,7 @@ impl Updates {
         }
     }
 
-    /// Whether a local caller still waits for this one.
+    /// Returns `true` if a local caller still waits for this one.
     pub(crate) fn is_open(&self, op: OpId) -> bool {
         self.asked.is_open(op)
     }

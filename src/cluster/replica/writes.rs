@@ -68,8 +68,8 @@ struct Open {
 }
 
 impl Open {
-    /// Whether enough holders have it to answer, where `stable` is `true` if all members are in
-    /// the same view.
+    /// Returns `true` if enough holders have it to answer, where `stable` is `true` if all members
+    /// are in the same view.
     fn is_safe(&self, stable: bool, standing: &Standing) -> bool {
         let acknowledged = self.holders.without(self.waiting);
         let enough = match self.write.ack {
@@ -84,8 +84,8 @@ impl Open {
         enough && (self.write.min_copies <= 1 || self.copies(acknowledged, standing))
     }
 
-    /// Whether there are as many copies as asked for. A holder that has not caught up may have the
-    /// change and not the session, which would be lost with the others.
+    /// Returns `true` if there are as many copies as asked for. A holder that has not caught up may
+    /// have the change and not the session, which would be lost with the others.
     fn copies(&self, acknowledged: PeerSet, standing: &Standing) -> bool {
         let whole = acknowledged
             .iter()
@@ -98,7 +98,7 @@ impl Open {
         stable && self.waiting.is_empty()
     }
 
-    /// Whether nothing has to be done for it any more.
+    /// Returns `true` if nothing has to be done for it any more.
     fn is_done(&self, stable: bool, standing: &Standing) -> bool {
         let answered =
             self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, standing));
@@ -132,8 +132,8 @@ impl Open {
         }
     }
 
-    /// Whether its caller has waited for too long: for `timeout`, or longer while a large write
-    /// moves.
+    /// Returns `true` if its caller has waited for too long: for `timeout`, or longer while a large
+    /// write moves.
     fn is_late(&self, now: Timestamp, timeout: Duration, standing: &Standing) -> bool {
         let moves = |peer| standing.flow.is_moving(now, peer);
         let is_moving = !self.waiting.is_empty() && self.waiting.iter().all(moves);

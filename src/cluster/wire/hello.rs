@@ -161,7 +161,7 @@ impl Hello {
         }
     }
 
-    /// Whether its cluster keeps as many copies of a session.
+    /// Returns `true` if its cluster keeps as many copies of a session.
     pub(in super::super) fn keeps(&self, copies: Copies) -> bool {
         self.copies == number(copies)
     }
@@ -223,13 +223,13 @@ impl HelloReply {
     }
 }
 
-/// Whether a node may be called that: the same characters as in a route, since it is one.
+/// Returns `true` if a node may be called that: the same characters as in a route, since it is one.
 pub(in super::super) fn is_node_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// Whether a node can be that.
+/// Returns `true` if a node can be that.
 pub(super) fn check_node(node: &Node) -> Result<(), WireError> {
     let fits = is_node_name(&node.name)
         && node.address.port() != 0

@@ -279,8 +279,9 @@ impl Control {
     }
 
     /// Changes have come of a session that is not here, though everything should be: it had run out
-    /// here while it was used elsewhere. Says whether it is asked for; a holder of changes alone
-    /// would keep nothing if the others died, so the write is acknowledged when all have answered.
+    /// here while it was used elsewhere. Returns `true` if it is asked for; a holder of changes
+    /// alone would keep nothing if the others died, so the write is acknowledged when all have
+    /// answered.
     fn look_for_the_rest(
         &mut self,
         now: Timestamp,
@@ -336,10 +337,10 @@ impl Control {
         }
     }
 
-    /// Whether this node yields to one that it has declared down and that has declared this one
-    /// down: the larger side of a split goes on as it is, and the nodes of the other one join it in
-    /// new incarnations. Of two sides of one size the one with the lowest address goes on. Both
-    /// sides decide alike, so that not all nodes leave at the same time.
+    /// Returns `true` if this node yields to one that it has declared down and that has declared
+    /// this one down: the larger side of a split goes on as it is, and the nodes of the other one
+    /// join it in new incarnations. Of two sides of one size the one with the lowest address goes
+    /// on. Both sides decide alike, so that not all nodes leave at the same time.
     fn yields_to(&self, from: &Node, view: &View) -> bool {
         let me = &self.standing.me;
         if !view.removed.contains(me) {

@@ -38,7 +38,8 @@ impl Control {
         }
     }
 
-    /// Whether a member that is asked once more has been silent for too long: then it is down.
+    /// Returns `true` if a member that is asked once more has been silent for too long: then it is
+    /// down.
     fn give_up(&mut self, now: Timestamp, peer: PeerIndex) -> bool {
         let me = &self.standing.me;
         let Some(silent) = self.standing.roster.get_mut(peer) else {

@@ -84,8 +84,7 @@ impl Table {
     }
 
     /// Entries of a slot after a key that are not among `known`, or their accesses where only those
-    /// are later, as many as `max_bytes` takes and
-    /// at least one. Says whether there are more.
+    /// are later, as many as `max_bytes` takes and at least one. Returns `true` if there are more.
     pub(crate) fn unknown(
         &self,
         now: Timestamp,

@@ -7,7 +7,7 @@ use crate::session::{Record, Rotation, Timestamp, UPDATES_MAX};
 use super::super::message::{Order, Update, Verdict};
 use super::super::table::Table;
 
-/// Whether the other holders should be asked first: the asker has seen what is not here.
+/// Returns `true` if the other holders should be asked first: the asker has seen what is not here.
 pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
     match table.record(&update.key) {
         Some(record) => {
