@@ -1,13 +1,20 @@
 //! Reads that this node cannot answer from its own memory.
 //!
-//! A holder that does not know yet whether it has everything that the members of its view had asks
-//! all those that it has not finished with, merges what they have, and answers then. A member that
-//! does not hold the session asks its owner, or everybody while the owner has not caught up, and
-//! keeps nothing of the answer. A holder for whom a session has run out asks the other holders
-//! before it says so, and also for as long as it remembers the name of one that it has forgotten:
-//! they may have heard of a later access. Where a request presents another secret than the one of the
-//! session here, the session's owner is asked: it has every rotation. An answer counts once, and only in the view in which the
-//! question was asked; after a change of the view the question is asked again.
+//! The members to ask depend on the state of this node:
+//!
+//! - A holder that is not complete asks every member that it has not yet compared itself with,
+//!   merges the responses, and then answers. Answering earlier could miss an acknowledged write.
+//! - A holder where the session has expired asks the other holders first, also while it remembers
+//!   the key of an expired session that it has forgotten: they may have received a later access.
+//! - A holder asked with a secret other than its session's asks the owner, which has every
+//!   rotation.
+//! - A member that does not hold the session asks the owner, or all members while the owner is not
+//!   complete, and keeps nothing of the responses.
+//!
+//! A response counts once, and only in the view in which the request was sent. After a change of
+//! the view the requests are sent again, since other members may hold the session now.
+//!
+//! This module does not merge: the caller does that before it passes a response in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,47 +28,47 @@ use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 
-/// What is read: a session, for a request that presents this secret.
+/// A session to read, and the secret that the request presents.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) key: Root,
     pub(crate) secret: Option<SecretHash>,
 }
 
-/// Reads under way.
+/// Open reads.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     open: BTreeMap<OpId, Open>,
-    /// Reads that have become complete by an answer.
+    /// Reads that a response has completed.
     complete: Vec<OpId>,
-    /// The members that this node had caught up with when all reads were looked at.
+    /// The members that this node had compared itself with when all reads were last checked.
     looked_at: PeerSet,
-    /// Whether all reads have to be looked at: the view has changed.
+    /// Whether all reads have to be checked because the view has changed.
     changed: bool,
 }
 
 #[derive(Debug)]
 struct Open {
     wanted: Wanted,
-    /// Whether this node holds the session, so that answers are merged into its table.
+    /// Whether this node holds the session, so that responses are merged into its table.
     mine: bool,
-    /// Whether to ask all other holders, whoever has caught up.
+    /// Whether to ask all other holders, even those that this node has compared itself with.
     wide: bool,
     /// Members that have not answered in this view.
     waiting: PeerSet,
-    /// What others have, where this node keeps nothing of it.
+    /// The merged responses, if this node does not hold the session.
     found: Option<Entry>,
     begun_at: Timestamp,
 }
 
-/// A read that everybody who has to has answered.
+/// A read for which all required responses have arrived.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) op: OpId,
     pub(crate) wanted: Wanted,
-    /// Whether everything is in the table; otherwise it is in `found`.
+    /// Whether the result is in the table; otherwise it is in `found`.
     pub(crate) mine: bool,
-    /// Whether everybody who may know was asked.
+    /// Whether all members that may have the session were asked.
     pub(crate) wide: bool,
     pub(crate) found: Option<Entry>,
 }
@@ -78,14 +85,14 @@ impl Open {
         }
     }
 
-    /// Finds the members to ask in this view, and asks them.
+    /// Determines the members to ask in this view, and asks them.
     fn place(&mut self, op: OpId, standing: &mut Standing) {
         let slot = self.wanted.key.slot();
         self.mine = standing.is_mine(slot);
         self.found = None;
         self.waiting = match standing.owner(slot) {
             _ if self.mine && self.wide => standing.holders(slot).peers.union(standing.sources()),
-            // The owner confirms what the secret is, if this is not its own.
+            // The owner decides whether the secret is current, if this node has another one.
             Member::Peer(owner) if self.mine && self.wanted.secret.is_some() => {
                 standing.sources().union(PeerSet::of(owner))
             }
@@ -121,6 +128,8 @@ impl Open {
                 Member::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
                 Member::Peer(_) | Member::Me => PeerSet::default(),
             };
+            // A member that this node has compared itself with meanwhile need not answer any more:
+            // everything that it had is in the table.
             let needed = standing.sources().union(confirms);
             self.waiting.and(needed).is_empty()
         } else {
@@ -130,7 +139,7 @@ impl Open {
 }
 
 impl Reads {
-    /// Asks those who may know.
+    /// Sends requests to the members that may have the session.
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
@@ -147,7 +156,7 @@ impl Reads {
         self.open.insert(op, open);
     }
 
-    /// A member does not answer: it has too many questions to answer already.
+    /// Handles a member that does not answer because too many requests wait there.
     pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, standing: &mut Standing) {
         let is_waiting = |open: &Open| open.waiting.contains(peer);
         if op & INTERNAL == 0 && self.open.get(&op).is_some_and(is_waiting) {
@@ -156,7 +165,7 @@ impl Reads {
         }
     }
 
-    /// Questions to a member, or its answers, may be lost: asks it again.
+    /// Called when requests to `peer` or its responses may be lost: asks it again.
     pub(crate) fn ask_again(&self, peer: PeerIndex, standing: &mut Standing) {
         for (op, open) in &self.open {
             if open.waiting.contains(peer) {
@@ -169,7 +178,8 @@ impl Reads {
         self.open.contains_key(&op)
     }
 
-    /// Returns `true` if a member's answer is still waited for.
+    /// Returns `true` if the read waits for an answer of this member, and `view` is the current
+    /// one.
     pub(crate) fn waits_for(
         &self,
         peer: PeerIndex,
@@ -180,7 +190,8 @@ impl Reads {
         view == current && open.is_some_and(|open| open.waiting.contains(peer))
     }
 
-    /// A member has answered. What it has is merged already, if this node holds the session.
+    /// Handles a response. If this node holds the session, the caller has already merged the
+    /// response.
     pub(crate) fn answered(
         &mut self,
         now: Timestamp,
@@ -200,9 +211,9 @@ impl Reads {
         }
     }
 
-    /// The view has changed: earlier answers do not count any more.
+    /// Called when a new view is installed: discards earlier responses and asks again.
     pub(crate) fn install(&mut self, standing: &mut Standing) {
-        // The internal ones are begun again by the updates that need them.
+        // Updates begin their internal reads again themselves.
         self.open.retain(|op, _| op & INTERNAL == 0);
         self.complete.clear();
         self.changed = true;
@@ -211,8 +222,8 @@ impl Reads {
         }
     }
 
-    /// Gives up what has taken too long: longer than `timeout`, unless a large answer moves.
-    /// Returns `true` if there was any.
+    /// Fails the reads that have taken longer than `timeout`, except while a large response makes
+    /// progress. Returns `true` if there were any.
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
@@ -234,7 +245,7 @@ impl Reads {
         !expired.is_empty()
     }
 
-    /// Takes out the reads that everybody who has to has answered.
+    /// Removes and returns the reads for which all required responses have arrived.
     pub(crate) fn finished(&mut self, standing: &Standing) -> Vec<Finished> {
         let looked_at = std::mem::replace(&mut self.looked_at, standing.done);
         let mut done = std::mem::take(&mut self.complete);
@@ -255,7 +266,7 @@ impl Reads {
         done.into_iter().filter_map(take).collect()
     }
 
-    /// Gives up all reads: this node does not serve any more.
+    /// Fails all reads: this node does not serve any more.
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
         for op in std::mem::take(&mut self.open).into_keys() {
             if op & INTERNAL == 0 {
@@ -264,7 +275,7 @@ impl Reads {
         }
     }
 
-    /// The members that have not answered what was asked a while ago.
+    /// Returns the members with an unanswered request older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
         let late = |open: &&Open| now.since(open.begun_at) >= OVERDUE_AFTER;
         let late = self.open.values().filter(late);
@@ -276,15 +287,15 @@ impl Reads {
     }
 }
 
-/// Reads under way before new ones are refused.
+/// Most open reads; further ones are refused.
 const READS_MAX: usize = 16_384;
 
-/// Marks the reads that this node does for itself, as the owner of a session: nobody is told when
-/// they take long, and they end with the view at the latest.
+/// Marks reads that this node makes itself, as the owner of a session. They answer no call, have no
+/// timeout, and end with the view at the latest.
 pub(crate) const INTERNAL: OpId = 1 << 63;
 
-/// A member that has not answered a question for this long is asked for its view.
+/// A member with a request unanswered for this long is asked for its view.
 const OVERDUE_AFTER: Duration = Duration::from_millis(200);
 
-/// How long a caller waits at most while a large answer moves.
+/// Longest wait of a caller while a large response makes progress.
 const MOVING_MAX: Duration = Duration::from_secs(60);

@@ -1,19 +1,21 @@
-//! How a node catches up, after joining, after a heal and for ever.
+//! Anti-entropy: comparison with other members, and hand-over of sessions.
 //!
-//! One mechanism serves joining, leaving, healing and the perpetual check: this node sends a digest
-//! of each of its slots to a member, the member names the slots in which it has something else, and
-//! this node pulls what it lacks of those, slot by slot. One member after the other: what came from
-//! the first need not come from the second. When all members of a view are done with, this node is
-//! *complete*: it has everything that any of them had when it came into that view.
+//! Joining, leaving, healing and the periodic check all use one mechanism. This node sends the
+//! digests of its slots to a member, the member names the slots in which it has something else, and
+//! this node pulls the differences, slot by slot. It compares itself with one member after the
+//! other, so what came from the first is not transferred again by the second. After the last member
+//! this node is *complete*: it has everything that any member had when that member came into this
+//! view.
 //!
-//! All of this is about the slots that this node holds. What it still has of others is a source for
-//! their holders and nothing else: it does not change any more, and is forgotten once every member
-//! of a view is complete, because then each holder has compared itself with this node.
+//! Only the slots that this node holds are compared. Sessions in other slots stay here as a source
+//! for their holders. They do not change any more, and are dropped once every member of the view is
+//! complete, because each holder has compared itself with this node by then. Dropping them earlier
+//! would lose the last copy if the new holder had not pulled it yet.
 //!
-//! The node that lacks something asks, so the pace is the receiver's, and at most [`PULLS_MAX`]
-//! questions are open. Questions and answers pass through the windows of
-//! [`Flow`](super::flow::Flow) and are not repeated on a timer; when the link to or from the source
-//! is new, or the source comes into this view, the comparison begins anew. What was pulled stays.
+//! The node that lacks something asks, so the receiver sets the pace, with at most [`PULLS_MAX`]
+//! requests open. Requests and responses pass through the windows of [`Flow`](super::flow::Flow)
+//! and are not repeated on a timer. When the link to or from the source is new, or the source comes
+//! into this view, the comparison starts over; what was already pulled stays.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -30,7 +32,7 @@ use super::table::Table;
 #[derive(Debug, Default)]
 pub(crate) struct Repair {
     current: Option<Comparison>,
-    /// Numbers comparisons, so that late answers are told from current ones.
+    /// Numbers comparisons, to recognize responses to an earlier one.
     round: u64,
     last_check: Timestamp,
     last_checked: PeerIndex,
@@ -41,17 +43,18 @@ struct Comparison {
     source: PeerIndex,
     /// `None` until the source has named its differing slots.
     todo: Option<VecDeque<u16>>,
-    /// Slots asked for, and from which key on.
+    /// Slots requested, and the key after which each request continues.
     pulls: BTreeMap<u16, Option<Root>>,
 }
 
 impl Repair {
-    /// The view has changed: start over.
+    /// Called when a new view is installed: abandons the current comparison. What the source sent
+    /// in the previous view does not show that this node has everything of the new one.
     pub(crate) fn install(&mut self) {
         self.current = None;
     }
 
-    /// Goes on: begins with the next member when none is under way.
+    /// Starts a comparison with the next member if none is under way.
     pub(crate) fn advance(&mut self, now: Timestamp, standing: &mut Standing, table: &Table) {
         if self.current.is_none()
             && let Some(source) = self.next_source(now, standing)
@@ -61,7 +64,8 @@ impl Repair {
         }
     }
 
-    /// Questions to a source, or its answers, may be lost: compares with it anew.
+    /// Called when requests to `source` or its responses may be lost: compares with it from the
+    /// start.
     pub(crate) fn restart(&mut self, source: PeerIndex, standing: &mut Standing, table: &Table) {
         if self.current.as_ref().is_some_and(|c| c.source == source) {
             self.begin(source, standing, table);
@@ -83,7 +87,7 @@ impl Repair {
         standing.send(source, message);
     }
 
-    /// A member has named the slots in which it has something else.
+    /// Handles the list of slots in which a member has something else.
     pub(crate) fn differ(
         &mut self,
         from: PeerIndex,
@@ -100,7 +104,8 @@ impl Repair {
         }
     }
 
-    /// Copies that were asked for have been merged.
+    /// Handles copies that were pulled and have been merged. `last` is the last key if there are
+    /// more.
     pub(crate) fn pushed(
         &mut self,
         from: PeerIndex,
@@ -116,7 +121,7 @@ impl Repair {
             return;
         };
         match last {
-            // A repeated answer to an earlier question: the current one is still open.
+            // A repeated response to an earlier request: the current one is still open.
             Some(last) if after.is_some_and(|after| last <= after) => return,
             Some(last) => {
                 comparison.pulls.insert(slot, Some(last));
@@ -137,7 +142,8 @@ impl Repair {
             .filter(|comparison| current && comparison.source == from)
     }
 
-    /// Members that serve come first: a joining node gets everything from one of them.
+    /// Returns the next member to compare with. Members that serve come first: a joining node gets
+    /// everything from one of them.
     fn next_source(&mut self, now: Timestamp, standing: &Standing) -> Option<PeerIndex> {
         let sources = standing.sources();
         let agrees = |index: &PeerIndex| {
@@ -163,7 +169,7 @@ impl Repair {
         Some(*next)
     }
 
-    /// Keeps [`PULLS_MAX`] questions open; ends the comparison when there is nothing left to ask.
+    /// Keeps [`PULLS_MAX`] requests open, and ends the comparison when nothing is left to pull.
     fn pull(&mut self, standing: &mut Standing, table: &Table) {
         let Some(comparison) = &mut self.current else {
             return;
@@ -181,6 +187,8 @@ impl Repair {
         }
         if comparison.pulls.is_empty() {
             self.current = None;
+            // The only place that makes this node complete: reads are answered, and copies counted,
+            // on the strength of it.
             standing.done.insert(source);
             return;
         }
@@ -208,7 +216,7 @@ impl Repair {
     }
 }
 
-/// Answers a member that asks in which of its slots this node has something else.
+/// Responds to a member that asks in which of its slots this node has something else.
 pub(crate) fn answer_compare(
     (view, round): (ViewId, u64),
     asker: PeerIndex,
@@ -224,7 +232,7 @@ pub(crate) fn answer_compare(
     }
 }
 
-/// Answers a member that asks for what it lacks of a slot.
+/// Responds to a member that pulls what it lacks of a slot.
 pub(crate) fn answer_pull(
     now: Timestamp,
     (view, round): (ViewId, u64),
@@ -244,14 +252,15 @@ pub(crate) fn answer_pull(
     }
 }
 
-/// Slots asked for at the same time. With [`PUSH_BYTES`] each they are all that a change, or its
-/// acknowledgement, may find before it in the buffers of the network: a write at the node that gives
-/// takes at most twice as long meanwhile (`benches/replication.rs`; 16 times as much here made it
-/// take 20 times as long). Still 32 KB a round trip: a million sessions of 1 KB in some ten seconds.
+/// Slots requested at the same time. Together, with [`PUSH_BYTES`] each, they are all that a write
+/// or an acknowledgement may queue behind in the network's buffers: a write at the source takes at
+/// most twice as long meanwhile (`benches/replication.rs`; a value 16 times as large made it take
+/// 20 times as long). This is still 32 KB per round trip: a million sessions of 1 KB in about ten
+/// seconds.
 const PULLS_MAX: usize = 4;
 
-/// Sessions sent in one answer, in bytes; at least one session.
+/// Bytes of sessions in one response. A response has at least one session.
 const PUSH_BYTES: usize = 8 * 1024;
 
-/// How often a complete node compares itself with one of the others, as a safety net.
+/// Interval at which a complete node compares itself with one other member, as a safety net.
 const CHECK_EVERY: Duration = Duration::from_secs(30);

@@ -1,7 +1,13 @@
-//! Where this node stands: who it is, who else is in, how far it has caught up.
+//! Shared cluster state: local identity, peers, current view and synchronization progress.
 //!
-//! Every part of the replica looks here and speaks through here; only
-//! [`Control`](super::control::Control) changes it.
+//! It also holds the queue of outgoing messages, replies and events. All parts of the replica read
+//! it and send through it; only [`Control`](super::control::Control) changes the view.
+//!
+//! A *view* is a set of members, with their leaving flags, and an epoch. Each member computes views
+//! on its own; two members agree when both have announced the same epoch and the same hash of
+//! members. The epoch only grows, so a view never repeats. Without it, a set of members that comes
+//! back (after a canceled drain, for example) would make acknowledgements and votes of the earlier
+//! period count again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,46 +27,47 @@ use super::reads::INTERNAL;
 use super::roster::{PeerIndex, PeerSet, Roster};
 use super::rules::Rules;
 
-/// Where a node stands in its cluster.
+/// State of one node in its cluster.
 #[derive(Debug)]
 pub(crate) struct Standing {
     /// The time of the input that is being handled.
     pub(crate) now: Timestamp,
-    /// What is in flight to the members.
+    /// Messages in flight to peers.
     pub(crate) flow: Flow,
-    /// What they have not acknowledged.
+    /// Bytes of changes that peers have not acknowledged.
     pub(crate) budget: Arc<Budget>,
     pub(crate) me: Node,
     pub(crate) roster: Roster,
     pub(crate) view: ViewId,
-    /// The highest epoch that a member has announced, and the highest one of this set of members.
+    /// The highest epoch that a member has announced, and the highest announced for this set of
+    /// members.
     announced_epoch: u64,
     same_set_epoch: u64,
-    /// Who holds what in this view.
+    /// The holders of each slot in this view.
     pub(crate) placement: Arc<Placement>,
-    /// Peers all of whose sessions are here, as of this view.
+    /// Peers with which this node has compared itself since this view began.
     pub(crate) done: PeerSet,
     /// Whether this node serves sessions.
     pub(crate) ready: bool,
-    /// Whether it is on its way out: it holds nothing, and is a source of what it has.
+    /// Whether it is draining: it holds no slots, and remains a source of the sessions that it has.
     pub(crate) leaving: bool,
-    /// Whether it has left for good.
+    /// Whether it has left the cluster for good.
     pub(crate) left: bool,
-    /// Since when it has been trying to join.
+    /// When it began to join.
     pub(crate) joining_since: Timestamp,
     copies: Copies,
-    /// How many copies there must be of an acknowledged write.
+    /// Minimum number of copies of an acknowledged write.
     pub(crate) min_copies: usize,
     pub(crate) rules: Rules,
-    /// When members were lost without a good-bye since everybody had caught up, the latest ones.
+    /// Times of the latest member losses without orderly leave since the cluster was last settled.
     pub(crate) losses: VecDeque<Timestamp>,
-    /// Until when a newcomer takes an unknown session for one that may have been lost.
+    /// While joining: until when an unknown session may be one that was lost.
     pub(crate) doubt_until: Timestamp,
-    /// Until when a session that is not found may be at a node that does not answer.
+    /// Until when an unknown session may be at a node that does not answer.
     pub(crate) silence_until: Timestamp,
-    /// How long an unknown session may be a lost one.
+    /// How long after a loss an unknown session may be a lost one.
     pub(crate) loss_grace: Duration,
-    /// Callers who were told that what became of their change is unknown.
+    /// Calls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
     out: Vec<Output>,
 }
@@ -102,9 +109,10 @@ impl Standing {
 
     /// Installs the view of the current members. Returns `true` if it is a new one.
     ///
-    /// A change of the set begins an epoch above its own and every announced one. An announced
-    /// epoch of the same set is adopted as it is: raising it as well would make two members raise
-    /// each other's for ever.
+    /// If the set of members has changed, the new epoch is above this node's own and at least the
+    /// highest announced one. If only the epoch differs, an announced epoch of the same set is
+    /// adopted as it is: raising it as well would make two members raise each other's epochs
+    /// without end.
     pub(crate) fn install(&mut self) -> bool {
         let members = members_hash(&self.me, self.leaving, &self.roster);
         let epoch = if members != self.view.members {
@@ -132,7 +140,7 @@ impl Standing {
         true
     }
 
-    /// Takes note of the view that a member has announced. Returns `false` if its epoch is so high
+    /// Records the view that a member has announced. Returns `false` if its epoch is so far ahead
     /// that only a faulty member can have announced it.
     pub(crate) fn note_epoch(&mut self, view: ViewId) -> bool {
         let ViewId { epoch, members } = view;
@@ -150,13 +158,13 @@ impl Standing {
         true
     }
 
-    /// Returns `true` if a member has announced a later period of the same set of members.
+    /// Returns `true` if a member has announced a later epoch of the same set of members.
     pub(crate) const fn is_behind(&self) -> bool {
         self.same_set_epoch > self.view.epoch
     }
 
-    /// A member has vanished, and its memory with it. One that `served` may have had what nobody
-    /// else had, if this node was about to get it.
+    /// Records the loss of a member and its memory. If it `served` and this node has not compared
+    /// itself with it yet, it may have had sessions that no other member has.
     pub(crate) fn lost(&mut self, now: Timestamp, peer: PeerIndex, served: bool) {
         if served && !self.ready && !self.done.contains(peer) {
             self.doubt_until = now.plus(self.loss_grace);
@@ -167,16 +175,16 @@ impl Standing {
         self.losses.push_back(now);
     }
 
-    /// Everybody has caught up. Unless as many members as keep a session were lost before they had,
-    /// all that those had is on others.
+    /// Called when all members are complete. Clears the losses, unless as many members as keep a
+    /// session were lost before: their sessions may have had no other copy.
     pub(crate) fn recovered(&mut self, now: Timestamp) {
         if self.losses_until() <= now {
             self.losses.clear();
         }
     }
 
-    /// Until when a session that nobody has may be one that was lost: as many members as keep a
-    /// session have vanished, so "there is none" would log out somebody who did nothing wrong.
+    /// Returns until when a session that no member has may be a lost one. As many members as keep a
+    /// session have failed, so answering that it does not exist could log out a user wrongly.
     pub(crate) fn uncertain_until(&self) -> Timestamp {
         self.losses_until()
             .max(self.silence_until)
@@ -191,14 +199,14 @@ impl Standing {
         lost_at.map(|at| at.plus(grace)).unwrap_or_default()
     }
 
-    /// How much longer that is so, by what this node has seen itself: what it has heard it does not
-    /// pass on, or two nodes would keep each other in doubt.
+    /// Returns how much longer this node is in doubt from its own observations. It does not pass on
+    /// what other members have announced, or two nodes would keep each other in doubt.
     pub(crate) fn doubt(&self, now: Timestamp) -> Duration {
         self.losses_until().max(self.silence_until).since(now)
     }
 
-    /// A member has said for how much longer that is so. Who serves already has seen itself what
-    /// there was to see; a newcomer may be one of the lost.
+    /// Handles the doubt that a member has announced. A node that already serves ignores it: it has
+    /// made its own observations, whereas a joining node may itself be one of the lost members.
     pub(crate) fn hear_doubt(&mut self, now: Timestamp, doubt: Duration) {
         if !self.ready {
             let until = now.plus(doubt.min(self.loss_grace));
@@ -206,22 +214,22 @@ impl Standing {
         }
     }
 
-    /// All members but this node.
+    /// Returns all members except this node.
     pub(crate) fn peers(&self) -> PeerSet {
         self.roster.all()
     }
 
-    /// Peers that may have sessions which are not here yet.
+    /// Returns the peers that may have sessions that are not here yet.
     pub(crate) fn sources(&self) -> PeerSet {
         self.peers().without(self.done)
     }
 
-    /// Returns `true` if everything that the members of this view had is here.
+    /// Returns `true` if this node has everything that the members of this view had.
     pub(crate) fn is_complete(&self) -> bool {
         self.sources().is_empty()
     }
 
-    /// Returns `true` if every member has said that it is in the same view.
+    /// Returns `true` if every member has announced this view.
     pub(crate) fn is_stable(&self) -> bool {
         self.roster
             .iter()
@@ -234,14 +242,14 @@ impl Standing {
         peer.is_some_and(|peer| peer.view == Some(self.view))
     }
 
-    /// Returns `true` if a member is known to be in this view, with everything of it.
+    /// Returns `true` if a member has announced this view and that it is complete in it.
     pub(crate) fn has_caught_up(&self, peer: PeerIndex) -> bool {
         let peer = self.roster.get(peer);
         peer.is_some_and(|peer| peer.view == Some(self.view) && peer.complete)
     }
 
-    /// The members that are known to be in this view, with everything of it; this node counts as
-    /// the one beyond the last peer.
+    /// Returns the members that are complete in this view. This node has the index after the last
+    /// peer.
     pub(crate) fn caught_up(&self) -> PeerSet {
         let mut all = PeerSet::default();
         for peer in self.peers().iter().filter(|peer| self.has_caught_up(*peer)) {
@@ -253,12 +261,12 @@ impl Standing {
         all
     }
 
-    /// Returns `true` if all members are in this view and have everything of it.
+    /// Returns `true` if this node and all members are complete in this view.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_complete() && self.peers().iter().all(|peer| self.has_caught_up(peer))
     }
 
-    /// The members that keep a slot's sessions.
+    /// Returns the holders of a slot.
     pub(crate) fn holders(&self, slot: usize) -> Holders {
         self.placement.holders(slot)
     }
@@ -267,12 +275,12 @@ impl Standing {
         self.placement.is_mine(slot)
     }
 
-    /// The member that orders what must be ordered of a slot's sessions.
+    /// Returns the owner of a slot: the member that orders the changes that need an order.
     pub(crate) fn owner(&self, slot: usize) -> Member {
         self.placement.owner(slot)
     }
 
-    /// Sends a message to a member: at once, or when its window has room.
+    /// Sends a message to a peer: a control message now, a data message when its window has room.
     pub(crate) fn send(&mut self, to: PeerIndex, message: Message) {
         let Some(peer) = self.roster.get(to) else {
             return;
@@ -289,7 +297,7 @@ impl Standing {
         }
     }
 
-    /// Sends what the window of a member has room for.
+    /// Sends the waiting messages for which the peer's window has room.
     pub(crate) fn release(&mut self, peer: PeerIndex) {
         let Some(to) = self.roster.get(peer).map(|peer| &peer.node) else {
             return;
@@ -305,7 +313,7 @@ impl Standing {
     }
 
     pub(crate) fn reply(&mut self, op: OpId, reply: Reply) {
-        // What a node does on its own account answers no call.
+        // Operations that this node started itself answer no call.
         if op & INTERNAL != 0 {
             return;
         }
@@ -326,9 +334,9 @@ impl Standing {
     }
 }
 
-/// How far an announced epoch may be ahead. Each change of the members counts one, so no cluster
-/// gets that far, and a faulty member cannot use the numbers up.
+/// How far ahead an announced epoch may be. Each change of the members adds one, so no cluster gets
+/// that far, and a faulty member cannot exhaust the range.
 const EPOCH_STEP_MAX: u64 = 1 << 32;
 
-/// Losses remembered: no more members can be lost at once.
+/// Losses remembered: no more members can be lost at the same time.
 const LOSSES_MAX: usize = super::roster::PEERS_MAX;

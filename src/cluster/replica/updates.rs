@@ -1,19 +1,21 @@
-//! Atomic updates: read, compute, write, with nothing in between.
+//! Atomic updates: read, compute and write without another write in between.
 //!
-//! The asker computes the new value and names the write that it has read. The session's *owner*,
-//! the first in the order of rendezvous hashing, takes one update of a session at a time: it checks
-//! the expectation, has every other holder merge the result *in its own view*, and only then
-//! applies it here and says so. A holder in another view refuses, and a change of the view makes
-//! the owner give up; so two owners can never both succeed unless the members disagree for longer
-//! than failure detection takes. The asker then asks the new owner, under the same stamp: one that
-//! was applied after all is recognised, because a session remembers the stamps of its last updates.
+//! The caller's node (the *asker*) computes the new value and names the version that it has read.
+//! The session's *owner*, the first in the order of rendezvous hashing, handles one update of a
+//! session at a time: it checks the preconditions, has every other holder merge the result *in its
+//! own view*, and only then applies the result itself and answers. A holder in another view
+//! refuses, and a change of the view makes the owner abandon the update. So two owners can both
+//! succeed only if the members disagree for longer than failure detection takes. After a change of
+//! the view the asker repeats the update at the new owner, under the same version. The new owner
+//! recognizes an update that was applied after all, because a session remembers the versions of its
+//! last updates.
 //!
-//! A refusal counts as well: a change or a birth of which an asker has heard that it was refused is
-//! not applied later ([`refusals`]), and an asker takes a refusal from the present owner only. An end
-//! that was refused may be tried again: what is wanted gone may always go.
+//! A rejection is binding: a change or a creation that was rejected is not applied later
+//! ([`refusals`]), and an asker accepts a rejection from the current owner only. A rejected
+//! deletion may be tried again, because a deletion is always allowed.
 //!
-//! A member that does not hold a session has all its changes ordered in this way, births and ends
-//! included: the owner knows whether the session is still there, and sends back what it has become.
+//! A member that does not hold a session sends all its changes to the owner, creations and
+//! deletions included: the owner knows whether the session still exists, and returns its new state.
 
 mod asked;
 mod judgement;
@@ -41,38 +43,38 @@ use asked::{Asked, Which};
 use judgement::{is_behind, judge};
 use refusals::Refusals;
 
-/// Atomic updates under way, asked by this node and ordered by it.
+/// Atomic updates that this node has asked for, and those that it orders.
 #[derive(Debug, Default)]
 pub(crate) struct Updates {
-    /// What this node has asked for.
+    /// Updates requested by local callers.
     asked: Asked,
-    /// What this node orders, by session. The first of each queue is under way.
+    /// Updates that this node orders, by session. The first of each queue is in progress.
     jobs: BTreeMap<Root, VecDeque<Job>>,
-    /// Which session a write of this node's own orders belongs to.
+    /// The session of each write that replicates an update.
     writing: BTreeMap<u64, Root>,
-    /// Numbers the reads that jobs wait for.
+    /// The session of each read that an update waits for.
     reads: BTreeMap<OpId, Root>,
     last_read: OpId,
-    /// What this node has refused to others.
+    /// Rejections sent to other members.
     refusals: Refusals,
 }
 
 /// An update that this node orders.
 #[derive(Debug)]
 struct Job {
-    /// `None`: a local caller.
+    /// The member that asks; `None` for a local caller.
     asker: Option<PeerIndex>,
     update: Update,
-    /// What all holders are to merge, once that is decided.
+    /// The entries that all holders merge, once decided.
     copies: Arc<[Copy]>,
-    /// The session that it is applied to: it may be swept here meanwhile.
+    /// The session before the update. Kept because the table may forget it meanwhile.
     current: Option<Arc<Record>>,
-    /// Whether that had run out when its turn came. It is buried all the same, when it is to end:
-    /// word of a use may be under way to somebody.
+    /// Whether the session had expired when its turn came. A deletion is still carried out then: an
+    /// access may be under way to another holder and would make the session live again.
     ran_out: bool,
 }
 
-/// What an owner needs besides its own queues.
+/// State that the owner needs besides its own queues.
 #[derive(Debug)]
 pub(crate) struct Tools<'a> {
     pub(crate) standing: &'a mut Standing,
@@ -83,14 +85,14 @@ pub(crate) struct Tools<'a> {
 }
 
 impl Updates {
-    /// Asks the owner to apply the changes, if the attribute that they expect was not written since.
+    /// Sends the changes to the owner, which applies them if the expected attribute is unchanged.
     pub(crate) fn begin(&mut self, now: Timestamp, call: Call<'_>, tools: &mut Tools<'_>) {
         if let Some(update) = self.asked.begin(now, call, tools.standing) {
             self.order(now, None, update, tools);
         }
     }
 
-    /// A member, or a local caller, asks this node as the owner.
+    /// Handles an update that a member or a local caller sends to this node as the owner.
     pub(crate) fn order(
         &mut self,
         now: Timestamp,
@@ -107,9 +109,12 @@ impl Updates {
             return;
         }
         let mine = standing.owner(update.key.slot()) == Member::Me;
-        // A newcomer looks around before it decides, and need not have everything yet.
+        // A joining node may order before it serves: it asks the other members before it decides,
+        // and does not have to be complete.
         let invited = || standing.is_stable() && standing.roster.iter().any(|(_, peer)| peer.ready);
         let orders = standing.ready || invited();
+        // In another view another member may be the owner: two owners could both apply an update
+        // with the same expectation.
         if !mine || !orders || update.view != standing.view || waiting >= QUEUE_MAX {
             self.answer(now, asker, update.op, Verdict::Again, None, tools);
             return;
@@ -127,8 +132,8 @@ impl Updates {
         }
     }
 
-    /// Takes up the first update of a session, and the next when that needs no waiting. What its
-    /// turn has come to may need a look at other members first.
+    /// Evaluates the first update of a session, and the following ones while none has to wait. If
+    /// other members may have a later state of the session, they are asked first.
     fn start(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) {
         while let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
             let doubtful = tools.table.is_doubtful(now, &job.update.key)
@@ -149,8 +154,8 @@ impl Updates {
         }
     }
 
-    /// Everything that others have of a session is merged here. Returns `true` if the read was one
-    /// of the owner's own.
+    /// Handles a completed read: everything that other members have of the session is merged here.
+    /// Returns `true` if this node made the read itself.
     pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Tools<'_>) -> bool {
         if let Some(key) = self.reads.remove(&op)
             && self.evaluate(now, key, tools)
@@ -160,7 +165,7 @@ impl Updates {
         op & INTERNAL != 0
     }
 
-    /// All other holders have merged this write: it is applied here now.
+    /// Called when all other holders have merged this write: applies it here.
     pub(crate) fn written(&mut self, now: Timestamp, seq: u64, tools: &mut Tools<'_>) {
         if let Some(key) = self.writing.remove(&seq) {
             self.apply(now, key, tools);
@@ -168,7 +173,7 @@ impl Updates {
         }
     }
 
-    /// Decides on the first update of a session. Returns `true` if it has ended.
+    /// Decides the first update of a session. Returns `true` if the update is finished.
     fn evaluate(&mut self, now: Timestamp, key: Root, tools: &mut Tools<'_>) -> bool {
         let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
             return false;
@@ -179,14 +184,15 @@ impl Updates {
         }
         let refused = self.refusals.of(job.update.fragment.updates.first());
         let judged = judge(now, &job.update, certain, tools.table);
-        // What was refused stays refused, unless another owner has applied it in between.
+        // A rejection is binding, unless another owner has applied the update in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
                 job.copies = job.update.copies(now, &current, tools.standing);
                 job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
-            // Who applied it may have died before everybody had it.
+            // The owner that applied it may have failed before every holder had it: replicate it
+            // again.
             Err(Verdict::Applied) => job.copies = job.update.known(now, tools.table),
             Err(verdict) => {
                 let conflict = verdict == Verdict::Conflict;
@@ -201,7 +207,7 @@ impl Updates {
             standing, writes, ..
         } = tools;
         let copies = job.copies.clone();
-        // What was applied before may have run out since: then there is nothing to hand on.
+        // What was applied before may have expired since; then there is nothing to replicate.
         let write = NewWrite {
             op: None,
             ack: Ack::All,
@@ -234,7 +240,7 @@ impl Updates {
             {
                 let mut record = Record::clone(current);
                 if job.update.order == Order::Change {
-                    // It has run out meanwhile, unless this counts as a use. The fragment has no
+                    // Expired meanwhile, unless the update counts as an access. The delta has no
                     // credential, so it cannot fork.
                     let _ = job.update.fragment.apply(&mut record);
                 }
@@ -248,7 +254,7 @@ impl Updates {
                 tools.table.merge(now, copy);
             }
             let copies = job.copies.clone();
-            // Whoever holds the whole session has merged it as well.
+            // A complete holder has merged the session itself.
             let holds = |peer| {
                 let slot = job.update.key.slot();
                 tools.standing.placement.holds(slot, Member::Peer(peer))
@@ -294,7 +300,8 @@ impl Updates {
                     | Verdict::Full
                     | Verdict::TooLarge
             );
-            // A local caller hears of it at once; and what is wanted gone may always go.
+            // A local caller is answered immediately and does not repeat; a deletion is always
+            // allowed.
             if refused
                 && job.asker.is_some()
                 && job.update.order != Order::End
@@ -333,8 +340,8 @@ impl Updates {
         }
     }
 
-    /// A verdict on an update that a local caller waits for, with the session where this node does
-    /// not hold it.
+    /// Handles the owner's answer to an update of a local caller. It includes the session if this
+    /// node does not hold it.
     pub(crate) fn answered(
         &mut self,
         now: Timestamp,
@@ -346,14 +353,14 @@ impl Updates {
         self.asked.answered(now, from, answer, standing, table);
     }
 
-    /// The session that a change is under way of, as it was when its turn came.
+    /// Returns the session that an update in progress changes, as it was when its turn came.
     pub(crate) fn changing(&self, key: &Root) -> Option<&Arc<Record>> {
         let job = self.jobs.get(key)?.front()?;
         let changes = job.update.order == Order::Change;
         job.current.as_ref().filter(|_| changes)
     }
 
-    /// The view has changed: what is under way is given up, and asked of the new owner.
+    /// Called when a new view is installed: abandons what is in progress, and asks the new owner.
     pub(crate) fn install(&mut self, now: Timestamp, tools: &mut Tools<'_>) {
         self.jobs.clear();
         self.writing.clear();
@@ -361,8 +368,8 @@ impl Updates {
         self.repeat(now, Which::All, tools);
     }
 
-    /// Asks again what could not be decided, and gives up what has taken too long. Returns `true`
-    /// if something was given up.
+    /// Repeats updates that the owner could not decide, and gives up those that have timed out.
+    /// Returns `true` if there were any of the latter.
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
@@ -375,7 +382,7 @@ impl Updates {
         late
     }
 
-    /// Questions to an owner, or its answers, may be lost: asks it again.
+    /// Called when updates sent to `owner` or its answers may be lost: sends them again.
     pub(crate) fn ask_again(&mut self, now: Timestamp, owner: PeerIndex, tools: &mut Tools<'_>) {
         self.repeat(now, Which::OwnedBy(owner), tools);
     }
@@ -386,22 +393,22 @@ impl Updates {
         }
     }
 
-    /// Returns `true` if a local caller still waits for this one.
+    /// Returns `true` if a local caller still waits for this update.
     pub(crate) fn is_open(&self, op: OpId) -> bool {
         self.asked.is_open(op)
     }
 
-    /// Gives up everything: this node leaves.
+    /// Gives up all updates: this node leaves.
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
         self.asked.abort(standing);
     }
 
-    /// The owners whose verdict was asked for a while ago.
+    /// Returns the owners with an undecided update older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp, standing: &Standing) -> PeerSet {
         self.asked.overdue(now, OVERDUE_AFTER, standing)
     }
 
-    /// Updates that a local caller waits for.
+    /// Returns the number of updates that local callers wait for.
     pub(crate) fn len(&self) -> usize {
         self.asked.len()
     }
@@ -412,7 +419,7 @@ impl Updates {
 }
 
 impl Update {
-    /// Moves the points in time inside from the asker's clock to this node's.
+    /// Converts the times in it from the asker's clock to this node's.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
         rebase_fragment(&mut self.fragment, self.sent_at, now);
         if let Order::Create(record) = &mut self.order {
@@ -420,7 +427,7 @@ impl Update {
         }
     }
 
-    /// What all holders are to merge.
+    /// Returns the entries that all holders are to merge.
     fn copies(&self, now: Timestamp, current: &Arc<Record>, owner: &Standing) -> Arc<[Copy]> {
         let entry = match &self.order {
             Order::Change => Entry::Fragment(self.change(now, current, owner)),
@@ -431,9 +438,9 @@ impl Update {
         [Copy { key, entry }].into()
     }
 
-    /// The fragment, with the new credential that the owner gives the session in a rotation, and
-    /// with new stamps if it could be taken for something that was removed before. The stamp that
-    /// names the attempt stays.
+    /// Returns the delta to apply: with the new credential if this is a rotation, and with new
+    /// versions if the old ones are not later than a removal, because then the writes would count
+    /// as removed. The version that names the attempt stays.
     fn change(&self, now: Timestamp, current: &Record, owner: &Standing) -> Arc<Fragment> {
         let removal = current.last_removal();
         let registers = &self.fragment.registers;
@@ -456,12 +463,12 @@ impl Update {
         Arc::new(fragment)
     }
 
-    /// What is here of a session to which it was applied before.
+    /// Returns what is here of a session to which the update was applied before.
     fn known(&self, now: Timestamp, table: &Table) -> Arc<[Copy]> {
         table.copy(now, &self.key).into_iter().collect()
     }
 
-    /// What the session has become here. It may have expired.
+    /// Returns the session after the update. It may have expired.
     fn outcome(&self, now: Timestamp, table: &Table) -> Option<Copy> {
         match table.record(&self.key) {
             Some(record) => Some(Copy {
@@ -473,7 +480,7 @@ impl Update {
     }
 }
 
-/// Updates of one session that wait for their turn at its owner.
+/// Updates of one session that may wait at its owner.
 const QUEUE_MAX: usize = 1_024;
 
 /// An owner that has not decided for this long is asked for its view.

@@ -1,23 +1,24 @@
-//! Writes that other holders have not all acknowledged yet.
+//! Writes that some holders have not acknowledged yet.
 //!
-//! A write is sent to every holder once, and counts as acknowledged by a holder only *in this
-//! node's current view*: an acknowledgement states that the holder had merged the write while it
-//! had the same members in mind, and so the same holders. A client is answered once all holders
-//! have acknowledged, every member has announced this view, and there are enough whole copies: no
-//! node serves reads based on an outdated placement, and a node that becomes a holder later
-//! compares itself with members that have the write.
+//! A write is sent to every holder once. An acknowledgement counts only *in this node's current
+//! view*: it states that the holder had merged the write while it had the same members, and
+//! therefore computed the same holders. The caller is answered when all holders have acknowledged,
+//! every member has announced this view, and there are enough whole copies. Then no node serves
+//! reads based on an outdated placement, and a node that becomes a holder later compares itself
+//! with members that have the write.
 //!
-//! Nothing is repeated on a timer, since links do not lose messages while they are up. A write is
+//! Nothing is repeated on a timer, since a link does not lose messages while it is up. A write is
 //! sent again
 //!
 //! - when the link to the holder is new;
-//! - when the holder has refused it, and is in this node's view now;
-//! - when the holder announces this node's view, has not acknowledged the write, and nothing of it
-//!   is under way. A holder repeats its acknowledgements before each announcement ([`Merged`]), so
-//!   what it does not name it does not have. A change of the view so costs no bytes of sessions.
+//! - when the holder has refused it and is in this node's view now;
+//! - when the holder announces this node's view, has not acknowledged the write, and the write is
+//!   not under way to it. A holder repeats its acknowledgements before each announcement
+//!   ([`Merged`]), so it lacks every write that it does not name. A change of the view therefore
+//!   costs no bytes of session data.
 //!
-//! It does not decide what is written, and does not touch the table. How much may be open is
-//! limited by the [`Budget`](super::budget::Budget), before a write begins.
+//! This module does not decide what is written and does not touch the table. The number of open
+//! bytes is limited by the [`Budget`](super::budget::Budget) before a write begins.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use super::message::{Copy, FIXED, Message, OpId, ViewId, Write};
 use super::roster::{PeerIndex, PeerSet};
 use super::standing::Standing;
 
-/// Writes under way, by number.
+/// Open writes, by sequence number.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
     open: BTreeMap<u64, Open>,
@@ -46,9 +47,9 @@ pub(crate) struct NewWrite {
     pub(crate) op: Option<OpId>,
     /// When to answer it.
     pub(crate) ack: Ack,
-    /// How many copies there must be to answer it.
+    /// Minimum number of whole copies before the call is answered.
     pub(crate) min_copies: usize,
-    /// Whether only holders in the same view merge it: an atomic update.
+    /// Whether only holders in the same view merge it, as required for an atomic update.
     pub(crate) strict: bool,
     pub(crate) copies: Arc<[Copy]>,
 }
@@ -57,22 +58,24 @@ pub(crate) struct NewWrite {
 struct Open {
     write: NewWrite,
     size: usize,
-    /// All holders in this view but this node, and whether this node is one.
+    /// The holders in this view other than this node, and whether this node is one.
     holders: PeerSet,
     mine: bool,
     /// Holders that have not acknowledged it in this view.
     waiting: PeerSet,
-    /// Peers to which it was sent, and which have not refused it.
+    /// Peers to which it was sent and that have not refused it.
     sent: PeerSet,
     begun_at: Timestamp,
 }
 
 impl Open {
-    /// Returns `true` if enough holders have it to answer, where `stable` is `true` if all members
-    /// are in the same view.
+    /// Returns `true` if enough holders have the write to answer the caller. `stable` is `true` if
+    /// all members are in the same view.
     fn is_safe(&self, stable: bool, standing: &Standing) -> bool {
         let acknowledged = self.holders.without(self.waiting);
         let enough = match self.write.ack {
+            // Without `stable`, a member with an older view could answer a read as a holder that is
+            // not one any more, and return a value from before this write.
             Ack::All => self.is_everywhere(stable),
             Ack::Local => return true,
             Ack::Copies(n) => {
@@ -84,8 +87,9 @@ impl Open {
         enough && (self.write.min_copies <= 1 || self.copies(acknowledged, standing))
     }
 
-    /// Returns `true` if there are as many copies as asked for. A holder that has not caught up may
-    /// have the change and not the session, which would be lost with the others.
+    /// Returns `true` if there are at least `min_copies` copies. A holder that is not complete does
+    /// not count: it may have the delta without the session, which would be lost with the other
+    /// holders.
     fn copies(&self, acknowledged: PeerSet, standing: &Standing) -> bool {
         let whole = acknowledged
             .iter()
@@ -98,14 +102,14 @@ impl Open {
         stable && self.waiting.is_empty()
     }
 
-    /// Returns `true` if nothing has to be done for it any more.
+    /// Returns `true` if the write needs no further work and can be removed.
     fn is_done(&self, stable: bool, standing: &Standing) -> bool {
         let answered =
             self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, standing));
         self.is_everywhere(stable) && answered
     }
 
-    /// Finds the holders of the current view.
+    /// Determines the holders in the current view and waits for all of them again.
     fn place(&mut self, standing: &Standing) {
         let slot = self.write.copies.first().map_or(0, |copy| copy.key.slot());
         let holders = standing.holders(slot);
@@ -132,8 +136,8 @@ impl Open {
         }
     }
 
-    /// Returns `true` if its caller has waited for too long: for `timeout`, or longer while a large
-    /// write moves.
+    /// Returns `true` if the caller has waited longer than `timeout`, or than [`MOVING_MAX`] while
+    /// a large write makes progress.
     fn is_late(&self, now: Timestamp, timeout: Duration, standing: &Standing) -> bool {
         let moves = |peer| standing.flow.is_moving(now, peer);
         let is_moving = !self.waiting.is_empty() && self.waiting.iter().all(moves);
@@ -143,8 +147,8 @@ impl Open {
 }
 
 impl Writes {
-    /// Sends copies to all holders. `None`: nothing has to be waited for and nothing is open;
-    /// otherwise the write's number and whether its caller need not wait.
+    /// Sends copies to all holders. Returns `None` if nothing has to be waited for and nothing
+    /// stays open; otherwise the sequence number, and `true` if the caller need not wait.
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
@@ -176,7 +180,8 @@ impl Writes {
         Some((self.last, safe))
     }
 
-    /// A holder has merged a write. Gives the number of an atomic update that all holders have now.
+    /// Records the acknowledgement of a holder. Returns the sequence number if this completes an
+    /// atomic update.
     pub(crate) fn acknowledged(
         &mut self,
         standing: &mut Standing,
@@ -184,6 +189,8 @@ impl Writes {
         view: ViewId,
         seq: u64,
     ) -> Option<u64> {
+        // The holder had other members, and may have computed other holders: counting this would
+        // confirm a write that the holders of this view do not all have.
         if view != standing.view && standing.rules.view_barrier {
             return None;
         }
@@ -195,7 +202,8 @@ impl Writes {
         self.finish(seq, standing)
     }
 
-    /// A holder has not merged a write. It is sent again once the holder is in this node's view.
+    /// Records that a holder has refused a write. It is sent again once the holder is in this
+    /// node's view.
     pub(crate) fn refused(&mut self, standing: &mut Standing, peer: PeerIndex, seq: u64) {
         let oldest = self.oldest();
         if let Some(open) = self.open.get_mut(&seq)
@@ -208,8 +216,8 @@ impl Writes {
         }
     }
 
-    /// Holders or their views have changed: whatever is safe now is answered. Gives the numbers of
-    /// atomic updates that all holders have.
+    /// Called when holders or their views have changed: answers every write that is safe now.
+    /// Returns the sequence numbers of completed atomic updates.
     pub(crate) fn review(&mut self, standing: &mut Standing) -> Vec<u64> {
         let all: Vec<_> = self.open.keys().copied().collect();
         all.into_iter()
@@ -233,9 +241,11 @@ impl Writes {
         strict.then_some(seq)
     }
 
-    /// The view has changed: acknowledgements are counted anew, and new holders get what is open.
-    /// Atomic updates are given up; their owner informs those who asked.
+    /// Called when a new view is installed: counts acknowledgements from zero and sends open writes
+    /// to new holders. Atomic updates are abandoned; the callers ask the new owner.
     pub(crate) fn install(&mut self, standing: &mut Standing) {
+        // The former owner must not complete an update in this view: the new owner may apply
+        // another one with the same expectation.
         self.open.retain(|_, open| !open.write.strict);
         let oldest = self.oldest();
         for (seq, open) in &mut self.open {
@@ -246,19 +256,19 @@ impl Writes {
         self.review(standing);
     }
 
-    /// A member has gone, and its place may be taken by another one.
+    /// Called when a member is removed. Its index may be given to another member.
     pub(crate) fn forget(&mut self, peer: PeerIndex) {
         for open in self.open.values_mut() {
             open.sent.remove(peer);
         }
     }
 
-    /// Answers callers whose time is over.
+    /// Answers callers whose timeout has passed.
     pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
         let mut late = false;
         for open in self.open.values_mut() {
             if now.since(open.begun_at) < timeout {
-                // The others have begun later.
+                // The writes after this one began later.
                 break;
             }
             if open.write.op.is_some()
@@ -274,8 +284,8 @@ impl Writes {
         }
     }
 
-    /// The link to `peer` is new, and what was sent over the old one may be lost: sends what it
-    /// has not acknowledged.
+    /// Called when the link to `peer` is new: sends again what `peer` has not acknowledged, since
+    /// messages on the old link may be lost.
     pub(crate) fn send_again(&mut self, peer: PeerIndex, standing: &mut Standing) {
         let oldest = self.oldest();
         for (seq, open) in &mut self.open {
@@ -285,8 +295,8 @@ impl Writes {
         }
     }
 
-    /// `peer` has announced this node's view, after acknowledging all that it has: sends what it
-    /// lacks, unless that is under way.
+    /// Called when `peer` has announced this node's view, after it has repeated its
+    /// acknowledgements: sends the writes that it lacks and that are not under way to it.
     pub(crate) fn send_missing(&mut self, peer: PeerIndex, standing: &mut Standing) {
         let oldest = self.oldest();
         let lacks = |open: &Open| open.waiting.contains(peer);
@@ -301,7 +311,7 @@ impl Writes {
         }
     }
 
-    /// Gives up waiting: this node leaves.
+    /// Answers all callers with [`Reply::Indeterminate`]: this node leaves.
     pub(crate) fn abort(&mut self, standing: &mut Standing) {
         for open in self.open.values_mut() {
             if let Some(op) = open.write.op.take() {
@@ -310,21 +320,21 @@ impl Writes {
         }
     }
 
-    /// The holders that have not acknowledged what was begun a while ago.
+    /// Returns the holders with an unacknowledged write older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
         let late = |open: &&Open| now.since(open.begun_at) >= OVERDUE_AFTER;
         let late = self.open.values().take_while(late);
         late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
 
-    /// The members that some write waits for.
+    /// Returns the members that open writes wait for.
     pub(crate) fn waiting(&self) -> PeerSet {
         let open = self.open.values();
         open.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
 
-    /// Returns `true` if some holder has not acknowledged a write of this session with a stamp at or
-    /// below `floor`.
+    /// Returns `true` if some holder has not acknowledged a write of this session with a version at
+    /// or below `floor`.
     pub(crate) fn has_open(&self, key: &Root, floor: Stamp) -> bool {
         let is_below = |r: &Register| r.stamp <= floor && !r.is_floor();
         let has_below = |copy: &Copy| match &copy.entry {
@@ -338,12 +348,12 @@ impl Writes {
             .any(|open| open.write.copies.iter().any(has_below))
     }
 
-    /// How many writes some holder has not acknowledged yet.
+    /// Returns the number of open writes.
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// How many of them `peer` has not acknowledged.
+    /// Returns the number of open writes that `peer` has not acknowledged.
     pub(crate) fn lag(&self, peer: PeerIndex) -> usize {
         self.open
             .values()
@@ -361,18 +371,19 @@ fn is_stable(standing: &Standing) -> bool {
     standing.is_stable() || !standing.rules.view_barrier
 }
 
-/// Writes of other members that this node has merged as a holder and that may still be open there.
+/// Writes of other members that this node has merged as a holder and that may still be open at
+/// their writers.
 ///
 /// A holder repeats these acknowledgements when its view has changed or its link is new, so that
-/// the writer need not send the bytes again.
+/// the writer does not have to send the bytes again.
 #[derive(Debug, Default)]
 pub(crate) struct Merged {
-    /// By writer: the slots of its writes, by number.
+    /// For each writer, the slots of its writes by sequence number.
     writers: BTreeMap<PeerIndex, BTreeMap<u64, u16>>,
 }
 
 impl Merged {
-    /// A write was merged and is acknowledged.
+    /// Records a write that was merged and is acknowledged.
     pub(crate) fn note(&mut self, writer: PeerIndex, write: &Write, slot: usize) {
         let numbers = self.writers.entry(writer).or_default();
         while numbers
@@ -381,24 +392,26 @@ impl Merged {
         {
             numbers.pop_first();
         }
+        // An atomic update counts in one view only, so its acknowledgement is never repeated.
         if !write.strict {
             numbers.insert(write.seq, slot as u16);
         }
     }
 
-    /// The view has changed: what this node does not hold any more it may not confirm later.
+    /// Called when a new view is installed: drops the writes of slots that this node does not hold
+    /// any more. It may forget those sessions, so it must not confirm them again.
     pub(crate) fn install(&mut self, standing: &Standing) {
         for numbers in self.writers.values_mut() {
             numbers.retain(|_, slot| standing.is_mine(usize::from(*slot)));
         }
     }
 
-    /// A member has gone.
+    /// Called when a member is removed.
     pub(crate) fn forget(&mut self, writer: PeerIndex) {
         self.writers.remove(&writer);
     }
 
-    /// Acknowledges everything to a writer once more, in the current view.
+    /// Sends all acknowledgements to `writer` once more, in the current view.
     pub(crate) fn acknowledge(&self, writer: PeerIndex, standing: &mut Standing) {
         let Some(numbers) = self.writers.get(&writer) else {
             return;
@@ -414,13 +427,13 @@ impl Merged {
     }
 }
 
-/// A holder that has not acknowledged a write for this long is asked for its view.
+/// A holder with a write unacknowledged for this long is asked for its view.
 const OVERDUE_AFTER: Duration = Duration::from_millis(500);
 
-/// How long a caller waits at most while its large write moves.
+/// Longest wait of a caller while its large write makes progress.
 const MOVING_MAX: Duration = Duration::from_secs(60);
 
-/// Writes of one member that are remembered: more than its budget lets it have open.
+/// Writes remembered per member: more than its budget allows to be open.
 const MERGED_MAX: usize = 65_536;
 
 /// Acknowledgements in one message.
