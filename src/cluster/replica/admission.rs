@@ -1,9 +1,9 @@
-//! Which nodes may be members, where more have met than there can be.
+//! Selection of members when more nodes have met than the cluster can have.
 //!
-//! Nodes are admitted one by one at the door, which refuses a name that a member has, and a node
-//! for which there is no room. But two parts of a network, each with members of its own, may meet.
-//! Then the elder of two nodes with one name stays, and the eldest of too many; all members find
-//! the same ones, and the others step out.
+//! Nodes are admitted one at a time when they connect: a node is refused if a member has its name
+//! or if the cluster is full. But two parts of a network, each with members of its own, may meet.
+//! Then the oldest of the nodes with the same name stays, and of too many nodes the oldest stay.
+//! All members compute the same result, and the other nodes leave.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::event::Exclusion;
 use super::node::Node;
 use super::roster::PEERS_MAX;
 
-/// The nodes of `others` that are members besides `me`; or why `me` is none.
+/// Returns the nodes of `others` that are members besides `me`, or the reason why `me` is none.
 pub(crate) fn admit(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, Exclusion> {
     let mut eldest: BTreeMap<&str, &Node> = BTreeMap::new();
     for node in others.iter().chain([me]) {
@@ -36,7 +36,7 @@ pub(crate) fn admit(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, Exclusion
         .collect())
 }
 
-/// Smaller for an elder node. Generations begin with the time at which a node starts.
+/// Returns the sort key for age, smaller for an older node. Incarnations start with the start time.
 fn age(node: &Node) -> (u64, std::net::SocketAddr) {
     (node.generation, node.address)
 }

@@ -1,20 +1,20 @@
-//! Bytes of changes that peers have not acknowledged, and how many more there may be.
+//! Limits on the bytes of changes that peers have not acknowledged.
 //!
 //! A change that would exceed the limit of one of its holders is refused before anything is
-//! written. So a peer that is slow or stuck takes a bounded amount of memory from this node, and
-//! only sessions that it holds are refused. Small changes have a limit of their own, so that large
-//! sessions on a slow link do not keep them out.
+//! written. So a slow or stuck peer takes a bounded amount of memory from this node, and only
+//! changes of sessions that it holds are refused. Small changes have their own limit, so that large
+//! sessions on a slow link do not block them.
 //!
-//! The counters are atomic because request tasks look at them without the lock of the engine. Two
-//! requests that look at the same moment may both be let in: a limit is exceeded by no more than
-//! the requests under way.
+//! The counters are atomic because request tasks read them without the engine's lock. Two requests
+//! that check at the same moment may both pass: a limit is exceeded by no more than the requests in
+//! progress.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::message::SMALL_MAX;
 use super::roster::{PEERS_MAX, PeerIndex, PeerSet};
 
-/// What each peer has not acknowledged.
+/// Unacknowledged bytes, by peer.
 #[derive(Debug)]
 pub(crate) struct Budget {
     peers: Box<[Debt]>,
@@ -53,22 +53,22 @@ impl Budget {
         }
     }
 
-    /// Returns `true` if each of these peers may owe `size` bytes more.
+    /// Returns `true` if each of these peers may owe `size` more bytes.
     pub(crate) fn admits(&self, peers: PeerSet, size: usize) -> bool {
         peers.iter().all(|peer| self.peers[peer].admits(size))
     }
 
-    /// A change was sent to a peer.
+    /// Called when a change is sent to a peer.
     pub(crate) fn charge(&self, peer: PeerIndex, size: usize) {
         self.peers[peer].of(size).fetch_add(size, Relaxed);
     }
 
-    /// A peer has acknowledged a change.
+    /// Called when a peer has acknowledged a change.
     pub(crate) fn release(&self, peer: PeerIndex, size: usize) {
         self.peers[peer].of(size).fetch_sub(size, Relaxed);
     }
 
-    /// The members have changed: everything is charged anew.
+    /// Called when a new view is installed: all open changes are charged again.
     pub(crate) fn clear(&self) {
         for debt in &self.peers {
             debt.small.store(0, Relaxed);
@@ -77,10 +77,10 @@ impl Budget {
     }
 }
 
-/// What one peer may owe in changes up to [`SMALL_MAX`]: some 25,000 of a few attributes.
+/// Limit per peer for changes up to [`SMALL_MAX`]: about 25,000 changes of a few attributes.
 const SMALL_BYTES_MAX: usize = 8 << 20;
 
-/// What one peer may owe in larger changes.
+/// Limit per peer for larger changes.
 const LARGE_MAX: usize = 48 << 20;
 
 #[cfg(test)]

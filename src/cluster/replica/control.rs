@@ -1,8 +1,9 @@
-//! The part of the replica that is not a session: who is in, and what is under way.
+//! The engine: membership, views and operations in progress.
 //!
-//! One input goes in, everything that follows from it comes out; nothing waits. The order of
-//! things is always the same: hear, change what it changes, then *settle*: adopt a new view if the
-//! members changed, go on catching up, and say so when this node has become ready.
+//! Each input is processed completely and produces outputs; nothing blocks. The order is always the
+//! same: handle the input, then [`settle`](Control::settle): install a new view if the members have
+//! changed, advance the comparison, and announce when this node has become ready. The sessions
+//! themselves are in the [`Table`].
 
 mod exclusion;
 mod hear;
@@ -40,7 +41,7 @@ use super::updates::{Call, Tools, Updates};
 use super::writes::Writes;
 use super::writes::{Merged, NewWrite};
 
-/// What a node knows of its cluster, and what it is in the middle of.
+/// State of the cluster at one node, and its operations in progress.
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) standing: Standing,
@@ -53,37 +54,37 @@ pub(crate) struct Control {
     pub(super) readiness: Readiness,
     revocations: Revocations,
     membership: Membership,
-    /// foca's timers, by time and then in the order of their arrival.
+    /// foca's timers, ordered by time and then by arrival.
     timers: BTreeMap<(Timestamp, u64), Timer<Node>>,
     timers_set: u64,
-    /// Numbers what this node has looked for on its own account.
+    /// Numbers the lookups that this node makes on its own.
     looks: OpId,
-    /// Sessions that this node looks for, and the writes that are acknowledged when it has looked.
+    /// Sessions being looked up, and the writes to acknowledge when the lookup is done.
     looking: BTreeMap<Root, BTreeSet<(PeerIndex, u64)>>,
     next_tick: Timestamp,
     ticks: usize,
-    /// Numbers what this node says of itself.
+    /// Numbers the announcements of this node.
     introductions: u64,
-    /// What the members were last told: view, complete, ready.
+    /// The last announcement to the members: view, complete, ready.
     told: (ViewId, bool, bool),
-    /// Whether all members were in this view when that was last looked at.
+    /// Whether the view was stable when last checked.
     stable: bool,
-    /// The members that had caught up when that was last looked at.
+    /// The members that were complete when last checked.
     caught_up: PeerSet,
-    /// Whether somebody has come since members were lost.
+    /// Whether a member has joined since members were lost.
     reunited: bool,
-    /// Whether who is leaving may have changed since the view was last taken up.
+    /// Whether leaving flags or the epoch may have changed since the view was last installed.
     regrouped: bool,
-    /// When others declared this node down lately.
+    /// Times at which other members recently declared this node down.
     short_lives: Vec<Timestamp>,
-    /// Addresses from which nothing was heard although others heard the nodes there, and when that
-    /// was noticed.
+    /// Addresses that did not answer this node although other members reached them, with the time
+    /// at which this was noticed.
     silent: BTreeMap<SocketAddr, Timestamp>,
-    /// Until when this node stays away.
+    /// Until when this node is quarantined.
     away_until: Option<Timestamp>,
-    /// Why this node has no place in the cluster.
+    /// Why this node is excluded from the cluster.
     pub(crate) excluded: Option<Exclusion>,
-    /// Whether this node held more than its limits when that was last looked at.
+    /// Whether this node exceeded its limits when last checked.
     over_limit: bool,
     /// Sessions that this node may not use yet.
     #[cfg(all(feature = "snapshot", unix))]
@@ -185,12 +186,12 @@ impl Control {
         self.settle(now, table);
     }
 
-    /// Returns `true` if what was said to this generation counts.
+    /// Returns `true` if a message to this incarnation counts.
     const fn is_meant(&self, to: u64) -> bool {
         to == self.standing.me.generation
     }
 
-    /// When `Input::Timeout` is due.
+    /// Returns when [`Input::Timeout`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         let timer = self
             .timers
@@ -200,8 +201,7 @@ impl Control {
         (!self.standing.left).then(|| timer.min(self.next_tick))
     }
 
-    /// A session was changed here: the other holders are to merge it. Returns `true` if the caller
-    /// has to wait.
+    /// Replicates a session that was changed here. Returns `true` if the caller has to wait.
     pub(crate) fn write(
         &mut self,
         now: Timestamp,
@@ -227,14 +227,15 @@ impl Control {
         begun.is_some_and(|(_, safe)| !safe)
     }
 
-    /// Changes were merged here, which may leave a session with many marks of removed attributes.
+    /// Reviews floors after a merge, which may leave a session with many marks of removed
+    /// attributes.
     fn review_marks(&mut self, now: Timestamp, copies: &[Copy], table: &Table) {
         let (standing, writes) = (&mut self.standing, &mut self.writes);
         self.floors.merged(now, copies, standing, writes, table);
     }
 
-    /// A session is wanted that is not here, or that this node may not have all of. It may have run
-    /// out here, and not where it was used last.
+    /// Reads a session that is not here, is incomplete here, or has expired here but perhaps not
+    /// where it was accessed last.
     pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &Table) {
         self.standing.now = now;
         let doubtful = table.is_doubtful(now, &wanted.key);
@@ -247,7 +248,7 @@ impl Control {
         }
     }
 
-    /// A change is to be made that the session's owner orders.
+    /// Starts a change that the session's owner orders.
     pub(crate) fn update(&mut self, now: Timestamp, call: Call<'_>, table: &Table) {
         self.standing.now = now;
         if self.standing.left || self.updates.is_full() {
@@ -256,11 +257,11 @@ impl Control {
         }
         let (updates, mut tools) = self.ordering(table);
         updates.begin(now, call, &mut tools);
-        // Where nobody else keeps the session, nobody has to answer.
+        // If no other node holds the session, no response has to be waited for.
         self.finish_reads(now, table);
     }
 
-    /// A session was used here; `access` is the version of that.
+    /// Replicates an access; `access` is its version.
     pub(crate) fn touch(&mut self, now: Timestamp, key: Root, access: u64) {
         self.standing.now = now;
         for peer in self.standing.holders(key.slot()).peers.iter() {
@@ -278,7 +279,7 @@ impl Control {
         self.standing.drain(outputs);
     }
 
-    /// A new link: what was sent over the old one may be lost.
+    /// Handles a new link: messages on the old one may be lost.
     fn link_up(&mut self, now: Timestamp, node: Node, table: &Table) {
         match self.standing.roster.find(&node) {
             Some(peer) => {
@@ -295,7 +296,8 @@ impl Control {
         }
     }
 
-    /// Questions to a peer, or its answers, may be lost or did not count: asks it again.
+    /// Called when requests to a peer or its responses may be lost, or did not count: asks it
+    /// again.
     fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
         self.reads.ask_again(peer, &mut self.standing);
         let (updates, mut tools) = self.ordering(table);
@@ -304,7 +306,7 @@ impl Control {
         self.floors.relinked(now, peer, &self.standing, table);
     }
 
-    /// Sends to a peer what its window has room for: messages first, then answers.
+    /// Sends to a peer what fits into its window: messages first, then responses.
     fn fill_window(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
         self.standing.release(peer);
         while let Some(question) = self.standing.flow.question(peer) {
@@ -312,8 +314,8 @@ impl Control {
         }
     }
 
-    /// Declares members down to which something is in flight and nothing arrives: they answer, but
-    /// every write that they hold would wait for ever.
+    /// Declares members down that receive nothing although bytes are in flight to them. They answer
+    /// probes, but every write that they hold would wait without limit.
     fn give_up_stalled(&mut self, now: Timestamp) {
         let is_stalled = |peer: &PeerIndex| self.standing.flow.is_stalled(now, *peer);
         let stalled: Vec<_> = self.standing.peers().iter().filter(is_stalled).collect();
@@ -327,7 +329,7 @@ impl Control {
         }
     }
 
-    /// Drops from the windows what no caller waits for any more.
+    /// Removes from the windows the requests that no caller waits for any more.
     fn drop_abandoned(&mut self) {
         for peer in self.standing.peers().iter() {
             let (reads, updates) = (&self.reads, &self.updates);
@@ -339,8 +341,8 @@ impl Control {
         }
     }
 
-    /// After a long pause nothing counts that was said before it: the others may have declared this
-    /// node down and gone on without it.
+    /// Fences this node after a long pause: the other members may have declared it down and
+    /// continued without it, so nothing received before the pause counts.
     fn check_pause(&mut self, now: Timestamp, table: &Table) {
         if now.since(self.next_tick) >= PAUSE_MAX && self.standing.rules.fence {
             self.next_tick = now;
@@ -348,10 +350,10 @@ impl Control {
         }
     }
 
-    /// This node was paused: it goes on in a new incarnation, if there are others who may have gone
-    /// on without it.
+    /// Continues in a new incarnation after a pause, if there are members that may have continued
+    /// without this node. Otherwise it could serve values that they have replaced.
     fn fence(&mut self, now: Timestamp, table: &Table) {
-        // Who has not looked around yet begins with it.
+        // A node that was paused while joining has not looked for other nodes in that time.
         self.standing.joining_since = now;
         if !self.standing.peers().is_empty() && self.standing.rules.fence {
             self.readiness.pause(now, &self.standing);
@@ -381,8 +383,8 @@ impl Control {
         }
     }
 
-    /// A suspect is about to be declared down. It is slow, and not dead, if something has arrived
-    /// from it meanwhile: its answers to probes may wait behind megabytes of data.
+    /// Checks a suspect before it is declared down. If something has arrived from it since, it is
+    /// slow and not down: its answers to probes may be queued behind megabytes of data.
     fn judge_suspect(&mut self, now: Timestamp, suspect: &Node) {
         let roster = &self.standing.roster;
         let peer = roster.find(suspect).and_then(|peer| roster.get(peer));
@@ -391,7 +393,7 @@ impl Control {
         }
     }
 
-    /// Deletes the sessions of users who were ended out of sight.
+    /// Deletes sessions whose user was ended on the other side of a partition.
     fn revoke(&mut self, now: Timestamp, table: &Table) {
         let changes = Changes::default();
         for revoked in self.revocations.take_due(now, &self.standing, table) {
@@ -427,7 +429,7 @@ impl Control {
         }
     }
 
-    /// Reports when this node begins or ceases to hold more than its limits.
+    /// Reports when this node starts or stops exceeding its limits.
     fn watch_limits(&mut self, table: &Table) {
         let is_over = table.is_over_limit();
         if self.over_limit != is_over {
@@ -447,7 +449,7 @@ impl Control {
         let handed_over = self.standing.is_settled()
             && self.writes.len() == 0
             && self.standing.roster.iter().any(stays);
-        // Whoever goes without having handed over is a loss, and the others should know.
+        // A node that leaves without having handed over is a loss, which the members must notice.
         if handed_over {
             for peer in self.standing.peers().iter() {
                 self.standing.send(peer, Message::Bye);
@@ -466,7 +468,7 @@ impl Control {
         self.updates.abort(&mut self.standing);
     }
 
-    /// Updates and writes that wait for others.
+    /// Returns the number of writes and updates that wait for other members.
     pub(crate) fn unacknowledged(&self) -> usize {
         self.writes.len() + self.updates.len()
     }
@@ -483,24 +485,24 @@ impl Control {
     }
 }
 
-/// How recently something must have arrived from a suspect that is alive: after it was suspected.
+/// How recently something must have arrived from a suspect that is alive: since it was suspected.
 const ACTIVE_FOR: Duration = Duration::from_millis(1_800);
 
-/// The clock of everything that is repeated or given up.
+/// Interval at which timeouts and repetitions are checked.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Ticks between two introductions to a member that is behind.
+/// Ticks between two announcements to a member that is behind.
 const VIEW_TICKS: usize = 4;
 
-/// Ticks between two looks at what this node could forget, a second: what is forgotten was held a
-/// moment ago, and may be asked for by somebody who is late.
+/// Ticks between two checks for sessions to drop, one second. The delay leaves time for requests
+/// under way for slots that this node has just stopped holding.
 const DROP_TICKS: usize = 20;
 
-/// Tells what this node looks for from the reads of its updates.
+/// Distinguishes lookups from the reads that updates make.
 const LOOK: OpId = 1 << 62;
 
-/// A node that was not run for this long may have been declared down.
+/// A node that was not scheduled for this long may have been declared down.
 pub(crate) const PAUSE_MAX: Duration = DETECTION;
 
-/// Identities that are down, named in one message: more than a cluster loses in ten minutes.
+/// Most down incarnations named in one message: more than a cluster loses in ten minutes.
 const REMOVED_MAX: usize = 256;

@@ -1,4 +1,4 @@
-//! What a node keeps under a key, and how two of them become one.
+//! Entries: the state of one session at one node, and how two states merge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +12,25 @@ use crate::session::{
 
 use super::expired::Mark;
 
-/// A node's knowledge of one session.
+/// The state of one session at one node.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Entry {
     /// The whole session.
     Live(Arc<Record>),
-    /// Changes of a session that this node has not seen whole: an update never creates one. It is
-    /// invisible until the rest arrives.
+    /// Changes of a session that is not here. A delta never creates a session: it is invisible
+    /// until the session arrives. Otherwise a late change could bring a deleted session back as a
+    /// fragment.
     Fragment(Arc<Fragment>),
-    /// The session has expired, and copies of a former state of it may be elsewhere.
+    /// The session has expired, and earlier states of it may exist on other nodes.
     Expired(Box<Mark>),
-    /// The session was deleted, which is for ever.
+    /// The session was deleted, permanently.
     Dead {
         /// The entry is kept until then: no copy of the session can be alive anywhere after that.
         until: Timestamp,
     },
 }
 
-/// A part of a session: what one request wrote.
+/// A delta: the part of a session that one request wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fragment {
     /// Sorted by name, one per name.
@@ -40,12 +41,12 @@ pub(crate) struct Fragment {
     pub(crate) access: u64,
     /// The new secret, after a rotation.
     pub(crate) credential: Option<Credential>,
-    /// The stamps of atomic updates in here.
+    /// The versions that name the atomic updates in it.
     pub(crate) updates: Vec<Stamp>,
 }
 
 impl Entry {
-    /// Moves the points in time inside from another node's clock to this node's.
+    /// Converts the times in it from another node's clock to this node's.
     pub(crate) fn rebase(&mut self, theirs: Timestamp, ours: Timestamp) {
         match self {
             Self::Live(record) => rebase_record(record, theirs, ours),
@@ -58,8 +59,8 @@ impl Entry {
         }
     }
 
-    /// A tombstone for a session: it outlives every copy, also one with a later login on the other
-    /// side of a partition.
+    /// Returns a tombstone that outlives every copy of the session, including one that was extended
+    /// by a login on the other side of a partition.
     pub(crate) fn tombstone(now: Timestamp, record: &Record) -> Self {
         let granted = record.ends_at().since(record.began_at());
         let latest = record.ends_at().max(now.plus(granted));
@@ -68,9 +69,9 @@ impl Entry {
         }
     }
 
-    /// Takes over what `other`, a live session or a part of one, knows and this does not. A deleted
-    /// session takes nothing, and two copies whose credentials fork are deleted. Returns what has
-    /// become of this entry.
+    /// Merges `other`, a session or a part of one, into this entry. A deleted session absorbs
+    /// everything. Two copies whose credentials have forked are deleted: both sides of a partition
+    /// have rotated the id, and neither id may open the other side's session.
     pub(crate) fn merge(&mut self, now: Timestamp, other: &Self) -> Merged {
         let merged = match (&mut *self, other) {
             (Self::Dead { .. }, _) | (_, Self::Dead { .. }) => return Merged::Unchanged,
@@ -129,7 +130,7 @@ impl Entry {
         }
     }
 
-    /// The absolute deadline, where it is known.
+    /// Returns the absolute deadline, if known.
     fn ends_at(&self) -> Timestamp {
         match self {
             Self::Live(record) => record.ends_at(),
@@ -142,7 +143,7 @@ impl Entry {
         }
     }
 
-    /// The absolute lifetime, where it is known.
+    /// Returns the absolute lifetime, if known.
     fn granted(&self) -> Duration {
         match self {
             Self::Live(record) => record.ends_at().since(record.began_at()),
@@ -150,7 +151,7 @@ impl Entry {
         }
     }
 
-    /// Adds what another member has of a session to what is known of it. Dead absorbs everything.
+    /// Joins what another member has of a session with what is known. A deleted entry wins.
     pub(crate) fn join(now: Timestamp, known: &mut Option<Self>, other: Option<Self>) {
         match (&mut *known, other) {
             (_, None) => {}
@@ -161,7 +162,7 @@ impl Entry {
         }
     }
 
-    /// The session, if it is whole and may be used.
+    /// Returns the session, if it is whole and live.
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record),
@@ -169,7 +170,8 @@ impl Entry {
         }
     }
 
-    /// What a read with this secret finds; `None`: others may know better.
+    /// Returns the result of a read with this secret; `None` if other members may have a later
+    /// state.
     pub(crate) fn loaded(&self, now: Timestamp, secret: Option<&SecretHash>) -> Option<Loaded> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record.loaded(secret, now)),
@@ -183,8 +185,8 @@ impl Entry {
         }
     }
 
-    /// What a member gets that asks with this secret: of a live session with another one only what
-    /// it takes to see that.
+    /// Returns the part of the entry to send to a member that asks with this secret. If a live
+    /// session has another secret, that is only what shows it.
     pub(crate) fn shown_to(self, now: Timestamp, secret: Option<&SecretHash>) -> Self {
         match (&self, secret) {
             (Self::Live(record), Some(secret))
@@ -203,8 +205,9 @@ impl Entry {
         }
     }
 
-    /// Returns `true` if others may know better: a session that has run out may have been used
-    /// elsewhere since, and whose changes are here may be there as a whole.
+    /// Returns `true` if other members may have a later state: an expired session may have been
+    /// accessed elsewhere since, and a session of which only changes are here may be whole
+    /// elsewhere.
     pub(crate) fn is_doubtful(&self, now: Timestamp) -> bool {
         match self {
             Self::Live(record) => !record.is_live(now) && now < record.ends_at(),
@@ -214,10 +217,10 @@ impl Entry {
         }
     }
 
-    /// From when on the entry means nothing to anybody and may be forgotten.
+    /// Returns when the entry has no effect any more and may be forgotten.
     pub(crate) fn forget_at(&self) -> Timestamp {
         match self {
-            // Another holder may have heard of a later access: see `reads`.
+            // Another holder may have a later access: see `reads`.
             Self::Live(record) => {
                 let idle = record.max_inactive_interval().unwrap_or(Duration::ZERO);
                 let grace = (idle / 5).clamp(SWEEP_GRACE_MIN, SWEEP_GRACE_MAX);
@@ -229,7 +232,7 @@ impl Entry {
         }
     }
 
-    /// The version of the last access, which holders agree on as well.
+    /// Returns the version of the last access, on which holders agree as well.
     pub(crate) fn access(&self) -> u64 {
         match self {
             Self::Live(record) => record.lifetime.access,
@@ -237,13 +240,13 @@ impl Entry {
         }
     }
 
-    /// What the entry adds to the digest of its slot.
+    /// Returns the entry's contribution to the digest of its slot.
     pub(crate) fn digest(&self, key: &Root) -> u64 {
         let access = access_digest(key, self.access());
         self.version(key).wrapping_add(access)
     }
 
-    /// What of the entry every holder must agree on, as a number. Accesses are not part of it.
+    /// Returns a hash of everything that holders must agree on, except accesses.
     pub(crate) fn version(&self, key: &Root) -> u64 {
         let mut version = VersionHasher::new(key);
         match self {
@@ -275,7 +278,7 @@ impl Entry {
         version.0
     }
 
-    /// Bytes that the entry counts for in the limits, its key and the overhead included.
+    /// Returns the bytes that count toward the limits, including the key and the overhead.
     pub(crate) fn weight(&self) -> usize {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
@@ -286,13 +289,13 @@ impl Entry {
     }
 }
 
-/// Bytes that the marks of removed attributes count for in the limits.
+/// Returns the bytes that the marks of removed attributes count for in the limits.
 pub(crate) fn marks_bytes(record: &Record) -> usize {
     record.marks().map(|mark| mark.name.len() + REGISTER).sum()
 }
 
 impl Fragment {
-    /// An access alone.
+    /// Returns a delta with an access only.
     pub(crate) const fn of_access(accessed_at: Timestamp, access: u64) -> Self {
         Self {
             registers: Vec::new(),
@@ -304,7 +307,7 @@ impl Fragment {
         }
     }
 
-    /// A floor alone. It is no access: it has the last one of the session.
+    /// Returns a delta with a floor only. It is no access: it repeats the session's last one.
     pub(crate) fn of_floor(floor: Stamp, record: &Record) -> Self {
         let lifetime = &record.lifetime;
         Self {
@@ -313,19 +316,19 @@ impl Fragment {
         }
     }
 
-    /// Returns `true` if it is a floor alone.
+    /// Returns `true` if the delta is a floor only.
     fn is_floor(&self) -> bool {
         matches!(&self.registers[..], [register] if register.is_floor())
             && self.updates.is_empty()
             && self.credential.is_none()
     }
 
-    /// Adds what this knows to a session.
+    /// Applies the delta to a session.
     pub(crate) fn apply(&self, record: &mut Record) -> Result<(), Forked> {
         if let Some(credential) = &self.credential {
             record.credential.merge(credential)?;
         }
-        // The floor goes for what was written before it, and not for what comes with it.
+        // The floor applies to earlier writes, not to those in the same delta.
         let (floor, writes): (Vec<_>, Vec<_>) = self.registers.iter().partition(|r| r.is_floor());
         for register in writes.into_iter().chain(floor) {
             record.merge_register(register);
@@ -365,39 +368,39 @@ impl Fragment {
         Ok(())
     }
 
-    /// What a session grows by at most when this is applied to it.
+    /// Returns how many bytes a session grows by at most when the delta is applied.
     pub(crate) fn payload_bytes(&self) -> usize {
         let size = |r: &Register| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
         self.registers.iter().map(|r| size(r) + REGISTER).sum()
     }
 }
 
-/// How long a tombstone outlives the session's absolute deadline: more than any message is under
-/// way, so that no late copy finds the tombstone gone.
+/// How long a tombstone outlives the session's absolute deadline: longer than any message is under
+/// way, so that no late copy arrives after the tombstone was forgotten.
 pub(crate) const TOMBSTONE_MARGIN: Duration = Duration::from_secs(600);
 
-/// How long an unfinished part of a session is kept: longer than any hand-over takes.
+/// How long a delta without its session is kept: longer than any hand-over takes.
 const FRAGMENT_AGE_MAX: Duration = Duration::from_secs(600);
 
-/// How long a session that has run out is kept although nobody may use it, a fifth of its idle time
-/// within these bounds: a later access may be on its way from the node that saw it, or may have
-/// got lost with a broken link.
+/// Bounds of how long an expired session is kept although it cannot be used, a fifth of its idle
+/// timeout: a later access may be under way from the node that handled it, or may have been lost
+/// with a broken link.
 const SWEEP_GRACE_MIN: Duration = Duration::from_millis(200);
 const SWEEP_GRACE_MAX: Duration = Duration::from_secs(60);
 
-/// What became of an entry that another one was merged into.
+/// The effect of merging into an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
     Unchanged,
     Changed,
-    /// Both sides of a partition have rotated the session's id: it is deleted.
+    /// Both sides of a partition have rotated the session's id: the session is deleted.
     Forked,
 }
 
-/// What a tombstone costs, as measured, and about what a mark does.
+/// Bytes of a tombstone, as measured; a mark of an expired session takes about as many.
 const TOMBSTONE: usize = 64;
 
-/// What an entry and an attribute cost beside their payload, as measured.
+/// Bytes of an entry and of an attribute in addition to their payload, as measured.
 const ENTRY: usize = 192;
 const REGISTER: usize = 96;
 
@@ -408,7 +411,7 @@ const DEAD: &[u8] = b"\0dead";
 const CREDENTIAL: &[u8] = b"\0credential";
 const UPDATE: &[u8] = b"\0update";
 
-/// What a session has at or below a floor, as a number: the names and stamps of its attributes.
+/// Returns a hash of the names and versions of the attributes at or below a floor.
 pub(crate) fn content_below(floor: Stamp, key: &Root, record: &Record) -> u64 {
     let mut content = VersionHasher::new(key);
     for register in record.registers().iter().filter(|r| r.stamp <= floor) {
@@ -417,7 +420,7 @@ pub(crate) fn content_below(floor: Stamp, key: &Root, record: &Record) -> u64 {
     content.0
 }
 
-/// Order does not matter to it: the version is the sum of its parts.
+/// A hash that is independent of order: the sum of the hashes of its parts.
 struct VersionHasher(u64);
 
 impl VersionHasher {
@@ -431,7 +434,7 @@ impl VersionHasher {
     }
 }
 
-/// What the version of an access adds to the digest of a slot.
+/// Returns the contribution of an access version to the digest of a slot.
 pub(crate) fn access_digest(key: &Root, access: u64) -> u64 {
     match access {
         0 => 0,
@@ -439,7 +442,7 @@ pub(crate) fn access_digest(key: &Root, access: u64) -> u64 {
     }
 }
 
-/// Sorts the stamps of updates and keeps as many of the latest as a record does.
+/// Sorts the versions of updates and keeps as many of the latest as a record does.
 pub(crate) fn keep_latest(updates: &mut Vec<Stamp>) {
     updates.sort_unstable();
     updates.dedup();
@@ -447,7 +450,7 @@ pub(crate) fn keep_latest(updates: &mut Vec<Stamp>) {
     updates.drain(..older);
 }
 
-/// Moves the points in time of a session from another node's clock to this node's.
+/// Converts the times in a session from another node's clock to this node's.
 pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: Timestamp) {
     let record = Arc::make_mut(record);
     let lifetime = &mut record.lifetime;
@@ -456,7 +459,7 @@ pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: T
     record.credential.rebase(|at| rebased(at, theirs, ours));
 }
 
-/// The same of a part of one.
+/// Converts the times in a delta from another node's clock to this node's.
 pub(crate) fn rebase_fragment(fragment: &mut Arc<Fragment>, theirs: Timestamp, ours: Timestamp) {
     let fragment = Arc::make_mut(fragment);
     fragment.accessed_at = rebased(fragment.accessed_at, theirs, ours);

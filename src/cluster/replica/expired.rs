@@ -1,27 +1,31 @@
-//! What is kept of an expired session whose former states must not come back.
+//! Marks of expired sessions: what prevents an earlier state of an expired session from returning.
 //!
-//! An expired session is forgotten, for it is dead everywhere. Not where a partition lasts: on one side
-//! the id may be rotated, or the idle time shortened, and the session expire; on the other side it goes
-//! on in its former state. When the sides meet, the former id must not open the session again. So a
-//! session that was ever rotated or had its idle time set leaves a mark until no copy can be alive:
-//! its credential and its idle time. A copy that meets the mark takes both over where they are later,
-//! as from any other copy, and goes on: it shows that the session has been used since.
+//! An expired session is normally forgotten, because it has expired on all nodes. That does not
+//! hold during a partition. On one side the id may be rotated or the idle timeout shortened, and
+//! the session expire; on the other side it continues in its earlier state. When the partition
+//! heals, the earlier id would open the session again. Therefore a session that was ever rotated,
+//! or had its idle timeout set, leaves a mark with its credential and idle timeout until no copy
+//! can be alive.
+//!
+//! A copy that meets the mark takes over both values where they are later, as from any other copy,
+//! and continues: the copy shows that the session has been accessed since. The mark does not delete
+//! anything, and it is no tombstone.
 
 use crate::session::{Credential, Forked, Idle, Record, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment};
 
-/// What is kept of an expired session.
+/// What remains of an expired session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mark {
     pub(crate) credential: Credential,
     pub(crate) max_inactive: (Stamp, Idle),
-    /// The absolute deadline: that of a former state is not later, since only a login moves it.
+    /// The absolute deadline. That of an earlier state is not later, since only a login moves it.
     pub(crate) until: Timestamp,
 }
 
 impl Mark {
-    /// The mark that `record` leaves; `None` if its former states are as good as its last.
+    /// Returns the mark that `record` leaves; `None` if its earlier states need no protection.
     pub(crate) fn of(record: &Record) -> Option<Self> {
         let max_inactive = record.lifetime.max_inactive;
         let is_plain =
@@ -33,7 +37,7 @@ impl Mark {
         })
     }
 
-    /// Adds what the mark knows to a copy of the session.
+    /// Merges the mark into a copy of the session.
     pub(crate) fn apply(&self, record: &mut Record) -> Result<(), Forked> {
         record.credential.merge(&self.credential)?;
         let known = &mut record.lifetime.max_inactive;
@@ -41,7 +45,7 @@ impl Mark {
         Ok(())
     }
 
-    /// Adds it to a part of the session.
+    /// Merges the mark into a delta of the session.
     pub(crate) fn apply_to_part(&self, part: &mut Fragment) -> Result<(), Forked> {
         match &mut part.credential {
             Some(credential) => credential.merge(&self.credential)?,
@@ -51,7 +55,7 @@ impl Mark {
         Ok(())
     }
 
-    /// Adds another mark of the session.
+    /// Merges another mark of the same session.
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
         self.credential.merge(&other.credential)?;
         self.max_inactive = self.max_inactive.max(other.max_inactive);

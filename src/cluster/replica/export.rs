@@ -1,4 +1,4 @@
-//! Taking what a node holds out of it, and putting it back before the node joins.
+//! Export of the sessions at a node, and their import before the node joins.
 
 use std::net::SocketAddr;
 
@@ -11,34 +11,34 @@ use super::message::Copy;
 use super::table::Table;
 
 impl Replica {
-    /// What is in a slot and still means something. Parts of sessions that have not arrived whole
-    /// are left out: whoever has the rest has them too.
+    /// Returns the entries of a slot that are still in effect. Deltas without their session are
+    /// left out: the members that have the rest of the session have them too.
     pub(crate) fn export(&self, now: Timestamp, slot: usize) -> Vec<Copy> {
         let (mut copies, _) = self.table.unknown(now, slot as u16, None, &[], usize::MAX);
         copies.retain(|copy| !matches!(copy.entry, Entry::Fragment(_)));
         copies
     }
 
-    /// Takes back what an earlier life of this node held, as if it had never been away: members that
-    /// know better win. Must come before the node meets any. Gives the number of sessions for which
-    /// there was no room.
+    /// Imports the sessions of an earlier incarnation, as if it had never stopped; a later state at
+    /// a member wins. Must be called before the node meets any member. Returns the number of
+    /// sessions for which there was no room.
     pub(crate) fn restore(&self, now: Timestamp, copies: Vec<Copy>) -> usize {
         self.table.restore(now, copies)
     }
 
-    /// The same for an earlier life that these members have survived: takes it back when one of them
-    /// is met.
+    /// Like [`restore`](Self::restore), for an earlier incarnation that these members have
+    /// survived: imports the sessions when one of them is met.
     pub(crate) fn hold(&self, now: Timestamp, copies: Vec<Copy>, survivors: Vec<Survivor>) {
         self.control().held = Held::new(now, copies, survivors);
     }
 
-    /// What has become of that.
+    /// Returns the state of the sessions passed to [`hold`](Self::hold).
     pub(crate) fn held(&self) -> HeldState {
         self.control().held.state()
     }
 
-    /// The members that stay if this node leaves now, or stayed when it left; those from before a
-    /// pause included, as long as this node has not met them again.
+    /// Returns the members that stay if this node leaves now, or stayed when it left, including
+    /// those from before a pause that this node has not met again.
     pub(crate) fn survivors(&self) -> Vec<Survivor> {
         let control = self.control();
         let peers = control.standing.roster.iter().map(|(_, peer)| peer);
@@ -58,7 +58,7 @@ impl Replica {
 }
 
 impl Table {
-    /// Takes in what was exported. Gives the number of sessions for which there was no room.
+    /// Imports exported entries. Returns the number of sessions for which there was no room.
     pub(super) fn restore(&self, now: Timestamp, copies: Vec<Copy>) -> usize {
         let mut refused = 0;
         for copy in copies {

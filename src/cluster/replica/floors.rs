@@ -1,36 +1,38 @@
 //! Floors of sessions: removed attributes are forgotten once every holder has seen their removal.
 //!
-//! A removed attribute leaves a mark in the [`Record`], or an older copy would bring it back. When a
-//! session has too many marks, its owner raises the record's floor, which drops the older half. A
-//! write at or below the floor of an attribute that is not there counts as removed, so the floor may
-//! only be raised where no such write of *another* attribute is missing anywhere:
+//! A removed attribute leaves a mark in the [`Record`]; without it, an older copy would restore the
+//! attribute. When a session has too many marks, its owner raises the record's floor, which drops
+//! the older half of them. A write at or below the floor of an absent attribute counts as removed,
+//! so the floor may only be raised where no such write of *another* attribute is missing on any
+//! node:
 //!
-//! 1. The owner proposes a floor, the stamp of one of the marks, with a hash of the names and stamps
-//!    that it has at or below it. A holder agrees if it has the same, and no own write at or below
-//!    the floor that another holder may lack. Because it has the mark as well, whatever it writes
-//!    from then on has a stamp above the floor.
-//! 2. When all holders have agreed in the view of the proposal, and the owner still has the same, it
-//!    raises the floor here and at all holders, by a write that counts in this view only: who
-//!    becomes a holder later has not agreed, and gets the floor with the rest of the session.
+//! 1. The owner proposes a floor, the version of one of the marks, with a hash of the names and
+//!    versions that it has at or below it. A holder agrees if it has the same ones, and has no
+//!    write of its own at or below the floor that another holder may lack. Because it has the mark
+//!    as well, everything that it writes from then on has a version above the floor.
+//! 2. When all holders have agreed in the view of the proposal, and the owner's hash is unchanged,
+//!    the owner raises the floor here and on all holders, by a write that counts in this view only.
+//!    A node that becomes a holder later has not agreed, and receives the floor with the session.
 //!
-//! One step is not enough: a holder that raised its floor at once would drop what another one wrote
-//! before it received the proposal. The hash alone is not enough either: where a later write of the
-//! same attribute has replaced one that is under way, nothing of that one shows in the hash, and it
-//! would be dropped before the later write arrives. A holder therefore also looks at its own writes
-//! that are under way. After the agreement the order in which holders raise does not matter, nor
-//! whether all of them do before the view changes: none of them writes below the floor any more, and
-//! merging is associative, commutative and idempotent with floors as without.
+//! One step is not enough: a holder that raised its floor immediately would drop what another one
+//! had written before it received the proposal. The hash alone is not enough either: where a later
+//! write of the same attribute has replaced one that is under way, the hash does not show the
+//! earlier write, which would be dropped before the later one arrives. A holder therefore also
+//! checks its own open writes. After the agreement neither the order in which holders raise their
+//! floors matters, nor whether all of them do before the view changes: none of them writes below
+//! the floor any more, and merging remains associative, commutative and idempotent with floors.
 //!
-//! Changes from members that do not hold the session have their stamps from these. The owner, which
-//! orders them, gives them a new one if they are not later than the last removal that it has, dropped
-//! or not: a holder may have a floor that the owner of a new view has not merged yet.
+//! Changes from members that do not hold the session take their versions from those members. The
+//! owner, which orders them, assigns a new version if theirs is not later than the last removal
+//! that it has, dropped or not: a holder may have a floor that the owner of a new view has not
+//! merged yet.
 //!
-//! While members are missing that did not say good-bye, marks stay, since a missing member may have
-//! writes of its own. If they take more than [`MARKS_BYTES_MAX`] the floor is raised nevertheless,
-//! and what the other side loses by it is counted as discarded. That does not go for the index of a
-//! user: a session that was lost from it could not be ended with the user's others.
+//! While members are missing that did not leave in order, marks are kept, since a missing member
+//! may have writes of its own. If they take more than [`MARKS_BYTES_MAX`] the floor is raised
+//! anyway, and what the other side loses by it is counted as discarded. The index of a user is
+//! exempt: a session lost from it could not be ended together with the user's other sessions.
 //!
-//! A proposal that fails costs nothing: the owner proposes again when there are more marks, or after
+//! A failed proposal changes nothing: the owner proposes again when there are more marks, or after
 //! [`AGAIN_AFTER`].
 
 use std::collections::BTreeMap;
@@ -51,13 +53,13 @@ use super::writes::{NewWrite, Writes};
 #[derive(Debug, Default)]
 pub(crate) struct Floors {
     ballots: BTreeMap<Root, Ballot>,
-    /// Sessions with too many marks for which there is no proposal.
+    /// Sessions with too many marks and no open proposal.
     due: BTreeMap<Root, Due>,
     /// Numbers the proposals.
     last: OpId,
 }
 
-/// A proposal on which holders vote.
+/// An open proposal and the holders that have not voted.
 #[derive(Debug)]
 struct Ballot {
     proposal: Proposal,
@@ -73,7 +75,8 @@ struct Due {
 }
 
 impl Floors {
-    /// These changes were merged here: proposes a floor if a session has too many marks now.
+    /// Called when these changes were merged here: proposes a floor for sessions with too many
+    /// marks.
     pub(crate) fn merged(
         &mut self,
         now: Timestamp,
@@ -144,7 +147,7 @@ impl Floors {
         }
     }
 
-    /// A holder has voted on a proposal.
+    /// Handles the vote of a holder.
     pub(crate) fn voted(
         &mut self,
         now: Timestamp,
@@ -168,7 +171,7 @@ impl Floors {
         }
     }
 
-    /// All holders agree: raises the floor here and there.
+    /// Called when all holders agree: raises the floor here and on all holders.
     fn raise(
         &mut self,
         now: Timestamp,
@@ -181,6 +184,8 @@ impl Floors {
         let Some(record) = table.record(&key) else {
             return;
         };
+        // A write that arrived since the proposal is not covered by the votes, and could be
+        // dropped.
         if !has_content(&record, proposal, standing) {
             return self.give_up(now, key, standing, table);
         }
@@ -199,7 +204,7 @@ impl Floors {
         writes.begin(now, standing, write);
     }
 
-    /// Ends a proposal without a result.
+    /// Ends a proposal without result.
     fn give_up(&mut self, now: Timestamp, key: Root, standing: &Standing, table: &Table) {
         self.ballots.remove(&key);
         let marks = table
@@ -215,7 +220,7 @@ impl Floors {
         }
     }
 
-    /// Proposes again what is due, and gives up what has taken too long.
+    /// Repeats proposals that are due, and gives up those that have timed out.
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
@@ -237,12 +242,13 @@ impl Floors {
         }
     }
 
-    /// The view has changed: votes of the one before do not count any more.
+    /// Called when a new view is installed: gives up all proposals, whose voters may not be the
+    /// holders any more.
     pub(crate) fn install(&mut self, now: Timestamp, standing: &Standing, table: &Table) {
         self.give_up_where(now, standing, table, |_| true);
     }
 
-    /// Proposals to a member, or its votes, may be lost.
+    /// Called when proposals to a member or its votes may be lost.
     pub(crate) fn relinked(
         &mut self,
         now: Timestamp,
@@ -268,7 +274,7 @@ impl Floors {
     }
 }
 
-/// The vote of a holder on a proposal.
+/// Returns this holder's vote on a proposal.
 pub(crate) fn vote(
     from: PeerIndex,
     proposal: &Proposal,
@@ -293,8 +299,8 @@ pub(crate) fn vote(
     }
 }
 
-/// Returns `true` if all members are in this view, all holders of a session have everything of it,
-/// and no member is missing that may have more.
+/// Returns `true` if the view is stable, all holders of the session are complete, and no member is
+/// missing that may have other writes.
 fn is_time(key: &Root, record: &Record, standing: &Standing, table: &Table) -> bool {
     let mut holders = standing.holders(key.slot()).peers.iter();
     standing.ready
@@ -304,14 +310,14 @@ fn is_time(key: &Root, record: &Record, standing: &Standing, table: &Table) -> b
         && may_lose(record, table)
 }
 
-/// Returns `true` if no member is missing, or the marks take so much that it does not count.
+/// Returns `true` if no member is missing, or the marks take so many bytes that this is accepted.
 fn may_lose(record: &Record, table: &Table) -> bool {
     let is_large = || !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
     !table.is_split() || is_large()
 }
 
-/// Returns `true` if, as far as this node can see, no write at or below the floor is missing
-/// anywhere.
+/// Returns `true` if, as far as this node can tell, no write at or below the floor is missing on
+/// any node.
 fn may_agree(record: &Record, proposal: &Proposal, standing: &Standing, writes: &Writes) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
     has_content(record, proposal, standing) && (!standing.rules.equal_floors || !is_under_way())
@@ -330,27 +336,27 @@ fn has_marks(entry: &Entry) -> bool {
     }
 }
 
-/// The stamp at or below which so many marks are, the oldest ones.
+/// Returns the version at or below which the `oldest` marks are.
 fn next_floor(record: &Record, oldest: usize) -> Option<Stamp> {
     let mut stamps: Vec<_> = record.marks().map(|mark| mark.stamp).collect();
     stamps.sort_unstable();
     stamps.get(oldest.checked_sub(1)?).copied()
 }
 
-/// What marks may take in a session while members are missing.
+/// Bytes that marks may take in a session while members are missing.
 pub(crate) const MARKS_BYTES_MAX: usize = 8 << 10;
 
-/// How long after a proposal that failed another one is made, if there are few more marks meanwhile.
+/// Delay after a failed proposal before the next one, unless there are many more marks by then.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// How long after a look at members that are not ready for a proposal the next one follows.
+/// Delay before checking again whether the members are in a state for a proposal.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long holders may take to vote. Later votes do not count.
 const VOTE_MAX: Duration = Duration::from_secs(10);
 
-/// Proposals under way at the same time, of some 150 bytes each. Further sessions wait their turn.
+/// Proposals open at the same time, of about 150 bytes each. Further sessions wait their turn.
 const BALLOTS_MAX: usize = 1_024;
 
-/// Sessions that wait to be proposed again. Of others the next removal is waited for.
+/// Sessions that wait for another proposal. Further ones wait for their next removal.
 const DUE_MAX: usize = 4_096;

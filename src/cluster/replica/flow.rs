@@ -1,18 +1,19 @@
-//! Flow control: windows of bytes in flight, one for each peer.
+//! Flow control: one window of bytes in flight for each peer.
 //!
-//! Messages of the data lane leave only within a window. What does not fit waits here, or, if it is
-//! a question that a peer has asked, is answered only when there is room ([`Flow::defer`]). Room
-//! comes back when the peer's process has received the bytes, whether it has merged them or not. So
-//! the network between two nodes never holds more than a window, and control messages, which pass
-//! at any time, never wait behind more than that.
+//! Messages of the data lane are sent only within the window. What does not fit waits here; a
+//! request from a peer is answered only when there is room for the response ([`Flow::defer`]). Room
+//! is returned when the peer's process has received the bytes, whether or not it has merged them.
+//! So the network between two nodes never holds more than one window, and control messages, which
+//! are never held back, never queue behind more than that. Without this, answers to probes would be
+//! delayed by megabytes of sessions, and a slow node would be declared down.
 //!
 //! Messages up to [`SMALL_MAX`](super::message::SMALL_MAX) share one window. A larger one is a
 //! stream of its own, one at a time, so that a session of many megabytes does not take the room of
 //! small ones.
 //!
-//! It promises that messages of one kind leave in the order in which they came. It does not promise
-//! that they arrive: after a break of the link everything that was in flight counts as lost, and
-//! those who wait for an answer ask again.
+//! Messages of one kind are sent in the order in which they were queued. Delivery is not
+//! guaranteed: after a break of the link everything in flight counts as lost, and the senders of
+//! requests repeat them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::session::{Root, Timestamp};
 use super::message::{Message, OpId};
 use super::roster::{PEERS_MAX, PeerIndex};
 
-/// What is in flight to each peer, and what waits.
+/// Messages in flight and waiting, for each peer.
 #[derive(Debug)]
 pub(crate) struct Flow {
     windows: Vec<Window>,
@@ -34,25 +35,25 @@ pub(crate) struct Flow {
 struct Window {
     small: Queue,
     large: Queue,
-    /// Questions of the peer that are answered when there is room.
+    /// Requests of the peer that are answered when there is room.
     questions: BTreeMap<Question, Message>,
-    /// Accesses that are sent when there is room, the latest one of each session.
+    /// Accesses that are sent when there is room, the latest of each session.
     touches: BTreeMap<Root, (Timestamp, u64)>,
-    /// Since when something is in flight and nothing has been delivered.
+    /// Since when bytes are in flight and nothing has been delivered.
     stalled_since: Option<Timestamp>,
-    /// When a part of a large message was delivered last.
+    /// When a part of a large message was last delivered.
     moved_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Message>,
-    /// What was sent and is not delivered: the numbers of writes, and sizes.
+    /// Sent and not yet delivered: sequence numbers of writes, and sizes.
     in_flight: VecDeque<(Option<u64>, usize)>,
     bytes: usize,
 }
 
-/// Tells a peer's questions apart: a question that is repeated replaces itself.
+/// Identifies a request of a peer: a repeated request replaces the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Question {
     Compare,
@@ -79,7 +80,7 @@ impl Flow {
         }
     }
 
-    /// Adds a message for a peer.
+    /// Queues a message for a peer.
     pub(crate) fn push(&mut self, peer: PeerIndex, message: Message) {
         let Some(window) = self.windows.get_mut(peer) else {
             return;
@@ -101,8 +102,8 @@ impl Flow {
         }
     }
 
-    /// Keeps a question of a peer until there is room for the answer. Gives it back if there is
-    /// room now, or if too many wait already. A `small` answer does not wait for large ones.
+    /// Keeps a request of a peer until there is room for the response. Returns it if there is room
+    /// now, or if too many already wait. A `small` response does not wait for large ones.
     pub(crate) fn defer(&mut self, peer: PeerIndex, message: Message, small: bool) -> Deferred {
         let (Some(window), Some(question)) = (self.windows.get_mut(peer), Question::of(&message))
         else {
@@ -121,7 +122,7 @@ impl Flow {
         }
     }
 
-    /// Takes out the message that may leave next.
+    /// Removes and returns the next message to send, if it fits.
     pub(crate) fn next(&mut self, now: Timestamp, peer: PeerIndex) -> Option<Message> {
         let enforced = self.enforced;
         let window = self.windows.get_mut(peer)?;
@@ -145,14 +146,14 @@ impl Flow {
         Some(message.spoken_at(now))
     }
 
-    /// Takes out a question of a peer for whose answer there is room.
+    /// Removes and returns a request of a peer for whose response there is room.
     pub(crate) fn question(&mut self, peer: PeerIndex) -> Option<Message> {
         let window = self.windows.get_mut(peer)?;
         let question = (!window.is_busy()).then(|| window.questions.pop_first())??;
         Some(question.1)
     }
 
-    /// The numbers of the writes that wait for a peer or are in flight to it.
+    /// Returns the sequence numbers of the writes that wait for a peer or are in flight to it.
     pub(crate) fn writes_under_way(&self, peer: PeerIndex) -> BTreeSet<u64> {
         let queues = self
             .windows
@@ -167,7 +168,7 @@ impl Flow {
             .collect()
     }
 
-    /// Takes note that messages have arrived at a peer.
+    /// Records that messages have arrived at a peer.
     pub(crate) fn delivered(&mut self, now: Timestamp, peer: PeerIndex, bytes: usize, large: bool) {
         if let Some(window) = self.windows.get_mut(peer) {
             let queue = if large {
@@ -180,7 +181,7 @@ impl Flow {
         }
     }
 
-    /// Takes note that a part of a large message has arrived at a peer, or from it.
+    /// Records that a part of a large message has arrived at a peer, or from it.
     pub(crate) fn moved(&mut self, now: Timestamp, peer: PeerIndex) {
         if let Some(window) = self.windows.get_mut(peer) {
             window.moved_at = Some(now);
@@ -188,15 +189,14 @@ impl Flow {
         }
     }
 
-    /// Returns `true` if a large message to or from a peer has made progress lately, so that
-    /// whoever waits for one may go on waiting.
+    /// Returns `true` if a large message to or from a peer has recently made progress, so that
+    /// callers may continue to wait for it.
     pub(crate) fn is_moving(&self, now: Timestamp, peer: PeerIndex) -> bool {
         let moved_at = self.windows.get(peer).and_then(|window| window.moved_at);
         moved_at.is_some_and(|at| now.since(at) < MOVING_FOR)
     }
 
-    /// Returns `true` if something is in flight to a peer and nothing has arrived for so long that
-    /// nothing will.
+    /// Returns `true` if bytes are in flight to a peer and nothing has arrived for [`STALL_MAX`].
     pub(crate) fn is_stalled(&self, now: Timestamp, peer: PeerIndex) -> bool {
         let since = self
             .windows
@@ -205,8 +205,8 @@ impl Flow {
         since.is_some_and(|since| now.since(since) >= STALL_MAX)
     }
 
-    /// A new link to a peer begins with an empty window: what was in flight is lost, and what waits
-    /// will be asked for or sent again.
+    /// Called when the link to a peer is new: clears its window. What was in flight is lost, and
+    /// what waits will be requested or sent again.
     pub(crate) fn reset(&mut self, peer: PeerIndex) {
         if let Some(window) = self.windows.get_mut(peer) {
             *window = Window {
@@ -216,14 +216,14 @@ impl Flow {
         }
     }
 
-    /// Forgets a peer that has gone.
+    /// Called when a peer is removed.
     pub(crate) fn forget(&mut self, peer: PeerIndex) {
         if let Some(window) = self.windows.get_mut(peer) {
             *window = Window::default();
         }
     }
 
-    /// Drops what waits for a peer and is not wanted any more.
+    /// Removes the waiting messages for which `wanted` returns `false`.
     pub(crate) fn retain(&mut self, peer: PeerIndex, wanted: impl Fn(&Message) -> bool) {
         if let Some(window) = self.windows.get_mut(peer) {
             window.small.waiting.retain(&wanted);
@@ -232,23 +232,23 @@ impl Flow {
     }
 }
 
-/// What becomes of a peer's question.
+/// The handling of a peer's request.
 #[derive(Debug)]
 pub(crate) enum Deferred {
     AnswerNow(Message),
     /// It is answered later.
     Waits,
-    /// There are too many.
+    /// Too many requests wait.
     Refused(Message),
 }
 
 impl Window {
-    /// Returns `true` if answers have to wait.
+    /// Returns `true` if responses have to wait.
     fn is_busy(&self) -> bool {
         self.small.is_full() || !self.large.waiting.is_empty()
     }
 
-    /// Progress was made: the time without any begins anew, if something is in flight.
+    /// Called on progress: restarts the stall timer if bytes are in flight.
     fn restart(&mut self, now: Timestamp) {
         let in_flight = self.small.bytes + self.large.bytes;
         self.stalled_since = (in_flight > 0).then_some(now);
@@ -260,9 +260,11 @@ impl Queue {
         self.bytes >= SMALL_WINDOW || !self.waiting.is_empty()
     }
 
-    /// Takes out the first message if it fits into the window, or if nothing else is in it.
+    /// Removes and returns the first message if it fits into the window, or if the window is empty.
     fn take(&mut self, window: usize, enforced: bool) -> Option<Message> {
         let size = self.waiting.front()?.size();
+        // One message is allowed into an empty window, or one larger than the window would never
+        // leave.
         if enforced && self.bytes > 0 && self.bytes + size > window {
             return None;
         }
@@ -277,9 +279,10 @@ impl Queue {
         self.bytes += size;
     }
 
-    /// So many bytes have arrived: the oldest messages, since a link keeps their order.
+    /// Records that this many bytes have arrived: the oldest messages, since a link keeps their
+    /// order.
     fn delivered(&mut self, mut bytes: usize) {
-        // Unless it was one that was given up.
+        // Otherwise a message that the link had given up was reported.
         let is_one = |(_, size): &(Option<u64>, usize)| *size == bytes;
         if !self.is_prefix(bytes)
             && let Some(at) = self.in_flight.iter().position(is_one)
@@ -297,7 +300,7 @@ impl Queue {
         }
     }
 
-    /// Returns `true` if the oldest messages are so many bytes.
+    /// Returns `true` if the oldest messages have exactly this many bytes in total.
     fn is_prefix(&self, bytes: usize) -> bool {
         let sizes = self.in_flight.iter().map(|(_, size)| *size);
         let mut sums = sizes.scan(0, |sum, size| {
@@ -308,20 +311,21 @@ impl Queue {
     }
 }
 
-/// Small messages in flight to one peer, in bytes: at 20 Mbit/s, less than two seconds.
+/// Small messages in flight to one peer, in bytes: less than two seconds at 20 Mbit/s.
 pub(crate) const SMALL_WINDOW: usize = 4 << 20;
 
 /// Reads of one peer that wait for room: twice as many as a peer has open at once. Comparisons add
-/// one question for each slot at most.
+/// at most one request for each slot.
 const QUESTIONS_MAX: usize = 32_768;
 
-/// Accesses for one peer that wait for room. Beyond that, the next access counts.
+/// Accesses for one peer that wait for room. Further ones are dropped; the session's next access is
+/// sent instead.
 const TOUCHES_MAX: usize = 65_536;
 
 /// How long after its last progress a large message counts as moving. Links report progress every
 /// 100 ms.
 const MOVING_FOR: Duration = Duration::from_secs(2);
 
-/// How long nothing may arrive while something is in flight. A member that answers and receives
+/// Longest time without a delivery while bytes are in flight. A member that answers but receives
 /// nothing, for example behind a link that drops large packets, would make every write wait.
 const STALL_MAX: Duration = Duration::from_secs(10);

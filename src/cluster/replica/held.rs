@@ -1,8 +1,9 @@
-//! Sessions from an earlier life of this node that ended before that of other members.
+//! Sessions of an earlier incarnation of this node that ended before other members did.
 //!
-//! What those members have ended since is not among what this node knows. So the sessions are held
-//! back: they are taken up when a member is met that was there then and knows better, and before
-//! this node compares itself with it. A node that serves alone does not use them.
+//! This node does not know which of these sessions the other members have deleted since. Therefore
+//! they are held back until a member is met that was present then, and imported before this node
+//! compares itself with that member. A node that serves alone does not use them, or deleted
+//! sessions would come back.
 
 use std::mem;
 use std::time::Duration;
@@ -13,17 +14,17 @@ use super::message::Copy;
 use super::node::Node;
 use super::table::Table;
 
-/// A member that was there when this node last left.
+/// A member that was present when this node last left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Survivor {
     pub(crate) name: String,
-    /// Which of its lives that was: it has kept its memory as long as this is the same.
+    /// Its incarnation: it has kept its memory as long as this is the same.
     pub(crate) generation: u64,
-    /// Whether it was on its way out too. Then it has left later, with all that it knew.
+    /// Whether it was leaving too. Then it has left later, with everything that it had.
     pub(crate) leaving: bool,
 }
 
-/// What is held back, and what has become of it.
+/// The sessions held back, and their state.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     copies: Vec<Copy>,
@@ -31,18 +32,18 @@ pub(crate) struct Held {
     until: Timestamp,
     /// Whether the copies are in the table, and this node has not served since.
     taken: bool,
-    /// Whether they are to be put there as soon as requests know of the new view.
+    /// Whether to import them as soon as requests use the new view.
     due: bool,
     state: HeldState,
 }
 
-/// What has become of sessions that were held back.
+/// The state of sessions that were held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum HeldState {
-    /// There are none, or they were taken up, or members that have restarted know all of them.
+    /// There are none, they were imported, or all of the members have restarted.
     #[default]
     Settled,
-    /// They wait for a member that knows better.
+    /// They wait for a member that has survived.
     Waiting,
     /// No such member was met in time.
     Ignored,
@@ -64,10 +65,10 @@ impl Held {
         self.state
     }
 
-    /// The members have changed. Must come before the view that follows from them is installed.
+    /// Called when the members have changed, before the view that follows from it is installed.
     ///
-    /// A node that serves answers from its table until requests know of that view, so it takes the
-    /// sessions up [after that](Self::take_up).
+    /// A node that serves answers from its table until requests use that view, so it imports the
+    /// sessions [after that](Self::take_up).
     pub(crate) fn meet<'a>(
         &mut self,
         now: Timestamp,
@@ -94,16 +95,16 @@ impl Held {
                 table.restore(now, mem::take(&mut self.copies));
             }
         } else if self.taken {
-            // It has gone before this node could compare itself with it.
+            // The member has gone before this node could compare itself with it.
             table.retain(|_| false);
             self.end(HeldState::Ignored);
         } else if self.survivors.iter().all(is_back) {
-            // All of them have begun another life: none will ever know better.
+            // All of them have restarted: no member will ever have the later state.
             self.end(HeldState::Settled);
         }
     }
 
-    /// Requests know that this node may not have everything of the new view.
+    /// Called when requests use a view in which this node is not complete.
     pub(crate) fn take_up(&mut self, now: Timestamp, table: &Table) {
         if self.due {
             table.restore(now, mem::take(&mut self.copies));
@@ -111,14 +112,14 @@ impl Held {
         }
     }
 
-    /// This node serves, with everything that the members know.
+    /// Called when this node starts to serve, with everything that the members have.
     pub(crate) fn served(&mut self) {
         if self.taken {
             self.end(HeldState::Settled);
         }
     }
 
-    /// Gives up what nothing has become of for long.
+    /// Gives up waiting after [`HELD_FOR`].
     pub(crate) fn expire(&mut self, now: Timestamp) {
         let waits = self.state == HeldState::Waiting && !self.taken && !self.due;
         if waits && self.until <= now {
@@ -134,6 +135,6 @@ impl Held {
     }
 }
 
-/// How long sessions take memory that are held back: nodes that were stopped together are started
-/// one after the other.
+/// How long sessions are held back in memory: nodes that were stopped together are started one
+/// after the other.
 const HELD_FOR: Duration = Duration::from_secs(600);

@@ -1,12 +1,12 @@
-//! Who is alive: foca, an implementation of SWIM, behind the few words that the replica needs.
+//! Membership: foca, an implementation of SWIM, behind the operations that the replica needs.
 //!
-//! foca is sans-io as well; its packets travel as [`Message::Swim`](super::message::Message) on the
-//! links that carry sessions. Over TCP it never sees a lost packet, which is what makes small
-//! clusters free of false alarms.
+//! foca does no I/O either; its packets travel as [`Message::Swim`](super::message::Message) on the
+//! links that carry sessions. Over TCP it sees no lost packets, so small clusters have no false
+//! alarms.
 //!
-//! It promises that an identity that was declared down never comes back; a node that learns that it
-//! was, continues in a new life. What foca does not do is added by the replica: it hears of links
-//! ([`alive`](Membership::alive)) and of closed ports ([`down`](Membership::down)).
+//! An incarnation that was declared down never comes back; a node that receives this about itself
+//! continues in a new incarnation. The replica adds what foca does not do: it reports links
+//! ([`alive`](Membership::alive)) and closed ports ([`down`](Membership::down)).
 
 use std::fmt;
 use std::num::{NonZeroU8, NonZeroUsize};
@@ -26,18 +26,18 @@ pub(crate) struct Membership {
     foca: Foca<Node, PostcardCodec, StdRng, NoCustomBroadcast>,
     seed: u64,
     runtime: AccumulatingRuntime<Node>,
-    /// Whether the members may have changed since that was last asked.
+    /// Whether the members may have changed since this was last read.
     changed: bool,
 }
 
-/// Something that the membership protocol wants.
+/// An action that the membership protocol requests.
 #[derive(Debug)]
 pub(crate) enum Wish {
     /// Send a packet to a node.
     Send(Node, Vec<u8>),
-    /// Call [`Membership::timeout`] with this after a while.
+    /// Call [`Membership::timeout`] with this after the delay.
     Wake(Duration, Timer<Node>),
-    /// This node lives on under another identity.
+    /// This node continues under another identity.
     Reborn(Node),
 }
 
@@ -51,17 +51,17 @@ impl Membership {
         }
     }
 
-    /// Returns `true` if the members may have changed since this was last asked.
+    /// Returns `true` if the members may have changed since the last call.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// Members besides this node, suspected ones included.
+    /// Returns the members besides this node, suspects included.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Node> {
         self.foca.iter_members().map(Member::id)
     }
 
-    /// Identities that were declared down, as far as they are remembered.
+    /// Returns the incarnations that were declared down, as far as they are remembered.
     pub(crate) fn removed(&self) -> impl Iterator<Item = &Node> {
         let down = |member: &&Member<Node>| member.state() == State::Down;
         self.foca
@@ -70,20 +70,20 @@ impl Membership {
             .map(Member::id)
     }
 
-    /// Returns `true` if an identity was declared down.
+    /// Returns `true` if the incarnation was declared down.
     pub(crate) fn is_down(&self, node: &Node) -> bool {
         self.removed().any(|removed| removed == node)
     }
 
-    /// A packet has come. A bad one changes nothing.
+    /// Handles a packet. An invalid one changes nothing.
     pub(crate) fn packet(&mut self, packet: &[u8]) {
         let _ = self.foca.handle_data(packet, &mut self.runtime);
     }
 
-    /// A timer has run out. foca reports stale timers as errors; they change nothing.
+    /// Handles an expired timer. foca reports stale timers as errors; they change nothing.
     ///
-    /// One of them does: at the end of a suspicion foca makes the suspect rejoin, also where it has
-    /// refuted the suspicion.
+    /// There is one exception: at the end of a suspicion foca makes the suspect rejoin even if the
+    /// suspicion was refuted.
     pub(crate) fn timeout(&mut self, timer: Timer<Node>) {
         if let Timer::ChangeSuspectToDown {
             member_id,
@@ -97,7 +97,7 @@ impl Membership {
         let _ = self.foca.handle_timer(timer, &mut self.runtime);
     }
 
-    /// Returns `true` if a member is still suspected in an incarnation.
+    /// Returns `true` if a member is still suspected in this incarnation number of foca's.
     fn is_suspect(&self, node: &Node, incarnation: Incarnation) -> bool {
         let mut all = self.foca.iter_membership_state();
         let member = all.find(|member| member.id() == node);
@@ -106,12 +106,12 @@ impl Membership {
         })
     }
 
-    /// These nodes were alive a moment ago. Says nothing of one that was declared down.
+    /// Reports nodes that were alive a moment ago. Has no effect on one that was declared down.
     pub(crate) fn alive(&mut self, nodes: impl Iterator<Item = Node>) {
         self.apply(nodes.map(Member::alive));
     }
 
-    /// A suspect is alive: the suspicion ends here. Elsewhere only the node itself refutes it.
+    /// Ends the suspicion of a member here. On other members only the suspect itself refutes it.
     pub(crate) fn trust(&mut self, suspect: &Node) {
         let is_suspect =
             |member: &&Member<Node>| member.state() == State::Suspect && member.id() == suspect;
@@ -129,19 +129,19 @@ impl Membership {
         }
     }
 
-    /// These identities are down, which is final.
+    /// Declares these incarnations down, which is final.
     pub(crate) fn down(&mut self, nodes: impl Iterator<Item = Node>) {
         self.apply(nodes.map(Member::down));
     }
 
-    /// Tells a node that this one is here.
+    /// Announces this node to another one.
     pub(crate) fn announce(&mut self, node: Node) {
         // Encoding into memory cannot fail.
         let _ = self.foca.announce(node, &mut self.runtime);
     }
 
-    /// Begins anew as `me`, like a process that has just started: nothing is known of any node, and
-    /// timers of before mean nothing.
+    /// Starts again as `me`, like a process that has just started: without knowledge of other
+    /// nodes, and with all earlier timers invalid.
     pub(crate) fn restart(&mut self, me: Node) {
         *self = Self {
             changed: true,
@@ -149,12 +149,12 @@ impl Membership {
         };
     }
 
-    /// Goes on in a new life.
+    /// Continues in a new incarnation.
     pub(crate) fn rebirth(&mut self) -> Node {
         self.rebirth_above(0)
     }
 
-    /// Goes on in a new life that is later than this generation.
+    /// Continues in a new incarnation later than `generation`.
     pub(crate) fn rebirth_above(&mut self, generation: u64) -> Node {
         let mut next = self.foca.identity().reborn();
         next.generation = next.generation.max(generation.saturating_add(1));
@@ -164,14 +164,14 @@ impl Membership {
         next
     }
 
-    /// Tells the others that this node goes.
+    /// Announces that this node leaves.
     pub(crate) fn leave(&mut self) {
         self.changed = true;
         // Encoding into memory cannot fail.
         let _ = self.foca.leave_cluster(&mut self.runtime);
     }
 
-    /// What is to be done after any of the calls above.
+    /// Returns the next action that follows from the calls above.
     pub(crate) fn wish(&mut self) -> Option<Wish> {
         while let Some(notification) = self.runtime.to_notify() {
             self.changed = true;
@@ -200,8 +200,8 @@ impl fmt::Debug for Membership {
     }
 }
 
-/// A member that does not answer is suspected after `PROBE_PERIOD` and declared down
-/// [`SUSPICION`] later. Over TCP nothing is lost, so silence means more than it does over UDP.
+/// A member that does not answer is suspected after [`PROBE_PERIOD`] and declared down
+/// [`SUSPICION`] later. Over TCP nothing is lost, so a missing answer means more than over UDP.
 fn config() -> Config {
     let members = |n| NonZeroUsize::new(n).expect("not zero");
     let periodic = |frequency, n| {
@@ -226,15 +226,16 @@ fn config() -> Config {
 }
 
 const PROBE_PERIOD: Duration = Duration::from_millis(1_000);
-/// Longer than a round trip between continents, and than what waits on a slow link before a probe.
+/// Longer than a round trip between continents, and than what is queued before a probe on a slow
+/// link.
 const PROBE_RTT: Duration = Duration::from_millis(500);
 const SUSPICION: Duration = Duration::from_secs(2);
 
-/// How long a silent member may still be alive for the others: nobody is declared down earlier.
+/// How long other members consider a silent member alive: none is declared down earlier.
 pub(crate) const DETECTION: Duration = SUSPICION;
 
-/// How long an identity that is down is remembered: longer than messages of it can be under way.
+/// How long a down incarnation is remembered: longer than its messages can be under way.
 const REMEMBER_DOWN: Duration = Duration::from_secs(600);
 
-/// A packet that names every member a cluster may have.
+/// A packet that names every member that a cluster may have.
 const PACKET_MAX: usize = 16 * 1024;
