@@ -1,8 +1,9 @@
-//! What nodes say to each other.
+//! Messages between replicas.
 //!
-//! Messages are pure data; `wire` turns them into bytes. Each one is safe to lose, to repeat and to
-//! reorder, and its doc says why. Points in time inside a message are on the sender's clock and
-//! travel beside `sent_at`, the sender's time when it spoke: the receiver only uses differences.
+//! Messages are plain data; `wire` encodes them. Each one is safe to lose, to repeat and to
+//! reorder, and its doc gives the reason. Times in a message are on the sender's clock and are sent
+//! along with `sent_at`, the sender's time of sending: the receiver uses differences only, so
+//! clocks need not agree.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +15,22 @@ use crate::session::{Name, Record, Root, Rotation, SecretHash, Stamp, Timestamp}
 use super::entry::{Entry, Fragment};
 use super::node::Node;
 
-/// The name of one period of the membership: a set of members, and an epoch that only grows.
+/// Identifies a view: a set of members, and an epoch that only grows.
 ///
-/// The set alone would come back when a drain is cancelled, and a message of the first period would
-/// count in the second: two updates with the same expectation were both applied.
+/// The set alone would repeat when a drain is canceled, and a message of the first period would
+/// count in the second: two updates with the same expectation could both be applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct ViewId {
-    /// Larger in each view that a node installs than in the one before.
+    /// Larger than the epoch of every view that the node installed before.
     pub(crate) epoch: u64,
-    /// The hash of the members and of their leaving flags, the same on every member.
+    /// The hash of the members and of their leaving flags, equal on all members.
     pub(crate) members: u64,
 }
 
-/// Names one call of a local user among the calls that are under way.
+/// Identifies a call among the calls in progress at a node.
 pub(crate) type OpId = u64;
 
-/// A session's state, or a part of it, under its key.
+/// A session's state, or a part of it, with its key.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Copy {
     pub(crate) key: Root,
@@ -39,23 +40,24 @@ pub(crate) struct Copy {
 /// One message from one node to another.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Message {
-    /// A packet of the membership protocol, which expects a lossy network.
+    /// A packet of the membership protocol, which is designed for lossy networks.
     Swim(Vec<u8>),
-    /// Who the sender thinks is in. Repeated until both sides agree; being down is final for an
-    /// identity, and of what a node says of itself the largest number counts.
+    /// The sender's members and progress. Repeated until both sides agree. That an incarnation is
+    /// down is final, and of the announcements of one sender the one with the largest number
+    /// counts.
     View(View),
-    /// Changes of sessions. Merging is idempotent and commutative; unacknowledged ones are sent
+    /// Changes of sessions. Merging is idempotent and commutative; unacknowledged writes are sent
     /// again.
     Write(Write),
-    /// These writes are merged here. Counts only in the view that it names; a lost one is asked for
-    /// again by repeating the write.
+    /// These writes are merged here. Counts only in the view that it names; a lost one is repeated
+    /// when the write is sent again.
     Ack { view: ViewId, seqs: Vec<u64> },
-    /// A write was not merged: it came under another view than the sender's, in which it does not
-    /// hold the session, or the writer is no member there. The writer sends it again when the
-    /// sender is in its view.
+    /// A write was not merged: the sender is in another view, in which it does not hold the session
+    /// or in which the writer is no member. The writer sends it again when the sender is in its
+    /// view.
     Refuse { view: ViewId, seq: u64 },
-    /// Somebody used a session. The later access wins; a lost one is made up for by the next, and
-    /// by asking the other holders before a session that has run out is called gone.
+    /// A session was accessed. The latest access wins. A lost one is replaced by the next, and the
+    /// other holders are asked before an expired session is reported as absent.
     Touch {
         sent_at: Timestamp,
         key: Root,
@@ -63,20 +65,21 @@ pub(crate) enum Message {
         /// The version of the access.
         access: u64,
     },
-    /// "Here is a digest of each slot that I have; where do you differ?" Asked again until answered.
+    /// A request to compare digests: one for each non-empty slot that the sender holds. Repeated
+    /// until answered.
     Compare {
         view: ViewId,
         round: u64,
         digests: Vec<(u16, u64)>,
     },
-    /// The answer to `Compare`: slots in which the sender has something else.
+    /// The response to `Compare`: the slots in which the sender has something else.
     Differ {
         view: ViewId,
         round: u64,
         slots: Vec<u16>,
     },
-    /// "Send me what I lack of this slot, after this key; I have these versions, of the sessions and
-    /// of their accesses." Asked again until answered.
+    /// A request for what the requester lacks of a slot after this key. `known` has the versions of
+    /// the entries that it has, and of their accesses. Repeated until answered.
     Pull {
         view: ViewId,
         round: u64,
@@ -84,7 +87,7 @@ pub(crate) enum Message {
         after: Option<Root>,
         known: Vec<Known>,
     },
-    /// The answer to `Pull`. `more`: ask again after the last key here.
+    /// The response to `Pull`. With `more`, the request is to be repeated after the last key here.
     Push {
         view: ViewId,
         round: u64,
@@ -93,53 +96,53 @@ pub(crate) enum Message {
         copies: Vec<Copy>,
         more: bool,
     },
-    /// "What do you have of this session?" Asked again until answered. With a secret that is not the
-    /// session's, the answer has its credential only.
+    /// A request for a session. Repeated until answered. If the secret is not the session's, the
+    /// response has only its credential.
     Fetch {
         view: ViewId,
         op: OpId,
         key: Root,
         secret: Option<SecretHash>,
     },
-    /// Too many questions of the receiver wait at the sender: this one is not answered.
+    /// The response to a request that is not answered, because too many wait at the sender.
     Busy { op: OpId },
-    /// The answer to `Fetch`; counts only in the view that it names.
+    /// The response to `Fetch`. Counts only in the view that it names.
     Fetched {
         view: ViewId,
         op: OpId,
         sent_at: Timestamp,
         copy: Option<Copy>,
     },
-    /// "You own this session: apply this if the attribute's last write is still the expected one."
-    /// The stamp inside names the attempt, so that a repeated one is recognised.
+    /// A request to the session's owner to apply a change if the expected attribute is unchanged.
+    /// The version in it names the attempt, so that a repeated one is recognized.
     Update(Update),
-    /// The answer to `Update`. A lost one is asked for again by repeating the update.
+    /// The response to `Update`. A lost one is repeated when the update is sent again.
     Updated {
         op: OpId,
         sent_at: Timestamp,
         verdict: Verdict,
         copy: Option<Copy>,
     },
-    /// "Is what you have of this session at or below this stamp the same as what I have?" A lost one
-    /// is given up, and the owner proposes again later.
+    /// A proposal to raise a session's floor, if the receiver has the same content at or below it.
+    /// A lost one times out, and the owner proposes again later.
     Propose(Proposal),
-    /// The answer to `Propose`; counts only in the view that it names.
+    /// The response to `Propose`. Counts only in the view that it names.
     Vote {
         view: ViewId,
         op: OpId,
         key: Root,
         agrees: bool,
     },
-    /// The sender leaves for good. If it is lost, failure detection finds out.
+    /// The sender leaves for good. If it is lost, failure detection removes the sender.
     Bye,
 }
 
 /// The queue in which a message waits for its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Membership, views and acknowledgements: small, and never behind data.
+    /// Membership, views and acknowledgements: small, and never queued behind data.
     Control,
-    /// Everything that carries sessions or asks for them, within a window of bytes in flight.
+    /// Everything that carries sessions or requests them, within a window of bytes in flight.
     Data,
 }
 
@@ -163,12 +166,12 @@ impl Message {
             | Self::Fetched { .. }
             | Self::Update(_)
             | Self::Updated { .. }
-            // Behind the writes that the sender has made before.
+            // Must not overtake the writes that the sender has made before.
             | Self::Propose(_) => Lane::Data,
         }
     }
 
-    /// About how many bytes the message takes on the wire. Windows and budgets count with it.
+    /// Returns the approximate size on the wire, which windows and budgets use.
     pub(crate) fn size(&self) -> usize {
         let copies = |copies: &[Copy]| copies.iter().map(Copy::size).sum::<usize>();
         FIXED
@@ -201,7 +204,7 @@ impl Message {
             }
     }
 
-    /// The number of a write.
+    /// Returns the sequence number of a write.
     pub(crate) const fn seq(&self) -> Option<u64> {
         match self {
             Self::Write(write) => Some(write.seq),
@@ -209,7 +212,7 @@ impl Message {
         }
     }
 
-    /// The sender's time inside the message, if the message has points in time.
+    /// Returns the sender's time in the message, if the message contains times.
     const fn sent_at(&mut self) -> Option<&mut Timestamp> {
         match self {
             Self::Write(Write { sent_at, .. })
@@ -233,7 +236,7 @@ impl Message {
         }
     }
 
-    /// The message as it leaves at `now`: the points in time inside are on the sender's clock.
+    /// Returns the message with `now` as its time of sending.
     pub(crate) fn spoken_at(mut self, now: Timestamp) -> Self {
         if let Some(sent_at) = self.sent_at() {
             *sent_at = now;
@@ -241,8 +244,8 @@ impl Message {
         self
     }
 
-    /// Accounts for the time that the message has waited at its sender after it was made:
-    /// differences to `sent_at` are right again.
+    /// Adds the time that the message has waited at its sender to `sent_at`, so that differences to
+    /// it are correct again.
     pub(crate) fn aged(&mut self, age: Duration) {
         if let Self::View(view) = self {
             view.doubt = view.doubt.saturating_sub(age);
@@ -266,56 +269,56 @@ impl Copy {
 /// The largest message that is sent in one piece.
 pub(crate) const SMALL_MAX: usize = 64 << 10;
 
-/// What fields of fixed length, a key, a number, a slot and a node's identity take on the wire.
+/// Approximate sizes on the wire: fields of fixed length, a key, a number, a slot, and a node's
+/// identity.
 pub(crate) const FIXED: usize = 64;
 const KEY: usize = 12;
 const NUMBER: usize = 9;
 const SLOT: usize = 3;
 const NODE: usize = 64;
 
-/// Who the sender thinks is in, and how far the sender is.
+/// The sender's members and progress.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct View {
-    /// Larger in whatever the sender said later.
+    /// Larger in each later announcement of the sender.
     pub(crate) number: u64,
-    /// Whether the sender wants to hear the same from the receiver.
+    /// Whether the sender requests an announcement in return.
     pub(crate) ask: bool,
     pub(crate) view: ViewId,
     /// Members other than the sender.
     pub(crate) members: Vec<Node>,
-    /// Identities that are known to be down, which is final.
+    /// Incarnations known to be down, which is final.
     pub(crate) removed: Vec<Node>,
-    /// Whether the sender has everything that the members of this view had.
+    /// Whether the sender is complete in this view.
     pub(crate) complete: bool,
     /// Whether the sender serves sessions.
     pub(crate) ready: bool,
-    /// Whether the sender is on its way out: it holds nothing any more.
+    /// Whether the sender is leaving and holds no slots.
     pub(crate) leaving: bool,
-    /// How much longer the sender takes a session that nobody has for one that may have been lost.
+    /// For how much longer the sender treats an unknown session as possibly lost.
     pub(crate) doubt: Duration,
 }
 
-/// A session that a node has: its key, its version, and the version of its last access.
+/// The key of an entry, its version, and the version of its last access.
 pub(crate) type Known = (Root, u64, u64);
 
-/// Changes of sessions that a holder is to merge.
+/// Changes that a holder is to merge.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Write {
-    /// Names this write among the sender's.
+    /// The sequence number of this write at the sender.
     pub(crate) seq: u64,
-    /// The sender's oldest write that some holder has not acknowledged: acknowledgements of older
-    /// ones need not be remembered.
+    /// The sender's oldest open write: acknowledgements of earlier ones need not be remembered.
     pub(crate) oldest: u64,
     pub(crate) view: ViewId,
-    /// Merge only if the receiver is in the same view: an atomic update must not surface after its
-    /// owner has changed.
+    /// Merge only if the receiver is in the same view: an atomic update must not take effect after
+    /// the owner has changed.
     pub(crate) strict: bool,
     pub(crate) sent_at: Timestamp,
     pub(crate) copies: Arc<[Copy]>,
 }
 
-/// A change that the session's owner orders, on its way there: an atomic update, a rotation, or
-/// whatever a member wants that does not hold the session itself.
+/// A change that the session's owner orders: an atomic update, a rotation, or any change from a
+/// member that does not hold the session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Update {
     pub(crate) view: ViewId,
@@ -324,54 +327,54 @@ pub(crate) struct Update {
     /// Whether the asker has sent it before, so that it may have been applied.
     pub(crate) retry: bool,
     pub(crate) sent_at: Timestamp,
-    /// The attribute, and the stamp that its last write is expected to carry.
+    /// The attribute, and the version that it is expected to have.
     pub(crate) expect: Option<(Name, Option<Stamp>)>,
-    /// What to apply; the one in `fragment.updates` names the attempt.
+    /// The delta to apply; the version in `fragment.updates` names the attempt.
     pub(crate) fragment: Arc<Fragment>,
-    /// The new secret, if the session's is the one that the asker has presented.
+    /// The new secret, to be set if the session's is still the one that the request presented.
     pub(crate) rotation: Option<Rotation>,
     pub(crate) order: Order,
 }
 
-/// A floor that the owner of a session would like to raise.
+/// A floor that the owner of a session proposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Proposal {
     pub(crate) view: ViewId,
     pub(crate) op: OpId,
     pub(crate) key: Root,
     pub(crate) floor: Stamp,
-    /// What the owner has at or below the floor, as a hash.
+    /// The hash of what the owner has at or below the floor.
     pub(crate) content: u64,
 }
 
-/// What the owner of a session is asked for.
+/// The operation requested from the owner.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Order {
-    /// Apply the fragment, replace the secret, or both.
+    /// Apply the delta, replace the secret, or both.
     Change,
-    /// Make this session, which must not exist yet.
+    /// Create this session, which must not exist yet.
     Create(Arc<Record>),
-    /// End the session.
+    /// Delete the session.
     End,
 }
 
-/// What became of an atomic update.
+/// The result of an ordered change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Applied by every holder.
     Applied,
     /// Another write came first; nothing was changed.
     Conflict,
-    /// The change is a rotation, and another one came first; nothing was changed.
+    /// The change is a rotation, and another rotation came first; nothing was changed.
     Superseded,
-    /// There is no such session.
+    /// The session does not exist.
     Gone,
-    /// The one asked is not the owner, or the members changed meanwhile: ask again.
+    /// The receiver is not the owner, or the view changed meanwhile: repeat the request.
     Again,
-    /// It was sent before and too much has happened since to tell whether it was applied.
+    /// The request was repeated, and whether the first attempt was applied cannot be determined.
     Unknown,
-    /// The owner has no room for a new session, or for what a change adds to one.
+    /// The owner has no room for a new session, or for the growth of an existing one.
     Full,
-    /// The session would be larger than one may be.
+    /// The session would exceed its maximum size.
     TooLarge,
 }

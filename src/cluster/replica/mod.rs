@@ -1,9 +1,9 @@
-//! The protocol of replicated sessions, without any IO.
+//! The replication protocol, without I/O.
 //!
-//! A [`Replica`] is one node's view of the cluster and of the sessions that it holds. It is driven:
-//! inputs go in with the time, outputs come out, and nothing in here waits, opens sockets, reads
-//! clocks or draws random numbers. The same seed and the same inputs give the same outputs, which
-//! is what lets `cluster::sim` run whole clusters through years of faults.
+//! A [`Replica`] is the protocol state of one node: its cluster and the sessions that it holds. It
+//! is driven from outside: inputs go in with the current time, outputs come out, and nothing in
+//! here blocks, opens sockets, reads clocks or draws random numbers. The same seed and the same
+//! inputs give the same outputs, so `cluster::sim` can run whole clusters through years of faults.
 //!
 //! ```text
 //!   load commit end touch        Message LinkUp Refused Timeout Leave
@@ -17,29 +17,28 @@
 //!                                     Send · Reply · News
 //! ```
 //!
-//! What it promises, and by which rule:
+//! Guarantees, and the rules that provide them:
 //!
-//! - *An acknowledged write is on every holder of the session*, and nobody answers from an older
-//!   idea of who holds it. An acknowledgement counts only if the holder was in the writer's view
-//!   when it merged the write, and once all members have said that they are in it ([`writes`],
+//! - *An acknowledged write is on every holder of the session*, and no node serves reads based on
+//!   an outdated placement. An acknowledgement counts only if the holder was in the writer's view
+//!   when it merged the write, and only once all members have announced that view ([`writes`],
 //!   [`placement`]).
-//! - *A read sees every acknowledged write.* A node answers from its own memory only if it holds the
-//!   session and, since it came into its view, has compared itself with every other member; until
-//!   then it asks those that it has not finished with. Who does not hold it asks the owner
+//! - *A read returns every acknowledged write.* A node answers from its own memory only if it holds
+//!   the session and has compared itself with every other member since the view began; until then
+//!   it asks the members that are left. A node that does not hold the session asks the owner
 //!   ([`reads`], [`repair`]).
-//! - *A copy is forgotten only when every holder has it* ([`repair`]).
-//! - *Ended is ended.* A tombstone absorbs everything, and is kept longer than any copy of the
+//! - *A copy is dropped only when every holder has it* ([`repair`]).
+//! - *Deletions are final.* A tombstone absorbs everything, and is kept longer than any copy of the
 //!   session can be alive; changes of a session that is not here never create it ([`entry`]).
-//! - *Slowness only slows.* Data leaves within a window per peer and waits here ([`flow`]); what
-//!   peers may owe is limited in bytes before anything is written ([`budget`]); nothing is repeated
-//!   on a timer ([`writes`]).
-//! - *An atomic update counts once.* ([`updates`])
-//! - *A removed attribute takes no room for ever, and does not come back.* ([`floors`])
-//! - *A node that was declared down does not serve.* It goes on in a new life, after it has joined
-//!   and caught up again ([`control`]).
+//! - *A slow peer only causes delays.* Data is sent within a window per peer and waits here
+//!   ([`flow`]); what peers may owe is limited in bytes before anything is written ([`budget`]);
+//!   nothing is repeated on a timer ([`writes`]).
+//! - *An atomic update is applied once* ([`updates`]).
+//! - *A removed attribute takes no room permanently, and does not come back* ([`floors`]).
+//! - *A node that was declared down does not serve.* It continues in a new incarnation, after it
+//!   has joined and is complete again ([`control`]).
 //!
-//! What it does not promise: that both sides of a partition agree while it lasts. They both serve,
-//! and merge when it heals.
+//! The two sides of a partition do not agree while it lasts: both serve, and merge when it heals.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod admission;
@@ -101,7 +100,7 @@ pub(crate) use self::readiness::{Outlook, Requirements};
 pub(crate) use self::roster::PEERS_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
 
-/// How a replica is set up.
+/// The configuration of a replica.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) me: Node,
@@ -111,25 +110,26 @@ pub(crate) struct Settings {
     pub(crate) min_copies: u8,
     pub(crate) max_sessions: usize,
     pub(crate) max_bytes: usize,
-    /// Names and values of one session.
+    /// Maximum bytes of names and values in one session.
     pub(crate) max_session_bytes: usize,
-    /// How long a call may take.
+    /// Timeout of a call.
     pub(crate) ack_timeout: Duration,
-    /// What a node waits for before it serves.
+    /// The conditions under which a node serves.
     pub(crate) requirements: Requirements,
-    /// Everything that is drawn at random inside follows from it.
+    /// The seed of all random choices in the replica.
     pub(crate) seed: u64,
     pub(crate) rules: Rules,
 }
 
-/// One node of a cluster.
+/// The protocol state of one node.
 #[derive(Debug)]
 pub(crate) struct Replica {
     table: Table,
     control: Mutex<Control>,
-    /// What request tasks need to know of `control`, so that a local read does not wait for it.
+    /// The part of `control` that request tasks need, so that a local read does not wait for its
+    /// lock.
     snapshot: RwLock<Snapshot>,
-    /// What the other members have not acknowledged.
+    /// The changes that other members have not acknowledged.
     budget: Arc<Budget>,
     ack: Ack,
     min_copies: usize,
@@ -138,7 +138,7 @@ pub(crate) struct Replica {
 #[derive(Clone, Debug)]
 struct Snapshot {
     ready: bool,
-    /// Whether a local answer is the cluster's answer, of what this node holds.
+    /// Whether this node may answer alone for the slots that it holds.
     complete: bool,
     writer: Writer,
     placement: Arc<Placement>,
@@ -162,7 +162,7 @@ impl Replica {
         }
     }
 
-    /// Something has happened.
+    /// Handles an event.
     pub(crate) fn handle(&self, now: Timestamp, input: Input) {
         let mut control = self.control();
         control.handle(now, input, &self.table);
@@ -171,17 +171,17 @@ impl Replica {
         control.held.take_up(now, &self.table);
     }
 
-    /// Moves what is to be done to `outputs`, in order.
+    /// Moves the pending outputs to `outputs`, in order.
     pub(crate) fn drain(&self, outputs: &mut Vec<Output>) {
         self.control().drain(outputs);
     }
 
-    /// When [`Input::Timeout`] is due; `None` after leaving.
+    /// Returns when [`Input::Timeout`] is due; `None` after leaving.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         self.control().poll_timeout()
     }
 
-    /// Begins to read a session.
+    /// Starts to read a session.
     pub(crate) fn load(
         &self,
         now: Timestamp,
@@ -195,8 +195,8 @@ impl Replica {
         }
         let secret = secret.filter(|_| self.table.rules.secrets);
         if snapshot.complete && snapshot.placement.is_mine(key.slot()) {
-            // The owner of the session has every rotation; another holder asks it when the secret
-            // is not the one that it knows.
+            // The owner has every rotation. Another holder asks it if the secret is not the one
+            // that it has: the rotation may not have arrived here.
             let is_owner = snapshot.placement.owner(key.slot()) == Member::Me;
             match self.look(now, key).map(|record| record.loaded(secret, now)) {
                 Some(loaded @ Loaded::Live(_)) => return Step::Done(loaded),
@@ -218,33 +218,33 @@ impl Replica {
         Step::Wait(Loaded::Absent)
     }
 
-    /// The session as it is here.
+    /// Returns the live session in this node's table.
     pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
         self.table.look(now, key)
     }
 
-    /// The session as it is here, if this node keeps it.
+    /// Returns the live session in this node's table, if this node is a holder.
     pub(crate) fn kept(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
         let mine = self.snapshot().placement.is_mine(key.slot());
         mine.then(|| self.look(now, key)).flatten()
     }
 
-    /// Returns `true` if a session that is not here is nowhere. It may have been handed over since
-    /// `snapshot` was taken, or lost with the nodes that had it, or used elsewhere since this node
-    /// heard of it.
+    /// Returns `true` if a session that is not here does not exist. Otherwise it may have been
+    /// handed over since `snapshot` was taken, lost with failed nodes, or accessed elsewhere after
+    /// it expired here.
     fn is_certain(&self, now: Timestamp, key: &Root, snapshot: &Snapshot) -> bool {
         let same_view = self.is_current(snapshot);
         let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
         snapshot.complete && same_view && !lost && !self.table.is_doubtful(now, key)
     }
 
-    /// Returns `true` if the view is still the one of `snapshot`.
+    /// Returns `true` if the view is still that of `snapshot`.
     fn is_current(&self, snapshot: &Snapshot) -> bool {
         self.snapshot().view == snapshot.view
     }
 
-    /// Begins to commit what a request did. Changes with an expectation, rotations, and all those
-    /// of a session that this node does not hold, go to the session's owner.
+    /// Starts to commit changes. Changes with an expectation, rotations, and all changes of a
+    /// session that this node does not hold, go to the session's owner.
     pub(crate) fn commit(
         &self,
         now: Timestamp,
@@ -260,7 +260,7 @@ impl Replica {
         if !self.has_room(key, changes, &snapshot) {
             return Step::Refused(StoreErrorKind::Unavailable);
         }
-        // Of two rotations one counts: the owner decides which.
+        // Only one of two concurrent rotations may win: the owner decides.
         let ordered = changes.expected().is_some()
             || changes.rotation().is_some() && self.table.rules.ordered_rotations
             || self
@@ -269,7 +269,8 @@ impl Replica {
         if !snapshot.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
             return self.update(now, op, key, base, changes, &snapshot);
         }
-        // What is here may be older than what another holder has: nothing is left unwritten for it.
+        // The state here may be older than that at other holders, so no write is omitted as
+        // redundant.
         let insisted = (!snapshot.complete).then(|| changes.insist());
         let changes = insisted.as_ref().unwrap_or(changes);
         match self.commit_here(now, key, base, changes, &snapshot) {
@@ -284,7 +285,7 @@ impl Replica {
         }
     }
 
-    /// Returns `true` if the members that a change goes to may owe as much more.
+    /// Returns `true` if the budgets of the members that receive the change have room for it.
     fn has_room(&self, key: &Root, changes: &Changes, snapshot: &Snapshot) -> bool {
         let holders = snapshot.placement.holders(key.slot());
         let to = match holders.owner {
@@ -306,7 +307,7 @@ impl Replica {
         self.table.commit(now, key, base, changes, snapshot.writer)
     }
 
-    /// Begins to end a session for ever. The value says whether there was one.
+    /// Starts to delete a session. The value is `true` if a live session existed.
     pub(crate) fn end(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
         let snapshot = self.snapshot();
         if !snapshot.ready {
@@ -314,7 +315,7 @@ impl Replica {
         }
         if snapshot.placement.is_mine(key.slot()) {
             match self.table.end(now, key) {
-                // A deletion waits for all holders, whatever is enough for writes.
+                // A deletion waits for all holders, whatever `ack` is.
                 Some(copy) => return self.replicate(now, op, true, (Ack::All, 0), &[copy].into()),
                 None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
                 None => {}
@@ -335,7 +336,7 @@ impl Replica {
     pub(crate) fn touch(&self, now: Timestamp, key: &Root) {
         let snapshot = self.snapshot();
         let mine = snapshot.placement.is_mine(key.slot());
-        // Who has not caught up may not have the session yet that others do.
+        // A node that is not complete may lack a session that other holders have.
         let recorded = mine.then(|| self.table.touch(now, key, snapshot.writer));
         let recorded = recorded.flatten();
         if snapshot.ready && (recorded.is_some() || !mine || !snapshot.complete) {
@@ -344,7 +345,7 @@ impl Replica {
         }
     }
 
-    /// A slot of which this node orders the updates, if it holds anything.
+    /// Returns a slot that this node owns, if it holds any.
     pub(crate) fn own_slot(&self, mut draw: impl FnMut() -> usize) -> usize {
         let placement = self.snapshot().placement;
         let mut slot = draw();
@@ -357,20 +358,19 @@ impl Replica {
         slot
     }
 
-    /// Returns `true` if this node orders the updates of sessions in this slot.
+    /// Returns `true` if this node owns the slot.
     #[cfg(test)]
     pub(crate) fn owns(&self, slot: usize) -> bool {
         self.snapshot().placement.owner(slot) == Member::Me
     }
 
-    /// The name of the node that does.
+    /// Returns the name of the session's owner.
     pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         let snapshot = self.snapshot();
         snapshot.placement.owner_name(key.slot()).map(str::to_owned)
     }
 
-    /// Returns `true` if what is written now gets fewer copies than asked for, because fewer nodes
-    /// are alive.
+    /// Returns `true` if writes have fewer copies than configured, because too few nodes are alive.
     pub(crate) fn is_degraded(&self) -> bool {
         let placement = self.snapshot().placement;
         let acked = match self.ack {
@@ -384,27 +384,27 @@ impl Replica {
         self.snapshot().ready
     }
 
-    /// Returns `true` if this node keeps the session.
+    /// Returns `true` if this node holds the session.
     #[cfg(test)]
     pub(crate) fn holds(&self, key: &Root) -> bool {
         self.snapshot().placement.is_mine(key.slot())
     }
 
-    /// The digests of all slots that are not empty: what two nodes that agree have in common. What is
-    /// left of a session that has expired meanwhile is no part of them.
+    /// Returns the digests of all non-empty slots, on which two nodes that agree match. Marks of
+    /// expired sessions are left out.
     #[cfg(test)]
     pub(crate) fn digests(&self) -> Vec<(u16, u64)> {
         self.table.whole_digests()
     }
 
-    /// Live sessions with fewer copies than asked for.
+    /// Returns the number of live sessions with fewer copies than configured.
     pub(crate) fn under_replicated(&self) -> usize {
-        // Counting may take a while: nobody should wait for it.
+        // Counting may take a while, so the lock is not held meanwhile.
         let lacking = Lacking::of(&self.control().standing);
         lacking.sessions(&self.table)
     }
 
-    /// What operators see.
+    /// Returns the state for operators.
     pub(crate) fn status(&self) -> ReplicaStatus {
         ReplicaStatus::of(&self.control(), &self.table)
     }
@@ -442,7 +442,7 @@ impl Replica {
             order,
         };
         self.control().update(now, call, &self.table);
-        // The owner says what has become of it.
+        // The owner's answer replaces this value.
         Step::Wait(Outcome::Gone)
     }
 
@@ -521,6 +521,6 @@ impl Snapshot {
     }
 }
 
-/// How often a slot is drawn until this node owns it: with fifty nodes, one time in a billion another
-/// one's has to do.
+/// Draws of a slot before one is accepted that this node does not own: with fifty nodes, one time
+/// in a billion.
 const OWN_TRIES: usize = 1_024;

@@ -1,4 +1,4 @@
-//! Who a member of the cluster is.
+//! Identities of nodes.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,22 +9,22 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::session::Writer;
 
-/// One life of one node: where it listens, which life this is, and what people call it.
+/// One incarnation of a node: its address, its incarnation number and its name.
 ///
-/// A restarted or rejoined node is a new identity with a larger generation. That an identity was
-/// declared down is final; only a new life comes back.
+/// A node that restarts or rejoins is a new identity with a larger `generation`. That an identity
+/// was declared down is final; the node can only return as another incarnation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Node {
-    /// Where the other members reach it.
+    /// The address at which the other members reach it.
     pub(crate) address: SocketAddr,
-    /// Which life this is; larger is later.
+    /// The incarnation number; larger is later.
     pub(crate) generation: u64,
-    /// Its route.
+    /// The name, which is its route.
     pub(crate) name: Arc<str>,
 }
 
 impl Node {
-    /// The same node in its next life.
+    /// Returns the next incarnation of the node.
     pub(crate) fn reborn(&self) -> Self {
         Self {
             generation: self.generation.saturating_add(1),
@@ -32,18 +32,18 @@ impl Node {
         }
     }
 
-    /// A number that tells this life from others, the same on every member.
+    /// Returns a hash of this incarnation, equal on all members.
     pub(crate) fn fingerprint(&self) -> u64 {
         let text = format!("{}#{}", self.address, self.generation);
         xxh3_64(text.as_bytes())
     }
 
-    /// What the slots that it holds follow from: the same in every life.
+    /// Returns the hash that determines its slots, equal in all incarnations.
     pub(crate) fn seed(&self) -> u64 {
         xxh3_64(self.name.as_bytes())
     }
 
-    /// The number under which this life writes.
+    /// Returns the writer id of this incarnation.
     pub(crate) fn writer(&self) -> Writer {
         (self.fingerprint() >> 32) as Writer
     }
@@ -71,10 +71,10 @@ impl fmt::Debug for Node {
     }
 }
 
-/// The latest generation that a node may have: half the range, in milliseconds far beyond any
-/// clock. A later life can always follow.
+/// The latest incarnation number that a node may have: half the range, far beyond any clock in
+/// milliseconds, so that a later incarnation is always possible.
 pub(crate) const GENERATION_MAX: u64 = u64::MAX >> 1;
 
-/// The latest generation above which a node renews itself: one that a faulty peer names leaves room
-/// for any number of later ones.
+/// The latest incarnation number above which a node renews itself. A number named by a faulty peer
+/// still leaves room for later ones.
 pub(crate) const SEEN_MAX: u64 = GENERATION_MAX >> 1;

@@ -1,9 +1,9 @@
-//! Who holds which slot.
+//! Placement: the holders and the owner of each slot.
 //!
-//! A slot's *holders* are the first [`Copies`] members in the order of rendezvous hashing, the
-//! first of them is its *owner*. The order follows from the names of the members alone: whoever
-//! comes back under its name gets its slots back, and everybody finds the same holders without a
-//! directory. Members that are leaving hold nothing, unless nobody else is there.
+//! A slot's *holders* are the first [`Copies`] members in the order of rendezvous hashing; the
+//! first of them is its *owner*. The order depends on the names of the members only. So all members
+//! compute the same holders without a directory, and a node that returns under its name gets its
+//! slots back. Members that are leaving hold nothing, unless all members are leaving.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -12,7 +12,7 @@ use crate::cluster::Copies;
 use super::node::Node;
 use super::roster::{PEERS_MAX, PeerIndex, PeerSet, Roster};
 
-/// The hash of a set of members and of their leaving flags: the same on every member.
+/// Returns the hash of a set of members and of their leaving flags, equal on all members.
 pub(crate) fn members_hash(me: &Node, leaving: bool, roster: &Roster) -> u64 {
     let mix = |fingerprint: u64, leaving: bool| {
         xxh3_64_with_seed(&fingerprint.to_be_bytes(), leaving.into())
@@ -24,34 +24,34 @@ pub(crate) fn members_hash(me: &Node, leaving: bool, roster: &Roster) -> u64 {
         })
 }
 
-/// A member, from this node's point of view.
+/// A member, relative to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Member {
     Me,
     Peer(PeerIndex),
 }
 
-/// The members that keep a slot's sessions.
+/// The holders of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holders {
     pub(crate) me: bool,
     pub(crate) peers: PeerSet,
-    /// The one of them that orders what must be ordered.
+    /// The holder that orders the changes that need an order.
     pub(crate) owner: Member,
 }
 
-/// Who holds which slot in one view.
+/// The holders of all slots in one view.
 #[derive(Clone, Debug)]
 pub(crate) struct Placement {
     copies: Copies,
-    /// Members that can hold anything.
+    /// Members that can hold slots.
     candidates: Vec<Candidate>,
 }
 
 #[derive(Clone, Debug)]
 struct Candidate {
     member: Member,
-    /// What its place in the order of a slot follows from.
+    /// Determines its rank for each slot.
     seed: u64,
     fingerprint: u64,
     name: std::sync::Arc<str>,
@@ -80,17 +80,17 @@ impl Placement {
         }
     }
 
-    /// How many members can hold anything.
+    /// Returns the number of members that can hold slots.
     pub(crate) fn candidates(&self) -> usize {
         self.candidates.len()
     }
 
-    /// Returns `true` if this node is one of them.
+    /// Returns `true` if this node can hold slots.
     pub(crate) fn takes_part(&self) -> bool {
         self.candidates.iter().any(|c| c.member == Member::Me)
     }
 
-    /// How many members a slot ought to have, if there were enough.
+    /// Returns the configured number of copies; `None` for all members.
     pub(crate) fn wanted(&self) -> Option<usize> {
         match self.copies {
             Copies::All => None,
@@ -98,18 +98,18 @@ impl Placement {
         }
     }
 
-    /// How many members each slot has.
+    /// Returns the number of holders of each slot.
     pub(crate) fn width(&self) -> usize {
         let all = self.candidates.len();
         self.wanted().map_or(all, |wanted| wanted.min(all))
     }
 
-    /// Returns `true` if this node keeps the slot's sessions.
+    /// Returns `true` if this node is a holder of the slot.
     pub(crate) fn is_mine(&self, slot: usize) -> bool {
         self.holds(slot, Member::Me)
     }
 
-    /// Returns `true` if a member keeps the slot's sessions.
+    /// Returns `true` if the member is a holder of the slot.
     pub(crate) fn holds(&self, slot: usize, member: Member) -> bool {
         let Some(candidate) = self.candidates.iter().find(|c| c.member == member) else {
             return false;
@@ -122,12 +122,12 @@ impl Placement {
         before.take(self.width()).count() < self.width()
     }
 
-    /// The member that orders what must be ordered of a slot's sessions.
+    /// Returns the owner of a slot.
     pub(crate) fn owner(&self, slot: usize) -> Member {
         self.first(slot).map_or(Member::Me, |first| first.member)
     }
 
-    /// The name of that member.
+    /// Returns the name of the owner of a slot.
     pub(crate) fn owner_name(&self, slot: usize) -> Option<&str> {
         self.first(slot).map(|first| &*first.name)
     }
@@ -165,8 +165,8 @@ impl Candidate {
     }
 }
 
-/// How strongly a member is drawn to a slot: rendezvous hashing (Thaler and Ravishankar, 1998).
-/// The member with the highest weight owns the slot; when it goes, only its own slots move.
+/// Returns the weight of a member for a slot in rendezvous hashing (Thaler and Ravishankar, 1998).
+/// The member with the highest weight owns the slot; when a member leaves, only its slots move.
 fn weight(slot: usize, seed: u64) -> u64 {
     xxh3_64_with_seed(&(slot as u64).to_be_bytes(), seed)
 }
@@ -194,7 +194,7 @@ mod tests {
         roster
     }
 
-    /// Names of a slot's holders among nodes 1 to `count`, as node `me` sees it.
+    /// Names of a slot's holders among nodes 1 to `count`, computed by node `me`.
     fn holders(me: u16, count: u16, copies: Copies, slot: usize) -> Vec<String> {
         let roster = roster((1..=count).filter(|port| *port != me));
         let placement = Placement::new(copies, &node(me), false, &roster);
@@ -312,8 +312,8 @@ mod tests {
         assert!(least > 0.8 && most < 1.2, "{least} to {most}");
         assert!((0.85..1.15).contains(&moved), "{moved}");
 
-        // A new session belongs to the node that made it, in any of its slots. So owners have as much
-        // as the balancer gives them, until nodes come and go.
+        // A new session gets a slot that its node owns, so owners have as many sessions as the load
+        // balancer gives them, until members change.
         let share_of = |placement: &Placement, nodes: u16| {
             let mut shares = std::collections::BTreeMap::<_, f64>::new();
             for slot in 0..SLOTS {

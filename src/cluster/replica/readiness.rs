@@ -1,25 +1,24 @@
-//! The decision to serve sessions, and with how much certainty.
+//! The decision to serve sessions, and with which certainty.
 //!
-//! A node that serves answers "there is no such session", and that logs a user out. So it serves
-//! only if it has reason to:
+//! A node that serves may answer that a session does not exist, which logs a user out. So it starts
+//! to serve only under one of these conditions:
 //!
-//! - A member that serves has accepted it, and everything that the members have is here.
-//! - No member serves, and no other node can: nothing is configured, or every configured address
+//! - A member that serves has accepted it, and it is complete.
+//! - No member serves, and no other node can: no address is configured, or every configured address
 //!   refuses connections or does not resolve.
 //! - No member serves, and some address does not answer. A node there may hold sessions. This node
 //!   waits for `join_timeout`, then serves in *doubt*: for `loss_grace` an unknown session is an
 //!   error.
-//! - No member serves, and a node of this cluster rejects this one. Then it does not serve, unless
-//!   it has come together with enough others: with `expect_nodes`, or with more than half of the
-//!   configured addresses. So a node that is configured wrongly stops itself, and not the start of
-//!   the whole cluster.
-//! - A node of another cluster, or with another secret, rejects this one. It may be this node that
-//!   is wrong, so alone it does not serve. With any member at its side, the other one is a stranger,
-//!   and counts as an address that does not answer.
+//! - No member serves, and a node of this cluster rejects this one. Then it serves only together
+//!   with enough other nodes: `expect_nodes`, or more than half of the configured addresses. So a
+//!   node with a wrong configuration stops itself, and not the start of the whole cluster.
+//! - A node of another cluster, or with another secret, rejects this one. This node may be the one
+//!   with the wrong configuration, so it does not serve alone. With any member, the other node is
+//!   foreign, and counts as an address that does not answer.
 //!
-//! After a pause a node goes on in a new incarnation, and the same rules hold. If all members were
-//! paused at once no member serves; they have kept their memory, so they serve again as soon as all
-//! of them are back and have compared what they hold.
+//! After a pause a node continues in a new incarnation under the same conditions. If all members
+//! were paused at the same time, no member serves; they have kept their memory, so they serve again
+//! as soon as all of them are back and have compared their sessions.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -29,16 +28,16 @@ use crate::session::Timestamp;
 
 use super::standing::Standing;
 
-/// What a node waits for before it serves.
+/// The configured conditions for serving.
 #[derive(Clone, Debug)]
 pub(crate) struct Requirements {
-    /// How long a node that finds no other waits before it serves alone.
+    /// How long a node that finds no other node waits before it serves alone.
     pub(crate) alone_after: Duration,
     /// With fewer members than this a node waits for `join_timeout`.
     pub(crate) expect_nodes: usize,
-    /// How long a node waits for others that may be there.
+    /// How long a node waits for other nodes that may exist.
     pub(crate) join_timeout: Duration,
-    /// How long an unknown session may be a lost one.
+    /// How long after a loss an unknown session may be a lost one.
     pub(crate) loss_grace: Duration,
 }
 
@@ -53,44 +52,43 @@ impl Default for Requirements {
     }
 }
 
-/// What dialing has shown of the addresses at which other nodes may be, without this node's own.
+/// The state of the addresses at which other nodes may be, except this node's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Outlook {
-    /// Addresses that were given, and names that do not resolve.
+    /// Configured addresses, and names that do not resolve.
     pub(crate) configured: usize,
     /// Addresses whose nodes have accepted this one.
     pub(crate) accepting: usize,
-    /// Addresses whose nodes reject this one though they are of the same cluster.
+    /// Addresses whose nodes are of the same cluster and reject this one.
     pub(crate) rejecting: usize,
     /// Addresses whose nodes reject this one because the cluster's name or the secret differs.
     pub(crate) foreign: usize,
-    /// Those of the rejecting ones that do so because there is no place for this node: a member has
-    /// its name, or there are as many as there can be.
+    /// Rejecting addresses that exclude this node: a member has its name, or the cluster is full.
     pub(crate) excluding: usize,
-    /// Addresses that do not answer, or about which nothing is certain yet.
+    /// Addresses that do not answer, or whose state is not certain yet.
     pub(crate) silent: usize,
 }
 
-/// How far a node that is to serve may be sure that what it does not find does not exist.
+/// How certain a node that is to serve can be that an unknown session does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Certainty {
     Certain,
-    /// The same, because all members from before a pause are here again: none was lost.
+    /// Certain, because all members from before a pause are back and none was lost.
     Reunited,
     /// An unknown session may be at a node that does not answer.
     Doubt,
 }
 
-/// What the decision follows from, besides the members.
+/// State of the decision in addition to the members.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     pub(crate) requirements: Requirements,
     outlook: Outlook,
-    /// The most members that there were at once, this node included.
+    /// The largest number of members at one time, including this node.
     most: usize,
-    /// What this node was in when it was paused while it served, until it serves again.
+    /// The state before a pause while serving, until this node serves again.
     pause: Option<Pause>,
-    /// When a rejection last kept this node from serving.
+    /// When a rejection last prevented this node from serving.
     held_up_at: Timestamp,
 }
 
@@ -98,7 +96,7 @@ pub(crate) struct Readiness {
 struct Pause {
     at: Timestamp,
     members: BTreeSet<SocketAddr>,
-    /// How far the node was in doubt then.
+    /// Until when the node was in doubt then.
     doubt_until: Timestamp,
 }
 
@@ -113,7 +111,7 @@ impl Readiness {
         }
     }
 
-    /// Takes up what dialing has shown. Ends a doubt whose cause is gone.
+    /// Updates the state of the addresses, and ends a doubt whose cause is gone.
     pub(crate) fn look_out(&mut self, outlook: Outlook, standing: &mut Standing) {
         self.outlook = outlook;
         if standing.ready && !self.is_open(standing) {
@@ -121,7 +119,7 @@ impl Readiness {
         }
     }
 
-    /// Remembers the members of a node that was paused while it served.
+    /// Records the members of a node that was paused while it served.
     pub(crate) fn pause(&mut self, now: Timestamp, standing: &Standing) {
         if standing.ready {
             let members = standing.roster.iter();
@@ -133,13 +131,13 @@ impl Readiness {
         }
     }
 
-    /// The members of the time before a pause, until this node serves again.
+    /// Returns the members from before a pause, until this node serves again.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) fn before_pause(&self) -> impl Iterator<Item = &SocketAddr> {
         self.pause.iter().flat_map(|pause| &pause.members)
     }
 
-    /// Returns how this node may serve now; `None` if it may not.
+    /// Returns the certainty with which this node may serve now; `None` if it may not.
     pub(crate) fn decide(&mut self, now: Timestamp, standing: &Standing) -> Option<Certainty> {
         let members = 1 + standing.peers().len();
         self.most = self.most.max(members);
@@ -169,12 +167,12 @@ impl Readiness {
         if !self.is_open(standing) {
             return Some(Certainty::Certain);
         }
-        // An address that has rejected this node until now may be about to close.
+        // An address that rejected this node until now may be about to close.
         let waited = waited.min(now.since(self.held_up_at));
         (waited >= self.requirements.join_timeout).then_some(Certainty::Doubt)
     }
 
-    /// This node serves from now on.
+    /// Called when this node starts to serve.
     pub(crate) fn serve(&mut self, now: Timestamp, certainty: Certainty, standing: &mut Standing) {
         let pause = self.pause.take();
         match (certainty, pause) {
@@ -188,12 +186,12 @@ impl Readiness {
         standing.ready = true;
     }
 
-    /// Returns `true` while some node has no place for this one.
+    /// Returns `true` while some node excludes this one.
     pub(crate) const fn is_excluded(&self) -> bool {
         self.outlook.excluding > 0
     }
 
-    /// Returns `true` if a rejection keeps this many members from serving.
+    /// Returns `true` if a rejection prevents this number of members from serving.
     fn is_held_up(&self, members: usize) -> bool {
         let Outlook {
             configured,
@@ -202,12 +200,12 @@ impl Readiness {
             ..
         } = self.outlook;
         let expected = self.requirements.expect_nodes;
-        // Of the configured addresses and this node's own.
+        // A majority of the configured addresses and this node's own.
         let many = 2 * members > configured + 1 || expected > 1 && members >= expected;
         rejecting > 0 && !(members > 1 && many) || foreign > 0 && members == 1
     }
 
-    /// Returns `true` if all members from before a pause are here again, and no other one knows of
+    /// Returns `true` if all members from before a pause are back, and no other member has recorded
     /// a loss.
     fn is_reunited(&self, standing: &Standing) -> bool {
         let peers = || standing.roster.iter().map(|(_, peer)| peer);

@@ -1,10 +1,10 @@
-//! Ending sessions whose user was ended on the other side of a partition.
+//! Deletion of sessions whose user was ended on the other side of a partition.
 //!
-//! While nodes cannot reach each other, one side may end all sessions of a user while the user logs in
-//! on the other. When the user's list comes together, it has entries that are older than its note of
-//! the end. The node that owns the list has those sessions deleted by their owners, three times within
-//! half a minute, because members may still be coming and going. An entry stays in the list until
-//! the list is looked at: whoever does that ends the session as well.
+//! During a partition one side may end all sessions of a user while the user logs in on the other.
+//! When the two versions of the user's index merge, it has entries older than its note of the end.
+//! The owner of the index has those sessions deleted by their owners, three times within half a
+//! minute because members may still be joining and leaving. An entry stays in the index until the
+//! index is read; the reader deletes the session as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use super::standing::Standing;
 use super::table::Table;
 use super::updates::Call;
 
-/// Lists of users that have entries of sessions to be ended.
+/// Indexes of users with entries of sessions to delete.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
-    /// When each is looked at again, and how often it was.
+    /// For each index, the time of the next attempt and the number of attempts made.
     due: BTreeMap<Root, (Timestamp, usize)>,
     last_op: OpId,
 }
 
-/// A session that is to be deleted.
+/// A session to delete.
 #[derive(Debug)]
 pub(crate) struct Revoked {
     op: OpId,
@@ -46,7 +46,7 @@ impl Revoked {
 }
 
 impl Revocations {
-    /// The sessions that are to be deleted now.
+    /// Returns the sessions to delete now.
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
@@ -84,15 +84,15 @@ impl Revocations {
     }
 }
 
-/// How long after its list the sessions of a user are left alone: the call that ends them takes them
-/// from the list meanwhile, unless it is on the other side of a partition.
+/// Delay before the first attempt. The call that ends the sessions removes them from the index
+/// meanwhile, unless it runs on the other side of a partition.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long after each attempt the next one follows.
+/// Delays between the attempts.
 const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 
-/// Lists that are remembered at a time.
+/// Indexes remembered at the same time.
 const DUE_MAX: usize = 4_096;
 
-/// Tells these calls from what else a node does on its own account.
+/// Distinguishes these operations from others that a node starts itself.
 const REVOKE: OpId = 1 << 61;

@@ -1,21 +1,22 @@
-//! Who is in besides this node, and small sets of them.
+//! The peers of this node, and compact sets of them.
 //!
-//! What a member has said of itself stands beside it; what follows from it is decided elsewhere.
+//! Each peer is stored with what it has announced. Decisions that follow from it are made
+//! elsewhere.
 
 use crate::session::Timestamp;
 
 use super::message::ViewId;
 use super::node::Node;
 
-/// Most members a cluster may have besides this node: what fits into a [`PeerSet`]. Every node
-/// talks to every other, so far fewer are sensible.
+/// Maximum number of members besides this node, the capacity of a [`PeerSet`]. Every node has links
+/// to all others, so practical clusters are far smaller.
 pub(crate) const PEERS_MAX: usize = 63;
 
-/// A set of peers, by their place in the [`Roster`].
+/// A set of peers, by their index in the [`Roster`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct PeerSet(u64);
 
-/// A peer's place in the [`Roster`].
+/// The index of a peer in the [`Roster`].
 pub(crate) type PeerIndex = usize;
 
 impl PeerSet {
@@ -67,31 +68,31 @@ impl PeerSet {
     }
 }
 
-/// A member other than this node, and what it has said of itself.
+/// A member other than this node, and what it has announced.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) node: Node,
     pub(crate) fingerprint: u64,
-    /// Whether it has said that it is on its way out: it holds nothing any more.
+    /// Whether it has announced that it is leaving and holds no slots.
     pub(crate) leaving: bool,
-    /// Whether it has said good-bye: nothing is lost with it.
+    /// Whether it has left in order, so that nothing is lost with it.
     pub(crate) parted: bool,
-    /// The number of what it last said of itself.
+    /// The number of its latest announcement.
     pub(crate) number: u64,
-    /// The view that it last said it is in.
+    /// The view that it has announced.
     pub(crate) view: Option<ViewId>,
-    /// Whether it has said that it has everything of that view.
+    /// Whether it has announced that it is complete in that view.
     pub(crate) complete: bool,
     pub(crate) ready: bool,
-    /// Whether it is sure that what the members do not find does not exist.
+    /// Whether it is certain that an unknown session does not exist.
     pub(crate) certain: bool,
-    /// Questions in a row since anything was heard from it.
+    /// Consecutive requests for its view since anything arrived from it.
     pub(crate) unanswered: u32,
-    /// When a message of it, or a part of one, last arrived here or was confirmed by it.
+    /// When a message of it, or a part of one, last arrived, or was confirmed by it.
     pub(crate) active_at: Timestamp,
 }
 
-/// The members other than this node. A peer keeps its place for as long as it is in.
+/// The members other than this node. The index of a peer does not change while it is a member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
     places: Vec<Option<Peer>>,
@@ -141,7 +142,7 @@ impl Roster {
         }
     }
 
-    /// Nothing is lost with the members that this node is about to leave.
+    /// Marks all members as having left in order: this node leaves them, and nothing is lost.
     pub(crate) fn part(&mut self) {
         for peer in self.places.iter_mut().flatten() {
             peer.parted = true;

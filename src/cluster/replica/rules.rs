@@ -1,48 +1,48 @@
-//! The rules that the protocol rests on, so that the simulator can take one away.
+//! Switches for the rules of the protocol, so that the simulator can disable one.
 //!
-//! A simulator that finds nothing proves nothing unless it finds what is wrong: it runs clusters
-//! with one rule missing, and must notice. Outside tests all rules hold.
+//! A simulator that finds no faults proves something only if it finds faults that exist: it runs
+//! clusters with one rule disabled, and has to notice. Outside tests all rules are enabled.
 
-/// Which rules hold.
+/// The enabled rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// A write is safe only when all members are in the writer's view, and what was acknowledged in
-    /// another view does not count.
+    /// A write is safe only when all members are in the writer's view; acknowledgements in another
+    /// view do not count.
     pub(crate) view_barrier: bool,
-    /// Who has not caught up asks the others before it answers.
+    /// A node that is not complete asks other members before it answers.
     pub(crate) union_reads: bool,
-    /// Who was stopped for so long that it may have been declared down does not go on as if nothing
-    /// had happened.
+    /// A node that was paused for so long that it may have been declared down continues in a new
+    /// incarnation.
     pub(crate) fence: bool,
-    /// A copy is forgotten only when its holders have it.
+    /// A copy is dropped only when its holders have it.
     pub(crate) confirmed_drop: bool,
-    /// Ended sessions are remembered.
+    /// Deleted sessions leave a tombstone.
     pub(crate) tombstones: bool,
-    /// Expired sessions that were rotated are remembered.
+    /// Expired sessions that were rotated leave a mark.
     pub(crate) expiry_marks: bool,
-    /// A secret that is not the session's current one opens nothing.
+    /// A session is found only with its current secret.
     pub(crate) secrets: bool,
     /// A rotation is ordered by the session's owner.
     pub(crate) ordered_rotations: bool,
-    /// An update whose expectation does not hold any more is not made.
+    /// An update is rejected if its expectation does not hold.
     pub(crate) expectations: bool,
-    /// A member from which nothing is heard here is declared down, although others hear it.
+    /// A member from which nothing arrives is declared down, even if other members receive from it.
     pub(crate) reach: bool,
     /// A later epoch of the same members is adopted as it is, and not raised.
     pub(crate) adopted_epochs: bool,
-    /// A view has an epoch, so that a set of members that comes back is another view.
+    /// A view has an epoch, so that a set of members that returns is another view.
     pub(crate) epochs: bool,
     /// An atomic update is merged only in the view in which it was ordered.
     pub(crate) strict_views: bool,
-    /// A write is acknowledged only with as many copies as `min_copies` asks for.
+    /// A write is acknowledged only with `min_copies` copies.
     pub(crate) min_copies: bool,
-    /// Data leaves within a window of bytes in flight.
+    /// Data is sent within a window of bytes in flight.
     pub(crate) windows: bool,
-    /// A floor is raised only where all holders have the same at or below it.
+    /// A floor is raised only where all holders have the same content at or below it.
     pub(crate) equal_floors: bool,
-    /// A change that the owner orders and that is older than a removal gets a new stamp.
+    /// A change ordered by the owner gets a new version if its own is older than a removal.
     pub(crate) restamping: bool,
-    /// Marks of removed attributes that a session has before its floor is raised; half of them stay.
+    /// Marks of removed attributes in a session before its floor is raised; half of them are kept.
     pub(crate) marks: usize,
 }
 

@@ -1,42 +1,41 @@
-//! What was written on this side of a split, so that what the other side's writes push aside can be
-//! counted.
+//! Detection of conflicting writes after a partition, in order to count them.
 //!
-//! Two writes of one attribute are *concurrent* when neither has seen the other. While members are
-//! out of reach this remembers, for every session that is changed here, the highest clock that it
-//! had before: what both sides had in common is not later than that. When the sides meet, a write
-//! of a stranger and one of ours that are both later were made without knowing of each other; one
-//! of them is kept, the other is discarded and counted.
+//! Two writes of one attribute are *concurrent* when neither writer had seen the other write. While
+//! members are missing, this records for every session changed here the highest clock that it had
+//! before; everything that both sides had in common is not later than that. When the partition
+//! heals, a write from the other side and one from this side that are both later are concurrent:
+//! one of them is kept, the other is discarded and counted.
 //!
-//! It only counts: which of the two is kept is the merge's business.
+//! This module only counts. The merge decides which of the two is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::session::{Record, Register, Root, Writer};
 
-/// One side of a split.
+/// One side of a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Split {
-    /// Who wrote on this side.
+    /// The writers on this side.
     side: BTreeSet<Writer>,
     /// The clocks of changed sessions before their first change on this side.
     before: BTreeMap<Root, u64>,
 }
 
 impl Split {
-    /// Somebody on this side is a member.
+    /// Adds a writer on this side.
     pub(crate) fn joined(&mut self, writer: Writer) {
         self.side.insert(writer);
     }
 
-    /// A session is about to be changed.
+    /// Called before a session is changed.
     pub(crate) fn changes(&mut self, key: Root, before: &Record) {
         if self.before.len() < SESSIONS_MAX {
             self.before.entry(key).or_insert_with(|| before.clock());
         }
     }
 
-    /// How many attributes both sides have written without knowing of each other, or one side has
-    /// written and the other drops because its floor is above.
+    /// Returns the number of attributes that both sides have written concurrently, or that one side
+    /// has written and the other drops because of its floor.
     pub(crate) fn concurrent(&self, key: &Root, ours: &Record, theirs: &Record) -> u64 {
         let Some(common) = self.before.get(key).copied() else {
             return 0;
@@ -69,7 +68,7 @@ fn is_dropped_by(record: &Record, register: &Register) -> bool {
         && Some(register.stamp) <= record.floor()
 }
 
-/// Sessions remembered; beyond it the count is a lower bound.
+/// Sessions recorded; beyond this the count is a lower bound.
 const SESSIONS_MAX: usize = 65_536;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What operators see of a node.
+//! The state of a replica for operators.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::roster::PeerSet;
 use super::standing::Standing;
 use super::table::Table;
 
-/// Where a node stands, in numbers.
+/// The state of one node, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReplicaStatus {
     pub(crate) me: Node,
@@ -18,11 +18,11 @@ pub(crate) struct ReplicaStatus {
     pub(crate) ready: bool,
     /// Whether it has everything that the members of its view had.
     pub(crate) complete: bool,
-    /// Whether all members are in the same view and have everything of it.
+    /// Whether all members are complete in the same view.
     pub(crate) settled: bool,
     /// Whether some member stays when this one leaves.
     pub(crate) succeeded: bool,
-    /// Concurrent writes of the sides of a healed split of which one was discarded.
+    /// Concurrent writes from the sides of a healed partition of which one was discarded.
     pub(crate) discarded: u64,
     /// Sessions that this node owned when they expired.
     pub(crate) expired: u64,
@@ -31,29 +31,29 @@ pub(crate) struct ReplicaStatus {
     pub(crate) sessions: usize,
     pub(crate) tombstones: usize,
     pub(crate) bytes: usize,
-    /// Whether that is more than the limits, because of copies for other nodes.
+    /// Whether that exceeds the limits, because of copies for other nodes.
     pub(crate) over_limit: bool,
-    /// Merges that have made a session larger than one may be.
+    /// Merges that have made a session larger than its limit.
     pub(crate) oversized: u64,
     /// Writes that some holder has not acknowledged yet.
     pub(crate) unacknowledged: usize,
-    /// Writes whose outcome callers were told is unknown.
+    /// Calls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
-    /// Why this node has no place in the cluster.
+    /// Why this node is excluded from the cluster.
     pub(crate) excluded: Option<Exclusion>,
 }
 
-/// A member as another one sees it.
+/// The state of a member, as received by this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemberStatus {
     pub(crate) node: Node,
-    /// Whether it has said that it is in the same view.
+    /// Whether it has announced the same view.
     pub(crate) agrees: bool,
-    /// Whether it has said that it has everything of that view.
+    /// Whether it has announced that it is complete in that view.
     pub(crate) complete: bool,
     pub(crate) ready: bool,
     pub(crate) leaving: bool,
-    /// Writes of this node that it has not acknowledged yet.
+    /// Open writes of this node that it has not acknowledged.
     pub(crate) lag: usize,
 }
 
@@ -89,8 +89,8 @@ impl ReplicaStatus {
     }
 }
 
-/// Which slots have fewer copies than asked for, as far as a node can tell: some of their holders
-/// have not caught up yet, or there are too few.
+/// The slots with fewer copies than configured, as far as a node can tell: some of their holders
+/// are not complete, or there are too few members.
 #[derive(Debug)]
 pub(super) struct Lacking {
     everything: bool,
@@ -117,7 +117,7 @@ impl Lacking {
         }
     }
 
-    /// Live sessions in those slots. May have to look at all of them.
+    /// Returns the number of live sessions in those slots. May have to visit all of them.
     pub(super) fn sessions(&self, table: &Table) -> usize {
         if self.everything {
             table.sessions()

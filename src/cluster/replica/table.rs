@@ -1,13 +1,12 @@
-//! The sessions that a node holds: 16,384 slots, each under its own lock.
+//! The sessions at a node: 16,384 slots, each with its own lock.
 //!
-//! A slot is the unit of locking, of the digest that two nodes compare, of hand-over and of
-//! sweeping. Slots are gathered in groups that remember whether anything is in them and when the
-//! earliest entry may be forgotten, so that walking an almost empty table costs almost nothing. Of a
-//! session that has run out the name stays for as long as it may be alive at another holder, if there
-//! is room for names.
+//! A slot is the unit of locking, of digests, of hand-over and of expiry. Slots are combined into
+//! groups that record whether they have entries and when the earliest one may be forgotten, so that
+//! visiting an almost empty table costs almost nothing. The keys of expired sessions are remembered
+//! (space permitting) while another holder could still consider them live.
 //!
-//! It promises that the counters match the contents, and that every change of an entry changes the
-//! slot's digest. It does not decide who holds what, and never looks at a clock.
+//! The counters match the contents, and every change of an entry changes the slot's digest. The
+//! table does not decide which node holds what, and does not read a clock.
 
 mod compare;
 mod merge;
@@ -31,52 +30,52 @@ use super::split::Split;
 pub(crate) struct Table {
     slots: Box<[Mutex<Slot>]>,
     groups: Box<[Group]>,
-    /// Where the next sweep begins; counts on and on.
+    /// The next group to sweep, modulo the number of groups.
     next_group: AtomicUsize,
     live: AtomicUsize,
-    /// Lists of users' sessions.
+    /// Indexes of users.
     indexes: AtomicUsize,
     fragments: AtomicUsize,
     dead: AtomicUsize,
     bytes: AtomicUsize,
-    /// Names of sessions that have run out here, and what they may take.
+    /// Keys of expired sessions, and the bytes that they may take.
     run_out: AtomicUsize,
     run_out_bytes: usize,
     max_sessions: usize,
     max_bytes: usize,
     max_session_bytes: usize,
-    /// Merges that have made a session larger than one may be.
+    /// Merges that have made a session larger than its limit.
     oversized: AtomicU64,
     pub(super) rules: Rules,
-    /// While members are out of reach: what is written on this side.
+    /// The writes on this side while members are missing.
     split: Mutex<Option<Split>>,
     is_split: AtomicBool,
     discarded: AtomicU64,
     /// Sessions that this node owned when they expired.
     expired: AtomicU64,
-    /// Lists of users that have entries of sessions to be ended.
+    /// Indexes of users with entries of sessions to delete.
     revoked: Mutex<BTreeSet<Root>>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     entries: BTreeMap<Root, Entry>,
-    /// Sessions that have run out here and were forgotten, and until when they may live elsewhere:
-    /// word of a later use may have been lost.
+    /// Expired sessions that were forgotten, and until when they may be live elsewhere: a later
+    /// access may have been lost.
     run_out: BTreeMap<Root, Timestamp>,
-    /// The sum of the entries' versions.
+    /// The sum of the entries' digests.
     digest: u64,
 }
 
-/// What is known of [`GROUP`] neighbouring slots without locking them.
+/// The state of [`GROUP`] adjacent slots, readable without their locks.
 #[derive(Debug)]
 struct Group {
     entries: AtomicUsize,
-    /// No entry may be forgotten before this.
+    /// No entry may be forgotten before this time.
     forget_at: AtomicU64,
 }
 
-/// A commit's result, and what the other holders are to merge.
+/// The outcome of a commit, and the entries that the other holders are to merge.
 pub(crate) type Committed = (Outcome, Option<Arc<[Copy]>>);
 
 impl Table {
@@ -110,7 +109,7 @@ impl Table {
         }
     }
 
-    /// Whole sessions here, expired ones included until they are swept.
+    /// Returns the number of whole sessions, including expired ones until they are swept.
     pub(crate) fn sessions(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
@@ -123,12 +122,12 @@ impl Table {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The session, if it is here, whole and alive.
+    /// Returns the session if it is here, whole and live.
     pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
         self.lock(key.slot()).entries.get(key)?.live(now).cloned()
     }
 
-    /// The whole session. It may have expired.
+    /// Returns the whole session, even if it has expired.
     pub(crate) fn record(&self, key: &Root) -> Option<Arc<Record>> {
         match self.lock(key.slot()).entries.get(key)? {
             Entry::Live(record) => Some(record.clone()),
@@ -136,7 +135,7 @@ impl Table {
         }
     }
 
-    /// Returns `true` if others may know better of what is here.
+    /// Returns `true` if other members may have a later state of the session.
     pub(crate) fn is_doubtful(&self, now: Timestamp, key: &Root) -> bool {
         let slot = self.lock(key.slot());
         match slot.entries.get(key) {
@@ -145,14 +144,14 @@ impl Table {
         }
     }
 
-    /// All other holders were asked, and nobody has a session that has run out here.
+    /// Called when all other holders were asked and none has the session, which has expired here.
     pub(crate) fn gone(&self, key: &Root) {
         if self.lock(key.slot()).run_out.remove(key).is_some() {
             self.run_out.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Returns `true` if what is here under the key is sent in one piece.
+    /// Returns `true` if the entry is sent in one piece.
     pub(crate) fn is_small(&self, key: &Root) -> bool {
         let slot = self.lock(key.slot());
         slot.entries
@@ -160,7 +159,7 @@ impl Table {
             .is_none_or(|entry| entry.weight() + FIXED <= SMALL_MAX)
     }
 
-    /// Returns `true` if nothing is here under the key but a mark that it has expired.
+    /// Returns `true` if there is no entry, or only the mark of an expired session.
     pub(crate) fn is_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -168,7 +167,7 @@ impl Table {
         )
     }
 
-    /// Returns `true` if there are changes of the session here, and not the session.
+    /// Returns `true` if only changes of the session are here.
     pub(crate) fn is_partial(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -176,7 +175,7 @@ impl Table {
         )
     }
 
-    /// Returns `true` if the session is not here, dead or alive.
+    /// Returns `true` if neither the session nor a tombstone is here.
     pub(crate) fn is_partial_or_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -184,7 +183,7 @@ impl Table {
         )
     }
 
-    /// Returns `true` if the session was deleted, or has expired here.
+    /// Returns `true` if the session was deleted, or has left a mark when it expired.
     pub(crate) fn is_dead(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
@@ -192,13 +191,13 @@ impl Table {
         )
     }
 
-    /// What is here under the key, to be shown to another node.
+    /// Returns the entry to send to another node.
     pub(crate) fn copy(&self, now: Timestamp, key: &Root) -> Option<Copy> {
         let entry = self.lock(key.slot()).entries.get(key)?.clone();
         (entry.forget_at() > now).then_some(Copy { key: *key, entry })
     }
 
-    /// Applies what a request did to the session as it is here. Rotations are the owner's business.
+    /// Applies changes to the session as it is here. Rotations are applied by the owner.
     pub(crate) fn commit(
         &self,
         now: Timestamp,
@@ -210,7 +209,7 @@ impl Table {
         let mut slot = self.lock(key.slot());
         let current = match slot.entries.get(key) {
             Some(entry @ (Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. })) => Some(entry),
-            // An unfinished part is nothing that a request may build upon.
+            // A request must not build upon changes without their session.
             Some(Entry::Fragment(_)) | None => None,
         };
         let record = current.and_then(|entry| entry.live(now));
@@ -256,7 +255,7 @@ impl Table {
         Ok((outcome, Some(copies)))
     }
 
-    /// Ends a session. Gives the tombstone, if there was one to end.
+    /// Deletes a session. Returns the tombstone if a live session existed.
     pub(crate) fn end(&self, now: Timestamp, key: &Root) -> Option<Copy> {
         let mut slot = self.lock(key.slot());
         let entry = Entry::tombstone(now, slot.entries.get(key)?.live(now)?);
@@ -264,7 +263,7 @@ impl Table {
         Some(Copy { key: *key, entry })
     }
 
-    /// Records an access. Returns its version if there was a session to record it for.
+    /// Records an access. Returns its version if the session is live here.
     pub(crate) fn touch(&self, now: Timestamp, key: &Root, writer: Writer) -> Option<u64> {
         self.access(key, |record| {
             let is_live = record.is_live(now);
@@ -275,8 +274,8 @@ impl Table {
         })
     }
 
-    /// Takes over an access that another node has recorded, also when the session has run out here
-    /// since. Returns `true` if the session is here.
+    /// Merges an access that another node has recorded, even if the session has expired here since.
+    /// Returns `true` if the session is here.
     pub(crate) fn hear_touch(&self, key: &Root, accessed_at: Timestamp, access: u64) -> bool {
         let merged = self.access(key, |record| {
             let lifetime = &mut Arc::make_mut(record).lifetime;
@@ -287,7 +286,7 @@ impl Table {
         merged.is_some()
     }
 
-    /// Changes the access of a session that is here. Gives the version that it has then, if `change`
+    /// Changes the access of a session. Returns the new version if the session is here and `change`
     /// returns `true`.
     fn access(&self, key: &Root, change: impl Fn(&mut Arc<Record>) -> bool) -> Option<u64> {
         let mut slot = self.lock(key.slot());
@@ -355,27 +354,27 @@ impl Table {
             .fetch_min(at.as_millis(), Ordering::Relaxed);
     }
 
-    /// Returns `true` if this node holds more than its limits, copies for other nodes included.
+    /// Returns `true` if this node exceeds its limits, copies for other nodes included.
     pub(crate) fn is_over_limit(&self) -> bool {
         self.sessions() > self.max_sessions || self.bytes() > self.max_bytes
     }
 
-    /// Merges that have made a session larger than one may be: two sides of a partition, or two
-    /// nodes at the same moment, have each added what was within the limit.
+    /// Returns the number of merges that have made a session larger than its limit: two sides of a
+    /// partition, or two nodes at the same time, had each added an allowed amount.
     pub(crate) fn oversized(&self) -> u64 {
         self.oversized.load(Ordering::Relaxed)
     }
 
-    /// Returns `true` if a session that grows from `before` bytes is larger than one may be. One
-    /// that is too large already may shrink.
+    /// Returns `true` if a session that grows from `before` bytes exceeds its limit. One that
+    /// already exceeds it may shrink.
     fn is_over_session_limit(&self, before: usize, after: &Record) -> bool {
         let bytes = after.payload_bytes();
         bytes > before && bytes > self.max_session_bytes
     }
 
     /// Returns `true` if a change brings a session so near its limit that only its owner, which
-    /// knows of all other changes, can decide. Smaller ones that meet make a session too large only
-    /// where more than four nodes write it at once.
+    /// orders such changes, can decide. Concurrent smaller changes exceed the limit only if more
+    /// than four nodes make them at the same time.
     pub(crate) fn is_near_session_limit(&self, key: &Root, change: usize) -> bool {
         let near = self.max_session_bytes / 4;
         change > near || change > SMALL_CHANGE && change + self.session_bytes(key) > near
@@ -392,7 +391,7 @@ impl Table {
         self.is_over_session_limit(0, record)
     }
 
-    /// Returns `true` if a change makes a session larger than one may be.
+    /// Returns `true` if a change makes a session larger than its limit.
     pub(crate) fn is_too_large(&self, before: &Arc<Record>, change: &Fragment) -> bool {
         let bytes = before.payload_bytes();
         if bytes + change.payload_bytes() <= self.max_session_bytes {
@@ -403,14 +402,14 @@ impl Table {
         fits && self.is_over_session_limit(bytes, &after)
     }
 
-    /// Returns `true` if one more session, or `more` bytes, are too much. Two requests that ask at
-    /// the same moment may both be let in: the limit is exceeded by no more than the requests under
-    /// way.
+    /// Returns `true` if there is no room for one more session, or for `more` bytes. Two requests
+    /// that check at the same moment may both pass: the limit is exceeded by no more than the
+    /// requests in progress.
     pub(crate) fn is_full(&self, more: usize) -> bool {
         self.sessions() >= self.max_sessions || self.bytes() + more > self.max_bytes
     }
 
-    /// Returns `true` if what a change adds to a session is too much.
+    /// Returns `true` if there is no room for the growth of a session by this change.
     pub(crate) fn is_full_for(
         &self,
         now: Timestamp,
@@ -428,14 +427,14 @@ impl Table {
     }
 
     fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
-        // A panic under this lock (an allocation, say) leaves whole entries behind.
+        // A panic under this lock (in an allocation, say) leaves whole entries behind.
         self.slots[slot]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a request wrote, as the other holders need it.
+/// Returns the delta with the writes of a request, for the other holders.
 fn written(changes: &Changes, after: &Record) -> Fragment {
     let mut registers: Vec<_> = changes
         .writes()
@@ -449,17 +448,17 @@ fn written(changes: &Changes, after: &Record) -> Fragment {
         max_inactive: changes.max_inactive().map(|_| after.lifetime.max_inactive),
         accessed_at: after.last_accessed_at(),
         access: after.lifetime.access,
-        // A rotation comes here only where the simulator takes the order of rotations away.
+        // A rotation arrives here only if the simulator has disabled their ordering.
         credential: changes.rotation().map(|_| after.credential.clone()),
         updates: Vec::<Stamp>::new(),
     }
 }
 
-/// A change up to so many bytes is not looked at: it cannot add much.
+/// Changes up to this many bytes are not checked: they cannot add much.
 const SMALL_CHANGE: usize = 64 << 10;
 
-/// Which part of the bytes that sessions may take the names of those take that have run out, beside
-/// them: a name is a twentieth of a small session.
+/// The keys of expired sessions may take this fraction of the bytes for sessions, in addition to
+/// them: a key takes a twentieth of a small session.
 const RUN_OUT_PART: usize = 20;
 
 /// Slots in a group.

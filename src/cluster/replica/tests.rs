@@ -1,5 +1,5 @@
-//! Given these inputs, these outputs. What the simulator has found stands here with the fewest
-//! inputs that show it.
+//! Tests of the replica: given inputs, expected outputs. Faults found by the simulator are here
+//! with the fewest inputs that show them.
 
 mod certainty;
 mod copies;
@@ -32,7 +32,7 @@ const UNKNOWN: ViewId = ViewId {
     members: 12345,
 };
 
-/// The same members in another period.
+/// The same members in another epoch.
 const fn another(view: ViewId) -> ViewId {
     ViewId {
         epoch: view.epoch + 1,
@@ -91,14 +91,14 @@ fn settings(number: u16, copies: Copies) -> Settings {
     }
 }
 
-/// Nodes whose messages arrive at once, unless they are held.
+/// Nodes whose messages arrive immediately, unless they are held.
 struct Lab {
     now: Timestamp,
     nodes: Vec<(Node, Replica)>,
-    /// Messages that wait: from whom, to whom, what.
+    /// Messages that wait: sender, receiver, message.
     held: Vec<(usize, usize, Message)>,
     hold: fn(&Message) -> bool,
-    /// From whom nothing comes to whom.
+    /// Pairs of sender and receiver between which messages are lost.
     cut: Vec<(usize, usize)>,
     replies: Vec<(OpId, Reply)>,
     news: Vec<(usize, News)>,
@@ -107,7 +107,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// Nodes that do not know of each other.
+    /// Nodes that have not met each other.
     fn strangers(count: u16) -> Self {
         Self::strangers_with(count, Copies::All)
     }
@@ -159,7 +159,7 @@ impl Lab {
         self.carry();
     }
 
-    /// Carries messages until nobody says anything any more.
+    /// Delivers messages until no node sends any more.
     fn carry(&mut self) {
         let mut reborn = Vec::new();
         loop {
@@ -187,7 +187,7 @@ impl Lab {
             if under_way.is_empty() && reborn.is_empty() {
                 return;
             }
-            // Its links have closed, and both ends dial anew.
+            // Its links have closed, and both ends dial again.
             for one in std::mem::take(&mut reborn) {
                 for other in (0..self.nodes.len()).filter(|other| *other != one) {
                     let broken = [(one, other), (other, one)].map(|way| self.cut.contains(&way));
@@ -212,7 +212,7 @@ impl Lab {
         }
     }
 
-    /// A message arrives, and the sender's link reports it.
+    /// Delivers a message and reports the delivery to the sender.
     fn deliver(&self, from: usize, to: usize, message: Message) {
         let (sender, sending) = &self.nodes[from];
         let (node, replica) = &self.nodes[to];
@@ -233,7 +233,7 @@ impl Lab {
         }
     }
 
-    /// Loses the messages that wait and holds none any more: all links have broken and are back.
+    /// Loses the held messages and holds no more: all links have broken and are back.
     fn lose_held(&mut self) {
         self.held.clear();
         self.hold = |_| false;
@@ -246,14 +246,14 @@ impl Lab {
         }
     }
 
-    /// The link from one node to another breaks and comes back.
+    /// Breaks the link from one node to another and restores it.
     fn relink(&mut self, from: usize, to: usize) {
         self.link(from, to);
         let node = self.nodes[from].0.clone();
         self.input(to, Input::Accepted { node });
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     fn run(&mut self, time: Duration) {
         let end = self.now.plus(time);
         while self.now < end {
@@ -397,7 +397,7 @@ fn a_newcomer_has_everything_before_it_serves() {
     assert!((0..50).all(|number| lab.read(2, key(number)).is_some()));
 }
 
-/// Found by simulation: two new nodes that met first served before they had met the others.
+/// Found by simulation: two new nodes that met first served before they had met the other ones.
 #[test]
 fn newcomers_that_find_each_other_first_do_not_serve_at_once() {
     let mut lab = Lab::strangers(2);
@@ -419,8 +419,8 @@ fn a_node_that_finds_nobody_serves_alone_after_a_while() {
     assert!(matches!(step, Step::Done(Outcome::Committed(_))));
 }
 
-/// Found by simulation: what had lain in the buffers of a process that was stopped, and then killed
-/// and started again, made a session young that had run out meanwhile.
+/// Found by simulation: messages in the buffers of a process that was stopped, killed and restarted
+/// extended a session that had expired meanwhile.
 #[test]
 fn what_was_said_to_a_former_life_does_not_count() {
     let mut lab = Lab::cluster(2);
@@ -451,8 +451,8 @@ fn what_was_said_to_a_former_life_does_not_count() {
     }
 }
 
-/// Found by simulation: a node that was stopped as soon as it had started believed, when it went on,
-/// that it had looked for the others all the time.
+/// Found by simulation: a node that was stopped immediately after its start counted the pause as
+/// time in which it had looked for other nodes.
 #[test]
 fn the_time_that_a_node_was_stopped_is_no_time_to_look_around() {
     let lab = Lab::strangers(1);
@@ -467,7 +467,7 @@ fn the_time_that_a_node_was_stopped_is_no_time_to_look_around() {
     assert!(ready_at(8.1));
 }
 
-/// Found by simulation: a view that arrived late undid a newer one for good.
+/// Found by simulation: a view that arrived late permanently replaced a newer one.
 #[test]
 fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
     let mut lab = Lab::cluster(2);
@@ -488,7 +488,7 @@ fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
     assert!(status.members[0].agrees && status.members[0].ready);
 }
 
-/// Found by simulation: a stopped node heard old answers when it went on, and believed them.
+/// Found by simulation: a paused node accepted old answers when it continued.
 #[test]
 fn a_node_that_was_stopped_counts_nothing_that_was_said_before() {
     let mut lab = Lab::cluster(2);
@@ -507,8 +507,8 @@ fn a_node_that_was_stopped_counts_nothing_that_was_said_before() {
     );
 }
 
-/// The others hear both, so nobody is dead for the membership protocol; and nothing could be
-/// acknowledged by everybody for as long as it lasts.
+/// Other members receive from both, so the membership protocol keeps both; but no write could be
+/// acknowledged by all holders for as long as it lasts.
 #[test]
 fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
     for cut in [vec![(0, 1), (1, 0)], vec![(0, 1)], vec![(1, 0)]] {
@@ -524,7 +524,8 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
                 .count()
         };
         lab.run(Duration::from_millis(4_900));
-        // Whoever goes had written something that the others have, but cannot know that.
+        // The one that is removed had written something that the others have, but cannot be sure of
+        // it.
         assert!(writes(&lab) >= 2, "{cut:?}: {:?}", lab.replies);
         let deaf = |news: &(usize, News)| matches!(news.1, News::Deaf(_));
         assert!(lab.news.iter().any(deaf), "{cut:?}");
@@ -534,7 +535,7 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
                 .filter(|index| lab.replica(*index).is_ready())
                 .count()
         };
-        // The two that stay work on, while the third one tries again now and then.
+        // The two that stay continue to work, while the third one retries now and then.
         for turn in 0..20 {
             let op = 10 + turn;
             let step = lab.commit(2, op, key(10 + turn as u8), &born("a", "1"));
@@ -568,7 +569,7 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
     }
 }
 
-/// A suspicion is a question. When it was answered, nothing must follow from it.
+/// A refuted suspicion must have no effect.
 #[test]
 fn a_member_that_was_suspected_and_answers_goes_on_as_it_is() {
     for silent_for in [1_100, 1_600, 2_100] {
@@ -632,7 +633,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
     changes.expect("n".into(), base.stamp("n"));
-    // Whoever is not the owner asks; its answer is lost once.
+    // A node that is not the owner asks; the answer to it is lost once.
     let asker = usize::from(lab.replica(0).owns(key(1).slot()));
     lab.hold = |message| matches!(message, Message::Updated { .. });
     lab.commit(asker, 2, key(1), &changes);
@@ -714,7 +715,7 @@ fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
     lab.run(Duration::from_secs(2));
     update(&mut lab, 3);
     lab.run(Duration::from_secs(1));
-    // The first attempt was carried out after all; the second finds what it wrote.
+    // The first attempt was applied after all; the second finds the value that it wrote.
     assert_eq!(lab.verdict(3), Some(Verdict::Conflict));
 }
 
@@ -729,7 +730,7 @@ fn a_node_draws_new_ids_from_slots_of_its_own() {
         });
         assert!(lab.replica(index).owns(slot));
     }
-    // Who leaves has none, and does not look for long.
+    // A node that leaves has none, and does not look for long.
     lab.input(0, Input::Drain(true));
     let mut tries = 0;
     lab.replica(0).own_slot(|| {
@@ -847,7 +848,7 @@ fn a_late_copy_does_not_bring_back_an_ended_session() {
 
 #[test]
 fn what_has_run_out_is_swept_and_not_taken_in_again() {
-    // In the same slot is one that stays.
+    // The same slot has one that stays.
     let mut lasting = record("a", 1);
     lasting.credential.ends_at = Timestamp::NEVER;
     lasting.lifetime.max_inactive.1 = None.into();
@@ -904,7 +905,8 @@ fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
         assert_eq!(table.sessions(), 0);
         // A twentieth of the bytes, at fifty each.
         assert_eq!(known(now), 100);
-        // They go with the slots that others keep from now on, or when their time is up.
+        // They are dropped with the slots that other nodes hold from now on, or when their time is
+        // up.
         if turn % 2 == 0 {
             fill(now);
             table.retain(|_| false);
@@ -936,7 +938,7 @@ fn copy() -> impl Strategy<Value = Copy> {
 }
 
 proptest! {
-    /// Everything may come in any order and any number.
+    /// Entries may arrive in any order and any number of times.
     #[test]
     fn tables_agree_whatever_order_things_come_in(
         copies in prop::collection::vec(copy(), 0..8),

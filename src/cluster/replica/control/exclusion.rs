@@ -1,10 +1,10 @@
-//! A node that has no place in the cluster whose members it has met.
+//! Exclusion: a node for which there is no place in the cluster whose members it has met.
 //!
-//! It leaves, does not serve, and keeps what it holds. The members refuse it at the door for as
-//! long as the reason lasts. When none of them does any more, it joins again in a new incarnation.
+//! The node leaves, does not serve, and keeps its sessions. The members refuse its connections for
+//! as long as the reason lasts. When no member does any more, it joins again in a new incarnation.
 //!
-//! The same happens, without leaving, to a node that finds that it is not the latest incarnation of
-//! itself: its clock was set back while it was down.
+//! A node that finds a later incarnation of itself renews itself without leaving: its clock was set
+//! back while it was down.
 
 use crate::session::Timestamp;
 
@@ -15,7 +15,7 @@ use super::super::node::{Node, SEEN_MAX};
 use super::Control;
 
 impl Control {
-    /// The nodes that are members; none, if this node is none.
+    /// Returns the nodes that are members; none if this node is excluded.
     pub(super) fn admit(&mut self, now: Timestamp, nodes: Vec<Node>) -> Vec<Node> {
         match admit(&self.standing.me, nodes) {
             Ok(members) => members,
@@ -26,7 +26,7 @@ impl Control {
         }
     }
 
-    /// A node that serves has this one's name.
+    /// Handles a node that serves under this node's name.
     pub(super) fn rival(&mut self, now: Timestamp, rival: Node) {
         let me = self.standing.me.clone();
         if self.standing.ready && rival.name == me.name {
@@ -47,7 +47,7 @@ impl Control {
         self.looking.clear();
     }
 
-    /// Joins again, when the reason is gone.
+    /// Joins again when the reason is gone.
     pub(super) fn review_exclusion(&mut self, now: Timestamp) {
         let waited = now.since(self.standing.joining_since);
         if waited >= self.settings.requirements.alone_after
@@ -55,7 +55,7 @@ impl Control {
             && self.excluded.take().is_some()
         {
             let me = self.standing.me.reborn();
-            // What this node has known of members is old. It would find the same reason again.
+            // What this node has stored about members is old, and would exclude it again.
             let seed = self.settings.seed.wrapping_add(me.generation);
             self.membership = Membership::new(me.clone(), seed);
             self.timers.clear();
@@ -63,9 +63,9 @@ impl Control {
         }
     }
 
-    /// An identity at this node's address is down that is later than this node: the clock was set
-    /// back, and the members take no earlier incarnation than that one. Returns `true` if this node
-    /// goes on above it.
+    /// Handles a later incarnation at this node's address that is down: this node's clock was set
+    /// back, and the members accept no incarnation before that one. Returns `true` if this node
+    /// continues in one above it.
     pub(super) fn outlives(&mut self, now: Timestamp, removed: &[Node]) -> bool {
         let me = &self.standing.me;
         let is_later = |node: &&Node| node.address == me.address && node.generation > me.generation;
@@ -78,7 +78,7 @@ impl Control {
         self.standing.me.generation != before
     }
 
-    /// A process other than this one was seen in this generation under this node's name or address.
+    /// Handles another process seen in this incarnation number under this node's name or address.
     pub(super) fn renew(&mut self, now: Timestamp, seen: u64) {
         let is_in = self.away_until.is_none() && self.excluded.is_none();
         if seen >= self.standing.me.generation && seen <= SEEN_MAX && is_in {

@@ -1,4 +1,7 @@
-//! What follows from what others say.
+//! Dispatch of messages received from peers.
+//!
+//! A message counts only if its sender is a member, and a response only in the view for which it
+//! was requested. Messages that carry sessions are merged if this node holds the slot.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +25,8 @@ impl Control {
         let peer = self.standing.roster.find(&from);
         self.heard(now, &from, peer);
         let message = match message {
-            // A node that was cut off for long has declared the healthy ones down, and its packets
-            // would make them leave. A view informs it instead.
+            // A node that was cut off for long has declared the healthy members down, and its
+            // packets would make them leave. A view shows it that it is down itself.
             Message::Swim(_) if self.membership.is_down(&from) => {
                 let mine = Message::View(self.introduction(now, false));
                 return self.standing.send_to(from, mine);
@@ -33,7 +36,7 @@ impl Control {
             Message::Bye => return self.hear_bye(from),
             message => message,
         };
-        // A node that is no member may have been declared down: what it sends does not count.
+        // A node that is not a member may have been declared down: its messages do not count.
         if let Some(peer) = peer {
             self.hear_peer(now, peer, message, table);
         } else if let Message::Write(write) = message {
@@ -70,7 +73,7 @@ impl Control {
             }
             Message::Refuse { seq, .. } => {
                 self.writes.refused(&mut self.standing, from, seq);
-                // The other side is in another view: let it know ours.
+                // The peer is in another view: send it this node's.
                 self.introduce(now, from);
             }
             Message::Busy { op } => self.reads.refused(from, op, &mut self.standing),
@@ -86,11 +89,11 @@ impl Control {
                     return;
                 }
                 if !self.standing.is_complete() {
-                    // The session is on its way here, as it was before.
+                    // The session is being transferred here, in its state before the access.
                     let entry = Entry::Fragment(Arc::new(Fragment::of_access(accessed_at, access)));
                     table.merge(now, &Copy { key, entry });
                 } else if table.is_absent(&key) {
-                    // It has run out here, and lives elsewhere.
+                    // It has expired here, and is live elsewhere.
                     self.look_for(now, key, None);
                 }
             }
@@ -140,7 +143,7 @@ impl Control {
                 sent_at,
                 copy,
             } => {
-                // One that comes late may be older than what was forgotten here meanwhile.
+                // A late response may be older than what was forgotten here meanwhile.
                 if self.reads.waits_for(from, (view, op), current) {
                     let copy = self.take_in(now, sent_at, copy, table);
                     let entry = copy.map(|copy| copy.entry);
@@ -159,7 +162,7 @@ impl Control {
                 copy,
             } => {
                 let copy = self.take_in(now, sent_at, copy, table);
-                // Where the session is kept here, more may be known of it by now.
+                // If this node holds the session, its table may have a later state by now.
                 let foreign = copy.filter(|copy| !self.standing.is_mine(copy.key.slot()));
                 let (from, answer) = (Member::Peer(from), (op, verdict, foreign));
                 self.updates
@@ -183,7 +186,7 @@ impl Control {
         }
     }
 
-    /// Answers a question of a member.
+    /// Answers a request of a member.
     pub(super) fn answer(
         &mut self,
         now: Timestamp,
@@ -221,7 +224,7 @@ impl Control {
                     }),
                 }
             }
-            // It was asked in another view, and is asked again when the views agree.
+            // The request belongs to another view, and is repeated when the views agree.
             _ => return self.introduce(now, from),
         };
         self.standing.send(from, answer);
@@ -246,12 +249,15 @@ impl Control {
             return;
         }
         let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
+        // The writer computes the holders from another view. Acknowledging would count a copy that
+        // this node is about to drop.
         if !self.standing.is_mine(slot) {
             let seq = write.seq;
             self.standing.send(from, Message::Refuse { view, seq });
             return self.introduce(now, from);
         }
-        // All of a write is about one slot; what a faulty member adds of others is not taken.
+        // All entries of a write are in one slot; entries of other slots from a faulty member are
+        // ignored.
         let same = |copy: &&Copy| copy.key.slot() == slot;
         for copy in write.copies.iter().filter(same) {
             let mut copy = copy.clone();
@@ -267,8 +273,8 @@ impl Control {
         self.review_marks(now, &write.copies, table);
     }
 
-    /// What this node has of a session. One to which it applies a change, as its owner, may have run
-    /// out here meanwhile.
+    /// Returns this node's state of a session. A session that this node, as the owner, is changing
+    /// may have expired in the table meanwhile.
     fn known(&self, now: Timestamp, key: Root, table: &Table) -> Option<Copy> {
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if table.is_partial_or_absent(&key) {
@@ -278,10 +284,10 @@ impl Control {
         entry.map(|entry| Copy { key, entry })
     }
 
-    /// Changes have come of a session that is not here, though everything should be: it had run out
-    /// here while it was used elsewhere. Returns `true` if it is asked for; a holder of changes
-    /// alone would keep nothing if the others died, so the write is acknowledged when all have
-    /// answered.
+    /// Handles changes of a session that is not here although this node is complete: it had expired
+    /// here while it was accessed elsewhere. Returns `true` if the session is requested from the
+    /// other holders. The write is acknowledged only when all have answered: a holder with changes
+    /// alone would keep nothing if the other holders failed.
     fn look_for_the_rest(
         &mut self,
         now: Timestamp,
@@ -297,9 +303,9 @@ impl Control {
         true
     }
 
-    /// Asks all other holders for a session, unless that is under way, and merges what they have.
-    /// Then a write is acknowledged. With too many reads under way nobody is asked: writes are sent
-    /// again, and people come again.
+    /// Requests a session from all other holders, unless that is in progress, and merges the
+    /// responses; then `write` is acknowledged. With too many reads in progress nothing is
+    /// requested: writes are sent again, and a later access tries again.
     fn look_for(&mut self, now: Timestamp, key: Root, write: Option<(PeerIndex, u64)>) {
         if let Some(writes) = self.looking.get_mut(&key) {
             writes.extend(write);
@@ -314,8 +320,8 @@ impl Control {
 
     pub(super) fn hear_view(&mut self, now: Timestamp, from: Node, mut view: View, table: &Table) {
         if self.membership.is_down(&from) && !self.yields_to(&from, &view) {
-            // It was cut off and does not know yet: it finds its own identity among the removed.
-            // The members that it has declared down meanwhile are the healthy ones.
+            // It was cut off and has not been informed: it finds its own identity among the removed
+            // ones. The members that it has declared down meanwhile are the healthy ones.
             let mine = Message::View(self.introduction(now, false));
             self.standing.send_to(from, mine);
             return;
@@ -330,7 +336,7 @@ impl Control {
                 .into_iter()
                 .chain([from.clone()]),
         );
-        // The sender may be new here: what it says of itself must not get lost.
+        // The sender may be new here: its announcement must not be lost.
         self.adopt_members(now, table);
         if let Some(index) = self.standing.roster.find(&from) {
             self.hear_standing(now, index, &view, table);
@@ -338,9 +344,9 @@ impl Control {
     }
 
     /// Returns `true` if this node yields to one that it has declared down and that has declared
-    /// this one down: the larger side of a split goes on as it is, and the nodes of the other one
-    /// join it in new incarnations. Of two sides of one size the one with the lowest address goes
-    /// on. Both sides decide alike, so that not all nodes leave at the same time.
+    /// this one down. The larger side of a partition continues as it is, and the nodes of the other
+    /// side join it in new incarnations; of two sides of equal size the one with the lowest address
+    /// continues. Both sides decide alike, so that not all nodes leave at the same time.
     fn yields_to(&self, from: &Node, view: &View) -> bool {
         let me = &self.standing.me;
         if !view.removed.contains(me) {
@@ -359,7 +365,7 @@ impl Control {
         rank(&theirs) > rank(&ours)
     }
 
-    /// How far a member is, by what it says of itself.
+    /// Records the progress that a member has announced.
     pub(super) fn hear_standing(
         &mut self,
         now: Timestamp,
@@ -380,7 +386,7 @@ impl Control {
             let came = peer.view != Some(view.view);
             self.regrouped |= peer.leaving != view.leaving || is_behind;
             if peer.number == 0 && view.ready && view.doubt.is_zero() {
-                // It has served without this node, and has what there is.
+                // It has served without this node, and has everything that exists.
                 self.standing.silence_until = Timestamp::default();
             }
             peer.number = view.number;
@@ -411,7 +417,7 @@ impl Control {
         self.membership.down([from].into_iter());
     }
 
-    /// Takes over what another node has of a session, if this one holds it; gives it back.
+    /// Merges an entry from another node if this node holds the session, and returns it.
     pub(super) fn take_in(
         &self,
         now: Timestamp,

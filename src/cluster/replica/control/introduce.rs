@@ -1,4 +1,4 @@
-//! What this node says of itself.
+//! Announcements of this node's view and progress.
 
 use crate::session::Timestamp;
 
@@ -7,8 +7,8 @@ use super::super::roster::PeerIndex;
 use super::{Control, REMOVED_MAX};
 
 impl Control {
-    /// Acknowledges once more what this node has merged of a peer's writes, then announces the
-    /// view: what the peer misses among the acknowledgements, this node does not have.
+    /// Repeats the acknowledgements of the peer's writes, then announces the view: the peer
+    /// concludes that this node lacks the writes that it did not name.
     pub(super) fn introduce(&mut self, now: Timestamp, peer: PeerIndex) {
         self.merged.acknowledge(peer, &mut self.standing);
         let mine = Message::View(self.introduction(now, false));
@@ -21,7 +21,7 @@ impl Control {
         }
     }
 
-    /// What this node says of itself; `ask`: and wants to hear from the other.
+    /// Returns the announcement to send; with `ask`, it requests the peer's in return.
     pub(super) fn introduction(&mut self, now: Timestamp, ask: bool) -> View {
         let removed = self.membership.removed().take(REMOVED_MAX);
         let removed = removed.cloned().collect();

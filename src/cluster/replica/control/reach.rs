@@ -1,14 +1,17 @@
-//! Members that can be reached by others only.
+//! Asymmetric partitions: removal of a peer that other members reach and this node does not.
 //!
-//! Every member must hear every other: writes wait for all holders, and for all to be in one view.
-//! The membership protocol is content when *somebody* hears a member. So whoever waits for one asks
-//! it, and declares it down when nothing at all was heard for a while, as if it were dead. Of two
-//! members that do not hear each other the elder does that first, so that only one of them goes. It
-//! comes back in a new life at once, for the link may have broken for a moment. Where it has not,
-//! that life is short, as nobody waits long for the same member again; and after a few short lives,
-//! which nothing else makes that short, it stays away for a while, so that the others can work.
+//! Every member needs a working link to every other one: writes wait for all holders, and for all
+//! members to be in one view. The membership protocol keeps a member as long as *any* member
+//! receives from it. So a node that waits for a peer asks it for its view, and declares it down
+//! when nothing at all has arrived from it for a while. Of two members that cannot reach each other
+//! the older one does that first, so that only one of them is removed.
 //!
-//! It costs nothing while members answer, and needs nobody's clock.
+//! The removed node returns in a new incarnation at once, because the link may have been broken for
+//! a moment only. If it still is, that incarnation is short, since no member waits long for the
+//! same peer again. After a few short incarnations, which have no other cause, the node is
+//! quarantined for a while, so that the other members can work.
+//!
+//! This costs nothing while members answer, and depends on no other node's clock.
 
 use std::time::Duration;
 
@@ -21,8 +24,8 @@ use super::super::roster::PeerIndex;
 use super::Control;
 
 impl Control {
-    /// Asks those who are behind, or for whom this node waits, what they know; gives up who has not
-    /// said anything for long.
+    /// Requests a view from every peer that is behind or that this node waits for, and declares
+    /// down those that have not answered for long.
     pub(super) fn ask_around(&mut self, now: Timestamp) {
         let standing = &self.standing;
         let overdue = self.writes.overdue(now).union(self.reads.overdue(now));
@@ -38,8 +41,7 @@ impl Control {
         }
     }
 
-    /// Returns `true` if a member that is asked once more has been silent for too long: then it is
-    /// down.
+    /// Counts a request to a peer. Returns `true` if it has been silent for too long and is down.
     fn give_up(&mut self, now: Timestamp, peer: PeerIndex) -> bool {
         let me = &self.standing.me;
         let Some(silent) = self.standing.roster.get_mut(peer) else {
@@ -65,7 +67,7 @@ impl Control {
         true
     }
 
-    /// Something was heard from a node.
+    /// Records that something has arrived from a node.
     pub(super) fn heard(&mut self, now: Timestamp, from: &Node, peer: Option<PeerIndex>) {
         if let Some(peer) = peer.and_then(|peer| self.standing.roster.get_mut(peer)) {
             peer.active_at = now;
@@ -74,10 +76,11 @@ impl Control {
         self.silent.remove(&from.address);
     }
 
-    /// Others have declared this node down: it goes on in a new life, or stays away for a while.
+    /// Called when other members have declared this node down: continues in a new incarnation, or
+    /// starts the quarantine.
     pub(super) fn declared_down(&mut self, now: Timestamp, me: Node) {
-        // A new incarnation begins without the memory of the old one. That one may have declared
-        // the healthy members down, and would keep away from them until they all had left as well.
+        // The new incarnation starts without the memory of the old one, which may have declared the
+        // healthy members down and would ignore them until they all had left as well.
         self.membership.restart(me.clone());
         self.timers.clear();
         self.standing.roster.part();
@@ -85,7 +88,7 @@ impl Control {
         let lives = &mut self.short_lives;
         lives.retain(|at| now.since(*at) < SHORT_LIVES_WITHIN);
         lives.push(now);
-        // Without two others nobody is kept from working.
+        // Without two other members, no other node is held up.
         if lives.len() >= SHORT_LIVES && self.standing.roster.iter().count() > 1 {
             lives.clear();
             self.away_until = Some(now.plus(AWAY));
@@ -94,7 +97,7 @@ impl Control {
         }
     }
 
-    /// Comes back when it is time.
+    /// Ends the quarantine when its time is over.
     pub(super) fn come_back(&mut self, now: Timestamp) {
         if self.away_until.is_some_and(|until| until <= now) {
             self.away_until = None;
@@ -104,26 +107,26 @@ impl Control {
     }
 }
 
-/// Questions to which nothing was heard, five a second: nearly three seconds, in which a member that
-/// is dead or stopped is mostly found out by the membership protocol.
+/// Unanswered requests, five a second, before a peer is declared down: nearly three seconds, in
+/// which the membership protocol usually detects a member that is down or stopped.
 const UNANSWERED_MAX: u32 = 14;
 
-/// How many more the younger of two members asks: the elder has acted by then, if it can, and a
-/// caller waits still (for five seconds unless told otherwise).
+/// Further requests made by the younger of two members: by then the older one has acted, if it can,
+/// and callers still wait (for five seconds by default).
 const YOUNGER: u32 = 7;
 
-/// The same for somebody from whose address nothing was heard lately.
+/// The same for a peer at an address that recently did not answer.
 const UNANSWERED_AGAIN: u32 = 1;
 
-/// How long that is remembered.
+/// How long an address counts as recently silent.
 const SILENT_FOR: Duration = Duration::from_secs(60);
 
-/// Who is declared down so often within so short a time is alive, and cannot be heard by somebody:
-/// the membership protocol takes more than two seconds each time.
+/// A node declared down this often within so short a time is alive and cannot be reached by some
+/// member: the membership protocol takes more than two seconds each time.
 const SHORT_LIVES: usize = 3;
 const SHORT_LIVES_WITHIN: Duration = Duration::from_secs(6);
 
-/// How long such a member stays away: ten times as long as it holds up the others when it tries
-/// again, since they remember that it did not answer. It is back this soon after the network is
-/// whole.
+/// Duration of the quarantine: ten times as long as the node holds up the other members when it
+/// tries again, since they remember that it did not answer. After the network has healed, it is
+/// back within this time.
 const AWAY: Duration = Duration::from_secs(4);

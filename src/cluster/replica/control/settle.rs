@@ -1,4 +1,5 @@
-//! What follows from any change: a new view, being ready, answers that have become possible.
+//! Post-processing of every input: installs a new view, advances the comparison, completes reads,
+//! and decides whether to serve.
 
 use crate::session::{Loaded, Timestamp};
 
@@ -13,14 +14,14 @@ use super::super::table::Table;
 use super::{Control, LOOK};
 
 impl Control {
-    /// Does what follows from whatever was heard.
+    /// Performs everything that follows from the input that was handled.
     pub(super) fn settle(&mut self, now: Timestamp, table: &Table) {
         if self.standing.left {
             return;
         }
         self.adopt_members(now, table);
         let stable = self.standing.is_stable();
-        // A holder that has caught up counts as a copy from now on.
+        // A holder that has become complete counts as a copy from now on.
         let has_copies_more = self.standing.min_copies > 1 && {
             let caught_up = self.standing.caught_up();
             std::mem::replace(&mut self.caught_up, caught_up) != caught_up
@@ -50,7 +51,7 @@ impl Control {
         }
     }
 
-    /// Does what the membership protocol wants done.
+    /// Performs the actions that the membership protocol requests.
     pub(super) fn grant(&mut self, now: Timestamp) {
         while let Some(wish) = self.membership.wish() {
             match wish {
@@ -65,7 +66,7 @@ impl Control {
         }
     }
 
-    /// Takes up the view that follows from the members, if it is a new one.
+    /// Installs the view of the current members, if it is a new one.
     pub(super) fn adopt_members(&mut self, now: Timestamp, table: &Table) {
         self.grant(now);
         if self.membership.take_changed() {
@@ -80,7 +81,8 @@ impl Control {
         self.stable = false;
         self.merged.install(&self.standing);
         self.repair.install();
-        // The others must hear of the view before anything that belongs to it.
+        // The members must receive the view before the messages that belong to it, or they refuse
+        // them.
         self.introduce_to_all(now);
         self.writes.install(&mut self.standing);
         self.ask_those_ahead(now);
@@ -91,8 +93,8 @@ impl Control {
         self.floors.install(now, &self.standing, table);
     }
 
-    /// Members that came into this view earlier have acknowledged what they have before this node
-    /// could count it: asks them once more.
+    /// Requests another announcement from members that were in this view earlier: they acknowledged
+    /// what they have before this node could count it.
     fn ask_those_ahead(&mut self, now: Timestamp) {
         let waiting = self.writes.waiting();
         let ahead = waiting.iter().filter(|peer| self.standing.agrees(*peer));
@@ -102,7 +104,7 @@ impl Control {
         }
     }
 
-    /// Takes the members out who are gone, and puts those in who are new.
+    /// Removes the members that have gone, and adds new ones.
     pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
         let here = self.away_until.is_none() && self.excluded.is_none();
         let members = self.membership.members().filter(|_| here);
@@ -163,7 +165,7 @@ impl Control {
         }
     }
 
-    /// Stops serving until this node has joined under its new identity.
+    /// Stops serving until this node has joined in its new incarnation.
     pub(super) fn reborn(&mut self, now: Timestamp, me: Node) {
         self.standing.me = me.clone();
         self.standing.ready = false;
@@ -174,7 +176,7 @@ impl Control {
     }
 
     pub(super) fn finish_reads(&mut self, now: Timestamp, table: &Table) {
-        // What is answered may begin another read, which may need nobody's answer.
+        // A completed read may start another one that needs no response.
         loop {
             let finished = self.reads.finished(&self.standing);
             if finished.is_empty() {
@@ -188,7 +190,7 @@ impl Control {
 
     fn finish_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
         if finished.op & (INTERNAL | LOOK) == INTERNAL | LOOK {
-            // What others have of the session is here now, unless it has run out everywhere.
+            // The session is here now, unless it has expired everywhere.
             let view = self.standing.view;
             for (writer, seq) in self
                 .looking
@@ -226,10 +228,10 @@ impl Control {
             .as_ref()
             .and_then(|entry| entry.loaded(now, secret.as_ref()));
         if !mine && !wide && loaded.is_none() {
-            // Its owner may not have heard of everything.
+            // Its owner may not have every access.
             return self.reads.begin(now, &mut self.standing, op, wanted, true);
         }
-        // A whole session that is not live has expired, and all holders have said so.
+        // A whole session that is not live has expired, and all holders have confirmed that.
         let known = matches!(entry, Some(Entry::Live(_) | Entry::Expired(_)));
         let certain = known || self.standing.uncertain_until() <= now;
         let absent = || certain.then_some(Loaded::Absent);
@@ -239,8 +241,8 @@ impl Control {
         self.standing.reply(op, reply);
     }
 
-    /// Forgets what others hold: each holder has compared itself with this node, and since this view
-    /// began nothing was added here to what is theirs.
+    /// Drops the sessions of slots that this node does not hold. Each of their holders has compared
+    /// itself with this node, and nothing was added to them here since this view began.
     pub(super) fn drop_others(&self, table: &Table) {
         if self.standing.is_settled() || !self.standing.rules.confirmed_drop {
             let placement = &self.standing.placement;

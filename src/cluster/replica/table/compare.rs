@@ -1,4 +1,4 @@
-//! What two nodes compare: digests of slots, versions of entries, and what one of them lacks.
+//! Comparison of tables: digests of slots, versions of entries, and the differences.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,7 +13,7 @@ use super::super::message::{Copy, Known};
 use super::Table;
 
 impl Table {
-    /// The digests of all slots that are wanted and not empty.
+    /// Returns the digests of all non-empty slots for which `wanted` returns `true`.
     pub(crate) fn digests(&self, wanted: impl Fn(usize) -> bool) -> Vec<(u16, u64)> {
         let mut digests = Vec::new();
         for slot in self.occupied() {
@@ -25,7 +25,7 @@ impl Table {
         digests
     }
 
-    /// The digests of whole sessions and tombstones alone.
+    /// Returns the digests of whole sessions and tombstones only.
     #[cfg(test)]
     pub(crate) fn whole_digests(&self) -> Vec<(u16, u64)> {
         let digest = |slot: usize| {
@@ -40,7 +40,7 @@ impl Table {
         self.occupied().filter_map(digest).collect()
     }
 
-    /// The wanted slots in which this table has something that one with those digests has not.
+    /// Returns the wanted slots whose contents differ from those with `digests`.
     pub(crate) fn differing(
         &self,
         digests: &[(u16, u64)],
@@ -52,7 +52,7 @@ impl Table {
         ours.filter(differs).map(|(slot, _)| slot).collect()
     }
 
-    /// Forgets the slots that are not wanted: others have all of them.
+    /// Drops all slots for which `wanted` returns `false`: their holders have everything in them.
     pub(crate) fn retain(&self, wanted: impl Fn(usize) -> bool) {
         for slot in self.occupied() {
             let mut guard = self.lock(slot);
@@ -67,14 +67,14 @@ impl Table {
         }
     }
 
-    /// How many live sessions are in the slots of which `asked` says yes.
+    /// Returns the number of live sessions in the slots for which `asked` returns `true`.
     pub(crate) fn sessions_in(&self, asked: impl Fn(usize) -> bool) -> usize {
         let live = |entry: &&Entry| matches!(entry, Entry::Live(_));
         let count = |slot| self.lock(slot).entries.values().filter(live).count();
         self.occupied().filter(|slot| asked(*slot)).map(count).sum()
     }
 
-    /// The versions of a slot's entries after a key.
+    /// Returns the versions of the entries of a slot after a key.
     pub(crate) fn versions(&self, slot: u16, after: Option<Root>) -> Vec<Known> {
         let guard = self.lock(usize::from(slot));
         let entries = guard.entries.range(from(after));
@@ -83,8 +83,9 @@ impl Table {
             .collect()
     }
 
-    /// Entries of a slot after a key that are not among `known`, or their accesses where only those
-    /// are later, as many as `max_bytes` takes and at least one. Returns `true` if there are more.
+    /// Returns the entries of a slot after a key that are not among `known`, or only their accesses
+    /// where only those are later: as many as fit into `max_bytes`, and at least one. Returns
+    /// `true` if there are more.
     pub(crate) fn unknown(
         &self,
         now: Timestamp,

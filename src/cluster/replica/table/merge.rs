@@ -1,4 +1,4 @@
-//! Taking over what another node knows, and counting what that pushes aside.
+//! Merging of entries from other nodes, and counting of the writes that this discards.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -12,17 +12,17 @@ use super::super::split::Split;
 use super::Table;
 
 impl Table {
-    /// Sessions that this node owned when they expired.
+    /// Returns the number of sessions that this node owned when they expired.
     pub(crate) fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// Concurrent writes of the two sides of a split of which one was discarded.
+    /// Returns the number of concurrent writes across a partition of which one was discarded.
     pub(crate) fn discarded(&self) -> u64 {
         self.discarded.load(Ordering::Relaxed)
     }
 
-    /// Members are out of reach: what is written from now on, `writers` write on this side.
+    /// Called when members are missing: `writers` are the writers on this side.
     pub(crate) fn part(&self, writers: impl Iterator<Item = Writer>) {
         let mut split = self.split();
         let split = split.get_or_insert_default();
@@ -30,23 +30,23 @@ impl Table {
         self.is_split.store(true, Ordering::Relaxed);
     }
 
-    /// Both sides have compared what they have.
+    /// Called when both sides have compared their sessions.
     pub(crate) fn reunite(&self) {
         self.is_split.store(false, Ordering::Relaxed);
         *self.split() = None;
     }
 
-    /// Returns `true` while members are out of reach.
+    /// Returns `true` while members are missing.
     pub(crate) fn is_split(&self) -> bool {
         self.is_split.load(Ordering::Relaxed)
     }
 
     fn split(&self) -> MutexGuard<'_, Option<Split>> {
-        // A panic under this lock (an allocation, say) leaves a count too low.
+        // A panic under this lock (in an allocation, say) leaves a count too low.
         self.split.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// While there is a split: takes note of a change of a session, and of what it pushes aside.
+    /// During a partition, records a change of a session and counts the writes that it discards.
     pub(super) fn note_change(&self, key: Root, before: &Entry, theirs: Option<&Entry>) {
         let Entry::Live(before) = before else {
             return;
@@ -60,7 +60,7 @@ impl Table {
         }
     }
 
-    /// Takes over what another node knows. Its points in time must have been rebased.
+    /// Merges an entry from another node. Its times must have been rebased.
     pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
         let Copy { key, entry: news } = copy;
         if news.forget_at() <= now && !matches!(news, Entry::Live(_)) {
@@ -99,7 +99,7 @@ impl Table {
         self.put(&mut slot, *key, merged);
     }
 
-    /// Lists of users that have come to have entries of sessions to be ended.
+    /// Returns the indexes of users that have new entries of sessions to delete.
     pub(crate) fn take_revoked(&self) -> BTreeSet<Root> {
         std::mem::take(&mut *self.revoked())
     }
@@ -108,7 +108,8 @@ impl Table {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session that a merge makes too large is kept: what was acknowledged must not be lost.
+    /// Counts a session that a merge makes too large. It is kept: an acknowledged write must not be
+    /// lost.
     fn count_if_oversized(&self, before: &Entry, after: &Entry) {
         let Entry::Live(after) = after else {
             return;

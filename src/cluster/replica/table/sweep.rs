@@ -1,4 +1,4 @@
-//! Forgetting what has run out.
+//! Removal of expired entries.
 
 use std::sync::atomic::Ordering;
 
@@ -9,14 +9,15 @@ use super::super::expired::Mark;
 use super::{GROUP, Table};
 
 impl Table {
-    /// Forgets what has run out: in a small table all of it, in a large one as much as can be looked
-    /// through in a short while, going on there the next time.
+    /// Removes expired entries: in a small table all of them, in a large one as many as can be
+    /// visited in a short time, continuing there the next time.
     #[cfg(test)]
     pub(crate) fn sweep(&self, now: Timestamp) {
         self.sweep_and_count(now, &|_| true);
     }
 
-    /// The same, and counts the sessions that have expired in the slots that `is_owned` selects.
+    /// Like [`sweep`](Self::sweep), and counts the expired sessions in the slots selected by
+    /// `is_owned`.
     pub(crate) fn sweep_and_count(&self, now: Timestamp, is_owned: &dyn Fn(usize) -> bool) {
         let mut looked_at = 0;
         for _ in 0..self.groups.len() {
@@ -30,10 +31,10 @@ impl Table {
         }
     }
 
-    /// Forgets what has run out in a group. Says how many entries it has looked at.
+    /// Removes the expired entries of a group. Returns the number of entries visited.
     fn sweep_group(&self, now: Timestamp, group: usize, is_owned: &dyn Fn(usize) -> bool) -> usize {
         let mut looked_at = 0;
-        // Whatever is put in from now on lowers the mark again.
+        // Entries added from now on lower the time again.
         self.groups[group]
             .forget_at
             .store(u64::MAX, Ordering::Relaxed);
@@ -80,13 +81,13 @@ impl Table {
     }
 }
 
-/// Entries that one sweep looks at before it stops: well below a millisecond. With twenty sweeps a
-/// second a million sessions are looked through every twelve seconds.
+/// Entries that one sweep visits before it stops: well below a millisecond. With twenty sweeps a
+/// second, a million sessions are visited every twelve seconds.
 const SWEEP_MAX: usize = 4_096;
 
-/// Sessions of a slot that are remembered after they have run out, so that a group has as many as one
-/// sweep looks at: a million in all. Of more, word of a use that was lost stays lost.
+/// Keys of expired sessions remembered per slot, so that a group has as many as one sweep visits: a
+/// million in all. For further ones, a lost access is not recovered.
 const RUN_OUT_MAX: usize = SWEEP_MAX / GROUP;
 
-/// Bytes that such a name takes, as measured.
+/// Bytes that such a key takes, as measured.
 const RUN_OUT: usize = 50;

@@ -1,9 +1,9 @@
-//! What this node's callers wait for: changes that somebody else may have to order.
+//! Updates in flight: sent to the owner, repeated, answered or timed out.
 //!
-//! A question goes to the session's owner, and again under the same stamp when the owner has
-//! changed, its link is new, or it could not decide. It ends with a verdict, or as of unknown outcome when the caller's
-//! time is up or this node leaves. It does not order anything: what this node owns itself is given
-//! back to [`Updates`](super::Updates).
+//! An update goes to the session's owner. It is sent again, under the same version, when the owner
+//! has changed, its link is new, or it could not decide. It ends with the owner's verdict, or with
+//! an unknown outcome on timeout or when this node leaves. This module orders nothing: an update
+//! that this node owns is returned to [`Updates`](super::Updates).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::super::roster::{PeerIndex, PeerSet};
 use super::super::standing::Standing;
 use super::super::table::Table;
 
-/// A call whose change the session's owner is to order.
+/// A change that the session's owner orders.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) op: OpId,
     pub(crate) key: Root,
-    /// The highest clock that the caller has seen in the session.
+    /// The highest clock in the session that the caller has seen.
     pub(crate) seen: u64,
     pub(crate) changes: &'a Changes,
     pub(crate) order: Order,
@@ -34,7 +34,7 @@ pub(crate) struct Call<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     open: BTreeMap<OpId, Open>,
-    /// The clock of the last stamp that named an attempt: no two attempts share one.
+    /// The clock of the last version that named an attempt: no two attempts share one.
     clock: u64,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Asked {
 struct Open {
     update: Update,
     size: usize,
-    /// The owner in whose budget it counts.
+    /// The owner whose budget it is charged to.
     charged: Option<PeerIndex>,
     begun_at: Timestamp,
     /// When the owner answered that it cannot decide yet.
@@ -50,7 +50,7 @@ struct Open {
 }
 
 impl Asked {
-    /// Asks the owner; gives the update back when that is this node.
+    /// Sends the update to the owner, or returns it if this node is the owner.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
@@ -103,7 +103,7 @@ impl Asked {
         mine
     }
 
-    /// Asks again; gives back what this node owns now.
+    /// Sends updates again; returns those that this node owns now.
     pub(super) fn repeat(
         &mut self,
         now: Timestamp,
@@ -114,7 +114,7 @@ impl Asked {
         for open in self.open.values_mut() {
             let again = match which {
                 Which::All => {
-                    // The budgets begin anew with the view.
+                    // Budgets were cleared with the view.
                     open.charged = None;
                     true
                 }
@@ -135,7 +135,7 @@ impl Asked {
         self.open.contains_key(&op)
     }
 
-    /// A verdict, with the session where this node does not hold it.
+    /// Handles a verdict, with the session if this node does not hold it.
     pub(super) fn answered(
         &mut self,
         now: Timestamp,
@@ -148,7 +148,8 @@ impl Asked {
             return;
         };
         let applied = verdict == Verdict::Applied;
-        // Who has become the owner since has been asked, and may apply it.
+        // The current owner has been asked and may still apply it, so a former owner's rejection
+        // does not count.
         let owner = standing.owner(open.update.key.slot());
         if verdict == Verdict::Again {
             open.postponed_at = Some(now);
@@ -161,18 +162,19 @@ impl Asked {
         open.discharge(standing);
         self.open.remove(&op);
         let reply = match copy.map(|copy| copy.entry) {
-            // It was applied, also when the session has run out since.
+            // It was applied, even if the session has expired since.
             Some(Entry::Live(record)) if applied || record.is_live(now) => {
                 Reply::Updated(verdict, Some(record))
             }
-            // It was applied to what others have.
+            // It was applied, but the resulting session is not here.
             Some(Entry::Fragment(_)) | None if applied => Reply::Indeterminate,
             _ => Reply::Updated(verdict, None),
         };
         standing.reply(op, reply);
     }
 
-    /// Gives up what has taken longer than `timeout`.
+    /// Fails updates that have taken longer than `timeout`, except while a large one makes
+    /// progress.
     pub(super) fn give_up(
         &mut self,
         now: Timestamp,
@@ -195,14 +197,14 @@ impl Asked {
         self.open.len() < before
     }
 
-    /// Gives up everything.
+    /// Fails all updates.
     pub(super) fn abort(&mut self, standing: &mut Standing) {
         for op in std::mem::take(&mut self.open).into_keys() {
             standing.reply(op, Reply::Indeterminate);
         }
     }
 
-    /// The owners whose verdict was asked for a while ago.
+    /// Returns the owners with an update undecided for at least `after`.
     pub(super) fn overdue(&self, now: Timestamp, after: Duration, standing: &Standing) -> PeerSet {
         let late = self.open.values();
         let late = late.filter(|open| now.since(open.begun_at) >= after);
@@ -215,7 +217,7 @@ impl Asked {
         owners
     }
 
-    /// Updates that a local caller waits for.
+    /// Returns the number of updates that local callers wait for.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
@@ -226,11 +228,11 @@ impl Asked {
 }
 
 impl Open {
-    /// Sends the update to its owner, or gives it back when that is this node.
+    /// Sends the update to its owner, or returns it if this node is the owner.
     fn ask(&mut self, now: Timestamp, standing: &mut Standing) -> Option<Update> {
         self.postponed_at = None;
         self.update.view = standing.view;
-        // The fragment's access time is on this node's clock, like `sent_at`.
+        // The access time in the delta is on this node's clock, like `sent_at`.
         self.update.sent_at = now;
         match standing.owner(self.update.key.slot()) {
             Member::Me => Some(self.update.clone()),
@@ -255,22 +257,22 @@ impl Open {
     }
 }
 
-/// Which questions are asked again.
+/// Selects the updates to send again.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Which {
     /// All: the view has changed.
     All,
-    /// Those to this owner: its link is new, or it has come into this view.
+    /// Those sent to this owner: its link is new, or it has entered this view.
     OwnedBy(PeerIndex),
     /// Those that the owner could not decide.
     Postponed,
 }
 
-/// How long after an owner could not decide it is asked again.
+/// Delay before an owner that could not decide is asked again.
 const POSTPONED_FOR: Duration = Duration::from_millis(100);
 
-/// How long a caller waits at most while a large question or answer moves.
+/// Longest wait of a caller while a large update or answer makes progress.
 const MOVING_MAX: Duration = Duration::from_secs(60);
 
-/// Updates that a local caller waits for before new ones are refused.
+/// Most updates that local callers may wait for; further ones are refused.
 const ASKED_MAX: usize = 16_384;

@@ -1,4 +1,4 @@
-//! What is to be said of an update when its turn has come.
+//! Precondition checks for an update at the session's owner.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use crate::session::{Record, Rotation, Timestamp, UPDATES_MAX};
 use super::super::message::{Order, Update, Verdict};
 use super::super::table::Table;
 
-/// Returns `true` if the other holders should be asked first: the asker has seen what is not here.
+/// Returns `true` if the asker has seen a state that is not here, so other holders must be asked
+/// first.
 pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
     match table.record(&update.key) {
         Some(record) => {
@@ -18,8 +19,8 @@ pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
     }
 }
 
-/// The session that the update may be applied to, or the verdict. `certain`: a session that is not
-/// here is nowhere.
+/// Returns the session that the update may be applied to, or the verdict. `certain` is `true` if a
+/// session that is not here does not exist.
 pub(super) fn judge(
     now: Timestamp,
     update: &Update,
@@ -34,7 +35,7 @@ pub(super) fn judge(
     if let Some(record) = &found
         && record.updates().contains(attempt)
     {
-        // Another rotation may have followed, and the secret of this one be dead already.
+        // Another rotation may have followed, which has replaced the secret of this one.
         let is_in_force = rotation.is_none_or(|rotation| record.is_current(&rotation.to));
         return Err(match is_in_force {
             true => Verdict::Applied,
@@ -43,7 +44,7 @@ pub(super) fn judge(
     }
     let record = match found {
         Some(record) if record.is_live(now) => record,
-        // It leaves a tombstone.
+        // It is replaced by a tombstone.
         Some(record) if update.order == Order::End => return Ok(record),
         found => return absence(update, certain, found.is_none(), table),
     };
@@ -65,7 +66,7 @@ pub(super) fn judge(
     })
 }
 
-/// The same where there is no live session. `unknown`: nor one that has expired.
+/// Checks an update without a live session. `unknown` is `true` if there is no expired one either.
 fn absence(
     update: &Update,
     certain: bool,
@@ -78,7 +79,7 @@ fn absence(
             Err(Verdict::Full)
         }
         Order::Create(record) if !dead => Ok(record.clone()),
-        // The attempt before may have deleted it.
+        // An earlier attempt may have deleted it.
         Order::End if dead && update.retry => Err(Verdict::Applied),
         // It may have been lost, and come back.
         _ if !dead && !certain => Err(Verdict::Unknown),

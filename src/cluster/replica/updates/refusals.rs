@@ -1,10 +1,11 @@
-//! What was refused, so that it stays refused.
+//! Rejected updates, remembered so that a rejection is final.
 //!
-//! An asker repeats a question until it is answered, so the owner may judge it more than once. By
-//! then a session that had run out may have been used again, or a write may have arrived that the
-//! question expects. Whoever was told that nothing was changed must be able to rely on it: the first
-//! refusal of an attempt is its last word, at this owner. Askers listen to no other; so where an
-//! asker has turned to the next owner, and that one has applied the attempt, it counts.
+//! An asker repeats an update until it is answered, so the owner may decide on it more than once.
+//! By then an expired session may have been accessed, or the write that the update expects may have
+//! arrived. A caller that was informed that nothing changed must be able to rely on it. Therefore
+//! the first rejection of an attempt is final at this owner. Askers accept rejections from the
+//! current owner only, so if an asker has turned to the next owner and that one has applied the
+//! attempt, the application counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::session::{Stamp, Timestamp};
 
 use super::super::message::Verdict;
 
-/// Refused attempts, by their stamps.
+/// Rejected attempts, by their versions.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     verdicts: BTreeMap<Stamp, Verdict>,
@@ -22,7 +23,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Remembers a refusal, and forgets the oldest when there is no room.
+    /// Remembers a rejection, and forgets the oldest if there is no room.
     pub(super) fn note(&mut self, now: Timestamp, attempt: Stamp, verdict: Verdict) {
         if self.verdicts.insert(attempt, verdict).is_none() {
             self.ages.push_back((now, attempt));
@@ -34,12 +35,12 @@ impl Refusals {
         }
     }
 
-    /// What was said of an attempt that was refused.
+    /// Returns the verdict on an attempt that was rejected.
     pub(super) fn of(&self, attempt: Option<&Stamp>) -> Option<Verdict> {
         self.verdicts.get(attempt?).copied()
     }
 
-    /// Forgets what nobody asks any more: callers wait for `timeout`.
+    /// Forgets rejections of attempts that are not repeated any more: callers wait for `timeout`.
     pub(super) fn forget(&mut self, now: Timestamp, timeout: Duration) {
         while let Some((at, attempt)) = self.ages.front()
             && now.since(*at) >= REMEMBERED.max(timeout.saturating_mul(2))
@@ -50,11 +51,11 @@ impl Refusals {
     }
 }
 
-/// Far longer than a question is under way.
+/// Far longer than an update is under way.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
-/// Some 9 MB. Where more than 20,000 updates a second meet another write, each is remembered for less
-/// than the five seconds that a caller waits unless told otherwise.
+/// About 9 MB. With more than 20,000 rejections a second, each is remembered for less than the
+/// default timeout of a caller, five seconds.
 const REFUSALS_MAX: usize = 1 << 17;
 
 #[cfg(test)]
