@@ -1,4 +1,4 @@
-//! How a node is described, and started.
+//! Configuration of a node of a replicated store.
 
 mod address;
 #[cfg(feature = "rustls")]
@@ -29,7 +29,7 @@ use super::{Ack, Cluster, Copies};
 
 use self::address::{check_peer, invalid};
 
-/// Describes a node of a replicated store, and starts it.
+/// Configures and starts a node of a replicated store.
 ///
 /// ```no_run
 /// use distributable::ReplicatedStore;
@@ -51,10 +51,10 @@ pub struct ReplicatedStoreBuilder {
     advertise: Option<String>,
     peers: Vec<String>,
     multicast: Option<Multicast>,
-    /// None, if none was given.
+    /// `None` if not configured.
     cluster_name: Option<String>,
     secrets: Vec<Secret>,
-    /// What protects links instead of the secrets.
+    /// The application's own TLS configuration, used instead of the secrets.
     own: Option<Security>,
     copies: Copies,
     ack: Ack,
@@ -94,58 +94,60 @@ impl ReplicatedStoreBuilder {
         }
     }
 
-    /// Where to listen for the other nodes, as `host:port`; port 0 takes any free one, 0.0.0.0 and
-    /// `[::]` all addresses of the machine.
+    /// Sets the address on which this node listens for other nodes, as `host:port`. Port 0 selects
+    /// a free port; 0.0.0.0 and `[::]` stand for all addresses of the machine.
     ///
-    /// Defaults to the first free port of 127.0.0.1:4000 to 4100, as Tomcat's receiver does. An
-    /// address that other machines can reach needs a [`secret`](Self::secret).
+    /// Defaults to the first free port of 127.0.0.1:4000 to 4100, like Tomcat's receiver. An
+    /// address that other machines can reach requires a [`secret`](Self::secret).
     pub fn bind(mut self, address: impl Into<String>) -> Self {
         self.bind = Some(address.into());
         self
     }
 
-    /// Where the other nodes reach this one, as `host:port`, if that is not where it listens.
+    /// Sets the address at which other nodes reach this one, as `host:port`, if it differs from the
+    /// one that it listens on.
     ///
-    /// Defaults to the address that it listens on. If these are all addresses of the machine, to
-    /// the one that the machine uses towards the first [`peer`](Self::peer) that has an address
-    /// when the node starts, or towards the [`multicast`](Self::multicast) group; without either it
-    /// must be given. Either all nodes of a cluster are reached at loopback addresses, or none.
+    /// Defaults to the address that it listens on. If that stands for all addresses of the machine,
+    /// it defaults to the one that the machine uses toward the first [`peer`](Self::peer) that has
+    /// an address when the node starts, or toward the [`multicast`](Self::multicast) group; without
+    /// either it must be set. Either all nodes of a cluster have loopback addresses, or none.
     pub fn advertise(mut self, address: impl Into<String>) -> Self {
         self.advertise = Some(address.into());
         self
     }
 
-    /// Where another node may be found, as `host:port`; call it once for each. Names are resolved
-    /// again and again, and every address that they stand for is tried for ever.
+    /// Adds an address at which another node may be, as `host:port`. Names are resolved every
+    /// second, and all their addresses are dialed, for as long as the node runs.
     ///
-    /// One that is in the cluster is enough to find the others. This node's own address does no
-    /// harm, so that all nodes may be given the same list.
+    /// One node of the cluster is enough to find the other ones. This node's own address is
+    /// ignored, so all nodes may have the same list.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.peers.push(address.into());
         self
     }
 
-    /// A name behind which the other nodes are, as `host:port`: all addresses that a name server
-    /// has for it are tried, for ever, and it is asked again every second. A headless service of
-    /// Kubernetes is such a name; [`bind`](Self::bind) to the address of the pod there.
+    /// Adds a name that resolves to the addresses of the other nodes, as `host:port`. It is
+    /// resolved every second, and all its addresses are dialed, for as long as the node runs. A
+    /// headless service of Kubernetes is such a name; [`bind`](Self::bind) to the address of the
+    /// pod there.
     ///
-    /// This node may be among them. A name of the same kind may be given to [`peer`](Self::peer).
+    /// The addresses may include this node's own. [`peer`](Self::peer) accepts such a name as well.
     pub fn dns(self, name: impl Into<String>) -> Self {
         self.peer(name)
     }
 
-    /// Finds the other nodes by multicast, and lets them find this one.
+    /// Enables discovery by multicast.
     ///
-    /// Between machines what is sent must be signed by a [`secret`](Self::secret).
+    /// Between machines it requires a [`secret`](Self::secret), which signs the announcements.
     pub const fn multicast(mut self, multicast: Multicast) -> Self {
         self.multicast = Some(multicast);
         self
     }
 
-    /// The name of the cluster: nodes with another one are refused.
+    /// Sets the name of the cluster. Nodes with another cluster name are refused.
     ///
-    /// Defaults to `distributable` for nodes on one machine. Nodes that other machines reach must
-    /// be given one if they have a [`peer`](Self::peer), a [`dns`](Self::dns) name or
+    /// Defaults to `distributable` for nodes on one machine. It is required for nodes that other
+    /// machines reach and that have a [`peer`](Self::peer), a [`dns`](Self::dns) name or
     /// [`multicast`](Self::multicast), so that two applications never become one cluster by
     /// accident.
     pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
@@ -153,92 +155,93 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// What proves that a node belongs to the cluster, and encrypts what nodes tell each other: TLS
-    /// 1.3, without any certificate. The nodes of a cluster have the same secret.
+    /// Adds the secret that authenticates the nodes of the cluster to each other and encrypts their
+    /// links: TLS 1.3 without certificates. All nodes of a cluster have the same secret.
     ///
-    /// Call it several times to accept several: the first is the one that this node shows. So a
-    /// secret is changed without stopping anything: every node is restarted with the old and the
-    /// new one, then with the new and the old one, then with the new one alone.
+    /// Can be called several times: the first secret is the one that this node presents, and all of
+    /// them are accepted. To rotate a secret without downtime, restart the nodes one after the
+    /// other with the old and the new one, then with the new and the old one, then with the new one
+    /// alone.
     ///
-    /// Defaults to none, which does for nodes on one machine. Anybody on that machine can then
-    /// join.
+    /// Defaults to none, which is only accepted for loopback addresses. Any process on that machine
+    /// can then join.
     pub fn secret(mut self, secret: Secret) -> Self {
         self.secrets.push(secret);
         self
     }
 
-    /// How many nodes keep a session. Nodes of one cluster that do not say the same refuse each
-    /// other: it is changed while all of them are stopped.
+    /// Sets how many nodes keep each session. Nodes with different settings refuse each other, so
+    /// it can only be changed while all of them are stopped.
     ///
-    /// Defaults to [`Copies::All`], which is right for a handful of nodes; from four on,
-    /// `Copies::Count(NonZeroU8::new(2).expect("not zero"))` keeps memory and traffic where they
-    /// are when nodes are added.
+    /// Defaults to [`Copies::All`], which suits a handful of nodes. From four nodes on,
+    /// `Copies::Count(NonZeroU8::new(2).expect("not zero"))` keeps memory and traffic constant when
+    /// nodes are added.
     pub const fn copies(mut self, copies: Copies) -> Self {
         self.copies = copies;
         self
     }
 
-    /// When a write counts as acknowledged. Defaults to [`Ack::All`], because a response that has
-    /// left should never turn out to be forgotten.
+    /// Sets when a write counts as acknowledged. Defaults to [`Ack::All`], so that no write is lost
+    /// after its response was sent.
     pub const fn ack(mut self, ack: Ack) -> Self {
         self.ack = ack;
         self
     }
 
-    /// How long a write waits for its acknowledgements. Past that its outcome is
+    /// Sets how long a write waits for its acknowledgements. After that its outcome is
     /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate).
     ///
-    /// Defaults to 5 seconds: more than it takes to find out that a node has died.
+    /// Defaults to 5 seconds, more than it takes to detect that a node has failed.
     pub const fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.ack_timeout = timeout;
         self
     }
 
-    /// How many nodes, this one included, must be there that could keep sessions; with fewer,
-    /// writes other than ends are refused as [`Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// Sets the minimum number of nodes, including this one, that can keep sessions. With fewer,
+    /// writes other than deletions fail as [`Unavailable`](crate::StoreErrorKind::Unavailable).
     ///
-    /// Defaults to 1, so that the last node goes on alone. 2 refuses what one death could lose,
-    /// with [`Ack::All`] and at least two copies.
+    /// Defaults to 1, so that the last node continues alone. With [`Ack::All`] and at least two
+    /// copies, 2 refuses writes that the failure of one node could lose.
     pub const fn min_copies(mut self, nodes: u8) -> Self {
         self.min_copies = nodes;
         self
     }
 
-    /// How many nodes the cluster has as a rule. A node that starts waits until it has seen as
-    /// many, this one included, but no longer than [`join_timeout`](Self::join_timeout); if there
-    /// were fewer, and none of them serves yet, an unknown session is an error for
+    /// Sets the usual number of nodes. A node that starts waits until it has met this many,
+    /// including itself, but no longer than [`join_timeout`](Self::join_timeout). If it has met
+    /// fewer, and none of them serves yet, an unknown session is an error for
     /// [`loss_grace`](Self::loss_grace).
     ///
-    /// So nodes that start together come together before any of them serves, also where they find
-    /// each other by [`multicast`](Self::multicast) or by a name that does not stand for all of
-    /// them yet. Defaults to 1: to wait for nothing but the addresses that are given.
+    /// So nodes that start together meet before any of them serves, even if they find each other by
+    /// [`multicast`](Self::multicast) or by a name that does not resolve to all of them yet.
+    /// Defaults to 1: a node waits only for the configured addresses.
     pub const fn expect_nodes(mut self, nodes: usize) -> Self {
         self.expect_nodes = nodes;
         self
     }
 
-    /// How long a node that starts waits for other nodes that may have sessions, while no node that
-    /// serves has accepted it.
+    /// Sets how long a node that starts waits for nodes that may have sessions, while no serving
+    /// node has accepted it.
     ///
-    /// It waits if an address that was given does not answer, or a name server fails. After that it
+    /// It waits if a configured address does not answer, or a name server fails. After that it
     /// serves, but a session that it does not know is an error for
-    /// [`loss_grace`](Self::loss_grace). It does not wait for addresses that refuse connections and
-    /// names that do not exist: after two seconds of that it serves alone. And it waits without end
-    /// while a node of the cluster rejects it
-    /// ([`status().refused`](crate::store::ClusterStatus::refused) says why).
+    /// [`loss_grace`](Self::loss_grace). It does not wait for addresses that refuse connections or
+    /// names that do not exist: after two seconds it serves alone. It waits without limit while a
+    /// node of the cluster rejects it; see
+    /// [`status().refused`](crate::store::ClusterStatus::refused) for the reason.
     ///
-    /// Defaults to 10 seconds: a machine that is there answers within one.
+    /// Defaults to 10 seconds: a machine that is up answers within one.
     pub const fn join_timeout(mut self, timeout: Duration) -> Self {
         self.join_timeout = timeout;
         self
     }
 
-    /// How long a session that no node has is an error ([`Unavailable`]) rather than absent, when
-    /// it may be one that was lost: after as many nodes as keep a session have vanished, and when a
-    /// node serves although some address does not answer.
+    /// Sets how long an unknown session is an error ([`Unavailable`]) rather than absent when it
+    /// may be a lost one: after as many nodes as keep a session have failed, and when a node serves
+    /// although some address does not answer.
     ///
     /// An absent session logs its user out; an error does not. Defaults to 60 seconds: nodes that
-    /// were cut off, or are restarted, are back by then.
+    /// were cut off or restarted are usually back by then.
     ///
     /// [`Unavailable`]: crate::StoreErrorKind::Unavailable
     pub const fn loss_grace(mut self, grace: Duration) -> Self {
@@ -246,65 +249,65 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// How long [`drain`](ReplicatedStore::drain) waits until the other nodes have everything that
-    /// is here. Past that the node leaves all the same, and its report says so.
+    /// Sets how long [`drain`](ReplicatedStore::drain) waits until the other nodes have all
+    /// sessions of this one. After that the node leaves anyway, and its report says so.
     ///
-    /// Defaults to 10 seconds: whoever kills a node after a grace period leaves it time to say
-    /// good-bye (Kubernetes gives 30). Raise both for gigabytes of sessions.
+    /// Defaults to 10 seconds, well within the grace period of common orchestrators (30 seconds in
+    /// Kubernetes). Raise both for gigabytes of sessions.
     pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
-    /// How many sessions the node takes. At the limit creating one is refused with
-    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full). Tombstones count in
+    /// Sets the maximum number of sessions. At the limit, creating one fails with
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full). Tombstones count toward
     /// [`max_bytes`](Self::max_bytes) only. Defaults to 1,000,000.
     pub const fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// How many bytes of sessions the node takes: names and values, and what it costs to keep them.
-    /// At the limit creating a session and making one larger are refused with
-    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); reading and ending are not. Defaults
-    /// to 1 GiB.
+    /// Sets the maximum bytes of sessions: names, values and overhead. At the limit, creating or
+    /// enlarging a session fails with [`StoreErrorKind::Full`](crate::StoreErrorKind::Full);
+    /// reading and deleting do not. Defaults to 1 GiB.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How large one session may become, in bytes of names and values. A write that makes it larger
-    /// is refused with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge). The session
-    /// layer has [limits](crate::Limits) of its own, which it checks against the session that a
-    /// request has loaded; this one also counts what other requests have written meanwhile.
+    /// Sets the maximum size of one session, in bytes of names and values. A write that exceeds it
+    /// fails with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge). The session layer
+    /// has [limits](crate::Limits) of its own, which it checks against the session that a request
+    /// has loaded; this limit includes what other requests have written meanwhile.
     ///
-    /// Defaults to 16 MiB and a little more, so that whatever the session layer lets through by
+    /// Defaults to slightly more than 16 MiB, so that everything that the session layer accepts by
     /// default is stored.
     pub const fn max_session_bytes(mut self, bytes: usize) -> Self {
         self.max_session_bytes = bytes;
         self
     }
 
-    /// Starts the node: it listens when this returns, and goes on finding the others by itself.
+    /// Starts the node. It listens when this returns, and finds the other nodes in the background;
     /// [`ready`](ReplicatedStore::ready) waits until it serves sessions.
     ///
-    /// Must be awaited within a tokio runtime, whose tasks carry the node from then on.
+    /// Must be awaited within a tokio runtime, on which the tasks of the node run.
     ///
     /// # Errors
     ///
-    /// When the description makes no sense, the address cannot be listened on or is reachable from
-    /// other machines without a secret, a multicast group cannot be joined, or the operating system
-    /// has no random numbers to give. The message says what to do.
+    /// If the configuration is invalid, the address cannot be bound or can be reached from other
+    /// machines without a secret, a multicast group cannot be joined, or the operating system has
+    /// no random numbers. The message says what to do.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics if called outside a tokio runtime.
     pub async fn start(self) -> Result<ReplicatedStore, StartError> {
         self.start_after(|_| ()).await
     }
 
-    /// Starts the node with what an earlier life of it held. Returns for how many sessions there was
-    /// no room. If members have survived that life, it is taken back only when one of them is met.
+    /// Starts the node with the sessions of an earlier incarnation. Returns the number of sessions
+    /// for which there was no room. If members have survived that incarnation, the sessions are
+    /// imported only when one of them is met.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) async fn start_with(
         self,
@@ -320,7 +323,7 @@ impl ReplicatedStoreBuilder {
         Ok((store, refused))
     }
 
-    /// Starts the node after `fill` has put into it what it is to have when it meets the others.
+    /// Starts the node after `fill` has imported sessions into the replica.
     async fn start_after(self, fill: impl FnOnce(&Replica)) -> Result<ReplicatedStore, StartError> {
         let security = self.security()?;
         let secure = security.is_some();
@@ -385,7 +388,8 @@ impl ReplicatedStoreBuilder {
         )))
     }
 
-    /// Who this node is in this life, which must be later than any that the others have seen.
+    /// Returns the identity of this incarnation, which must be later than all that other nodes have
+    /// seen.
     async fn identity(&self, address: SocketAddr, process: u64, security: &Security) -> Node {
         let unborn = Node {
             address,
@@ -400,7 +404,7 @@ impl ReplicatedStoreBuilder {
         }
     }
 
-    /// What links are protected with.
+    /// Returns the protection of the links.
     fn security(&self) -> Result<Security, StartError> {
         if let Some(own) = &self.own {
             return Ok(own.clone());
@@ -411,7 +415,7 @@ impl ReplicatedStoreBuilder {
         })
     }
 
-    /// The multicast group, if there is to be one.
+    /// Joins the multicast group, if one is configured.
     fn group(
         &self,
         bound: SocketAddr,
@@ -436,7 +440,8 @@ impl ReplicatedStoreBuilder {
         self.cluster_name.as_deref().unwrap_or(CLUSTER_NAME)
     }
 
-    /// Nodes of two applications that have no name of a cluster would become one.
+    /// Rejects a missing cluster name: nodes of two applications without one would form one
+    /// cluster.
     fn check_name(&self, advertised: SocketAddr) -> Result<(), StartError> {
         let looks = !self.peers.is_empty() || self.multicast.is_some();
         if self.cluster_name.is_some() || is_loopback(&advertised) || !looks {
@@ -474,21 +479,23 @@ impl ReplicatedStoreBuilder {
 }
 
 const CLUSTER_NAME: &str = "distributable";
-/// Keeps the introduction of a node within one small frame.
+/// Keeps a handshake within one small frame.
 const CLUSTER_NAME_MAX: usize = 64;
-/// Each is dialled for ever; a cluster of memory copies has a handful.
+/// Each of them is dialed for as long as the node runs; a cluster has a handful.
 const PEERS_MAX: usize = 128;
-/// More than it takes to find out that a holder has died, so that its death alone does not make a
+/// More than it takes to detect that a holder has failed, so that one failure does not make the
+/// outcome of a write unknown.
 /// write's outcome unknown.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// A machine that is there answers within a second; a busy one, or one that is about to start, may
+/// A machine that is up answers within a second; a busy one, or one that is starting, may take
+/// longer.
 /// take some.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Nodes that were cut off, or are restarted, are back by then.
+/// Nodes that were cut off or restarted are usually back by then.
 const LOSS_GRACE: Duration = Duration::from_secs(60);
-/// Gigabytes over a local network, and well within the grace period of those who kill.
+/// Enough for gigabytes over a local network, and well within the usual grace periods.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SESSIONS: usize = 1_000_000;
 const MAX_BYTES: usize = 1 << 30;
-/// What the session layer lets a session have, and room for the names of removed attributes.
+/// The session layer's limit, and room for the names of removed attributes.
 const MAX_SESSION_BYTES: usize = (16 << 20) + (256 << 10);

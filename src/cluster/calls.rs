@@ -1,7 +1,8 @@
 //! Calls that wait for their reply.
 //!
-//! A reply may be taken out of the replica by another thread before the caller has come to wait for
-//! it: it is kept until then. A caller that gives up leaves a mark, and its reply is dropped.
+//! Another thread may take a reply out of the replica before the caller waits for it; the reply is
+//! kept until then. A caller that stops waiting marks its call as abandoned, and the reply is
+//! dropped.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,10 +13,10 @@ use tokio::sync::oneshot;
 use super::replica::event::Reply;
 use super::replica::message::OpId;
 
-/// The calls of one node.
+/// The pending calls of one node.
 ///
-/// Every call that begins to wait gets exactly one reply, so what is in here is bounded by what the
-/// replica has under way.
+/// Every call that starts to wait gets exactly one reply, so the number of entries is bounded by
+/// the operations in progress in the replica.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     table: Mutex<Table>,
@@ -29,20 +30,20 @@ struct Table {
 
 #[derive(Debug)]
 enum Call {
-    /// The reply was there first.
+    /// The reply arrived before the caller waited.
     Answered(Reply),
     Waiting(oneshot::Sender<Reply>),
-    /// Nobody waits any more.
+    /// The caller has stopped waiting.
     Abandoned,
 }
 
 impl Calls {
-    /// Waits for the reply of a call that the replica has under way; `None` when there will be
-    /// none, because the node has stopped.
+    /// Waits for the reply to a call that is in progress in the replica. Returns `None` if there
+    /// will be none because the node has stopped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes nothing back.
+    /// Dropping the future does not cancel the operation.
     pub(super) async fn reply(&self, op: OpId) -> Option<Reply> {
         let receiver = {
             let mut table = self.table();
@@ -70,7 +71,7 @@ impl Calls {
         reply
     }
 
-    /// Hands a reply to whoever waits for it, or will.
+    /// Passes a reply to the caller that waits for it, or keeps it until the caller does.
     pub(super) fn answer(&self, op: OpId, reply: Reply) {
         let waiting = {
             let mut table = self.table();
@@ -86,12 +87,12 @@ impl Calls {
             }
         };
         if let Call::Waiting(sender) = waiting {
-            // It may have given up at this moment, which is its right.
+            // The caller may have stopped waiting at this moment.
             let _ = sender.send(reply);
         }
     }
 
-    /// Lets everybody go: there will be no more replies.
+    /// Wakes all callers: there will be no more replies.
     pub(super) fn close(&self) {
         let mut table = self.table();
         table.closed = true;
@@ -103,7 +104,7 @@ impl Calls {
     }
 }
 
-/// A caller that waits; dropped early, it has given up.
+/// A waiting caller; dropping it early abandons the call.
 struct Interest<'a> {
     calls: &'a Calls,
     op: Option<OpId>,

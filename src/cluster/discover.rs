@@ -1,8 +1,8 @@
-//! Where other nodes may be: addresses to dial, found by name or by multicast.
+//! Discovery: addresses to dial, found by name or by multicast.
 //!
-//! Whatever is found here is a candidate and nothing else. Somebody dials it, and who answers has to
-//! prove that it belongs to the cluster, as everybody has. So neither a name server nor a forged
-//! datagram can do more than have a bounded number of addresses dialled.
+//! Every address found here is only a candidate. It is dialed, and the node that answers has to
+//! authenticate like any other. So neither a name server nor a forged datagram can do more than
+//! cause a bounded number of addresses to be dialed.
 
 mod beacon;
 mod multicast;
@@ -17,15 +17,15 @@ pub use multicast::Multicast;
 pub(super) use multicast::{Group, join};
 pub(super) use names::resolve;
 
-/// Where a node looks for others.
+/// The sources of addresses.
 #[derive(Debug)]
 pub(super) struct Discovery {
-    /// `host:port`, looked up again and again.
+    /// Names as `host:port`, resolved repeatedly.
     pub(super) names: Arc<[String]>,
     pub(super) multicast: Option<Group>,
 }
 
-/// Looks for other nodes, for ever, and has them dialled.
+/// Discovers addresses for as long as the node runs, and has them dialed.
 pub(super) async fn discover(driver: Arc<Driver>, discovery: Discovery) {
     let names = names::seek(driver.clone(), discovery.names);
     let multicast = async {

@@ -1,4 +1,5 @@
-//! Who may come in, and what becomes of everybody else.
+//! Admission control for inbound connections: which nodes are accepted, and how rejections are
+//! reported.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,19 +15,19 @@ use super::replica::node::Node;
 use super::replica::{MemberStatus, PEERS_MAX};
 use super::wire::{Hello, Refusal, Rival};
 
-/// What a node knows of connections that others make.
+/// The admission state of a node.
 #[derive(Debug)]
 pub(super) struct Door {
     /// The name of the cluster.
     cluster: String,
-    /// Tells this process from others.
+    /// Distinguishes this process from other ones.
     process: u64,
     copies: Copies,
-    /// Connections whose other end has introduced itself.
+    /// The number of connections that have completed the handshake.
     introduced: Arc<AtomicUsize>,
-    /// Nodes that were turned away lately.
+    /// Nodes that were recently rejected.
     pub(super) rejections: Rejections,
-    /// Machines from which something else was turned away.
+    /// Machines with other connections that were recently rejected.
     strangers: Rejections,
     rejected: AtomicU64,
     complained_at: AtomicU64,
@@ -46,12 +47,12 @@ impl Door {
         }
     }
 
-    /// How this process introduces itself as `me`.
+    /// Returns this process's handshake as `me`.
     pub(super) fn hello(&self, me: Node) -> Hello {
         Hello::new(&self.cluster, me, self.process, self.copies)
     }
 
-    /// Why this one may not come in. `members` are the other living nodes.
+    /// Returns the reason to refuse a node, if any. `members` are the other live members.
     pub(super) fn objection<'a>(
         &self,
         hello: &Hello,
@@ -90,7 +91,7 @@ impl Door {
         }
     }
 
-    /// A node is refused: that is listed, and logged now and then.
+    /// Records a refused node, and logs it from time to time.
     pub(super) fn refuse(&self, node: &Node, me: &Node, refusal: Refusal) {
         let Node { address, name, .. } = node;
         let due = |reason| {
@@ -124,13 +125,13 @@ impl Door {
         }
     }
 
-    /// Counts a connection as introduced, until what is returned is dropped.
+    /// Counts a connection as established until the returned value is dropped.
     pub(super) fn enter(&self) -> Introduced {
         self.introduced.fetch_add(1, Relaxed);
         Introduced(self.introduced.clone())
     }
 
-    /// A connection was turned away.
+    /// Records a rejected connection.
     pub(super) fn reject(&self, remote: SocketAddr, why: &str) {
         let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
         let machine = remote.ip().to_canonical().to_string();
@@ -139,7 +140,7 @@ impl Door {
         }
     }
 
-    /// A connection was turned away by a node, or from one, that has another secret, or none.
+    /// Records a connection rejected by, or from, a node with another secret or none.
     pub(super) fn distrust(&self, remote: SocketAddr, why: &str) {
         let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
         let machine = remote.ip().to_canonical().to_string();
@@ -158,12 +159,13 @@ impl Door {
         }
     }
 
-    /// Connections that were turned away so far.
+    /// Returns the number of rejected connections.
     pub(super) fn rejected(&self) -> u64 {
         self.rejected.load(Relaxed)
     }
 
-    /// Returns `true` if something that strangers can cause any number of times may be logged now.
+    /// Returns `true` if an event that unauthenticated peers can cause at any rate may be logged
+    /// now.
     pub(super) fn may_complain(&self) -> bool {
         let now = clock::now().as_millis();
         let last = self.complained_at.load(Relaxed);
@@ -174,7 +176,7 @@ impl Door {
     }
 }
 
-/// A connection that counts as introduced.
+/// A connection that counts as established.
 #[derive(Debug)]
 pub(super) struct Introduced(Arc<AtomicUsize>);
 
@@ -184,7 +186,7 @@ impl Drop for Introduced {
     }
 }
 
-/// Why there is no place for a node of this cluster.
+/// Returns the reason why there is no place for a node of this cluster.
 pub(super) fn objection_to<'a>(
     node: &Node,
     me: &Node,
@@ -201,8 +203,7 @@ pub(super) fn objection_to<'a>(
     }
 }
 
-/// The node that has the name of the one that introduces itself, where `me` serves or not and has
-/// these members.
+/// Returns the node that has this name: `me`, which serves or not, or one of its members.
 pub(super) fn find_rival(
     name: &str,
     me: &Node,
@@ -214,27 +215,27 @@ pub(super) fn find_rival(
     let (node, is_ready) = all.find(|(node, _)| *node.name == *name)?;
     Some(Rival {
         node: node.clone(),
-        // Members that serve take it in, though it does not serve yet.
+        // Members that serve will make it serve too.
         serves: is_ready || serves,
     })
 }
 
-/// Returns `true` if there are as many members as there can be, and this node replaces none.
+/// Returns `true` if the cluster is full and the node replaces no member.
 fn is_full<'a>(node: &Node, members: impl Iterator<Item = &'a Node> + Clone) -> bool {
     let mut others = members.clone();
     members.count() >= PEERS_MAX && !others.any(|member| member.address == node.address)
 }
 
-/// Returns `true` if a living node has its name at another address, or this one is at its address.
+/// Returns `true` if a live node has the same name at another address, or `me` has the same
+/// address.
 fn is_double<'a>(node: &Node, me: &Node, mut members: impl Iterator<Item = &'a Node>) -> bool {
     let has_name = |other: &Node| other.name == node.name && other.address != node.address;
     me.address == node.address || has_name(me) || members.any(has_name)
 }
 
-/// How many connections that have introduced themselves are kept: two to each of as many members
-/// as memory copies can have.
+/// Most established inbound connections: several for each possible member.
 const INTRODUCED_MAX: usize = 512;
-/// The pause between two complaints about strangers.
+/// Minimum time between two log lines about unauthenticated connections.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -249,7 +250,7 @@ mod tests {
         }
     }
 
-    /// A node that is elder than such a rival would serve alone beside the members that serve.
+    /// A node older than such a rival would serve alone beside the members that serve.
     #[test]
     fn a_rival_that_joins_members_that_serve_counts_as_serving() {
         let joining = MemberStatus {
@@ -274,7 +275,7 @@ mod tests {
         let members: Vec<_> = (1..=63).map(node).collect();
         let objection = |new: &Node| objection_to(new, &node(0), members.iter());
         assert_eq!(objection(&node(64)), Some(Refusal::Full));
-        // One that comes back takes its own place.
+        // A node that returns takes its own place.
         let mut again = node(63);
         again.generation = 2;
         assert_eq!(objection(&again), None);

@@ -1,9 +1,9 @@
-//! What moves a replica: the only code that waits.
+//! The driver of a replica: the only code that waits.
 //!
-//! A [`Driver`] is shared by everything that a node runs: requests that read and write sessions,
-//! connections that bring messages, and the task that keeps time. All of them do the same: put
-//! something into the replica, then [`settle`](Driver::settle): take out what follows from it, hand
-//! messages to the links and replies to those who wait.
+//! A [`Driver`] is shared by all tasks of a node: requests that read and write sessions,
+//! connections that deliver messages, and the task that keeps time. All of them do the same: pass
+//! an input to the replica, then [`settle`](Driver::settle): take the outputs, pass messages to the
+//! links, and replies to the callers.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -38,22 +38,23 @@ pub(super) struct Driver {
     pub(super) replica: Replica,
     pub(super) links: Links,
     calls: Calls,
-    /// Also the order in which outputs are handled: as they came out of the replica.
+    /// The lock also keeps outputs in the order in which the replica produced them.
     outputs: Mutex<Outputs>,
     ops: AtomicU64,
     /// When the task that keeps time last ran.
     pulse: AtomicU64,
     wall: WallClock,
-    /// Held while a leap of the wall clock is dealt with.
+    /// Held while a jump of the wall clock is handled.
     leaping: Mutex<()>,
-    /// Who this node is in this life.
+    /// The current incarnation of this node.
     identity: watch::Sender<Node>,
     ready: watch::Sender<bool>,
     pub(super) draining: AtomicBool,
     sightings: Sightings,
-    /// What is known of the addresses at which other nodes may be.
+    /// The state of the addresses at which other nodes may be.
     pub(super) addresses: Addresses,
-    /// Until when addresses are dialled more often than later: this node has just begun to look.
+    /// Until when addresses are dialed more often, because this node has just started to look for
+    /// peers.
     looking_until: AtomicU64,
     pub(super) degraded_acks: AtomicU64,
     pub(super) created: AtomicU64,
@@ -63,7 +64,7 @@ pub(super) struct Driver {
     random: Mutex<StdRng>,
 }
 
-/// What the replica wants done, and what messages are encoded with.
+/// The outputs of the replica, and the encoder for their messages.
 #[derive(Debug, Default)]
 struct Outputs {
     list: Vec<Output>,
@@ -104,15 +105,15 @@ impl Driver {
         }
     }
 
-    /// The time, for whatever goes into the replica next.
+    /// Returns the time for the next input.
     ///
-    /// A process that was stopped for so long that the others may have gone on without it must find
-    /// that out before it does anything else, whichever of its tasks happens to run first.
+    /// A process that was paused for so long that other members may have continued without it has
+    /// to handle that before anything else, whichever of its tasks runs first.
     pub(super) fn enter(&self) -> Timestamp {
         let now = clock::now();
         if !self.has_pulse(now) {
             self.replica.handle(now, Input::Timeout);
-            // Only now: until then nobody else may believe that all is well.
+            // Only now: until then no other task may assume that the node is current.
             self.pulse.store(now.as_millis(), Release);
             self.settle();
         }
@@ -122,8 +123,8 @@ impl Driver {
         now
     }
 
-    /// The wall clock was set. Forward, that may have been a pause, and no task goes on before that
-    /// is dealt with.
+    /// Handles a change of the wall clock. If it was set forward the machine may have been paused,
+    /// and no task continues before that is handled.
     fn leap(&self, now: Timestamp) {
         let _one_by_one = lock(&self.leaping);
         if let Some(leap) = self.wall.leap() {
@@ -141,19 +142,21 @@ impl Driver {
         }
     }
 
-    /// Returns `true` if this node has begun to look for others a moment ago.
+    /// Returns `true` if this node started to look for peers a short time ago and does not serve
+    /// yet.
     pub(super) fn is_looking(&self) -> bool {
         let until = Timestamp::from_millis(self.looking_until.load(Relaxed));
         clock::now() < until && !self.replica.is_ready()
     }
 
-    /// An address was dialled.
+    /// Records the result of dialing an address.
     pub(super) fn dialled(&self, address: std::net::SocketAddr, answer: Answer) {
         self.addresses.dialled(clock::now(), address, answer);
     }
 
-    /// A node has said which generation it has seen of a node like this one, which had introduced
-    /// itself as `me`. Returns `true` if this node goes on in another one therefore.
+    /// Handles the incarnation number that a node has seen under this node's name or address, in a
+    /// handshake made as `me`. Returns `true` if this node therefore continues in another
+    /// incarnation.
     pub(super) fn reminded(&self, me: &Node, seen: u64) -> bool {
         if seen < me.generation || seen > SEEN_MAX || self.me() != *me {
             return false;
@@ -162,26 +165,26 @@ impl Driver {
         self.me() != *me
     }
 
-    /// Why there is no place for a node of this cluster.
+    /// Returns the reason why there is no place for a node of this cluster.
     pub(super) fn objection_to(&self, node: &Node) -> Option<Refusal> {
         let members = self.replica.status().members;
         let members = members.iter().map(|member| &member.node);
         objection_to(node, &self.me(), members)
     }
 
-    /// Returns `true` if the task that keeps time has run lately.
+    /// Returns `true` if the task that keeps time has run recently.
     pub(super) fn has_pulse(&self, now: Timestamp) -> bool {
         let last = Timestamp::from_millis(self.pulse.load(Acquire));
         now.since(last) < PAUSE_MAX
     }
 
-    /// Something has happened.
+    /// Handles an input.
     pub(super) fn input(&self, input: Input) {
         self.replica.handle(self.enter(), input);
         self.settle();
     }
 
-    /// Messages have come from a node, one after the other, for this node in generation `to`.
+    /// Handles messages from a node, in order, sent to this node in incarnation `to`.
     pub(super) fn hear(&self, from: &Node, to: u64, arrived: &mut Vec<Arrival>) {
         if arrived.is_empty() {
             return;
@@ -200,8 +203,7 @@ impl Driver {
         self.settle();
     }
 
-    /// Does what the replica wants done, in the order in which it wants it. Must follow whatever
-    /// has been put in.
+    /// Performs the outputs of the replica, in order. Must be called after every input.
     pub(super) fn settle(&self) {
         loop {
             let given_up = self.flush_outputs();
@@ -214,8 +216,8 @@ impl Driver {
         }
     }
 
-    /// Does what the replica wants done. Returns the delivery of messages that had to be given up:
-    /// they take no room in a window any more.
+    /// Performs the outputs of the replica. Returns a delivery report for each message that had to
+    /// be dropped, so that it takes no room in a window any more.
     fn flush_outputs(&self) -> Vec<Input> {
         let mut outputs = lock(&self.outputs);
         let Outputs { list, encoder } = &mut *outputs;
@@ -247,17 +249,17 @@ impl Driver {
         given_up
     }
 
-    /// A number for a call.
+    /// Returns a number for a call.
     pub(super) fn next_op(&self) -> OpId {
         self.ops.fetch_add(1, Relaxed)
     }
 
-    /// Waits for what has become of a call; `None` when the node has stopped.
+    /// Waits for the reply to a call; `None` if the node has stopped.
     pub(super) async fn reply(&self, op: OpId) -> Option<Reply> {
         self.calls.reply(op).await
     }
 
-    /// Returns `true` if this node serves sessions, and whoever asks should come.
+    /// Returns `true` if this node serves sessions and should receive requests.
     pub(super) fn is_ready(&self) -> bool {
         self.replica.is_ready() && !self.draining.load(Relaxed) && self.has_pulse(clock::now())
     }
@@ -269,8 +271,8 @@ impl Driver {
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
-    /// An id for a new session, one that this node owns if possible: then an atomic update of it
-    /// need not ask another node.
+    /// Returns an id for a new session, with a slot that this node owns if possible: then an atomic
+    /// update needs no other node to order it.
     pub(super) fn new_id(&self) -> SessionId {
         let mut random = lock(&self.random);
         let slot = self.replica.own_slot(|| random.next_u32() as usize % SLOTS);
@@ -278,27 +280,27 @@ impl Driver {
         SessionId::with_root(Root::generate().with_slot(slot))
     }
 
-    /// A number from 0 to 1.
+    /// Returns a random number from 0 to 1.
     pub(super) fn random(&self) -> f64 {
         lock(&self.random).random()
     }
 
-    /// Who this node is now.
+    /// Returns the current incarnation of this node.
     pub(super) fn me(&self) -> Node {
         self.identity.borrow().clone()
     }
 
-    /// Who this node is, and when that changes.
+    /// Returns the current incarnation of this node, and notifies of changes.
     pub(super) fn identity(&self) -> watch::Receiver<Node> {
         self.identity.subscribe()
     }
 
-    /// How this node introduces itself.
+    /// Returns this node's handshake.
     pub(super) fn hello(&self) -> Hello {
         self.door.hello(self.me())
     }
 
-    /// Answers an introduction.
+    /// Answers a handshake.
     pub(super) fn judge(&self, hello: &Hello) -> HelloReply {
         let me = self.me();
         let members = self.replica.status().members;
@@ -311,7 +313,7 @@ impl Driver {
             let rival = find_rival(name, &me, serves, &members);
             let rival = rival.filter(|_| refusal == Refusal::Name);
             let details = match refusal {
-                // A stranger learns nothing.
+                // An unauthenticated node gets no information.
                 Refusal::Cluster | Refusal::Myself => RefusalDetails::default(),
                 _ => RefusalDetails { seen, rival },
             };
@@ -327,7 +329,7 @@ impl Driver {
         }
     }
 
-    /// Refuses a node that has no secret, where this one has.
+    /// Refuses a node without a secret, when this node has one.
     pub(super) fn refuse_plain(&self, hello: &Hello) -> Refusal {
         let refusal = match hello.cluster == self.hello().cluster {
             true => Refusal::Secret,
@@ -337,12 +339,12 @@ impl Driver {
         refusal
     }
 
-    /// Since when a member has been one.
+    /// Returns since when a member has been one.
     pub(super) fn member_since(&self, node: &Node) -> Option<Timestamp> {
         self.sightings.since(node)
     }
 
-    /// A write was acknowledged: by fewer nodes than asked for, where there are no more.
+    /// Counts an acknowledged write if it has fewer copies than configured, for lack of nodes.
     pub(super) fn count_if_degraded(&self) {
         if self.replica.is_degraded() {
             self.degraded_acks.fetch_add(1, Relaxed);
@@ -443,21 +445,21 @@ impl Driver {
                 self.addresses
                     .rejoin(members.iter().map(|member| member.node.address));
                 self.look_again();
-                // In this order: a link that is made meanwhile looks at the identity last.
+                // In this order: a link established meanwhile checks the identity last.
                 self.identity.send_replace(node);
                 self.links.close_all();
             }
         }
     }
 
-    /// This node does not serve, and begins to look for others once more.
+    /// Called when this node stops serving: starts to look for other nodes again.
     fn look_again(&self) {
         self.ready.send_replace(false);
         let until = clock::now().plus(LOOKING);
         self.looking_until.store(until.as_millis(), Relaxed);
     }
 
-    /// Lets the time pass, and says how long nothing is due.
+    /// Advances the time, and returns how long nothing is due.
     fn tick(&self) -> Duration {
         let now = self.enter();
         self.pulse.store(now.as_millis(), Release);
@@ -480,7 +482,7 @@ impl Driver {
     }
 }
 
-/// What a node listens on, and whom it looks for.
+/// The listener and the sources of addresses of a node.
 #[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) listener: TcpListener,
@@ -488,7 +490,8 @@ pub(super) struct Surroundings {
     pub(super) undialled: mpsc::UnboundedReceiver<Arc<Outbox>>,
 }
 
-/// Runs a node until it is told to stop, or dropped. All its tasks and connections end with it.
+/// Runs a node until `stop` changes or the future is dropped. All its tasks and connections end
+/// with it.
 pub(super) async fn run(
     driver: Arc<Driver>,
     surroundings: Surroundings,
@@ -512,7 +515,7 @@ pub(super) async fn run(
                     let patience = strangers.admit(remote.ip());
                     tasks.spawn(receive(driver.clone(), stream, remote, patience));
                 }
-                // Mostly too many open files: that does not get better by asking at once.
+                // Usually too many open files, which an immediate retry does not solve.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             Some(outbox) = undialled.recv() => {
@@ -526,7 +529,7 @@ pub(super) async fn run(
     }
 }
 
-/// The end of a node, however it comes.
+/// Ends a node, however `run` ends.
 struct End<'a>(&'a Driver);
 
 impl Drop for End<'_> {
@@ -540,10 +543,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A node looks at the clock at least this often.
+/// Longest time between two checks of the clock.
 const TICK_MAX: Duration = Duration::from_millis(50);
-/// How long a node that looks for others dials more often: a little longer than it takes to find
+/// How long a node that looks for peers dials more often: slightly longer than it takes to conclude
+/// that there are none.
 /// out that there are none.
 const LOOKING: Duration = Duration::from_secs(3);
-/// How long nothing is accepted after accepting has failed.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! A running node as the store sees it: calls that wait for their end.
+//! Handle of a running node: the calls that the store makes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::replica::{MemberStatus, ReplicaStatus};
 use super::status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
 use super::wire::{ATTRIBUTE_NAME_MAX, Refusal};
 
-/// A running node. It stops when this is dropped: abruptly, unless it has been drained.
+/// A running node. Dropping it stops the node immediately, unless it has been drained.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     driver: Arc<Driver>,
@@ -32,14 +32,14 @@ pub(crate) struct Cluster {
     copies: Copies,
     drain_timeout: Duration,
     large_writes: LargeWrites,
-    /// How many live sessions were here when the node was told to go.
+    /// The number of live sessions when draining began.
     had: AtomicUsize,
-    /// What draining has come to; locked while it goes on.
+    /// The result of draining; locked while it is in progress.
     drained: Mutex<Option<DrainReport>>,
 }
 
 impl Cluster {
-    /// Sets a node going, on the tokio runtime that runs this.
+    /// Spawns a node on the current tokio runtime.
     pub(super) fn run(
         driver: Driver,
         surroundings: Surroundings,
@@ -149,7 +149,7 @@ impl Cluster {
         outcome
     }
 
-    /// What has become of changes that the session's owner has ordered.
+    /// Converts the verdict of the session's owner.
     fn updated(
         &self,
         key: &Root,
@@ -157,7 +157,8 @@ impl Cluster {
         record: Option<Arc<Record>>,
     ) -> Result<Outcome, StoreError> {
         let record = match verdict {
-            // Whoever tries again should start from the latest, or never win against many.
+            // A retry should start from the latest state, or it would always lose against many
+            // writers.
             Verdict::Conflict => self.driver.replica.kept(clock::now(), key).or(record),
             _ => record,
         };
@@ -165,7 +166,7 @@ impl Cluster {
             (Verdict::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
             (Verdict::Conflict, Some(record)) => Outcome::Conflict(record),
             (Verdict::Superseded, _) => Outcome::Superseded,
-            // Ended since, which nobody can tell from ended before.
+            // Deleted since, which cannot be distinguished from deleted before.
             (Verdict::Applied | Verdict::Conflict, None) | (Verdict::Gone, _) => Outcome::Gone,
             (Verdict::Again | Verdict::Unknown, _) => return Err(unproved()),
             (Verdict::Full, _) => return Err(StoreError::full()),
@@ -205,7 +206,7 @@ impl Cluster {
         }
     }
 
-    /// The route of the node that orders the session's changes.
+    /// Returns the name of the node that owns the session.
     pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         self.driver.replica.owner(key)
     }
@@ -249,7 +250,7 @@ impl Cluster {
         }
     }
 
-    /// The nodes that reject this one, or that it rejects: one row for each.
+    /// Returns the nodes that reject this one or that it rejects, one row each.
     fn refused(&self, status: &ReplicaStatus) -> Vec<RefusedNode> {
         let mut rows = self.driver.addresses.refused();
         if let Some(Exclusion::Name(node)) = &status.excluded {
@@ -261,7 +262,7 @@ impl Cluster {
         rows.extend(self.driver.door.rejections.list(clock::now()));
         let mut known: Vec<RefusedNode> = Vec::new();
         for row in rows {
-            // A machine alone says less than the address of a node there.
+            // A machine alone says less than the address of a node on it.
             let same = |other: &RefusedNode| {
                 let rest = other.address.strip_prefix(&row.address);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
@@ -273,7 +274,8 @@ impl Cluster {
         known
     }
 
-    /// Stops holding sessions, and hands over what is here, while requests go on.
+    /// Starts draining: this node holds no sessions any more and hands its sessions over, while
+    /// requests continue to be served.
     pub(crate) fn retire(&self) {
         if !self.driver.draining.swap(true, Relaxed) {
             self.had
@@ -292,7 +294,7 @@ impl Cluster {
         let draining = Draining(Some(&self.driver));
         let status = self.handed_over(began + self.drain_timeout).await;
         self.driver.input(Input::Leave);
-        // From here on there is no way back.
+        // From here on draining cannot be canceled.
         draining.stays();
         let deadline = (began + self.drain_timeout).max(Instant::now() + FLUSH_MAX);
         let flush = self.until(deadline, |driver| driver.links.is_flushed().then_some(()));
@@ -313,7 +315,7 @@ impl Cluster {
         report
     }
 
-    /// Waits until those who stay have everything, nobody else is there, or time is up.
+    /// Waits until the remaining members are complete, there are none, or `deadline` has passed.
     async fn handed_over(&self, deadline: Instant) -> ReplicaStatus {
         self.until(deadline, |driver| {
             let status = driver.replica.status();
@@ -324,7 +326,7 @@ impl Cluster {
         .unwrap_or_else(|| self.driver.replica.status())
     }
 
-    /// Asks again and again until there is an answer or time is up.
+    /// Calls `ask` repeatedly until it returns a value or `deadline` has passed.
     async fn until<T>(&self, deadline: Instant, ask: impl Fn(&Driver) -> Option<T>) -> Option<T> {
         let mut poll = interval(DRAIN_POLL);
         while Instant::now() < deadline {
@@ -337,19 +339,19 @@ impl Cluster {
         ask(&self.driver)
     }
 
-    /// What is in a slot of this node, also after it has left.
+    /// Returns the entries of a slot, even after the node has left.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) fn export(&self, slot: usize) -> Vec<super::Copy> {
         self.driver.replica.export(clock::now(), slot)
     }
 
-    /// The members that stay if this node leaves now, or stayed when it left.
+    /// Returns the members that stay if this node leaves now, or stayed when it left.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) fn survivors(&self) -> Vec<super::Survivor> {
         self.driver.replica.survivors()
     }
 
-    /// What has become of sessions that this node may not use before it meets a member.
+    /// Returns the state of sessions that this node may not use before it meets a member.
     #[cfg(all(feature = "snapshot", unix))]
     pub(crate) fn held(&self) -> super::HeldState {
         self.driver.replica.held()
@@ -377,7 +379,7 @@ impl Drop for Cluster {
     }
 }
 
-/// While a node hands over; taken back when the handing over is given up.
+/// Cancels draining when dropped before the node has left.
 struct Draining<'a>(Option<&'a Driver>);
 
 impl Draining<'_> {
@@ -395,13 +397,12 @@ impl Drop for Draining<'_> {
     }
 }
 
-/// Returns `true` if all members are known to have everything of what they keep now that this one
-/// is leaving.
+/// Returns `true` if all members are complete in a view in which this node is leaving.
 fn is_handed_over(status: &ReplicaStatus) -> bool {
     status.unacknowledged == 0 && status.settled
 }
 
-/// A name that other nodes would not accept is refused before anything is changed.
+/// Rejects names that other nodes would not accept, before anything is changed.
 fn check_names(changes: &Changes) -> Result<(), StoreError> {
     let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
     if changes.writes().iter().any(|(name, _)| is_long(name)) {
@@ -431,6 +432,6 @@ fn unproved() -> StoreError {
     StoreError::indeterminate("the other nodes did not acknowledge in time")
 }
 
-/// How long the last messages may take to leave, even if the time for the hand-over is used up.
+/// Longest time for sending the last messages, even after `drain_timeout`.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);

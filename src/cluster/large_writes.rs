@@ -1,9 +1,8 @@
-//! Turns of large writes, so that many at once wait instead of being refused.
+//! Queue for large writes, so that many at the same time wait instead of being refused.
 //!
-//! A change of many kilobytes takes its turn before it is applied, and keeps it until it is
-//! acknowledged. So no more bytes are on their way to other nodes than slow links carry in a few
-//! seconds, and the callers that wait hold nothing but what their requests hold anyway. Small
-//! changes never wait here.
+//! A large change waits for its turn before it is applied, and keeps it until it is acknowledged.
+//! So the bytes under way to other nodes are limited to what slow links carry in a few seconds, and
+//! the waiting callers hold no memory beyond their requests. Small changes never wait here.
 
 use std::time::Duration;
 
@@ -12,12 +11,12 @@ use tokio::time::timeout;
 
 use crate::error::StoreError;
 
-/// The bytes of large changes that may be under way.
+/// The bytes of large changes in progress.
 #[derive(Debug)]
 pub(super) struct LargeWrites {
     /// One permit for each KiB.
     room: Semaphore,
-    /// How many callers may wait.
+    /// The number of callers that may wait.
     places: Semaphore,
 }
 
@@ -31,16 +30,15 @@ impl Default for LargeWrites {
 }
 
 impl LargeWrites {
-    /// Waits until a change of so many bytes may begin. It is under way until the result is
-    /// dropped.
+    /// Waits until a change of this size may start. It is in progress until the result is dropped.
     ///
     /// # Errors
     ///
-    /// `Unavailable` when too many wait, or nothing has ended for long. Nothing was changed.
+    /// `Unavailable` if too many callers wait, or the wait takes too long. Nothing was changed.
     ///
     /// # Cancel safety
     ///
-    /// A caller that stops waiting loses its turn and changes nothing.
+    /// Dropping the future gives up the turn and changes nothing.
     pub(super) async fn turn(
         &self,
         bytes: usize,
@@ -61,16 +59,16 @@ impl LargeWrites {
     }
 }
 
-/// The largest change that takes no turn: what links send in one piece.
+/// The largest change that does not wait: links send it in one piece.
 const SMALL_MAX: usize = 64 << 10;
 
-/// How much may be under way, in KiB: 32 MiB. A larger change waits until it is alone.
+/// Large changes in progress, in KiB: 32 MiB. A larger change waits until it is alone.
 const ROOM_KIB: u32 = 32 << 10;
 
-/// How many callers wait at most; their requests hold up to 16 MiB each.
+/// Most waiting callers; their requests hold up to 16 MiB each.
 const WAITING_MAX: usize = 64;
 
-/// How long a caller waits for its turn.
+/// Longest wait for a turn.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

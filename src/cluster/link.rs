@@ -1,19 +1,19 @@
-//! Bytes between nodes: one port that listens, and one connection to each node that is dialled.
+//! Transport between nodes: one listening port, and one outgoing connection to each peer.
 //!
-//! What a node says to another goes over the connection that it has dialled itself; so there are
-//! two between any two nodes, and nobody has to decide which one counts. Both ends introduce
-//! themselves before the first message.
+//! A node sends its messages on the connection that it has dialed itself. So there are two
+//! connections between two nodes, and no rule is needed to choose one. Both ends identify
+//! themselves in a handshake before the first message.
 //!
-//! Three lanes share the connection to a node ([`lanes`]): membership, views and acknowledgements
-//! never wait behind data for longer than a few chunks, and large messages travel in chunks between
-//! which others pass. The other end confirms what it has received on the same connection. A slow
-//! link slows, and stays; one that makes no progress at all for ten seconds is closed ([`watch`]).
+//! Three lanes share a connection ([`lanes`]): membership, views and acknowledgements never wait
+//! behind data for longer than a few chunks, and large messages are sent in chunks between which
+//! other messages pass. The other end confirms what it has received on the same connection. A slow
+//! link stays open; one that makes no progress at all for ten seconds is closed ([`watch`]).
 //!
-//! It promises: a node that is back is dialled again within a second; a node whose process has died
-//! is noticed as fast as its operating system says so; strangers, garbage and silence cost a
-//! bounded amount of memory for a bounded time, and change nothing.
+//! A node that is back is dialed again within a second. A node whose process has died is detected
+//! as fast as its operating system reports it. Unauthenticated peers, invalid data and silence cost
+//! a bounded amount of memory for a bounded time, and change nothing.
 //!
-//! It does not promise that anything arrives. The replica repeats what matters.
+//! Delivery is not guaranteed. The replica repeats what is still needed.
 
 mod admission;
 #[cfg(feature = "rustls")]
@@ -60,24 +60,24 @@ pub(super) use outbox::Outbox;
 pub(super) use security::Security;
 pub(super) use strangers::Strangers;
 
-/// Everybody who is dialled.
+/// All outgoing links.
 #[derive(Debug)]
 pub(super) struct Links {
     outboxes: RwLock<HashMap<SocketAddr, Arc<Outbox>>>,
-    /// Addresses under which this node has met itself.
+    /// Addresses that have turned out to be this node's own.
     mine: RwLock<HashSet<SocketAddr>>,
-    /// Boxes that need somebody to dial. There are never more of them than outboxes.
+    /// Outboxes to dial. There are never more of them than outboxes.
     undialled: mpsc::UnboundedSender<Arc<Outbox>>,
     security: Security,
-    /// Room for the large messages that arrive.
+    /// Room for large messages that are being received.
     admission: Arc<Admission>,
-    /// Where others reach this node.
+    /// The address at which other nodes reach this one.
     advertised: SocketAddr,
 }
 
 impl Links {
-    /// Nobody yet; who is to be dialled comes out of the receiver. This node listens at `bound`,
-    /// and the others reach it at `advertised`.
+    /// Returns an empty set of links, and a receiver of the outboxes to dial. This node listens on
+    /// `bound`, and other nodes reach it at `advertised`.
     pub(super) fn new(
         bound: SocketAddr,
         advertised: SocketAddr,
@@ -95,11 +95,11 @@ impl Links {
         (links, receiver)
     }
 
-    /// Sends a message, if there is or can be a link; otherwise drops it.
+    /// Sends a message if there is a link or one can be made; otherwise drops it.
     ///
     /// # Errors
     ///
-    /// `MessageTooLong` if no receiver would take it.
+    /// `MessageTooLong` if no receiver would accept it.
     pub(super) fn send(
         &self,
         to: &Node,
@@ -112,19 +112,19 @@ impl Links {
         }
     }
 
-    /// Somebody may be at this address: it is dialled for a while, if there is room. Returns `true`
-    /// if it is one that this node may dial.
+    /// Adds a candidate address, which is dialed for a while if there is room. Returns `true` if
+    /// this node may dial it.
     pub(super) fn suggest(&self, address: SocketAddr) -> bool {
         let may = may_dial(self.advertised, address);
         let known = may && read(&self.outboxes).contains_key(&address);
-        // The rest of the room is for members.
+        // The rest of the room is reserved for members.
         if known || may && read(&self.outboxes).len() < CANDIDATES_MAX {
             self.want(address);
         }
         may
     }
 
-    /// The box for an address, which is dialled from now on.
+    /// Returns the outbox for an address, which is dialed from now on.
     fn want(&self, address: SocketAddr) -> Option<Arc<Outbox>> {
         let known = read(&self.outboxes).get(&address).cloned();
         if let Some(outbox) = known {
@@ -140,15 +140,15 @@ impl Links {
         }
         let outbox = outboxes.entry(address).or_insert_with(|| {
             let outbox = Arc::new(Outbox::new(address));
-            // Nobody takes it while the node stops, and nobody needs to.
+            // The receiver is gone only while the node stops.
             let _ = self.undialled.send(outbox.clone());
             outbox
         });
         Some(outbox.clone())
     }
 
-    /// Ends the dialling of an address, unless somebody wants it again. Returns `true` if it has
-    /// ended.
+    /// Stops dialing an address unless it has been used again meanwhile. Returns `true` if it has
+    /// stopped.
     fn give_up(&self, outbox: &Outbox) -> bool {
         let mut outboxes = write(&self.outboxes);
         let unwanted = !outbox.is_wanted();
@@ -158,7 +158,7 @@ impl Links {
         unwanted
     }
 
-    /// Whoever answers at this address is this node itself.
+    /// Records that an address is this node's own.
     fn met_myself(&self, address: SocketAddr) {
         let mut mine = write(&self.mine);
         if mine.len() < DIALLED_MAX {
@@ -168,35 +168,35 @@ impl Links {
         write(&self.outboxes).remove(&address);
     }
 
-    /// Returns `true` if this node is reached at this address.
+    /// Returns `true` if the address is this node's own.
     pub(super) fn is_mine(&self, address: &SocketAddr) -> bool {
         read(&self.mine).contains(address)
     }
 
-    /// Whoever is at this address has just been heard of: if it is being dialled, now is the time.
+    /// Called when the node at this address has been active: an attempt to dial it is made now.
     fn promise(&self, address: SocketAddr) {
         if let Some(outbox) = read(&self.outboxes).get(&address) {
             outbox.promise();
         }
     }
 
-    /// Closes the link to a node that is no member any more. It is dialled again as long as
-    /// somebody wants to reach its address: a connection that has survived a broken network may
-    /// sleep for minutes, a new one works as soon as the network does.
+    /// Closes the link to a node that is not a member any more. It is dialed again while its
+    /// address is used: a connection that has survived a network failure may stay silent for
+    /// minutes, a new one works as soon as the network does.
     pub(super) fn cut(&self, node: &Node) {
         if let Some(outbox) = read(&self.outboxes).get(&node.address) {
             outbox.close_for(node);
         }
     }
 
-    /// Closes all links: they must introduce this node anew.
+    /// Closes all links: this node has to identify itself again.
     pub(super) fn close_all(&self) {
         for outbox in read(&self.outboxes).values() {
             outbox.close();
         }
     }
 
-    /// Returns `true` if everything that could be sent was sent, and all data confirmed.
+    /// Returns `true` if everything was sent and all data is confirmed.
     pub(super) fn is_flushed(&self) -> bool {
         read(&self.outboxes)
             .values()
@@ -204,13 +204,13 @@ impl Links {
     }
 }
 
-/// Returns `true` if a node that others reach at `me` may dial `address`. What is only reachable on
-/// its own machine must not tell others to look for it on theirs.
+/// Returns `true` if a node that others reach at `me` may dial `address`. A node that can only be
+/// reached on its own machine must not announce that address to other machines.
 fn may_dial(me: SocketAddr, address: SocketAddr) -> bool {
     is_loopback(&address) || !is_loopback(&me)
 }
 
-/// Returns `true` if an address is only reachable on its own machine.
+/// Returns `true` if an address can only be reached on its own machine.
 pub(super) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
@@ -223,9 +223,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many addresses are dialled at most: peers given by name, and members. Memory copies are for
-/// clusters of a handful.
+/// Most addresses dialed at the same time: configured peers, candidates and members.
 const DIALLED_MAX: usize = 256;
 
-/// How many addresses are dialled because somebody may be there.
+/// Most candidate addresses dialed at the same time.
 const CANDIDATES_MAX: usize = 128;

@@ -1,7 +1,7 @@
 //! Sessions in the memory of several nodes.
 //!
-//! Every node keeps every session, or a number of nodes each one's. A node that keeps it reads it
-//! without asking anybody; a write is acknowledged when all the others that keep it have it.
+//! Each session is kept by all nodes or by a configured number of them. A holder reads it without
+//! asking another node; a write is acknowledged when all other holders have it.
 //!
 //! ```text
 //!           store/replicated: load · commit · touch · end
@@ -58,39 +58,39 @@ pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use start_error::{StartError, StartErrorKind};
 pub use status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
 
-/// How many nodes keep a session.
+/// The number of nodes that keep each session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "there is no third way to say how many"
 )]
 pub enum Copies {
-    /// Every node keeps every session: reading never asks anybody, each write goes to all. For a
-    /// handful of nodes. Tomcat's `DeltaManager` does the same.
+    /// Every node keeps every session: reads need no other node, and each write goes to all nodes.
+    /// For a handful of nodes. Corresponds to Tomcat's `DeltaManager`.
     #[default]
     All,
-    /// This many nodes keep a session, all of them where there are no more: it survives the death
-    /// of all but one of them. Which ones follows from the session's id and the names of the nodes
-    /// (rendezvous hashing); the others ask them. A node that comes or goes moves its share of the
-    /// sessions and no more. Tomcat's `BackupManager`, WebLogic and JEUS keep 2.
+    /// This many nodes keep each session, or all nodes if there are fewer. The session survives the
+    /// failure of all but one of them. The holders are computed from the session's id and the names
+    /// of the nodes (rendezvous hashing); the other nodes ask them. When a node joins or leaves,
+    /// only its share of the sessions moves. Tomcat's `BackupManager`, WebLogic and JEUS keep 2.
     Count(NonZeroU8),
 }
 
-/// What has to happen before a write counts as acknowledged, and the response may leave.
+/// The condition under which a write is acknowledged and the response is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "all, some and only myself: there is no fourth way"
 )]
 pub enum Ack {
-    /// Every live holder of the session has it: a read through any node sees it, and it survives
+    /// Every live holder of the session has it: a read through any node returns it, and it survives
     /// as long as one of them does.
     #[default]
     All,
-    /// This many nodes have it, the writing one included (fewer where fewer are alive); the rest
-    /// follow.
+    /// This many nodes have it, including the writing one (fewer if fewer are alive); the other
+    /// holders follow.
     Copies(NonZeroU8),
-    /// The writing node has it; the others follow, and may answer from what they had before for a
-    /// moment. Its sudden death loses what had not been sent.
+    /// The writing node has it; the other holders follow, and may serve the previous value for a
+    /// moment. If the node fails suddenly, writes that had not been sent are lost.
     Local,
 }

@@ -1,13 +1,13 @@
-//! What dialing and resolving have shown of the addresses at which other nodes may be.
+//! State of the addresses at which other nodes may be, as found by resolving and dialing them.
 //!
-//! The tasks that resolve names and dial addresses report here; the replica gets the [summary] from
-//! which it decides whether it may serve.
+//! The tasks that resolve names and dial addresses report here. The replica receives a [summary],
+//! on which the decision to serve is based.
 //!
-//! - An address is *closed* when it has refused three connections in a row within at least two
-//!   seconds. A program that starts a little later than this one refuses, too.
-//! - A name *does not resolve* when a name server has said so three times within at least two
-//!   seconds. A name server that fails or does not answer has said nothing.
-//! - Everything else that is not a node's answer is silence.
+//! - An address is *closed* when it has refused three connections in a row over at least two
+//!   seconds. A program that starts a little later than this one refuses connections, too.
+//! - A name *does not resolve* when a name server has answered so three times over at least two
+//!   seconds. A failure of the name server does not count as an answer.
+//! - An address where anything else but a node answers counts as silent.
 //!
 //! [summary]: Outlook
 
@@ -23,7 +23,7 @@ use super::replica::node::Node;
 use super::status::RefusedNode;
 use super::wire::{Refusal, RefusalDetails};
 
-/// The addresses that count, and what is known of them.
+/// The relevant addresses and their state.
 #[derive(Debug)]
 pub(super) struct Addresses {
     state: Mutex<State>,
@@ -31,17 +31,17 @@ pub(super) struct Addresses {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was configured, as `host:port`.
+    /// The configured names, as `host:port`.
     names: BTreeMap<String, Name>,
-    /// Members of this node when it was paused or declared down, until it serves again.
+    /// The members when this node was paused or declared down, until it serves again.
     former: BTreeSet<SocketAddr>,
-    /// What was found at the addresses that are dialled.
+    /// The result for each dialed address.
     found: HashMap<SocketAddr, Found>,
-    /// What was last handed to the replica.
+    /// The summary that the replica last received.
     reported: Option<Outlook>,
 }
 
-/// What is known of a name.
+/// The state of a name.
 #[derive(Debug, Default)]
 struct Name {
     addresses: Vec<SocketAddr>,
@@ -49,44 +49,44 @@ struct Name {
     nowhere: Option<Streak>,
 }
 
-/// What a name server has answered.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
     Addresses(Vec<SocketAddr>),
-    /// There is no such name, or it has no address.
+    /// The name does not exist, or has no address.
     Nowhere,
-    /// Nothing: it fails, or does not answer in time.
+    /// The name server fails or does not answer in time.
     Failure,
 }
 
-/// What was found at an address.
+/// The result of dialing an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// A node that accepts this one, and wants to be reached at this address.
+    /// A node that accepts this one, and is reached at this address.
     Accepts { at: SocketAddr },
     /// A node that rejects this one, or that this one rejects.
     Rejects { by: Rejection, reason: &'static str },
     /// Connections are refused.
     Closed,
-    /// Nothing, or no node.
+    /// No answer, or not one of a node.
     Silence,
 }
 
-/// What a rejection means for this node.
+/// The consequence of a rejection for this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// A node of the same cluster does not want this one.
+    /// A node of the same cluster rejects this one.
     Peer,
-    /// The same, because there is no place for it.
+    /// A node of the same cluster rejects this one because there is no place for it.
     Exclusion,
     /// The cluster's name or the secret differs.
     Foreign,
-    /// It is the other node that is wrong.
+    /// The other node is the one to be rejected.
     Own,
 }
 
 impl Rejection {
-    /// What it means for `me` to be refused like that.
+    /// Returns the consequence of this refusal for `me`.
     pub(super) fn of(me: &Node, refusal: Refusal, details: &RefusalDetails) -> Self {
         let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
         match (refusal, &details.rival) {
@@ -104,7 +104,7 @@ struct Found {
     streak: Streak,
 }
 
-/// How often in a row something was found.
+/// The number of consecutive equal results.
 #[derive(Clone, Copy, Debug)]
 struct Streak {
     first: Timestamp,
@@ -126,7 +126,7 @@ impl Streak {
         self.times = self.times.saturating_add(1);
     }
 
-    /// Returns `true` if that was often enough to be relied upon.
+    /// Returns `true` if there are enough results to rely on.
     fn is_settled(&self) -> bool {
         self.times >= SETTLED_TIMES && self.last.since(self.first) >= SETTLED_AFTER
     }
@@ -144,7 +144,7 @@ impl Addresses {
         }
     }
 
-    /// A name has been looked up. A failure leaves the addresses that were known before.
+    /// Records a lookup. A failure keeps the addresses of earlier lookups.
     pub(super) fn resolved(&self, now: Timestamp, name: &str, lookup: &Lookup) {
         let mut state = self.state();
         let Some(known) = state.names.get_mut(name) else {
@@ -164,7 +164,7 @@ impl Addresses {
         }
     }
 
-    /// An address has been dialled.
+    /// Records the result of dialing an address.
     pub(super) fn dialled(&self, now: Timestamp, address: SocketAddr, answer: Answer) {
         let mut state = self.state();
         if state.found.len() >= FOUND_MAX && !state.found.contains_key(&address) {
@@ -179,29 +179,28 @@ impl Addresses {
         }
     }
 
-    /// An address is not dialled any more.
+    /// Called when an address is not dialed any more.
     pub(super) fn forget(&self, address: SocketAddr) {
         self.state().found.remove(&address);
     }
 
-    /// This node begins to join again, and had these members.
+    /// Called when this node starts to join again, with the members that it had.
     pub(super) fn rejoin(&self, members: impl Iterator<Item = SocketAddr>) {
         self.state().former.extend(members.take(FOUND_MAX));
     }
 
-    /// This node serves.
+    /// Called when this node starts to serve.
     pub(super) fn joined(&self) {
         self.state().former.clear();
     }
 
-    /// Former members that were not found again yet: they are dialled until it is known what has
-    /// become of them.
+    /// Returns the former members, which are dialed until their state is known.
     pub(super) fn former(&self) -> Vec<SocketAddr> {
         self.state().former.iter().copied().collect()
     }
 
-    /// The summary, if it has changed since this was last called. `is_mine`: an address of this
-    /// node.
+    /// Returns the summary if it has changed since the last call. `is_mine` returns `true` for an
+    /// address of this node.
     pub(super) fn changed(&self, is_mine: impl Fn(&SocketAddr) -> bool) -> Option<Outlook> {
         let mut state = self.state();
         let outlook = state.outlook(is_mine);
@@ -210,7 +209,7 @@ impl Addresses {
         changed.then_some(outlook)
     }
 
-    /// The nodes that reject this one.
+    /// Returns the nodes that reject this one.
     pub(super) fn refused(&self) -> Vec<RefusedNode> {
         let state = self.state();
         let mut rows: Vec<_> = state
@@ -251,7 +250,7 @@ impl State {
         for address in &counted {
             let mut found = self.found.get(address);
             if let Some(Answer::Accepts { at }) = found.map(|found| found.answer) {
-                // What counts is whether a link can be made where the node wants it.
+                // The result at the address that the node advertises counts.
                 found = self.found.get(&at);
             }
             match found {
@@ -278,11 +277,11 @@ impl State {
     }
 }
 
-/// How often, and for how long, an address must refuse before it counts as closed.
+/// Number and duration of equal results before an address counts as closed.
 const SETTLED_TIMES: u32 = 3;
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// Addresses about which something is known: as many as are dialled.
+/// Most addresses with a result: as many as are dialed.
 const FOUND_MAX: usize = 256;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Nodes that this node has turned away lately.
+//! Nodes that were recently rejected.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,9 @@ use crate::session::Timestamp;
 
 use super::status::RefusedNode;
 
-/// The nodes that are turned away, and why.
+/// The rejected nodes, with the reasons.
 ///
-/// A node that is turned away comes again within seconds. When it does not, the reason is gone.
+/// A rejected node tries again within seconds. If it does not, the reason has gone.
 #[derive(Debug, Default)]
 pub(super) struct Rejections(Mutex<HashMap<String, Row>>);
 
@@ -22,8 +22,8 @@ struct Row {
 }
 
 impl Rejections {
-    /// A node is turned away. Returns `true` if that is to be logged: when it begins, and each
-    /// minute. With more rows than there is room for it is always.
+    /// Records a rejection. Returns `true` if it is to be logged: the first one, and one each
+    /// minute. Without room for another row it is always logged.
     pub(super) fn note(&self, now: Timestamp, address: String, reason: &str) -> bool {
         let mut rows = self.rows();
         rows.retain(|_, row| now.since(row.last) < LOG_AGAIN_AFTER);
@@ -49,12 +49,12 @@ impl Rejections {
         true
     }
 
-    /// A node is welcome.
+    /// Called when a node is accepted.
     pub(super) fn forget(&self, address: &str) {
         self.rows().remove(address);
     }
 
-    /// The nodes that were turned away a moment ago.
+    /// Returns the nodes rejected within the last seconds.
     pub(super) fn list(&self, now: Timestamp) -> Vec<RefusedNode> {
         let rows = self.rows();
         let current = rows.iter().filter(|(_, row)| now.since(row.last) < KEPT);
@@ -73,10 +73,10 @@ impl Rejections {
     }
 }
 
-/// How long a node that does not come again is listed: some attempts, also on a busy machine.
+/// How long a node that does not try again is listed: several attempts, even on a busy machine.
 const KEPT: Duration = Duration::from_secs(8);
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// Strangers can say any name.
+/// An unauthenticated peer can claim any name.
 const ROWS_MAX: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The secret that the nodes of a cluster share.
+//! The shared secret of a cluster.
 
 use std::error::Error;
 use std::fmt;
@@ -7,21 +7,22 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What proves that a node belongs to a cluster: at least 32 random bytes, the same on every node.
+/// The shared secret that authenticates the nodes of a cluster: at least 32 random bytes, the same
+/// on every node.
 ///
 /// ```sh
 /// openssl rand -hex 32 > secret
 /// chmod 600 secret
 /// ```
 ///
-/// Whoever has it is a full member, and can read and change every session. It never leaves the
-/// node: the keys that links are encrypted and proved with are derived from it.
+/// Any process with the secret can join the cluster, and read and change every session. It never
+/// leaves the node: the keys that authenticate and encrypt links are derived from it.
 ///
 /// `Debug` does not show it.
 #[derive(Clone)]
 pub struct Secret(Arc<[u8]>);
 
-/// A secret could not be read, or is none. The message says what to do about it.
+/// An invalid or unreadable secret. The message says what to do about it.
 #[derive(Debug)]
 pub struct SecretError {
     kind: SecretErrorKind,
@@ -29,7 +30,7 @@ pub struct SecretError {
     source: Option<io::Error>,
 }
 
-/// What kind of failure a [`SecretError`] is.
+/// The kind of a [`SecretError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SecretErrorKind {
@@ -37,37 +38,38 @@ pub enum SecretErrorKind {
     Missing,
     /// It is shorter than 32 bytes.
     TooShort,
-    /// It is longer than 4096 bytes: mostly, another file.
+    /// It is longer than 4096 bytes: probably the wrong file.
     TooLong,
-    /// It repeats a few characters: somebody has made it up.
+    /// It repeats a few characters, so it is not random.
     Weak,
 }
 
 impl Secret {
-    /// These bytes, all of which count.
+    /// Creates a secret from bytes, all of which are significant.
     ///
     /// # Errors
     ///
-    /// When they are fewer than 32, more than 4096, or repeat a few values only.
+    /// If there are fewer than 32 bytes, more than 4096, or only a few different values.
     pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Result<Self, SecretError> {
         Self::check("the secret", bytes.as_ref())
     }
 
-    /// What the file contains, without the line break at its end.
+    /// Reads a secret from a file, without the line break at its end.
     ///
-    /// A file that every user of the machine may read is taken, with a warning in the log: secrets
-    /// that orchestrators mount look like that.
+    /// A file that every user of the machine may read is accepted, with a warning in the log:
+    /// orchestrators mount secrets like that.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, and as for [`from_bytes`](Self::from_bytes).
+    /// If the file cannot be read, and as for [`from_bytes`](Self::from_bytes).
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SecretError> {
         let path = path.as_ref();
         let name = format!("the secret in {}", path.display());
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|file| {
             warn_if_public(path, &file);
-            // One more than allowed, and a line break, are enough to say no.
+            // The maximum, a line break and one more byte are enough to detect a file that is too
+            // long.
             file.take(SECRET_MAX as u64 + 3).read_to_end(&mut bytes)
         });
         read.map_err(|error| SecretError {
@@ -81,11 +83,11 @@ impl Secret {
         Self::check(&name, without_line_break(&bytes))
     }
 
-    /// The value of an environment variable, without the line break at its end.
+    /// Reads a secret from an environment variable, without the line break at its end.
     ///
     /// # Errors
     ///
-    /// When it is not set, and as for [`from_bytes`](Self::from_bytes).
+    /// If the variable is not set, and as for [`from_bytes`](Self::from_bytes).
     pub fn from_env(variable: &str) -> Result<Self, SecretError> {
         let name = format!("the secret in the environment variable {variable}");
         let Some(value) = std::env::var_os(variable) else {
@@ -124,7 +126,7 @@ impl fmt::Debug for Secret {
 }
 
 impl SecretError {
-    /// What kind of failure this is.
+    /// Returns the kind of failure.
     #[must_use]
     pub const fn kind(&self) -> SecretErrorKind {
         self.kind
@@ -156,7 +158,7 @@ fn without_line_break(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
-/// How many different bytes there are.
+/// Returns the number of different byte values.
 fn distinct(bytes: &[u8]) -> usize {
     let mut seen = [false; 256];
     for &byte in bytes {
@@ -180,11 +182,11 @@ fn warn_if_public(path: &Path, file: &File) {
 #[cfg(not(unix))]
 fn warn_if_public(_: &Path, _: &File) {}
 
-/// 256 bits if they are random. It is no password: nobody has to remember it.
+/// 256 bits if they are random. It is not a password: people do not have to remember it.
 const SECRET_MIN: usize = 32;
-/// Whatever is longer was not meant.
+/// Longer input is a mistake.
 const SECRET_MAX: usize = 4096;
-/// Of 32 random hexadecimal digits one set in thirty million has fewer.
+/// Of 32 random hexadecimal digits one in thirty million has fewer.
 const DISTINCT_MIN: usize = 8;
 const RECIPE: &str = "openssl rand -hex 32";
 

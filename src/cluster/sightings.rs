@@ -1,8 +1,8 @@
 //! Incarnations of other nodes that this node has met.
 //!
-//! A node that was restarted while its clock was set back has a generation that the members have
-//! seen before, and do not accept again. So every answer to an introduction names the latest one
-//! that was seen under its address or name, and the node goes on above it.
+//! A node that was restarted after its clock was set back has an incarnation number that the
+//! members have already seen, and do not accept again. Therefore the answer to every handshake
+//! names the latest one seen under the node's address or name, and the node continues above it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,34 +26,34 @@ struct Seen {
 #[derive(Clone, Debug)]
 struct Sighting {
     node: Node,
-    /// The process that has introduced itself as that.
+    /// The process that has identified itself as this node.
     process: Option<u64>,
     /// Since when it is a member.
     since: Option<Timestamp>,
 }
 
 impl Sightings {
-    /// A node has introduced itself.
+    /// Records a handshake.
     pub(super) fn introduced(&self, hello: &Hello) {
         self.note(&hello.node, |sighting| {
             sighting.process = Some(hello.process);
         });
     }
 
-    /// A node has become a member.
+    /// Records a new member.
     pub(super) fn joined(&self, now: Timestamp, node: &Node) {
         self.note(node, |sighting| sighting.since = Some(now));
     }
 
-    /// Since when a member has been one.
+    /// Returns since when a member has been one.
     pub(super) fn since(&self, node: &Node) -> Option<Timestamp> {
         let seen = self.seen();
         let sighting = seen.addresses.get(&node.address)?;
         sighting.since.filter(|_| sighting.node == *node)
     }
 
-    /// The latest generation in which another process was seen under the address of a node, or
-    /// under its name unless one of `members` has that; 0 for none.
+    /// Returns the latest incarnation number in which another process was seen under the address of
+    /// a node, or under its name unless one of `members` has that name; 0 for none.
     pub(super) fn latest<'a>(
         &self,
         hello: &Hello,
@@ -61,7 +61,7 @@ impl Sightings {
     ) -> u64 {
         let is_other = |sighting: &&Sighting| match sighting.process {
             Some(process) => process != hello.process,
-            // It may be the same one: another member has named it.
+            // It may be the same process: another member has named it.
             None => sighting.node.generation > hello.node.generation,
         };
         let seen = self.seen();
@@ -99,7 +99,7 @@ impl Sighting {
         }
     }
 
-    /// Takes up what is known of a node, unless a later incarnation is known already.
+    /// Updates the entry of a node, unless a later incarnation is already recorded.
     fn take(&mut self, node: &Node, add: impl Fn(&mut Self)) {
         if node.generation > self.node.generation {
             *self = Self::of(node);
@@ -110,7 +110,7 @@ impl Sighting {
     }
 }
 
-/// How many addresses, and how many names, are remembered.
+/// Most addresses, and most names, recorded.
 const SEEN_MAX: usize = 1024;
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
         sightings.introduced(&hello(1, 7, 100));
         assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);
         assert_eq!(latest(&sightings, &hello(1, 5, 200)), 7);
-        // Where the clock stands still both have the same generation.
+        // If the clock stands still both have the same incarnation number.
         assert_eq!(latest(&sightings, &hello(1, 7, 200)), 7);
         // The same name at another address.
         assert_eq!(latest(&sightings, &hello(2, 5, 200)), 7);

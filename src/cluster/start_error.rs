@@ -1,10 +1,10 @@
-//! Why a node could not start.
+//! Errors on starting a node.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// A node could not start. The message says what to do about it.
+/// An error on starting a node. The message says what to do about it.
 #[derive(Debug)]
 pub struct StartError {
     kind: StartErrorKind,
@@ -12,24 +12,24 @@ pub struct StartError {
     source: Option<io::Error>,
 }
 
-/// What kind of failure a [`StartError`] is.
+/// The kind of a [`StartError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StartErrorKind {
-    /// A name or an address makes no sense.
+    /// A name or an address is invalid.
     Invalid,
-    /// The address can be reached from other machines, which is not safe without a secret.
+    /// The address can be reached from other machines, which requires a secret.
     NotLoopback,
-    /// The node looks for others on other machines, and was given no name of a cluster.
+    /// The node looks for peers on other machines, which requires a cluster name.
     ClusterName,
-    /// The address cannot be listened on: mostly, somebody else does.
+    /// Binding the address failed, usually because it is already in use.
     Listen,
-    /// The operating system has no random numbers to give, or TLS does not work here.
+    /// The operating system has no random numbers, or TLS does not work here.
     Unsupported,
 }
 
 impl StartError {
-    /// What kind of failure this is.
+    /// Returns the kind of failure.
     #[must_use]
     pub const fn kind(&self) -> StartErrorKind {
         self.kind

@@ -1,119 +1,119 @@
-//! What operators see of a node.
+//! State of a replicated store for operators.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Copies;
 
-/// How a replicated store is doing, as this node sees it.
+/// The state of a replicated store, from the point of view of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterStatus {
     /// Whether this node serves sessions.
     pub ready: bool,
-    /// Whether this node has everything of what it keeps that the other members had when the members
+    /// Whether this node has all sessions of its slots that the other members had when the members
     /// last changed.
     pub complete: bool,
-    /// Whether all members have the same idea of who is in. While they have not, writes wait.
+    /// Whether all members agree on the members. While they do not, writes wait.
     pub stable: bool,
-    /// Everybody in the cluster, this node first.
+    /// All members of the cluster, this node first.
     pub members: Vec<Member>,
-    /// How many nodes keep a session.
+    /// The number of nodes that keep each session.
     pub copies: Copies,
     /// Live sessions of which this node has a copy.
     pub sessions: usize,
-    /// Ended sessions that are remembered, so that no late copy revives them.
+    /// Deleted sessions that are remembered, so that no late copy restores them.
     pub tombstones: usize,
-    /// What sessions and tombstones are counted with against
+    /// Bytes of sessions and tombstones, as counted for
     /// [`max_bytes`](super::ReplicatedStoreBuilder::max_bytes).
     pub bytes: usize,
-    /// Whether this node holds more than its `max_sessions` or `max_bytes`: it keeps copies for other
-    /// nodes whatever its limits, and creates no sessions until it is within them again.
+    /// Whether this node exceeds its `max_sessions` or `max_bytes`: it keeps copies for other nodes
+    /// regardless of its limits, and creates no sessions until it is within them again.
     pub over_limit: bool,
     /// Merges that have made a session larger than
-    /// [`max_session_bytes`](super::ReplicatedStoreBuilder::max_session_bytes): nodes that did not
-    /// know of each other's writes had each added what was within the limit. Such a session is
-    /// kept, and may only shrink.
+    /// [`max_session_bytes`](super::ReplicatedStoreBuilder::max_session_bytes): concurrent writes
+    /// on several nodes had each been within the limit. Such a session is kept, and may only
+    /// shrink.
     pub oversized_merges: u64,
-    /// Sessions with fewer copies than asked for.
+    /// Sessions with fewer copies than configured.
     pub under_replicated: usize,
-    /// Writes that were acknowledged by fewer nodes than asked for, because fewer were alive.
+    /// Writes acknowledged by fewer nodes than configured, because fewer were alive.
     pub degraded_acks: u64,
-    /// Writes whose outcome callers were told is unknown: time ran out, this node left, or too much
-    /// had happened since they were first asked for.
+    /// Writes whose outcome is unknown to the caller: they timed out, this node left, or too much
+    /// had happened since the first attempt.
     pub indeterminate: u64,
-    /// Writes of attributes that were discarded because the other side of a partition had written the
-    /// same attribute without knowing of it, and won. Each node counts what it merged itself; with
-    /// more than 65,536 sessions changed while the partition lasted it is a lower bound.
+    /// Writes of attributes that were discarded because the other side of a partition had written
+    /// the same attribute concurrently, and its write was later. Each node counts its own merges.
+    /// With more than 65,536 sessions changed during the partition it is a lower bound.
     pub discarded_writes: u64,
-    /// Connections to the replication port that were turned away: not our protocol, without the
-    /// secret, another cluster, too slow, or malformed.
+    /// Connections to the replication port that were rejected: another protocol, no secret or
+    /// another one, another cluster, too slow, or malformed.
     pub rejected_connections: u64,
-    /// Sessions that were created through this node since it was started.
+    /// Sessions created through this node since it was started.
     pub created: u64,
-    /// Sessions that were ended through this node since it was started.
+    /// Sessions deleted through this node since it was started.
     pub deleted: u64,
     /// Sessions that this node owned when they expired, since it was started.
     pub expired: u64,
-    /// Nodes that reject this one, or that it rejects. A row goes within ten seconds after its
-    /// cause.
+    /// Nodes that reject this one, or that it rejects. A row is removed within ten seconds after
+    /// its cause.
     pub refused: Vec<RefusedNode>,
 }
 
-/// A node that is not accepted by another one.
+/// A node that is rejected by another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedNode {
-    /// Where it is reached; its machine alone where it has not said more.
+    /// Its address; only that of its machine if it has not identified itself.
     pub address: String,
-    /// What to change.
+    /// The reason, and what to change.
     pub reason: String,
 }
 
-/// One node of the cluster.
+/// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Member {
     /// Its name, which is the route in the cookies that it issues.
     pub route: String,
-    /// Where the other nodes reach it.
+    /// The address at which other nodes reach it.
     pub address: SocketAddr,
-    /// How far it is.
+    /// Its state.
     pub state: MemberState,
-    /// How long this node has known it.
+    /// How long it has been a member, from the point of view of this node.
     pub age: Duration,
     /// Changes that were sent to it and are not acknowledged.
     pub lag: usize,
 }
 
-/// How far a member is.
+/// The state of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemberState {
-    /// It is in, but does not have all sessions yet.
+    /// It is a member, but does not serve yet.
     Joining,
     /// It serves sessions.
     Ready,
-    /// It is on its way out.
+    /// It is draining.
     Leaving,
 }
 
-/// What [`drain`](crate::ReplicatedStore::drain) could prove before the node left.
+/// The result of [`drain`](crate::ReplicatedStore::drain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Whether it is proved that nothing is lost with this node: for every session that it had, all
-    /// nodes that are to keep it from now on have said that they do. `false` with sessions when no
-    /// node stays.
+    /// Whether it is certain that nothing is lost with this node: for every session that it had,
+    /// all nodes that hold it from now on have confirmed that they have it. `false` if there were
+    /// sessions and no node stays.
     pub handed_over: bool,
-    /// Live sessions here when the node was told to go.
+    /// Live sessions at this node when draining began.
     pub sessions: usize,
-    /// Changes that nobody had acknowledged when the node left.
+    /// Changes that were not acknowledged when the node left.
     pub unacknowledged: usize,
     /// Other members when the node left.
     pub remaining: usize,
-    /// Whether no node stays: there was no other member, or all others were on their way out.
+    /// Whether no node stays: there was no other member, or all others were leaving.
     pub last: bool,
-    /// How long it took.
+    /// How long draining took.
     pub took: Duration,
 }
