@@ -1,17 +1,17 @@
-//! Messages as bytes, and back.
+//! Wire format of messages.
 //!
-//! A stream begins with a [`Hello`] and its [`HelloReply`], which agree on a [`Protocol`] version;
-//! then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. What travels is
-//! written down here once more, as [`Body`] and what it is made of: **the order of their variants
-//! and fields is the format**. Within a protocol version a message only grows at its end, and kinds
-//! of messages are only added; an older node skips both. Anything else is a new version, and the
-//! version that two nodes agreed on decides what is written. The committed bytes in the tests hold
-//! them still.
+//! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a [`Protocol`]
+//! version; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. The format
+//! is defined by [`Body`] and the types in it: **the order of their variants and fields is the
+//! format**. Within a protocol version fields are only added at the end of a message, and kinds of
+//! messages are only added; an older node skips both. Any other change is a new version, and the
+//! version on which two nodes have agreed determines the encoding. Golden bytes in the tests check
+//! this.
 //!
-//! It promises: decoding never panics, takes no more memory than a small multiple of the bytes that
-//! have really arrived, and lets nothing through that the replica could not live with (names too
-//! long, attributes out of order, stamps that nothing could follow). It does not judge whether a
-//! message makes sense now: that is the replica's business.
+//! Decoding never panics, takes no more memory than a small multiple of the bytes that have
+//! arrived, and rejects everything that the replica cannot handle: names that are too long,
+//! attributes out of order, versions that no later one could follow. Whether a message is valid in
+//! the current state is decided by the replica.
 
 mod body;
 mod frame;
@@ -35,44 +35,44 @@ pub(super) use hello::{
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
 pub(super) use session::ATTRIBUTE_NAME_MAX;
 
-/// Why bytes are not a message.
+/// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WireError {
-    /// A frame is longer than this side takes, or would send.
+    /// A frame is longer than this side accepts or sends.
     FrameTooLong,
     /// A message is longer than [`MESSAGE_MAX`], or a whole one longer than a segment.
     MessageTooLong,
-    /// The bytes are no message of this protocol version.
+    /// The bytes are not a message of this protocol version.
     Malformed,
     /// The message is of a kind that only a later version knows.
     UnknownKind,
-    /// Chunks that belong to no large message, or more than the message has.
+    /// A chunk without a large message, or more chunks than the message has.
     StrayChunk,
     /// More bytes of a large message than were credited.
     BeyondWindow,
-    /// A credit for bytes that were never sent, or that takes back an earlier one.
+    /// A credit for bytes that were never sent, or smaller than an earlier one.
     BadCredit,
-    /// More members, slots or attributes than there can be.
+    /// More members, slots or attributes than possible.
     TooMany,
     /// An attribute's name is too long.
     NameTooLong,
-    /// Attributes or stamps out of order, or twice.
+    /// Attributes or versions out of order, or duplicate.
     Disorder,
-    /// A stamp that no later write could follow.
+    /// A version that no later write could follow.
     StampTooFar,
-    /// A value under the name under which a session keeps its floor.
+    /// A value under the name that is reserved for a session's floor.
     FloorWithValue,
-    /// There is no such slot.
+    /// The slot does not exist.
     NoSuchSlot,
-    /// A node with a name or an address that no node can have.
+    /// A node with an invalid name or address.
     BadNode,
 }
 
-/// Appends a message to `out`, as `protocol` writes it.
+/// Appends a message to `out`, encoded for `protocol`.
 ///
 /// # Errors
 ///
-/// `MessageTooLong` if no receiver would take it; `out` is as before.
+/// `MessageTooLong` if no receiver would accept it; `out` is unchanged.
 pub(super) fn encode(
     message: &Message,
     protocol: Protocol,
@@ -98,12 +98,12 @@ fn encode_within(
     Ok(())
 }
 
-/// Reads what [`encode`] has written. Fields that later versions add at the end are skipped.
+/// Decodes a message. Fields that later versions add at the end are skipped.
 ///
 /// # Errors
 ///
 /// `UnknownKind` if only a later version knows the message: the receiver may skip it. Other errors
-/// if the bytes are no message, or one that the replica could not live with.
+/// if the bytes are not a message, or one that the replica cannot handle.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     match postcard::take_from_bytes::<Body<'_>>(bytes) {
         Ok((body, _later)) => body.try_into(),
@@ -125,13 +125,13 @@ fn at_most(count: usize, max: usize) -> Result<(), WireError> {
     }
 }
 
-/// Encodes plain data at the end of `out`.
+/// Encodes data at the end of `out`.
 fn put(data: &impl Serialize, out: &mut Vec<u8>) {
     postcard::serialize_with_flavor(data, End(out))
         .expect("sequences of known length into a growing buffer always encode");
 }
 
-/// Writes at the end of a buffer that is shared by many messages.
+/// Writes at the end of a buffer that many messages share.
 struct End<'a>(&'a mut Vec<u8>);
 
 impl Flavor for End<'_> {
@@ -152,7 +152,7 @@ impl Flavor for End<'_> {
     }
 }
 
-/// Bytes that are encoded as a whole, where a slice would go byte by byte.
+/// Bytes that are encoded as a whole, where a slice would be encoded byte by byte.
 struct Bytes<'a>(&'a [u8]);
 
 impl Serialize for Bytes<'_> {
@@ -184,8 +184,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
     }
 }
 
-/// The longest message, in bytes. A session of many attributes that two sides of a split have each
-/// filled up to the limit, several times over, still travels; a declared length beyond is nonsense.
+/// The longest message, in bytes. A session of many attributes that both sides of a partition have
+/// filled to the limit several times over still fits; a longer declared length is invalid.
 pub(super) const MESSAGE_MAX: usize = 256 << 20;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a node listens, and where the others reach it.
+//! Listening and advertised addresses of a node.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,7 +27,7 @@ impl ReplicatedStoreBuilder {
         })
     }
 
-    /// Where the others reach this node, which listens at `bound`.
+    /// Returns the address at which other nodes reach this node, which listens on `bound`.
     pub(super) async fn advertised(
         &self,
         bound: SocketAddr,
@@ -65,8 +65,8 @@ impl ReplicatedStoreBuilder {
         Ok(advertised)
     }
 
-    /// The address that this machine uses towards the first peer that can be reached, or towards
-    /// the multicast group.
+    /// Returns the address that this machine uses toward the first reachable peer, or toward the
+    /// multicast group.
     async fn route(&self, bound: SocketAddr) -> Result<SocketAddr, StartError> {
         let mut towards = Vec::new();
         for peer in &self.peers {
@@ -89,7 +89,7 @@ impl ReplicatedStoreBuilder {
     }
 }
 
-/// The local end of a route. Nothing is sent.
+/// Returns the local address of a route. Nothing is sent.
 async fn local_ip(remote: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = match remote {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -117,14 +117,14 @@ async fn listen_on_free_port() -> Result<TcpListener, StartError> {
     )))
 }
 
-/// The one address that `host:port` stands for here.
+/// Returns the one address that `host:port` stands for.
 async fn resolve(text: &str) -> Result<SocketAddr, StartError> {
     let found = lookup_host(text).await.map_err(|error| {
         let what = format!("{text:?} is no address: write `host:port`");
         StartError::new(StartErrorKind::Invalid, what).because(error)
     })?;
     let mut found: Vec<_> = found.collect();
-    // A name may stand for an IPv6 and an IPv4 address; people mean the latter by `localhost`.
+    // A name may have an IPv6 and an IPv4 address; `localhost` usually means the latter.
     found.sort_by_key(SocketAddr::is_ipv6);
     found
         .first()
@@ -132,7 +132,7 @@ async fn resolve(text: &str) -> Result<SocketAddr, StartError> {
         .map_or_else(|| invalid(format!("{text:?} stands for no address")), Ok)
 }
 
-/// Names are looked up later and again; a literal address can be judged now.
+/// Checks a peer. Names are resolved later and repeatedly; a literal address is checked now.
 pub(super) fn check_peer(peer: &str, secure: bool) -> Result<(), StartError> {
     match peer.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {}
@@ -144,7 +144,8 @@ pub(super) fn check_peer(peer: &str, secure: bool) -> Result<(), StartError> {
     }
 }
 
-/// Whoever reaches the port of a node without a secret is a full member.
+/// Rejects an address that other machines can reach, unless links are authenticated: any process
+/// that reaches the port of a node without a secret can join the cluster.
 fn check_reach(address: SocketAddr, text: &str, secure: bool) -> Result<(), StartError> {
     if secure || is_loopback(&address) {
         return Ok(());
@@ -164,5 +165,5 @@ pub(super) fn invalid<T>(what: String) -> Result<T, StartError> {
     Err(StartError::new(StartErrorKind::Invalid, what))
 }
 
-/// Where to look for a free port.
+/// The ports to try.
 const PORTS: RangeInclusive<u16> = 4000..=4100;

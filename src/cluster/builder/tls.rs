@@ -1,4 +1,4 @@
-//! Replication under certificates of the application's own.
+//! Replication under the application's own certificates.
 
 use std::sync::Arc;
 
@@ -9,16 +9,17 @@ use super::super::link::Security;
 use super::ReplicatedStoreBuilder;
 
 impl ReplicatedStoreBuilder {
-    /// Protects links with these configurations of rustls 0.23 instead of what follows from a
-    /// [`secret`](Self::secret): for those who give each node a certificate, and want to revoke
-    /// one without changing anything on the others.
+    /// Protects links with these configurations of rustls 0.23 instead of keys derived from a
+    /// [`secret`](Self::secret), so that each node has its own certificate, which can be revoked
+    /// without changes on other nodes.
     ///
-    /// Each node dials and is dialled, so each shows a certificate in both roles. It is for `name`,
-    /// which all nodes have in common, since they are found at addresses that come and go. `server`
-    /// must demand certificates of clients: whoever shows none, or one for another name, is refused
-    /// whatever it says. Everybody whom both configurations accept is a full member.
+    /// Each node both dials and accepts connections, so it presents a certificate in both roles.
+    /// The certificate is for `name`, which is common to all nodes, since their addresses change.
+    /// `server` must require client certificates: a peer without one, or with one for another name,
+    /// is refused. Every peer that both configurations accept is a full member.
     ///
-    /// A secret that is given besides only signs what is sent by
+    /// A secret that is set as well is only used to sign the announcements of
+    /// [`multicast`](Self::multicast).
     /// [`multicast`](Self::multicast).
     pub fn tls(
         mut self,

@@ -1,12 +1,12 @@
-//! What a node sends to everybody: where it is, signed.
+//! Beacons: signed announcements of a node's address.
 //!
 //! ```text
 //! "distnode" · 1 · IPv6 address, 16 bytes · port, 2 bytes · HMAC-SHA256 of all before, 32 bytes
 //! ```
 //!
-//! The key of the signature follows from the secret and the name of the cluster. A beacon carries
-//! no time and no number: sent again by somebody else, it names an address at which a node of the
-//! cluster once was, and whoever is there now has to prove itself.
+//! The signing key is derived from the secret and the name of the cluster. A beacon carries no time
+//! and no sequence number: if it is replayed, it names an address at which a node of the cluster
+//! once was, and the process that is there now has to authenticate.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,15 +16,15 @@ use ring::hmac;
 use super::super::link::derive;
 use super::super::secret::Secret;
 
-/// Signs this node's beacon, and tells the cluster's from others.
+/// Signs this node's beacons, and verifies those of other nodes.
 pub(in super::super) struct Beacon {
     /// The first one signs.
     keys: Vec<hmac::Key>,
 }
 
 impl Beacon {
-    /// Signs with the first secret, accepts all. Without any, beacons prove nothing but the name of
-    /// the cluster: they must not leave the machine.
+    /// Signs with the first secret, and accepts all of them. Without a secret, a beacon only shows
+    /// the name of the cluster and must not leave the machine.
     pub(in super::super) fn new(secrets: &[Secret], cluster: &str) -> Self {
         let key = |secret: &[u8], purpose| {
             hmac::Key::new(hmac::HMAC_SHA256, &derive(secret, purpose, cluster))
@@ -41,7 +41,7 @@ impl Beacon {
         Self { keys }
     }
 
-    /// Says that a node is at `address`.
+    /// Returns the beacon of a node at `address`.
     pub(super) fn sign(&self, address: SocketAddr) -> [u8; BEACON] {
         let mut beacon = [0; BEACON];
         let ip = match address.ip() {
@@ -56,14 +56,14 @@ impl Beacon {
         beacon
     }
 
-    /// Where a node of this cluster says that it is; `None` for whatever else the bytes are.
+    /// Returns the address in a beacon of this cluster; `None` for any other bytes.
     pub(super) fn check(&self, bytes: &[u8]) -> Option<SocketAddr> {
         let beacon: &[u8; BEACON] = bytes.try_into().ok()?;
         let (said, tag) = beacon.split_at(TAG);
         if !said.starts_with(MAGIC) {
             return None;
         }
-        // Comparing takes the same time wherever the difference is.
+        // Compares in constant time.
         let signed = |key: &hmac::Key| hmac::verify(key, said, tag).is_ok();
         if !self.keys.iter().any(signed) {
             return None;
@@ -80,7 +80,7 @@ impl fmt::Debug for Beacon {
     }
 }
 
-/// What a beacon begins with, the version of its format included.
+/// The start of a beacon, including the version of its format.
 const MAGIC: &[u8] = b"distnode\x01";
 const IP: usize = MAGIC.len();
 const PORT: usize = IP + 16;

@@ -1,4 +1,4 @@
-//! Nodes that tell everybody on their network where they are.
+//! Discovery by multicast.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -12,16 +12,15 @@ use super::super::driver::Driver;
 use super::super::link::is_loopback;
 use super::beacon::{BEACON, Beacon};
 
-/// Where nodes that are in one network find each other without being told: a multicast group.
+/// A multicast group in which nodes of one network find each other.
 ///
-/// Every node tells the group twice a second where it is, in 59 bytes that the cluster's secret
-/// signs, and dials whoever else does. Nothing is ever answered, and a beacon only names somebody to
-/// dial, who then has to prove itself.
+/// Every node announces its address to the group twice a second, in 59 bytes that are signed with
+/// the cluster's secret, and dials the addresses that other nodes announce. Announcements are never
+/// answered; they only name addresses to dial, and the nodes there have to authenticate.
 ///
-/// Defaults to the group and the port that Tomcat uses, 228.0.0.4:45564, and to the network to which
-/// the node's address belongs. The group is one of IPv4; what it names may be of IPv6. Many clouds
-/// carry no multicast: use
-/// [`dns`](super::super::ReplicatedStoreBuilder::dns) there.
+/// Defaults to the group and the port that Tomcat uses, 228.0.0.4:45564, and to the network of the
+/// node's address. The group is an IPv4 group; the announced addresses may be IPv6. Many clouds do
+/// not support multicast: use [`dns`](super::super::ReplicatedStoreBuilder::dns) there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "it is handed to `ReplicatedStoreBuilder::multicast`"]
 pub struct Multicast {
@@ -31,33 +30,34 @@ pub struct Multicast {
 }
 
 impl Multicast {
-    /// The group's address, from 224.0.0.0 to 239.255.255.255. Defaults to 228.0.0.4.
+    /// Sets the group's address, from 224.0.0.0 to 239.255.255.255. Defaults to 228.0.0.4.
     pub const fn group(mut self, group: Ipv4Addr) -> Self {
         self.group = group;
         self
     }
 
-    /// The group's port. Defaults to 45564.
+    /// Sets the group's port. Defaults to 45564.
     pub const fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// The address of this machine in the network to use.
+    /// Sets the network to use, by the address of this machine in it.
     ///
-    /// Defaults to the address at which the node listens, or at which others reach it, if it is
-    /// one of this machine, and otherwise to what the operating system says.
+    /// Defaults to the address on which the node listens, or at which other nodes reach it, if it
+    /// is one of this machine, and otherwise to the operating system's choice.
     pub const fn interface(mut self, interface: Ipv4Addr) -> Self {
         self.interface = Some(interface);
         self
     }
 
-    /// Somebody in the network that is used.
+    /// Returns an address in the network that is used.
     pub(in super::super) fn towards(&self) -> SocketAddr {
         (self.interface.unwrap_or(self.group), self.port).into()
     }
 
-    /// Why this cannot work for a node that others reach at `advertised`, if so.
+    /// Returns the reason why this cannot work for a node that other nodes reach at `advertised`,
+    /// if any.
     pub(in super::super) fn objection(
         &self,
         advertised: SocketAddr,
@@ -95,15 +95,15 @@ pub(in super::super) struct Group {
     socket: UdpSocket,
     to: SocketAddrV4,
     beacon: Beacon,
-    /// Where the others reach this node.
+    /// The address at which other nodes reach this node.
     advertised: SocketAddr,
 }
 
-/// Joins a group, as a node that listens at `bound` and that others reach at `advertised`.
+/// Joins a group, for a node that listens on `bound` and that other nodes reach at `advertised`.
 ///
 /// # Errors
 ///
-/// When the operating system does not let it.
+/// If the operating system refuses it.
 pub(in super::super) fn join(
     multicast: Multicast,
     bound: SocketAddr,
@@ -140,9 +140,9 @@ pub(in super::super) fn join(
 
 fn open(to: SocketAddrV4, interface: Ipv4Addr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    // Other nodes on this machine listen too, and so may Tomcat.
+    // Other nodes on this machine, or Tomcat, may use the same port.
     socket.set_reuse_address(true)?;
-    // Where it is possible, only what is sent to the group is let in.
+    // Receives only what is sent to the group, where the system supports that.
     let at = if cfg!(windows) {
         Ipv4Addr::UNSPECIFIED
     } else {
@@ -156,7 +156,7 @@ fn open(to: SocketAddrV4, interface: Ipv4Addr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Tells the group where this node is, and has those dialled that tell the same of themselves.
+/// Announces this node's address to the group, and has the addresses of other nodes dialed.
 pub(super) async fn meet(driver: &Driver, group: Group) {
     let tell = async {
         let beacon = group.beacon.sign(group.advertised);
@@ -176,12 +176,12 @@ pub(super) async fn meet(driver: &Driver, group: Group) {
         }
     };
     let hear = async {
-        // One more than a beacon, to see what is longer.
+        // One byte more than a beacon, to detect longer datagrams.
         let mut bytes = [0; BEACON + 1];
         loop {
             let pause = Instant::now() + WINDOW;
             for _ in 0..WINDOW_MAX {
-                // Errors are about single datagrams, or as frequent as those: both count.
+                // Errors concern single datagrams, or are as frequent as those: both count.
                 let heard = group.socket.recv(&mut bytes).await;
                 let said = heard
                     .ok()
@@ -192,16 +192,17 @@ pub(super) async fn meet(driver: &Driver, group: Group) {
                     driver.links.suggest(address);
                 }
             }
-            // What comes too fast is dropped by the operating system, which is cheaper.
+            // The operating system drops the excess, at a lower cost.
             sleep_until(pause).await;
         }
     };
     tokio::join!(tell, hear);
 }
 
-/// How often a node says where it is, as Tomcat's do.
+/// Interval between announcements, like Tomcat's.
 const BEACON_INTERVAL: Duration = Duration::from_millis(500);
-/// How many datagrams are looked at in how much time: a hundred nodes send twenty in it, looking at
+/// Datagrams processed per window of time: a hundred nodes send twenty, and a thousand take a few
+/// milliseconds.
 /// a thousand takes a few milliseconds.
 const WINDOW_MAX: usize = 1000;
 const WINDOW: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Nodes that are given as `host:port`.
+//! Discovery by name: nodes configured as `host:port`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,9 +15,9 @@ use crate::clock;
 use super::super::driver::Driver;
 use super::super::outlook::Lookup;
 
-/// Looks up the names again and again, and has the addresses behind them dialled, for ever.
+/// Resolves the names repeatedly, for as long as the node runs, and has their addresses dialed.
 pub(super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
-    // Each on its own: a name server that does not answer for one holds up nobody else.
+    // Separate tasks: a slow lookup of one name does not delay the other ones.
     let mut each = JoinSet::new();
     for name in names.iter().cloned() {
         each.spawn(follow(driver.clone(), name));
@@ -37,7 +37,7 @@ async fn follow(driver: Arc<Driver>, name: String) {
         let lookup = match timeout(LOOK_UP_TIMEOUT, &mut looking_up).await {
             Ok(lookup) => lookup,
             Err(_) => {
-                // A thread waits for the answer: one at a time.
+                // A thread waits for the answer: only one at a time.
                 driver
                     .addresses
                     .resolved(clock::now(), &name, &Lookup::Failure);
@@ -65,7 +65,7 @@ async fn follow(driver: Arc<Driver>, name: String) {
     }
 }
 
-/// Has the former members of this node dialled for as long as it looks for them.
+/// Has the former members of this node dialed while it looks for them.
 pub(super) async fn seek_former(driver: &Driver) {
     loop {
         for address in driver.addresses.former() {
@@ -75,7 +75,7 @@ pub(super) async fn seek_former(driver: &Driver) {
     }
 }
 
-/// The addresses behind `host:port`; none when nobody knows.
+/// Returns the addresses behind `host:port`; none if the lookup fails.
 pub(in super::super) async fn resolve(name: &str) -> Vec<SocketAddr> {
     addresses(look_up(name).await)
 }
@@ -104,17 +104,17 @@ async fn look_up(name: &str) -> Lookup {
     }
 }
 
-/// Returns `true` if a lookup has failed because there is no such name, or no address behind it.
+/// Returns `true` if a lookup has failed because the name does not exist or has no address.
 ///
 /// The standard library gives the reason as text only: that of `gai_strerror` on Unix, where it is
-/// never translated because no Rust program sets the locale by itself. A text that is not known
-/// counts as a failure of the name server, which is the careful choice.
+/// never translated because no Rust program sets the locale by itself. An unknown text counts as a
+/// failure of the name server, which is the cautious choice.
 fn is_nowhere(name: &str, error: &io::Error) -> bool {
-    // WSAHOST_NOT_FOUND and WSANO_DATA; Unix has no error numbers like these.
+    // WSAHOST_NOT_FOUND and WSANO_DATA; Unix has no such error numbers.
     if matches!(error.raw_os_error(), Some(11001 | 11004)) {
         return true;
     }
-    // RFC 6761, section 6.4: there never is such a name, whatever a name server says.
+    // RFC 6761, section 6.4: such a name never exists, whatever a name server answers.
     let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
     if host.trim_end_matches('.').ends_with(".invalid") {
         return true;
@@ -138,7 +138,7 @@ impl Failing {
         }
     }
 
-    /// Logs a name that stays without an address: soon, and each minute.
+    /// Logs a name that stays without an address: after a short time, and then each minute.
     fn report(&mut self, name: &str, lookup: &Lookup) {
         let cause = match lookup {
             Lookup::Addresses(_) => return *self = Self::begin(),
@@ -153,7 +153,8 @@ impl Failing {
     }
 }
 
-/// What `gai_strerror` says of a name that does not exist, or has no address: glibc, musl, Apple
+/// The texts of `gai_strerror` for a name that does not exist or has no address: glibc, musl, Apple
+/// and the BSDs, Android.
 /// and the BSDs, Android.
 const NOWHERE: [&str; 8] = [
     "Name or service not known",
@@ -166,15 +167,15 @@ const NOWHERE: [&str; 8] = [
     "no address associated with name",
 ];
 
-/// The pause after which names are looked up again, and new addresses among them dialled.
+/// Interval between lookups of a name.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
-/// The same while this node looks for others for the first time.
+/// The interval while this node looks for peers for the first time.
 const LOOKING_INTERVAL: Duration = Duration::from_millis(300);
-/// A name server that takes longer has not answered.
+/// Timeout of a lookup.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a name that does not resolve is not worth a line in the log, and how often it is after.
+/// How long a name may fail to resolve before that is logged, and the interval after that.
 const FAILING_FOR: Duration = Duration::from_secs(5);
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// How many addresses of one name count: as many as a cluster of memory copies has members, and
+/// Most addresses used per name: as many as a cluster has members.
 /// some that are on their way in or out.
 const ADDRESSES_MAX: usize = 64;

@@ -1,6 +1,6 @@
 //! Budget for large messages that are being received, shared by all links of a node.
 //!
-//! A large message declares its length before most of it is sent. The link asks for room for all of
+//! A large message declares its length before most of it is sent. The link requests room for all of
 //! it, and the sender waits for credit until it is admitted. If messages were admitted byte by byte
 //! instead, several incomplete ones could fill the budget, and none would ever be complete.
 //!
@@ -26,7 +26,7 @@ struct State {
     waiting: VecDeque<Arc<Place>>,
 }
 
-/// One message's claim to a part of the budget, which is given back on drop.
+/// One message's claim to a part of the budget, which is released on drop.
 #[derive(Debug)]
 pub(super) struct Ticket {
     admission: Arc<Admission>,
@@ -57,7 +57,7 @@ impl Admission {
         }
     }
 
-    /// Asks for room for a message of so many bytes.
+    /// Requests room for a message of this size.
     pub(super) fn request(self: &Arc<Self>, bytes: usize) -> Ticket {
         let place = Arc::new(Place {
             bytes,
@@ -80,7 +80,7 @@ impl Admission {
 }
 
 impl State {
-    /// Admits from the head of the queue what there is room for.
+    /// Admits messages from the head of the queue while there is room.
     fn admit(&mut self, budget: usize) {
         while let Some(next) = self.waiting.front()
             && (self.used == 0 || self.used.saturating_add(next.bytes) <= budget)
@@ -124,7 +124,8 @@ impl Drop for Ticket {
     }
 }
 
-/// How many bytes of large messages a node assembles at the same time, all links together: four
+/// Bytes of large messages that a node assembles at the same time, on all links together: four
+/// sessions of the default maximum.
 /// sessions of the default maximum.
 const ASSEMBLY_MAX: usize = 64 << 20;
 
@@ -141,7 +142,7 @@ mod tests {
         let admission = Arc::new(Admission::new(100));
         let one = admission.request(60);
         let two = admission.request(60);
-        // There would be room, and it is not its turn.
+        // There would be room, but it is not its turn.
         let three = admission.request(10);
         assert_eq!(admitted(&[&one, &two, &three]), [true, false, false]);
         drop(one);

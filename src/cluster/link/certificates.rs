@@ -1,4 +1,4 @@
-//! Links that are protected by certificates of the application's own.
+//! Links protected by the application's own certificates.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use super::security::{Security, Tls};
 
 impl Security {
-    /// Proves and checks what the application wants; every node shows a certificate for `name`.
+    /// Uses the application's configurations; every node presents a certificate for `name`.
     pub(in super::super) fn from_configurations(
         server: Arc<ServerConfig>,
         client: Arc<ClientConfig>,

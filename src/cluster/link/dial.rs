@@ -1,4 +1,4 @@
-//! The connections that this node makes: dialling, introducing, sending.
+//! Outgoing connections: dialing, handshake and retries.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,8 @@ use super::security::{Distrust, Security};
 use super::stream::Stream;
 use super::transmit::transmit;
 
-/// The latest generation that any of the peers has seen under this node's address.
+/// Returns the latest incarnation number that any of the peers has seen under this node's address
+/// or name.
 pub(in super::super) async fn last_generation(
     security: &Security,
     peers: &[String],
@@ -39,7 +40,7 @@ pub(in super::super) async fn last_generation(
             let mut last = 0;
             let me = hello.node.address;
             for address in resolve(&peer).await {
-                // The list may name this node, which does not answer before it has started.
+                // The list may include this node, which does not answer before it has started.
                 if address != me && may_dial(me, address) {
                     let seen = match connect(&security, address, &hello).await {
                         Ok((_, welcome)) => welcome.seen,
@@ -58,13 +59,13 @@ pub(in super::super) async fn last_generation(
             last = last.max(seen.unwrap_or(0));
         }
     };
-    // Whoever is slow is not worth waiting for: the wall clock is nearly always right.
+    // A slow answer is not waited for: the wall clock is nearly always right.
     let _ = timeout(ASK_TIMEOUT, answers).await;
     last
 }
 
-/// Dials an address again and again, and sends what is put into its box, until nobody wants to
-/// reach it any more.
+/// Dials an address repeatedly, and sends the messages of its outbox, until the address is not used
+/// any more.
 pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
     let mut dialler = Dialler {
         driver: &driver,
@@ -94,17 +95,17 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
     }
 }
 
-/// What dialling one address has come to.
+/// The state of dialing one address.
 struct Dialler<'a> {
     driver: &'a Arc<Driver>,
     outbox: &'a Outbox,
-    /// The node to which the link was lost, until it is known what has become of it.
+    /// The node to which the link was lost, until its state is known.
     lost: Option<Node>,
-    /// Attempts in a row that came to nothing.
+    /// Consecutive failed attempts.
     attempts: u32,
-    /// Since when nothing that answers is a node.
+    /// Since when there has been no answer from a node.
     silent_since: Option<Instant>,
-    /// What operators have been told of.
+    /// The problem that was last logged.
     told: Told,
 }
 
@@ -133,7 +134,7 @@ impl Dialler<'_> {
                 self.failed()
             }
             Err(ConnectError::Distrusted(distrust)) => {
-                // Whoever is being stopped hangs up too.
+                // A node that is being stopped closes the connection as well.
                 if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
                     self.tell(Obstacle::Distrusted(distrust));
                 }
@@ -146,7 +147,7 @@ impl Dialler<'_> {
             }
             Err(ConnectError::Failed(obstacle)) => {
                 self.found(Answer::Silence);
-                // A node that is busy, or is being stopped, is silent for a moment.
+                // A node that is busy or being stopped is silent for a moment.
                 let since = self.silent_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= SILENT_FOR {
                     self.tell(obstacle);
@@ -173,7 +174,7 @@ impl Dialler<'_> {
         }
         self.found(Answer::Accepts { at: node.address });
         if node.address != self.outbox.address {
-            // It wants to be reached elsewhere; this address has only served to find it.
+            // The node advertises another address; this one was only used to find it.
             self.driver.links.want(node.address);
             return Next::Later(ALIAS_PAUSE);
         }
@@ -186,7 +187,7 @@ impl Dialler<'_> {
         self.told = Told::default();
         self.outbox.open(&node, protocol);
         if self.driver.me() != *me {
-            // This node has another identity since it has introduced itself.
+            // This node has another identity since its handshake.
             self.outbox.close();
             return Next::AtOnce;
         }
@@ -216,7 +217,7 @@ impl Dialler<'_> {
         }
         self.found(rejects(by, refusal));
         if by != Rejection::Foreign {
-            // An address that rejects this node is dialled until it does not any more.
+            // An address that rejects this node is dialed until it does not any more.
             self.outbox.want();
         }
         if self.driver.reminded(me, details.seen) {
@@ -239,7 +240,7 @@ impl Dialler<'_> {
             true => RETRY_LOOKING,
             false => RETRY_MAX,
         };
-        // Nodes that have lost the same peer should not all come back in the same moment.
+        // Nodes that have lost the same peer should not all return at the same moment.
         let half = pause.min(most) / 2;
         Next::Later(half + half.mul_f64(self.driver.random()))
     }
@@ -250,28 +251,28 @@ const fn rejects(by: Rejection, refusal: Refusal) -> Answer {
     Answer::Rejects { by, reason }
 }
 
-/// What the dialled node has said of itself.
+/// The dialed node's answer to the handshake.
 struct Welcome {
     node: Node,
-    /// The version of what is sent to it.
+    /// The protocol version of messages to it.
     protocol: Protocol,
-    /// The latest generation that it has seen under this node's address.
+    /// The latest incarnation number that it has seen under this node's address or name.
     seen: u64,
 }
 
 /// Why there is no link.
 enum ConnectError {
-    /// Nobody listens there.
+    /// The port refuses connections.
     Closed,
-    /// The one who listens there does not want this node.
+    /// The node there refuses this one.
     Refused(Refusal, RefusalDetails),
-    /// One of the two does not trust the other.
+    /// One of the two does not authenticate to the other.
     Distrusted(Distrust),
-    /// Something else, which may be over soon.
+    /// Another problem, which may be temporary.
     Failed(Obstacle),
 }
 
-/// Connects and introduces this node.
+/// Connects to an address and performs the handshake.
 async fn connect(
     security: &Security,
     address: SocketAddr,
@@ -311,7 +312,7 @@ async fn connect(
     }
 }
 
-/// Opens a connection that keeps its queue short.
+/// Opens a connection with a small send buffer.
 pub(super) async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
@@ -331,7 +332,7 @@ async fn introduce(stream: &mut Stream, hello: &Hello) -> io::Result<HelloReply>
     hello.encode(&mut bytes);
     let sent = send(stream, &bytes).await;
     let mut received = BytesMut::new();
-    // Also when that has failed: why the other side has closed may be there to read.
+    // Even if sending has failed: the reason for which the other end has closed may be readable.
     loop {
         if let Some(distrust) = Distrust::of_bytes(&received) {
             return Err(distrust.into());
@@ -347,38 +348,43 @@ async fn introduce(stream: &mut Stream, hello: &Hello) -> io::Result<HelloReply>
     }
 }
 
-/// Writes everything, and lets nothing lie in between.
+/// Writes all bytes and flushes them.
 async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
 }
 
-/// How long a start waits to hear about this node's former lives.
+/// How long a start waits for answers about earlier incarnations.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
-/// Nodes are near each other. A short patience finds one again soon after a network has healed.
+/// Nodes are near each other. A short timeout finds a node again soon after a network has healed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Connecting and introducing together: far longer than a living node takes.
+/// Timeout of connecting and the handshake together: far longer than a live node takes.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many bytes the system may keep that the other end has not received. It is a queue like any
+/// Bytes that the system may buffer before the other end has received them. This is a queue like
+/// any other, and control messages wait behind it: for 100 ms at 20 Mbit/s. By default it grows to
+/// 4 MB. In a local network far less is ever under way (1 Gbit/s for 0.5 ms are 63 KB), and with a
+/// round trip of 200 ms it still carries more than 1 MB/s.
 /// other, and control messages wait behind it: at 20 Mbit/s for 100 ms. Left to itself it grows to
 /// 4 MB. In a local network far less is ever under way (1 Gbit/s for 0.5 ms are 63 KB), and with a
 /// round trip of 200 ms it still carries more than 1 MB/s.
 const SEND_BUFFER: u32 = 256 << 10;
-/// The pause after the first failure, doubled after each, up to the maximum: a node that has been
+/// The pause after the first failure, doubled after each further one up to the maximum: a restarted
+/// node is found again within that.
 /// restarted is found again within that.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DOUBLINGS: u32 = 5;
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// The maximum while this node looks for others for the first time: what an address answers should
+/// The maximum while this node looks for peers for the first time: the state of an address should
+/// be known as soon as it may count.
 /// be known as soon as it may count.
 const RETRY_LOOKING: Duration = Duration::from_millis(200);
-/// A link that lasts shorter has come to nothing, so that nobody is dialled in a tight loop.
+/// A shorter link counts as failed, so that no address is dialed in a tight loop.
 const STABLE: Duration = Duration::from_millis(500);
-/// How long an address that does not answer is not worth a line in the log.
+/// How long an address may be silent before that is logged.
 const SILENT_FOR: Duration = Duration::from_secs(4);
-/// Attempts after which somebody who hangs up is not just being stopped.
+/// Attempts after which a closed connection is not explained by a node that is being stopped.
 const HANG_UPS: u32 = 3;
-/// How often an address that leads to a node with another one is tried.
+/// Interval for an address that leads to a node which advertises another one.
 const ALIAS_PAUSE: Duration = Duration::from_secs(5);
-/// How long an address is dialled, or a link kept, that nobody wants to send anything to.
+/// How long an unused address is dialed, or an unused link kept.
 pub(super) const IDLE: Duration = Duration::from_secs(30);

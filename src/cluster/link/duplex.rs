@@ -1,4 +1,4 @@
-//! Both directions of a connection, moved by one task.
+//! Both directions of a connection, driven by one task.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::stream::Stream;
 
-/// A connection, and the bytes that are to be written to it.
+/// A connection, and the bytes to be written to it.
 ///
 /// Neither direction waits for the other: a peer that does not read can still be read from.
 #[derive(Debug)]
@@ -20,16 +20,16 @@ pub(super) struct Duplex {
     out: Vec<u8>,
     written: usize,
     is_flushed: bool,
-    /// Whether writing has failed. What the other side has sent before may still be read.
+    /// Whether writing has failed. Bytes that the other end sent earlier may still be read.
     is_broken: bool,
 }
 
-/// What has become possible.
+/// The progress made by [`Duplex::moved`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {
-    /// How many bytes were read; 0 at the end of the stream.
+    /// Bytes read; 0 at the end of the stream.
     pub(super) read: Option<usize>,
-    /// How many bytes the connection has accepted.
+    /// Bytes that the connection has accepted.
     pub(super) written: usize,
 }
 
@@ -44,7 +44,7 @@ impl Duplex {
         }
     }
 
-    /// The bytes to be written, to append to. Must be used while the connection is idle only.
+    /// Returns the output buffer, to append to. Must be called only while the connection is idle.
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.is_idle());
         &mut self.out
@@ -60,7 +60,7 @@ impl Duplex {
         self.is_broken
     }
 
-    /// Writes and reads what is possible; waits until something is. What is read is appended to
+    /// Writes and reads as much as possible; waits until something is. Input is appended to
     /// `input`, which must have room.
     ///
     /// # Cancel safety
@@ -69,7 +69,7 @@ impl Duplex {
     ///
     /// # Errors
     ///
-    /// When reading fails.
+    /// If reading fails.
     pub(super) async fn moved(&mut self, input: &mut BytesMut) -> io::Result<Moved> {
         poll_fn(|context| {
             let mut moved = Moved::default();
@@ -92,8 +92,8 @@ impl Duplex {
         .await
     }
 
-    /// Ready with `true` when there was something to write or flush and it is done, or has failed;
-    /// with `false` when there was nothing.
+    /// Ready with `true` when pending output was written and flushed, or has failed; with `false`
+    /// when there was none.
     fn poll_write(&mut self, context: &mut Context<'_>, written: &mut usize) -> Poll<bool> {
         if self.is_idle() {
             return Poll::Ready(false);
@@ -125,7 +125,7 @@ impl Duplex {
         }
     }
 
-    /// Nothing is written any more.
+    /// Stops writing.
     fn give_up(&mut self) -> bool {
         self.is_broken = true;
         mem::take(&mut self.out);
@@ -135,7 +135,7 @@ impl Duplex {
     }
 }
 
-/// What an empty buffer may keep of its room, in bytes.
+/// Capacity that an empty buffer may keep, in bytes.
 pub(super) const BUFFER_KEPT: usize = 256 << 10;
 
 #[cfg(test)]
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_does_not_read_can_be_read_from() {
         let (mut duplex, mut far) = pair().await;
-        // More than the system takes.
+        // More than the system buffers.
         duplex.out().resize(64 << 20, 0);
         let mut input = BytesMut::new();
         for _ in 0..3 {
@@ -185,7 +185,7 @@ mod tests {
         while !duplex.is_idle() {
             duplex.moved(&mut input).await.unwrap();
         }
-        // The other side answers the first bytes with a reset.
+        // The other end answers the first bytes with a reset.
         for _ in 0..10 {
             if duplex.is_idle() {
                 duplex.out().extend_from_slice(b"more");

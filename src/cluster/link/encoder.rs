@@ -7,11 +7,11 @@ use bytes::Bytes;
 use crate::cluster::replica::message::{Message, Write};
 use crate::cluster::wire::{Protocol, WireError, encode};
 
-/// Encodes messages, and remembers the last write: the replica sends one to all its holders, one
-/// after the other. The outboxes of all of them share its bytes.
+/// Encodes messages, and caches the last write: the replica sends the same write to all holders,
+/// one after the other, and their outboxes share its bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
-    /// What small messages are encoded in, to be copied to their length.
+    /// The buffer in which small messages are encoded, to be copied at their length.
     scratch: Vec<u8>,
     last: Option<(Write, Protocol, Bytes)>,
 }
@@ -39,7 +39,7 @@ impl Encoder {
         Ok(bytes)
     }
 
-    /// Forgets the last write. Called when no more receivers of it follow.
+    /// Clears the cache. Called when no more receivers of the last write follow.
     pub(crate) fn forget(&mut self) {
         self.last = None;
     }
@@ -56,7 +56,7 @@ impl Encoder {
     }
 }
 
-/// Returns `true` if both are the same write; the sessions inside are not compared.
+/// Returns `true` if both are the same write; the sessions in them are not compared.
 fn is_same(one: &Write, other: &Write) -> bool {
     Arc::ptr_eq(&one.copies, &other.copies)
         && one.seq == other.seq
@@ -105,7 +105,7 @@ mod tests {
         let first = encoded(&mut encoder, &write(1));
         let second = encoded(&mut encoder, &write(2));
         assert_ne!(first, second);
-        // Equal, and in other memory: what is in it is not compared.
+        // Equal content at another address: contents are not compared.
         let third = encoded(&mut encoder, &write(2));
         assert_eq!(second, third);
         assert_ne!(second.as_ptr(), third.as_ptr());

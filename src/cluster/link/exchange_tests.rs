@@ -1,5 +1,5 @@
-//! Both ends of a link without a network: whatever the order of events, and wherever the stream is
-//! cut, the messages that were put in come out.
+//! Tests of both ends of a link without a network: for any order of events, and any division of the
+//! stream, the messages that were put in come out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::admission::{Admission, Ticket};
 use super::inbox::{Arrival, Inbox};
 use super::lanes::{CHUNK, LARGE_WINDOW, Lanes};
 
-/// Something that happens to a link.
+/// An event on a link.
 #[derive(Clone, Debug)]
 enum Event {
     PutControl(usize),
@@ -25,7 +25,7 @@ enum Event {
     PutLarge(usize),
     /// The sender takes a turn.
     Take,
-    /// So many bytes arrive.
+    /// This many bytes arrive.
     Arrive(usize),
     /// The receiver's credit arrives.
     Credit,
@@ -47,7 +47,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A message of the data lane with about so many bytes.
+/// A message of the data lane with about this many bytes.
 pub(super) fn data(seq: u64, len: usize) -> Message {
     let register = Register {
         name: "name".into(),
@@ -76,7 +76,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
     })
 }
 
-/// A link, and what should come out of it.
+/// A link, and the messages expected from it.
 struct Lab {
     now: Timestamp,
     lanes: Lanes,
@@ -170,7 +170,7 @@ impl Lab {
         }
     }
 
-    /// Goes on until nothing moves any more.
+    /// Continues until nothing moves any more.
     fn settle(&mut self) {
         loop {
             self.take();
@@ -276,7 +276,7 @@ fn a_sender_that_does_not_wait_for_room_is_refused() {
     lab.put(2, data(1 << 32, 2_000_000));
     let refused = loop {
         if lab.take() == 0 {
-            // It counts as confirmed what was not.
+            // It counts unconfirmed bytes as confirmed.
             lab.lanes.pretend_confirmed();
         }
         if let Err(error) = lab.arrive(usize::MAX) {

@@ -1,10 +1,10 @@
 //! Receiving side of one link: segments in, messages and credit out.
 //!
-//! Data is credited when it is received, byte by byte, whatever becomes of it later. Only a large
-//! message that is not [admitted](super::admission) yet holds credit back: its first chunk is
+//! Data is credited when it is received, byte by byte, whatever happens to it later. Only a large
+//! message that is not yet [admitted](super::admission) holds credit back: its first chunk is
 //! credited, the rest when there is room for all of it. Small messages pass it meanwhile.
 //!
-//! No memory is taken for a declared length, only for bytes that have arrived.
+//! Memory is allocated for bytes that have arrived, never for a declared length.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,35 +19,36 @@ use crate::cluster::wire::{
 use super::admission::{Admission, Ticket};
 use super::lanes::{CHUNK, LARGE_WINDOW};
 
-/// What a link has received so far.
+/// The state of the receiving side.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     admission: Arc<Admission>,
-    /// Whether the sender also speaks a later version of the protocol: what is not known here is
+    /// Whether the sender also speaks a later version of the protocol: unknown messages are
+    /// skipped.
     /// skipped.
     is_later: bool,
     large: Option<Assembly>,
     /// Bytes of data in complete segments.
     complete: Credit,
-    /// Bytes of data received, the part of a segment at the end included.
+    /// Bytes of data received, including the incomplete segment at the end.
     received: Credit,
-    /// What was credited last.
+    /// The last credit sent.
     credited: Credit,
-    /// Whether a large message was completed since then: its sender waits to send the next.
+    /// Whether a large message was completed since then: its sender waits to send the next one.
     is_urgent: bool,
 }
 
-/// A large message, as far as it has arrived.
+/// A large message that is being received.
 #[derive(Debug)]
 struct Assembly {
     declared: usize,
     bytes: Vec<u8>,
     ticket: Ticket,
-    /// Until the message is admitted, so much of the stream is credited.
+    /// The bytes of the stream that are credited until the message is admitted.
     credited: u64,
 }
 
-/// A message, and how long it has waited at its sender.
+/// A received message, and how long it has waited at its sender.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Arrival {
     pub(crate) age: Duration,
@@ -67,12 +68,12 @@ impl Inbox {
         }
     }
 
-    /// Takes the complete segments off the beginning of `bytes`, and appends the messages that they
-    /// complete to `arrived`.
+    /// Removes the complete segments from the beginning of `bytes`, and appends the messages that
+    /// they complete to `arrived`.
     ///
     /// # Errors
     ///
-    /// The link must be closed; messages before the fault are in `arrived`.
+    /// The link must be closed; messages before the error are in `arrived`.
     pub(crate) fn advance(
         &mut self,
         bytes: &mut BytesMut,
@@ -143,7 +144,7 @@ impl Inbox {
             return Err(WireError::BeyondWindow);
         }
         if len > large.bytes.capacity() {
-            // At most twice of what has arrived, and never more than it will be.
+            // At most twice the bytes that have arrived, and never more than the declared length.
             let room = (2 * len).min(large.declared);
             large.bytes.reserve_exact(room - large.bytes.len());
         }
@@ -158,7 +159,7 @@ impl Inbox {
         }
     }
 
-    /// `None`: only a later version knows the message.
+    /// Decodes a message. Returns `None` if only a later version knows it.
     fn decode(&self, content: &[u8]) -> Result<Option<Message>, WireError> {
         match decode(content) {
             Ok(message) => Ok(Some(message)),
@@ -167,7 +168,7 @@ impl Inbox {
         }
     }
 
-    /// What the sender should know of.
+    /// Returns the bytes that the sender may count as received.
     pub(crate) fn credit(&self) -> Credit {
         let waiting = self
             .large
@@ -180,12 +181,12 @@ impl Inbox {
         credit
     }
 
-    /// Returns `true` if the sender does not know of everything.
+    /// Returns `true` if there is credit to send.
     pub(super) fn is_owing(&self) -> bool {
         self.credit() != self.credited
     }
 
-    /// Returns `true` if the sender should know of more at once, because it may wait for it.
+    /// Returns `true` if there is credit that the sender may be waiting for.
     pub(super) fn is_pressed(&self) -> bool {
         let credit = self.credit();
         let small = credit.small - self.credited.small;
@@ -193,30 +194,30 @@ impl Inbox {
         small.max(large) >= CREDIT_AT_ONCE || self.is_urgent && self.is_owing()
     }
 
-    /// What the sender is to know of; from now on it does.
+    /// Returns the credit to send, and counts it as sent.
     pub(super) fn take_credit(&mut self) -> Credit {
         self.is_urgent = false;
         self.credited = self.credit();
         self.credited
     }
 
-    /// How much has arrived of large messages.
+    /// Returns the received bytes of large messages.
     pub(super) const fn large_bytes(&self) -> u64 {
         self.received.large
     }
 
-    /// Returns `true` if a large message has begun and not ended.
+    /// Returns `true` if a large message is incomplete.
     pub(super) const fn is_assembling(&self) -> bool {
         self.large.is_some()
     }
 
-    /// Returns `true` if a large message waits for being admitted.
+    /// Returns `true` if a large message waits for admission.
     pub(super) fn is_waiting(&self) -> bool {
         let large = self.large.as_ref();
         large.is_some_and(|large| !large.ticket.is_admitted())
     }
 
-    /// Waits until the large message is admitted that waits for it.
+    /// Waits until the large message that waits is admitted.
     ///
     /// # Cancel safety
     ///
@@ -238,7 +239,7 @@ const fn count(credit: &mut Credit, kind: SegmentKind, bytes: usize) {
 
 #[cfg(test)]
 impl Inbox {
-    /// How many bytes are kept of a large message that is incomplete.
+    /// Returns the allocated bytes for an incomplete large message.
     pub(crate) fn assembled(&self) -> usize {
         self.large
             .as_ref()
@@ -246,14 +247,17 @@ impl Inbox {
     }
 }
 
-/// How many bytes may arrive of a large message that is not admitted: its first chunk, which is
+/// Bytes that may arrive of a large message that is not admitted: its first chunk, which is
+/// credited, and the rest of the sender's window.
 /// credited, and what the sender's window allows beyond.
 const AHEAD_MAX: usize = CHUNK + LARGE_WINDOW as usize;
 
-/// How many received bytes are credited at once. Less waits for [`CREDIT_DELAY`]: a credit for each
+/// Received bytes that are credited immediately. Fewer wait for [`CREDIT_DELAY`]: a credit for each
+/// message would double the number of packets. An eighth of the sender's window for chunks.
 /// message would double the number of packets. An eighth of the sender's window for chunks.
 const CREDIT_AT_ONCE: u64 = LARGE_WINDOW / 8;
 
-/// How long a received byte waits to be credited. With the replica's window of 4 MiB this still
+/// Longest time before a received byte is credited. With the replica's window of 4 MiB this still
+/// allows 200 MB/s of small messages; larger ones do not wait.
 /// allows 200 MB/s of small messages, and larger ones do not wait.
 pub(super) const CREDIT_DELAY: Duration = Duration::from_millis(20);

@@ -1,13 +1,13 @@
-//! What a secret becomes: keys, and the configurations of TLS that prove it.
+//! Keys derived from a secret, and the TLS configurations that use them.
 //!
-//! The key that a node shows is an Ed25519 key that follows from the secret and the name of the
-//! cluster. Both sides show theirs as a raw public key (RFC 7250), and accept exactly those that
-//! follow from one of their own secrets: there is no authority, no certificate and no date, and so
-//! nothing that could run out. The links themselves have keys of their own, which die with them
-//! (ECDHE): who learns the secret later cannot read what was recorded before.
+//! Each node has an Ed25519 key derived from the secret and the name of the cluster. Both ends
+//! present their public key as a raw public key (RFC 7250), and accept exactly those derived from
+//! one of their own secrets. There is no authority, no certificate and no date, and so nothing that
+//! could expire. The links are encrypted with ephemeral keys (ECDHE): an attacker who learns the
+//! secret later cannot read earlier recordings.
 //!
-//! A client signs something else than a server does (RFC 8446, section 4.4.3), so no node can be
-//! made to prove itself to itself for somebody else.
+//! A client signs other data than a server (RFC 8446, section 4.4.3), so an attacker cannot make a
+//! node authenticate to itself by reflecting its messages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,12 +36,12 @@ use tokio_rustls::rustls::{
 
 use super::super::secret::Secret;
 
-/// The configurations of both ends: show what follows from the first secret, accept what follows
-/// from any of them.
+/// Returns the configurations of both ends: they present the key of the first secret, and accept
+/// those of all secrets.
 ///
 /// # Errors
 ///
-/// When there is no secret, or the algorithms do not work.
+/// If there is no secret, or the algorithms do not work.
 pub(super) fn configurations(
     secrets: &[Secret],
     cluster: &str,
@@ -64,12 +64,12 @@ pub(super) fn configurations(
     ))
 }
 
-/// A key for something else than links, bound to what it is for and to the cluster.
+/// Derives a key for a purpose other than links, bound to the purpose and the cluster.
 pub(in super::super) fn derive(secret: &[u8], purpose: &str, cluster: &str) -> [u8; KEY] {
     let mut key = [0; KEY];
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT);
     let random = salt.extract(secret);
-    // The names of purposes hold no zero, so no two of these are the same.
+    // The names of purposes contain no zero byte, so no two inputs are equal.
     let info = [purpose.as_bytes(), &[0], cluster.as_bytes()];
     let filled = random
         .expand(&info, hkdf::HKDF_SHA256)
@@ -98,7 +98,7 @@ fn server(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(shown)));
-    // Every link is proved anew.
+    // Every link is authenticated from the start.
     server.send_tls13_tickets = 0;
     Ok(server)
 }
@@ -118,7 +118,7 @@ fn client(
     Ok(client)
 }
 
-/// Accepts the keys of the cluster, from either end.
+/// Accepts the keys of the cluster, at either end.
 struct KnownKeys {
     accepted: Vec<SubjectPublicKeyInfoDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -126,7 +126,7 @@ struct KnownKeys {
 
 impl KnownKeys {
     fn check(&self, shown: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
-        // Public keys: nothing is given away by how long comparing them takes.
+        // These are public keys, so the time of the comparison reveals nothing.
         let known = self.accepted.iter().any(|key| **key == **shown);
         if known && more.is_empty() {
             return Ok(());
@@ -242,7 +242,7 @@ fn too_old() -> Error {
 /// The length of a key.
 pub(in super::super) const KEY: usize = 32;
 const SALT: &[u8] = b"distributable replication";
-/// What stands before the seed of an Ed25519 key in its PKCS #8 form (RFC 8410, section 7).
+/// The prefix of an Ed25519 seed in its PKCS #8 form (RFC 8410, section 7).
 const ED25519_PKCS8: &[u8] = &[
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
@@ -269,7 +269,7 @@ mod tests {
         assert_ne!(key, spki(&secret(0), "shop2"));
     }
 
-    /// Nodes of different releases must find the same key.
+    /// Nodes of different releases must derive the same key.
     #[test]
     fn the_derivation_stands_still() {
         let key = spki(&secret(0), "shop");

@@ -1,17 +1,17 @@
-//! Schedule of one link: what leaves next, and what has been delivered.
+//! Schedule of one link: the order of sending, and the record of what has been delivered.
 //!
-//! Three queues share a link. *Control* messages (membership, views, acknowledgements) leave first.
-//! *Small* messages of the data lane follow, up to [`SMALL_TURN`] at a time; then one chunk of the
-//! *large* message at the head of its queue. So control waits for no more than one turn, small
-//! messages wait for one chunk, and neither kind of data starves the other.
+//! Three queues share a link. *Control* messages (membership, views, acknowledgements) are sent
+//! first. *Small* messages of the data lane follow, up to [`SMALL_TURN`] at a time; then one chunk
+//! of the *large* message at the head of its queue. So control messages wait for no more than one
+//! turn, small messages wait for one chunk, and neither kind of data starves the other.
 //!
-//! The receiver confirms bytes of data with [`Credit`]s. Only so much is unconfirmed that a slow
-//! path's queues stay short: as the [`Pace`] allows, and at most [`LARGE_WINDOW`] bytes of chunks.
-//! How many small and large messages are
-//! under way is the replica's decision: it sends within a window per peer.
+//! The receiver confirms bytes of data with [`Credit`]s. The unconfirmed bytes are limited so that
+//! the queues of a slow path stay short: to what the [`Pace`] allows, and to [`LARGE_WINDOW`] bytes
+//! of chunks. The replica decides how many small and large messages are under way: it sends within
+//! a window per peer.
 //!
-//! The schedule does no I/O and reads no clock. It bounds in bytes what waits, lane by lane; the
-//! box that a message is put into closes the link when [`is_over`](Lanes::is_over) returns `true`.
+//! The schedule does no I/O and reads no clock. The waiting bytes are limited for each lane; the
+//! outbox closes the link when [`is_over`](Lanes::is_over) returns `true`.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -30,16 +30,16 @@ use super::pace::Pace;
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     control: Queue,
-    /// Acknowledgements of one view become one message.
+    /// Pending acknowledgements of one view, which become one message.
     acks: Option<(ViewId, Vec<u64>)>,
     small: Queue,
     large: VecDeque<Large>,
     large_bytes: usize,
-    /// The last control messages of a node that leaves: they follow the confirmation of all data.
+    /// The last control messages of a node that leaves: they are sent when all data is confirmed.
     farewell: Option<Queue>,
     small_sent: Stream,
     large_sent: Stream,
-    /// How much of both may be unconfirmed.
+    /// The limit for unconfirmed bytes of both.
     pace: Pace,
 }
 
@@ -58,23 +58,23 @@ struct Waiting {
     size: usize,
 }
 
-/// A message that leaves in chunks.
+/// A message that is sent in chunks.
 #[derive(Debug)]
 struct Large {
     waiting: Waiting,
     sent: usize,
 }
 
-/// The bytes of one kind of data on a link since its beginning.
+/// The bytes of one kind of data on a link since it was opened.
 #[derive(Debug, Default)]
 struct Stream {
     sent: u64,
     confirmed: u64,
-    /// Where each message ends that is not confirmed yet, and its [`Message::size`].
+    /// The end position of each unconfirmed message, and its [`Message::size`].
     ends: VecDeque<(u64, usize)>,
 }
 
-/// What a credit has confirmed.
+/// The messages that a credit has confirmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Confirmed {
     /// The sums of the sizes of the small and of the large messages that have arrived.
@@ -85,8 +85,8 @@ pub(super) struct Confirmed {
 }
 
 impl Lanes {
-    /// Queues a message for the control lane. A [`Message::Bye`], and what follows it, leaves when
-    /// all data is confirmed.
+    /// Queues a message for the control lane. A [`Message::Bye`] and all later messages are sent
+    /// when all data is confirmed.
     pub(super) fn put_control(&mut self, now: Timestamp, content: Bytes, is_bye: bool) {
         if is_bye {
             self.farewell.get_or_insert_default();
@@ -95,7 +95,7 @@ impl Lanes {
         queue.put(now, content, 0);
     }
 
-    /// Queues acknowledgements of writes, together with those that wait already.
+    /// Queues acknowledgements of writes, combined with those that already wait.
     pub(super) fn put_acks(
         &mut self,
         now: Timestamp,
@@ -117,7 +117,7 @@ impl Lanes {
         self.small.put(now, content, size);
     }
 
-    /// Queues a message of the data lane that leaves in chunks.
+    /// Queues a message of the data lane that is sent in chunks.
     pub(super) fn put_large(&mut self, now: Timestamp, content: Bytes, size: usize) {
         self.large_bytes += content.len();
         self.large.push_back(Large {
@@ -130,8 +130,8 @@ impl Lanes {
         });
     }
 
-    /// Appends what leaves next to `out`: all control messages, a turn of small ones and one chunk.
-    /// Appends nothing if nothing waits, or if only chunks wait and the window is full.
+    /// Appends what is sent next to `out`: all control messages, a turn of small ones and one
+    /// chunk. Appends nothing if nothing waits, or if the window has no room for what waits.
     pub(super) fn take(&mut self, now: Timestamp, protocol: Protocol, out: &mut Vec<u8>) {
         self.flush_acks(now, protocol);
         while let Some(waiting) = self.control.pop() {
@@ -174,7 +174,7 @@ impl Lanes {
             size,
         } = large.waiting;
         let is_first = large.sent == 0;
-        // Small messages always find half of the window.
+        // Small messages always have half of the window.
         let window = (self.pace.window() / 2).min(LARGE_WINDOW);
         let room = window.saturating_sub(self.large_sent.unconfirmed()) as usize;
         if room < CHUNK_MIN && self.large_sent.unconfirmed() > 0 {
@@ -202,16 +202,16 @@ impl Lanes {
         }
     }
 
-    /// A new link begins without data: what it carries is asked for again when it is up.
+    /// Called on a new link: drops the data, which is requested or sent again when the link is up.
     pub(super) fn drop_data(&mut self) {
         self.small = Queue::default();
         self.large.clear();
         self.large_bytes = 0;
     }
 
-    /// The other end has received so many bytes of data.
+    /// Records the bytes of data that the other end has received.
     ///
-    /// Returns `None` if that cannot be: more than was sent, or less than before.
+    /// Returns `None` if the credit is invalid: more than was sent, or less than before.
     pub(super) fn confirm(&mut self, now: Timestamp, credit: Credit) -> Option<Confirmed> {
         let is_large = self.large_sent.unconfirmed() > 0;
         let before = self.unconfirmed();
@@ -225,7 +225,7 @@ impl Lanes {
         })
     }
 
-    /// Returns `true` if data has left that the other end has not confirmed.
+    /// Returns `true` if data was sent that the other end has not confirmed.
     pub(super) const fn awaits_credit(&self) -> bool {
         self.small_sent.unconfirmed() > 0 || self.large_sent.unconfirmed() > 0
     }
@@ -247,7 +247,7 @@ impl Lanes {
         self.small.messages.is_empty() && self.large.is_empty() && !self.awaits_credit()
     }
 
-    /// Returns `true` if more waits than may.
+    /// Returns `true` if more bytes wait than allowed.
     pub(super) fn is_over(&self) -> bool {
         let acks = self.acks.as_ref().map_or(0, |(_, seqs)| seqs.len());
         let farewell = self.farewell.as_ref().map_or(0, |queue| queue.bytes);
@@ -256,7 +256,7 @@ impl Lanes {
             || self.large.len() > 1 && self.large_bytes > LARGE_MAX
     }
 
-    /// Ends the message of acknowledgements that waits, so that it leaves before what follows.
+    /// Queues the pending acknowledgements, so that they are sent before the messages that follow.
     pub(super) fn flush_acks(&mut self, now: Timestamp, protocol: Protocol) {
         if let Some((view, seqs)) = self.acks.take() {
             let mut content = Vec::new();
@@ -308,12 +308,12 @@ impl Stream {
         self.sent += bytes as u64;
     }
 
-    /// A message ends here.
+    /// Records the end of a message.
     fn end(&mut self, size: usize) {
         self.ends.push_back((self.sent, size));
     }
 
-    /// Returns the sizes of the messages that are confirmed now, added up.
+    /// Returns the sum of the sizes of the messages that are newly confirmed.
     fn confirm(&mut self, received: u64) -> Option<usize> {
         if received < self.confirmed || received > self.sent {
             return None;
@@ -336,42 +336,47 @@ impl Lanes {
         self.large_sent.unconfirmed()
     }
 
-    /// As a sender does that is not interested in credit.
+    /// Simulates a sender that ignores credit.
     pub(super) fn pretend_confirmed(&mut self) {
         self.large_sent.confirmed = self.large_sent.sent;
         self.pace = Pace::default();
     }
 }
 
-/// How many bytes of small messages leave before a chunk has its turn.
+/// Bytes of small messages that are sent before a chunk has its turn.
 pub(super) const SMALL_TURN: usize = 64 << 10;
 
-/// How many bytes of a large message leave at a time: 13 ms at 20 Mbit/s, and still few system
+/// Bytes of a large message that are sent at a time: 13 ms at 20 Mbit/s, and still few system calls
+/// on a fast network.
 /// calls on a fast network.
 pub(super) const CHUNK: usize = 32 << 10;
 
-/// How many bytes of a large message leave at a time where the path is slow.
+/// Bytes of a large message that are sent at a time on a slow path.
 const CHUNK_MIN: usize = 4 << 10;
 
-/// How many bytes of chunks, heads included, may be unconfirmed. At 20 Mbit/s they are 200 ms of
+/// Most unconfirmed bytes of chunks, heads included. At 20 Mbit/s they queue for 200 ms on the
+/// path; with a round trip of 200 ms they still carry 2.6 MB/s.
 /// the path's queue; with a round trip of 200 ms they still carry 2.6 MB/s.
 pub(super) const LARGE_WINDOW: u64 = 512 << 10;
 
-/// How many bytes of control messages may wait. A link that is behind by so much leads to a node
+/// Most bytes of control messages that may wait. The peer of a link so far behind is about to be
+/// declared down: a busy cluster acknowledges about 100 KB a second.
 /// that is about to be declared down: a busy cluster acknowledges some 100 KB a second.
 const CONTROL_MAX: usize = 4 << 20;
 
-/// How many bytes of small messages may wait. The replica's window per peer is 4 MiB, so the bound
+/// Most bytes of small messages that may wait. The replica's window per peer is 4 MiB, so the bound
+/// is only reached if the window is not enforced.
 /// is only reached if the window does not hold.
 const SMALL_MAX: usize = 64 << 20;
 
-/// How many bytes of large messages may wait if there are several. The replica sends one at a time.
+/// Most bytes of large messages that may wait if there are several. The replica sends one at a
+/// time.
 const LARGE_MAX: usize = 64 << 20;
 
 /// Acknowledgements in one message: 36 KB at most.
 const ACKS_MAX: usize = 4096;
 
-/// How many entries an empty queue keeps room for.
+/// Entries for which an empty queue keeps room.
 const KEPT: usize = 1024;
 
 #[cfg(test)]
@@ -384,7 +389,7 @@ mod tests {
         vec![byte; len].into()
     }
 
-    /// The kind, the age in milliseconds and the content's length of each segment taken.
+    /// Returns the kind, the age in milliseconds and the content's length of each segment taken.
     fn taken(lanes: &mut Lanes, now: Timestamp) -> Vec<(SegmentKind, u128, usize)> {
         let mut out = Vec::new();
         lanes.take(now, Protocol::V2, &mut out);
@@ -498,7 +503,7 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.put_small(NOW, content(1, 10), 1);
         lanes.put_control(NOW, content(2, 1), true);
-        // The packets of the membership protocol that say the same.
+        // Membership packets with the same meaning.
         lanes.put_control(NOW, content(3, 2), false);
         assert_eq!(taken(&mut lanes, NOW), [(Small, 0, 10)]);
         assert_eq!(taken(&mut lanes, NOW), []);

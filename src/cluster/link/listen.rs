@@ -1,4 +1,4 @@
-//! The connections that others make: who they are, and what they say.
+//! Incoming connections: handshake and received messages.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use super::stream::Stream;
 use super::throttle::Throttle;
 use super::watch::PROGRESS_MAX;
 
-/// Hears one connection out: its introduction, then its messages, until it or this node has enough.
+/// Serves one connection: its handshake, then its messages, until it is closed.
 pub(in super::super) async fn receive(
     driver: Arc<Driver>,
     stream: TcpStream,
@@ -34,7 +34,7 @@ pub(in super::super) async fn receive(
     patience: Patience,
 ) {
     let mut bytes = BytesMut::new();
-    // A new identity must be introduced anew, which begins with closing this.
+    // A new identity closes the connection: the next one starts with a new handshake.
     let mut identity = driver.identity();
     let me = identity.borrow_and_update().generation;
     let introduced = tokio::select! {
@@ -108,8 +108,8 @@ impl From<WireError> for Trouble {
     }
 }
 
-/// Makes sure that the other end belongs to the cluster, reads its introduction and answers it.
-/// `None`: that was all there is to say.
+/// Authenticates the other end, reads its handshake and answers it. Returns `None` if the
+/// connection ends with that.
 async fn meet(
     driver: &Driver,
     stream: TcpStream,
@@ -140,27 +140,27 @@ async fn meet(
     stream.write_all(&out).await?;
     stream.flush().await?;
     let welcome = matches!(reply, HelloReply::Welcome { .. });
-    // Generation 0 only wanted to know what was seen of it.
+    // Incarnation number 0 only asks which incarnation was seen.
     Ok((welcome && hello.node.generation > 0).then_some((stream, hello)))
 }
 
-/// One link whose other end has introduced itself.
+/// One link after the handshake.
 struct Receiver<'a> {
     driver: &'a Driver,
     from: &'a Node,
-    /// The generation as which this node has introduced itself.
+    /// The incarnation number in this node's handshake.
     me: u64,
     duplex: Duplex,
     inbox: Inbox,
-    /// When bytes last came.
+    /// When bytes last arrived.
     read_at: Instant,
-    /// How much of large messages had arrived when progress was last reported.
+    /// Received bytes of large messages when progress was last reported.
     large_reported: u64,
     reported: Throttle,
 }
 
 impl Receiver<'_> {
-    /// Hands messages to the replica, as many at a time as have arrived, and credits them.
+    /// Passes messages to the replica in batches, as they arrive, and credits them.
     async fn run(mut self, mut bytes: BytesMut) -> Trouble {
         let mut arrived = Vec::new();
         let mut ticks = interval(TICK);
@@ -195,7 +195,8 @@ impl Receiver<'_> {
                     if self.is_silent(now) {
                         return Trouble::Io;
                     }
-                    // The sender's large message makes no progress, and this end is alive.
+                    // The sender's large message makes no progress, and this credit shows that this
+                    // end is alive.
                     is_due |= self.inbox.is_waiting();
                 }
             }
@@ -223,7 +224,8 @@ impl Receiver<'_> {
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        // What a node that has vanished has begun to send takes room that others wait for.
+        // An incomplete message from a node that has vanished takes room that other messages wait
+        // for.
         let is_holding_room = self.inbox.is_assembling() && !self.inbox.is_waiting();
         let patience = if is_holding_room {
             PROGRESS_MAX
@@ -234,14 +236,15 @@ impl Receiver<'_> {
     }
 }
 
-/// How long a stranger may take to introduce itself.
+/// Timeout of the handshake.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A link over which nothing comes for this long leads nowhere: nodes probe each other all the
+/// A link on which nothing arrives for this long is dead: nodes probe each other all the time, and
+/// close unused links.
 /// time, and close links that they do not need.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
-/// Room for what one read brings. Longer frames grow it as they arrive.
+/// Buffer space for one read. Longer segments enlarge it as they arrive.
 const READ: usize = 16 << 10;
-/// The same while a large message arrives, in bytes: two chunks.
+/// The same while a large message is being received, in bytes: two chunks.
 const READ_LARGE: usize = 2 * CHUNK;
-/// How often the time is looked at, and a sender reminded that its large message only waits.
+/// Interval at which timeouts are checked, and a sender is notified that its large message waits.
 const TICK: Duration = Duration::from_secs(1);

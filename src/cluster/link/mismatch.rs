@@ -1,8 +1,9 @@
-//! Refusals between a node with a secret and one without, each in the other one's terms.
+//! Rejections between a node with a secret and one without, each in the form that the other one
+//! reads.
 //!
-//! A node that hangs up without a word might be any program. So a node with a secret answers a
-//! plain introduction with a plain refusal, and a node without one answers TLS with an alert. Both
-//! say nothing else, and close.
+//! A connection that is closed without an answer might lead to any program. So a node with a secret
+//! answers a plain handshake with a plain rejection, and a node without one answers TLS with an
+//! alert. Both send nothing else, and close.
 
 use std::io;
 use std::time::Duration;
@@ -15,13 +16,13 @@ use tokio::time::timeout;
 use super::super::driver::Driver;
 use super::super::wire::{Hello, HelloReply, INTRODUCTION_MAX, next_frame};
 
-/// Returns `true` if a connection does not begin as TLS does, but as a plain introduction.
+/// Returns `true` if a connection starts with a plain handshake and not with TLS.
 pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0xff];
     Ok(stream.peek(&mut first).await? > 0 && first == PLAIN)
 }
 
-/// Refuses a node without a secret; anything else is not worth an answer.
+/// Rejects a node without a secret; anything else gets no answer.
 pub(super) async fn refuse_plain(driver: &Driver, mut stream: TcpStream) {
     let mut bytes = BytesMut::new();
     let introduced = loop {
@@ -42,13 +43,13 @@ pub(super) async fn refuse_plain(driver: &Driver, mut stream: TcpStream) {
     }
 }
 
-/// Refuses a node that has a secret.
+/// Rejects a node that has a secret.
 pub(super) async fn refuse_tls(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     close_with(&mut stream, &ACCESS_DENIED).await;
 }
 
-/// Says this, and closes when the other end does. What is unread when a connection is closed makes
-/// the system reset it, and what was said last may be lost with that.
+/// Sends these bytes, and closes when the other end does. Closing with unread input makes the
+/// system reset the connection, and the last bytes sent may be lost.
 async fn close_with(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) {
     let closed = async {
         stream.write_all(bytes).await?;
@@ -61,11 +62,11 @@ async fn close_with(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &
         }
         io::Result::Ok(())
     };
-    // An end that does not read has no use for it.
+    // A peer that does not read is not waited for.
     let _ = timeout(CLOSE_TIMEOUT, closed).await;
 }
 
-/// The length of an introduction begins with this; no record of TLS does.
+/// The first byte of a plain handshake's length; no TLS record starts with it.
 const PLAIN: [u8; 1] = [0];
 
 /// A fatal alert (RFC 8446, section 6).

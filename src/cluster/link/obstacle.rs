@@ -1,4 +1,4 @@
-//! Why a node cannot be replicated with, until somebody does something about it.
+//! Problems with a peer that an operator has to solve, and their log lines.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use super::super::replica::node::Node;
 use super::super::wire::Refusal;
 use super::security::Distrust;
 
-/// What somebody has to do something about.
+/// A problem that prevents a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
     Refused(Refusal),
     Distrusted(Distrust),
-    /// Nothing answers, or not in time.
+    /// There is no answer, or not in time.
     Silent,
-    /// Connections are closed before an introduction is answered.
+    /// Connections are closed before the handshake is answered.
     HungUp,
-    /// What answers is no node.
+    /// The answer is not that of a node.
     Stranger,
 }
 
-/// What operators have been told of one address, and when.
+/// The problem that was last logged for one address, and when.
 #[derive(Debug, Default)]
 pub(super) struct Told(Option<(Obstacle, Instant)>);
 
 impl Told {
-    /// Says what is wrong: when it begins, and now and then while it goes on.
+    /// Logs a problem: when it begins, and from time to time while it continues.
     pub(super) fn tell(&mut self, me: &Node, address: SocketAddr, obstacle: Obstacle) {
         let told =
             |(known, at): (Obstacle, Instant)| known == obstacle && at.elapsed() < TELL_AGAIN_AFTER;
@@ -86,5 +86,5 @@ fn say(me: &Node, address: SocketAddr, obstacle: Obstacle) {
     }
 }
 
-/// How often operators are told of an obstacle that stays.
+/// Interval at which a problem that continues is logged.
 const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);

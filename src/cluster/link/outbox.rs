@@ -1,4 +1,4 @@
-//! Messages for one node, until its link takes them.
+//! Bounded send queue for one peer.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -16,44 +16,44 @@ use crate::session::Timestamp;
 use super::encoder::Encoder;
 use super::lanes::{Confirmed, Lanes};
 
-/// The messages for one address, encoded, until its link takes them.
+/// The encoded messages for one address, until its link takes them.
 ///
-/// What has gathered is taken at once, so that a busy node writes many messages with one system
-/// call; [`Lanes`] decides about the order. A box in which more waits than may is emptied, and its
-/// link closed: the replica sends again what still matters.
+/// A link takes everything that has accumulated at once, so a busy node writes many messages with
+/// one system call; [`Lanes`] determines the order. If more waits than allowed, the queue is
+/// cleared and its link closed: the replica sends again what is still needed.
 #[derive(Debug)]
 pub(in super::super) struct Outbox {
     pub(super) address: SocketAddr,
     content: Mutex<Content>,
-    /// There is something to take, or the box was closed.
+    /// Notified when there is something to take, or the outbox was closed.
     filled: Notify,
-    /// Whether a message or a suggestion has asked for the address lately.
+    /// Whether a message or a candidate has used the address recently.
     wanted: AtomicBool,
-    /// There is reason to believe that the address can be reached now.
+    /// Notified when an attempt to dial the address should be made now.
     promising: Notify,
 }
 
 #[derive(Debug)]
 struct Content {
-    /// The receiver. Messages for another life of the node are dropped.
+    /// The receiver. Messages to another incarnation of the node are dropped.
     node: Option<Node>,
-    /// The version in which messages are encoded.
+    /// The protocol version in which messages are encoded.
     protocol: Protocol,
-    /// Whether there is a link, or the first attempt at one is under way.
+    /// Whether there is a link, or the first attempt to establish one is in progress.
     open: bool,
     /// Whether there is a link.
     linked: bool,
     lanes: Lanes,
-    /// Whether the link sleeps until it is woken.
+    /// Whether the link sleeps until it is notified.
     asleep: bool,
 }
 
-/// The box was closed; nothing can be taken any more.
+/// The outbox was closed; nothing can be taken any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
 impl Outbox {
-    /// An empty box that takes the first messages for `address` while it is dialled.
+    /// Returns an empty outbox that queues the first messages for `address` while it is dialed.
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
             address,
@@ -71,21 +71,21 @@ impl Outbox {
         }
     }
 
-    /// There is reason to believe that the address can be reached now.
+    /// Requests an attempt to dial now.
     pub(super) fn promise(&self) {
         self.promising.notify_one();
     }
 
-    /// Waits until there is reason to dial before it is due.
+    /// Waits until an attempt to dial is requested.
     ///
     /// # Cancel safety
     ///
-    /// No reason is lost.
+    /// No request is lost.
     pub(super) async fn promised(&self) {
         self.promising.notified().await;
     }
 
-    /// A message or a suggestion asks for this address.
+    /// Marks the address as used.
     pub(super) fn want(&self) {
         if !self.is_wanted() {
             self.wanted.store(true, Relaxed);
@@ -96,16 +96,16 @@ impl Outbox {
         self.wanted.load(Relaxed)
     }
 
-    /// From now on it must be asked for again.
+    /// Marks the address as unused until it is used again.
     pub(super) fn age(&self) {
         self.wanted.store(false, Relaxed);
     }
 
-    /// Puts a message in, if it can be sent to `to`.
+    /// Queues a message, if it can be sent to `to`.
     ///
     /// # Errors
     ///
-    /// `MessageTooLong` if no receiver would take it.
+    /// `MessageTooLong` if no receiver would accept it.
     pub(super) fn put(
         &self,
         to: &Node,
@@ -122,7 +122,7 @@ impl Outbox {
             content.lanes.put_acks(now, *view, seqs, protocol);
         } else {
             drop(content);
-            // The link goes on while a large message is encoded.
+            // The lock is not held while a large message is encoded, so that the link can go on.
             let bytes = encoder.encode(message, protocol)?;
             let is_large = message.is_large();
             if bytes.len() > SEGMENT_MAX && !is_large {
@@ -162,7 +162,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// The link to `node` is up, and speaks this version.
+    /// Called when the link to `node` is up, with this protocol version.
     pub(super) fn open(&self, node: &Node, protocol: Protocol) {
         let mut content = self.content();
         if content.node.as_ref() != Some(node) || content.protocol != protocol {
@@ -176,13 +176,13 @@ impl Outbox {
         content.asleep = false;
     }
 
-    /// The link is down, or will be: what could not be sent is dropped.
+    /// Called when the link is down, or will be: drops the queued messages.
     pub(super) fn close(&self) {
         self.content().close();
         self.filled.notify_one();
     }
 
-    /// The link to `node` will be down, if there is one.
+    /// Closes the link if it leads to this incarnation of the node.
     pub(super) fn close_for(&self, node: &Node) {
         let mut content = self.content();
         if content.node.as_ref() == Some(node) {
@@ -192,12 +192,12 @@ impl Outbox {
         }
     }
 
-    /// Appends to `out` what is to be sent next; nothing if nothing can be sent now, and then
+    /// Appends to `out` what is to be sent next. Appends nothing if nothing can be sent now; then
     /// [`filled`](Self::filled) wakes the link when that changes.
     ///
     /// # Errors
     ///
-    /// When the box was closed.
+    /// If the outbox was closed.
     pub(super) fn take(&self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Closed> {
         let mut content = self.content();
         if !content.open {
@@ -209,7 +209,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Waits until there may be something to take, or the box was closed.
+    /// Waits until there may be something to take, or the outbox was closed.
     ///
     /// # Cancel safety
     ///
@@ -218,11 +218,11 @@ impl Outbox {
         self.filled.notified().await;
     }
 
-    /// The other end has received so much.
+    /// Records the bytes that the other end has received.
     ///
     /// # Errors
     ///
-    /// `BadCredit` if that cannot be.
+    /// `BadCredit` if the credit is invalid.
     pub(super) fn confirm(&self, credit: Credit) -> Result<Confirmed, WireError> {
         let mut content = self.content();
         if !content.open {
@@ -232,12 +232,12 @@ impl Outbox {
         confirmed.ok_or(WireError::BadCredit)
     }
 
-    /// Returns `true` if data has left that the other end has not confirmed.
+    /// Returns `true` if data was sent that the other end has not confirmed.
     pub(super) fn awaits_credit(&self) -> bool {
         self.content().lanes.awaits_credit()
     }
 
-    /// Returns `true` while there is a link, or the first attempt at one is under way.
+    /// Returns `true` while there is a link, or the first attempt to establish one is in progress.
     pub(super) fn is_open(&self) -> bool {
         self.content().open
     }
@@ -245,7 +245,7 @@ impl Outbox {
     /// Returns `true` if everything has been sent, and all data was confirmed.
     pub(super) fn is_flushed(&self) -> bool {
         let content = self.content();
-        // A link that is not asleep may still be writing.
+        // A link that does not sleep may still be writing.
         let is_quiet = content.asleep || !content.linked;
         !content.open || is_quiet && content.lanes.is_delivered()
     }

@@ -1,14 +1,15 @@
-//! Pace of a link: how many bytes of data may be unconfirmed, so that little waits in the network.
+//! Pace of a link: the limit for unconfirmed bytes of data, so that queues in the network stay
+//! short.
 //!
-//! Whatever waits between two nodes, in socket buffers and routers, also delays what leaves later:
-//! membership probes and acknowledgements. A fixed window is too much for a slow path (256 KiB are
-//! thirteen seconds at 20 kB/s) or too little for a fast one. So the window follows the delay: from
-//! the moment that bytes leave until the other end confirms them, less the shortest such time, they
-//! have waited. If that is long, the window is halved; if it is short and the window was used, it
-//! doubles. LEDBAT (RFC 6817) controls a transfer by the same signal.
+//! Everything that waits between two nodes, in socket buffers and routers, also delays later
+//! messages: membership probes and acknowledgements. A fixed window is too large for a slow path
+//! (256 KiB are thirteen seconds at 20 kB/s) or too small for a fast one. So the window follows the
+//! delay: the time between sending and confirmation, less the shortest such time, is the time in
+//! queues. If that is long, the window is halved; if it is short and the window was used, it is
+//! doubled. LEDBAT (RFC 6817) controls a transfer by the same signal.
 //!
-//! It promises a window between [`WINDOW_MIN`] and [`WINDOW_MAX`]. It does not share a path fairly
-//! with other traffic: TCP below it does that.
+//! The window is always between [`WINDOW_MIN`] and [`WINDOW_MAX`]. Fairness toward other traffic is
+//! left to TCP.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,16 +20,16 @@ use crate::session::Timestamp;
 #[derive(Debug)]
 pub(super) struct Pace {
     window: u64,
-    /// Bytes of data that have left.
+    /// Bytes of data sent.
     sent: u64,
     confirmed: u64,
-    /// Bytes that had left at some times, the latest last.
+    /// Bytes sent at some points in time, the latest last.
     marks: VecDeque<(u64, Timestamp)>,
-    /// The shortest time from leaving to confirmation.
+    /// The shortest time from sending to confirmation.
     shortest: Duration,
-    /// What has left before this does not tell anything about the present window.
+    /// Bytes sent before this position do not count for the present window.
     judged_from: u64,
-    /// Whether the window was full since it was last judged.
+    /// Whether the window was used since it was last adjusted.
     was_full: bool,
 }
 
@@ -47,12 +48,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How many bytes more may leave.
+    /// Returns how many more bytes may be sent.
     pub(super) const fn room(&self) -> u64 {
         self.window.saturating_sub(self.unconfirmed())
     }
 
-    /// How many bytes may be unconfirmed.
+    /// Returns the limit for unconfirmed bytes.
     pub(super) const fn window(&self) -> u64 {
         self.window
     }
@@ -61,7 +62,7 @@ impl Pace {
         self.sent - self.confirmed
     }
 
-    /// So many bytes leave.
+    /// Records sent bytes.
     pub(super) fn send(&mut self, now: Timestamp, bytes: u64) {
         self.sent += bytes;
         self.was_full |= self.unconfirmed() * 2 >= self.window;
@@ -71,7 +72,7 @@ impl Pace {
         self.marks.push_back((self.sent, now));
     }
 
-    /// So many bytes were confirmed.
+    /// Records confirmed bytes.
     pub(super) fn confirm(&mut self, now: Timestamp, bytes: u64) {
         self.confirmed += bytes;
         let mut left_at = None;
@@ -86,7 +87,7 @@ impl Pace {
         }
     }
 
-    /// Judges the window by bytes that have taken so long.
+    /// Adjusts the window by the time that bytes have taken.
     fn judge(&mut self, sent: u64, took: Duration) {
         self.shortest = self.shortest.min(took);
         if sent <= self.judged_from {
@@ -100,7 +101,7 @@ impl Pace {
         } else {
             return;
         }
-        // What is on its way has left in another window.
+        // Bytes under way were sent within the previous window.
         self.judged_from = self.sent;
         self.was_full = false;
     }
@@ -109,27 +110,28 @@ impl Pace {
 /// The window of a new link, in bytes: 100 ms at 20 Mbit/s.
 const WINDOW_START: u64 = 256 << 10;
 
-/// The smallest window, in bytes: a third of a second at 200 kB/s. A path that stalls now and then
+/// The smallest window, in bytes: a third of a second at 200 kB/s. A path that stalls occasionally
+/// because it loses packets still carries this much in each round trip.
 /// because it loses packets still carries as much in each round trip.
 const WINDOW_MIN: u64 = 64 << 10;
 
-/// The largest window, in bytes: all that the replica and the lanes let be under way.
+/// The largest window, in bytes: all that the replica and the lanes allow to be under way.
 const WINDOW_MAX: u64 = 8 << 20;
 
-/// How long bytes may wait in the network: a fraction of the time in which a member must answer.
+/// Longest acceptable wait in the network: a fraction of the time in which a member must answer.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Up to this wait the window may grow.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 
-/// Times remembered. A link that sends more often between two credits measures a later part.
+/// Times recorded. A link that sends more often between two credits measures only the later part.
 const MARKS_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Sends what the window lets through over a path of so many bytes per millisecond, for a
+    /// Sends as much as the window allows over a path of this many bytes per millisecond, for a
     /// while. Returns the longest time that bytes have waited in the last second.
     fn run(pace: &mut Pace, rate: u64, round_trip: u64, millis: u64) -> u64 {
         pace.confirm(Timestamp::from_millis(1_000_000), pace.unconfirmed());
@@ -171,7 +173,7 @@ mod tests {
         run(&mut pace, 1_000_000, 1, 100);
         run(&mut pace, 20, 1, 600_000);
         let before = pace.sent;
-        // 1 GB/s with 1 ms there and back.
+        // 1 GB/s with a round trip of 1 ms.
         run(&mut pace, 1_000_000, 1, 1_000);
         assert!(pace.sent - before > 500 << 20, "{}", pace.sent - before);
     }
@@ -179,7 +181,7 @@ mod tests {
     #[test]
     fn a_long_path_is_used() {
         let mut pace = Pace::default();
-        // 10 MB/s with 200 ms there and back.
+        // 10 MB/s with a round trip of 200 ms.
         run(&mut pace, 10_000, 200, 10_000);
         assert!(pace.sent > 50 << 20, "{}", pace.sent);
     }

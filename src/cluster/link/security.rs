@@ -1,7 +1,7 @@
-//! How links are protected: by TLS, or not at all between nodes on one machine.
+//! Protection of links: TLS, or none between nodes on one machine.
 //!
-//! Both ends prove that they belong to the cluster before the first frame is read. What they prove
-//! it with follows from a [shared secret](super::keys), or is the application's own.
+//! Both ends authenticate before the first frame is read, with keys derived from a [shared
+//! secret](super::keys) or with the application's own certificates.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -18,10 +18,10 @@ use super::super::secret::Secret;
 use super::keys::configurations;
 use super::stream::Stream;
 
-/// What the links of a node are protected with.
+/// The protection of a node's links.
 #[derive(Clone, Debug)]
 pub(in super::super) enum Security {
-    /// Nothing: the machine is trusted.
+    /// None: the machine is trusted.
     None,
     Tls(Tls),
 }
@@ -31,20 +31,21 @@ pub(in super::super) enum Security {
 pub(in super::super) struct Tls {
     pub(super) server: TlsAcceptor,
     pub(super) client: TlsConnector,
-    /// What a dialled node's certificate has to be for.
+    /// The name in a dialed node's certificate.
     pub(super) name: ServerName<'static>,
-    /// Whether that goes for whoever dials as well. Bare keys have no names.
+    /// Whether a dialing node's certificate is checked for the name as well. Raw keys have no
+    /// names.
     pub(super) is_named: bool,
 }
 
 impl Security {
-    /// Shows the first of the secrets, accepts all; nothing, if there is none.
+    /// Presents the first of the secrets, and accepts all; no protection without a secret.
     pub(in super::super) fn from_secrets(secrets: &[Secret], cluster: &str) -> io::Result<Self> {
         if secrets.is_empty() {
             return Ok(Self::None);
         }
         let (server, client) = configurations(secrets, cluster).map_err(io::Error::other)?;
-        // Public keys have no names, and this one is not sent.
+        // Raw public keys have no names, and this one is not sent.
         let name = ServerName::try_from("node").map_err(io::Error::other)?;
         Ok(Self::Tls(Tls {
             server: Arc::new(server).into(),
@@ -59,7 +60,7 @@ impl Security {
         matches!(self, Self::Tls(_))
     }
 
-    /// The end that was dialled.
+    /// Authenticates the accepting end of a connection.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
         stream.set_nodelay(true)?;
         let Self::Tls(tls) = self else {
@@ -71,8 +72,8 @@ impl Security {
         Ok(Stream::Tls(Box::new(stream.into())))
     }
 
-    /// The end that has dialled. It does not know yet whether the other one trusts it: if not, the
-    /// first read says so.
+    /// Authenticates the dialing end of a connection. If the other end does not accept this one,
+    /// the first read fails.
     pub(super) async fn connect(&self, stream: TcpStream) -> io::Result<Stream> {
         stream.set_nodelay(true)?;
         let Self::Tls(tls) = self else {
@@ -88,14 +89,15 @@ impl Security {
 }
 
 impl Tls {
-    /// What this crate demands of those who dial, beyond what the configuration does.
+    /// Checks a dialing node beyond what the configuration requires.
     fn check_client(&self, shown: Option<&[CertificateDer<'_>]>) -> Result<(), Error> {
         let Some([first, ..]) = shown else {
-            // A configuration that asks for nothing would let everybody in.
+            // A configuration that requires no certificates would accept any peer.
             return Err(Error::NoCertificatesPresented);
         };
         if self.is_named {
-            // As for those who are dialled: otherwise a link could be made one way only.
+            // The same as for dialed nodes: otherwise a link would be possible in one direction
+            // only.
             verify_server_name(&ParsedCertificate::try_from(first)?, &self.name)?;
         }
         Ok(())
@@ -108,25 +110,25 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Why two ends do not trust each other, as far as one of them can tell.
+/// Why two ends do not trust each other, as far as one of them can determine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Distrust {
-    /// The other end has proved something else, or nothing.
+    /// The other end has no valid proof.
     Theirs,
-    /// The other end does not accept what this one has proved.
+    /// The other end does not accept the proof of this one.
     Ours,
-    /// The other end speaks no TLS.
+    /// The other end does not use TLS.
     Plain,
-    /// The other end speaks TLS, and this one does not.
+    /// The other end uses TLS, and this one does not.
     Tls,
-    /// The other end has closed before it has proved anything.
+    /// The other end has closed the connection before it authenticated.
     HungUp,
-    /// The other end speaks TLS as no node does, or somebody has changed what it said.
+    /// The other end uses TLS in a way that no node does, or its bytes were modified.
     Broken,
 }
 
 impl Distrust {
-    /// What is wrong with a connection that has failed, if that is the reason.
+    /// Returns the authentication problem for which a connection has failed, if any.
     pub(super) fn of(error: &io::Error) -> Option<Self> {
         let cause = error.get_ref()?;
         if let Some(distrust) = cause.downcast_ref::<Self>() {
@@ -145,18 +147,18 @@ impl Distrust {
         matches!(self, Self::Theirs | Self::Ours)
     }
 
-    /// Returns `true` if that may be, for whatever speaks TLS to a node that does not.
+    /// Returns `true` if the other end may be such a node.
     pub(super) const fn may_be_of_a_node(self) -> bool {
         self.is_of_a_node() || matches!(self, Self::Tls)
     }
 
-    /// Returns `true` if bytes that should be an introduction are what TLS says first: a handshake,
-    /// or an alert (RFC 8446, section 5.1).
+    /// Returns [`Tls`](Self::Tls) if bytes that should be a handshake of this protocol are the
+    /// start of TLS: a handshake or an alert (RFC 8446, section 5.1).
     pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
         matches!(bytes, [0x15 | 0x16, 0x03, ..]).then_some(Self::Tls)
     }
 
-    /// In an operator's words, after "a connection from somebody" and the like.
+    /// Returns the problem in words for operators, to follow the address of the other end.
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Theirs => {
@@ -179,7 +181,7 @@ impl Distrust {
     }
 }
 
-/// Returns `true` if an alert says that what this end has proved is not accepted.
+/// Returns `true` if an alert means that the proof of this end is not accepted.
 const fn is_about_proof(alert: AlertDescription) -> bool {
     matches!(
         alert,

@@ -1,23 +1,24 @@
-//! Who has connected, and has not said who it is.
+//! Connections that have not completed the handshake.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use tokio::sync::oneshot;
 
-/// Connections that have not introduced themselves yet.
+/// Incoming connections before the handshake.
 ///
-/// There is room for a number of them. When it is used up one has to go: the oldest of the machine
-/// that has the most. A node introduces itself within milliseconds, whoever is old among strangers
-/// is none; and one machine that makes many connections keeps no other out.
+/// Their number is limited. When the limit is reached one is evicted: the oldest one of the machine
+/// with the most connections. A node completes the handshake within milliseconds, so an old
+/// connection here is not from a node, and one machine with many connections does not keep other
+/// machines out.
 #[derive(Debug, Default)]
 pub(in super::super) struct Strangers(VecDeque<(IpAddr, oneshot::Sender<()>)>);
 
-/// The right of a stranger to be listened to; over when somebody else needs the room.
+/// Resolves when the connection is evicted.
 pub(in super::super) type Patience = oneshot::Receiver<()>;
 
 impl Strangers {
-    /// Makes room for one more, from this machine.
+    /// Adds a connection from this machine, and evicts another one if necessary.
     pub(in super::super) fn admit(&mut self, from: IpAddr) -> Patience {
         if self.0.len() >= STRANGERS_MAX {
             self.0.retain(|(_, stranger)| !stranger.is_closed());
@@ -30,7 +31,8 @@ impl Strangers {
         patience
     }
 
-    /// The oldest of the machine that has the most, if there is anybody.
+    /// Returns the index of the oldest connection of the machine with the most; 0 if there are
+    /// none.
     fn least_wanted(&self) -> usize {
         let mut counts: HashMap<IpAddr, (usize, usize)> = HashMap::new();
         for (at, (from, _)) in self.0.iter().enumerate() {
@@ -41,7 +43,7 @@ impl Strangers {
     }
 }
 
-/// How many connections may be about to introduce themselves: each holds a few KiB.
+/// Most connections before the handshake: each takes a few KiB.
 const STRANGERS_MAX: usize = 256;
 
 #[cfg(test)]

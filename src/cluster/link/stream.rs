@@ -1,4 +1,4 @@
-//! A connection between nodes, protected or not.
+//! A connection between nodes, with or without TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// What bytes go through.
+/// The byte stream of a connection.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),

@@ -1,4 +1,4 @@
-//! Minimum pause between two reports of the same thing.
+//! Minimum pause between two reports of the same kind.
 
 use std::time::Duration;
 

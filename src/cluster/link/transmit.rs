@@ -1,5 +1,5 @@
-//! Sending side of one link: moves what is in an [`Outbox`] to the peer, and reports what has
-//! arrived.
+//! Sending side of one link: sends the messages of an [`Outbox`] to the peer, and reports their
+//! delivery.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use super::stream::Stream;
 use super::throttle::Throttle;
 use super::watch::Watch;
 
-/// Sends what gathers in the box until one of the sides closes, or until the link makes no
-/// progress. What becomes of the data is given to `report`.
+/// Sends the messages of the outbox until one of the ends closes, or the link makes no progress.
+/// Deliveries are passed to `report`.
 pub(super) async fn transmit(
     outbox: &Outbox,
     stream: Stream,
@@ -55,7 +55,7 @@ struct Transmitter<'a, F> {
     report: F,
     outbox: &'a Outbox,
     to: &'a Node,
-    /// What the other end has sent.
+    /// Bytes received from the other end.
     credits: BytesMut,
     watch: Watch,
     reported: Throttle,
@@ -63,7 +63,7 @@ struct Transmitter<'a, F> {
 
 /// Why a link is closed.
 enum End {
-    /// One of the sides has closed it, or it is not needed.
+    /// One of the ends has closed it, or it is not used.
     Over,
     Stalled,
     Wire(WireError),
@@ -115,7 +115,7 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
         }
     }
 
-    /// Reads the credits that have arrived. What later versions may send besides is skipped.
+    /// Handles the credits that have arrived. Other segments, from later versions, are skipped.
     fn receive(&mut self) -> Result<(), WireError> {
         while let Some((segment, rest)) = Segment::next(&self.credits)? {
             let taken = self.credits.len() - rest.len();
@@ -147,10 +147,10 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
     }
 }
 
-/// How often the time is looked at.
+/// Interval at which timeouts are checked.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Room for the credits that one read brings, in bytes: some twenty.
+/// Buffer space for the credits in one read, in bytes: about twenty.
 const READ: usize = 512;
 
 #[cfg(test)]
@@ -175,10 +175,10 @@ mod tests {
     const PIECE: usize = 25_000;
     const PAUSE: Duration = Duration::from_millis(10);
 
-    /// What has arrived, and when.
+    /// The received messages, with the times of their arrival.
     type Arrived = Arc<Mutex<Vec<(Instant, Message)>>>;
 
-    /// Reads as slowly as if the way were slow, and credits.
+    /// Reads at the speed of a slow path, and credits.
     async fn receive_slowly(mut stream: TcpStream, arrived: Arrived) {
         let mut inbox = Inbox::new(Arc::default(), false);
         let (mut bytes, mut messages) = (BytesMut::new(), Vec::new());
@@ -230,7 +230,7 @@ mod tests {
 
         let mut encoder = Encoder::default();
         let mut put = |message: &Message| outbox.put(&to, message, &mut encoder).unwrap();
-        // Five seconds' worth.
+        // Takes five seconds.
         let large = data(1 << 32, 12_500_000);
         put(&large);
         let mut sizes = large.size();

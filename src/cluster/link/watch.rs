@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When a link last made progress, or last had nothing to do.
+/// The time of the last progress, or when the link was last idle.
 #[derive(Debug)]
 pub(super) struct Watch(Instant);
 
@@ -13,22 +13,22 @@ impl Watch {
         Self(now)
     }
 
-    /// The connection has accepted bytes. While data is unconfirmed that proves nothing: it only
-    /// fills the system's buffers.
+    /// Called when the connection has accepted bytes. While data is unconfirmed that is no
+    /// progress: it only fills the system's buffers.
     pub(super) const fn wrote(&mut self, now: Instant, awaits_credit: bool) {
         if !awaits_credit {
             self.0 = now;
         }
     }
 
-    /// A credit has come. One that confirms nothing comes from a node at which a large message
-    /// waits for room.
+    /// Called when a credit has arrived. One that confirms nothing comes from a node at which a
+    /// large message waits for room.
     pub(super) const fn credited(&mut self, now: Instant) {
         self.0 = now;
     }
 
-    /// Returns `true` if the link must be closed. Called now and then; `is_busy`: bytes are unsent
-    /// or unconfirmed.
+    /// Returns `true` if the link must be closed. Called at intervals; `is_busy` is `true` if bytes
+    /// are unsent or unconfirmed.
     pub(super) fn is_stalled(&mut self, now: Instant, is_busy: bool) -> bool {
         if !is_busy {
             self.0 = now;
@@ -37,7 +37,8 @@ impl Watch {
     }
 }
 
-/// How long a link with something to do may make no progress. Longer than any pause of a network
+/// Longest time without progress for a link with something to do. Longer than any pause of a
+/// working network, and longer than a silent node remains a member.
 /// that still works, and longer than a silent node is a member.
 pub(super) const PROGRESS_MAX: Duration = Duration::from_secs(10);
 
@@ -53,7 +54,7 @@ mod tests {
         let mut watch = Watch::new(began);
         // Idle for a minute.
         assert!((1..60).all(|second| !watch.is_stalled(began + second * SECOND, false)));
-        // Slow: a credit each nine seconds.
+        // Slow: one credit every nine seconds.
         let mut now = began + 59 * SECOND;
         for _ in 0..10 {
             for _ in 0..9 {

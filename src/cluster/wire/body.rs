@@ -1,4 +1,4 @@
-//! What each message looks like on the wire.
+//! Encoding of each kind of message.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::session::{
 };
 use super::{Bytes, WireError, at_most};
 
-/// Protocol 2, one variant for each message.
+/// The messages of protocol 2, one variant each.
 #[derive(Serialize, Deserialize)]
 #[expect(
     clippy::large_enum_variant,
@@ -39,7 +39,7 @@ pub(super) enum Body<'a> {
     },
     Write {
         seq: u64,
-        /// How much smaller the number of the oldest open write is.
+        /// The difference to the sequence number of the oldest open write.
         behind: u64,
         view: ViewId,
         strict: bool,
@@ -586,8 +586,8 @@ fn is_slot(slot: u16) -> Result<(), WireError> {
     }
 }
 
-/// How many kinds of messages protocol 2 has. Later kinds get the next numbers.
+/// The number of message kinds in protocol 2. Later kinds get the next numbers.
 pub(super) const KINDS: u32 = 18;
 
-/// Far more than a cluster of memory copies has, and what it remembers of former ones.
+/// Far more nodes than a cluster and the former members that it remembers.
 const NODES_MAX: usize = 1 << 12;

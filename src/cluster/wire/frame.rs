@@ -1,15 +1,15 @@
-//! Frames of introductions: a length and that many bytes.
+//! Frames of the handshake: a length and that many bytes.
 
 use super::WireError;
 
-/// The longest frame of a stranger: an introduction fits many times.
+/// The longest frame before authentication; a handshake is far shorter.
 pub(in super::super) const INTRODUCTION_MAX: usize = 4 << 10;
 
-/// Appends a frame whose content `fill` writes.
+/// Appends a frame whose content is written by `fill`.
 ///
 /// # Errors
 ///
-/// `FrameTooLong` when no receiver would take it; `out` is as before.
+/// `FrameTooLong` if no receiver would accept it; `out` is unchanged.
 pub(in super::super) fn frame(
     out: &mut Vec<u8>,
     fill: impl FnOnce(&mut Vec<u8>),
@@ -22,7 +22,7 @@ pub(in super::super) fn frame(
         out.truncate(start);
         return Err(WireError::FrameTooLong);
     }
-    // `INTRODUCTION_MAX` fits.
+    // The length fits: it is at most `INTRODUCTION_MAX`.
     let head = (len as u32).to_be_bytes();
     out[start..start + HEAD].copy_from_slice(&head);
     Ok(())
@@ -32,7 +32,7 @@ pub(in super::super) fn frame(
 ///
 /// # Errors
 ///
-/// `FrameTooLong` as soon as the length is there and is more than `max`.
+/// `FrameTooLong` as soon as the length is complete and exceeds `max`.
 pub(in super::super) fn next_frame(
     bytes: &[u8],
     max: usize,
@@ -47,10 +47,10 @@ pub(in super::super) fn next_frame(
     Ok(rest.split_at_checked(len))
 }
 
-/// A frame's content, and what follows it.
+/// A frame's content, and the bytes after it.
 pub(in super::super) type Split<'a> = (&'a [u8], &'a [u8]);
 
-/// The length of a frame's length.
+/// The size of a frame's length field.
 pub(in super::super) const HEAD: usize = 4;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! How two nodes introduce themselves, before any message.
+//! Handshake of two nodes, before any message.
 //!
-//! The one who has dialled says [`Hello`], the other answers with a [`HelloReply`]. Neither has a
+//! The dialing node sends [`Hello`], the other one answers with [`HelloReply`]. Neither has a
 //! version of its own: later versions may add fields at the end, which earlier ones ignore.
 
 use std::ops::RangeInclusive;
@@ -11,13 +11,13 @@ use super::super::Copies;
 use super::super::replica::node::{GENERATION_MAX, Node};
 use super::{WireError, frame, put};
 
-/// A version of the protocol that this crate speaks.
+/// A version of the protocol that this crate supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     V2,
 }
 
-/// Who dials.
+/// The handshake of the dialing node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Hello {
     magic: [u8; 8],
@@ -25,37 +25,39 @@ pub(in super::super) struct Hello {
     proto_max: u16,
     /// The name of its cluster.
     pub(in super::super) cluster: String,
-    /// Its identity. A node that only asks which generations were seen has generation 0.
+    /// Its identity. A node that only asks which incarnations were seen has incarnation number 0.
     pub(in super::super) node: Node,
-    /// A random number that tells processes apart: how a node notices that it has dialled itself.
+    /// A random number that identifies the process, by which a node notices that it has dialed
+    /// itself.
     pub(in super::super) process: u64,
-    /// How many nodes keep a session there; 0 for all.
+    /// The configured number of copies; 0 for all nodes.
     copies: u8,
 }
 
-/// What the dialled node answers.
+/// The answer of the dialed node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in super::super) enum HelloReply {
-    /// Frames may follow.
+    /// Segments may follow.
     Welcome {
-        /// The protocol version of what follows: the highest that both speak.
+        /// The protocol version of the segments: the highest that both nodes support.
         proto: u16,
         /// The identity of the dialled node.
         node: Node,
-        /// The latest generation in which another process was seen under the dialling node's
+        /// The latest incarnation number in which another process was seen under the dialing node's
+        /// address or name; 0 for none.
         /// address or name; 0 for none.
         seen: u64,
     },
     /// The link will be closed.
     Refused {
         refusal: Refusal,
-        /// Encoded behind everything else, if it says anything.
+        /// Encoded after all other fields, if not the default.
         #[serde(skip)]
         details: RefusalDetails,
     },
 }
 
-/// What a node that is not let in may want to know.
+/// Information for a node that is refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct RefusalDetails {
     /// As in a welcome.
@@ -64,39 +66,39 @@ pub(in super::super) struct RefusalDetails {
     pub(in super::super) rival: Option<Rival>,
 }
 
-/// A node that has the name of the one that dials.
+/// A node with the same name as the dialing one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Rival {
     pub(in super::super) node: Node,
-    /// Whether it serves sessions, or is a member of the node that answers, and that one serves.
+    /// Whether it serves sessions, or is a member of the answering node, which serves.
     pub(in super::super) serves: bool,
 }
 
-/// Why a node is not let in.
+/// Why a node is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) enum Refusal {
-    /// There is no protocol version that both speak.
+    /// There is no protocol version that both nodes support.
     Protocol,
     /// It belongs to another cluster.
     Cluster,
-    /// It has dialled itself.
+    /// It has dialed itself.
     Myself,
-    /// A living member at another address has this name.
+    /// A live member at another address has this name.
     Name,
-    /// There are as many links as there may be.
+    /// The maximum number of links is reached.
     Busy,
     /// Only one of the two can be reached from other machines.
     Unreachable,
-    /// It wants another number of copies: the two would look for sessions in different places.
+    /// It is configured for another number of copies: the two would compute different holders.
     Copies,
-    /// The cluster has as many members as it can have.
+    /// The cluster has the maximum number of members.
     Full,
     /// One of the two has a secret, and the other has none.
     Secret,
 }
 
 impl Refusal {
-    /// The reason in an operator's words.
+    /// Returns the reason in words for operators.
     pub(in super::super) const fn reason(self) -> &'static str {
         match self {
             Self::Protocol => "the versions of the replication protocol differ",
@@ -118,10 +120,10 @@ impl Refusal {
 }
 
 impl Protocol {
-    /// The version that two nodes of this crate's version speak.
+    /// The version that two nodes of this crate's version use.
     pub(crate) const LATEST: Self = Self::V2;
 
-    /// The version with this number, if this crate speaks it.
+    /// Returns the version with this number, if supported.
     pub(crate) const fn from_number(number: u16) -> Option<Self> {
         match number {
             2 => Some(Self::V2),
@@ -143,14 +145,16 @@ impl Hello {
         }
     }
 
-    /// Appends it to `out`, as a frame.
+    /// Appends the handshake to `out`, as a frame.
     pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
         frame(out, |out| put(self, out)).expect("an introduction is short");
     }
 
+    /// Decodes the content of a frame.
+    ///
     /// # Errors
     ///
-    /// When the bytes are not an introduction of a node that can exist.
+    /// If the bytes are not a handshake of a valid node.
     pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (hello, _later): (Self, _) = take(bytes)?;
         check_node(&hello.node)?;
@@ -161,18 +165,18 @@ impl Hello {
         }
     }
 
-    /// Returns `true` if its cluster keeps as many copies of a session.
+    /// Returns `true` if the sender is configured for the same number of copies.
     pub(in super::super) fn keeps(&self, copies: Copies) -> bool {
         self.copies == number(copies)
     }
 
-    /// Returns `true` if the sender also speaks a later version than this crate: it may send what
-    /// is not known here.
+    /// Returns `true` if the sender also supports a later version than this crate: it may send what
+    /// this version does not know.
     pub(crate) const fn is_later(&self) -> bool {
         self.proto_max > *PROTOCOLS.end()
     }
 
-    /// The highest protocol version that both sides speak.
+    /// Returns the highest protocol version that both sides support.
     pub(in super::super) fn common_protocol(&self) -> Option<u16> {
         let highest = self.proto_max.min(*PROTOCOLS.end());
         let lowest = self.proto_min.max(*PROTOCOLS.start());
@@ -186,7 +190,7 @@ impl HelloReply {
         Self::Refused { refusal, details }
     }
 
-    /// Appends it to `out`, as a frame.
+    /// Appends the answer to `out`, as a frame.
     pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
         let encoded = frame(out, |out| {
             put(self, out);
@@ -199,9 +203,11 @@ impl HelloReply {
         encoded.expect("an introduction is short");
     }
 
+    /// Decodes the content of a frame.
+    ///
     /// # Errors
     ///
-    /// When the bytes are not an answer, or one that this version cannot follow.
+    /// If the bytes are not an answer, or not one that this version supports.
     pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (mut reply, rest) = take(bytes)?;
         match &mut reply {
@@ -223,13 +229,13 @@ impl HelloReply {
     }
 }
 
-/// Returns `true` if a node may be called that: the same characters as in a route, since it is one.
+/// Returns `true` if the name is valid: the same characters as in a route, since it is used as one.
 pub(in super::super) fn is_node_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// Returns `true` if a node can be that.
+/// Checks the name, the address and the incarnation number of a node.
 pub(super) fn check_node(node: &Node) -> Result<(), WireError> {
     let fits = is_node_name(&node.name)
         && node.address.port() != 0
@@ -249,15 +255,16 @@ fn number(copies: Copies) -> u8 {
     }
 }
 
-/// Gives back what later versions may have added at the end.
+/// Decodes data, and returns the bytes after it, which later versions may have added.
 fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), WireError> {
     postcard::take_from_bytes(bytes).map_err(|_| WireError::Malformed)
 }
 
-/// The protocol versions that this crate speaks.
+/// The protocol versions that this crate supports.
 const PROTOCOLS: RangeInclusive<u16> = 2..=2;
 
-/// What an introduction begins with. Another value than that of the drafts whose links carried no
+/// The first bytes of a handshake. They differ from those of the drafts whose links carried no
+/// credits: those and this version must not mix.
 /// credits: those and this version must not mix.
 const MAGIC: [u8; 8] = *b"dsession";
 

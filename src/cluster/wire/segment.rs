@@ -1,4 +1,4 @@
-//! Segments: the frames of a link once both nodes have introduced themselves.
+//! Segments: the frames of a link after the handshake.
 //!
 //! ```text
 //!  0       1                 4                     8
@@ -8,16 +8,16 @@
 //! ```
 //!
 //! Numbers are big-endian. The *age* is the time that a message has waited in the sender's queues
-//! until its last byte left them; the receiver needs it to rebase the points in time of the
-//! message. The node that dialed sends messages: whole ones of either lane, and large ones in
-//! chunks. The other one sends [`Credit`]s back. A kind that this version does not know has its
-//! length like any other, so that it can be skipped.
+//! until its last byte was sent; the receiver needs it to rebase the times in the message. The node
+//! that dialed sends messages: whole ones of either lane, and large ones in chunks. The other one
+//! returns [`Credit`]s. A kind that this version does not know has a length like any other, so that
+//! it can be skipped.
 
 use std::time::Duration;
 
 use super::WireError;
 
-/// What the content of a segment is.
+/// The kind of a segment's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentKind {
     /// A whole message of the control lane.
@@ -42,8 +42,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) content: &'a [u8],
 }
 
-/// How many bytes of each data stream a node has received over a link since its beginning, heads
-/// included.
+/// Bytes of each data stream that a node has received over a link since it was opened, including
+/// heads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Credit {
     pub(crate) small: u64,
@@ -99,7 +99,8 @@ impl<'a> Segment<'a> {
         }))
     }
 
-    /// The kind of the incomplete segment at the beginning of `bytes`, once its head is there.
+    /// Returns the kind of the incomplete segment at the beginning of `bytes`, once its head is
+    /// complete.
     pub(crate) fn kind_of_part(bytes: &[u8]) -> Option<SegmentKind> {
         (bytes.len() >= SEGMENT_HEAD).then(|| SegmentKind::of(bytes[0]))
     }
@@ -109,7 +110,7 @@ impl<'a> Segment<'a> {
         Self::encode_parts(self.kind, self.age, [self.content, &[]], out);
     }
 
-    /// Appends a segment to `out` whose content is the two parts one after the other.
+    /// Appends a segment to `out` whose content is the two parts in sequence.
     pub(crate) fn encode_parts(
         kind: SegmentKind,
         age: Duration,
@@ -141,7 +142,7 @@ impl Credit {
         segment.encode(out);
     }
 
-    /// Reads the content of a segment. Fields that later versions add at the end are skipped.
+    /// Decodes the content of a segment. Fields that later versions add at the end are skipped.
     ///
     /// # Errors
     ///
@@ -159,8 +160,8 @@ impl Credit {
 /// The length of a segment's head.
 pub(crate) const SEGMENT_HEAD: usize = 8;
 
-/// The longest content of a segment, in bytes: what a receiver buffers at most for a link before it
-/// knows a message. A message that is not sent in chunks is about 64 KiB long at most; the rest is
+/// The longest content of a segment, in bytes: the most that a receiver buffers for a link before
+/// it decodes a message. A message that is not sent in chunks has at most about 64 KiB; the rest is
 /// room for a long list in the control lane.
 pub(crate) const SEGMENT_MAX: usize = 1 << 20;
 

@@ -1,4 +1,4 @@
-//! What sessions and parts of them look like on the wire.
+//! Encoding of sessions and deltas.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -323,7 +323,7 @@ fn registers_of(registers: Vec<WireRegister<'_>>) -> Result<Vec<Register>, WireE
     registers.into_iter().map(Register::try_from).collect()
 }
 
-/// As many of the latest updates as a record keeps: the others mean nothing to the receiver.
+/// Returns as many of the latest updates as a record keeps: the receiver does not use further ones.
 fn latest(mut updates: Cow<'_, [Stamp]>) -> Cow<'_, [Stamp]> {
     if updates.len() > UPDATES_MAX {
         keep_latest(updates.to_mut());
@@ -331,7 +331,7 @@ fn latest(mut updates: Cow<'_, [Stamp]>) -> Cow<'_, [Stamp]> {
     updates
 }
 
-/// A part of a session with all of these updates, which no encoding here would send.
+/// Returns a delta with all of these updates, which no encoder here would send.
 #[cfg(test)]
 pub(super) fn copy_with_updates(
     key: Root,
@@ -366,12 +366,12 @@ pub(super) fn is_sane(stamp: &Stamp) -> Result<(), WireError> {
     }
 }
 
-/// The version of an access, which is the clock of a stamp.
+/// Checks the version of an access, which is the clock of a session version.
 pub(super) fn is_access(clock: u64) -> Result<(), WireError> {
     is_sane(&Stamp { clock, writer: 0 })
 }
 
-/// The same limit as the session layer's: nobody wrote a longer one.
+/// The same limit as the session layer's, so no valid name is longer.
 pub(in super::super) const ATTRIBUTE_NAME_MAX: usize = 256;
 /// Far more than the session layer lets an application write.
 const REGISTERS_MAX: usize = 1 << 16;

@@ -562,7 +562,7 @@ fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
             .into(),
         })
     };
-    // By this version, and by one that sends all of them.
+    // From this version, and from one that sends all of them.
     assert_eq!(
         decode(&body(&write(many.clone()))),
         Ok(write(latest.clone()))
@@ -643,7 +643,7 @@ fn a_small_change_is_small_on_the_wire() {
     assert!(len <= 120, "{len}");
 }
 
-/// Bytes that were sent by the first version that spoke protocol 2. They never change.
+/// Bytes sent by the first version with protocol 2. They never change.
 #[test]
 fn the_format_of_protocol_2_stands_still() {
     let copy = |entry| Copy { key: key(), entry };
@@ -921,7 +921,7 @@ fn the_format_of_introductions_stands_still() {
     }
 }
 
-/// What the next version sends: new fields at the end, and new kinds of everything.
+/// Bytes of a future version: new fields at the end, and new kinds of everything.
 #[test]
 fn what_the_next_version_adds_is_skipped() {
     let lines = include_str!("golden/next_version.txt").lines();
@@ -968,7 +968,7 @@ fn what_the_next_version_adds_is_skipped() {
             .sum();
         bytes as u64
     };
-    // What is skipped is credited like anything else.
+    // Skipped segments are credited like any other ones.
     let credited = Credit {
         small: len("write") + len("verdict"),
         large: len("large") + len("rest"),
@@ -981,7 +981,7 @@ fn what_the_next_version_adds_is_skipped() {
     assert_eq!(credit, Ok(Credit { small, large }));
 }
 
-/// The same from a node that speaks no later version is garbage.
+/// The same bytes are invalid from a node that supports no later version.
 #[test]
 fn new_kinds_from_a_node_of_this_version_end_the_link() {
     for (what, hex) in include_str!("golden/next_version.txt")

@@ -1,8 +1,9 @@
-//! Bytes that a stranger, a broken link or a buggy member could send, against every decoder.
+//! Fuzz tests of every decoder, for bytes from unauthenticated peers, broken links or faulty
+//! members.
 //!
-//! `cargo test` tries what stands in `__fuzz__/*/corpus` and a few thousand inputs more;
-//! `cargo bolero test -p distributable --all-features cluster::wire::fuzz::messages` goes on with a
-//! fuzzing engine, and leaves what it finds beside the corpus.
+//! `cargo test` runs the inputs in `__fuzz__/*/corpus` and a few thousand random ones; `cargo
+//! bolero test -p distributable --all-features cluster::wire::fuzz::messages` continues with a
+//! fuzzing engine, and stores its findings beside the corpus.
 
 use bolero::check;
 use bytes::BytesMut;
@@ -70,7 +71,7 @@ fn segments() {
         });
 }
 
-/// What an inbox makes of a stream that arrives in pieces of this length.
+/// Returns the result of an inbox for a stream that arrives in pieces of this length.
 fn receive(bytes: &[u8], piece: usize, is_later: bool) -> (Vec<Arrival>, Result<(), WireError>) {
     let mut inbox = Inbox::new(Default::default(), is_later);
     let (mut buffer, mut arrived) = (BytesMut::new(), Vec::new());
@@ -94,7 +95,7 @@ fn receive(bytes: &[u8], piece: usize, is_later: bool) -> (Vec<Arrival>, Result<
     (arrived, Ok(()))
 }
 
-/// S-02. Messages with sessions in them, and a few bytes wrong.
+/// S-02. Messages with sessions in them and a few wrong bytes.
 #[test]
 fn damaged_messages() {
     check!(name = "damaged_messages")
@@ -113,7 +114,7 @@ fn damaged_messages() {
         });
 }
 
-/// What can be decoded is a message, and the same when it is written and read again.
+/// A decoded message is the same after encoding and decoding it again.
 fn reads_back(bytes: &[u8]) {
     if let Ok(message) = decode(bytes) {
         let mut again = Vec::new();
