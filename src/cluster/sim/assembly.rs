@@ -1,10 +1,10 @@
-//! The memory in which a node assembles large messages.
+//! Memory in which a node assembles large messages.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::link::{CHUNK, LinkRules};
 
-/// The memory in which one node puts large messages together, by the index of their senders.
+/// The memory in which one node assembles large messages, by the index of their senders.
 #[derive(Debug)]
 pub(super) struct Assembly {
     budget: usize,
@@ -23,7 +23,7 @@ impl Assembly {
         }
     }
 
-    /// A chunk of a message of `total` bytes has come. Returns `true` if more of it may be sent.
+    /// Handles a chunk of a message of `total` bytes. Returns `true` if more of it may be sent.
     pub(super) fn chunk(&mut self, from: usize, total: usize, first: bool) -> bool {
         let bytes = if self.rules.length_reservation {
             if !first {
@@ -53,8 +53,8 @@ impl Assembly {
         is_alone || self.reserved.values().sum::<usize>() + bytes <= self.budget
     }
 
-    /// The message from this node is complete, or its link is broken. Returns the senders that
-    /// may go on.
+    /// Called when the message from this node is complete, or its link is broken. Returns the
+    /// senders that may continue.
     pub(super) fn release(&mut self, from: usize) -> Vec<usize> {
         self.reserved.remove(&from);
         self.waiting.retain(|(waiting, _)| *waiting != from);

@@ -1,4 +1,4 @@
-//! A client's request under way: load, then commit, as the middleware does.
+//! A client's request in progress: load, then commit, as the middleware does.
 
 use crate::session::{Outcome, Root, SecretHash, Value};
 
@@ -16,15 +16,15 @@ pub(super) struct Request {
     /// The secret that it presents.
     pub(super) secret: SecretHash,
     pub(super) action: Action,
-    /// What clients knew when it began.
+    /// The results that clients had received when it began.
     pub(super) known: Known,
-    /// What it writes.
+    /// The value that it writes.
     pub(super) value: Option<Value>,
-    /// What it sets and removes.
+    /// The attributes that it sets and removes.
     pub(super) pool_writes: PoolWrites,
     pub(super) begun_at: u64,
     pub(super) stage: Stage,
-    /// Whether it has begun to rotate or end the session.
+    /// Whether it has begun to rotate or delete the session.
     pub(super) moves: bool,
     /// When it began a write of a small session.
     pub(super) small_write_at: Option<u64>,
@@ -32,7 +32,7 @@ pub(super) struct Request {
     pub(super) is_bridged: bool,
 }
 
-/// What a request does.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Create,
@@ -40,13 +40,13 @@ pub(super) enum Action {
     Write(&'static str),
     /// Set and remove attributes that no other client touches.
     Churn,
-    /// Count one up, atomically.
+    /// Increment the counter atomically.
     Update,
     End,
     Rotate(SecretHash),
 }
 
-/// How far a request is.
+/// The progress of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
     Loading,
@@ -60,5 +60,5 @@ pub(super) const NAMES: [&str; 3] = ["cart", "theme", "user"];
 /// Attributes with large values.
 pub(super) const LARGE_NAMES: [&str; 3] = ["picture", "scan", "video"];
 
-/// The attribute that is counted up.
+/// The counter attribute.
 pub(super) const COUNTER: &str = "counter";

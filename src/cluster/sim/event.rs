@@ -5,7 +5,7 @@ use crate::cluster::replica::message::OpId;
 use super::inbox::Report;
 use super::world::World;
 
-/// Something that happens at a point of virtual time.
+/// An event at a point of virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     Arrive {
@@ -39,7 +39,7 @@ pub(super) enum Event {
     Wake {
         node: usize,
     },
-    /// A node that was stopped, suspended or busy goes on.
+    /// A node that was stopped, suspended or busy continues.
     Resume {
         node: usize,
     },
@@ -64,12 +64,12 @@ pub(super) enum Event {
     Act {
         client: usize,
     },
-    /// A small write must be acknowledged by now.
+    /// A small write must have been acknowledged.
     Due {
         op: OpId,
         begun_at: u64,
     },
-    /// Time to see whether the cluster is whole.
+    /// Time to check whether the cluster is whole.
     Observe,
     Fault,
     Heal,
@@ -83,7 +83,7 @@ pub(super) enum Event {
     Depart {
         node: usize,
     },
-    /// A node takes its drain back.
+    /// A node cancels its drain.
     TakeBack {
         node: usize,
     },
@@ -91,7 +91,7 @@ pub(super) enum Event {
     SpeedUp {
         node: usize,
     },
-    /// A link that flaps breaks or comes back.
+    /// A flapping link breaks or is restored.
     Flap {
         one: usize,
         other: usize,

@@ -34,7 +34,7 @@ impl World {
         let (least, most) = self.plan.quiet_period;
         let after = self.rng.random_range(least..most);
         let single = self.plan.faults.len() == 1;
-        // Faults of one kind alone that last long come one after the other.
+        // Long faults of a single kind come one after the other.
         let begin = if single && kind.lasts() {
             self.disturbed_until.max(self.now)
         } else {
@@ -52,7 +52,7 @@ impl World {
             let by = self.rng.random_range(100_000..1_500_000);
             self.note(format_args!("slow {index} {by}"));
             self.network.slow_down(index, by);
-            // A node that starts now is news that this node receives late.
+            // A node that starts now is one of which this node is informed late.
             let down = self.nodes.iter().position(|node| node.replica.is_none());
             if let Some(down) = down {
                 self.start(down);
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Two nodes cannot reach each other any more, while the others can reach both.
+    /// Two nodes cannot reach each other any more, while the other nodes can reach both.
     fn partition_link(&mut self) {
         let one = self.rng.random_range(0..self.nodes.len());
         let other = self.rng.random_range(0..self.nodes.len());
@@ -130,8 +130,8 @@ impl World {
         }
     }
 
-    /// Suspends a machine for one second to one hour; seldom for longer than identities that are
-    /// down are remembered.
+    /// Suspends a machine for one second to one hour; rarely for longer than down incarnations are
+    /// remembered.
     fn suspend_one(&mut self, index: usize) {
         if !self.is_running(index) || !self.can_lose(index) {
             return;
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Starts or kills the node that has the name of another, or kills that other one.
+    /// Starts or kills the node with a name that is taken, or kills the other node of that name.
     fn double(&mut self) {
         let double = self.plan.nodes;
         if self.nodes[double].replica.is_none() {
@@ -195,7 +195,7 @@ impl World {
         }
     }
 
-    /// Restarts a node at another address, at once or later.
+    /// Restarts a node at another address, immediately or later.
     fn relocate(&mut self, index: usize) {
         if self.nodes[index].replica.is_some() {
             if !self.can_lose(index) {
@@ -232,7 +232,7 @@ impl World {
         }
     }
 
-    /// A node stops reading one of its links, or only the data lane of a link stops.
+    /// Makes a node stop reading one of its links, or only stops the data lane of a link.
     fn stop_reading(&mut self, index: usize) {
         let from = self.rng.random_range(0..self.nodes.len());
         let only_data = self.rng.random_bool(0.4);
@@ -276,8 +276,8 @@ impl World {
         self.note(format_args!("bridge {pattern} {middle} for {time}"));
         self.partitioned = true;
         self.bridged_since = Some(self.now);
-        // In a larger ring no three nodes reach each other. Most of them find no member that serves
-        // and addresses that do not answer, so they wait before they serve.
+        // In a larger ring no three nodes reach each other. Most of them find no member that
+        // serves, and addresses that do not answer, so they wait before they serve.
         self.bridge_has_core = pattern != 1 || nodes <= 3;
         self.disturb(self.now + time);
         self.after(time, Event::Heal);
@@ -316,7 +316,7 @@ impl World {
         }
     }
 
-    /// Breaks a link for a second, or lets it come back for one.
+    /// Breaks a link for a second, or restores it for one.
     pub(super) fn flap(&mut self, one: usize, other: usize, left: u32) {
         if left == 0 || self.bridged_since.is_none() {
             return;
@@ -336,7 +336,7 @@ impl World {
         self.network.heal();
     }
 
-    /// Ends all faults, once those that last are over, and starts every node.
+    /// Ends all faults, after the current ones are over, and starts every node.
     pub(super) fn end_faults(&mut self) {
         if self.now < self.disturbed_until && !self.ended {
             return self.at(self.disturbed_until, Event::EndOfFaults);
@@ -353,7 +353,7 @@ impl World {
         }
     }
 
-    /// Stops the surplus node for good, as soon as no session is lost with it.
+    /// Stops the surplus node permanently, as soon as no session is lost with it.
     fn retire_double(&mut self) -> bool {
         let double = self.plan.nodes;
         let waited = self.now > self.plan.duration + RETIRE_MAX;
@@ -370,7 +370,7 @@ impl World {
 }
 
 impl FaultKind {
-    /// Returns `true` if the next fault waits for the end of one of this kind.
+    /// Returns `true` if the next fault waits for the end of a fault of this kind.
     const fn lasts(self) -> bool {
         matches!(
             self,
@@ -379,10 +379,10 @@ impl FaultKind {
     }
 }
 
-/// How far the ports of two lives of a node are apart.
+/// The distance between the ports of two incarnations of a node.
 const ADDRESS_STEP: u16 = 100;
 
-/// How long a link that flaps is up, and down, in microseconds.
+/// How long a flapping link is up, and down, in microseconds.
 const FLAP_INTERVAL: u64 = 1_000_000;
 
 /// How long after the run the surplus node may still be needed, in microseconds.

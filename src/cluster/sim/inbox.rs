@@ -12,7 +12,7 @@ use super::event::Event;
 use super::link::{Link, Piece};
 use super::world::World;
 
-/// Something that waits until its node handles inputs again.
+/// An input that waits until its node handles inputs again.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "few inputs wait at a time")]
 pub(super) enum Pending {
@@ -34,7 +34,7 @@ pub(super) enum Pending {
     Accepted { node: Node },
 }
 
-/// What the receiving end of a link reports to the sending end.
+/// A report from the receiving end of a link to the sending end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Report {
     Delivered {
@@ -49,7 +49,7 @@ pub(super) enum Report {
 }
 
 impl World {
-    /// Returns `true` if a node handles an input at once.
+    /// Returns `true` if a node handles an input immediately.
     pub(super) fn is_free(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         self.is_running(index) && node.busy_until <= self.now && node.pending.is_empty()
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// Handles what has waited, until the node is busy again.
+    /// Handles the waiting inputs until the node is busy again.
     pub(super) fn resume(&mut self, index: usize) {
         if self.nodes[index].resume_at > self.now {
             return;
@@ -125,7 +125,7 @@ impl World {
 }
 
 impl Link {
-    /// A piece that was not read yet.
+    /// Counts a piece as unread, and returns it as an input that waits.
     pub(super) fn pending(&mut self, from: usize, piece: Piece) -> Pending {
         self.unread += piece.bytes();
         Pending::Piece {

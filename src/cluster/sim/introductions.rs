@@ -1,11 +1,11 @@
-//! Introductions: how nodes find, greet and reject each other, as the driver and its links do.
+//! Handshakes: how nodes find, accept and reject each other, as the driver and its links do.
 //!
-//! A node dials all addresses at which others are or were, and reports what it finds there to its
-//! replica. [`Addresses`], [`Sightings`] and the objections at the [door](super::super::door) are
-//! those of a real node; what is simulated is the way between two of them.
+//! A node dials all addresses at which other nodes are or were, and reports the results to its
+//! replica. [`Addresses`], [`Sightings`] and the [admission](super::super::door) rules are those of
+//! a real node; only the path between two nodes is simulated.
 //!
-//! [`Addresses`]: super::super::outlook::Addresses
-//! [`Sightings`]: super::super::sightings::Sightings
+//! [`Addresses`]: super::super::outlook::Addresses [`Sightings`]:
+//! super::super::sightings::Sightings
 
 use std::iter::once;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
 
 impl World {
-    /// Dials all nodes that it has no link to, again and again.
+    /// Dials all nodes to which it has no link, repeatedly.
     pub(super) fn dial(&mut self, index: usize) {
         if self.nodes[index].replica.is_none() {
             return;
@@ -40,7 +40,7 @@ impl World {
         self.after(again, Event::Dial { node: index });
     }
 
-    /// The name of each node leads to its current address.
+    /// Resolves the name of each node to its current address.
     fn look_up(&mut self, index: usize) {
         let now = self.clock(index);
         for other in 0..self.nodes.len() {
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// What a node finds where none runs.
+    /// The result of dialing an address without a node.
     const fn nothing(&self) -> Answer {
         if self.plan.crash_is_noticed {
             Answer::Closed
@@ -78,7 +78,7 @@ impl World {
         node.addresses.dialled(now, address, answer);
     }
 
-    /// Gives the replica what dialing shows, if that has changed.
+    /// Passes the state of the addresses to the replica, if it has changed.
     pub(super) fn report_outlook(&mut self, index: usize) {
         let node = &self.nodes[index];
         let me = node.me.address;
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// A node was welcomed by another one.
+    /// Called when a node was accepted by another one.
     fn welcomed(&mut self, index: usize, other: usize, dialed: Node) {
         let address = dialed.address;
         self.found(index, address, Answer::Accepts { at: address });
@@ -141,7 +141,7 @@ impl World {
         self.after(after, dial_back);
     }
 
-    /// A node was turned away by the one at this address.
+    /// Called when a node was refused by the one at this address.
     fn turned_away(
         &mut self,
         index: usize,
@@ -157,7 +157,7 @@ impl World {
         self.found(index, at, rejects(by, refusal));
     }
 
-    /// A node that has introduced itself as `me` hears which generation was seen of one like it.
+    /// Informs a node that has identified itself as `me` of the latest incarnation number seen.
     fn correct(&mut self, index: usize, me: &Node, seen: u64) {
         if seen >= me.generation && self.nodes[index].me == *me {
             self.input(index, Input::Seen { generation: seen });
@@ -176,7 +176,7 @@ impl World {
         Hello::new(CLUSTER, me, self.nodes[index].process, self.plan.copies)
     }
 
-    /// How a node answers an introduction.
+    /// Returns a node's answer to a handshake.
     fn judge(&self, index: usize, hello: &Hello) -> HelloReply {
         let me = &self.nodes[index].me;
         let status = self.replica(index).status();
@@ -198,15 +198,15 @@ impl World {
         }
     }
 
-    /// Why there is no place for a node where another one is.
+    /// Returns the reason why one node refuses another.
     fn objection(&self, index: usize, node: &Node) -> Option<Refusal> {
         let members = self.replica(index).status().members;
         let members = members.iter().map(|member| &member.node);
         objection_to(node, &self.nodes[index].me, members)
     }
 
-    /// The latest generation in which any node that can be asked has seen a node like this one, as
-    /// a node asks when it starts.
+    /// Returns the latest incarnation number that any reachable node has seen of this node, as a
+    /// node asks when it starts.
     pub(super) fn highest_seen(&self, index: usize) -> u64 {
         let mut me = self.nodes[index].me.clone();
         me.generation = 0;

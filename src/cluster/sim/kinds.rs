@@ -25,7 +25,7 @@ pub(super) enum FaultKind {
     WallClock,
     /// Sessions whose absolute deadline falls into the run, and crashes.
     Deadlines,
-    /// Nodes that start to drain and take it back.
+    /// Nodes that start to drain and cancel it.
     DrainBack,
     /// A second node with a name that is taken.
     SameName,

@@ -58,7 +58,7 @@ impl World {
             requirements: Requirements::default(),
             seed: self.rng.random(),
             rules: Rules {
-                // So many that sessions live to see floors.
+                // So many that sessions live long enough for floors.
                 marks: MARKS,
                 ..self.plan.rules
             },
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// Starts to drain a node that will take it back. It serves all the time.
+    /// Starts to drain a node that will cancel it. It serves all the time.
     pub(super) fn drain_for_a_while(&mut self, index: usize) {
         let after = self.rng.random_range(1_000..3_000_000);
         self.note(format_args!("drain {index} for {after}"));
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// A fault lasts until then: what is measured on a whole cluster has to wait.
+    /// Records that a fault lasts until then: checks of a whole cluster have to wait.
     pub(super) fn disturb(&mut self, until: u64) {
         self.disturbed_until = self.disturbed_until.max(until);
         self.steady_since = None;

@@ -2,14 +2,14 @@
 //!
 //! A link carries control messages first, then small data messages, then chunks of the one current
 //! large message; at most [`SMALL_MAX`] of small data pass between two chunks. All of them go
-//! through a socket buffer, which is a FIFO. Of what is on the way, a control message may overtake
-//! data, and nothing else overtakes anything. A link loses nothing while it is up; when it breaks,
-//! everything that has not been delivered is gone.
+//! through a socket buffer, which is a FIFO queue. A control message under way may overtake data;
+//! there is no other overtaking. A link loses nothing while it is up; when it breaks, everything
+//! that has not been delivered is lost.
 //!
-//! A large message is admitted as a whole by its receiver: until then only its first chunk moves.
-//! Each message carries its age: how long it has waited here when its last byte leaves.
+//! A large message is admitted as a whole by its receiver: until then only its first chunk is sent.
+//! Each message carries its age: how long it has waited here when its last byte is sent.
 //!
-//! Pure data: `transport` moves time and gives messages to the replicas.
+//! This is plain data: `transport` advances time and passes messages to the replicas.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ use crate::cluster::replica::node::Node;
 
 use super::inbox::Report;
 
-/// The rules of links that a run can take away.
+/// The rules of links that a run can disable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkRules {
     /// Control messages and chunks do not wait behind data.
@@ -37,7 +37,7 @@ impl LinkRules {
     };
 }
 
-/// What travels over a link at once.
+/// The unit in which a link carries data.
 #[derive(Debug)]
 pub(super) enum Piece {
     /// A control message or a small data message.
@@ -46,7 +46,7 @@ pub(super) enum Piece {
         size: usize,
         /// How long it has waited at its sender, in microseconds.
         age: u64,
-        /// Whether it is handed to the receiver twice.
+        /// Whether it is delivered to the receiver twice.
         twice: bool,
     },
     /// A part of a large message.
@@ -89,9 +89,9 @@ impl Piece {
 /// One direction between two nodes.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Tells it from earlier links between the same nodes.
+    /// Distinguishes it from earlier links between the same nodes.
     pub(super) id: u64,
-    /// The identities with which the two ends have introduced themselves.
+    /// The identities of both ends in the handshake.
     pub(super) from: Node,
     pub(super) to: Node,
     rules: LinkRules,
@@ -105,9 +105,9 @@ pub(super) struct Link {
     pub(super) is_closing: bool,
     /// When the socket buffer will be empty.
     pub(super) busy_until: u64,
-    /// Bytes per second at which the buffer empties; `None`: at once.
+    /// Bytes per second at which the buffer empties; `None` for immediately.
     rate: Option<u64>,
-    /// Pieces on the way, control and data.
+    /// Pieces under way, control and data.
     on_the_way: [VecDeque<Piece>; 2],
     /// When the last piece of each lane arrives.
     last_arrival: [u64; 2],
@@ -117,9 +117,9 @@ pub(super) struct Link {
     pub(super) last_report: u64,
     /// Pieces that have arrived while the receiver does not read this link.
     pub(super) held: VecDeque<Piece>,
-    /// Until when it does not.
+    /// Until when the receiver does not read it.
     pub(super) read_after: u64,
-    /// Until when no data leaves.
+    /// Until when no data is sent.
     pub(super) data_after: u64,
     /// Bytes that have arrived and were not read.
     pub(super) unread: usize,
@@ -127,11 +127,11 @@ pub(super) struct Link {
     pub(super) transmit_at: u64,
     /// When progress was last reported to the receiver.
     pub(super) progress_at: u64,
-    /// What the sender does not know to be delivered.
+    /// Data that is not delivered, as far as the sender has been informed.
     pub(super) undelivered: Undelivered,
 }
 
-/// Data messages that the sender does not know to be delivered.
+/// Data messages of which the sender has no delivery report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Undelivered {
     pub(super) small_bytes: usize,
@@ -148,13 +148,13 @@ struct Sending {
     admitted: usize,
 }
 
-/// What a link can do next.
+/// The next action of a link.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Next {
     /// Put this into the socket buffer.
     Piece(Piece),
-    /// Nothing until something else happens.
+    /// Nothing until another event.
     Nothing,
     /// The socket buffer is full until this time.
     FullUntil(u64),
@@ -211,7 +211,7 @@ impl Link {
         queue.push_back(Waiting { message, put_at });
     }
 
-    /// The sender is gone: what is not in the socket buffer is lost.
+    /// Called when the sender is gone: everything outside the socket buffer is lost.
     pub(super) fn close(&mut self) {
         self.is_closing = true;
         self.control.clear();
@@ -220,7 +220,7 @@ impl Link {
         self.current = None;
     }
 
-    /// Takes the next piece that may enter the socket buffer.
+    /// Removes and returns the next piece that may enter the socket buffer.
     pub(super) fn next(&mut self, now: u64) -> Next {
         let backlog = self.backlog(now);
         if self.unread + backlog < SOCKET_BUFFER {
@@ -319,7 +319,7 @@ impl Link {
         })
     }
 
-    /// The receiver has admitted the current large message, or one more chunk of it.
+    /// Called when the receiver has admitted the current large message, or one more chunk of it.
     pub(super) fn admit(&mut self) {
         if let Some(sending) = &mut self.current {
             sending.admitted = if self.rules.length_reservation {
@@ -330,8 +330,8 @@ impl Link {
         }
     }
 
-    /// Puts a piece into the socket buffer, and returns when it arrives. `delay` is how long it
-    /// takes behind the buffer.
+    /// Puts a piece into the socket buffer, and returns when it arrives. `delay` is the time from
+    /// the buffer to the receiver.
     pub(super) fn transmit(
         &mut self,
         now: u64,
@@ -356,7 +356,7 @@ impl Link {
         arrival
     }
 
-    /// The next piece of a lane has arrived.
+    /// Removes and returns the next piece of a lane, which has arrived.
     pub(super) fn arrived(&mut self, is_control: bool) -> Option<Piece> {
         self.on_the_way[usize::from(!is_control)].pop_front()
     }
@@ -369,7 +369,7 @@ impl Sending {
 }
 
 impl Waiting {
-    /// The message as it leaves.
+    /// Returns the message as it is sent.
     fn whole(self, now: u64) -> Piece {
         Piece::Whole {
             size: self.message.size(),
@@ -380,10 +380,10 @@ impl Waiting {
     }
 }
 
-/// What the operating systems at both ends buffer of one connection.
+/// Bytes of one connection that the operating systems at both ends buffer.
 const SOCKET_BUFFER: usize = 256 << 10;
 
-/// How much of a large message is sent at once.
+/// Bytes of a large message that are sent at once.
 pub(super) const CHUNK: usize = SMALL_MAX;
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Links {
         self.links[from * self.nodes + to].take()
     }
 
-    /// How many links of this node have something in their socket buffer.
+    /// Returns the number of links of this node with bytes in their socket buffers.
     pub(super) fn busy(&self, from: usize, now: u64) -> u64 {
         let row = &self.links[from * self.nodes..(from + 1) * self.nodes];
         let is_busy = |link: &&Link| link.busy_until > now;

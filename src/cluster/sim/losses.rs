@@ -1,4 +1,4 @@
-//! Losses that the promises cover: which node may stop now.
+//! Losses that the guarantees cover: the nodes that may stop now.
 
 use crate::cluster::Copies;
 use crate::cluster::replica::MemberStatus;
@@ -7,10 +7,10 @@ use crate::cluster::replica::node::Node;
 use super::world::World;
 
 impl World {
-    /// Returns `true` if the promises cover the loss of this node: what was handed over is
-    /// covered, and fewer nodes than hold a session are missing, this one included. After a
-    /// partition, or once a slow node was removed, every node must have everything, so that no
-    /// side's writes are lost with it.
+    /// Returns `true` if the guarantees cover the loss of this node: its sessions were handed over,
+    /// and fewer nodes than hold a session are missing, including this one. After a partition, or
+    /// once a slow node was removed, every node must have everything, so that no side's writes are
+    /// lost with it.
     pub(super) fn can_lose(&self, index: usize) -> bool {
         if self.nodes[index].replica.is_none() || self.is_outsider(index) {
             return true;
@@ -58,7 +58,7 @@ impl World {
         self.is_running(at) && status.ready && status.complete
     }
 
-    /// Returns `true` if, as this node sees it, all holders have everything and one more may go.
+    /// Returns `true` if, according to this node, all holders are complete and one more may stop.
     fn has_spare_copies(&self, at: usize, copies: usize) -> bool {
         let status = self.replica(at).status();
         let stays = |member: &&MemberStatus| !member.leaving;

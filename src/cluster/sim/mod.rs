@@ -2,10 +2,10 @@
 //!
 //! A simulated [`world`] runs the real replicas, foca included, over [`link`]s with finite
 //! bandwidth, two lanes and a socket buffer; clients work on a few sessions through all nodes, as
-//! the middleware does. The [`kinds`] of faults reach from crashes and partitions to slow links,
+//! the middleware does. The [`kinds`] of faults range from crashes and partitions to slow links,
 //! records of 15 MB, suspended machines and taken names; a run has up to three of them. The
-//! [`oracle`] knows the results that clients have received, and checks every answer by the rules in
-//! [`invariants`], one file each. At the end the faults stop, and the cluster must converge.
+//! [`oracle`] records the results that clients have received, and checks every answer by the rules
+//! in [`invariants`], one file each. At the end the faults stop, and the cluster must converge.
 //!
 //! Everything follows from the seed. A failure prints it, with the command that replays it.
 //!
@@ -168,5 +168,5 @@ fn the_same_seed_gives_the_same_trace() {
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 60;
 
-/// A long run prints the seed after as many of them.
+/// A long run prints every seed that is a multiple of this.
 const PROGRESS: u64 = 1_000;

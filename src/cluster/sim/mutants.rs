@@ -1,4 +1,4 @@
-//! Runs with one rule missing, each of which the simulation must notice.
+//! Runs with one rule disabled, each of which the simulation must detect.
 
 use std::num::NonZeroU8;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,13 +12,13 @@ use super::number;
 use super::plan::Plan;
 use super::world::World;
 
-/// Runs clusters without a rule until one of them breaks an invariant. Returns `true` if that
-/// happens, and the same run with all rules breaks none.
+/// Runs clusters with a rule disabled until one of them breaks an invariant. Returns `true` if that
+/// happens, and the same run with all rules enabled breaks none.
 fn notices_the_lack(take: fn(&mut Plan)) -> bool {
     notices_the_lack_among(&FaultKind::BASIC, take)
 }
 
-/// The same with these kinds of faults.
+/// Like [`notices_the_lack`], with these kinds of faults.
 fn notices_the_lack_among(kinds: &[FaultKind], take: fn(&mut Plan)) -> bool {
     let tries = number("SIM_MUTANTS").unwrap_or(MUTANTS);
     let breaks = |seed| {
@@ -40,7 +40,7 @@ fn notices_the_lack_among(kinds: &[FaultKind], take: fn(&mut Plan)) -> bool {
 
 #[test]
 fn a_missing_view_barrier_is_noticed() {
-    // It takes a node that learns late that other nodes hold a session now.
+    // Needs a node that is informed late that other nodes hold a session now.
     assert!(notices_the_lack(|plan| {
         plan.rules.view_barrier = false;
         plan.faults = vec![FaultKind::Links];
@@ -116,7 +116,7 @@ fn floors_without_equality_are_noticed() {
 
 #[test]
 fn floors_without_restamping_are_noticed() {
-    // It takes members that hold nothing, and whose changes are late.
+    // Needs members that hold nothing, and whose changes are late.
     assert!(notices_the_lack(|plan| {
         plan.rules.restamping = false;
         plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
@@ -155,7 +155,7 @@ fn a_missing_number_of_copies_is_noticed() {
     }));
 }
 
-/// Seeds that a missing rule may take to be noticed.
+/// Seeds that may be needed to detect a disabled rule.
 const MUTANTS: u64 = 600;
 
 #[test]

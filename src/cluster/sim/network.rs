@@ -1,4 +1,4 @@
-//! The network between the nodes: blocked ways, delays and bandwidths.
+//! The network between the nodes: blocked paths, delays and bandwidths.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ pub(super) struct Network {
     nodes: usize,
     /// Bytes per second of each link, by sender and receiver.
     rates: Vec<Option<u64>>,
-    /// From which node to which nothing goes.
+    /// Pairs of sender and receiver between which all messages are lost.
     blocked: BTreeSet<(usize, usize)>,
-    /// How much longer everything takes that goes to a node, in microseconds.
+    /// Additional delay of everything that is sent to a node, in microseconds.
     slow: BTreeMap<usize, u64>,
     rng: StdRng,
 }
 
-/// What happens to one piece on its way.
+/// The fate of one piece under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fate {
     /// It arrives after this many microseconds, once or twice.
@@ -52,25 +52,25 @@ impl Network {
         !self.blocked.contains(&(from, to))
     }
 
-    /// From now on nothing goes from one node to the other.
+    /// Blocks all messages from one node to another.
     pub(super) fn block(&mut self, from: usize, to: usize) {
         self.blocked.insert((from, to));
     }
 
-    /// Opens the ways between two nodes.
+    /// Opens both directions between two nodes.
     pub(super) fn unblock(&mut self, one: usize, other: usize) {
         self.blocked.remove(&(one, other));
         self.blocked.remove(&(other, one));
     }
 
-    /// Everything that goes to a node takes longer. One node at a time: two slow nodes suspect each
-    /// other, and a node that was falsely removed may answer with what it has for a moment.
+    /// Delays everything that is sent to a node. One node at a time: two slow nodes suspect each
+    /// other, and a node that was falsely removed may serve outdated values for a moment.
     pub(super) fn slow_down(&mut self, to: usize, by: u64) {
         self.slow.clear();
         self.slow.insert(to, by);
     }
 
-    /// All ways are open and fast again. Bandwidths stay as they are.
+    /// Opens all paths and ends all delays. Bandwidths stay as they are.
     pub(super) fn heal(&mut self) {
         self.blocked.clear();
         self.slow.clear();
@@ -83,14 +83,15 @@ impl Network {
         self.conditions.late = 0;
     }
 
-    /// Bytes per second from one node to another while `busy` links of the sender are in use.
+    /// Returns the bytes per second from one node to another while `busy` links of the sender are
+    /// in use.
     pub(super) fn rate(&self, from: usize, to: usize, busy: u64) -> Option<u64> {
         let link = self.rates[from * self.nodes + to];
         let share = self.conditions.uplink.map(|all| all / busy.max(1));
         link.into_iter().chain(share).min()
     }
 
-    /// What happens to a piece on its way to a node.
+    /// Draws the fate of a piece that is sent to a node.
     pub(super) fn fate(&mut self, to: usize, is_control: bool) -> Fate {
         if self.chance(self.conditions.resets, 100_000) {
             return Fate::Reset;
@@ -103,7 +104,7 @@ impl Network {
         Fate::Arrives { delay, twice }
     }
 
-    /// How long something small is on its way to a node, in microseconds.
+    /// Draws the time that a small message to a node is under way, in microseconds.
     pub(super) fn delay(&mut self, to: usize) -> u64 {
         let (least, most) = self.conditions.latency;
         let slow = self.slow.get(&to).copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! A model of each session: the results that clients received, and what follows from them.
+//! A model of each session: the results that clients received, and their consequences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use crate::session::{Record, Root, SecretHash, Stamp, Value};
 
 use super::pool::Pool;
 
-/// One session as its clients know it.
+/// The state of one session according to its clients.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
-    /// Tells it from the one that was in its place before.
+    /// Distinguishes it from an earlier session in its place.
     pub(super) id: u64,
     pub(super) key: Root,
     /// The secret that clients have.
@@ -19,65 +19,65 @@ pub(super) struct Model {
     pub(super) life: Life,
     /// The largest acknowledged stamp of each attribute.
     pub(super) acked: BTreeMap<&'static str, Stamp>,
-    /// Attributes that come and go.
+    /// Attributes that are set and removed.
     pub(super) pool: Pool,
     /// Results of acknowledged atomic updates.
     pub(super) counts: BTreeSet<u64>,
     /// Atomic updates whose outcome is unknown.
     pub(super) indeterminate_updates: u64,
-    /// Calls under way that rotate or end it.
+    /// Calls in progress that rotate or delete it.
     pub(super) moves: u32,
-    /// Whether a client has tried to end it, or to rotate it with unknown outcome: what a node that
-    /// died has begun may still take effect.
+    /// Whether a client has tried to delete it, or to rotate it with unknown outcome: an operation
+    /// that a failed node has begun may still take effect.
     pub(super) may_end: bool,
-    /// How long it may be left alone.
+    /// Its idle timeout.
     pub(super) idle: Duration,
-    /// How long it lives in any case, and when it was created.
+    /// Its absolute timeout, and when it was created.
     pub(super) absolute: Duration,
     created_at: u64,
     /// The longest time that a message may be under way, in microseconds.
     transit_max: u64,
     /// Whether its clients write large values.
     pub(super) is_large: bool,
-    /// When it was used last in a way that was acknowledged, in microseconds of virtual time.
+    /// When it was last accessed by an acknowledged operation, in microseconds of virtual time.
     pub(super) used_at: u64,
-    /// When a client last did anything with it.
+    /// When a client last made any request to it.
     pub(super) touched_at: u64,
-    /// Until when clients leave it alone.
+    /// Until when clients make no requests to it.
     pub(super) rests_until: u64,
 }
 
-/// Whether a session is alive, as far as clients know.
+/// Whether a session is alive, according to the results that clients received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    /// Created, and no client has tried to end it.
+    /// Created, and no client has tried to delete it.
     Live,
-    /// A client has tried to end or to rotate it, with unknown outcome.
+    /// A client has tried to delete or to rotate it, with unknown outcome.
     Unknown,
-    /// Ended, and that was acknowledged.
+    /// Deleted, and that was acknowledged.
     Ended,
 }
 
-/// What clients knew when a call began: its result must not be older.
+/// The results that clients had received when a call began: its own result must not be older.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) id: u64,
     pub(super) life: Life,
     pub(super) acked: BTreeMap<&'static str, Stamp>,
     pub(super) pool: Pool,
-    /// Until when it must be there, as far as was known then, in microseconds.
+    /// Until when it must exist, as far as was certain then, in microseconds.
     fresh_until: u64,
 }
 
 impl Known {
-    /// Returns `true` if it must be there, unless a client has ended it.
+    /// Returns `true` if it must exist, unless a client has deleted it.
     pub(super) const fn is_fresh(&self, now: u64) -> bool {
         now < self.fresh_until
     }
 }
 
 impl Model {
-    /// A session that is being created.
+    /// Returns the model of a session that is being created.
     pub(super) fn new(
         id: u64,
         (key, secret): (Root, SecretHash),
@@ -106,8 +106,8 @@ impl Model {
         }
     }
 
-    /// Returns `true` if it must be gone: accesses are recorded with a tenth of the idle time to
-    /// spare, and messages take a while.
+    /// Returns `true` if it must have expired: accesses are recorded with a tolerance of a tenth of
+    /// the idle timeout, and messages take a while.
     pub(super) fn has_expired(&self, now: u64) -> bool {
         let longest = self.idle.as_micros() as u64 * 11 / 10;
         let idle = self.touched_at + longest;
@@ -129,7 +129,7 @@ impl Model {
         }
     }
 
-    /// A client tries to end or to rotate it.
+    /// Called when a client tries to delete or to rotate it.
     pub(super) fn begin_move(&mut self) {
         self.moves += 1;
         if self.life == Life::Live {
@@ -137,7 +137,7 @@ impl Model {
         }
     }
 
-    /// A client has received its new id. A client that ends it at the same time wins.
+    /// Called when a client has received its new id. A concurrent deletion wins.
     pub(super) fn rotated_to(&mut self, secret: SecretHash) {
         self.secret = secret;
         if self.life == Life::Unknown && self.moves == 1 && !self.may_end {
@@ -145,8 +145,8 @@ impl Model {
         }
     }
 
-    /// The session's owner has confirmed the write of `value`; the record may show a later one that
-    /// no client has received yet.
+    /// Called when the session's owner has confirmed the write of `value`; the record may include a
+    /// later one that no client has received yet.
     pub(super) fn acknowledge_ordered(
         &mut self,
         name: &'static str,
@@ -158,7 +158,7 @@ impl Model {
         }
     }
 
-    /// A client's write of an attribute is acknowledged and in this record.
+    /// Called when a client's write of an attribute is acknowledged; it is in this record.
     pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>) {
         if let Some(stamp) = record.stamp(name) {
             let known = self.acked.entry(name).or_default();
@@ -167,7 +167,7 @@ impl Model {
     }
 }
 
-/// The parameters of a session's life.
+/// The parameters of a session's lifetime.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ModelLifetime {
     pub(super) idle: Duration,
@@ -176,5 +176,5 @@ pub(super) struct ModelLifetime {
     pub(super) is_large: bool,
 }
 
-/// Clocks count milliseconds: a deadline may come early by a few, in microseconds.
+/// Clocks count milliseconds: a deadline may be early by a few, in microseconds.
 const ROUNDING: u64 = 10_000;

@@ -1,4 +1,4 @@
-//! Outcomes of requests, and what clients know from then on.
+//! Outcomes of requests, and their consequences for the models.
 
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{OpId, Verdict};
@@ -23,7 +23,7 @@ impl World {
             (Stage::Committing { outcome, .. }, Reply::Written) => {
                 self.committed(op, outcome, false);
             }
-            // The caller learns that there is no such session, and that nothing was changed.
+            // The caller is informed that the session does not exist.
             (Stage::Committing { .. }, Reply::Updated(Verdict::Applied, None)) => self.finish(op),
             (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, Some(record))) => {
                 if request.action == Action::Update {
@@ -130,8 +130,8 @@ impl World {
         self.finish(op);
     }
 
-    /// A client that has just seen the session learns that there is none to end: so it has ended,
-    /// or another client moves it at the same time.
+    /// Handles a deletion that found no session, by a client that has just read it: it was deleted,
+    /// or another client rotates or deletes it concurrently.
     pub(super) fn nothing_to_end(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op) {
             let model = &mut self.models[request.model];

@@ -1,4 +1,4 @@
-//! Parameters of one run, all of which follow from its seed.
+//! Parameters of one run, all derived from its seed.
 
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -24,12 +24,12 @@ pub(super) struct Plan {
     pub(super) network: NetworkConditions,
     /// Each fault is of one of these kinds.
     pub(super) faults: Vec<FaultKind>,
-    /// Between two faults.
+    /// The time between two faults.
     pub(super) quiet_period: (u64, u64),
     pub(super) duration: u64,
     /// Clocks of the nodes differ by up to this.
     pub(super) skew: Duration,
-    /// Whether a crash closes sockets, so that the other nodes notice at once.
+    /// Whether a crash closes sockets, so that the other nodes notice immediately.
     pub(super) crash_is_noticed: bool,
     /// Whether a node's clock includes the time in which its machine was suspended.
     pub(super) clock_includes_suspension: bool,
@@ -124,7 +124,7 @@ impl Plan {
         self.has(FaultKind::SlowCpu) || self.has(FaultKind::StopsReading)
     }
 
-    /// Returns `true` if hardly any message is late, so that an order of a few messages is fast.
+    /// Returns `true` if hardly any message is late, so that an exchange of a few messages is fast.
     pub(super) const fn is_prompt(&self) -> bool {
         self.network.late <= LATE_SELDOM
     }
@@ -134,12 +134,13 @@ impl Plan {
         self.has(FaultKind::SameName) || self.has(FaultKind::Relocation)
     }
 
-    /// Nodes, and the one that has the name of another.
+    /// Returns the number of nodes, including the one with a name that is taken.
     pub(super) fn all_nodes(&self) -> usize {
         self.nodes + usize::from(self.has(FaultKind::SameName))
     }
 
-    /// The longest time from sending a message to its arrival that an expiry has to allow for.
+    /// Returns the longest time from sending a message to its arrival that an expiry has to allow
+    /// for.
     pub(super) fn transit_max(&self) -> u64 {
         if self.has_slow_nodes() {
             SLOW_TRANSIT_MAX
@@ -163,7 +164,7 @@ impl NetworkConditions {
             uplink: None,
         };
         if is_slow {
-            // Lateness would come on top of queues, and hide what these do.
+            // Lateness would add to the queues, and hide their effects.
             conditions.late = conditions.late.min(LATE_SELDOM);
             let fastest = RATE_MIN << rng.random_range(0..8);
             conditions.rates = Some((RATE_MIN, fastest));
@@ -175,13 +176,13 @@ impl NetworkConditions {
     }
 }
 
-/// How many of a thousand messages are late where that is seldom.
+/// How many of a thousand messages are late if that is rare.
 const LATE_SELDOM: u32 = 20;
 
 /// The slowest link: 1 MB/s.
 const RATE_MIN: u64 = 1_000_000;
 
-/// Longer than any message is under way after it has left its sender, in microseconds.
+/// The longest time that a message is under way after it has been sent, in microseconds.
 const TRANSIT_MAX: u64 = 3_000_000;
 
 /// The same with nodes that handle their inputs late, or have stopped reading.

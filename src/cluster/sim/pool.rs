@@ -1,5 +1,5 @@
-//! Attributes that come and go. One client alone sets and removes each of them, so that what a read
-//! has to find is known as long as the outcome of its requests is.
+//! Attributes that are set and removed, each by one client only, so that the required result of a
+//! read is known as long as the outcome of that client's requests is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,17 +20,17 @@ pub(super) struct Pool(Arc<BTreeMap<usize, Attribute>>);
 struct Attribute {
     /// How many requests have tried to change it.
     attempts: u32,
-    /// What the last one has left, if that is known and no outcome was unknown before: such a
-    /// request may still take effect.
+    /// The value after the last one, if its outcome is known and no earlier outcome was unknown:
+    /// such a request may still take effect.
     left: Option<Option<Value>>,
     is_uncertain: bool,
 }
 
-/// What a request sets and removes.
+/// The attributes that a request sets and removes.
 pub(super) type PoolWrites = Vec<(usize, Option<Value>)>;
 
 impl Pool {
-    /// A client begins to change these attributes.
+    /// Called when a client begins to change these attributes.
     pub(super) fn begin(&mut self, writes: &PoolWrites) {
         let all = Arc::make_mut(&mut self.0);
         for (number, _) in writes {
@@ -41,7 +41,7 @@ impl Pool {
         }
     }
 
-    /// The change is acknowledged.
+    /// Called when the change is acknowledged.
     pub(super) fn acknowledge(&mut self, writes: &PoolWrites) {
         let all = Arc::make_mut(&mut self.0);
         for (number, value) in writes {
@@ -51,8 +51,8 @@ impl Pool {
         }
     }
 
-    /// The attributes with what a read has to find, `None` where it has to find nothing. Those that
-    /// were changed since `self` was noted are left out.
+    /// Returns the attributes with the value that a read has to find, or `None` if removed.
+    /// Attributes that were changed since `self` was recorded are left out.
     pub(super) fn certain<'a>(
         &'a self,
         now: &'a Self,
@@ -65,7 +65,7 @@ impl Pool {
     }
 }
 
-/// Draws what a client changes: what is there is removed, and what is not there is mostly set.
+/// Draws the changes of a client: existing attributes are removed, and absent ones are usually set.
 pub(super) fn draw_writes(rng: &mut StdRng, client: usize, record: &Record) -> PoolWrites {
     let mut writes = PoolWrites::new();
     for _ in 0..WRITES {
@@ -96,5 +96,5 @@ fn name(number: usize) -> String {
 /// Attributes that a request changes.
 const WRITES: usize = 4;
 
-/// Names of each client: some 200 in all.
+/// Names of each client: about 200 in all.
 const NAMES_EACH: usize = 33;

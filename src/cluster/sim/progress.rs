@@ -1,4 +1,4 @@
-//! Progress while nothing is broken: small writes are acknowledged, and members stay.
+//! Progress without faults: small writes are acknowledged, and members stay.
 
 use crate::cluster::replica::Replica;
 use crate::cluster::replica::message::OpId;
@@ -13,7 +13,7 @@ use super::sim_node::SimNode;
 use super::world::{OBSERVE_INTERVAL, World};
 
 impl World {
-    /// Notes whether the cluster is whole and undisturbed.
+    /// Records whether the cluster is whole and undisturbed.
     pub(super) fn observe(&mut self) {
         if self.ended {
             return;
@@ -42,7 +42,7 @@ impl World {
         })
     }
 
-    /// A request begins to write.
+    /// Called when a request begins to write.
     pub(super) fn write_begins(&mut self, op: OpId) {
         let now = self.now;
         let is_bridged = self
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// A write was refused, and nothing was changed.
+    /// Called when a write was refused, and nothing was changed.
     pub(super) fn refused(&mut self, op: OpId) {
         let begun_at = self
             .requests
@@ -82,7 +82,8 @@ impl World {
         self.finish(op);
     }
 
-    /// A small write must be acknowledged by now, if nothing has disturbed the cluster.
+    /// Checks that a small write has been acknowledged by now, if nothing has disturbed the
+    /// cluster.
     pub(super) fn check_progress(&self, op: OpId, begun_at: u64) {
         let request = self.requests.get(&op);
         let request = request.filter(|request| request.small_write_at == Some(begun_at));
@@ -98,15 +99,15 @@ impl World {
         steady && self.is_whole()
     }
 
-    /// Checks that a write has as many copies as it must have when it is acknowledged.
+    /// Checks that a write has the required number of copies when it is acknowledged.
     ///
-    /// It must be on so many nodes that the one which acknowledges it takes for alive: a holder
-    /// that has died in the last moment may still count, because no node can know that. For a
-    /// change that the owner of the session orders, that moment is when the owner decides, and the
-    /// answer is on its way since then.
+    /// The copies must be on nodes that are alive from the point of view of the acknowledging node:
+    /// a holder that failed a moment ago may still count, because no node can have noticed that.
+    /// For a change that the owner of the session orders, the time that counts is when the owner
+    /// decides, since the answer is under way after that.
     pub(super) fn check_copies(&self, request: &Request, record: &Record, ordered: bool) {
         let model = &self.models[request.model];
-        // A move whose outcome is unknown may still take effect.
+        // A rotation or deletion whose outcome is unknown may still take effect.
         let is_new = matches!(request.action, Action::Create);
         let stays = model.moves == 0 && !model.may_end && (is_new || model.life == Life::Live);
         let is_known = model.id == request.known.id && model.known().is_fresh(self.now);
@@ -120,7 +121,7 @@ impl World {
         if self.plan.min_copies <= 1 || !undisturbed {
             return;
         }
-        // The record may show a later write that is not acknowledged yet.
+        // The record may include a later write that is not acknowledged yet.
         let is_shown = request.value.is_none() || record.get(name) == request.value.as_ref();
         if ordered && !is_shown {
             return;
@@ -152,11 +153,11 @@ impl World {
     }
 }
 
-/// How long the answer of a session's owner may be on its way, in microseconds.
+/// How long the answer of a session's owner may be under way, in microseconds.
 const ANSWER_MAX: u64 = 1_000_000;
 
 /// How soon a small write must be acknowledged, in microseconds.
 const ACKNOWLEDGED_WITHIN: u64 = 2_000_000;
 
-/// How long nodes may take to sort out which of them go on without each other, in microseconds.
+/// How long nodes may take to decide which of them continue without each other, in microseconds.
 const BRIDGED_MIN: u64 = 10_000_000;

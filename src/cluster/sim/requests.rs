@@ -1,4 +1,4 @@
-//! The requests of clients: load, then commit, through any node.
+//! Requests of clients: load, then commit, through any node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,8 @@ impl World {
         true
     }
 
-    /// Sometimes a client presents a secret that was replaced: the model of that is returned then.
+    /// Returns, in some cases, the model of a secret that was replaced, which the client then
+    /// presents.
     fn maybe_former(&mut self, index: usize) -> usize {
         let key = self.models[index].key;
         let former = |(at, model): (usize, &Model)| (model.key == key).then_some(SESSIONS + at);
@@ -127,7 +128,7 @@ impl World {
         }
     }
 
-    /// Draws a session. Some may not be left alone for long.
+    /// Draws a session. Some have a short idle timeout.
     fn draw_model(&mut self, id: u64, key: Root) -> Model {
         let idle = match self.rng.random_range(0..4) {
             0 => Duration::from_millis(self.rng.random_range(1_000..5_000)),
@@ -164,7 +165,7 @@ impl World {
         draw_tiny(&mut self.rng)
     }
 
-    /// Clients leave a session alone, some for longer than it lives.
+    /// Makes clients pause their requests to a session, in some cases for longer than it lives.
     fn leave_alone(&mut self, index: usize) {
         let model = &mut self.models[index];
         let idle = model.idle.as_micros() as u64;
@@ -298,7 +299,7 @@ pub(super) fn count(record: &Record) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// How many of the requests that draw a session with large values go on with it.
+/// The share of requests to a session with large values that are carried out.
 const LARGE_SHARE: f64 = 0.1;
 
 /// Clients slow down while a fault lasts for longer than this, in microseconds.

@@ -1,4 +1,4 @@
-//! A simulated node: its replica, its clock and its state as the simulation knows it.
+//! A simulated node: its replica, its clock and its state.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ pub(super) struct SimNode {
     /// The running process, if there is one.
     pub(super) replica: Option<Replica>,
     pub(super) me: Node,
-    /// The process before, as it was when it ended.
+    /// The previous process, in its state when it ended.
     pub(super) remains: Option<Remains>,
-    /// The first generation of the running process.
+    /// The first incarnation number of the running process.
     pub(super) first_generation: u64,
     /// How far its clock is ahead of virtual time, in milliseconds.
     pub(super) skew: u64,
@@ -32,7 +32,7 @@ pub(super) struct SimNode {
     pub(super) input_takes: u64,
     /// Until when it handles the last one.
     pub(super) busy_until: u64,
-    /// When it goes on with what has waited.
+    /// When it continues with the waiting inputs.
     pub(super) resume_at: u64,
     pub(super) pending: VecDeque<Pending>,
     pub(super) assembly: Assembly,
@@ -41,24 +41,25 @@ pub(super) struct SimNode {
     /// When its next timer is due.
     pub(super) wake_at: u64,
     pub(super) leaving: bool,
-    /// Whether it starts no more.
+    /// Whether it does not start any more.
     pub(super) retired: bool,
-    /// Whether other nodes have declared it down although it runs, and it does not know yet.
+    /// Whether other nodes have declared it down although it runs, and it has not been informed
+    /// yet.
     pub(super) falsely_removed: bool,
     /// Names of running nodes that it has declared down and that have not come back yet.
     pub(super) falsely_suspects: BTreeSet<Arc<str>>,
     /// Until when it takes requests although it leaves.
     pub(super) open_until: u64,
-    /// Tells its process from others.
+    /// Distinguishes its process from other ones.
     pub(super) process: u64,
     /// The nodes that it has met.
     pub(super) sightings: Sightings,
-    /// What it knows of the addresses at which others may be, and those that it has dialed.
+    /// The state of the addresses at which other nodes may be, and those that it has dialed.
     pub(super) addresses: Addresses,
     pub(super) dialed: BTreeSet<SocketAddr>,
 }
 
-/// What a process had in memory when it ended.
+/// The memory of a process when it ended.
 #[derive(Debug)]
 pub(super) struct Remains {
     replica: Replica,
@@ -100,7 +101,7 @@ impl SimNode {
         }
     }
 
-    /// The process ends.
+    /// Ends the process.
     pub(super) fn stop(&mut self, now: u64) {
         self.pending.clear();
         self.remains = self.replica.take().map(|replica| Remains {
@@ -111,7 +112,7 @@ impl SimNode {
         });
     }
 
-    /// The memory of the process that runs as this node, or did until a moment ago.
+    /// Returns the memory of the process that runs as this node, or did until a moment ago.
     pub(super) fn memory_of(&self, node: &Node) -> Option<&Replica> {
         let lives = self.first_generation..=self.me.generation;
         let is_it = self.me.address == node.address && lives.contains(&node.generation);
@@ -124,7 +125,7 @@ impl SimNode {
         })
     }
 
-    /// The memory of its process, or of one that has ended after `since`.
+    /// Returns the memory of its process, and of one that has ended after `since`.
     pub(super) fn memory_since(&self, since: u64) -> Vec<&Replica> {
         let remains = self.remains.as_ref();
         let ended = remains.filter(|remains| remains.ended_at > since);

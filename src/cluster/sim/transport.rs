@@ -1,4 +1,4 @@
-//! Links in motion: connecting, transmitting, handing messages to replicas, reporting back.
+//! Operation of links: connecting, transmitting, delivering messages to replicas, reporting back.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// A piece has arrived at the machine of its receiver.
+    /// Called when a piece has arrived at the machine of its receiver.
     pub(super) fn arrive(&mut self, from: usize, to: usize, id: u64, is_control: bool) {
         let (now, is_free) = (self.now, self.is_free(to));
         let Some(link) = self.link(from, to, id) else {
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// A node reads a link again.
+    /// Called when a node reads a link again.
     pub(super) fn start_reading(&mut self, from: usize, to: usize, id: u64) {
         let now = self.now;
         let Some(link) = self.link(from, to, id) else {
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// The process of the receiver reads a piece.
+    /// Called when the process of the receiver reads a piece.
     pub(super) fn read(&mut self, from: usize, to: usize, id: u64, piece: Piece) {
         let Some(link) = self.link(from, to, id) else {
             return;
@@ -190,7 +190,8 @@ impl World {
         }
     }
 
-    /// A large message is complete, or its link is broken: others may be admitted.
+    /// Called when a large message is complete, or its link is broken: other messages may be
+    /// admitted.
     fn release(&mut self, from: usize, to: usize) {
         for next in self.nodes[to].assembly.release(from) {
             if let Some(link) = self.links.get(next, to) {
@@ -200,7 +201,7 @@ impl World {
         }
     }
 
-    /// A large message waits for its admission: that its receiver is alive counts as progress.
+    /// Reports progress for a large message that waits for its admission, as its receiver is alive.
     pub(super) fn remind(&mut self, from: usize, to: usize, id: u64) {
         if self.link(from, to, id).is_some() && self.nodes[to].assembly.is_waiting(from) {
             if self.is_running(to) {
@@ -244,12 +245,12 @@ impl World {
         }
     }
 
-    /// A report has come back to the machine of the sender.
+    /// Called when a report has arrived at the machine of the sender.
     pub(super) fn reported(&mut self, from: usize, to: usize, link: u64, report: Report) {
         if self.link(from, to, link).is_none() {
             return;
         }
-        // In a stream nothing overtakes what has waited for the way back.
+        // Reports stay in order: later ones do not overtake those that wait for the way back.
         let is_open = self.network.is_open(to, from);
         let Some(held) = self.link(from, to, link).map(|link| &mut link.held_reports) else {
             return;
@@ -302,7 +303,7 @@ impl World {
         link.filter(|link| link.id == id)
     }
 
-    /// Breaks one direction between two nodes; what has not been delivered is gone.
+    /// Breaks one direction between two nodes; what has not been delivered is lost.
     pub(super) fn break_link(&mut self, from: usize, to: usize) {
         if self.links.remove(from, to).is_some() {
             self.release(from, to);
@@ -329,7 +330,7 @@ impl World {
         }
     }
 
-    /// Ends all links of a process that is gone. What its operating system has accepted from it
+    /// Closes all links of a process that is gone. What its operating system has accepted from it
     /// still arrives.
     pub(super) fn close_links(&mut self, index: usize) {
         for other in 0..self.nodes.len() {
@@ -340,13 +341,13 @@ impl World {
         }
     }
 
-    /// Nothing goes from one node to another any more.
+    /// Blocks all messages from one node to another.
     pub(super) fn block(&mut self, from: usize, to: usize) {
         self.network.block(from, to);
         self.unlink(from, to);
     }
 
-    /// Nothing goes from one node to another any more; what comes back still does.
+    /// Blocks all messages from one node to another, but not in the other direction.
     pub(super) fn block_one_way(&mut self, from: usize, to: usize) {
         self.network.block(from, to);
         self.break_link(from, to);
@@ -356,8 +357,8 @@ impl World {
 /// Progress is reported at most this often, in microseconds.
 const PROGRESS_INTERVAL: u64 = 100_000;
 
-/// How often a sender hears that its large message only waits, in microseconds.
+/// Interval at which a sender is notified that its large message only waits, in microseconds.
 const REMIND_AFTER: u64 = 1_000_000;
 
-/// When a report that cannot get through is sent again, in microseconds.
+/// Delay before a report that cannot get through is sent again, in microseconds.
 const REPORT_AGAIN: u64 = 100_000;

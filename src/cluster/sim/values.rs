@@ -1,4 +1,4 @@
-//! Values that clients write. Large ones are shared buffers: a run copies no megabytes.
+//! Values that clients write. Large ones are shared buffers, so that a run copies no megabytes.
 
 use std::sync::OnceLock;
 
@@ -33,10 +33,10 @@ pub(super) fn draw_large(rng: &mut StdRng, number: usize, most: usize) -> Option
     Some(VALUES[size][variant].get_or_init(make).clone())
 }
 
-/// A record of three such values still fits a small message.
+/// A record of three such values still fits into a small message.
 const SMALL_VALUE_MAX: usize = 18_000;
 
-/// How many buffers there are of each size.
+/// The number of buffers of each size.
 const VARIANTS: usize = 3;
 
 const LARGE_SIZES: [usize; 7] = [

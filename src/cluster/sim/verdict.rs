@@ -14,7 +14,7 @@ use super::sim_node::SimNode;
 use super::world::{Totals, World};
 
 impl World {
-    /// Checks what a request has read.
+    /// Checks the result of a read.
     pub(super) fn check(&self, request: &Request, read: Option<&Record>) {
         if self.partitioned {
             return;
@@ -24,8 +24,8 @@ impl World {
             request.node, self.now, request.key
         );
         let model = &self.models[request.model];
-        // A node that was falsely removed answers from what it has until it finds out. One that has
-        // falsely removed another may lack what that one held alone; but what has ended has ended.
+        // A node that was falsely removed serves its values until it is informed. One that has
+        // falsely removed another may lack what that one held alone; but deletions are final.
         let node = &self.nodes[request.node];
         if !node.falsely_removed {
             ended_stays_ended(&request.known, read, &place);
@@ -34,14 +34,14 @@ impl World {
             && model.secret == request.secret
             && self.plan.clock_includes_suspension
         {
-            // A large answer may be on its way for long after it was given.
+            // A large response may be under way for a long time after it was sent.
             let at = match self.plan.has(FaultKind::LargeRecords) {
                 true => request.begun_at,
                 false => self.now,
             };
             expires(model, at, read, &place);
         }
-        // Another client may have tried to end or to rotate it while this was under way.
+        // Another client may have tried to delete or to rotate it meanwhile.
         if model.life == Life::Live
             && !node.falsely_removed
             && node.falsely_suspects.is_empty()
@@ -69,7 +69,7 @@ impl World {
                 let read = read.filter(|record| record.is_current(&model.secret));
                 let place = format!("at node{index} in the end ({})", model.key);
                 ended_stays_ended(&model.known(), read.as_deref(), &place);
-                // Where two sides wrote the same, the later write counts, and no more is promised.
+                // If both sides wrote the same attribute, only the later write is guaranteed.
                 if model.known().is_fresh(self.now) {
                     acknowledged_survives(&model.known(), read.as_deref(), &place);
                 }
@@ -90,8 +90,8 @@ impl World {
             bridged_writes,
             bridged_succeeded,
         } = self.totals;
-        // Each side of a partition has half of the sessions, and says so. Nodes that were suspended
-        // refuse requests until they have joined again.
+        // Each side of a partition has half of the sessions, and reports that. Nodes that were
+        // suspended refuse requests until they have joined again.
         let is_rough =
             self.partitioned || self.plan.min_copies > 1 || self.plan.has(FaultKind::AllSuspended);
         let least = if is_rough { 25 } else { 4 };
@@ -108,13 +108,13 @@ impl World {
         }
     }
 
-    /// Returns `true` if every node runs, serves, has caught up and holds the same as the others.
+    /// Returns `true` if every node is complete and serves, and all holders agree.
     pub(super) fn has_converged(&self) -> bool {
         let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
         self.is_whole_again() && holders_agree(replicas, self.plan.copies)
     }
 
-    /// Returns `true` if every node runs, serves and has caught up with all others.
+    /// Returns `true` if every node runs, serves, and is complete with all others as members.
     pub(super) fn is_whole_again(&self) -> bool {
         let nodes = self.nodes.iter().enumerate();
         let mut nodes = nodes.filter(|(_, node)| !node.retired);
@@ -133,7 +133,7 @@ impl World {
         nodes.all(is_fine)
     }
 
-    /// Checks, while requests and faults are over, that it does not take too long to converge.
+    /// Checks, after requests and faults have ended, that converging does not take too long.
     pub(super) fn check_convergence(&mut self) {
         let all = self.now.saturating_sub(self.disturbed_until);
         if !self.is_whole_again() {
@@ -183,13 +183,13 @@ impl World {
     }
 }
 
-/// With fewer writes, their share says nothing.
+/// With fewer writes their share is not significant.
 const BRIDGED_WRITES_MIN: u64 = 40;
 
 /// How soon after the last fault all nodes must be members of one cluster, and the copies of each
-/// session equal, in microseconds. The time in which large messages make progress comes on top.
+/// session equal, in microseconds. The time in which large messages make progress is added.
 const CONVERGES_WITHIN: u64 = 10_000_000;
 
-/// How long large messages may make progress: all that clients have written, to each of seven
-/// others, and once more in an answer, over the slowest link.
+/// How long large messages may make progress: all values that clients have written, to each of
+/// seven other nodes, and once more in a response, over the slowest link.
 const MOVING_MAX: u64 = 600_000_000;

@@ -45,13 +45,13 @@ pub(super) struct World {
     /// Bytes of large values that clients may still write, and how many they have written.
     pub(super) large_bytes_left: usize,
     pub(super) large_values: usize,
-    /// Whether everything that happens goes into the trace.
+    /// Whether all events are added to the trace.
     traced: bool,
     trace: u64,
-    /// Whether there has been a partition: reads and updates of its sides need not agree.
+    /// Whether there has been a partition: reads and updates on its sides need not agree.
     pub(super) partitioned: bool,
     /// Whether a node was declared down while it ran, or may have been while it was stopped: an
-    /// update that it had ordered may surface after those of the other nodes.
+    /// update that it had ordered may take effect after those of the other nodes.
     pub(super) removed_while_running: bool,
     /// Whether there are no more faults and no more requests.
     pub(super) ended: bool,
@@ -61,18 +61,18 @@ pub(super) struct World {
     pub(super) large_moved_at: u64,
     /// Since when no fault lasts and all running nodes are members of one cluster and complete.
     pub(super) steady_since: Option<u64>,
-    /// Since when some pairs of nodes cannot reach each other, if that is so.
+    /// Since when some pairs of nodes cannot reach each other, if so.
     pub(super) bridged_since: Option<u64>,
-    /// Whether enough nodes reach each other meanwhile to go on.
+    /// Whether enough nodes reach each other meanwhile to continue.
     pub(super) bridge_has_core: bool,
-    /// When the next look at the final state is due.
+    /// When the next check of the final state is due.
     next_look: u64,
     /// How long after the last fault the cluster was still not whole, in microseconds.
     pub(super) whole_after: u64,
     pub(super) totals: Totals,
 }
 
-/// What was tried and what succeeded: a run in which nothing succeeds proves nothing.
+/// Numbers of attempts and successes: a run in which nothing succeeds proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) begun: u64,
@@ -88,7 +88,7 @@ pub(super) struct Totals {
 /// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Finished {
-    /// Stands for everything that happened.
+    /// A hash of all events.
     pub(super) trace: u64,
     /// How long after the last fault the cluster was whole, and how long after it its copies were
     /// equal, in microseconds.
@@ -104,7 +104,7 @@ impl World {
         let skew = plan.skew.as_millis() as u64;
         let node = |index: usize| {
             let skew = EPOCH + rng.random_range(0..=skew);
-            // The surplus node has the name of another.
+            // The surplus node has a name that is taken.
             SimNode::new(index, index % plan.nodes, skew, &plan)
         };
         let nodes = (0..all).map(node).collect();
@@ -155,13 +155,13 @@ impl World {
         world
     }
 
-    /// Notes everything that happens, which takes a while.
+    /// Adds all events to the trace, which takes a while.
     pub(super) const fn traced(mut self) -> Self {
         self.traced = true;
         self
     }
 
-    /// Runs to the end, and checks that all is well then.
+    /// Runs to the end, and checks the final state.
     pub(super) fn run(mut self) -> Finished {
         while let Some(Reverse((at, _, event))) = self.events.pop() {
             self.now = at;
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// Gives an input to a node. A process that does not run gets none.
+    /// Passes an input to a node. A process that does not run receives none.
     pub(super) fn input(&mut self, index: usize, input: Input) {
         if !self.is_running(index) {
             return;
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// Carries out the outputs of a replica.
+    /// Performs the outputs of a replica.
     pub(super) fn flush_outputs(&mut self, index: usize) {
         let mut outputs = Vec::new();
         if let Some(replica) = &self.nodes[index].replica {
@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// A node closes its links to one that it has declared down.
+    /// Closes the links of a node to one that it has declared down.
     fn cut(&mut self, index: usize, gone: &Node) {
         let Some(other) = self.index_at(gone) else {
             return;
@@ -262,8 +262,9 @@ impl World {
             if self.plan.is_only_slow() {
                 slow_members_stay(index, other, self.now);
             }
-            // What it is asked before it finds out, and what it orders, may be outdated: the limit
-            // that the design accepts. One that was stopped has no such excuse when it goes on.
+            // Until it is informed, its answers and the updates that it orders may be outdated: a
+            // limit that the design accepts. A node that was stopped must notice before it
+            // continues.
             self.nodes[other].falsely_removed = true;
             let suspect = gone.name.clone();
             self.nodes[index].falsely_suspects.insert(suspect);
@@ -289,7 +290,8 @@ impl World {
         self.nodes[index].replica.is_some() && self.nodes[index].paused_until <= self.now
     }
 
-    /// A request task refuses to serve when the driver has not run for long, as the store does.
+    /// Returns `true` if the node accepts requests: not if its driver has not run for long, as in
+    /// the store.
     pub(super) fn is_serving(&self, index: usize) -> bool {
         let ran = Duration::from_micros(self.now.saturating_sub(self.nodes[index].ran_at));
         let open = !self.nodes[index].leaving || self.now < self.nodes[index].open_until;
@@ -324,7 +326,7 @@ impl World {
         }
     }
 
-    /// Draws a key in one of a few slots: comparisons shall have something to compare.
+    /// Draws a key in one of a few slots, so that comparisons have something to compare.
     pub(super) fn draw_key(&mut self) -> Root {
         let root = Root::from_bytes(self.rng.random());
         root.with_slot(self.rng.random_range(0..8) * 997 % SLOTS)
@@ -354,7 +356,7 @@ impl World {
     }
 }
 
-/// Returns `true` if every event is to be printed.
+/// Returns `true` if every event is printed.
 fn is_verbose() -> bool {
     static VERBOSE: OnceLock<bool> = OnceLock::new();
     *VERBOSE.get_or_init(|| std::env::var_os("SIM_TRACE").is_some())
@@ -364,7 +366,7 @@ pub(super) const CLIENTS: usize = 6;
 pub(super) const SESSIONS: usize = 8;
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
-/// Where all clocks start: some time in 2023, in milliseconds.
+/// Start of all clocks: some time in 2023, in milliseconds.
 const EPOCH: u64 = 1_700_000_000_000;
 
 /// Bytes of large values that clients write in a run: more than a slow link carries in that time.
@@ -373,8 +375,8 @@ const LARGE_BYTES: usize = 48_000_000;
 /// The pause between two observations of the whole cluster, in microseconds.
 pub(super) const OBSERVE_INTERVAL: u64 = 250_000;
 
-/// The pause between two looks at whether the cluster has converged, in microseconds.
+/// The pause between two checks whether the cluster has converged, in microseconds.
 const LOOK_INTERVAL: u64 = 20_000;
 
-/// From this pause on, in microseconds, a node may be declared down.
+/// The shortest pause, in microseconds, after which a node may be declared down.
 pub(super) const DETECTION_MIN: u64 = 1_900_000;

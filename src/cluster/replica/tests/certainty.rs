@@ -1,4 +1,5 @@
-//! When a node serves, and how sure it is of what it does not find.
+//! Tests of readiness: when a node serves, and how certain it is that an unknown session does not
+//! exist.
 
 use super::super::event::Exclusion;
 use super::*;
@@ -34,7 +35,7 @@ const CLOSED: Outlook = Outlook {
     ..SILENT
 };
 
-/// Nodes that do not know of each other, and find this at the addresses that they were given.
+/// Nodes that have not met each other, with this state of their configured addresses.
 fn looking(count: u16, outlook: Outlook, change: fn(&mut Settings)) -> Lab {
     let mut lab = Lab::strangers(count);
     for number in 0..count {
@@ -50,7 +51,7 @@ fn replica(number: u16, change: fn(&mut Settings)) -> Replica {
     Replica::new(START, settings)
 }
 
-/// The view of a node that has no members and knows that this one is down.
+/// The view of a node that has no members and has recorded this incarnation as down.
 fn removal_of(node: Node) -> Message {
     Message::View(message::View {
         number: 1,
@@ -105,7 +106,7 @@ fn an_address_that_does_not_answer_makes_an_unknown_session_an_error_for_a_while
     assert_eq!(unknown(&mut lab, 0, 1), Err(StoreErrorKind::NotReady));
     lab.run(Duration::from_millis(200));
     assert_eq!(unknown(&mut lab, 0, 2), UNCERTAIN);
-    // What is written here is found, of course.
+    // A session that is written here is found.
     let created = lab.commit(0, 3, key(1), &born("a", "1"));
     assert!(matches!(created, Step::Done(Outcome::Committed(_))));
     lab.run(Duration::from_millis(59_700));
@@ -132,7 +133,7 @@ fn a_newcomer_is_in_doubt_for_as_long_as_the_node_that_accepts_it() {
     link_all(&mut lab);
     lab.run(secs(1));
     assert_eq!(unknown(&mut lab, 1, 1), UNCERTAIN);
-    // It has not had what may be missing: the first one is no more certain than before.
+    // It lacks what may be missing, so the first node is no more certain than before.
     assert_eq!(unknown(&mut lab, 0, 2), UNCERTAIN);
     lab.run(secs(55));
     assert_eq!(unknown(&mut lab, 0, 3), ABSENT);
@@ -247,7 +248,7 @@ fn a_node_that_expects_others_waits_for_them_and_not_for_ever() {
     }
 }
 
-/// A node that was accepted, and is no member yet, may have sessions.
+/// A node that has accepted this one, but is no member yet, may have sessions.
 #[test]
 fn a_node_that_has_accepted_this_one_is_waited_for() {
     let accepted = Outlook {
@@ -261,13 +262,13 @@ fn a_node_that_has_accepted_this_one_is_waited_for() {
     assert_eq!(unknown(&mut lab, 0, 1), UNCERTAIN);
 }
 
-/// the time that passes while a machine is suspended passes for the replica as well.
+/// the replica's clock includes the time in which the machine is suspended.
 #[test]
 fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
     for time in [secs(3), secs(60), secs(3600)] {
         let mut lab = Lab::cluster(2);
         lab.commit(0, 1, key(1), &born("a", "1"));
-        // Node 1 sleeps; node 0 goes on without it.
+        // Node 1 is suspended; node 0 continues without it.
         lab.cut = vec![(0, 1), (1, 0)];
         let end = lab.now.plus(time);
         while lab.now < end {
@@ -277,7 +278,7 @@ fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
         let step = lab.replica(0).end(lab.now, 2, &key(1));
         assert!(matches!(step, Step::Wait(true) | Step::Done(true)));
         lab.carry();
-        // The first thing that it does on waking up.
+        // Its first action after waking up.
         let read = lab.replica(1);
         read.handle(lab.now, Input::Timeout);
         let step = read.load(lab.now, 3, &key(1), None);
@@ -314,7 +315,7 @@ fn nodes_that_were_all_suspended_at_once_serve_again_soon() {
     assert_eq!(copies.count(), 2);
 }
 
-/// a virtual machine whose clocks all stood still.
+/// a virtual machine all of whose clocks stood still.
 #[test]
 fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
     let mut lab = Lab::cluster(2);
@@ -351,7 +352,7 @@ fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
     assert_eq!(lab.replica(0).status().members.len(), 1);
 }
 
-/// The members may know it from others only, so that none of them has met it.
+/// The members may have learned of it from others, so that none of them has met it.
 #[test]
 fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
     let mut lab = Lab::strangers(2);
@@ -360,7 +361,7 @@ fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
     lab.deliver(0, 1, removal_of(before));
     lab.carry();
     assert_eq!(lab.nodes[1].0.generation, 501);
-    // No clock is that far ahead: a faulty member says so.
+    // No clock is that far ahead: the number is from a faulty member.
     before = lab.nodes[1].0.clone();
     before.generation = u64::MAX >> 1;
     lab.deliver(0, 1, removal_of(before));
@@ -368,7 +369,7 @@ fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
     assert_eq!(lab.nodes[1].0.generation, 501);
 }
 
-/// Two parts of a network, each with a node of this name.
+/// Two parts of a network, each with a node of the same name.
 #[test]
 fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
     let mut lab = Lab::strangers(4);
@@ -392,13 +393,13 @@ fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
     join(&mut lab, &[(0, 1), (2, 3)]);
     lab.run(secs(3));
     assert!((0..4).all(|index| lab.replica(index).is_ready()));
-    // The two that have names of their own find each other.
+    // The two nodes with unique names find each other.
     join(&mut lab, &[(0, 2)]);
     lab.run(secs(1));
     assert!(!lab.replica(3).is_ready());
     let excluded = lab.replica(3).status().excluded;
     assert_eq!(excluded, Some(Exclusion::Name(lab.nodes[1].0.clone())));
-    // Its peers refuse it at the door.
+    // Its peers refuse its connections.
     lab.input(3, Input::Outlook(EXCLUDING));
     join(&mut lab, &[(1, 2)]);
     lab.run(secs(10));
@@ -409,7 +410,7 @@ fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
     }
     assert!(!lab.replica(3).is_ready());
 
-    // The elder is stopped.
+    // The older one is stopped.
     lab.input(1, Input::Leave);
     lab.input(3, Input::Outlook(CLOSED));
     lab.run(secs(3));

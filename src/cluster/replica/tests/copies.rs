@@ -1,4 +1,4 @@
-//! What holds when some of the nodes keep a session.
+//! Tests with sessions that only some of the nodes hold.
 
 use std::num::NonZeroU8;
 
@@ -9,7 +9,7 @@ fn two() -> Copies {
     Copies::Count(NonZeroU8::MIN.saturating_add(1))
 }
 
-/// The first key, by slots, of which `wanted` says yes.
+/// The first key, by slots, for which `wanted` returns `true`.
 fn find(lab: &Lab, wanted: impl Fn(&Lab, &Root) -> bool) -> Root {
     let key = |slot: usize| Root::from_bytes([7; 12]).with_slot(slot);
     let found = (0..1_000).map(key).find(|key| wanted(lab, key));
@@ -26,7 +26,7 @@ fn owner(lab: &Lab, key: &Root) -> usize {
     (0..lab.nodes.len()).find(owns).unwrap()
 }
 
-/// Adds node number `number`, which the others can reach, and lets it dial them.
+/// Adds node number `number`, which the other nodes can reach, and has them dialed.
 fn join(lab: &mut Lab, number: u16) -> usize {
     let mut newcomer = Lab::strangers_with(number + 1, two()).nodes.pop().unwrap();
     let settings = Settings {
@@ -110,14 +110,14 @@ fn who_does_not_keep_a_session_has_its_changes_ordered_by_the_owner() {
     }
 }
 
-/// Without it, a former holder that has not heard of the new one could still answer from what it
-/// had.
+/// Otherwise a former holder that has no view with the new holder could answer from an outdated
+/// copy.
 #[test]
 fn a_write_is_answered_when_everybody_has_said_that_it_knows_who_keeps_it() {
     let mut lab = Lab::cluster_with(3, two());
     let all: Vec<_> = (0..3).collect();
     let mut later = Lab::cluster_with(4, two());
-    // Kept by nodes 1 and 2 now, and by 1 and the newcomer then.
+    // Held by nodes 1 and 2 now, and by 1 and the new node later.
     let key = find(&lab, |lab, key| {
         holders(lab, key) == [1, 2] && holders(&later, key) == [1, 3]
     });
@@ -125,7 +125,7 @@ fn a_write_is_answered_when_everybody_has_said_that_it_knows_who_keeps_it() {
     lab.commit(1, 1, key, &born("a", "1"));
     assert_eq!(lab.reply(1), Some(Reply::Written));
 
-    // Nothing that node 2 could learn of the newcomer from gets through.
+    // No message that would inform node 2 of the new node gets through.
     lab.hold = |message| matches!(message, Message::View(_) | Message::Swim(_));
     let newcomer = join(&mut lab, 3);
     let deliver = |lab: &mut Lab| {
@@ -186,7 +186,7 @@ fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
     lab.commit(0, 1, key, &born("a", "1"));
     lab.hold = |message| matches!(message, Message::Push { .. });
     lab.input(0, Input::Drain(true));
-    // Longer than a node waits before it forgets what others hold.
+    // Longer than a node waits before it drops the slots of other holders.
     lab.run(Duration::from_millis(1_300));
     assert_eq!(holders(&lab, &key), [1, 2]);
     assert!(!lab.replica(0).status().settled);
@@ -198,15 +198,15 @@ fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
     assert!([1, 2].iter().all(|index| lab.read(*index, key).is_some()));
 }
 
-/// Found by simulation: a member whose word that it has caught up got lost was never asked again,
-/// and nobody forgot what it had handed over.
+/// Found by simulation: if the announcement that a member is complete was lost, it was not
+/// requested again, and no node dropped what it had handed over.
 #[test]
 fn whoever_is_not_known_to_have_caught_up_is_asked() {
     let mut lab = Lab::strangers_with(2, two());
     lab.hold = |message| matches!(message, Message::View(view) if view.complete);
     lab.link(0, 1);
     lab.link(1, 0);
-    // Long enough to be ready, of which both say as much.
+    // Long enough to be ready, which both announce.
     lab.run(Duration::from_secs(3));
     assert!((0..2).all(|index| lab.replica(index).status().ready));
     assert!(!(0..2).any(|index| lab.replica(index).status().settled));
@@ -216,14 +216,14 @@ fn whoever_is_not_known_to_have_caught_up_is_asked() {
     assert!((0..2).all(|index| lab.replica(index).status().settled));
 }
 
-/// Found by simulation: an owner on the other side of a partition confirmed the end of a session
-/// that it had never seen, when it was asked for the second time.
+/// Found by simulation: an owner on the other side of a partition confirmed the deletion of a
+/// session that it had never seen, when the deletion was requested a second time.
 #[test]
 fn the_end_of_a_session_that_may_live_elsewhere_is_not_confirmed() {
     let mut lab = Lab::cluster_with(4, two());
     let key = find(&lab, |lab, key| holders(lab, key) == [2, 3]);
     lab.commit(2, 1, key, &born("a", "1"));
-    // Nodes 2 and 3 are out of reach: they vanish for the others.
+    // Nodes 2 and 3 cannot be reached: they disappear for the others.
     let rest = lab.nodes.split_off(2);
     for (node, _) in &rest {
         for index in 0..2 {
@@ -250,7 +250,7 @@ fn a_session_that_ran_out_here_may_have_been_used_elsewhere() {
     changes.insert("a".into(), value("1"));
     lab.commit(0, 1, key(1), &changes);
     lab.run(Duration::from_millis(1_500));
-    // Word of this use gets lost.
+    // This access is lost.
     lab.hold = |message| matches!(message, Message::Touch { .. });
     lab.replica(1).touch(lab.now, &key(1));
     lab.carry();
@@ -272,14 +272,14 @@ fn a_session_that_ran_out_here_may_have_been_used_elsewhere() {
     assert!(gone, "{step:?}");
 }
 
-/// A session that may pause for two seconds.
+/// A session with an idle timeout of two seconds.
 fn short() -> Changes {
     let mut changes = Changes::create(SECRET, Some(Duration::from_secs(2)), HOUR);
     changes.insert("n".into(), value("0"));
     changes
 }
 
-/// Counts `n` up from what the node has.
+/// Increments `n`, starting from the value at the node.
 fn count_up(lab: &mut Lab, index: usize, op: OpId, key: Root) -> Step<Outcome> {
     let base = lab.read(index, key).unwrap();
     let count: u32 = text(&base, "n").unwrap().parse().unwrap();
@@ -288,7 +288,7 @@ fn count_up(lab: &mut Lab, index: usize, op: OpId, key: Root) -> Step<Outcome> {
     lab.commit(index, op, key, &changes)
 }
 
-/// A node uses a session, and nobody hears of it.
+/// Records an access at a node, which does not reach the other nodes.
 fn touch_in_silence(lab: &mut Lab, index: usize, key: Root) {
     lab.hold = |message| matches!(message, Message::Touch { .. });
     lab.replica(index).touch(lab.now, &key);
@@ -365,7 +365,7 @@ fn an_attempt_that_was_refused_stays_refused() {
     lab.hold = |message| matches!(message, Message::Update(_));
     count_up(&mut lab, 1, 2, key);
     let (_, _, update) = lab.held.remove(0);
-    // Word of the refusal is long under way; meanwhile somebody has used the session in time.
+    // The rejection is delayed; meanwhile the session has been accessed in time.
     lab.hold = |message| matches!(message, Message::Update(_) | Message::Updated { .. });
     lab.run(Duration::from_millis(4_000));
     lab.held.clear();
@@ -402,7 +402,7 @@ fn an_attempt_that_was_refused_stays_refused() {
     assert_eq!(text(&lab.read(0, key).unwrap(), "n").as_deref(), Some("0"));
     assert!(lab.held.iter().any(|(.., message)| gone(message)));
 
-    // Another owner did not refuse it; this one has become the owner again.
+    // Another owner did not reject it; this one has become the owner again.
     let Message::Update(Update { fragment, .. }) = &update else {
         panic!("{update:?}");
     };
@@ -444,7 +444,7 @@ fn an_end_that_was_refused_may_be_tried_again() {
     assert_eq!(lab.replica(2).end(lab.now, 1, &key), Step::Wait(true));
     lab.carry();
     let (_, _, end) = lab.held.remove(0);
-    // The refusal is lost, and then the session is there.
+    // The rejection is lost, and then the session is there.
     lab.hold = |message| matches!(message, Message::Updated { .. });
     lab.deliver(2, 0, end.clone());
     lab.carry();
@@ -500,8 +500,8 @@ fn an_owner_that_lacks_what_the_asker_has_seen_asks_around() {
     }
 }
 
-/// Found by simulation: the owner forgot the session while the others merged the change, and called
-/// gone what it had applied to it.
+/// Found by simulation: the owner forgot the session while the other holders merged the change, and
+/// reported the session as absent after it had applied the change.
 #[test]
 fn a_change_that_outlasts_the_session_counts_as_a_use() {
     let mut lab = Lab::cluster_with(3, two());
@@ -624,7 +624,7 @@ fn losses_that_were_made_up_for_leave_no_doubt() {
     assert_eq!(step, Step::Done(Loaded::Absent));
 }
 
-/// It may be one of those that were lost, and would say "there is none" of all that they had.
+/// It may be one of those that were lost, and would report all their sessions as absent.
 #[test]
 fn a_newcomer_shares_the_doubt_of_those_who_saw_others_vanish() {
     let mut lab = Lab::cluster_with(4, two());
@@ -653,8 +653,8 @@ fn a_newcomer_shares_the_doubt_of_those_who_saw_others_vanish() {
     assert_eq!(load(&mut lab, 3), (Step::Done(Loaded::Absent), None));
 }
 
-/// Found by simulation: the holder asked for the rest of the session for ever, and the owner sent
-/// its write again for ever.
+/// Found by simulation: the holder requested the rest of the session without end, and the owner
+/// sent its write again without end.
 #[test]
 fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
     let mut lab = Lab::cluster_with(2, two());
@@ -680,7 +680,8 @@ fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
     assert_eq!(open(&lab), 0);
 }
 
-/// Found by simulation: a late one was older than what had run out and was forgotten meanwhile.
+/// Found by simulation: a late response was older than the session that had expired and was
+/// forgotten meanwhile.
 #[test]
 fn an_answer_that_nobody_waits_for_is_not_taken() {
     let mut lab = Lab::cluster(2);
@@ -710,8 +711,8 @@ fn what_the_owner_orders_counts_in_its_limit() {
     assert_eq!(lab.verdict(3), Some(Verdict::Applied));
 }
 
-/// Found by simulation: it took the only one that had the sessions for dead, which was merely slow,
-/// and said "there is none".
+/// Found by simulation: it declared the only node with the sessions down, which was merely slow,
+/// and reported them as absent.
 #[test]
 fn a_newcomer_that_lost_its_source_is_in_doubt() {
     let mut lab = Lab::strangers(2);
@@ -724,7 +725,7 @@ fn a_newcomer_that_lost_its_source_is_in_doubt() {
     lab.link(1, 0);
     lab.run(Duration::from_millis(500));
     assert!(!lab.replica(1).is_ready());
-    // A change of a session says nothing about whether there is one.
+    // A change of a session does not show that the session exists.
     lab.commit(0, 4, key(1), &insert("b", "2"));
     let node = lab.nodes[0].0.clone();
     lab.input(1, Input::Refused { node });
@@ -772,7 +773,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
 }
 
 impl Lab {
-    /// The view that a node is in.
+    /// The current view of a node.
     fn view(&self, index: usize) -> ViewId {
         self.replica(index).snapshot().view
     }

@@ -1,8 +1,8 @@
-//! Marks of removed attributes: how few of them stay, and that nothing else goes with them.
+//! Tests of floors: how few marks of removed attributes remain, and that nothing else is dropped.
 
 use super::*;
 
-/// As many marks as a session may have while the holders agree.
+/// The number of marks that a session may have while the holders agree.
 const MARKS_MAX: usize = 40;
 
 fn remove(name: &str) -> Changes {
@@ -63,7 +63,7 @@ fn is_proposal(message: &Message) -> bool {
     matches!(message, Message::Propose(_))
 }
 
-/// Lets the messages that were held go on their way, and holds none any more.
+/// Delivers the held messages, and holds no further ones.
 fn release(lab: &mut Lab) {
     lab.hold = |_| false;
     for (from, to, message) in std::mem::take(&mut lab.held) {
@@ -113,7 +113,7 @@ fn a_thousand_names_set_and_removed_leave_few_marks_behind() {
     }
 }
 
-/// A vote in one step would drop it: one holder has it, and the others have not got it yet.
+/// A floor without a vote would drop it: one holder has it, and the others do not have it yet.
 #[test]
 fn a_write_that_is_under_way_during_the_vote_is_not_lost() {
     let mut lab = Lab::cluster(3);
@@ -144,7 +144,7 @@ fn a_write_that_is_under_way_during_the_vote_is_not_lost() {
     }
 }
 
-/// The write shows in no hash, because a later one of its attribute has replaced it at its writer.
+/// The write is in no hash, because a later one of its attribute has replaced it at its writer.
 #[test]
 fn a_write_that_was_replaced_while_it_is_under_way_holds_up_the_vote() {
     let mut lab = Lab::cluster(2);
@@ -194,7 +194,7 @@ fn a_holder_that_has_something_else_refuses_and_the_owner_proposes_again() {
     };
     lab.deliver(from, to, refusal);
     lab.carry();
-    // The vote that comes after all does not count.
+    // A vote that arrives now does not count.
     lab.deliver(
         from,
         to,
@@ -266,7 +266,7 @@ fn an_owner_that_dies_between_proposal_and_floor_leaves_a_record_like_before() {
     for index in &others {
         assert_eq!((marks(&lab, *index), floor(&lab, *index)), (32, None));
     }
-    // A member is missing: its marks stay until it, or another one, has come.
+    // A member is missing: its marks are kept until it, or another node, has joined.
     pairs(&mut lab, &others, 10, "later");
     assert!(others.iter().all(|index| marks(&lab, *index) == 42));
     restart(&mut lab, owner);
@@ -278,7 +278,7 @@ fn an_owner_that_dies_between_proposal_and_floor_leaves_a_record_like_before() {
     }
 }
 
-/// The owner of a new view has not got the floor, which another holder has already.
+/// The owner of a new view lacks the floor, which another holder already has.
 #[test]
 fn a_floor_that_only_some_holders_have_loses_nothing() {
     let mut lab = on_the_brink(3);
@@ -308,7 +308,7 @@ fn a_floor_that_only_some_holders_have_loses_nothing() {
 }
 
 /// Found by simulation: a node that became a holder in the next view had an old copy, raised its
-/// floor, and so took for removed what it did not have.
+/// floor, and so treated attributes that it lacked as removed.
 #[test]
 fn a_floor_is_raised_in_the_view_of_the_vote_only() {
     let mut lab = on_the_brink(2);
@@ -354,7 +354,7 @@ fn what_a_stopped_node_still_has_does_not_come_back() {
     for number in 0..50 {
         commit(&mut lab, left, &remove(&format!("old_{number}")));
     }
-    // More than what is kept for a missing member: the floor is raised all the same.
+    // More marks than are kept for a missing member: the floor is raised anyway.
     pairs(&mut lab, &[owner, left], 200, "new");
     assert!(floor(&lab, owner).is_some());
     heal(&mut lab, stopped);
@@ -412,7 +412,7 @@ fn beyond_the_limit_a_partition_loses_writes_and_counts_them() {
     assert!(discarded.sum::<u64>() > 0);
 }
 
-/// Its stamp is older than the floor when its turn comes.
+/// Its version is older than the floor when its turn comes.
 #[test]
 fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it() {
     let mut lab = Lab::cluster_with(3, Copies::Count(2.try_into().unwrap()));
@@ -430,7 +430,7 @@ fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it(
     pairs(&mut lab, &[owner, other], 40, "x");
     assert!(floor(&lab, owner).is_some());
     for _ in 0..2 {
-        // It comes twice: the second one is recognised.
+        // It arrives twice: the second one is recognized.
         let (from, to, message) = update.clone();
         lab.deliver(from, to, message);
         lab.carry();
@@ -442,7 +442,7 @@ fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it(
     }
 }
 
-/// A holder has a floor that the owner of the new view has not got. Its marks say the same.
+/// A holder has a floor that the owner of the new view lacks. Its marks have the same effect.
 #[test]
 fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
     let copies = Copies::Count(3.try_into().unwrap());
@@ -451,7 +451,7 @@ fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
         let holds = |index: &usize| lab.replica(*index).holds(&key(1));
         (0..5).filter(holds).collect()
     };
-    // Who comes after the first owner?
+    // Determines the next owner.
     let mut trial = cluster();
     let first = owner(&trial);
     kill(&mut trial, first);
@@ -525,7 +525,7 @@ fn is_raise(write: &message::Write) -> bool {
     write.copies.iter().any(is_floor)
 }
 
-/// The process is gone, and its port refuses.
+/// Ends the process; its port refuses connections.
 fn kill(lab: &mut Lab, gone: usize) {
     let node = lab.nodes[gone].0.clone();
     for index in (0..lab.nodes.len()).filter(|index| *index != gone) {
@@ -535,7 +535,7 @@ fn kill(lab: &mut Lab, gone: usize) {
     lab.carry();
 }
 
-/// It comes back with nothing.
+/// Restarts the node without memory.
 fn restart(lab: &mut Lab, gone: usize) {
     let me = Node {
         generation: lab.nodes[gone].0.generation + 1,
@@ -552,7 +552,7 @@ fn restart(lab: &mut Lab, gone: usize) {
     assert!(lab.replica(gone).is_ready());
 }
 
-/// Nothing goes to or from a node any more, until all have noticed.
+/// Cuts a node off until all nodes have noticed.
 fn isolate(lab: &mut Lab, one: usize) {
     for other in (0..lab.nodes.len()).filter(|other| *other != one) {
         lab.cut.extend([(one, other), (other, one)]);

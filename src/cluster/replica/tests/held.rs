@@ -1,14 +1,14 @@
-//! Sessions from a life that other members have survived.
+//! Tests of sessions from an incarnation that other members have survived.
 
 use super::super::held::{HeldState, Survivor};
 use super::*;
 
-/// Two nodes of which the second one serves, with what the first one has of it from before: two
-/// sessions, of which the second one has ended since.
+/// Two nodes of which the second one serves, and an export of the first one from before: two
+/// sessions, of which the second node has deleted one since.
 fn returning(survivor: Survivor) -> Lab {
     let mut lab = Lab::strangers(2);
     lab.run(Duration::from_secs(3));
-    // The first one begins anew.
+    // The first one starts again.
     lab.nodes[0].1 = Replica::new(lab.now, settings(0, Copies::All));
     for (op, number) in [(1, 1), (2, 2)] {
         lab.commit(1, op, key(number), &born("a", "1"));
@@ -53,7 +53,7 @@ fn sessions_of_a_survived_life_are_not_used_alone() {
 #[test]
 fn sessions_of_a_survived_life_are_used_beside_the_survivor() {
     let mut lab = returning(survivor(1, false));
-    // It hears of nothing but what differs from what it held.
+    // It receives nothing but the differences to what it held.
     lab.hold = |message| matches!(message, Message::Push { slot: 1, .. });
     meet(&mut lab);
     assert!(lab.held.is_empty());
@@ -82,11 +82,12 @@ fn of_nodes_that_stopped_together_each_restart_counts() {
     assert_eq!(lab.replica(0).held(), HeldState::Settled);
 }
 
-/// A node that serves already takes up what it has held back, and its peers get that too.
+/// A node that already serves imports the sessions that it has held back, and its peers receive
+/// them.
 #[test]
 fn a_survivor_may_come_later() {
     let mut lab = returning(survivor(1, true));
-    // This one the other one does not have.
+    // The other node does not have this session.
     let mut lost = Lab::strangers(1);
     lost.run(Duration::from_secs(3));
     lost.commit(0, 1, key(3), &born("a", "1"));
@@ -104,7 +105,7 @@ fn a_survivor_may_come_later() {
     assert_eq!(lab.replica(0).held(), HeldState::Settled);
 }
 
-/// The survivor dies before it could say what has ended.
+/// The survivor fails before it could announce what was deleted.
 #[test]
 fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
     let mut lab = returning(survivor(1, false));

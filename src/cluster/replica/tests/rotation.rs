@@ -1,4 +1,4 @@
-//! Rotations: which secret counts, at which node, and what two sides of a partition make of it.
+//! Tests of rotations: the current secret at each node, and rotations on both sides of a partition.
 
 use super::*;
 use crate::session::{Login, UserKey};
@@ -19,7 +19,7 @@ fn owner(lab: &Lab) -> usize {
         .unwrap()
 }
 
-/// What a read at a node finds for a secret.
+/// The result of a read at a node with a secret.
 fn found(lab: &mut Lab, index: usize, op: OpId, number: u8) -> Loaded {
     let replica = lab.replica(index);
     match replica.load(lab.now, op, &key(1), Some(&secret(number))) {
@@ -53,7 +53,7 @@ fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
         lab.commit(1, 2, key(1), &rotation(1, 2));
         assert_eq!(lab.verdict(2), Some(Verdict::Applied));
         assert_rotated(&mut lab, 100, 2, 1);
-        // Half a minute later as well, and not after the minute.
+        // Also half a minute later, and not after the minute.
         lab.run(Duration::from_secs(30));
         assert_rotated(&mut lab, 200, 2, 1);
         lab.run(Duration::from_secs(31));
@@ -63,14 +63,14 @@ fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
     }
 }
 
-/// S5: a holder that has not got the rotation yet does not answer from what it has.
+/// S5: a holder that lacks the rotation does not answer from its copy.
 #[test]
 fn a_holder_has_a_secret_that_it_does_not_know_confirmed_by_the_owner() {
     let mut lab = Lab::cluster(3);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let owner = owner(&lab);
     let (asker, behind) = ((owner + 1) % 3, (owner + 2) % 3);
-    // The owner has the new secret, one holder lacks it.
+    // The owner has the new secret; one holder lacks it.
     lab.hold = |message| matches!(message, Message::Write(_));
     lab.commit(asker, 2, key(1), &rotation(1, 2));
     let writes = std::mem::take(&mut lab.held);
@@ -85,7 +85,7 @@ fn a_holder_has_a_secret_that_it_does_not_know_confirmed_by_the_owner() {
     let step = read.load(lab.now, 3, &key(1), Some(&secret(2)));
     assert!(matches!(step, Step::Wait(_)), "{step:?}");
     lab.carry();
-    // It is not in force anywhere as long as one holder lacks it.
+    // It is not in force on any node as long as one holder lacks it.
     assert_eq!(lab.reply(3), Some(Reply::Found(Loaded::Absent)));
     for (from, to, message) in missing {
         lab.deliver(from, to, message);
@@ -157,7 +157,7 @@ fn a_rotation_that_is_sent_twice_counts_once() {
     assert_rotated(&mut lab, 100, 2, 1);
 }
 
-/// Of two nodes that lose each other, with a session; `away` has the first turn on each side.
+/// Two nodes that lose each other, with a session; `away` runs first on each side.
 fn split() -> Lab {
     let mut lab = Lab::cluster(2);
     lab.redials = true;
@@ -194,8 +194,8 @@ fn a_rotation_on_one_side_of_a_partition_counts_on_both_afterwards() {
     assert_eq!(found(&mut lab, 1, 100, 1), Loaded::Superseded);
 }
 
-/// S1: an attacker rotates the planted id on one side, the victim logs in on the other. Whatever came
-/// together would be the attacker's secret with the victim's account.
+/// S1: an attacker rotates a planted id on one side, the victim logs in on the other. A merge would
+/// combine the attacker's secret with the victim's account.
 #[test]
 fn a_session_that_both_sides_of_a_partition_rotated_is_deleted() {
     let mut lab = split();
@@ -260,7 +260,8 @@ fn ten_logins_leave_no_tombstone_and_little_else() {
     }
 }
 
-/// X4: the side that has rotated forgets the session, and the other one goes on with the former id.
+/// X4: the side that has rotated forgets the session, and the other one continues with the former
+/// id.
 #[test]
 fn a_rotation_counts_after_a_heal_also_where_the_session_has_expired_meanwhile() {
     let mut lab = Lab::cluster(2);
@@ -273,7 +274,7 @@ fn a_rotation_counts_after_a_heal_also_where_the_session_has_expired_meanwhile()
     lab.cut = vec![(0, 1), (1, 0)];
     lab.run(Duration::from_secs(6));
     lab.commit(0, 3, key(1), &rotation(1, 2));
-    // Both sessions are used on the other side only, under the id that they had.
+    // Both sessions are accessed on the other side only, under their former ids.
     for _ in 0..6 {
         for number in [1, 2] {
             lab.replica(1).touch(lab.now, &key(number));
@@ -285,12 +286,12 @@ fn a_rotation_counts_after_a_heal_also_where_the_session_has_expired_meanwhile()
     for index in 0..2 {
         let former = found(&mut lab, index, 100 + index as u64, 1);
         assert_eq!(former.into_live(), None, "at {index}");
-        // It was used on the other side, and goes on under its new id.
+        // It was accessed on the other side, and continues under its new id.
         let record = lab.read(index, key(1)).unwrap();
         assert!(record.is_current(&secret(2)), "at {index}");
         assert!(lab.read(index, key(2)).is_some(), "at {index}");
     }
-    // Nothing is left of the other one once no copy can be alive.
+    // The other one leaves nothing once no copy can be alive.
     lab.now = lab.now.plus(3 * HOUR);
     for (_, replica) in &lab.nodes {
         replica.table.sweep(lab.now);

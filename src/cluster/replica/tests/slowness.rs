@@ -1,8 +1,8 @@
-//! Slow links, large sessions, and views that come back.
+//! Tests of slow links, large sessions, and views with the same members as earlier ones.
 
 use super::*;
 
-/// A change that writes so many bytes.
+/// A change that writes this many bytes.
 fn big(name: &str, bytes: usize) -> Changes {
     let mut changes = Changes::create(SECRET, Some(HOUR), 24 * HOUR);
     changes.insert(name.into(), Value::from_bytes(vec![b'1'; bytes]));
@@ -33,8 +33,8 @@ fn roomy(count: u16, change: impl Fn(&mut Settings)) -> Lab {
     lab
 }
 
-/// A set of members that comes back is another view, so that what was ordered in the first period
-/// does not count in the second.
+/// A set of members that returns is another view, so that an order from the first period does not
+/// count in the second.
 #[test]
 fn a_drain_that_is_taken_back_begins_a_view_of_its_own() {
     let mut lab = Lab::cluster(2);
@@ -102,7 +102,7 @@ fn a_higher_epoch_of_the_same_members_is_adopted_and_not_raised() {
     announced.number += 100;
     lab.deliver(from, to, Message::View(announced.clone()));
     assert_eq!(lab.replica(0).snapshot().view.epoch, view.epoch + 10);
-    // An epoch that no cluster reaches is that of a faulty member.
+    // An epoch that no cluster reaches comes from a faulty member.
     announced.view.epoch = u64::MAX;
     announced.number += 1;
     lab.deliver(from, to, Message::View(announced));
@@ -136,7 +136,7 @@ fn a_write_on_a_slow_link_is_sent_once() {
 #[test]
 fn a_change_of_the_view_does_not_send_writes_again_that_a_holder_has() {
     let mut lab = Lab::cluster(3);
-    // The write to node 2 is on its way, so that it stays open.
+    // The write to node 2 is held, so that it stays open.
     lab.hold = is_write;
     lab.commit(0, 1, key(1), &born("a", "1"));
     let (mut to_one, mut to_two): (Vec<_>, Vec<_>) = std::mem::take(&mut lab.held)
@@ -157,7 +157,7 @@ fn a_change_of_the_view_does_not_send_writes_again_that_a_holder_has() {
     assert!(lab.read(2, key(1)).is_some());
 }
 
-/// A write that comes before the receiver has the writer as a member is not lost.
+/// A write that arrives before the writer is a member at the receiver is not lost.
 #[test]
 fn a_refused_write_is_sent_again_when_the_views_agree() {
     let lab = Lab::cluster(2);
@@ -187,7 +187,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
     assert!(outputs.iter().any(refused), "{outputs:?}");
 }
 
-/// What is in flight to a node that receives nothing is bounded, and so is what is accepted.
+/// The bytes in flight to a node that receives nothing are bounded, and so are the accepted writes.
 #[test]
 fn a_node_that_receives_nothing_bounds_what_is_sent_and_what_is_accepted() {
     let mut lab = roomy(2, |_| {});
@@ -206,7 +206,7 @@ fn a_node_that_receives_nothing_bounds_what_is_sent_and_what_is_accepted() {
     let in_flight: usize = lab.held.iter().map(|(.., message)| message.size()).sum();
     assert!(in_flight <= flow::SMALL_WINDOW, "{in_flight}");
     assert!((50..200).contains(&accepted), "{accepted}");
-    // Room comes back with what arrives.
+    // Delivered bytes make room.
     lab.hold = |_| false;
     for (from, to, message) in std::mem::take(&mut lab.held) {
         lab.deliver(from, to, message);
@@ -242,7 +242,7 @@ fn small_writes_pass_a_large_one() {
     assert!((1..4).all(|op| lab.reply(op) == Some(Reply::Written)));
 }
 
-/// A caller waits for a large write for as long as it moves.
+/// A caller waits for a large write while it makes progress.
 #[test]
 fn a_large_write_that_moves_is_not_given_up() {
     let mut lab = roomy(2, |_| {});
@@ -281,17 +281,17 @@ fn a_session_does_not_grow_over_its_limit() {
         changes.insert(name.into(), Value::from_bytes(vec![b'1'; 600]));
         changes
     };
-    // The owner decides about what may meet with other changes.
+    // The owner orders changes that may conflict with other ones.
     for (index, op) in [(0, 2), (1, 3)] {
         lab.commit(index, op, key(1), &more("b"));
         assert_eq!(lab.verdict(op), Some(Verdict::TooLarge));
     }
     let refused = Step::Refused(StoreErrorKind::TooLarge);
     assert_eq!(lab.commit(0, 4, key(2), &big("a", 1_100)), refused);
-    // In place of what is there it fits.
+    // As a replacement of the existing value it fits.
     lab.commit(1, 5, key(1), &more("a"));
     assert_eq!(lab.verdict(5), Some(Verdict::Applied));
-    // An owner that orders the change judges it.
+    // An owner that orders the change checks its size.
     let base = lab.read(0, key(1)).unwrap();
     let mut ordered = more("b");
     ordered.expect("b".into(), base.stamp("b"));
@@ -299,7 +299,7 @@ fn a_session_does_not_grow_over_its_limit() {
     assert_eq!(lab.verdict(6), Some(Verdict::TooLarge));
 }
 
-/// Both sides of a partition may fill a session: what was acknowledged is kept, and may shrink.
+/// Both sides of a partition may fill a session: acknowledged writes are kept, and it may shrink.
 #[test]
 fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
     let table = Table::new(&Settings {
@@ -327,7 +327,8 @@ fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
     assert!(matches!(smaller, Ok((Outcome::Committed(_), Some(_)))));
 }
 
-/// A node takes copies for others whatever its limits, shows it, and creates nothing meanwhile.
+/// A node keeps copies for other nodes regardless of its limits, reports it, and creates nothing
+/// meanwhile.
 #[test]
 fn a_node_over_its_limits_shows_it_and_creates_nothing() {
     let mut lab = roomy(2, |settings| {
@@ -349,7 +350,7 @@ fn a_node_over_its_limits_shows_it_and_creates_nothing() {
     assert_eq!(lab.replica(1).status().sessions, 19);
 }
 
-/// Each answer costs the same, however many reads are open.
+/// Each answer has the same cost, however many reads are open.
 #[test]
 fn answers_wait_for_room_and_are_given_in_the_end() {
     let mut lab = Lab::strangers(2);

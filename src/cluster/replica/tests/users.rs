@@ -1,4 +1,4 @@
-//! The lists of users' sessions, when two sides of a partition meet.
+//! Tests of the indexes of users' sessions when two sides of a partition meet.
 
 use super::*;
 use crate::session::{IndexEntry, Login, UserKey, index_root, new_index, note_end, put};
@@ -11,7 +11,7 @@ fn entry() -> IndexEntry {
     }
 }
 
-/// A session of Ada's under this key, and its place in her list, written at a node.
+/// Writes a session of Ada's under this key at a node, and its entry in her index.
 fn log_in(lab: &mut Lab, index: usize, op: OpId, number: u8) {
     let user = UserKey::of("ada");
     let mut changes = born("a", "1");
@@ -51,7 +51,8 @@ fn heal(lab: &mut Lab) {
     assert!((0..2).all(|index| lab.replica(index).is_ready()));
 }
 
-/// the user logs in on one side; then all sessions are ended on the other, which cannot see it.
+/// the user logs in on one side; then all sessions are ended on the other, which cannot reach
+/// it.
 #[test]
 fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
     let mut lab = split();
@@ -60,11 +61,11 @@ fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
     let mut end = Changes::default();
     note_end(&mut end);
     lab.commit(1, 20, index_root(&UserKey::of("ada")), &end);
-    // The side that ends can see the first session only.
+    // The side that ends them has the first session only.
     lab.replica(1).end(lab.now, 21, &key(1));
     lab.carry();
     lab.run(Duration::from_secs(1));
-    // A login after that on the other side counts.
+    // A later login on the other side counts.
     log_in(&mut lab, 0, 30, 3);
     heal(&mut lab);
     for index in 0..2 {
@@ -72,7 +73,7 @@ fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
         assert!(lab.read(index, key(2)).is_none(), "at {index}");
         assert!(lab.read(index, key(3)).is_some(), "at {index}");
     }
-    // The lists are no sessions, and what the node did on its own account answered no call.
+    // Indexes are no sessions, and operations that the node started itself answered no call.
     assert_eq!(lab.replica(0).status().sessions, 1);
     assert!(
         lab.replies.iter().all(|(op, _)| *op < 100),

@@ -2,7 +2,7 @@ use crate::session::Record;
 
 use super::super::oracle::{Known, Life};
 
-/// After an acknowledged logout or rotation the old id is dead on every node, for ever: P3.
+/// After an acknowledged logout or rotation the old id is invalid on every node, permanently: P3.
 pub(crate) fn ended_stays_ended(known: &Known, read: Option<&Record>, place: &str) {
     let alive = known.life == Life::Ended && read.is_some();
     assert!(!alive, "an ended session is alive, read {place}");

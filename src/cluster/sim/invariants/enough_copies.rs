@@ -1,7 +1,7 @@
 use super::super::client::Request;
 
-/// A write is acknowledged only with at least `min_copies` copies on nodes that the acknowledging
-/// node takes for alive.
+/// A write is acknowledged only with at least `min_copies` copies on nodes that are alive from the
+/// point of view of the acknowledging node.
 pub(crate) fn enough_copies(copies: usize, min_copies: u8, request: &Request, now: u64) {
     assert!(
         copies >= usize::from(min_copies),

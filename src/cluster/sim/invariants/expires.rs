@@ -2,8 +2,8 @@ use crate::session::Record;
 
 use super::super::oracle::Model;
 
-/// A session that was left alone for longer than it may be, or is past its absolute deadline, is
-/// gone on every node: it lives at most a tenth of its idle time longer.
+/// A session that was idle for longer than its idle timeout, or is past its absolute deadline, has
+/// expired on every node: it lives at most a tenth of its idle timeout longer.
 pub(crate) fn expires(model: &Model, now: u64, read: Option<&Record>, place: &str) {
     assert!(
         !model.has_expired(now) || read.is_none(),

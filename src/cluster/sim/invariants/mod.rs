@@ -1,4 +1,4 @@
-//! Invariants of a run, one file each. Each one panics with what was broken.
+//! Invariants of a run, one file each. A violated invariant panics with a description.
 
 mod acknowledged_survives;
 mod ended_stays_ended;

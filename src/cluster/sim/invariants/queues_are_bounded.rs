@@ -4,8 +4,8 @@ use crate::cluster::replica::message::{Lane, Message};
 
 use super::super::link::Undelivered;
 
-/// A node sends at most one large message to a peer before that has arrived, and small data only
-/// while less than a window of it is under way.
+/// A node has at most one large message under way to a peer, and sends small data only while less
+/// than a window of it is under way.
 pub(crate) fn queues_are_bounded(sent: Undelivered, message: &Message, place: Arguments<'_>) {
     if message.is_large() {
         assert!(

@@ -2,10 +2,10 @@ use crate::session::Record;
 
 use super::super::oracle::{Known, Life};
 
-/// A read of a live session through any node sees what was acknowledged before it began, and
+/// A read of a live session through any node returns the writes acknowledged before it began, and
 /// nothing older: P2.
 ///
-/// While no node was falsely removed; after a partition it holds again.
+/// This holds while no node was falsely removed, and again after a partition.
 pub(crate) fn reads_never_go_back(known: &Known, read: Option<&Record>, place: &str) {
     if known.life != Life::Live {
         return;

@@ -2,7 +2,7 @@ use crate::session::Record;
 
 use super::super::oracle::{Known, Life, Model};
 
-/// An attribute whose removal was acknowledged does not come back, and one that was set stays,
+/// An attribute whose removal was acknowledged does not come back, and one that was set remains,
 /// however many others are removed meanwhile: W-02.
 pub(crate) fn removed_stays_removed(
     known: &Known,

@@ -50,7 +50,7 @@ fn whole(message: Message) -> Piece {
     Waiting { message, put_at: 0 }.whole(0)
 }
 
-/// Takes everything that the link sends now: `c`ontrol, `s`mall, `f`irst chunk, chun`k`.
+/// Removes everything that the link sends now: `c`ontrol, `s`mall, `f`irst chunk, chun`k`.
 fn sent(link: &mut Link, rate: Option<u64>) -> String {
     let mut all = String::new();
     while let Next::Piece(piece) = link.next(0) {
