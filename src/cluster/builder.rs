@@ -336,7 +336,7 @@ impl ReplicatedStoreBuilder {
         self.check_name(advertised)?;
         let multicast = self.group(bound, advertised)?;
         let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
-            let what = "the operating system has no random numbers to give".to_owned();
+            let what = "the operating system has no random numbers".to_owned();
             StartError::new(StartErrorKind::Unsupported, what).because(io::Error::other(error))
         })?;
         let process = random.next_u64();
@@ -410,7 +410,7 @@ impl ReplicatedStoreBuilder {
             return Ok(own.clone());
         }
         Security::from_secrets(&self.secrets, self.name_of_cluster()).map_err(|error| {
-            let what = "TLS does not work here".to_owned();
+            let what = "TLS does not work on this system".to_owned();
             StartError::new(StartErrorKind::Unsupported, what).because(error)
         })
     }
@@ -430,7 +430,7 @@ impl ReplicatedStoreBuilder {
         let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
         let group = join(multicast, bound, advertised, beacon);
         group.map(Some).map_err(|error| {
-            let what = "cannot join the multicast group: give the `interface` to use, or the other \
+            let what = "cannot join the multicast group: set the `interface` to use, or the other \
                         nodes with `peer` or `dns`";
             StartError::listen(what).because(error)
         })
@@ -447,8 +447,8 @@ impl ReplicatedStoreBuilder {
         if self.cluster_name.is_some() || is_loopback(&advertised) || !looks {
             return Ok(());
         }
-        let what = "a node that looks for others on other machines needs the name of its cluster, \
-                    so that it joins no other application's: give all nodes of this application \
+        let what = "a node that looks for peers on other machines requires a cluster name, so that \
+                    it joins no other application's cluster: give all nodes of this application \
                     the same `.cluster_name(\"my-application\")`";
         Err(StartError::new(
             StartErrorKind::ClusterName,
@@ -459,17 +459,17 @@ impl ReplicatedStoreBuilder {
     fn check(&self, secure: bool) -> Result<(), StartError> {
         if !is_node_name(&self.name) {
             return invalid(format!(
-                "{:?} is no name for a node: use 1 to {NODE_NAME_MAX} letters, digits and underscores",
+                "{:?} is not a valid node name: use 1 to {NODE_NAME_MAX} letters, digits and underscores",
                 self.name
             ));
         }
         if self.name_of_cluster().is_empty() || self.name_of_cluster().len() > CLUSTER_NAME_MAX {
             return invalid(format!(
-                "the name of a cluster is 1 to {CLUSTER_NAME_MAX} bytes long"
+                "the cluster name must be 1 to {CLUSTER_NAME_MAX} bytes long"
             ));
         }
         if self.peers.len() > PEERS_MAX {
-            return invalid(format!("more than {PEERS_MAX} peers are given"));
+            return invalid(format!("more than {PEERS_MAX} peers are configured"));
         }
         for peer in &self.peers {
             check_peer(peer, secure)?;

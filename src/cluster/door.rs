@@ -103,23 +103,30 @@ impl Door {
         }
         match refusal {
             Refusal::Copies => tracing::error!(
-                "{name} at {address} keeps another number of copies and is refused: `copies` must \
-                 be the same on all nodes, and changes only while all of them are stopped"
+                node = %name,
+                %address,
+                "refused a node with another number of copies: `copies` must be the same on all \
+                 nodes, and may only be changed while all of them are stopped"
             ),
             Refusal::Unreachable => tracing::error!(
-                "{name} is refused: it is to be reached at {address} and this node at {}, and only \
-                 one of these addresses can be reached from other machines",
-                me.address
+                node = %name,
+                %address,
+                advertised = %me.address,
+                "refused a node: only one of these addresses can be reached from other machines"
             ),
             Refusal::Name => tracing::error!(
-                "a second node is called {name}, or is at its address: the one at {address} is \
-                 refused; give each node a name of its own"
+                node = %name,
+                %address,
+                "refused a node with the name or the address of another one; give each node a name \
+                 of its own"
             ),
             Refusal::Full => tracing::error!(
-                "{name} at {address} is refused: the cluster has as many members as it can have"
+                node = %name,
+                %address,
+                "refused a node: the cluster has the maximum number of members"
             ),
             Refusal::Cluster | Refusal::Protocol | Refusal::Busy | Refusal::Secret => {
-                tracing::warn!(node = %name, %address, reason = refusal.reason(), "node refused");
+                tracing::warn!(node = %name, %address, cause = refusal.reason(), "refused a node");
             }
             Refusal::Myself => {}
         }

@@ -355,22 +355,26 @@ impl Driver {
         match news {
             News::Joined(node) => {
                 tracing::info!(
-                    "replication member added: {} at {}",
-                    node.name,
-                    node.address
+                    node = %node.name,
+                    address = %node.address,
+                    "replication member added"
                 );
                 self.sightings.joined(clock::now(), &node);
             }
             News::Left(node) => {
-                tracing::info!("replication member gone: {} at {}", node.name, node.address);
+                tracing::info!(
+                    node = %node.name,
+                    address = %node.address,
+                    "replication member removed"
+                );
                 self.links.cut(&node);
             }
             News::Deaf(node) => {
                 tracing::warn!(
-                    "nothing is heard from {} at {}, though other nodes hear it: it is taken out; \
-                     check the network and the firewalls between the two",
-                    node.name,
-                    node.address
+                    node = %node.name,
+                    address = %node.address,
+                    "declared a member down that other members reach and this node does not; \
+                     check the network and the firewalls between the two nodes"
                 );
             }
             News::Stalled(node) => {
@@ -389,8 +393,8 @@ impl Driver {
                 tracing::warn!(
                     sessions,
                     bytes,
-                    "this node holds more than its limits, because it keeps copies for other nodes: \
-                     it creates no sessions; give all nodes the same `max_sessions` and `max_bytes`"
+                    "this node exceeds its limits, because it keeps copies for other nodes: it \
+                     creates no sessions; give all nodes the same `max_sessions` and `max_bytes`"
                 );
             }
             News::OverLimit {
@@ -400,21 +404,21 @@ impl Driver {
             }
             News::Away(time) => {
                 tracing::error!(
-                    "the others take this node out again and again although it runs: some node cannot \
-                     reach it, or does not hear it. No sessions are served here; it tries again in \
-                     {} s. Check the network and the firewalls between all nodes",
-                    time.as_secs()
+                    seconds = time.as_secs(),
+                    "this node keeps being removed from the cluster although it is running; some \
+                     member cannot reach it. It serves no sessions for this time, and then tries \
+                     again; check the network and the firewalls between all nodes"
                 );
             }
             News::Ready { doubt } => {
                 if doubt.is_zero() {
-                    tracing::info!("sessions are served from now on");
+                    tracing::info!("this node serves sessions");
                 } else {
                     tracing::warn!(
                         seconds = doubt.as_secs(),
-                        "sessions are served from now on; some peers do not answer, and may have \
-                         sessions: until they do, or until this time has passed, a session that is \
-                         not found is an error"
+                        "this node serves sessions, but some peers do not answer and may have \
+                         sessions: until they answer, or until this time has passed, an unknown \
+                         session is an error"
                     );
                 }
                 self.addresses.joined();
@@ -423,14 +427,14 @@ impl Driver {
             News::Excluded(exclusion) => {
                 match exclusion {
                     Exclusion::Name(node) => tracing::error!(
-                        "an older node, at {}, is called {} as well: no sessions are served here; \
-                         give each node a name of its own",
-                        node.address,
-                        node.name
+                        node = %node.name,
+                        address = %node.address,
+                        "an older node has the same name: this node serves no sessions; give each \
+                         node a name of its own"
                     ),
                     Exclusion::Full => tracing::error!(
-                        "the cluster has as many older members as it can have: no sessions are \
-                         served here"
+                        "the cluster has the maximum number of older members: this node serves no \
+                         sessions"
                     ),
                 }
                 self.look_again();
@@ -438,8 +442,8 @@ impl Driver {
             }
             News::Reborn(node) => {
                 tracing::warn!(
-                    "this node was declared down by the others, or was stopped for so long that \
-                     it may have been: no sessions are served until it has joined again"
+                    "this node was declared down, or was paused for so long that it may have been: \
+                     it serves no sessions until it has joined again"
                 );
                 let members = self.replica.status().members;
                 self.addresses
@@ -522,7 +526,7 @@ pub(super) async fn run(
                 tasks.spawn(dial(driver.clone(), outbox));
             }
             Some(ended) = tasks.join_next() => if let Err(error) = ended {
-                tracing::error!("a replication task has failed: {error}");
+                tracing::error!(cause = %error, "a replication task has failed");
             },
             _ = stop.changed() => return,
         }

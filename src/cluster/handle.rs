@@ -93,7 +93,7 @@ impl Cluster {
                 match self.driver.reply(op).await {
                     Some(Reply::Found(loaded)) => Ok(loaded),
                     Some(Reply::Uncertain) => Err(StoreError::unavailable(
-                        "nobody has the session, but nodes that may have had it were lost a moment ago",
+                        "no node has the session, but nodes that may have had it failed recently",
                     )),
                     Some(_) | None => Err(out_of_reach()),
                 }
@@ -418,9 +418,9 @@ fn refused(kind: StoreErrorKind) -> StoreError {
         StoreErrorKind::TooLarge => StoreError::too_large(),
         StoreErrorKind::Indeterminate => unproved(),
         StoreErrorKind::Unavailable => {
-            StoreError::unavailable("too few nodes, or too much that they have not acknowledged")
+            StoreError::unavailable("too few nodes, or too many unacknowledged changes")
         }
-        StoreErrorKind::Corrupt => StoreError::corrupt("a session that cannot be"),
+        StoreErrorKind::Corrupt => StoreError::corrupt("an invalid session"),
     }
 }
 

@@ -50,7 +50,7 @@ impl LargeWrites {
         if let Ok(turn) = self.room.try_acquire_many(kib) {
             return Ok(Some(turn));
         }
-        let busy = || StoreError::unavailable("too many large changes are under way");
+        let busy = || StoreError::unavailable("too many large changes are in progress");
         let _place = self.places.try_acquire().map_err(|_| busy())?;
         match timeout(WAIT_MAX, self.room.acquire_many(kib)).await {
             Ok(Ok(turn)) => Ok(Some(turn)),

@@ -16,11 +16,11 @@
 //!      Message │                              │ Message
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ wire       Message ⇄ bytes                 │   versions, limits
-//!   │ link       bytes ⇄ TLS ⇄ TCP               │   dial, introduce, lanes, credit, reconnect
+//!   │ link       bytes ⇄ TLS ⇄ TCP               │   dial, handshake, lanes, credit, reconnect
 //!   └──────────▲─────────────────────────────────┘
 //!              │ addresses
 //!   ┌──────────┴─────────────────────────────────┐
-//!   │ discover   names, multicast                │   candidates for dialling, no more
+//!   │ discover   names, multicast                │   candidates to dial, no more
 //!   └────────────────────────────────────────────┘
 //! ```
 

@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn an_address_is_closed_after_three_refusals_within_two_seconds() {
         let addresses = configured(&[2]);
-        assert_eq!(outlook(&addresses).silent, 1, "not dialled yet");
+        assert_eq!(outlook(&addresses).silent, 1, "not dialed yet");
         for (ms, silent) in [(0, 1), (1_000, 1), (1_999, 1), (2_000, 0)] {
             addresses.dialled(later(ms), at(2), Answer::Closed);
             assert_eq!(outlook(&addresses).silent, silent, "after {ms} ms");

@@ -174,8 +174,10 @@ fn warn_if_public(path: &Path, file: &File) {
     const OTHERS_READ: u32 = 0o004;
     let mode = file.metadata().map(|data| data.permissions().mode());
     if mode.is_ok_and(|mode| mode & OTHERS_READ != 0) {
-        let path = path.display();
-        tracing::warn!("every user of this machine may read the secret in {path}: chmod 600 it");
+        tracing::warn!(
+            file = %path.display(),
+            "every user of this machine may read the secret: chmod 600 the file"
+        );
     }
 }
 

@@ -19,7 +19,9 @@ impl ReplicatedStoreBuilder {
         check_reach(address, bind, secure)?;
         TcpListener::bind(address).await.map_err(|error| {
             let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => "the port is taken: choose another, or stop who has it",
+                io::ErrorKind::AddrInUse => {
+                    "the port is taken: choose another one, or stop the process that uses it"
+                }
                 io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
                 _ => "cannot listen there",
             };
@@ -44,13 +46,13 @@ impl ReplicatedStoreBuilder {
         };
         if advertised.ip().is_unspecified() || advertised.port() == 0 {
             return invalid(format!(
-                "nobody can dial {advertised}: `advertise` an address and a port"
+                "{advertised} cannot be dialed: `advertise` an address and a port"
             ));
         }
         if is_loopback(&advertised) && !is_loopback(&bound) {
             return invalid(format!(
-                "this node listens at {bound} for other machines, which would look for it on \
-                 themselves at {advertised}: `advertise` an address at which they reach it"
+                "this node listens on {bound} for other machines, which cannot reach it at the \
+                 loopback address {advertised}: `advertise` an address at which they reach it"
             ));
         }
         for peer in &self.peers {
@@ -78,13 +80,13 @@ impl ReplicatedStoreBuilder {
                 && !is_loopback(&(ip, 0).into())
             {
                 let advertised = SocketAddr::new(ip, bound.port());
-                tracing::info!("the other nodes are told to reach this one at {advertised}");
+                tracing::info!(address = %advertised, "chose the address to advertise");
                 return Ok(advertised);
             }
         }
         invalid(format!(
-            "this node listens at all addresses of this machine ({bound}): say with `advertise` at \
-             which of them the others reach it, or `bind` to that one"
+            "this node listens on all addresses of this machine ({bound}): `advertise` the one at \
+             which other nodes reach it, or `bind` to that one"
         ))
     }
 }
@@ -120,23 +122,27 @@ async fn listen_on_free_port() -> Result<TcpListener, StartError> {
 /// Returns the one address that `host:port` stands for.
 async fn resolve(text: &str) -> Result<SocketAddr, StartError> {
     let found = lookup_host(text).await.map_err(|error| {
-        let what = format!("{text:?} is no address: write `host:port`");
+        let what = format!("{text:?} is not an address: write `host:port`");
         StartError::new(StartErrorKind::Invalid, what).because(error)
     })?;
     let mut found: Vec<_> = found.collect();
     // A name may have an IPv6 and an IPv4 address; `localhost` usually means the latter.
     found.sort_by_key(SocketAddr::is_ipv6);
-    found
-        .first()
-        .copied()
-        .map_or_else(|| invalid(format!("{text:?} stands for no address")), Ok)
+    found.first().copied().map_or_else(
+        || invalid(format!("{text:?} does not resolve to an address")),
+        Ok,
+    )
 }
 
 /// Checks a peer. Names are resolved later and repeatedly; a literal address is checked now.
 pub(super) fn check_peer(peer: &str, secure: bool) -> Result<(), StartError> {
     match peer.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {}
-        _ => return invalid(format!("{peer:?} is no peer: write `host:port`")),
+        _ => {
+            return invalid(format!(
+                "{peer:?} is not the address of a peer: write `host:port`"
+            ));
+        }
     }
     match peer.parse() {
         Ok(address) => check_reach(address, peer, secure),
@@ -153,8 +159,8 @@ fn check_reach(address: SocketAddr, text: &str, secure: bool) -> Result<(), Star
     Err(StartError::new(
         StartErrorKind::NotLoopback,
         format!(
-            "{text:?} can be reached from other machines, and nobody has to prove anything without \
-             a secret: make one with `openssl rand -hex 32 > secret`, and give all nodes \
+            "{text:?} can be reached from other machines, which requires a secret: make one with \
+             `openssl rand -hex 32 > secret`, and give all nodes \
              `.secret(Secret::from_file(\"secret\")?)`; or use a loopback address such as \
              127.0.0.1:4000"
         ),

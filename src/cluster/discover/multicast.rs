@@ -68,11 +68,11 @@ impl Multicast {
             Some("multicast needs a group from 224.0.0.0 to 239.255.255.255 and a port")
         } else if is_loopback(&advertised) && leaves {
             Some(
-                "other machines must not be told of a node that only its own machine can reach: \
+                "a node that only its own machine can reach must not be announced to other ones: \
                  `bind` or `advertise` another address, or leave out the interface",
             )
         } else if !is_loopback(&advertised) && !signed {
-            Some("multicast between machines needs a `secret` that signs what is said")
+            Some("multicast between machines requires a `secret`, which signs announcements")
         } else {
             None
         }
@@ -169,8 +169,11 @@ pub(super) async fn meet(driver: &Driver, group: Group) {
             if let Err(error) = &sent
                 && !failing
             {
-                let to = group.to;
-                tracing::warn!("the other nodes cannot be told by multicast to {to}: {error}");
+                tracing::warn!(
+                    address = %group.to,
+                    cause = %error,
+                    "announcing this node by multicast has failed"
+                );
             }
             failing = sent.is_err();
         }

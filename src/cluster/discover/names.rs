@@ -24,7 +24,7 @@ pub(super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
     }
     while let Some(ended) = each.join_next().await {
         if let Err(error) = ended {
-            tracing::error!("looking for replication peers has failed: {error}");
+            tracing::error!(cause = %error, "resolving replication peers has failed");
         }
     }
 }
@@ -51,9 +51,10 @@ async fn follow(driver: Arc<Driver>, name: String) {
             if !driver.links.suggest(address) && !told {
                 told = true;
                 tracing::warn!(
-                    "replication peer {name} is {address}, on another machine: it is not dialled, \
-                     because this node cannot be reached from there; give it an address with \
-                     `bind`, or with `advertise`"
+                    peer = %name,
+                    %address,
+                    "a replication peer on another machine is not dialed, because it cannot reach \
+                     this node; set an address of this machine with `bind` or `advertise`"
                 );
             }
         }
@@ -142,7 +143,7 @@ impl Failing {
     fn report(&mut self, name: &str, lookup: &Lookup) {
         let cause = match lookup {
             Lookup::Addresses(_) => return *self = Self::begin(),
-            Lookup::Nowhere => "there is no such name, or no address behind it",
+            Lookup::Nowhere => "the name does not exist, or has no address",
             Lookup::Failure => "the name server fails or does not answer",
         };
         let due = self.logged.is_none_or(|at| at.elapsed() >= LOG_AGAIN_AFTER);

@@ -92,7 +92,7 @@ impl Duplex {
         .await
     }
 
-    /// Ready with `true` when pending output was written and flushed, or has failed; with `false`
+    /// Returns ready with `true` when pending output was written and flushed, or has failed; with `false`
     /// when there was none.
     fn poll_write(&mut self, context: &mut Context<'_>, written: &mut usize) -> Poll<bool> {
         if self.is_idle() {

@@ -39,7 +39,7 @@ pub(in super::super) async fn receive(
     let me = identity.borrow_and_update().generation;
     let introduced = tokio::select! {
         introduced = timeout(HELLO_TIMEOUT, meet(&driver, stream, &mut bytes)) => introduced,
-        _ = patience => return driver.door.reject(remote, "made room for others"),
+        _ = patience => return driver.door.reject(remote, "was evicted to make room"),
     };
     let (stream, hello) = match introduced {
         Ok(Ok(Some(met))) => met,
@@ -49,11 +49,11 @@ pub(in super::super) async fn receive(
             return driver.door.distrust(remote, why.words());
         }
         Ok(Err(Trouble::Distrust(why))) => return driver.door.reject(remote, why.words()),
-        Ok(Err(Trouble::Wire(_))) => return driver.door.reject(remote, "did not introduce itself"),
+        Ok(Err(Trouble::Wire(_))) => return driver.door.reject(remote, "sent no valid handshake"),
         Err(_) => {
             return driver
                 .door
-                .reject(remote, "took too long to introduce itself");
+                .reject(remote, "took too long for the handshake");
         }
     };
     let _introduced = driver.door.enter();
@@ -76,11 +76,11 @@ pub(in super::super) async fn receive(
         end = receiver.run(bytes) => match end {
             Trouble::Io => {}
             Trouble::Distrust(_) => {
-                let why = format!("from {} was damaged on its way", from.name);
+                let why = format!("of {} carried damaged data", from.name);
                 driver.door.reject(remote, &why);
             }
             Trouble::Wire(error) => {
-                let why = format!("said to be {from:?} and sent no message: {error:?}");
+                let why = format!("of {from:?} carried an invalid message: {error:?}");
                 driver.door.reject(remote, &why);
             }
         },

@@ -41,30 +41,36 @@ impl Told {
 fn say(me: &Node, address: SocketAddr, obstacle: Obstacle) {
     match obstacle {
         Obstacle::Refused(Refusal::Cluster) => {
-            tracing::warn!("{address} belongs to another replication cluster");
+            tracing::warn!(peer = %address, "a replication peer belongs to another cluster");
         }
         Obstacle::Refused(Refusal::Protocol) => {
-            tracing::warn!("{address} speaks another version of the replication protocol");
+            tracing::warn!(
+                peer = %address,
+                "a replication peer uses another version of the replication protocol"
+            );
         }
         Obstacle::Refused(Refusal::Name) => tracing::error!(
-            "{address} cannot be replicated with: two nodes are called {}; give each node a name \
-             of its own",
-            me.name
+            peer = %address,
+            node = %me.name,
+            "a replication peer rejects this node, because another node has its name; give each \
+             node a name of its own"
         ),
         Obstacle::Refused(Refusal::Unreachable) => tracing::error!(
-            "{address} cannot be replicated with: one of the two nodes can only be reached from \
-             its own machine; bind or advertise it to an address that the others reach"
+            peer = %address,
+            "a replication peer rejects this node, because one of the two can only be reached \
+             from its own machine; `bind` or `advertise` an address that the other nodes reach"
         ),
         Obstacle::Refused(Refusal::Copies) => tracing::error!(
-            "{address} cannot be replicated with: it keeps another number of copies; give all nodes \
-             the same `copies`"
+            peer = %address,
+            "a replication peer keeps another number of copies; give all nodes the same `copies`"
         ),
         Obstacle::Refused(Refusal::Busy) => {
-            tracing::warn!("{address} has no room for another link");
+            tracing::warn!(peer = %address, "a replication peer has no room for another link");
         }
         Obstacle::Refused(Refusal::Full) => tracing::error!(
-            "{address} cannot be replicated with: {}",
-            Refusal::Full.reason()
+            peer = %address,
+            cause = Refusal::Full.reason(),
+            "a replication peer rejects this node"
         ),
         Obstacle::Refused(Refusal::Secret) => say(me, address, Obstacle::Distrusted(Distrust::Tls)),
         Obstacle::Refused(Refusal::Myself) => {}

@@ -156,7 +156,7 @@ impl Outbox {
             tracing::warn!(
                 peer = %to.name,
                 address = %to.address,
-                "too much waits for a replication link, which is closed; it is dialed again"
+                "too much data waits for a replication link, which is closed and dialed again"
             );
         }
         Ok(())

@@ -173,8 +173,8 @@ impl Distrust {
             Self::Plain => "speaks no TLS: if it is a node, give it the cluster's secret",
             Self::Tls => "speaks TLS, and this node has no secret: give it the cluster's",
             Self::HungUp => {
-                "hangs up when it should prove that it belongs to this cluster: if it is a node, \
-                 give it the cluster's secret"
+                "closes the connection before it has proved that it belongs to this cluster: if it \
+                 is a node, give it the cluster's secret"
             }
             Self::Broken => "speaks TLS as no node of this cluster does",
         }

@@ -46,7 +46,7 @@ pub(super) async fn transmit(
             node = %to.name,
             address = %to.address,
             ?cause,
-            "a replication link returned something that is no credit and is closed"
+            "a replication link returned an invalid credit and is closed"
         ),
     }
 }

@@ -15,7 +15,7 @@ use crate::session::{Credential, Forked, Idle, Record, Stamp, Timestamp};
 
 use super::entry::{Entry, Fragment};
 
-/// What remains of an expired session.
+/// The remains of an expired session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mark {
     pub(crate) credential: Credential,

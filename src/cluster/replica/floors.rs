@@ -316,7 +316,7 @@ fn may_lose(record: &Record, table: &Table) -> bool {
     !table.is_split() || is_large()
 }
 
-/// Returns `true` if, as far as this node can tell, no write at or below the floor is missing on
+/// Returns `true` if, as far as this node can determine, no write at or below the floor is missing on
 /// any node.
 fn may_agree(record: &Record, proposal: &Proposal, standing: &Standing, writes: &Writes) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);

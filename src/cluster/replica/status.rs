@@ -89,7 +89,7 @@ impl ReplicaStatus {
     }
 }
 
-/// The slots with fewer copies than configured, as far as a node can tell: some of their holders
+/// The slots with fewer copies than configured, as far as a node can determine: some of their holders
 /// are not complete, or there are too few members.
 #[derive(Debug)]
 pub(super) struct Lacking {

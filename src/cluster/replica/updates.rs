@@ -207,7 +207,7 @@ impl Updates {
             standing, writes, ..
         } = tools;
         let copies = job.copies.clone();
-        // What was applied before may have expired since; then there is nothing to replicate.
+        // The session may have expired since the first attempt; then there is nothing to replicate.
         let write = NewWrite {
             op: None,
             ack: Ack::All,

@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Two nodes cannot reach each other any more, while the other nodes can reach both.
+    /// Blocks the link between two nodes, while the other nodes can reach both.
     fn partition_link(&mut self) {
         let one = self.rng.random_range(0..self.nodes.len());
         let other = self.rng.random_range(0..self.nodes.len());
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// Some pairs of nodes lose each other, while others can still reach both.
+    /// Separates some pairs of nodes, while other nodes can still reach both.
     fn bridge(&mut self) {
         if self.bridged_since.is_some() {
             return;

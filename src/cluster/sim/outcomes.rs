@@ -147,7 +147,7 @@ impl World {
         self.finish(op);
     }
 
-    /// The outcome of a request is unknown.
+    /// Called when the outcome of a request is unknown.
     pub(super) fn indeterminate(&mut self, op: OpId) {
         if let Some(request) = self.requests.get(&op)
             && self.models[request.model].id == request.known.id

@@ -41,7 +41,7 @@ pub(in super::super) enum HelloReply {
     Welcome {
         /// The protocol version of the segments: the highest that both nodes support.
         proto: u16,
-        /// The identity of the dialled node.
+        /// The identity of the dialed node.
         node: Node,
         /// The latest incarnation number in which another process was seen under the dialing node's
         /// address or name; 0 for none.

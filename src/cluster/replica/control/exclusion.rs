@@ -55,7 +55,7 @@ impl Control {
             && self.excluded.take().is_some()
         {
             let me = self.standing.me.reborn();
-            // What this node has stored about members is old, and would exclude it again.
+            // The stored members are outdated, and would exclude this node again.
             let seed = self.settings.seed.wrapping_add(me.generation);
             self.membership = Membership::new(me.clone(), seed);
             self.timers.clear();

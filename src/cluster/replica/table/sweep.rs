@@ -16,7 +16,7 @@ impl Table {
         self.sweep_and_count(now, &|_| true);
     }
 
-    /// Like [`sweep`](Self::sweep), and counts the expired sessions in the slots selected by
+    /// Like `sweep`, and counts the expired sessions in the slots selected by
     /// `is_owned`.
     pub(crate) fn sweep_and_count(&self, now: Timestamp, is_owned: &dyn Fn(usize) -> bool) {
         let mut looked_at = 0;
