@@ -1,11 +1,11 @@
-//! How many instructions does a session add to a request?
+//! Instructions that a session adds to a request.
 //!
 //! Run with: `cargo bench --bench instructions` (needs valgrind)
 //!
 //! The benchmark runs itself under `valgrind --tool=callgrind`: a router, called in process, N
 //! times and 2N times; the difference over N is one request. Counts do not depend on the load of
 //! the machine. Valgrind hides the processor's SHA instructions, so hashing the id costs more here
-//! than anywhere else; it is reported apart.
+//! than elsewhere; it is reported separately.
 
 use std::env;
 use std::error::Error;

@@ -1,10 +1,10 @@
-//! How much memory does a session with one attribute of 1,024 bytes take?
+//! Memory taken by a session with one attribute of 1,024 bytes.
 //!
 //! Run with: `cargo bench --bench memory`
 //!
-//! Every candidate keeps its sessions in a process of its own; what counts is by how much the
-//! resident memory has grown. Once as created, and once after each session has been changed twice,
-//! as sessions are: what the allocator cannot use again counts too.
+//! Every candidate keeps its sessions in a process of its own; the result is the growth of its
+//! resident memory. It is measured once after creation, and once after each session has been
+//! changed twice, as sessions are: memory that the allocator cannot reuse counts too.
 
 use std::collections::HashMap;
 use std::env;
@@ -91,7 +91,7 @@ fn encoded() -> Value {
     Value::from_bytes(bytes)
 }
 
-/// What one writes first: a concurrent map from ids to attributes, without any expiry.
+/// The simplest implementation: a concurrent map from ids to attributes, without any expiry.
 fn bare_map() -> Result<()> {
     let sessions: DashMap<String, HashMap<String, String>> = DashMap::new();
     let ids: Vec<String> = (0..SESSIONS)
@@ -141,7 +141,7 @@ fn text() -> String {
     "x".repeat(VALUE_BYTES)
 }
 
-/// By how much the resident memory of this process grows.
+/// The growth of this process's resident memory.
 struct Growth {
     before: usize,
 }

@@ -1,11 +1,11 @@
-//! What do sessions in Redis cost: commands, requests per second, time, memory of the server?
+//! Cost of sessions in Redis: commands, requests per second, time, memory of the server.
 //!
 //! Run with: `cargo bench --features redis --bench redis`
 //!
 //! It starts a Redis server of its own on a free port. Each application is a process with one
-//! thread on core 0; client and server share core 1. The applications take turns in short slices;
-//! figures are medians over the rounds, as a share of what plain axum does in the same round: by
-//! the clock, and by processor time per request.
+//! thread on core 0; client and server share core 1. The applications alternate in short slices;
+//! figures are medians over the rounds, relative to plain axum in the same round: by the clock, and
+//! by processor time per request.
 
 use std::env;
 use std::error::Error;
@@ -108,7 +108,7 @@ async fn measure() -> Result<()> {
     Ok(())
 }
 
-/// What the server is asked to do, by what a request does.
+/// The commands sent to the server, by operation.
 async fn commands(redis: &Redis) -> Result<()> {
     println!("commands sent per operation (the time of day travels in the same write):");
     for near in [false, true] {
@@ -148,7 +148,7 @@ fn per(commands: u64) -> f64 {
     commands as f64 / 100.0
 }
 
-/// How long a load takes that finds a copy, and one that does not.
+/// The latency of a load that finds a copy, and of one that does not.
 async fn latency(redis: &Redis) -> Result<()> {
     let builder = RedisStore::builder(redis.url());
     let far = builder.clone().connect().await?;
@@ -170,7 +170,7 @@ async fn latency(redis: &Redis) -> Result<()> {
     Ok(())
 }
 
-/// What a session with an attribute of 1 KB takes in the server.
+/// The memory that a session with an attribute of 1 KB takes in the server.
 async fn memory(redis: &Redis) -> Result<()> {
     const COUNT: usize = 20_000;
     println!();
@@ -215,7 +215,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A server of its own.
+/// A server for this benchmark.
 struct Redis {
     process: Child,
     port: u16,
@@ -257,8 +257,8 @@ impl Redis {
             .to_owned())
     }
 
-    /// What clients have sent: neither what scripts run, nor the time, nor this question. Scripts
-    /// read whole sessions only for callers that have an old one.
+    /// The number of commands that clients have sent, excluding those that scripts run, the time,
+    /// and this question. Scripts read whole sessions only for callers that have an old one.
     fn commands(&self) -> Result<u64> {
         let stats = self.cli(&["INFO", "commandstats"])?;
         let calls = stats.lines().filter_map(|line| {
@@ -288,7 +288,7 @@ impl Drop for Redis {
     }
 }
 
-/// What an application has done in a slice of time.
+/// The measurements of an application in a slice of time.
 struct Slice {
     rate: f64,
     time: f64,
@@ -381,7 +381,7 @@ impl Drop for Server {
     }
 }
 
-/// Sends a request and reads its answer, which is small and comes at once.
+/// Sends a request and reads its response, which is small and arrives at once.
 async fn ask(connection: &mut TcpStream, page: &str, cookie: &str) -> Result<String> {
     let request = format!("GET {page} HTTP/1.1\r\nHost: shop.example\r\n{cookie}\r\n");
     connection.write_all(request.as_bytes()).await?;
@@ -407,7 +407,7 @@ async fn ask(connection: &mut TcpStream, page: &str, cookie: &str) -> Result<Str
     }
 }
 
-/// Keeps a process on one core.
+/// Restricts a process to one core.
 fn pin(process: u32, core: usize) -> Result<()> {
     let status = Command::new("taskset")
         .args(["-a", "-p", "-c", &core.to_string(), &process.to_string()])

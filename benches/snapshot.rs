@@ -1,11 +1,11 @@
-//! How long a file of 100,000 sessions of 1 KB takes to be written and to be loaded, beside the same
-//! number of bytes written and read without looking at them, in the same run.
+//! Duration of writing and loading a file of 100,000 sessions of 1 KB, compared with writing and
+//! reading the same number of bytes without decoding them, in the same run.
 //!
 //! Run with: cargo bench --features snapshot --bench snapshot [-- SESSIONS]
 //!
-//! Every number is the median of [`ROUNDS`] (of one, where there are more sessions); *more memory* is
-//! by how much the process grew, at most, while it saved. The files go to the target directory: what
-//! is measured is this machine's disk as well.
+//! Every number is the median of [`ROUNDS`] (of one, with more sessions); *more memory* is the
+//! largest growth of the process while it saved. The files are in the target directory: the result
+//! includes the speed of this machine's disk.
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -107,12 +107,12 @@ async fn fill(store: &MemoryStore, sessions: usize) {
     }
 }
 
-/// What the process takes, in KiB, as Linux says; zero elsewhere.
+/// The memory of the process, in KiB, on Linux; zero elsewhere.
 struct Memory(u64);
 
 impl Memory {
     fn now() -> Self {
-        // Forgets the peak.
+        // Resets the peak.
         let _ = fs::write("/proc/self/clear_refs", "5");
         Self(status("VmRSS:"))
     }

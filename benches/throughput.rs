@@ -1,12 +1,12 @@
-//! How many requests a second remain when the application has sessions?
+//! Requests per second of an application with sessions.
 //!
 //! Run with: `cargo bench --bench throughput`
 //!
 //! Each application is a process of its own on core 0, with one thread; the client is on core 1 and
-//! sends requests of 10,000 sessions over kept-alive connections. The applications take turns in
-//! short slices, so that whatever else the machine does meets them all; figures are medians over
-//! the rounds, as a share of what plain axum does in the same round. The second figure compares
-//! processor time per request instead of requests per second: it holds on a busy machine too.
+//! sends requests of 10,000 sessions over kept-alive connections. The applications alternate in
+//! short slices, so that other load on the machine affects them equally; figures are medians over
+//! the rounds, relative to plain axum in the same round. The second figure compares processor time
+//! per request instead of requests per second: it is also valid on a busy machine.
 
 use std::env;
 use std::error::Error;
@@ -114,7 +114,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// What a server has done in a slice of time.
+/// The measurements of a server in a slice of time.
 struct Slice {
     /// Requests per second.
     rate: f64,
@@ -157,7 +157,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Sends as many requests as it takes for one slice, beginning with session `first`.
+    /// Sends requests for one slice, beginning with session `first`.
     async fn drive(&mut self, page: Page, first: usize) -> Result<Slice> {
         let time_before = self.processor_time()?;
         let start = Instant::now();
@@ -207,7 +207,7 @@ impl Drop for Server {
     }
 }
 
-/// A client that does as little as it can: the server has to be the one that is busy.
+/// A minimal client: the server has to be the bottleneck.
 struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -267,7 +267,7 @@ fn response(bytes: &[u8]) -> Result<Option<(HeaderMap, &[u8])>> {
     Ok((body.len() >= length).then_some((headers, body.as_bytes())))
 }
 
-/// Keeps a process of one thread on one core.
+/// Restricts a process of one thread to one core.
 fn pin(process: u32, core: usize) -> Result<()> {
     let status = Command::new("taskset")
         .args(["-p", "-c", &core.to_string(), &process.to_string()])

@@ -1,23 +1,16 @@
 //! Run with: cargo run --example login
 //!
-//! A login as it should be: the id changes when the user does, and logging out ends the session.
+//! A login with a new id, the list of the user's devices, and "log out everywhere".
 
 use axum::Router;
-use axum::extract::Form;
-use axum::http::StatusCode;
+use axum::extract::{Form, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use distributable::{Attribute, MemoryStore, Session, SessionError, SessionLayer};
-use serde::{Deserialize, Serialize};
+use distributable::{Attribute, MemoryStore, Session, SessionError, SessionLayer, SessionStore};
+use serde::Deserialize;
 
-/// Who is logged in: a typed name, so that no handler can read or write anything else under it.
-const USER: Attribute<User> = Attribute::new("user");
-
-#[derive(Serialize, Deserialize)]
-struct User {
-    name: String,
-    visits: u32,
-}
+const USER: Attribute<String> = Attribute::new("user");
 
 #[derive(Deserialize)]
 struct Credentials {
@@ -27,48 +20,72 @@ struct Credentials {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let store = MemoryStore::new();
     let app = Router::new()
         .route("/", get(home))
         .route("/login", post(login))
         .route("/logout", post(logout))
-        .layer(SessionLayer::new(MemoryStore::new()));
+        .route("/logout-everywhere", post(logout_everywhere))
+        .layer(SessionLayer::new(store.clone()))
+        .with_state(store);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
     println!("Open http://127.0.0.1:8080/ and log in: any name, and the password \"secret\".");
     Ok(axum::serve(listener, app).await?)
 }
 
-async fn home(session: Session) -> Result<Html<String>, SessionError> {
+async fn home(store: State<MemoryStore>, session: Session) -> Result<Html<String>, SessionError> {
     // Looking does not create a session: a visitor without one gets no cookie.
-    let Some(mut user) = session.get(USER)? else {
+    let Some(name) = session.get(USER)? else {
         return Ok(Html(LOGIN_FORM.to_owned()));
     };
-    user.visits += 1;
-    session.insert(USER, &user)?;
-    let User { name, visits } = user;
-    let name = name.replace('&', "&amp;").replace('<', "&lt;");
-    Ok(Html(format!(
-        "<p>Hello {name}, visit {visits}.</p>{LOGOUT_FORM}"
-    )))
+    let mut page = format!("<p>Hello {}.</p><ul>", escape(&name));
+    for device in store.sessions_of(&*name).await? {
+        let label = device.label.unwrap_or_default();
+        let this = session.key().filter(|key| *key == device.key);
+        let this = this.map_or("", |_| " (this one)");
+        page += &format!("<li>{}{this}</li>", escape(&label));
+    }
+    Ok(Html(page + "</ul>" + LOGOUT_FORMS))
 }
 
-async fn login(session: Session, Form(form): Form<Credentials>) -> Result<Response, SessionError> {
+async fn login(
+    session: Session,
+    headers: HeaderMap,
+    Form(form): Form<Credentials>,
+) -> Result<Response, SessionError> {
     if form.password != "secret" {
         return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN_FORM)).into_response());
     }
-    // A new id, and the session is this user's: an id that was planted before is worth nothing now.
-    session.log_in(&form.name)?;
-    let (name, visits) = (form.name, 0);
-    session.insert(USER, &User { name, visits })?;
+    let agent = headers.get("user-agent").map(|agent| agent.as_bytes());
+    let device = String::from_utf8_lossy(agent.unwrap_or(b"unknown"));
+    let device: String = device.chars().take(60).collect();
+    // The id that was valid until now may have been planted: it is dead from here on.
+    session.log_in_with_label(&form.name, &device)?;
+    session.insert(USER, &form.name)?;
     Ok(Redirect::to("/").into_response())
 }
 
 async fn logout(session: Session) -> Result<Redirect, SessionError> {
-    session.invalidate().await?;
+    session.log_out().await?;
     Ok(Redirect::to("/"))
 }
 
-const LOGIN_FORM: &str = r#"<form method="post" action="/login">
-<input name="name" placeholder="name"> <input name="password" type="password"> <button>Log in</button>
-</form>"#;
+async fn logout_everywhere(
+    store: State<MemoryStore>,
+    session: Session,
+) -> Result<Redirect, SessionError> {
+    if let Some(user) = session.user() {
+        store.end_user(user).await?;
+    }
+    Ok(Redirect::to("/"))
+}
 
-const LOGOUT_FORM: &str = r#"<form method="post" action="/logout"><button>Log out</button></form>"#;
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+const LOGIN_FORM: &str = r#"<form method="post" action="/login"><input name="name" placeholder="name">
+<input name="password" type="password"> <button>Log in</button></form>"#;
+
+const LOGOUT_FORMS: &str = r#"<form method="post" action="/logout"><button>Log out</button></form>
+<form method="post" action="/logout-everywhere"><button>Log out everywhere</button></form>"#;

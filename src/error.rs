@@ -1,14 +1,14 @@
-//! What can go wrong between a session and its store.
+//! The error of a session store.
 //!
-//! [`StoreError`] is what a store answers, [`SessionError`](crate::SessionError) what a handler
-//! sees. A failing store is a failure: it never looks like an empty session.
+//! [`StoreError`] is returned by stores; handlers receive a [`SessionError`](crate::SessionError).
+//! A failing store always causes an error, never an empty session.
 
 use std::error::Error;
 use std::fmt;
 
-/// A store could not do what it was asked.
+/// The error of a store operation.
 ///
-/// Third-party stores build one with the constructor named after the kind; `source()` keeps the
+/// Third-party stores create one with the constructor named after the kind; `source()` keeps the
 /// cause.
 #[derive(Debug)]
 pub struct StoreError {
@@ -16,7 +16,7 @@ pub struct StoreError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What kind of failure a [`StoreError`] is.
+/// The kind of a [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
@@ -24,13 +24,13 @@ pub enum StoreErrorKind {
     Unavailable,
     /// This node has not caught up yet, or is leaving. Another node may serve.
     NotReady,
-    /// The store is at its limit: it refuses new sessions rather than evict live ones.
+    /// The store is at its limit: it refuses new sessions rather than evicting live ones.
     Full,
-    /// The session as a whole would be larger than the store takes.
+    /// The session as a whole would exceed the store's size limit.
     TooLarge,
-    /// A write was sent, and it is not known whether it took effect everywhere.
+    /// A write was sent, and it is unknown whether it took effect everywhere.
     Indeterminate,
-    /// What the store holds for this session cannot be read.
+    /// The stored data of this session cannot be read.
     Corrupt,
 }
 
@@ -40,12 +40,12 @@ impl StoreError {
         Self::with_source(StoreErrorKind::Unavailable, source)
     }
 
-    /// What the store holds for this session cannot be read.
+    /// The stored data of this session cannot be read.
     pub fn corrupt(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::with_source(StoreErrorKind::Corrupt, source)
     }
 
-    /// A write was sent, and it is not known whether it took effect everywhere.
+    /// A write was sent, and it is unknown whether it took effect everywhere.
     pub fn indeterminate(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::with_source(StoreErrorKind::Indeterminate, source)
     }
@@ -62,13 +62,13 @@ impl StoreError {
         Self::bare(StoreErrorKind::Full)
     }
 
-    /// The session would be larger than the store takes.
+    /// The session would exceed the store's size limit.
     #[must_use]
     pub const fn too_large() -> Self {
         Self::bare(StoreErrorKind::TooLarge)
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of this error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
@@ -92,7 +92,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unavailable => "the session store is unavailable",
             StoreErrorKind::NotReady => "this node is not ready to serve sessions",
             StoreErrorKind::Full => "the session store is full",
-            StoreErrorKind::TooLarge => "the session is larger than the store takes",
+            StoreErrorKind::TooLarge => "the session exceeds the store's size limit",
             StoreErrorKind::Indeterminate => {
                 "it is unknown whether the session was stored everywhere"
             }

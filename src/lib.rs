@@ -1,7 +1,7 @@
 //! Clustered HTTP sessions for axum and tower.
 //!
-//! [`SessionLayer`] makes a session available to every request that it wraps; handlers extract it as
-//! [`Session`]; a *store* decides where the data lives: in the memory of one node
+//! [`SessionLayer`] makes a session available to every request that it wraps; handlers extract it
+//! as [`Session`]; a *store* decides where the data lives: in the memory of one node
 //! ([`MemoryStore`](store)), in the memory of all nodes ([`ReplicatedStore`](store), feature
 //! `replicated`), or in Redis ([`RedisStore`](store), feature `redis`).
 //!
@@ -27,8 +27,8 @@
 //! - [`guide`]: quick start, guarantees, operations, migration, and the architecture.
 //! - For handlers: [`Session`], [`Attribute`] for typed names, [`Storable`] for values,
 //!   [`SessionError`].
-//! - For the application: [`SessionLayer`], [`SessionCookie`], [`Route`] and [`Affinity`] for sticky
-//!   balancers, [`Limits`].
+//! - For the application: [`SessionLayer`], [`SessionCookie`], [`Route`] and [`Affinity`] for
+//!   sticky balancers, [`Limits`].
 //! - [`store`]: the stores, and the contract of [`SessionStore`].
 //! - [`session`]: sessions as plain data, for authors of stores.
 //! - `testing` (feature `testing`): a suite that checks a store against the contract.

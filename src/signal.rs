@@ -1,24 +1,24 @@
-//! When this process is asked to end.
+//! The signals that ask this process to end.
 
 use std::io;
 
 #[cfg(unix)]
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits until somebody wants this process to end: SIGTERM, as service managers and Kubernetes send
-/// it, or Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`, mostly by way of
-/// [`ReplicatedStore::retire_after`](crate::ReplicatedStore::retire_after).
+/// Waits for a request to end this process: SIGTERM, as sent by service managers and Kubernetes, or
+/// Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`, usually through
+/// [`ReplicatedStore::drain_on`](crate::ReplicatedStore::drain_on).
 ///
-/// It listens from the call on, not from the first poll: a signal that comes in between would
+/// Signals are handled from the call on, not from the first poll: one that arrives in between would
 /// otherwise end the process at once.
 ///
 /// # Errors
 ///
-/// When the operating system lets nobody listen for the signals.
+/// Fails if the operating system does not allow a handler for the signals.
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime.
+/// Panics outside a tokio runtime.
 #[cfg(unix)]
 pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -31,15 +31,15 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static
     })
 }
 
-/// Waits until somebody wants this process to end: Ctrl-C.
+/// Waits for a request to end this process: Ctrl-C.
 ///
 /// # Errors
 ///
-/// When the operating system lets nobody listen for it.
+/// Fails if the operating system does not allow a handler for it.
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime.
+/// Panics outside a tokio runtime.
 #[cfg(not(unix))]
 pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut interrupt = tokio::signal::windows::ctrl_c()?;

@@ -1080,7 +1080,7 @@ mod cases {
     pub(super) fn an_unknown_id_is_not_adopted(nodes: &[&Node]) {
         let (here, there) = ends(nodes);
         for planted in [
-            "0123456789ABCDEF0123456789ABCDEF01234567.node1",
+            "0123456789ABCDEF012345670123456789ABCDEF0123456789ABCDEF.node1",
             "DUMMY_SESSION_ID",
         ] {
             let mut browser = Browser::new();

@@ -12,21 +12,21 @@ use axum::routing::get;
 use dashmap::DashMap;
 use distributable::{MemoryStore, Session, SessionId, SessionLayer};
 
-/// How the application keeps its sessions.
+/// The session storage of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum App {
-    /// Not at all: what the others are compared with.
+    /// None: the baseline.
     Plain,
-    /// In a concurrent map that its handlers ask themselves: the least that works.
+    /// A concurrent map that the handlers use directly: the minimum.
     BareMap,
     TowerSessions,
     Distributable,
 }
 
-/// What a request asks for.
+/// The page of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Page {
-    /// A handler that does not take the session; the cookie is there.
+    /// A handler that does not extract the session; the request has the cookie.
     Untouched,
     /// Reads a counter.
     Read,
@@ -58,7 +58,7 @@ impl App {
             Self::TowerSessions => tower_sessions(),
             Self::Distributable => distributable(),
         };
-        // As `axum::serve` does: handlers and layers are put together once, not per request.
+        // As in `axum::serve`: handlers and layers are built once, not per request.
         router.with_state(())
     }
 }
@@ -82,7 +82,7 @@ impl Page {
         }
     }
 
-    /// Whether this is the answer to somebody whose session is known.
+    /// Returns `true` if this is the response for a session that was found.
     pub(crate) fn is_kept(self, body: &[u8]) -> bool {
         match self {
             Self::Untouched => body == b"ok",
@@ -110,7 +110,7 @@ impl FromStr for Page {
     }
 }
 
-/// What a browser sends back: the cookie of a response, or one as long where there is none.
+/// The cookie for the next request: that of a response, or one of equal length if there is none.
 pub(crate) fn cookie(headers: &HeaderMap) -> String {
     let set = headers
         .get(header::SET_COOKIE)

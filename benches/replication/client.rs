@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::Result;
 
-/// A browser that counts up, and does as little as it can.
+/// A minimal browser that increments the counter.
 pub(crate) struct Client {
     stream: TcpStream,
     request: String,
@@ -28,7 +28,7 @@ impl Client {
         })
     }
 
-    /// One request; the counter must have gone up by one.
+    /// Sends one request; the counter must have increased by one.
     pub(crate) async fn count(&mut self) -> Result<Duration> {
         let began = Instant::now();
         self.stream.write_all(self.request.as_bytes()).await?;
@@ -41,7 +41,7 @@ impl Client {
             let Some((head, body)) = text.split_once("\r\n\r\n") else {
                 continue;
             };
-            // Some send it by itself.
+            // Some servers send it separately.
             if body.is_empty() {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Many users who count, at one store after the other.
+//! Many users who increment counters, at one store after the other.
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(crate) async fn measure() -> Result<()> {
     if tomcat::is_wanted() {
         let tomcat = Candidate::new("two Tomcats", tomcat::two().await?, connections).await?;
         candidates.push(tomcat);
-        // A virtual machine compiles what it runs often.
+        // A virtual machine compiles code that runs often.
         for _ in 0..WARM_UP {
             candidates.last_mut().ok_or("none")?.drive(false).await?;
         }
@@ -68,7 +68,7 @@ pub(crate) async fn measure() -> Result<()> {
     Ok(())
 }
 
-/// Servers that are measured together; requests go to the first.
+/// Servers that are measured together; requests are sent to the first.
 struct Candidate {
     name: &'static str,
     servers: Vec<Server>,

@@ -1,4 +1,4 @@
-//! How a newcomer gets its sessions.
+//! Joining: the transfer of sessions to a new node.
 
 use std::env;
 use std::fs;
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::{PATIENCE, Result, create};
 
-/// A node with many sessions on one processor, and a newcomer on the other.
+/// Measures a node with many sessions on one processor, and a joining node on the other.
 pub(crate) async fn measure() -> Result<()> {
     let sessions = env::var("JOIN").unwrap_or_else(|_| SESSIONS.to_string());
     let status = pinned(0)?.args(["--give", &sessions]).status().await;
@@ -71,7 +71,7 @@ pub(crate) async fn give(sessions: usize) -> Result<()> {
     Ok(())
 }
 
-/// Joins, and stays until it is killed.
+/// Joins, and runs until it is killed.
 pub(crate) async fn take(peer: &str) -> Result<()> {
     let began = Instant::now();
     let two = ReplicatedStore::builder("node2").bind("127.0.0.1:0");
@@ -89,7 +89,7 @@ pub(crate) async fn take(peer: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes to one session after the other. What each write took.
+/// Writes to one session after the other. Returns the duration of each write.
 async fn write_until(
     store: ReplicatedStore,
     keys: Vec<Root>,
@@ -137,5 +137,5 @@ fn resident() -> Result<u64> {
 }
 
 const SESSIONS: usize = 100_000;
-/// More than any number of sessions that fits into the machine.
+/// More than the size of all sessions that fit into the machine.
 const ROOM: usize = 16 << 30;

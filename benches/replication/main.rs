@@ -1,14 +1,15 @@
-//! What does it cost to keep sessions on two nodes, and how fast does a newcomer have them?
+//! Cost of keeping sessions on two nodes, and duration of the transfer to a joining node.
 //!
 //! Run with: `cargo bench --features replicated --bench replication`
 //!
 //! *Counter*: an application with a counter page on one node, on two nodes of one machine that
-//! acknowledge every change to each other, and with the memory store, in turns. All connections go
-//! to the first node; processor time is that of all nodes together. *Wire*: bytes from node to node
-//! for a change of one attribute of eight bytes in a session of 10 KB. *Join*: how long a new node
-//! takes to be ready with all sessions of the other, and what a write takes there meanwhile, each of
-//! the two on a processor of its own. `CONNECTIONS=200` counts with as many, `JOIN=1000000` joins with as many; `TOMCAT=1` also
-//! counts with two Apache Tomcats 10 (`apt-get install tomcat10`), synchronous DeltaManager.
+//! acknowledge every change to each other, and with the memory store, alternating. All connections
+//! go to the first node; processor time is that of all nodes together. *Wire*: bytes sent between
+//! nodes for a change of one attribute of eight bytes in a session of 10 KB. *Join*: how long a new
+//! node takes to be ready with all sessions of the other, and the duration of a write meanwhile,
+//! each of the two on a processor of its own. `CONNECTIONS=200` counts with as many, `JOIN=1000000`
+//! joins with as many; `TOMCAT=1` also counts with two Apache Tomcats 10 (`apt-get install
+//! tomcat10`), synchronous DeltaManager.
 
 mod client;
 mod counter;
@@ -41,7 +42,7 @@ async fn main() -> Result<()> {
     }
 }
 
-/// Makes a session with so many bytes.
+/// Creates a session of this many bytes.
 async fn create(store: &ReplicatedStore, key: &Root, bytes: usize) -> Result<()> {
     let mut changes = Changes::create(SecretHash::from_bytes([1; 16]), Some(HOUR), HOUR);
     changes.insert("payload".into(), Value::from_bytes(vec![b'x'; bytes]));

@@ -39,7 +39,7 @@ impl Server {
         })
     }
 
-    /// A program of somebody else that serves the counter at `http`.
+    /// Another program that serves the counter at `http`.
     pub(crate) fn of(process: Child, http: SocketAddr) -> Self {
         Self {
             process,
@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    /// How long the process has been on a processor.
+    /// The processor time that the process has used.
     pub(crate) fn processor_time(&self) -> Result<Duration> {
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {

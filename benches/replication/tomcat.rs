@@ -13,12 +13,12 @@ use tokio::time::sleep;
 use crate::Result;
 use crate::server::Server;
 
-/// Whether Tomcat is asked for.
+/// Returns `true` if the comparison with Tomcat is enabled.
 pub(crate) fn is_wanted() -> bool {
     env::var_os("TOMCAT").is_some()
 }
 
-/// Two nodes that have met.
+/// Starts two nodes and waits until they are connected.
 pub(crate) async fn two() -> Result<Vec<Server>> {
     if !Path::new(TOMCAT).exists() {
         return Err(format!("there is no {TOMCAT}: apt-get install tomcat10").into());
@@ -65,7 +65,7 @@ fn start(route: &str, group: u16, folder: &Path, servers: &mut Vec<Server>) -> R
         .replace("{group_port}", &group.to_string())
         .replace("{send_options}", "6")
         .replace("{manager}", MANAGER)
-        // Ours does not close connections either.
+        // This crate's server does not close connections either.
         .replace("maxThreads=", "maxKeepAliveRequests=\"-1\" maxThreads=");
     fs::write(folder.join("conf/server.xml"), server)?;
     fs::write(folder.join("conf/web.xml"), WEB)?;
@@ -105,7 +105,7 @@ async fn patiently(what: &str, done: impl AsyncFn() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// Where Debian puts it.
+/// The directory of the Debian package.
 const TOMCAT: &str = "/usr/share/tomcat10";
 const STARTED_WITHIN: Duration = Duration::from_secs(60);
 

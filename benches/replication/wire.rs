@@ -1,4 +1,4 @@
-//! What goes from node to node.
+//! Traffic between nodes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{PATIENCE, Result, create};
 
-/// A way to a node that counts what goes to it.
+/// A relay to a node that counts the bytes sent to it.
 async fn counting_way(
     bytes: Arc<AtomicU64>,
 ) -> Result<(SocketAddr, Arc<std::sync::OnceLock<SocketAddr>>)> {
@@ -49,7 +49,7 @@ async fn forward(near: TcpStream, far: TcpStream, bytes: &AtomicU64) {
             }
         }
     };
-    // Whichever ends first, the connection is over.
+    // When either ends, the connection is over.
     tokio::select! {
         _ = back => {}
         () = forth => {}

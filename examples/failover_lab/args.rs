@@ -21,16 +21,16 @@ pub(crate) struct Args {
         default_value = "nginx,haproxy,apache"
     )]
     pub(crate) balancer: Vec<Balancer>,
-    /// What happens to the nodes
+    /// The faults of the nodes
     #[arg(long, value_enum, value_delimiter = ',', default_value = "kill")]
     pub(crate) fault: Vec<Fault>,
-    /// How many nodes there are
+    /// Number of nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
     pub(crate) nodes: u8,
-    /// Which node it happens to, where it happens to one [default: the last]
+    /// The node that a fault of one node happens to [default: the last]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=3))]
     pub(crate) victim: Option<u8>,
-    /// How many users there are
+    /// Number of users
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) clients: u32,
     /// How long a user pauses between two clicks, in milliseconds
@@ -59,14 +59,14 @@ pub(crate) struct Args {
     #[arg(long, requires = "tomcat")]
     pub(crate) only_tomcat: bool,
 
-    /// Where the results, and everything else that the lab writes, come to lie
+    /// The folder for the results and all other files of the lab
     #[arg(long, value_name = "PATH", default_value = "target/failover_lab")]
     pub(crate) folder: PathBuf,
 }
 
 impl Args {
-    /// Every application behind every balancer with every fault; what says nothing is left out, and
-    /// named.
+    /// Every application behind every balancer with every fault; cases without a meaning are left
+    /// out, and listed.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let mut apps = vec![];
         if !self.only_tomcat {
@@ -98,7 +98,7 @@ impl Args {
         cases
     }
 
-    /// The number, from 0, of the node that something happens to.
+    /// The index of the node to which the fault happens.
     pub(crate) fn victim(&self) -> usize {
         usize::from(self.victim.unwrap_or(self.nodes).min(self.nodes)) - 1
     }

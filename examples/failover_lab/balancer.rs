@@ -1,7 +1,7 @@
 //! The balancers, started with the configurations of `examples/balancers`.
 //!
-//! Those files are what an administrator puts into place; the lab replaces the addresses in them and
-//! adds around them what a system's main configuration has.
+//! Those files are what an administrator installs; the lab replaces the addresses in them and adds
+//! the parts of a system's main configuration around them.
 
 use std::fmt;
 use std::fs;
@@ -38,10 +38,10 @@ pub(crate) enum Balancer {
     ApacheRoundRobin,
 }
 
-/// A balancer that runs.
+/// A running balancer.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Where users go.
+    /// The addresses to which users connect.
     pub(crate) addresses: Vec<SocketAddr>,
     process: Option<Process>,
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Balancer {
 }
 
 impl Balancer {
-    /// Its program, and the Debian package that has it.
+    /// Its program, and the Debian package that contains it.
     pub(crate) fn program(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
             Self::None => return None,
@@ -78,13 +78,13 @@ impl Balancer {
         )
     }
 
-    /// Whether it sends a GET to another node when the first one dies over it. Apache does so only
-    /// when the connection could not be made.
+    /// Returns `true` if it sends a GET to another node when the first one fails while answering.
+    /// Apache does so only if it could not connect.
     pub(crate) fn repeats_reads(self) -> bool {
         !matches!(self, Self::None | Self::Apache | Self::ApacheRoundRobin)
     }
 
-    /// Starts it in front of `nodes`, with everything that it writes below `folder`.
+    /// Starts it in front of `nodes`, with all its files below `folder`.
     pub(crate) async fn start(
         self,
         nodes: &[SocketAddr],
@@ -108,7 +108,7 @@ impl Balancer {
                 fs::write(folder.join("sessions.conf"), configuration)?;
                 fs::write(folder.join("nginx.conf"), NGINX)?;
                 command.arg("-p").arg(&folder).args(["-c", "nginx.conf"]);
-                // One process, so that none can be left behind.
+                // A single process, so that none can be left behind.
                 command.args(["-e", "stderr", "-g", "daemon off; master_process off;"]);
             }
             Self::Haproxy | Self::HaproxyRoundRobin => {
@@ -183,7 +183,7 @@ async fn wait(address: SocketAddr, process: &mut Process) -> Result<(), Failure>
 const NODES_IN_FILES: usize = 3;
 const START_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a system's main configuration has, as far as the lab needs it.
+/// The parts of a system's main configuration that the lab needs.
 const NGINX: &str = "\
 pid nginx.pid;
 events { worker_connections 4096; }

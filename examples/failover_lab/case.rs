@@ -22,7 +22,7 @@ pub(crate) struct Case {
     pub(crate) fault: Fault,
 }
 
-/// What came of it.
+/// The result of a case.
 #[derive(Serialize, Debug)]
 pub(crate) struct Outcome {
     #[serde(flatten)]
@@ -63,7 +63,7 @@ impl Case {
 
     pub(crate) async fn run(self, args: &Args) -> Result<Outcome, Failure> {
         let folder = args.folder.join(self.folder());
-        // What an earlier run has left would be read as this one's.
+        // The results of an earlier run would be read as this one's.
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
@@ -161,10 +161,10 @@ impl Case {
         }
     }
 
-    /// How many reads and writes may fail. When a node ends in order, none. When it dies or hangs, a
-    /// read may fail where the balancer does not repeat it at another node, and a write that was on
-    /// its way: every user has one request on its way, and a few balancers need a second failure to
-    /// learn of it.
+    /// How many reads and writes may fail. When a node ends in order, none. When it crashes or
+    /// hangs, a read may fail if the balancer does not repeat it at another node, and so may a
+    /// write in progress: every user has one request in progress, and a few balancers need a second
+    /// failure to notice.
     fn failures_max(self, args: &Args) -> (u64, u64) {
         let failures =
             2 * u64::from(args.clients) * u64::from(self.fault.times(self.seconds(args)));
@@ -176,18 +176,18 @@ impl Case {
         }
     }
 
-    /// How long it lasts.
+    /// The duration of the case, in seconds.
     fn seconds(self, args: &Args) -> u32 {
         args.seconds.unwrap_or_else(|| self.fault.seconds())
     }
 
-    /// Whether anything is promised. In a partition both sides go on: a user who is sent to both
-    /// sees either. And the links of Tomcats and of Redis do not go through the lab.
+    /// Returns `true` if the case has a meaning. In a partition both sides continue: a user who is
+    /// sent to both sees either. The links of Tomcats and of Redis do not go through the lab.
     pub(crate) fn makes_sense(self, args: &Args) -> bool {
         let promised = self.balancer.is_sticky()
             && self.app == App::Distributable
             && args.store == "replicated";
-        // Nobody sends users away from a node that is about to end.
+        // Without a balancer, users are not sent away from a node that is about to end.
         let sent_away = self.balancer != Balancer::None || !self.fault.is_orderly();
         (self.fault != Fault::Partition || promised) && sent_away
     }
@@ -216,11 +216,12 @@ impl Outcome {
     }
 }
 
-/// How long everything is well before the fault.
+/// The time before the fault.
 const BEFORE: Duration = Duration::from_secs(3);
 
 /// How long after its last mark a fault may show.
 const SETTLE_MS: u64 = 3000;
 
-/// The logins of all users at once at the start say nothing about what comes before a fault.
+/// The simultaneous logins of all users at the start are not representative of the time before a
+/// fault.
 const WARM_UP_MS: u64 = 1000;

@@ -1,4 +1,4 @@
-//! What happens to the nodes, and what is promised when it does.
+//! The faults of nodes, and the promises during each.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use crate::timeline::Marks;
 #[derive(ValueEnum, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Fault {
-    /// One node dies by `kill -9` and stays dead
+    /// One node is killed (`kill -9`) and stays down
     Kill,
-    /// One node dies by `kill -9` and is started again at once
+    /// One node is killed (`kill -9`) and started again at once
     Restart,
-    /// One node hangs (SIGSTOP) for five seconds and goes on (SIGCONT)
+    /// One node hangs (SIGSTOP) for five seconds and continues (SIGCONT)
     Pause,
-    /// One node is asked to end (SIGTERM), hands over and ends
+    /// One node is asked to end (SIGTERM), transfers its sessions and ends
     Drain,
     /// Every node in turn is asked to end and started again
     Rolling,
     /// One node loses its links to the others for five seconds; users still reach all of them.
-    /// Both sides go on, and agree afterwards: increments may be lost, sessions may not
+    /// Both sides continue, and agree afterwards: increments may be lost, sessions may not
     Partition,
-    /// For half an hour, or as long as --seconds says, every 20 seconds one node is killed and
-    /// started again, hangs, or is asked to end and started again: each of these to each node in turn
+    /// For half an hour, or for --seconds, every 20 seconds one node is killed and started again,
+    /// hangs, or is asked to end and started again: each of these to each node in turn
     Soak,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// How long a case lasts when nobody says otherwise: what was before, the fault, what is after.
+    /// The default duration of a case: the time before the fault, the fault, and the time after it.
     pub(crate) fn seconds(self) -> u32 {
         match self {
             Self::Kill | Self::Drain => 12,
@@ -58,20 +58,21 @@ impl Fault {
         }
     }
 
-    /// Whether a node that this happens to has time to send its users away: then no request fails.
+    /// Returns `true` if a node has time to send its users away during this fault: then no request
+    /// fails.
     pub(crate) fn is_orderly(self) -> bool {
         matches!(self, Self::Drain | Self::Rolling)
     }
 
-    /// Whether the nodes disagree for a time about who is there. They promise to agree afterwards,
-    /// not that everything counts that either side has acknowledged; and a node that was cut off
-    /// answers 503 until it has joined again.
+    /// Returns `true` if the nodes have different views of the members for a time. They promise to
+    /// agree afterwards, not that all changes count that either side has acknowledged; and a node
+    /// that was cut off answers 503 until it has joined again.
     pub(crate) fn splits(self) -> bool {
         matches!(self, Self::Partition)
     }
 
-    /// How often a node dies, hangs or ends in a case of so many seconds: the last time is over
-    /// before it ends.
+    /// How many times a node crashes, hangs or ends in a case of this many seconds: the last fault
+    /// is over before the case ends.
     pub(crate) fn times(self, seconds: u32) -> u32 {
         match self {
             Self::Soak => (seconds / EVERY.as_secs() as u32).saturating_sub(1),
@@ -79,7 +80,7 @@ impl Fault {
         }
     }
 
-    /// Does it to the nodes, and notes when. A soak ends in time for a load of so many seconds.
+    /// Causes the fault, and notes the times. A soak ends in time for a load of this many seconds.
     pub(crate) async fn happen(
         self,
         seconds: u32,
@@ -105,7 +106,7 @@ impl Fault {
                 marks.add(format!("{route} is cut off"));
                 network.cut();
                 sleep(PAUSE).await;
-                // Otherwise nothing was shown.
+                // Otherwise the case would prove nothing.
                 for number in 0..nodes.len() {
                     if nodes.members_of(number).await == Some(nodes.len()) {
                         return Err("the nodes have not noticed that they were cut off".into());
@@ -128,7 +129,7 @@ impl Fault {
                 for round in 0..self.times(seconds) {
                     sleep_until(begun + EVERY * round).await;
                     let round = round as usize;
-                    // The next time that each kind comes round it meets another node.
+                    // The next fault of each kind happens to another node.
                     let victim = (round % 3 + round / 3) % nodes.len();
                     match round % 3 {
                         0 => restart(nodes, victim, marks).await?,
@@ -175,11 +176,11 @@ async fn replace(nodes: &mut Nodes, number: usize, marks: &mut Marks) -> Result<
     Ok(())
 }
 
-/// How often something happens in a soak.
+/// The interval between faults in a soak.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Longer than the three seconds after which a node that hangs is out of the cluster.
+/// Longer than the three seconds after which a node that hangs is removed from the cluster.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Balancers that ask for a node's health need a moment to see that it is back.
+/// Balancers with health checks need a moment to notice that it is back.
 const BETWEEN_NODES: Duration = Duration::from_secs(1);

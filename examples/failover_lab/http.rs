@@ -1,4 +1,4 @@
-//! As much of an HTTP client as it takes to ask a node how it is.
+//! A minimal HTTP client that asks a node for its status.
 
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
@@ -31,8 +31,8 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16
         .map_err(|_| Error::from(ErrorKind::TimedOut))?
 }
 
-/// A node that is well answers within milliseconds; one that is stopped never does.
+/// A working node answers within milliseconds; one that is stopped never does.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// What a node says of itself is shorter.
+/// The status of a node is shorter.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;

@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::timeline::{SLICE_MS, Timeline};
 use crate::{Failure, programs};
 
-/// A load that runs.
+/// A running load.
 #[derive(Debug)]
 pub(crate) struct Load {
     k6: Process,
@@ -23,7 +23,7 @@ pub(crate) struct Load {
     seconds: u32,
 }
 
-/// What the users have counted.
+/// The counts of all users.
 #[derive(Serialize, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) requests: u64,
@@ -72,7 +72,7 @@ impl Load {
         })
     }
 
-    /// Fails when k6 has ended already.
+    /// Fails if k6 has ended already.
     pub(crate) fn still_runs(&mut self) -> Result<(), Failure> {
         self.k6.still_runs()
     }
@@ -82,7 +82,7 @@ impl Load {
         fs::read_to_string(&self.console).unwrap_or_default()
     }
 
-    /// Waits for the end of the load. k6's own judgement of the promises is also in the counts.
+    /// Waits for the end of the load. The counts include k6's own evaluation of the promises.
     pub(crate) async fn finish(&mut self) -> Result<(Counts, Timeline), Failure> {
         let within = Duration::from_secs(self.seconds.into()) + USERS_FINISH_WITHIN;
         let status = self.k6.ended(within).await?;
@@ -90,13 +90,13 @@ impl Load {
             return Err(format!("k6 failed: {status}\n{}", self.k6.told()).into());
         }
         let summary = fs::read_to_string(&self.summary)
-            .map_err(|_| format!("k6 has told nothing:\n{}", self.k6.told()))?;
+            .map_err(|_| format!("k6 has reported nothing:\n{}", self.k6.told()))?;
         let summary: BTreeMap<String, Metric> = serde_json::from_str(&summary)?;
         Ok((Counts::read(&summary), Timeline::read(&self.console())))
     }
 }
 
-/// One of k6's metrics, as far as it is looked at.
+/// The fields of one of k6's metrics that are used.
 #[derive(Deserialize, Default)]
 struct Metric {
     #[serde(default)]
@@ -130,8 +130,8 @@ impl Counts {
 
 const SCRIPT: &str = include_str!("../../benches/k6/failover.js");
 
-/// What k6 ends with when one of its thresholds was crossed.
+/// The exit status of k6 after one of its thresholds was crossed.
 const PROMISES_BROKEN: i32 = 99;
 
-/// How long users may take for what they have begun: as long as one may wait, and k6's own end.
+/// How long users may take to finish: as long as one request may wait, and k6's own end.
 const USERS_FINISH_WITHIN: Duration = Duration::from_secs(45);

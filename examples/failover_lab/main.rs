@@ -1,8 +1,8 @@
 //! Run with: cargo run --release --all-features --example failover_lab -- --help
 //!
-//! The failover lab: playground nodes behind the balancers that people run, k6 in front of them, and
-//! a fault in the middle. It tells per balancer and fault what the users have seen: on the terminal,
-//! as JSON, and as a page with time lines.
+//! The failover lab: playground nodes behind common balancers, k6 in front of them, and a fault in
+//! the middle. It reports the effects on users for each balancer and fault: on the terminal, as
+//! JSON, and as a page with timelines.
 //!
 //! ```text
 //!   k6 ── users who each check their own counter and user id
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Everything listens on free ports of the loopback interface, runs as the current user out of one
-//! folder, and ends with the lab. The lab ends with 0 when every promise was kept, with 1 when one
-//! was not, with 2 when it could not find out.
+//! folder, and ends with the lab. The exit status is 0 if every promise was kept, 1 if one was not,
+//! and 2 if the lab could not determine that.
 
 mod args;
 mod balancer;
@@ -45,7 +45,7 @@ use nodes::App;
 use report::Report;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What keeps the lab from finding out.
+/// The error of a lab that could not run a case.
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let done = tokio::select! {
         done = run(&args) => done,
-        // Whatever runs is a child that is killed when its handle is dropped.
+        // All running programs are children that are killed when their handles are dropped.
         ended = interrupted() => ended,
     };
     match done {
@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs every case that was asked for. Whether all promises were kept.
+/// Runs every requested case. Returns `true` if all promises were kept.
 async fn run(args: &Args) -> Result<bool, Failure> {
     let cases = args.cases();
     if cases.is_empty() {
@@ -84,13 +84,13 @@ async fn run(args: &Args) -> Result<bool, Failure> {
             .map_err(|error| format!("{case}: {error}"))?;
         eprintln!("      {}", outcome.verdict());
         report.cases.push(outcome);
-        // After each case, so that an interrupted run leaves what it has found.
+        // After each case, so that an interrupted run keeps its results.
         report.write(args)?;
     }
     print!("{}", table::of(&report));
     println!("JSON: {}", args.json().display());
     println!("page: {}", args.page().display());
-    // Only this crate has promised anything.
+    // Only this crate has made the promises.
     let ours = |outcome: &&Outcome| outcome.case.app == App::Distributable;
     Ok(report.cases.iter().filter(ours).all(Outcome::kept))
 }

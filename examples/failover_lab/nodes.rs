@@ -17,7 +17,7 @@ use crate::partition::Network;
 use crate::process::Process;
 use crate::{Failure, http, playground, ports, tomcat};
 
-/// What keeps the sessions.
+/// The application of the nodes, which determines the storage of sessions.
 #[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum App {
@@ -31,16 +31,16 @@ pub(crate) enum App {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     app: App,
-    /// Whether nodes of this crate know each other.
+    /// The nodes of this crate form a cluster.
     replicated: bool,
     nodes: Vec<Node>,
-    /// What the nodes share, where they do not share it themselves.
+    /// Redis, if the nodes keep their sessions there.
     _redis: Option<Process>,
     network: Option<Network>,
     pub(crate) victim: usize,
 }
 
-/// One of its nodes; it may be dead.
+/// One of its nodes; it may not be running.
 #[derive(Debug)]
 pub(crate) struct Node {
     route: String,
@@ -49,7 +49,7 @@ pub(crate) struct Node {
     program: PathBuf,
     arguments: Vec<String>,
     process: Option<Process>,
-    /// Whether it is meant to run.
+    /// The node is meant to run.
     wanted: bool,
 }
 
@@ -123,7 +123,7 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Waits until every node sees the others, where nodes do.
+    /// Waits until every node is connected to the others, if the nodes form a cluster.
     pub(crate) async fn wait_whole(&self) -> Result<(), Failure> {
         match self.app {
             App::Distributable if self.replicated => self.wait_met().await,
@@ -146,12 +146,12 @@ impl Nodes {
         &self.nodes[number].route
     }
 
-    /// The links between the nodes, where they can be cut.
+    /// The links between the nodes, if they can be cut.
     pub(crate) fn network(&self) -> Option<&Network> {
         self.network.as_ref()
     }
 
-    /// Starts a node that does not run.
+    /// Starts a node that is not running.
     pub(crate) fn start_node(&mut self, number: usize) -> Result<(), Failure> {
         let node = &self.nodes[number];
         let mut command = Command::new(&node.program);
@@ -167,7 +167,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Fails when a node has ended that nobody has ended.
+    /// Fails if a node has ended that was not stopped.
     pub(crate) fn still_run(&mut self) -> Result<(), Failure> {
         for node in self.nodes.iter_mut().filter(|node| node.wanted) {
             let process = node.process.as_mut().ok_or("the node was never started")?;
@@ -193,7 +193,7 @@ impl Nodes {
         }
     }
 
-    /// Waits until every node knows all others.
+    /// Waits until every node is connected to all others.
     async fn wait_met(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + READY_WITHIN;
         for node in &self.nodes {
@@ -207,7 +207,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// The same for nodes that say it in their logs only.
+    /// The same for nodes that report it only in their logs.
     async fn wait_met_by_log(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + READY_WITHIN;
         for node in &self.nodes {
@@ -235,8 +235,8 @@ impl Nodes {
         self.process(number)?.signal(signal).await
     }
 
-    /// Asks a node to end in order and waits until it has. Fails when it has not: it crashed, or
-    /// could not prove that what it had is elsewhere.
+    /// Asks a node to end in order and waits until it has. Fails if it has not: it crashed, or
+    /// could not prove that its sessions are on other nodes.
     pub(crate) async fn drain(&mut self, number: usize) -> Result<(), Failure> {
         self.nodes[number].wanted = false;
         let proves = self.app == App::Distributable && self.replicated;
@@ -244,7 +244,7 @@ impl Nodes {
         process.signal("TERM").await?;
         let status = process.ended(DRAINED_WITHIN).await?;
         let told = process.told();
-        // A virtual machine that was asked to end says 143.
+        // A virtual machine that was asked to end exits with 143.
         let in_order = self.app != App::Distributable || status.success();
         if !in_order || proves && !told.contains("sessions handed over") {
             let route = self.route(number);
@@ -253,7 +253,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// How many members a node sees that serve.
+    /// The number of serving members in a node's view.
     pub(crate) async fn members_of(&self, number: usize) -> Option<usize> {
         members(self.nodes[number].http).await
     }
@@ -264,7 +264,7 @@ impl Nodes {
     }
 }
 
-/// How many members a node sees that serve sessions.
+/// The number of serving members in a node's view.
 async fn members(node: SocketAddr) -> Option<usize> {
     let (_, body) = http::get(node, "/cluster").await.ok()?;
     let status: Value = serde_json::from_str(&body).ok()?;

@@ -1,4 +1,4 @@
-//! The results as one page that needs nothing but itself.
+//! The results as one self-contained page.
 
 use crate::Failure;
 use crate::report::Report;

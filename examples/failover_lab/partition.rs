@@ -1,8 +1,8 @@
-//! A network that can be cut: every link of the cluster goes through here.
+//! A network that can be cut: every link of the cluster goes through relays in this process.
 //!
-//! Each node tells the others the address of a relay. While the network is cut, whatever goes to the
-//! node that is cut off, and whatever comes from it, stands still, as packets do that are lost and
-//! sent again; afterwards it goes on.
+//! Each node advertises the address of a relay to the others. While the network is cut, all data to
+//! and from the node that is cut off is held, as lost packets are that are sent again; afterwards
+//! it is delivered.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,18 +26,18 @@ pub(crate) struct Network {
     _relays: JoinSet<()>,
 }
 
-/// What a relay knows.
+/// The configuration of a relay.
 #[derive(Clone)]
 struct Relay {
     target: SocketAddr,
-    /// Whether it leads to the node that can be cut off.
+    /// The relay leads to the node that can be cut off.
     to_victim: bool,
     victim: Arc<AtomicU32>,
     cut: watch::Receiver<bool>,
 }
 
 impl Network {
-    /// Relays to these nodes, of which one can be cut off; their addresses.
+    /// Starts relays to these nodes, of which one can be cut off. Returns their addresses.
     pub(crate) async fn start(
         nodes: &[SocketAddr],
         cut_off: usize,
@@ -74,7 +74,7 @@ impl Network {
         self.cut.send_replace(false);
     }
 
-    /// Must be told before that node dials.
+    /// Sets the process of the node that can be cut off. Must be called before that node connects.
     pub(crate) fn set_victim(&self, process: u32) {
         self.victim.store(process, Ordering::Relaxed);
     }
@@ -85,12 +85,12 @@ impl Relay {
         let mut connections = JoinSet::new();
         while let Ok((stream, from)) = listener.accept().await {
             connections.spawn(self.clone().connection(stream, from));
-            // Those that have ended are not kept.
+            // Removes those that have ended.
             while connections.try_join_next().is_some() {}
         }
     }
 
-    /// Carries one connection. An error ends it, as it would without a relay.
+    /// Relays one connection. An error ends it, as it would without a relay.
     async fn connection(mut self, stream: TcpStream, from: SocketAddr) {
         let process = self.victim.load(Ordering::Relaxed);
         let crosses = self.to_victim || belongs_to(from, process);
@@ -100,7 +100,7 @@ impl Relay {
         let Ok(target) = TcpStream::connect(self.target).await else {
             return;
         };
-        // Relays are to cost as little time as they can; without it they only cost more.
+        // Relays should add little latency; if this fails, they only add more.
         let _ = (stream.set_nodelay(true), target.set_nodelay(true));
         let (from_peer, to_peer) = stream.into_split();
         let (from_node, to_node) = target.into_split();
@@ -112,7 +112,7 @@ impl Relay {
     }
 }
 
-/// Carries bytes until either side ends; stands still while the network is cut.
+/// Relays bytes until either side ends; pauses while the network is cut.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -131,7 +131,7 @@ async fn carry(
     }
 }
 
-/// Whether the connection that comes from this address is one of that process's.
+/// Returns `true` if the connection from this address belongs to that process.
 fn belongs_to(from: SocketAddr, process: u32) -> bool {
     let Some(socket) = socket_of(from) else {
         return false;
@@ -160,5 +160,5 @@ fn socket_of(local: SocketAddr) -> Option<String> {
     line.split_whitespace().nth(9).map(str::to_owned)
 }
 
-/// More than most messages between nodes have.
+/// Larger than most messages between nodes.
 const BUFFER: usize = 64 * 1024;

@@ -10,8 +10,8 @@ use crate::nodes::Node;
 use crate::process::Process;
 use crate::{Failure, ports, programs};
 
-/// How to start the nodes, and what they share where they do not share it themselves. They listen
-/// to each other at `links` and reach each other at `peers`.
+/// Configures the nodes, and starts Redis if they keep their sessions there. They listen for each
+/// other at `links` and reach each other at `peers`.
 pub(crate) fn nodes(
     args: &Args,
     links: &[SocketAddr],
@@ -42,7 +42,7 @@ pub(crate) fn nodes(
     Ok((redis, nodes))
 }
 
-/// The arguments that choose the store; a Redis for it where it needs one.
+/// The arguments that choose the store, and a Redis server if it needs one.
 fn store(args: &Args, folder: &Path) -> Result<(Option<Process>, Vec<String>), Failure> {
     let mut arguments = words(&["--store", &args.store]);
     if args.store == "replicated" {

@@ -1,10 +1,10 @@
-//! Ports that nobody listens on.
+//! Free ports.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// An address outside the range from which the system takes the ports of outgoing connections, so
-/// that a node which restarts finds its port free. Every call gives another one.
+/// Returns an address outside the range from which the system takes the ports of outgoing
+/// connections, so that a node which restarts finds its port free. Every call returns another one.
 pub(crate) fn free() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = std::process::id() as usize * PORTS_PER_PROCESS;

@@ -1,4 +1,4 @@
-//! Programs that the lab runs: each with a log of its own, and none outlives the lab.
+//! Programs that the lab runs, each with a log of its own; they end with the lab.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program that writes to `log`, behind what is there already.
+    /// Starts a program that appends to `log`.
     pub(crate) fn start(name: &str, command: Command, log: &Path) -> Result<Self, Failure> {
         let file = File::options().create(true).append(true).open(log)?;
         let mut command = command;
@@ -37,7 +37,7 @@ impl Process {
         })
     }
 
-    /// Fails, with the end of its log, when the program has ended.
+    /// Fails, with the end of its log, if the program has ended.
     pub(crate) fn still_runs(&mut self) -> Result<(), Failure> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -51,7 +51,7 @@ impl Process {
         self.child.id()
     }
 
-    /// `kill -9`, and gone when this returns.
+    /// `kill -9`; the program has ended when this returns.
     pub(crate) async fn kill(&mut self) -> Result<(), Failure> {
         Ok(self.child.kill().await?)
     }
@@ -77,7 +77,7 @@ impl Process {
         }
     }
 
-    /// Asks to end, and kills what does not.
+    /// Asks the program to end, and kills it if it does not.
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         if self.child.try_wait()?.is_none() {
             self.signal("TERM").await?;

@@ -8,7 +8,7 @@ use crate::args::Args;
 use crate::case::Case;
 use crate::nodes::App;
 
-/// Names everything that is missing for these cases at once, with the commands that install it.
+/// Reports everything that is missing for these cases at once, with the commands that install it.
 pub(crate) fn check(args: &Args, cases: &[Case]) -> Result<(), Failure> {
     let mut missing = vec![];
     let mut need = |found: bool, what: &str, install: &str| {
@@ -64,7 +64,7 @@ pub(crate) fn playground() -> Result<PathBuf, Failure> {
     }
 }
 
-/// A program on the path, or where Debian puts what only root is thought to run.
+/// A program on the path, or in the directories of Debian for administrators.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -73,5 +73,5 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Where Debian puts Tomcat 10.
+/// The directory of Debian's Tomcat 10.
 pub(crate) const TOMCAT: &str = "/usr/share/tomcat10";

@@ -1,4 +1,4 @@
-//! Everything that was found, and where it is written.
+//! The report of all results, and its files.
 
 use std::fs;
 
@@ -12,16 +12,16 @@ use crate::timeline::{SLICE_MS, now_ms};
 
 #[derive(Serialize, Debug)]
 pub(crate) struct Report {
-    /// How to get it again.
+    /// The command that repeats the run.
     command: String,
     at_ms: u64,
-    /// The machine's load before it began: what else was running then disturbs.
+    /// The machine's load before the run: other programs disturb it.
     load_average: String,
     processors: usize,
     nodes: u8,
     clients: u32,
     store: String,
-    /// On how many nodes a session lives, where the nodes keep them.
+    /// The number of nodes that keep a session, if the nodes keep sessions.
     copies: Option<String>,
     optimized: bool,
     slice_ms: u64,

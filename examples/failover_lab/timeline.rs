@@ -1,23 +1,24 @@
-//! What k6 tells of each slice of time, put together and cut into before, during and after.
+//! The timeline of a run: k6's reports per slice of time, combined and divided into before, during
+//! and after.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// What happened to all users, slice by slice.
+/// The results of all users, slice by slice.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     slices: BTreeMap<u64, Slice>,
 }
 
-/// What happened in one slice: to one user in a line of k6's, to all of them here.
+/// The results of one slice: of one user in a line of k6's, of all of them here.
 #[derive(Deserialize, Clone, Debug, Default)]
 struct Slice {
     /// Its number since 1970.
     at: u64,
     failed: u64,
-    /// The longest that an answer of this slice was waited for, repetitions included.
+    /// The longest wait for a response of this slice, including repetitions.
     stall: u64,
     /// Answered requests by the node that has answered.
     nodes: BTreeMap<String, u64>,
@@ -25,11 +26,11 @@ struct Slice {
     steps: BTreeMap<i32, u64>,
 }
 
-/// Moments worth a mark, in milliseconds since 1970.
+/// Moments to be marked, in milliseconds since 1970.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks(Vec<(u64, String)>);
 
-/// A mark as the report has it.
+/// A mark in the report.
 #[derive(Serialize, Debug)]
 pub(crate) struct Mark {
     at_ms: u64,
@@ -48,7 +49,7 @@ pub(crate) struct Phase {
     pub(crate) p99_ms: Option<f64>,
 }
 
-/// A slice as the report has it.
+/// A slice in the report.
 #[derive(Serialize, Debug)]
 pub(crate) struct Point {
     at_ms: u64,
@@ -61,7 +62,7 @@ pub(crate) struct Point {
 }
 
 impl Timeline {
-    /// Reads what k6 has written to its console; other lines there are for people.
+    /// Parses the console output of k6; other lines are for people.
     pub(crate) fn read(console: &str) -> Self {
         let mut timeline = Self::default();
         for slice in console
@@ -89,10 +90,10 @@ impl Timeline {
             .map_or(0, |at| (at + 1) * SLICE_MS)
     }
 
-    /// The slices of a part of the run as one.
+    /// The sum of the slices of a part of the run.
     pub(crate) fn phase(&self, from_ms: u64, to_ms: u64) -> Phase {
         let mut sum = Slice::default();
-        // A slice belongs to what begins in it: a fault shows at once.
+        // A slice belongs to the part that begins in it: a fault shows at once.
         let from = from_ms / SLICE_MS;
         let slices = from..(to_ms / SLICE_MS).max(from);
         for (_, slice) in self.slices.range(slices) {
@@ -110,7 +111,7 @@ impl Timeline {
         }
     }
 
-    /// Every slice from the first to the last, also those in which nothing was answered.
+    /// Every slice from the first to the last, including those without a response.
     pub(crate) fn points(&self) -> Vec<Point> {
         let start = self.start_ms() / SLICE_MS;
         let end = self.end_ms() / SLICE_MS;
@@ -148,7 +149,7 @@ impl Slice {
         self.steps.values().sum()
     }
 
-    /// The latency that so many percent of the responses did not exceed, in milliseconds.
+    /// The latency that this percentage of the responses did not exceed, in milliseconds.
     fn percentile(&self, percent: u64) -> Option<f64> {
         let rank = (self.requests() * percent).div_ceil(100);
         let mut seen = 0;

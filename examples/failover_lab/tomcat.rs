@@ -1,6 +1,6 @@
-//! Apache Tomcat 10 with a cluster as its manual shows it, for comparison.
+//! Apache Tomcat 10 with a cluster as in its manual, for comparison.
 //!
-//! Its page answers to the paths that the load asks for. The nodes find each other by multicast on
+//! Its page answers to the paths that the load requests. The nodes find each other by multicast on
 //! the loopback interface.
 
 use std::fs;
@@ -11,7 +11,7 @@ use crate::nodes::{App, Node};
 use crate::programs::{self, TOMCAT};
 use crate::{Failure, ports};
 
-/// What tells one node from the others.
+/// The parameters that differ between nodes.
 struct Place<'a> {
     route: &'a str,
     http: SocketAddr,
@@ -20,7 +20,7 @@ struct Place<'a> {
     group: u16,
 }
 
-/// How to start the nodes, which listen to each other at `links`.
+/// Configures the nodes, which listen for each other at `links`.
 pub(crate) fn nodes(app: App, links: &[SocketAddr], folder: &Path) -> Result<Vec<Node>, Failure> {
     let group = ports::free().port();
     let node = |(number, link): (usize, &SocketAddr)| {
@@ -38,7 +38,7 @@ pub(crate) fn nodes(app: App, links: &[SocketAddr], folder: &Path) -> Result<Vec
     links.iter().enumerate().map(node).collect()
 }
 
-/// Writes a node's folder. The program that runs it, and its arguments.
+/// Writes a node's folder. Returns the program that runs it, and its arguments.
 fn prepare(app: App, place: &Place<'_>, folder: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
     let base = folder.join(place.route);
     let application = base.join("webapps/ROOT");
@@ -75,8 +75,8 @@ fn prepare(app: App, place: &Place<'_>, folder: &Path) -> Result<(PathBuf, Vec<S
     Ok((java, arguments.into()))
 }
 
-/// 8: asynchronous, Tomcat's default. 6: synchronous, with the acknowledgement of what was carried
-/// out.
+/// 8: asynchronous, Tomcat's default. 6: synchronous, with an acknowledgement after the change was
+/// applied.
 fn send_options(app: App) -> &'static str {
     match app {
         App::TomcatDeltaSync | App::TomcatBackup => "6",
@@ -101,5 +101,5 @@ const BACKUP: &str = r#"<Manager className="org.apache.catalina.ha.session.Backu
                  expireSessionsOnShutdown="false" notifyListenersOnReplication="true"
                  mapSendOptions="6"/>"#;
 
-/// What every application has: here, only pages.
+/// The default configuration of every application: here, only pages.
 const DEFAULTS: &str = include_str!("tomcat/defaults.xml");

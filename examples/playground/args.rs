@@ -1,4 +1,4 @@
-//! The flags: one struct, and what cannot mean anything.
+//! The flags of the playground, and their validation.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::num::NonZeroU8;
@@ -119,7 +119,7 @@ pub(crate) enum Store {
 }
 
 impl Args {
-    /// Refuses what cannot mean anything.
+    /// Refuses values that have no meaning.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.absolute == 0 {
             return Err("a session cannot live for 0 seconds: `--absolute`".to_owned());

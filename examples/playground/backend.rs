@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::args::{Args, Store};
 use crate::reply::Reply;
 
-/// One of the stores, and what the probe asks of it beyond sessions.
+/// One of the stores, with the operations that the probe needs beyond sessions.
 pub(crate) enum Backend {
     Memory(MemoryStore),
     File(SnapshotStore<MemoryStore>),
@@ -28,7 +28,7 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    /// Starts the store; one that is clustered takes its port now and finds the others later.
+    /// Starts the store; a clustered one binds its port now and finds the other nodes later.
     pub(crate) async fn start(args: &Args, http_port: u16) -> Result<Self, Box<dyn Error>> {
         match args.store {
             Store::Memory => Ok(Self::Memory(memory(args))),
@@ -44,7 +44,7 @@ impl Backend {
         }
     }
 
-    /// The layer that gives the handlers their sessions.
+    /// The layer that provides sessions to the handlers.
     pub(crate) fn layer(&self, args: &Args) -> Result<SessionLayer, Box<dyn Error>> {
         let cookie = SessionCookie::builder(&args.cookie_name)
             .secure(args.secure)
@@ -97,7 +97,7 @@ impl Backend {
         }
     }
 
-    /// A session as it is.
+    /// A session, without using it.
     pub(crate) async fn peek(&self, key: &Root) -> Result<Option<Arc<Record>>, StoreError> {
         match self {
             Self::Memory(store) => store.peek(key).await,
@@ -119,7 +119,7 @@ impl Backend {
         }
     }
 
-    /// Whether requests may be sent here.
+    /// Returns `true` if requests may be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
             Self::Memory(_) | Self::File(_) => true,
@@ -129,7 +129,7 @@ impl Backend {
         }
     }
 
-    /// Waits until it is.
+    /// Waits until it is ready.
     pub(crate) async fn ready(&self) {
         match self {
             Self::Memory(_) | Self::File(_) | Self::Redis(_) => {}
@@ -138,28 +138,28 @@ impl Backend {
         }
     }
 
-    /// What `/cluster` tells.
+    /// The reply of `/cluster`.
     pub(crate) fn status(&self, node: Option<&str>) -> Reply {
         match self {
             Self::Memory(store) => alone(node, true, Some(store.status())),
             Self::File(store) => alone(node, true, Some(store.store().status())),
-            // What the server holds is not this node's.
+            // The server's sessions are not this node's.
             Self::Redis(store) => alone(node, store.is_ready(), None),
             Self::Replicated(store) => clustered(store),
             Self::ReplicatedFile(store) => clustered(store.store()),
         }
     }
 
-    /// Begins to hand over, while requests go on.
-    pub(crate) fn retire(&self) {
+    /// Starts to drain, while requests continue.
+    pub(crate) fn start_draining(&self) {
         match self {
             Self::Memory(_) | Self::File(_) | Self::Redis(_) => {}
-            Self::Replicated(store) => store.retire(),
-            Self::ReplicatedFile(store) => store.store().retire(),
+            Self::Replicated(store) => store.start_draining(),
+            Self::ReplicatedFile(store) => store.store().start_draining(),
         }
     }
 
-    /// Hands everything over to the other nodes, where there are any.
+    /// Transfers all sessions to the other nodes, if there are any.
     pub(crate) async fn drain(&self) {
         let store = match self {
             Self::Memory(_) | Self::File(_) | Self::Redis(_) => return,
@@ -169,7 +169,7 @@ impl Backend {
         store.drain().await;
     }
 
-    /// Writes the file, where there is one. Nothing changes any more.
+    /// Writes the file, if one is configured. Nothing changes any more.
     pub(crate) async fn save(&self) -> Result<(), SnapshotError> {
         match self {
             Self::Memory(_) | Self::Replicated(_) | Self::Redis(_) => Ok(()),
@@ -225,7 +225,7 @@ fn redis(args: &Args) -> Result<RedisStore, RedisError> {
 }
 
 fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, SecretError> {
-    // The cluster needs a name for the node even where the cookie is to have no route.
+    // The cluster needs a name for the node even if the cookie is to have no route.
     let name = args
         .route
         .clone()
@@ -265,7 +265,7 @@ fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, Sec
     Ok(store)
 }
 
-/// The state of a node that knows of no other, in a cluster's words.
+/// The state of a node without a cluster, in the format of a cluster's.
 fn alone(node: Option<&str>, is_ready: bool, status: Option<MemoryStatus>) -> Reply {
     let number = |of: fn(MemoryStatus) -> u64| status.map_or(0, of);
     let myself = json!({

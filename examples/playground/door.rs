@@ -1,9 +1,10 @@
-//! A listener that closes without turning anybody away.
+//! A listener that closes without resetting connections.
 //!
-//! A listener that is simply dropped resets the connections that wait in its backlog, and a server
-//! told to end closes those whose first byte it has not read yet. A balancer without health checks
-//! sends requests until the port is closed, and must not repeat a POST that may have arrived. So the
-//! door is closed first, when nobody waits in front of it, and the server ends a moment later.
+//! A listener that is simply dropped resets the connections in its backlog, and a server that is
+//! asked to end closes those whose first byte it has not read yet. A balancer without health checks
+//! sends requests until the port is closed, and must not repeat a POST that may have arrived.
+//! Therefore the listener is closed first, when its backlog is empty, and the server ends a moment
+//! later.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-/// Accepts until the closer says otherwise.
+/// Accepts connections until it is closed.
 pub(crate) struct Door {
     address: SocketAddr,
     state: State,
@@ -22,7 +23,7 @@ pub(crate) struct Door {
 
 enum State {
     Open(TcpListener, oneshot::Receiver<oneshot::Sender<()>>),
-    /// Those who stood in front of it when it was closed.
+    /// The connections that were in the backlog when it was closed.
     Closed(Vec<(TcpStream, SocketAddr)>),
 }
 
@@ -39,13 +40,13 @@ impl Door {
         Ok((door, Closer(close)))
     }
 
-    /// Lets everybody in who waits, and closes.
+    /// Accepts all connections in the backlog, and closes the listener.
     fn close(&mut self) {
         let State::Open(listener, _) = std::mem::replace(&mut self.state, State::Closed(vec![]))
         else {
             return;
         };
-        // Asks the system itself: the runtime hears of new connections a moment later.
+        // Asks the system itself: the runtime learns of new connections a moment later.
         let Ok(listener) = listener.into_std() else {
             return;
         };
@@ -74,10 +75,10 @@ impl Listener for Door {
             match &mut self.state {
                 State::Open(listener, asked) => tokio::select! {
                     accepted = listener.accept() => return accepted,
-                    // A closer that is gone does not close.
+                    // A dropped closer does not close.
                     Ok(closed) = asked, if !asked.is_terminated() => {
                         self.close();
-                        // The closer may have given up waiting.
+                        // The closer may have stopped waiting.
                         let _ = closed.send(());
                     }
                 },
@@ -95,17 +96,17 @@ impl Listener for Door {
 }
 
 impl Closer {
-    /// Closes, and waits until what was accepted last has been read.
+    /// Closes the door, and waits until the last accepted requests have been read.
     pub(crate) async fn close(self) {
         let (done, closed) = oneshot::channel();
-        // The door is gone only when the server has failed.
+        // The door is dropped only if the server has failed.
         if self.0.send(done).is_ok() && closed.await.is_ok() {
             sleep(FIRST_BYTES_WITHIN).await;
         }
     }
 }
 
-/// A door in front of which somebody always waits is closed all the same.
+/// The limit at which the listener is closed even if its backlog is never empty.
 const WAITING_MAX: usize = 4096;
 
 /// How long a request may take from the connection to its first byte.

@@ -1,4 +1,4 @@
-//! One handler per path. What a path does stands in `router`, its arguments are query parameters.
+//! The handlers, one per path. `router` lists the paths; their arguments are query parameters.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -62,7 +62,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .method_not_allowed_fallback(wrong_method)
 }
 
-/// `/none`: never takes the session.
+/// `/none`: never extracts the session.
 async fn none() -> Reply {
     Reply::default()
 }
@@ -83,7 +83,7 @@ async fn info(Taken(session): Taken) -> Answer {
         .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
         .with("uid", session.get::<String>(UID)?)
         .with("requested_route", requested);
-    // The contract has no such field: it is there only where it says something.
+    // The contract has no such field: it is present only if it is `true`.
     Ok(match session.is_ambiguous() {
         true => reply.with("ambiguous", true),
         false => reply,
@@ -123,7 +123,7 @@ async fn remove(args: Args, Taken(session): Taken) -> Answer {
     Ok(about(&session))
 }
 
-/// `/incr`: counts by reading and writing; two of them at once may count once.
+/// `/incr`: counts by reading and writing; two concurrent requests may count once.
 async fn incr(Taken(session): Taken) -> Answer {
     let n = session.get::<u64>(COUNTER)?.unwrap_or(0) + 1;
     session.insert(COUNTER, &n)?;
@@ -137,8 +137,8 @@ async fn update(Taken(session): Taken) -> Answer {
     Ok(about(&session).with("n", n))
 }
 
-/// `/login?uid[&label]`: changes the id, so that one planted before the login is worth nothing after it, and
-/// binds the session to the user.
+/// `/login?uid[&label]`: changes the id, so that one planted before the login is worth nothing
+/// after it, and binds the session to the user.
 async fn login(args: Args, Taken(session): Taken) -> Answer {
     let uid = args.need("uid")?;
     match args.get("label") {
@@ -229,7 +229,7 @@ async fn end(State(app): State<Arc<App>>, args: Args) -> Answer {
     Ok(Reply::default().with("ended", u64::from(ended)))
 }
 
-/// `/status?code`: answers with that status, and never takes the session.
+/// `/status?code`: answers with that status, and never extracts the session.
 async fn status(args: Args) -> Answer {
     let status = StatusCode::from_u16(args.need_number("code")?)
         .map_err(|_| Failure::bad_argument("`code` is a number from 100 to 999"))?;
@@ -267,14 +267,14 @@ async fn quiet(args: Args, session: Result<Peek, SessionError>) -> Answer {
         .with("value", value))
 }
 
-/// `/ttl?s`: how long this session may pause between two requests.
+/// `/ttl?s`: sets the idle timeout of this session.
 async fn ttl(args: Args, Taken(session): Taken) -> Answer {
     let seconds = args.need_number("s")?;
     session.set_max_inactive_interval(Some(Duration::from_secs(seconds)))?;
     Ok(about(&session))
 }
 
-/// `/slow?ms[&k&v]`: writes, then takes its time.
+/// `/slow?ms[&k&v]`: writes, then waits.
 async fn slow(args: Args, Taken(session): Taken) -> Answer {
     let wait = args.wait()?;
     if args.get("k").is_some() {
@@ -299,7 +299,7 @@ async fn panic(args: Args, Taken(session): Taken) -> Answer {
 }
 
 /// `/stream?ms&k&v`: writes from inside the body, long after the head was sent, through a handle
-/// that was not made for it. The body says what came of it.
+/// that is not meant for that. The body contains the result.
 async fn stream(
     State(app): State<Arc<App>>,
     args: Args,
@@ -320,7 +320,7 @@ async fn stream(
     Ok((json, Body::from_stream(body)).into_response())
 }
 
-/// `/spawn?ms&k&v`: writes from a task, after the response, through a handle made for that.
+/// `/spawn?ms&k&v`: writes from a task, after the response, through a detached handle.
 async fn spawn(args: Args, Taken(session): Taken) -> Answer {
     let wait = args.wait()?;
     args.need("k")?;
@@ -348,14 +348,14 @@ async fn badattr(args: Args, Taken(session): Taken) -> Answer {
     Ok(about(&session))
 }
 
-/// `/cluster`: the store's state, and how often the balancer did not follow the cookie.
+/// `/cluster`: the store's state, and the number of misrouted requests.
 async fn cluster(State(app): State<Arc<App>>) -> Reply {
     app.backend
         .status(app.node.as_deref())
-        .with("turnovers", app.sessions.turnovers())
+        .with("turnovers", app.sessions.misrouted_requests())
 }
 
-/// `/health`: whether a balancer should send requests here.
+/// `/health`: 200 if a balancer should send requests here.
 async fn health(State(app): State<Arc<App>>) -> Reply {
     let draining = app.draining.load(Ordering::Relaxed);
     let ready = app.backend.is_ready() && !draining;
@@ -378,12 +378,12 @@ async fn wrong_method(method: Method) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
 }
 
-/// What every path that takes the session tells of it.
+/// The fields about the session in the reply of every path that extracts it.
 fn about(session: &Session) -> Reply {
     Reply::default().with("session", session.exists())
 }
 
-/// The session; where it cannot be had, the reason as this program words it.
+/// The session; if it cannot be loaded, the rejection is a reply in this program's format.
 struct Taken(Session);
 
 impl<S: Sync> FromRequestParts<S> for Taken {
@@ -446,7 +446,7 @@ impl Args {
     }
 }
 
-/// A value that no codec can take.
+/// A value that no codec can encode.
 struct Unserializable;
 
 impl Serialize for Unserializable {
@@ -460,5 +460,5 @@ impl Serialize for Unserializable {
 const COUNTER: &str = "session_counter";
 const UID: &str = "uid";
 
-/// More than any store takes, so the reply is the same; but no request takes all memory.
+/// More than any store accepts, so the reply is the same; but no request allocates all memory.
 const SET_BYTES_MAX: usize = 64 << 20;

@@ -1,7 +1,7 @@
 //! Run with: cargo run --release --all-features --example playground -- --help
 //!
-//! The probe: a node that lets a person with `curl`, and a test, drive every operation of a session
-//! on every store. It logs to stderr; stdout says where it listens.
+//! The probe: a node with which a person with `curl`, or a test, can drive every operation of a
+//! session on every store. It logs to stderr; stdout has the address on which it listens.
 
 mod args;
 mod backend;
@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_http::catch_panic::CatchPanicLayer;
 
-/// What the handlers share.
+/// State shared by the handlers.
 struct App {
     node: Option<String>,
     backend: Backend,
@@ -60,7 +60,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     args.check()?;
-    // Before anything else: a signal that comes now is meant.
+    // Before anything else: a signal that arrives now must be handled.
     let end_wanted = distributable::shutdown_signal()?;
     let refused = |error| format!("cannot listen on {}: {error}", args.listen);
     let socket = bind(args.listen).map_err(refused)?;
@@ -84,7 +84,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (door, closer) = Door::new(listener)?;
     let listener = door.tap_io(|stream| {
-        // A small reply must not wait for the acknowledgement of the one before.
+        // A small reply must not wait for the acknowledgement of the previous one.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
@@ -98,7 +98,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 
     end_wanted.await;
     app.draining.store(true, Ordering::Relaxed);
-    app.backend.retire();
+    app.backend.start_draining();
     sleep(Duration::from_secs(args.drain_wait)).await;
     closer.close().await;
     drop(stop);
@@ -111,7 +111,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes the port; connections are refused until somebody listens.
+/// Binds the port; connections are refused until the socket listens.
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -122,7 +122,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Everything that may fail inside is turned into JSON by the outermost layer.
+/// The outermost layer turns every error inside it into JSON.
 fn router(app: &Arc<App>) -> Router {
     handlers::router()
         .layer(app.sessions.clone())
@@ -140,5 +140,5 @@ fn log_filter() -> tracing_subscriber::EnvFilter {
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// How long requests may run on after this node has stopped accepting.
+/// How long requests may continue after this node has stopped accepting.
 const LAST_REQUESTS_MAX: Duration = Duration::from_secs(10);

@@ -24,7 +24,7 @@ pub(crate) struct Reply {
     fields: Map<String, Value>,
 }
 
-/// An answer that says what went wrong.
+/// An answer that reports an error.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: StatusCode,
@@ -107,12 +107,12 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The word for what can go wrong with a session.
+/// The name of a session error's kind.
 fn word(kind: SessionErrorKind) -> &'static str {
     match kind {
         SessionErrorKind::NoSession => "no_session",
         SessionErrorKind::Conflict => "conflict",
-        SessionErrorKind::Ended => "ended",
+        SessionErrorKind::Invalidated => "ended",
         SessionErrorKind::Superseded => "superseded",
         SessionErrorKind::TooManySessions => "too_many_sessions",
         SessionErrorKind::TooLarge | SessionErrorKind::Store(StoreErrorKind::TooLarge) => {
@@ -130,7 +130,7 @@ fn word(kind: SessionErrorKind) -> &'static str {
     }
 }
 
-/// What a panicking handler answers.
+/// The answer of a panicking handler.
 pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     Failure::new(
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -153,11 +153,12 @@ pub(crate) async fn render(State(app): State<Arc<App>>, request: Request, next: 
     Response::from_parts(parts, reply.json(&app).to_string().into())
 }
 
-/// The failure that the session layer answered in the handler's place: the commit did not succeed.
+/// The failure that the session layer returned instead of the handler's response: the commit
+/// failed.
 fn layer_failure(response: &Parts) -> Failure {
     match response.extensions.get::<SessionError>() {
         Some(error) => error.into(),
-        None => Failure::new(response.status, "unknown", "nobody has said why"),
+        None => Failure::new(response.status, "unknown", "no reason is known"),
     }
 }
 

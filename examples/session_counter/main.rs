@@ -43,7 +43,7 @@ enum Store {
     Replicated,
 }
 
-/// What the page shows beside the session.
+/// The data shown on the page beside the session.
 #[derive(Clone)]
 struct Node {
     name: String,
@@ -75,7 +75,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(layer)
         .with_state(node.clone());
 
-    // From now on a signal asks to end, instead of ending the process.
+    // From now on a signal requests the end, instead of ending the process.
     let end_wanted = distributable::shutdown_signal()?;
     println!(
         "{} is ready. Open http://{address}/ in a browser.",
@@ -100,11 +100,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The page: one more visit, and who serves it.
+/// The page: counts a visit, and shows which node serves it.
 async fn page(State(node): State<Node>, session: Session) -> Result<Html<String>, SessionError> {
     let visit = |before: Option<u64>| before.unwrap_or(0) + 1;
     let count = session.update("session_counter", visit).await?;
-    // The id is a secret: a page of your own does not show it.
+    // The id is a secret: your own pages must not show it.
     let id = session.routed_id().unwrap_or_default();
     let page = include_str!("page.html")
         .replace("{node}", &node.name)
@@ -115,7 +115,7 @@ async fn page(State(node): State<Node>, session: Session) -> Result<Html<String>
     Ok(Html(page))
 }
 
-/// The button: this session is over, on every node.
+/// The button: ends the session on every node.
 async fn end(session: Session) -> Result<Redirect, SessionError> {
     session.invalidate().await?;
     Ok(Redirect::to("/"))
@@ -149,7 +149,7 @@ fn members(node: &Node) -> String {
     members.iter().map(row).collect()
 }
 
-/// A colour for every node: the same on every page.
+/// A color for every node: the same on every page.
 fn hue(name: &str) -> u32 {
     let sum = name.bytes().fold(0_u32, |sum, byte| {
         sum.wrapping_mul(31).wrapping_add(byte.into())
@@ -157,7 +157,7 @@ fn hue(name: &str) -> u32 {
     sum.wrapping_mul(137) % 360
 }
 
-/// Starts this node of the cluster, and waits until it has what the others have.
+/// Starts this node of the cluster, and waits until it has received its sessions.
 async fn join(name: &str, peers: Vec<String>) -> Result<ReplicatedStore, Box<dyn Error>> {
     let peers = match peers.is_empty() {
         true => (4000..=4009)
@@ -175,7 +175,7 @@ async fn join(name: &str, peers: Vec<String>) -> Result<ReplicatedStore, Box<dyn
     Ok(store)
 }
 
-/// Listens where told to, or on the first free port.
+/// Listens on the given address, or on the first free port.
 async fn listen(address: Option<&str>) -> Result<TcpListener, Box<dyn Error>> {
     if let Some(address) = address {
         return Ok(TcpListener::bind(address).await?);
@@ -196,7 +196,7 @@ fn name(port: u16) -> String {
     }
 }
 
-/// Serves until the end is wanted; requests that are being answered then may finish.
+/// Serves until the end is requested; requests in progress may finish.
 async fn serve(
     listener: TcpListener,
     app: Router,
@@ -204,7 +204,7 @@ async fn serve(
 ) -> Result<(), Box<dyn Error>> {
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async {
-        // Nothing is ever sent: the sender's end is the signal.
+        // Nothing is ever sent: dropping the sender is the signal.
         let _ = stopped.await;
     });
     let mut server = tokio::spawn(server.into_future());
@@ -218,5 +218,5 @@ async fn serve(
 
 const PORTS: RangeInclusive<u16> = 8080..=8099;
 
-/// How long browsers may hold their connections after this node was asked to end.
+/// How long browsers may keep their connections after this node was asked to end.
 const LAST_REQUESTS_MAX: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Leaps of the wall clock.
+//! Detection of steps of the wall clock.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use super::suspension::suspended;
 use super::wall_clock;
 
-/// The wall clock, held against the clock that is never set.
+/// The wall clock, compared with the monotonic clock.
 ///
-/// Both are slewed alike, so that only steps make a difference. Steps below [`LEAP_MIN`] are
-/// followed in silence, as a time server makes them.
+/// Both are slewed alike, so only steps make a difference. Steps below [`LEAP_MIN`] are followed
+/// silently, as a time server makes them.
 #[derive(Debug)]
 pub(crate) struct WallClock {
     start: Instant,
-    /// By how many milliseconds it was ahead, from an arbitrary point, when that was last
-    /// accepted.
+    /// How many milliseconds it was ahead, from an arbitrary point, when that was last accepted.
     lead: AtomicI64,
 }
 
@@ -22,9 +21,9 @@ pub(crate) struct WallClock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leap {
     to: i64,
-    /// How far it went.
+    /// The size of the step.
     pub(crate) by: Duration,
-    /// Forward, as after a pause of a virtual machine.
+    /// It was a step forward, as after a pause of a virtual machine.
     pub(crate) is_ahead: bool,
 }
 
@@ -38,7 +37,7 @@ impl WallClock {
         clock
     }
 
-    /// A step that was not [accepted](Self::accept) yet.
+    /// Returns a step that has not been [accepted](Self::accept) yet.
     pub(crate) fn leap(&self) -> Option<Leap> {
         let to = self.lead_now();
         let leap = leap(self.lead.load(Relaxed), to);
@@ -48,13 +47,13 @@ impl WallClock {
         leap
     }
 
-    /// From now on this step is not reported any more.
+    /// Accepts a step, so that it is not reported again.
     pub(crate) fn accept(&self, leap: Leap) {
         self.lead.store(leap.to, Relaxed);
     }
 
     fn lead_now(&self) -> i64 {
-        // In this order, a process that is stopped in between seems to have leapt ahead, which
+        // In this order, a process that is stopped in between appears to have stepped ahead, which
         // is right: it was paused.
         let steady = self.start.elapsed() + suspended();
         let wall = wall_clock().as_millis() as i64;
@@ -71,7 +70,7 @@ fn leap(from: i64, to: i64) -> Option<Leap> {
     })
 }
 
-/// As long as a node may be silent before the others may have gone on without it.
+/// The time after which the other nodes may have continued without a silent one.
 const LEAP_MIN: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

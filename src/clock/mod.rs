@@ -1,20 +1,20 @@
-//! The one place that asks what time it is.
+//! The clock of the crate: the only module that reads the time.
 //!
-//! The wall clock is read once, when the process first asks; from then on time is that reading plus
-//! what the monotonic clock has advanced, plus the time for which the machine was suspended, in
-//! which the monotonic clock of most systems stands still. So deadlines pass while a laptop sleeps,
-//! a wall clock that is stepped, by an hour or a day, expires no session early or late, and time
+//! The wall clock is read once, on the first call. From then on, time is that reading plus the
+//! advance of the monotonic clock, plus the time for which the machine was suspended, during which
+//! the monotonic clock of most systems stops. Deadlines therefore pass while a laptop sleeps. A
+//! wall clock that is stepped, by an hour or a day, expires no session early or late, and time
 //! never runs backwards. Under a paused tokio clock (tests) time stands still and moves with
 //! `tokio::time::advance`.
 //!
-//! A hypervisor that stops a virtual machine may stop all its clocks. The guest finds out when its
+//! A hypervisor that stops a virtual machine may stop all its clocks. The guest notices when its
 //! wall clock is set again. That looks like a wall clock that was wrong before, which is far more
-//! common; so a [`WallClock`] that leaps ahead counts as a pause (the other nodes may have gone on
-//! without this one), but no deadline moves: a session that expires a little late on a node that
-//! was stopped is deleted by the nodes that were not, and one that expires a day early because an
-//! administrator has corrected the clock is lost.
+//! common. Therefore a [`WallClock`] that steps ahead counts as a pause (the other nodes may have
+//! continued without this one), but no deadline moves: a session that expires a little late on a
+//! node that was stopped is deleted by the nodes that were not, while one that expires a day early
+//! because an administrator has corrected the clock would be lost.
 //!
-//! It does not promise that two nodes agree: nothing in this crate needs that.
+//! The clocks of two nodes may differ; nothing in this crate requires them to agree.
 
 #[cfg(feature = "replicated")]
 mod leap;
@@ -32,8 +32,8 @@ use self::suspension::suspended;
 #[cfg(feature = "replicated")]
 pub(crate) use self::leap::WallClock;
 
-/// The time on this node: the clock that a store written against [`Changes::apply`] reads, because
-/// everything else here reads it too.
+/// Returns the current time on this node. Stores that use [`Changes::apply`] must use this clock,
+/// because the rest of the crate does.
 ///
 /// [`Changes::apply`]: crate::session::Changes::apply
 #[must_use]
@@ -48,8 +48,8 @@ pub fn now() -> Timestamp {
     awake.plus(suspended())
 }
 
-/// What the wall clock says at this moment: for what another process must understand, and to notice
-/// leaps. It may be stepped, backwards too.
+/// Returns the current wall clock, for values that other processes read and to detect steps. It may
+/// be stepped, also backwards.
 pub(crate) fn wall_clock() -> Timestamp {
     let since_epoch = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

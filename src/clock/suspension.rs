@@ -1,15 +1,15 @@
-//! How long the machine was suspended since the process first asked.
+//! The time for which the machine was suspended since the first call.
 //!
-//! Linux has a clock that goes on during suspension (`CLOCK_BOOTTIME`), and so has macOS (its
-//! `CLOCK_MONOTONIC`; Rust's `Instant` is another one there). What it has gained on the clock that
-//! stands still is the time of suspension. Where the operating system does not tell the two apart,
-//! the result is zero, and a suspension shows as a wall clock that leaps ahead.
+//! Linux has a clock that continues during suspension (`CLOCK_BOOTTIME`), and so has macOS (its
+//! `CLOCK_MONOTONIC`; Rust's `Instant` uses another clock there). Its advance over the clock that
+//! stops is the time of suspension. If the operating system does not distinguish the two, the
+//! result is zero, and a suspension appears as a step of the wall clock.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How long the machine was suspended since this was first called. Never decreases.
+/// Returns how long the machine was suspended since the first call. Never decreases.
 pub(super) fn suspended() -> Duration {
     static START: OnceLock<Reading> = OnceLock::new();
     static NANOS: AtomicU64 = AtomicU64::new(0);
@@ -34,7 +34,7 @@ struct Reading {
     boot: Duration,
 }
 
-/// What the clock that goes on has gained. Less than a millisecond is the time between two
+/// The advance of the clock that continues. Less than a millisecond is the time between two
 /// readings.
 fn gained(boot: Duration, awake: Duration) -> Duration {
     let gained = boot.saturating_sub(awake);
@@ -45,7 +45,7 @@ fn gained(boot: Duration, awake: Duration) -> Duration {
     }
 }
 
-/// A clock that goes on during suspension, if there is one.
+/// A clock that continues during suspension, if there is one.
 #[cfg(unix)]
 fn boot_time() -> Duration {
     use rustix::time::{ClockId, clock_gettime};

@@ -20,12 +20,12 @@ use tokio::time::sleep;
 use crate::clock::{self, WallClock};
 use crate::session::{Root, SLOTS, SessionId, Timestamp};
 
-use super::calls::Calls;
 use super::discover::{Discovery, discover};
 use super::door::{Door, find_rival, objection_to};
-use super::link::{Arrival, Encoder, Links, Outbox, Strangers, dial, receive};
+use super::link::{Arrival, Encoder, Handshaking, Links, SendQueue, dial, receive};
 use super::outlook::{Addresses, Answer};
-use super::replica::event::{Exclusion, Input, News, Output, Reply};
+use super::pending_calls::PendingCalls;
+use super::replica::event::{Exclusion, Input, Notification, Output, Reply};
 use super::replica::message::OpId;
 use super::replica::node::{Node, SEEN_MAX};
 use super::replica::{PAUSE_MAX, Replica};
@@ -37,7 +37,7 @@ use super::wire::{Hello, HelloReply, Refusal, RefusalDetails};
 pub(super) struct Driver {
     pub(super) replica: Replica,
     pub(super) links: Links,
-    calls: Calls,
+    calls: PendingCalls,
     /// The lock also keeps outputs in the order in which the replica produced them.
     outputs: Mutex<Outputs>,
     ops: AtomicU64,
@@ -84,7 +84,7 @@ impl Driver {
         Self {
             replica,
             links,
-            calls: Calls::default(),
+            calls: PendingCalls::default(),
             outputs: Mutex::default(),
             ops: AtomicU64::new(0),
             pulse: AtomicU64::new(now.as_millis()),
@@ -242,7 +242,7 @@ impl Driver {
                     }
                 }
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
-                Output::News(news) => self.tell(news),
+                Output::Notification(news) => self.tell(news),
             }
         }
         encoder.forget();
@@ -351,9 +351,9 @@ impl Driver {
         }
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&self, news: Notification) {
         match news {
-            News::Joined(node) => {
+            Notification::Joined(node) => {
                 tracing::info!(
                     node = %node.name,
                     address = %node.address,
@@ -361,7 +361,7 @@ impl Driver {
                 );
                 self.sightings.joined(clock::now(), &node);
             }
-            News::Left(node) => {
+            Notification::Left(node) => {
                 tracing::info!(
                     node = %node.name,
                     address = %node.address,
@@ -369,7 +369,7 @@ impl Driver {
                 );
                 self.links.cut(&node);
             }
-            News::Deaf(node) => {
+            Notification::Deaf(node) => {
                 tracing::warn!(
                     node = %node.name,
                     address = %node.address,
@@ -377,7 +377,7 @@ impl Driver {
                      check the network and the firewalls between the two nodes"
                 );
             }
-            News::Stalled(node) => {
+            Notification::Stalled(node) => {
                 tracing::warn!(
                     node = %node.name,
                     address = %node.address,
@@ -385,7 +385,7 @@ impl Driver {
                      for a path that drops large packets"
                 );
             }
-            News::OverLimit {
+            Notification::OverLimit {
                 is_over: true,
                 sessions,
                 bytes,
@@ -397,12 +397,12 @@ impl Driver {
                      creates no sessions; give all nodes the same `max_sessions` and `max_bytes`"
                 );
             }
-            News::OverLimit {
+            Notification::OverLimit {
                 sessions, bytes, ..
             } => {
                 tracing::info!(sessions, bytes, "this node is within its limits again");
             }
-            News::Away(time) => {
+            Notification::Away(time) => {
                 tracing::error!(
                     seconds = time.as_secs(),
                     "this node keeps being removed from the cluster although it is running; some \
@@ -410,7 +410,7 @@ impl Driver {
                      again; check the network and the firewalls between all nodes"
                 );
             }
-            News::Ready { doubt } => {
+            Notification::Ready { doubt } => {
                 if doubt.is_zero() {
                     tracing::info!("this node serves sessions");
                 } else {
@@ -424,7 +424,7 @@ impl Driver {
                 self.addresses.joined();
                 self.ready.send_replace(true);
             }
-            News::Excluded(exclusion) => {
+            Notification::Excluded(exclusion) => {
                 match exclusion {
                     Exclusion::Name(node) => tracing::error!(
                         node = %node.name,
@@ -440,7 +440,7 @@ impl Driver {
                 self.look_again();
                 self.links.close_all();
             }
-            News::Reborn(node) => {
+            Notification::Reborn(node) => {
                 tracing::warn!(
                     "this node was declared down, or was paused for so long that it may have been: \
                      it serves no sessions until it has joined again"
@@ -488,27 +488,27 @@ impl Driver {
 
 /// The listener and the sources of addresses of a node.
 #[derive(Debug)]
-pub(super) struct Surroundings {
+pub(super) struct Endpoints {
     pub(super) listener: TcpListener,
     pub(super) discovery: Discovery,
-    pub(super) undialled: mpsc::UnboundedReceiver<Arc<Outbox>>,
+    pub(super) undialled: mpsc::UnboundedReceiver<Arc<SendQueue>>,
 }
 
 /// Runs a node until `stop` changes or the future is dropped. All its tasks and connections end
 /// with it.
 pub(super) async fn run(
     driver: Arc<Driver>,
-    surroundings: Surroundings,
+    surroundings: Endpoints,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Surroundings {
+    let Endpoints {
         listener,
         discovery,
         mut undialled,
     } = surroundings;
     let _end = End(&driver);
     let mut tasks = JoinSet::new();
-    let mut strangers = Strangers::default();
+    let mut strangers = Handshaking::default();
     tasks.spawn(discover(driver.clone(), discovery));
     loop {
         let pause = driver.tick();

@@ -14,10 +14,10 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{Changes, Loaded, Name, Outcome, Record, Root, SecretHash, SessionId};
 
 use super::Copies;
-use super::driver::{Driver, Surroundings, run};
+use super::driver::{Driver, Endpoints, run};
 use super::large_writes::LargeWrites;
 use super::replica::event::{Exclusion, Input, Reply, Step};
-use super::replica::message::Verdict;
+use super::replica::message::UpdateStatus;
 use super::replica::{MemberStatus, ReplicaStatus};
 use super::status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
 use super::wire::{ATTRIBUTE_NAME_MAX, Refusal};
@@ -42,7 +42,7 @@ impl Cluster {
     /// Spawns a node on the current tokio runtime.
     pub(super) fn run(
         driver: Driver,
-        surroundings: Surroundings,
+        surroundings: Endpoints,
         address: SocketAddr,
         (copies, drain_timeout): (Copies, Duration),
     ) -> Self {
@@ -153,24 +153,26 @@ impl Cluster {
     fn updated(
         &self,
         key: &Root,
-        verdict: Verdict,
+        verdict: UpdateStatus,
         record: Option<Arc<Record>>,
     ) -> Result<Outcome, StoreError> {
         let record = match verdict {
             // A retry should start from the latest state, or it would always lose against many
             // writers.
-            Verdict::Conflict => self.driver.replica.kept(clock::now(), key).or(record),
+            UpdateStatus::Conflict => self.driver.replica.kept(clock::now(), key).or(record),
             _ => record,
         };
         Ok(match (verdict, record) {
-            (Verdict::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
-            (Verdict::Conflict, Some(record)) => Outcome::Conflict(record),
-            (Verdict::Superseded, _) => Outcome::Superseded,
+            (UpdateStatus::Applied, Some(record)) => self.acknowledged(Outcome::Committed(record)),
+            (UpdateStatus::Conflict, Some(record)) => Outcome::Conflict(record),
+            (UpdateStatus::Superseded, _) => Outcome::Superseded,
             // Deleted since, which cannot be distinguished from deleted before.
-            (Verdict::Applied | Verdict::Conflict, None) | (Verdict::Gone, _) => Outcome::Gone,
-            (Verdict::Again | Verdict::Unknown, _) => return Err(unproved()),
-            (Verdict::Full, _) => return Err(StoreError::full()),
-            (Verdict::TooLarge, _) => return Err(StoreError::too_large()),
+            (UpdateStatus::Applied | UpdateStatus::Conflict, None) | (UpdateStatus::Gone, _) => {
+                Outcome::Gone
+            }
+            (UpdateStatus::Retry | UpdateStatus::Indeterminate, _) => return Err(unproved()),
+            (UpdateStatus::Full, _) => return Err(StoreError::full()),
+            (UpdateStatus::TooLarge, _) => return Err(StoreError::too_large()),
         })
     }
 
@@ -196,8 +198,8 @@ impl Cluster {
         };
         match self.driver.reply(op).await {
             Some(Reply::Written) => Ok(ended),
-            Some(Reply::Updated(Verdict::Applied, _)) => Ok(true),
-            Some(Reply::Updated(Verdict::Gone, _)) => Ok(false),
+            Some(Reply::Updated(UpdateStatus::Applied, _)) => Ok(true),
+            Some(Reply::Updated(UpdateStatus::Gone, _)) => Ok(false),
             Some(Reply::Unavailable) => Err(out_of_reach()),
             Some(
                 Reply::Updated(..) | Reply::Found(_) | Reply::Uncertain | Reply::Indeterminate,
@@ -276,7 +278,7 @@ impl Cluster {
 
     /// Starts draining: this node holds no sessions any more and hands its sessions over, while
     /// requests continue to be served.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn start_draining(&self) {
         if !self.driver.draining.swap(true, Relaxed) {
             self.had
                 .store(self.driver.replica.status().sessions, Relaxed);
@@ -290,7 +292,7 @@ impl Cluster {
             return report;
         }
         let began = Instant::now();
-        self.retire();
+        self.start_draining();
         let draining = Draining(Some(&self.driver));
         let status = self.handed_over(began + self.drain_timeout).await;
         self.driver.input(Input::Leave);
@@ -326,7 +328,7 @@ impl Cluster {
         .unwrap_or_else(|| self.driver.replica.status())
     }
 
-    /// Calls `ask` repeatedly until it returns a value or `deadline` has passed.
+    /// PendingCalls `ask` repeatedly until it returns a value or `deadline` has passed.
     async fn until<T>(&self, deadline: Instant, ask: impl Fn(&Driver) -> Option<T>) -> Option<T> {
         let mut poll = interval(DRAIN_POLL);
         while Instant::now() < deadline {
@@ -341,7 +343,7 @@ impl Cluster {
 
     /// Returns the entries of a slot, even after the node has left.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) fn export(&self, slot: usize) -> Vec<super::Copy> {
+    pub(crate) fn export(&self, slot: usize) -> Vec<super::KeyedEntry> {
         self.driver.replica.export(clock::now(), slot)
     }
 

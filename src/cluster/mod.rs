@@ -9,7 +9,7 @@
 //!   ┌──────────▼──────────────────────────────┴──┐
 //!   │ replica    the protocol, without IO        │
 //!   └──────────▲──────────────────────────────┬──┘
-//!        Input │                              │ Output::{Send, Reply, News}
+//!        Input │                              │ Output::{Send, Reply, Notification}
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ driver     call → drain → outboxes, waiters│   the only code that waits
 //!   └──────────▲──────────────────────────────┬──┘
@@ -25,7 +25,6 @@
 //! ```
 
 mod builder;
-mod calls;
 mod discover;
 mod door;
 mod driver;
@@ -33,6 +32,7 @@ mod handle;
 mod large_writes;
 mod link;
 mod outlook;
+mod pending_calls;
 mod rejections;
 pub(crate) mod replica;
 mod secret;
@@ -52,7 +52,7 @@ pub(crate) use handle::Cluster;
 pub(crate) use replica::{
     entry::Entry,
     held::{HeldState, Survivor},
-    message::Copy,
+    message::KeyedEntry,
 };
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use start_error::{StartError, StartErrorKind};

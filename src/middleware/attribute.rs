@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use super::error::SessionError;
 use crate::session::{Name, Value, json};
 
-/// The name of an attribute together with its type: one place says both, the compiler holds
-/// everybody to it.
+/// The name of an attribute together with its type, declared once and checked by the compiler at
+/// every use.
 ///
 /// ```
 /// # use distributable::SessionError;
@@ -60,14 +60,14 @@ impl<T> fmt::Debug for Attribute<T> {
     }
 }
 
-/// What names an attribute: text, or an [`Attribute`] constant.
+/// A name of an attribute: text, or an [`Attribute`] constant.
 pub trait AttributeName {
     /// The name as text.
     fn as_name(&self) -> &str;
 }
 
-/// What names an attribute of type `T`: an [`Attribute<T>`] constant, or text, which leaves the
-/// type to the value or to the caller (`get::<u32>("n")`).
+/// A name of an attribute of type `T`: an [`Attribute<T>`] constant, or text, for which the value
+/// or the caller determines the type (`get::<u32>("n")`).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name an attribute of type `{T}`",
     label = "not the name of such an attribute",
@@ -123,11 +123,11 @@ impl<T> AttributeName for &Attribute<T> {
 
 impl<T> AttributeOf<T> for &Attribute<T> {}
 
-/// What can be an attribute: everything that serde can serialize, because sessions move between
-/// nodes and outlive processes. Nobody implements it by hand.
+/// A type that can be stored as an attribute: every type that serde can serialize, because sessions
+/// move between nodes and outlive processes. It is implemented automatically.
 ///
-/// The compile-time twin of what servlet containers throw, `IllegalArgumentException:
-/// setAttribute: Non-serializable attribute`.
+/// A type that cannot be serialized is a compile-time error here; servlet containers throw
+/// `IllegalArgumentException: setAttribute: Non-serializable attribute` at run time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a session attribute: it is not serializable",
     label = "a session attribute must be serializable, and `{Self}` is not",
@@ -140,7 +140,8 @@ pub trait Storable: Serialize {}
 impl<T: Serialize + ?Sized> Storable for T {}
 
 impl Value {
-    /// Encodes a value as [`Session::insert`](crate::Session::insert) does, for use outside a request.
+    /// Encodes a value in the format of [`Session::insert`](crate::Session::insert), for use
+    /// outside a request.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl Value {
         Ok(json::encode(value, VALUE_MAX)?)
     }
 
-    /// Decodes what [`encode`](Self::encode) has made, or a handler has stored.
+    /// Decodes a value that [`encode`](Self::encode) has made or a handler has stored.
     ///
     /// # Errors
     ///

@@ -12,10 +12,11 @@ use pin_project_lite::pin_project;
 use super::error::SessionErrorKind;
 
 pin_project! {
-    /// The body that the handler gave, or the words of a [`SessionError`](crate::SessionError).
+    /// The body of the handler's response, or the message of a
+    /// [`SessionError`](crate::SessionError).
     ///
-    /// Handlers' bodies pass through untouched. It needs nothing of `B`, in particular no
-    /// `Default`: that is why it is a type of its own.
+    /// Handlers' bodies pass through unchanged. It requires nothing of `B`, in particular no
+    /// `Default`; therefore it is a type of its own.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -84,8 +85,8 @@ where
     }
 }
 
-/// The words in the body's own currency. Nearly every body deals in `Bytes`; one that does not is
-/// replaced by an empty body.
+/// The message in the body's own data type. Nearly every body uses `Bytes`; any other is replaced
+/// by an empty body.
 fn data_from<D: 'static>(words: &'static str) -> Option<D> {
     let mut data = Some(Bytes::from_static(words.as_bytes()));
     (&mut data as &mut dyn Any)

@@ -1,4 +1,4 @@
-//! Work that is finished once it has begun.
+//! Work that runs to completion once it has started.
 
 use std::panic;
 use std::pin::Pin;
@@ -11,11 +11,11 @@ use tracing::Instrument;
 use super::error::SessionError;
 use crate::error::StoreError;
 
-/// A future that a vanished caller does not cut short.
+/// A future whose work continues after the caller has dropped it.
 ///
-/// It is polled once where it is: the memory store is done then. If it has to wait, it moves to a
-/// task of its own, and dropping this no longer stops it. Outside a tokio runtime there are no
-/// tasks, and it is an ordinary future.
+/// The work is polled once in place, which completes it with the memory store. If it has to wait,
+/// it moves to a task of its own, and dropping this future no longer stops it. Outside a tokio
+/// runtime there are no tasks, and it behaves as an ordinary future.
 pub(super) struct Complete<T> {
     work: Option<Work<T>>,
     task: Option<JoinHandle<Result<T, SessionError>>>,
@@ -54,7 +54,7 @@ impl<T: Send + 'static> Future for Complete<T> {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(payload) => panic::resume_unwind(payload),
-                // The runtime is shutting down; how far the store has come is not known.
+                // The runtime is shutting down; the store may or may not have completed the call.
                 Err(error) => Err(StoreError::indeterminate(error).into()),
             },
         })

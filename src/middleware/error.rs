@@ -1,4 +1,7 @@
-//! What a handler sees when its session cannot do what it was asked.
+//! The error of a session operation.
+//!
+//! A [`SessionError`] has a kind, an HTTP status and a fixed message that is safe to show to
+//! clients. It never shows a client the text of the store's or the codec's error.
 
 use std::error::Error;
 use std::fmt;
@@ -10,10 +13,10 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::session::Name;
 use crate::session::json::{DecodeError, EncodeError};
 
-/// A session could not do what it was asked.
+/// The error of a session operation.
 ///
-/// Cheap to clone. With the feature `axum` it is a response: [`status`](Self::status) and the
-/// error's own words, never those of the store or of a codec (they are in `source()`, for logs).
+/// Cheap to clone. With the feature `axum` it is a response: its [`status`](Self::status) and its
+/// own fixed message. The errors of the store and the codec are in `source()`, for logs only.
 #[derive(Clone, Debug)]
 pub struct SessionError {
     kind: SessionErrorKind,
@@ -21,41 +24,43 @@ pub struct SessionError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kind of failure a [`SessionError`] is.
+/// The kind of a [`SessionError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SessionErrorKind {
-    /// The value cannot be encoded; the session is as it was before.
+    /// The value cannot be encoded; the session is unchanged.
     Encode,
-    /// The attribute is there, but it is not of the type asked for. The others are readable.
+    /// The attribute exists, but is not of the requested type. Others stay readable.
     Decode,
-    /// Names that begin with a NUL are ours.
+    /// Names that begin with a NUL are reserved for this crate.
     ReservedName,
-    /// A name, a value, the number of attributes or the session would be over its limit; the
-    /// session is as it was before.
+    /// A name, a value, the number of attributes or the session would exceed its limit; the session
+    /// is unchanged.
     TooLarge,
-    /// The response has left, so the write could not be stored with it, or its cookie not be sent.
+    /// The response has been sent, so the write cannot be stored with it, or its cookie cannot be
+    /// sent.
     TooLate,
-    /// There is no session to do that to.
+    /// The operation needs a session, and there is none.
     NoSession,
-    /// The session has ended meanwhile: another request has ended it, or it has expired.
-    Ended,
-    /// The session has another id by now: this request was sent with the former one, before the
-    /// answer to the rotation arrived, or it was to rotate the id and another request was first.
-    /// Nothing was changed, and the response sets no cookie. After another login it is also what a
-    /// handle of the time before gets.
+    /// The session has ended meanwhile: another request has deleted it, or it has expired.
+    Invalidated,
+    /// The session id has been rotated: this request was sent with the former one, before the
+    /// response with the new id arrived, or it was about to rotate the id and another request was
+    /// first. Nothing was changed, and the response sets no cookie. After another login, handles
+    /// from before it get this error as well.
     Superseded,
-    /// Others kept changing the attribute; nothing was changed.
+    /// Other requests kept changing the attribute; nothing was changed.
     Conflict,
     /// The store failed.
     Store(StoreErrorKind),
-    /// An idle time, an absolute lifetime or a cookie's age of zero, or of less than a millisecond:
-    /// the session would end before it is used. Set by the handler, or configured in the layer; then
-    /// every request that takes the session gets this error.
+    /// An idle timeout, an absolute timeout or a cookie's age of zero, or of less than a
+    /// millisecond: the session would expire before it is used. Set by the handler, or configured
+    /// in the layer; then every request that extracts the session gets this error.
     InvalidTimeout,
-    /// The user has as many sessions as are allowed, and the layer refuses more.
+    /// The user has the maximum number of sessions, and the layer refuses more.
     TooManySessions,
-    /// The request has not passed a `SessionLayer`; the log says in which order layers are added.
+    /// The request has not passed a `SessionLayer`; the log explains the order in which layers are
+    /// added.
     MissingLayer,
 }
 
@@ -70,25 +75,25 @@ impl SessionError {
         self
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of this error.
     #[must_use]
     pub const fn kind(&self) -> SessionErrorKind {
         self.kind
     }
 
-    /// The attribute that this is about, if it is about one.
+    /// Returns the name of the attribute that the error concerns, if any.
     #[must_use]
     pub fn attribute(&self) -> Option<&str> {
         self.attribute.as_deref()
     }
 
-    /// The status that says so to a client: 409 for `NoSession`, `Ended`, `Superseded`,
-    /// `TooManySessions` and `Conflict`, 413 for what is too large, 503 when the store fails, otherwise 500.
+    /// Returns the HTTP status for a client: 409 for `NoSession`, `Invalidated`, `Superseded`,
+    /// `TooManySessions` and `Conflict`, 413 for `TooLarge`, 503 if the store fails, otherwise 500.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             SessionErrorKind::NoSession
-            | SessionErrorKind::Ended
+            | SessionErrorKind::Invalidated
             | SessionErrorKind::Superseded
             | SessionErrorKind::TooManySessions
             | SessionErrorKind::Conflict => StatusCode::CONFLICT,
@@ -139,19 +144,19 @@ impl From<DecodeError> for SessionError {
 }
 
 impl SessionErrorKind {
-    /// The error's words: fixed, so that they can be shown to anybody.
+    /// The fixed message, which is safe to show to clients.
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Encode => "a session attribute cannot be encoded",
             Self::Decode => "a session attribute is not of the expected type",
             Self::ReservedName => "a session attribute's name must not begin with a NUL",
             Self::TooLarge => "the session or one of its attributes would be too large",
-            Self::TooLate => "the response has left, the session cannot be changed any more",
+            Self::TooLate => "the response has been sent, the session cannot be changed any more",
             Self::NoSession => "there is no session",
-            Self::Ended => "the session has been ended meanwhile",
+            Self::Invalidated => "the session has ended meanwhile",
             Self::Superseded => "the session has another id by now",
-            Self::Conflict => "the session attribute is being changed by too many others",
-            Self::Store(StoreErrorKind::TooLarge) => "the session is larger than the store takes",
+            Self::Conflict => "too many concurrent updates of this session attribute",
+            Self::Store(StoreErrorKind::TooLarge) => "the session exceeds the store's size limit",
             Self::Store(_) => "sessions are unavailable at the moment",
             Self::InvalidTimeout => "a session's time must not be zero",
             Self::TooManySessions => "the user has too many sessions",

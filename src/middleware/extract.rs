@@ -1,4 +1,4 @@
-//! Sessions and their errors in axum.
+//! Extractors and responses for axum.
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
@@ -24,7 +24,7 @@ impl<S: Sync> FromRequestParts<S> for Peek {
     }
 }
 
-/// Only a session that exists.
+/// Extracts the session if it exists.
 impl<S: Sync> OptionalFromRequestParts<S> for Session {
     type Rejection = SessionError;
 

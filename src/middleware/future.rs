@@ -1,4 +1,4 @@
-//! The response, once what the handler has done is stored.
+//! The response future: it awaits the handler and then the commit.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,24 +12,26 @@ use pin_project_lite::pin_project;
 use super::body::ResponseBody;
 use super::complete::Complete;
 use super::error::SessionError;
-use super::exchange::{Closing, Exchange};
 use super::keep_alive::KeepAlive;
+use super::request_session::{Closing, RequestSession};
 
 pin_project! {
-    /// The future of [`SessionService`](crate::SessionService): the handler's, and then the commit.
+    /// The future of [`SessionService`](crate::SessionService): the handler's, followed by the
+    /// commit.
     ///
-    /// Dropping it while the handler runs drops what the handler has written and not saved. Once
-    /// the commit has begun, dropping it stops nothing.
+    /// Dropping it while the handler runs drops the handler's unsaved writes. Once the commit has
+    /// begun, it continues even if this future is dropped.
     pub struct ResponseFuture<F, B> {
-        // While it is open. `None` from the beginning when a layer further out looks after it.
-        exchange: Option<Arc<Exchange>>,
+        // Present while the exchange is open. `None` from the start if an outer layer handles it.
+        exchange: Option<Arc<RequestSession>>,
         keep_alive: KeepAlive,
         #[pin]
         stage: Stage<F, B>,
     }
 
     impl<F, B> PinnedDrop for ResponseFuture<F, B> {
-        // A handler that panics or is dropped may leave handles, whose writes nobody would store.
+        // A handler that panics or is dropped may leave handles, whose writes would never be
+        // stored.
         fn drop(this: Pin<&mut Self>) {
             if let Some(exchange) = this.project().exchange {
                 exchange.abandon();
@@ -47,14 +49,14 @@ pin_project! {
         },
         Storing {
             commit: Complete<()>,
-            exchange: Arc<Exchange>,
+            exchange: Arc<RequestSession>,
             response: Option<Response<B>>,
         },
     }
 }
 
 impl<F, B> ResponseFuture<F, B> {
-    pub(super) fn new(handler: F, exchange: Option<Arc<Exchange>>) -> Self {
+    pub(super) fn new(handler: F, exchange: Option<Arc<RequestSession>>) -> Self {
         Self {
             exchange,
             keep_alive: KeepAlive::default(),
@@ -105,7 +107,7 @@ where
                     let stored = ready!(Pin::new(commit).poll(cx));
                     let response = response
                         .take()
-                        .expect("nobody polls a future that is ready");
+                        .expect("a completed future is not polled again");
                     match stored {
                         Ok(()) => signed(response, exchange),
                         Err(error) => refusal(error, exchange),
@@ -117,14 +119,14 @@ where
     }
 }
 
-fn signed<B>(response: Response<B>, exchange: &Exchange) -> Response<ResponseBody<B>> {
+fn signed<B>(response: Response<B>, exchange: &RequestSession) -> Response<ResponseBody<B>> {
     let mut response = response.map(ResponseBody::handler);
     exchange.sign(response.headers_mut());
     response
 }
 
-/// What is sent in place of the handler's response, which speaks of something that is not stored.
-fn refusal<B>(error: SessionError, exchange: &Exchange) -> Response<ResponseBody<B>> {
+/// The response sent instead of the handler's, which may describe changes that are not stored.
+fn refusal<B>(error: SessionError, exchange: &RequestSession) -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::words(error.kind()));
     *response.status_mut() = error.status();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -1,9 +1,9 @@
-//! What a response's head says when a session was asked for.
+//! Response headers of a request that has extracted its session.
 
 use http::header::{CACHE_CONTROL, Entry, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue};
 
-/// Says to caches that the response depends on the request's cookies.
+/// Declares to caches that the response depends on the request's cookies.
 pub(super) fn vary(headers: &mut HeaderMap) {
     let cookie = HeaderValue::from_static("Cookie");
     match headers.entry(VARY) {
@@ -19,9 +19,9 @@ pub(super) fn vary(headers: &mut HeaderMap) {
     }
 }
 
-/// Sets our cookie, in place of one that the handler has set under the same name, and says to
-/// caches that it is for one visitor. `other` removes a cookie of that name with another scope. It
-/// comes first: a client that knows nothing of scopes keeps the last one.
+/// Sets the session cookie, replacing one that the handler has set under the same name, and
+/// declares the response private to one visitor. `other` removes a cookie of that name with another
+/// scope. It is written first: a client that ignores scopes keeps the last one.
 pub(super) fn set_cookie(
     headers: &mut HeaderMap,
     name: &str,
@@ -63,7 +63,7 @@ fn items<'h>(lines: impl Iterator<Item = &'h HeaderValue>) -> impl Iterator<Item
     texts.flat_map(|text| text.split(',').map(str::trim))
 }
 
-/// A cache may keep the page, but not hand the cookie on.
+/// A cache may store the page, but not the cookie.
 const NO_CACHE: &str = "no-cache=\"Set-Cookie\"";
 
 #[cfg(test)]

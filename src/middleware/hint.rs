@@ -1,14 +1,14 @@
-//! A hint for an application whose session cookies never come back.
+//! A warning for applications whose session cookies never come back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use tracing::warn;
 
-/// Notices that browsers drop the cookies that they are sent.
+/// Detects that browsers drop the cookies they receive.
 ///
-/// A cookie with `Secure` that is sent over plain HTTP to a host that is not on this machine is
-/// dropped without a word, and every request begins a new session. Clients without cookies look the
-/// same, so this is a hint, written once, and only while no client at all has returned a cookie.
+/// A cookie with `Secure` that is sent over plain HTTP to a host other than this machine is
+/// silently dropped, and every request starts a new session. Clients without cookies look the same,
+/// so this is a hint: it is logged once, and only while no client has returned a cookie.
 #[derive(Debug, Default)]
 pub(super) struct Hint {
     issued: AtomicU64,
@@ -16,7 +16,7 @@ pub(super) struct Hint {
 }
 
 impl Hint {
-    /// A new session's cookie is sent, with `Secure` as a guess.
+    /// Records that a new session's cookie is sent with a guessed `Secure`.
     pub(super) fn issued(&self) {
         if !self.returned.load(Relaxed) && self.issued.fetch_add(1, Relaxed) + 1 == ISSUED_MAX {
             warn!(
@@ -28,21 +28,21 @@ impl Hint {
         }
     }
 
-    /// A request has a session cookie.
+    /// Records that a request has a session cookie.
     pub(super) fn returned(&self) {
-        // Mostly it is known: a shared flag is not written without need.
+        // It is usually set already, and a shared flag is written only if needed.
         if !self.returned.load(Relaxed) {
             self.returned.store(true, Relaxed);
         }
     }
 }
 
-/// As with what is counted beside it: a clone is configured further, and begins anew.
+/// As with the counter beside it: a clone is to be configured further, and starts anew.
 impl Clone for Hint {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-/// How many new sessions whose cookies do not come back are no coincidence.
+/// The number of new sessions without a returned cookie that triggers the warning.
 const ISSUED_MAX: u64 = 20;

@@ -1,11 +1,11 @@
-//! Touches of a session whose request takes long.
+//! Periodic touches of a session while its request runs.
 //!
-//! A request is a use of its session from the moment when its handler takes the session until the
-//! response is ready. One that takes a large part of the idle time (an upload, a report) touches the
-//! session again and again meanwhile, so that the session does not idle out under it.
+//! A request uses its session from the moment when its handler extracts it until the response is
+//! ready. A request that takes a large part of the idle timeout (an upload, a report) touches the
+//! session repeatedly, so that the session does not expire while it runs.
 //!
-//! A request whose handler never waits costs nothing, one that waits costs a timer. A touch that
-//! fails is logged and tried again when the next one is due.
+//! A handler that never waits costs nothing, one that waits costs a timer. A failed touch is logged
+//! and tried again when the next one is due.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
 use super::complete::Complete;
-use super::exchange::Exchange;
+use super::request_session::RequestSession;
 
-/// What a handler that waits has to do for its session.
+/// The pending touch, or the timer before it, of a handler that waits.
 #[derive(Default)]
 pub(super) struct KeepAlive(Option<Step>);
 
@@ -27,20 +27,20 @@ enum Step {
 }
 
 impl KeepAlive {
-    /// Makes progress; the handler is polled again when this can.
-    pub(super) fn poll(&mut self, exchange: &Arc<Exchange>, cx: &mut Context<'_>) {
+    /// Makes progress; wakes the task of the handler when more can be done.
+    pub(super) fn poll(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) {
         while self.poll_step(exchange, cx).is_ready() {}
     }
 
-    /// Takes the next step; pending also when there is none.
-    fn poll_step(&mut self, exchange: &Arc<Exchange>, cx: &mut Context<'_>) -> Poll<()> {
+    /// Takes the next step; also returns pending if there is none.
+    fn poll_step(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) -> Poll<()> {
         self.0 = Some(match &mut self.0 {
             Some(Step::Wait(timer)) => {
                 ready!(timer.as_mut().poll(cx));
                 Step::Touch(exchange.touch_again())
             }
             Some(Step::Touch(touch)) => {
-                // An error is in the log already.
+                // The error is already logged.
                 let _ = ready!(Pin::new(touch).poll(cx));
                 match wait(exchange) {
                     Some(wait) => wait,
@@ -63,7 +63,7 @@ impl KeepAlive {
 
 /// The wait before the next touch, if there is a session that needs one. Outside a tokio runtime
 /// there are no timers.
-fn wait(exchange: &Exchange) -> Option<Step> {
+fn wait(exchange: &RequestSession) -> Option<Step> {
     let after = exchange.touch_again_after()?;
     Handle::try_current().ok()?;
     Some(Step::Wait(Box::pin(sleep(after))))

@@ -1,4 +1,7 @@
-//! What the application configures, once.
+//! [`SessionLayer`]: the configuration of the middleware.
+//!
+//! It holds everything that is configured once per application and shares it with all requests. It
+//! checks lifetimes and limits; it handles no request itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,7 +20,7 @@ use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
 use crate::store::users::{self, NewLogin};
 
-/// Gives every request below it a session to ask for.
+/// A `tower::Layer` that provides a [`Session`](crate::Session) to the wrapped service.
 ///
 /// ```
 /// # #[cfg(all(feature = "axum", feature = "memory"))] {
@@ -36,73 +39,79 @@ use crate::store::users::{self, NewLogin};
 /// # Ok::<(), distributable::InvalidRoute>(())
 /// ```
 ///
-/// A route that does not ask costs next to nothing: no cookie is read, no store is called, the
-/// response says nothing about sessions. Where one is asked for, the response varies on the cookie,
-/// and carries a new one only if there is something new to say.
+/// Handlers that do not extract the session cost next to nothing: no cookie is parsed, the store is
+/// not called and no header is added. If the session is extracted, the response varies on the
+/// cookie, and it sets a new cookie only if the cookie changes.
 ///
-/// Layers nest. Of two with the same cookie name the outer one is in charge and the inner one passes
-/// everything through. Two with different names are two sessions; a handler gets that of the inner
-/// layer.
+/// Layers nest. Of two layers with the same cookie name, the outer one is in charge and the inner
+/// one passes requests through. Two layers with different names provide two sessions; a handler
+/// gets that of the inner layer.
 ///
 /// The request's `Cookie` header, which contains the id, is marked
-/// [sensitive](http::HeaderValue::set_sensitive) for everything inside: its `Debug` output is hidden.
-/// For layers that log requests outside of this one, put tower-http's
+/// [sensitive](http::HeaderValue::set_sensitive) for the wrapped service: its `Debug` output is
+/// hidden. For layers outside of this one that log requests, put tower-http's
 /// `SetSensitiveRequestHeadersLayer` with `COOKIE` around them.
 ///
-/// # What is stored when
+/// # When changes are stored
 ///
-/// What a handler wrote is committed after it has returned, whatever status it returned, and before
-/// the response leaves. If the commit fails, or does not take effect because the session
-/// has ended or expired meanwhile, a plain response with the
-/// [error's status](crate::SessionError::status) stands in for the handler's. It sets no cookie,
-/// unless an earlier `save` or `update` of the same request has changed the id.
+/// The handler's writes are committed after it has returned, with any status, and before the
+/// response is sent. If the commit fails, or has no effect because the session has ended or expired
+/// meanwhile, the client receives a plain response with the [error's
+/// status](crate::SessionError::status) instead. It sets no cookie, unless an earlier `save` or
+/// `update` of the same request has changed the id.
 ///
 /// [`save`](crate::Session::save), [`update`](crate::Session::update) and
-/// [`invalidate`](crate::Session::invalidate) take effect at once, and nothing that happens to the
-/// request afterwards takes them back. In this table *saved* is what they have stored, and *staged*
-/// is what was written and not saved:
+/// [`invalidate`](crate::Session::invalidate) take effect at once and are not undone by a later
+/// failure of the request. In this list, *saved* is what they have stored and *staged* is what was
+/// written and not saved:
 ///
-/// | what happens | saved | staged | cookie |
-/// | --- | --- | --- | --- |
-/// | the handler returns, with any status | stays | stored | sent |
-/// | the handler panics; the layer that catches it is outside this one, or there is none | stays | dropped | not sent |
-/// | the handler panics; the layer that catches it is inside | stays | stored | sent |
-/// | a time-out, or a client that goes away; the layer that notices is outside this one | stays | dropped, unless the commit has begun | not sent |
-/// | a time-out; the layer that notices is inside | stays | stored | sent |
-/// | the last commit fails | stays | not stored (with [`Indeterminate`](crate::StoreErrorKind::Indeterminate): may be stored) | sent only if an earlier commit has changed the id |
-/// | the last commit rotates the id and fails with `Indeterminate` | stays | taken back as soon as the store answers | not sent |
-/// | the session was ended or has expired meanwhile | is gone | dropped, 409 | not sent |
-/// | another request has rotated the id meanwhile | stays | stored; with `cycle_id`: dropped, 409 | not sent |
+/// - **The handler returns**, with any status. Saved: kept. Staged: stored. Cookie: sent.
+/// - **The handler panics**, and the layer that catches the panic is inside this one. The same.
+/// - **The handler panics**, and the layer that catches the panic is outside this one, or there is
+///   none. Saved: kept. Staged: dropped. Cookie: not sent.
+/// - **A timeout**, and the layer that enforces it is inside this one. As if the handler had
+///   returned.
+/// - **A timeout**, enforced by a layer outside this one, **or a client that disconnects**. Saved:
+///   kept. Staged: dropped, unless the commit has begun. Cookie: not sent.
+/// - **The final commit fails.** Saved: kept. Staged: not stored; with
+///   [`Indeterminate`](crate::StoreErrorKind::Indeterminate) it may be stored. Cookie: sent only if
+///   an earlier commit has changed the id.
+/// - **The final commit rotates the id and fails with `Indeterminate`.** Saved: kept. Staged: taken
+///   back as soon as the store answers. Cookie: not sent.
+/// - **The session was ended or has expired meanwhile.** Saved: deleted with it. Staged: dropped,
+///   and the client receives 409. Cookie: not sent.
+/// - **Another request has rotated the id meanwhile.** Saved: kept. Staged: stored; with
+///   `cycle_id`, dropped, and the client receives 409. Cookie: not sent.
 ///
-/// So a request that calls `cycle_id` and `save`, and is then cut off outside this layer, leaves the
-/// browser with an id that is not valid any more: the visitor is logged out. To avoid that, leave
-/// the commit to this layer, or put layers for panics and time-outs inside it; those then store what
-/// was staged so far.
+/// A request that calls `cycle_id` and `save` and is then cut off outside this layer leaves the
+/// browser with an id that is no longer valid: the visitor is logged out. To avoid that, leave the
+/// commit to this layer, or put layers for panics and timeouts inside it, so that the staged writes
+/// are stored.
 ///
 /// # First visits
 ///
-/// Requests without a cookie that run at the same time and write each make a session of their own;
-/// the browser keeps the one whose response comes last. Where a page loads several resources that
-/// write, have the page itself make the session first.
+/// Concurrent requests without a cookie that write create one session each; the browser keeps the
+/// one whose response arrives last. If a page loads several resources that write, let the page
+/// itself create the session.
 ///
 /// # What counts as a use
 ///
-/// A request uses its session from the moment when it takes it: the access is recorded then, once a
-/// tenth of the idle time (at most a minute) has passed since the one before. A request that runs
-/// for as long as the idle time or longer touches the session again and again, so that the session
-/// does not idle out under it. The body of a response that is still being sent is no use; a
+/// A request uses its session from the moment when the session is extracted: the access is recorded
+/// then, if a tenth of the idle timeout (at most a minute) has passed since the last recorded one.
+/// A request that runs for as long as the idle timeout touches the session repeatedly, so that it
+/// does not expire while the request runs. Sending the body of a response is no use; a
 /// [detached](crate::Session::detached) handle counts when it commits or calls
 /// [`touch`](crate::Session::touch).
 ///
-/// The idle time of a session is that of the layer which has created it, or what
-/// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) has set: where nodes are
-/// configured differently, the node that creates a session decides.
+/// The idle timeout of a session is that of the layer that created it, or the value set with
+/// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval): if nodes are
+/// configured differently, the node that creates the session decides.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
     config: Arc<Config>,
 }
 
-/// Everything that the requests of one layer share.
+/// State shared by all requests of one layer.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) store: Arc<dyn ErasedStore>,
@@ -113,49 +122,49 @@ pub(super) struct Config {
     absolute: Timeout,
     first_visit: Option<Timeout>,
     pub(super) limits: Limits,
-    /// The sessions that a user may have, and what comes of more.
+    /// Number of sessions that a user may have. `refuses_excess` decides what happens to more.
     user_sessions: usize,
     refuses_excess: bool,
     pub(super) turnovers: Turnovers,
     pub(super) hint: Hint,
 }
 
-/// How many requests came to a node that their cookie did not name.
+/// Counts requests whose cookie named a node other than the one that served them.
 ///
-/// A clone counts from zero: a configuration is copied to become another one, maybe another node's,
-/// while everything that serves by one configuration shares it.
+/// A clone starts at zero: a configuration is cloned to be changed, possibly for another node. The
+/// services of one configuration share it without cloning.
 #[derive(Debug, Default)]
 pub(super) struct Turnovers(AtomicU64);
 
-/// Which node the cookie's route names, so that a sticky balancer sends the next request there.
+/// The node that the cookie's route names, so that a sticky balancer sends the next request there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Affinity {
-    /// The node that has served: a client that was sent elsewhere stays there.
+    /// The node that served the request: a client that was sent to another node stays there.
     #[default]
     Local,
-    /// The node that holds the session, where the store knows it: clients follow their data.
+    /// The node that holds the session, if the store knows it: clients follow their data.
     Owner,
-    /// The node that issued the cookie; it is not re-issued because another node has served.
+    /// The node that issued the cookie. A request served by another node does not change it.
     Off,
 }
 
-/// How large a session may become. What goes beyond is refused by the call that tries.
+/// Size limits of a session. The call that would exceed a limit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// One attribute's encoded value. Defaults to 16 MiB.
+    /// Encoded size of one attribute's value, in bytes. Defaults to 16 MiB.
     pub attribute_bytes: usize,
-    /// Names and values of a session together. Defaults to 16 MiB.
+    /// Size of all names and values of a session, in bytes. Defaults to 16 MiB.
     pub session_bytes: usize,
-    /// Attributes in a session; removed ones do not count. Defaults to 1,024.
+    /// Number of attributes in a session; removed ones do not count. Defaults to 1,024.
     pub attributes: usize,
-    /// One attribute's name. Defaults to 256.
+    /// Size of one attribute's name, in bytes. Defaults to 256.
     pub name_bytes: usize,
 }
 
 impl SessionLayer {
-    /// Sessions live in `store`; everything else is at its default.
+    /// Creates a layer that keeps its sessions in `store`, with the default settings.
     pub fn new<S: SessionStore>(store: S) -> Self {
         Self {
             config: Arc::new(Config {
@@ -175,108 +184,113 @@ impl SessionLayer {
         }
     }
 
-    /// This node's name, which goes into the cookie behind the id. Defaults to none.
+    /// Sets this node's name, which follows the id in the cookie. Defaults to none.
     #[must_use]
     pub fn with_route(mut self, route: Route) -> Self {
         self.config().route = Some(route);
         self
     }
 
-    /// Which node the cookie names. Defaults to [`Affinity::Local`].
+    /// Sets which node the cookie names. Defaults to [`Affinity::Local`].
     #[must_use]
     pub fn with_affinity(mut self, affinity: Affinity) -> Self {
         self.config().affinity = affinity;
         self
     }
 
-    /// The cookie's name and attributes. Defaults to [`SessionCookie::default`].
+    /// Sets the cookie's name and attributes. Defaults to [`SessionCookie::default`].
     ///
-    /// Cookies do not know ports: two applications on one host, also on different ports, replace each
-    /// other's cookie if both use the default name. Give each a name of its own, or a path.
+    /// Cookies are not separated by port: two applications on one host, even on different ports,
+    /// replace each other's cookie if both use the default name. Give each its own name, or its own
+    /// path.
     #[must_use]
     pub fn with_cookie(mut self, cookie: SessionCookie) -> Self {
         self.config().cookie = cookie;
         self
     }
 
-    /// How long a session may pause between two requests; `None`: no limit but the absolute one.
-    /// Defaults to 30 minutes. More than 100 years are 100 years; zero is the error
-    /// [`InvalidTimeout`](crate::SessionErrorKind::InvalidTimeout) of every request that takes the
-    /// session.
+    /// Sets the idle timeout; `None` leaves only the absolute timeout. Defaults to 30 minutes.
+    /// Values above 100 years count as 100 years; with zero, every request that extracts the
+    /// session fails with [`InvalidTimeout`](crate::SessionErrorKind::InvalidTimeout).
     ///
-    /// A shorter time than a stored session was made with applies at once, at this layer: what has
-    /// been idle for longer is not found any more. A longer one does not extend the stored session.
-    /// What [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) has set for one
-    /// session stays.
+    /// A timeout shorter than the one that a stored session was created with applies to it at once,
+    /// at this layer: a session that has been idle for longer is no longer found. A longer one does
+    /// not extend it. A value set with
+    /// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) for one session
+    /// takes precedence.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
         self.config().idle = idle.map(Timeout::new);
         self
     }
 
-    /// How long after its creation a session ends, whatever happens. Defaults to 24 hours. For zero
-    /// and huge times see [`with_idle_timeout`](Self::with_idle_timeout).
+    /// Sets the absolute timeout: how long after its creation a session expires, however often it
+    /// is used. Defaults to 24 hours. Zero and very long times are treated as in
+    /// [`with_idle_timeout`](Self::with_idle_timeout).
     ///
-    /// A shorter time than a stored session was made with applies at once, at this layer: older
-    /// sessions are not found any more. A longer one does not extend them. To end sessions after an
-    /// incident, restart all nodes with a short time.
+    /// A timeout shorter than the one that a stored session was created with applies to it at once,
+    /// at this layer: older sessions are no longer found. A longer one does not extend them. To end
+    /// all sessions after an incident, restart all nodes with a short timeout.
     #[must_use]
     pub fn with_absolute_timeout(mut self, absolute: Duration) -> Self {
         self.config().absolute = Timeout::new(absolute);
         self
     }
 
-    /// A shorter idle time for sessions whose browser has not come back yet: robots never do.
-    /// Defaults to none. An idle time that a handler sets for the session comes before it.
+    /// Sets a shorter idle timeout until the client has presented the cookie once, which keeps
+    /// crawlers from filling the store. Defaults to none. An idle timeout that a handler sets takes
+    /// precedence.
     #[must_use]
-    pub fn with_first_visit_timeout(mut self, idle: Duration) -> Self {
+    pub fn with_initial_idle_timeout(mut self, idle: Duration) -> Self {
         self.config().first_visit = Some(Timeout::new(idle));
         self
     }
 
-    /// How large a session may become.
+    /// Sets the size limits of a session. Defaults to [`Limits::default`].
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.config().limits = limits;
         self
     }
 
-    /// How many sessions a user may have who [logs in](crate::Session::log_in), at least one. Once a
-    /// login is stored, the sessions with the oldest logins that are too many are ended; or the login
-    /// is refused, with [`with_excess_logins_refused`](Self::with_excess_logins_refused).
+    /// Sets how many sessions a user who [logs in](crate::Session::log_in) may have, at least one.
+    /// Once a login is stored, the sessions with the oldest logins beyond the limit are deleted;
+    /// with [`with_excess_logins_refused`](Self::with_excess_logins_refused), the login fails
+    /// instead.
     ///
-    /// Defaults to 1,000. Logins that run at the same time may exceed it for a moment.
+    /// Defaults to 1,000. Concurrent logins may exceed it for a moment.
     #[must_use]
     pub fn with_max_sessions_per_user(mut self, sessions: usize) -> Self {
         self.config().user_sessions = sessions.max(1);
         self
     }
 
-    /// Refuses a login of a user who has as many sessions as are allowed, with
-    /// [`TooManySessions`](SessionErrorKind::TooManySessions), instead of ending the oldest one.
+    /// Refuses the login of a user who already has the maximum number of sessions, with
+    /// [`TooManySessions`](SessionErrorKind::TooManySessions), instead of deleting the oldest
+    /// session.
     #[must_use]
     pub fn with_excess_logins_refused(mut self) -> Self {
         self.config().refuses_excess = true;
         self
     }
 
-    /// How many requests came to this node although their cookie named another one: *turnovers*.
+    /// Returns the number of misrouted requests: requests whose cookie named a different node.
     ///
-    /// One request counts once, when its handler takes the session, the session is found, and what
-    /// stands behind the dot of its cookie is a route and not this node's. That is so with every
-    /// [`Affinity`]. A cookie without a route, or with something that can be none, names no node
-    /// and does not count. Without [`with_route`](Self::with_route) it stays 0.
+    /// Each request counts once, if its handler extracts the session, the session is found, and the
+    /// cookie has a valid route other than this node's. This holds for every [`Affinity`]. A cookie
+    /// without a valid route names no node and does not count. Without
+    /// [`with_route`](Self::with_route) the number stays 0.
     ///
-    /// It counts since this layer was last configured. Clones count together, and with the services
-    /// that they have made, so keep one to ask. A clone that is configured further is another
-    /// layer, and begins at 0.
+    /// It counts since this layer was last configured. Clones and the services that they have made
+    /// share the counter, so keep a clone to read it. Configuring a clone further makes it a
+    /// separate layer, whose counter starts at 0.
     ///
-    /// With a sticky balancer it rises when another node fails or is taken out, by one for each of
-    /// that node's users who is sent here, and rests otherwise. If it keeps rising while all nodes
-    /// are up, the balancer does not follow the cookie: it looks for another cookie or for other
-    /// routes, or is not sticky at all. So much for [`Affinity::Local`]. With [`Affinity::Owner`]
-    /// and [`Affinity::Off`] every request counts for as long as the cookie goes on naming another
-    /// node. A route is the client's word: anybody who has a session can make the number rise.
+    /// With [`Affinity::Local`] and a sticky balancer, the number should rise only on failover, by
+    /// one for each user of the failed node that is sent here. A steady increase while all nodes
+    /// are up means that the balancer does not follow the cookie: it reads another cookie, has
+    /// other routes configured, or is not sticky. With [`Affinity::Owner`] and [`Affinity::Off`]
+    /// every request counts for as long as the cookie names another node. The route is supplied by
+    /// the client: any client with a session can make the number rise.
     ///
     /// ```
     /// # #[cfg(all(feature = "axum", feature = "memory"))] {
@@ -284,17 +298,17 @@ impl SessionLayer {
     ///
     /// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
     /// let app: axum::Router = axum::Router::new().layer(layer.clone());
-    /// assert_eq!(layer.turnovers(), 0);
+    /// assert_eq!(layer.misrouted_requests(), 0);
     /// # }
     /// # Ok::<(), distributable::InvalidRoute>(())
     /// ```
     #[doc(alias = "failovers")]
     #[must_use]
-    pub fn turnovers(&self) -> u64 {
+    pub fn misrouted_requests(&self) -> u64 {
         self.config.turnovers.0.load(Relaxed)
     }
 
-    /// The configuration of a layer nobody has configured.
+    /// Returns the configuration.
     pub(super) fn into_config(self) -> Arc<Config> {
         self.config
     }
@@ -305,7 +319,7 @@ impl SessionLayer {
 }
 
 impl Config {
-    /// Makes changes the birth of a session.
+    /// Turns the changes into the creation of a session.
     pub(super) fn make_create(&self, secret: SecretHash, changes: &mut Changes) {
         changes.make_create(secret, self.idle.map(Timeout::get), self.absolute.get());
         if let Some(idle) = self.first_visit {
@@ -313,7 +327,8 @@ impl Config {
         }
     }
 
-    /// Fails if the user has too many sessions to log in once more, and the oldest is not to be ended.
+    /// Fails if the user has too many sessions for another login, and the layer refuses excess
+    /// logins.
     pub(super) async fn check_excess(
         &self,
         user: &UserKey,
@@ -330,7 +345,7 @@ impl Config {
         }
     }
 
-    /// Lists a session as one of the user who has logged in with it.
+    /// Adds a session to the index of the user who has logged in with it.
     pub(super) async fn register(
         &self,
         key: Root,
@@ -349,7 +364,7 @@ impl Config {
         users::register(&*self.store, login).await
     }
 
-    /// A login as this user: the absolute lifetime begins anew.
+    /// The login of this user, which restarts the absolute lifetime.
     pub(super) fn login(&self, user: UserKey) -> Login {
         Login {
             user: Some(user),
@@ -357,7 +372,7 @@ impl Config {
         }
     }
 
-    /// Refuses a configuration with which every session would end before it is used.
+    /// Fails if the configuration has a timeout of zero, with which no session could be used.
     pub(super) fn check(&self) -> Result<(), SessionError> {
         let times = [self.idle, self.first_visit, Some(self.absolute)];
         if times.into_iter().flatten().any(Timeout::is_zero) {
@@ -366,23 +381,23 @@ impl Config {
         Ok(())
     }
 
-    /// Returns `true` if a session that the store has found is within this layer's limits as well,
-    /// which may have become shorter since the session was made.
+    /// Returns `true` if a session that the store has found is also within this layer's timeouts,
+    /// which may have become shorter since the session was created.
     pub(super) fn admits(&self, record: &Record) -> bool {
         let now = clock::now();
         let idle = self.idle_of(record, false);
         now < record.began_at().plus(self.absolute.get()) && record.is_live_with(idle, now)
     }
 
-    /// Returns `true` if it is time to record another access.
+    /// Returns `true` if another access is to be recorded.
     pub(super) fn is_touch_due(&self, record: &Record) -> bool {
         let idle = self.idle_of(record, true);
         record.is_touch_due_with(idle, clock::now())
     }
 
-    /// The idle time in force for a session, whose browser has come back with it now if it has
-    /// `returned`: what was set for the session, or the shorter of what it was made with and what is
-    /// configured now.
+    /// The idle timeout in force for a session. `returned` is `true` if its browser has presented
+    /// the cookie, as it does with this request. The result is the value set for the session or,
+    /// without one, the shorter of the timeout that it was created with and the configured one.
     pub(super) fn idle_of(&self, record: &Record, returned: bool) -> Option<Duration> {
         let made_with = record.idle_time(returned);
         if record.has_own_idle_time() {
@@ -396,7 +411,7 @@ impl Config {
         shorter(made_with, configured)
     }
 
-    /// The idle time of a session that is made now.
+    /// The idle timeout of a session that is created now.
     pub(super) fn idle_of_new(&self) -> Option<Duration> {
         let (idle, first) = (
             self.idle.map(Timeout::get),
@@ -472,11 +487,11 @@ impl Default for Limits {
     }
 }
 
-/// How many sessions a user may have.
+/// Default number of sessions that a user may have.
 const USER_SESSIONS: usize = 1_000;
 
 const MIB: usize = 1 << 20;
-/// Tomcat's and the Servlet world's habit.
+/// The default of Tomcat and of other servlet containers.
 const IDLE: Duration = Duration::from_secs(30 * 60);
-/// A working day and its evening.
+/// One day.
 const ABSOLUTE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,11 +1,10 @@
-//! One request, one response: the session between a cookie and a store.
+//! The HTTP middleware: one request and its response, between a cookie and a store.
 
 mod attribute;
 mod body;
 mod complete;
 mod cookie;
 mod error;
-mod exchange;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
@@ -15,12 +14,13 @@ mod keep_alive;
 mod layer;
 mod peek;
 mod remember;
+mod request_session;
 mod route;
-mod scratch;
 mod service;
 mod session;
 mod state;
 mod take_back;
+mod test_store;
 mod timeout;
 
 pub use attribute::{Attribute, AttributeName, AttributeOf, Storable};

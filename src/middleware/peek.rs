@@ -1,4 +1,4 @@
-//! A session that is looked at and not used.
+//! Read-only access to a session that does not count as a use.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use tracing::error;
 
 use super::attribute::{AttributeName, AttributeOf};
 use super::error::{SessionError, SessionErrorKind};
-use super::exchange::Exchange;
+use super::request_session::RequestSession;
 use super::session::{MISSING_LAYER, Session};
 use crate::session::{Root, Timestamp, UserKey};
 
-/// A visitor's session, read without counting as a use: a page that polls must not keep a visitor
-/// logged in who is not there.
+/// A visitor's session, read without counting as a use: a page that polls must not keep an absent
+/// visitor logged in.
 ///
-/// It reads what [`Session`] reads and cannot write. If the same request takes the [`Session`] as
-/// well, that is a use.
+/// It reads like [`Session`] and cannot write. If the same request also extracts the [`Session`],
+/// that counts as a use.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -31,8 +31,8 @@ use crate::session::{Root, Timestamp, UserKey};
 pub struct Peek(Session);
 
 impl Peek {
-    /// The session of the request with this head, loaded on first demand: what the axum extractor
-    /// calls, for every other framework.
+    /// Returns the session of the request with this head, and loads it on the first call. The axum
+    /// extractor calls this; other frameworks can call it directly.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Peek {
     ///
     /// Dropping the future changes nothing.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = Exchange::of(&parts.extensions) else {
+        let Some(exchange) = RequestSession::of(&parts.extensions) else {
             error!("{MISSING_LAYER}");
             return Err(SessionErrorKind::MissingLayer.into());
         };
@@ -54,7 +54,7 @@ impl Peek {
     ///
     /// # Errors
     ///
-    /// When what is stored is not a `T`.
+    /// Fails if the stored value is not a `T`.
     pub fn get<T: DeserializeOwned>(
         &self,
         name: impl AttributeOf<T>,
@@ -62,43 +62,43 @@ impl Peek {
         self.0.get(name)
     }
 
-    /// Whether there is an attribute of that name.
+    /// Returns `true` if there is an attribute of that name.
     #[must_use]
     pub fn contains(&self, name: impl AttributeName) -> bool {
         self.0.contains(name)
     }
 
-    /// The names of all attributes, sorted.
+    /// Returns the names of all attributes, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.0.names()
     }
 
-    /// Whether there is a session.
+    /// Returns `true` if there is a session.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.0.exists()
     }
 
-    /// The root of the session's id: its name in stores and logs, and no secret.
+    /// Returns the root of the session's id: its name in stores and logs, which is not a secret.
     #[must_use]
     pub fn key(&self) -> Option<Root> {
         self.0.key()
     }
 
-    /// The user who is logged in.
+    /// Returns the user who is logged in.
     #[must_use]
     pub fn user(&self) -> Option<UserKey> {
         self.0.user()
     }
 
-    /// When the session was created, as that node's clock said.
+    /// Returns the creation time by the clock of the creating node.
     #[must_use]
     pub fn created_at(&self) -> Option<Timestamp> {
         self.0.created_at()
     }
 
-    /// The last access that was recorded.
+    /// Returns the time of the last recorded access.
     #[must_use]
     pub fn last_accessed_at(&self) -> Option<Timestamp> {
         self.0.last_accessed_at()

@@ -1,8 +1,8 @@
-//! "Remember me": how long the browser is to keep the cookie, kept in the session itself.
+//! "Remember me": the cookie's age, stored in the session itself.
 //!
 //! It is an attribute under a name that applications cannot use, so every store and every node
-//! knows it. Beside the age stands when the cookie was last sent with it: a browser that keeps
-//! coming back is sent a fresh one before the old one is much older than when it came.
+//! handles it. The time when the cookie was last sent is stored beside the age: a returning browser
+//! is sent a fresh cookie before too much of the age has passed.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::cookie::Persistence;
 use crate::clock;
 use crate::session::{Record, Timestamp, Value, json};
 
-/// Where a session keeps its [`Persistence`].
+/// The attribute that stores the [`Persistence`] of a session.
 pub(super) const NAME: &str = "\0cookie";
 
-/// Whether an application may not use this name.
+/// Returns `true` if the name is reserved, so that applications may not use it.
 pub(super) fn is_reserved(name: &str) -> bool {
     name.starts_with('\0')
 }
@@ -24,14 +24,14 @@ pub(super) fn value(persistence: Persistence) -> Value {
     json::encode(&(secs, clock::now().as_millis()), usize::MAX).expect("two numbers can be encoded")
 }
 
-/// What [`value`] was made of. Something else under the name, which only a store can have put
-/// there, counts as nothing.
+/// Decodes a [`value`]. Anything else under the name, which only a store can have put there, is
+/// ignored.
 pub(super) fn read(value: &Value) -> Option<Persistence> {
     Some(persistence(parts(value)?.0))
 }
 
-/// The persistence to write again and to send the cookie with, because it is a while since the cookie
-/// was sent, or because the session was made before cookies had the `usual` age.
+/// The persistence to store again and to send the cookie with, because some time has passed since
+/// the cookie was sent, or because the session was created before cookies had the `usual` age.
 pub(super) fn renewal(record: &Record, usual: Persistence) -> Option<Persistence> {
     let Some(value) = record.get(NAME) else {
         return Some(usual).filter(|usual| *usual != Persistence::BrowserSession);

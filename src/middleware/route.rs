@@ -1,4 +1,4 @@
-//! The name of the node that serves a session, as it stands behind the id in the cookie.
+//! The name of the node that serves a session: the suffix of the id in the cookie.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::session::SessionId;
 
-/// A node's name in the cookie, `<id>.<route>`: how a sticky balancer finds the way back.
+/// A node's name in the cookie, `<id>.<route>`, by which a sticky balancer finds the node.
 ///
 /// One to 32 letters, digits and underscores, so that it can neither end an id early nor break a
 /// header. Cheap to clone.
@@ -23,28 +23,28 @@ use crate::session::SessionId;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route(Arc<str>);
 
-/// A route as a client has sent it: a valid name, and the client's word. A copy in place, so that a
-/// request whose handler does not ask for it pays for no [`Route`].
+/// A route as received from a client: a valid name that is not trusted. Stored in place, so that a
+/// request whose handler does not read it allocates no [`Route`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
     len: u8,
     bytes: [u8; Route::MAX_LEN],
 }
 
-/// A route is one to 32 of the characters `A-Z`, `a-z`, `0-9` and `_`; this was something else.
+/// The error of a route that is not one to 32 of the characters `A-Z`, `a-z`, `0-9` and `_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidRoute;
 
 impl Route {
-    /// The longest route, in characters: the whole cookie stays far below what proxies cut off.
+    /// The longest route, in characters. It keeps the whole cookie far below the limits of proxies.
     pub const MAX_LEN: usize = 32;
 
-    /// Checks a node's name.
+    /// Validates a node's name.
     ///
     /// # Errors
     ///
-    /// When it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a character other than
+    /// Fails if it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a character other than
     /// letters, digits and underscores.
     pub fn new(name: &str) -> Result<Self, InvalidRoute> {
         if Self::admits(name.as_bytes()) {
@@ -54,7 +54,7 @@ impl Route {
         }
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -67,7 +67,7 @@ impl Route {
 }
 
 impl Received {
-    /// Copies what stood behind the dot; `None` when that can be no node's name.
+    /// Copies the text behind the dot; `None` if it is not a valid route.
     pub(crate) fn new(name: &[u8]) -> Option<Self> {
         if !Route::admits(name) {
             return None;
@@ -78,7 +78,7 @@ impl Received {
         Some(Self { len, bytes })
     }
 
-    /// Whether it names the node of that route.
+    /// Returns `true` if it names the node of that route.
     pub(crate) fn names(&self, route: &Route) -> bool {
         self.as_bytes() == route.as_str().as_bytes()
     }
@@ -132,8 +132,8 @@ pub(crate) fn join(id: &SessionId, route: Option<&Route>) -> String {
     value
 }
 
-/// Takes a received value apart at its first dot; `None` when what stands before it is no id. What
-/// stands behind it is the client's word.
+/// Splits a received value at its first dot; `None` if the text before it is no id. The text behind
+/// it is supplied by the client and not checked.
 pub(crate) fn split(value: &[u8]) -> Option<(SessionId, Option<&[u8]>)> {
     // An id has no dots, and all ids have one length.
     let (id, rest) = value.split_at_checked(SessionId::TEXT_LEN)?;

@@ -1,4 +1,4 @@
-//! A session handle goes in with the request; what was done to it is committed before the response.
+//! The service that adds a session handle to each request and commits it before the response.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,15 +8,16 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::exchange::Exchange;
 use super::future::ResponseFuture;
 use super::layer::Config;
+use super::request_session::RequestSession;
 
-/// A service whose requests have a session to ask for; made by [`SessionLayer`](crate::SessionLayer).
+/// A service that provides a session to the requests it passes on; made by
+/// [`SessionLayer`](crate::SessionLayer).
 ///
-/// It works around every HTTP service, whatever its bodies, keeps that service's error type and has
-/// no errors of its own: a commit that fails is answered with a response, which carries the
-/// [`SessionError`](crate::SessionError) in its extensions for layers further out.
+/// It wraps any HTTP service with any bodies, keeps that service's error type and has no errors of
+/// its own: a failed commit becomes a response, which carries the
+/// [`SessionError`](crate::SessionError) in its extensions for outer layers.
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     inner: S,
@@ -43,10 +44,10 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         if let Entry::Occupied(mut lines) = request.headers_mut().entry(COOKIE) {
-            // What is inside, and logs the request, does not log the id.
+            // Inner services that log the request do not log the id.
             lines.iter_mut().for_each(|line| line.set_sensitive(true));
         }
-        let exchange = Exchange::begin(&self.config, request.extensions_mut());
+        let exchange = RequestSession::begin(&self.config, request.extensions_mut());
         ResponseFuture::new(self.inner.call(request), exchange)
     }
 }

@@ -1,4 +1,9 @@
-//! What a handler holds.
+//! The handle through which a handler reads and changes its session.
+//!
+//! [`Session`] is cheap to clone and refers to the state that its request shares. It reads and
+//! writes the loaded session without waiting; the store is called when the session is loaded and
+//! when it is committed. This module decides neither when a response commits nor which headers it
+//! carries.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,20 +19,20 @@ use super::attribute::{AttributeName, AttributeOf, Storable};
 use super::complete::Complete;
 use super::cookie::{IsSecure, Persistence};
 use super::error::{SessionError, SessionErrorKind};
-use super::exchange::Exchange;
 use super::layer::SessionLayer;
 use super::remember;
+use super::request_session::RequestSession;
 use super::route::Route;
-use super::scratch::Scratch;
 use super::state::{Found, State, Update};
+use super::test_store::TestStore;
 use super::timeout::Timeout;
 use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 
-/// A visitor's session, as one request sees it.
+/// A visitor's session, as seen by one request.
 ///
-/// Taking it in a handler awaits the store once; reading and writing do not. The first write makes
-/// the session, and what was written is stored when the handler has returned, before the response
-/// leaves. Clones share one session; requests of one session do not lock each other out.
+/// Extracting it awaits the store once; reading and writing do not. The first write creates the
+/// session. Writes are stored when the handler has returned, before the response is sent. Clones
+/// share one session. Requests of one session do not block each other.
 ///
 /// ```
 /// use distributable::{Attribute, Session, SessionError};
@@ -47,30 +52,32 @@ use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # When the response has left
+/// # After the response is sent
 ///
-/// What a kept clone writes then could not be stored with the response: it is an error
-/// ([`TooLate`](SessionErrorKind::TooLate)), not a loss. Streams, WebSockets and tasks take a
-/// [`detached`](Self::detached) handle.
+/// A write through a clone that outlives the response cannot be stored with it: it returns an error
+/// ([`TooLate`](SessionErrorKind::TooLate)) and is never lost silently. Streams, WebSockets and
+/// tasks use a [`detached`](Self::detached) handle.
 ///
-/// # When the session ends meanwhile
+/// # If the session ends concurrently
 ///
-/// Another request may log the visitor out while this one runs. What this one wrote is dropped then,
-/// and the client receives that error (409) in place of the handler's response. It says nothing about
-/// cookies, so that it cannot undo what the other said. [`save`](Self::save),
-/// [`update`](Self::update) and [`reload`](Self::reload) return the error to the handler
-/// ([`Ended`](SessionErrorKind::Ended)). A request that has written nothing is answered as usual.
+/// Another request may log the visitor out while this one runs. The writes of this request are then
+/// dropped, and the client receives that error (409) instead of the handler's response. The error
+/// response sets no cookie, so it cannot undo the removal that the other response has sent.
+/// [`save`](Self::save), [`update`](Self::update) and [`reload`](Self::reload) return the error to
+/// the handler ([`Invalidated`](SessionErrorKind::Invalidated)). A request that has written nothing
+/// receives its handler's response as usual.
 ///
-/// # When the session gets a new id meanwhile
+/// # If the session id changes concurrently
 ///
 /// Another request may call [`cycle_id`](Self::cycle_id) or [`log_in`](Self::log_in) while this one
-/// runs. What this one writes is stored in the session: its id was valid when it took it. Its
-/// response sets no cookie. After a login it has no session any more once it has stored or reloaded
-/// something ([`Superseded`](SessionErrorKind::Superseded)): what the user's requests store is not
-/// shown to it.
+/// runs. The writes of this request are stored in the session, because its id was valid when the
+/// session was loaded. Its response sets no cookie. After a login, the next call that stores or
+/// reloads something takes the session away from this request
+/// ([`Superseded`](SessionErrorKind::Superseded)): data that the user's requests store is not shown
+/// to it.
 #[derive(Clone)]
 pub struct Session {
-    exchange: Arc<Exchange>,
+    exchange: Arc<RequestSession>,
     detached: Option<Arc<Detached>>,
 }
 
@@ -79,20 +86,20 @@ pub struct Session {
     reason = "a name is a `&str`, a `&CONSTANT` or a `String`; callers should not have to borrow twice"
 )]
 impl Session {
-    /// The session of the request with this head, loaded on first demand: what the axum extractor
-    /// calls, for every other framework.
+    /// Returns the session of the request with this head, and loads it on the first call. The axum
+    /// extractor calls this; other frameworks can call it directly.
     ///
     /// # Errors
     ///
-    /// When the store fails, when the request has not passed a [`SessionLayer`], or when the
-    /// response has left before anybody asked.
+    /// Fails if the store fails, if the request has not passed a [`SessionLayer`], or if the
+    /// response was sent before the session was first requested.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing, but the access may be recorded already; the session is
-    /// loaded when it is asked for again.
+    /// Dropping the future changes nothing, except that the access may already be recorded; the
+    /// next call loads the session again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = Exchange::of(&parts.extensions) else {
+        let Some(exchange) = RequestSession::of(&parts.extensions) else {
             error!("{MISSING_LAYER}");
             return Err(SessionErrorKind::MissingLayer.into());
         };
@@ -101,17 +108,18 @@ impl Session {
     }
 
     /// A handle of a request's session.
-    pub(super) const fn of(exchange: Arc<Exchange>) -> Self {
+    pub(super) const fn of(exchange: Arc<RequestSession>) -> Self {
         Self {
             exchange,
             detached: None,
         }
     }
 
-    /// A new session in a store of its own, to call handlers with in their unit tests.
+    /// Creates a new session in a store of its own, for unit tests of handlers.
     #[must_use]
     pub fn for_test() -> Self {
-        let exchange = Exchange::new(SessionLayer::new(Scratch::default()).into_config(), None);
+        let exchange =
+            RequestSession::new(SessionLayer::new(TestStore::default()).into_config(), None);
         let (found, secure) = (Found::None, IsSecure::default());
         exchange.state().load(found, secure, exchange.config());
         Self {
@@ -120,11 +128,12 @@ impl Session {
         }
     }
 
-    /// Reads an attribute; `None` when there is none of that name.
+    /// Reads an attribute. Returns `None` if there is none of that name.
     ///
     /// # Errors
     ///
-    /// When what is stored is not a `T`. The attribute stays as it is, and the others are readable.
+    /// Fails if the stored value is not a `T`. The attribute stays as it is, and the others stay
+    /// readable.
     pub fn get<T: DeserializeOwned>(
         &self,
         name: impl AttributeOf<T>,
@@ -134,17 +143,18 @@ impl Session {
         decode(name, value)
     }
 
-    /// Writes an attribute. Where the store still holds what the request has loaded, writing the
-    /// same bytes again changes nothing; if another request has written meanwhile, this write is the
-    /// later one and counts.
+    /// Writes an attribute. Writing the bytes that the attribute has already is no change, as long
+    /// as the store still holds what the request has loaded; if another request has written
+    /// meanwhile, this write is the later one and wins.
     ///
-    /// `&None` is a value like any other: the attribute is there and holds `null`, which
-    /// [`get`](Self::get) reads as an `Option` only. To have no attribute, [`remove`](Self::remove) it.
+    /// `&None` is a value like any other: the attribute exists and holds `null`, which only
+    /// [`get`](Self::get) with an `Option` type can read. To delete the attribute, use
+    /// [`remove`](Self::remove).
     ///
     /// # Errors
     ///
-    /// When the value cannot be encoded, is too large, or could not be stored any more. The session
-    /// is then as it was.
+    /// Fails if the value cannot be encoded, is too large, or can no longer be stored. The session
+    /// is then unchanged.
     pub fn insert<T: Storable + ?Sized>(
         &self,
         name: impl AttributeOf<T>,
@@ -156,11 +166,11 @@ impl Session {
         state.write(name, Some(value), self.exchange.config())
     }
 
-    /// Removes an attribute. Says whether there was one.
+    /// Removes an attribute. Returns `true` if it existed.
     ///
     /// # Errors
     ///
-    /// When that could not be stored any more.
+    /// Fails if the removal can no longer be stored.
     pub fn remove(&self, name: impl AttributeName) -> Result<bool, SessionError> {
         let name = name.as_name();
         not_reserved(name)?;
@@ -170,11 +180,11 @@ impl Session {
         Ok(existed)
     }
 
-    /// Reads an attribute and removes it: a message that is shown once, for example.
+    /// Reads an attribute and removes it, for example a message that is shown once.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get) and [`remove`](Self::remove); it is not removed then.
+    /// As [`get`](Self::get) and [`remove`](Self::remove); the attribute is then not removed.
     pub fn take<T: DeserializeOwned>(
         &self,
         name: impl AttributeOf<T>,
@@ -187,24 +197,24 @@ impl Session {
         Ok(value)
     }
 
-    /// Whether there is an attribute of that name.
+    /// Returns `true` if there is an attribute of that name.
     #[must_use]
     pub fn contains(&self, name: impl AttributeName) -> bool {
         self.state().value(name.as_name()).is_some()
     }
 
-    /// The names of all attributes, sorted.
+    /// Returns the names of all attributes, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let names = self.state().names();
         names.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
-    /// Removes all attributes; the session stays.
+    /// Removes all attributes. The session itself stays.
     ///
     /// # Errors
     ///
-    /// When that could not be stored any more.
+    /// Fails if the removal can no longer be stored.
     pub fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.writable_state()?;
         for name in state.names() {
@@ -213,22 +223,23 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces an attribute by what `f` makes of it, as one step: no other request, on whatever
-    /// node, writes it in between. Returns what `f` made.
+    /// Replaces an attribute by the result of `f`, atomically: no other request on any node writes
+    /// the attribute in between. Returns the new value.
     ///
-    /// The result is stored at once, with everything else that this request has written so far. If
-    /// somebody else was faster, `f` is called again with what they have written; it should do
-    /// nothing but compute.
+    /// The result is stored at once, together with everything that this request has written so far.
+    /// If another request has written the attribute first, `f` is called again with the newer
+    /// value, so `f` should have no side effects.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), [`insert`](Self::insert) and [`save`](Self::save). The kind
-    /// [`Conflict`](SessionErrorKind::Conflict) says that others were faster a few hundred times.
+    /// As [`get`](Self::get), [`insert`](Self::insert) and [`save`](Self::save). Returns
+    /// [`Conflict`](SessionErrorKind::Conflict) if other requests were faster in a thousand
+    /// attempts.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop a store call that is under way: the attribute is replaced as
-    /// a whole or not at all.
+    /// Dropping the future does not stop a store call in progress: the attribute is replaced as a
+    /// whole or not at all.
     pub async fn update<T>(
         &self,
         name: impl AttributeOf<T>,
@@ -242,11 +253,12 @@ impl Session {
         Ok(new)
     }
 
-    /// Like [`update`](Self::update), with a closure that may refuse. Its error changes nothing and
-    /// comes back as it is.
+    /// Like [`update`](Self::update), with a closure that may fail. Its error leaves the attribute
+    /// unchanged and is returned as it is.
     ///
     /// ```
-    /// # async fn reserve(session: distributable::Session) -> Result<(), distributable::SessionError> {
+    /// # use distributable::{Session, SessionError};
+    /// # async fn reserve(session: Session) -> Result<(), SessionError> {
     /// let seats = session
     ///     .try_update("seats", |seats: Option<u32>| match seats.unwrap_or(0) {
     ///         4.. => Err("no more than four"),
@@ -296,23 +308,23 @@ impl Session {
         Err(SessionError::from(SessionErrorKind::Conflict).with_attribute(&name))
     }
 
-    /// Gives the session a new id; the former one is dead once the response has left. Call it whenever
-    /// a visitor's rights change, unless [`log_in`](Self::log_in) does it: an id that an attacker has
-    /// planted in the browser before is then worth nothing.
+    /// Rotates the session id. The former id is rejected as soon as the response is sent. Call this
+    /// whenever a visitor's privileges change, unless [`log_in`](Self::log_in) does it: an id that
+    /// an attacker has planted in the browser (session fixation) is worthless afterwards.
     ///
-    /// For a minute requests with the former id, which the browser may have sent before the answer
-    /// arrived, get no session, and an error ([`Superseded`](SessionErrorKind::Superseded)) if they
-    /// write; their responses set no cookie. A request that has loaded the session before still
-    /// writes to it. If the rotation fails without a certain outcome, it is taken back as soon as the
-    /// store answers.
+    /// For one minute, requests with the former id, which the browser may have sent before the
+    /// response arrived, get no session, and an error
+    /// ([`Superseded`](SessionErrorKind::Superseded)) if they write; their responses set no cookie.
+    /// A request that has loaded the session before the rotation can still write to it. If the
+    /// rotation fails without a certain outcome, it is taken back as soon as the store answers.
     ///
-    /// A session that this request is making needs no other id, and keeps the one it has. Where there
-    /// is none there is nothing to cycle: at login ask [`exists`](Self::exists) first, or write first
-    /// who the visitor is.
+    /// Does nothing for a session that this request creates: it keeps its new id. Returns
+    /// [`NoSession`](SessionErrorKind::NoSession) if there is no session: at login, check
+    /// [`exists`](Self::exists) first, or insert an attribute first.
     ///
     /// # Errors
     ///
-    /// When there is no session, or when no cookie can be sent any more. The commit fails with
+    /// Fails if there is no session, or if a cookie can no longer be sent. The commit fails with
     /// [`Superseded`](SessionErrorKind::Superseded) if another request has rotated the id first.
     #[doc(alias = "changeSessionId")]
     #[doc(alias = "renew")]
@@ -320,17 +332,18 @@ impl Session {
         self.writable_state()?.cycle_id()
     }
 
-    /// Logs a user in: gives the session a new id, binds it to the user and lets its absolute lifetime
-    /// begin anew, all in one step with what the request writes. Without a session it makes one.
+    /// Logs a user in: rotates the session id, binds the session to the user and restarts its
+    /// absolute lifetime, in one step with the writes of this request. Creates a session if there
+    /// is none.
     ///
-    /// `user` is the application's id of the user. The session keeps a one-way hash of it,
-    /// [`user`](Self::user). A request that was sent with a former id of the session, such as the
-    /// second press of a login button, makes a session of its own.
+    /// `user` is the application's id of the user. The session stores a one-way hash of it, which
+    /// [`user`](Self::user) returns. A request that was sent with a former id of the session, such
+    /// as the second press of a login button, creates a session of its own.
     ///
     /// # Errors
     ///
-    /// When the session has ended meanwhile, or when no cookie can be sent any more. If another request
-    /// has rotated the id first, the commit makes a session of its own, as for a former id.
+    /// Fails if the session has ended meanwhile, or if a cookie can no longer be sent. If another
+    /// request has rotated the id first, the commit creates a separate session, as for a former id.
     ///
     /// ```
     /// # use distributable::{Session, UserKey};
@@ -344,18 +357,18 @@ impl Session {
         self.state().log_in(user, None, config)
     }
 
-    /// The same, with a label under which [`sessions_of`](crate::SessionStore::sessions_of) lists the
-    /// session, a device for example. At most 256 bytes.
+    /// Like [`log_in`](Self::log_in), with a label of at most 256 bytes, for example the device.
+    /// [`sessions_of`](crate::SessionStore::sessions_of) lists the session under it.
     ///
     /// # Errors
     ///
-    /// As [`log_in`](Self::log_in), and when the label is too long.
+    /// As [`log_in`](Self::log_in), and if the label is too long.
     pub fn log_in_with_label(&self, user: &str, label: &str) -> Result<(), SessionError> {
         let (user, config) = (UserKey::of(user), self.exchange.config());
         self.state().log_in(user, Some(label), config)
     }
 
-    /// Logs the user out: the same as [`invalidate`](Self::invalidate).
+    /// Logs the user out. Equivalent to [`invalidate`](Self::invalidate).
     ///
     /// # Errors
     ///
@@ -364,28 +377,28 @@ impl Session {
         self.invalidate().await
     }
 
-    /// The user who is [logged in](Self::log_in).
+    /// Returns the user who is [logged in](Self::log_in).
     #[must_use]
     pub fn user(&self) -> Option<UserKey> {
         self.state().user()
     }
 
-    /// Ends the session. Returns `true` if there was one; in a request with a former id there is none.
-    /// With the defaults of every store it is dead on every node when this returns; with `Ack::Local`,
-    /// `Ack::Copies` or a near-cache of Redis another node may answer from its copy for a moment
-    /// longer.
+    /// Deletes the session. Returns `true` if there was one; a request with a former id has none.
+    /// With the default settings of every store, no node accepts the session once this returns;
+    /// with `Ack::Local`, `Ack::Copies` or the near-cache of Redis, another node may answer from
+    /// its copy for a moment longer.
     ///
-    /// Everything that was written is dropped; what is written afterwards makes a new session. It
-    /// may be called at any time: when the response has left, the browser keeps a cookie that opens
-    /// nothing.
+    /// Unsaved writes are dropped; later writes create a new session. This may be called at any
+    /// time. After the response is sent the cookie can no longer be removed; the browser keeps one
+    /// that is not valid.
     ///
     /// # Errors
     ///
-    /// When it is not certain that the session is dead everywhere. It counts as alive then.
+    /// Fails if the store cannot confirm the deletion. Treat the session as still valid.
     ///
     /// # Cancel safety
     ///
-    /// Once it has been polled, the session is ended even when the future is dropped.
+    /// Once the future has been polled, the deletion continues even if the future is dropped.
     #[doc(alias = "destroy")]
     #[doc(alias = "flush")]
     #[doc(alias = "logout")]
@@ -393,16 +406,16 @@ impl Session {
         Complete::new(self.exchange.clone().end()).await
     }
 
-    /// Stores what was written so far, without waiting for the end of the request.
+    /// Stores all writes so far, without waiting for the end of the request.
     ///
     /// # Errors
     ///
-    /// When the store fails or the session has ended meanwhile. After a failing store the changes
-    /// are kept and go with the next attempt.
+    /// Fails if the store fails or the session has ended meanwhile. If the store fails, the changes
+    /// are kept and included in the next attempt.
     ///
     /// # Cancel safety
     ///
-    /// Once it has been polled, the changes are stored even when the future is dropped.
+    /// Once the future has been polled, the changes are stored even if the future is dropped.
     pub async fn save(&self) -> Result<(), SessionError> {
         match self.commit(None).await? {
             true => Ok(()),
@@ -410,44 +423,44 @@ impl Session {
         }
     }
 
-    /// Loads what other requests have stored meanwhile. What this one has written and not saved
-    /// stays on top.
+    /// Loads what other requests have stored meanwhile. Unsaved writes of this request stay in
+    /// place on top of it.
     ///
     /// # Errors
     ///
-    /// When the store fails or the session has ended meanwhile.
+    /// Fails if the store fails or the session has ended meanwhile.
     ///
     /// # Cancel safety
     ///
-    /// Once it has been polled, the session is loaded even when the future is dropped.
+    /// Once the future has been polled, the session is loaded even if the future is dropped.
     pub async fn reload(&self) -> Result<(), SessionError> {
         Complete::new(self.exchange.clone().reload()).await
     }
 
-    /// Records a use of the session now, once a tenth of the idle time (at most a minute) has passed
-    /// since the one before. A request is a use by itself; this is for a [`detached`](Self::detached)
-    /// handle that serves a stream or a WebSocket for long.
+    /// Records a use of the session now, if a tenth of the idle timeout (at most a minute) has
+    /// passed since the last recorded use. Every request is a use already; this is for a
+    /// [`detached`](Self::detached) handle of a long-lived stream or WebSocket.
     ///
     /// # Errors
     ///
-    /// When the store fails, or when the session has ended or expired
-    /// ([`Ended`](SessionErrorKind::Ended)): what it serves should end then.
+    /// Fails if the store fails, or if the session has ended or expired
+    /// ([`Invalidated`](SessionErrorKind::Invalidated)): end the stream or WebSocket then.
     ///
     /// # Cancel safety
     ///
-    /// Once it has been polled, the use is recorded even when the future is dropped.
+    /// Once the future has been polled, the use is recorded even if the future is dropped.
     pub async fn touch(&self) -> Result<(), SessionError> {
         Complete::new(self.exchange.clone().use_now()).await
     }
 
-    /// The session's id, without a route. **Whoever has it has the session**: see
-    /// [`key`](Self::key) for logs.
+    /// Returns the session id, without a route. **Anyone who has it can use the session**: log
+    /// [`key`](Self::key) instead.
     #[must_use]
     pub fn id(&self) -> Option<SessionId> {
         self.state().id()
     }
 
-    /// The id with a route behind it, as the cookie has it. **A secret**, as the id is.
+    /// Returns the id with the route behind it, as in the cookie. **A secret**, as the id is.
     #[must_use]
     pub fn routed_id(&self) -> Option<String> {
         let (id, key) = {
@@ -457,18 +470,18 @@ impl Session {
         Some(super::route::join(&id, self.exchange.route(&key).as_ref()))
     }
 
-    /// The route behind the dot of the cookie with which this request showed its session: the node
-    /// that the balancer was to choose. [`routed_id`](Self::routed_id) has the one that a new cookie
-    /// would carry.
+    /// Returns the route suffix of the session cookie that was sent with this request: the node
+    /// that the balancer should have chosen. [`routed_id`](Self::routed_id) has the route that a
+    /// new cookie would carry.
     ///
-    /// `None` when the request makes the session, or has none any more; when the cookie had no
-    /// route; and when what it had can be no [`Route`]. A new id changes nothing about it. Where
-    /// the browser sent the session's id several times, a cookie that names this node counts,
-    /// otherwise the first that names one.
+    /// Returns `None` if this request creates the session or no longer has one, if the cookie had
+    /// no route, and if the text in its place is not a valid [`Route`]. A rotation of the id does
+    /// not change it. If the browser sent the id in several cookies, a cookie that names this node
+    /// takes precedence, then the first one that names a node.
     ///
-    /// It is what the client has sent: a valid name, but of any node or none. Compare it with names
-    /// that you know; as an address or the label of a metric it would let clients choose.
-    /// [`SessionLayer::turnovers`] counts how often it names another node than this one.
+    /// The value is supplied by the client: syntactically valid, but the name of any node or of
+    /// none. Compare it with known names; do not use it as an address or as a metric label.
+    /// [`SessionLayer::misrouted_requests`] counts how often it names a node other than this one.
     #[doc(alias = "getRequestedSessionId")]
     #[doc(alias = "sessionIdAttribute")]
     #[must_use]
@@ -476,67 +489,70 @@ impl Session {
         self.state().requested_route()
     }
 
-    /// The name under which stores and logs know the session. No secret.
+    /// Returns the name under which stores and logs refer to the session. It is not a secret.
     #[must_use]
     pub fn key(&self) -> Option<Root> {
         self.state().key()
     }
 
-    /// Whether there is a session, or will be once what was written is stored.
+    /// Returns `true` if there is a session, or if the commit of the writes so far will create one.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.state().exists()
     }
 
-    /// Whether the browser presented several live sessions, or more session cookies than are looked
-    /// up (four). None of them is used then, because one may have been planted: this request has no
-    /// session. The first write ends those that are live and makes a new session, and
-    /// [`invalidate`](Self::invalidate) ends them as well; either clears the cookies that can be
-    /// named. Two cookies come about when the cookie's domain is changed, or when two hosts of one
-    /// domain set it.
+    /// Returns `true` if the browser presented several live sessions, or more session cookies than
+    /// are looked up (four). None of them is used, because one may have been planted: this request
+    /// has no session. The first write deletes those that are live and creates a new session;
+    /// [`invalidate`](Self::invalidate) deletes them as well. Both remove the cookies whose scope
+    /// is known. Duplicate cookies arise when the cookie's domain is changed in the configuration,
+    /// or when two hosts of one domain set the cookie.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         self.state().is_ambiguous()
     }
 
-    /// Whether there is a session that the browser does not know yet: this request makes it.
+    /// Returns `true` if this request creates the session, so that the browser has no cookie for it
+    /// yet.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.state().is_new()
     }
 
-    /// When the session was made, as that node's clock said; `None` while it is not stored.
+    /// Returns the creation time by the clock of the creating node; `None` while the session is not
+    /// stored.
     #[must_use]
     pub fn created_at(&self) -> Option<Timestamp> {
         Some(self.state().record()?.created_at())
     }
 
-    /// The last access that was recorded before this request; `None` while the session is not
-    /// stored.
+    /// Returns the time of the last access recorded before this request; `None` while the session
+    /// is not stored.
     ///
-    /// Accesses are recorded when a tenth of the idle time, at most a minute, has passed since the
-    /// one before.
+    /// An access is recorded if a tenth of the idle timeout (at most a minute) has passed since the
+    /// last recorded one.
     #[must_use]
     pub fn last_accessed_at(&self) -> Option<Timestamp> {
         Some(self.state().record()?.last_accessed_at())
     }
 
-    /// How long the session may pause between two requests; `None`: as long as it lives. It is what
-    /// is in force: a first visit may pause for as long as the layer allows it, and a layer with a
-    /// shorter idle time than the session was made with applies its own.
+    /// Returns the idle timeout in force; `None` if the session has no idle timeout. A session
+    /// whose browser has not returned the cookie yet has the layer's first-visit timeout. A layer
+    /// whose idle timeout is shorter than the one that the session was created with applies its
+    /// own.
     #[must_use]
     pub fn max_inactive_interval(&self) -> Option<Duration> {
         self.state().max_inactive(self.exchange.config())
     }
 
-    /// Sets how long this session may pause between two requests; `None`: as long as it lives. It
-    /// comes before what the layer is configured with, also for a first visit. That alone makes no
-    /// session: without one, it goes for the one that this request may make yet. More than 100 years
-    /// are 100 years.
+    /// Sets the idle timeout of this session; `None` for no idle timeout. It takes precedence over
+    /// the layer's timeouts, including the one for a first visit. This alone creates no session:
+    /// without one, the setting applies to the session that this request may still create. Values
+    /// above 100 years count as 100 years.
     ///
     /// # Errors
     ///
-    /// When the time is less than a millisecond, or could not be stored any more.
+    /// Fails if the time is less than a millisecond, or if the change can no longer be stored.
     pub fn set_max_inactive_interval(&self, idle: Option<Duration>) -> Result<(), SessionError> {
         let idle = idle.map(Timeout::new);
         if idle.is_some_and(Timeout::is_zero) {
@@ -547,18 +563,19 @@ impl Session {
         Ok(())
     }
 
-    /// Sets how long the browser keeps this session's cookie: "remember me". That alone makes no
-    /// session: without one, it goes for the one that this request may make yet.
+    /// Sets how long the browser keeps the cookie of this session: "remember me". This alone
+    /// creates no session: without one, the setting applies to the session that this request may
+    /// still create.
     ///
-    /// The session remembers it: the cookie has the same age when it is sent again, with a new id or
-    /// from another node, and a browser that keeps coming back gets a fresh one in time, so that it
-    /// keeps the cookie for at least this long after its last visit. Setting an age, also the one that
-    /// it has, sends a fresh cookie now. It does not make the session live longer; its idle and
-    /// absolute lifetimes do.
+    /// The setting is stored in the session: the cookie has the same age whenever it is sent again,
+    /// with a new id or from another node. A browser that keeps returning receives a fresh cookie
+    /// in time, so it keeps the cookie for at least this long after its last visit. Setting an age
+    /// sends a fresh cookie now, even if the age is unchanged. It does not extend the session; the
+    /// idle and absolute timeouts apply as before.
     ///
     /// # Errors
     ///
-    /// When the age is zero, or no cookie can be sent any more.
+    /// Fails if the age is zero, or if a cookie can no longer be sent.
     pub fn set_persistence(&self, persistence: Persistence) -> Result<(), SessionError> {
         if persistence == Persistence::MaxAge(Duration::ZERO) {
             return Err(SessionErrorKind::InvalidTimeout.into());
@@ -567,22 +584,22 @@ impl Session {
             .set_persistence(persistence, self.exchange.config())
     }
 
-    /// A handle for what goes on after the response: a stream, a WebSocket, a task.
+    /// Returns a handle for work that continues after the response: a stream, a WebSocket, a task.
     ///
-    /// It refers to the session, and not to the id: it goes on when another request changes that with
-    /// [`cycle_id`](Self::cycle_id). When another request has [logged in](Self::log_in) a user since,
-    /// the session is no longer this handle's, and it returns
-    /// [`Superseded`](SessionErrorKind::Superseded): it may have been opened with an id that was
-    /// planted before.
+    /// It refers to the session and not to the id: it stays valid when another request changes the
+    /// id with [`cycle_id`](Self::cycle_id). If another request has [logged in](Self::log_in) a
+    /// user since, the handle loses the session and returns
+    /// [`Superseded`](SessionErrorKind::Superseded), because it may have been opened with an id
+    /// that was planted before.
     ///
-    /// Its writes after the response are kept until [`save`](Self::save) is called, as often as one
-    /// likes, on it or one of its clones; [`update`](Self::update) saves by itself. What is not
-    /// saved when the last of them is dropped is lost, and a warning says so. It can make no new
-    /// session and no new id, because no cookie can be sent any more, and it holds nothing that
-    /// other requests would wait for.
+    /// Its writes after the response are kept until [`save`](Self::save) is called, any number of
+    /// times, on it or on one of its clones; [`update`](Self::update) saves by itself. Writes that
+    /// are not saved when the last clone is dropped are lost, and a warning is logged. It cannot
+    /// create a session or rotate the id, because no cookie can be sent any more. It holds no lock
+    /// that other requests wait for.
     ///
-    /// Holding it is no use of the session: [`touch`](Self::touch) is, and returns an error once the
-    /// session has ended.
+    /// Holding the handle does not count as a use of the session; [`touch`](Self::touch) does, and
+    /// returns an error once the session has ended.
     #[must_use]
     pub fn detached(&self) -> Self {
         self.state().detach();
@@ -624,8 +641,8 @@ impl fmt::Debug for Session {
     }
 }
 
-/// What the detached handles of an exchange share.
-struct Detached(Arc<Exchange>);
+/// State shared by the detached handles of an exchange.
+struct Detached(Arc<RequestSession>);
 
 impl Drop for Detached {
     fn drop(&mut self) {
@@ -648,11 +665,11 @@ fn not_reserved(name: &str) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Lets others go first after a conflict: at first for a moment, later for a random while, so that
-/// whoever asks the session's owner from afar gets a turn between those who ask it at home.
+/// Backs off after a conflict: at first by yielding, later for a random time, so that a node which
+/// is remote from the session's owner gets its turn between requests that run at the owner.
 async fn give_way(tries: usize) {
     let longest = (tries / TRIES_AT_ONCE).min(PAUSE_MS_MAX);
-    // Its keys differ from one to the next, which is random enough to part those who collide.
+    // The keys of `RandomState` differ between calls, which is random enough to spread competitors.
     let random = RandomState::new().hash_one(tries) as usize;
     match random % (longest + 1) {
         0 => tokio::task::yield_now().await,
@@ -660,7 +677,7 @@ async fn give_way(tries: usize) {
     }
 }
 
-/// Names the version, because two versions of this crate in one program do not see each other.
+/// Includes the version, because two versions of this crate in one program do not share sessions.
 pub(super) const MISSING_LAYER: &str = concat!(
     "a route takes a distributable::Session (version ",
     env!("CARGO_PKG_VERSION"),
@@ -669,12 +686,12 @@ pub(super) const MISSING_LAYER: &str = concat!(
      that takes the session: the layer that is added last runs first"
 );
 
-/// Tries before whoever lost again waits longer.
+/// Attempts before the pauses grow.
 const TRIES_AT_ONCE: usize = 4;
 
-/// The longest wait between two tries, in milliseconds: many times what an update takes.
+/// The longest pause between two attempts, in milliseconds: many times the duration of an update.
 const PAUSE_MS_MAX: usize = 8;
 
-/// How often [`Session::update`] tries before it gives up. Each time somebody else has succeeded,
-/// so this many others wrote one attribute of one session within the same moment.
-const UPDATE_TRIES_MAX: usize = 256;
+/// Attempts of [`Session::update`] before it fails. In each of them another request has succeeded,
+/// so this many requests wrote one attribute of one session within the same moment.
+const UPDATE_TRIES_MAX: usize = 1_024;

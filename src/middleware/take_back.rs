@@ -1,14 +1,16 @@
-//! Rotations that are taken back, because no browser received the new id.
+//! Rollback of rotations whose new id has reached no browser.
 //!
-//! A rotation whose outcome is unknown is answered with an error, and the browser keeps the former
-//! id. If the rotation took effect after all, that id is dead and its user is logged out. So a task
-//! tries to write the former secret back, with the user and the values that the session had before:
-//! what a login wrote must not be found under an id of the time before it. The store writes it only
-//! if the rotation is in force. A value that another request has written since stays.
+//! A rotation with an unknown outcome is answered with an error, and the browser keeps the former
+//! id. If the rotation took effect after all, that id is not valid and its user is logged out.
+//! Therefore a task tries to write the former secret back, with the user and the values that the
+//! session had before: data written by a login must not be readable with an id from before it. The
+//! store applies this only if the rotation is in force. Values that other requests have written
+//! since are kept.
 //!
-//! The task ends when the rotation is taken back, when the store answers that it is not in force and
-//! it is too late for it to take effect, or after a minute.
+//! The task ends when the rotation is taken back, when the store answers that it is not in force
+//! and it can no longer take effect, or after a minute.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -19,17 +21,18 @@ use tracing::{debug, warn};
 use super::layer::Config;
 use crate::clock;
 use crate::session::{Changes, Loaded, Login, Outcome, Record, Root, Rotation};
+use crate::store::users;
 
-/// What takes a rotation back.
+/// The data needed to take a rotation back.
 pub(super) struct Undoing {
     rotation: Rotation,
-    /// The session as the request that rotates it has loaded it.
+    /// The session as loaded by the request that rotates it.
     before: Arc<Record>,
     changes: Changes,
 }
 
 impl Undoing {
-    /// What takes `changes` back, if they rotate a session's id.
+    /// The rollback of `changes`, if they rotate a session's id.
     pub(super) fn of(base: Option<&Arc<Record>>, changes: &Changes) -> Option<Self> {
         Some(Self {
             rotation: changes.rotation()?,
@@ -38,7 +41,7 @@ impl Undoing {
         })
     }
 
-    /// Begins to take the rotation back. Outside a tokio runtime there are no tasks, and it stays.
+    /// Starts to take the rotation back. Outside a tokio runtime there are no tasks, and it stays.
     pub(super) fn begin(self, config: Arc<Config>, key: Root) {
         let Ok(runtime) = Handle::try_current() else {
             return;
@@ -55,21 +58,46 @@ impl Undoing {
     async fn run(&self, config: &Config, key: &Root) {
         let begun_at = Instant::now();
         let mut wait = FIRST_WAIT;
-        while begun_at.elapsed() < GIVE_UP_AFTER {
+        loop {
             let is_late = begun_at.elapsed() >= LATE_AFTER;
             match self.attempt(config, key).await {
                 Attempt::Done => {
                     debug!(%key, "a rotation of unknown outcome was taken back");
-                    return;
+                    break;
                 }
                 Attempt::Gone => return,
-                Attempt::NotInForce if is_late => return,
+                // Or an earlier attempt has taken it back, and its outcome was unknown.
+                Attempt::NotInForce if is_late => break,
                 Attempt::NotInForce | Attempt::Failed => {}
+            }
+            if begun_at.elapsed() >= GIVE_UP_AFTER {
+                return give_up(key);
             }
             sleep(wait).await;
             wait = (2 * wait).min(LONGEST_WAIT);
         }
-        give_up(key);
+        self.follow(config, key).await;
+    }
+
+    /// All sessions of the user that the session has again may have been ended while it had another
+    /// one. Then it is ended as well.
+    async fn follow(&self, config: &Config, key: &Root) {
+        let moved = self.rotation.login.is_some();
+        let Some(user) = self.before.user().filter(|_| moved) else {
+            return;
+        };
+        let mut wait = FIRST_WAIT;
+        for _ in 0..FOLLOW_TRIES {
+            match users::end_unlisted(&*config.store, &user, key).await {
+                Ok(()) => return,
+                Err(error) => {
+                    debug!(%key, error = &error as &dyn Error, "a session is not known to be listed");
+                }
+            }
+            sleep(wait).await;
+            wait = (2 * wait).min(LONGEST_WAIT);
+        }
+        warn!(%key, "it is not known whether a session was ended with its user's others");
     }
 
     async fn attempt(&self, config: &Config, key: &Root) -> Attempt {
@@ -87,7 +115,7 @@ impl Undoing {
         }
     }
 
-    /// The changes that take the rotation back in a session that now is like this.
+    /// The changes that take the rotation back, given the session's current state.
     fn reverse(&self, current: &Record) -> Changes {
         let mut back = Changes::default();
         back.rotate(self.rotation.to, self.rotation.from);
@@ -97,7 +125,7 @@ impl Undoing {
                 absolute: self.before.ends_at().since(clock::now()),
             });
         }
-        // A copy from before the rotation says nothing about what came after it.
+        // A copy from before the rotation does not show which values were written after it.
         let is_after = current.is_current(&self.rotation.to);
         for (name, written) in self.changes.writes() {
             if is_after && current.get(name) != written.as_ref() {
@@ -117,12 +145,12 @@ impl Undoing {
     }
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum Attempt {
     Done,
-    /// There is no session any more.
+    /// The session does not exist any more.
     Gone,
-    /// The session does not have the secret of the rotation, which may be on its way still.
+    /// The session does not have the secret of the rotation, which may still be on its way.
     NotInForce,
     Failed,
 }
@@ -131,7 +159,7 @@ fn give_up(key: &Root) {
     warn!(%key, "it is not known whether a rotation took effect: its user may have to log in again");
 }
 
-/// How many rotations are being taken back at once. Beyond it they stay.
+/// Limits the rollbacks that run at once. Further rotations stay in force.
 static TASKS: Semaphore = Semaphore::const_new(TASKS_MAX);
 
 const TASKS_MAX: usize = 4_096;
@@ -139,9 +167,12 @@ const TASKS_MAX: usize = 4_096;
 /// How long a task tries: as long as requests with the former id get no new session.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
-/// After this time a rotation that is not in force will not take effect any more: stores give up
+/// After this time, a rotation that is not in force can no longer take effect: stores give up
 /// sooner.
 const LATE_AFTER: Duration = Duration::from_secs(10);
+
+/// How often the list of a user is looked at whose session was taken back.
+const FOLLOW_TRIES: usize = 12;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -167,7 +198,7 @@ mod tests {
         }
     }
 
-    /// A session, a login in it, and what takes that back.
+    /// A session, a login in it, and the rollback of the login.
     fn login() -> (Arc<Record>, Arc<Record>, Undoing) {
         let mut birth = Changes::create(FORMER, Some(HOUR), 24 * HOUR);
         write(&mut birth, "a", "1");
@@ -230,6 +261,50 @@ mod tests {
         let later = committed(&next, Some(&after));
         let refused = undoing.reverse(&later).apply(Some(&later), None, NOW, 1);
         assert_eq!(refused, Outcome::Superseded);
+    }
+
+    /// A session of Ada's becomes one of Bob's in a login that is taken back. All of Ada's sessions
+    /// are ended in between, or else it is hers again.
+    #[cfg(feature = "memory")]
+    #[tokio::test]
+    async fn what_is_taken_back_is_no_session_of_a_user_who_was_ended_meanwhile() {
+        use crate::{MemoryStore, SessionLayer, SessionStore};
+        for is_ended in [true, false] {
+            let store = MemoryStore::new();
+            let config = SessionLayer::new(store.clone()).into_config();
+            let key = store.new_id().key();
+            let ada = UserKey::of("ada");
+            let mut birth = Changes::create(FORMER, Some(HOUR), 24 * HOUR);
+            birth.log_in(config.login(ada));
+            let before = stored(&store, &key, None, birth).await;
+            let listed = config.register(key, ada, None, &before).await;
+            listed.expect("the store answers");
+            let mut login = Changes::default();
+            login.rotate(FORMER, NEXT);
+            login.log_in(config.login(UserKey::of("bob")));
+            let undoing = Undoing::of(Some(&before), &login).expect("it rotates");
+            stored(&store, &key, Some(&before), login).await;
+            if is_ended {
+                assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
+            }
+            undoing.run(&config, &key).await;
+            let found = store.peek(&key).await.expect("the store answers");
+            assert_eq!(found.is_none(), is_ended, "{found:?}");
+        }
+    }
+
+    #[cfg(feature = "memory")]
+    async fn stored(
+        store: &crate::MemoryStore,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Arc<Record> {
+        use crate::SessionStore;
+        match store.commit(key, base, changes).await {
+            Ok(Outcome::Committed(record)) => record,
+            other => panic!("expected a session, got {other:?}"),
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! How long sessions may live, as the application configures it.
+//! Session timeouts as configured by the application.
 
 use std::time::Duration;
 
-/// A time that is long enough to be one: at most [`TIMEOUT_MAX`], and zero if it is shorter than the
-/// millisecond in which time is counted.
+/// A timeout of at most [`TIMEOUT_MAX`]. It is zero if shorter than a millisecond, the unit in
+/// which time is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timeout(Duration);
 
@@ -18,7 +18,7 @@ impl Timeout {
         }
     }
 
-    /// Returns `true` if nothing could live for so short a time.
+    /// Returns `true` if the timeout is zero, so that no session could be used.
     pub(super) const fn is_zero(self) -> bool {
         self.0.is_zero()
     }
@@ -28,5 +28,5 @@ impl Timeout {
     }
 }
 
-/// A hundred years: as good as for ever, and far from the end of every format's range.
+/// A hundred years: practically unlimited, and far from the end of every format's range.
 const TIMEOUT_MAX: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);

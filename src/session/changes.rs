@@ -1,4 +1,4 @@
-//! What one request did to a session, and what became of it.
+//! The changes that one request makes to a session, and the outcome of their commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +9,27 @@ use super::{
     Writer,
 };
 
-/// What one request did to a session.
+/// The changes that one request makes to a session.
 ///
-/// A store applies all of it in one step or nothing. Changes never create a session unless they say
-/// so ([`create`](Self::create)): what a slow request wrote to a session that has ended meanwhile
-/// is dropped, and the request is told ([`Outcome::Gone`]). The name `"\0"` is reserved: writes of
-/// it are ignored.
+/// A store applies all of them in one step or none. Changes never create a session unless they are
+/// marked to ([`create`](Self::create)): the writes of a slow request to a session that has ended
+/// meanwhile are dropped, and the commit returns [`Outcome::Gone`]. The name `"\0"` is reserved:
+/// writes to it are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     writes: Vec<(Name, Option<Value>)>,
-    /// In a box, so that what most requests do not do costs them no more than a null.
-    seldom: Option<Box<Seldom>>,
+    /// Boxed, so that rare changes cost other requests no more than a null pointer.
+    seldom: Option<Box<Rare>>,
 }
 
-/// What few requests do.
+/// Rare changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seldom {
-    create: Option<NewLifetime>,
+struct Rare {
+    create: Option<Creation>,
     expect: Option<(Name, Option<Stamp>)>,
     max_inactive: Option<Option<Duration>>,
     rotation: Option<Rotation>,
-    /// Writes that put back what the request has loaded, and the stamp that it had.
+    /// Writes that restore the loaded value, and the stamp that it had.
     confirmed: Vec<(Name, Option<Stamp>)>,
 }
 
@@ -37,18 +37,18 @@ struct Seldom {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rotation {
-    /// The secret that the request has presented. If it is not the current one any more, another
+    /// The secret that the request has presented. If it is no longer the current one, another
     /// request has rotated the id, and this one changes nothing.
     pub from: SecretHash,
     /// The secret that is current from then on.
     pub to: SecretHash,
-    /// The login that the rotation goes with.
+    /// The login that is committed with the rotation.
     pub(crate) login: Option<Login>,
 }
 
-/// How long a new session is to live.
+/// The lifetime of a new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NewLifetime {
+struct Creation {
     secret: SecretHash,
     user: Option<UserKey>,
     max_inactive: Option<Duration>,
@@ -56,28 +56,28 @@ struct NewLifetime {
     first_visit: Option<Duration>,
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "these are the contract between stores and the middleware"
 )]
 pub enum Outcome {
-    /// The changes are in; this is the session with them.
+    /// The changes are stored; this is the session with them.
     Committed(Arc<Record>),
-    /// The changes expected another write of an attribute than the last one, or wanted to create a
-    /// session that exists. Nothing was changed; this is the session as it stands.
+    /// The changes expected another write of an attribute than the last one, or tried to create a
+    /// session that exists. Nothing was changed; this is the current session.
     Conflict(Arc<Record>),
-    /// The changes replace the session's secret, and another request has replaced it before.
-    /// Nothing was changed.
+    /// The changes rotate the session's secret, and another request has rotated it first. Nothing
+    /// was changed.
     Superseded,
-    /// There is no such session (any more). Nothing was changed.
+    /// There is no such session, or there is none any more. Nothing was changed.
     Gone,
 }
 
 impl Changes {
-    /// The birth of a session with this `secret` that may pause for `max_inactive` between two
-    /// requests (`None`: no limit) and ends `absolute` after its birth whatever happens.
+    /// Creates a session with this `secret`, an idle timeout of `max_inactive` (`None`: no limit)
+    /// and an absolute timeout of `absolute`.
     #[must_use]
     pub fn create(secret: SecretHash, max_inactive: Option<Duration>, absolute: Duration) -> Self {
         let mut changes = Self::default();
@@ -85,14 +85,14 @@ impl Changes {
         changes
     }
 
-    /// Makes these changes the birth of a session, as [`create`](Self::create) does.
+    /// Turns these changes into the creation of a session, as [`create`](Self::create) does.
     pub(crate) fn make_create(
         &mut self,
         secret: SecretHash,
         max_inactive: Option<Duration>,
         absolute: Duration,
     ) {
-        self.seldom().create = Some(NewLifetime {
+        self.seldom().create = Some(Creation {
             secret,
             user: None,
             max_inactive,
@@ -101,8 +101,8 @@ impl Changes {
         });
     }
 
-    /// With [`create`](Self::create): until somebody comes back with the cookie, the session may
-    /// pause for this long only.
+    /// With [`create`](Self::create): sets a shorter idle timeout until a client has returned the
+    /// cookie.
     pub fn first_visit(&mut self, idle: Duration) {
         if let Some(create) = &mut self.seldom().create {
             create.first_visit = Some(idle);
@@ -119,9 +119,9 @@ impl Changes {
         self.write(name, None);
     }
 
-    /// Writes to an attribute what it had after its last write, which carried `stamp` (`None`: it
-    /// was never written). As long as that is still its last write, nothing is written; otherwise
-    /// this is a write like any other, later than the one that has come between.
+    /// Restores the value that an attribute had after its last write, which carried `stamp`
+    /// (`None`: it was never written). As long as that is still its last write, nothing is written;
+    /// otherwise this is an ordinary write, later than the one in between.
     ///
     /// A store that does not use [`apply`](Self::apply) may write in both cases.
     pub fn confirm(&mut self, name: Name, value: Option<Value>, stamp: Option<Stamp>) {
@@ -131,7 +131,7 @@ impl Changes {
         }
     }
 
-    /// Forgets what was to be written to an attribute.
+    /// Drops the pending write of an attribute.
     pub fn retract(&mut self, name: &str) {
         self.writes.retain(|(known, _)| &**known != name);
         self.unconfirm(name);
@@ -143,12 +143,12 @@ impl Changes {
         self.seldom().expect = Some((name, stamp));
     }
 
-    /// Sets the allowed time between two requests; `None`: no limit but the absolute one.
+    /// Sets the idle timeout; `None` leaves only the absolute timeout.
     pub fn set_max_inactive(&mut self, idle: Option<Duration>) {
         self.seldom().max_inactive = Some(idle);
     }
 
-    /// Replaces the session's secret, if it still is `from`; that one is dead from then on.
+    /// Replaces the session's secret, if it still is `from`, which is no longer valid afterwards.
     pub fn rotate(&mut self, from: SecretHash, to: SecretHash) {
         self.seldom().rotation = Some(Rotation {
             from,
@@ -157,8 +157,8 @@ impl Changes {
         });
     }
 
-    /// Binds the session to a user, with the new secret of [`rotate`](Self::rotate) or as a new
-    /// session.
+    /// Binds the session to a user, together with the new secret of [`rotate`](Self::rotate) or
+    /// with the creation of the session.
     pub(crate) fn log_in(&mut self, login: Login) {
         let seldom = self.seldom();
         if let Some(create) = &mut seldom.create {
@@ -168,40 +168,41 @@ impl Changes {
         }
     }
 
-    /// Whether these changes are the birth of a session.
+    /// Returns `true` if these changes create a session.
     #[must_use]
     pub fn is_create(&self) -> bool {
         self.creation().is_some()
     }
 
-    /// Whether there is nothing to do.
+    /// Returns `true` if there are no changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.seldom.is_none()
     }
 
-    /// What is written: names with values, or `None` for removed ones.
+    /// Returns the written names with their values, or `None` for removed ones.
     #[must_use]
     pub fn writes(&self) -> &[(Name, Option<Value>)] {
         &self.writes
     }
 
-    /// What these changes do to an attribute: `None` nothing, `Some(None)` remove it.
+    /// Returns the pending write of an attribute: `None` if there is none, `Some(None)` if it is
+    /// removed.
     #[must_use]
     pub fn written(&self, name: &str) -> Option<Option<&Value>> {
         let (_, value) = self.writes.iter().find(|(known, _)| &**known == name)?;
         Some(value.as_ref())
     }
 
-    /// The attribute and the stamp of its last write that the commit depends on.
+    /// Returns the attribute that the commit depends on, and the expected stamp of its last write.
     #[must_use]
     pub fn expected(&self) -> Option<(&Name, Option<Stamp>)> {
         let (name, stamp) = self.seldom.as_ref()?.expect.as_ref()?;
         Some((name, *stamp))
     }
 
-    /// The stamp of the attribute's last write that makes this write unnecessary, if it is one that
-    /// [confirms](Self::confirm).
+    /// Returns the stamp of the attribute's last write that makes this write unnecessary, if it is
+    /// one that [confirms](Self::confirm).
     #[must_use]
     pub fn confirmed(&self, name: &str) -> Option<Option<Stamp>> {
         let confirmed = &self.seldom.as_ref()?.confirmed;
@@ -209,7 +210,7 @@ impl Changes {
         Some(*stamp)
     }
 
-    /// Whether a session is already as these changes would make it.
+    /// Returns `true` if the session already is as these changes would make it.
     pub(crate) fn are_in(&self, record: &Record) -> bool {
         let idle = record.max_inactive_interval();
         !self.is_empty()
@@ -220,12 +221,12 @@ impl Changes {
             && self.writes.iter().all(|(name, _)| self.is_in(name, record))
     }
 
-    /// Whether a write confirms what is the attribute's last one.
+    /// Returns `true` if a write confirms the attribute's last one.
     pub(crate) fn is_in(&self, name: &str, record: &Record) -> bool {
         self.confirmed(name) == Some(record.stamp(name))
     }
 
-    /// The same changes, all of whose writes are carried out.
+    /// The same changes, with confirming writes turned into ordinary ones.
     #[cfg(feature = "replicated")]
     pub(crate) fn insist(&self) -> Self {
         let mut changes = self.clone();
@@ -235,19 +236,19 @@ impl Changes {
         changes
     }
 
-    /// The new idle time, where it is changed.
+    /// Returns the new idle timeout, if it changes.
     #[must_use]
     pub fn max_inactive(&self) -> Option<Option<Duration>> {
         self.seldom.as_ref()?.max_inactive
     }
 
-    /// The new secret.
+    /// Returns the rotation of the secret, if there is one.
     #[must_use]
     pub fn rotation(&self) -> Option<Rotation> {
         self.seldom.as_ref()?.rotation
     }
 
-    /// Names and values written, in bytes.
+    /// Returns the size of the written names and values, in bytes.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         let size = |(name, value): &(Name, Option<Value>)| {
@@ -256,14 +257,14 @@ impl Changes {
         self.writes.iter().map(size).sum()
     }
 
-    /// Applies the changes to the session as a store holds it: the one rule for every store that
-    /// can look and write in one step (under a lock, in a transaction).
+    /// Applies the changes to the session as a store holds it. This is the rule for every store
+    /// that can read and write in one step (under a lock, in a transaction).
     ///
-    /// Changes that are in the session already leave it as it is, its last access included.
+    /// If the session already contains the changes, it stays as it is, including its last access.
     ///
     /// `current` is the session under the commit's key, if there is one; an expired one counts as
-    /// none. `base` is the session as the request loaded it. After `Committed` the store keeps the
-    /// record in place of `current`. `writer` tells this node from others.
+    /// none. `base` is the session as the request loaded it. After `Committed` the store replaces
+    /// `current` by the record. `writer` identifies this node.
     #[must_use]
     pub fn apply(
         &self,
@@ -340,7 +341,7 @@ impl Changes {
         })
     }
 
-    /// The lifetime of the session that these changes are the birth of, if they are one, as of `now`.
+    /// The lifetime of the session that these changes create, if they do, as of `now`.
     #[cfg(feature = "redis")]
     pub(crate) fn birth(&self, now: Timestamp) -> Option<(Credential, Lifetime)> {
         let Record {
@@ -351,24 +352,24 @@ impl Changes {
         Some((credential, lifetime))
     }
 
-    fn creation(&self) -> Option<NewLifetime> {
+    fn creation(&self) -> Option<Creation> {
         let create = self.seldom.as_ref()?.create?;
-        // What was set for this session comes before what goes for all.
+        // A timeout set for this session takes precedence over the general one.
         let first_visit = create.first_visit.filter(|_| self.max_inactive().is_none());
-        Some(NewLifetime {
+        Some(Creation {
             first_visit,
             ..create
         })
     }
 
-    fn seldom(&mut self) -> &mut Seldom {
+    fn seldom(&mut self) -> &mut Rare {
         self.seldom.get_or_insert_default()
     }
 
     fn unconfirm(&mut self, name: &str) {
         if let Some(seldom) = &mut self.seldom {
             seldom.confirmed.retain(|(known, _)| &**known != name);
-            if **seldom == Seldom::default() {
+            if **seldom == Rare::default() {
                 self.seldom = None;
             }
         }
@@ -386,7 +387,7 @@ impl Changes {
     }
 }
 
-impl NewLifetime {
+impl Creation {
     fn record(self, now: Timestamp) -> Record {
         let credential = Credential::new(self.secret, now.plus(self.absolute), self.user);
         let lifetime = Lifetime {
@@ -471,7 +472,7 @@ mod tests {
         assert!(first.is_current(&SecretHash::from_bytes([2; 16])));
         let second = rotate(3).apply(Some(&first), Some(&record), NOW, 1);
         assert_eq!(second, Outcome::Superseded);
-        // A write of a request that had loaded the session before lands in it.
+        // A write of a request that had loaded the session before is stored in it.
         let write = insert("b", "1").apply(Some(&first), Some(&record), NOW, 1);
         assert!(matches!(write, Outcome::Committed(after) if after.get("b").is_some()));
     }

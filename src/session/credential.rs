@@ -1,67 +1,67 @@
-//! What makes a presented id valid, and for how long.
+//! The credential of a session: the secret that makes an id valid, its deadline and its user.
 //!
 //! A session's *credential* is one register: the hash of the current secret, the absolute deadline,
-//! and whose login it is. A rotation replaces it as a whole, so a secret never comes together with
-//! the user or the deadline of another one.
+//! and the user who is logged in. A rotation replaces it as a whole, so a secret is never combined
+//! with the user or the deadline of another one.
 //!
-//! A rotation is an ordered write: the session's owner checks that the credential still is the one
-//! that the request has presented. Each credential carries the owner's version, and per owner the
-//! last version that it follows. An owner writes one credential of a session after the other, so a
-//! credential is a predecessor of another if the other's history has its owner with the same version
-//! or a later one. Two credentials of which neither is a predecessor were written on the two sides of
-//! a partition. There is no right one among them: the attacker who planted an id may have rotated it
-//! on one side, and the victim have logged in on the other. [`Credential::merge`] says so, and the
-//! session is deleted.
+//! A rotation is an ordered write: the session's owner checks that the credential is still the one
+//! that the request has presented. Each credential carries the owner's version and, for each owner,
+//! the last version that it follows. An owner writes the credentials of a session one after
+//! another. A credential is therefore a predecessor of another if the other's history contains its
+//! owner with the same version or a later one. If neither of two credentials is a predecessor, they
+//! were written on the two sides of a partition, and neither is the right one: the attacker who
+//! planted an id may have rotated it on one side, while the victim logged in on the other.
+//! [`Credential::merge`] reports that, and the session is deleted.
 
 use std::time::Duration;
 
 use super::{SecretHash, Stamp, Timestamp, UserKey};
 
-/// The current secret of a session, as a hash, and what is bound to it.
+/// The current secret of a session, as a hash, and the data bound to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credential {
     pub(crate) hash: SecretHash,
     /// The absolute deadline.
     pub(crate) ends_at: Timestamp,
-    /// What only a session has that was rotated, or is bound to a user.
+    /// Present only if the session was rotated, or is bound to a user.
     details: Option<Box<Details>>,
 }
 
-/// What only few credentials have.
+/// The data that only few credentials have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Details {
     /// The version that the owner gave it; the default before the first rotation.
     pub(crate) version: Stamp,
-    /// When the secret was replaced the last time.
+    /// The time of the last rotation.
     pub(crate) rotated_at: Option<Timestamp>,
-    /// Whose session it is.
+    /// The user of the session.
     pub(crate) user: Option<UserKey>,
-    /// When the absolute lifetime began, if not with the session: at a login.
+    /// The start of the absolute lifetime, if it did not start with the session: the last login.
     pub(crate) began_at: Option<Timestamp>,
-    /// Per owner the last version of a predecessor, the latest first; this version's owner is left
-    /// out.
+    /// For each owner, the last version of a predecessor, the latest first. The owner of this
+    /// version is left out.
     pub(crate) history: Vec<Stamp>,
 }
 
-/// The login that a rotation or a creation goes with, or a return to the user before.
+/// The login that accompanies a rotation or a creation, or a return to the previous user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) user: Option<UserKey>,
-    /// The absolute lifetime, which begins with it.
+    /// The absolute lifetime, which starts with it.
     pub(crate) absolute: Duration,
 }
 
-/// What a presented secret is for a session.
+/// The status of a presented secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presented {
     Current,
-    /// Another secret, shortly after a rotation: probably the former one, in a request that was sent
-    /// before the answer to the rotation arrived.
+    /// Another secret, shortly after a rotation: probably the former one, in a request that was
+    /// sent before the response to the rotation arrived.
     Superseded,
     Unknown,
 }
 
-/// Two credentials of which neither follows the other.
+/// The error of merging two credentials of which neither follows the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forked;
 
@@ -75,8 +75,8 @@ impl Credential {
         Self::from_parts(hash, ends_at, details)
     }
 
-    /// Puts a credential together from parts that came from outside. The caller limits the length of
-    /// the history.
+    /// Creates a credential from parts that came from outside. The caller limits the length of the
+    /// history.
     pub(crate) fn from_parts(hash: SecretHash, ends_at: Timestamp, details: Details) -> Self {
         let is_plain = details == Details::default();
         Self {
@@ -106,7 +106,7 @@ impl Credential {
         self.details.as_ref()?.user
     }
 
-    /// When the absolute lifetime began, if not with the session.
+    /// The start of the absolute lifetime, if it did not start with the session.
     pub(crate) fn began_at(&self) -> Option<Timestamp> {
         self.details.as_ref()?.began_at
     }
@@ -115,11 +115,11 @@ impl Credential {
         self.details.as_ref()?.rotated_at
     }
 
-    /// What a secret with this hash is at `now`.
+    /// The status of a secret with this hash at `now`.
     pub(crate) fn check(&self, hash: &SecretHash, now: Timestamp) -> Presented {
         let is_recent = |at: Timestamp| now < at.plus(STRAGGLER_TIME);
         if self.hash == SecretHash::NONE {
-            // No session, and clients must not learn when it was changed.
+            // Not a session. Clients must not learn when it was changed.
             Presented::Unknown
         } else if self.hash == *hash {
             Presented::Current
@@ -130,8 +130,8 @@ impl Credential {
         }
     }
 
-    /// The next credential, which `version` names: with another secret, and after a login with its
-    /// user and a new deadline.
+    /// The next credential, with the given `version`: it has another secret and, after a login, the
+    /// new user and a new deadline.
     pub(crate) fn rotated(
         &self,
         hash: SecretHash,
@@ -166,14 +166,14 @@ impl Credential {
             return Ok(());
         }
         if self.hash == other.hash && self.version() == other.version() {
-            // Deadlines that went over different paths differ by the time that messages take.
+            // Deadlines that were sent over different paths differ by the delay of the messages.
             self.ends_at = self.ends_at.min(other.ends_at);
             return Ok(());
         }
         match (self.follows(other), other.follows(self)) {
             (true, _) => {}
             (_, true) => *self = other.clone(),
-            // Two owners have carried out one rotation: the first one died meanwhile.
+            // Two owners have carried out one rotation: the first one failed meanwhile.
             _ if self.hash == other.hash => {
                 if self.version() < other.version() {
                     *self = other.clone();
@@ -184,7 +184,7 @@ impl Credential {
         Ok(())
     }
 
-    /// Whether `other` is a predecessor.
+    /// Returns `true` if `other` is a predecessor.
     fn follows(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.version(), other.version());
         if mine == Stamp::default() {
@@ -199,7 +199,7 @@ impl Credential {
                 .is_some_and(|details| details.history.iter().any(reaches))
     }
 
-    /// Moves the points in time inside from another clock to this node's.
+    /// Converts the points in time from another clock to this node's.
     #[cfg(feature = "replicated")]
     pub(crate) fn rebase(&mut self, rebased: impl Fn(Timestamp) -> Timestamp) {
         self.ends_at = rebased(self.ends_at);
@@ -213,8 +213,8 @@ impl Credential {
 /// How long after a rotation other secrets count as superseded and not as unknown.
 pub(crate) const STRAGGLER_TIME: Duration = Duration::from_secs(60);
 
-/// Owners that a credential remembers. One that followed more of them and meets a copy from before
-/// counts as forked, and the user has to log in again.
+/// The number of owners in a history. A credential that followed more of them counts as forked when
+/// it is merged with a copy from before, and the user has to log in again.
 pub(crate) const HISTORY_MAX: usize = 4;
 
 #[cfg(test)]
@@ -265,7 +265,7 @@ mod tests {
         let mut chain = vec![fresh()];
         for (to, writer) in [(1, 7), (2, 8), (3, 7), (4, 9), (5, 9), (6, 7)] {
             let before = &chain[chain.len() - 1];
-            // The clock of a version says nothing between owners.
+            // Clocks of versions do not order different owners.
             chain.push(rotated(before, to, writer, 100 + u64::from(to)));
         }
         let last = &chain[chain.len() - 1];

@@ -1,9 +1,10 @@
-//! The id that a browser holds: a root that names the session, and a secret that proves it.
+//! The session id that a browser holds: a root that names the session, and a secret that proves
+//! access.
 //!
-//! An id has two parts. The [`Root`] names the session for its whole life. It is the key under which
-//! stores, peers, files, logs and events know the session, and it gives nobody access. The *secret*
-//! is drawn anew at each rotation and never leaves the request: a session's record holds its
-//! [`SecretHash`], and an id is valid if that matches.
+//! An id has two parts. The [`Root`] names the session for its whole life. It is the key under
+//! which stores, peers, files, logs and events refer to the session, and it gives no access. The
+//! *secret* is drawn anew at each rotation and is never stored: a session's record holds its
+//! [`SecretHash`], and an id is valid if the hash of its secret matches.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -14,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Number of slots into which roots fall: the unit of locking, placement and hand-over.
+/// Number of slots into which roots fall: the unit of locking, placement and transfer.
 pub const SLOTS: usize = 1 << 14;
 
-/// A session's identifier: a [`Root`] of 96 bits that stays, and a secret of 128 bits that each
+/// A session's identifier: a permanent [`Root`] of 96 bits, and a secret of 128 bits that each
 /// rotation replaces. Both come from the operating system's random source.
 ///
 /// As text it is 56 upper-case hexadecimal digits, the root first. It is a bearer secret: `Debug`
@@ -36,13 +37,13 @@ impl SessionId {
     ///
     /// # Panics
     ///
-    /// When the operating system has no random numbers to give: no safe identifier exists then.
+    /// Panics if the operating system provides no random numbers: no safe identifier exists then.
     #[must_use]
     pub fn generate() -> Self {
         Self::with_root(Root::generate())
     }
 
-    /// Draws a new secret for a root, of a new session or of one that is rotated.
+    /// Draws a new secret for a root, for a new session or a rotation.
     ///
     /// # Panics
     ///
@@ -54,7 +55,7 @@ impl SessionId {
         Self { root, secret }
     }
 
-    /// Reads the textual form: exactly 56 upper-case hexadecimal digits.
+    /// Parses the textual form: exactly 56 upper-case hexadecimal digits.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text: &[u8; Self::TEXT_LEN] = text.try_into().ok()?;
@@ -75,7 +76,8 @@ impl SessionId {
         })
     }
 
-    /// The textual form, for a cookie. **It gives access to the session**: do not log or store it.
+    /// Returns the textual form, for a cookie. **It gives access to the session**: do not log or
+    /// store it.
     #[must_use]
     pub fn expose(&self) -> String {
         let mut text = String::with_capacity(Self::TEXT_LEN);
@@ -84,13 +86,13 @@ impl SessionId {
         text
     }
 
-    /// The root, under which stores keep the session.
+    /// Returns the root, the key under which stores keep the session.
     #[must_use]
     pub const fn key(&self) -> Root {
         self.root
     }
 
-    /// The hash of the secret, which a session's record holds.
+    /// Returns the hash of the secret, which a session's record holds.
     #[must_use]
     pub fn hash(&self) -> SecretHash {
         let digest = Sha256::digest(self.secret);
@@ -108,21 +110,21 @@ impl fmt::Debug for SessionId {
 
 /// The first 16 bytes of the SHA-256 of an id's secret.
 ///
-/// The comparison takes the same time wherever two hashes differ.
+/// Comparison takes constant time.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct SecretHash([u8; SECRET_BYTES]);
 
 impl SecretHash {
-    /// The hash of a record that is no session: no secret is known that has it.
+    /// The hash of a record that is not a session: no secret is known that has it.
     pub(crate) const NONE: Self = Self([0; SECRET_BYTES]);
 
-    /// Puts together what [`to_bytes`](Self::to_bytes) took apart.
+    /// Creates a hash from the bytes of [`to_bytes`](Self::to_bytes).
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the hash.
+    /// Returns the bytes of the hash.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -143,11 +145,11 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// The part of an id that names the session for its whole life, and the key under which stores,
-/// peers, files and logs know it.
+/// The part of an id that names the session for its whole life: the key under which stores, peers,
+/// files and logs refer to it.
 ///
 /// It does not give access to the session. Shown as 24 lower-case hexadecimal digits. The first bit
-/// tells the list of a user's sessions, which is kept in the same way, from a session.
+/// distinguishes the index of a user's sessions, which is stored in the same way, from a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Root([u8; ROOT_BYTES]);
 
@@ -156,7 +158,7 @@ impl Root {
     ///
     /// # Panics
     ///
-    /// When the operating system has no random numbers to give.
+    /// Panics if the operating system provides no random numbers.
     #[must_use]
     pub fn generate() -> Self {
         let mut root = [0; ROOT_BYTES];
@@ -165,31 +167,31 @@ impl Root {
         Self(root)
     }
 
-    /// The root of the list of a user's sessions.
+    /// The root of the index of a user's sessions.
     pub(crate) const fn of_index(mut bytes: [u8; ROOT_BYTES]) -> Self {
         bytes[0] |= INDEX;
         Self(bytes)
     }
 
-    /// Whether this is the root of such a list.
+    /// Returns `true` if this is the root of an index.
     #[cfg(feature = "redis")]
     pub(crate) const fn is_index(&self) -> bool {
         self.0[0] & INDEX != 0
     }
 
-    /// Puts together what [`to_bytes`](Self::to_bytes) took apart.
+    /// Creates a root from the bytes of [`to_bytes`](Self::to_bytes).
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 12]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the root.
+    /// Returns the bytes of the root.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 12] {
         self.0
     }
 
-    /// Reads the textual form: exactly 24 lower-case hexadecimal digits.
+    /// Parses the textual form: exactly 24 lower-case hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text: &[u8; 2 * ROOT_BYTES] = text.as_bytes().try_into().ok()?;
@@ -201,7 +203,7 @@ impl Root {
         Some(Self(root))
     }
 
-    /// Which of the [`SLOTS`] slots this root falls into: its low 14 bits.
+    /// Returns which of the [`SLOTS`] slots this root falls into: its low 14 bits.
     #[must_use]
     pub const fn slot(&self) -> usize {
         (self.0[ROOT_BYTES - 2] as usize) << 8 & (SLOTS - 1) | self.0[ROOT_BYTES - 1] as usize
@@ -217,7 +219,7 @@ impl Root {
     }
 }
 
-/// A part of the root is as good as all of it: it is random.
+/// Hashing a part of the root is enough: it is random.
 impl Hash for Root {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (part, _) = self.0.split_at(size_of::<u64>());
@@ -253,7 +255,7 @@ fn hex(bytes: &[u8], digits: &[u8; 16], text: &mut String) {
 }
 
 const ROOT_BYTES: usize = 12;
-/// The bit of the first byte of a root that tells the list of a user's sessions.
+/// The bit of the first byte of a root that marks the index of a user's sessions.
 const INDEX: u8 = 0x80;
 const SECRET_BYTES: usize = 16;
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";

@@ -1,12 +1,12 @@
-//! How long a session may pause.
+//! An idle timeout in eight bytes.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// An idle time, or none, in eight bytes: every session has two.
+/// An idle timeout, or none, in eight bytes: every session has two.
 ///
-/// In nanoseconds, plus one; 0: no limit. Anything beyond 584 years counts as that.
+/// In nanoseconds, plus one; 0 means no limit. Timeouts beyond 584 years count as no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Option<Duration>", into = "Option<Duration>")]
 pub(crate) struct Idle(u64);

@@ -1,13 +1,13 @@
-//! What a session is: plain data, without HTTP and without IO.
+//! The data model of a session: plain data, without HTTP and without I/O.
 //!
 //! Everything in this folder is a value. A [`SessionId`] is the secret that a browser holds; a
-//! [`Root`] is the part of it under which everybody else knows the session. A [`Record`] is
-//! a session as a store keeps it, [`Changes`] is what one request did to it, and a [`Stamp`] orders
-//! two writes of one attribute without asking that clocks agree.
+//! [`Root`] is the part of it that names the session everywhere else. A [`Record`] is a session as
+//! a store keeps it, [`Changes`] are the changes of one request to it, and a [`Stamp`] orders two
+//! writes of one attribute without synchronized clocks.
 //!
-//! It promises: merging records is commutative, associative and idempotent, so copies of a record
-//! agree after they have met, in whatever order and however often. It does not know time (every
-//! function that needs *now* takes a [`Timestamp`]), stores, sockets or requests.
+//! Merging records is commutative, associative and idempotent, so copies of a record converge, in
+//! any order and with any repetition. This folder does not read the time (every function that needs
+//! it takes a [`Timestamp`]), and knows no stores, sockets or requests.
 
 mod changes;
 mod credential;

@@ -1,39 +1,38 @@
-//! The order of two writes of one attribute.
+//! The order of two writes of one attribute: a hybrid logical clock.
 
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// Who wrote: a number that a node draws at random each time it starts.
+/// The identity of a writer: a number that a node draws at random each time it starts.
 ///
-/// It only has to tell two concurrent writers apart; two nodes that draw the same number fall back
-/// to comparing the written bytes.
+/// It only has to distinguish concurrent writers; writes of two nodes that draw the same number are
+/// ordered by the written bytes.
 pub type Writer = u32;
 
-/// When an attribute was written, without a demand on clocks.
+/// The version of a write, which does not depend on synchronized clocks.
 ///
 /// `clock` is the larger of the writer's wall clock (milliseconds, shifted left by 16 bits) and one
-/// more than the highest clock that the writer had *seen* in this session. So whatever was written
-/// after reading something is larger than what it read, whatever the clocks say; the wall clock
-/// only decides between writes that did not know of each other. Garage orders its registers the
-/// same way.
+/// more than the highest clock that the writer had *seen* in this session: a hybrid logical clock.
+/// A write that follows a read therefore has a larger stamp than what it read, regardless of the
+/// wall clocks; these only order concurrent writes. Garage orders its registers the same way.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 pub struct Stamp {
     /// The order of writes; larger is later.
     pub clock: u64,
-    /// Who wrote; decides between equal clocks.
+    /// The writer; decides between equal clocks.
     pub writer: Writer,
 }
 
 impl Stamp {
-    /// The highest clock that is taken from outside: half the range, some 4,000 years from now.
+    /// The highest clock accepted from outside: half the range, some 4,000 years from now.
     ///
-    /// A larger one could not be followed by a later write and is refused at the door.
+    /// A larger one could not be followed by a later write and is rejected on input.
     pub const MAX_CLOCK: u64 = u64::MAX >> 1;
 
-    /// The stamp of a write at `now` by somebody who has seen everything up to `seen`.
+    /// Returns the stamp of a write at `now` by a writer that has seen clocks up to `seen`.
     #[must_use]
     pub fn after(seen: u64, now: Timestamp, writer: Writer) -> Self {
         let wall = now.as_millis().min(Self::MAX_CLOCK >> WALL_SHIFT) << WALL_SHIFT;
@@ -43,7 +42,7 @@ impl Stamp {
         }
     }
 
-    /// Whether a later write can still follow this one.
+    /// Returns `true` if a later write can still follow this one.
     #[must_use]
     pub const fn is_sane(&self) -> bool {
         self.clock <= Self::MAX_CLOCK

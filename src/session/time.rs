@@ -1,4 +1,4 @@
-//! A point in time as a plain number; nothing here asks what time it is.
+//! A point in time as a plain number; this module does not read the clock.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,39 +7,39 @@ use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch, on the clock of the node that holds the value.
 ///
-/// Timestamps of two nodes are never compared: between nodes time travels as a duration.
+/// Timestamps of two nodes are never compared: nodes send each other durations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The end of time: a deadline that never comes.
+    /// The end of time: a deadline that is never reached.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The point `ms` milliseconds after the Unix epoch.
+    /// Returns the point `ms` milliseconds after the Unix epoch.
     #[must_use]
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// Returns the duration since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// `duration` later; [`NEVER`](Self::NEVER) where that is past the end of time.
+    /// Returns the point `duration` later; [`NEVER`](Self::NEVER) if that exceeds the range.
     #[must_use]
     pub const fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// `duration` earlier; the epoch where that is before it.
+    /// Returns the point `duration` earlier; the epoch if that would be before it.
     #[must_use]
     pub const fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))

@@ -5,15 +5,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The name under which stores, peers and files know a user: the first 16 bytes of the SHA-256 of
-/// the user's id.
+/// The name under which stores, peers and files refer to a user: the first 16 bytes of the SHA-256
+/// of the user's id.
 ///
 /// The id itself stays in the application. Shown as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UserKey([u8; 16]);
 
 impl UserKey {
-    /// The key of a user id.
+    /// Returns the key of a user id.
     #[must_use]
     pub fn of(user: &str) -> Self {
         let digest = Sha256::new()
@@ -25,13 +25,13 @@ impl UserKey {
         Self(key)
     }
 
-    /// Puts together what [`to_bytes`](Self::to_bytes) took apart.
+    /// Creates a key from the bytes of [`to_bytes`](Self::to_bytes).
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the key.
+    /// Returns the bytes of the key.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -56,5 +56,5 @@ impl fmt::Debug for UserKey {
     }
 }
 
-/// Keeps the keys of users apart from other hashes.
+/// Separates the keys of users from other hashes.
 const DOMAIN: &[u8] = b"distributable user\0";

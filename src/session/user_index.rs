@@ -1,13 +1,13 @@
-//! The list of a user's sessions, as stores keep it.
+//! The index of a user's sessions, as stores keep it.
 //!
-//! Each user who has logged in has an *index*: a record like that of a session, under a root that
-//! follows from the user's key. So it is placed, replicated, repaired, saved and limited as sessions
-//! are. It has one attribute for each session, under the session's root, and it is no session: no
-//! secret opens it, and it does not count as one.
+//! Each user who has logged in has an *index*: a record like that of a session, under a root
+//! derived from the user's key. It is placed, replicated, repaired, saved and limited as sessions
+//! are. It has one attribute for each session, under the session's root. It is not a session: no
+//! secret opens it, and it is not counted as one.
 //!
-//! When all sessions of a user are ended, the index notes it under [`ENDED`]. The version of that
-//! write decides about entries that come together with it later, from the other side of a partition:
-//! those that are older are ended as well.
+//! When all sessions of a user are ended, the index records it under [`ENDED`]. The version of that
+//! write decides about entries that are merged later, from the other side of a partition: the
+//! sessions of older entries are ended as well.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,23 +21,23 @@ use super::{
 /// An entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IndexEntry {
-    /// What the application calls the session, a device for example.
+    /// The application's label of the session, a device for example.
     #[serde(rename = "l")]
     pub(crate) label: Option<String>,
-    /// When the user logged in, in milliseconds, as that node's clock said.
+    /// The time of the login, in milliseconds, by that node's clock.
     #[serde(rename = "t")]
     pub(crate) logged_in_at: u64,
-    /// When the session ends at the latest, as that node's clock said.
+    /// The session's absolute deadline, by that node's clock.
     #[serde(rename = "u")]
     pub(crate) until: u64,
 }
 
-/// What an index says of a session.
+/// A session as listed in an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) key: Root,
     pub(crate) entry: IndexEntry,
-    /// Whether all sessions of the user were ended after this entry was written.
+    /// All sessions of the user were ended after this entry was written.
     pub(crate) is_ended: bool,
 }
 
@@ -47,12 +47,12 @@ pub(crate) fn index_root(user: &UserKey) -> Root {
     Root::of_index(root)
 }
 
-/// The changes that make an index.
+/// The changes that create an index.
 pub(crate) fn new_index(lifetime: Duration) -> Changes {
     Changes::create(SecretHash::NONE, None, lifetime)
 }
 
-/// The changes that let an index live for `lifetime` from now on.
+/// The changes that set an index's lifetime to `lifetime` from now on.
 pub(crate) fn prolong(changes: &mut Changes, lifetime: Duration) {
     changes.rotate(SecretHash::NONE, SecretHash::NONE);
     changes.log_in(Login {
@@ -70,13 +70,13 @@ pub(crate) fn remove(changes: &mut Changes, key: &Root) {
     changes.remove(Name::from(&*key.to_string()));
 }
 
-/// Notes that all sessions that are listed so far are ended.
+/// Records that all sessions listed so far are ended.
 pub(crate) fn note_end(changes: &mut Changes) {
     changes.insert(Name::from(ENDED), Value::from_bytes([]));
 }
 
 impl Record {
-    /// Whether this is the index of a user, and no session.
+    /// Returns `true` if this is the index of a user, and not a session.
     pub(crate) fn is_index(&self) -> bool {
         self.credential.hash == SecretHash::NONE
     }
@@ -99,7 +99,7 @@ impl Record {
         listed
     }
 
-    /// Sessions in an index that were ended before they were known here.
+    /// Sessions in an index that were ended before their entries arrived here.
     #[cfg(feature = "replicated")]
     pub(crate) fn ended_too_late(&self) -> Vec<Root> {
         let ended: Option<Stamp> = self.stamp(ENDED);
@@ -111,23 +111,23 @@ impl Record {
     }
 }
 
-/// A session, as administration sees it.
+/// A session, as shown to administration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// The root of the session's id: its name in stores and logs, and no secret.
+    /// The root of the session's id: its name in stores and logs, which is not a secret.
     pub key: Root,
     /// The user who is logged in.
     pub user: Option<UserKey>,
-    /// What the application called the session at the login.
+    /// The label that the application gave the session at the login.
     pub label: Option<String>,
-    /// When the session was created.
+    /// The time when the session was created.
     pub created_at: Timestamp,
-    /// The last access that was recorded.
+    /// The time of the last recorded access.
     pub last_accessed_at: Timestamp,
-    /// When it expires unless it is used before.
+    /// The time when it expires unless it is used before.
     pub expires_at: Timestamp,
-    /// When it expires in any case.
+    /// The time when it expires in any case.
     pub absolute_deadline: Timestamp,
 }
 
@@ -151,13 +151,13 @@ pub(crate) const LABEL_MAX: usize = 256;
 /// An entry with the longest label, each of whose characters takes six in JSON.
 const ENTRY_MAX: usize = 6 * LABEL_MAX + 128;
 
-/// The attribute that notes that all sessions were ended.
+/// The attribute that records that all sessions were ended.
 const ENDED: &str = "\0ended";
 
 #[cfg(test)]
 mod tests {
-    use super::super::Outcome;
     use super::*;
+    use crate::session::Outcome;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 

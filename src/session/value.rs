@@ -12,7 +12,7 @@ use ecow::EcoString;
 pub struct Name(EcoString);
 
 impl Name {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -45,24 +45,25 @@ impl fmt::Debug for Name {
     }
 }
 
-/// An attribute's value, encoded once and shared from then on. Cheap to clone.
+/// An encoded attribute value, shared by its clones. Cheap to clone.
 ///
 /// The first byte names the codec, the rest is that codec's output. Stores and peers move the bytes
-/// and never look inside. `Debug` shows the length only: values are the user's data.
+/// without interpreting them. `Debug` shows only the length: values are the user's data.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(Arc<[u8]>);
 
 impl Value {
-    /// Takes over bytes that a store or a peer has kept: what [`as_bytes`](Self::as_bytes) gave.
+    /// Takes over bytes that a store or a peer has kept, as returned by
+    /// [`as_bytes`](Self::as_bytes).
     ///
-    /// They are not looked at; a value that cannot be decoded is an error of the read, for that
+    /// They are not validated; a value that cannot be decoded is an error of the read, for that
     /// attribute alone.
     #[must_use]
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The codec's tag and its output.
+    /// Returns the codec's tag and its output.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -1,4 +1,4 @@
-//! The object-safe twin of [`SessionStore`], so that layers and sessions are not generic.
+//! The object-safe counterpart of [`SessionStore`], so that layers and sessions are not generic.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use super::SessionStore;
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
-/// What a [`SessionStore`] does, in boxes. Every store is one.
+/// The methods of a [`SessionStore`] with boxed futures. Implemented for every store.
 pub(crate) trait ErasedStore: Send + Sync + 'static {
     fn new_id(&self) -> SessionId;
     fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>) -> Answer<'a, Loaded>;
@@ -23,7 +23,7 @@ pub(crate) trait ErasedStore: Send + Sync + 'static {
     fn route(&self, key: &Root) -> Option<String>;
 }
 
-/// A store's answer, on its way.
+/// The pending answer of a store.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 impl<S: SessionStore> ErasedStore for S {

@@ -1,10 +1,10 @@
-//! Where sessions live: the contract that every store keeps, and the stores.
+//! Session stores: the contract that every store implements, and the stores of this crate.
 //!
-//! A store holds [`Record`]s under the [`Root`]s of their ids and answers four questions: [`load`], [`commit`],
-//! [`touch`] and [`end`]. It commits *changes*, not whole records, and it commits them
-//! conditionally: that is what lets two requests write different attributes at once, and keeps a
-//! slow request from reviving a session that has ended. Whoever can look and write in one step (a
-//! lock, a transaction, a script) has the rule ready made in [`Changes::apply`].
+//! A store holds [`Record`]s under the [`Root`]s of their ids and has four operations: [`load`],
+//! [`commit`], [`touch`] and [`end`]. It commits *changes*, not whole records, and commits them
+//! conditionally. Therefore two requests can write different attributes concurrently, and a slow
+//! request cannot revive a session that has ended. A store that can read and write in one step (a
+//! lock, a transaction, a script) can use [`Changes::apply`], which implements the rule.
 //!
 //! [`load`]: SessionStore::load
 //! [`commit`]: SessionStore::commit
@@ -49,55 +49,55 @@ pub use snapshot::{
     LoadReport, SaveReport, SnapshotError, SnapshotErrorKind, SnapshotStore, SnapshotStoreBuilder,
 };
 
-/// Where sessions live.
+/// A store of sessions.
 ///
 /// # For implementers
 ///
 /// - Every method *must* be safe to call from many tasks at once.
-/// - A session whose [`Record::is_live`] says no *must* be treated as absent by every method, swept
-///   or not.
+/// - Every method *must* treat a session for which [`Record::is_live`] returns `false` as absent,
+///   swept or not.
 /// - Time *must* be [`now`]: the middleware compares a record's points in time with it.
-/// - A failure *must* be an error, never `None` and never [`Outcome::Gone`]: those mean that there
-///   certainly is no such session, and log the user out.
-/// - After [`end`](Self::end) has been acknowledged, the session *must* stay dead, and after a
-///   rotation its former secret, whatever arrives late.
-/// - The future of [`commit`](Self::commit) and [`end`](Self::end) runs to completion even when the
-///   client disconnects: the middleware gives it a task of its own.
+/// - A failure *must* be an error, never [`Loaded::Absent`] and never [`Outcome::Gone`]: these
+///   assert that the session does not exist, and log the user out. Return `Err` when unsure.
+/// - After [`end`](Self::end) has been acknowledged, the session *must not* come back, and after a
+///   rotation its former secret must not become valid again, even if messages arrive late.
+/// - The future of [`commit`](Self::commit) and [`end`](Self::end) runs to completion even if the
+///   client disconnects: the middleware moves it to a task of its own.
 ///
-/// The suite in `distributable::testing` (feature `testing`) holds a store to this, and its
-/// documentation has a complete store to start from.
+/// The suite in `distributable::testing` (feature `testing`) checks a store against this contract,
+/// and its documentation has a complete store to start from.
 pub trait SessionStore: Send + Sync + 'static {
     /// Draws the id of a new session. Stores that place sessions choose the slot of its root.
     fn new_id(&self) -> SessionId {
         SessionId::generate()
     }
 
-    /// The session under `key`, as [`Record::loaded`] answers for the `secret` that a request
-    /// presents; [`Loaded::Absent`] when there certainly is none that is live.
+    /// Returns the session under `key`, as [`Record::loaded`] answers for the `secret` that a
+    /// request presents; [`Loaded::Absent`] if there is certainly no live one.
     ///
-    /// Without a secret the session is given to whoever asks for it: a request, or what it has left
-    /// behind, that has presented the secret before.
+    /// Without a secret, the secret is not checked: the caller is a request, or work that it has
+    /// left running, that has presented the secret before.
     ///
     /// # Errors
     ///
-    /// When the store cannot tell.
+    /// Fails if the store cannot determine the answer.
     fn load(
         &self,
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
-    /// Applies `changes` to the session under `key`, all of them or none, as
-    /// [`Changes::apply`] defines. `base` is the session as the request has loaded it; `None` when
-    /// the changes create one.
+    /// Applies `changes` to the session under `key`, all of them or none, as defined by
+    /// [`Changes::apply`]. `base` is the session as the request has loaded it; `None` if the
+    /// changes create one.
     ///
-    /// A commit counts as an access. It does not ask for the secret: the request has presented it
-    /// when it loaded the session, and what it writes lands there also when the id was rotated since.
+    /// A commit counts as an access. It does not check the secret: the request has presented it
+    /// when it loaded the session, and its writes are stored even if the id was rotated since.
     ///
     /// # Errors
     ///
-    /// When the changes are not stored as safely as this store promises. The kind
-    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) says that they may have taken
+    /// Fails if the changes are not stored as safely as this store promises. The kind
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) means that they may have taken
     /// effect; with every other kind nothing was changed.
     fn commit(
         &self,
@@ -106,38 +106,38 @@ pub trait SessionStore: Send + Sync + 'static {
         changes: Changes,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
-    /// Records an access without changing attributes. Never creates; an absent session is no error.
-    /// Called when a request has loaded the session and an access is due, and again while it runs
-    /// for long.
+    /// Records an access without changing attributes. Never creates a session; an absent session is
+    /// not an error. Called when a request has loaded the session and an access is due, and
+    /// repeatedly while a long request runs.
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached.
+    /// Fails if the store cannot be reached.
     fn touch(&self, key: &Root) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends the session under `key` for ever. Says whether there was a live one.
+    /// Deletes the session under `key` permanently. Returns `true` if a live session existed.
     ///
     /// # Errors
     ///
-    /// When it is not certain that the session is dead on every node.
+    /// Fails if the deletion is not certain on every node. Treat the session as still valid.
     fn end(&self, key: &Root) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// The route of the node that should serve this session, where the store knows a better one
-    /// than the node that has just served it. Used with `Affinity::Owner`.
+    /// Returns the route of the node that should serve this session, if the store knows a better
+    /// one than the node that has just served it. Used with `Affinity::Owner`.
     fn route(&self, key: &Root) -> Option<String> {
         let _ = key;
         None
     }
 
-    /// The live sessions of a user who has [logged in](crate::Session::log_in), the latest login
-    /// first: what "my devices" shows.
+    /// Returns the live sessions of a user who has [logged in](crate::Session::log_in), the latest
+    /// login first, for example for a list of devices.
     ///
-    /// It has every session whose login was answered before the call. Reading the list is no use of
-    /// the sessions in it.
+    /// It contains every session whose login was answered before the call. Reading it does not
+    /// count as a use of the sessions.
     ///
     /// # Errors
     ///
-    /// When the store cannot tell.
+    /// Fails if the store cannot determine the list.
     fn sessions_of(
         &self,
         user: impl Into<UserKey> + Send,
@@ -148,20 +148,21 @@ pub trait SessionStore: Send + Sync + 'static {
         users::sessions_of(self, user.into())
     }
 
-    /// Ends all sessions of a user: "log out everywhere". Returns how many there were.
+    /// Deletes all sessions of a user: "log out everywhere". Returns their number.
     ///
-    /// When this returns, every session whose login was answered before the call is dead on every
-    /// node, for good. A login that is concurrent with the call is ended as well, or its session is
-    /// in the list afterwards and the next call ends it. In a partition each side ends the sessions
-    /// that it can see, and those of the other side are ended when the sides meet.
+    /// When this returns, every session whose login was answered before the call is permanently
+    /// invalid on every node. A session whose login is concurrent with the call is deleted as well,
+    /// or it is in the list afterwards and the next call deletes it. In a partition each side
+    /// deletes the sessions that it can see, and those of the other side are deleted when the
+    /// partition heals.
     ///
     /// # Errors
     ///
-    /// When it is not certain that all of them are dead. Call it again then.
+    /// Fails if not all deletions are certain. Call it again then.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped some sessions may be ended and others not.
+    /// If the future is dropped, some sessions may be deleted and others not.
     fn end_user(
         &self,
         user: impl Into<UserKey> + Send,
@@ -172,7 +173,7 @@ pub trait SessionStore: Send + Sync + 'static {
         users::end_user(self, user.into(), None)
     }
 
-    /// The same, but for one session: "log out everywhere else".
+    /// Like [`end_user`](Self::end_user), but keeps one session: "log out everywhere else".
     ///
     /// # Errors
     ///
@@ -188,8 +189,8 @@ pub trait SessionStore: Send + Sync + 'static {
         users::end_user(self, user.into(), Some(kept))
     }
 
-    /// The session under `key` as it is, for administration and background jobs. Looking is no use of
-    /// the session.
+    /// Returns the session under `key` as it is, for administration and background jobs. This does
+    /// not count as a use of the session.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -208,7 +209,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store cannot tell.
+    /// Fails if the store cannot determine the answer.
     fn peek(
         &self,
         key: &Root,

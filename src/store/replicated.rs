@@ -1,4 +1,4 @@
-//! The store whose sessions live in the memory of several nodes.
+//! The store that replicates sessions between the memories of several nodes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use tokio::time::sleep;
 
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 #[cfg(all(feature = "snapshot", unix))]
-use crate::cluster::{Copy, HeldState, Survivor};
+use crate::cluster::{HeldState, KeyedEntry, Survivor};
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 
 use super::SessionStore;
 
-/// Sessions in the memory of the application's own nodes: every node, or a number of them, keeps
-/// each session ([`Copies`](crate::Copies)), and any of them can serve any.
+/// Sessions in the memory of the application's own nodes: all nodes, or a configured number of them
+/// ([`Copies`](crate::Copies)), keep each session, and every node can serve every session.
 ///
 /// ```no_run
 /// use distributable::{ReplicatedStore, SessionLayer};
@@ -27,22 +27,22 @@ use super::SessionStore;
 ///     .start()
 ///     .await?;
 /// let layer = SessionLayer::new(store.clone());
-/// // … and after the server has stopped, see `retire_after`:
+/// // … and after the server has stopped, see `drain_on`:
 /// store.drain().await;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// It promises that an acknowledged change is in the memory of every living node that keeps the
-/// session ([`Ack::All`](crate::Ack::All)), that a read through any node sees it, and that an ended
-/// session has ended on all of them for ever. A node that has not caught up, or may have been left
-/// behind, answers [`NotReady`](crate::StoreErrorKind::NotReady) instead of guessing.
+/// An acknowledged change is in the memory of every live node that keeps the session
+/// ([`Ack::All`](crate::Ack::All)), a read through any node returns it, and an ended session has
+/// ended on all of them permanently. A node that has not caught up, or may have been cut off,
+/// returns [`NotReady`](crate::StoreErrorKind::NotReady) rather than a stale answer.
 ///
-/// It does not promise that both sides of a broken network agree while it is broken: both serve,
-/// and merge afterwards. What is only in memory is gone when all nodes are.
+/// During a network partition the two sides do not agree: both serve, and merge afterwards.
+/// Sessions that are only in memory are lost when all nodes stop.
 ///
-/// This is a handle of one node; clones are the same node. The node stops abruptly when the last
-/// one is dropped; [`drain`](Self::drain) stops it in order.
+/// This is a handle of one node; clones refer to the same node. The node stops abruptly when the
+/// last one is dropped; [`drain`](Self::drain) stops it in order.
 #[derive(Clone, Debug)]
 pub struct ReplicatedStore {
     cluster: Arc<Cluster>,
@@ -54,27 +54,30 @@ impl ReplicatedStore {
         Self { cluster }
     }
 
-    /// Begins a node called `name`: 1 to 32 letters, digits and underscores, different on every
-    /// node, and the same as the route of the [`SessionLayer`](crate::SessionLayer) above it.
+    /// Returns a builder for a node called `name`: 1 to 32 letters, digits and underscores, unique
+    /// in the cluster, and the same as the route of the [`SessionLayer`](crate::SessionLayer) above
+    /// it.
     pub fn builder(name: impl Into<String>) -> ReplicatedStoreBuilder {
         ReplicatedStoreBuilder::new(name.into())
     }
 
-    /// How the node and its cluster are doing.
+    /// Returns the state of the node and its cluster.
     #[must_use]
     pub fn status(&self) -> ClusterStatus {
         self.cluster.status()
     }
 
-    /// Whether the node serves sessions: it has joined and caught up, and is not draining.
+    /// Returns `true` if the node serves sessions: it has joined and caught up, and is not
+    /// draining.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.cluster.is_ready()
     }
 
-    /// Waits until the node serves sessions: at most two seconds if it finds nobody, otherwise until
-    /// it has everything that the others have. It is about joining: a node that leaves answers at
-    /// once, so ask [`is_ready`](Self::is_ready) where that matters.
+    /// Waits until the node serves sessions: at most two seconds if it finds no other node,
+    /// otherwise until it has received all sessions that it keeps. This concerns joining only: on a
+    /// node that leaves it returns at once, so check [`is_ready`](Self::is_ready) where that
+    /// matters.
     ///
     /// # Cancel safety
     ///
@@ -83,19 +86,20 @@ impl ReplicatedStore {
         self.cluster.ready().await;
     }
 
-    /// Stops being a place for sessions, and begins to hand over what is here:
-    /// [`is_ready`](Self::is_ready) says no from now on. Sessions are still found, and new ones live
-    /// on the nodes that stay. [`retire_after`](Self::retire_after) does it at the right time.
-    pub fn retire(&self) {
-        self.cluster.retire();
+    /// Starts draining: this node takes no new sessions and transfers its sessions to the remaining
+    /// nodes. [`is_ready`](Self::is_ready) returns `false` from now on. Its sessions can still be
+    /// read and written through it. [`drain_on`](Self::drain_on) calls it on a signal.
+    pub fn start_draining(&self) {
+        self.cluster.start_draining();
     }
 
-    /// Waits for `signal`, then stops being a place for sessions and goes on serving for `wait`: what
-    /// [`with_graceful_shutdown`] takes. [`drain`](Self::drain) once the server has stopped.
+    /// Waits for `signal`, then starts draining and goes on serving for `wait`; made for
+    /// [`with_graceful_shutdown`]. Call [`drain`](Self::drain) once the server has stopped.
     ///
-    /// From the signal on [`is_ready`](Self::is_ready) says no, so that a balancer that asks sends
-    /// nobody any more; meanwhile sessions are still found, new ones live on the nodes that stay, and
-    /// what is here is handed over. `wait` should be longer than it takes the balancer to notice.
+    /// From the signal on [`is_ready`](Self::is_ready) returns `false`, so that a balancer with
+    /// health checks sends no more clients. Meanwhile sessions are still served, new ones are
+    /// placed on the remaining nodes, and this node's sessions are transferred to them. `wait`
+    /// should exceed the time that the balancer takes to notice.
     ///
     /// ```no_run
     /// # async fn serve(
@@ -105,7 +109,7 @@ impl ReplicatedStore {
     /// # ) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     ///
-    /// let ended = store.retire_after(distributable::shutdown_signal()?, Duration::from_secs(1));
+    /// let ended = store.drain_on(distributable::shutdown_signal()?, Duration::from_secs(1));
     /// axum::serve(listener, app).with_graceful_shutdown(ended).await?;
     /// let report = store.drain().await;
     /// if !report.handed_over {
@@ -117,11 +121,11 @@ impl ReplicatedStore {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before the signal has no effect; after it the node stays as it is until
-    /// it is drained.
+    /// Dropping the future before the signal has no effect; after it, the node keeps draining until
+    /// [`drain`](Self::drain) is called.
     ///
     /// [`with_graceful_shutdown`]: https://docs.rs/axum/0.8/axum/serve/struct.Serve.html#method.with_graceful_shutdown
-    pub fn retire_after(
+    pub fn drain_on(
         &self,
         signal: impl Future<Output = ()> + Send + 'static,
         wait: Duration,
@@ -129,24 +133,24 @@ impl ReplicatedStore {
         let store = self.clone();
         async move {
             signal.await;
-            store.retire();
+            store.start_draining();
             sleep(wait).await;
         }
     }
 
-    /// Leaves the cluster in order: hands over what is here, waits for the
-    /// [proof](DrainReport::handed_over) at most the
-    /// [`drain_timeout`](ReplicatedStoreBuilder::drain_timeout), says good-bye, and stops. Call it
-    /// when no request is under way any more.
+    /// Leaves the cluster in order: transfers this node's sessions, waits for the
+    /// [proof](DrainReport::handed_over) of that for at most the
+    /// [`drain_timeout`](ReplicatedStoreBuilder::drain_timeout), announces the departure, and
+    /// stops. Call it when no request is running any more.
     ///
-    /// [`is_ready`](Self::is_ready) says no at once, sessions are served until the node leaves. From
-    /// then on every call is refused, and the port is free. The report says what could not be
-    /// proved.
+    /// [`is_ready`](Self::is_ready) returns `false` at once; sessions are served until the node
+    /// leaves. From then on every call fails, and the port is free. The report states what could
+    /// not be proved.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before the node has left leaves it in the cluster, serving and a place for
-    /// sessions again, also if [`retire`](Self::retire) was called before.
+    /// Dropping the future before the node has left keeps it in the cluster: it serves and takes
+    /// new sessions again, even if [`start_draining`](Self::start_draining) was called before.
     pub async fn drain(&self) -> DrainReport {
         let report = self.cluster.drain().await;
         if report.handed_over {
@@ -171,25 +175,25 @@ impl ReplicatedStore {
         report
     }
 
-    /// What this node holds in a slot.
+    /// The entries that this node holds in a slot.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(super) fn copies_in(&self, slot: usize) -> Vec<Copy> {
+    pub(super) fn copies_in(&self, slot: usize) -> Vec<KeyedEntry> {
         self.cluster.export(slot)
     }
 
-    /// The members that stay if this node leaves now, or stayed when it left.
+    /// The members that remain if this node leaves now, or remained when it left.
     #[cfg(all(feature = "snapshot", unix))]
     pub(super) fn survivors(&self) -> Vec<Survivor> {
         self.cluster.survivors()
     }
 
-    /// What has become of sessions that this node may not use before it meets a member.
+    /// The state of sessions that this node may not use before it contacts a member.
     #[cfg(all(feature = "snapshot", unix))]
     pub(super) fn held(&self) -> HeldState {
         self.cluster.held()
     }
 
-    /// Where the node listens for the other nodes.
+    /// Returns the address on which the node listens for other nodes.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.cluster.local_addr()

@@ -1,13 +1,14 @@
-//! Sessions by user, for every store: the list of a user's sessions, and the end of all of them.
+//! Sessions by user, for every store: the index of a user's sessions, and the deletion of all of
+//! them.
 //!
-//! The list is an index in the store itself, as [`session`](crate::session) describes. A login
+//! The list is an index in the store itself, as described in [`session`](crate::session). A login
 //! is answered when the session and its entry are both stored, so [`end_user`] finds every session
 //! whose login was answered before it was called. Entries of sessions that have ended otherwise are
-//! dropped when they are met. What an index says is checked with the session each time: a session
-//! that another user has logged in to since is not listed and not ended.
+//! dropped when they are found. Each entry is checked against its session every time: a session to
+//! which another user has logged in since is neither listed nor ended.
 //!
-//! Two calls that meet are safe in any order: a login that is concurrent with [`end_user`] is
-//! ended, or its session is in the list afterwards.
+//! Two concurrent calls are safe in any order: a session whose login is concurrent with
+//! [`end_user`] is ended, or it is in the list afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::session::{
     new_index, note_end, prolong, put, remove,
 };
 
-/// A login that is to be listed.
+/// A login that is to be added to the index.
 #[derive(Clone, Debug)]
 pub(crate) struct NewLogin {
     pub(crate) user: UserKey,
@@ -30,13 +31,13 @@ pub(crate) struct NewLogin {
     pub(crate) label: Option<String>,
     /// The absolute lifetime of the session.
     pub(crate) absolute: Duration,
-    /// The absolute deadline that it has.
+    /// The session, with its absolute deadline.
     pub(crate) record: Arc<Record>,
-    /// The sessions that a user may have.
+    /// The maximum number of sessions of a user.
     pub(crate) max_sessions: usize,
 }
 
-/// Lists a session as one of its user, and ends the user's oldest ones if there are too many.
+/// Adds a session to its user's index, and ends the user's oldest ones if there are too many.
 pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result<(), StoreError> {
     let now = clock::now();
     let entry = IndexEntry {
@@ -69,11 +70,11 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
         }
     }
     Err(StoreError::indeterminate(
-        "the list of the user's sessions is changed by too many others",
+        "too many concurrent changes of the user's list of sessions",
     ))
 }
 
-/// Lists sessions whose logins are known and whose lists may be older.
+/// Adds sessions whose logins are known to indexes that may be older.
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) async fn list_again(
     store: &dyn ErasedStore,
@@ -86,9 +87,7 @@ pub(crate) async fn list_again(
         let Some(user) = record.user().filter(|_| !record.is_index()) else {
             continue;
         };
-        let index = store.load(&index_root(&user), None).await?.into_live();
-        let mut listed = index.iter().flat_map(|index| index.listed());
-        if listed.any(|listed| listed.key == key && !listed.is_ended) {
+        if is_listed(store, &user, &key).await? {
             continue;
         }
         let login = NewLogin {
@@ -100,6 +99,31 @@ pub(crate) async fn list_again(
             max_sessions: usize::MAX,
         };
         register(store, login).await?;
+    }
+    Ok(())
+}
+
+/// Returns `true` if a session is in the list of a user, and not among those that were ended.
+pub(crate) async fn is_listed(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    key: &Root,
+) -> Result<bool, StoreError> {
+    let index = store.load(&index_root(user), None).await?.into_live();
+    let mut listed = index.iter().flat_map(|index| index.listed());
+    Ok(listed.any(|listed| listed.key == *key && !listed.is_ended))
+}
+
+/// Ends a session of a user that is not in the list, because all of them were ended.
+pub(crate) async fn end_unlisted(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    key: &Root,
+) -> Result<(), StoreError> {
+    let record = store.load(key, None).await?.into_live();
+    let is_theirs = record.is_some_and(|record| record.user() == Some(*user));
+    if is_theirs && !is_listed(store, user, key).await? {
+        store.end(key).await?;
     }
     Ok(())
 }
@@ -153,7 +177,7 @@ pub(crate) async fn sessions_of(
     Ok(live)
 }
 
-/// Ends all sessions of a user but `kept`. Returns how many there were.
+/// Ends all sessions of a user except `kept`. Returns their number.
 pub(crate) async fn end_user(
     store: &dyn ErasedStore,
     user: UserKey,
@@ -161,30 +185,41 @@ pub(crate) async fn end_user(
 ) -> Result<usize, StoreError> {
     let root = index_root(&user);
     let mut ended = 0;
-    for _ in 0..TRIES {
+    for round in 0..TRIES {
         let Some(index) = store.load(&root, None).await?.into_live() else {
             return Ok(ended);
         };
-        let listed = index.listed();
-        if listed.iter().all(|listed| Some(listed.key) == kept) {
+        // After the first round only those count that were listed while it was under way, and
+        // before its note: sessions of later logins could be more each time.
+        let mut listed = index.listed();
+        listed.retain(|listed| Some(listed.key) != kept && (round == 0 || listed.is_ended));
+        if listed.is_empty() {
             return Ok(ended);
         }
-        let (mut live, mut gone) = (Vec::new(), Vec::new());
-        for listed in listed.iter().filter(|listed| Some(listed.key) != kept) {
-            if belonging(store, &user, listed).await?.is_some() {
-                live.push(listed.key);
+        let (mut live, mut others, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for listed in &listed {
+            match belonging(store, &user, listed).await? {
+                Some(_) => live.push(listed.key),
+                None => others.push(listed),
             }
             gone.push(listed.key);
         }
-        // From here on a copy of the list that comes to light ends what is in it.
-        let mut changes = Changes::default();
-        note_end(&mut changes);
-        for listed in &listed {
-            if Some(listed.key) == kept {
-                put(&mut changes, &listed.key, &listed.entry);
+        if round == 0 {
+            // From here on a copy of the list that comes to light ends what is in it.
+            let mut changes = Changes::default();
+            note_end(&mut changes);
+            let kept = index.listed().into_iter().find(|it| Some(it.key) == kept);
+            if let Some(kept) = kept {
+                put(&mut changes, &kept.key, &kept.entry);
+            }
+            store.commit(&root, Some(&index), changes).await?;
+            // A login as another user may have been taken back before that.
+            for listed in others {
+                if belonging(store, &user, listed).await?.is_some() {
+                    live.push(listed.key);
+                }
             }
         }
-        store.commit(&root, Some(&index), changes).await?;
         for key in &live {
             store.end(key).await?;
         }
@@ -194,7 +229,7 @@ pub(crate) async fn end_user(
     Ok(ended)
 }
 
-/// Ends the sessions that are too many, those with the oldest logins first.
+/// Ends the sessions above the limit, those with the oldest logins first.
 async fn end_oldest(
     store: &dyn ErasedStore,
     user: &UserKey,
@@ -220,7 +255,7 @@ async fn end_oldest(
     Ok(())
 }
 
-/// A listed session, if it is live and still the user's.
+/// A listed session, if it is live and still belongs to the user.
 async fn belonging(
     store: &dyn ErasedStore,
     user: &UserKey,
@@ -230,18 +265,22 @@ async fn belonging(
     Ok(record.filter(|record| record.user() == Some(*user)))
 }
 
-/// How much longer than the sessions in it an index lives.
+/// How much longer an index lives than the sessions in it.
 const MARGIN: Duration = Duration::from_secs(3_600);
 
-/// How often an index is changed anew when others change it, and how often the list of an ended user
-/// is looked at for sessions that were added meanwhile.
+/// How many times a change of an index is retried when others change it, and how many times the
+/// index of an ended user is checked for sessions that were added meanwhile.
 const TRIES: usize = 8;
 
 #[cfg(all(test, feature = "memory"))]
 mod tests {
     use super::{NewLogin, register};
-    use crate::session::{Changes, Login, Outcome, Root, SecretHash, UserKey, index_root};
+    use crate::error::StoreError;
+    use crate::session::{
+        Changes, Loaded, Login, Outcome, Record, Root, SecretHash, UserKey, index_root,
+    };
     use crate::{MemoryStore, SessionStore};
+    use std::sync::Arc;
     use std::time::Duration;
 
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -324,7 +363,7 @@ mod tests {
             all.push(log_in(&store, "ada", 3).await);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        // One has ended without its list hearing of it.
+        // One has ended without a change of its index.
         store.end(&all[1]).await.expect("the store answers");
         all.push(log_in(&store, "ada", 3).await);
         assert_eq!(keys(&store, "ada").await, [all[3], all[2], all[0]]);
@@ -338,6 +377,46 @@ mod tests {
                 .expect("the store answers")
                 .is_none()
         );
+    }
+
+    /// A store to which a user logs in twice more whenever one of the sessions is ended.
+    struct Busy(MemoryStore);
+
+    impl SessionStore for Busy {
+        async fn load(
+            &self,
+            key: &Root,
+            secret: Option<&SecretHash>,
+        ) -> Result<Loaded, StoreError> {
+            SessionStore::load(&self.0, key, secret).await
+        }
+
+        async fn commit(
+            &self,
+            key: &Root,
+            base: Option<&Arc<Record>>,
+            changes: Changes,
+        ) -> Result<Outcome, StoreError> {
+            SessionStore::commit(&self.0, key, base, changes).await
+        }
+
+        async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+            SessionStore::touch(&self.0, key).await
+        }
+
+        async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+            log_in(&self.0, "ada", 999).await;
+            log_in(&self.0, "ada", 999).await;
+            SessionStore::end(&self.0, key).await
+        }
+    }
+
+    #[tokio::test]
+    async fn logins_that_come_faster_than_sessions_are_ended_do_not_hold_up_the_end() {
+        let store = Busy(MemoryStore::new());
+        log_in(&store.0, "ada", 999).await;
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
+        assert_eq!(keys(&store.0, "ada").await.len(), 2);
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ fn cluster_port(start: &Start) -> String {
 /// A cookie that no node knows.
 fn stranger() -> Browser {
     let mut browser = Browser::new();
-    browser.set_cookie("0123456789ABCDEF0123456789ABCDEF01234567.node1");
+    browser.set_cookie("0123456789ABCDEF012345670123456789ABCDEF0123456789ABCDEF.node1");
     browser
 }
 

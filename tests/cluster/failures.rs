@@ -152,7 +152,7 @@ fn without_routes_the_cookie_does_not_change() {
     meet(&[&n1, &n2]);
     let mut browser = Browser::new();
     browser.ok(&n1, "/set?k=a&v=1");
-    assert_eq!(browser.cookie().map(str::len), Some(40));
+    assert_eq!(browser.cookie().map(str::len), Some(56));
     n1.kill();
     let reply = browser.get(&n2, "/get?k=a");
     assert_eq!(reply.json()["value"], "1");

@@ -35,7 +35,7 @@ fn the_first_write_issues_exactly_one_cookie_of_the_documented_shape() {
         .and_then(|pair| pair.strip_prefix("JSESSIONID="))
         .expect("our name");
     let bare = value.strip_suffix(".node1").expect("our route");
-    assert!(bare.len() == 40 && bare.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F')));
+    assert!(bare.len() == 56 && bare.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F')));
     let mut attributes: Vec<_> = parts.collect();
     attributes.sort_unstable();
     assert_eq!(attributes, ["HttpOnly", "Path=/", "SameSite=Lax"]);
@@ -48,7 +48,7 @@ fn without_a_route_the_cookie_has_no_dot() {
     let node = Start::default().ready();
     let mut browser = Browser::new();
     assert_eq!(browser.ok(&node, "/set?k=a&v=1")["node"], Value::Null);
-    assert_eq!(browser.cookie().map(str::len), Some(40));
+    assert_eq!(browser.cookie().map(str::len), Some(56));
 }
 
 /// Cases 3, 10, and flags that lack others.
@@ -198,7 +198,7 @@ fn what_a_session_is_can_be_read() {
         (&json!("ann"), &json!(1800))
     );
     let key = info["key"].as_str().expect("a key");
-    assert!(key.len() == 40 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+    assert!(key.len() == 24 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
     let created = info["created_at"].as_u64().expect("a time");
     assert!(created > 1_700_000_000_000 && info["last_accessed_at"].as_u64() >= Some(created));
     browser.ok(&node, "/update");

@@ -1,4 +1,4 @@
-//! A browser: HTTP/1.1 over one connection per node, one cookie jar, and nothing hidden.
+//! A browser: HTTP/1.1 over one connection per node, one cookie jar, and access to raw data.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
@@ -16,7 +16,7 @@ pub(crate) struct Browser {
     connections: HashMap<SocketAddr, BufReader<TcpStream>>,
 }
 
-/// Whatever can be asked: a node, or an address.
+/// A destination of requests: a node, or an address.
 pub(crate) trait At {
     fn http(&self) -> SocketAddr;
 }
@@ -39,7 +39,7 @@ impl At for SocketAddr {
     }
 }
 
-/// What a node answered, byte for byte.
+/// A node's response, byte for byte.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -106,7 +106,7 @@ impl Browser {
         reply.json()
     }
 
-    /// The string attribute `name` as this node sees it.
+    /// The string attribute `name` as this node returns it.
     pub(crate) fn value(&mut self, node: &impl At, name: &str) -> Option<String> {
         let value = &self.ok(node, &format!("/get?k={name}"))["value"];
         value.as_str().map(str::to_owned)
@@ -125,7 +125,7 @@ impl Browser {
         Ok(reply)
     }
 
-    /// A request with exactly these header lines (each ending in CR LF); the jar has no part in it.
+    /// A request with exactly these header lines (each ending in CR LF); the jar is not used.
     pub(crate) fn raw(
         &mut self,
         node: &impl At,
@@ -137,7 +137,7 @@ impl Browser {
             .unwrap_or_else(|error| panic!("{method} {path} at {}: {error}", node.http()))
     }
 
-    /// Sends a request and leaves without waiting for the answer.
+    /// Sends a request and does not wait for the response.
     pub(crate) fn send_only(&self, node: &impl At, path: &str) -> io::Result<TcpStream> {
         let mut stream = connect(node.http())?;
         let cookie = self.cookie().unwrap_or_default();
@@ -206,7 +206,7 @@ impl Reply {
         self.all("set-cookie").collect()
     }
 
-    /// Head and body as text: for asking whether something is in there that must not be.
+    /// Head and body as text, to check that they do not contain something.
     pub(crate) fn everything(&self) -> String {
         format!("{:?} {}", self.headers, self.text())
     }
@@ -272,7 +272,8 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Whether a kept connection can still be used: nothing has arrived on it, not even its end.
+/// Returns `true` if a kept connection can still be used: nothing has arrived on it, not even its
+/// end.
 fn is_open(connection: &BufReader<TcpStream>) -> bool {
     let stream = connection.get_ref();
     let nothing =
@@ -292,5 +293,5 @@ fn line(connection: &mut BufReader<TcpStream>) -> io::Result<String> {
 
 const COOKIE: &str = "JSESSIONID";
 
-/// Longer than any answer may take.
+/// Longer than any response may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! What the tests that drive real processes share: nodes, browsers, and waiting with a deadline.
+//! Helpers of the tests that drive real processes: nodes, browsers, and waiting with a deadline.
 
 #![allow(
     dead_code,
@@ -21,12 +21,12 @@ pub(crate) use browser::{Browser, Reply};
 pub(crate) use node::{Node, Start, cluster, cluster_starts, example, meet};
 pub(crate) use scratch::Scratch;
 
-/// Polls until `condition` holds; panics with `what` when it does not within [`PATIENCE`].
+/// Polls until `condition` holds; panics with `what` if it does not within [`PATIENCE`].
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
     within(PATIENCE, what, condition);
 }
 
-/// Polls until `condition` holds; panics with `what` when it does not within `limit`.
+/// Polls until `condition` holds; panics with `what` if it does not within `limit`.
 pub(crate) fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
@@ -40,7 +40,7 @@ pub(crate) fn until(point: Instant) {
     sleep(point.saturating_duration_since(Instant::now()));
 }
 
-/// A small generator of pseudo-random numbers (splitmix64): the same seed, the same test.
+/// A small generator of pseudo-random numbers (splitmix64): the same seed gives the same test.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -53,9 +53,9 @@ impl Random {
     }
 }
 
-/// Where in a range of ports this process begins to look for free ones. Test programs that run side
-/// by side have a number each in `DISTRIBUTABLE_TEST_SLOT`, and begin far from each other: a port
-/// that one of them has found free is in use only a moment later.
+/// The position in a range of ports at which this process starts to look for free ones. Test
+/// programs that run concurrently have different numbers in `DISTRIBUTABLE_TEST_SLOT`, and start
+/// far from each other: a port that one of them has found free is in use only a moment later.
 pub(crate) fn first_port(range: &Range<u16>, per_process: usize) -> usize {
     let slot = env::var("DISTRIBUTABLE_TEST_SLOT").ok();
     match slot.and_then(|slot| slot.parse::<usize>().ok()) {
@@ -64,7 +64,7 @@ pub(crate) fn first_port(range: &Range<u16>, per_process: usize) -> usize {
     }
 }
 
-/// How long anything may take that happens *soon*: generous, for machines under load.
+/// The time limit for events that happen *soon*: generous, for machines under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const POLL: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! Network namespaces: a test runs in one of its own, with more of them for its nodes.
+//! Network namespaces: a test runs in one of its own, and may add more for its nodes.
 
 use std::any::type_name_of_val;
 use std::env;
@@ -9,8 +9,8 @@ use std::thread;
 
 use super::Start;
 
-/// Returns `true` in the process that has a namespace of its own. Otherwise runs that process
-/// with this test, and checks its end.
+/// Returns `true` in a process that has a namespace of its own. Otherwise runs such a process with
+/// this test, and checks its exit status.
 pub(crate) fn is_isolated(test: impl Fn()) -> bool {
     if env::var_os(ISOLATED).is_some() {
         return true;
@@ -28,7 +28,7 @@ pub(crate) fn is_isolated(test: impl Fn()) -> bool {
     false
 }
 
-/// What runs a command in a namespace of its own, in the first way that works here.
+/// A command that runs another one in a new namespace, in the first way that works here.
 fn isolated() -> Command {
     let ways = [
         "unshare --net --mount --",
@@ -58,7 +58,7 @@ fn command(line: &str) -> Command {
     command
 }
 
-/// Makes it possible to add namespaces to the test's own.
+/// Prepares the test's namespace for adding others.
 pub(crate) fn prepare() {
     run("mount -t tmpfs tmpfs /run");
     run("ip link set lo up");

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Browser, PATIENCE, eventually, first_port, redis};
 
-/// How to start a node.
+/// The configuration of a node to start.
 #[derive(Clone, Default)]
 pub(crate) struct Start {
     args: Vec<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Start {
 pub(crate) struct Node {
     child: Child,
     start: Start,
-    /// Where it serves HTTP.
+    /// The address on which it serves HTTP.
     pub(crate) http: SocketAddr,
     log: Arc<Mutex<String>>,
 }
@@ -56,7 +56,7 @@ impl Start {
         self.without(flag).args(&[flag, value])
     }
 
-    /// Takes a flag and its value away.
+    /// Removes a flag and its value.
     pub(crate) fn without(mut self, flag: &str) -> Self {
         let at = self.args.iter().position(|arg| arg == flag);
         let at = at.expect("the flag is there");
@@ -64,13 +64,13 @@ impl Start {
         self
     }
 
-    /// A flag's value, where it is given.
+    /// A flag's value, if it is given.
     pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         let at = self.args.iter().position(|arg| arg == flag)?;
         self.args.get(at + 1).map(String::as_str)
     }
 
-    /// Runs the process with a shifted wall clock, as `faketime` words it: `+5m`.
+    /// Runs the process with a shifted wall clock, in the syntax of `faketime`: `+5m`.
     pub(crate) fn clock(mut self, shift: &str) -> Self {
         self.clock = Some(shift.to_owned());
         self
@@ -82,19 +82,19 @@ impl Start {
         self
     }
 
-    /// Gives the process an environment variable.
+    /// Sets an environment variable of the process.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// What is logged, as `RUST_LOG` words it.
+    /// Sets the log filter, in the syntax of `RUST_LOG`.
     pub(crate) fn log(mut self, filter: &str) -> Self {
         self.log = Some(filter.to_owned());
         self
     }
 
-    /// Starts the process and waits until it accepts.
+    /// Starts the process and waits until it accepts connections.
     pub(crate) fn start(&self) -> Node {
         Node::start(self.clone())
     }
@@ -106,7 +106,8 @@ impl Start {
         node
     }
 
-    /// Runs the process to its end: for starts that must fail. Its exit status and its stderr.
+    /// Runs the process to its end, for starts that must fail. Returns its exit status and its
+    /// stderr.
     pub(crate) fn refused(&self) -> (ExitStatus, String) {
         let mut child = self.command().spawn().expect("the playground starts");
         let mut status = None;
@@ -138,7 +139,7 @@ impl Start {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if let Some(shift) = &self.clock {
-            // Only the wall clock: the monotonic one does not differ between honest machines.
+            // Only the wall clock: the monotonic clocks of real machines do not differ.
             command
                 .env("LD_PRELOAD", libfaketime())
                 .env("FAKETIME", shift)
@@ -180,8 +181,7 @@ impl Node {
         self.log.lock().expect("no reader panics").clone()
     }
 
-    /// Waits until the process has logged something with these words: a line takes its time from
-    /// there to here.
+    /// Waits until the process has logged this text: a line takes some time to arrive.
     pub(crate) fn wait_log(&self, words: &str) {
         let what = format!("{self:?} logs: {words}");
         eventually(&what, || self.log().contains(words));
@@ -196,7 +196,7 @@ impl Node {
         eventually(&format!("{self:?} is ready"), || self.is_ready());
     }
 
-    /// What `/cluster` says.
+    /// The reply of `/cluster`.
     pub(crate) fn cluster(&self) -> Value {
         Browser::new().ok(self, "/cluster")
     }
@@ -217,7 +217,7 @@ impl Node {
         self.start.value("--route").unwrap_or_default()
     }
 
-    /// How many members serve sessions as far as it knows, itself included.
+    /// The number of members that serve sessions in the node's view, including itself.
     pub(crate) fn members(&self) -> usize {
         let cluster = self.cluster();
         let members = cluster["members"].as_array().expect("an array");
@@ -235,18 +235,18 @@ impl Node {
         self.cluster()["sessions"].as_u64().expect("a number")
     }
 
-    /// How many nodes keep a session, where that was said.
+    /// The number of nodes that keep a session, if it is configured.
     pub(crate) fn copies(&self) -> Option<u64> {
         self.start.value("--copies")?.parse().ok()
     }
 
-    /// `kill -9`, and gone when this returns.
+    /// `kill -9`; the process has ended when this returns.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Asks to end, and waits for the end, which must be an orderly one.
+    /// Asks the process to end, and waits for its orderly end.
     pub(crate) fn stop(&mut self) {
         self.signal("TERM");
         let status = self.wait_end();
@@ -280,7 +280,8 @@ impl Node {
     pub(crate) fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
         let stat = stat.expect("a process has a state");
-        // The name, in brackets, may hold anything; behind it the 12th and 13th field count ticks.
+        // The name, in brackets, may contain any characters; the 12th and 13th field after it count
+        // ticks.
         let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
         let ticks = fields.split_whitespace().skip(11).take(2);
         let ticks: u64 = ticks
@@ -310,7 +311,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended already: there is nothing left to do then.
+        // It may have ended already; then there is nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
@@ -336,14 +337,14 @@ fn keep(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
     });
 }
 
-/// A cluster of nodes `node1`, `node2`, … that all know and see each other, ready.
+/// A cluster of nodes `node1`, `node2`, … that are all ready and connected.
 pub(crate) fn cluster<const N: usize>(args: &[&str]) -> [Node; N] {
     let nodes = cluster_starts::<N>(args).map(|start| start.start());
     meet(&nodes.each_ref());
     nodes
 }
 
-/// How to start the nodes of a cluster.
+/// The configurations of the nodes of a cluster.
 pub(crate) fn cluster_starts<const N: usize>(args: &[&str]) -> [Start; N] {
     let ports = [(); N].map(|()| free_port());
     let name = format!("test{}", ports[0]);
@@ -369,7 +370,7 @@ pub(crate) fn cluster_starts<const N: usize>(args: &[&str]) -> [Start; N] {
     })
 }
 
-/// Waits until these nodes are ready and see exactly each other.
+/// Waits until these nodes are ready and list exactly each other as members.
 pub(crate) fn meet(nodes: &[&Node]) {
     for node in nodes {
         eventually(
@@ -379,8 +380,8 @@ pub(crate) fn meet(nodes: &[&Node]) {
     }
 }
 
-/// A port that nobody listens on, outside the range from which the system takes the ports of
-/// outgoing connections. Every call gives another one.
+/// A free port outside the range from which the system takes the ports of outgoing connections.
+/// Every call returns another one.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = first_port(&PORTS, PORTS_PER_PROCESS);
@@ -421,7 +422,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     example
 }
 
-/// When the newest file in a folder was changed.
+/// The time of the last change to a folder's newest file.
 fn newest(folder: &Path) -> Option<SystemTime> {
     let entries = folder
         .read_dir()

@@ -19,17 +19,17 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     folder: PathBuf,
     args: Vec<String>,
-    /// What `redis-cli` needs to say before its command.
+    /// The arguments of `redis-cli` before its command.
     cli: Vec<String>,
 }
 
 impl Server {
-    /// A server of its own, with nothing in it, that answers.
+    /// Starts an empty server and waits until it answers.
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_with(args, &[])
     }
 
-    /// As [`start`](Self::start), for servers that do not talk to everybody.
+    /// As [`start`](Self::start), for servers that require credentials or TLS.
     pub(crate) fn start_with(args: &[&str], cli: &[&str]) -> Self {
         let owned = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect();
         Self::start_at(free_port(), owned(args), owned(cli))
@@ -62,7 +62,7 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// What `redis-cli` says to a command.
+    /// The output of `redis-cli` for a command.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
         cli(self.port, &self.cli, command)
     }
@@ -72,7 +72,7 @@ impl Server {
         assert_eq!(self.cli(command), "OK", "{command:?}");
     }
 
-    /// How to start node `number`, whose sessions live here.
+    /// The configuration of node `number`, whose sessions are kept here.
     pub(crate) fn node(&self, number: usize) -> Start {
         let route = format!("node{number}");
         let args = [
@@ -86,7 +86,7 @@ impl Server {
         Start::default().args(&args)
     }
 
-    /// Nodes `node1`, `node2`, … whose sessions live here.
+    /// Nodes `node1`, `node2`, … whose sessions are kept here.
     pub(crate) fn nodes<const N: usize>(&self, args: &[&str]) -> [Node; N] {
         let mut number = 0;
         [(); N].map(|()| {
@@ -95,12 +95,12 @@ impl Server {
         })
     }
 
-    /// How many commands it has run so far, the asking for that number left out.
+    /// The number of commands that it has run so far, excluding this question.
     pub(crate) fn commands(&self) -> u64 {
         let stats = self.cli(&["INFO", "commandstats"]);
         let calls = stats.lines().filter_map(|line| {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-            // What runs inside a script, and what is not a session's.
+            // Commands inside scripts, and those that do not concern a session, are excluded.
             let ours = matches!(
                 name,
                 "evalsha" | "eval" | "hgetall" | "script|load" | "unlink"
@@ -120,19 +120,19 @@ impl Server {
         assert!(sent.expect("there is a `kill` command").success());
     }
 
-    /// `kill -9`, and gone when this returns.
+    /// `kill -9`; the process has ended when this returns.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Starts it again where it was, without what it held in memory.
+    /// Starts it again on the same port, without its data in memory.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port, &self.folder, &self.args);
         self.wait();
     }
 
-    /// Writes a file into the folder of the server; its path.
+    /// Writes a file into the folder of the server. Returns its path.
     pub(crate) fn write(folder: &str, name: &str, content: &str) -> String {
         let folder =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{folder}-{}", std::process::id()));
@@ -166,7 +166,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already: there is nothing left to do then.
+        // It may have ended already; then there is nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
@@ -206,7 +206,7 @@ fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
     )
 }
 
-/// The server that the tests run: that of the system, unless another one is given.
+/// The server program of the tests: the system's, unless another one is configured.
 fn program() -> OsString {
     env::var_os("DISTRIBUTABLE_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
 }
@@ -225,7 +225,7 @@ fn cli(port: u16, before: &[String], command: &[&str]) -> String {
         .to_owned()
 }
 
-/// How many live sessions there are, tombstones left out.
+/// The number of live sessions, excluding tombstones.
 pub(crate) fn sessions(url: &str) -> u64 {
     const COUNT: &str = "local n = 0 \
         for _, key in ipairs(redis.call('KEYS', 'sess:*')) do \
@@ -238,8 +238,8 @@ pub(crate) fn sessions(url: &str) -> u64 {
     count.parse().expect("a number")
 }
 
-/// A port that nobody listens on, below those of outgoing connections, with room for a cluster's
-/// second port 10,000 above. Every call gives another one.
+/// A free port below those of outgoing connections, with room for a cluster's second port 10,000
+/// above. Every call returns another one.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = first_port(&PORTS, PORTS_PER_PROCESS);
@@ -253,6 +253,6 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Neither they nor those above are used by the other tests.
+/// The other tests use neither these ports nor those 10,000 above.
 const PORTS: std::ops::Range<u16> = 8_100..9_900;
 const PORTS_PER_PROCESS: usize = 64;

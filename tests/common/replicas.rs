@@ -1,4 +1,4 @@
-//! Nodes of a replicated store in the process of the test, over real connections.
+//! Nodes of a replicated store in the test's process, over real connections.
 
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 
@@ -12,14 +12,14 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-/// How long anything may take on a busy machine.
+/// The time limit for all waits on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Held by tests that need most of the machine, so that they do not starve each other: a node that
-/// does not get to run for too long has to join again.
+/// is not scheduled for too long has to join again.
 pub(crate) static MACHINE: Mutex<()> = Mutex::const_new(());
 
-/// A secret; another number, another secret.
+/// A secret; different numbers give different secrets.
 pub(crate) fn secret(number: u8) -> Secret {
     let bytes: Vec<u8> = (0..32).map(|i| i ^ number).collect();
     Secret::from_bytes(bytes).unwrap()
@@ -30,7 +30,7 @@ pub(crate) fn describe(name: &str) -> ReplicatedStoreBuilder {
     ReplicatedStore::builder(name).bind("127.0.0.1:0")
 }
 
-/// A node on a free loopback port that has secret 1 and knows where some others are.
+/// A node on a free loopback port with secret 1 and these peers.
 pub(crate) fn describe_secure(name: &str, peers: &[SocketAddr]) -> ReplicatedStoreBuilder {
     let node = describe(name).secret(secret(1));
     let peers = peers.iter().map(SocketAddr::to_string);
@@ -41,7 +41,7 @@ pub(crate) async fn secure(name: &str, peers: &[SocketAddr]) -> ReplicatedStore 
     describe_secure(name, peers).start().await.unwrap()
 }
 
-/// Two nodes that have secret 1, serve, and know each other.
+/// Two nodes with secret 1 that serve and are connected.
 pub(crate) async fn secure_pair() -> [ReplicatedStore; 2] {
     let one = secure("node1", &[]).await;
     let two = secure("node2", &[one.local_addr()]).await;
@@ -50,7 +50,7 @@ pub(crate) async fn secure_pair() -> [ReplicatedStore; 2] {
     [one, two]
 }
 
-/// Waits until the node serves, and is one of `members`.
+/// Waits until the node serves, as one of `members`.
 pub(crate) async fn settled(node: &ReplicatedStore, members: usize) {
     let what = format!("{} serves with {members}", node.local_addr());
     eventually(&what, || is_settled(node, members)).await;

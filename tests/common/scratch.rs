@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A directory of a test's own.
+/// A directory for one test.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {

@@ -107,11 +107,11 @@ async fn a_detached_handle_does_not_bring_a_session_back() {
     session.insert("a", "2").unwrap();
     assert_eq!(
         session.save().await.unwrap_err().kind(),
-        SessionErrorKind::Ended
+        SessionErrorKind::Invalidated
     );
     assert_eq!(
         session.insert("a", "3").unwrap_err().kind(),
-        SessionErrorKind::Ended
+        SessionErrorKind::Invalidated
     );
     assert_eq!(store.sessions(), 0);
     assert_eq!(old.clone().get(&app, "/info").await.body, "false");
@@ -149,10 +149,10 @@ async fn a_detached_handle_uses_the_session_when_it_touches_it_and_learns_of_its
     advance(12 * second).await;
     let ended = |result: Result<(), SessionError>| result.unwrap_err().kind();
     for _ in 0..2 {
-        assert_eq!(ended(idle.touch().await), SessionErrorKind::Ended);
+        assert_eq!(ended(idle.touch().await), SessionErrorKind::Invalidated);
     }
-    assert_eq!(ended(session.touch().await), SessionErrorKind::Ended);
-    assert_eq!(ended(session.reload().await), SessionErrorKind::Ended);
+    assert_eq!(ended(session.touch().await), SessionErrorKind::Invalidated);
+    assert_eq!(ended(session.reload().await), SessionErrorKind::Invalidated);
 }
 
 #[tokio::test]

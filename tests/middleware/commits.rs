@@ -332,7 +332,7 @@ async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only
             session.cycle_id().unwrap_err(),
             session.update("n", |_: Option<u8>| 1).await.unwrap_err(),
         ] {
-            assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+            assert_eq!(error.kind(), distributable::SessionErrorKind::Invalidated);
             assert_eq!(error.status(), StatusCode::CONFLICT);
         }
         assert!(!session.exists() && session.names().is_empty() && session.id().is_none());
@@ -361,9 +361,9 @@ async fn reloading_a_session_that_has_ended_is_an_error_every_time() {
         for _ in 0..3 {
             for handle in [&session, &clone, &detached] {
                 let error = handle.reload().await.unwrap_err();
-                assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+                assert_eq!(error.kind(), distributable::SessionErrorKind::Invalidated);
                 let error = handle.save().await.unwrap_err();
-                assert_eq!(error.kind(), distributable::SessionErrorKind::Ended);
+                assert_eq!(error.kind(), distributable::SessionErrorKind::Invalidated);
             }
         }
         // The request itself asks for a fresh start: there is nothing to load then.

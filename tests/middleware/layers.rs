@@ -210,7 +210,7 @@ async fn every_error_has_its_status() {
     use SessionErrorKind::*;
     for (kind, status) in [
         (NoSession, 409),
-        (Ended, 409),
+        (Invalidated, 409),
         (Conflict, 409),
         (TooLarge, 413),
         (Encode, 500),
@@ -235,7 +235,7 @@ fn a_layer_is_configured_once_and_cloned_freely() {
     let layer = SessionLayer::new(Spy::new())
         .with_idle_timeout(None)
         .with_absolute_timeout(Duration::MAX)
-        .with_first_visit_timeout(Duration::ZERO);
+        .with_initial_idle_timeout(Duration::ZERO);
     shared(&layer);
     shared(&layer.layer(()));
 }

@@ -120,7 +120,7 @@ async fn a_commit_that_is_lost_to_expiry_is_an_error() {
         session.insert("a", "2")?;
         advance(10 * SECOND).await;
         let error = session.save().await.unwrap_err();
-        assert_eq!(error.kind(), SessionErrorKind::Ended);
+        assert_eq!(error.kind(), SessionErrorKind::Invalidated);
         Err(error)
     };
     let update = async |session: Session| -> Result<(), SessionError> {
@@ -305,7 +305,7 @@ async fn an_idle_time_that_is_set_comes_before_that_of_a_first_visit() {
     };
     let seen = async |session: Session| format!("{:?}", session.max_inactive_interval());
     let store = Spy::new();
-    let layer = layer(&store).with_first_visit_timeout(60 * SECOND);
+    let layer = layer(&store).with_initial_idle_timeout(60 * SECOND);
     let app = routes()
         .route("/make/{secs}", get(make))
         .route("/seen", get(seen))
@@ -397,7 +397,7 @@ async fn a_time_of_zero_is_an_error_and_a_huge_one_is_long() {
         for layer in [
             layer(&store).with_idle_timeout(Some(zero)),
             layer(&store).with_absolute_timeout(zero),
-            layer(&store).with_first_visit_timeout(zero),
+            layer(&store).with_initial_idle_timeout(zero),
         ] {
             let app = routes().layer(layer);
             for path in ["/set?k=a&v=1", "/login?uid=ann", "/get?k=a"] {
@@ -424,7 +424,7 @@ async fn a_time_of_zero_is_an_error_and_a_huge_one_is_long() {
     let layer = layer(&Spy::new())
         .with_idle_timeout(Some(Duration::MAX))
         .with_absolute_timeout(Duration::MAX)
-        .with_first_visit_timeout(Duration::MAX);
+        .with_initial_idle_timeout(Duration::MAX);
     let app = routes().route("/", get(handler)).layer(layer);
     let mut browser = Browser::new();
     let reply = browser.get(&app, "/").await.ok();
@@ -435,7 +435,7 @@ async fn a_time_of_zero_is_an_error_and_a_huge_one_is_long() {
 #[tokio::test(start_paused = true)]
 async fn a_visitor_who_never_comes_back_is_forgotten_sooner() {
     let store = Spy::new();
-    let app = routes().layer(layer(&store).with_first_visit_timeout(60 * SECOND));
+    let app = routes().layer(layer(&store).with_initial_idle_timeout(60 * SECOND));
     let (mut robot, mut person) = (Browser::new(), Browser::new());
     robot.get(&app, "/set?k=a&v=1").await.ok();
     person.get(&app, "/set?k=a&v=1").await.ok();

@@ -224,7 +224,7 @@ async fn a_node_without_a_route_shows_which_one_the_cookie_named_and_counts_noth
         .ok();
     let layer = layer(&store);
     assert_eq!(browser.get(&asking(&layer), "/asked").await.body, "node1");
-    assert_eq!(layer.turnovers(), 0);
+    assert_eq!(layer.misrouted_requests(), 0);
 }
 
 /// 46.
@@ -264,10 +264,10 @@ async fn what_can_be_no_route_is_not_shown_and_counts_as_no_turnover() {
         let line = [format!("JSESSIONID={id}.").as_bytes(), bytes].concat();
         assert_eq!(send(&app, request("/asked", &[&line])).await.ok().body, "-");
     }
-    assert_eq!(layer.turnovers(), 0);
+    assert_eq!(layer.misrouted_requests(), 0);
     let mut browser = Browser::holding(format!("{id}.{longest}"));
     assert_eq!(browser.get(&app, "/asked").await.body, longest);
-    assert_eq!(layer.turnovers(), 1);
+    assert_eq!(layer.misrouted_requests(), 1);
 }
 
 /// 46.
@@ -283,7 +283,7 @@ async fn a_session_that_the_request_did_not_show_has_no_requested_route() {
         let reply = stranger.get(&app, path).await.ok();
         assert_eq!(reply.body, "-", "{path} with an unknown id");
     }
-    assert_eq!(layer.turnovers(), 0, "no session was found");
+    assert_eq!(layer.misrouted_requests(), 0, "no session was found");
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
     assert_eq!(browser.get(&app, "/asked/ended").await.ok().body, "- -");
@@ -340,12 +340,16 @@ async fn of_several_cookies_the_one_that_led_to_the_session_tells_the_route() {
         // Two live sessions: none.
         ([format!("{live}.node2"), format!("{other}.node2")], "-", 0),
     ] {
-        let before = layer.turnovers();
+        let before = layer.misrouted_requests();
         let line = cookies.each_ref().map(|it| format!("JSESSIONID={it}"));
         let line = line.join("; ");
         let reply = send(&app, request("/asked", &[line.as_bytes()])).await.ok();
         assert_eq!(reply.body, route, "{cookies:?}");
-        assert_eq!(layer.turnovers() - before, turnovers, "{cookies:?}");
+        assert_eq!(
+            layer.misrouted_requests() - before,
+            turnovers,
+            "{cookies:?}"
+        );
     }
 }
 
@@ -358,7 +362,7 @@ async fn a_request_that_its_cookie_did_not_send_here_is_one_turnover_with_every_
         let layer = |route| routed(&store, route).with_affinity(affinity);
         let (one, two) = (layer("node1"), layer("node2"));
         let (first, second) = (asking(&one), asking(&two));
-        let counted = || (one.turnovers(), two.turnovers());
+        let counted = || (one.misrouted_requests(), two.misrouted_requests());
         let mut browser = Browser::new();
         browser.get(&first, "/set?k=a&v=1").await.ok();
         browser.get(&first, "/incr").await.ok();
@@ -393,10 +397,10 @@ async fn with_affinity_owner_a_request_counts_where_its_cookie_did_not_send_it()
     *store.owners.lock().unwrap() = Some("node2");
     let reply = browser.get(&app, "/asked").await.ok();
     assert!(reply.cookie_value().unwrap().ends_with(".node2"));
-    assert_eq!(layer.turnovers(), 0);
+    assert_eq!(layer.misrouted_requests(), 0);
     // Now the cookie is right and stays, and the balancer does not follow it.
     browser.get(&app, "/asked").await.ok().assert_no_cookie();
-    assert_eq!(layer.turnovers(), 1);
+    assert_eq!(layer.misrouted_requests(), 1);
 }
 
 /// 46.
@@ -414,7 +418,7 @@ async fn a_turnover_counts_once_however_often_the_session_is_taken() {
     assert_eq!(reply.body, "node1 node1 node1");
     // Two were under way at once, and one has confirmed the cookie that is sent again.
     assert_eq!(store.loads.get() - before, 3);
-    assert_eq!(layer.turnovers(), 1);
+    assert_eq!(layer.misrouted_requests(), 1);
 }
 
 /// 46.
@@ -427,16 +431,20 @@ async fn a_request_whose_session_was_not_found_is_no_turnover() {
     let first = node(&store, "node1");
     browser.get(&first, "/set?k=a&v=1").await.ok();
     browser.get(&app, "/none").await.ok();
-    assert_eq!(layer.turnovers(), 0, "nobody has asked");
+    assert_eq!(layer.misrouted_requests(), 0, "nobody has asked");
     store.break_only("load", down);
     assert!(browser.get(&app, "/asked").await.status.is_server_error());
-    assert_eq!(layer.turnovers(), 0, "the store could not tell");
+    assert_eq!(layer.misrouted_requests(), 0, "the store could not tell");
     store.repair();
     let mut again = browser.clone();
     browser.get(&app, "/logout").await.ok();
-    assert_eq!(layer.turnovers(), 1, "it was found, and then ended");
+    assert_eq!(
+        layer.misrouted_requests(),
+        1,
+        "it was found, and then ended"
+    );
     again.get(&app, "/asked").await.ok();
-    assert_eq!(layer.turnovers(), 1, "it is dead");
+    assert_eq!(layer.misrouted_requests(), 1, "it is dead");
 }
 
 /// 46.
@@ -454,11 +462,17 @@ async fn clones_of_a_layer_count_together_and_one_configured_further_for_itself(
     for app in [&app, &twin, &third] {
         browser.get(app, "/get?k=a").await.ok();
     }
-    assert_eq!((layer.turnovers(), clone.turnovers()), (3, 3));
+    assert_eq!(
+        (layer.misrouted_requests(), clone.misrouted_requests()),
+        (3, 3)
+    );
     let other = clone.with_route(Route::new("node3").unwrap());
-    assert_eq!(other.turnovers(), 0);
+    assert_eq!(other.misrouted_requests(), 0);
     browser.get(&asking(&other), "/get?k=a").await.ok();
-    assert_eq!((layer.turnovers(), other.turnovers()), (3, 1));
+    assert_eq!(
+        (layer.misrouted_requests(), other.misrouted_requests()),
+        (3, 1)
+    );
 }
 
 #[tokio::test]
@@ -477,5 +491,8 @@ async fn of_nested_layers_each_tells_and_counts_what_its_own_cookie_named() {
     let app = asking(&inner).layer(outer.clone());
     let reply = send(&app, request("/asked", &[line.as_bytes()])).await.ok();
     assert_eq!(reply.body, "node2");
-    assert_eq!((outer.turnovers(), inner.turnovers()), (0, 1));
+    assert_eq!(
+        (outer.misrouted_requests(), inner.misrouted_requests()),
+        (0, 1)
+    );
 }

@@ -136,7 +136,7 @@ async fn a_silent_rolling_restart_loses_nothing() {
 async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
     let [one, two, three] = cluster_of(["node1", "node2", "node3"], two()).await;
     let old = create(&one, "old").await;
-    one.retire();
+    one.start_draining();
     assert!(!one.is_ready());
     eventually("everything is elsewhere", || one.status().sessions == 0).await;
     let new = create(&one, "new").await;

@@ -157,7 +157,7 @@ async fn who_may_not_join_is_told_why() {
     let (_two, proper) = introduction("distributable", "node2").await;
     let mut later = proper.clone();
     // After the length and eight bytes of magic: the versions that it speaks.
-    later[12..14].copy_from_slice(&[2, 100]);
+    later[12..14].copy_from_slice(&[3, 100]);
     let cases = [
         (later, Answer::Refused(0)),
         (elsewhere, Answer::Refused(1)),

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 
 use tokio::net::{TcpListener, UdpSocket, lookup_host};
 
-use super::super::link::is_loopback;
-use super::super::start_error::{StartError, StartErrorKind};
 use super::ReplicatedStoreBuilder;
+use crate::cluster::link::is_loopback;
+use crate::cluster::start_error::{StartError, StartErrorKind};
 
 impl ReplicatedStoreBuilder {
     pub(super) async fn listen(&self, secure: bool) -> Result<TcpListener, StartError> {

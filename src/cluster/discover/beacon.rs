@@ -13,11 +13,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use ring::hmac;
 
-use super::super::link::derive;
-use super::super::secret::Secret;
+use crate::cluster::link::derive;
+use crate::cluster::secret::Secret;
 
 /// Signs this node's beacons, and verifies those of other nodes.
-pub(in super::super) struct Beacon {
+pub(crate) struct Beacon {
     /// The first one signs.
     keys: Vec<hmac::Key>,
 }
@@ -25,7 +25,7 @@ pub(in super::super) struct Beacon {
 impl Beacon {
     /// Signs with the first secret, and accepts all of them. Without a secret, a beacon only shows
     /// the name of the cluster and must not leave the machine.
-    pub(in super::super) fn new(secrets: &[Secret], cluster: &str) -> Self {
+    pub(crate) fn new(secrets: &[Secret], cluster: &str) -> Self {
         let key = |secret: &[u8], purpose| {
             hmac::Key::new(hmac::HMAC_SHA256, &derive(secret, purpose, cluster))
         };

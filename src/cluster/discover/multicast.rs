@@ -8,9 +8,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::super::driver::Driver;
-use super::super::link::is_loopback;
 use super::beacon::{BEACON, Beacon};
+use crate::cluster::driver::Driver;
+use crate::cluster::link::is_loopback;
 
 /// A multicast group in which nodes of one network find each other.
 ///
@@ -52,17 +52,13 @@ impl Multicast {
     }
 
     /// Returns an address in the network that is used.
-    pub(in super::super) fn towards(&self) -> SocketAddr {
+    pub(crate) fn towards(&self) -> SocketAddr {
         (self.interface.unwrap_or(self.group), self.port).into()
     }
 
     /// Returns the reason why this cannot work for a node that other nodes reach at `advertised`,
     /// if any.
-    pub(in super::super) fn objection(
-        &self,
-        advertised: SocketAddr,
-        signed: bool,
-    ) -> Option<&'static str> {
+    pub(crate) fn objection(&self, advertised: SocketAddr, signed: bool) -> Option<&'static str> {
         let leaves = self.interface.is_some_and(|ip| !ip.is_loopback());
         if !self.group.is_multicast() || self.port == 0 {
             Some("multicast needs a group from 224.0.0.0 to 239.255.255.255 and a port")
@@ -91,7 +87,7 @@ impl Default for Multicast {
 
 /// A multicast group that this node has joined.
 #[derive(Debug)]
-pub(in super::super) struct Group {
+pub(crate) struct Group {
     socket: UdpSocket,
     to: SocketAddrV4,
     beacon: Beacon,
@@ -104,7 +100,7 @@ pub(in super::super) struct Group {
 /// # Errors
 ///
 /// If the operating system refuses it.
-pub(in super::super) fn join(
+pub(crate) fn join(
     multicast: Multicast,
     bound: SocketAddr,
     advertised: SocketAddr,

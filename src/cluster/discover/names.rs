@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 
-use super::super::driver::Driver;
-use super::super::outlook::Lookup;
+use crate::cluster::driver::Driver;
+use crate::cluster::outlook::Lookup;
 
 /// Resolves the names repeatedly, for as long as the node runs, and has their addresses dialed.
 pub(super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
@@ -77,7 +77,7 @@ pub(super) async fn seek_former(driver: &Driver) {
 }
 
 /// Returns the addresses behind `host:port`; none if the lookup fails.
-pub(in super::super) async fn resolve(name: &str) -> Vec<SocketAddr> {
+pub(crate) async fn resolve(name: &str) -> Vec<SocketAddr> {
     addresses(look_up(name).await)
 }
 

@@ -9,7 +9,7 @@ use super::security::{Security, Tls};
 
 impl Security {
     /// Uses the application's configurations; every node presents a certificate for `name`.
-    pub(in super::super) fn from_configurations(
+    pub(crate) fn from_configurations(
         server: Arc<ServerConfig>,
         client: Arc<ClientConfig>,
         name: ServerName<'static>,

@@ -11,28 +11,24 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::super::discover::resolve;
-use super::super::driver::Driver;
-use super::super::outlook::{Answer, Rejection};
-use super::super::replica::event::Input;
-use super::super::replica::node::{Node, SEEN_MAX};
-use super::super::wire::{
-    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
-};
+use super::connect_problem::{ConnectProblem, Told};
 use super::may_dial;
-use super::obstacle::{Obstacle, Told};
-use super::outbox::Outbox;
 use super::security::{Distrust, Security};
+use super::send_queue::SendQueue;
 use super::stream::Stream;
 use super::transmit::transmit;
+use crate::cluster::discover::resolve;
+use crate::cluster::driver::Driver;
+use crate::cluster::outlook::{Answer, Rejection};
+use crate::cluster::replica::event::Input;
+use crate::cluster::replica::node::{Node, SEEN_MAX};
+use crate::cluster::wire::{
+    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
+};
 
 /// Returns the latest incarnation number that any of the peers has seen under this node's address
 /// or name.
-pub(in super::super) async fn last_generation(
-    security: &Security,
-    peers: &[String],
-    hello: &Hello,
-) -> u64 {
+pub(crate) async fn last_generation(security: &Security, peers: &[String], hello: &Hello) -> u64 {
     let mut asked = JoinSet::new();
     for peer in peers {
         let (security, peer, hello) = (security.clone(), peer.clone(), hello.clone());
@@ -66,7 +62,7 @@ pub(in super::super) async fn last_generation(
 
 /// Dials an address repeatedly, and sends the messages of its outbox, until the address is not used
 /// any more.
-pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
+pub(crate) async fn dial(driver: Arc<Driver>, outbox: Arc<SendQueue>) {
     let mut dialler = Dialler {
         driver: &driver,
         outbox: &outbox,
@@ -98,7 +94,7 @@ pub(in super::super) async fn dial(driver: Arc<Driver>, outbox: Arc<Outbox>) {
 /// The state of dialing one address.
 struct Dialler<'a> {
     driver: &'a Arc<Driver>,
-    outbox: &'a Outbox,
+    outbox: &'a SendQueue,
     /// The node to which the link was lost, until its state is known.
     lost: Option<Node>,
     /// Consecutive failed attempts.
@@ -136,7 +132,7 @@ impl Dialler<'_> {
             Err(ConnectError::Distrusted(distrust)) => {
                 // A node that is being stopped closes the connection as well.
                 if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
-                    self.tell(Obstacle::Distrusted(distrust));
+                    self.tell(ConnectProblem::Distrusted(distrust));
                 }
                 let by = Rejection::Foreign;
                 self.found(match distrust.is_of_a_node() {
@@ -223,11 +219,11 @@ impl Dialler<'_> {
         if self.driver.reminded(me, details.seen) {
             return Next::AtOnce;
         }
-        self.tell(Obstacle::Refused(refusal));
+        self.tell(ConnectProblem::Refused(refusal));
         self.failed()
     }
 
-    fn tell(&mut self, obstacle: Obstacle) {
+    fn tell(&mut self, obstacle: ConnectProblem) {
         let me = self.driver.me();
         self.told.tell(&me, self.outbox.address, obstacle);
     }
@@ -269,7 +265,7 @@ enum ConnectError {
     /// One of the two does not authenticate to the other.
     Distrusted(Distrust),
     /// Another problem, which may be temporary.
-    Failed(Obstacle),
+    Failed(ConnectProblem),
 }
 
 /// Connects to an address and performs the handshake.
@@ -287,8 +283,8 @@ async fn connect(
     };
     match timeout(HELLO_TIMEOUT, connected).await {
         Ok(Ok((stream, HelloReply::Welcome { proto, node, seen }))) => {
-            let protocol =
-                Protocol::from_number(proto).ok_or(ConnectError::Failed(Obstacle::Stranger))?;
+            let protocol = Protocol::from_number(proto)
+                .ok_or(ConnectError::Failed(ConnectProblem::Stranger))?;
             let welcome = Welcome {
                 node,
                 protocol,
@@ -302,13 +298,13 @@ async fn connect(
         Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
         Ok(Err(error)) => Err(match (Distrust::of(&error), error.kind()) {
             (Some(distrust), _) => ConnectError::Distrusted(distrust),
-            (None, io::ErrorKind::InvalidData) => ConnectError::Failed(Obstacle::Stranger),
+            (None, io::ErrorKind::InvalidData) => ConnectError::Failed(ConnectProblem::Stranger),
             (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                ConnectError::Failed(Obstacle::HungUp)
+                ConnectError::Failed(ConnectProblem::HungUp)
             }
-            (None, _) => ConnectError::Failed(Obstacle::Silent),
+            (None, _) => ConnectError::Failed(ConnectProblem::Silent),
         }),
-        Err(_) => Err(ConnectError::Failed(Obstacle::Silent)),
+        Err(_) => Err(ConnectError::Failed(ConnectProblem::Silent)),
     }
 }
 

@@ -92,8 +92,8 @@ impl Duplex {
         .await
     }
 
-    /// Returns ready with `true` when pending output was written and flushed, or has failed; with `false`
-    /// when there was none.
+    /// Returns ready with `true` when pending output was written and flushed, or has failed; with
+    /// `false` when there was none.
     fn poll_write(&mut self, context: &mut Context<'_>, written: &mut usize) -> Poll<bool> {
         if self.is_idle() {
             return Poll::Ready(false);

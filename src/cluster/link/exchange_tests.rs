@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::cluster::replica::entry::{Entry, Fragment};
-use crate::cluster::replica::message::{Copy, Message, ViewId, Write};
+use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::message::{KeyedEntry, Message, ViewId, Write};
 use crate::cluster::wire::{Protocol, Segment, SegmentKind, WireError, encode};
 use crate::session::{Register, Root, Stamp, Timestamp, Value};
 
@@ -54,7 +54,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
         stamp: Stamp::default(),
         value: Some(Value::from_bytes(vec![seq as u8; len])),
     };
-    let fragment = Fragment {
+    let fragment = Delta {
         registers: vec![register],
         max_inactive: None,
         accessed_at: Timestamp::default(),
@@ -62,9 +62,9 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
         credential: None,
         updates: Vec::new(),
     };
-    let copy = Copy {
+    let copy = KeyedEntry {
         key: Root::from_bytes([7; 12]),
-        entry: Entry::Fragment(Arc::new(fragment)),
+        entry: Entry::Delta(Arc::new(fragment)),
     };
     Message::Write(Write {
         seq,

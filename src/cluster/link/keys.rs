@@ -34,7 +34,7 @@ use tokio_rustls::rustls::{
     PeerIncompatible, ServerConfig, SignatureScheme,
 };
 
-use super::super::secret::Secret;
+use crate::cluster::secret::Secret;
 
 /// Returns the configurations of both ends: they present the key of the first secret, and accept
 /// those of all secrets.
@@ -65,7 +65,7 @@ pub(super) fn configurations(
 }
 
 /// Derives a key for a purpose other than links, bound to the purpose and the cluster.
-pub(in super::super) fn derive(secret: &[u8], purpose: &str, cluster: &str) -> [u8; KEY] {
+pub(crate) fn derive(secret: &[u8], purpose: &str, cluster: &str) -> [u8; KEY] {
     let mut key = [0; KEY];
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT);
     let random = salt.extract(secret);
@@ -240,7 +240,7 @@ fn too_old() -> Error {
 }
 
 /// The length of a key.
-pub(in super::super) const KEY: usize = 32;
+pub(crate) const KEY: usize = 32;
 const SALT: &[u8] = b"distributable replication";
 /// The prefix of an Ed25519 seed in its PKCS #8 form (RFC 8410, section 7).
 const ED25519_PKCS8: &[u8] = &[

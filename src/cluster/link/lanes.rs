@@ -85,7 +85,7 @@ pub(super) struct Confirmed {
 }
 
 impl Lanes {
-    /// Queues a message for the control lane. A [`Message::Bye`] and all later messages are sent
+    /// Queues a message for the control lane. A [`Message::Leave`] and all later messages are sent
     /// when all data is confirmed.
     pub(super) fn put_control(&mut self, now: Timestamp, content: Bytes, is_bye: bool) {
         if is_bye {

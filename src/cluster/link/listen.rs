@@ -17,17 +17,17 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::wire::{HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, next_frame};
 
 use super::duplex::{BUFFER_KEPT, Duplex, Moved};
+use super::handshaking::Patience;
 use super::inbox::{CREDIT_DELAY, Inbox};
 use super::lanes::CHUNK;
 use super::mismatch::{is_plain, refuse_plain, refuse_tls};
 use super::security::Distrust;
-use super::strangers::Patience;
 use super::stream::Stream;
 use super::throttle::Throttle;
 use super::watch::PROGRESS_MAX;
 
 /// Serves one connection: its handshake, then its messages, until it is closed.
-pub(in super::super) async fn receive(
+pub(crate) async fn receive(
     driver: Arc<Driver>,
     stream: TcpStream,
     remote: SocketAddr,

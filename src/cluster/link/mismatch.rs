@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::driver::Driver;
-use super::super::wire::{Hello, HelloReply, INTRODUCTION_MAX, next_frame};
+use crate::cluster::driver::Driver;
+use crate::cluster::wire::{Hello, HelloReply, INTRODUCTION_MAX, next_frame};
 
 /// Returns `true` if a connection starts with a plain handshake and not with TLS.
 pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {

@@ -14,13 +14,13 @@ use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{AlertDescription, Error};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::super::secret::Secret;
 use super::keys::configurations;
 use super::stream::Stream;
+use crate::cluster::secret::Secret;
 
 /// The protection of a node's links.
 #[derive(Clone, Debug)]
-pub(in super::super) enum Security {
+pub(crate) enum Security {
     /// None: the machine is trusted.
     None,
     Tls(Tls),
@@ -28,7 +28,7 @@ pub(in super::super) enum Security {
 
 /// Both ends of TLS.
 #[derive(Clone)]
-pub(in super::super) struct Tls {
+pub(crate) struct Tls {
     pub(super) server: TlsAcceptor,
     pub(super) client: TlsConnector,
     /// The name in a dialed node's certificate.
@@ -40,7 +40,7 @@ pub(in super::super) struct Tls {
 
 impl Security {
     /// Presents the first of the secrets, and accepts all; no protection without a secret.
-    pub(in super::super) fn from_secrets(secrets: &[Secret], cluster: &str) -> io::Result<Self> {
+    pub(crate) fn from_secrets(secrets: &[Secret], cluster: &str) -> io::Result<Self> {
         if secrets.is_empty() {
             return Ok(Self::None);
         }
@@ -56,7 +56,7 @@ impl Security {
     }
 
     /// Returns `true` if links may leave the machine.
-    pub(in super::super) const fn is_some(&self) -> bool {
+    pub(crate) const fn is_some(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 

@@ -1,4 +1,4 @@
-//! Sending side of one link: sends the messages of an [`Outbox`] to the peer, and reports their
+//! Sending side of one link: sends the messages of an [`SendQueue`] to the peer, and reports their
 //! delivery.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
 use super::dial::IDLE;
 use super::duplex::Duplex;
 use super::lanes::Confirmed;
-use super::outbox::Outbox;
+use super::send_queue::SendQueue;
 use super::stream::Stream;
 use super::throttle::Throttle;
 use super::watch::Watch;
@@ -22,7 +22,7 @@ use super::watch::Watch;
 /// Sends the messages of the outbox until one of the ends closes, or the link makes no progress.
 /// Deliveries are passed to `report`.
 pub(super) async fn transmit(
-    outbox: &Outbox,
+    outbox: &SendQueue,
     stream: Stream,
     to: &Node,
     report: impl Fn(Input) + Send,
@@ -53,7 +53,7 @@ pub(super) async fn transmit(
 
 struct Transmitter<'a, F> {
     report: F,
-    outbox: &'a Outbox,
+    outbox: &'a SendQueue,
     to: &'a Node,
     /// Bytes received from the other end.
     credits: BytesMut,
@@ -217,7 +217,7 @@ mod tests {
         let arrived = Arrived::default();
         let receiver = tokio::spawn(receive_slowly(accepted, arrived.clone()));
 
-        let outbox = Arc::new(Outbox::new(to.address));
+        let outbox = Arc::new(SendQueue::new(to.address));
         outbox.open(&to, Protocol::V2);
         let reports = Arc::new(Mutex::new(Vec::new()));
         let link = tokio::spawn({

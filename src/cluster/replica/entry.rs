@@ -20,7 +20,7 @@ pub(crate) enum Entry {
     /// Changes of a session that is not here. A delta never creates a session: it is invisible
     /// until the session arrives. Otherwise a late change could bring a deleted session back as a
     /// fragment.
-    Fragment(Arc<Fragment>),
+    Delta(Arc<Delta>),
     /// The session has expired, and earlier states of it may exist on other nodes.
     Expired(Box<Mark>),
     /// The session was deleted, permanently.
@@ -32,7 +32,7 @@ pub(crate) enum Entry {
 
 /// A delta: the part of a session that one request wrote.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fragment {
+pub(crate) struct Delta {
     /// Sorted by name, one per name.
     pub(crate) registers: Vec<Register>,
     pub(crate) max_inactive: Option<(Stamp, Idle)>,
@@ -50,7 +50,7 @@ impl Entry {
     pub(crate) fn rebase(&mut self, theirs: Timestamp, ours: Timestamp) {
         match self {
             Self::Live(record) => rebase_record(record, theirs, ours),
-            Self::Fragment(fragment) => rebase_fragment(fragment, theirs, ours),
+            Self::Delta(fragment) => rebase_fragment(fragment, theirs, ours),
             Self::Expired(mark) => {
                 mark.credential.rebase(|at| rebased(at, theirs, ours));
                 mark.until = rebased(mark.until, theirs, ours);
@@ -89,10 +89,10 @@ impl Entry {
                 *self = Self::Live(Arc::new(whole));
                 applied
             }
-            (Self::Expired(mark), Self::Fragment(fragment)) => {
-                let mut part = Fragment::clone(fragment);
+            (Self::Expired(mark), Self::Delta(fragment)) => {
+                let mut part = Delta::clone(fragment);
                 let applied = mark.apply_to_part(&mut part);
-                *self = Self::Fragment(Arc::new(part));
+                *self = Self::Delta(Arc::new(part));
                 applied
             }
             (Self::Live(record), Self::Expired(mark)) => {
@@ -103,19 +103,17 @@ impl Entry {
                 }
                 applied
             }
-            (Self::Fragment(fragment), Self::Expired(mark)) => {
+            (Self::Delta(fragment), Self::Expired(mark)) => {
                 mark.apply_to_part(Arc::make_mut(fragment))
             }
-            (Self::Live(record), Self::Fragment(fragment)) => fragment.apply(Arc::make_mut(record)),
-            (Self::Fragment(fragment), Self::Live(record)) => {
+            (Self::Live(record), Self::Delta(fragment)) => fragment.apply(Arc::make_mut(record)),
+            (Self::Delta(fragment), Self::Live(record)) => {
                 let mut whole = Record::clone(record);
                 let applied = fragment.apply(&mut whole);
                 *self = Self::Live(Arc::new(whole));
                 applied
             }
-            (Self::Fragment(fragment), Self::Fragment(theirs)) => {
-                Arc::make_mut(fragment).merge(theirs)
-            }
+            (Self::Delta(fragment), Self::Delta(theirs)) => Arc::make_mut(fragment).merge(theirs),
         };
         match merged {
             Ok(()) => Merged::Changed,
@@ -134,7 +132,7 @@ impl Entry {
     fn ends_at(&self) -> Timestamp {
         match self {
             Self::Live(record) => record.ends_at(),
-            Self::Fragment(fragment) => fragment
+            Self::Delta(fragment) => fragment
                 .credential
                 .as_ref()
                 .map_or_else(Timestamp::default, |credential| credential.ends_at),
@@ -147,7 +145,7 @@ impl Entry {
     fn granted(&self) -> Duration {
         match self {
             Self::Live(record) => record.ends_at().since(record.began_at()),
-            Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => Duration::ZERO,
+            Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => Duration::ZERO,
         }
     }
 
@@ -166,7 +164,7 @@ impl Entry {
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record),
-            Self::Live(_) | Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => None,
+            Self::Live(_) | Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => None,
         }
     }
 
@@ -176,7 +174,7 @@ impl Entry {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record.loaded(secret, now)),
             Self::Live(_) | Self::Expired(_) => None,
-            Self::Fragment(fragment) => match fragment.credential.as_ref()?.check(secret?, now) {
+            Self::Delta(fragment) => match fragment.credential.as_ref()?.check(secret?, now) {
                 Presented::Current => None,
                 Presented::Superseded => Some(Loaded::Superseded),
                 Presented::Unknown => Some(Loaded::Absent),
@@ -192,7 +190,7 @@ impl Entry {
             (Self::Live(record), Some(secret))
                 if record.is_live(now) && !record.is_current(secret) =>
             {
-                Self::Fragment(Arc::new(Fragment {
+                Self::Delta(Arc::new(Delta {
                     registers: Vec::new(),
                     max_inactive: None,
                     accessed_at: record.last_accessed_at(),
@@ -211,7 +209,7 @@ impl Entry {
     pub(crate) fn is_doubtful(&self, now: Timestamp) -> bool {
         match self {
             Self::Live(record) => !record.is_live(now) && now < record.ends_at(),
-            Self::Fragment(_) => true,
+            Self::Delta(_) => true,
             Self::Expired(mark) => now < mark.credential.ends_at,
             Self::Dead { .. } => false,
         }
@@ -226,7 +224,7 @@ impl Entry {
                 let grace = (idle / 5).clamp(SWEEP_GRACE_MIN, SWEEP_GRACE_MAX);
                 record.expires_at().plus(grace).min(record.ends_at())
             }
-            Self::Fragment(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
+            Self::Delta(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
             Self::Expired(mark) => mark.until,
             Self::Dead { until } => *until,
         }
@@ -236,7 +234,7 @@ impl Entry {
     pub(crate) fn access(&self) -> u64 {
         match self {
             Self::Live(record) => record.lifetime.access,
-            Self::Fragment(_) | Self::Expired(_) | Self::Dead { .. } => 0,
+            Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => 0,
         }
     }
 
@@ -260,7 +258,7 @@ impl Entry {
                     version.add(UPDATE, *stamp);
                 }
             }
-            Self::Fragment(fragment) => {
+            Self::Delta(fragment) => {
                 version.add(FRAGMENT, Stamp::default());
                 for register in &fragment.registers {
                     version.add(register.name.as_bytes(), register.stamp);
@@ -282,7 +280,7 @@ impl Entry {
     pub(crate) fn weight(&self) -> usize {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
-            Self::Fragment(fragment) => fragment.payload_bytes(),
+            Self::Delta(fragment) => fragment.payload_bytes(),
             Self::Expired(_) | Self::Dead { .. } => return TOMBSTONE,
         };
         payload + ENTRY
@@ -294,7 +292,7 @@ pub(crate) fn marks_bytes(record: &Record) -> usize {
     record.marks().map(|mark| mark.name.len() + REGISTER).sum()
 }
 
-impl Fragment {
+impl Delta {
     /// Returns a delta with an access only.
     pub(crate) const fn of_access(accessed_at: Timestamp, access: u64) -> Self {
         Self {
@@ -316,11 +314,13 @@ impl Fragment {
         }
     }
 
-    /// Returns `true` if the delta is a floor only.
-    fn is_floor(&self) -> bool {
-        matches!(&self.registers[..], [register] if register.is_floor())
-            && self.updates.is_empty()
-            && self.credential.is_none()
+    /// Returns `true` if it is a floor alone, or what is [shown](Entry::shown_to) of a session to a
+    /// request with another secret. Neither is an access: both have the last one of the session.
+    fn is_no_access(&self) -> bool {
+        let is_shown = self.registers.is_empty() && self.credential.is_some();
+        let is_floor = matches!(&self.registers[..], [register] if register.is_floor())
+            && self.credential.is_none();
+        (is_shown || is_floor) && self.updates.is_empty() && self.max_inactive.is_none()
     }
 
     /// Applies the delta to a session.
@@ -340,7 +340,7 @@ impl Fragment {
             record.note_update(*stamp);
         }
         record.lifetime.merge_access(self.accessed_at, self.access);
-        record.lifetime.returned |= !self.is_floor();
+        record.lifetime.returned |= !self.is_no_access();
         Ok(())
     }
 
@@ -460,7 +460,7 @@ pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: T
 }
 
 /// Converts the times in a delta from another node's clock to this node's.
-pub(crate) fn rebase_fragment(fragment: &mut Arc<Fragment>, theirs: Timestamp, ours: Timestamp) {
+pub(crate) fn rebase_fragment(fragment: &mut Arc<Delta>, theirs: Timestamp, ours: Timestamp) {
     let fragment = Arc::make_mut(fragment);
     fragment.accessed_at = rebased(fragment.accessed_at, theirs, ours);
     if let Some(credential) = &mut fragment.credential {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::StoreErrorKind;
 use crate::session::{Loaded, Record};
 
-use super::message::{Message, OpId, Verdict};
+use super::message::{Message, OpId, UpdateStatus};
 use super::node::Node;
 use super::readiness::Outlook;
 
@@ -66,7 +66,7 @@ pub(crate) enum Output {
     /// A call has ended.
     Reply { op: OpId, reply: Reply },
     /// An event to report to operators.
-    News(News),
+    Notification(Notification),
 }
 
 /// The result of a call.
@@ -80,7 +80,7 @@ pub(crate) enum Reply {
     Indeterminate,
     /// The owner's decision, with the session after the change, or the unchanged one after a
     /// conflict.
-    Updated(Verdict, Option<Arc<Record>>),
+    Updated(UpdateStatus, Option<Arc<Record>>),
     /// Read: no member has the session, but it may have been lost with failed nodes.
     Uncertain,
     /// Timed out, or this node stopped serving; nothing was changed.
@@ -89,7 +89,7 @@ pub(crate) enum Reply {
 
 /// An event for operators.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum News {
+pub(crate) enum Notification {
     /// A member was added.
     Joined(Node),
     /// A member has left or was declared down.

@@ -13,7 +13,7 @@
 
 use crate::session::{Credential, Forked, Idle, Record, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment};
+use super::entry::{Delta, Entry};
 
 /// The remains of an expired session.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +46,7 @@ impl Mark {
     }
 
     /// Merges the mark into a delta of the session.
-    pub(crate) fn apply_to_part(&self, part: &mut Fragment) -> Result<(), Forked> {
+    pub(crate) fn apply_to_part(&self, part: &mut Delta) -> Result<(), Forked> {
         match &mut part.credential {
             Some(credential) => credential.merge(&self.credential)?,
             none => *none = Some(self.credential.clone()),

@@ -7,28 +7,28 @@ use crate::session::Timestamp;
 use super::Replica;
 use super::entry::Entry;
 use super::held::{Held, HeldState, Survivor};
-use super::message::Copy;
+use super::message::KeyedEntry;
 use super::table::Table;
 
 impl Replica {
     /// Returns the entries of a slot that are still in effect. Deltas without their session are
     /// left out: the members that have the rest of the session have them too.
-    pub(crate) fn export(&self, now: Timestamp, slot: usize) -> Vec<Copy> {
+    pub(crate) fn export(&self, now: Timestamp, slot: usize) -> Vec<KeyedEntry> {
         let (mut copies, _) = self.table.unknown(now, slot as u16, None, &[], usize::MAX);
-        copies.retain(|copy| !matches!(copy.entry, Entry::Fragment(_)));
+        copies.retain(|copy| !matches!(copy.entry, Entry::Delta(_)));
         copies
     }
 
     /// Imports the sessions of an earlier incarnation, as if it had never stopped; a later state at
     /// a member wins. Must be called before the node meets any member. Returns the number of
     /// sessions for which there was no room.
-    pub(crate) fn restore(&self, now: Timestamp, copies: Vec<Copy>) -> usize {
+    pub(crate) fn restore(&self, now: Timestamp, copies: Vec<KeyedEntry>) -> usize {
         self.table.restore(now, copies)
     }
 
     /// Like [`restore`](Self::restore), for an earlier incarnation that these members have
     /// survived: imports the sessions when one of them is met.
-    pub(crate) fn hold(&self, now: Timestamp, copies: Vec<Copy>, survivors: Vec<Survivor>) {
+    pub(crate) fn hold(&self, now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) {
         self.control().held = Held::new(now, copies, survivors);
     }
 
@@ -59,7 +59,7 @@ impl Replica {
 
 impl Table {
     /// Imports exported entries. Returns the number of sessions for which there was no room.
-    pub(super) fn restore(&self, now: Timestamp, copies: Vec<Copy>) -> usize {
+    pub(super) fn restore(&self, now: Timestamp, copies: Vec<KeyedEntry>) -> usize {
         let mut refused = 0;
         for copy in copies {
             match &copy.entry {

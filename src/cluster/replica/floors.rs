@@ -41,11 +41,11 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Record, Root, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment, content_below, marks_bytes};
-use super::message::{Copy, Message, OpId, Proposal, ViewId};
+use super::cluster_view::ClusterView;
+use super::entry::{Delta, Entry, content_below, marks_bytes};
+use super::message::{KeyedEntry, Message, OpId, Proposal, ViewId};
 use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::Standing;
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 
@@ -80,8 +80,8 @@ impl Floors {
     pub(crate) fn merged(
         &mut self,
         now: Timestamp,
-        copies: &[Copy],
-        standing: &mut Standing,
+        copies: &[KeyedEntry],
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -95,7 +95,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         key: Root,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -153,7 +153,7 @@ impl Floors {
         now: Timestamp,
         from: PeerIndex,
         (view, op, key, agrees): (ViewId, OpId, Root, bool),
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -176,7 +176,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         proposal: &Proposal,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -190,8 +190,8 @@ impl Floors {
             return self.give_up(now, key, standing, table);
         }
         self.due.remove(&key);
-        let entry = Entry::Fragment(Fragment::of_floor(floor, &record).into());
-        let copy = Copy { key, entry };
+        let entry = Entry::Delta(Delta::of_floor(floor, &record).into());
+        let copy = KeyedEntry { key, entry };
         table.merge(now, &copy);
         let write = NewWrite {
             op: None,
@@ -205,7 +205,7 @@ impl Floors {
     }
 
     /// Ends a proposal without result.
-    fn give_up(&mut self, now: Timestamp, key: Root, standing: &Standing, table: &Table) {
+    fn give_up(&mut self, now: Timestamp, key: Root, standing: &ClusterView, table: &Table) {
         self.ballots.remove(&key);
         let marks = table
             .record(&key)
@@ -224,7 +224,7 @@ impl Floors {
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -244,7 +244,7 @@ impl Floors {
 
     /// Called when a new view is installed: gives up all proposals, whose voters may not be the
     /// holders any more.
-    pub(crate) fn install(&mut self, now: Timestamp, standing: &Standing, table: &Table) {
+    pub(crate) fn install(&mut self, now: Timestamp, standing: &ClusterView, table: &Table) {
         self.give_up_where(now, standing, table, |_| true);
     }
 
@@ -253,7 +253,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         peer: PeerIndex,
-        standing: &Standing,
+        standing: &ClusterView,
         table: &Table,
     ) {
         self.give_up_where(now, standing, table, |ballot| ballot.waiting.contains(peer));
@@ -262,7 +262,7 @@ impl Floors {
     fn give_up_where(
         &mut self,
         now: Timestamp,
-        standing: &Standing,
+        standing: &ClusterView,
         table: &Table,
         is_over: impl Fn(&Ballot) -> bool,
     ) {
@@ -278,7 +278,7 @@ impl Floors {
 pub(crate) fn vote(
     from: PeerIndex,
     proposal: &Proposal,
-    standing: &Standing,
+    standing: &ClusterView,
     writes: &Writes,
     table: &Table,
 ) -> Message {
@@ -301,7 +301,7 @@ pub(crate) fn vote(
 
 /// Returns `true` if the view is stable, all holders of the session are complete, and no member is
 /// missing that may have other writes.
-fn is_time(key: &Root, record: &Record, standing: &Standing, table: &Table) -> bool {
+fn is_time(key: &Root, record: &Record, standing: &ClusterView, table: &Table) -> bool {
     let mut holders = standing.holders(key.slot()).peers.iter();
     standing.ready
         && standing.is_stable()
@@ -316,14 +316,19 @@ fn may_lose(record: &Record, table: &Table) -> bool {
     !table.is_split() || is_large()
 }
 
-/// Returns `true` if, as far as this node can determine, no write at or below the floor is missing on
-/// any node.
-fn may_agree(record: &Record, proposal: &Proposal, standing: &Standing, writes: &Writes) -> bool {
+/// Returns `true` if, as far as this node can determine, no write at or below the floor is missing
+/// on any node.
+fn may_agree(
+    record: &Record,
+    proposal: &Proposal,
+    standing: &ClusterView,
+    writes: &Writes,
+) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
     has_content(record, proposal, standing) && (!standing.rules.equal_floors || !is_under_way())
 }
 
-fn has_content(record: &Record, proposal: &Proposal, standing: &Standing) -> bool {
+fn has_content(record: &Record, proposal: &Proposal, standing: &ClusterView) -> bool {
     let content = content_below(proposal.floor, &proposal.key, record);
     content == proposal.content || !standing.rules.equal_floors
 }
@@ -331,7 +336,7 @@ fn has_content(record: &Record, proposal: &Proposal, standing: &Standing) -> boo
 fn has_marks(entry: &Entry) -> bool {
     match entry {
         Entry::Live(record) => record.marks().next().is_some(),
-        Entry::Fragment(fragment) => fragment.registers.iter().any(|r| r.is_mark()),
+        Entry::Delta(fragment) => fragment.registers.iter().any(|r| r.is_mark()),
         Entry::Expired(_) | Entry::Dead { .. } => false,
     }
 }

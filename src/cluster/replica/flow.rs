@@ -56,17 +56,17 @@ struct Queue {
 /// Identifies a request of a peer: a repeated request replaces the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Question {
-    Compare,
-    Pull(u16),
-    Fetch(OpId),
+    Digests,
+    PullSlot(u16),
+    Get(OpId),
 }
 
 impl Question {
     const fn of(message: &Message) -> Option<Self> {
         match message {
-            Message::Compare { .. } => Some(Self::Compare),
-            Message::Pull { slot, .. } => Some(Self::Pull(*slot)),
-            Message::Fetch { op, .. } => Some(Self::Fetch(*op)),
+            Message::Digests { .. } => Some(Self::Digests),
+            Message::PullSlot { slot, .. } => Some(Self::PullSlot(*slot)),
+            Message::Get { op, .. } => Some(Self::Get(*op)),
             _ => None,
         }
     }
@@ -113,8 +113,7 @@ impl Flow {
         let passes = small && !window.small.is_full();
         if is_free || passes || !self.enforced {
             Deferred::AnswerNow(message)
-        } else if window.questions.len() < QUESTIONS_MAX || !matches!(question, Question::Fetch(_))
-        {
+        } else if window.questions.len() < QUESTIONS_MAX || !matches!(question, Question::Get(_)) {
             window.questions.insert(question, message);
             Deferred::Waits
         } else {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::message::Copy;
+use super::message::KeyedEntry;
 use super::node::Node;
 use super::table::Table;
 
@@ -27,7 +27,7 @@ pub(crate) struct Survivor {
 /// The sessions held back, and their state.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    copies: Vec<Copy>,
+    copies: Vec<KeyedEntry>,
     survivors: Vec<Survivor>,
     until: Timestamp,
     /// Whether the copies are in the table, and this node has not served since.
@@ -50,7 +50,7 @@ pub(crate) enum HeldState {
 }
 
 impl Held {
-    pub(crate) fn new(now: Timestamp, copies: Vec<Copy>, survivors: Vec<Survivor>) -> Self {
+    pub(crate) fn new(now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) -> Self {
         Self {
             copies,
             survivors,

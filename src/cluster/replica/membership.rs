@@ -32,7 +32,7 @@ pub(crate) struct Membership {
 
 /// An action that the membership protocol requests.
 #[derive(Debug)]
-pub(crate) enum Wish {
+pub(crate) enum MembershipOutput {
     /// Send a packet to a node.
     Send(Node, Vec<u8>),
     /// Call [`Membership::timeout`] with this after the delay.
@@ -172,18 +172,18 @@ impl Membership {
     }
 
     /// Returns the next action that follows from the calls above.
-    pub(crate) fn wish(&mut self) -> Option<Wish> {
+    pub(crate) fn wish(&mut self) -> Option<MembershipOutput> {
         while let Some(notification) = self.runtime.to_notify() {
             self.changed = true;
             if let OwnedNotification::Rejoin(node) = notification {
-                return Some(Wish::Reborn(node));
+                return Some(MembershipOutput::Reborn(node));
             }
         }
         if let Some((to, packet)) = self.runtime.to_send() {
-            return Some(Wish::Send(to, packet.to_vec()));
+            return Some(MembershipOutput::Send(to, packet.to_vec()));
         }
         let (after, timer) = self.runtime.to_schedule()?;
-        Some(Wish::Wake(after, timer))
+        Some(MembershipOutput::Wake(after, timer))
     }
 
     fn apply(&mut self, members: impl Iterator<Item = Member<Node>>) {

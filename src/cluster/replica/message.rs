@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Name, Record, Root, Rotation, SecretHash, Stamp, Timestamp};
 
-use super::entry::{Entry, Fragment};
+use super::entry::{Delta, Entry};
 use super::node::Node;
 
 /// Identifies a view: a set of members, and an epoch that only grows.
@@ -32,7 +32,7 @@ pub(crate) type OpId = u64;
 
 /// A session's state, or a part of it, with its key.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Copy {
+pub(crate) struct KeyedEntry {
     pub(crate) key: Root,
     pub(crate) entry: Entry,
 }
@@ -55,7 +55,7 @@ pub(crate) enum Message {
     /// A write was not merged: the sender is in another view, in which it does not hold the session
     /// or in which the writer is no member. The writer sends it again when the sender is in its
     /// view.
-    Refuse { view: ViewId, seq: u64 },
+    Nack { view: ViewId, seq: u64 },
     /// A session was accessed. The latest access wins. A lost one is replaced by the next, and the
     /// other holders are asked before an expired session is reported as absent.
     Touch {
@@ -67,38 +67,38 @@ pub(crate) enum Message {
     },
     /// A request to compare digests: one for each non-empty slot that the sender holds. Repeated
     /// until answered.
-    Compare {
+    Digests {
         view: ViewId,
         round: u64,
         digests: Vec<(u16, u64)>,
     },
-    /// The response to `Compare`: the slots in which the sender has something else.
-    Differ {
+    /// The response to `Digests`: the slots in which the sender has something else.
+    DigestDiff {
         view: ViewId,
         round: u64,
         slots: Vec<u16>,
     },
     /// A request for what the requester lacks of a slot after this key. `known` has the versions of
     /// the entries that it has, and of their accesses. Repeated until answered.
-    Pull {
+    PullSlot {
         view: ViewId,
         round: u64,
         slot: u16,
         after: Option<Root>,
         known: Vec<Known>,
     },
-    /// The response to `Pull`. With `more`, the request is to be repeated after the last key here.
-    Push {
+    /// The response to `PullSlot`. With `more`, the request is to be repeated after the last key.
+    SlotEntries {
         view: ViewId,
         round: u64,
         slot: u16,
         sent_at: Timestamp,
-        copies: Vec<Copy>,
+        copies: Vec<KeyedEntry>,
         more: bool,
     },
     /// A request for a session. Repeated until answered. If the secret is not the session's, the
     /// response has only its credential.
-    Fetch {
+    Get {
         view: ViewId,
         op: OpId,
         key: Root,
@@ -106,12 +106,12 @@ pub(crate) enum Message {
     },
     /// The response to a request that is not answered, because too many wait at the sender.
     Busy { op: OpId },
-    /// The response to `Fetch`. Counts only in the view that it names.
-    Fetched {
+    /// The response to `Get`. Counts only in the view that it names.
+    GetReply {
         view: ViewId,
         op: OpId,
         sent_at: Timestamp,
-        copy: Option<Copy>,
+        copy: Option<KeyedEntry>,
     },
     /// A request to the session's owner to apply a change if the expected attribute is unchanged.
     /// The version in it names the attempt, so that a repeated one is recognized.
@@ -120,8 +120,8 @@ pub(crate) enum Message {
     Updated {
         op: OpId,
         sent_at: Timestamp,
-        verdict: Verdict,
-        copy: Option<Copy>,
+        verdict: UpdateStatus,
+        copy: Option<KeyedEntry>,
     },
     /// A proposal to raise a session's floor, if the receiver has the same content at or below it.
     /// A lost one times out, and the owner proposes again later.
@@ -134,7 +134,7 @@ pub(crate) enum Message {
         agrees: bool,
     },
     /// The sender leaves for good. If it is lost, failure detection removes the sender.
-    Bye,
+    Leave,
 }
 
 /// The queue in which a message waits for its link.
@@ -152,18 +152,18 @@ impl Message {
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
-            | Self::Refuse { .. }
+            | Self::Nack { .. }
             | Self::Busy { .. }
             | Self::Vote { .. }
-            | Self::Bye => Lane::Control,
+            | Self::Leave => Lane::Control,
             Self::Write(_)
             | Self::Touch { .. }
-            | Self::Compare { .. }
-            | Self::Differ { .. }
-            | Self::Pull { .. }
-            | Self::Push { .. }
-            | Self::Fetch { .. }
-            | Self::Fetched { .. }
+            | Self::Digests { .. }
+            | Self::DigestDiff { .. }
+            | Self::PullSlot { .. }
+            | Self::SlotEntries { .. }
+            | Self::Get { .. }
+            | Self::GetReply { .. }
             | Self::Update(_)
             | Self::Updated { .. }
             // Must not overtake the writes that the sender has made before.
@@ -173,34 +173,34 @@ impl Message {
 
     /// Returns the approximate size on the wire, which windows and budgets use.
     pub(crate) fn size(&self) -> usize {
-        let copies = |copies: &[Copy]| copies.iter().map(Copy::size).sum::<usize>();
+        let copies = |copies: &[KeyedEntry]| copies.iter().map(KeyedEntry::size).sum::<usize>();
         FIXED
             + match self {
                 Self::Swim(packet) => packet.len(),
                 Self::View(view) => (view.members.len() + view.removed.len()) * NODE,
                 Self::Write(write) => copies(&write.copies),
                 Self::Ack { seqs, .. } => seqs.len() * NUMBER,
-                Self::Compare { digests, .. } => digests.len() * (SLOT + NUMBER),
-                Self::Differ { slots, .. } => slots.len() * SLOT,
-                Self::Pull { known, .. } => known.len() * (KEY + 2 * NUMBER),
-                Self::Push { copies: all, .. } => copies(all),
-                Self::Fetched { copy, .. } | Self::Updated { copy, .. } => {
-                    copy.as_ref().map_or(0, Copy::size)
+                Self::Digests { digests, .. } => digests.len() * (SLOT + NUMBER),
+                Self::DigestDiff { slots, .. } => slots.len() * SLOT,
+                Self::PullSlot { known, .. } => known.len() * (KEY + 2 * NUMBER),
+                Self::SlotEntries { copies: all, .. } => copies(all),
+                Self::GetReply { copy, .. } | Self::Updated { copy, .. } => {
+                    copy.as_ref().map_or(0, KeyedEntry::size)
                 }
                 Self::Update(update) => {
                     let record = match &update.order {
-                        Order::Create(record) => record.payload_bytes(),
-                        Order::Change | Order::End => 0,
+                        Operation::Create(record) => record.payload_bytes(),
+                        Operation::Update | Operation::Delete => 0,
                     };
                     update.fragment.payload_bytes() + record
                 }
-                Self::Refuse { .. }
+                Self::Nack { .. }
                 | Self::Busy { .. }
                 | Self::Touch { .. }
-                | Self::Fetch { .. }
+                | Self::Get { .. }
                 | Self::Propose(_)
                 | Self::Vote { .. }
-                | Self::Bye => 0,
+                | Self::Leave => 0,
             }
     }
 
@@ -217,22 +217,22 @@ impl Message {
         match self {
             Self::Write(Write { sent_at, .. })
             | Self::Touch { sent_at, .. }
-            | Self::Push { sent_at, .. }
-            | Self::Fetched { sent_at, .. }
+            | Self::SlotEntries { sent_at, .. }
+            | Self::GetReply { sent_at, .. }
             | Self::Update(Update { sent_at, .. })
             | Self::Updated { sent_at, .. } => Some(sent_at),
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
-            | Self::Refuse { .. }
-            | Self::Compare { .. }
-            | Self::Differ { .. }
-            | Self::Pull { .. }
-            | Self::Fetch { .. }
+            | Self::Nack { .. }
+            | Self::Digests { .. }
+            | Self::DigestDiff { .. }
+            | Self::PullSlot { .. }
+            | Self::Get { .. }
             | Self::Busy { .. }
             | Self::Propose(_)
             | Self::Vote { .. }
-            | Self::Bye => None,
+            | Self::Leave => None,
         }
     }
 
@@ -260,7 +260,7 @@ impl Message {
     }
 }
 
-impl Copy {
+impl KeyedEntry {
     pub(crate) fn size(&self) -> usize {
         KEY + self.entry.weight()
     }
@@ -314,7 +314,7 @@ pub(crate) struct Write {
     /// the owner has changed.
     pub(crate) strict: bool,
     pub(crate) sent_at: Timestamp,
-    pub(crate) copies: Arc<[Copy]>,
+    pub(crate) copies: Arc<[KeyedEntry]>,
 }
 
 /// A change that the session's owner orders: an atomic update, a rotation, or any change from a
@@ -330,10 +330,10 @@ pub(crate) struct Update {
     /// The attribute, and the version that it is expected to have.
     pub(crate) expect: Option<(Name, Option<Stamp>)>,
     /// The delta to apply; the version in `fragment.updates` names the attempt.
-    pub(crate) fragment: Arc<Fragment>,
+    pub(crate) fragment: Arc<Delta>,
     /// The new secret, to be set if the session's is still the one that the request presented.
     pub(crate) rotation: Option<Rotation>,
-    pub(crate) order: Order,
+    pub(crate) order: Operation,
 }
 
 /// A floor that the owner of a session proposes.
@@ -349,18 +349,18 @@ pub(crate) struct Proposal {
 
 /// The operation requested from the owner.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Order {
+pub(crate) enum Operation {
     /// Apply the delta, replace the secret, or both.
-    Change,
+    Update,
     /// Create this session, which must not exist yet.
     Create(Arc<Record>),
     /// Delete the session.
-    End,
+    Delete,
 }
 
 /// The result of an ordered change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum UpdateStatus {
     /// Applied by every holder.
     Applied,
     /// Another write came first; nothing was changed.
@@ -370,9 +370,9 @@ pub(crate) enum Verdict {
     /// The session does not exist.
     Gone,
     /// The receiver is not the owner, or the view changed meanwhile: repeat the request.
-    Again,
+    Retry,
     /// The request was repeated, and whether the first attempt was applied cannot be determined.
-    Unknown,
+    Indeterminate,
     /// The owner has no room for a new session, or for the growth of an existing one.
     Full,
     /// The session would exceed its maximum size.

@@ -14,7 +14,7 @@
 //!  │ one lock each│                  │  writes · reads · updates · repair    │
 //!  └──────────────┘                  └────────┬──────────────────────────────┘
 //!                                             ▼
-//!                                     Send · Reply · News
+//!                                     Send · Reply · Notification
 //! ```
 //!
 //! Guarantees, and the rules that provide them:
@@ -36,14 +36,15 @@
 //! - *An atomic update is applied once* ([`updates`]).
 //! - *A removed attribute takes no room permanently, and does not come back* ([`floors`]).
 //! - *A node that was declared down does not serve.* It continues in a new incarnation, after it
-//!   has joined and is complete again ([`control`]).
+//!   has joined and is complete again ([`engine`]).
 //!
 //! The two sides of a partition do not agree while it lasts: both serve, and merge when it heals.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod admission;
 mod budget;
-mod control;
+mod cluster_view;
+mod engine;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod expired;
@@ -64,7 +65,6 @@ mod revocation;
 mod roster;
 pub(crate) mod rules;
 mod split;
-mod standing;
 mod status;
 mod table;
 mod updates;
@@ -83,19 +83,19 @@ use crate::session::{
 };
 
 use self::budget::Budget;
-use self::control::Control;
+use self::engine::Engine;
 use self::event::{Input, Output, Step};
-use self::message::{Copy, FIXED, OpId, Order};
+use self::message::{FIXED, KeyedEntry, OpId, Operation};
 use self::node::Node;
 use self::placement::{Member, Placement};
 use self::reads::Wanted;
 use self::roster::PeerSet;
 use self::rules::Rules;
-use self::status::Lacking;
+use self::status::UnderReplicated;
 use self::table::{Committed, Table};
 use self::updates::Call;
 
-pub(crate) use self::control::PAUSE_MAX;
+pub(crate) use self::engine::PAUSE_MAX;
 pub(crate) use self::readiness::{Outlook, Requirements};
 pub(crate) use self::roster::PEERS_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
@@ -125,7 +125,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Replica {
     table: Table,
-    control: Mutex<Control>,
+    control: Mutex<Engine>,
     /// The part of `control` that request tasks need, so that a local read does not wait for its
     /// lock.
     snapshot: RwLock<Snapshot>,
@@ -151,7 +151,7 @@ impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         let table = Table::new(&settings);
         let (ack, min_copies) = (settings.ack, settings.min_copies.into());
-        let control = Control::new(now, settings);
+        let control = Engine::new(now, settings);
         Self {
             table,
             snapshot: RwLock::new(Snapshot::of(&control)),
@@ -326,7 +326,7 @@ impl Replica {
             key: *key,
             seen: 0,
             changes: &Changes::default(),
-            order: Order::End,
+            order: Operation::Delete,
         };
         self.control().update(now, call, &self.table);
         Step::Wait(true)
@@ -400,7 +400,7 @@ impl Replica {
     /// Returns the number of live sessions with fewer copies than configured.
     pub(crate) fn under_replicated(&self) -> usize {
         // Counting may take a while, so the lock is not held meanwhile.
-        let lacking = Lacking::of(&self.control().standing);
+        let lacking = UnderReplicated::of(&self.control().standing);
         lacking.sessions(&self.table)
     }
 
@@ -424,10 +424,10 @@ impl Replica {
                 Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
                     return Step::Refused(StoreErrorKind::TooLarge);
                 }
-                Outcome::Committed(record) => Order::Create(record),
+                Outcome::Committed(record) => Operation::Create(record),
                 outcome => return Step::Done(outcome),
             },
-            false => Order::Change,
+            false => Operation::Update,
         };
         let call = Call {
             op,
@@ -452,7 +452,7 @@ impl Replica {
         op: OpId,
         value: T,
         wanted: (Ack, usize),
-        copies: &Arc<[Copy]>,
+        copies: &Arc<[KeyedEntry]>,
     ) -> Step<T> {
         let mut control = self.control();
         let wait = control.write(now, op, wanted, copies, &self.table);
@@ -474,7 +474,7 @@ impl Replica {
         }
     }
 
-    fn control(&self) -> MutexGuard<'_, Control> {
+    fn control(&self) -> MutexGuard<'_, Engine> {
         // A panic under this lock is a bug; going on is better than failing every request.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -486,7 +486,7 @@ impl Replica {
             .clone()
     }
 
-    fn publish(&self, control: &Control) {
+    fn publish(&self, control: &Engine) {
         let is_current = |snapshot: &Snapshot| snapshot.is_of(control);
         let current = is_current(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner));
         if !current {
@@ -500,7 +500,7 @@ impl Replica {
 }
 
 impl Snapshot {
-    fn of(control: &Control) -> Self {
+    fn of(control: &Engine) -> Self {
         let standing = &control.standing;
         Self {
             ready: standing.ready,
@@ -512,7 +512,7 @@ impl Snapshot {
         }
     }
 
-    fn is_of(&self, control: &Control) -> bool {
+    fn is_of(&self, control: &Engine) -> bool {
         let standing = &control.standing;
         self.view == standing.view
             && self.ready == standing.ready

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::standing::Standing;
+use super::cluster_view::ClusterView;
 
 /// The configured conditions for serving.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl Readiness {
     }
 
     /// Updates the state of the addresses, and ends a doubt whose cause is gone.
-    pub(crate) fn look_out(&mut self, outlook: Outlook, standing: &mut Standing) {
+    pub(crate) fn look_out(&mut self, outlook: Outlook, standing: &mut ClusterView) {
         self.outlook = outlook;
         if standing.ready && !self.is_open(standing) {
             standing.silence_until = Timestamp::default();
@@ -120,7 +120,7 @@ impl Readiness {
     }
 
     /// Records the members of a node that was paused while it served.
-    pub(crate) fn pause(&mut self, now: Timestamp, standing: &Standing) {
+    pub(crate) fn pause(&mut self, now: Timestamp, standing: &ClusterView) {
         if standing.ready {
             let members = standing.roster.iter();
             self.pause = Some(Pause {
@@ -138,7 +138,7 @@ impl Readiness {
     }
 
     /// Returns the certainty with which this node may serve now; `None` if it may not.
-    pub(crate) fn decide(&mut self, now: Timestamp, standing: &Standing) -> Option<Certainty> {
+    pub(crate) fn decide(&mut self, now: Timestamp, standing: &ClusterView) -> Option<Certainty> {
         let members = 1 + standing.peers().len();
         self.most = self.most.max(members);
         if !standing.is_stable() || !standing.is_complete() {
@@ -173,7 +173,12 @@ impl Readiness {
     }
 
     /// Called when this node starts to serve.
-    pub(crate) fn serve(&mut self, now: Timestamp, certainty: Certainty, standing: &mut Standing) {
+    pub(crate) fn serve(
+        &mut self,
+        now: Timestamp,
+        certainty: Certainty,
+        standing: &mut ClusterView,
+    ) {
         let pause = self.pause.take();
         match (certainty, pause) {
             (Certainty::Doubt, _) => standing.silence_until = now.plus(standing.loss_grace),
@@ -207,7 +212,7 @@ impl Readiness {
 
     /// Returns `true` if all members from before a pause are back, and no other member has recorded
     /// a loss.
-    fn is_reunited(&self, standing: &Standing) -> bool {
+    fn is_reunited(&self, standing: &ClusterView) -> bool {
         let peers = || standing.roster.iter().map(|(_, peer)| peer);
         let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);
         let is_back = |pause: &Pause| pause.members.iter().all(is_here);
@@ -215,7 +220,7 @@ impl Readiness {
     }
 
     /// Returns `true` if a node that does not answer may hold sessions.
-    fn is_open(&self, standing: &Standing) -> bool {
+    fn is_open(&self, standing: &ClusterView) -> bool {
         let peers = standing.peers().len();
         let Outlook {
             accepting,

@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use crate::session::{Root, SecretHash, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
 use super::placement::Member;
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::Standing;
 
 /// A session to read, and the secret that the request presents.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ impl Open {
     }
 
     /// Determines the members to ask in this view, and asks them.
-    fn place(&mut self, op: OpId, standing: &mut Standing) {
+    fn place(&mut self, op: OpId, standing: &mut ClusterView) {
         let slot = self.wanted.key.slot();
         self.mine = standing.is_mine(slot);
         self.found = None;
@@ -108,11 +108,11 @@ impl Open {
         self.ask(op, self.waiting, standing);
     }
 
-    fn ask(&self, op: OpId, peers: PeerSet, standing: &mut Standing) {
+    fn ask(&self, op: OpId, peers: PeerSet, standing: &mut ClusterView) {
         for peer in peers.iter() {
             let view = standing.view;
             let Wanted { key, secret } = self.wanted;
-            let question = Message::Fetch {
+            let question = Message::Get {
                 view,
                 op,
                 key,
@@ -122,7 +122,7 @@ impl Open {
         }
     }
 
-    fn is_finished(&self, standing: &Standing) -> bool {
+    fn is_finished(&self, standing: &ClusterView) -> bool {
         if self.mine && !self.wide {
             let confirms = match standing.owner(self.wanted.key.slot()) {
                 Member::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
@@ -143,7 +143,7 @@ impl Reads {
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         op: OpId,
         wanted: Wanted,
         wide: bool,
@@ -157,7 +157,7 @@ impl Reads {
     }
 
     /// Handles a member that does not answer because too many requests wait there.
-    pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, standing: &mut Standing) {
+    pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, standing: &mut ClusterView) {
         let is_waiting = |open: &Open| open.waiting.contains(peer);
         if op & INTERNAL == 0 && self.open.get(&op).is_some_and(is_waiting) {
             self.open.remove(&op);
@@ -166,7 +166,7 @@ impl Reads {
     }
 
     /// Called when requests to `peer` or its responses may be lost: asks it again.
-    pub(crate) fn ask_again(&self, peer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn ask_again(&self, peer: PeerIndex, standing: &mut ClusterView) {
         for (op, open) in &self.open {
             if open.waiting.contains(peer) {
                 open.ask(*op, PeerSet::of(peer), standing);
@@ -198,7 +198,7 @@ impl Reads {
         peer: PeerIndex,
         op: OpId,
         entry: Option<Entry>,
-        standing: &Standing,
+        standing: &ClusterView,
     ) {
         if let Some(open) = self.open.get_mut(&op) {
             open.waiting.remove(peer);
@@ -212,7 +212,7 @@ impl Reads {
     }
 
     /// Called when a new view is installed: discards earlier responses and asks again.
-    pub(crate) fn install(&mut self, standing: &mut Standing) {
+    pub(crate) fn install(&mut self, standing: &mut ClusterView) {
         // Updates begin their internal reads again themselves.
         self.open.retain(|op, _| op & INTERNAL == 0);
         self.complete.clear();
@@ -228,7 +228,7 @@ impl Reads {
         &mut self,
         now: Timestamp,
         timeout: Duration,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
     ) -> bool {
         let late = |op: OpId, open: &Open| {
             let waited = now.since(open.begun_at);
@@ -246,7 +246,7 @@ impl Reads {
     }
 
     /// Removes and returns the reads for which all required responses have arrived.
-    pub(crate) fn finished(&mut self, standing: &Standing) -> Vec<Finished> {
+    pub(crate) fn finished(&mut self, standing: &ClusterView) -> Vec<Finished> {
         let looked_at = std::mem::replace(&mut self.looked_at, standing.done);
         let mut done = std::mem::take(&mut self.complete);
         if std::mem::take(&mut self.changed) || looked_at != standing.done {
@@ -267,7 +267,7 @@ impl Reads {
     }
 
     /// Fails all reads: this node does not serve any more.
-    pub(crate) fn abort(&mut self, standing: &mut Standing) {
+    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
         for op in std::mem::take(&mut self.open).into_keys() {
             if op & INTERNAL == 0 {
                 standing.reply(op, Reply::Unavailable);

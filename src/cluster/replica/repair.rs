@@ -22,10 +22,10 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use super::message::{Copy, Known, Message, ViewId};
+use super::cluster_view::ClusterView;
+use super::message::{KeyedEntry, Known, Message, ViewId};
 use super::placement::Member;
 use super::roster::PeerIndex;
-use super::standing::Standing;
 use super::table::Table;
 
 /// The comparison that this node has under way, if any.
@@ -55,7 +55,7 @@ impl Repair {
     }
 
     /// Starts a comparison with the next member if none is under way.
-    pub(crate) fn advance(&mut self, now: Timestamp, standing: &mut Standing, table: &Table) {
+    pub(crate) fn advance(&mut self, now: Timestamp, standing: &mut ClusterView, table: &Table) {
         if self.current.is_none()
             && let Some(source) = self.next_source(now, standing)
         {
@@ -66,20 +66,20 @@ impl Repair {
 
     /// Called when requests to `source` or its responses may be lost: compares with it from the
     /// start.
-    pub(crate) fn restart(&mut self, source: PeerIndex, standing: &mut Standing, table: &Table) {
+    pub(crate) fn restart(&mut self, source: PeerIndex, standing: &mut ClusterView, table: &Table) {
         if self.current.as_ref().is_some_and(|c| c.source == source) {
             self.begin(source, standing, table);
         }
     }
 
-    fn begin(&mut self, source: PeerIndex, standing: &mut Standing, table: &Table) {
+    fn begin(&mut self, source: PeerIndex, standing: &mut ClusterView, table: &Table) {
         self.round += 1;
         self.current = Some(Comparison {
             source,
             todo: None,
             pulls: BTreeMap::new(),
         });
-        let message = Message::Compare {
+        let message = Message::Digests {
             view: standing.view,
             round: self.round,
             digests: table.digests(|slot| standing.is_mine(slot)),
@@ -93,7 +93,7 @@ impl Repair {
         from: PeerIndex,
         round: u64,
         slots: Vec<u16>,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         table: &Table,
     ) {
         if let Some(comparison) = self.answer_from(from, round)
@@ -111,7 +111,7 @@ impl Repair {
         from: PeerIndex,
         (round, slot): (u64, u16),
         last: Option<Root>,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         table: &Table,
     ) {
         let Some(comparison) = self.answer_from(from, round) else {
@@ -144,7 +144,7 @@ impl Repair {
 
     /// Returns the next member to compare with. Members that serve come first: a joining node gets
     /// everything from one of them.
-    fn next_source(&mut self, now: Timestamp, standing: &Standing) -> Option<PeerIndex> {
+    fn next_source(&mut self, now: Timestamp, standing: &ClusterView) -> Option<PeerIndex> {
         let sources = standing.sources();
         let agrees = |index: &PeerIndex| {
             standing
@@ -170,7 +170,7 @@ impl Repair {
     }
 
     /// Keeps [`PULLS_MAX`] requests open, and ends the comparison when nothing is left to pull.
-    fn pull(&mut self, standing: &mut Standing, table: &Table) {
+    fn pull(&mut self, standing: &mut ClusterView, table: &Table) {
         let Some(comparison) = &mut self.current else {
             return;
         };
@@ -202,10 +202,10 @@ impl Repair {
         source: PeerIndex,
         slot: u16,
         after: Option<Root>,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         table: &Table,
     ) {
-        let message = Message::Pull {
+        let message = Message::PullSlot {
             view: standing.view,
             round: self.round,
             slot,
@@ -221,11 +221,11 @@ pub(crate) fn answer_compare(
     (view, round): (ViewId, u64),
     asker: PeerIndex,
     digests: &[(u16, u64)],
-    standing: &Standing,
+    standing: &ClusterView,
     table: &Table,
 ) -> Message {
     let theirs = |slot| standing.placement.holds(slot, Member::Peer(asker));
-    Message::Differ {
+    Message::DigestDiff {
         view,
         round,
         slots: table.differing(digests, theirs),
@@ -241,8 +241,9 @@ pub(crate) fn answer_pull(
     known: &[Known],
     table: &Table,
 ) -> Message {
-    let (copies, more): (Vec<Copy>, bool) = table.unknown(now, slot, after, known, PUSH_BYTES);
-    Message::Push {
+    let (copies, more): (Vec<KeyedEntry>, bool) =
+        table.unknown(now, slot, after, known, PUSH_BYTES);
+    Message::SlotEntries {
         view,
         round,
         slot,

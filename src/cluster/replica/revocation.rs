@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::session::{Changes, Root, Timestamp};
 
-use super::message::{OpId, Order};
+use super::cluster_view::ClusterView;
+use super::message::{OpId, Operation};
 use super::placement::Member;
 use super::reads::INTERNAL;
-use super::standing::Standing;
 use super::table::Table;
 use super::updates::Call;
 
@@ -40,7 +40,7 @@ impl Revoked {
             key: self.key,
             seen: 0,
             changes,
-            order: Order::End,
+            order: Operation::Delete,
         }
     }
 }
@@ -50,7 +50,7 @@ impl Revocations {
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
-        standing: &Standing,
+        standing: &ClusterView,
         table: &Table,
     ) -> Vec<Revoked> {
         for index in table.take_revoked() {

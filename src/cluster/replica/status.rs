@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::control::Control;
+use super::cluster_view::ClusterView;
+use super::engine::Engine;
 use super::event::Exclusion;
 use super::node::Node;
 use super::placement::Placement;
 use super::roster::PeerSet;
-use super::standing::Standing;
 use super::table::Table;
 
 /// The state of one node, in numbers.
@@ -37,7 +37,7 @@ pub(crate) struct ReplicaStatus {
     pub(crate) oversized: u64,
     /// Writes that some holder has not acknowledged yet.
     pub(crate) unacknowledged: usize,
-    /// Calls answered with an unknown outcome.
+    /// PendingCalls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
     /// Why this node is excluded from the cluster.
     pub(crate) excluded: Option<Exclusion>,
@@ -58,7 +58,7 @@ pub(crate) struct MemberStatus {
 }
 
 impl ReplicaStatus {
-    pub(crate) fn of(control: &Control, table: &Table) -> Self {
+    pub(crate) fn of(control: &Engine, table: &Table) -> Self {
         let standing = &control.standing;
         let members = standing.roster.iter().map(|(index, peer)| MemberStatus {
             node: peer.node.clone(),
@@ -89,17 +89,17 @@ impl ReplicaStatus {
     }
 }
 
-/// The slots with fewer copies than configured, as far as a node can determine: some of their holders
-/// are not complete, or there are too few members.
+/// The slots with fewer copies than configured, as far as a node can determine: some of their
+/// holders are not complete, or there are too few members.
 #[derive(Debug)]
-pub(super) struct Lacking {
+pub(super) struct UnderReplicated {
     everything: bool,
     behind: PeerSet,
     placement: Arc<Placement>,
 }
 
-impl Lacking {
-    pub(super) fn of(standing: &Standing) -> Self {
+impl UnderReplicated {
+    pub(super) fn of(standing: &ClusterView) -> Self {
         let placement = standing.placement.clone();
         let few = placement
             .wanted()

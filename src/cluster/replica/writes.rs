@@ -27,11 +27,11 @@ use std::time::Duration;
 use crate::cluster::Ack;
 use crate::session::{Register, Root, Stamp, Timestamp};
 
+use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
-use super::message::{Copy, FIXED, Message, OpId, ViewId, Write};
+use super::message::{FIXED, KeyedEntry, Message, OpId, ViewId, Write};
 use super::roster::{PeerIndex, PeerSet};
-use super::standing::Standing;
 
 /// Open writes, by sequence number.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ pub(crate) struct NewWrite {
     pub(crate) min_copies: usize,
     /// Whether only holders in the same view merge it, as required for an atomic update.
     pub(crate) strict: bool,
-    pub(crate) copies: Arc<[Copy]>,
+    pub(crate) copies: Arc<[KeyedEntry]>,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ struct Open {
 impl Open {
     /// Returns `true` if enough holders have the write to answer the caller. `stable` is `true` if
     /// all members are in the same view.
-    fn is_safe(&self, stable: bool, standing: &Standing) -> bool {
+    fn is_safe(&self, stable: bool, standing: &ClusterView) -> bool {
         let acknowledged = self.holders.without(self.waiting);
         let enough = match self.write.ack {
             // Without `stable`, a member with an older view could answer a read as a holder that is
@@ -90,7 +90,7 @@ impl Open {
     /// Returns `true` if there are at least `min_copies` copies. A holder that is not complete does
     /// not count: it may have the delta without the session, which would be lost with the other
     /// holders.
-    fn copies(&self, acknowledged: PeerSet, standing: &Standing) -> bool {
+    fn copies(&self, acknowledged: PeerSet, standing: &ClusterView) -> bool {
         let whole = acknowledged
             .iter()
             .filter(|peer| standing.has_caught_up(*peer))
@@ -103,14 +103,14 @@ impl Open {
     }
 
     /// Returns `true` if the write needs no further work and can be removed.
-    fn is_done(&self, stable: bool, standing: &Standing) -> bool {
+    fn is_done(&self, stable: bool, standing: &ClusterView) -> bool {
         let answered =
             self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, standing));
         self.is_everywhere(stable) && answered
     }
 
     /// Determines the holders in the current view and waits for all of them again.
-    fn place(&mut self, standing: &Standing) {
+    fn place(&mut self, standing: &ClusterView) {
         let slot = self.write.copies.first().map_or(0, |copy| copy.key.slot());
         let holders = standing.holders(slot);
         self.holders = holders.peers;
@@ -121,7 +121,7 @@ impl Open {
         }
     }
 
-    fn send(&mut self, seq: u64, oldest: u64, to: PeerSet, standing: &mut Standing) {
+    fn send(&mut self, seq: u64, oldest: u64, to: PeerSet, standing: &mut ClusterView) {
         for peer in to.iter() {
             self.sent.insert(peer);
             let write = Write {
@@ -138,7 +138,7 @@ impl Open {
 
     /// Returns `true` if the caller has waited longer than `timeout`, or than [`MOVING_MAX`] while
     /// a large write makes progress.
-    fn is_late(&self, now: Timestamp, timeout: Duration, standing: &Standing) -> bool {
+    fn is_late(&self, now: Timestamp, timeout: Duration, standing: &ClusterView) -> bool {
         let moves = |peer| standing.flow.is_moving(now, peer);
         let is_moving = !self.waiting.is_empty() && self.waiting.iter().all(moves);
         let waited = now.since(self.begun_at);
@@ -152,10 +152,10 @@ impl Writes {
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         write: NewWrite,
     ) -> Option<(u64, bool)> {
-        let size = FIXED + write.copies.iter().map(Copy::size).sum::<usize>();
+        let size = FIXED + write.copies.iter().map(KeyedEntry::size).sum::<usize>();
         let mut open = Open {
             write,
             size,
@@ -184,7 +184,7 @@ impl Writes {
     /// atomic update.
     pub(crate) fn acknowledged(
         &mut self,
-        standing: &mut Standing,
+        standing: &mut ClusterView,
         peer: PeerIndex,
         view: ViewId,
         seq: u64,
@@ -204,7 +204,7 @@ impl Writes {
 
     /// Records that a holder has refused a write. It is sent again once the holder is in this
     /// node's view.
-    pub(crate) fn refused(&mut self, standing: &mut Standing, peer: PeerIndex, seq: u64) {
+    pub(crate) fn refused(&mut self, standing: &mut ClusterView, peer: PeerIndex, seq: u64) {
         let oldest = self.oldest();
         if let Some(open) = self.open.get_mut(&seq)
             && open.waiting.contains(peer)
@@ -218,14 +218,14 @@ impl Writes {
 
     /// Called when holders or their views have changed: answers every write that is safe now.
     /// Returns the sequence numbers of completed atomic updates.
-    pub(crate) fn review(&mut self, standing: &mut Standing) -> Vec<u64> {
+    pub(crate) fn review(&mut self, standing: &mut ClusterView) -> Vec<u64> {
         let all: Vec<_> = self.open.keys().copied().collect();
         all.into_iter()
             .filter_map(|seq| self.finish(seq, standing))
             .collect()
     }
 
-    fn finish(&mut self, seq: u64, standing: &mut Standing) -> Option<u64> {
+    fn finish(&mut self, seq: u64, standing: &mut ClusterView) -> Option<u64> {
         let open = self.open.get_mut(&seq)?;
         let stable = is_stable(standing);
         if open.is_safe(stable, standing)
@@ -243,7 +243,7 @@ impl Writes {
 
     /// Called when a new view is installed: counts acknowledgements from zero and sends open writes
     /// to new holders. Atomic updates are abandoned; the callers ask the new owner.
-    pub(crate) fn install(&mut self, standing: &mut Standing) {
+    pub(crate) fn install(&mut self, standing: &mut ClusterView) {
         // The former owner must not complete an update in this view: the new owner may apply
         // another one with the same expectation.
         self.open.retain(|_, open| !open.write.strict);
@@ -264,7 +264,7 @@ impl Writes {
     }
 
     /// Answers callers whose timeout has passed.
-    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut Standing) {
+    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut ClusterView) {
         let mut late = false;
         for open in self.open.values_mut() {
             if now.since(open.begun_at) < timeout {
@@ -286,7 +286,7 @@ impl Writes {
 
     /// Called when the link to `peer` is new: sends again what `peer` has not acknowledged, since
     /// messages on the old link may be lost.
-    pub(crate) fn send_again(&mut self, peer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn send_again(&mut self, peer: PeerIndex, standing: &mut ClusterView) {
         let oldest = self.oldest();
         for (seq, open) in &mut self.open {
             if open.waiting.contains(peer) {
@@ -297,7 +297,7 @@ impl Writes {
 
     /// Called when `peer` has announced this node's view, after it has repeated its
     /// acknowledgements: sends the writes that it lacks and that are not under way to it.
-    pub(crate) fn send_missing(&mut self, peer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn send_missing(&mut self, peer: PeerIndex, standing: &mut ClusterView) {
         let oldest = self.oldest();
         let lacks = |open: &Open| open.waiting.contains(peer);
         if !self.open.values().any(lacks) {
@@ -312,7 +312,7 @@ impl Writes {
     }
 
     /// Answers all callers with [`Reply::Indeterminate`]: this node leaves.
-    pub(crate) fn abort(&mut self, standing: &mut Standing) {
+    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
         for open in self.open.values_mut() {
             if let Some(op) = open.write.op.take() {
                 standing.reply(op, Reply::Indeterminate);
@@ -337,10 +337,10 @@ impl Writes {
     /// or below `floor`.
     pub(crate) fn has_open(&self, key: &Root, floor: Stamp) -> bool {
         let is_below = |r: &Register| r.stamp <= floor && !r.is_floor();
-        let has_below = |copy: &Copy| match &copy.entry {
+        let has_below = |copy: &KeyedEntry| match &copy.entry {
             _ if copy.key != *key => false,
             Entry::Live(record) => record.registers().iter().any(is_below),
-            Entry::Fragment(fragment) => fragment.registers.iter().any(is_below),
+            Entry::Delta(fragment) => fragment.registers.iter().any(is_below),
             Entry::Expired(_) | Entry::Dead { .. } => false,
         };
         self.open
@@ -367,7 +367,7 @@ impl Writes {
     }
 }
 
-fn is_stable(standing: &Standing) -> bool {
+fn is_stable(standing: &ClusterView) -> bool {
     standing.is_stable() || !standing.rules.view_barrier
 }
 
@@ -400,7 +400,7 @@ impl Merged {
 
     /// Called when a new view is installed: drops the writes of slots that this node does not hold
     /// any more. It may forget those sessions, so it must not confirm them again.
-    pub(crate) fn install(&mut self, standing: &Standing) {
+    pub(crate) fn install(&mut self, standing: &ClusterView) {
         for numbers in self.writers.values_mut() {
             numbers.retain(|_, slot| standing.is_mine(usize::from(*slot)));
         }
@@ -412,7 +412,7 @@ impl Merged {
     }
 
     /// Sends all acknowledgements to `writer` once more, in the current view.
-    pub(crate) fn acknowledge(&self, writer: PeerIndex, standing: &mut Standing) {
+    pub(crate) fn acknowledge(&self, writer: PeerIndex, standing: &mut ClusterView) {
         let Some(numbers) = self.writers.get(&writer) else {
             return;
         };

@@ -12,15 +12,15 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 
-use super::super::door::{find_rival, objection_to};
-use super::super::outlook::{Answer, Lookup, Rejection};
-use super::super::wire::{Hello, HelloReply, Refusal, RefusalDetails, Rival};
 use super::event::Event;
 use super::inbox::Pending;
 use super::link::Link;
 use super::world::World;
+use crate::cluster::door::{find_rival, objection_to};
+use crate::cluster::outlook::{Answer, Lookup, Rejection};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
+use crate::cluster::wire::{Hello, HelloReply, Refusal, RefusalDetails, Rival};
 
 impl World {
     /// Dials all nodes to which it has no link, repeatedly.

@@ -9,12 +9,12 @@ use crate::cluster::replica::event::Input;
 use crate::cluster::replica::rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 
-use super::super::outlook::Addresses;
-use super::super::sightings::Sightings;
 use super::event::Event;
 use super::introductions::host_name;
 use super::kinds::FaultKind;
 use super::world::{DETECTION_MIN, World};
+use crate::cluster::outlook::Addresses;
+use crate::cluster::sightings::Sightings;
 
 impl World {
     pub(super) fn start(&mut self, index: usize) {

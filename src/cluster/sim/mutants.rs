@@ -104,7 +104,8 @@ fn missing_reachability_is_noticed() {
     assert!(notices_the_lack(|plan| {
         plan.rules.reach = false;
         plan.faults = vec![FaultKind::Bridges];
-        plan.nodes = plan.nodes.max(3);
+        // In a larger ring most writes fail in any case.
+        plan.nodes = 3;
         plan.duration *= 2;
     }));
 }

@@ -1,7 +1,7 @@
 //! Outcomes of requests, and their consequences for the models.
 
 use crate::cluster::replica::event::Reply;
-use crate::cluster::replica::message::{OpId, Verdict};
+use crate::cluster::replica::message::{OpId, UpdateStatus};
 use crate::session::Outcome;
 
 use super::client::{Action, NAMES, Request, Stage};
@@ -16,16 +16,21 @@ impl World {
         };
         match (request.stage, reply) {
             (Stage::Loading, Reply::Found(record)) => self.loaded(op, record),
-            (Stage::Ending, Reply::Written | Reply::Updated(Verdict::Applied, _)) => {
+            (Stage::Ending, Reply::Written | Reply::Updated(UpdateStatus::Applied, _)) => {
                 self.ended(op);
             }
-            (Stage::Ending, Reply::Updated(Verdict::Gone, _)) => self.nothing_to_end(op),
+            (Stage::Ending, Reply::Updated(UpdateStatus::Gone, _)) => self.nothing_to_end(op),
             (Stage::Committing { outcome, .. }, Reply::Written) => {
                 self.committed(op, outcome, false);
             }
             // The caller is informed that the session does not exist.
-            (Stage::Committing { .. }, Reply::Updated(Verdict::Applied, None)) => self.finish(op),
-            (Stage::Committing { result, .. }, Reply::Updated(Verdict::Applied, Some(record))) => {
+            (Stage::Committing { .. }, Reply::Updated(UpdateStatus::Applied, None)) => {
+                self.finish(op)
+            }
+            (
+                Stage::Committing { result, .. },
+                Reply::Updated(UpdateStatus::Applied, Some(record)),
+            ) => {
                 if request.action == Action::Update {
                     self.counted(op, result);
                 } else {
@@ -35,7 +40,10 @@ impl World {
             (
                 Stage::Committing { .. },
                 Reply::Updated(
-                    Verdict::Conflict | Verdict::Superseded | Verdict::Gone | Verdict::Full,
+                    UpdateStatus::Conflict
+                    | UpdateStatus::Superseded
+                    | UpdateStatus::Gone
+                    | UpdateStatus::Full,
                     _,
                 ),
             ) => {

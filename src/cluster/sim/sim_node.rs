@@ -8,11 +8,11 @@ use std::sync::Arc;
 use crate::cluster::replica::Replica;
 use crate::cluster::replica::node::Node;
 
-use super::super::outlook::Addresses;
-use super::super::sightings::Sightings;
 use super::assembly::Assembly;
 use super::inbox::Pending;
 use super::plan::Plan;
+use crate::cluster::outlook::Addresses;
+use crate::cluster::sightings::Sightings;
 
 /// One node. It keeps its index through all restarts.
 #[derive(Debug)]

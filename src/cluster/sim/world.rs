@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::cluster::replica::event::{Input, News, Output};
+use crate::cluster::replica::event::{Input, Notification, Output};
 use crate::cluster::replica::message::OpId;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
@@ -221,7 +221,7 @@ impl World {
             match output {
                 Output::Send { to, message } => self.send(index, &to, message),
                 Output::Reply { op, reply } => self.reply(op, reply),
-                Output::News(News::Reborn(me)) => {
+                Output::Notification(Notification::Reborn(me)) => {
                     self.nodes[index].me = me;
                     self.nodes[index].falsely_removed = false;
                     let members = self.replica(index).status().members;
@@ -229,15 +229,17 @@ impl World {
                     self.nodes[index].addresses.rejoin(members);
                     self.unlink_all(index);
                 }
-                Output::News(News::Ready { .. }) => self.nodes[index].addresses.joined(),
-                Output::News(News::Excluded(_)) => self.hang_up(index),
-                Output::News(News::Left(node)) => self.cut(index, &node),
-                Output::News(News::Joined(node)) => {
+                Output::Notification(Notification::Ready { .. }) => {
+                    self.nodes[index].addresses.joined()
+                }
+                Output::Notification(Notification::Excluded(_)) => self.hang_up(index),
+                Output::Notification(Notification::Left(node)) => self.cut(index, &node),
+                Output::Notification(Notification::Joined(node)) => {
                     self.nodes[index].falsely_suspects.remove(&node.name);
                     let now = self.clock(index);
                     self.nodes[index].sightings.joined(now, &node);
                 }
-                Output::News(_) => {}
+                Output::Notification(_) => {}
             }
         }
         let due = self.nodes[index]

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp};
 
-use super::super::replica::message::{
-    Copy, Known, Message, Order, Proposal, Update, Verdict, View, ViewId, Write,
-};
-use super::super::replica::node::Node;
 use super::hello::check_node;
 use super::session::{
-    WireCopy, WireFragment, WireRecord, WireRotation, attribute_name, copies_of, is_access, is_sane,
+    WireDelta, WireKeyedEntry, WireRecord, WireRotation, attribute_name, copies_of, is_access,
+    is_sane,
 };
 use super::{Bytes, WireError, at_most};
+use crate::cluster::replica::message::{
+    KeyedEntry, Known, Message, Operation, Proposal, Update, UpdateStatus, View, ViewId, Write,
+};
+use crate::cluster::replica::node::Node;
 
 /// The messages of protocol 2, one variant each.
 #[derive(Serialize, Deserialize)]
@@ -45,13 +46,13 @@ pub(super) enum Body<'a> {
         strict: bool,
         sent_at: Timestamp,
         #[serde(borrow)]
-        copies: Vec<WireCopy<'a>>,
+        copies: Vec<WireKeyedEntry<'a>>,
     },
     Ack {
         view: ViewId,
         seqs: Cow<'a, [u64]>,
     },
-    Refuse {
+    Nack {
         view: ViewId,
         seq: u64,
     },
@@ -61,44 +62,44 @@ pub(super) enum Body<'a> {
         accessed_at: Timestamp,
         access: u64,
     },
-    Compare {
+    Digests {
         view: ViewId,
         round: u64,
         digests: Cow<'a, [(u16, u64)]>,
     },
-    Differ {
+    DigestDiff {
         view: ViewId,
         round: u64,
         slots: Cow<'a, [u16]>,
     },
-    Pull {
+    PullSlot {
         view: ViewId,
         round: u64,
         slot: u16,
         after: Option<Root>,
         known: Cow<'a, [Known]>,
     },
-    Push {
+    SlotEntries {
         view: ViewId,
         round: u64,
         slot: u16,
         sent_at: Timestamp,
         #[serde(borrow)]
-        copies: Vec<WireCopy<'a>>,
+        copies: Vec<WireKeyedEntry<'a>>,
         more: bool,
     },
-    Fetch {
+    Get {
         view: ViewId,
         op: u64,
         key: Root,
         secret: Option<SecretHash>,
     },
-    Fetched {
+    GetReply {
         view: ViewId,
         op: u64,
         sent_at: Timestamp,
         #[serde(borrow)]
-        copy: Option<WireCopy<'a>>,
+        copy: Option<WireKeyedEntry<'a>>,
     },
     Update {
         view: ViewId,
@@ -109,19 +110,19 @@ pub(super) enum Body<'a> {
         #[serde(borrow)]
         expect: Option<(&'a str, Option<Stamp>)>,
         #[serde(borrow)]
-        fragment: WireFragment<'a>,
+        fragment: WireDelta<'a>,
         rotation: Option<WireRotation>,
         #[serde(borrow)]
-        order: WireOrder<'a>,
+        order: WireOperation<'a>,
     },
     Updated {
         op: u64,
         sent_at: Timestamp,
-        verdict: WireVerdict,
+        verdict: WireUpdateStatus,
         #[serde(borrow)]
-        copy: Option<WireCopy<'a>>,
+        copy: Option<WireKeyedEntry<'a>>,
     },
-    Bye,
+    Leave,
     Busy {
         op: u64,
     },
@@ -145,19 +146,19 @@ pub(super) enum Body<'a> {
     clippy::large_enum_variant,
     reason = "it is a part of a message that is encoded or decoded"
 )]
-pub(super) enum WireOrder<'a> {
-    Change,
+pub(super) enum WireOperation<'a> {
+    Update,
     Create(#[serde(borrow)] WireRecord<'a>),
-    End,
+    Delete,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) enum WireVerdict {
+pub(super) enum WireUpdateStatus {
     Applied,
     Conflict,
     Gone,
-    Again,
-    Unknown,
+    Retry,
+    Indeterminate,
     Full,
     TooLarge,
     Superseded,
@@ -184,13 +185,13 @@ impl<'a> From<&'a Message> for Body<'a> {
                 view: write.view,
                 strict: write.strict,
                 sent_at: write.sent_at,
-                copies: write.copies.iter().map(WireCopy::from).collect(),
+                copies: write.copies.iter().map(WireKeyedEntry::from).collect(),
             },
             Message::Ack { view, ref seqs } => Self::Ack {
                 view,
                 seqs: Cow::Borrowed(seqs),
             },
-            Message::Refuse { view, seq } => Self::Refuse { view, seq },
+            Message::Nack { view, seq } => Self::Nack { view, seq },
             Message::Busy { op } => Self::Busy { op },
             Message::Touch {
                 sent_at,
@@ -203,73 +204,73 @@ impl<'a> From<&'a Message> for Body<'a> {
                 accessed_at,
                 access,
             },
-            Message::Compare {
+            Message::Digests {
                 view,
                 round,
                 ref digests,
-            } => Self::Compare {
+            } => Self::Digests {
                 view,
                 round,
                 digests: Cow::Borrowed(digests),
             },
-            Message::Differ {
+            Message::DigestDiff {
                 view,
                 round,
                 ref slots,
-            } => Self::Differ {
+            } => Self::DigestDiff {
                 view,
                 round,
                 slots: Cow::Borrowed(slots),
             },
-            Message::Pull {
+            Message::PullSlot {
                 view,
                 round,
                 slot,
                 after,
                 ref known,
-            } => Self::Pull {
+            } => Self::PullSlot {
                 view,
                 round,
                 slot,
                 after,
                 known: Cow::Borrowed(known),
             },
-            Message::Push {
+            Message::SlotEntries {
                 view,
                 round,
                 slot,
                 sent_at,
                 ref copies,
                 more,
-            } => Self::Push {
+            } => Self::SlotEntries {
                 view,
                 round,
                 slot,
                 sent_at,
-                copies: copies.iter().map(WireCopy::from).collect(),
+                copies: copies.iter().map(WireKeyedEntry::from).collect(),
                 more,
             },
-            Message::Fetch {
+            Message::Get {
                 view,
                 op,
                 key,
                 secret,
-            } => Self::Fetch {
+            } => Self::Get {
                 view,
                 op,
                 key,
                 secret,
             },
-            Message::Fetched {
+            Message::GetReply {
                 view,
                 op,
                 sent_at,
                 ref copy,
-            } => Self::Fetched {
+            } => Self::GetReply {
                 view,
                 op,
                 sent_at,
-                copy: copy.as_ref().map(WireCopy::from),
+                copy: copy.as_ref().map(WireKeyedEntry::from),
             },
             Message::Update(ref update) => Self::Update {
                 view: update.view,
@@ -284,9 +285,9 @@ impl<'a> From<&'a Message> for Body<'a> {
                 fragment: (&*update.fragment).into(),
                 rotation: update.rotation.map(WireRotation::from),
                 order: match &update.order {
-                    Order::Change => WireOrder::Change,
-                    Order::Create(record) => WireOrder::Create((&**record).into()),
-                    Order::End => WireOrder::End,
+                    Operation::Update => WireOperation::Update,
+                    Operation::Create(record) => WireOperation::Create((&**record).into()),
+                    Operation::Delete => WireOperation::Delete,
                 },
             },
             Message::Updated {
@@ -298,7 +299,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                 op,
                 sent_at,
                 verdict: verdict.into(),
-                copy: copy.as_ref().map(WireCopy::from),
+                copy: copy.as_ref().map(WireKeyedEntry::from),
             },
             Message::Propose(Proposal {
                 view,
@@ -324,7 +325,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                 key,
                 agrees,
             },
-            Message::Bye => Self::Bye,
+            Message::Leave => Self::Leave,
         }
     }
 }
@@ -375,7 +376,7 @@ impl TryFrom<Body<'_>> for Message {
                 view,
                 seqs: seqs.into_owned(),
             },
-            Body::Refuse { view, seq } => Self::Refuse { view, seq },
+            Body::Nack { view, seq } => Self::Nack { view, seq },
             Body::Busy { op } => Self::Busy { op },
             Body::Touch {
                 sent_at,
@@ -391,29 +392,29 @@ impl TryFrom<Body<'_>> for Message {
                     access,
                 }
             }
-            Body::Compare {
+            Body::Digests {
                 view,
                 round,
                 digests,
             } => {
                 at_most(digests.len(), SLOTS)?;
                 digests.iter().try_for_each(|(slot, _)| is_slot(*slot))?;
-                Self::Compare {
+                Self::Digests {
                     view,
                     round,
                     digests: digests.into_owned(),
                 }
             }
-            Body::Differ { view, round, slots } => {
+            Body::DigestDiff { view, round, slots } => {
                 at_most(slots.len(), SLOTS)?;
                 slots.iter().try_for_each(|slot| is_slot(*slot))?;
-                Self::Differ {
+                Self::DigestDiff {
                     view,
                     round,
                     slots: slots.into_owned(),
                 }
             }
-            Body::Pull {
+            Body::PullSlot {
                 view,
                 round,
                 slot,
@@ -421,7 +422,7 @@ impl TryFrom<Body<'_>> for Message {
                 known,
             } => {
                 is_slot(slot)?;
-                Self::Pull {
+                Self::PullSlot {
                     view,
                     round,
                     slot,
@@ -429,7 +430,7 @@ impl TryFrom<Body<'_>> for Message {
                     known: known.into_owned(),
                 }
             }
-            Body::Push {
+            Body::SlotEntries {
                 view,
                 round,
                 slot,
@@ -438,7 +439,7 @@ impl TryFrom<Body<'_>> for Message {
                 more,
             } => {
                 is_slot(slot)?;
-                Self::Push {
+                Self::SlotEntries {
                     view,
                     round,
                     slot,
@@ -447,27 +448,27 @@ impl TryFrom<Body<'_>> for Message {
                     more,
                 }
             }
-            Body::Fetch {
+            Body::Get {
                 view,
                 op,
                 key,
                 secret,
-            } => Self::Fetch {
+            } => Self::Get {
                 view,
                 op,
                 key,
                 secret,
             },
-            Body::Fetched {
+            Body::GetReply {
                 view,
                 op,
                 sent_at,
                 copy,
-            } => Self::Fetched {
+            } => Self::GetReply {
                 view,
                 op,
                 sent_at,
-                copy: copy.map(Copy::try_from).transpose()?,
+                copy: copy.map(KeyedEntry::try_from).transpose()?,
             },
             Body::Update {
                 view,
@@ -494,9 +495,11 @@ impl TryFrom<Body<'_>> for Message {
                     fragment: Arc::new(fragment.try_into()?),
                     rotation: rotation.map(Rotation::from),
                     order: match order {
-                        WireOrder::Change => Order::Change,
-                        WireOrder::Create(record) => Order::Create(Arc::new(record.try_into()?)),
-                        WireOrder::End => Order::End,
+                        WireOperation::Update => Operation::Update,
+                        WireOperation::Create(record) => {
+                            Operation::Create(Arc::new(record.try_into()?))
+                        }
+                        WireOperation::Delete => Operation::Delete,
                     },
                 })
             }
@@ -509,7 +512,7 @@ impl TryFrom<Body<'_>> for Message {
                 op,
                 sent_at,
                 verdict: verdict.into(),
-                copy: copy.map(Copy::try_from).transpose()?,
+                copy: copy.map(KeyedEntry::try_from).transpose()?,
             },
             Body::Propose {
                 view,
@@ -538,37 +541,37 @@ impl TryFrom<Body<'_>> for Message {
                 key,
                 agrees,
             },
-            Body::Bye => Self::Bye,
+            Body::Leave => Self::Leave,
         })
     }
 }
 
-impl From<Verdict> for WireVerdict {
-    fn from(verdict: Verdict) -> Self {
+impl From<UpdateStatus> for WireUpdateStatus {
+    fn from(verdict: UpdateStatus) -> Self {
         match verdict {
-            Verdict::Applied => Self::Applied,
-            Verdict::Conflict => Self::Conflict,
-            Verdict::Gone => Self::Gone,
-            Verdict::Again => Self::Again,
-            Verdict::Unknown => Self::Unknown,
-            Verdict::Full => Self::Full,
-            Verdict::TooLarge => Self::TooLarge,
-            Verdict::Superseded => Self::Superseded,
+            UpdateStatus::Applied => Self::Applied,
+            UpdateStatus::Conflict => Self::Conflict,
+            UpdateStatus::Gone => Self::Gone,
+            UpdateStatus::Retry => Self::Retry,
+            UpdateStatus::Indeterminate => Self::Indeterminate,
+            UpdateStatus::Full => Self::Full,
+            UpdateStatus::TooLarge => Self::TooLarge,
+            UpdateStatus::Superseded => Self::Superseded,
         }
     }
 }
 
-impl From<WireVerdict> for Verdict {
-    fn from(verdict: WireVerdict) -> Self {
+impl From<WireUpdateStatus> for UpdateStatus {
+    fn from(verdict: WireUpdateStatus) -> Self {
         match verdict {
-            WireVerdict::Applied => Self::Applied,
-            WireVerdict::Conflict => Self::Conflict,
-            WireVerdict::Gone => Self::Gone,
-            WireVerdict::Again => Self::Again,
-            WireVerdict::Unknown => Self::Unknown,
-            WireVerdict::Full => Self::Full,
-            WireVerdict::TooLarge => Self::TooLarge,
-            WireVerdict::Superseded => Self::Superseded,
+            WireUpdateStatus::Applied => Self::Applied,
+            WireUpdateStatus::Conflict => Self::Conflict,
+            WireUpdateStatus::Gone => Self::Gone,
+            WireUpdateStatus::Retry => Self::Retry,
+            WireUpdateStatus::Indeterminate => Self::Indeterminate,
+            WireUpdateStatus::Full => Self::Full,
+            WireUpdateStatus::TooLarge => Self::TooLarge,
+            WireUpdateStatus::Superseded => Self::Superseded,
         }
     }
 }

@@ -3,17 +3,14 @@
 use super::WireError;
 
 /// The longest frame before authentication; a handshake is far shorter.
-pub(in super::super) const INTRODUCTION_MAX: usize = 4 << 10;
+pub(crate) const INTRODUCTION_MAX: usize = 4 << 10;
 
 /// Appends a frame whose content is written by `fill`.
 ///
 /// # Errors
 ///
 /// `FrameTooLong` if no receiver would accept it; `out` is unchanged.
-pub(in super::super) fn frame(
-    out: &mut Vec<u8>,
-    fill: impl FnOnce(&mut Vec<u8>),
-) -> Result<(), WireError> {
+pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), WireError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD]);
     fill(out);
@@ -33,10 +30,7 @@ pub(in super::super) fn frame(
 /// # Errors
 ///
 /// `FrameTooLong` as soon as the length is complete and exceeds `max`.
-pub(in super::super) fn next_frame(
-    bytes: &[u8],
-    max: usize,
-) -> Result<Option<Split<'_>>, WireError> {
+pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, WireError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
     };
@@ -48,10 +42,10 @@ pub(in super::super) fn next_frame(
 }
 
 /// A frame's content, and the bytes after it.
-pub(in super::super) type Split<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Split<'a> = (&'a [u8], &'a [u8]);
 
 /// The size of a frame's length field.
-pub(in super::super) const HEAD: usize = 4;
+pub(crate) const HEAD: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Copies;
-use super::super::replica::node::{GENERATION_MAX, Node};
 use super::{WireError, frame, put};
+use crate::cluster::Copies;
+use crate::cluster::replica::node::{GENERATION_MAX, Node};
 
 /// A version of the protocol that this crate supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,24 +19,24 @@ pub(crate) enum Protocol {
 
 /// The handshake of the dialing node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Hello {
+pub(crate) struct Hello {
     magic: [u8; 8],
     proto_min: u16,
     proto_max: u16,
     /// The name of its cluster.
-    pub(in super::super) cluster: String,
+    pub(crate) cluster: String,
     /// Its identity. A node that only asks which incarnations were seen has incarnation number 0.
-    pub(in super::super) node: Node,
+    pub(crate) node: Node,
     /// A random number that identifies the process, by which a node notices that it has dialed
     /// itself.
-    pub(in super::super) process: u64,
+    pub(crate) process: u64,
     /// The configured number of copies; 0 for all nodes.
     copies: u8,
 }
 
 /// The answer of the dialed node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) enum HelloReply {
+pub(crate) enum HelloReply {
     /// Segments may follow.
     Welcome {
         /// The protocol version of the segments: the highest that both nodes support.
@@ -59,24 +59,24 @@ pub(in super::super) enum HelloReply {
 
 /// Information for a node that is refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct RefusalDetails {
+pub(crate) struct RefusalDetails {
     /// As in a welcome.
-    pub(in super::super) seen: u64,
+    pub(crate) seen: u64,
     /// The node that has its name.
-    pub(in super::super) rival: Option<Rival>,
+    pub(crate) rival: Option<Rival>,
 }
 
 /// A node with the same name as the dialing one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Rival {
-    pub(in super::super) node: Node,
+pub(crate) struct Rival {
+    pub(crate) node: Node,
     /// Whether it serves sessions, or is a member of the answering node, which serves.
-    pub(in super::super) serves: bool,
+    pub(crate) serves: bool,
 }
 
 /// Why a node is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) enum Refusal {
+pub(crate) enum Refusal {
     /// There is no protocol version that both nodes support.
     Protocol,
     /// It belongs to another cluster.
@@ -99,7 +99,7 @@ pub(in super::super) enum Refusal {
 
 impl Refusal {
     /// Returns the reason in words for operators.
-    pub(in super::super) const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::Protocol => "the versions of the replication protocol differ",
             Self::Cluster => "the cluster name differs",
@@ -133,7 +133,7 @@ impl Protocol {
 }
 
 impl Hello {
-    pub(in super::super) fn new(cluster: &str, node: Node, process: u64, copies: Copies) -> Self {
+    pub(crate) fn new(cluster: &str, node: Node, process: u64, copies: Copies) -> Self {
         Self {
             magic: MAGIC,
             proto_min: *PROTOCOLS.start(),
@@ -146,7 +146,7 @@ impl Hello {
     }
 
     /// Appends the handshake to `out`, as a frame.
-    pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         frame(out, |out| put(self, out)).expect("an introduction is short");
     }
 
@@ -155,7 +155,7 @@ impl Hello {
     /// # Errors
     ///
     /// If the bytes are not a handshake of a valid node.
-    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (hello, _later): (Self, _) = take(bytes)?;
         check_node(&hello.node)?;
         if hello.magic == MAGIC {
@@ -166,7 +166,7 @@ impl Hello {
     }
 
     /// Returns `true` if the sender is configured for the same number of copies.
-    pub(in super::super) fn keeps(&self, copies: Copies) -> bool {
+    pub(crate) fn keeps(&self, copies: Copies) -> bool {
         self.copies == number(copies)
     }
 
@@ -177,7 +177,7 @@ impl Hello {
     }
 
     /// Returns the highest protocol version that both sides support.
-    pub(in super::super) fn common_protocol(&self) -> Option<u16> {
+    pub(crate) fn common_protocol(&self) -> Option<u16> {
         let highest = self.proto_max.min(*PROTOCOLS.end());
         let lowest = self.proto_min.max(*PROTOCOLS.start());
         (lowest <= highest).then_some(highest)
@@ -185,13 +185,13 @@ impl Hello {
 }
 
 impl HelloReply {
-    pub(in super::super) fn refused(refusal: Refusal) -> Self {
+    pub(crate) fn refused(refusal: Refusal) -> Self {
         let details = RefusalDetails::default();
         Self::Refused { refusal, details }
     }
 
     /// Appends the answer to `out`, as a frame.
-    pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let encoded = frame(out, |out| {
             put(self, out);
             if let Self::Refused { details, .. } = self
@@ -208,7 +208,7 @@ impl HelloReply {
     /// # Errors
     ///
     /// If the bytes are not an answer, or not one that this version supports.
-    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (mut reply, rest) = take(bytes)?;
         match &mut reply {
             Self::Welcome { proto, node, .. } => {
@@ -230,7 +230,7 @@ impl HelloReply {
 }
 
 /// Returns `true` if the name is valid: the same characters as in a route, since it is used as one.
-pub(in super::super) fn is_node_name(name: &str) -> bool {
+pub(crate) fn is_node_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
@@ -269,7 +269,7 @@ const PROTOCOLS: RangeInclusive<u16> = 2..=2;
 const MAGIC: [u8; 8] = *b"dsession";
 
 /// The longest name of a node.
-pub(in super::super) const NAME_MAX: usize = 32;
+pub(crate) const NAME_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

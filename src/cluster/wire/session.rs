@@ -11,13 +11,13 @@ use crate::session::{
     Rotation, SecretHash, Stamp, Timestamp, UPDATES_MAX, UserKey, Value,
 };
 
-use super::super::replica::entry::{Entry, Fragment, keep_latest};
-use super::super::replica::expired::Mark;
-use super::super::replica::message::Copy;
 use super::{Bytes, WireError, at_most};
+use crate::cluster::replica::entry::{Delta, Entry, keep_latest};
+use crate::cluster::replica::expired::Mark;
+use crate::cluster::replica::message::KeyedEntry;
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireCopy<'a> {
+pub(super) struct WireKeyedEntry<'a> {
     key: Root,
     #[serde(borrow)]
     entry: WireEntry<'a>,
@@ -26,7 +26,7 @@ pub(super) struct WireCopy<'a> {
 #[derive(Serialize, Deserialize)]
 enum WireEntry<'a> {
     Live(#[serde(borrow)] WireRecord<'a>),
-    Fragment(#[serde(borrow)] WireFragment<'a>),
+    Delta(#[serde(borrow)] WireDelta<'a>),
     Dead {
         until: Timestamp,
     },
@@ -77,7 +77,7 @@ pub(super) struct WireRecord<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireFragment<'a> {
+pub(super) struct WireDelta<'a> {
     #[serde(borrow)]
     registers: Vec<WireRegister<'a>>,
     max_inactive: Option<(Stamp, Idle)>,
@@ -96,11 +96,11 @@ struct WireRegister<'a> {
     value: Option<Bytes<'a>>,
 }
 
-impl<'a> From<&'a Copy> for WireCopy<'a> {
-    fn from(copy: &'a Copy) -> Self {
+impl<'a> From<&'a KeyedEntry> for WireKeyedEntry<'a> {
+    fn from(copy: &'a KeyedEntry) -> Self {
         let entry = match &copy.entry {
             Entry::Live(record) => WireEntry::Live((&**record).into()),
-            Entry::Fragment(fragment) => WireEntry::Fragment((&**fragment).into()),
+            Entry::Delta(fragment) => WireEntry::Delta((&**fragment).into()),
             Entry::Dead { until } => WireEntry::Dead { until: *until },
             Entry::Expired(mark) => WireEntry::Expired {
                 credential: (&mark.credential).into(),
@@ -115,13 +115,13 @@ impl<'a> From<&'a Copy> for WireCopy<'a> {
     }
 }
 
-impl TryFrom<WireCopy<'_>> for Copy {
+impl TryFrom<WireKeyedEntry<'_>> for KeyedEntry {
     type Error = WireError;
 
-    fn try_from(copy: WireCopy<'_>) -> Result<Self, WireError> {
+    fn try_from(copy: WireKeyedEntry<'_>) -> Result<Self, WireError> {
         let entry = match copy.entry {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
-            WireEntry::Fragment(fragment) => Entry::Fragment(Arc::new(fragment.try_into()?)),
+            WireEntry::Delta(fragment) => Entry::Delta(Arc::new(fragment.try_into()?)),
             WireEntry::Dead { until } => Entry::Dead { until },
             WireEntry::Expired {
                 credential,
@@ -182,8 +182,8 @@ impl TryFrom<WireRecord<'_>> for Record {
     }
 }
 
-impl<'a> From<&'a Fragment> for WireFragment<'a> {
-    fn from(fragment: &'a Fragment) -> Self {
+impl<'a> From<&'a Delta> for WireDelta<'a> {
+    fn from(fragment: &'a Delta) -> Self {
         Self {
             registers: fragment.registers.iter().map(WireRegister::from).collect(),
             max_inactive: fragment.max_inactive,
@@ -195,10 +195,10 @@ impl<'a> From<&'a Fragment> for WireFragment<'a> {
     }
 }
 
-impl TryFrom<WireFragment<'_>> for Fragment {
+impl TryFrom<WireDelta<'_>> for Delta {
     type Error = WireError;
 
-    fn try_from(fragment: WireFragment<'_>) -> Result<Self, WireError> {
+    fn try_from(fragment: WireDelta<'_>) -> Result<Self, WireError> {
         fragment
             .max_inactive
             .iter()
@@ -311,8 +311,8 @@ impl TryFrom<WireRegister<'_>> for Register {
     }
 }
 
-pub(super) fn copies_of(copies: Vec<WireCopy<'_>>) -> Result<Vec<Copy>, WireError> {
-    copies.into_iter().map(Copy::try_from).collect()
+pub(super) fn copies_of(copies: Vec<WireKeyedEntry<'_>>) -> Result<Vec<KeyedEntry>, WireError> {
+    copies.into_iter().map(KeyedEntry::try_from).collect()
 }
 
 fn registers_of(registers: Vec<WireRegister<'_>>) -> Result<Vec<Register>, WireError> {
@@ -337,8 +337,8 @@ pub(super) fn copy_with_updates(
     key: Root,
     accessed_at: Timestamp,
     updates: &[Stamp],
-) -> WireCopy<'_> {
-    let fragment = WireFragment {
+) -> WireKeyedEntry<'_> {
+    let fragment = WireDelta {
         registers: Vec::new(),
         max_inactive: None,
         accessed_at,
@@ -346,9 +346,9 @@ pub(super) fn copy_with_updates(
         credential: None,
         updates: Cow::Borrowed(updates),
     };
-    WireCopy {
+    WireKeyedEntry {
         key,
-        entry: WireEntry::Fragment(fragment),
+        entry: WireEntry::Delta(fragment),
     }
 }
 
@@ -372,6 +372,6 @@ pub(super) fn is_access(clock: u64) -> Result<(), WireError> {
 }
 
 /// The same limit as the session layer's, so no valid name is longer.
-pub(in super::super) const ATTRIBUTE_NAME_MAX: usize = 256;
+pub(crate) const ATTRIBUTE_NAME_MAX: usize = 256;
 /// Far more than the session layer lets an application write.
 const REGISTERS_MAX: usize = 1 << 16;

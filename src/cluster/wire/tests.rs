@@ -9,13 +9,15 @@ use crate::session::{
     Register, Root, Rotation, SLOTS, SecretHash, Stamp, Timestamp, UserKey, Value,
 };
 
-use super::super::Copies;
-use super::super::link::Inbox;
-use super::super::replica::entry::{Entry, Fragment};
-use super::super::replica::message::{Copy, Order, Proposal, Update, Verdict, View, ViewId, Write};
-use super::super::replica::node::Node;
 use super::body::KINDS;
 use super::*;
+use crate::cluster::Copies;
+use crate::cluster::link::Inbox;
+use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::message::{
+    KeyedEntry, Operation, Proposal, Update, UpdateStatus, View, ViewId, Write,
+};
+use crate::cluster::replica::node::Node;
 
 const VIEW: ViewId = ViewId {
     epoch: 3,
@@ -49,7 +51,7 @@ mod arbitrary {
             write().prop_map(Message::Write),
             (any::<ViewId>(), vec(any::<u64>(), 0..20))
                 .prop_map(|(view, seqs)| Message::Ack { view, seqs }),
-            any::<(ViewId, u64)>().prop_map(|(view, seq)| Message::Refuse { view, seq }),
+            any::<(ViewId, u64)>().prop_map(|(view, seq)| Message::Nack { view, seq }),
             (time(), key(), time(), clock()).prop_map(|(sent_at, key, accessed_at, access)| {
                 Message::Touch {
                     sent_at,
@@ -59,21 +61,21 @@ mod arbitrary {
                 }
             }),
             (any::<(ViewId, u64)>(), vec((slot(), any::<u64>()), 0..20)).prop_map(
-                |((view, round), digests)| Message::Compare {
+                |((view, round), digests)| Message::Digests {
                     view,
                     round,
                     digests
                 }
             ),
             (any::<(ViewId, u64)>(), vec(slot(), 0..20))
-                .prop_map(|((view, round), slots)| { Message::Differ { view, round, slots } }),
+                .prop_map(|((view, round), slots)| { Message::DigestDiff { view, round, slots } }),
             (
                 any::<(ViewId, u64)>(),
                 slot(),
                 option::of(key()),
                 vec((key(), any::<u64>(), any::<u64>()), 0..20)
             )
-                .prop_map(|((view, round), slot, after, known)| Message::Pull {
+                .prop_map(|((view, round), slot, after, known)| Message::PullSlot {
                     view,
                     round,
                     slot,
@@ -87,7 +89,7 @@ mod arbitrary {
                 vec(copy(), 0..5)
             )
                 .prop_map(|((view, round, more), slot, sent_at, copies)| {
-                    Message::Push {
+                    Message::SlotEntries {
                         view,
                         round,
                         slot,
@@ -97,7 +99,7 @@ mod arbitrary {
                     }
                 }),
             (any::<(ViewId, u64)>(), key(), option::of(secret())).prop_map(
-                |((view, op), key, secret)| Message::Fetch {
+                |((view, op), key, secret)| Message::Get {
                     view,
                     op,
                     key,
@@ -105,7 +107,7 @@ mod arbitrary {
                 }
             ),
             (any::<(ViewId, u64)>(), time(), option::of(copy())).prop_map(
-                |((view, op), sent_at, copy)| Message::Fetched {
+                |((view, op), sent_at, copy)| Message::GetReply {
                     view,
                     op,
                     sent_at,
@@ -140,7 +142,7 @@ mod arbitrary {
                     agrees,
                 }
             }),
-            Just(Message::Bye),
+            Just(Message::Leave),
         ]
     }
 
@@ -204,24 +206,24 @@ mod arbitrary {
             )
     }
 
-    fn order() -> impl Strategy<Value = Order> {
+    fn order() -> impl Strategy<Value = Operation> {
         prop_oneof![
-            Just(Order::Change),
-            record().prop_map(|record| Order::Create(record.into())),
-            Just(Order::End),
+            Just(Operation::Update),
+            record().prop_map(|record| Operation::Create(record.into())),
+            Just(Operation::Delete),
         ]
     }
 
-    fn verdict() -> impl Strategy<Value = Verdict> {
+    fn verdict() -> impl Strategy<Value = UpdateStatus> {
         proptest::sample::select(vec![
-            Verdict::Applied,
-            Verdict::Conflict,
-            Verdict::Gone,
-            Verdict::Again,
-            Verdict::Unknown,
-            Verdict::Full,
-            Verdict::TooLarge,
-            Verdict::Superseded,
+            UpdateStatus::Applied,
+            UpdateStatus::Conflict,
+            UpdateStatus::Gone,
+            UpdateStatus::Retry,
+            UpdateStatus::Indeterminate,
+            UpdateStatus::Full,
+            UpdateStatus::TooLarge,
+            UpdateStatus::Superseded,
         ])
     }
 
@@ -236,13 +238,13 @@ mod arbitrary {
             .prop_filter("an address", |node| !node.address.ip().is_unspecified())
     }
 
-    fn copy() -> impl Strategy<Value = Copy> {
+    fn copy() -> impl Strategy<Value = KeyedEntry> {
         let entry = prop_oneof![
             record().prop_map(|record| Entry::Live(record.into())),
-            fragment().prop_map(|fragment| Entry::Fragment(fragment.into())),
+            fragment().prop_map(|fragment| Entry::Delta(fragment.into())),
             time().prop_map(|until| Entry::Dead { until }),
         ];
-        (key(), entry).prop_map(|(key, entry)| Copy { key, entry })
+        (key(), entry).prop_map(|(key, entry)| KeyedEntry { key, entry })
     }
 
     fn record() -> impl Strategy<Value = Record> {
@@ -271,7 +273,7 @@ mod arbitrary {
             )
     }
 
-    fn fragment() -> impl Strategy<Value = Fragment> {
+    fn fragment() -> impl Strategy<Value = Delta> {
         (
             registers(),
             option::of((stamp(), idle())),
@@ -280,7 +282,7 @@ mod arbitrary {
             vec(stamp(), 0..5),
         )
             .prop_map(
-                |(registers, max_inactive, (accessed_at, access), credential, updates)| Fragment {
+                |(registers, max_inactive, (accessed_at, access), credential, updates)| Delta {
                     registers,
                     max_inactive,
                     accessed_at,
@@ -445,7 +447,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
         value: None,
     };
     let fragment = |registers| {
-        let fragment = Fragment {
+        let fragment = Delta {
             registers,
             max_inactive: None,
             accessed_at: NOW,
@@ -453,9 +455,9 @@ fn what_a_replica_could_not_live_with_is_refused() {
             credential: None,
             updates: Vec::new(),
         };
-        let copy = Copy {
+        let copy = KeyedEntry {
             key: key(),
-            entry: Entry::Fragment(fragment.into()),
+            entry: Entry::Delta(fragment.into()),
         };
         Message::Write(Write {
             seq: 1,
@@ -466,7 +468,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
             copies: [copy].into(),
         })
     };
-    let differ = |slots| Message::Differ {
+    let differ = |slots| Message::DigestDiff {
         view: VIEW,
         round: 2,
         slots,
@@ -541,7 +543,7 @@ fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
     let many: Vec<_> = (1..=5_000).map(stamp).collect();
     let latest: Vec<_> = (5_000 - 15..=5_000).map(stamp).collect();
     let write = |updates| {
-        let fragment = Fragment {
+        let fragment = Delta {
             registers: Vec::new(),
             max_inactive: None,
             accessed_at: NOW,
@@ -555,9 +557,9 @@ fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
             view: VIEW,
             strict: false,
             sent_at: NOW,
-            copies: [Copy {
+            copies: [KeyedEntry {
                 key: key(),
-                entry: Entry::Fragment(fragment.into()),
+                entry: Entry::Delta(fragment.into()),
             }]
             .into(),
         })
@@ -582,9 +584,9 @@ fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
 
 #[test]
 fn fields_that_follow_a_message_are_skipped() {
-    let mut bytes = body(&Message::Bye);
+    let mut bytes = body(&Message::Leave);
     bytes.extend_from_slice(b"a later field");
-    assert_eq!(decode(&bytes), Ok(Message::Bye));
+    assert_eq!(decode(&bytes), Ok(Message::Leave));
 }
 
 #[test]
@@ -633,9 +635,9 @@ fn a_small_change_is_small_on_the_wire() {
         },
         strict: false,
         sent_at: NOW,
-        copies: [Copy {
+        copies: [KeyedEntry {
             key: key(),
-            entry: Entry::Fragment(fragment().into()),
+            entry: Entry::Delta(fragment().into()),
         }]
         .into(),
     });
@@ -646,9 +648,9 @@ fn a_small_change_is_small_on_the_wire() {
 /// Bytes sent by the first version with protocol 2. They never change.
 #[test]
 fn the_format_of_protocol_2_stands_still() {
-    let copy = |entry| Copy { key: key(), entry };
+    let copy = |entry| KeyedEntry { key: key(), entry };
     let live = || copy(Entry::Live(record().into()));
-    let part = || copy(Entry::Fragment(fragment().into()));
+    let part = || copy(Entry::Delta(fragment().into()));
     let dead = || copy(Entry::Dead { until: NOW });
     let rotated = || {
         let credential = credential(Details {
@@ -658,11 +660,11 @@ fn the_format_of_protocol_2_stands_still() {
             began_at: Some(NOW),
             history: vec![Stamp::default()],
         });
-        let fragment = Fragment {
+        let fragment = Delta {
             credential: Some(credential),
             ..fragment()
         };
-        copy(Entry::Fragment(fragment.into()))
+        copy(Entry::Delta(fragment.into()))
     };
     let node = |port, name: &str| Node {
         address: ([127, 0, 0, 1], port).into(),
@@ -727,7 +729,7 @@ fn the_format_of_protocol_2_stands_still() {
             },
             "0303edfd03030506ac02",
         ),
-        (Message::Refuse { view: VIEW, seq: 5 }, "0403edfd0305"),
+        (Message::Nack { view: VIEW, seq: 5 }, "0403edfd0305"),
         (
             Message::Touch {
                 sent_at: NOW,
@@ -738,7 +740,7 @@ fn the_format_of_protocol_2_stands_still() {
             "0580d095ffbc31ff616721303132333435363780d095ffbc314d",
         ),
         (
-            Message::Compare {
+            Message::Digests {
                 view: VIEW,
                 round: 2,
                 digests: vec![(0, 1), (16383, u64::MAX)],
@@ -746,7 +748,7 @@ fn the_format_of_protocol_2_stands_still() {
             "0603edfd0302020001ff7fffffffffffffffffff01",
         ),
         (
-            Message::Differ {
+            Message::DigestDiff {
                 view: VIEW,
                 round: 2,
                 slots: vec![0, 16383],
@@ -754,7 +756,7 @@ fn the_format_of_protocol_2_stands_still() {
             "0703edfd03020200ff7f",
         ),
         (
-            Message::Pull {
+            Message::PullSlot {
                 view: VIEW,
                 round: 2,
                 slot: 7,
@@ -764,7 +766,7 @@ fn the_format_of_protocol_2_stands_still() {
             "0803edfd03020701ff616721303132333435363701ff6167213031323334353637090a",
         ),
         (
-            Message::Push {
+            Message::SlotEntries {
                 view: VIEW,
                 round: 2,
                 slot: 7,
@@ -775,7 +777,7 @@ fn the_format_of_protocol_2_stands_still() {
             "0903edfd03020780d095ffbc3101ff61672130313233343536370280d095ffbc3101",
         ),
         (
-            Message::Fetch {
+            Message::Get {
                 view: VIEW,
                 op: 8,
                 key: key(),
@@ -784,7 +786,7 @@ fn the_format_of_protocol_2_stands_still() {
             "0a03edfd0308ff616721303132333435363701746865207365637265742c2068617368",
         ),
         (
-            Message::Fetched {
+            Message::GetReply {
                 view: VIEW,
                 op: 8,
                 sent_at: NOW,
@@ -802,7 +804,7 @@ fn the_format_of_protocol_2_stands_still() {
                 expect: Some(("n".into(), Some(STAMP))),
                 fragment: fragment().into(),
                 rotation: changes.rotation(),
-                order: Order::End,
+                order: Operation::Delete,
             }),
             "0c03edfd0308ff61672130313233343536370180d095ffbc3101016e01808080c0d6fcf3c501\
              effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d0108\
@@ -814,7 +816,7 @@ fn the_format_of_protocol_2_stands_still() {
             Message::Updated {
                 op: 8,
                 sent_at: NOW,
-                verdict: Verdict::Conflict,
+                verdict: UpdateStatus::Conflict,
                 copy: None,
             },
             "0d0880d095ffbc310100",
@@ -823,12 +825,12 @@ fn the_format_of_protocol_2_stands_still() {
             Message::Updated {
                 op: 8,
                 sent_at: NOW,
-                verdict: Verdict::Full,
+                verdict: UpdateStatus::Full,
                 copy: None,
             },
             "0d0880d095ffbc310500",
         ),
-        (Message::Bye, "0e"),
+        (Message::Leave, "0e"),
         (Message::Busy { op: 8 }, "0f08"),
         (
             Message::Propose(Proposal {
@@ -857,10 +859,7 @@ fn the_format_of_protocol_2_stands_still() {
                 view: VIEW,
                 strict: false,
                 sent_at: NOW,
-                copies: [copy(Entry::Fragment(
-                    Fragment::of_floor(STAMP, &record()).into(),
-                ))]
-                .into(),
+                copies: [copy(Entry::Delta(Delta::of_floor(STAMP, &record()).into()))].into(),
             }),
             "02050003edfd030080d095ffbc3101ff616721303132333435363701010100808080c0d6fcf3c501\
              effdb6f50d000080d095ffbc31808080c0d6fcf3c5010000",
@@ -956,7 +955,7 @@ fn what_the_next_version_adds_is_skipped() {
             Message::View(View { number: 9, .. }),
             Message::Write(Write { seq: 5, .. }),
             Message::Updated { op: 8, .. },
-            Message::Bye
+            Message::Leave
         ]
     ));
     let len = |from: &str| {
@@ -1006,8 +1005,8 @@ fn key() -> Root {
 }
 
 /// One attribute of eight bytes.
-fn fragment() -> Fragment {
-    Fragment {
+fn fragment() -> Delta {
+    Delta {
         registers: vec![Register {
             name: "session_counter".into(),
             stamp: STAMP,

@@ -1,4 +1,4 @@
-//! Building the session cookie, and what is refused.
+//! Builder and validation of the session cookie.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use cookie::Cookie;
 
 use super::{Persistence, SameSite, Secure, SessionCookie};
 
-/// Builds a [`SessionCookie`]: see there.
+/// Builder of a [`SessionCookie`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SessionCookieBuilder {
@@ -21,7 +21,7 @@ pub struct SessionCookieBuilder {
     persistence: Persistence,
 }
 
-/// The cookie's attributes contradict each other, or cannot be sent in a header.
+/// The error of cookie attributes that contradict each other, or cannot be sent in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidCookie(Reason);
 
@@ -48,52 +48,53 @@ impl SessionCookieBuilder {
         }
     }
 
-    /// Sends the cookie back for this path and what is below it only. Defaults to `/`, because a
-    /// narrower path does not protect the session from the other paths' scripts.
+    /// Restricts the cookie to this path and the paths below it. Defaults to `/`, because a
+    /// narrower path does not protect the session from scripts of other paths.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
         self
     }
 
-    /// Sends the cookie to this domain and every host below it. Defaults to the answering host
+    /// Sends the cookie to this domain and every host below it. Defaults to the responding host
     /// alone, because each further host that gets the cookie can take over the session.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = Some(domain.into());
         self
     }
 
-    /// Whether requests that other sites cause carry the cookie. Defaults to [`SameSite::Lax`],
-    /// which lets links from elsewhere in and keeps forms of other sites out.
+    /// Sets whether requests initiated by other sites carry the cookie. Defaults to
+    /// [`SameSite::Lax`], which allows links from other sites and excludes their forms.
     pub const fn same_site(mut self, same_site: SameSite) -> Self {
         self.same_site = same_site;
         self
     }
 
-    /// When the cookie is kept off unencrypted connections. Defaults to [`Secure::Auto`], which
-    /// works on a developer's machine without TLS; in production, say [`Secure::Always`].
+    /// Sets when the cookie is restricted to encrypted connections. Defaults to [`Secure::Auto`],
+    /// which works on a developer's machine without TLS; in production, use [`Secure::Always`].
     pub const fn secure(mut self, secure: Secure) -> Self {
         self.secure = secure;
         self
     }
 
-    /// Gives the cookie a jar per embedding site (CHIPS). Defaults to false; wanted by widgets
-    /// that other sites embed, together with [`SameSite::None`].
+    /// Sets whether the cookie has a separate jar per embedding site (CHIPS). Defaults to `false`.
+    /// Enable it, together with [`SameSite::None`], for widgets that other sites embed.
     pub const fn partitioned(mut self, partitioned: bool) -> Self {
         self.partitioned = partitioned;
         self
     }
 
-    /// How long browsers keep the cookie, where the session does not say otherwise. Defaults to
-    /// [`Persistence::BrowserSession`], because whoever uses the browser next should not find it.
+    /// Sets how long browsers keep the cookie, unless the session has a setting of its own.
+    /// Defaults to [`Persistence::BrowserSession`], because the next user of the browser should not
+    /// find it.
     pub const fn persistence(mut self, persistence: Persistence) -> Self {
         self.persistence = persistence;
         self
     }
 
-    /// The strictest profile that browsers enforce, in one call: the name gets the prefix
-    /// `__Host-`, so that no other host, path or unencrypted page can plant a cookie under it.
+    /// Applies the strictest profile that browsers enforce: the name gets the prefix `__Host-`, so
+    /// that no other host, path or unencrypted page can plant a cookie under it.
     ///
-    /// Sets [`Secure::Always`] and the path `/`, and takes back the domain.
+    /// Sets [`Secure::Always`] and the path `/`, and clears the domain.
     pub fn host_prefix(mut self) -> Self {
         if !has_prefix(&self.name, HOST_PREFIX) {
             self.name.insert_str(0, HOST_PREFIX);
@@ -104,13 +105,14 @@ impl SessionCookieBuilder {
         self
     }
 
-    /// Checks the attributes, and renders them once for all.
+    /// Validates the attributes and renders them.
     ///
     /// # Errors
     ///
-    /// When the name is not an RFC 9110 token, when path or domain cannot stand in a cookie, when the
-    /// age is zero, or when a browser would refuse the combination: a `__Host-` name with a domain or with another
-    /// path than `/`, or [`Secure::Never`] with a name prefix, [`SameSite::None`] or `Partitioned`.
+    /// Fails if the name is not an RFC 9110 token, if the path or the domain cannot be part of a
+    /// cookie, if the age is zero, or if browsers would refuse the combination: a `__Host-` name
+    /// with a domain or with a path other than `/`, or [`Secure::Never`] with a name prefix,
+    /// [`SameSite::None`] or `Partitioned`.
     pub fn build(self) -> Result<SessionCookie, InvalidCookie> {
         self.check().map_err(InvalidCookie)?;
         Ok(SessionCookie {
@@ -146,7 +148,7 @@ impl SessionCookieBuilder {
         Ok(())
     }
 
-    /// Whether browsers drop this cookie without `Secure`.
+    /// Returns `true` if browsers drop this cookie without `Secure`.
     fn demands_secure(&self) -> bool {
         self.same_site == SameSite::None
             || self.partitioned
@@ -155,7 +157,7 @@ impl SessionCookieBuilder {
                 .any(|prefix| has_prefix(&self.name, prefix))
     }
 
-    /// The attributes without a domain, where there is one: without and with `Secure`.
+    /// The attributes without the domain, if there is one: without and with `Secure`.
     fn for_host(&self) -> Option<[Box<str>; 2]> {
         self.domain.as_ref()?;
         let mut host = self.clone();
@@ -166,7 +168,7 @@ impl SessionCookieBuilder {
         ])
     }
 
-    /// Everything that stands behind the value, but `Max-Age`.
+    /// All attributes but `Max-Age`.
     fn attributes(&self, secure: bool) -> Box<str> {
         let mut cookie = Cookie::build(("", ""))
             .http_only(true)
@@ -193,9 +195,9 @@ impl fmt::Display for InvalidCookie {
             Reason::Path => "a cookie's path starts with '/' and has no spaces, controls or ';'",
             Reason::Domain => "a cookie's domain is a host name",
             Reason::Insecure => {
-                "a name prefix, SameSite=None and Partitioned demand the Secure attribute"
+                "a name prefix, SameSite=None and Partitioned require the Secure attribute"
             }
-            Reason::Age => "a cookie's age is longer than nothing",
+            Reason::Age => "a cookie's age is greater than zero",
             Reason::HostPrefix => "a __Host- cookie has no domain and the path '/'",
         })
     }
@@ -229,7 +231,7 @@ fn is_domain(domain: &str) -> bool {
 }
 
 const HOST_PREFIX: &str = "__Host-";
-/// The prefixes whose cookies browsers take with `Secure` only.
+/// The prefixes whose cookies browsers accept with `Secure` only.
 const SECURE_PREFIXES: [&str; 3] = [HOST_PREFIX, "__Secure-", "__Http-"];
 /// Browsers ignore attributes that are longer, and names far beyond (RFC 6265bis, section 5.6).
 const ATTRIBUTE_LEN_MAX: usize = 1024;

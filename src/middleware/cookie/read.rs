@@ -1,10 +1,10 @@
-//! Finding session ids in the `Cookie` lines of a request.
+//! Parsing of session ids from the `Cookie` lines of a request.
 //!
-//! It works on bytes and knows one name: it compares that exactly, trims spaces and tabs, and
-//! decodes nothing, so a neighbour's broken bytes hide nothing, and an escaped or quoted id is no
-//! id. It is linear in the length of the lines, and one id costs no allocation. What a client sent
-//! as a route can be compared with ours ([`Candidate::carries`]), and is there for handlers if it
-//! can be a node's name ([`Candidate::route`]); it goes nowhere else.
+//! The parser works on bytes and looks for one name: it compares that exactly, trims spaces and
+//! tabs, and decodes nothing. Malformed bytes of other cookies hide nothing, and an escaped or
+//! quoted id is no id. It is linear in the length of the lines, and one id needs no allocation. A
+//! route sent by a client can be compared with ours ([`Candidate::carries`]), and is available to
+//! handlers if it is a valid name ([`Candidate::route`]); it is used for nothing else.
 
 use std::fmt;
 
@@ -12,24 +12,24 @@ use http::HeaderMap;
 use http::header::COOKIE;
 use memchr::memchr2;
 
-use super::super::route::{self, Received, Route};
+use crate::middleware::route::{self, Received, Route};
 use crate::session::SessionId;
 
-/// The session ids that came with a request, in the order in which they came.
+/// The session ids received with a request, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates<'h> {
     first: Option<Candidate<'h>>,
-    /// Mostly none: whoever waits for a store while holding this holds little.
+    /// Usually empty, so that a request which waits for the store holds little memory.
     others: Vec<Candidate<'h>>,
     malformed: usize,
     crowded: bool,
 }
 
-/// An id that a client sent, and what it had behind the dot.
+/// An id that a client sent, and the text behind its dot.
 #[derive(Clone, Copy)]
 pub(crate) struct Candidate<'h> {
     id: SessionId,
-    /// The first and the last route that came with this id; mostly there is one cookie.
+    /// The first and the last route that came with this id; usually there is one cookie.
     routes: [Option<&'h [u8]>; 2],
 }
 
@@ -54,18 +54,18 @@ pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Candidates<'h> {
 }
 
 impl<'h> Candidates<'h> {
-    /// The ids, each once.
+    /// The ids, without duplicates.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Candidate<'h>> {
         self.first.iter().chain(&self.others)
     }
 
-    /// How many cookies of our name held no id.
+    /// The number of cookies with our name that held no id.
     pub(crate) const fn malformed(&self) -> usize {
         self.malformed
     }
 
-    /// Whether there were more than [`CANDIDATES_MAX`] ids. Those found are then an arbitrary
-    /// choice: to use one of them would let the order of cookies decide.
+    /// Returns `true` if there were more than [`CANDIDATES_MAX`] ids. Those found are then an
+    /// arbitrary selection: the order of cookies must not decide which session is used.
     pub(crate) const fn is_crowded(&self) -> bool {
         self.crowded
     }
@@ -100,15 +100,15 @@ impl Candidate<'_> {
         &self.id
     }
 
-    /// Whether the browser holds this id with that route (`None`: without any), so that sending the
-    /// cookie again would change nothing.
+    /// Returns `true` if the browser holds this id with that route (`None`: without any), so that
+    /// sending the cookie again would change nothing.
     pub(crate) fn carries(&self, route: Option<&Route>) -> bool {
         self.routes
             .contains(&route.map(|route| route.as_str().as_bytes()))
     }
 
-    /// The node that the browser's cookie names: `here`, if one of them does, so that it agrees
-    /// with [`carries`](Self::carries); otherwise the first that is a name at all.
+    /// The node that the browser's cookie names: `here`, if one of the cookies names it, consistent
+    /// with [`carries`](Self::carries); otherwise the first valid route.
     pub(crate) fn route(&self, here: Option<&Route>) -> Option<Received> {
         let routes = self.routes.iter().flatten();
         let mut names = routes.filter_map(|route| Received::new(route));
@@ -145,7 +145,7 @@ fn trim_end(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// How many ids of one request are looked up. More than one is a leftover of another path or
-/// domain, or an attack; each costs the store a look-up.
+/// domain, or an attack; each costs a look-up in the store.
 pub(crate) const CANDIDATES_MAX: usize = 4;
 
 #[cfg(test)]

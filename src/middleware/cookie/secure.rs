@@ -1,45 +1,47 @@
-//! When the cookie is sent with `Secure`.
+//! The rules for the cookie's `Secure` attribute.
 
 use std::net::Ipv4Addr;
 
 use http::header::{FORWARDED, HOST};
 use http::{HeaderMap, HeaderName, Uri};
 
-/// When the cookie carries `Secure`, so that browsers keep it off unencrypted connections.
+/// The rule for the `Secure` attribute, with which browsers send the cookie over TLS only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "whether it is sent can be fixed either way or left to us"
 )]
 pub enum Secure {
-    /// As the connection of the browser is. A proxy names its protocol in `X-Forwarded-Proto` or in
-    /// `Forwarded: proto=`: the cookie carries `Secure` with `https` and does not with `http`; of
-    /// several the first counts, which is the browser's.
+    /// According to the browser's connection. A proxy names its protocol in `X-Forwarded-Proto` or
+    /// in `Forwarded: proto=`: the cookie carries `Secure` with `https` and does not with `http`;
+    /// of several values, the first counts, which is the browser's.
     ///
-    /// Without such a header the cookie carries `Secure`, except where the browser's host
-    /// (`X-Forwarded-Host`, `Forwarded: host=`, else `Host`) is on this machine: `localhost`, a name
+    /// Without such a header the cookie carries `Secure`, unless the browser's host
+    /// (`X-Forwarded-Host`, `Forwarded: host=`, else `Host`) is this machine: `localhost`, a name
     /// below it, `127.0.0.0/8` or `[::1]`.
     ///
-    /// Two set-ups need care. An application on a private network without TLS and without a proxy
-    /// gets cookies with `Secure`, which browsers drop: there, use [`Secure::Never`] (a warning in
-    /// the log says so once). And a proxy that ends TLS, sends none of these headers and replaces
-    /// `Host` by a loopback address (nginx does both unless it is configured otherwise) gets cookies
-    /// without `Secure`: have it send `X-Forwarded-Proto`, or use [`Secure::Always`].
+    /// Two setups need care. An application on a private network without TLS and without a proxy
+    /// sets cookies with `Secure`, which browsers drop: use [`Secure::Never`] there (a warning is
+    /// logged once). A proxy that terminates TLS, sends none of these headers and replaces `Host`
+    /// by a loopback address (nginx does both by default) gets cookies without `Secure`: let it
+    /// send `X-Forwarded-Proto`, or use [`Secure::Always`].
     ///
-    /// A prefix, `SameSite=None` and `Partitioned` demand `Secure`; with them, it is always set.
+    /// A name prefix, `SameSite=None` and `Partitioned` require `Secure`; with them, it is always
+    /// set.
     #[default]
     Auto,
     /// Always: for production.
     Always,
-    /// Never: for a test network without TLS. Everything that can listen there has the session.
+    /// Never: for a test network without TLS. Anyone who can observe its traffic can use the
+    /// session.
     Never,
 }
 
-/// Whether a response's cookie carries `Secure`.
+/// The decision whether a response's cookie carries `Secure`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IsSecure {
     pub(crate) secure: bool,
-    /// No header names the protocol, and no configuration says what to do: the browser may have
+    /// No header names the protocol, and the configuration does not decide: the browser may have
     /// used plain HTTP, and drop the cookie.
     pub(crate) is_guess: bool,
 }
@@ -61,8 +63,9 @@ impl Secure {
     }
 }
 
-/// Whether a proxy says that the browser's connection is encrypted. Where two headers disagree it is:
-/// one of them may have come from the browser.
+/// Returns `Some(true)` if a proxy reports an encrypted connection, and `None` if no proxy reports
+/// the protocol. If two headers disagree, the connection counts as encrypted: one of them may come
+/// from the browser.
 fn is_https(headers: &HeaderMap) -> Option<bool> {
     let listed = headers.get(X_FORWARDED_PROTO).map(|line| line.as_bytes());
     let listed = listed.map(|line| trim(until(line, b',')));
@@ -91,7 +94,7 @@ fn forwarded<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
     values.next()
 }
 
-/// Whether the client named this machine by a loopback name or address.
+/// Returns `true` if the client addressed this machine by a loopback name or address.
 fn is_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
     let listed = headers.get(X_FORWARDED_HOST).map(|line| line.as_bytes());
     let listed = listed.map(|line| trim(until(line, b',')));
@@ -133,7 +136,7 @@ fn is_loopback_host(authority: &[u8]) -> bool {
     is_localhost(host) || host == b"[::1]" || is_loopback_address(host)
 }
 
-/// `localhost` or a name below it: RFC 6761 keeps both on the machine.
+/// Returns `true` for `localhost` or a name below it: RFC 6761 keeps both on the machine.
 fn is_localhost(host: &[u8]) -> bool {
     let Some((parent, last)) = host.split_last_chunk::<{ LOCALHOST.len() }>() else {
         return false;

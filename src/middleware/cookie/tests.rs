@@ -1,4 +1,4 @@
-//! What is sent, and what cannot be built.
+//! Rendering and validation of the session cookie.
 
 use http::header::COOKIE;
 use proptest::prelude::*;

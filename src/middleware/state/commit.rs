@@ -1,4 +1,4 @@
-//! Committing: what goes to the store, and what follows from its answer.
+//! Committing: the changes sent to the store, and the handling of its answer.
 
 use std::mem;
 use std::sync::Arc;
@@ -10,43 +10,43 @@ use crate::middleware::layer::Config;
 use crate::middleware::remember;
 use crate::session::{Changes, Name, Record, SessionId, Stamp, UserKey, Value};
 
-/// What goes to the store in one step.
+/// The changes sent to the store in one step.
 #[derive(Debug)]
-pub(in crate::middleware) struct Batch {
-    /// The session's id after it.
-    pub(in crate::middleware) id: SessionId,
-    pub(in crate::middleware) base: Option<Arc<Record>>,
-    pub(in crate::middleware) changes: Changes,
-    /// The user who logs in with it, and what the user's list calls the session.
-    pub(in crate::middleware) login: Option<(UserKey, Option<String>)>,
-    /// The user whose session it was before.
-    pub(in crate::middleware) former_user: Option<UserKey>,
+pub(crate) struct Batch {
+    /// The session's id after the commit.
+    pub(crate) id: SessionId,
+    pub(crate) base: Option<Arc<Record>>,
+    pub(crate) changes: Changes,
+    /// The user who logs in with it, and the session's label in the user's index.
+    pub(crate) login: Option<(UserKey, Option<String>)>,
+    /// The user of the session before.
+    pub(crate) former_user: Option<UserKey>,
 }
 
-/// A write that was computed from the attribute's last one.
+/// A write that was computed from the attribute's previous value.
 #[derive(Clone, Debug)]
-pub(in crate::middleware) struct Update {
-    pub(in crate::middleware) name: Name,
-    pub(in crate::middleware) value: Value,
-    /// The write that it was computed from.
-    pub(in crate::middleware) after: Option<Stamp>,
+pub(crate) struct Update {
+    pub(crate) name: Name,
+    pub(crate) value: Value,
+    /// The stamp of the write that it was computed from.
+    pub(crate) after: Option<Stamp>,
 }
 
-/// What is left to do when the handler has returned.
+/// The work that is left when the handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::middleware) enum Rest {
-    /// Nobody has asked for the session.
+pub(crate) enum Rest {
+    /// The session was never requested.
     Untouched,
     Nothing,
-    /// The cookie is to be sent again, if its id is still the session's.
+    /// The cookie is to be sent again, if it still has the session's id.
     Confirm,
     Commit,
 }
 
 impl State {
-    /// Closes the session to writes that the response could not carry, and says what is left to do
-    /// for it.
-    pub(in crate::middleware) fn close(&mut self) -> Rest {
+    /// Closes the session to writes that the response could not carry, and returns the work that is
+    /// left for it.
+    pub(crate) fn close(&mut self) -> Rest {
         self.closed = true;
         if !self.consulted {
             Rest::Untouched
@@ -59,24 +59,24 @@ impl State {
         }
     }
 
-    /// Returns `true` if the session is stored under the id that the browser has shown.
+    /// Returns `true` if the session is stored under the id that the browser has presented.
     fn has_clients_id(&self) -> bool {
         let stored = self.stored.as_ref();
         stored.is_some_and(|stored| self.client == Some(stored.id))
     }
 
-    /// Whether the browser is to get a cookie with the id that it has presented.
-    pub(in crate::middleware) fn sends_cookie_again(&self) -> bool {
+    /// Returns `true` if the browser is to receive a cookie with the id that it has presented.
+    pub(crate) fn sends_cookie_again(&self) -> bool {
         self.stale_cookie && self.has_clients_id()
     }
 
     /// Closes the session to writes: there will be no response.
-    pub(in crate::middleware) const fn abandon(&mut self) {
+    pub(crate) const fn abandon(&mut self) {
         self.closed = true;
     }
 
-    /// Whether there is something to commit.
-    pub(in crate::middleware) fn is_pending(&self) -> bool {
+    /// Returns `true` if there is something to commit.
+    pub(crate) fn is_pending(&self) -> bool {
         if self.stored.is_some() {
             self.rotates().is_some()
                 || self.login.is_some()
@@ -89,11 +89,10 @@ impl State {
         }
     }
 
-    /// Fails when another request has ended the session that this one had, or has given it
-    /// another id.
+    /// Fails if another request has ended this request's session, or has rotated its id.
     pub(super) fn check_known(&self) -> Result<(), SessionError> {
         match self {
-            Self { ended: true, .. } => Err(SessionErrorKind::Ended.into()),
+            Self { ended: true, .. } => Err(SessionErrorKind::Invalidated.into()),
             Self {
                 superseded: true, ..
             } => Err(SessionErrorKind::Superseded.into()),
@@ -101,9 +100,10 @@ impl State {
         }
     }
 
-    /// Sends what is staged, and `update` on top, on its way to the store. `None`: there is nothing
-    /// to do. `last` is for the commit that the response waits for: it may still create.
-    pub(in crate::middleware) fn begin(
+    /// Moves the staged changes, with `update` on top, into a batch for the store. `None`: there is
+    /// nothing to do. `last` marks the commit that the response waits for: it may still create a
+    /// session.
+    pub(crate) fn begin(
         &mut self,
         update: Option<&Update>,
         last: bool,
@@ -120,7 +120,7 @@ impl State {
         }
         let id = *self.id.get_or_insert_with(|| config.store.new_id());
         let id = match &self.stored {
-            // The login was staged while another commit was under way.
+            // The login was staged while another commit was in progress.
             Some(stored) if self.login.is_some() && stored.id == id => {
                 *self.id.insert(SessionId::with_root(id.key()))
             }
@@ -139,8 +139,8 @@ impl State {
             self.staged.insert(remember::NAME.into(), value);
         }
         let mut changes = mem::take(&mut self.staged);
-        // The response's own commit is not tried again: nothing is kept of it, unless it may have
-        // to begin anew under another id, or a detached handle may save what it leaves.
+        // The response's own commit is not retried, so its batch is not kept, unless it may have to
+        // start over under another id, or a detached handle may save the changes later.
         if !last || self.stored.is_none() || self.login.is_some() || self.detached {
             self.in_flight = Some(changes.clone());
         }
@@ -165,9 +165,9 @@ impl State {
         }))
     }
 
-    /// The batch is in the store, with this `login`. If another request has changed whose session it
-    /// is, what was written is there as well, and this request has nothing more to do with it.
-    pub(in crate::middleware) fn committed(&mut self, stored: Stored, login: Option<UserKey>) {
+    /// Records that the batch is stored, with this `login`. If another request has changed the
+    /// session's user, the changes are stored as well, and this request loses the session.
+    pub(crate) fn committed(&mut self, stored: Stored, login: Option<UserKey>) {
         self.in_flight = None;
         self.size = None;
         if login.is_some() {
@@ -180,15 +180,15 @@ impl State {
         let is_known = stored.record.user() == self.user;
         self.stored = Some(stored);
         if !is_known {
-            // Staged while the batch was under way.
+            // Staged while the batch was in progress.
             self.dropped |= self.is_pending();
             self.supersede();
         }
     }
 
-    /// Takes the session as the store has it now. Fails if another request has changed whose session
-    /// it is: this one has not presented that user's id.
-    pub(in crate::middleware) fn renew(&mut self, record: Arc<Record>) -> Result<(), SessionError> {
+    /// Takes over the session as the store has it now. Fails if another request has changed its
+    /// user: this request has not presented that user's id.
+    pub(crate) fn renew(&mut self, record: Arc<Record>) -> Result<(), SessionError> {
         if record.user() != self.user {
             self.supersede();
         } else {
@@ -197,11 +197,10 @@ impl State {
         self.check_known()
     }
 
-    /// Another request has given the session another id. If this one is a login, it makes a session
-    /// of its own from what it has staged; otherwise there is nothing left that it could do, and what
-    /// it has staged is dropped.
-    /// Returns `true` if it goes on.
-    pub(in crate::middleware) fn outpaced(&mut self, config: &Config) -> bool {
+    /// Handles a rotation by another request. A login creates a session of its own from the staged
+    /// changes, and this returns `true`; any other request can do nothing more, and its staged
+    /// changes are dropped.
+    pub(crate) fn outpaced(&mut self, config: &Config) -> bool {
         self.undo();
         if self.login.is_none() {
             self.supersede();
@@ -222,8 +221,8 @@ impl State {
         self.superseded = true;
     }
 
-    /// The batch did not take effect: its changes are staged again, under those made since.
-    pub(in crate::middleware) fn undo(&mut self) {
+    /// The batch did not take effect: its changes are staged again, below those made since.
+    pub(crate) fn undo(&mut self) {
         let Some(older) = self.in_flight.take() else {
             return;
         };
@@ -241,9 +240,9 @@ impl State {
         }
     }
 
-    /// The batch has taken effect, or may have, and does not count: its changes are staged again. They
-    /// get another id, because the one that they had is taken back.
-    pub(in crate::middleware) fn doubt(&mut self, config: &Config) {
+    /// The batch has taken effect, or may have, and does not count: its changes are staged again.
+    /// They get another id, because the one that they had is taken back.
+    pub(crate) fn doubt(&mut self, config: &Config) {
         self.undo();
         self.id = match &self.stored {
             Some(stored) if self.rotates().is_some() => Some(SessionId::with_root(stored.key())),
@@ -252,14 +251,14 @@ impl State {
         };
     }
 
-    /// The id of the session to be created is taken: it gets another one.
-    pub(in crate::middleware) fn rename(&mut self, config: &Config) {
+    /// The id of the session to be created is taken: draws another one.
+    pub(crate) fn rename(&mut self, config: &Config) {
         self.undo();
         self.id = Some(config.store.new_id());
     }
 
-    /// Another request has written before the batch: it is staged again, on top of what that made.
-    pub(in crate::middleware) fn outrun(
+    /// Another request has written before the batch: stages it again, on top of the newer record.
+    pub(crate) fn outrun(
         &mut self,
         record: Arc<Record>,
         config: &Config,
@@ -271,28 +270,29 @@ impl State {
         self.renew(record)
     }
 
-    /// The cookie that was to be sent again names a former id, or it is not known whether it does.
-    pub(in crate::middleware) const fn keep_cookie(&mut self) {
+    /// The cookie to be sent again has a former id, or this could not be determined: does not send
+    /// it.
+    pub(crate) const fn keep_cookie(&mut self) {
         self.stale_cookie = false;
     }
 
-    /// The session as it stands in the store, with what is staged still on top.
-    pub(in crate::middleware) fn refresh(&mut self, record: Arc<Record>) {
+    /// Replaces the stored session; the staged changes stay on top.
+    pub(crate) fn refresh(&mut self, record: Arc<Record>) {
         self.size = None;
         if let Some(stored) = &mut self.stored {
             stored.record = record;
         }
     }
 
-    /// Somebody else has ended the session: all that was to be written to it is dropped, and
-    /// nothing is, until the request itself asks for a fresh start.
-    pub(in crate::middleware) fn end(&mut self) {
+    /// Another request has ended the session: drops all pending changes, and refuses further ones
+    /// until the request itself restarts.
+    pub(crate) fn end(&mut self) {
         self.drop_session();
         self.ended = true;
     }
 
-    /// This request has ended the session: what it writes from now on makes a new one.
-    pub(in crate::middleware) fn restart(&mut self) {
+    /// This request has ended the session: later writes create a new one.
+    pub(crate) fn restart(&mut self) {
         self.drop_session();
         self.ended = false;
         self.superseded = false;

@@ -1,4 +1,4 @@
-//! Staging: what a handler may still do to its session, and how large that may make it.
+//! Staging: the changes that a handler may still make, and their size limits.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::session::{Changes, LABEL_MAX, Record, SessionId, UserKey, Value};
 
-/// Attributes, and the bytes of their names and values. Removed ones do not count.
+/// The number of attributes, and the bytes of their names and values. Removed ones do not count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
     names: usize,
@@ -16,9 +16,9 @@ pub(super) struct Size {
 }
 
 impl State {
-    /// Whether a write can still be stored. Once the response is being made, only what a detached
-    /// handle stages for a session that the browser knows.
-    pub(in crate::middleware) fn writable(&self, detached: bool) -> Result<(), SessionError> {
+    /// Fails if a write can no longer be stored. Once the response is being made, only a detached
+    /// handle may stage changes, for a session that exists.
+    pub(crate) fn writable(&self, detached: bool) -> Result<(), SessionError> {
         self.check_known()?;
         if self.closed && !(detached && self.exists()) {
             Err(SessionErrorKind::TooLate.into())
@@ -27,9 +27,9 @@ impl State {
         }
     }
 
-    /// Stages a write, or a removal. One that leaves the attribute as it was loaded is staged as
-    /// well: another request may have written meanwhile, and this write is the later one.
-    pub(in crate::middleware) fn write(
+    /// Stages a write or a removal, even one that leaves the attribute as it was loaded: another
+    /// request may have written meanwhile, and this write is the later one.
+    pub(crate) fn write(
         &mut self,
         name: &str,
         value: Option<Value>,
@@ -65,8 +65,8 @@ impl State {
         Ok(())
     }
 
-    /// Whether an update may write this value.
-    pub(in crate::middleware) fn admits(
+    /// Fails if an update may not write this value.
+    pub(crate) fn admits(
         &self,
         name: &str,
         value: &Value,
@@ -76,11 +76,11 @@ impl State {
         Ok(())
     }
 
-    pub(in crate::middleware) fn set_max_inactive(&mut self, idle: Option<Duration>) {
+    pub(crate) fn set_max_inactive(&mut self, idle: Option<Duration>) {
         self.staged.set_max_inactive(idle);
     }
 
-    pub(in crate::middleware) fn set_persistence(
+    pub(crate) fn set_persistence(
         &mut self,
         persistence: Persistence,
         config: &Config,
@@ -88,7 +88,7 @@ impl State {
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
-        // A cookie with an age is sent anew, so that its age begins now.
+        // A cookie with an age is sent again, so that its age begins now.
         let known = self.persistence(config);
         if known != persistence || persistence != Persistence::BrowserSession {
             self.persistence = Some(persistence);
@@ -97,8 +97,8 @@ impl State {
         Ok(())
     }
 
-    /// Stages a new id. A session that is not stored yet needs none.
-    pub(in crate::middleware) fn cycle_id(&mut self) -> Result<(), SessionError> {
+    /// Stages a rotation of the id. A session that is not stored yet needs none.
+    pub(crate) fn cycle_id(&mut self) -> Result<(), SessionError> {
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
@@ -109,8 +109,8 @@ impl State {
         Ok(())
     }
 
-    /// Stages a login: a new id for the session, or a new session, that belongs to the user.
-    pub(in crate::middleware) fn log_in(
+    /// Stages a login: a new id for the session, or a new session, bound to the user.
+    pub(crate) fn log_in(
         &mut self,
         user: UserKey,
         label: Option<&str>,
@@ -127,7 +127,7 @@ impl State {
             self.restart();
         }
         if self.ended {
-            return Err(SessionErrorKind::Ended.into());
+            return Err(SessionErrorKind::Invalidated.into());
         }
         self.login = Some(user);
         self.label = label.map(str::to_owned);
@@ -140,8 +140,8 @@ impl State {
         }
     }
 
-    /// What the session would measure with this write over what is `known` under the name, unless
-    /// that is too much. What does not make it larger is never refused.
+    /// The size of the session with this write over the `known` value of the name; fails if it
+    /// exceeds a limit. A write that does not make the session larger is never refused.
     fn admit(
         &self,
         name: &str,
@@ -176,7 +176,7 @@ impl State {
 }
 
 impl Size {
-    /// The size after a write over what was `known` under the name.
+    /// The size after a write over the `known` value of the name.
     fn with(self, name: &str, known: Option<Option<&Value>>, value: Option<&Value>) -> Self {
         let count = |value: Option<&Value>| usize::from(value.is_some());
         let len = |value: Option<&Value>| value.map_or(0, |it| name.len() + it.as_bytes().len());

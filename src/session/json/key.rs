@@ -1,4 +1,4 @@
-//! Keys of maps: text, or what `serde_json` reads back from text.
+//! Map keys: text, or values that `serde_json` reads back from text.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::ser::{Impossible, Serializer};
 use super::EncodeError;
 use super::ser::{Json, Result};
 
-/// The place of a key.
+/// The position of a key.
 #[derive(Debug)]
 pub(super) struct Key<'a>(&'a mut Json);
 

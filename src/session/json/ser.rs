@@ -1,4 +1,4 @@
-//! The serializer: it decides what may be written, and lets `serde_json` write it.
+//! The serializer: it rejects values that would not read back, and leaves the rest to `serde_json`.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -17,9 +17,9 @@ use super::write::{Bounded, BoundedText};
 #[derive(Debug)]
 pub(super) struct Json {
     out: Bounded,
-    /// Brackets open now.
+    /// Open brackets.
     depth: usize,
-    /// Options and newtypes open now: they leave no bracket, and use the stack all the same.
+    /// Open options and newtypes: they write no bracket, but use the stack.
     wrappers: usize,
 }
 
@@ -52,12 +52,12 @@ impl Json {
         self.out.write_all(bytes).map_err(too_large)
     }
 
-    /// What `serde_json` writes a value without parts with.
+    /// The serializer for values without parts.
     fn plain(&mut self) -> serde_json::Serializer<&mut Bounded> {
         serde_json::Serializer::new(&mut self.out)
     }
 
-    /// Notes that `brackets` more are open.
+    /// Counts `brackets` more open brackets.
     fn descend(&mut self, brackets: usize) -> Result {
         self.depth += brackets;
         if self.depth > DEPTH_MAX {
@@ -76,7 +76,7 @@ impl Json {
         })
     }
 
-    /// Opens `{"variant":`, and what follows it.
+    /// Opens `{"variant":` and the value behind it.
     fn open_variant(
         &mut self,
         variant: &'static str,
@@ -89,7 +89,7 @@ impl Json {
         self.open(open, close)
     }
 
-    /// Writes what stands inside an option or a newtype.
+    /// Writes the value inside an option or a newtype.
     fn wrapped<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
         self.wrappers += 1;
         if self.wrappers > WRAPPERS_MAX {
@@ -101,7 +101,7 @@ impl Json {
     }
 }
 
-/// Values that `serde_json` writes as we want them.
+/// Values that `serde_json` writes in the required form.
 macro_rules! plain {
     ($($method:ident($type:ty)),+ $(,)?) => {$(
         fn $method(self, value: $type) -> Result {
@@ -160,7 +160,7 @@ impl<'a> Serializer for &'a mut Json {
         self.put(b"\"")
     }
 
-    /// An array of numbers, which is what byte buffers read back from.
+    /// An array of numbers, the form from which byte buffers read back.
     fn serialize_bytes(self, value: &[u8]) -> Result {
         self.descend(1)?;
         self.plain().serialize_bytes(value).map_err(too_large)?;
@@ -291,7 +291,7 @@ impl Compound<'_> {
     }
 }
 
-/// Arrays, by whatever name serde calls them.
+/// Arrays, for each of serde's names for them.
 macro_rules! array {
     ($($trait:ident $method:ident),+ $(,)?) => {$(
         impl $trait for Compound<'_> {
@@ -361,8 +361,9 @@ impl SerializeMap for Compound<'_> {
     }
 }
 
-/// Whether JSON writes the text as it is. Looks at every byte, whatever it finds: the compiler makes
-/// that a few instructions for 16 bytes, where `serde_json` takes ten for each.
+/// Returns `true` if JSON writes the text without escapes. It looks at every byte without an early
+/// exit: the compiler turns that into a few instructions for 16 bytes, where `serde_json` takes ten
+/// for each.
 fn stands_for_itself(text: &str) -> bool {
     let escaped = |b: u8| b < b' ' || b == b'"' || b == b'\\';
     !text.bytes().fold(false, |found, b| found | escaped(b))
@@ -373,10 +374,10 @@ fn too_large<E>(_: E) -> EncodeError {
     EncodeError::TooLarge
 }
 
-/// How many brackets may be open at once: one fewer than makes `serde_json` stop reading.
+/// The maximum number of open brackets: one below the limit at which `serde_json` stops reading.
 pub(super) const DEPTH_MAX: usize = 127;
-/// How many options and newtypes may be open at once: with [`DEPTH_MAX`] it bounds the stack, and
+/// The maximum number of open options and newtypes: with [`DEPTH_MAX`] it bounds the stack, and
 /// leaves four of them to each bracket.
 pub(super) const WRAPPERS_MAX: usize = 4 * DEPTH_MAX;
-/// The name under which `serde_json` recognises its own raw values.
+/// The name by which `serde_json` recognizes its own raw values.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";

@@ -1,4 +1,4 @@
-//! Equal round trip or typed error: nothing in between.
+//! Round trips: a value reads back equal, or encoding it is a typed error.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A byte buffer that refuses to grow beyond a limit.
+//! A byte buffer with a maximum length.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -18,12 +18,12 @@ impl Bounded {
         }
     }
 
-    /// What has been written.
+    /// The bytes written so far.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What has been written.
+    /// The bytes written so far.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -33,8 +33,8 @@ impl Bounded {
         self.max - self.bytes.len()
     }
 
-    /// Makes place for `more` bytes, which fit, and for a few that may follow: at least doubles, but
-    /// only up to the limit.
+    /// Reserves space for `more` bytes, which fit, and for some that may follow: at least doubles
+    /// the capacity, but only up to the limit.
     #[cold]
     fn grow(&mut self, more: usize) {
         let ample = self.bytes.len().max(more + INITIAL_BYTES);
@@ -81,7 +81,7 @@ impl BoundedText {
         }
     }
 
-    /// What has been written.
+    /// The text written so far.
     pub(super) fn as_str(&self) -> &str {
         &self.text
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Chains without a fork: what a session's owner makes of its credential, one after the other.
+/// Chains without a fork: the successive credentials of one owner.
 fn credential(ends_at: Timestamp, rotations: u64) -> Credential {
     let hash = |n: u64| SecretHash::from_bytes([n as u8 + 1; 16]);
     let first = Credential::new(hash(0), ends_at, None);
@@ -41,7 +41,7 @@ fn record() -> impl Strategy<Value = Record> {
             credential,
             Lifetime {
                 created_at: Timestamp::from_millis(created),
-                // Where clocks agree, a later access has a larger version.
+                // If clocks agree, a later access has a larger version.
                 accessed_at: Timestamp::from_millis(accessed),
                 access: accessed,
                 max_inactive: (Stamp { clock, writer: 0 }, idle.into()),
@@ -70,7 +70,7 @@ fn seen() -> impl Strategy<Value = (u16, Option<u64>)> {
     (any::<u16>(), prop::option::of(0..4u64))
 }
 
-/// A copy whose floor is where it may be: all writes at or below it are in the copy.
+/// A copy with a correct floor: all writes at or below it are in the copy.
 fn copy_of(writes: &[Register], (seen, floor): &(u16, Option<u64>), other: &Record) -> Record {
     let mut record = Record::new(other.credential.clone(), other.lifetime.clone());
     let floor = floor.map(|clock| Stamp { clock, writer: 9 });
@@ -112,7 +112,7 @@ proptest! {
         prop_assert_eq!(merged(&merged(a, b), c), merged(a, &merged(b, c)));
     }
 
-    /// Where a floor was raised although its holder had not seen everything below it, the order of
+    /// If a floor was raised although its holder had not seen everything below it, the order of
     /// merges decides what is dropped; but all copies drop the same.
     #[test]
     fn copies_agree_when_they_have_met_whatever_their_floors(
@@ -165,7 +165,7 @@ proptest! {
             }
             record
         };
-        // What is written after the agreement is above the floor.
+        // Writes after the agreement are above the floor.
         let later: Vec<_> = later
             .into_iter()
             .map(|r| Register {

@@ -1,4 +1,4 @@
-//! What a snapshot takes out of a memory store, and puts back.
+//! Export and import of a memory store's sessions for snapshots.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Source for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Takes back what was exported, by this store or another.
+    /// Restores exported entries, of this store or another.
     pub(crate) fn restore(&self, kept: Vec<Kept>) -> Restored {
         let is_dead = |kept: &Kept| matches!(kept.state, State::Dead { .. });
         let dead: HashSet<_> = kept.iter().filter(|k| is_dead(k)).map(|k| k.key).collect();
@@ -53,8 +53,8 @@ impl MemoryStore {
 }
 
 impl Shared {
-    /// Takes a session back. Returns `false` if it was deleted instead: what is here was rotated, and
-    /// so was what comes back, and neither knew of the other.
+    /// Restores a session. Returns `false` if it was deleted instead: the session here and the
+    /// restored one were rotated independently.
     fn restore(&self, key: Root, record: Arc<Record>) -> Result<bool, StoreError> {
         let mut slot = self.slot(&key);
         let (merged, before) = match slot.sessions.get(&key) {

@@ -1,4 +1,4 @@
-//! The task that gives back the memory of expired sessions.
+//! The task that releases the memory of expired sessions.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -12,8 +12,8 @@ use super::{Shared, Slot, counted};
 use crate::clock;
 use crate::session::{SLOTS, Timestamp};
 
-/// Spawns the sweeping task unless there is one. Without a runtime there is none, and nothing is
-/// lost: whoever creates the next session tries again.
+/// Spawns the sweeping task unless there is one. Without a runtime there is none; the creation of
+/// the next session tries again.
 pub(super) fn ensure_running(store: &Arc<Shared>) {
     if store.swept.load(Relaxed) {
         return;
@@ -27,7 +27,7 @@ pub(super) fn ensure_running(store: &Arc<Shared>) {
     }
 }
 
-/// The task's hold on the store. A store outlives the runtime that swept it: then the next one does.
+/// The task's reference to the store. If its runtime ends, another runtime sweeps the store.
 struct Running(Weak<Shared>);
 
 impl Running {
@@ -49,7 +49,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A task that panicked would do so again: tokio has said why (a runtime without timer).
+        // A task that panicked would do so again: tokio has logged the cause (a runtime without
+        // timer).
         if let Some(store) = self.0.upgrade()
             && !thread::panicking()
         {
@@ -59,7 +60,7 @@ impl Drop for Running {
 }
 
 impl Shared {
-    /// Lets the sweeper know of a deadline, with the slot's lock held.
+    /// Records a deadline for the sweeper. The slot's lock must be held.
     pub(super) fn expect_expiry(&self, slot: &mut Slot, at: Timestamp) {
         slot.next_expiry = slot.next_expiry.min(at);
         if at.as_millis() < self.next_expiry.load(Relaxed) {
@@ -67,14 +68,15 @@ impl Shared {
         }
     }
 
-    /// Sweeps from slot `from` on until a slice of work is done; says where to go on.
+    /// Sweeps from slot `from` on until a slice of work is done. Returns the slot at which to
+    /// continue, or `None` at the end.
     pub(super) fn sweep_slice(&self, from: usize, now: Timestamp) -> Option<usize> {
         if from == 0 {
             if now.as_millis() < self.next_expiry.load(Relaxed) {
                 return None;
             }
-            // What is added from here on lowers it again, under the lock of its slot: either it
-            // is in the slot when the sweep looks there, or it comes after this line.
+            // Sessions added from here on lower it again, under the lock of their slot: either one
+            // is in the slot when the sweep looks there, or it is added after this line.
             self.next_expiry.store(u64::MAX, Relaxed);
         }
         let mut work = 0;
@@ -98,7 +100,7 @@ impl Shared {
 }
 
 impl Slot {
-    /// Removes what has expired; says how many sessions that were, and how many bytes.
+    /// Removes expired sessions. Returns their number and their size in bytes.
     fn sweep(&mut self, now: Timestamp) -> (usize, usize) {
         let (mut sessions, mut bytes) = (0, 0);
         self.next_expiry = Timestamp::NEVER;
@@ -118,9 +120,9 @@ impl Slot {
     }
 }
 
-/// How long expired sessions may stay in memory. They are never handed out.
+/// How long expired sessions may stay in memory. They are never returned.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How many slots and sessions are looked at before others have their turn: a millisecond or two
-/// when all of them have expired.
+/// How many slots and sessions are visited before the task yields: a millisecond or two when all of
+/// them have expired.
 const SLICE: usize = 4_096;

@@ -32,7 +32,7 @@ fn key() -> Root {
     SessionId::generate().key()
 }
 
-/// The answer of a future that must have it at once.
+/// The answer of a future that must be ready at once.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -52,7 +52,7 @@ fn refusal(result: Result<Outcome, StoreError>) -> StoreErrorKind {
     result.expect_err("the store is full").kind()
 }
 
-/// What the counters must say.
+/// The expected counters.
 fn counted(store: &MemoryStore) -> MemoryStatus {
     let mut status = MemoryStatus {
         sessions: 0,

@@ -1,4 +1,4 @@
-//! Where the servers are: what a URL says.
+//! Addresses of the servers, and the parsing of URLs.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ pub(super) struct Address {
     pub(super) port: u16,
 }
 
-/// How servers work together.
+/// The deployment of the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Topology {
-    /// One server, or something that looks like one.
+    /// One server, or a proxy that behaves like one.
     Alone,
-    /// The addresses are those of sentinels, which know where `master` is.
+    /// The addresses are those of sentinels, which name the current server of `master`.
     Sentinel { master: String },
-    /// The addresses are those of some nodes of a cluster, which know the others.
+    /// The addresses are those of some nodes of a cluster, which name the others.
     Cluster,
 }
 
-/// What a URL says. Its `Debug` shows no password.
+/// A parsed URL. Its `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Url {
     pub(super) topology: Topology,
@@ -32,7 +32,7 @@ pub(super) struct Url {
     pub(super) database: i64,
 }
 
-/// Who we are to a server. Its `Debug` shows no password.
+/// The credentials for a server. Its `Debug` shows no password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) user: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct Credentials {
 }
 
 impl Url {
-    /// Reads `redis://[user:password@]host[:port][,host[:port]…][/database]`, and the like for
+    /// Parses `redis://[user:password@]host[:port][,host[:port]…][/database]`, and the like for
     /// `rediss`, `redis-sentinel` (`/master[/database]`) and `redis-cluster`.
     pub(super) fn parse(text: &str) -> Result<Self, RedisError> {
         let (scheme, rest) = text
@@ -123,12 +123,12 @@ impl Credentials {
 }
 
 impl Address {
-    /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
+    /// Parses `host`, `host:port`, `[v6]` or `[v6]:port`.
     pub(super) fn parse(text: &str, default_port: u16) -> Result<Self, RedisError> {
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, rest)) => (host, rest.strip_prefix(':')),
             None => match text.rsplit_once(':') {
-                // Nodes of a cluster name addresses of version 6 without brackets.
+                // Nodes of a cluster write IPv6 addresses without brackets.
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),
             },
@@ -146,8 +146,7 @@ impl Address {
         })
     }
 
-    /// The server that this one redirects to. A host that it does not know (`?`, or none) is its
-    /// own.
+    /// The server to which this one redirects. An unknown host (`?`, or none) is its own.
     pub(super) fn redirect(&self, node: &str) -> Option<Self> {
         let (host, port) = node.rsplit_once(':')?;
         match host {
@@ -185,7 +184,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Takes `%40` and the like for what they stand for.
+/// Decodes percent-encoding.
 fn decode(text: &str) -> Result<String, RedisError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -205,7 +204,7 @@ fn decode(text: &str) -> Result<String, RedisError> {
     String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 behind its `%`"))
 }
 
-/// Never repeats any of it: it may hold a password.
+/// Never repeats any of the URL: it may contain a password.
 fn wrong(what: &str) -> RedisError {
     RedisError::new(RedisErrorKind::Config, format!("the URL: {what}"))
 }

@@ -1,4 +1,4 @@
-//! The settings of a store, one method each.
+//! Builder of a [`RedisStore`], with one method per setting.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::keys::Prefix;
 use super::settings::{NearCacheLimits, Replicas, Settings};
 use super::tls::{Certificates, Tls};
 
-/// Sets up a [`RedisStore`].
+/// Builder of a [`RedisStore`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RedisStoreBuilder {
@@ -53,26 +53,26 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// Who this application is to the servers: a user of the access list, or `None` for the
-    /// default user. Takes the place of what the URL says; use it to keep passwords out of URLs.
+    /// Sets the credentials for the servers: a user of the access list, or `None` for the default
+    /// user. They replace those of the URL; use them to keep passwords out of URLs.
     pub fn credentials(mut self, user: Option<&str>, password: impl Into<String>) -> Self {
         self.credentials = Some(credentials(user, password.into()));
         self
     }
 
-    /// Who this application is to the sentinels, where they ask.
+    /// Sets the credentials for the sentinels, if they require any.
     pub fn sentinel_credentials(mut self, user: Option<&str>, password: impl Into<String>) -> Self {
         self.sentinel_credentials = credentials(user, password.into());
         self
     }
 
-    /// The start of every key that the store uses: 1 to 64 printable ASCII characters without
+    /// Sets the prefix of every key that the store uses: 1 to 64 printable ASCII characters without
     /// spaces, quotes, backslashes, `^` and `{}*?[]`.
     ///
-    /// Applications that share a database need one each: with the same prefix, a session of one is
-    /// a session of the other, with all its attributes, and browsers send the cookie of one to the
-    /// other if both are on one host. Access lists can restrict a user to a prefix, so that an
-    /// application cannot read what belongs to another. See also
+    /// Applications that share a database need different prefixes: with the same one, a session of
+    /// one is a session of the other, with all its attributes, and browsers send the cookie of one
+    /// to the other if both are on one host. Access lists can restrict a user to a prefix, so that
+    /// an application cannot read another one's sessions. See also
     /// [`application`](Self::application).
     ///
     /// Defaults to `sess`: keys are `sess:0a1b2c3d…`.
@@ -81,13 +81,13 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// The name of this application, 1 to 64 bytes without control characters. New sessions carry
-    /// it, and a session that carries another name is no session here: it is neither read nor
-    /// changed nor deleted. A store without a name accepts only sessions without one.
+    /// Sets the name of this application, 1 to 64 bytes without control characters. New sessions
+    /// carry it, and a session that carries another name is treated as absent: it is neither read
+    /// nor changed nor deleted. A store without a name accepts only sessions without one.
     ///
-    /// Sessions without a name are accepted as well, so that a running application can get one.
-    /// This protects against two applications that share a [`prefix`](Self::prefix) by mistake; it
-    /// is no access control.
+    /// Sessions without a name are accepted as well, so that the name can be introduced in a
+    /// running application. This protects against two applications that share a
+    /// [`prefix`](Self::prefix) by mistake; it is no access control.
     ///
     /// Defaults to none.
     pub fn application(mut self, name: impl Into<String>) -> Self {
@@ -95,16 +95,16 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Who may vouch for the servers of a `rediss` URL: certificates in PEM. Set it where the
-    /// servers' certificates come from an authority of your own.
+    /// Sets the trusted certificate authorities for the servers of a `rediss` URL, in PEM. Use it
+    /// if the servers' certificates come from a private authority.
     ///
-    /// Defaults to whom the operating system trusts.
+    /// Defaults to the authorities that the operating system trusts.
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.certificates.roots = pem.into();
         self
     }
 
-    /// A certificate of our own and its key, both in PEM, for servers that ask for one.
+    /// Sets the client certificate and its key, both in PEM, for servers that require one.
     pub fn client_certificate(
         mut self,
         chain: impl Into<Vec<u8>>,
@@ -114,55 +114,56 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// What an operation may take, with all its retries, at least 10 milliseconds. Then it is an
-    /// error: 503 for a browser. A last attempt is begun only while an eighth of it is left.
+    /// Sets the time limit of an operation, including all its retries, at least 10 milliseconds.
+    /// When it has passed, the operation fails, and the browser receives 503. A last attempt is
+    /// started only if an eighth of the time is left.
     ///
-    /// Defaults to 2 seconds: longer than a server that restarts or a slot that moves needs, shorter
-    /// than people wait. A failover takes longer than that, and is not hidden.
+    /// Defaults to 2 seconds: longer than the restart of a server or the migration of a slot takes,
+    /// and shorter than users wait. A failover takes longer than that and is not hidden.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How many operations may be under way at once, 1 to 1,048,576. Others wait for their turn until their
-    /// deadline.
+    /// Sets how many operations may run at once, 1 to 1,048,576. Further ones wait, for at most
+    /// their [`deadline`](Self::deadline).
     ///
-    /// Defaults to 1,024: what one server answers within some 20 milliseconds.
+    /// Defaults to 1,024, which one server answers within some 20 milliseconds.
     pub const fn max_in_flight(mut self, operations: usize) -> Self {
         self.max_in_flight = operations;
         self
     }
 
-    /// How large a session may get: names and values, in bytes. A commit that adds to a larger one
-    /// is refused with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge).
+    /// Sets the maximum size of a session: names and values, in bytes. A commit that adds to a
+    /// larger one fails with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge).
     ///
-    /// Defaults to 16 MiB, as the layer's own [`Limits`](crate::Limits) do. Lower both: a session is
-    /// read as a whole by every request.
+    /// Defaults to 16 MiB, as the layer's own [`Limits`](crate::Limits) do. Lower both: every
+    /// request reads its session as a whole.
     pub const fn max_session_bytes(mut self, bytes: usize) -> Self {
         self.max_session_bytes = bytes;
         self
     }
 
-    /// Lets a logout and a new secret wait until `count` replicas have confirmed, for `within` at most,
-    /// which is at most half of the [`deadline`](Self::deadline): then a failover to one of them cannot undo it. When fewer have confirmed in time, it is in,
-    /// and an error of the kind
-    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) says so.
+    /// Makes deletions and rotations wait until `count` replicas have confirmed them, so that a
+    /// failover to one of these cannot undo them. They wait for at most `within`, which may be at
+    /// most half of the [`deadline`](Self::deadline). If fewer replicas confirm in time, the change
+    /// is stored and the call fails with [`Indeterminate`](crate::StoreErrorKind::Indeterminate).
     ///
-    /// Defaults to not waiting. It is no consensus: a replica that did not confirm may still become
-    /// the master.
+    /// Defaults to not waiting. This is no consensus: a replica that did not confirm may still
+    /// become the master.
     pub const fn wait_for_replicas(mut self, count: u8, within: Duration) -> Self {
         self.replicas = Some(Replicas { count, within });
         self
     }
 
-    /// Keeps copies of sessions in this process, in at most so many bytes: a read of a session that
-    /// was used here lately costs no round trip. The server tells when a session changes (Redis 6
-    /// and Valkey can). At each connection it is tried whether it does; where it does not, a
-    /// warning says so and nothing is kept.
+    /// Enables the near-cache: keeps copies of sessions in this process, in at most `bytes` bytes.
+    /// Reading a recently used session then takes no round trip. The server sends an invalidation
+    /// when a session changes (Redis 6 and later, and Valkey). Each connection is tested for that;
+    /// if the test fails, a warning is logged and nothing is cached.
     ///
-    /// A copy may be older than the session by what a message from the server takes; by two
-    /// seconds when a connection has died without a sign; and never older than what this process
-    /// has written. A logout on another node may therefore be noticed that much later.
+    /// A copy may be older than the session by the delay of an invalidation, or by two seconds if a
+    /// connection has failed unnoticed; it is never older than the writes of this process. A logout
+    /// on another node may therefore take effect that much later.
     ///
     /// Defaults to no copies.
     pub fn near_cache(mut self, bytes: usize) -> Self {
@@ -171,10 +172,10 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long a copy is kept at most, whatever the server says or does not say.
+    /// Sets the maximum age of a copy, which applies even without an invalidation.
     ///
-    /// Defaults to a minute. Has no effect without [`near_cache`](Self::near_cache), which must
-    /// come first.
+    /// Defaults to a minute. Has no effect without [`near_cache`](Self::near_cache), which must be
+    /// called first.
     pub fn near_cache_max_age(mut self, age: Duration) -> Self {
         if let Some(limits) = &mut self.near_cache {
             limits.max_age = age;
@@ -182,21 +183,21 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// The store; it connects when it is first used. Until the server can be reached, operations
-    /// fail, and they succeed as soon as it can.
+    /// Creates the store; it connects when it is first used. Operations fail until the server can
+    /// be reached.
     ///
     /// # Errors
     ///
-    /// When a setting cannot work.
+    /// Fails if a setting is not valid.
     pub fn connect_lazily(self) -> Result<RedisStore, RedisError> {
         Ok(RedisStore::new(self.settings()?))
     }
 
-    /// The store, connected to every server that it needs.
+    /// Creates the store and connects to every server that it needs.
     ///
     /// # Errors
     ///
-    /// When a setting cannot work, or the servers cannot be used now.
+    /// Fails if a setting is not valid, or if the servers cannot be used now.
     pub async fn connect(self) -> Result<RedisStore, RedisError> {
         let store = self.connect_lazily()?;
         store.shared.router.connected().await?;
@@ -259,13 +260,14 @@ fn credentials(user: Option<&str>, password: String) -> Credentials {
     }
 }
 
-/// Longer copies would hide a server that forgets to tell; shorter ones would cost round trips.
+/// Longer lifetimes would hide a server that omits invalidations; shorter ones would cost round
+/// trips.
 const NEAR_AGE: Duration = Duration::from_secs(60);
 const PREFIX: &str = "sess";
 /// Every session repeats the name; its length is stored in one byte.
 const APPLICATION_MAX: usize = 64;
 const DEADLINE: Duration = Duration::from_secs(2);
-/// What three attempts need on the fastest network.
+/// Enough for three attempts on the fastest network.
 const DEADLINE_MIN: Duration = Duration::from_millis(10);
 const IN_FLIGHT: usize = 1_024;
 const IN_FLIGHT_MAX: usize = 1 << 20;

@@ -1,7 +1,7 @@
-//! Which node of a cluster owns which slot.
+//! The slot table of a cluster.
 //!
-//! What a node says about a slot in a redirection is believed at once; the whole table is read again
-//! behind it, by one task, from whichever node answers first. Nobody waits for a node that is dead.
+//! The owner named in a redirection is used at once; one task then reads the whole table again,
+//! from the node that answers first. No operation waits for a node that is down.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock, RwLock};
@@ -19,11 +19,11 @@ use super::link::{self, NotOpened};
 use super::near::Near;
 use super::settings::{CONNECT_WITHIN, Settings};
 
-/// The owners of all slots, as far as is known.
+/// The owners of all slots, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Cluster {
     shared: Arc<Shared>,
-    /// The task that reads the table; it ends with this.
+    /// The task that reads the table; it ends when this is dropped.
     reader: OnceLock<watch::Sender<()>>,
 }
 
@@ -31,10 +31,10 @@ pub(super) struct Cluster {
 struct Shared {
     settings: Arc<Settings>,
     table: RwLock<Table>,
-    /// Counts how often the table has been read.
+    /// Counts how many times the table has been read.
     reads: watch::Sender<u64>,
     wanted: Notify,
-    /// Why the last attempt to read the table failed.
+    /// The error of the last attempt to read the table.
     failure: RwLock<Option<RedisError>>,
     near: Option<Arc<Near>>,
 }
@@ -43,7 +43,7 @@ struct Shared {
 struct Table {
     /// By slot; empty before the first read.
     owners: Vec<Option<Address>>,
-    /// Everybody who may be asked: replicas, too.
+    /// All nodes that may be asked, including replicas.
     nodes: HashSet<Address>,
 }
 
@@ -95,7 +95,7 @@ impl Cluster {
         self.shared.wanted.notify_one();
     }
 
-    /// What the table says, as soon as it does.
+    /// Looks something up in the table; waits until it is known.
     async fn find<T>(
         &self,
         deadline: Instant,
@@ -125,7 +125,7 @@ impl Cluster {
 }
 
 impl Shared {
-    /// What was read from the old owner says nothing any more.
+    /// Invalidates copies that were read from the old owner.
     fn moved(&self) {
         if let Some(near) = &self.near {
             near.moved();
@@ -144,7 +144,7 @@ impl Shared {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Asks all nodes at once; the first that knows counts.
+    /// Asks all nodes at once; the first answer is used.
     async fn read_table(self: &Arc<Self>) -> Result<Table, RedisError> {
         let mut nodes: HashSet<Address> = self.settings.url.addresses.iter().cloned().collect();
         nodes.extend(self.read().nodes.iter().take(NODES_ASKED_MAX).cloned());
@@ -178,7 +178,7 @@ impl Table {
         self.owners.get(usize::from(slot))?.clone()
     }
 
-    /// Reads the answer to `CLUSTER SLOTS`: ranges, each with its owner and the owner's replicas.
+    /// Parses the answer to `CLUSTER SLOTS`: ranges, each with its owner and the owner's replicas.
     fn parse(reply: Value, asked: &Address) -> Option<Self> {
         let Value::Array(ranges) = reply else {
             return None;
@@ -206,7 +206,7 @@ impl Table {
     }
 }
 
-/// A node without a host is where we have asked.
+/// A node without a host is the one that was asked.
 fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
     let Value::Array(parts) = node else {
         return None;
@@ -247,12 +247,12 @@ async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
     }
     let table = reply.and_then(|reply| Table::parse(reply, node));
     table.ok_or_else(|| {
-        let detail = format!("{node} knows of no owner of any slot");
+        let detail = format!("{node} reports no owner of any slot");
         RedisError::new(RedisErrorKind::ClusterDown, detail)
     })
 }
 
-/// Reads the table when somebody wants it read, and now and then.
+/// Reads the table on request, and periodically.
 async fn keep_reading(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
     loop {
         let table = tokio::select! {
@@ -271,7 +271,7 @@ async fn keep_reading(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
                 shared.reads.send_modify(|reads| *reads += 1);
             }
             Err(error) => {
-                tracing::debug!(error = %error.again(), "the table of slots cannot be read");
+                tracing::debug!(error = %error.again(), "the slot table cannot be read");
                 if let Ok(mut failure) = shared.failure.write() {
                     *failure = Some(error);
                 }
@@ -289,9 +289,9 @@ async fn keep_reading(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
     }
 }
 
-/// Nodes that are asked for the table at once, beside those of the URL.
+/// Nodes that are asked for the table at once, in addition to those of the URL.
 const NODES_ASKED_MAX: usize = 8;
-/// However many redirections there are, the table is read this seldom.
+/// The minimum interval between reads of the table, for any number of redirections.
 const READ_PAUSE: Duration = Duration::from_millis(200);
-/// Without any redirection: to learn of nodes that may be asked later.
+/// The interval without redirections, to find nodes that may be asked later.
 const READ_EVERY: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Commits: changes as a script takes them, and its answer as an outcome.
+//! Commits: the encoding of changes as arguments of a script, and of its answer as an outcome.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Shared {
             return Err(StoreError::too_large());
         }
         let args = arguments(base, changes, self.mark());
-        // Dropped when it is over, whatever has become of it: no copy is older than this.
+        // Dropped when the commit is over, with any result: no copy is older than this.
         let _ticket = self.near.as_ref().map(|near| near.ticket(key, true));
         let rotates = changes.rotation().is_some();
         let answer = self.run(key, Script::Commit, args, rotates).await?;
@@ -35,7 +35,7 @@ impl Shared {
         outcome.map_err(|error| error.into_store_error(true))
     }
 
-    /// The outer error is the server's, the inner one is about an answer that cannot be read.
+    /// The outer error is the server's, the inner one is of an answer that cannot be decoded.
     fn outcome(
         &self,
         answer: Answer,
@@ -56,14 +56,14 @@ impl Shared {
         }
     }
 
-    /// All of the session.
+    /// Decodes the whole session.
     fn whole(&self, rest: Vec<Reply>) -> Result<Arc<Record>, RedisError> {
         let (clock, fields) = timed(rest)?;
         self.decode(fields, clock)?.map(Arc::new).ok_or_else(odd)
     }
 }
 
-/// The script's arguments, behind the one that says whether it was tried before.
+/// The script's arguments, after the one that marks a retry.
 fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec<u8>> {
     let number = |number: u64| number.to_string().into_bytes();
     let last = base.map(Record::latest);
@@ -102,7 +102,7 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
         first.map_or_else(Vec::new, number),
         expected.map_or_else(Vec::new, |name| record::field(name)),
         match born_idle {
-            // A birth expects nothing.
+            // A creation expects nothing.
             Some(idle) => number(record::millis(idle)),
             None => stamp
                 .flatten()
@@ -120,7 +120,7 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
     args
 }
 
-/// The header alone: the rest is as the base and the changes say.
+/// Decodes only the header: the rest follows from the base and the changes.
 fn composed(
     rest: Vec<Reply>,
     base: Option<&Record>,

@@ -1,12 +1,13 @@
-//! What can go wrong between this process and Redis, and what a failed command says to do.
+//! The errors of Redis operations, and the classification of failed commands.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::error::StoreError;
 
-/// Why a [`RedisStore`](crate::RedisStore) cannot be had, or could not do what it was asked: the
-/// `source()` of a [`StoreError`]. It says what to fix, and never a password.
+/// The error of a [`RedisStore`](crate::RedisStore): it could not be created, or an operation
+/// failed. It is the `source()` of a [`StoreError`]. The message explains what to fix, and never
+/// contains a password.
 #[derive(Debug)]
 pub struct RedisError {
     kind: RedisErrorKind,
@@ -14,25 +15,25 @@ pub struct RedisError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What kind of failure a [`RedisError`] is.
+/// The kind of a [`RedisError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedisErrorKind {
-    /// A setting cannot work: a URL, a prefix, a certificate.
+    /// A setting is not valid: a URL, a prefix, a certificate.
     Config,
     /// There is no connection to a server that could answer.
     Unreachable,
-    /// No answer came within the deadline.
+    /// No answer arrived within the deadline.
     TimedOut,
-    /// As many operations as are allowed are under way already.
+    /// The maximum number of operations is already running.
     Overloaded,
-    /// The server wants other credentials.
+    /// The server requires other credentials.
     Unauthenticated,
     /// The server refuses a command that the store needs: its user lacks the permission, or the
     /// command is disabled. The message names the command; the guide lists all of them.
     Denied,
-    /// The server is a replica, replicas that it needs are missing, or it cannot save to its disk.
-    /// Nothing is read from a replica either.
+    /// The server is a replica, too few replicas are connected to it, or it cannot save to its
+    /// disk. Nothing is read from a replica either.
     ReadOnly,
     /// The server is loading its data.
     Loading,
@@ -40,16 +41,16 @@ pub enum RedisErrorKind {
     ClusterDown,
     /// The server has reached its `maxmemory`.
     Full,
-    /// What is stored under a session's key is not a session of a version that this one knows.
+    /// The value under a session's key is not a session in a format of this version.
     Foreign,
-    /// The change is in, but fewer replicas than wanted have confirmed it in time.
+    /// The change is stored, but fewer replicas than required have confirmed it in time.
     Unreplicated,
-    /// The server answered what it never should.
+    /// The server sent an unexpected answer.
     Unexpected,
 }
 
 impl RedisError {
-    /// What kind of failure this is.
+    /// Returns the kind of this error.
     #[must_use]
     pub const fn kind(&self) -> RedisErrorKind {
         self.kind
@@ -68,7 +69,7 @@ impl RedisError {
         self
     }
 
-    /// The same failure once more, for another caller; its source stays with the first.
+    /// A copy of the error for another caller; its source stays with the first.
     pub(super) fn again(&self) -> Self {
         let detail = match &self.source {
             Some(source) => format!("{}: {source}", self.detail),
@@ -77,7 +78,7 @@ impl RedisError {
         Self::new(self.kind, detail)
     }
 
-    /// As the store's caller sees it. `uncertain`: a write may have taken effect.
+    /// Converts the error for the store's caller. `uncertain`: a write may have taken effect.
     pub(super) fn into_store_error(self, uncertain: bool) -> StoreError {
         match self.kind {
             _ if uncertain => StoreError::indeterminate(self),
@@ -92,18 +93,18 @@ impl RedisError {
 impl fmt::Display for RedisError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
-            RedisErrorKind::Config => "a setting of the Redis store cannot work",
+            RedisErrorKind::Config => "a setting of the Redis store is not valid",
             RedisErrorKind::Unreachable => "Redis cannot be reached",
             RedisErrorKind::TimedOut => "Redis did not answer in time",
-            RedisErrorKind::Overloaded => "too many operations on Redis are under way",
+            RedisErrorKind::Overloaded => "too many concurrent Redis operations",
             RedisErrorKind::Unauthenticated => "Redis does not accept the credentials",
             RedisErrorKind::Denied => "Redis refuses a command that the store needs",
-            RedisErrorKind::ReadOnly => "Redis takes no writes",
+            RedisErrorKind::ReadOnly => "Redis accepts no writes",
             RedisErrorKind::Loading => "Redis is loading its data",
             RedisErrorKind::ClusterDown => "the Redis cluster does not serve this slot",
             RedisErrorKind::Full => "Redis has reached its memory limit",
-            RedisErrorKind::Foreign => "a key of ours holds something else",
-            RedisErrorKind::Unreplicated => "too few replicas of Redis have confirmed",
+            RedisErrorKind::Foreign => "a session key has a value of another format",
+            RedisErrorKind::Unreplicated => "too few Redis replicas have confirmed",
             RedisErrorKind::Unexpected => "Redis gave an unexpected answer",
         };
         match self.detail.is_empty() {
@@ -119,22 +120,22 @@ impl Error for RedisError {
     }
 }
 
-/// What a command that failed says about the next attempt.
+/// The consequence of a failed command for the next attempt.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Another node owns the slot.
     Moved(String),
     /// Another node may have the key already.
     Ask(String),
-    /// The server has forgotten our scripts.
+    /// The server does not have the scripts.
     NoScript,
-    /// This server is not a master; it has changed nothing. Its connection is of no use.
+    /// The server is not a master; it has changed nothing. Its connection cannot be used any more.
     Demoted(RedisError),
-    /// This server cannot now; it has changed nothing.
+    /// The server cannot execute the command now; it has changed nothing.
     Later(RedisError),
-    /// The connection is gone. Whether the command took effect is unknown.
+    /// The connection is closed. Whether the command took effect is unknown.
     Broken(RedisError),
-    /// Trying again does not help.
+    /// A retry does not help.
     Final(RedisError),
 }
 
@@ -156,7 +157,7 @@ impl Failure {
         Self::of_words(error.code(), error.details().unwrap_or_default(), command)
     }
 
-    /// What the greeting of a new connection failed with.
+    /// The failure of the greeting of a new connection.
     pub(super) fn of_greeting(error: &redis::RedisError) -> Self {
         match error.kind() {
             redis::ErrorKind::AuthenticationFailed => Self::Final(unauthenticated()),
@@ -164,7 +165,7 @@ impl Failure {
         }
     }
 
-    /// The error alone, where there is no next attempt.
+    /// The error alone, if there is no next attempt.
     pub(super) fn into_error(self) -> RedisError {
         match self {
             Self::Demoted(error)
@@ -172,15 +173,17 @@ impl Failure {
             | Self::Broken(error)
             | Self::Final(error) => error,
             Self::Moved(_) | Self::Ask(_) => {
-                let message = "a redirection where none can be followed";
+                let message = "a redirection that cannot be followed";
                 RedisError::new(RedisErrorKind::Unexpected, message)
             }
-            Self::NoScript => RedisError::new(RedisErrorKind::Unexpected, "it has lost a script"),
+            Self::NoScript => {
+                RedisError::new(RedisErrorKind::Unexpected, "it has dropped a script")
+            }
         }
     }
 
     fn of_words(code: &str, detail: &str, command: &str) -> Self {
-        // A script of ours reports `<COMMAND> error`; servers put words before and behind that.
+        // The scripts report `<COMMAND> error`; servers add words before and behind that.
         let (command, code, detail) = inner(detail).unwrap_or((command, code, detail));
         // Servers repeat the arguments of a command that they do not know: data of a session.
         let detail = detail.split(", with args").next().unwrap_or_default();
@@ -202,11 +205,11 @@ impl Failure {
             "NOREPLICAS" => Self::Later(new(RedisErrorKind::ReadOnly, detail)),
             "MISCONF" => Self::Later(new(
                 RedisErrorKind::ReadOnly,
-                "it cannot save to its disk, and takes no writes until it can (MISCONF)",
+                "it cannot save to its disk, and accepts no writes until it can (MISCONF)",
             )),
             "OOM" => Self::Final(new(
                 RedisErrorKind::Full,
-                "raise `maxmemory`, or let sessions end sooner",
+                "raise `maxmemory`, or shorten the timeouts of sessions",
             )),
             "WRONGTYPE" => Self::Final(new(RedisErrorKind::Foreign, "")),
             "NOAUTH" | "WRONGPASS" => Self::Final(unauthenticated()),
@@ -240,12 +243,12 @@ fn inner(detail: &str) -> Option<(&str, &str, &str)> {
     let (code, text) = error.split_once(' ').unwrap_or((error, ""));
     match code.bytes().all(|b| b.is_ascii_uppercase()) {
         true => Some((command, code, text)),
-        // Before 7.0 some errors come without a code.
+        // Before 7.0 some errors have no code.
         false => Some((command, "ERR", error)),
     }
 }
 
-/// Returns `true` if these are the words of a server or a proxy that does not run a command.
+/// Returns `true` if this is the message of a server or a proxy that does not run a command.
 fn is_refusal(detail: &str) -> bool {
     let words = detail.to_ascii_lowercase();
     let refused = [
@@ -277,7 +280,7 @@ fn odd(command: &str, code: &str, detail: &str) -> Failure {
 mod tests {
     use super::*;
 
-    /// The failure that an error line leads to.
+    /// The failure for an error line.
     fn failure(line: &str) -> Failure {
         let (code, detail) = line.split_once(' ').unwrap_or((line, ""));
         Failure::of_words(code, detail, "EVALSHA")

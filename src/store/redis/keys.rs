@@ -1,16 +1,16 @@
-//! What sessions are called in Redis.
+//! The keys of sessions in Redis.
 
 use crate::session::Root;
 
 use super::error::{RedisError, RedisErrorKind};
 
-/// The start of every key that a store uses: the one part of a database that is its own.
+/// The prefix of every key that a store uses, which separates them from other keys of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Prefix(String);
 
 impl Prefix {
-    /// Takes 1 to [`PREFIX_MAX`] printable ASCII characters, without those that mean something in
-    /// a key (braces choose a cluster's slot) or in a pattern (as access lists have them).
+    /// Accepts 1 to [`PREFIX_MAX`] printable ASCII characters, without those that have a meaning in
+    /// a key (braces choose a cluster's slot) or in a pattern (of access lists).
     pub(super) fn new(text: &str) -> Result<Self, RedisError> {
         let plain = |b: u8| b.is_ascii_graphic() && !b"{}*?[]^\\\"'".contains(&b);
         if text.is_empty() || text.len() > PREFIX_MAX || !text.bytes().all(plain) {
@@ -25,19 +25,19 @@ impl Prefix {
         Ok(Self(text.to_owned()))
     }
 
-    /// The key of a session: `prefix:` and the digits under which logs know it. The list of a
-    /// user's sessions has `prefix-users:`, so that who counts keys does not count it.
+    /// The key of a session: `prefix:` and the digits shown in logs. The index of a user's sessions
+    /// has `prefix-users:`, so that counts of session keys do not include it.
     pub(super) fn key(&self, root: &Root) -> Vec<u8> {
         let kind = if root.is_index() { USERS } else { "" };
         format!("{}{kind}:{root}", self.0).into_bytes()
     }
 
-    /// One of the keys of the store's own that no session has.
+    /// A key of the store that belongs to no session.
     pub(super) fn probe(&self, number: usize) -> Vec<u8> {
         format!("{}:probe{number}", self.0).into_bytes()
     }
 
-    /// The session that a key of ours belongs to.
+    /// The session to which a key of the store belongs.
     pub(super) fn parse(&self, key: &[u8]) -> Option<Root> {
         let rest = key.strip_prefix(self.0.as_bytes())?;
         let rest = rest.strip_prefix(USERS.as_bytes()).unwrap_or(rest);
@@ -45,7 +45,7 @@ impl Prefix {
     }
 }
 
-/// The slot of a Redis Cluster that a key without braces belongs to: CRC16 (XMODEM) modulo 16,384.
+/// The slot of a key without braces in a Redis Cluster: CRC16 (XMODEM) modulo 16,384.
 pub(super) fn slot(key: &[u8]) -> u16 {
     let mut crc = 0u16;
     for &byte in key {
@@ -63,10 +63,10 @@ pub(super) fn slot(key: &[u8]) -> u16 {
 
 pub(super) const SLOTS: u16 = 1 << 14;
 
-/// What the keys of users' lists have behind the prefix.
+/// The suffix of the prefix in the keys of users' indexes.
 const USERS: &str = "-users";
 
-/// Keys repeat the prefix with every session: a long one costs memory a million times.
+/// Each session's key repeats the prefix: a long one costs memory for every session.
 const PREFIX_MAX: usize = 64;
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! A connection to a server, shared by all operations.
 //!
-//! Only `MultiplexedConnection` of the `redis` crate is used, which pairs answers with questions by
-//! their order and never reconnects. Its connection manager and its cluster client are not: as of
-//! 1.8.1 the one keeps half-open connections and replicas for ever, the other answers `ASK` during
-//! slow migrations of slots and may then stop for good (redis-rs issues 1438 and 2418, and
-//! valkey-glide 2643, are of that kind).
+//! Only `MultiplexedConnection` of the `redis` crate is used, which matches answers to requests by
+//! their order and never reconnects. Its connection manager and its cluster client are not used: as
+//! of 1.8.1 the former keeps half-open connections and replicas forever, the latter answers `ASK`
+//! during slow migrations of slots and may then stop permanently (redis-rs issues 1438 and 2418,
+//! and valkey-glide 2643, are of that kind).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -25,23 +25,23 @@ use super::script::Script;
 use super::settings::Settings;
 use super::tracking::Listener;
 
-/// A connection that can be used.
+/// A usable connection.
 pub(super) struct Link {
     connection: MultiplexedConnection,
     hashes: [String; Script::ALL.len()],
     opened: Instant,
-    /// When anything was last heard, in milliseconds since `opened`.
+    /// When data last arrived, in milliseconds since `opened`.
     heard: AtomicU64,
     driver: AbortHandle,
-    /// Where the server tells what changes.
+    /// The near-cache that receives the server's invalidations.
     tracked: Option<(Arc<Near>, Arc<Health>)>,
-    /// How the server is asked for its role.
+    /// The command that asks the server for its role.
     role: RoleCommand,
     retired: AtomicBool,
     retirement: Notify,
 }
 
-/// Why a connection could not be opened.
+/// The reason why a connection could not be opened.
 #[derive(Debug)]
 pub(super) enum NotOpened {
     /// The server cannot be reached, or does not serve; another protocol would not help.
@@ -60,7 +60,7 @@ impl NotOpened {
     }
 }
 
-/// Who gets what a server says without being asked.
+/// The receiver of a server's push messages.
 pub(super) type Pushes = Arc<dyn AsyncPushSender>;
 
 impl Link {
@@ -100,8 +100,8 @@ impl Link {
         Ok((link, driver))
     }
 
-    /// Finds out how this server is asked for its role, and fails if it is not a master. A replica
-    /// in a cluster redirects by itself.
+    /// Finds the command that asks this server for its role, and fails if it is not a master. A
+    /// replica in a cluster redirects by itself.
     async fn check_role(
         &mut self,
         address: &Address,
@@ -134,8 +134,8 @@ impl Link {
         for script in Script::ALL {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
         }
-        // Asks for a script that no server has. The first arguments of a commit are no text: a
-        // server that does not know the command would repeat them in an error that is none.
+        // Asks for a script that no server has. The first arguments of a commit are not text: a
+        // server that does not know the command would repeat them in an invalid error.
         pipeline.cmd("EVALSHA").arg(NO_SCRIPT).arg(0);
         let mut loaded = self
             .send_unchecked(&pipeline)
@@ -161,8 +161,8 @@ impl Link {
         Ok(())
     }
 
-    /// Sends the commands in one write, and waits for all the answers. An error among them is the
-    /// result.
+    /// Sends the commands in one write, and waits for all the answers. Returns an error if one of
+    /// them is.
     pub(super) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
         let replies = self.send_unchecked(pipeline).await?;
         for (reply, command) in replies.iter().zip(pipeline.cmd_iter()) {
@@ -192,14 +192,14 @@ impl Link {
             return;
         };
         match replies.first().and_then(|reply| self.role.is_master(reply)) {
-            Some(false) => self.retire(),
+            Some(false) => self.start_draining(),
             Some(true) | None => self.is_well(),
         }
     }
 
-    /// Takes the connection out of use: its server is not a master any more. It closes when the
-    /// operations that are under way have their answers.
-    pub(super) fn retire(&self) {
+    /// Takes the connection out of use: its server is no longer a master. It closes when the
+    /// pending operations have their answers.
+    pub(super) fn start_draining(&self) {
         if let Some((_, health)) = &self.tracked {
             health.set_tracked(false);
         }
@@ -216,8 +216,8 @@ impl Link {
         self.retired.load(Relaxed)
     }
 
-    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when nothing at all
-    /// arrives on it for `limit`: it is half open, or the server stands still.
+    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when no data arrives
+    /// on it for `limit`: it is half open, or the server is suspended.
     pub(super) async fn send_within(
         &self,
         pipeline: &Pipeline,
@@ -230,7 +230,7 @@ impl Link {
             }
             if self.heard.load(Relaxed) <= self.age().saturating_sub(millis(limit)) {
                 self.close();
-                let what = "a connection on which nothing is heard";
+                let what = "no data arrives on the connection";
                 return Err(Failure::Broken(RedisError::new(
                     RedisErrorKind::TimedOut,
                     what,
@@ -248,21 +248,21 @@ impl Link {
         !self.driver.is_finished() && !self.is_retired()
     }
 
-    /// What a copy depends on that is made of what comes over this connection from now on; `None`:
-    /// the server does not tell what changes.
+    /// The origin of copies that come over this connection from now on; `None`: the server sends no
+    /// invalidations.
     pub(super) fn source(&self) -> Option<Source> {
         let (near, health) = self.tracked.as_ref()?;
         Some(near.source(health))
     }
 
-    /// Something has come back, so everything that was said before has.
+    /// Records that data has arrived, and with it all earlier invalidations.
     pub(super) fn is_well(&self) {
         if let Some((near, health)) = &self.tracked {
             near.heard(health);
         }
     }
 
-    /// Drops the connection: nobody who waits for an answer gets one, nor somebody else's.
+    /// Drops the connection: pending operations get no answer, and in particular not another one's.
     pub(super) fn close(&self) {
         if let Some((_, health)) = &self.tracked {
             health.set_tracked(false);
@@ -281,7 +281,7 @@ impl Drop for Link {
     }
 }
 
-/// A connection with nothing on it but the greeting.
+/// A connection on which only the greeting was sent.
 pub(super) async fn connect(
     address: &Address,
     settings: &Settings,
@@ -316,7 +316,7 @@ pub(super) async fn connect(
     })
 }
 
-/// What is said to a server first.
+/// The greeting of a server.
 pub(super) fn info(credentials: &Credentials, database: i64, pushes: bool) -> RedisConnectionInfo {
     let protocol = match pushes {
         true => ProtocolVersion::RESP3,

@@ -1,4 +1,5 @@
-//! Who has which session: one server, the one that sentinels name, or a cluster's owner of a slot.
+//! The owner of a session: one server, the master named by sentinels, or a cluster's owner of a
+//! slot.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::near::Near;
 use super::sentinel::Sentinel;
 use super::settings::Settings;
 
-/// Knows, or finds out, which server owns a slot.
+/// Finds the server that owns a slot.
 #[derive(Debug)]
 pub(super) enum Locator {
     /// One server owns all of them.
@@ -31,7 +32,7 @@ impl Locator {
         }
     }
 
-    /// The server that owns a key's slot, as soon as that is known.
+    /// Returns the server that owns a key's slot; waits until it is known.
     pub(super) async fn owner(&self, key: &[u8], deadline: Instant) -> Result<Address, RedisError> {
         match self {
             Self::Alone(address) => Ok(address.clone()),
@@ -40,7 +41,7 @@ impl Locator {
         }
     }
 
-    /// Every server that owns slots, as soon as they are known.
+    /// Returns every server that owns slots; waits until they are known.
     pub(super) async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
         match self {
             Self::Alone(address) => Ok(vec![address.clone()]),
@@ -49,12 +50,12 @@ impl Locator {
         }
     }
 
-    /// Whether there is nowhere else to ask.
+    /// Returns `true` if there is no other server to ask.
     pub(super) const fn is_fixed(&self) -> bool {
         matches!(self, Self::Alone(_))
     }
 
-    /// Whether a server is among those that may be asked.
+    /// Returns `true` if the server is among those that may be asked.
     pub(super) fn knows(&self, address: &Address) -> bool {
         match self {
             Self::Alone(_) => true,
@@ -63,14 +64,14 @@ impl Locator {
         }
     }
 
-    /// The server `from` has named the owner of a key's slot.
+    /// Records the owner of a key's slot that the server `from` has named.
     pub(super) fn moved(&self, key: &[u8], node: &str, from: &Address) {
         if let Self::Cluster(cluster) = self {
             cluster.moved(keys::slot(key), node, from);
         }
     }
 
-    /// The server that `from` redirects to.
+    /// Returns the server to which `from` redirects.
     pub(super) fn redirect(&self, node: &str, from: &Address) -> Option<Address> {
         match self {
             Self::Cluster(_) => from.redirect(node),
@@ -78,7 +79,7 @@ impl Locator {
         }
     }
 
-    /// An owner does not answer as an owner should.
+    /// Records that an owner does not answer as an owner should.
     pub(super) fn suspect(&self) {
         match self {
             Self::Alone(_) => {}

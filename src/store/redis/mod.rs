@@ -1,16 +1,19 @@
-//! Sessions in Redis or Valkey, shared by all nodes of the application.
+//! A session store in Redis or Valkey, shared by all nodes of the application.
 //!
-//! A [`RedisStore`] keeps each session as one hash, and everything that happens to it is one script
-//! inside the server: a commit looks, decides and writes in one step and one round trip, attribute
-//! by attribute, and gives the session its lifetime, and a new secret, in the same step. It
-//! promises: no acknowledged write is overwritten by a concurrent one of another attribute; what
-//! has ended stays dead, and so does a secret that was replaced, whatever arrives late; a commit
-//! that is tried again takes effect once; no key lives without a limit; every operation ends by its
-//! deadline; a failing server is an error and never an empty session; a server that has lost the
-//! role of the master is left within about a second, and nothing is read from a replica.
+//! A [`RedisStore`] keeps each session as one hash, and each operation on it is one script inside
+//! the server: a commit reads, decides and writes in one step and one round trip, attribute by
+//! attribute, and sets the session's lifetime, and a new secret, in the same step. It guarantees:
+//!
+//! - No acknowledged write is overwritten by a concurrent one of another attribute.
+//! - Ended sessions and rotated secrets do not become valid again, even if messages arrive late.
+//! - A commit that is retried takes effect once.
+//! - Every key has an expiry, and every operation ends by its deadline.
+//! - A failing server is an error and never an empty session.
+//! - A server that is no longer a master is left within about a second, and nothing is read from a
+//!   replica.
 //!
 //! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
-//! replica that had not heard of them yet, loses the last writes, logouts among them, unless
+//! replica that has not received the last writes, loses these, including logouts, unless
 //! [`wait_for_replicas`](RedisStoreBuilder::wait_for_replicas) is set.
 //!
 //! ```text
@@ -85,8 +88,8 @@ pub use near::NearCacheStatus;
 /// # }
 /// ```
 ///
-/// A load is one round trip; so is a commit, whatever it does. A request that changes nothing makes
-/// none beyond the load, except for a touch when one is due.
+/// A load is one round trip; so is every commit. A request that changes nothing needs only the
+/// load, and a touch when one is due.
 #[derive(Clone)]
 pub struct RedisStore {
     shared: Arc<Shared>,
@@ -96,38 +99,39 @@ struct Shared {
     settings: Arc<Settings>,
     router: Router,
     near: Option<Arc<Near>>,
-    /// Marks attempts, so that the server knows one again that comes twice. Begins at random:
-    /// nodes do not share their marks.
+    /// Marks attempts, so that the server recognizes repeated ones. Starts at a random number, so
+    /// that nodes do not share marks.
     attempts: AtomicU32,
 }
 
 impl RedisStore {
-    /// A store at `url`, connected: `redis://[user:password@]host[:port][/database]`, with
-    /// `rediss` for TLS, `redis-sentinel://host,host/master` for servers behind sentinels, or
-    /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is the same. Ports
+    /// Creates a store at `url` and connects: `redis://[user:password@]host[:port][/database]`,
+    /// with `rediss` for TLS, `redis-sentinel://host,host/master` for servers behind sentinels, or
+    /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is equivalent. Ports
     /// default to 6379, those of sentinels to 26379.
     ///
-    /// All applications on one database that use this share their sessions: the keys of each begin
-    /// with `sess:`. Where there are several, give each a
-    /// [`prefix`](RedisStoreBuilder::prefix) of its own by [`builder`](Self::builder).
+    /// All applications that use this on one database share their sessions: all keys begin with
+    /// `sess:`. With several applications, set a [`prefix`](RedisStoreBuilder::prefix) for each, by
+    /// [`builder`](Self::builder).
     ///
     /// # Errors
     ///
-    /// When the URL cannot work, or the server cannot be used now.
+    /// Fails if the URL is not valid, or if the server cannot be used now.
     pub async fn connect(url: &str) -> Result<Self, RedisError> {
         Self::builder(url).connect().await
     }
 
-    /// Begins a store at `url`, which [`connect`](Self::connect) describes.
+    /// Returns a builder for a store at `url`, which [`connect`](Self::connect) describes.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(url.into())
     }
 
-    /// Returns `true` unless Redis has been away for more than three seconds: no server could be
-    /// reached that is a master, has loaded its data and accepts the user. A cluster is away when
-    /// none of its masters can be used. This is for health checks; operations do not depend on it.
+    /// Returns `true` unless Redis has been unavailable for more than three seconds: no server
+    /// could be reached that is a master, has loaded its data and accepts the user. A cluster is
+    /// unavailable if none of its masters can be used. This is for health checks; operations do not
+    /// depend on it.
     ///
-    /// A store that has not been used yet begins to connect when this is called in a tokio runtime.
+    /// A store that has not been used yet starts to connect when this is called in a tokio runtime.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -139,7 +143,7 @@ impl RedisStore {
         self.shared.router.is_ready()
     }
 
-    /// What the near-cache holds and has done; `None` without one.
+    /// Returns the counters of the near-cache; `None` without one.
     #[must_use]
     pub fn near_cache(&self) -> Option<NearCacheStatus> {
         Some(self.shared.near.as_ref()?.status())
@@ -188,7 +192,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-        // Dropped when it has ended, whatever became of it: no copy stays.
+        // Dropped when the deletion is over, with any result: no copy stays.
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let life = TOMBSTONE.as_millis().to_string().into_bytes();
         let args = vec![self.shared.mark(), life];
@@ -208,11 +212,11 @@ impl Shared {
         {
             return Ok(Loaded::Live(record));
         }
-        // In a box of its own: a hit must not pay for the room that a question needs.
+        // Boxed: a hit must not reserve the memory of a request.
         Box::pin(self.fetch(key, secret)).await
     }
 
-    /// Asks the server, and keeps a copy where that is wanted, whatever secret was presented.
+    /// Asks the server, and keeps a copy if configured, for any presented secret.
     async fn fetch(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         let ticket = self.near.as_ref().map(|near| near.ticket(key, false));
         let Some((record, source)) = self.read(key).await? else {
@@ -225,7 +229,7 @@ impl Shared {
         Ok(loaded)
     }
 
-    /// The session as the server has it, and where that comes from.
+    /// The session as the server has it, and the connection it came over.
     async fn read(&self, key: &Root) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
         let request = Request {
             key: self.settings.prefix.key(key),
@@ -242,8 +246,8 @@ impl Shared {
         Ok(live.map(|record| (Arc::new(record), answered.source)))
     }
 
-    /// Runs a script that ends with its answer, or with how many replicas have confirmed. `kills`:
-    /// the end of a session or of a secret, which must not be undone by a failover.
+    /// Runs a script that ends with its answer, or with the number of replicas that have confirmed.
+    /// `kills`: it ends a session or a secret, which a failover must not undo.
     async fn run(
         &self,
         key: &Root,
@@ -302,7 +306,7 @@ fn store_error(unanswered: Unanswered) -> StoreError {
     unanswered.why.into_store_error(unanswered.uncertain)
 }
 
-/// A script has found what it cannot read.
+/// The error of a script that has found data it cannot read.
 fn unreadable(letter: u8) -> StoreError {
     match letter {
         b'B' => RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false),
@@ -316,7 +320,7 @@ fn unreadable(letter: u8) -> StoreError {
     }
 }
 
-/// Seconds and microseconds, in milliseconds.
+/// Converts seconds and microseconds to milliseconds.
 fn server_time(reply: Option<&Reply>) -> Result<u64, RedisError> {
     let odd = || RedisError::new(RedisErrorKind::Unexpected, "no time");
     let Some(Reply::Array(parts)) = reply else {

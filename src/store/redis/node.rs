@@ -1,4 +1,4 @@
-//! A server, and the task that keeps a connection to it.
+//! A server, and the task that keeps a connection to it open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use super::settings::{
 };
 use super::tracking::{self, Protocol};
 
-/// A server that is kept connected as long as this is held.
+/// A server that is kept connected as long as this exists.
 #[derive(Debug)]
 pub(super) struct Node {
     state: watch::Receiver<State>,
 }
 
-/// What the task needs to know.
+/// The parameters of the task.
 pub(super) struct Purpose {
     pub(super) settings: Arc<Settings>,
-    /// Where the server is to report what changes.
+    /// The near-cache that receives the server's invalidations.
     pub(super) near: Option<Arc<Near>>,
-    /// How long nothing may arrive on a connection that was asked something.
+    /// How long a connection with a pending request may be silent.
     pub(super) patience: Duration,
-    /// Counts connections that can be used; without it, failures are not logged either.
+    /// Counts usable connections; without it, failures are not logged either.
     pub(super) presence: Option<Arc<Presence>>,
 }
 
@@ -39,19 +39,19 @@ pub(super) struct Purpose {
 enum State {
     Connecting,
     Up(Arc<Link>),
-    /// Since when, and why.
+    /// The start and the cause of the outage.
     Down(Instant, Arc<RedisError>),
 }
 
 impl Node {
-    /// Begins to connect.
+    /// Starts to connect.
     pub(super) fn start(address: Address, purpose: Purpose) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
         task::spawn(keep_connected(address, purpose, sender));
         Self { state }
     }
 
-    /// A connection, as soon as there is one.
+    /// Returns a connection; waits until there is one.
     pub(super) async fn link(&self, deadline: Instant) -> Result<Arc<Link>, RedisError> {
         let mut state = self.state.clone();
         loop {
@@ -70,13 +70,13 @@ impl Node {
             if changed.is_err() && Instant::now() >= deadline {
                 return Err(match &*state.borrow() {
                     State::Down(_, why) => why.again(),
-                    _ => RedisError::new(RedisErrorKind::Unreachable, "it takes too long"),
+                    _ => RedisError::new(RedisErrorKind::Unreachable, "connecting takes too long"),
                 });
             }
         }
     }
 
-    /// For how long it could not be used.
+    /// Returns how long the server could not be used.
     pub(super) fn down_for(&self) -> Duration {
         match &*self.state.borrow() {
             State::Down(since, _) => since.elapsed(),
@@ -84,7 +84,7 @@ impl Node {
         }
     }
 
-    /// The connection that there is at the moment.
+    /// Returns the current connection.
     pub(super) fn current(&self) -> Option<Arc<Link>> {
         match &*self.state.borrow() {
             State::Up(link) if link.is_open() => Some(link.clone()),
@@ -103,7 +103,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Connects, watches the connection, and connects again, until the node is dropped.
+/// Connects, monitors the connection, and reconnects, until the node is dropped.
 async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender<State>) {
     let mut pause = RECONNECT_MIN;
     let mut outage = Outage::default();
@@ -133,9 +133,9 @@ async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender
                 drop(up);
                 match end {
                     End::Demoted => {
-                        tracing::info!(%address, "the Redis server is not a master any more");
+                        tracing::info!(%address, "the Redis server is no longer a master");
                     }
-                    _ => tracing::debug!(%address, "a connection to Redis is gone"),
+                    _ => tracing::debug!(%address, "a connection to Redis was closed"),
                 }
                 continue;
             }
@@ -167,7 +167,7 @@ async fn open(
     protocol.timed_out();
     let what = match settings.tls {
         Some(_) => format!("{address} does not answer: check that it speaks TLS"),
-        None => format!("{address} does not answer: check that it does not want TLS"),
+        None => format!("{address} does not answer: check that it does not require TLS"),
     };
     Err(RedisError::new(RedisErrorKind::Unreachable, what))
 }
@@ -184,17 +184,17 @@ fn log(address: &Address, report: Option<Report>, failure: &RedisError) {
     }
 }
 
-/// Why a connection is given up.
+/// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Broken,
-    /// The server is not a master any more.
+    /// The server is no longer a master.
     Demoted,
     /// The node was dropped.
     Unneeded,
 }
 
-/// Returns when the connection is of no use any more.
+/// Completes when the connection can no longer be used.
 async fn watch_over(
     link: &Link,
     mut driver: JoinHandle<()>,

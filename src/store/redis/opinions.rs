@@ -1,4 +1,4 @@
-//! What each sentinel names as the master at the moment, and which answer counts most.
+//! The masters that the sentinels currently name, and the precedence of their answers.
 
 use super::address::Address;
 
@@ -21,11 +21,11 @@ struct Opinion {
     now: Option<Named>,
     /// The epoch of the last answer.
     epoch: u64,
-    /// How often the sentinel has begun to count elections anew.
+    /// The number of times that the sentinel has restarted its count of elections.
     restarts: u32,
 }
 
-/// A server, and what supports it.
+/// A server, and the answers that name it.
 struct Candidate {
     address: Address,
     epoch: u64,
@@ -38,7 +38,7 @@ impl Opinions {
         Self((0..sentinels).map(|_| Opinion::default()).collect())
     }
 
-    /// Takes an answer. Returns `true` if it differs from the one before.
+    /// Records an answer. Returns `true` if it differs from the previous one.
     pub(super) fn answer(&mut self, sentinel: usize, named: Named) -> bool {
         let opinion = &mut self.0[sentinel];
         if named.epoch < opinion.epoch {
@@ -50,19 +50,19 @@ impl Opinions {
         changed
     }
 
-    /// The sentinel cannot be asked any more. Returns `true` if there was an answer.
+    /// Records that the sentinel cannot be asked. Returns `true` if it had an answer.
     pub(super) fn withdraw(&mut self, sentinel: usize) -> bool {
         self.0[sentinel].now.take().is_some()
     }
 
-    /// The servers that are named at the moment, once by each sentinel.
+    /// The servers that are currently named, once for each sentinel.
     pub(super) fn answers(&self) -> Vec<Address> {
         let named = self.0.iter().filter_map(|opinion| opinion.now.as_ref());
         named.map(|named| named.address.clone()).collect()
     }
 
-    /// The servers that are named at the moment, those that count most first. A server that
-    /// `are_one` finds to be `known` has its address.
+    /// The servers that are currently named, by descending precedence. A server for which `are_one`
+    /// finds that it is the `known` one keeps its address.
     pub(super) fn ranking(
         &mut self,
         known: Option<&Address>,
@@ -87,7 +87,7 @@ impl Opinions {
             });
         }
         if candidates.len() == 1 {
-            // They agree: from here on they count together again.
+            // They agree: from here on their epochs are compared again.
             for opinion in &mut self.0 {
                 opinion.restarts = 0;
             }
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(ranking(&mut opinions, "old"), ["new", "old"]);
         opinions.answer(2, named(0, "new"));
         assert_eq!(ranking(&mut opinions, "old"), ["new"]);
-        // And from then on elections are compared again.
+        // From then on elections are compared again.
         opinions.answer(2, named(1, "newer"));
         assert_eq!(ranking(&mut opinions, "new"), ["newer", "new"]);
     }
@@ -192,7 +192,7 @@ mod tests {
             let ranking = opinions.ranking(Some(&address(known)), |_, _| true);
             assert_eq!(ranking, [address(known)]);
         }
-        // Where it cannot be found out, nothing flaps.
+        // If that cannot be determined, the choice does not alternate.
         for known in ["host", "10.0.0.1"] {
             assert_eq!(ranking(&mut opinions, known)[0], known);
         }

@@ -1,26 +1,26 @@
-//! Interruptions, and how often they are logged: when they begin, once a minute, when they end.
+//! Outages and their log lines: one at the start, one per minute, one at the end.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The state of something that may fail for a long time.
+/// The state of a resource that may fail for a long time.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     since: Option<Instant>,
     reported: Option<Instant>,
 }
 
-/// A failure that is worth a line in the log.
+/// A failure that is to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     Begins,
-    /// It has lasted so long.
+    /// The outage has lasted this long.
     Lasts(Duration),
 }
 
 impl Outage {
-    /// Counts a failure.
+    /// Records a failure.
     pub(super) fn fails(&mut self, now: Instant) -> Option<Report> {
         let since = *self.since.get_or_insert(now);
         let report = match self.reported {
@@ -32,14 +32,14 @@ impl Outage {
         Some(report)
     }
 
-    /// Ends the interruption; how long it was, if there was one.
+    /// Ends the outage. Returns its duration, if there was one.
     pub(super) fn ends(&mut self, now: Instant) -> Option<Duration> {
         let since = std::mem::take(self).since?;
         Some(now - since)
     }
 }
 
-/// Often enough for a reader of the end of a log, and seldom enough to leave room for the rest.
+/// The interval between log lines during an outage.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

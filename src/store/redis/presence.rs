@@ -1,4 +1,4 @@
-//! Whether any server is connected, since when none is, and what of that is logged.
+//! The presence of connected servers, the time without any, and its log lines.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,19 +7,19 @@ use tokio::time::Instant;
 
 use super::outage::{Outage, Report};
 
-/// Counts the connections that can be used.
+/// Counts the usable connections.
 #[derive(Debug)]
 pub(super) struct Presence(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     up: usize,
-    /// When the last connection was lost; at first, when the store was made.
+    /// When the last connection was lost; initially, when the store was made.
     lost: Instant,
     outage: Outage,
 }
 
-/// A connection that can be used, until this is dropped.
+/// A usable connection, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Present(Arc<Presence>);
 
@@ -32,8 +32,8 @@ impl Presence {
         })))
     }
 
-    /// Counts a connection. Also returns how long the outage was that it ends: `own`, that of its
-    /// server, or that of all servers.
+    /// Counts a connection. Also returns the duration of the outage that it ends: `own`, that of
+    /// its server, or that of all servers.
     pub(super) fn enter(self: &Arc<Self>, own: &mut Outage) -> (Present, Option<Duration>) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -46,7 +46,7 @@ impl Presence {
         (Present(self.clone()), own.ends(now).or(of_all))
     }
 
-    /// Counts a failure of one server. Where none is connected they share one report.
+    /// Records a failure of one server. If none is connected, all servers share one report.
     pub(super) fn fails(&self, own: &mut Outage) -> Option<Report> {
         let now = Instant::now();
         let mut state = self.lock();
@@ -56,7 +56,7 @@ impl Presence {
         }
     }
 
-    /// For how long there has been no connection.
+    /// Returns how long there has been no connection.
     pub(super) fn away_for(&self) -> Duration {
         let state = self.lock();
         match state.up {

@@ -1,7 +1,7 @@
-//! A session as a Redis hash: `lua/session.lua` describes it, and this reads it.
+//! The representation of a session as a Redis hash, which `lua/session.lua` describes.
 //!
-//! Times are the server's, so nodes need not agree about the time: what is read is moved to this
-//! node's clock by what the server says the time is.
+//! Times are on the server's clock, so nodes need no synchronized clocks: the server's current time
+//! converts them to this node's clock.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::session::{
 
 use super::error::{RedisError, RedisErrorKind};
 
-/// The clock of a server, as seen from here.
+/// The clock of a server, relative to this node's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    /// The time there, in milliseconds.
+    /// The server's time, in milliseconds.
     pub(super) there: u64,
-    /// The same moment here, or a little later: what an answer takes makes sessions live longer by
-    /// that, never shorter.
+    /// The same moment on this node's clock, or a little later: the delay of an answer makes
+    /// sessions live longer by that time, never shorter.
     pub(super) here: Timestamp,
 }
 
@@ -35,7 +35,7 @@ impl Clock {
     }
 }
 
-/// Reads what `HGETALL` gives; `None`: there is no session of this application.
+/// Decodes a reply to `HGETALL`; `None`: there is no session of this application.
 pub(super) fn decode(
     fields: Reply,
     clock: Clock,
@@ -72,13 +72,13 @@ pub(super) fn decode(
     }
 }
 
-/// What the header of a session says.
+/// The header of a session.
 struct Header<'a> {
     /// The stamp of the last commit.
     stamp: Stamp,
     credential: Credential,
     lifetime: Lifetime,
-    /// The name of the application that has made the session, if it has one.
+    /// The name of the application that has created the session, if it has one.
     application: Option<&'a [u8]>,
 }
 
@@ -122,20 +122,20 @@ impl<'a> Header<'a> {
             lifetime: Lifetime {
                 created_at: clock.here(number(12)),
                 accessed_at: clock.here(number(24)),
-                // The server brings accesses into order.
+                // The server orders accesses.
                 access: 0,
                 max_inactive: (stamp(&fixed[36..46]), duration(number(30)).into()),
                 first_visit: duration(number(46)).into(),
                 returned: flags & RETURNED != 0,
             },
-            // What is cut short is no application's name, and no other's either.
+            // A truncated name is no application's name, neither this one's nor another's.
             application: named
                 .map(|(length, name)| name.get(..usize::from(*length)).unwrap_or_default()),
         })
     }
 }
 
-/// What the session is like after a commit that found it as `base` says, or made it.
+/// The session after a commit that found it in the state of `base`, or created it.
 pub(super) fn committed(
     base: Option<&Record>,
     changes: &Changes,
@@ -156,7 +156,7 @@ pub(super) fn committed(
     Ok(record)
 }
 
-/// A stamp as it stands in front of every attribute.
+/// A stamp as it precedes every attribute.
 pub(super) fn stamp_bytes(stamp: Stamp) -> [u8; STAMP_BYTES] {
     let mut bytes = [0; STAMP_BYTES];
     bytes[..6].copy_from_slice(&stamp.clock.to_be_bytes()[2..]);
@@ -169,7 +169,7 @@ pub(super) fn field(name: &str) -> Vec<u8> {
     [b":", name.as_bytes()].concat()
 }
 
-/// What a field holds behind its stamp.
+/// The content of a field behind its stamp.
 pub(super) fn payload(value: Option<&Value>) -> Vec<u8> {
     match value {
         Some(value) => [&[PRESENT], value.as_bytes()].concat(),
@@ -177,7 +177,7 @@ pub(super) fn payload(value: Option<&Value>) -> Vec<u8> {
     }
 }
 
-/// A duration as scripts take it.
+/// A duration in the form of the scripts' arguments.
 pub(super) fn millis(duration: Option<Duration>) -> u64 {
     duration.map_or(NONE, |d| {
         u64::try_from(d.as_millis())
@@ -186,8 +186,8 @@ pub(super) fn millis(duration: Option<Duration>) -> u64 {
     })
 }
 
-/// Fields that are no attributes are none of ours. An attribute that cannot be read is there, and
-/// an error for whoever asks for it, and for nobody else.
+/// Fields that are not attributes are ignored. An attribute that cannot be decoded exists; only
+/// reading it is an error.
 fn register(name: &[u8], value: &[u8]) -> Option<Register> {
     let name = str::from_utf8(name.strip_prefix(b":")?).ok()?;
     let unreadable = || Some(Value::from_bytes([]));
@@ -218,10 +218,10 @@ fn number(bytes: &[u8]) -> u64 {
         .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
-/// A name and what it holds.
+/// A name and its value.
 type Field = (Vec<u8>, Vec<u8>);
 
-/// The fields of a hash, as either version of the protocol gives them.
+/// The fields of a hash, in either version of the protocol.
 fn pairs(reply: Reply) -> Result<Vec<Field>, RedisError> {
     let bytes = |value| match value {
         Reply::BulkString(bytes) => Ok(bytes),
@@ -259,11 +259,11 @@ const HEADER_BYTES: usize = 80;
 const RETURNED: u8 = 1;
 const NAMED: u8 = 2;
 const BOUND: u8 = 4;
-/// Six bytes of version, four that tell the commit from others.
+/// Six bytes of version, four that distinguish concurrent commits.
 const STAMP_BYTES: usize = 10;
 const REMOVED: u8 = 0;
 const PRESENT: u8 = 1;
-/// Stands for *no limit*: what six bytes hold at most.
+/// Represents *no limit*: the largest value of six bytes.
 const NONE: u64 = (1 << 48) - 1;
-/// A thousand years; longer is as long.
+/// A thousand years; longer durations count as that.
 const MILLIS_MAX: u64 = 1_000 * 31_557_600_000;

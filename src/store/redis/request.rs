@@ -1,4 +1,4 @@
-//! What is asked of the server that has a session, in one write and one answer.
+//! A pipelined request for one session.
 
 use redis::{Pipeline, Value};
 
@@ -7,7 +7,7 @@ use super::link::Link;
 use super::script::Script;
 use super::settings::Replicas;
 
-/// A question about one session.
+/// A request for one session.
 #[derive(Debug)]
 pub(super) struct Request {
     /// The session's key.
@@ -19,8 +19,8 @@ pub(super) struct Request {
 pub(super) enum What {
     /// The time, and the fields of a hash.
     Load,
-    /// A script, and its arguments behind those that all scripts have: whether this is a retry, and
-    /// the application's name.
+    /// A script with its arguments, after those that all scripts have: a mark of retries, and the
+    /// application's name.
     Run {
         script: Script,
         args: Vec<Vec<u8>>,
@@ -29,12 +29,12 @@ pub(super) enum What {
     },
 }
 
-/// How a request is worded this time.
+/// Encoding options of one attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wording {
     /// It may have been applied already.
     pub(super) again: bool,
-    /// The server does not know our scripts: send them along.
+    /// The server does not have the scripts: sends them along.
     pub(super) source: bool,
     /// The server may have the key although another one owns the slot.
     pub(super) asking: bool,
@@ -89,7 +89,7 @@ impl Request {
         pipeline
     }
 
-    /// The failure that the replies to a pipeline amount to. What comes with a script does not
+    /// The failure that the replies to a pipeline indicate. The commands beside a script do not
     /// change whether the script was run.
     pub(super) fn failure(&self, wording: Wording, replies: &[Value]) -> Option<Failure> {
         let failed = |reply: Option<&Value>, command| match reply? {
@@ -108,7 +108,7 @@ impl Request {
     }
 }
 
-/// What a script answers: a letter, and what belongs to it.
+/// The answer of a script: a letter, and its data.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) letter: u8,

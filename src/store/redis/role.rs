@@ -10,9 +10,9 @@ use redis::{Pipeline, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoleCommand {
     Role,
-    /// Where `ROLE` is refused.
+    /// If `ROLE` is refused.
     Info,
-    /// Where both are refused: the role stays unknown, and a lost one shows when a write fails.
+    /// If both are refused: the role stays unknown, and its loss shows when a write fails.
     Ping,
 }
 
@@ -27,7 +27,7 @@ impl RoleCommand {
         pipeline
     }
 
-    /// Whether the answer is a master's; `None` if it does not tell.
+    /// Returns `true` if the reply is a master's; `None` if it does not contain the role.
     pub(super) fn is_master(self, reply: &Value) -> Option<bool> {
         match (self, reply) {
             (Self::Role, Value::Array(parts)) => match parts.first()? {

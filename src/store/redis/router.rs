@@ -1,8 +1,8 @@
-//! Which server has a session, and how often to ask.
+//! Routing of requests to servers, with retries.
 //!
-//! A question is asked until it is answered or its deadline has come: connections may break,
-//! servers may be busy with becoming another one's replica, slots may move. All of it is safe to
-//! ask twice, because every attempt to write carries a mark by which the server knows it again.
+//! A request is sent until it is answered or its deadline has passed: connections may break,
+//! servers may be failing over, slots may move. Every request can be repeated, because each write
+//! carries a mark by which the server recognizes repeated attempts.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -22,7 +22,7 @@ use super::presence::Presence;
 use super::request::{Request, Wording};
 use super::settings::{PONG_WITHIN, READY_GRACE, Settings};
 
-/// The way to all servers.
+/// The connections to all servers.
 #[derive(Debug)]
 pub(super) struct Router {
     settings: Arc<Settings>,
@@ -32,30 +32,30 @@ pub(super) struct Router {
     retries: AtomicU32,
     near: Option<Arc<Near>>,
     presence: Arc<Presence>,
-    /// Whether a task looks for the servers.
+    /// Set while a task connects to the servers.
     seeking: AtomicBool,
 }
 
-/// What a server has answered.
+/// The answer of a server.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) replies: Vec<Value>,
-    /// Where from, if the server tells what changes.
+    /// The connection that it came over, if the server sends invalidations on it.
     pub(super) source: Option<Source>,
 }
 
-/// What connections are for. Who waits for replicas holds up everybody behind him.
+/// The purpose of a connection. `WAIT` for replicas blocks all later requests on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Use {
     Everything,
     Replicas,
 }
 
-/// Why a question has no answer.
+/// The failure of a request.
 #[derive(Debug)]
 pub(super) struct Unanswered {
     pub(super) why: RedisError,
-    /// Something may have been written.
+    /// A write may have taken effect.
     pub(super) uncertain: bool,
 }
 
@@ -73,7 +73,7 @@ impl Router {
         }
     }
 
-    /// Asks until there is an answer, or the deadline has come.
+    /// Sends the request until there is an answer, or the deadline has passed.
     pub(super) async fn ask(&self, request: &Request) -> Result<Answered, Unanswered> {
         let deadline = Instant::now() + self.settings.deadline;
         let permit = match self.permits.try_acquire() {
@@ -103,7 +103,7 @@ impl Router {
         }
     }
 
-    /// Waits until questions can be asked.
+    /// Waits until requests can be sent.
     pub(super) async fn connected(&self) -> Result<(), RedisError> {
         let deadline = Instant::now() + self.settings.deadline.max(CONNECTED_WITHIN);
         for address in self.locator.masters(deadline).await? {
@@ -117,15 +117,15 @@ impl Router {
         self.presence.away_for() < READY_GRACE
     }
 
-    /// Returns `true` if no server is connected, and no other caller looks for one.
+    /// Returns `true` if no server is connected, and no other caller is connecting.
     pub(super) fn begin_to_seek(&self) -> bool {
         !self.presence.is_up() && !self.seeking.swap(true, Relaxed)
     }
 
-    /// Connects to the servers that there are now: without operations nothing else does.
+    /// Connects to the current servers: without operations nothing else does.
     pub(super) async fn seek(&self) {
         if let Err(error) = self.connected().await {
-            tracing::debug!(%error, "there is no server yet");
+            tracing::debug!(%error, "no server is connected yet");
         }
         self.seeking.store(false, Relaxed);
     }
@@ -153,7 +153,7 @@ impl Router {
                 }
                 Err(Failure::NoScript) if !state.wording.source => state.wording.source = true,
                 Err(Failure::NoScript) => {
-                    let detail = "it knows no script that comes along";
+                    let detail = "it rejects a script that is sent along";
                     return Err(RedisError::new(RedisErrorKind::Unexpected, detail));
                 }
                 Err(Failure::Demoted(why) | Failure::Later(why) | Failure::Broken(why)) => {
@@ -164,15 +164,16 @@ impl Router {
             }
             if state.redirects > REDIRECTS_MAX {
                 state.redirects = 0;
-                let detail = "its servers send us from one to the other";
+                let detail = "its servers redirect in a circle";
                 let why = RedisError::new(RedisErrorKind::ClusterDown, detail);
                 self.rest(request, &mut pause, why, state, deadline).await?;
             }
         }
     }
 
-    /// A pause before the next attempt; `why`, if there is no time left for an answer to it. A write
-    /// that was refused each time has not happened: one more, cut off, would leave that unknown.
+    /// Pauses before the next attempt; fails with `why` if no time is left for its answer. A write
+    /// that was refused each time has not happened: one more attempt that is cut off would make
+    /// that uncertain.
     async fn rest(
         &self,
         request: &Request,
@@ -217,13 +218,13 @@ impl Router {
         let link = match node.current() {
             Some(link) => link,
             None => node.link(deadline).await.map_err(|why| match why.kind() {
-                // Somebody has to change something first.
+                // An administrator has to change something first.
                 RedisErrorKind::Unauthenticated | RedisErrorKind::Denied => Failure::Final(why),
                 // A server that was demoted may be about to be promoted again.
                 kind if self.locator.is_fixed() && kind != RedisErrorKind::ReadOnly => {
                     Failure::Final(why)
                 }
-                // Nobody has taken its place for as long as we would wait: others need the room.
+                // It has had no replacement for a whole deadline: other operations need the permit.
                 _ if node.down_for() >= self.settings.deadline => Failure::Final(why),
                 _ => Failure::Later(why),
             })?,
@@ -251,7 +252,7 @@ impl Router {
         match failure {
             Some(failure) => {
                 if matches!(failure, Failure::Demoted(_)) {
-                    link.retire();
+                    link.start_draining();
                 }
                 Err(failure)
             }
@@ -273,7 +274,7 @@ impl Router {
             .entry((address, purpose))
             .or_insert_with_key(|(address, _)| {
                 let near = self.near.clone().filter(|_| purpose == Use::Everything);
-                // Who waits for replicas is silent meanwhile.
+                // `WAIT` keeps the connection silent.
                 let waits = self.settings.replicas.filter(|_| purpose == Use::Replicas);
                 let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
                 let presence = (purpose == Use::Everything).then(|| self.presence.clone());
@@ -289,12 +290,12 @@ impl Router {
     }
 }
 
-/// What the attempts so far have shown.
+/// The results of the attempts so far.
 #[derive(Debug, Default)]
 struct Attempts {
     wording: Wording,
     asked: Option<Address>,
-    /// The server that was asked last.
+    /// The last server that was asked.
     answered: Option<Address>,
     redirects: usize,
     last: Option<RedisError>,
@@ -307,7 +308,7 @@ impl Attempts {
     }
 }
 
-/// Longer and longer pauses, no two alike.
+/// Increasing pauses with jitter.
 #[derive(Debug, Default)]
 struct Pause(u32);
 
@@ -315,16 +316,16 @@ impl Pause {
     fn next(&mut self, salt: u32) -> Duration {
         let most = (PAUSE_MIN_MS << self.0).min(PAUSE_MAX_MS);
         self.0 = (self.0 + 1).min(16);
-        // Knuth's multiplicative hash spreads what a counter gives.
+        // Knuth's multiplicative hash spreads the values of a counter.
         let spread = u64::from(salt.wrapping_mul(2_654_435_761)) * most / 2;
         Duration::from_millis(most / 2 + (spread >> 32))
     }
 }
 
-/// Redirects that follow each other at once: behind that, nodes disagree about who owns a slot.
+/// Redirects in immediate succession: beyond that, nodes disagree about the owner of a slot.
 const REDIRECTS_MAX: usize = 4;
 const PAUSE_MIN_MS: u64 = 8;
 const PAUSE_MAX_MS: u64 = 128;
 
-/// Connecting at once is for starting an application: there is time.
+/// The time for connecting when an application starts.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);

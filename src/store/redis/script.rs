@@ -1,6 +1,6 @@
-//! The scripts: what happens to a session happens in one step, inside the server.
+//! The scripts: each operation on a session is one step inside the server.
 
-/// A script of ours.
+/// A script of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
     Commit,

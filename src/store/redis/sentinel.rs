@@ -1,12 +1,12 @@
-//! The master that the sentinels name.
+//! The master as named by sentinels.
 //!
-//! One task per sentinel listens for `+switch-master`, and asks when an operation suspects a change
-//! and once a second. Another task chooses among the answers of the moment. Sentinels lag behind
-//! each other for a while after a failover; the answer of the latest election counts. Elections are
-//! counted anew by sentinels that were repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed: while
-//! those and others disagree, the majority counts. Where the answers differ, only a server that
-//! states itself that it is a master is chosen. Answers that name one server in two ways, by a host
-//! name and by an address, are the same.
+//! One task per sentinel listens for `+switch-master`; it also asks once a second, and when an
+//! operation suspects a change. Another task chooses among the current answers. After a failover,
+//! sentinels are updated at different times; the answer of the latest election takes precedence.
+//! Sentinels that were repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed restart their count of
+//! elections: while those and others disagree, the majority decides. If the answers differ, only a
+//! server that reports itself as a master is chosen. Answers that name one server in two ways, by a
+//! host name and by an address, count as equal.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,11 +29,11 @@ use super::outage::{Outage, Report};
 use super::role::RoleCommand;
 use super::settings::{CONNECT_WITHIN, Settings};
 
-/// The master, as far as is known.
+/// The master, as far as it is known.
 #[derive(Debug)]
 pub(super) struct Sentinel {
     shared: Arc<Shared>,
-    /// The tasks end when this does.
+    /// The tasks end when this is dropped.
     listening: OnceLock<watch::Sender<()>>,
 }
 
@@ -120,7 +120,7 @@ async fn keep_choosing(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
     let mut outage = Outage::default();
     loop {
         let choosing = async {
-            // What has changed is read below.
+            // The changes are read below.
             let _ = timeout(CHOOSE_EVERY, shared.changed.notified()).await;
             let answers = shared.opinions().answers();
             log(&mut outage, answers.is_empty());
@@ -136,13 +136,13 @@ async fn keep_choosing(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
     }
 }
 
-/// Logs that no sentinel can be asked.
+/// Logs that no sentinel can be asked, and the end of that.
 fn log(outage: &mut Outage, is_silent: bool) {
     let now = Instant::now();
     if !is_silent {
         if let Some(lasted) = outage.ends(now) {
             let elapsed_ms = lasted.as_millis() as u64;
-            // The first answer of a store that has just started ends nothing worth a line.
+            // The first answer of a store that has just started ends no outage.
             if lasted >= SILENCE_MIN {
                 tracing::info!(elapsed_ms, "a sentinel names a master again");
             }
@@ -186,7 +186,7 @@ async fn choose(
     }
 }
 
-/// The servers without those that state that they are replicas, or cannot be asked.
+/// The servers without those that report themselves as replicas, or cannot be asked.
 async fn masters(settings: &Arc<Settings>, candidates: &[Address]) -> Vec<Address> {
     let mut asked = JoinSet::new();
     for address in candidates {
@@ -212,16 +212,16 @@ async fn is_master(settings: &Settings, address: &Address) -> Result<bool, NotOp
             return Ok(is_master);
         }
     }
-    // A server that does not state its role is what the sentinels say.
+    // A server that does not report its role is trusted to be what the sentinels name.
     Ok(true)
 }
 
-/// What host names stand for.
+/// The addresses of host names.
 #[derive(Debug, Default)]
 struct Names(HashMap<Address, (Instant, Vec<SocketAddr>)>);
 
 impl Names {
-    /// Looks up the names that are not known, and forgets the others.
+    /// Looks up the unknown names, and drops those that are not needed.
     async fn resolve(&mut self, addresses: &[Address]) {
         self.0
             .retain(|address, (at, _)| addresses.contains(address) && at.elapsed() < NAMES_FOR);
@@ -273,8 +273,8 @@ async fn keep_listening(number: usize, shared: Arc<Shared>, mut end: watch::Rece
     }
 }
 
-/// Asks for the master again and again: when the sentinel announces a change, when an operation
-/// suspects one, and once a second.
+/// Asks for the master repeatedly: when the sentinel announces a change, when an operation suspects
+/// one, and once a second.
 async fn listen(
     number: usize,
     sentinel: &Address,
@@ -304,7 +304,7 @@ async fn listen(
     }
 }
 
-/// A connection on which a sentinel announces changes, if it can; else it is only asked.
+/// A connection on which a sentinel announces changes, if it can; otherwise it is only polled.
 async fn subscribe(
     sentinel: &Address,
     settings: &Settings,
@@ -331,7 +331,7 @@ async fn ask(connection: &mut MultiplexedConnection, name: &str) -> Result<Named
     let mut question = redis::pipe();
     question.cmd("SENTINEL").arg("MASTER").arg(name);
     let broken = |error: redis::RedisError| {
-        let what = format!("a sentinel says nothing about `{name}`");
+        let what = format!("no answer of a sentinel about `{name}`");
         RedisError::new(RedisErrorKind::Unreachable, what).because(error)
     };
     let replies = connection.send_packed_commands(&question, 0, 1).await;
@@ -403,13 +403,14 @@ impl Drop for AbortOnDrop {
 
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// However many requests suspect the master, a sentinel is asked this seldom.
+/// The minimum interval between questions to a sentinel, for any number of suspicions.
 const SUSPICION_PAUSE: Duration = Duration::from_millis(50);
-/// Without any suspicion: an announcement may be lost, and a dead sentinel is noticed.
+/// The interval without any suspicion: an announcement may be lost, and a failed sentinel is
+/// noticed.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often the servers are asked for their roles while the sentinels differ.
+/// The interval at which the servers are asked for their roles while the sentinels differ.
 const CHOOSE_EVERY: Duration = Duration::from_secs(1);
-/// How long a name is taken for what it stood for.
+/// How long the addresses of a name are used.
 const NAMES_FOR: Duration = Duration::from_secs(10);
-/// Shorter silences of all sentinels are not worth a line when they end.
+/// Shorter outages of all sentinels are not logged when they end.
 const SILENCE_MIN: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! What the builder has decided.
+//! The validated settings of a store.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use super::address::{Credentials, Url};
 use super::keys::Prefix;
 use super::tls::Tls;
 
-/// Everything that operations and connections need to know.
+/// The settings that operations and connections use.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) url: Url,
-    /// Of the sentinels themselves.
+    /// For the sentinels themselves.
     pub(super) sentinel_credentials: Credentials,
     pub(super) prefix: Prefix,
-    /// The name that new sessions carry, and that those of other applications do not.
+    /// The name that new sessions carry. Sessions with another name are not used.
     pub(super) application: Option<String>,
     pub(super) tls: Option<Tls>,
-    /// What an operation may take, retries included.
+    /// The time limit of an operation, including retries.
     pub(super) deadline: Duration,
     pub(super) max_in_flight: usize,
     pub(super) max_session_bytes: usize,
@@ -24,14 +24,14 @@ pub(super) struct Settings {
     pub(super) near_cache: Option<NearCacheLimits>,
 }
 
-/// How many replicas must confirm that a session has ended or got a new secret.
+/// How many replicas must confirm an ended session or a rotation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replicas {
     pub(super) count: u8,
     pub(super) within: Duration,
 }
 
-/// What the near-cache may hold, and for how long.
+/// The size and age limits of the near-cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NearCacheLimits {
     pub(super) bytes: usize,
@@ -39,39 +39,39 @@ pub(super) struct NearCacheLimits {
 }
 
 impl Settings {
-    /// How long one attempt may be without any answer: room for two more after it.
+    /// How long one attempt may go without an answer: leaves time for two more.
     pub(super) fn attempt(&self) -> Duration {
         self.deadline / 3
     }
 
-    /// How much time must be left for another attempt: a quarter of a second of two, which even a
-    /// busy server does not need.
+    /// How much time must be left for another attempt: with two seconds a quarter of a second,
+    /// which even a busy server does not need.
     pub(super) fn last_attempt(&self) -> Duration {
         self.deadline / 8
     }
 }
 
-/// How often a connection is asked whether it still works.
+/// The interval between checks of a connection.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How long a server may be silent on a connection that asks it.
+/// How long a server may be silent on a connection with a pending request.
 pub(super) const PONG_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a new connection may take until it can be used.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long requests wait for a server that has just gone: one that restarts is not an error.
-/// Behind that they fail at once.
+/// How long requests wait for a server that has just become unavailable: a restart causes no error.
+/// After that they fail at once.
 pub(super) const GONE_GRACE: Duration = Duration::from_millis(500);
 
 /// How long no server may be connected before the store is not ready: longer than a restart, and
 /// shorter than a failover.
 pub(super) const READY_GRACE: Duration = Duration::from_secs(3);
 
-/// How long a connection that failed is left alone: at first and at most.
+/// The pause before reconnecting: initially and at most.
 pub(super) const RECONNECT_MIN: Duration = Duration::from_millis(20);
 pub(super) const RECONNECT_MAX: Duration = Duration::from_millis(500);
 
-/// How long a tombstone stays. Updates never create, so it only has to outlast what may still be on
-/// its way to create a session: an attempt that the network, or a server that stood still, held up.
+/// How long a tombstone is kept. Updates never create a session, so it only has to outlast requests
+/// that may still create one: attempts delayed by the network, or by a server that was suspended.
 pub(super) const TOMBSTONE: Duration = Duration::from_secs(600);

@@ -1,4 +1,5 @@
-//! TLS to the servers, with a provider of its own: nothing to install, and nothing global changes.
+//! TLS to the servers, with a crypto provider of its own: no global provider is installed or
+//! changed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +13,12 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::error::{RedisError, RedisErrorKind};
 
-/// Certificates as the builder takes them, in PEM.
+/// Certificates as given to the builder, in PEM.
 #[derive(Clone, Default)]
 pub(super) struct Certificates {
-    /// Who may vouch for servers. Empty: whom the operating system trusts.
+    /// The trusted authorities for servers. Empty: those of the operating system.
     pub(super) roots: Vec<u8>,
-    /// Our own certificate and its key.
+    /// The client certificate and its key.
     pub(super) client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -52,9 +53,9 @@ impl Tls {
             None => config.with_no_client_auth(),
             Some((chain, key)) => {
                 let chain = parse(chain, "the client certificate")?;
-                // The parser's own words could repeat a part of the key.
+                // The parser's own message could repeat a part of the key.
                 let key = PrivateKeyDer::from_pem_slice(key)
-                    .map_err(|_| wrong("the client's key is no private key in PEM"))?;
+                    .map_err(|_| wrong("the client's key is not a private key in PEM"))?;
                 let config = config.with_client_auth_cert(chain, key);
                 config.map_err(|error| wrong("the client certificate").because(error))?
             }
@@ -68,7 +69,7 @@ impl Tls {
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, RedisError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
-            wrong("a host is no name that a certificate can have").because(error)
+            wrong("a host is not a valid name for a certificate").because(error)
         })?;
         self.0.connect(name, stream).await.map_err(|error| {
             let what =
@@ -94,7 +95,7 @@ fn parse(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, RedisEr
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match parsed {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(wrong(&format!("{what}: no certificate in PEM is found"))),
+        _ => Err(wrong(&format!("{what}: it contains no certificate in PEM"))),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Connections on which the server tells what changes, and whether it really does.
+//! Connections on which the server sends invalidations, and the test that it does.
 //!
-//! Servers differ: some do not track, some say that they do and do not. So every connection that is
-//! to carry the truth about copies is tried first, with a key of our own that somebody else writes.
+//! Servers differ: some do not track keys, some confirm tracking and send nothing. Each connection
+//! on which copies depend is therefore tested first, with a key that another connection writes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +18,7 @@ use super::link::{self, Link, NotOpened};
 use super::near::{Health, Near};
 use super::settings::Settings;
 
-/// Hears what the server says without being asked, in the order in which it is said.
+/// Receives the server's push messages, in their order.
 pub(super) struct Listener {
     pub(super) near: Arc<Near>,
     pub(super) health: Arc<Health>,
@@ -44,23 +44,23 @@ impl AsyncPushSender for Listener {
     }
 }
 
-/// What earlier attempts to connect to a server have shown about its protocol.
+/// The results of earlier attempts to connect to a server, for its protocol.
 #[derive(Debug, Default)]
 pub(super) struct Protocol {
-    /// Greetings of RESP3 in a row that the server has answered with nothing.
+    /// Consecutive RESP3 greetings that the server has not answered.
     broken: u32,
 }
 
 impl Protocol {
-    /// Counts a greeting that took too long.
+    /// Records a greeting that timed out.
     pub(super) fn timed_out(&mut self) {
         self.broken += 1;
     }
 }
 
-/// Opens a connection; with `near`, one on which the server tells what changes, if it can. Servers
-/// and proxies that do not know `HELLO` refuse it in many words, or close the connection: they are
-/// used without copies.
+/// Opens a connection; with `near`, one on which the server sends invalidations, if it can. Servers
+/// and proxies that do not know `HELLO` refuse it with various messages, or close the connection:
+/// they are used without copies.
 pub(super) async fn open(
     address: &Address,
     settings: &Settings,
@@ -76,7 +76,7 @@ pub(super) async fn open(
     let opened = if protocol.broken < BROKEN_MAX {
         tracked().await
     } else {
-        // It may have been the server: only one that answers RESP2 has failed at RESP3.
+        // The server may be the cause: only one that answers RESP2 has failed at RESP3.
         let working = plain().await.map_err(NotOpened::into_error)?;
         match timeout(GREETING_WITHIN, tracked()).await {
             Ok(Ok(opened)) => Ok(opened),
@@ -119,7 +119,7 @@ pub(super) async fn open(
     Ok((link, driver))
 }
 
-/// Whether the server tells this connection that a key has changed that it has read.
+/// Returns `true` if the server sends this connection an invalidation of a key that it has read.
 async fn is_told(
     link: &Link,
     health: &Health,
@@ -151,7 +151,7 @@ async fn is_told(
         driver.abort();
         let refused = |reply: &Value| matches!(reply, Value::ServerError(_));
         if written.is_ok_and(|replies| !replies.iter().any(refused)) {
-            // The answer comes behind everything that was said before it.
+            // The answer arrives after everything that the server sent before it.
             let mut ping: Pipeline = redis::pipe();
             ping.cmd("PING");
             return Ok(link.send(&ping).await.is_ok() && health.probed.load(Relaxed));
@@ -161,7 +161,7 @@ async fn is_told(
     Ok(false)
 }
 
-/// Makes a key that is gone by itself.
+/// Creates a key that expires by itself.
 fn writing(key: &[u8]) -> Pipeline {
     const SCRIPT: &str =
         "redis.call('HSET', KEYS[1], '', 'x') redis.call('PEXPIRE', KEYS[1], 1000)";
@@ -170,10 +170,10 @@ fn writing(key: &[u8]) -> Pipeline {
     pipeline
 }
 
-/// Each server of a cluster of a hundred owns one of so many keys, almost certainly.
+/// Each server of a cluster of a hundred owns one of this many keys, almost certainly.
 const PROBES_MAX: usize = 1_000;
 
-/// Greetings in a row that may break by accident.
+/// Consecutive greetings that may fail by accident.
 const BROKEN_MAX: u32 = 2;
 
 /// How long a server that answers RESP2 may take to answer the greeting of RESP3.

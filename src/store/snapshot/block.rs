@@ -1,39 +1,39 @@
-//! A file's body: blocks, each with its own checksum, the last of which says what there must be.
+//! The body of a file: blocks, each with its own checksums; the last one holds the totals.
 //!
 //! ```text
 //! mark 4 │ number 4 │ length 4 │ checksum 8 │ content │ checksum 8
 //! ```
 //!
-//! The first checksum is the head's own: a damaged length is never believed, and a reader that has
-//! lost its way finds the next block. Both depend on the file's salt and the block's number.
+//! The first checksum is the head's own: a damaged length is never used, and a reader that has lost
+//! its position finds the next block. Both depend on the file's salt and the block's number.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What a block's content begins with.
+/// The start of a block's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Label {
     /// Entries of a slot follow, up to the end of the block.
     Slot {
         slot: u16,
-        /// The writer's wall clock when it looked into the slot.
+        /// The writer's wall clock when it read the slot.
         at: u64,
     },
     /// The file ends here.
     End(Totals),
 }
 
-/// What there is in a file.
+/// The totals of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Totals {
     pub(super) blocks: u32,
     pub(super) sessions: u64,
     pub(super) tombstones: u64,
-    /// Sessions that were in the store, about, and not written: time was up.
+    /// Approximate number of sessions in the store that were not written in time.
     pub(super) unwritten: u64,
 }
 
-/// What stands before a block's content.
+/// The head of a block, which precedes its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) number: u32,
@@ -51,7 +51,7 @@ impl Head {
         bytes
     }
 
-    /// `None`: this is no head of a block in the file with that salt.
+    /// `None`: these bytes are no head of a block in the file with that salt.
     pub(super) fn from_bytes(bytes: &[u8; HEAD_BYTES], salt: u64) -> Option<Self> {
         if !bytes.starts_with(MARK) {
             return None;

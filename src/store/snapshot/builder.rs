@@ -1,9 +1,9 @@
-//! What a snapshot needs to know, and the opening of one.
+//! Builder of a [`SnapshotStore`], and the opening of its files.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::store::{MemoryStore, users};
@@ -18,7 +18,7 @@ use super::seal::FileKey;
 use super::source::{Kept, Restored, Source};
 use super::{Shared, SnapshotStore, periodic, withheld};
 
-/// Opens a [`SnapshotStore`].
+/// Builder of a [`SnapshotStore`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SnapshotStoreBuilder {
@@ -26,7 +26,7 @@ pub struct SnapshotStoreBuilder {
     settings: Settings,
 }
 
-/// How a file is written and read.
+/// The settings for writing and reading a file.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) application: String,
@@ -48,62 +48,65 @@ impl SnapshotStoreBuilder {
         }
     }
 
-    /// Whose sessions these are: 64 bytes at most. The file of another application is not read.
+    /// Sets the name of the application, at most 64 bytes. The file of another application is not
+    /// read.
     ///
-    /// Defaults to no name. Give one wherever two applications could be given one path.
+    /// Defaults to no name. Set one wherever two applications could be configured with one path.
     pub fn application(mut self, name: impl Into<String>) -> Self {
         self.settings.application = name.into();
         self
     }
 
-    /// Encrypts the file with a key of 32 random bytes, and reads no file but those that were
-    /// encrypted with it.
+    /// Encrypts the file with a key of 32 random bytes, and reads only files that were encrypted
+    /// with it.
     ///
-    /// Defaults to none: the file has mode 0600 and holds what the application stored, but no
-    /// session id. Use it where the disk, or a backup of it, is seen by people who should not see
-    /// sessions. A file cannot be read any more when the key is lost.
+    /// Defaults to no encryption: the file has mode 0600 and holds the application's data, but no
+    /// session id. Use a key if the disk, or a backup of it, is accessible to people who must not
+    /// see sessions. If the key is lost, the file cannot be read any more.
     pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
         self.settings.key = Some(FileKey::new(key));
         self
     }
 
-    /// How long [`save`](SnapshotStore::save) may take. When it is up and no earlier file is there,
-    /// the file has what was written so far, and the report says what is missing; otherwise the
-    /// earlier file stays, and `save` fails.
+    /// Sets the time limit of [`save`](SnapshotStore::save). If it is exceeded and there is no
+    /// earlier file, the file has the sessions written so far, and the report has the number of
+    /// missing ones; otherwise the earlier file stays, and `save` fails.
     ///
-    /// Defaults to 15 seconds: Kubernetes gives a process 30 to end, and requests need some of them.
+    /// Defaults to 15 seconds: Kubernetes gives a process 30 seconds to end, some of which running
+    /// requests need.
     pub const fn save_within(mut self, time: Duration) -> Self {
         self.settings.save_within = time;
         self
     }
 
-    /// Writes the file again and again, this long after the last one, so that a crash loses the
-    /// changes since then and not everything. A session that has ended meanwhile stays dead, and one
-    /// whose id was changed comes back with its new id: each is on the disk before it is acknowledged,
-    /// which makes logouts and logins as slow as the disk.
+    /// Writes the file periodically, with this interval between two files, so that a crash loses
+    /// only the changes since the last one. A session that has ended meanwhile does not come back,
+    /// and one whose id was rotated comes back with its new id: both are written to the disk before
+    /// they are acknowledged, which makes logouts and logins as slow as the disk.
     ///
-    /// For one node that keeps its sessions in memory. Defaults to off: the file is written by
-    /// [`save`](SnapshotStore::save) alone, and nothing else waits for a disk.
+    /// For a single node that keeps its sessions in memory. Defaults to off: only
+    /// [`save`](SnapshotStore::save) writes the file, and nothing else waits for the disk.
     pub const fn every(mut self, interval: Duration) -> Self {
         self.settings.every = Some(interval);
         self
     }
 
-    /// Loads what was saved into `store`, and wraps it.
+    /// Loads the saved sessions into `store`, and wraps it.
     ///
-    /// A file that cannot be read does not fail: it is set aside, with the reason in the log and in
-    /// [`loaded`](SnapshotStore::loaded). One that a node of a cluster wrote while other members
-    /// stayed is left where it is: what those have ended since is not in it.
+    /// An unreadable file is no error: it is set aside, and the reason is logged and reported in
+    /// [`loaded`](SnapshotStore::loaded). A file that a node of a cluster wrote while other members
+    /// remained is not used and left in place: it still has sessions that those have ended since.
     ///
     /// # Errors
     ///
-    /// When another process uses the path, or its directory cannot be used; when the path does not end
-    /// in the name of a file, the application's name is longer than 64 bytes, or a time is zero.
+    /// Fails if another process uses the path, if its directory cannot be used, if the path does
+    /// not end in the name of a file, if the application's name is longer than 64 bytes, or if a
+    /// time is zero.
     ///
     /// # Cancel safety
     ///
-    /// None: the file may be gone although nobody gets the store. Await it to the end, without a
-    /// timeout.
+    /// Not cancel safe: if the future is dropped, the file may already be removed and its sessions
+    /// lost. Await it to the end, without a timeout.
     pub async fn open(
         self,
         store: MemoryStore,
@@ -117,11 +120,11 @@ impl SnapshotStoreBuilder {
         };
         let restored = restored.map_err(|error| opening.unusable(error))?;
         if let Err(error) = users::list_again(&store, loaded.logins).await {
-            tracing::error!(%error, "sessions are missing in the lists of their users");
+            tracing::error!(%error, "sessions are missing from the indexes of their users");
         }
         let source = Box::new(store.clone());
         let store = opening.finish(store, source, restored).await?;
-        if store.loaded().withheld > 0 {
+        if store.shared.withheld.load(Relaxed) {
             store.shared.tell_ignored();
         }
         Ok(store)
@@ -143,7 +146,7 @@ impl SnapshotStoreBuilder {
             return invalid("the name of an application is at most 64 bytes long");
         }
         if self.settings.save_within.is_zero() || self.settings.every == Some(Duration::ZERO) {
-            return invalid("a time to write, or between two files, is longer than nothing");
+            return invalid("`save_within` and `every` must be greater than zero");
         }
         let lock = Lock::take(&place)?;
         let mut opening = Opening {
@@ -163,7 +166,7 @@ impl SnapshotStoreBuilder {
     }
 }
 
-/// A file that has been read, on its way to be a store.
+/// A file that has been read and is about to become a store.
 pub(super) struct Opening {
     began: Instant,
     place: Place,
@@ -174,19 +177,20 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// Returns `true` if the file is not to be used unless a member is met that stayed when it was
-    /// written, and makes that part of the report.
+    /// Returns `true` if the file must not be used before a member that remained when it was
+    /// written is contacted, and records that in the report.
     pub(super) fn withholds(&mut self, loaded: &Loaded) -> bool {
-        if loaded.survivors.is_empty() {
-            return false;
+        // What is known of ended sessions brings none back, and most members leave nothing else.
+        let is_harmless = !loaded.kept.iter().any(|kept| kept.is_live());
+        self.withheld = !loaded.survivors.is_empty() && !is_harmless;
+        if self.withheld {
+            self.loaded.report.withheld = sessions(&loaded.kept);
         }
-        self.loaded.report.withheld = sessions(&loaded.kept);
-        self.withheld = true;
-        true
+        self.withheld
     }
 
-    /// Now that everything is in memory: the file goes, or stays with its journal. One that is
-    /// withheld stays.
+    /// Called when everything is in memory: removes the file, or keeps it with its journal. A
+    /// withheld file stays.
     pub(super) async fn finish<S>(
         self,
         store: S,
@@ -245,12 +249,12 @@ fn unusable(place: &Place, error: io::Error) -> SnapshotError {
     SnapshotError::new(SnapshotErrorKind::Unusable, what).because(error)
 }
 
-/// How many sessions there are among these.
+/// The number of sessions among these entries.
 pub(super) fn sessions(kept: &[Kept]) -> usize {
     kept.iter().filter(|kept| kept.is_session()).count()
 }
 
-/// Does what waits for the disk where it holds up nobody.
+/// Runs work that waits for the disk on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -1,5 +1,4 @@
-//! Sessions in, the bytes of a file out: slot by slot, so that no more than a slot is in memory
-//! twice.
+//! The encoder of a file. It works slot by slot, so that no more than one slot is in memory twice.
 
 use std::io::{self, Write};
 
@@ -36,7 +35,7 @@ impl<W: Write> Encoder<W> {
         })
     }
 
-    /// Adds what is in a slot at `now`, which is `at` on the wall clock.
+    /// Adds the entries of a slot at `now`, which is `at` on the wall clock.
     pub(super) fn slot(
         &mut self,
         slot: u16,
@@ -62,8 +61,8 @@ impl<W: Write> Encoder<W> {
         Ok(())
     }
 
-    /// Ends the file, with `unwritten` sessions left out. Gives back what it was written to, what is
-    /// in the file, and its size.
+    /// Ends the file, with `unwritten` sessions left out. Returns the writer, the totals of the
+    /// file, and its size.
     pub(super) fn end(mut self, unwritten: u64) -> io::Result<(W, Totals, u64)> {
         self.totals.unwritten = unwritten;
         self.label(&Label::End(self.totals))?;
@@ -104,6 +103,6 @@ impl<W: Write> Encoder<W> {
     }
 }
 
-/// A block ends when it is this long; one with a longer session is as long as that needs. Short
-/// enough that damage costs few sessions, long enough that heads cost nothing.
+/// The length at which a block ends; a block with one larger session is as long as needed. Short
+/// enough that damage loses few sessions, long enough that the overhead of heads is negligible.
 const BLOCK_BYTES: usize = 64 << 10;

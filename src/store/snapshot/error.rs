@@ -1,9 +1,9 @@
-//! Why a file could not be used, or was not written.
+//! The error of opening or writing a snapshot.
 
 use std::error::Error;
 use std::fmt;
 
-/// A snapshot could not be opened or written. The message says what to do about it.
+/// A snapshot could not be opened or written. The message explains what to do.
 #[derive(Debug)]
 pub struct SnapshotError {
     kind: SnapshotErrorKind,
@@ -11,27 +11,28 @@ pub struct SnapshotError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What kind of failure a [`SnapshotError`] is.
+/// The kind of a [`SnapshotError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SnapshotErrorKind {
-    /// A path, a name or a time makes no sense.
+    /// A path, a name or a time is not valid.
     Invalid,
     /// Another process uses the file.
     Locked,
-    /// The directory is missing, cannot be written, or something else stands where the lock must be.
+    /// The directory is missing or cannot be written, or another kind of file is at the lock's
+    /// path.
     Unusable,
-    /// The node of the replicated store could not start; the source says why.
+    /// The node of the replicated store could not start; see the source.
     Start,
-    /// The file could not be written: the disk is full, say. What was there before still is.
+    /// The file could not be written, for example because the disk is full. The earlier file stays.
     NotWritten,
-    /// The disk was too slow. Writing goes on: what was there before still is, and the new file may
-    /// yet take its place.
+    /// The disk was too slow. Writing continues: the earlier file stays, unless the new file still
+    /// replaces it.
     TimedOut,
 }
 
 impl SnapshotError {
-    /// What kind of failure this is.
+    /// Returns the kind of this error.
     #[must_use]
     pub const fn kind(&self) -> SnapshotErrorKind {
         self.kind

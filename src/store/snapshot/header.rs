@@ -1,4 +1,4 @@
-//! The start of a file: what it is, whose it is, how it is to be read.
+//! The header of a file: its format, its application and its encryption.
 //!
 //! ```text
 //! magic 8 │ version 2 │ length 2 │ fields (postcard) │ checksum 8 │ proof of the key 16, if sealed
@@ -11,50 +11,51 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::seal::{FileKey, FileNonce, Seal, TAG_BYTES};
 
-/// What stands at the start of a file.
+/// The fields of the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) application: String,
     /// The writer's wall clock in milliseconds since 1970; each block has its own.
     pub(super) written_at: u64,
-    /// Drawn for this file: it goes into every checksum. So nothing that an application stores can
-    /// look like a block of the file that it will be stored in.
+    /// Drawn for this file and included in every checksum. Data stored by an application can
+    /// therefore never look like a block of the file in which it is stored.
     pub(super) salt: u64,
-    /// There if the blocks are encrypted.
+    /// Present if the blocks are encrypted.
     pub(super) nonce: Option<FileNonce>,
-    /// Whether the file means nothing without the journal of what has happened since.
+    /// The file must not be used without the journal of later changes.
     pub(super) journaled: bool,
-    /// The members that stayed when the file was written. What they have ended since is not in it.
+    /// The members that remained when the file was written. Sessions that they have ended since are
+    /// still in it.
     pub(super) survivors: Vec<Survivor>,
 }
 
-/// A member of a cluster that was there when another one wrote its file.
+/// A member of a cluster that was present when another one wrote its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Survivor {
     pub(crate) name: String,
-    /// Which of its lives that was: it has kept its memory as long as this is the same.
+    /// Its incarnation at that time: its memory is intact as long as this is unchanged.
     pub(crate) generation: u64,
-    /// Whether it was on its way out too, and has written a file later.
+    /// It was leaving as well, and has written a file later.
     pub(crate) leaving: bool,
 }
 
-/// Why a file is not read.
+/// The reason why a file is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     NotASnapshot,
     Version(u16),
     Damaged,
     Application(String),
-    /// It is encrypted, and no key is given.
+    /// It is encrypted, and no key is configured.
     KeyMissing,
-    /// It is not encrypted, and a key is given: anybody could have written it.
+    /// It is not encrypted although a key is configured: anyone could have written it.
     NotEncrypted,
     /// It was encrypted with another key, or its header was changed.
     WrongKey,
 }
 
 impl Header {
-    /// The header as bytes, and what seals the blocks after it.
+    /// Returns the encoded header, and the seal for the blocks after it.
     pub(super) fn encode(&self, key: Option<&FileKey>) -> io::Result<(Vec<u8>, Option<Seal>)> {
         let fields = postcard::to_stdvec(self).map_err(io::Error::other)?;
         let length = u16::try_from(fields.len()).map_err(io::Error::other)?;
@@ -75,7 +76,7 @@ impl Header {
         Ok((bytes, seal))
     }
 
-    /// Reads the start of a file. The outer error is the disk's, the inner one the file's.
+    /// Reads the header of a file. The outer error concerns the disk, the inner one the file.
     pub(super) fn read(
         file: &mut impl Read,
         application: &str,
@@ -131,15 +132,15 @@ impl std::fmt::Display for Refusal {
             Self::Version(version) => write!(f, "its format is version {version}, not {VERSION}"),
             Self::Damaged => f.write_str("its header is damaged"),
             Self::Application(name) => write!(f, "it belongs to the application {name:?}"),
-            Self::KeyMissing => f.write_str("it is encrypted, and no key is given"),
-            Self::NotEncrypted => f.write_str("it is not encrypted, although a key is given"),
+            Self::KeyMissing => f.write_str("it is encrypted, and no key is configured"),
+            Self::NotEncrypted => f.write_str("it is not encrypted, although a key is configured"),
             Self::WrongKey => f.write_str("it was encrypted with another key, or altered"),
         }
     }
 }
 
-/// Appends `length` bytes of `file`; says whether there were so many. Nothing is reserved for bytes
-/// that are not there.
+/// Appends `length` bytes of `file`. Returns `true` if there were that many. No memory is reserved
+/// for bytes that do not exist.
 pub(super) fn read_more(
     file: &mut impl Read,
     length: usize,
@@ -149,7 +150,7 @@ pub(super) fn read_more(
     Ok(read == length)
 }
 
-/// Longer names are not taken, nor shown.
+/// Longer names are neither accepted nor shown.
 pub(super) const APPLICATION_MAX: usize = 64;
 const MAGIC: &[u8; 8] = b"DSESSION";
 /// More members than a cluster can have.

@@ -1,8 +1,7 @@
-//! Reading a file back, and what becomes of it.
+//! Reading a file, and deciding about its use.
 //!
-//! A bad file does not keep the application from starting: it is set aside, with the reason in the
-//! log, and whatever can be read of it is used. A file that could bring an ended session back is not
-//! used at all.
+//! A bad file does not keep the application from starting: it is set aside, the reason is logged,
+//! and the readable part is used. A file that could bring an ended session back is not used at all.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -20,24 +19,24 @@ use super::place::{Place, open};
 use super::report::LoadReport;
 use super::source::{Kept, State};
 
-/// What was found at a place.
+/// The result of reading a snapshot's files.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) kept: Vec<Kept>,
-    /// What has happened since the file was written.
+    /// The changes since the file was written.
     pub(super) notes: Vec<Note>,
-    /// Sessions with a login that may have come after the lists of users were written.
+    /// Sessions whose login may be later than the saved indexes of users.
     pub(super) logins: Vec<Root>,
-    /// The members that stayed when the file was written. Unless one of them is met, the file must
-    /// not be used.
+    /// The members that remained when the file was written. Unless one of them is contacted, the
+    /// file must not be used.
     pub(super) survivors: Vec<Survivor>,
     pub(super) report: LoadReport,
 }
 
-/// Reads what is at a place. What cannot be used is set aside; what can is left where it is.
+/// Reads a snapshot's files. Unusable files are set aside, usable ones are left in place.
 ///
-/// No file is too old as a whole: each session in it dies at its own time, and all that is known of
-/// ended ones, here and on other nodes, is kept until after that.
+/// No file is too old as a whole: each session in it expires at its own time, and the tombstones of
+/// ended ones, here and on other nodes, are kept until after that.
 pub(super) fn load(place: &Place, settings: &Settings) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
     let journal = journal::read(place);
@@ -58,15 +57,15 @@ pub(super) fn load(place: &Place, settings: &Settings) -> io::Result<Loaded> {
     Ok(loaded)
 }
 
-/// Why a file must not be used although it can be read: it could bring back what has ended.
+/// The reason why a readable file must not be used: it could bring back ended sessions.
 fn objection(contents: &Contents, journal: &Found) -> Option<String> {
     match journal {
         Found::Notes(_) => None,
         Found::Nothing => contents.header.journaled.then(|| {
-            "the journal of what has ended since is missing: it could bring that back".to_owned()
+            "the journal is missing: the file could bring back sessions that have ended".to_owned()
         }),
         Found::Unreadable(why) => Some(format!(
-            "the journal of what has ended since cannot be used: {why}"
+            "the journal of ended sessions cannot be used: {why}"
         )),
     }
 }
@@ -93,14 +92,15 @@ fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded)
     Ok(())
 }
 
-/// Removes the file that has been read, so that no crash to come can bring back what ends until then.
+/// Removes the file that has been read, so that no later crash can bring back sessions that end
+/// until then.
 pub(super) fn consume(place: &Place) -> io::Result<()> {
     // In this order: without its journal the file could.
     place.remove(&place.file)?;
     place.remove(&place.journal)
 }
 
-/// The file's contents, if there is one, or why it must not be used.
+/// The file's contents, if there is one, or the reason why it must not be used.
 fn read(place: &Place, settings: &Settings) -> io::Result<Result<Option<Contents>, String>> {
     let file = match open(&place.file) {
         Ok(Some(file)) => file,
@@ -122,8 +122,8 @@ fn read(place: &Place, settings: &Settings) -> io::Result<Result<Option<Contents
     )
 }
 
-/// Gives each session the credential that it has had last, and turns those that have ended since
-/// into what remains of them.
+/// Applies the journal: gives each session its latest credential, and turns those that have ended
+/// into tombstones.
 fn catch_up(notes: &[Note], loaded: &mut Loaded) {
     let (now, wall) = (clock::now(), clock::wall_clock());
     let fates = fates(notes, (now, wall));
@@ -146,7 +146,7 @@ fn catch_up(notes: &[Note], loaded: &mut Loaded) {
     }
 }
 
-/// What has become of the sessions that are noted: the last credential, or `None` for an end.
+/// The latest state of the sessions in the journal: the last credential, or `None` for an end.
 fn fates(notes: &[Note], clocks: (Timestamp, Timestamp)) -> HashMap<Root, Option<Credential>> {
     let (now, wall) = clocks;
     let mut fates = HashMap::<_, Option<Credential>>::with_capacity(notes.len());
@@ -166,8 +166,8 @@ fn fates(notes: &[Note], clocks: (Timestamp, Timestamp)) -> HashMap<Root, Option
     fates
 }
 
-/// Makes a noted credential the record's, unless that has a later one. A rotation is an access.
-/// Returns `false` if neither follows the other.
+/// Makes a credential from the journal the record's, unless that has a later one. A rotation counts
+/// as an access. Returns `false` if neither follows the other.
 fn rotate(record: &mut Record, noted: &Credential) -> bool {
     if let Some(at) = noted.rotated_at() {
         record.lifetime.merge_access(at, noted.version().clock);
@@ -183,5 +183,5 @@ fn set_aside(place: &Place, reason: String, loaded: &mut Loaded) -> io::Result<(
 }
 
 const BUFFER: usize = 256 << 10;
-/// How long an id is known as dead after any copy of its session must be: as in a cluster.
+/// How long a tombstone is kept after any copy of its session must have expired: as in a cluster.
 const MARGIN: Duration = Duration::from_secs(600);

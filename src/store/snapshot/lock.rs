@@ -1,4 +1,4 @@
-//! One process per file.
+//! The lock that reserves a snapshot's files for one process.
 
 use std::fs::File;
 
@@ -8,12 +8,12 @@ use rustix::io::Errno;
 use super::error::{SnapshotError, SnapshotErrorKind};
 use super::place::{Place, open_lock};
 
-/// The right to use a place's files. The system takes it back when the process ends, however.
+/// The exclusive right to use a snapshot's files. The system releases it when the process ends.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
 
 impl Lock {
-    /// Takes the lock, or says who is in the way; does not wait.
+    /// Takes the lock without waiting. Fails if another process holds it.
     pub(super) fn take(place: &Place) -> Result<Self, SnapshotError> {
         let path = place.lock.display();
         let unusable = |error: std::io::Error| {

@@ -1,17 +1,17 @@
-//! Sessions that survive a restart: a file that is written when the application ends in order, and
-//! read when it starts again. Tomcat's `StandardManager` does the same.
+//! Sessions that survive a restart, in a file that is written at an orderly shutdown and read at
+//! the next start. Tomcat's `StandardManager` does the same.
 //!
-//! A [`SnapshotStore`] wraps a store whose sessions are in memory. It promises: a file is whole or
-//! not there, whatever happens while it is written; what is read is what was written, or it is
-//! detected, set aside, and the rest is read; a file that was read is consumed, so that no crash
-//! later brings back a session that has ended since, or a secret that was replaced; time that passes
-//! while the application is down counts for every session; the file holds roots and hashes, never ids.
+//! A [`SnapshotStore`] wraps a store whose sessions are in memory. A file is written atomically: it
+//! is complete or absent. Damage is detected; the damaged file is set aside, and the intact part is
+//! used. A file is consumed when it is read, so that no later crash brings back a session that has
+//! ended since, or a secret that was rotated. The downtime counts towards every session's timeouts.
+//! The file holds roots and hashes, never ids.
 //!
-//! A node of a cluster that stops before others names those in its file. What they have ended since
-//! is not in it, so it is used only beside one of them.
+//! A node of a cluster that stops before others names those in its file. The file may still contain
+//! sessions that they have ended since, so it is used only together with one of them.
 //!
-//! It does not save what changes after the file was written, and so a crash loses everything that
-//! was in memory, unless a file is written again and again ([`every`](SnapshotStoreBuilder::every)).
+//! Changes after the file was written are not saved. A crash therefore loses all sessions in
+//! memory, unless the file is written periodically ([`every`](SnapshotStoreBuilder::every)).
 //!
 //! ```text
 //!   open: lock ─► place ─► decoder ─► restore(Kept) ─► consume        serve
@@ -63,7 +63,7 @@ pub use builder::SnapshotStoreBuilder;
 pub use error::{SnapshotError, SnapshotErrorKind};
 pub use report::{LoadReport, SaveReport};
 
-/// A store whose sessions come back after a restart of the application.
+/// A store whose sessions survive a restart of the application.
 ///
 /// ```no_run
 /// use distributable::{MemoryStore, SessionLayer};
@@ -90,7 +90,7 @@ pub struct SnapshotStore<S> {
     _tasks: Arc<[Task]>,
 }
 
-/// What all clones share.
+/// State shared by all clones.
 struct Shared {
     place: Place,
     settings: Settings,
@@ -98,48 +98,50 @@ struct Shared {
     journal: Journal,
     /// Held while a file is written.
     saving: Arc<Mutex<()>>,
-    /// Whether the file at the place is one that was not used, and that the next one replaces.
+    /// Set if the file on disk was not used; the next file replaces it.
     withheld: AtomicBool,
     loaded: LoadReport,
     _lock: Lock,
 }
 
 impl SnapshotStore<()> {
-    /// Begins a store whose sessions are kept at `path` while the application is down. Files with
-    /// `.tmp`, `.lock`, `.journal`, `.journal.tmp` and `.bad-1` to `.bad-8` added to that name may appear beside it.
+    /// Returns a builder for a store whose sessions are saved at `path` while the application is
+    /// down. Files with `.tmp`, `.lock`, `.journal`, `.journal.tmp` and `.bad-1` to `.bad-8` added
+    /// to that name may appear beside it.
     ///
-    /// The directory must exist, and only users that may see the sessions may be able to write to it.
+    /// The directory must exist, and only users who may see the sessions may have write access to
+    /// it.
     pub fn builder(path: impl Into<PathBuf>) -> SnapshotStoreBuilder {
         SnapshotStoreBuilder::new(path.into())
     }
 }
 
 impl<S> SnapshotStore<S> {
-    /// The store inside.
+    /// Returns the wrapped store.
     #[must_use]
     pub const fn store(&self) -> &S {
         &self.store
     }
 
-    /// What was found when the store was opened.
+    /// Returns the report of loading the file.
     #[must_use]
     pub fn loaded(&self) -> &LoadReport {
         &self.shared.loaded
     }
 
-    /// Writes all sessions to the file. Call it when the server has stopped: what changes from then
-    /// on is not in the file. A session that ends after this stays dead nevertheless, and an id that
-    /// is changed after this does not become valid again.
+    /// Writes all sessions to the file. Call it when the server has stopped: later changes are not
+    /// in the file. Nevertheless, a session that ends after this does not come back, and an id that
+    /// is rotated after this does not become valid again.
     ///
-    /// It takes no longer than [`save_within`](SnapshotStoreBuilder::save_within). If time is up,
-    /// and there is no file from before, those that were written in time are in the file, and
-    /// [`unwritten`](SaveReport::unwritten) says how many are not.
+    /// It takes at most [`save_within`](SnapshotStoreBuilder::save_within). If that time is
+    /// exceeded and there is no earlier file, the file has the sessions written so far, and
+    /// [`unwritten`](SaveReport::unwritten) is the number of the others.
     ///
     /// # Errors
     ///
-    /// When the file could not be written. What was there before is still there, unless the journal
-    /// of [`every`](SnapshotStoreBuilder::every) could not be written: then the file is removed, so
-    /// that it revives no session.
+    /// Fails if the file could not be written. An earlier file stays, unless the journal of
+    /// [`every`](SnapshotStoreBuilder::every) could not be written: then the file is removed, so
+    /// that it brings no session back.
     ///
     /// # Cancel safety
     ///
@@ -148,7 +150,7 @@ impl<S> SnapshotStore<S> {
         save::save(&self.shared).await
     }
 
-    /// Something has happened in memory: makes sure that no file undoes it.
+    /// Records a change in memory; returns when no file can undo it.
     async fn note(&self, note: impl FnOnce() -> Note) -> Result<(), StoreError> {
         let noted = self.shared.journal.note(note).await;
         noted.map_err(StoreError::indeterminate)

@@ -1,4 +1,4 @@
-//! The task that writes a file again and again.
+//! The task that writes a file periodically.
 
 use std::sync::{Arc, Weak};
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::save::save;
 
-/// A task of a store. Stops when this is dropped.
+/// A task of a store, which stops when this is dropped.
 #[derive(Debug)]
 pub(super) struct Task(AbortHandle);
 
@@ -18,7 +18,7 @@ impl Task {
     }
 }
 
-/// Starts the task, where one is wanted.
+/// Starts the task, if an interval is configured.
 pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
     let interval = shared.settings.every?;
     let (journal, store) = (shared.journal.clone(), Arc::downgrade(shared));
@@ -34,10 +34,10 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
     Some(Task::new(&task))
 }
 
-/// Says whether there still is something to save.
+/// Saves once. Returns `false` if the store no longer exists.
 async fn save_once(store: &Weak<Shared>) -> bool {
     match store.upgrade() {
-        // It is in the log, and the next one may succeed.
+        // An error is logged, and the next save may succeed.
         Some(store) => drop(save(&store).await),
         None => return false,
     }

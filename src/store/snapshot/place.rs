@@ -1,9 +1,10 @@
-//! The files of a snapshot, and how they are touched: never through a link, never half.
+//! Paths of a snapshot's files, and safe, atomic operations on them (no symlinks, rename and
+//! fsync).
 //!
 //! Beside `PATH`, the file itself, there are `PATH.lock` (held while a process uses the others),
-//! `PATH.tmp` (a file that is being written), `PATH.journal` (ids that have ended since the file was
-//! written) and `PATH.bad-1` and so on (what could not be read, for a person to look at). No other
-//! name in the directory is ever looked at.
+//! `PATH.tmp` (a file that is being written), `PATH.journal` (ids that have ended since the file
+//! was written) and `PATH.bad-1` and so on (unreadable files, kept for inspection). No other name
+//! in the directory is ever opened.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Where a snapshot's files are.
+/// The paths of a snapshot's files.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     directory: PathBuf,
@@ -25,12 +26,12 @@ pub(super) struct Place {
     pub(super) journal_temporary: PathBuf,
 }
 
-/// Why a file that is there cannot be trusted, or not be read.
+/// The reason why an existing file cannot be trusted, or cannot be read.
 #[derive(Debug)]
 pub(super) enum Unfit {
     Link,
     NotAFile,
-    /// Whose it is.
+    /// Its owner.
     Foreign(u32),
     /// Its mode.
     Writable(u32),
@@ -60,8 +61,8 @@ impl Place {
         })
     }
 
-    /// A new file at a temporary path. What an earlier process left there is removed; what no process
-    /// of ours leaves there is set aside.
+    /// Creates a file at a temporary path. A leftover of an earlier process is removed; anything
+    /// that our processes do not create is set aside.
     pub(super) fn create(&self, path: &Path) -> io::Result<File> {
         match path.symlink_metadata() {
             Ok(there) if there.is_file() => fs::remove_file(path)?,
@@ -74,8 +75,8 @@ impl Place {
         options.mode(PRIVATE).custom_flags(CAREFUL).open(path)
     }
 
-    /// Puts a temporary file, whose content is on the disk already, in the place of `to`: after a
-    /// crash there is the old one or the new one.
+    /// Replaces `to` by a temporary file whose content is already on the disk: after a crash there
+    /// is the old one or the new one.
     pub(super) fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         if to.symlink_metadata().is_ok_and(|there| !there.is_file()) {
             self.set_aside(to, "it is not a plain file")?;
@@ -84,7 +85,7 @@ impl Place {
         self.sync_directory()
     }
 
-    /// Removes a file, if it is there, for good.
+    /// Removes a file durably, if it exists.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         match fs::remove_file(path) {
             Ok(()) => self.sync_directory(),
@@ -93,7 +94,7 @@ impl Place {
         }
     }
 
-    /// Moves what cannot be read out of the way, for a person to look at, and says so.
+    /// Moves an unreadable file out of the way for inspection, and logs it.
     pub(super) fn set_aside(&self, path: &Path, reason: &str) -> io::Result<()> {
         let bad = |number: u32| {
             let mut name = self.file.clone().into_os_string();
@@ -102,7 +103,7 @@ impl Place {
         };
         let is_free = |path: &PathBuf| path.symlink_metadata().is_err();
         let free = (1..BAD_MAX).map(bad).find(is_free);
-        // The last one makes way: the first ones tell how it began.
+        // The last one is replaced: the first ones show how it began.
         let to = free.unwrap_or_else(|| bad(BAD_MAX));
         fs::rename(path, &to)?;
         tracing::error!(
@@ -118,7 +119,7 @@ impl Place {
     }
 }
 
-/// Opens a file of ours for reading. `None`: there is none.
+/// Opens one of our files for reading. `None`: it does not exist.
 pub(super) fn open(path: &Path) -> Result<Option<File>, Unfit> {
     let mut options = OpenOptions::new();
     let file = match options.read(true).custom_flags(CAREFUL).open(path) {
@@ -133,7 +134,7 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, Unfit> {
     if !there.is_file() {
         return Err(Unfit::NotAFile);
     }
-    // Whoever can write the file can make up sessions.
+    // A user who can write the file can make up sessions.
     if there.uid() != rustix::process::geteuid().as_raw() {
         return Err(Unfit::Foreign(there.uid()));
     }
@@ -143,7 +144,8 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, Unfit> {
     Ok(Some(file))
 }
 
-/// Opens the lock, which stays when it is not held: to remove it would be to remove somebody else's.
+/// Opens the lock file. It stays when it is not held: removing it could remove another process's
+/// lock.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -166,13 +168,13 @@ impl std::fmt::Display for Unfit {
     }
 }
 
-/// No links, and no waiting for the other end of a pipe.
+/// Follows no links, and does not wait for the other end of a pipe.
 const CAREFUL: i32 = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC)
     .bits() as i32;
-/// For this user alone: the file holds what users have stored.
+/// Accessible to this user alone: the file holds users' data.
 const PRIVATE: u32 = 0o600;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// How many bad files are kept: enough to see what happens again and again, and no full disk.
+/// How many bad files are kept: enough to find a recurring cause without filling the disk.
 const BAD_MAX: u32 = 8;

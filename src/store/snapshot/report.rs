@@ -1,44 +1,45 @@
-//! What loading and saving have come to.
+//! The reports of loading and saving.
 
 use std::time::Duration;
 
-/// What was found when a store was opened.
+/// The result of opening a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
-    /// Sessions that live on.
+    /// Number of restored sessions.
     pub sessions: usize,
-    /// Sessions and marks of ended ones whose time ran out while they lay in the file.
+    /// Sessions, and tombstones of ended ones, that expired between writing and reading.
     pub expired: usize,
-    /// Sessions that had ended after they were written, and stay dead.
+    /// Sessions that had ended after they were written, and do not come back.
     pub ended: usize,
-    /// Sessions whose id was changed after they were written, and that have the new one.
+    /// Sessions whose id was rotated after they were written, and that have the new one.
     pub rotated: usize,
-    /// Sessions in a file that was written while other members [stayed](Self::stayed). They are
-    /// used only if one of those is met.
+    /// Sessions in a file that was written while other members [remained](Self::stayed). They are
+    /// used only if one of those is contacted.
     pub withheld: usize,
-    /// The members of the cluster that stayed when the file was written.
+    /// The members of the cluster that remained when the file was written.
     pub stayed: Vec<String>,
     /// Sessions for which the store has no room.
     pub refused: usize,
-    /// Why the file, or a part of it, was not read. It lies beside its place, unchanged.
+    /// The reason why the file, or a part of it, was not read. The unchanged file is kept beside
+    /// its path.
     pub set_aside: Option<String>,
-    /// How long it took.
+    /// The duration of the operation.
     pub took: Duration,
 }
 
-/// What was written.
+/// The result of writing a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SaveReport {
-    /// Sessions in the file.
+    /// Number of sessions in the file.
     pub sessions: u64,
-    /// Ended ones that must be remembered.
+    /// Number of tombstones of ended sessions.
     pub tombstones: u64,
-    /// Sessions, about, that are not in the file because time was up.
+    /// Approximate number of sessions that are not in the file because the time was exceeded.
     pub unwritten: u64,
-    /// The size of the file.
+    /// The size of the file, in bytes.
     pub bytes: u64,
-    /// How long it took.
+    /// The duration of the operation.
     pub took: Duration,
 }

@@ -1,4 +1,4 @@
-//! Sessions for the tests of the format.
+//! Sample sessions for the tests of the format.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +91,7 @@ fn with(credential: Credential, slot: u16, number: u8) -> Kept {
     }
 }
 
-/// What remains of a session that was ended.
+/// The tombstone of a session that was ended.
 pub(super) fn dead(slot: u16, number: u8) -> Kept {
     Kept {
         key: key(slot, number),
@@ -116,7 +116,7 @@ pub(super) fn header(nonce: Option<[u8; 16]>) -> Header {
     }
 }
 
-/// Slots with what is in them.
+/// Slots with their entries.
 pub(super) fn slots() -> Vec<(u16, Vec<Kept>)> {
     vec![
         (0, vec![live(0, 1), dead(0, 2), live(0, 3)]),
@@ -125,7 +125,7 @@ pub(super) fn slots() -> Vec<(u16, Vec<Kept>)> {
     ]
 }
 
-/// A file with that in it.
+/// A file with these slots.
 pub(super) fn file(header: &Header, key: Option<[u8; 32]>, slots: &[(u16, Vec<Kept>)]) -> Vec<u8> {
     let key = key.map(FileKey::new);
     let mut encoder = Encoder::begin(Vec::new(), header, key.as_ref()).expect("memory takes all");

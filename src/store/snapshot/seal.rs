@@ -1,9 +1,9 @@
-//! Encryption of a file's blocks with a key that the application gives.
+//! Encryption of a file's blocks with a key from the application.
 //!
-//! XChaCha20-Poly1305. A nonce is 16 bytes drawn for the file and the number of the block, so none
-//! comes twice; the file's header is authenticated with every block. Whoever does not have the key
-//! can neither read a session nor put one into the file, nor move a block from one file to another.
-//! He can still delete the file, or put an older one in its place.
+//! XChaCha20-Poly1305. A nonce consists of 16 bytes drawn for the file and the number of the block,
+//! so none is used twice; the file's header is authenticated with every block. Without the key, an
+//! attacker can neither read a session nor insert one into the file, nor move a block from one file
+//! to another. An attacker can still delete the file, or replace it by an older one.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl FileKey {
         Self(XChaCha20Poly1305::new(&Key::from(key)))
     }
 
-    /// What seals and opens the blocks of one file.
+    /// The seal for the blocks of one file.
     pub(super) fn seal(&self, nonce: FileNonce, header: &[u8]) -> Seal {
         Seal {
             cipher: self.0.clone(),
@@ -35,10 +35,10 @@ impl fmt::Debug for FileKey {
     }
 }
 
-/// The part of a nonce that is the file's own.
+/// The part of a nonce that is specific to the file.
 pub(super) type FileNonce = [u8; 16];
 
-/// What seals and opens the blocks of one file.
+/// Seals and opens the blocks of one file.
 pub(super) struct Seal {
     cipher: XChaCha20Poly1305,
     nonce: FileNonce,
@@ -46,7 +46,7 @@ pub(super) struct Seal {
 }
 
 impl Seal {
-    /// Encrypts a block where it lies. It grows by [`TAG_BYTES`].
+    /// Encrypts a block in place. It grows by [`TAG_BYTES`].
     pub(super) fn close(&self, number: u32, block: &mut Vec<u8>) -> Result<(), SealBroken> {
         let nonce = self.nonce(number.into());
         self.cipher
@@ -54,7 +54,7 @@ impl Seal {
             .map_err(|_| SealBroken)
     }
 
-    /// Decrypts a block where it lies.
+    /// Decrypts a block in place.
     pub(super) fn open(&self, number: u32, block: &mut Vec<u8>) -> Result<(), SealBroken> {
         let nonce = self.nonce(number.into());
         self.cipher
@@ -62,7 +62,7 @@ impl Seal {
             .map_err(|_| SealBroken)
     }
 
-    /// Shows that who wrote the header had the key.
+    /// A proof that the writer of the header had the key.
     pub(super) fn proof(&self) -> Result<[u8; TAG_BYTES], SealBroken> {
         let mut proof = Vec::with_capacity(TAG_BYTES);
         self.cipher
@@ -71,7 +71,7 @@ impl Seal {
         proof.try_into().map_err(|_| SealBroken)
     }
 
-    /// Whether that is shown.
+    /// Returns `true` if the proof is valid.
     pub(super) fn is_proved_by(&self, proof: &[u8]) -> bool {
         let mut proof = proof.to_vec();
         let nonce = self.nonce(PROOF);
@@ -88,12 +88,12 @@ impl Seal {
     }
 }
 
-/// A block was not sealed with this key, or for this place.
+/// The error of a block that was not sealed with this key, or not for this position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SealBroken;
 
-/// What encryption adds to a block.
+/// The number of bytes that encryption adds to a block.
 pub(super) const TAG_BYTES: usize = 16;
 
-/// The number under which no block is sealed.
+/// A block number that no block has.
 const PROOF: u64 = u64::MAX;

@@ -1,4 +1,4 @@
-//! What a snapshot takes out of a store and puts back into one.
+//! The interface between a snapshot and the store whose sessions it saves.
 
 use std::sync::Arc;
 
@@ -6,27 +6,27 @@ use crate::session::{Record, Root, Timestamp};
 
 pub(crate) use super::header::Survivor;
 
-/// A store whose contents can be walked slot by slot, while it is in use.
+/// A store whose contents can be exported slot by slot while it is in use.
 pub(crate) trait Source: Send + Sync + 'static {
-    /// What is in a slot and still means something at `now`. The slot is locked for as long as it
-    /// takes to count its references.
+    /// The entries of a slot that are still relevant at `now`. The slot is locked while their
+    /// reference counts are increased.
     fn export(&self, now: Timestamp, slot: usize) -> Vec<Kept>;
 
-    /// How many sessions there are, about.
+    /// The approximate number of sessions.
     fn sessions(&self) -> usize;
 
-    /// The members that stay when the sessions are written now.
+    /// The members that remain when the sessions are written now.
     fn survivors(&self) -> Vec<Survivor> {
         Vec::new()
     }
 
-    /// Whether a file that was withheld may be used yet.
+    /// The state of a file that was withheld.
     fn withheld(&self) -> Withheld {
         Withheld::Ignored
     }
 }
 
-/// What a store keeps under a key. Points in time are on this process's clock.
+/// A store's entry under a key. Points in time are on this process's clock.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Kept {
     pub(crate) key: Root,
@@ -34,37 +34,42 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Returns `true` for a live session, and not for the list of a user's sessions.
+    /// Returns `true` for what is in use, and not for what remains of a session.
+    pub(crate) const fn is_live(&self) -> bool {
+        matches!(&self.state, State::Live(_))
+    }
+
+    /// Returns `true` for a live session, and not for an index of a user's sessions.
     pub(crate) fn is_session(&self) -> bool {
         matches!(&self.state, State::Live(record) if !record.is_index())
     }
 }
 
-/// A session, or what remains of one.
+/// A session, or its tombstone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum State {
     Live(Arc<Record>),
-    /// The session was ended. Known until no copy of it can be alive anywhere.
+    /// The session was ended. Kept until no copy of it can be live anywhere.
     Dead {
         until: Timestamp,
     },
 }
 
-/// What becomes of a file that was written while other members stayed.
+/// The state of a file that was written while other members remained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Withheld {
-    /// None of them was met yet.
+    /// None of these members has been contacted yet.
     Waiting {
-        /// Whether the node serves without the sessions meanwhile.
+        /// The node serves without the sessions meanwhile.
         serves: bool,
     },
-    /// It is not used.
+    /// The file is not used.
     Ignored,
-    /// It is not needed any more: it was used, or members know all of it.
+    /// The file is no longer needed: it was used, or members have all of it.
     Settled,
 }
 
-/// How many sessions a store took back, and how many it had no room for.
+/// The number of sessions that a store restored, and of those for which it had no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Restored {
     pub(crate) sessions: usize,

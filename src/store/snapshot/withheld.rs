@@ -1,4 +1,4 @@
-//! The task that waits for what becomes of a file that a node may not use yet.
+//! The task that waits until a withheld file may be used or removed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use super::load::consume;
 use super::periodic::Task;
 use super::source::Withheld;
 
-/// Starts the task, if there is such a file.
+/// Starts the task, if a file is withheld.
 pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
     if !shared.withheld.load(Relaxed) || shared.source.withheld() == Withheld::Ignored {
         return None;
@@ -41,7 +41,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
     Some(Task::new(&task))
 }
 
-/// Removes a file that is not needed any more.
+/// Removes a file that is no longer needed.
 async fn remove(shared: Arc<Shared>) {
     let turn = shared.saving.clone().lock_owned().await;
     let removed = spawn_blocking(move || {
@@ -53,12 +53,12 @@ async fn remove(shared: Arc<Shared>) {
         }
     });
     if let Ok(Err(error)) = removed.await {
-        tracing::warn!(%error, "a snapshot that is not needed any more cannot be removed");
+        tracing::warn!(%error, "a snapshot that is no longer needed cannot be removed");
     }
 }
 
 impl Shared {
-    /// The log of a node that serves without the sessions of its file.
+    /// Logs that the node serves without the sessions of its file.
     pub(super) fn tell_ignored(&self) {
         tracing::warn!(
             file = %self.place.file.display(),
@@ -70,5 +70,5 @@ impl Shared {
     }
 }
 
-/// How long it takes to notice what has become of the file.
+/// The interval between checks of the file's state.
 const POLL: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! What a commit does to the attributes of a session.
+//! Rules about a commit and the attributes of a session.
 
 use std::sync::Arc;
 
@@ -256,7 +256,8 @@ async fn many<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn large<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     for mebibytes in [1, 8] {
         let session = nodes.create("a", "1").await?;
-        // A length that no power of two divides shows what is cut, doubled or put together wrong.
+        // A length that is not a multiple of a power of two reveals data cut, doubled or joined
+        // wrongly.
         let pattern: Vec<u8> = (0..251).collect();
         let bytes = pattern.repeat((mebibytes << 20) / pattern.len());
         let value = Value::from_bytes(bytes);

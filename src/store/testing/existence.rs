@@ -1,4 +1,4 @@
-//! Which sessions there are.
+//! Rules about the existence of sessions.
 
 use super::{Nodes, Suite, Verdict, conflict, find, holds, insert, must};
 use crate::session::{Changes, Loaded, Outcome, SessionId};

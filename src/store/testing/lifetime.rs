@@ -1,5 +1,5 @@
-//! How long sessions live. Time is real and short; waiting is asking again, so a slow machine makes
-//! the suite slower, and never wrong.
+//! Rules about session lifetimes. They use short real times and poll, so a slow machine makes the
+//! suite slower but not wrong.
 
 use std::time::Duration;
 
@@ -129,8 +129,8 @@ async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-/// Looks through both handles until the session is gone, and checks that it had the time it was
-/// given since its last `access`, and no more than a tenth above.
+/// Polls through both handles until the session has expired, and checks that it had the full time
+/// since its last `access`, and at most a tenth more.
 async fn must_expire<S: SessionStore>(
     nodes: &Nodes<S>,
     key: &Root,
@@ -158,7 +158,8 @@ async fn must_expire<S: SessionStore>(
     nodes.must_be_dead(key).await
 }
 
-/// Checks that the session is there when `lifetime` and what a late expiry may add have passed.
+/// Checks that the session exists after `lifetime` and the possible delay of its expiry have
+/// passed.
 async fn must_outlive<S: SessionStore>(
     nodes: &Nodes<S>,
     key: &Root,
@@ -175,8 +176,8 @@ async fn must_outlive<S: SessionStore>(
     Ok(())
 }
 
-/// Touches or commits to a session well within its idle time, for three times as long. Says whether
-/// this process was fast enough for that.
+/// Touches or commits to a session well within its idle timeout, for three times as long. Returns
+/// `true` if this process was fast enough for that.
 async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
     let session = nodes
         .create_with(Lives::of(Some(SHORT), HOUR), insert("a", "1"))
@@ -207,7 +208,7 @@ async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
     Ok(true)
 }
 
-/// A session that had `LONGER` between two accesses, and was given more in time.
+/// A session that had `LONGER` between two accesses, and was extended in time.
 async fn extended<S: SessionStore>(
     nodes: &Nodes<S>,
     idle: Option<Duration>,
@@ -238,7 +239,7 @@ async fn set_idle<S: SessionStore>(
     let after = Instant::now();
     for store in nodes.both() {
         let found = find(store, key).await?;
-        // By now it may have run out.
+        // It may have expired by now.
         must(
             found.is_none_or(|found| found.max_inactive_interval() == idle),
             "the new idle time is not found",
@@ -253,17 +254,17 @@ impl Created {
     }
 }
 
-/// How often a rule is tried that needs this machine to be faster than a lifetime.
+/// How many times a rule is tried that needs this machine to be faster than a lifetime.
 const ATTEMPTS: usize = 5;
 const TOO_SLOW: &str = "this machine is too slow to reach a session in its lifetime";
 
-/// A lifetime to run out.
+/// A lifetime that is to expire.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// A lifetime in which a slow machine can still do something first.
 const LONGER: Duration = Duration::from_secs(2);
 
-/// How often a session is looked at.
+/// The interval between look-ups of a session.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Timestamps are whole milliseconds, and so may a store's deadlines be.

@@ -1,4 +1,4 @@
-//! What must hold when requests come at once.
+//! Rules about concurrent requests.
 
 use std::sync::Arc;
 
@@ -59,12 +59,12 @@ async fn updates<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-/// Adds one to the attribute `n`, as an atomic update does it.
+/// Adds one to the attribute `n`, as an atomic update does.
 async fn increment<S: SessionStore>(store: &S, key: &Root) -> Verdict {
     let Some(mut current) = find(store, key).await? else {
         return broken("the session is lost meanwhile");
     };
-    // As a handler would that thinks before it writes: everybody has loaded the same number.
+    // As a handler does that computes before it writes: all of them have loaded the same number.
     task::yield_now().await;
     loop {
         let mut changes = insert("n", &(number(&current)? + 1).to_string());
@@ -194,7 +194,7 @@ async fn rotations<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-/// Sends a commit on its way, by a request that loaded the session when it was new.
+/// Starts a commit, by a request that loaded the session when it was new.
 fn send<S: SessionStore>(
     store: Arc<S>,
     session: &Created,
@@ -213,5 +213,5 @@ async fn all<T>(flights: Vec<JoinHandle<T>>) -> Result<Vec<T>, Broken> {
     Ok(landed)
 }
 
-/// How often a race is run: enough for each order to come up.
+/// How many times a race is run: enough for each order to occur.
 const ROUNDS: usize = 40;

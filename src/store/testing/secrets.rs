@@ -1,4 +1,4 @@
-//! Which secret gives access to a session.
+//! Rules about the secret that gives access to a session.
 
 use super::{
     Broken, Created, HOUR, Nodes, Suite, Verdict, committed, conflict, find, holds, insert, must,
@@ -37,7 +37,7 @@ async fn current<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn rotated<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let mut ids = vec![session.id];
-    // Each rotation over another handle than the one before.
+    // Each rotation uses another handle than the one before.
     for turn in 0..3 {
         let (from, next) = (ids[turn], SessionId::with_root(session.key));
         let changes = rotation(&from, &next, insert("turn", &turn.to_string()));
@@ -204,7 +204,7 @@ async fn ended<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-/// Gives the session another secret, through the first handle.
+/// Rotates the session's secret, through the first handle.
 async fn rotate<S: SessionStore>(nodes: &Nodes<S>, session: &Created) -> Result<SessionId, Broken> {
     let next = SessionId::with_root(session.key);
     let changes = rotation(&session.id, &next, Changes::default());
@@ -215,7 +215,7 @@ async fn rotate<S: SessionStore>(nodes: &Nodes<S>, session: &Created) -> Result<
     Ok(next)
 }
 
-/// Checks that the id opens the session, and that it holds this.
+/// Checks that the id opens the session, and that it has these attributes.
 async fn must_open<S: SessionStore>(
     store: &S,
     id: &SessionId,
@@ -232,7 +232,7 @@ async fn must_open<S: SessionStore>(
     Ok(found)
 }
 
-/// Checks that the secret does not open the session, and that the session is there.
+/// Checks that the secret does not open the session, and that the session exists.
 async fn must_be_superseded<S: SessionStore>(
     store: &S,
     secret: &SecretHash,

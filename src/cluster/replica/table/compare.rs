@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Root, Timestamp};
 
-use super::super::entry::Entry;
-use super::super::entry::Fragment;
-use super::super::message::{Copy, Known};
 use super::Table;
+use crate::cluster::replica::entry::Delta;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::message::{KeyedEntry, Known};
 
 impl Table {
     /// Returns the digests of all non-empty slots for which `wanted` returns `true`.
@@ -31,7 +31,7 @@ impl Table {
         let digest = |slot: usize| {
             let guard = self.lock(slot);
             let whole = guard.entries.iter();
-            let is_left = |entry: &Entry| matches!(entry, Entry::Fragment(_) | Entry::Expired(_));
+            let is_left = |entry: &Entry| matches!(entry, Entry::Delta(_) | Entry::Expired(_));
             let whole = whole.filter(|(_, entry)| !is_left(entry));
             let versions: Vec<_> = whole.map(|(key, entry)| entry.version(key)).collect();
             let sum = versions.iter().fold(0_u64, |sum, v| sum.wrapping_add(*v));
@@ -93,7 +93,7 @@ impl Table {
         after: Option<Root>,
         known: &[Known],
         max_bytes: usize,
-    ) -> (Vec<Copy>, bool) {
+    ) -> (Vec<KeyedEntry>, bool) {
         let known = known
             .iter()
             .map(|(key, version, access)| (*key, (*version, *access)));
@@ -113,13 +113,13 @@ impl Table {
             let entry = match entry {
                 Entry::Live(record) if is_known => {
                     let access = record.lifetime.access;
-                    let fragment = Fragment::of_access(record.last_accessed_at(), access);
-                    Entry::Fragment(Arc::new(fragment))
+                    let fragment = Delta::of_access(record.last_accessed_at(), access);
+                    Entry::Delta(Arc::new(fragment))
                 }
                 entry => entry.clone(),
             };
             bytes += entry.weight();
-            copies.push(Copy { key: *key, entry });
+            copies.push(KeyedEntry { key: *key, entry });
         }
         (copies, false)
     }

@@ -6,10 +6,10 @@ use std::sync::{MutexGuard, PoisonError};
 
 use crate::session::{Root, Timestamp, Writer};
 
-use super::super::entry::{Entry, Merged};
-use super::super::message::Copy;
-use super::super::split::Split;
 use super::Table;
+use crate::cluster::replica::entry::{Entry, Merged};
+use crate::cluster::replica::message::KeyedEntry;
+use crate::cluster::replica::split::Split;
 
 impl Table {
     /// Returns the number of sessions that this node owned when they expired.
@@ -61,8 +61,8 @@ impl Table {
     }
 
     /// Merges an entry from another node. Its times must have been rebased.
-    pub(crate) fn merge(&self, now: Timestamp, copy: &Copy) {
-        let Copy { key, entry: news } = copy;
+    pub(crate) fn merge(&self, now: Timestamp, copy: &KeyedEntry) {
+        let KeyedEntry { key, entry: news } = copy;
         if news.forget_at() <= now && !matches!(news, Entry::Live(_)) {
             return;
         }
@@ -116,7 +116,7 @@ impl Table {
         };
         let before = match before {
             Entry::Live(before) => before.payload_bytes(),
-            Entry::Fragment(_) | Entry::Expired(_) | Entry::Dead { .. } => 0,
+            Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. } => 0,
         };
         if self.is_over_session_limit(before, after) {
             self.oversized.fetch_add(1, Ordering::Relaxed);

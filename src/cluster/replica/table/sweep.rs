@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Root, Timestamp};
 
-use super::super::entry::Entry;
-use super::super::expired::Mark;
 use super::{GROUP, Table};
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::expired::Mark;
 
 impl Table {
     /// Removes expired entries: in a small table all of them, in a large one as many as can be

@@ -1,8 +1,8 @@
 //! Tests of readiness: when a node serves, and how certain it is that an unknown session does not
 //! exist.
 
-use super::super::event::Exclusion;
 use super::*;
+use crate::cluster::replica::event::Exclusion;
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

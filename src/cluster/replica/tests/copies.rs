@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU8;
 
-use super::super::message::{Update, Write};
 use super::*;
+use crate::cluster::replica::message::{Update, Write};
 
 fn two() -> Copies {
     Copies::Count(NonZeroU8::MIN.saturating_add(1))
@@ -82,29 +82,29 @@ fn who_does_not_keep_a_session_has_its_changes_ordered_by_the_owner() {
     let mut lab = Lab::cluster_with(4, two());
     let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
     lab.commit(0, 1, key, &born("a", "1"));
-    assert_eq!(lab.verdict(1), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(1), Some(UpdateStatus::Applied));
     lab.commit(0, 2, key, &born("a", "2"));
-    assert_eq!(lab.verdict(2), Some(Verdict::Conflict));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Conflict));
 
     let base = lab.read(owner(&lab, &key), key);
     let replica = lab.replica(0);
     let step = replica.commit(lab.now, 3, &key, base.as_ref(), &insert("a", "3"));
     assert!(matches!(step, Step::Wait(_)));
     lab.carry();
-    assert_eq!(lab.verdict(3), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(3), Some(UpdateStatus::Applied));
 
     assert!(matches!(
         lab.replica(0).end(lab.now, 4, &key),
         Step::Wait(true)
     ));
     lab.carry();
-    assert_eq!(lab.verdict(4), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(4), Some(UpdateStatus::Applied));
     let step = lab
         .replica(0)
         .commit(lab.now, 5, &key, base.as_ref(), &insert("a", "5"));
     assert!(matches!(step, Step::Wait(_)));
     lab.carry();
-    assert_eq!(lab.verdict(5), Some(Verdict::Gone));
+    assert_eq!(lab.verdict(5), Some(UpdateStatus::Gone));
     for index in holders(&lab, &key) {
         assert!(lab.read(index, key).is_none());
     }
@@ -167,7 +167,7 @@ fn a_copy_is_forgotten_when_its_new_holders_have_caught_up_and_not_before() {
         lab.nodes.iter().map(sessions).sum()
     };
     assert_eq!(copies(&lab), 80);
-    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     join(&mut lab, 3);
     lab.run(Duration::from_secs(3));
     assert_eq!(copies(&lab), 80);
@@ -184,7 +184,7 @@ fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
     let mut lab = Lab::cluster_with(3, two());
     let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
     lab.commit(0, 1, key, &born("a", "1"));
-    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     lab.input(0, Input::Drain(true));
     // Longer than a node waits before it drops the slots of other holders.
     lab.run(Duration::from_millis(1_300));
@@ -239,8 +239,8 @@ fn the_end_of_a_session_that_may_live_elsewhere_is_not_confirmed() {
     lab.carry();
     lab.hold = |_| false;
     lab.run(Duration::from_secs(1));
-    assert_ne!(lab.verdict(2), Some(Verdict::Applied));
-    assert_ne!(lab.verdict(2), Some(Verdict::Gone));
+    assert_ne!(lab.verdict(2), Some(UpdateStatus::Applied));
+    assert_ne!(lab.verdict(2), Some(UpdateStatus::Gone));
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn a_logout_ends_a_session_that_its_owner_has_forgotten() {
     assert_eq!(lab.replica(0).status().sessions, 0);
     assert_eq!(lab.replica(2).end(lab.now, 2, &key), Step::Wait(true));
     lab.carry();
-    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert!(lab.read(1, key).is_none());
 }
 
@@ -376,7 +376,7 @@ fn an_attempt_that_was_refused_stays_refused() {
         matches!(
             message,
             Message::Updated {
-                verdict: Verdict::Gone,
+                verdict: UpdateStatus::Gone,
                 ..
             }
         )
@@ -389,7 +389,7 @@ fn an_attempt_that_was_refused_stays_refused() {
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
-        copies: [Copy {
+        copies: [KeyedEntry {
             key,
             entry: Entry::Live(used),
         }]
@@ -412,9 +412,9 @@ fn an_attempt_that_was_refused_stays_refused() {
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
-        copies: [Copy {
+        copies: [KeyedEntry {
             key,
-            entry: Entry::Fragment(fragment.clone()),
+            entry: Entry::Delta(fragment.clone()),
         }]
         .into(),
     });
@@ -426,7 +426,7 @@ fn an_attempt_that_was_refused_stays_refused() {
         matches!(
             message,
             Message::Updated {
-                verdict: Verdict::Applied,
+                verdict: UpdateStatus::Applied,
                 ..
             }
         )
@@ -466,7 +466,7 @@ fn a_refusal_of_somebody_else_than_the_owner_does_not_count() {
     let refusal = Message::Updated {
         op: 2,
         sent_at: lab.now,
-        verdict: Verdict::Gone,
+        verdict: UpdateStatus::Gone,
         copy: None,
     };
     lab.deliver(2, 1, refusal);
@@ -474,7 +474,7 @@ fn a_refusal_of_somebody_else_than_the_owner_does_not_count() {
     assert_eq!(lab.verdict(2), None);
     lab.lose_held();
     lab.run(Duration::from_secs(1));
-    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn an_owner_that_lacks_what_the_asker_has_seen_asks_around() {
     }
     assert_eq!(text(&lab.read(0, key).unwrap(), "n").as_deref(), Some("0"));
     count_up(&mut lab, 2, 3, key);
-    assert_eq!(lab.verdict(3), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(3), Some(UpdateStatus::Applied));
     for index in 0..3 {
         let count = text(&lab.read(index, key).unwrap(), "n");
         assert_eq!(count.as_deref(), Some("6"));
@@ -521,7 +521,7 @@ fn a_change_that_outlasts_the_session_counts_as_a_use() {
     lab.lose_held();
     lab.run(Duration::from_millis(600));
     let answer = lab.reply(2);
-    let Some(Reply::Updated(Verdict::Applied, Some(record))) = answer else {
+    let Some(Reply::Updated(UpdateStatus::Applied, Some(record))) = answer else {
         panic!("{answer:?}");
     };
     assert_eq!(text(&record, "n").as_deref(), Some("1"));
@@ -542,7 +542,10 @@ fn what_was_applied_before_the_session_ran_out_is_not_called_gone() {
     lab.run(Duration::from_millis(200));
     let answer = lab.reply(2);
     assert!(
-        matches!(&answer, Some(Reply::Updated(Verdict::Applied, Some(_)))),
+        matches!(
+            &answer,
+            Some(Reply::Updated(UpdateStatus::Applied, Some(_)))
+        ),
         "{answer:?}"
     );
 }
@@ -559,7 +562,7 @@ fn a_session_that_runs_out_while_it_is_ended_was_there() {
     assert!((0..2).all(|index| lab.read(index, key).is_none()));
     lab.lose_held();
     lab.run(Duration::from_millis(700));
-    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
 }
 
 #[test]
@@ -570,7 +573,7 @@ fn a_session_is_looked_for_once_however_often_it_is_used() {
     touch_in_silence(&mut lab, 1, key(1));
     lab.run(Duration::from_millis(1_500));
     assert_eq!(lab.replica(0).status().sessions, 0);
-    lab.hold = |message| matches!(message, Message::Fetch { .. });
+    lab.hold = |message| matches!(message, Message::Get { .. });
     for _ in 0..3 {
         lab.replica(1).touch(lab.now, &key(1));
         lab.carry();
@@ -685,11 +688,11 @@ fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
 #[test]
 fn an_answer_that_nobody_waits_for_is_not_taken() {
     let mut lab = Lab::cluster(2);
-    let copy = Copy {
+    let copy = KeyedEntry {
         key: key(1),
         entry: Entry::Live(Arc::new(record("a", 1))),
     };
-    let late = Message::Fetched {
+    let late = Message::GetReply {
         view: lab.view(0),
         op: 77,
         sent_at: lab.now,
@@ -706,9 +709,9 @@ fn what_the_owner_orders_counts_in_its_limit() {
     let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
     lab.commit(0, 1, key, &born("a", "1"));
     lab.commit(0, 2, key, &insert("b", &"x".repeat(2 << 20)));
-    assert_eq!(lab.verdict(2), Some(Verdict::Full));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Full));
     lab.commit(0, 3, key, &insert("b", "2"));
-    assert_eq!(lab.verdict(3), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(3), Some(UpdateStatus::Applied));
 }
 
 /// Found by simulation: it declared the only node with the sessions down, which was merely slow,
@@ -720,7 +723,7 @@ fn a_newcomer_that_lost_its_source_is_in_doubt() {
     lab.commit(0, 1, key(1), &born("a", "1"));
     let newcomer = Lab::strangers(2).nodes.pop().unwrap();
     lab.nodes[1] = newcomer;
-    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     lab.link(0, 1);
     lab.link(1, 0);
     lab.run(Duration::from_millis(500));
@@ -759,7 +762,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
         sent_at: lab.now,
         copies: [
             part(1, "a", record.clock() + 1),
-            Copy {
+            KeyedEntry {
                 key: elsewhere,
                 entry: Entry::Live(record),
             },

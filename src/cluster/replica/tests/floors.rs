@@ -392,6 +392,34 @@ fn a_partition_keeps_marks_up_to_a_limit_and_loses_nothing_below_it() {
     }
 }
 
+/// What the missing one has written may still come.
+#[test]
+fn a_member_that_restarts_does_not_stand_in_for_one_that_is_missing() {
+    let mut lab = Lab::cluster(3);
+    lab.redials = true;
+    commit(&mut lab, 0, &born("a", "1"));
+    isolate(&mut lab, 2);
+    commit(&mut lab, 2, &insert("there", "1"));
+    let cut = lab.cut.clone();
+    kill(&mut lab, 1);
+    revive(&mut lab, 1);
+    lab.cut = cut;
+    for (from, to) in [(0, 1), (1, 0)] {
+        lab.link(from, to);
+    }
+    lab.run(Duration::from_secs(5));
+    assert!(lab.replica(1).is_ready());
+    pairs(&mut lab, &[0, 1], 60, "x");
+    lab.run(Duration::from_secs(3));
+    assert_eq!((marks(&lab, 0), floor(&lab, 0)), (60, None));
+    heal(&mut lab, 2);
+    pairs(&mut lab, &[0, 1, 2], 20, "y");
+    for index in 0..3 {
+        assert_eq!(names(&lab, index), ["a", "there"], "at {index}");
+        assert!(marks(&lab, index) <= MARKS_MAX, "{}", marks(&lab, index));
+    }
+}
+
 #[test]
 fn beyond_the_limit_a_partition_loses_writes_and_counts_them() {
     let mut lab = Lab::cluster(2);
@@ -435,7 +463,7 @@ fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it(
         lab.deliver(from, to, message);
         lab.carry();
     }
-    assert_eq!(lab.verdict(50), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(50), Some(UpdateStatus::Applied));
     for index in [owner, other] {
         assert_eq!(names(&lab, index), ["a", "b"]);
         assert_eq!(lab.read(index, key(1)).unwrap().updates().len(), 1);
@@ -490,7 +518,7 @@ fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
     assert!(floor(&lab, third) > lab.read(second, key(1)).unwrap().floor());
     kill(&mut lab, first);
     lab.run(Duration::from_millis(500));
-    assert_eq!(lab.verdict(50), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(50), Some(UpdateStatus::Applied));
     let left: Vec<_> = holders(&lab)
         .into_iter()
         .filter(|index| *index != first)
@@ -518,8 +546,8 @@ fn a_floor_is_no_access() {
 }
 
 fn is_raise(write: &message::Write) -> bool {
-    let is_floor = |copy: &Copy| match &copy.entry {
-        Entry::Fragment(fragment) => fragment.registers.iter().any(Register::is_floor),
+    let is_floor = |copy: &KeyedEntry| match &copy.entry {
+        Entry::Delta(fragment) => fragment.registers.iter().any(Register::is_floor),
         Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => false,
     };
     write.copies.iter().any(is_floor)
@@ -535,8 +563,8 @@ fn kill(lab: &mut Lab, gone: usize) {
     lab.carry();
 }
 
-/// Restarts the node without memory.
-fn restart(lab: &mut Lab, gone: usize) {
+/// Its next life begins, with nothing.
+fn revive(lab: &mut Lab, gone: usize) {
     let me = Node {
         generation: lab.nodes[gone].0.generation + 1,
         ..lab.nodes[gone].0.clone()
@@ -546,6 +574,11 @@ fn restart(lab: &mut Lab, gone: usize) {
         ..settings(gone as u16, Copies::All)
     };
     lab.nodes[gone] = (me, Replica::new(lab.now, settings));
+}
+
+/// It comes back with nothing.
+fn restart(lab: &mut Lab, gone: usize) {
+    revive(lab, gone);
     lab.cut.clear();
     dial_all(lab, gone);
     lab.run(Duration::from_secs(3));

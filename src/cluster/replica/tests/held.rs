@@ -1,7 +1,7 @@
 //! Tests of sessions from an incarnation that other members have survived.
 
-use super::super::held::{HeldState, Survivor};
 use super::*;
+use crate::cluster::replica::held::{HeldState, Survivor};
 
 /// Two nodes of which the second one serves, and an export of the first one from before: two
 /// sessions, of which the second node has deleted one since.
@@ -54,7 +54,7 @@ fn sessions_of_a_survived_life_are_not_used_alone() {
 fn sessions_of_a_survived_life_are_used_beside_the_survivor() {
     let mut lab = returning(survivor(1, false));
     // It receives nothing but the differences to what it held.
-    lab.hold = |message| matches!(message, Message::Push { slot: 1, .. });
+    lab.hold = |message| matches!(message, Message::SlotEntries { slot: 1, .. });
     meet(&mut lab);
     assert!(lab.held.is_empty());
     assert!(lab.read(0, key(1)).is_some());
@@ -65,7 +65,7 @@ fn sessions_of_a_survived_life_are_used_beside_the_survivor() {
 #[test]
 fn a_survivor_that_has_restarted_since_is_none() {
     let mut lab = returning(survivor(0, false));
-    lab.hold = |message| matches!(message, Message::Push { .. });
+    lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     lab.link(0, 1);
     lab.link(1, 0);
     lab.run(Duration::from_secs(1));
@@ -109,7 +109,7 @@ fn a_survivor_may_come_later() {
 #[test]
 fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
     let mut lab = returning(survivor(1, false));
-    lab.hold = |message| matches!(message, Message::Differ { .. });
+    lab.hold = |message| matches!(message, Message::DigestDiff { .. });
     lab.link(0, 1);
     lab.link(1, 0);
     lab.run(Duration::from_secs(1));

@@ -44,6 +44,21 @@ fn assert_rotated(lab: &mut Lab, op: OpId, current: u8, former: u8) {
     }
 }
 
+/// The root of an id is no secret: it is in logs.
+#[test]
+fn a_request_with_another_secret_is_no_visit() {
+    let mut lab = Lab::cluster(3);
+    let mut birth = born("a", "1");
+    birth.first_visit(HOUR);
+    lab.commit(0, 1, key(1), &birth);
+    for index in 0..3 {
+        let op = 10 + index as u64;
+        assert_eq!(found(&mut lab, index, op, 9), Loaded::Absent);
+        let record = lab.read(index, key(1)).unwrap();
+        assert!(!record.has_returned(), "at {index}");
+    }
+}
+
 #[test]
 fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
     for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
@@ -51,7 +66,7 @@ fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
         let step = lab.commit(0, 1, key(1), &born("a", "1"));
         assert!(!matches!(step, Step::Refused(_)));
         lab.commit(1, 2, key(1), &rotation(1, 2));
-        assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+        assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
         assert_rotated(&mut lab, 100, 2, 1);
         // Also half a minute later, and not after the minute.
         lab.run(Duration::from_secs(30));
@@ -91,7 +106,7 @@ fn a_holder_has_a_secret_that_it_does_not_know_confirmed_by_the_owner() {
         lab.deliver(from, to, message);
     }
     lab.carry();
-    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert_rotated(&mut lab, 100, 2, 1);
 }
 
@@ -109,12 +124,15 @@ fn of_two_rotations_at_once_one_counts_and_the_other_changes_nothing() {
     }
     lab.carry();
     let verdicts = [lab.verdict(2), lab.verdict(3)];
-    assert!(verdicts.contains(&Some(Verdict::Applied)), "{verdicts:?}");
     assert!(
-        verdicts.contains(&Some(Verdict::Superseded)),
+        verdicts.contains(&Some(UpdateStatus::Applied)),
         "{verdicts:?}"
     );
-    let winner = if verdicts[0] == Some(Verdict::Applied) {
+    assert!(
+        verdicts.contains(&Some(UpdateStatus::Superseded)),
+        "{verdicts:?}"
+    );
+    let winner = if verdicts[0] == Some(UpdateStatus::Applied) {
         2
     } else {
         3
@@ -153,7 +171,7 @@ fn a_rotation_that_is_sent_twice_counts_once() {
     lab.commit(asker, 2, key(1), &rotation(1, 2));
     lab.lose_held();
     lab.run(Duration::from_secs(1));
-    assert_eq!(lab.verdict(2), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert_rotated(&mut lab, 100, 2, 1);
 }
 
@@ -251,7 +269,10 @@ fn ten_logins_leave_no_tombstone_and_little_else() {
             key(1),
             &rotation(turn, turn + 1),
         );
-        assert_eq!(lab.verdict(1 + u64::from(turn)), Some(Verdict::Applied));
+        assert_eq!(
+            lab.verdict(1 + u64::from(turn)),
+            Some(UpdateStatus::Applied)
+        );
     }
     for index in 0..2 {
         let status = lab.replica(index).status();

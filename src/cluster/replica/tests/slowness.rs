@@ -72,11 +72,11 @@ fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
     lab.commit(owner, 3, key(1), &other);
     assert_eq!(
         verdict,
-        Some(Verdict::Applied),
+        Some(UpdateStatus::Applied),
         "asked again in the new view"
     );
-    assert_eq!(lab.verdict(3), Some(Verdict::Applied));
-    lab.hold = |message| matches!(message, Message::Refuse { .. });
+    assert_eq!(lab.verdict(3), Some(UpdateStatus::Applied));
+    lab.hold = |message| matches!(message, Message::Nack { .. });
     for (from, to, message) in late {
         lab.deliver(from, to, message);
     }
@@ -183,7 +183,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
     replica.handle(lab.now, input);
     let mut outputs = Vec::new();
     replica.drain(&mut outputs);
-    let refused = |output: &Output| matches!(output, Output::Send { to, message: Message::Refuse { seq: 5, .. } } if *to == stranger);
+    let refused = |output: &Output| matches!(output, Output::Send { to, message: Message::Nack { seq: 5, .. } } if *to == stranger);
     assert!(outputs.iter().any(refused), "{outputs:?}");
 }
 
@@ -268,7 +268,9 @@ fn a_member_that_answers_and_receives_no_data_is_declared_down() {
     lab.run(Duration::from_secs(9));
     assert_eq!(lab.replica(0).status().members.len(), 1);
     lab.run(Duration::from_secs(2));
-    let stalled = |(index, news): &(usize, News)| *index == 0 && matches!(news, News::Stalled(_));
+    let stalled = |(index, news): &(usize, Notification)| {
+        *index == 0 && matches!(news, Notification::Stalled(_))
+    };
     assert!(lab.news.iter().any(stalled), "{:?}", lab.news);
 }
 
@@ -284,19 +286,19 @@ fn a_session_does_not_grow_over_its_limit() {
     // The owner orders changes that may conflict with other ones.
     for (index, op) in [(0, 2), (1, 3)] {
         lab.commit(index, op, key(1), &more("b"));
-        assert_eq!(lab.verdict(op), Some(Verdict::TooLarge));
+        assert_eq!(lab.verdict(op), Some(UpdateStatus::TooLarge));
     }
     let refused = Step::Refused(StoreErrorKind::TooLarge);
     assert_eq!(lab.commit(0, 4, key(2), &big("a", 1_100)), refused);
     // As a replacement of the existing value it fits.
     lab.commit(1, 5, key(1), &more("a"));
-    assert_eq!(lab.verdict(5), Some(Verdict::Applied));
+    assert_eq!(lab.verdict(5), Some(UpdateStatus::Applied));
     // An owner that orders the change checks its size.
     let base = lab.read(0, key(1)).unwrap();
     let mut ordered = more("b");
     ordered.expect("b".into(), base.stamp("b"));
     lab.commit(0, 6, key(1), &ordered);
-    assert_eq!(lab.verdict(6), Some(Verdict::TooLarge));
+    assert_eq!(lab.verdict(6), Some(UpdateStatus::TooLarge));
 }
 
 /// Both sides of a partition may fill a session: acknowledged writes are kept, and it may shrink.
@@ -312,7 +314,7 @@ fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
             value: Some(Value::from_bytes(vec![b'1'; 700])),
             ..register(name, 2)
         });
-        Copy {
+        KeyedEntry {
             key: key(1),
             entry: Entry::Live(record.into()),
         }
@@ -341,8 +343,8 @@ fn a_node_over_its_limits_shows_it_and_creates_nothing() {
     }
     lab.run(Duration::from_secs(1));
     assert!(lab.replica(1).status().over_limit && !lab.replica(0).status().over_limit);
-    let over = |(index, news): &&(usize, News)| {
-        *index == 1 && matches!(news, News::OverLimit { is_over: true, .. })
+    let over = |(index, news): &&(usize, Notification)| {
+        *index == 1 && matches!(news, Notification::OverLimit { is_over: true, .. })
     };
     assert_eq!(lab.news.iter().filter(over).count(), 1);
     let refused = lab.commit(1, 50, key(50), &born("a", "1"));
@@ -358,7 +360,7 @@ fn answers_wait_for_room_and_are_given_in_the_end() {
     for number in 1..5 {
         lab.commit(1, number.into(), key(number), &big("a", 200 << 10));
     }
-    lab.hold = |message| matches!(message, Message::Compare { .. }) || message.is_large();
+    lab.hold = |message| matches!(message, Message::Digests { .. }) || message.is_large();
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));
     for number in 1..5 {

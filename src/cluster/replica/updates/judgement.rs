@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::session::{Record, Rotation, Timestamp, UPDATES_MAX};
 
-use super::super::message::{Order, Update, Verdict};
-use super::super::table::Table;
+use crate::cluster::replica::message::{Operation, Update, UpdateStatus};
+use crate::cluster::replica::table::Table;
 
 /// Returns `true` if the asker has seen a state that is not here, so other holders must be asked
 /// first.
@@ -15,7 +15,7 @@ pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
             let expect = update.expect.as_ref();
             expect.is_some_and(|(name, stamp)| *stamp > record.stamp(name))
         }
-        None => !matches!(update.order, Order::Create(_)) && table.is_absent(&update.key),
+        None => !matches!(update.order, Operation::Create(_)) && table.is_absent(&update.key),
     }
 }
 
@@ -26,9 +26,9 @@ pub(super) fn judge(
     update: &Update,
     certain: bool,
     table: &Table,
-) -> Result<Arc<Record>, Verdict> {
+) -> Result<Arc<Record>, UpdateStatus> {
     let Some(attempt) = update.fragment.updates.first() else {
-        return Err(Verdict::Conflict);
+        return Err(UpdateStatus::Conflict);
     };
     let found = table.record(&update.key);
     let rotation = update.rotation.as_ref();
@@ -38,29 +38,29 @@ pub(super) fn judge(
         // Another rotation may have followed, which has replaced the secret of this one.
         let is_in_force = rotation.is_none_or(|rotation| record.is_current(&rotation.to));
         return Err(match is_in_force {
-            true => Verdict::Applied,
-            false => Verdict::Superseded,
+            true => UpdateStatus::Applied,
+            false => UpdateStatus::Superseded,
         });
     }
     let record = match found {
         Some(record) if record.is_live(now) => record,
         // It is replaced by a tombstone.
-        Some(record) if update.order == Order::End => return Ok(record),
+        Some(record) if update.order == Operation::Delete => return Ok(record),
         found => return absence(update, certain, found.is_none(), table),
     };
     let known = record.updates();
     let forgotten = known.len() == UPDATES_MAX && known.last().is_some_and(|last| attempt < last);
     let is_superseded = |rotation: &Rotation| !record.is_current(&rotation.from);
     let verdict = match &update.expect {
-        _ if matches!(update.order, Order::Create(_)) => Verdict::Conflict,
-        _ if rotation.is_some_and(is_superseded) => Verdict::Superseded,
-        Some((name, stamp)) if record.stamp(name) != *stamp => Verdict::Conflict,
-        _ if table.is_too_large(&record, &update.fragment) => Verdict::TooLarge,
-        _ if table.is_full_for(now, &record, &update.fragment) => Verdict::Full,
+        _ if matches!(update.order, Operation::Create(_)) => UpdateStatus::Conflict,
+        _ if rotation.is_some_and(is_superseded) => UpdateStatus::Superseded,
+        Some((name, stamp)) if record.stamp(name) != *stamp => UpdateStatus::Conflict,
+        _ if table.is_too_large(&record, &update.fragment) => UpdateStatus::TooLarge,
+        _ if table.is_full_for(now, &record, &update.fragment) => UpdateStatus::Full,
         _ => return Ok(record),
     };
     Err(if update.retry && forgotten {
-        Verdict::Unknown
+        UpdateStatus::Indeterminate
     } else {
         verdict
     })
@@ -72,19 +72,19 @@ fn absence(
     certain: bool,
     unknown: bool,
     table: &Table,
-) -> Result<Arc<Record>, Verdict> {
+) -> Result<Arc<Record>, UpdateStatus> {
     let dead = table.is_dead(&update.key);
     match &update.order {
-        Order::Create(record) if !dead && table.is_full(record.payload_bytes()) => {
-            Err(Verdict::Full)
+        Operation::Create(record) if !dead && table.is_full(record.payload_bytes()) => {
+            Err(UpdateStatus::Full)
         }
-        Order::Create(record) if !dead => Ok(record.clone()),
+        Operation::Create(record) if !dead => Ok(record.clone()),
         // An earlier attempt may have deleted it.
-        Order::End if dead && update.retry => Err(Verdict::Applied),
+        Operation::Delete if dead && update.retry => Err(UpdateStatus::Applied),
         // It may have been lost, and come back.
-        _ if !dead && !certain => Err(Verdict::Unknown),
+        _ if !dead && !certain => Err(UpdateStatus::Indeterminate),
         // It may have been applied before the session expired and was forgotten.
-        Order::Change if unknown && !dead && update.retry => Err(Verdict::Unknown),
-        Order::Create(_) | Order::Change | Order::End => Err(Verdict::Gone),
+        Operation::Update if unknown && !dead && update.retry => Err(UpdateStatus::Indeterminate),
+        Operation::Create(_) | Operation::Update | Operation::Delete => Err(UpdateStatus::Gone),
     }
 }

@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use crate::session::{Stamp, Timestamp};
 
-use super::super::message::Verdict;
+use crate::cluster::replica::message::UpdateStatus;
 
 /// Rejected attempts, by their versions.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    verdicts: BTreeMap<Stamp, Verdict>,
+    verdicts: BTreeMap<Stamp, UpdateStatus>,
     /// In the order in which they are forgotten.
     ages: VecDeque<(Timestamp, Stamp)>,
 }
 
 impl Refusals {
     /// Remembers a rejection, and forgets the oldest if there is no room.
-    pub(super) fn note(&mut self, now: Timestamp, attempt: Stamp, verdict: Verdict) {
+    pub(super) fn note(&mut self, now: Timestamp, attempt: Stamp, verdict: UpdateStatus) {
         if self.verdicts.insert(attempt, verdict).is_none() {
             self.ages.push_back((now, attempt));
         }
@@ -36,7 +36,7 @@ impl Refusals {
     }
 
     /// Returns the verdict on an attempt that was rejected.
-    pub(super) fn of(&self, attempt: Option<&Stamp>) -> Option<Verdict> {
+    pub(super) fn of(&self, attempt: Option<&Stamp>) -> Option<UpdateStatus> {
         self.verdicts.get(attempt?).copied()
     }
 
@@ -70,13 +70,13 @@ mod tests {
     fn a_refusal_is_remembered_for_a_while() {
         let start = Timestamp::from_millis(1_000_000);
         let mut refusals = Refusals::default();
-        refusals.note(start, stamp(1), Verdict::Gone);
+        refusals.note(start, stamp(1), UpdateStatus::Gone);
         refusals.forget(start.plus(REMEMBERED / 2), Duration::ZERO);
-        assert_eq!(refusals.of(Some(&stamp(1))), Some(Verdict::Gone));
+        assert_eq!(refusals.of(Some(&stamp(1))), Some(UpdateStatus::Gone));
         assert_eq!(refusals.of(Some(&stamp(2))), None);
         refusals.forget(start.plus(REMEMBERED), REMEMBERED);
         refusals.forget(start.plus(REMEMBERED), Duration::MAX);
-        assert_eq!(refusals.of(Some(&stamp(1))), Some(Verdict::Gone));
+        assert_eq!(refusals.of(Some(&stamp(1))), Some(UpdateStatus::Gone));
         refusals.forget(start.plus(REMEMBERED), Duration::ZERO);
         assert_eq!(refusals.of(Some(&stamp(1))), None);
     }
@@ -86,10 +86,10 @@ mod tests {
         let start = Timestamp::from_millis(1_000_000);
         let mut refusals = Refusals::default();
         for clock in 0..=REFUSALS_MAX as u64 {
-            refusals.note(start, stamp(clock), Verdict::Conflict);
+            refusals.note(start, stamp(clock), UpdateStatus::Conflict);
         }
         assert_eq!(refusals.of(Some(&stamp(0))), None);
-        assert_eq!(refusals.of(Some(&stamp(1))), Some(Verdict::Conflict));
+        assert_eq!(refusals.of(Some(&stamp(1))), Some(UpdateStatus::Conflict));
         assert_eq!(refusals.verdicts.len(), REFUSALS_MAX);
     }
 }

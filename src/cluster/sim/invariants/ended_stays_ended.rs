@@ -1,6 +1,6 @@
 use crate::session::Record;
 
-use super::super::oracle::{Known, Life};
+use crate::cluster::sim::oracle::{Known, Life};
 
 /// After an acknowledged logout or rotation the old id is invalid on every node, permanently: P3.
 pub(crate) fn ended_stays_ended(known: &Known, read: Option<&Record>, place: &str) {

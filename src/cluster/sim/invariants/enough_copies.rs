@@ -1,4 +1,4 @@
-use super::super::client::Request;
+use crate::cluster::sim::client::Request;
 
 /// A write is acknowledged only with at least `min_copies` copies on nodes that are alive from the
 /// point of view of the acknowledging node.

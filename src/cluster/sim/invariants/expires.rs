@@ -1,6 +1,6 @@
 use crate::session::Record;
 
-use super::super::oracle::Model;
+use crate::cluster::sim::oracle::Model;
 
 /// A session that was idle for longer than its idle timeout, or is past its absolute deadline, has
 /// expired on every node: it lives at most a tenth of its idle timeout longer.

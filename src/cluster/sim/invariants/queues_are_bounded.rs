@@ -2,7 +2,7 @@ use std::fmt::Arguments;
 
 use crate::cluster::replica::message::{Lane, Message};
 
-use super::super::link::Undelivered;
+use crate::cluster::sim::link::Undelivered;
 
 /// A node has at most one large message under way to a peer, and sends small data only while less
 /// than a window of it is under way.

@@ -1,6 +1,6 @@
 use crate::session::Record;
 
-use super::super::oracle::{Known, Life};
+use crate::cluster::sim::oracle::{Known, Life};
 
 /// A read of a live session through any node returns the writes acknowledged before it began, and
 /// nothing older: P2.

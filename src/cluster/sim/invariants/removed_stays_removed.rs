@@ -1,6 +1,6 @@
 use crate::session::Record;
 
-use super::super::oracle::{Known, Life, Model};
+use crate::cluster::sim::oracle::{Known, Life, Model};
 
 /// An attribute whose removal was acknowledged does not come back, and one that was set remains,
 /// however many others are removed meanwhile: W-02.

@@ -1,4 +1,4 @@
-use super::super::client::Request;
+use crate::cluster::sim::client::Request;
 
 /// While no fault lasts and all links carry at least 1 MB/s, small writes of small sessions are
 /// acknowledged within two seconds. Called for one that was not.

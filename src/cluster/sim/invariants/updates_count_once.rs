@@ -1,4 +1,4 @@
-use super::super::oracle::Model;
+use crate::cluster::sim::oracle::Model;
 
 /// No two acknowledged atomic updates have the same result: P4.
 pub(crate) fn update_is_new(model: &mut Model, result: u64) {

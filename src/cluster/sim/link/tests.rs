@@ -1,7 +1,7 @@
 //! Tests of links.
 
-use crate::cluster::replica::entry::{Entry, Fragment};
-use crate::cluster::replica::message::{Copy, ViewId, Write};
+use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::message::{KeyedEntry, ViewId, Write};
 use crate::session::{Register, Root, Stamp, Timestamp, Value};
 
 use super::*;
@@ -24,7 +24,7 @@ fn data(bytes: usize) -> Message {
         value: Some(Value::from_bytes(vec![0; bytes])),
         stamp: Stamp::default(),
     };
-    let fragment = Fragment {
+    let fragment = Delta {
         registers: vec![register],
         max_inactive: None,
         accessed_at: Timestamp::default(),
@@ -38,9 +38,9 @@ fn data(bytes: usize) -> Message {
         view: ViewId::default(),
         strict: false,
         sent_at: Timestamp::default(),
-        copies: [Copy {
+        copies: [KeyedEntry {
             key: Root::from_bytes([0; 12]),
-            entry: Entry::Fragment(fragment.into()),
+            entry: Entry::Delta(fragment.into()),
         }]
         .into(),
     })
@@ -68,7 +68,7 @@ fn sent(link: &mut Link, rate: Option<u64>) -> String {
 #[test]
 fn control_goes_first_and_small_data_goes_between_chunks() {
     let mut link = link(LinkRules::ALL);
-    for message in [data(200_000), data(40_000), data(40_000), Message::Bye] {
+    for message in [data(200_000), data(40_000), data(40_000), Message::Leave] {
         link.put(0, message);
     }
     assert_eq!(sent(&mut link, None), "csfs");
@@ -84,7 +84,7 @@ fn without_lanes_everything_waits_for_the_first() {
         lanes: false,
         ..LinkRules::ALL
     });
-    for message in [data(200_000), data(100), Message::Bye] {
+    for message in [data(200_000), data(100), Message::Leave] {
         link.put(0, message);
     }
     assert_eq!(sent(&mut link, None), "f");
@@ -99,7 +99,7 @@ fn a_full_socket_buffer_takes_nothing() {
         link.put(0, data(60_000));
     }
     assert_eq!(sent(&mut link, Some(1_000_000)), "sssss");
-    link.put(0, Message::Bye);
+    link.put(0, Message::Leave);
     let Next::FullUntil(at) = link.next(0) else {
         panic!("the buffer is full");
     };
@@ -113,11 +113,11 @@ fn a_full_socket_buffer_takes_nothing() {
 fn control_may_overtake_data_and_nothing_else_overtakes() {
     let mut link = link(LinkRules::ALL);
     let late = link.transmit(0, None, 1_000, whole(data(100)));
-    let early = link.transmit(0, None, 10, whole(Message::Bye));
+    let early = link.transmit(0, None, 10, whole(Message::Leave));
     assert!(early < late);
     let next = link.transmit(0, None, 10, whole(data(100)));
     assert!(next >= late);
-    let control = link.transmit(0, None, 500, whole(Message::Bye));
+    let control = link.transmit(0, None, 500, whole(Message::Leave));
     let data = link.transmit(0, None, 10, whole(data(100)));
     assert!(data >= control);
 }

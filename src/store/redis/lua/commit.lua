@@ -1,16 +1,16 @@
 -- KEYS: the session.
 -- ARGV: 3 the attempt, 4 the stamp of the base, 5 its version, 6 'create', 'update' or (an update
---   that adds no value) 'keep', 7 idle time of the session's own in ms ('': as it is), 8 at a birth
---   and a login the absolute lifetime in ms ('': as it is), 9 idle time of a first visit, 10 the
---   attribute that is expected ('': none), 11 the stamp that its last write must have ('': none), or
---   at a birth the idle time that sessions are made with, 12 the hash of the new secret ('': as it
---   is), 13 the one that it replaces, 14 at a birth and a login the user ('': none), then attributes
---   and what they hold.
+--   that adds no value) 'keep', 7 the session's own idle timeout in ms ('': unchanged), 8 at a
+--   creation and a login the absolute timeout in ms ('': unchanged), 9 the idle timeout of a first
+--   visit, 10 the attribute that is expected ('': none), 11 the stamp that its last write must have
+--   ('': none), or at a creation the idle timeout of new sessions, 12 the hash of the new secret
+--   ('': unchanged), 13 the one that it replaces, 14 at a creation and a login the user ('': none),
+--   then attributes with their values.
 local key, op = KEYS[1], ARGV[3]
 local base_version = tonumber(ARGV[5])
 local rotates = ARGV[12] ~= ''
 
--- Whether this attempt has been applied already.
+-- Returns true if this attempt has been applied already.
 local function applied(s)
   for at = 1, #s.ops, 4 do
     if string.sub(s.ops, at, at + 3) == op then return true end
@@ -45,8 +45,8 @@ else
     s.rotated = now
     if ARGV[8] ~= '' then s.began = now end
   end
-  -- Where memory is short this goes through, and what follows a write goes through as well: only
-  -- what adds is refused.
+  -- This is not refused if memory is short, and neither are the commands that follow a write: only
+  -- additions are refused.
   if ARGV[6] == 'keep' then call('PEXPIREAT', key, s.ends) end
   before = struct.pack('>I6', s.version) .. s.writer
   s.accessed = math.max(s.accessed, now)
@@ -65,7 +65,7 @@ if rotates then s.secret = ARGV[12] end
 s.ops = string.sub(s.ops .. op, -4 * OPS_MAX)
 local head = header(s)
 
--- What is removed leaves nothing behind: changes come here, never another copy of the session.
+-- Removed attributes leave no mark: only changes are applied here, never another copy of a session.
 local fields, removed = {'', head}, {}
 for at = 15, #ARGV, 2 do
   if ARGV[at + 1] == REMOVED then

@@ -1,4 +1,4 @@
--- KEYS: the session. ARGV: 3 the attempt, 4 life of a tombstone in ms.
+-- KEYS: the session. ARGV: 3 the attempt, 4 the lifetime of a tombstone in ms.
 local key = KEYS[1]
 local s, state = read(key)
 if state == 'foreign' then return {'B'} end
@@ -7,8 +7,8 @@ if state == 'tombstone' then
   return {'G'}
 end
 if state ~= 'live' then return {'G'} end
--- First what is not refused where memory is short. The key stays one: a server whose slot is on its
--- way to another makes no new keys.
+-- First a command that is not refused if memory is short. The key is kept: a server whose slot is
+-- being migrated creates no new keys.
 call('PEXPIRE', key, tonumber(ARGV[4]))
 call('HSET', key, '', 'x' .. ARGV[3])
 local names = {}

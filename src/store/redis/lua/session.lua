@@ -1,15 +1,15 @@
--- What every script here begins with: a session's header, and how long the session lives.
+-- The start of every script: the format of a session's header, and the session's lifetime.
 --
 -- A session is a hash under its root. The field '' is its header, ':name' an attribute: the stamp
--- of its last write, one byte that says whether it has a value, and the value. A header of one byte
--- 'x' and what ended the session is a tombstone.
+-- of its last write, one byte that marks a removed value, and the value. A header of the byte 'x'
+-- and the attempt that ended the session is a tombstone.
 --
--- A header has a fixed part, with the hash of the current secret, when it was rotated last (0:
--- never), and when the absolute lifetime began (0: with the session). Behind it stand, where there
--- are any, the key of the user whose session it is, and the name of the application that has made
--- it; then the latest attempts.
+-- A header has a fixed part, with the hash of the current secret, the time of the last rotation
+-- (0: never), and the start of the absolute lifetime (0: with the session). It is followed by the
+-- key of the session's user and the name of the application that created it, if it has them, and by
+-- the latest attempts.
 --
--- ARGV: 1 whether this was tried before, 2 the application's name ('': none).
+-- ARGV: 1 marks a retry, 2 the application's name ('': none).
 
 local NONE = 281474976710655
 local HEADER = '>BBI6c4I6I6I6I6c10I6c16I6I6'
@@ -20,7 +20,7 @@ local RETURNED = 1
 local NAMED = 2
 local BOUND = 4
 local OPS_MAX = 8
--- What an attribute holds that is removed.
+-- The value of a removed attribute.
 local REMOVED = '\0'
 
 -- Runs a command; an error names it.
@@ -33,7 +33,7 @@ end
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- From when on a session is dead.
+-- The time at which a session expires.
 local function expires_at(s)
   local idle = s.idle
   if not s.returned and s.first < idle then idle = s.first end

@@ -4,7 +4,7 @@ if state == 'foreign' then return {'B'} end
 if state ~= 'live' then return {'G'} end
 s.accessed = math.max(s.accessed, now)
 s.returned = true
--- First what is not refused where memory is short.
+-- First a command that is not refused if memory is short.
 call('PEXPIREAT', KEYS[1], expires_at(s))
 call('HSET', KEYS[1], '', header(s))
 return {'O'}

@@ -1,4 +1,4 @@
-//! What is handed out, and what is not.
+//! Copies that are returned, and copies that are not.
 
 use super::*;
 use crate::clock;
@@ -18,12 +18,12 @@ fn tracked(near: &Near) -> Arc<Health> {
     health
 }
 
-/// A session after so many commits.
+/// A session after this number of commits.
 fn record(version: u64, bytes: usize) -> Arc<Record> {
     let hour = Duration::from_secs(3600);
     let mut changes = Changes::create(SECRET, Some(hour), hour);
     changes.insert("a".into(), Value::from_bytes(vec![0; bytes]));
-    // Without a wall clock stamps count.
+    // Without a wall clock, stamps decide.
     let (credential, lifetime) = changes.birth(clock::now()).expect("it is one");
     let mut record = Record::new(credential, lifetime);
     let stamp = crate::session::Stamp {
@@ -83,8 +83,8 @@ fn an_answer_older_than_our_own_write_or_another_answer_is_not_kept() {
     assert_eq!(found.clock(), 3);
 }
 
-/// Only the server tells that a secret is not current, and who presents another one neither gets nor
-/// ends a copy.
+/// Only the server decides that a secret is not current: a request with another secret neither
+/// receives nor removes a copy.
 #[test]
 fn a_copy_is_for_its_secret_alone() {
     let (near, key) = (near(1 << 20), Root::generate());

@@ -1,4 +1,4 @@
-//! The journal's bytes: a start that appears all at once, then batches of notes.
+//! The format of the journal: a start that is written atomically, then batches of notes.
 
 use std::io::{self, Read};
 
@@ -8,13 +8,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::clock;
 use crate::session::{Credential, Root, Timestamp};
 
-use super::super::place::{Place, Unfit, open};
-use super::super::record::{FiledCredential, Passage};
+use crate::store::snapshot::place::{Place, Unfit, open};
+use crate::store::snapshot::record::{FiledCredential, Passage};
 
-/// What has happened to a session since the file was written.
+/// A change of a session since the file was written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Note {
-    pub(in super::super) key: Root,
+pub(crate) struct Note {
+    pub(crate) key: Root,
     event: Event,
 }
 
@@ -30,13 +30,13 @@ enum Event {
 
 impl Note {
     /// The session has ended.
-    pub(in super::super) const fn ended(key: Root) -> Self {
+    pub(crate) const fn ended(key: Root) -> Self {
         let event = Event::Ended;
         Self { key, event }
     }
 
-    /// The secret was replaced; this is the new credential.
-    pub(in super::super) fn rotated(key: Root, credential: &Credential) -> Self {
+    /// The secret was rotated; this is the new credential.
+    pub(crate) fn rotated(key: Root, credential: &Credential) -> Self {
         Self::rotated_at(key, credential, (clock::now(), clock::wall_clock()))
     }
 
@@ -52,12 +52,8 @@ impl Note {
         Self { key, event }
     }
 
-    /// The credential that the session has since, on this process's clock; `None`: it has ended.
-    pub(in super::super) fn credential(
-        &self,
-        now: Timestamp,
-        wall: Timestamp,
-    ) -> Option<Credential> {
+    /// The session's new credential, on this process's clock; `None`: it has ended.
+    pub(crate) fn credential(&self, now: Timestamp, wall: Timestamp) -> Option<Credential> {
         match &self.event {
             Event::Ended => None,
             Event::Rotated { at, credential } => {
@@ -75,17 +71,17 @@ impl Note {
     }
 }
 
-/// What an earlier process noted.
+/// The notes of an earlier process.
 #[derive(Debug)]
-pub(in super::super) enum Found {
+pub(crate) enum Found {
     Nothing,
     Notes(Vec<Note>),
-    /// It cannot be read, so it is not known which sessions have ended.
+    /// The journal cannot be read, so the ended sessions are unknown.
     Unreadable(String),
 }
 
-/// Reads the journal at a place.
-pub(in super::super) fn read(place: &Place) -> Found {
+/// Reads a journal.
+pub(crate) fn read(place: &Place) -> Found {
     let file = match open(&place.journal) {
         Ok(Some(file)) => file,
         Ok(None) => return Found::Nothing,
@@ -107,8 +103,8 @@ pub(in super::super) fn read(place: &Place) -> Found {
     }
 }
 
-/// The notes in a journal. Its last batch may be torn: it was not acknowledged. `None`: it is
-/// damaged.
+/// The notes in a journal. Its last batch may be torn, because it was not acknowledged. `None`: it
+/// is damaged.
 pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Note>> {
     let bytes = bytes.strip_prefix(MAGIC)?;
     let (count, bytes) = bytes.split_first_chunk::<8>()?;
@@ -118,7 +114,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Note>> {
     }
     let first = u32::try_from(u64::from_le_bytes(*count)).ok()?;
     let mut notes = Vec::new();
-    // What stands before this was on the disk when something behind it was written.
+    // Everything before this was on the disk when the data behind it was written.
     let mut sound = first;
     let mut torn = None;
     let mut number = 0;
@@ -172,10 +168,10 @@ pub(super) fn entries(notes: &[Note], begin: u32) -> io::Result<Vec<u8>> {
 
 const MAGIC: &[u8] = b"DSENDED2";
 const MAGIC_1: &[u8] = b"DSENDED1";
-/// A note, and zeros behind it. All are as long as the longest, so that entries are found behind one
-/// that is torn.
+/// The size of a note with its padding. All are as long as the longest, so that the entries behind
+/// a torn one are found.
 const NOTE: usize = 168;
-/// A note, the number of the first entry that was written with it, a checksum.
+/// A note, the number of the first entry of its batch, a checksum.
 const ENTRY: usize = NOTE + 4 + 8;
-/// Many times the length at which a new file is due: new files have failed for long.
+/// Many times the length at which a new file is due: writing new files has failed for a long time.
 const LENGTH_MAX: u64 = 1 << 30;

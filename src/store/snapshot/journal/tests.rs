@@ -1,10 +1,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::sample::{NOW, credential, key, stamp};
 use super::format::parse;
 use super::*;
 use crate::session::{Credential, Root, Stamp, UserKey};
+use crate::store::snapshot::sample::{NOW, credential, key, stamp};
 
 fn journal(batches: &[&[Note]]) -> Vec<u8> {
     let mut bytes = start(batches[0]).expect("they fit");
@@ -28,7 +28,7 @@ fn ended(number: u8) -> Note {
     Note::ended(key(1, number))
 }
 
-/// Every other one is a rotation.
+/// Rotations and ends in alternation.
 fn notes(numbers: std::ops::Range<u8>) -> Vec<Note> {
     let note = |number: u8| match number % 2 {
         0 => ended(number),
@@ -37,7 +37,7 @@ fn notes(numbers: std::ops::Range<u8>) -> Vec<Note> {
     numbers.map(note).collect()
 }
 
-/// The same one whenever it is asked for.
+/// Equal on every call with the same number.
 fn rotated(number: u8) -> Note {
     Note::rotated_at(key(1, number), &credential(number), (NOW, NOW))
 }
@@ -66,7 +66,7 @@ fn the_last_batch_may_be_torn() {
 
 /// F-08, K-09.
 ///
-/// What was acknowledged as ended is found so, or nothing is read at all.
+/// Acknowledged ends are found, or nothing is read at all.
 #[test]
 fn damage_before_the_last_batch_is_found() {
     let bytes = journal(&[&notes(0..2), &notes(2..3), &notes(3..5), &notes(5..6)]);
@@ -78,7 +78,7 @@ fn damage_before_the_last_batch_is_found() {
     }
 }
 
-/// F-10: a rotation comes back as it was, older by the time in between.
+/// F-10: a rotation is restored unchanged, older by the time in between.
 #[test]
 fn a_rotation_is_found_with_its_times() {
     let [note] = &parse(&journal(&[&[rotated(1)]])).expect("it is sound")[..] else {
@@ -98,7 +98,7 @@ fn a_rotation_is_found_with_its_times() {
     assert_eq!(ended(1).credential(now, NOW), None);
 }
 
-/// A history that no store writes is damage, however sound its checksum.
+/// A history that no store writes counts as damage, even if its checksum is correct.
 #[test]
 fn a_note_with_too_long_a_history_is_damage() {
     let mut details = credential(1).details();
@@ -110,7 +110,7 @@ fn a_note_with_too_long_a_history_is_damage() {
     assert_eq!(parse(&bytes), None);
 }
 
-/// The longest note has room.
+/// The longest note fits.
 #[test]
 fn a_note_has_the_room_that_a_credential_needs() {
     let largest = |history: usize| {
@@ -134,7 +134,7 @@ fn a_note_has_the_room_that_a_credential_needs() {
     start(&[largest(20)]).expect_err("it does not fit");
 }
 
-/// A journal of format 1 names keys that no record has any more.
+/// A journal of format 1 contains keys that no record has any more.
 #[test]
 fn a_journal_of_format_1_is_refused() {
     let directory = Directory::new("older");
@@ -202,7 +202,7 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
     assert_eq!(found, keys(0..50));
 }
 
-/// What ends while a file is written may be in that file.
+/// A session that ends while a file is written may be in that file.
 #[tokio::test]
 async fn a_new_file_forgets_only_what_had_ended_before_it_was_begun() {
     let directory = Directory::new("cut");
@@ -220,7 +220,7 @@ async fn a_file_without_a_journal_is_removed_and_one_under_way_does_not_appear()
     let directory = Directory::new("spoilt");
     let place = directory.place();
     std::fs::write(&place.file, "sessions").expect("it can be written");
-    // Nobody can write there.
+    // This path cannot be written.
     let mut blocked = place.clone();
     blocked.journal_temporary = Path::new("/proc/no/such").to_owned();
     let journal = Journal::new(blocked);

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::super::sample::{MINUTE, NOW, credential, dead, fresh, live, stamp};
 use super::*;
+use crate::store::snapshot::sample::{MINUTE, NOW, credential, dead, fresh, live, stamp};
 
 fn written(kept: &Kept) -> Vec<u8> {
     encode(kept, NOW, Vec::new()).expect("memory takes all")

@@ -46,7 +46,8 @@ async fn find(store: &impl SessionStore, key: &Root) -> Option<Arc<Record>> {
 
 /// F-06.
 ///
-/// When time is up, what was written so far is a whole file, and says that something is missing.
+/// If the time is exceeded, the sessions written so far form a valid file, and the report counts
+/// the missing ones.
 #[tokio::test]
 async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
     let directory = Directory::new("part");
@@ -67,7 +68,7 @@ async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
     assert!(find(&store, &second).await.is_none());
 }
 
-/// F-06. A whole file from before is worth more than a part of a new one.
+/// F-06. A complete earlier file is not replaced by a partial one.
 #[tokio::test]
 async fn a_part_does_not_take_the_place_of_a_whole_file() {
     let directory = Directory::new("whole");
@@ -85,7 +86,7 @@ async fn a_part_does_not_take_the_place_of_a_whole_file() {
     assert!(!store.shared.place.temporary.exists());
 }
 
-/// F-06. The call ends in time, whatever the disk does.
+/// F-06. The call returns in time, even if the disk is slow.
 #[tokio::test]
 async fn a_call_takes_no_longer_than_it_may() {
     let directory = Directory::new("late");

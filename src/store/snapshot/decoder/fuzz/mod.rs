@@ -1,12 +1,12 @@
-//! Files of anything, against the loader.
+//! Fuzzing of the loader with arbitrary files.
 //!
-//! `cargo test` tries what stands in `__fuzz__/files/corpus` and a few thousand inputs more;
-//! `cargo bolero test -p distributable --all-features store::snapshot::decoder::fuzz::files` goes on.
+//! `cargo test` runs the inputs in `__fuzz__/files/corpus` and a few thousand more; to continue,
+//! run `cargo bolero test -p distributable --all-features store::snapshot::decoder::fuzz::files`.
 
 use bolero::check;
 
-use super::super::sample::{NOW, slots};
 use super::*;
+use crate::store::snapshot::sample::{NOW, slots};
 
 fn read(bytes: &[u8]) -> Result<Contents, Refusal> {
     let reading = Reading {
@@ -24,7 +24,7 @@ fn files() {
     check!(name = "files")
         .with_iterations(5_000)
         .for_each(|bytes: &[u8]| {
-            // Nobody writes a checksum by chance.
+            // A correct checksum does not occur by chance.
             if let Ok(contents) = read(bytes) {
                 let known: Vec<_> = slots().into_iter().flat_map(|(_, kept)| kept).collect();
                 assert!(contents.kept.iter().all(|kept| known.contains(kept)));
@@ -32,7 +32,7 @@ fn files() {
         });
 }
 
-/// S-02. A sound file with a few bytes wrong gives what was written, or less.
+/// S-02. A valid file with a few wrong bytes yields the written entries, or fewer.
 #[test]
 fn damaged_files() {
     check!(name = "damaged_files")

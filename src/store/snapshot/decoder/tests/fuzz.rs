@@ -1,14 +1,14 @@
-//! Files that nobody has written: many changes at once, and bytes that are no file at all.
+//! Files that no store has written: many changes at once, and bytes that are no file at all.
 
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::super::block::Label;
 use super::*;
+use crate::store::snapshot::block::Label;
 
-/// One thing that happens to a file.
+/// One change of a file.
 #[derive(Clone, Debug)]
 enum Change {
     Flip(Index, u8),
@@ -59,7 +59,7 @@ fn apply(change: Change, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A file with any content whose checksums are right: what a block can say at worst.
+/// A file with arbitrary content whose checksums are correct: the worst content of a block.
 fn sealed_with_right_checksums(contents: &[Vec<u8>]) -> Vec<u8> {
     let (mut bytes, _) = header(None).encode(None).expect("it fits");
     let salt = header(None).salt;
@@ -76,7 +76,7 @@ fn sealed_with_right_checksums(contents: &[Vec<u8>]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12_000, ..ProptestConfig::default() })]
 
-    /// F-03: whatever happens to a file, what is read is what was written.
+    /// F-03: after any changes of a file, the entries that are read are the written ones.
     #[test]
     fn a_changed_file_never_gives_wrong_content(
         sealed in prop::bool::weighted(0.2),
@@ -96,7 +96,7 @@ proptest! {
         }
     }
 
-    /// F-05: neither do bytes that pass for a block: no panic, and no more than they justify.
+    /// F-05: nor do bytes that pass as a block: no panic, and no more memory than they justify.
     #[test]
     fn blocks_of_anything_are_judged_by_what_is_in_them(
         contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4),
@@ -124,7 +124,7 @@ proptest! {
     }
 }
 
-/// F-05: a length of four gigabytes costs what is there, and not what it says.
+/// F-05: a declared length of four gigabytes reserves only the memory of the existing bytes.
 #[test]
 fn a_length_that_lies_costs_nothing() {
     let salt = header(None).salt;

@@ -1,0 +1,501 @@
+//! Configuration of a node of a replicated store.
+
+mod address;
+#[cfg(feature = "rustls")]
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng};
+
+use crate::clock;
+use crate::store::ReplicatedStore;
+
+use super::discover::{Beacon, Discovery, Group, Multicast, join};
+use super::door::Door;
+use super::driver::{Driver, Endpoints};
+use super::link::{Links, Security, is_loopback, last_generation};
+use super::outlook::Addresses;
+use super::replica::node::Node;
+use super::replica::rules::Rules;
+use super::replica::{Replica, Requirements, Settings};
+use super::secret::Secret;
+use super::start_error::{StartError, StartErrorKind};
+use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
+use super::{Ack, Cluster, Copies};
+
+use self::address::{check_peer, invalid};
+
+/// Configures and starts a node of a replicated store.
+///
+/// ```no_run
+/// use distributable::ReplicatedStore;
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = ReplicatedStore::builder("node1")
+///     .bind("127.0.0.1:4000")
+///     .peer("127.0.0.1:4001")
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a node starts with `start`"]
+pub struct ReplicatedStoreBuilder {
+    name: String,
+    bind: Option<String>,
+    advertise: Option<String>,
+    peers: Vec<String>,
+    multicast: Option<Multicast>,
+    /// `None` if not configured.
+    cluster_name: Option<String>,
+    secrets: Vec<Secret>,
+    /// The application's own TLS configuration, used instead of the secrets.
+    own: Option<Security>,
+    copies: Copies,
+    ack: Ack,
+    ack_timeout: Duration,
+    min_copies: u8,
+    expect_nodes: usize,
+    join_timeout: Duration,
+    loss_grace: Duration,
+    drain_timeout: Duration,
+    max_sessions: usize,
+    max_bytes: usize,
+    max_session_bytes: usize,
+}
+
+impl ReplicatedStoreBuilder {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            bind: None,
+            advertise: None,
+            peers: Vec::new(),
+            multicast: None,
+            cluster_name: None,
+            secrets: Vec::new(),
+            own: None,
+            copies: Copies::All,
+            ack: Ack::All,
+            ack_timeout: ACK_TIMEOUT,
+            min_copies: 1,
+            expect_nodes: 1,
+            join_timeout: JOIN_TIMEOUT,
+            loss_grace: LOSS_GRACE,
+            drain_timeout: DRAIN_TIMEOUT,
+            max_sessions: MAX_SESSIONS,
+            max_bytes: MAX_BYTES,
+            max_session_bytes: MAX_SESSION_BYTES,
+        }
+    }
+
+    /// Sets the address on which this node listens for other nodes, as `host:port`. Port 0 selects
+    /// a free port; 0.0.0.0 and `[::]` stand for all addresses of the machine.
+    ///
+    /// Defaults to the first free port of 127.0.0.1:4000 to 4100, like Tomcat's receiver. An
+    /// address that other machines can reach requires a [`secret`](Self::secret).
+    pub fn bind(mut self, address: impl Into<String>) -> Self {
+        self.bind = Some(address.into());
+        self
+    }
+
+    /// Sets the address at which other nodes reach this one, as `host:port`, if it differs from the
+    /// one that it listens on.
+    ///
+    /// Defaults to the address that it listens on. If that stands for all addresses of the machine,
+    /// it defaults to the one that the machine uses toward the first [`peer`](Self::peer) that has
+    /// an address when the node starts, or toward the [`multicast`](Self::multicast) group; without
+    /// either it must be set. Either all nodes of a cluster have loopback addresses, or none.
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.advertise = Some(address.into());
+        self
+    }
+
+    /// Adds an address at which another node may be, as `host:port`. Names are resolved every
+    /// second, and all their addresses are dialed, for as long as the node runs.
+    ///
+    /// One node of the cluster is enough to find the other ones. This node's own address is
+    /// ignored, so all nodes may have the same list.
+    pub fn peer(mut self, address: impl Into<String>) -> Self {
+        self.peers.push(address.into());
+        self
+    }
+
+    /// Adds a name that resolves to the addresses of the other nodes, as `host:port`. It is
+    /// resolved every second, and all its addresses are dialed, for as long as the node runs. A
+    /// headless service of Kubernetes is such a name; [`bind`](Self::bind) to the address of the
+    /// pod there.
+    ///
+    /// The addresses may include this node's own. [`peer`](Self::peer) accepts such a name as well.
+    pub fn dns(self, name: impl Into<String>) -> Self {
+        self.peer(name)
+    }
+
+    /// Enables discovery by multicast.
+    ///
+    /// Between machines it requires a [`secret`](Self::secret), which signs the announcements.
+    pub const fn multicast(mut self, multicast: Multicast) -> Self {
+        self.multicast = Some(multicast);
+        self
+    }
+
+    /// Sets the name of the cluster. Nodes with another cluster name are refused.
+    ///
+    /// Defaults to `distributable` for nodes on one machine. It is required for nodes that other
+    /// machines reach and that have a [`peer`](Self::peer), a [`dns`](Self::dns) name or
+    /// [`multicast`](Self::multicast), so that two applications never become one cluster by
+    /// accident.
+    pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
+        self.cluster_name = Some(name.into());
+        self
+    }
+
+    /// Adds the secret that authenticates the nodes of the cluster to each other and encrypts their
+    /// links: TLS 1.3 without certificates. All nodes of a cluster have the same secret.
+    ///
+    /// Can be called several times: the first secret is the one that this node presents, and all of
+    /// them are accepted. To rotate a secret without downtime, restart the nodes one after the
+    /// other with the old and the new one, then with the new and the old one, then with the new one
+    /// alone.
+    ///
+    /// Defaults to none, which is only accepted for loopback addresses. Any process on that machine
+    /// can then join.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secrets.push(secret);
+        self
+    }
+
+    /// Sets how many nodes keep each session. Nodes with different settings refuse each other, so
+    /// it can only be changed while all of them are stopped.
+    ///
+    /// Defaults to [`Copies::All`], which suits a handful of nodes. From four nodes on,
+    /// `Copies::Count(NonZeroU8::new(2).expect("not zero"))` keeps memory and traffic constant when
+    /// nodes are added.
+    pub const fn copies(mut self, copies: Copies) -> Self {
+        self.copies = copies;
+        self
+    }
+
+    /// Sets when a write counts as acknowledged. Defaults to [`Ack::All`], so that no write is lost
+    /// after its response was sent.
+    pub const fn ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
+    /// Sets how long a write waits for its acknowledgements. After that its outcome is
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate).
+    ///
+    /// Defaults to 5 seconds, more than it takes to detect that a node has failed.
+    pub const fn ack_timeout(mut self, timeout: Duration) -> Self {
+        self.ack_timeout = timeout;
+        self
+    }
+
+    /// Sets the minimum number of nodes, including this one, that can keep sessions. With fewer,
+    /// writes other than deletions fail as [`Unavailable`](crate::StoreErrorKind::Unavailable).
+    ///
+    /// Defaults to 1, so that the last node continues alone. With [`Ack::All`] and at least two
+    /// copies, 2 refuses writes that the failure of one node could lose.
+    pub const fn min_copies(mut self, nodes: u8) -> Self {
+        self.min_copies = nodes;
+        self
+    }
+
+    /// Sets the usual number of nodes. A node that starts waits until it has met this many,
+    /// including itself, but no longer than [`join_timeout`](Self::join_timeout). If it has met
+    /// fewer, and none of them serves yet, an unknown session is an error for
+    /// [`loss_grace`](Self::loss_grace).
+    ///
+    /// So nodes that start together meet before any of them serves, even if they find each other by
+    /// [`multicast`](Self::multicast) or by a name that does not resolve to all of them yet.
+    /// Defaults to 1: a node waits only for the configured addresses.
+    pub const fn expect_nodes(mut self, nodes: usize) -> Self {
+        self.expect_nodes = nodes;
+        self
+    }
+
+    /// Sets how long a node that starts waits for nodes that may have sessions, while no serving
+    /// node has accepted it.
+    ///
+    /// It waits if a configured address does not answer, or a name server fails. After that it
+    /// serves, but a session that it does not know is an error for
+    /// [`loss_grace`](Self::loss_grace). It does not wait for addresses that refuse connections or
+    /// names that do not exist: after two seconds it serves alone. It waits without limit while a
+    /// node of the cluster rejects it; see
+    /// [`status().refused`](crate::store::ClusterStatus::refused) for the reason.
+    ///
+    /// Defaults to 10 seconds: a machine that is up answers within one.
+    pub const fn join_timeout(mut self, timeout: Duration) -> Self {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// Sets how long an unknown session is an error ([`Unavailable`]) rather than absent when it
+    /// may be a lost one: after as many nodes as keep a session have failed, and when a node serves
+    /// although some address does not answer.
+    ///
+    /// An absent session logs its user out; an error does not. Defaults to 60 seconds: nodes that
+    /// were cut off or restarted are usually back by then.
+    ///
+    /// [`Unavailable`]: crate::StoreErrorKind::Unavailable
+    pub const fn loss_grace(mut self, grace: Duration) -> Self {
+        self.loss_grace = grace;
+        self
+    }
+
+    /// Sets how long [`drain`](ReplicatedStore::drain) waits until the other nodes have all
+    /// sessions of this one. After that the node leaves anyway, and its report says so.
+    ///
+    /// Defaults to 10 seconds, well within the grace period of common orchestrators (30 seconds in
+    /// Kubernetes). Raise both for gigabytes of sessions.
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets the maximum number of sessions. At the limit, creating one fails with
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full). Tombstones count toward
+    /// [`max_bytes`](Self::max_bytes) only. Defaults to 1,000,000.
+    pub const fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// Sets the maximum bytes of sessions: names, values and overhead. At the limit, creating or
+    /// enlarging a session fails with [`StoreErrorKind::Full`](crate::StoreErrorKind::Full);
+    /// reading and deleting do not. Defaults to 1 GiB.
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Sets the maximum size of one session, in bytes of names and values. A write that exceeds it
+    /// fails with [`StoreErrorKind::TooLarge`](crate::StoreErrorKind::TooLarge). The session layer
+    /// has [limits](crate::Limits) of its own, which it checks against the session that a request
+    /// has loaded; this limit includes what other requests have written meanwhile.
+    ///
+    /// Defaults to slightly more than 16 MiB, so that everything that the session layer accepts by
+    /// default is stored.
+    pub const fn max_session_bytes(mut self, bytes: usize) -> Self {
+        self.max_session_bytes = bytes;
+        self
+    }
+
+    /// Starts the node. It listens when this returns, and finds the other nodes in the background;
+    /// [`ready`](ReplicatedStore::ready) waits until it serves sessions.
+    ///
+    /// Must be awaited within a tokio runtime, on which the tasks of the node run.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is invalid, the address cannot be bound or can be reached from other
+    /// machines without a secret, a multicast group cannot be joined, or the operating system has
+    /// no random numbers. The message says what to do.
+    ///
+    /// # Panics
+    ///
+    /// Panics if called outside a tokio runtime.
+    pub async fn start(self) -> Result<ReplicatedStore, StartError> {
+        self.start_after(|_| ()).await
+    }
+
+    /// Starts the node with the sessions of an earlier incarnation. Returns the number of sessions
+    /// for which there was no room. If members have survived that incarnation, the sessions are
+    /// imported only when one of them is met.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(crate) async fn start_with(
+        self,
+        copies: Vec<super::KeyedEntry>,
+        survivors: Vec<super::Survivor>,
+    ) -> Result<(ReplicatedStore, usize), StartError> {
+        let mut refused = 0;
+        let fill = |replica: &Replica| match survivors.is_empty() {
+            true => refused = replica.restore(clock::now(), copies),
+            false => replica.hold(clock::now(), copies, survivors),
+        };
+        let store = self.start_after(fill).await?;
+        Ok((store, refused))
+    }
+
+    /// Starts the node after `fill` has imported sessions into the replica.
+    async fn start_after(self, fill: impl FnOnce(&Replica)) -> Result<ReplicatedStore, StartError> {
+        let security = self.security()?;
+        let secure = security.is_some();
+        self.check(secure)?;
+        let listener = self.listen(secure).await?;
+        let bound = listener
+            .local_addr()
+            .map_err(|error| StartError::listen("no local address").because(error))?;
+        let advertised = self.advertised(bound, secure).await?;
+        self.check_name(advertised)?;
+        let multicast = self.group(bound, advertised)?;
+        let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
+            let what = "the operating system has no random numbers".to_owned();
+            StartError::new(StartErrorKind::Unsupported, what).because(io::Error::other(error))
+        })?;
+        let process = random.next_u64();
+        let me = self.identity(advertised, process, &security).await;
+        let replica = Replica::new(
+            clock::now(),
+            Settings {
+                me: me.clone(),
+                copies: self.copies,
+                ack: self.ack,
+                min_copies: self.min_copies,
+                max_sessions: self.max_sessions,
+                max_bytes: self.max_bytes,
+                max_session_bytes: self.max_session_bytes,
+                ack_timeout: self.ack_timeout,
+                requirements: Requirements {
+                    expect_nodes: self.expect_nodes,
+                    join_timeout: self.join_timeout,
+                    loss_grace: self.loss_grace,
+                    ..Requirements::default()
+                },
+                seed: random.next_u64(),
+                rules: Rules::ALL,
+            },
+        );
+        fill(&replica);
+        let (links, undialled) = Links::new(bound, advertised, security);
+        let driver = Driver::new(
+            replica,
+            links,
+            me,
+            Door::new(self.name_of_cluster().to_owned(), process, self.copies),
+            Addresses::new(&self.peers),
+            random,
+        );
+        let surroundings = Endpoints {
+            listener,
+            discovery: Discovery {
+                names: self.peers.into(),
+                multicast,
+            },
+            undialled,
+        };
+        Ok(ReplicatedStore::new(Cluster::run(
+            driver,
+            surroundings,
+            bound,
+            (self.copies, self.drain_timeout),
+        )))
+    }
+
+    /// Returns the identity of this incarnation, which must be later than all that other nodes have
+    /// seen.
+    async fn identity(&self, address: SocketAddr, process: u64, security: &Security) -> Node {
+        let unborn = Node {
+            address,
+            generation: 0,
+            name: self.name.as_str().into(),
+        };
+        let hello = Hello::new(self.name_of_cluster(), unborn.clone(), process, self.copies);
+        let last = last_generation(security, &self.peers, &hello).await;
+        Node {
+            generation: clock::now().as_millis().max(last.saturating_add(1)),
+            ..unborn
+        }
+    }
+
+    /// Returns the protection of the links.
+    fn security(&self) -> Result<Security, StartError> {
+        if let Some(own) = &self.own {
+            return Ok(own.clone());
+        }
+        Security::from_secrets(&self.secrets, self.name_of_cluster()).map_err(|error| {
+            let what = "TLS does not work on this system".to_owned();
+            StartError::new(StartErrorKind::Unsupported, what).because(error)
+        })
+    }
+
+    /// Joins the multicast group, if one is configured.
+    fn group(
+        &self,
+        bound: SocketAddr,
+        advertised: SocketAddr,
+    ) -> Result<Option<Group>, StartError> {
+        let Some(multicast) = self.multicast else {
+            return Ok(None);
+        };
+        if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
+            return invalid(objection.to_owned());
+        }
+        let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
+        let group = join(multicast, bound, advertised, beacon);
+        group.map(Some).map_err(|error| {
+            let what = "cannot join the multicast group: set the `interface` to use, or the other \
+                        nodes with `peer` or `dns`";
+            StartError::listen(what).because(error)
+        })
+    }
+
+    fn name_of_cluster(&self) -> &str {
+        self.cluster_name.as_deref().unwrap_or(CLUSTER_NAME)
+    }
+
+    /// Rejects a missing cluster name: nodes of two applications without one would form one
+    /// cluster.
+    fn check_name(&self, advertised: SocketAddr) -> Result<(), StartError> {
+        let looks = !self.peers.is_empty() || self.multicast.is_some();
+        if self.cluster_name.is_some() || is_loopback(&advertised) || !looks {
+            return Ok(());
+        }
+        let what = "a node that looks for peers on other machines requires a cluster name, so that \
+                    it joins no other application's cluster: give all nodes of this application \
+                    the same `.cluster_name(\"my-application\")`";
+        Err(StartError::new(
+            StartErrorKind::ClusterName,
+            what.to_owned(),
+        ))
+    }
+
+    fn check(&self, secure: bool) -> Result<(), StartError> {
+        if !is_node_name(&self.name) {
+            return invalid(format!(
+                "{:?} is not a valid node name: use 1 to {NODE_NAME_MAX} letters, digits and underscores",
+                self.name
+            ));
+        }
+        if self.name_of_cluster().is_empty() || self.name_of_cluster().len() > CLUSTER_NAME_MAX {
+            return invalid(format!(
+                "the cluster name must be 1 to {CLUSTER_NAME_MAX} bytes long"
+            ));
+        }
+        if self.peers.len() > PEERS_MAX {
+            return invalid(format!("more than {PEERS_MAX} peers are configured"));
+        }
+        for peer in &self.peers {
+            check_peer(peer, secure)?;
+        }
+        Ok(())
+    }
+}
+
+const CLUSTER_NAME: &str = "distributable";
+/// Keeps a handshake within one small frame.
+const CLUSTER_NAME_MAX: usize = 64;
+/// Each of them is dialed for as long as the node runs; a cluster has a handful.
+const PEERS_MAX: usize = 128;
+/// More than it takes to detect that a holder has failed, so that one failure does not make the
+/// outcome of a write unknown.
+/// write's outcome unknown.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A machine that is up answers within a second; a busy one, or one that is starting, may take
+/// longer.
+/// take some.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nodes that were cut off or restarted are usually back by then.
+const LOSS_GRACE: Duration = Duration::from_secs(60);
+/// Enough for gigabytes over a local network, and well within the usual grace periods.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_SESSIONS: usize = 1_000_000;
+const MAX_BYTES: usize = 1 << 30;
+/// The session layer's limit, and room for the names of removed attributes.
+const MAX_SESSION_BYTES: usize = (16 << 20) + (256 << 10);

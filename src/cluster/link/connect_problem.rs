@@ -1,0 +1,99 @@
+//! Problems with a peer that an operator has to solve, and their log lines.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::security::Distrust;
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::Refusal;
+
+/// A problem that prevents a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectProblem {
+    Refused(Refusal),
+    Distrusted(Distrust),
+    /// There is no answer, or not in time.
+    Silent,
+    /// Connections are closed before the handshake is answered.
+    HungUp,
+    /// The answer is not that of a node.
+    Stranger,
+}
+
+/// The problem that was last logged for one address, and when.
+#[derive(Debug, Default)]
+pub(super) struct Told(Option<(ConnectProblem, Instant)>);
+
+impl Told {
+    /// Logs a problem: when it begins, and from time to time while it continues.
+    pub(super) fn tell(&mut self, me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
+        let told = |(known, at): (ConnectProblem, Instant)| {
+            known == obstacle && at.elapsed() < TELL_AGAIN_AFTER
+        };
+        if !self.0.is_some_and(told) {
+            self.0 = Some((obstacle, Instant::now()));
+            say(me, address, obstacle);
+        }
+    }
+}
+
+fn say(me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
+    match obstacle {
+        ConnectProblem::Refused(Refusal::Cluster) => {
+            tracing::warn!(peer = %address, "a replication peer belongs to another cluster");
+        }
+        ConnectProblem::Refused(Refusal::Protocol) => {
+            tracing::warn!(
+                peer = %address,
+                "a replication peer uses another version of the replication protocol"
+            );
+        }
+        ConnectProblem::Refused(Refusal::Name) => tracing::error!(
+            peer = %address,
+            node = %me.name,
+            "a replication peer rejects this node, because another node has its name; give each \
+             node a name of its own"
+        ),
+        ConnectProblem::Refused(Refusal::Unreachable) => tracing::error!(
+            peer = %address,
+            "a replication peer rejects this node, because one of the two can only be reached \
+             from its own machine; `bind` or `advertise` an address that the other nodes reach"
+        ),
+        ConnectProblem::Refused(Refusal::Copies) => tracing::error!(
+            peer = %address,
+            "a replication peer keeps another number of copies; give all nodes the same `copies`"
+        ),
+        ConnectProblem::Refused(Refusal::Busy) => {
+            tracing::warn!(peer = %address, "a replication peer has no room for another link");
+        }
+        ConnectProblem::Refused(Refusal::Full) => tracing::error!(
+            peer = %address,
+            cause = Refusal::Full.reason(),
+            "a replication peer rejects this node"
+        ),
+        ConnectProblem::Refused(Refusal::Secret) => {
+            say(me, address, ConnectProblem::Distrusted(Distrust::Tls))
+        }
+        ConnectProblem::Refused(Refusal::Myself) => {}
+        ConnectProblem::Distrusted(distrust) => {
+            tracing::warn!("{address} cannot be replicated with: it {distrust}");
+        }
+        ConnectProblem::Silent => tracing::warn!(
+            peer = %address,
+            "a replication peer does not answer: check its address, the network and the firewalls"
+        ),
+        ConnectProblem::HungUp => tracing::warn!(
+            peer = %address,
+            "a replication peer closes connections without an answer: check its address and its log"
+        ),
+        ConnectProblem::Stranger => tracing::warn!(
+            peer = %address,
+            "what answers at the address of a replication peer is no node: check the address"
+        ),
+    }
+}
+
+/// Interval at which a problem that continues is logged.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);

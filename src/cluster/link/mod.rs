@@ -1,0 +1,230 @@
+//! Transport between nodes: one listening port, and one outgoing connection to each peer.
+//!
+//! A node sends its messages on the connection that it has dialed itself. So there are two
+//! connections between two nodes, and no rule is needed to choose one. Both ends identify
+//! themselves in a handshake before the first message.
+//!
+//! Three lanes share a connection ([`lanes`]): membership, views and acknowledgements never wait
+//! behind data for longer than a few chunks, and large messages are sent in chunks between which
+//! other messages pass. The other end confirms what it has received on the same connection. A slow
+//! link stays open; one that makes no progress at all for ten seconds is closed ([`watch`]).
+//!
+//! A node that is back is dialed again within a second. A node whose process has failed is detected
+//! as fast as its operating system reports it. Unauthenticated peers, invalid data and silence cost
+//! a bounded amount of memory for a bounded time, and change nothing.
+//!
+//! Delivery is not guaranteed. The replica repeats what is still needed.
+
+mod admission;
+#[cfg(feature = "rustls")]
+mod certificates;
+mod connect_problem;
+mod dial;
+mod duplex;
+mod encoder;
+#[cfg(test)]
+mod exchange_tests;
+mod handshaking;
+mod inbox;
+mod keys;
+mod lanes;
+mod listen;
+mod mismatch;
+mod pace;
+mod security;
+mod send_queue;
+mod stream;
+mod throttle;
+mod transmit;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::mpsc;
+
+use super::replica::message::Message;
+use super::replica::node::Node;
+use super::wire::WireError;
+
+use admission::Admission;
+pub(super) use dial::{dial, last_generation};
+pub(super) use encoder::Encoder;
+pub(super) use handshaking::Handshaking;
+pub(super) use inbox::Arrival;
+#[cfg(test)]
+pub(super) use inbox::Inbox;
+pub(super) use keys::derive;
+pub(super) use listen::receive;
+pub(super) use security::Security;
+pub(super) use send_queue::SendQueue;
+
+/// All outgoing links.
+#[derive(Debug)]
+pub(super) struct Links {
+    outboxes: RwLock<HashMap<SocketAddr, Arc<SendQueue>>>,
+    /// Addresses that have turned out to be this node's own.
+    mine: RwLock<HashSet<SocketAddr>>,
+    /// Outboxes to dial. There are never more of them than outboxes.
+    undialled: mpsc::UnboundedSender<Arc<SendQueue>>,
+    security: Security,
+    /// Room for large messages that are being received.
+    admission: Arc<Admission>,
+    /// The address at which other nodes reach this one.
+    advertised: SocketAddr,
+}
+
+impl Links {
+    /// Returns an empty set of links, and a receiver of the outboxes to dial. This node listens on
+    /// `bound`, and other nodes reach it at `advertised`.
+    pub(super) fn new(
+        bound: SocketAddr,
+        advertised: SocketAddr,
+        security: Security,
+    ) -> (Self, mpsc::UnboundedReceiver<Arc<SendQueue>>) {
+        let (undialled, receiver) = mpsc::unbounded_channel();
+        let links = Self {
+            outboxes: RwLock::default(),
+            mine: RwLock::new([bound, advertised].into()),
+            undialled,
+            security,
+            admission: Arc::default(),
+            advertised,
+        };
+        (links, receiver)
+    }
+
+    /// Sends a message if there is a link or one can be made; otherwise drops it.
+    ///
+    /// # Errors
+    ///
+    /// `MessageTooLong` if no receiver would accept it.
+    pub(super) fn send(
+        &self,
+        to: &Node,
+        message: &Message,
+        encoder: &mut Encoder,
+    ) -> Result<(), WireError> {
+        match self.want(to.address) {
+            Some(outbox) => outbox.put(to, message, encoder),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a candidate address, which is dialed for a while if there is room. Returns `true` if
+    /// this node may dial it.
+    pub(super) fn suggest(&self, address: SocketAddr) -> bool {
+        let may = may_dial(self.advertised, address);
+        let known = may && read(&self.outboxes).contains_key(&address);
+        // The rest of the room is reserved for members.
+        if known || may && read(&self.outboxes).len() < CANDIDATES_MAX {
+            self.want(address);
+        }
+        may
+    }
+
+    /// Returns the outbox for an address, which is dialed from now on.
+    fn want(&self, address: SocketAddr) -> Option<Arc<SendQueue>> {
+        let known = read(&self.outboxes).get(&address).cloned();
+        if let Some(outbox) = known {
+            outbox.want();
+            return Some(outbox);
+        }
+        if read(&self.mine).contains(&address) {
+            return None;
+        }
+        let mut outboxes = write(&self.outboxes);
+        if outboxes.len() >= DIALLED_MAX {
+            return None;
+        }
+        let outbox = outboxes.entry(address).or_insert_with(|| {
+            let outbox = Arc::new(SendQueue::new(address));
+            // The receiver is gone only while the node stops.
+            let _ = self.undialled.send(outbox.clone());
+            outbox
+        });
+        Some(outbox.clone())
+    }
+
+    /// Stops dialing an address unless it has been used again meanwhile. Returns `true` if it has
+    /// stopped.
+    fn give_up(&self, outbox: &SendQueue) -> bool {
+        let mut outboxes = write(&self.outboxes);
+        let unwanted = !outbox.is_wanted();
+        if unwanted {
+            outboxes.remove(&outbox.address);
+        }
+        unwanted
+    }
+
+    /// Records that an address is this node's own.
+    fn met_myself(&self, address: SocketAddr) {
+        let mut mine = write(&self.mine);
+        if mine.len() < DIALLED_MAX {
+            mine.insert(address);
+        }
+        drop(mine);
+        write(&self.outboxes).remove(&address);
+    }
+
+    /// Returns `true` if the address is this node's own.
+    pub(super) fn is_mine(&self, address: &SocketAddr) -> bool {
+        read(&self.mine).contains(address)
+    }
+
+    /// Called when the node at this address has been active: an attempt to dial it is made now.
+    fn promise(&self, address: SocketAddr) {
+        if let Some(outbox) = read(&self.outboxes).get(&address) {
+            outbox.promise();
+        }
+    }
+
+    /// Closes the link to a node that is not a member any more. It is dialed again while its
+    /// address is used: a connection that has survived a network failure may stay silent for
+    /// minutes, a new one works as soon as the network does.
+    pub(super) fn cut(&self, node: &Node) {
+        if let Some(outbox) = read(&self.outboxes).get(&node.address) {
+            outbox.close_for(node);
+        }
+    }
+
+    /// Closes all links: this node has to identify itself again.
+    pub(super) fn close_all(&self) {
+        for outbox in read(&self.outboxes).values() {
+            outbox.close();
+        }
+    }
+
+    /// Returns `true` if everything was sent and all data is confirmed.
+    pub(super) fn is_flushed(&self) -> bool {
+        read(&self.outboxes)
+            .values()
+            .all(|outbox| outbox.is_flushed())
+    }
+}
+
+/// Returns `true` if a node that others reach at `me` may dial `address`. A node that can only be
+/// reached on its own machine must not announce that address to other machines.
+fn may_dial(me: SocketAddr, address: SocketAddr) -> bool {
+    is_loopback(&address) || !is_loopback(&me)
+}
+
+/// Returns `true` if an address can only be reached on its own machine.
+pub(super) fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Most addresses dialed at the same time: configured peers, candidates and members.
+const DIALLED_MAX: usize = 256;
+
+/// Most candidate addresses dialed at the same time.
+const CANDIDATES_MAX: usize = 128;

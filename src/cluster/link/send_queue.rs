@@ -1,0 +1,448 @@
+//! Bounded send queue for one peer.
+
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::cluster::replica::message::{Lane, Message};
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::{Credit, Protocol, SEGMENT_MAX, WireError};
+use crate::session::Timestamp;
+
+use super::encoder::Encoder;
+use super::lanes::{Confirmed, Lanes};
+
+/// The encoded messages for one address, until its link takes them.
+///
+/// A link takes everything that has accumulated at once, so a busy node writes many messages with
+/// one system call; [`Lanes`] determines the order. If more waits than allowed, the queue is
+/// cleared and its link closed: the replica sends again what is still needed.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    pub(super) address: SocketAddr,
+    content: Mutex<Content>,
+    /// Notified when there is something to take, or the outbox was closed.
+    filled: Notify,
+    /// Whether a message or a candidate has used the address recently.
+    wanted: AtomicBool,
+    /// Notified when an attempt to dial the address should be made now.
+    promising: Notify,
+}
+
+#[derive(Debug)]
+struct Content {
+    /// The receiver. Messages to another incarnation of the node are dropped.
+    node: Option<Node>,
+    /// The protocol version in which messages are encoded.
+    protocol: Protocol,
+    /// Whether there is a link, or the first attempt to establish one is in progress.
+    open: bool,
+    /// Whether there is a link.
+    linked: bool,
+    lanes: Lanes,
+    /// Whether the link sleeps until it is notified.
+    asleep: bool,
+}
+
+/// The outbox was closed; nothing can be taken any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed;
+
+impl SendQueue {
+    /// Returns an empty outbox that queues the first messages for `address` while it is dialed.
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            content: Mutex::new(Content {
+                node: None,
+                protocol: Protocol::LATEST,
+                open: true,
+                linked: false,
+                lanes: Lanes::default(),
+                asleep: false,
+            }),
+            filled: Notify::new(),
+            wanted: AtomicBool::new(true),
+            promising: Notify::new(),
+        }
+    }
+
+    /// Requests an attempt to dial now.
+    pub(super) fn promise(&self) {
+        self.promising.notify_one();
+    }
+
+    /// Waits until an attempt to dial is requested.
+    ///
+    /// # Cancel safety
+    ///
+    /// No request is lost.
+    pub(super) async fn promised(&self) {
+        self.promising.notified().await;
+    }
+
+    /// Marks the address as used.
+    pub(super) fn want(&self) {
+        if !self.is_wanted() {
+            self.wanted.store(true, Relaxed);
+        }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed)
+    }
+
+    /// Marks the address as unused until it is used again.
+    pub(super) fn age(&self) {
+        self.wanted.store(false, Relaxed);
+    }
+
+    /// Queues a message, if it can be sent to `to`.
+    ///
+    /// # Errors
+    ///
+    /// `MessageTooLong` if no receiver would accept it.
+    pub(super) fn put(
+        &self,
+        to: &Node,
+        message: &Message,
+        encoder: &mut Encoder,
+    ) -> Result<(), WireError> {
+        let now = clock::now();
+        let mut content = self.content();
+        if !content.open || !content.is_for(to) {
+            return Ok(());
+        }
+        let protocol = content.protocol;
+        if let Message::Ack { view, seqs } = message {
+            content.lanes.put_acks(now, *view, seqs, protocol);
+        } else {
+            drop(content);
+            // The lock is not held while a large message is encoded, so that the link can go on.
+            let bytes = encoder.encode(message, protocol)?;
+            let is_large = message.is_large();
+            if bytes.len() > SEGMENT_MAX && !is_large {
+                return Err(WireError::MessageTooLong);
+            }
+            content = self.content();
+            if !content.open || !content.is_for(to) || content.protocol != protocol {
+                return Ok(());
+            }
+            let (size, lanes) = (message.size(), &mut content.lanes);
+            if matches!(message, Message::View(_)) {
+                // An announcement states that earlier acknowledgements have been sent.
+                lanes.flush_acks(now, protocol);
+            }
+            match message.lane() {
+                Lane::Control => lanes.put_control(now, bytes, *message == Message::Leave),
+                Lane::Data if is_large => lanes.put_large(now, bytes, size),
+                Lane::Data => lanes.put_small(now, bytes, size),
+            }
+        }
+        let is_over = content.lanes.is_over();
+        if is_over {
+            content.close();
+        }
+        let wake = mem::take(&mut content.asleep) || is_over;
+        drop(content);
+        if wake {
+            self.filled.notify_one();
+        }
+        if is_over {
+            tracing::warn!(
+                peer = %to.name,
+                address = %to.address,
+                "too much data waits for a replication link, which is closed and dialed again"
+            );
+        }
+        Ok(())
+    }
+
+    /// Called when the link to `node` is up, with this protocol version.
+    pub(super) fn open(&self, node: &Node, protocol: Protocol) {
+        let mut content = self.content();
+        if content.node.as_ref() != Some(node) || content.protocol != protocol {
+            content.close();
+            content.node = Some(node.clone());
+            content.protocol = protocol;
+        }
+        content.lanes.drop_data();
+        content.open = true;
+        content.linked = true;
+        content.asleep = false;
+    }
+
+    /// Called when the link is down, or will be: drops the queued messages.
+    pub(super) fn close(&self) {
+        self.content().close();
+        self.filled.notify_one();
+    }
+
+    /// Closes the link if it leads to this incarnation of the node.
+    pub(super) fn close_for(&self, node: &Node) {
+        let mut content = self.content();
+        if content.node.as_ref() == Some(node) {
+            content.close();
+            drop(content);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Appends to `out` what is to be sent next. Appends nothing if nothing can be sent now; then
+    /// [`filled`](Self::filled) wakes the link when that changes.
+    ///
+    /// # Errors
+    ///
+    /// If the outbox was closed.
+    pub(super) fn take(&self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Closed> {
+        let mut content = self.content();
+        if !content.open {
+            return Err(Closed);
+        }
+        let protocol = content.protocol;
+        content.lanes.take(now, protocol, out);
+        content.asleep = out.is_empty();
+        Ok(())
+    }
+
+    /// Waits until there may be something to take, or the outbox was closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Records the bytes that the other end has received.
+    ///
+    /// # Errors
+    ///
+    /// `BadCredit` if the credit is invalid.
+    pub(super) fn confirm(&self, credit: Credit) -> Result<Confirmed, WireError> {
+        let mut content = self.content();
+        if !content.open {
+            return Ok(Confirmed::default());
+        }
+        let confirmed = content.lanes.confirm(clock::now(), credit);
+        confirmed.ok_or(WireError::BadCredit)
+    }
+
+    /// Returns `true` if data was sent that the other end has not confirmed.
+    pub(super) fn awaits_credit(&self) -> bool {
+        self.content().lanes.awaits_credit()
+    }
+
+    /// Returns `true` while there is a link, or the first attempt to establish one is in progress.
+    pub(super) fn is_open(&self) -> bool {
+        self.content().open
+    }
+
+    /// Returns `true` if everything has been sent, and all data was confirmed.
+    pub(super) fn is_flushed(&self) -> bool {
+        let content = self.content();
+        // A link that does not sleep may still be writing.
+        let is_quiet = content.asleep || !content.linked;
+        !content.open || is_quiet && content.lanes.is_delivered()
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    fn is_for(&mut self, to: &Node) -> bool {
+        match &self.node {
+            Some(node) => node == to,
+            None => {
+                self.node = Some(to.clone());
+                true
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.open = false;
+        self.linked = false;
+        self.node = None;
+        self.lanes = Lanes::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cluster::replica::message::ViewId;
+    use crate::cluster::wire::{Segment, SegmentKind, decode};
+
+    use super::*;
+
+    fn node(generation: u64) -> Node {
+        Node {
+            address: ([127, 0, 0, 1], 4000).into(),
+            generation,
+            name: "node1".into(),
+        }
+    }
+
+    fn outbox() -> SendQueue {
+        let outbox = SendQueue::new(node(1).address);
+        outbox.open(&node(1), Protocol::V2);
+        outbox
+    }
+
+    fn put(outbox: &SendQueue, generation: u64, message: &Message) {
+        let mut encoder = Encoder::default();
+        let to = node(generation);
+        outbox.put(&to, message, &mut encoder).unwrap();
+    }
+
+    fn taken(outbox: &SendQueue) -> Result<Vec<Message>, Closed> {
+        let mut bytes = Vec::new();
+        outbox.take(clock::now(), &mut bytes)?;
+        let mut messages = Vec::new();
+        let mut rest = &bytes[..];
+        while let Some((segment, more)) = Segment::next(rest).unwrap() {
+            messages.push(decode(segment.content).unwrap());
+            rest = more;
+        }
+        Ok(messages)
+    }
+
+    fn swim(byte: u8, len: usize) -> Message {
+        Message::Swim(vec![byte; len])
+    }
+
+    fn pull(slot: u16) -> Message {
+        Message::PullSlot {
+            view: view(1),
+            round: 1,
+            slot,
+            after: None,
+            known: Vec::new(),
+        }
+    }
+
+    fn view(members: u64) -> ViewId {
+        ViewId { epoch: 1, members }
+    }
+
+    fn ack(members: u64, seqs: &[u64]) -> Message {
+        let (view, seqs) = (view(members), seqs.to_vec());
+        Message::Ack { view, seqs }
+    }
+
+    #[test]
+    fn what_gathers_is_taken_at_once_and_control_first() {
+        let outbox = outbox();
+        for message in [pull(1), swim(1, 1), pull(2), swim(2, 1)] {
+            put(&outbox, 1, &message);
+        }
+        let all = vec![swim(1, 1), swim(2, 1), pull(1), pull(2)];
+        assert_eq!(taken(&outbox), Ok(all));
+        assert_eq!(taken(&outbox), Ok(vec![]));
+    }
+
+    #[test]
+    fn acknowledgements_of_one_view_become_one() {
+        let outbox = outbox();
+        for message in [ack(1, &[1]), ack(1, &[2, 3]), ack(2, &[4])] {
+            put(&outbox, 1, &message);
+        }
+        let all = vec![ack(1, &[1, 2, 3]), ack(2, &[4])];
+        assert_eq!(taken(&outbox), Ok(all));
+    }
+
+    #[test]
+    fn another_life_of_the_node_gets_nothing_of_this_one() {
+        let outbox = outbox();
+        put(&outbox, 1, &swim(1, 1));
+        put(&outbox, 2, &swim(2, 1));
+        outbox.open(&node(2), Protocol::V2);
+        put(&outbox, 2, &swim(3, 1));
+        assert_eq!(taken(&outbox), Ok(vec![swim(3, 1)]));
+    }
+
+    #[test]
+    fn what_is_said_before_the_link_is_up_is_kept() {
+        let outbox = SendQueue::new(node(1).address);
+        put(&outbox, 1, &swim(1, 1));
+        outbox.open(&node(1), Protocol::V2);
+        assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_link_that_is_down() {
+        let outbox = outbox();
+        outbox.close();
+        put(&outbox, 1, &swim(1, 1));
+        assert_eq!(taken(&outbox), Err(Closed));
+        outbox.open(&node(1), Protocol::V2);
+        assert_eq!(taken(&outbox), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_box_that_would_overflow_is_emptied_and_closed() {
+        let outbox = outbox();
+        while outbox.is_open() {
+            put(&outbox, 1, &swim(0, 1 << 19));
+        }
+        assert_eq!(taken(&outbox), Err(Closed));
+        assert!(outbox.content().lanes.is_delivered());
+    }
+
+    #[test]
+    fn a_message_that_no_receiver_would_take_is_refused_and_disturbs_nothing() {
+        let outbox = outbox();
+        let refused = outbox.put(&node(1), &swim(0, SEGMENT_MAX), &mut Encoder::default());
+        assert_eq!(refused, Err(WireError::MessageTooLong));
+        assert_eq!(taken(&outbox), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_box_is_flushed_when_its_data_is_confirmed_and_the_good_bye_has_left() {
+        let outbox = outbox();
+        put(&outbox, 1, &pull(1));
+        put(&outbox, 1, &Message::Leave);
+        let mut bytes = Vec::new();
+        outbox.take(clock::now(), &mut bytes).unwrap();
+        let (segment, rest) = Segment::next(&bytes).unwrap().unwrap();
+        assert_eq!((segment.kind, rest), (SegmentKind::Small, &[][..]));
+        assert_eq!(taken(&outbox), Ok(vec![]));
+        assert!(!outbox.is_flushed());
+        let small = bytes.len() as u64;
+        outbox.confirm(Credit { small, large: 0 }).unwrap();
+        assert!(!outbox.is_flushed());
+        assert_eq!(taken(&outbox), Ok(vec![Message::Leave]));
+        assert!(!outbox.is_flushed());
+        assert_eq!(taken(&outbox), Ok(vec![]));
+        assert!(outbox.is_flushed());
+    }
+
+    #[test]
+    fn a_box_for_an_address_that_is_only_tried_holds_up_no_leave() {
+        let outbox = SendQueue::new(node(1).address);
+        assert!(outbox.is_flushed());
+        put(&outbox, 1, &swim(1, 1));
+        assert!(!outbox.is_flushed());
+        outbox.open(&node(1), Protocol::V2);
+        assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
+        assert!(!outbox.is_flushed());
+        assert_eq!(taken(&outbox), Ok(vec![]));
+        assert!(outbox.is_flushed());
+    }
+
+    #[test]
+    fn a_credit_that_comes_when_the_link_was_closed_is_no_fault() {
+        let outbox = outbox();
+        put(&outbox, 1, &pull(1));
+        taken(&outbox).unwrap();
+        outbox.close();
+        let credit = Credit { small: 9, large: 0 };
+        assert_eq!(outbox.confirm(credit), Ok(Confirmed::default()));
+    }
+}

@@ -1,0 +1,89 @@
+//! Exclusion: a node for which there is no place in the cluster whose members it has met.
+//!
+//! The node leaves, does not serve, and keeps its sessions. The members refuse its connections for
+//! as long as the reason lasts. When no member does any more, it joins again in a new incarnation.
+//!
+//! A node that finds a later incarnation of itself renews itself without leaving: its clock was set
+//! back while it was down.
+
+use crate::session::Timestamp;
+
+use super::Engine;
+use crate::cluster::replica::admission::admit;
+use crate::cluster::replica::event::{Exclusion, Notification};
+use crate::cluster::replica::membership::Membership;
+use crate::cluster::replica::node::{Node, SEEN_MAX};
+
+impl Engine {
+    /// Returns the nodes that are members; none if this node is excluded.
+    pub(super) fn admit(&mut self, now: Timestamp, nodes: Vec<Node>) -> Vec<Node> {
+        match admit(&self.standing.me, nodes) {
+            Ok(members) => members,
+            Err(exclusion) => {
+                self.exclude(now, exclusion);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Handles a node that serves under this node's name.
+    pub(super) fn rival(&mut self, now: Timestamp, rival: Node) {
+        let me = self.standing.me.clone();
+        if self.standing.ready && rival.name == me.name {
+            let exclusion = admit(&me, vec![rival]).err();
+            if let Some(exclusion) = exclusion {
+                self.exclude(now, exclusion);
+            }
+        }
+    }
+
+    fn exclude(&mut self, now: Timestamp, exclusion: Exclusion) {
+        self.excluded = Some(exclusion.clone());
+        self.membership.leave();
+        self.standing.ready = false;
+        self.standing.joining_since = now;
+        self.standing.news(Notification::Excluded(exclusion));
+        self.reads.abort(&mut self.standing);
+        self.looking.clear();
+    }
+
+    /// Joins again when the reason is gone.
+    pub(super) fn review_exclusion(&mut self, now: Timestamp) {
+        let waited = now.since(self.standing.joining_since);
+        if waited >= self.settings.requirements.alone_after
+            && !self.readiness.is_excluded()
+            && self.excluded.take().is_some()
+        {
+            let me = self.standing.me.reborn();
+            // The stored members are outdated, and would exclude this node again.
+            let seed = self.settings.seed.wrapping_add(me.generation);
+            self.membership = Membership::new(me.clone(), seed);
+            self.timers.clear();
+            self.reborn(now, me);
+        }
+    }
+
+    /// Handles a later incarnation at this node's address that is down: this node's clock was set
+    /// back, and the members accept no incarnation before that one. Returns `true` if this node
+    /// continues in one above it.
+    pub(super) fn outlives(&mut self, now: Timestamp, removed: &[Node]) -> bool {
+        let me = &self.standing.me;
+        let is_later = |node: &&Node| node.address == me.address && node.generation > me.generation;
+        let later = removed.iter().filter(is_later);
+        let latest = later.map(|node| node.generation).max();
+        let before = me.generation;
+        if let Some(latest) = latest {
+            self.renew(now, latest);
+        }
+        self.standing.me.generation != before
+    }
+
+    /// Handles another process seen in this incarnation number under this node's name or address.
+    pub(super) fn renew(&mut self, now: Timestamp, seen: u64) {
+        let is_in = self.away_until.is_none() && self.excluded.is_none();
+        if seen >= self.standing.me.generation && seen <= SEEN_MAX && is_in {
+            let me = self.membership.rebirth_above(seen);
+            self.reborn(now, me);
+        }
+    }
+}

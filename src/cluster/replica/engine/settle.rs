@@ -1,0 +1,275 @@
+//! Post-processing of every input: installs a new view, advances the comparison, completes reads,
+//! and decides whether to serve.
+
+use crate::session::{Loaded, Timestamp};
+
+use super::{Engine, LOOK};
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::event::{Notification, Reply};
+use crate::cluster::replica::membership::MembershipOutput;
+use crate::cluster::replica::message::Message;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::reads::{Finished, INTERNAL, Wanted};
+use crate::cluster::replica::roster::{PEERS_MAX, Peer};
+use crate::cluster::replica::table::Table;
+
+impl Engine {
+    /// Performs everything that follows from the input that was handled.
+    pub(super) fn settle(&mut self, now: Timestamp, table: &Table) {
+        if self.standing.left {
+            return;
+        }
+        self.adopt_members(now, table);
+        let stable = self.standing.is_stable();
+        // A holder that has become complete counts as a copy from now on.
+        let has_copies_more = self.standing.min_copies > 1 && {
+            let caught_up = self.standing.caught_up();
+            std::mem::replace(&mut self.caught_up, caught_up) != caught_up
+        };
+        if stable && !self.stable || has_copies_more {
+            let written = self.writes.review(&mut self.standing);
+            let (updates, mut tools) = self.ordering(table);
+            for seq in written {
+                updates.written(now, seq, &mut tools);
+            }
+        }
+        self.stable = stable;
+        self.repair.advance(now, &mut self.standing, table);
+        self.finish_reads(now, table);
+        self.become_ready(now);
+        if self.standing.is_settled() {
+            self.standing.recovered(now);
+            if std::mem::take(&mut self.reunited) {
+                self.parted.clear();
+                table.reunite();
+            }
+        }
+        let standing = &self.standing;
+        let news = (standing.view, standing.is_complete(), standing.ready);
+        if self.told != news {
+            self.told = news;
+            self.introduce_to_all(now);
+        }
+    }
+
+    /// Performs the actions that the membership protocol requests.
+    pub(super) fn grant(&mut self, now: Timestamp) {
+        while let Some(wish) = self.membership.wish() {
+            match wish {
+                MembershipOutput::Send(to, packet) => {
+                    self.standing.send_to(to, Message::Swim(packet))
+                }
+                MembershipOutput::Wake(after, timer) => {
+                    self.timers_set += 1;
+                    self.timers
+                        .insert((now.plus(after), self.timers_set), timer);
+                }
+                MembershipOutput::Reborn(node) => self.declared_down(now, node),
+            }
+        }
+    }
+
+    /// Installs the view of the current members, if it is a new one.
+    pub(super) fn adopt_members(&mut self, now: Timestamp, table: &Table) {
+        self.grant(now);
+        if self.membership.take_changed() {
+            self.change_roster(now, table);
+        } else if !self.regrouped {
+            return;
+        }
+        self.regrouped = false;
+        if !self.standing.install() {
+            return;
+        }
+        self.stable = false;
+        self.merged.install(&self.standing);
+        self.repair.install();
+        // The members must receive the view before the messages that belong to it, or they refuse
+        // them.
+        self.introduce_to_all(now);
+        self.writes.install(&mut self.standing);
+        self.ask_those_ahead(now);
+        self.reads.install(&mut self.standing);
+        self.looking.clear();
+        let (updates, mut tools) = self.ordering(table);
+        updates.install(now, &mut tools);
+        self.floors.install(now, &self.standing, table);
+    }
+
+    /// Requests another announcement from members that were in this view earlier: they acknowledged
+    /// what they have before this node could count it.
+    fn ask_those_ahead(&mut self, now: Timestamp) {
+        let waiting = self.writes.waiting();
+        let ahead = waiting.iter().filter(|peer| self.standing.agrees(*peer));
+        for peer in ahead.collect::<Vec<_>>() {
+            let mine = self.introduction(now, true);
+            self.standing.send(peer, Message::View(mine));
+        }
+    }
+
+    /// Takes note of a member that is gone.
+    fn note_gone(&mut self, node: &Node, parted: bool, is_split: bool) {
+        let names = match parted {
+            true => &mut self.parted,
+            false => &mut self.missing,
+        };
+        if is_split && names.len() < PEERS_MAX {
+            names.insert(node.name.clone());
+        }
+    }
+
+    /// Takes note of a member that has come: one that was missing, or another one in its place.
+    fn note_come(&mut self, node: &Node) {
+        if !self.missing.remove(&node.name) && !self.parted.remove(&node.name) {
+            self.missing.pop_first();
+        }
+        self.reunited = self.missing.is_empty();
+    }
+
+    /// Removes the members that have gone, and adds new ones.
+    pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
+        let here = self.away_until.is_none() && self.excluded.is_none();
+        let members = self.membership.members().filter(|_| here);
+        let members: Vec<Node> = members.cloned().collect();
+        let members = self.admit(now, members);
+        let roster = &self.standing.roster;
+        let gone: Vec<_> = roster
+            .iter()
+            .filter(|(_, peer)| !members.contains(&peer.node))
+            .map(|(index, peer)| (index, peer.node.clone(), peer.parted, peer.ready))
+            .collect();
+        if gone.iter().any(|(.., parted, _)| !parted) {
+            let stays = |(_, peer): (_, &Peer)| {
+                let gone = gone.iter().any(|(_, node, ..)| *node == peer.node);
+                (!gone).then(|| peer.node.writer())
+            };
+            let peers = self.standing.roster.iter().filter_map(stays);
+            table.part(peers.chain([self.standing.me.writer()]));
+            self.reunited = false;
+        }
+        for (index, node, parted, served) in gone {
+            self.note_gone(&node, parted, table.is_split());
+            self.standing.roster.remove(index);
+            self.standing.flow.forget(index);
+            self.writes.forget(index);
+            self.merged.forget(index);
+            if !parted {
+                self.standing.lost(now, index, served);
+            }
+            self.standing.news(Notification::Left(node));
+        }
+        for node in members {
+            if self.standing.roster.find(&node).is_none() && self.standing.roster.add(node.clone())
+            {
+                self.note_come(&node);
+                self.standing.news(Notification::Joined(node));
+            }
+        }
+        #[cfg(all(feature = "snapshot", unix))]
+        self.held.meet(
+            now,
+            self.standing.ready,
+            &self.standing.roster.iter().map(|(_, peer)| &peer.node),
+            table,
+        );
+    }
+
+    pub(super) fn become_ready(&mut self, now: Timestamp) {
+        let standing = &mut self.standing;
+        if standing.ready || self.away_until.is_some() || self.excluded.is_some() {
+            return;
+        }
+        if let Some(certainty) = self.readiness.decide(now, standing) {
+            self.readiness.serve(now, certainty, standing);
+            let doubt = standing.silence_until.since(now);
+            standing.news(Notification::Ready { doubt });
+            #[cfg(all(feature = "snapshot", unix))]
+            self.held.served();
+        }
+    }
+
+    /// Stops serving until this node has joined in its new incarnation.
+    pub(super) fn reborn(&mut self, now: Timestamp, me: Node) {
+        self.standing.me = me.clone();
+        self.standing.ready = false;
+        self.standing.joining_since = now;
+        self.standing.news(Notification::Reborn(me));
+        self.reads.abort(&mut self.standing);
+        self.looking.clear();
+    }
+
+    pub(super) fn finish_reads(&mut self, now: Timestamp, table: &Table) {
+        // A completed read may start another one that needs no response.
+        loop {
+            let finished = self.reads.finished(&self.standing);
+            if finished.is_empty() {
+                return;
+            }
+            for finished in finished {
+                self.finish_read(now, finished, table);
+            }
+        }
+    }
+
+    fn finish_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
+        if finished.op & (INTERNAL | LOOK) == INTERNAL | LOOK {
+            // The session is here now, unless it has expired everywhere.
+            let view = self.standing.view;
+            for (writer, seq) in self
+                .looking
+                .remove(&finished.wanted.key)
+                .unwrap_or_default()
+            {
+                let seqs = vec![seq];
+                self.standing.send(writer, Message::Ack { view, seqs });
+            }
+            return;
+        }
+        let (updates, mut tools) = self.ordering(table);
+        if !updates.read_done(now, finished.op, &mut tools) {
+            self.answer_read(now, finished, table);
+        }
+    }
+
+    pub(super) fn answer_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
+        let Finished {
+            op,
+            wanted,
+            mine,
+            wide,
+            found,
+        } = finished;
+        let Wanted { key, secret } = wanted;
+        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        if !mine {
+            Entry::join(now, &mut entry, found);
+        }
+        if mine && wide && entry.is_none() {
+            table.gone(&key);
+        }
+        let loaded = entry
+            .as_ref()
+            .and_then(|entry| entry.loaded(now, secret.as_ref()));
+        if !mine && !wide && loaded.is_none() {
+            // Its owner may not have every access.
+            return self.reads.begin(now, &mut self.standing, op, wanted, true);
+        }
+        // A whole session that is not live has expired, and all holders have confirmed that.
+        let known = matches!(entry, Some(Entry::Live(_) | Entry::Expired(_)));
+        let certain = known || self.standing.uncertain_until() <= now;
+        let absent = || certain.then_some(Loaded::Absent);
+        let reply = loaded
+            .or_else(absent)
+            .map_or(Reply::Uncertain, Reply::Found);
+        self.standing.reply(op, reply);
+    }
+
+    /// Drops the sessions of slots that this node does not hold. Each of their holders has compared
+    /// itself with this node, and nothing was added to them here since this view began.
+    pub(super) fn drop_others(&self, table: &Table) {
+        if self.standing.is_settled() || !self.standing.rules.confirmed_drop {
+            let placement = &self.standing.placement;
+            table.retain(|slot| placement.is_mine(slot));
+        }
+    }
+}

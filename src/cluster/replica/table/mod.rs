@@ -1,0 +1,460 @@
+//! The sessions at a node: 16,384 slots, each with its own lock.
+//!
+//! A slot is the unit of locking, of digests, of hand-over and of expiry. Slots are combined into
+//! groups that record whether they have entries and when the earliest one may be forgotten, so that
+//! visiting an almost empty table costs almost nothing. The keys of expired sessions are remembered
+//! (space permitting) while another holder could still consider them live.
+//!
+//! The counters match the contents, and every change of an entry changes the slot's digest. The
+//! table does not decide which node holds what, and does not read a clock.
+
+mod compare;
+mod merge;
+mod sweep;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::StoreErrorKind;
+use crate::session::{Changes, Outcome, Record, Root, SLOTS, Stamp, Timestamp, Writer};
+
+use super::Settings;
+use super::entry::{Delta, Entry, access_digest};
+use super::message::{FIXED, KeyedEntry, SMALL_MAX};
+use super::rules::Rules;
+use super::split::Split;
+
+/// All sessions of a node.
+#[derive(Debug)]
+pub(crate) struct Table {
+    slots: Box<[Mutex<Slot>]>,
+    groups: Box<[Group]>,
+    /// The next group to sweep, modulo the number of groups.
+    next_group: AtomicUsize,
+    live: AtomicUsize,
+    /// Indexes of users.
+    indexes: AtomicUsize,
+    fragments: AtomicUsize,
+    dead: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Keys of expired sessions, and the bytes that they may take.
+    run_out: AtomicUsize,
+    run_out_bytes: usize,
+    max_sessions: usize,
+    max_bytes: usize,
+    max_session_bytes: usize,
+    /// Merges that have made a session larger than its limit.
+    oversized: AtomicU64,
+    pub(super) rules: Rules,
+    /// The writes on this side while members are missing.
+    split: Mutex<Option<Split>>,
+    is_split: AtomicBool,
+    discarded: AtomicU64,
+    /// Sessions that this node owned when they expired.
+    expired: AtomicU64,
+    /// Indexes of users with entries of sessions to delete.
+    revoked: Mutex<BTreeSet<Root>>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    entries: BTreeMap<Root, Entry>,
+    /// Expired sessions that were forgotten, and until when they may be live elsewhere: a later
+    /// access may have been lost.
+    run_out: BTreeMap<Root, Timestamp>,
+    /// The sum of the entries' digests.
+    digest: u64,
+}
+
+/// The state of [`GROUP`] adjacent slots, readable without their locks.
+#[derive(Debug)]
+struct Group {
+    entries: AtomicUsize,
+    /// No entry may be forgotten before this time.
+    forget_at: AtomicU64,
+}
+
+/// The outcome of a commit, and the entries that the other holders are to merge.
+pub(crate) type Committed = (Outcome, Option<Arc<[KeyedEntry]>>);
+
+impl Table {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let (max_sessions, max_bytes) = (settings.max_sessions, settings.max_bytes);
+        let group = || Group {
+            entries: AtomicUsize::new(0),
+            forget_at: AtomicU64::new(u64::MAX),
+        };
+        Self {
+            slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
+            groups: (0..SLOTS / GROUP).map(|_| group()).collect(),
+            next_group: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            indexes: AtomicUsize::new(0),
+            fragments: AtomicUsize::new(0),
+            dead: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            run_out: AtomicUsize::new(0),
+            run_out_bytes: max_bytes / RUN_OUT_PART,
+            max_sessions,
+            max_bytes,
+            max_session_bytes: settings.max_session_bytes,
+            oversized: AtomicU64::new(0),
+            rules: settings.rules,
+            split: Mutex::default(),
+            is_split: AtomicBool::new(false),
+            discarded: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            revoked: Mutex::default(),
+        }
+    }
+
+    /// Returns the number of whole sessions, including expired ones until they are swept.
+    pub(crate) fn sessions(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tombstones(&self) -> usize {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the session if it is here, whole and live.
+    pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
+        self.lock(key.slot()).entries.get(key)?.live(now).cloned()
+    }
+
+    /// Returns the whole session, even if it has expired.
+    pub(crate) fn record(&self, key: &Root) -> Option<Arc<Record>> {
+        match self.lock(key.slot()).entries.get(key)? {
+            Entry::Live(record) => Some(record.clone()),
+            Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. } => None,
+        }
+    }
+
+    /// Returns `true` if other members may have a later state of the session.
+    pub(crate) fn is_doubtful(&self, now: Timestamp, key: &Root) -> bool {
+        let slot = self.lock(key.slot());
+        match slot.entries.get(key) {
+            Some(entry) => entry.is_doubtful(now),
+            None => slot.run_out.get(key).is_some_and(|until| *until > now),
+        }
+    }
+
+    /// Called when all other holders were asked and none has the session, which has expired here.
+    pub(crate) fn gone(&self, key: &Root) {
+        if self.lock(key.slot()).run_out.remove(key).is_some() {
+            self.run_out.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns `true` if the entry is sent in one piece.
+    pub(crate) fn is_small(&self, key: &Root) -> bool {
+        let slot = self.lock(key.slot());
+        slot.entries
+            .get(key)
+            .is_none_or(|entry| entry.weight() + FIXED <= SMALL_MAX)
+    }
+
+    /// Returns `true` if there is no entry, or only the mark of an expired session.
+    pub(crate) fn is_absent(&self, key: &Root) -> bool {
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Expired(_)) | None
+        )
+    }
+
+    /// Returns `true` if only changes of the session are here.
+    pub(crate) fn is_partial(&self, key: &Root) -> bool {
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Delta(_))
+        )
+    }
+
+    /// Returns `true` if neither the session nor a tombstone is here.
+    pub(crate) fn is_partial_or_absent(&self, key: &Root) -> bool {
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Delta(_) | Entry::Expired(_)) | None
+        )
+    }
+
+    /// Returns `true` if the session was deleted, or has left a mark when it expired.
+    pub(crate) fn is_dead(&self, key: &Root) -> bool {
+        matches!(
+            self.lock(key.slot()).entries.get(key),
+            Some(Entry::Dead { .. } | Entry::Expired(_))
+        )
+    }
+
+    /// Returns the entry to send to another node.
+    pub(crate) fn copy(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
+        let entry = self.lock(key.slot()).entries.get(key)?.clone();
+        (entry.forget_at() > now).then_some(KeyedEntry { key: *key, entry })
+    }
+
+    /// Applies changes to the session as it is here. Rotations are applied by the owner.
+    pub(crate) fn commit(
+        &self,
+        now: Timestamp,
+        key: &Root,
+        base: Option<&Record>,
+        changes: &Changes,
+        writer: Writer,
+    ) -> Result<Committed, StoreErrorKind> {
+        let mut slot = self.lock(key.slot());
+        let current = match slot.entries.get(key) {
+            Some(entry @ (Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. })) => Some(entry),
+            // A request must not build upon changes without their session.
+            Some(Entry::Delta(_)) | None => None,
+        };
+        let record = current.and_then(|entry| entry.live(now));
+        if changes.is_create() && self.is_full(changes.payload_bytes()) {
+            return Err(StoreErrorKind::Full);
+        }
+        let outcome = match current {
+            Some(Entry::Expired(_) | Entry::Dead { .. }) => Outcome::Gone,
+            _ => changes.apply_marked(record, base, now, writer),
+        };
+        let Outcome::Committed(after) = &outcome else {
+            return Ok((outcome, None));
+        };
+        if record.is_some_and(|before| Arc::ptr_eq(before, after)) {
+            return Ok((outcome, None));
+        }
+        let before_bytes = record.map_or(0, |record| record.payload_bytes());
+        if self.is_over_session_limit(before_bytes, after) {
+            return Err(StoreErrorKind::TooLarge);
+        }
+        if let Some(before) = current
+            && self.is_split.load(Ordering::Relaxed)
+        {
+            self.note_change(*key, before, None);
+        }
+        let live = Entry::Live(after.clone());
+        let news = if changes.is_create() {
+            live.clone()
+        } else {
+            Entry::Delta(Arc::new(written(changes, after)))
+        };
+        let before = current.map_or(usize::MAX, Entry::weight);
+        let grown = live.weight().saturating_sub(before);
+        if grown > 0 && self.bytes() + grown > self.max_bytes {
+            return Err(StoreErrorKind::Full);
+        }
+        self.put(&mut slot, *key, live);
+        let copies = [KeyedEntry {
+            key: *key,
+            entry: news,
+        }]
+        .into();
+        Ok((outcome, Some(copies)))
+    }
+
+    /// Deletes a session. Returns the tombstone if a live session existed.
+    pub(crate) fn end(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
+        let mut slot = self.lock(key.slot());
+        let entry = Entry::tombstone(now, slot.entries.get(key)?.live(now)?);
+        self.put(&mut slot, *key, entry.clone());
+        Some(KeyedEntry { key: *key, entry })
+    }
+
+    /// Records an access. Returns its version if the session is live here.
+    pub(crate) fn touch(&self, now: Timestamp, key: &Root, writer: Writer) -> Option<u64> {
+        self.access(key, |record| {
+            let is_live = record.is_live(now);
+            if is_live {
+                Arc::make_mut(record).touch_as(now, writer);
+            }
+            is_live
+        })
+    }
+
+    /// Merges an access that another node has recorded, even if the session has expired here since.
+    /// Returns `true` if the session is here.
+    pub(crate) fn handle_touch(&self, key: &Root, accessed_at: Timestamp, access: u64) -> bool {
+        let merged = self.access(key, |record| {
+            let lifetime = &mut Arc::make_mut(record).lifetime;
+            lifetime.merge_access(accessed_at, access);
+            lifetime.returned = true;
+            true
+        });
+        merged.is_some()
+    }
+
+    /// Changes the access of a session. Returns the new version if the session is here and `change`
+    /// returns `true`.
+    fn access(&self, key: &Root, change: impl Fn(&mut Arc<Record>) -> bool) -> Option<u64> {
+        let mut slot = self.lock(key.slot());
+        let Slot {
+            entries, digest, ..
+        } = &mut *slot;
+        let Some(Entry::Live(record)) = entries.get_mut(key) else {
+            return None;
+        };
+        let before = record.lifetime.access;
+        let changed = change(record);
+        let after = record.lifetime.access;
+        *digest = digest
+            .wrapping_sub(access_digest(key, before))
+            .wrapping_add(access_digest(key, after));
+        changed.then_some(after)
+    }
+
+    fn occupied(&self) -> impl Iterator<Item = usize> {
+        let occupied = |group: &usize| self.groups[*group].entries.load(Ordering::Relaxed) > 0;
+        let groups = (0..self.groups.len()).filter(occupied);
+        groups.flat_map(|group| group * GROUP..(group + 1) * GROUP)
+    }
+
+    fn put(&self, slot: &mut Slot, key: Root, entry: Entry) {
+        self.counter(&entry).fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(entry.weight(), Ordering::Relaxed);
+        self.groups[key.slot() / GROUP]
+            .entries
+            .fetch_add(1, Ordering::Relaxed);
+        self.remind(key.slot(), entry.forget_at());
+        slot.digest = slot.digest.wrapping_add(entry.digest(&key));
+        if let Some(before) = slot.entries.insert(key, entry) {
+            self.uncount(slot, &key, &before);
+        }
+        if !self.rules.tombstones
+            && let Some(entry @ Entry::Dead { .. }) = slot.entries.get(&key).cloned()
+        {
+            slot.entries.remove(&key);
+            self.uncount(slot, &key, &entry);
+        }
+    }
+
+    fn uncount(&self, slot: &mut Slot, key: &Root, entry: &Entry) {
+        self.counter(entry).fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(entry.weight(), Ordering::Relaxed);
+        self.groups[key.slot() / GROUP]
+            .entries
+            .fetch_sub(1, Ordering::Relaxed);
+        slot.digest = slot.digest.wrapping_sub(entry.digest(key));
+    }
+
+    fn counter(&self, entry: &Entry) -> &AtomicUsize {
+        match entry {
+            Entry::Live(record) if record.is_index() => &self.indexes,
+            Entry::Live(_) => &self.live,
+            Entry::Delta(_) => &self.fragments,
+            Entry::Expired(_) | Entry::Dead { .. } => &self.dead,
+        }
+    }
+
+    fn remind(&self, slot: usize, at: Timestamp) {
+        self.groups[slot / GROUP]
+            .forget_at
+            .fetch_min(at.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Returns `true` if this node exceeds its limits, copies for other nodes included.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.sessions() > self.max_sessions || self.bytes() > self.max_bytes
+    }
+
+    /// Returns the number of merges that have made a session larger than its limit: two sides of a
+    /// partition, or two nodes at the same time, had each added an allowed amount.
+    pub(crate) fn oversized(&self) -> u64 {
+        self.oversized.load(Ordering::Relaxed)
+    }
+
+    /// Returns `true` if a session that grows from `before` bytes exceeds its limit. One that
+    /// already exceeds it may shrink.
+    fn is_over_session_limit(&self, before: usize, after: &Record) -> bool {
+        let bytes = after.payload_bytes();
+        bytes > before && bytes > self.max_session_bytes
+    }
+
+    /// Returns `true` if a change brings a session so near its limit that only its owner, which
+    /// orders such changes, can decide. Concurrent smaller changes exceed the limit only if more
+    /// than four nodes make them at the same time.
+    pub(crate) fn is_near_session_limit(&self, key: &Root, change: usize) -> bool {
+        let near = self.max_session_bytes / 4;
+        change > near || change > SMALL_CHANGE && change + self.session_bytes(key) > near
+    }
+
+    fn session_bytes(&self, key: &Root) -> usize {
+        match self.lock(key.slot()).entries.get(key) {
+            Some(Entry::Live(record)) => record.payload_bytes(),
+            Some(Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. }) | None => 0,
+        }
+    }
+
+    pub(crate) fn is_too_large_to_create(&self, record: &Record) -> bool {
+        self.is_over_session_limit(0, record)
+    }
+
+    /// Returns `true` if a change makes a session larger than its limit.
+    pub(crate) fn is_too_large(&self, before: &Arc<Record>, change: &Delta) -> bool {
+        let bytes = before.payload_bytes();
+        if bytes + change.payload_bytes() <= self.max_session_bytes {
+            return false;
+        }
+        let mut after = Record::clone(before);
+        let fits = change.apply(&mut after).is_ok();
+        fits && self.is_over_session_limit(bytes, &after)
+    }
+
+    /// Returns `true` if there is no room for one more session, or for `more` bytes. Two requests
+    /// that check at the same moment may both pass: the limit is exceeded by no more than the
+    /// requests in progress.
+    pub(crate) fn is_full(&self, more: usize) -> bool {
+        self.sessions() >= self.max_sessions || self.bytes() + more > self.max_bytes
+    }
+
+    /// Returns `true` if there is no room for the growth of a session by this change.
+    pub(crate) fn is_full_for(&self, now: Timestamp, before: &Arc<Record>, change: &Delta) -> bool {
+        if self.bytes() + change.payload_bytes() <= self.max_bytes {
+            return false;
+        }
+        let before = Entry::Live(before.clone());
+        let mut after = before.clone();
+        after.merge(now, &Entry::Delta(Arc::new(change.clone())));
+        let grown = after.weight().saturating_sub(before.weight());
+        grown > 0 && self.bytes() + grown > self.max_bytes
+    }
+
+    fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
+        // A panic under this lock (in an allocation, say) leaves whole entries behind.
+        self.slots[slot]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the delta with the writes of a request, for the other holders.
+fn written(changes: &Changes, after: &Record) -> Delta {
+    let mut registers: Vec<_> = changes
+        .writes()
+        .iter()
+        .filter(|(name, _)| !changes.is_in(name, after))
+        .filter_map(|(name, _)| after.register(name).cloned())
+        .collect();
+    registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Delta {
+        registers,
+        max_inactive: changes.max_inactive().map(|_| after.lifetime.max_inactive),
+        accessed_at: after.last_accessed_at(),
+        access: after.lifetime.access,
+        // A rotation arrives here only if the simulator has disabled their ordering.
+        credential: changes.rotation().map(|_| after.credential.clone()),
+        updates: Vec::<Stamp>::new(),
+    }
+}
+
+/// Changes up to this many bytes are not checked: they cannot add much.
+const SMALL_CHANGE: usize = 64 << 10;
+
+/// The keys of expired sessions may take this fraction of the bytes for sessions, in addition to
+/// them: a key takes a twentieth of a small session.
+const RUN_OUT_PART: usize = 20;
+
+/// Slots in a group.
+const GROUP: usize = 64;

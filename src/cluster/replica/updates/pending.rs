@@ -1,0 +1,285 @@
+//! Updates in flight: sent to the owner, repeated, answered or timed out.
+//!
+//! An update goes to the session's owner. It is sent again, under the same version, when the owner
+//! has changed, its link is new, or it could not decide. It ends with the owner's verdict, or with
+//! an unknown outcome on timeout or when this node leaves. This module orders nothing: an update
+//! that this node owns is returned to [`Updates`](super::Updates).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::session::{Changes, Root, Stamp, Timestamp, access_version};
+
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::event::Reply;
+use crate::cluster::replica::message::{
+    KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
+};
+use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::roster::{PeerIndex, PeerSet};
+use crate::cluster::replica::table::Table;
+
+/// A change that the session's owner orders.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) op: OpId,
+    pub(crate) key: Root,
+    /// The highest clock in the session that the caller has seen.
+    pub(crate) seen: u64,
+    pub(crate) changes: &'a Changes,
+    pub(crate) order: Operation,
+}
+
+/// Updates that local callers wait for.
+#[derive(Debug, Default)]
+pub(super) struct PendingUpdates {
+    open: BTreeMap<OpId, Open>,
+    /// The clock of the last version that named an attempt: no two attempts share one.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    update: Update,
+    size: usize,
+    /// The owner whose budget it is charged to.
+    charged: Option<PeerIndex>,
+    begun_at: Timestamp,
+    /// When the owner answered that it cannot decide yet.
+    postponed_at: Option<Timestamp>,
+}
+
+impl PendingUpdates {
+    /// Sends the update to the owner, or returns it if this node is the owner.
+    pub(super) fn begin(
+        &mut self,
+        now: Timestamp,
+        call: Call<'_>,
+        standing: &mut ClusterView,
+    ) -> Option<Update> {
+        let Call {
+            op,
+            key,
+            seen,
+            changes,
+            mut order,
+        } = call;
+        let stamp = Stamp::after(seen.max(self.clock), now, standing.me.writer());
+        self.clock = stamp.clock;
+        let mut registers: Vec<_> = changes.registers(stamp).collect();
+        registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        if let Operation::Create(record) = &mut order {
+            Arc::make_mut(record).note_update(stamp);
+        }
+        let update = Update {
+            view: standing.view,
+            op,
+            key,
+            retry: false,
+            sent_at: now,
+            expect: changes
+                .expected()
+                .map(|(name, stamp)| (name.clone(), stamp)),
+            rotation: changes.rotation(),
+            fragment: Arc::new(Delta {
+                registers,
+                max_inactive: changes.max_inactive().map(|idle| (stamp, idle.into())),
+                accessed_at: now,
+                access: access_version(now, standing.me.writer()),
+                credential: None,
+                updates: vec![stamp],
+            }),
+            order,
+        };
+        let mut open = Open {
+            size: 0,
+            charged: None,
+            update,
+            begun_at: now,
+            postponed_at: None,
+        };
+        let mine = open.ask(now, standing);
+        self.open.insert(op, open);
+        mine
+    }
+
+    /// Sends updates again; returns those that this node owns now.
+    pub(super) fn repeat(
+        &mut self,
+        now: Timestamp,
+        which: Which,
+        standing: &mut ClusterView,
+    ) -> Vec<Update> {
+        let mut mine = Vec::new();
+        for open in self.open.values_mut() {
+            let again = match which {
+                Which::All => {
+                    // Budgets were cleared with the view.
+                    open.charged = None;
+                    true
+                }
+                Which::OwnedBy(peer) => open.charged == Some(peer),
+                Which::Postponed => open
+                    .postponed_at
+                    .is_some_and(|at| now.since(at) >= POSTPONED_FOR),
+            };
+            if again {
+                open.update.retry = true;
+                mine.extend(open.ask(now, standing));
+            }
+        }
+        mine
+    }
+
+    pub(super) fn is_open(&self, op: OpId) -> bool {
+        self.open.contains_key(&op)
+    }
+
+    /// Handles a verdict, with the session if this node does not hold it.
+    pub(super) fn answered(
+        &mut self,
+        now: Timestamp,
+        from: Member,
+        (op, verdict, copy): (OpId, UpdateStatus, Option<KeyedEntry>),
+        standing: &mut ClusterView,
+        table: &Table,
+    ) {
+        let Some(open) = self.open.get_mut(&op) else {
+            return;
+        };
+        let applied = verdict == UpdateStatus::Applied;
+        // The current owner has been asked and may still apply it, so a former owner's rejection
+        // does not count.
+        let owner = standing.owner(open.update.key.slot());
+        if verdict == UpdateStatus::Retry {
+            open.postponed_at = Some(now);
+            return;
+        }
+        if !applied && from != owner {
+            return;
+        }
+        let copy = copy.or_else(|| open.update.outcome(now, table));
+        open.discharge(standing);
+        self.open.remove(&op);
+        let reply = match copy.map(|copy| copy.entry) {
+            // It was applied, even if the session has expired since.
+            Some(Entry::Live(record)) if applied || record.is_live(now) => {
+                Reply::Updated(verdict, Some(record))
+            }
+            // It was applied, but the resulting session is not here.
+            Some(Entry::Delta(_)) | None if applied => Reply::Indeterminate,
+            _ => Reply::Updated(verdict, None),
+        };
+        standing.reply(op, reply);
+    }
+
+    /// Fails updates that have taken longer than `timeout`, except while a large one makes
+    /// progress.
+    pub(super) fn give_up(
+        &mut self,
+        now: Timestamp,
+        timeout: Duration,
+        standing: &mut ClusterView,
+    ) -> bool {
+        let before = self.open.len();
+        self.open.retain(|op, open| {
+            let waited = now.since(open.begun_at);
+            let is_moving = open
+                .charged
+                .is_some_and(|owner| standing.flow.is_moving(now, owner));
+            let late = waited >= timeout && !(is_moving && waited < MOVING_MAX);
+            if late {
+                open.discharge(standing);
+                standing.reply(*op, Reply::Indeterminate);
+            }
+            !late
+        });
+        self.open.len() < before
+    }
+
+    /// Fails all updates.
+    pub(super) fn abort(&mut self, standing: &mut ClusterView) {
+        for op in std::mem::take(&mut self.open).into_keys() {
+            standing.reply(op, Reply::Indeterminate);
+        }
+    }
+
+    /// Returns the owners with an update undecided for at least `after`.
+    pub(super) fn overdue(
+        &self,
+        now: Timestamp,
+        after: Duration,
+        standing: &ClusterView,
+    ) -> PeerSet {
+        let late = self.open.values();
+        let late = late.filter(|open| now.since(open.begun_at) >= after);
+        let mut owners = PeerSet::default();
+        for open in late {
+            if let Member::Peer(owner) = standing.owner(open.update.key.slot()) {
+                owners.insert(owner);
+            }
+        }
+        owners
+    }
+
+    /// Returns the number of updates that local callers wait for.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() >= ASKED_MAX
+    }
+}
+
+impl Open {
+    /// Sends the update to its owner, or returns it if this node is the owner.
+    fn ask(&mut self, now: Timestamp, standing: &mut ClusterView) -> Option<Update> {
+        self.postponed_at = None;
+        self.update.view = standing.view;
+        // The access time in the delta is on this node's clock, like `sent_at`.
+        self.update.sent_at = now;
+        match standing.owner(self.update.key.slot()) {
+            Member::Me => Some(self.update.clone()),
+            Member::Peer(peer) => {
+                let message = Message::Update(self.update.clone());
+                if self.charged != Some(peer) {
+                    self.discharge(standing);
+                    self.size = message.size();
+                    standing.budget.charge(peer, self.size);
+                    self.charged = Some(peer);
+                }
+                standing.send(peer, message);
+                None
+            }
+        }
+    }
+
+    fn discharge(&mut self, standing: &ClusterView) {
+        if let Some(owner) = self.charged.take() {
+            standing.budget.release(owner, self.size);
+        }
+    }
+}
+
+/// Selects the updates to send again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which {
+    /// All: the view has changed.
+    All,
+    /// Those sent to this owner: its link is new, or it has entered this view.
+    OwnedBy(PeerIndex),
+    /// Those that the owner could not decide.
+    Postponed,
+}
+
+/// Delay before an owner that could not decide is asked again.
+const POSTPONED_FOR: Duration = Duration::from_millis(100);
+
+/// Longest wait of a caller while a large update or answer makes progress.
+const MOVING_MAX: Duration = Duration::from_secs(60);
+
+/// Most updates that local callers may wait for; further ones are refused.
+const ASKED_MAX: usize = 16_384;

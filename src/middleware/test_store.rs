@@ -1,0 +1,55 @@
+//! The smallest store: for unit tests that need a session without an application.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
+use crate::store::SessionStore;
+
+/// A map and a lock. It never removes expired sessions, because it is short-lived.
+#[derive(Debug, Default)]
+pub(super) struct TestStore(Mutex<Sessions>);
+
+type Sessions = BTreeMap<Root, Arc<Record>>;
+
+impl TestStore {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionStore for TestStore {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        let record = self.sessions().get(key).cloned();
+        Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, clock::now())))
+    }
+
+    async fn commit(
+        &self,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        let mut sessions = self.sessions();
+        let base = base.map(Arc::as_ref);
+        let outcome = changes.apply(sessions.get(key), base, clock::now(), 0);
+        if let Outcome::Committed(record) = &outcome {
+            sessions.insert(*key, record.clone());
+        }
+        Ok(outcome)
+    }
+
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+        if let Some(record) = self.sessions().get_mut(key) {
+            Arc::make_mut(record).touch(clock::now());
+        }
+        Ok(())
+    }
+
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+        let record = self.sessions().remove(key);
+        Ok(record.is_some_and(|record| record.is_live(clock::now())))
+    }
+}

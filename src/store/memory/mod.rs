@@ -1,0 +1,349 @@
+//! A session store in the memory of one node.
+//!
+//! A [`MemoryStore`] keeps its sessions in 16,384 slots, each with a lock of its own, so requests
+//! rarely contend. Every operation takes one lock, once, and completes at its first poll. A commit
+//! that was answered is stored. Memory is limited, and at the limit new sessions are refused rather
+//! than live ones evicted. Expired sessions are never returned, and their memory is released
+//! without any request.
+//!
+//! The sessions do not survive a restart and are not shared with other nodes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::SessionStore;
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{
+    Changes, Loaded, Outcome, Record, Root, SLOTS, SecretHash, Timestamp, Writer,
+};
+
+#[cfg(all(feature = "snapshot", unix))]
+mod export;
+mod sweep;
+
+/// A [`SessionStore`] in the memory of one node. Cheap to clone; clones share the sessions.
+///
+/// ```
+/// # use distributable::MemoryStore;
+/// let store = MemoryStore::builder().max_sessions(50_000).build();
+/// assert_eq!(store.status().sessions, 0);
+/// ```
+///
+/// A background task sweeps expired sessions about twice a second. It is spawned on the runtime
+/// that creates the first session, whose timer must be enabled, and ends with the store.
+#[derive(Clone)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+/// Builder for the limits of a [`MemoryStore`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct MemoryStoreBuilder {
+    max_sessions: usize,
+    max_bytes: usize,
+}
+
+/// A snapshot of the counters of a [`MemoryStore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryStatus {
+    /// Number of live sessions, including those that expired within the last second or so.
+    pub sessions: usize,
+    /// Their size in bytes, as counted against [`max_bytes`](MemoryStoreBuilder::max_bytes).
+    pub bytes: usize,
+    /// Number of sessions created since the store was made.
+    pub created: u64,
+    /// Number of sessions deleted since the store was made.
+    pub deleted: u64,
+    /// Number of sessions expired since the store was made.
+    pub expired: u64,
+}
+
+impl MemoryStore {
+    /// Creates a store with the default limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Returns a builder for a store with other limits.
+    pub const fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder {
+            max_sessions: MAX_SESSIONS,
+            max_bytes: MAX_BYTES,
+        }
+    }
+
+    /// Returns the current counters.
+    #[must_use]
+    pub fn status(&self) -> MemoryStatus {
+        MemoryStatus {
+            sessions: self.shared.sessions.load(Relaxed),
+            bytes: self.shared.bytes.load(Relaxed),
+            created: self.shared.totals.created.load(Relaxed),
+            deleted: self.shared.totals.deleted.load(Relaxed),
+            expired: self.shared.totals.expired.load(Relaxed),
+        }
+    }
+}
+
+impl MemoryStoreBuilder {
+    /// Sets the maximum number of sessions. At the limit, creating a session fails with
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); nothing else does.
+    ///
+    /// Defaults to 1,000,000. Lower it if existing sessions matter more than new visitors; against
+    /// crawlers that never return, a first-visit timeout helps more.
+    pub const fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// Sets the maximum size of all sessions, in bytes: names, values and the overhead of storing
+    /// them. At the limit, creating a session and growing one fail with
+    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); reading, removing and ending do not.
+    ///
+    /// Defaults to 1 GiB. Set it to the memory that is available, less a fifth for the allocator.
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Creates the store, empty.
+    #[must_use]
+    pub fn build(self) -> MemoryStore {
+        MemoryStore {
+            shared: Arc::new(Shared {
+                slots: (0..SLOTS)
+                    .map(|_| Locked(Mutex::new(Slot::new())))
+                    .collect(),
+                sessions: AtomicUsize::new(0),
+                bytes: AtomicUsize::new(0),
+                limits: self,
+                next_expiry: AtomicU64::new(Timestamp::NEVER.as_millis()),
+                swept: AtomicBool::new(false),
+                totals: Totals::default(),
+            }),
+        }
+    }
+}
+
+impl SessionStore for MemoryStore {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        let now = clock::now();
+        let slot = self.shared.slot(key);
+        let record = slot.sessions.get(key);
+        Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, now)))
+    }
+
+    async fn commit(
+        &self,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        if changes.is_create() {
+            sweep::ensure_running(&self.shared);
+        }
+        self.shared.commit(key, base, &changes)
+    }
+
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+        let now = clock::now();
+        let mut slot = self.shared.slot(key);
+        if let Some(record) = slot.sessions.get_mut(key)
+            && record.is_live(now)
+        {
+            Arc::make_mut(record).touch(now);
+        }
+        Ok(())
+    }
+
+    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+        let now = clock::now();
+        let removed = self.shared.slot(key).sessions.remove(key);
+        Ok(removed.is_some_and(|record| {
+            self.shared.release(counted(&record), record.footprint());
+            let totals = &self.shared.totals;
+            let ended = record.is_live(now);
+            let total = if ended {
+                &totals.deleted
+            } else {
+                &totals.expired
+            };
+            total.fetch_add(1, Relaxed);
+            ended
+        }))
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for MemoryStoreBuilder {
+    fn default() -> Self {
+        MemoryStore::builder()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("status", &self.status())
+            .field("limits", &self.shared.limits)
+            .finish()
+    }
+}
+
+/// State shared by all clones of a store.
+struct Shared {
+    slots: Box<[Locked]>,
+    /// Reserved before a session is inserted and released after it was removed: never too low.
+    sessions: AtomicUsize,
+    bytes: AtomicUsize,
+    limits: MemoryStoreBuilder,
+    /// No session expires before this; most sweeps end after looking at it.
+    next_expiry: AtomicU64,
+    /// Set while a task sweeps this store.
+    swept: AtomicBool,
+    totals: Totals,
+}
+
+/// Event counts since the store was made.
+#[derive(Default)]
+struct Totals {
+    created: AtomicU64,
+    deleted: AtomicU64,
+    expired: AtomicU64,
+}
+
+type Sessions = HashMap<Root, Arc<Record>, BuildHasherDefault<KeyHasher>>;
+
+/// A slot with a cache line of its own: threads that use adjacent slots do not slow each other
+/// down.
+#[repr(align(64))]
+struct Locked(Mutex<Slot>);
+
+struct Slot {
+    sessions: Sessions,
+    /// No session in this slot expires before this. Accesses extend deadlines without changing it.
+    next_expiry: Timestamp,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            sessions: HashMap::default(),
+            next_expiry: Timestamp::NEVER,
+        }
+    }
+}
+
+impl Shared {
+    fn slot(&self, key: &Root) -> MutexGuard<'_, Slot> {
+        self.lock(key.slot())
+    }
+
+    fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
+        // A panic cannot leave a slot half changed: it changes by single map operations, made after
+        // everything else has succeeded.
+        self.slots[slot]
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commit(
+        &self,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: &Changes,
+    ) -> Result<Outcome, StoreError> {
+        let now = clock::now();
+        let mut slot = self.slot(key);
+        let current = slot.sessions.get(key);
+        let outcome = changes.apply(current, base.map(Arc::as_ref), now, WRITER);
+        let Outcome::Committed(record) = &outcome else {
+            return Ok(outcome);
+        };
+        self.account(current.map(Arc::as_ref), record)?;
+        self.expect_expiry(&mut slot, record.expires_at());
+        let created = u64::from(changes.is_create() && !record.is_index());
+        self.totals.created.fetch_add(created, Relaxed);
+        slot.sessions.insert(*key, record.clone());
+        Ok(outcome)
+    }
+
+    /// Counts `new` in place of `old`. Fails if that exceeds a limit.
+    fn account(&self, old: Option<&Record>, new: &Record) -> Result<(), StoreError> {
+        let (before, after) = (old.map_or(0, Record::footprint), new.footprint());
+        let more = if old.is_none() { counted(new) } else { 0 };
+        if more > 0 {
+            reserve(&self.sessions, more, self.limits.max_sessions)?;
+        }
+        if after <= before {
+            self.release(0, before - after);
+            return Ok(());
+        }
+        reserve(&self.bytes, after - before, self.limits.max_bytes)
+            .inspect_err(|_| self.release(more, 0))
+    }
+
+    fn release(&self, sessions: usize, bytes: usize) {
+        // Most commits change neither, and a shared counter is written only if needed.
+        if sessions > 0 {
+            self.sessions.fetch_sub(sessions, Relaxed);
+        }
+        if bytes > 0 {
+            self.bytes.fetch_sub(bytes, Relaxed);
+        }
+    }
+}
+
+/// The number of sessions that a record counts as: none for an index of a user's sessions.
+fn counted(record: &Record) -> usize {
+    usize::from(!record.is_index())
+}
+
+fn reserve(counter: &AtomicUsize, amount: usize, limit: usize) -> Result<(), StoreError> {
+    let add = |used: usize| used.checked_add(amount).filter(|sum| *sum <= limit);
+    match counter.fetch_update(Relaxed, Relaxed, add) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(StoreError::full()),
+    }
+}
+
+/// Uses the hash of a root unchanged: roots are random, and those in the map were drawn by this
+/// process, so no client can concentrate them in one bucket.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a root hashes to one u64");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Only one node writes here, so there are no writers to distinguish.
+const WRITER: Writer = 0;
+
+const MAX_SESSIONS: usize = 1_000_000;
+const MAX_BYTES: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The journal of sessions that have ended, or were rotated, since a file was written.
+//!
+//! While a file could bring them back, an end or a rotation is acknowledged only after it was
+//! written to the journal on disk. After a crash the sessions of the file come back without those
+//! that have ended, and each with its latest secret. Concurrent notes share one write. A root is
+//! never used again and a credential names its predecessors, so surplus notes do no harm.
+//!
+//! If the journal cannot be written, the file itself is removed, so that it cannot bring anything
+//! back: losing sessions is better than reviving one.
+
+mod format;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::place::Place;
+
+pub(super) use self::format::{Found, Note, read};
+use self::format::{entries, start};
+
+/// The changes since the file was written. Clones refer to the same journal.
+#[derive(Clone, Debug)]
+pub(super) struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    place: Place,
+    /// Set while there is a file, or soon will be, that could bring something back.
+    armed: AtomicBool,
+    queue: Mutex<Queue>,
+    /// Locked while the journal is written; never while `queue` is locked.
+    written: Mutex<Written>,
+    /// Notified when a new file is due.
+    long: Notify,
+}
+
+/// Notes on their way to the disk.
+#[derive(Debug, Default)]
+struct Queue {
+    notes: Vec<Note>,
+    pushed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    file: Option<File>,
+    /// All notes in the journal.
+    notes: Vec<Note>,
+    flushed: u64,
+    /// A note could not be written, and the file that requires it could not be removed.
+    failed: bool,
+    /// The same for a file that is still being written: it must not be published.
+    spoilt: bool,
+}
+
+/// The position where a new file begins: later notes may concern changes that are not in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut(usize);
+
+impl Journal {
+    pub(super) fn new(place: Place) -> Self {
+        Self(Arc::new(Inner {
+            place,
+            armed: AtomicBool::new(false),
+            queue: Mutex::default(),
+            written: Mutex::default(),
+            long: Notify::new(),
+        }))
+    }
+
+    /// Continues the journal of an earlier process, beside a file that stays.
+    pub(super) fn go_on(&self, notes: Vec<Note>) -> io::Result<()> {
+        self.0.armed.store(true, SeqCst);
+        let mut written = self.written();
+        written.notes = notes;
+        self.rewrite(&mut written)
+    }
+
+    /// Records a change of a session; returns when no file can undo it. `note` is called only if
+    /// there is a file.
+    pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
+        if !self.0.armed.load(SeqCst) {
+            return Ok(());
+        }
+        let (journal, note) = (self.clone(), note());
+        let noted = tokio::task::spawn_blocking(move || journal.write(note));
+        noted.await.map_err(io::Error::other)?
+    }
+
+    /// Completes when the journal has become so long that a new file should be written.
+    pub(super) async fn is_long(&self) {
+        self.0.long.notified().await;
+    }
+
+    /// Starts a new file. `needs`: the file requires a journal beside it. From now on every end and
+    /// every rotation is recorded.
+    pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
+        self.0.armed.store(true, SeqCst);
+        let mut written = self.written();
+        written.spoilt = false;
+        if needs && written.file.is_none() {
+            self.rewrite(&mut written)?;
+        }
+        Ok(Cut(written.notes.len()))
+    }
+
+    /// Publishes the new file with `publish`, and drops the notes from before it was started.
+    pub(super) fn finish(
+        &self,
+        cut: Cut,
+        publish: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut written = self.written();
+        if written.spoilt {
+            return Err(io::Error::other("the journal beside it cannot be written"));
+        }
+        publish()?;
+        written.notes.drain(..cut.0);
+        let rewritten = match written.notes.is_empty() && written.file.is_none() {
+            true => Ok(()),
+            false => self.rewrite(&mut written),
+        };
+        match rewritten {
+            Ok(()) => written.failed = false,
+            Err(error) if written.file.is_some() => {
+                // The old one holds all of it and more.
+                tracing::warn!(%error, "the journal of ended sessions cannot be shortened");
+            }
+            Err(error) => {
+                self.disarm(&mut written, &error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, note: Note) -> io::Result<()> {
+        let mine = {
+            let mut queue = lock(&self.0.queue);
+            queue.notes.push(note);
+            queue.pushed += 1;
+            queue.pushed
+        };
+        let mut written = self.written();
+        if written.flushed < mine {
+            let (notes, pushed) = {
+                let mut queue = lock(&self.0.queue);
+                (std::mem::take(&mut queue.notes), queue.pushed)
+            };
+            written.flushed = pushed;
+            if let Err(error) = self.append(&mut written, notes) {
+                self.disarm(&mut written, &error);
+            }
+        }
+        match written.failed {
+            true => Err(io::Error::other(
+                "the journal of ended sessions cannot be written",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn append(&self, written: &mut Written, notes: Vec<Note>) -> io::Result<()> {
+        let begin = u32::try_from(written.notes.len()).map_err(io::Error::other)?;
+        let bytes = entries(&notes, begin)?;
+        written.notes.extend(notes);
+        if written.notes.len() >= LONG {
+            self.0.long.notify_one();
+        }
+        let Some(file) = &mut written.file else {
+            return self.rewrite(written);
+        };
+        file.write_all(&bytes)?;
+        file.sync_data()
+    }
+
+    /// The journal cannot be written: removes the file that could bring sessions back.
+    fn disarm(&self, written: &mut Written, error: &io::Error) {
+        written.spoilt = true;
+        written.file = None;
+        let place = &self.0.place;
+        match place.remove(&place.file) {
+            Ok(()) => {
+                self.0.armed.store(false, SeqCst);
+                tracing::error!(
+                    %error,
+                    "the journal of ended sessions cannot be written; {} was removed, so that it \
+                     cannot bring them back",
+                    place.file.display()
+                );
+            }
+            Err(second) => {
+                written.failed = true;
+                tracing::error!(
+                    %error,
+                    "the journal of ended sessions cannot be written, and {} not be removed \
+                     ({second}): logouts are not acknowledged",
+                    place.file.display()
+                );
+            }
+        }
+    }
+
+    /// Writes a journal with exactly the current notes.
+    fn rewrite(&self, written: &mut Written) -> io::Result<()> {
+        let place = &self.0.place;
+        let mut file = place.create(&place.journal_temporary)?;
+        file.write_all(&start(&written.notes)?)?;
+        file.sync_all()?;
+        place.publish(&place.journal_temporary, &place.journal)?;
+        written.file = Some(file);
+        Ok(())
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        lock(&self.0.written)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic leaves at worst a note that is written twice.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number of notes from which on a new file is due: 12 MiB of them.
+const LONG: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests;

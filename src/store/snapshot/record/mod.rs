@@ -1,0 +1,262 @@
+//! The format of sessions and tombstones in a file.
+//!
+//! A file outlives the process that wrote it, so it contains no points in time: the remaining
+//! lifetime of a session is written as a duration, and the time in between is deducted when it is
+//! read. This is not the format of the protocol between nodes: that may change with every version,
+//! while a file must stay readable.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::session::{
+    Credential, Details, HISTORY_MAX, Idle, Lifetime, Name, Record, Register, Root, SecretHash,
+    Stamp, Timestamp, UserKey, Value,
+};
+
+use super::source::{Kept, State};
+
+/// The times of writing and reading a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passage {
+    /// The reader's clock.
+    pub(super) now: Timestamp,
+    /// The time since the bytes were written.
+    pub(super) down: Duration,
+}
+
+/// One entry of a file.
+#[derive(Serialize, Deserialize)]
+struct Filed<'a> {
+    key: Root,
+    #[serde(borrow)]
+    state: FiledState<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum FiledState<'a> {
+    Live(#[serde(borrow)] FiledRecord<'a>),
+    Dead { left: Left },
+}
+
+#[derive(Serialize, Deserialize)]
+struct FiledRecord<'a> {
+    credential: FiledCredential,
+    /// By its creator's clock, in milliseconds since 1970; only displayed.
+    created_at: Timestamp,
+    idle_for_ms: u64,
+    /// The version of the last access.
+    access: u64,
+    max_inactive: (Stamp, Idle),
+    first_visit: Idle,
+    returned: bool,
+    #[serde(borrow)]
+    registers: Vec<FiledRegister<'a>>,
+    updates: Cow<'a, [Stamp]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FiledRegister<'a> {
+    name: &'a str,
+    stamp: Stamp,
+    value: Option<&'a [u8]>,
+}
+
+/// The hash of a session's secret, and the data bound to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct FiledCredential {
+    hash: SecretHash,
+    /// The time until the absolute deadline.
+    left: Left,
+    details: Option<Box<FiledDetails>>,
+}
+
+/// Present only if the session was rotated, or is bound to a user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct FiledDetails {
+    version: Stamp,
+    /// The time since the secret was rotated.
+    rotated_for_ms: Option<u64>,
+    user: Option<UserKey>,
+    /// The time since the absolute lifetime was restarted.
+    began_for_ms: Option<u64>,
+    history: Vec<Stamp>,
+}
+
+/// Milliseconds until a deadline; the largest number means never.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Left(u64);
+
+/// A decoded entry.
+#[derive(Debug)]
+pub(super) enum Read {
+    Kept(Kept),
+    /// It expired between writing and reading.
+    Expired,
+}
+
+/// Appends an entry to `bytes`.
+pub(super) fn encode(kept: &Kept, now: Timestamp, bytes: Vec<u8>) -> postcard::Result<Vec<u8>> {
+    let state = match &kept.state {
+        State::Live(record) => FiledState::Live(FiledRecord {
+            credential: FiledCredential::of(&record.credential, now),
+            created_at: record.lifetime.created_at,
+            idle_for_ms: passed(record.lifetime.accessed_at, now),
+            access: record.lifetime.access,
+            max_inactive: record.lifetime.max_inactive,
+            first_visit: record.lifetime.first_visit,
+            returned: record.lifetime.returned,
+            registers: record.registers().iter().map(FiledRegister::of).collect(),
+            updates: Cow::Borrowed(record.updates()),
+        }),
+        State::Dead { until } => FiledState::Dead {
+            left: Left::of(*until, now),
+        },
+    };
+    let key = kept.key;
+    postcard::to_extend(&Filed { key, state }, bytes)
+}
+
+/// Decodes the entry at the start of `bytes`, and returns it with the rest. `None`: it is invalid.
+pub(super) fn decode(bytes: &[u8], passage: Passage) -> Option<(Read, &[u8])> {
+    let (filed, rest) = postcard::take_from_bytes::<Filed<'_>>(bytes).ok()?;
+    let key = filed.key;
+    let read = match filed.state {
+        FiledState::Live(record) => match record.restore(passage)? {
+            record if record.is_live(passage.now) => Read::Kept(Kept {
+                key,
+                state: State::Live(Arc::new(record)),
+            }),
+            _ => Read::Expired,
+        },
+        FiledState::Dead { left } => match left.restore(passage) {
+            until if until > passage.now => Read::Kept(Kept {
+                key,
+                state: State::Dead { until },
+            }),
+            _ => Read::Expired,
+        },
+    };
+    Some((read, rest))
+}
+
+impl FiledRecord<'_> {
+    fn restore(self, passage: Passage) -> Option<Record> {
+        let lifetime = Lifetime {
+            created_at: self.created_at,
+            accessed_at: passage.before(self.idle_for_ms),
+            access: self.access,
+            max_inactive: self.max_inactive,
+            first_visit: self.first_visit,
+            returned: self.returned,
+        };
+        let credential = self.credential.restore(passage)?;
+        let registers = self.registers.into_iter().map(FiledRegister::restore);
+        Record::from_parts(
+            credential,
+            lifetime,
+            registers.collect(),
+            self.updates.into_owned(),
+        )
+    }
+}
+
+impl FiledCredential {
+    /// The credential as it is at `now`.
+    pub(super) fn of(credential: &Credential, now: Timestamp) -> Self {
+        let details = credential.details();
+        let is_plain = details == Details::default();
+        let details = FiledDetails {
+            version: details.version,
+            rotated_for_ms: details.rotated_at.map(|at| passed(at, now)),
+            user: details.user,
+            began_for_ms: details.began_at.map(|at| passed(at, now)),
+            history: details.history,
+        };
+        Self {
+            hash: credential.hash,
+            left: Left::of(credential.ends_at, now),
+            details: (!is_plain).then(|| Box::new(details)),
+        }
+    }
+
+    /// Returns `false` if no store can have written this.
+    pub(super) fn is_sound(&self) -> bool {
+        self.details.as_ref().is_none_or(|details| {
+            details.version.is_sane()
+                && details.history.len() <= HISTORY_MAX
+                && details.history.iter().all(Stamp::is_sane)
+        })
+    }
+
+    /// The credential on this process's clock; `None` if no store can have written it.
+    pub(super) fn restore(self, passage: Passage) -> Option<Credential> {
+        if !self.is_sound() {
+            return None;
+        }
+        let details = self.details.map_or_else(Details::default, |filed| Details {
+            version: filed.version,
+            rotated_at: filed.rotated_for_ms.map(|ms| passage.before(ms)),
+            user: filed.user,
+            began_at: filed.began_for_ms.map(|ms| passage.before(ms)),
+            history: filed.history,
+        });
+        let ends_at = self.left.restore(passage);
+        Some(Credential::from_parts(self.hash, ends_at, details))
+    }
+}
+
+impl Passage {
+    /// The point on the reader's clock that was `ms` milliseconds before the bytes were written.
+    fn before(self, ms: u64) -> Timestamp {
+        let passed = Duration::from_millis(ms).saturating_add(self.down);
+        self.now.minus(passed)
+    }
+}
+
+/// The milliseconds from `at` to `now`.
+fn passed(at: Timestamp, now: Timestamp) -> u64 {
+    now.since(at).as_millis() as u64
+}
+
+impl<'a> FiledRegister<'a> {
+    fn of(register: &'a Register) -> Self {
+        Self {
+            name: &register.name,
+            stamp: register.stamp,
+            value: register.value.as_ref().map(Value::as_bytes),
+        }
+    }
+
+    fn restore(self) -> Register {
+        Register {
+            name: Name::from(self.name),
+            stamp: self.stamp,
+            value: self.value.map(Value::from_bytes),
+        }
+    }
+}
+
+impl Left {
+    fn of(deadline: Timestamp, now: Timestamp) -> Self {
+        match deadline {
+            Timestamp::NEVER => Self(u64::MAX),
+            _ => Self(deadline.since(now).as_millis() as u64),
+        }
+    }
+
+    fn restore(self, passage: Passage) -> Timestamp {
+        match self.0 {
+            u64::MAX => Timestamp::NEVER,
+            ms => {
+                let left = Duration::from_millis(ms).saturating_sub(passage.down);
+                passage.now.plus(left)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

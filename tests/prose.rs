@@ -1,0 +1,295 @@
+//! Style of the prose in `src`: the words of comments and documentation, and the length of lines.
+//!
+//! It reads the comments of Rust and Lua files and the text of Markdown files, and lists every
+//! violation with its file and line. It does not check grammar, identifiers or string literals.
+#![expect(clippy::unwrap_used, reason = "it is how a test fails")]
+
+use std::fs;
+use std::iter::Peekable;
+use std::path::{Path, PathBuf};
+use std::str::Chars;
+
+/// Words that leave the actor open, or describe programs as people.
+const BANNED: &[&str] = &[
+    "somebody",
+    "someone",
+    "nobody",
+    "everybody",
+    "whoever",
+    "whom",
+    "says whether",
+    "told",
+    "hears",
+    "believes",
+];
+
+/// First words of a clause, where the first line of a module's documentation is a noun phrase.
+const OPENINGS: &[&str] = &["What", "Who", "Where", "Why", "How"];
+
+const COLUMNS_MAX: usize = 100;
+
+#[test]
+fn comments_and_docs_keep_the_style() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    collect(&root.join("src"), &mut files);
+    assert!(files.len() > 100, "the sources are read: {}", files.len());
+    let mut violations = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(root).unwrap().display();
+        let found = check(Language::of(&file).unwrap(), &text);
+        violations.extend(
+            found
+                .iter()
+                .map(|(line, what)| format!("{name}:{line}: {what}")),
+        );
+    }
+    assert!(
+        violations.is_empty(),
+        "{} violations:\n{}",
+        violations.len(),
+        violations.join("\n")
+    );
+}
+
+#[test]
+fn violations_are_found_in_comments_and_nowhere_else() {
+    let long = format!("    // {}", "x".repeat(COLUMNS_MAX - 6));
+    let source = [
+        "//! What it is.",
+        "//! Nobody is",
+        "//! told. It says",
+        "//! whether it is.",
+        "",
+        "/// Whoever calls, e.g. someone else; a storyteller foretold it.",
+        "fn nobody() -> &'static str { \"somebody // told\" } // Everybody.",
+        "const HEARS: &str = r#\"\" // whom \"#; /* hears",
+        "   believes */ const QUOTE: char = '\"'; // someone",
+        "fn told<'a>(_: &'a str) {} // fine",
+        &long,
+        "// A link may be longer: https://example.org/one-word-that-cannot-be-broken-into-two-lines/0123456789",
+    ];
+    let found = check(Language::Rust, &source.join("\n"));
+    let expected = [
+        (1, "a module's documentation opens with `What`"),
+        (2, "`nobody`"),
+        (3, "`told`"),
+        (4, "`says whether`"),
+        (6, "`whoever`"),
+        (6, "`someone`"),
+        (7, "`everybody`"),
+        (8, "`hears`"),
+        (9, "`believes`"),
+        (9, "`someone`"),
+        (11, "101 columns"),
+    ];
+    let expected = expected.map(|(line, what)| (line, what.to_owned()));
+    assert_eq!(found, expected);
+
+    let script = "-- Whom it serves.\nlocal s = 'told' -- hears\n";
+    let expected = [(1, "`whom`".to_owned()), (2, "`hears`".to_owned())];
+    assert_eq!(check(Language::Lua, script), expected);
+    let page = "# How it works\n\nA page may open as it likes, but\n`nobody` is banned.\n";
+    assert_eq!(
+        check(Language::Markdown, page),
+        [(4, "`nobody`".to_owned())]
+    );
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Language {
+    Rust,
+    Lua,
+    Markdown,
+}
+
+impl Language {
+    fn of(file: &Path) -> Option<Self> {
+        match file.extension()?.to_str()? {
+            "rs" => Some(Self::Rust),
+            "lua" => Some(Self::Lua),
+            "md" => Some(Self::Markdown),
+            _ => None,
+        }
+    }
+}
+
+/// All files below a folder whose language is known, sorted.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            collect(&path, files);
+        } else if Language::of(&path).is_some() {
+            files.push(path);
+        }
+    }
+}
+
+/// The violations in a file, with their lines, counted from 1.
+fn check(language: Language, text: &str) -> Vec<(usize, String)> {
+    let comments = match language {
+        Language::Rust => rust_comments(text),
+        Language::Lua => lua_comments(text),
+        Language::Markdown => text.lines().map(str::to_owned).collect(),
+    };
+    let mut found = banned(&comments);
+    let opening = comments.iter().find_map(|line| line.strip_prefix("//! "));
+    if let Some(opening) = opening
+        && let Some(word) = opening.split_whitespace().next()
+        && OPENINGS.contains(&word)
+    {
+        let what = format!("a module's documentation opens with `{word}`");
+        let line = comments.iter().position(|line| line.starts_with("//!"));
+        found.push((line.unwrap() + 1, what));
+    }
+    if language != Language::Markdown {
+        for (number, (line, comment)) in text.lines().zip(&comments).enumerate() {
+            let columns = line.chars().count();
+            // A line that is nothing but a comment; code is rustfmt's business.
+            let is_comment = !comment.is_empty() && line.trim_start() == comment.trim_start();
+            if is_comment && columns > COLUMNS_MAX && !line.contains("://") {
+                found.push((number + 1, format!("{columns} columns")));
+            }
+        }
+    }
+    found.sort_by_key(|(line, _)| *line);
+    found
+}
+
+/// Finds banned words, also those of two words on two lines; each where it ends.
+fn banned(comments: &[String]) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut last = String::new();
+    for (number, comment) in comments.iter().enumerate() {
+        let words = comment.split(|c: char| !c.is_alphanumeric() && c != '_');
+        for word in words.filter(|word| !word.is_empty()) {
+            let word = word.to_lowercase();
+            let pair = format!("{last} {word}");
+            let hit = BANNED
+                .iter()
+                .find(|banned| **banned == word || **banned == pair);
+            found.extend(hit.map(|banned| (number + 1, format!("`{banned}`"))));
+            last = word;
+        }
+        if comment.is_empty() {
+            last.clear();
+        }
+    }
+    found
+}
+
+/// The comments of a Rust file, by line: each with what introduces it, code left out.
+fn rust_comments(text: &str) -> Vec<String> {
+    let mut comments = vec![String::new()];
+    let mut chars = text.chars().peekable();
+    let mut last = ' ';
+    while let Some(c) = chars.next() {
+        match (c, chars.peek()) {
+            ('/', Some('/')) => {
+                comments.last_mut().unwrap().push('/');
+                while let Some(c) = chars.next_if(|c| *c != '\n') {
+                    comments.last_mut().unwrap().push(c);
+                }
+            }
+            ('/', Some('*')) => block_comment(&mut chars, &mut comments),
+            ('"', _) => string(&mut chars, &mut comments),
+            ('r', Some('"' | '#')) if !is_word(last) || last == 'b' => {
+                raw_string(&mut chars, &mut comments);
+            }
+            // A character, and not a lifetime, whose name is followed by no quotation mark.
+            ('\'', Some('\\')) => {
+                chars.next();
+                chars.next();
+                while chars.next_if(|c| *c != '\'').is_some() {}
+                chars.next();
+            }
+            ('\'', Some(_)) => {
+                let mut ahead = chars.clone();
+                if ahead.nth(1) == Some('\'') {
+                    chars = ahead;
+                }
+            }
+            ('\n', _) => comments.push(String::new()),
+            _ => {}
+        }
+        last = c;
+    }
+    comments
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Reads a comment that begins with `/*`, which may contain others.
+fn block_comment(chars: &mut Peekable<Chars<'_>>, comments: &mut Vec<String>) {
+    let mut depth = 0;
+    let mut last = '/';
+    for c in chars.by_ref() {
+        match (last, c) {
+            ('/', '*') => depth += 1,
+            ('*', '/') => depth -= 1,
+            (_, '\n') => comments.push(String::new()),
+            _ => comments.last_mut().unwrap().push(c),
+        }
+        if depth == 0 {
+            return;
+        }
+        // Two signs share no character.
+        last = if matches!((last, c), ('/', '*') | ('*', '/')) {
+            ' '
+        } else {
+            c
+        };
+    }
+}
+
+/// Skips a string literal behind its first quotation mark.
+fn string(chars: &mut Peekable<Chars<'_>>, comments: &mut Vec<String>) {
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => return,
+            '\n' => comments.push(String::new()),
+            '\\' if chars.next() == Some('\n') => comments.push(String::new()),
+            _ => {}
+        }
+    }
+}
+
+/// Skips a raw string behind its `r`; a raw identifier is left alone.
+fn raw_string(chars: &mut Peekable<Chars<'_>>, comments: &mut Vec<String>) {
+    let mut hashes = 0;
+    while chars.next_if_eq(&'#').is_some() {
+        hashes += 1;
+    }
+    if chars.next_if_eq(&'"').is_none() {
+        return;
+    }
+    while let Some(c) = chars.next() {
+        match c {
+            '\n' => comments.push(String::new()),
+            '"' => {
+                let mut behind = 0;
+                while behind < hashes && chars.next_if_eq(&'#').is_some() {
+                    behind += 1;
+                }
+                if behind == hashes {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The comments of a Lua file, by line. No string there contains `--`.
+fn lua_comments(text: &str) -> Vec<String> {
+    let comment = |line: &str| line.find("--").map(|at| line[at..].to_owned());
+    text.lines()
+        .map(|line| comment(line).unwrap_or_default())
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! The list of public items, held against `public_api.txt`: a change of it is a decision.
+//!
+//! It reads the `pub use` lines and `pub mod`s of the files that make the public paths. After a
+//! change that is meant, run it with `UPDATE=1` and look at the difference.
+#![expect(clippy::unwrap_used, reason = "it is how a test fails")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The files whose public names are paths for users, and the paths.
+const FACADES: [(&str, &str); 3] = [
+    ("src/lib.rs", "distributable"),
+    ("src/session/mod.rs", "distributable::session"),
+    ("src/store/mod.rs", "distributable::store"),
+];
+
+#[test]
+fn the_public_items_are_the_ones_that_are_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut items = BTreeSet::new();
+    for (file, path) in FACADES {
+        let source = fs::read_to_string(root.join(file)).unwrap();
+        items.extend(names(&source).iter().map(|name| format!("{path}::{name}")));
+    }
+    let found = items.into_iter().collect::<Vec<_>>().join("\n") + "\n";
+    let list = root.join("tests/public_api.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&list, &found).unwrap();
+    }
+    let listed = fs::read_to_string(&list).unwrap();
+    let only = |one: &str, other: &str| -> Vec<String> {
+        let other: BTreeSet<_> = other.lines().collect();
+        let lines = one.lines().filter(|line| !other.contains(line));
+        lines.map(str::to_owned).collect()
+    };
+    let (new, gone) = (only(&found, &listed), only(&listed, &found));
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "the public items have changed; new: {new:?}, gone: {gone:?}"
+    );
+}
+
+#[test]
+fn names_are_read_from_one_line_and_from_several() {
+    let source = "
+        pub use one::{A, B as C};
+        pub(crate) use two::D;
+        #[cfg(any())]
+        pub use self::three::{
+            E, F,
+            G,
+        };
+        pub use four::H;
+        pub mod five;
+        pub(crate) mod six;
+        mod seven;
+        pub struct Eight;
+        pub trait Nine: Send {
+        pub fn ten() {}
+    ";
+    let expected = ["A", "C", "E", "Eight", "F", "G", "H", "Nine", "five"];
+    assert_eq!(Vec::from_iter(names(source)), expected);
+}
+
+/// The names that a file makes public at its level.
+fn names(source: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut lines = source.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        let Some(item) = line.strip_prefix("pub ") else {
+            continue;
+        };
+        if let Some(path) = item.strip_prefix("use ") {
+            let mut path = path.to_owned();
+            while !path.ends_with(';') {
+                path += lines.next().unwrap();
+            }
+            let list = path.rsplit("::").next().unwrap();
+            let list = path.split_once('{').map_or(list, |(_, list)| list);
+            let all = list.trim_matches(['}', ';', ' ']).split(',');
+            let all = all.map(|name| name.trim().trim_matches(['}', ';']));
+            let public = |name: &str| name.rsplit(" as ").next().unwrap().to_owned();
+            names.extend(all.filter(|name| !name.is_empty()).map(public));
+        } else {
+            for kind in ["mod ", "struct ", "enum ", "trait "] {
+                if let Some(name) = item.strip_prefix(kind) {
+                    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
+                    names.insert(name[..end.unwrap_or(name.len())].to_owned());
+                }
+            }
+        }
+    }
+    names
+}
