@@ -242,6 +242,8 @@ impl Engine {
         table: &Table,
     ) {
         let view = self.standing.view;
+        // The owner abandons its updates when its view changes, and the next owner may apply
+        // others: merging a late one would apply two updates with the same expectation.
         if write.strict && write.view != view && self.standing.rules.strict_views {
             self.standing.send(
                 from,
