@@ -1,9 +1,9 @@
 //! Dispatch of messages received from peers.
 //!
 //! A message counts only if its sender is a member: one that was declared down may have missed
-//! deletions. Whether it must also be of this node's view depends on its kind: acknowledgements, votes,
-//! comparisons and atomic updates must, since they rely on the holders of one view. Other entries
-//! are merged in any view, if this node holds their slot.
+//! deletions. Whether it must also be of this node's view depends on its kind: acknowledgements,
+//! votes, comparisons and atomic updates must, since they rely on the holders of one view. Other
+//! entries are merged in any view, if this node holds their slot.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
