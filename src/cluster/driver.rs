@@ -592,7 +592,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const TICK_MAX: Duration = Duration::from_millis(50);
 /// How long a node that looks for peers dials more often: slightly longer than it takes to conclude
 /// that there are none.
-/// out that there are none.
 const LOOKING: Duration = Duration::from_secs(3);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

@@ -485,11 +485,9 @@ const CLUSTER_NAME_MAX: usize = 64;
 const PEERS_MAX: usize = 128;
 /// More than it takes to detect that a holder has failed, so that one failure does not make the
 /// outcome of a write unknown.
-/// write's outcome unknown.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A machine that is up answers within a second; a busy one, or one that is starting, may take
 /// longer.
-/// take some.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nodes that were cut off or restarted are usually back by then.
 const LOSS_GRACE: Duration = Duration::from_secs(60);

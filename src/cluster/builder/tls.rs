@@ -20,7 +20,6 @@ impl ReplicatedStoreBuilder {
     ///
     /// A secret that is set as well is only used to sign the announcements of
     /// [`multicast`](Self::multicast).
-    /// [`multicast`](Self::multicast).
     pub fn tls(
         mut self,
         server: Arc<ServerConfig>,

@@ -202,6 +202,5 @@ pub(super) async fn meet(driver: &Driver, group: Group) {
 const BEACON_INTERVAL: Duration = Duration::from_millis(500);
 /// Datagrams processed per window of time: a hundred nodes send twenty, and a thousand take a few
 /// milliseconds.
-/// a thousand takes a few milliseconds.
 const WINDOW_MAX: usize = 1000;
 const WINDOW: Duration = Duration::from_millis(100);

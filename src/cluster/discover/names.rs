@@ -156,7 +156,6 @@ impl Failing {
 
 /// The texts of `gai_strerror` for a name that does not exist or has no address: glibc, musl, Apple
 /// and the BSDs, Android.
-/// and the BSDs, Android.
 const NOWHERE: [&str; 8] = [
     "Name or service not known",
     "No address associated with hostname",
@@ -178,5 +177,4 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 const FAILING_FOR: Duration = Duration::from_secs(5);
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Most addresses used per name: as many as a cluster has members.
-/// some that are on their way in or out.
 const ADDRESSES_MAX: usize = 64;

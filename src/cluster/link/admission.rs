@@ -126,7 +126,6 @@ impl Drop for Ticket {
 
 /// Bytes of large messages that a node assembles at the same time, on all links together: four
 /// sessions of the default maximum.
-/// sessions of the default maximum.
 const ASSEMBLY_MAX: usize = 64 << 20;
 
 #[cfg(test)]

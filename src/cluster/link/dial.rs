@@ -360,18 +360,13 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// any other, and control messages wait behind it: for 100 ms at 20 Mbit/s. By default it grows to
 /// 4 MB. In a local network far less is ever under way (1 Gbit/s for 0.5 ms are 63 KB), and with a
 /// round trip of 200 ms it still carries more than 1 MB/s.
-/// other, and control messages wait behind it: at 20 Mbit/s for 100 ms. Left to itself it grows to
-/// 4 MB. In a local network far less is ever under way (1 Gbit/s for 0.5 ms are 63 KB), and with a
-/// round trip of 200 ms it still carries more than 1 MB/s.
 const SEND_BUFFER: u32 = 256 << 10;
 /// The pause after the first failure, doubled after each further one up to the maximum: a restarted
 /// node is found again within that.
-/// restarted is found again within that.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DOUBLINGS: u32 = 5;
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// The maximum while this node looks for peers for the first time: the state of an address should
-/// be known as soon as it may count.
 /// be known as soon as it may count.
 const RETRY_LOOKING: Duration = Duration::from_millis(200);
 /// A shorter link counts as failed, so that no address is dialed in a tight loop.

@@ -25,7 +25,6 @@ pub(crate) struct Inbox {
     admission: Arc<Admission>,
     /// Whether the sender also speaks a later version of the protocol: unknown messages are
     /// skipped.
-    /// skipped.
     is_later: bool,
     large: Option<Assembly>,
     /// Bytes of data in complete segments.
@@ -249,15 +248,12 @@ impl Inbox {
 
 /// Bytes that may arrive of a large message that is not admitted: its first chunk, which is
 /// credited, and the rest of the sender's window.
-/// credited, and what the sender's window allows beyond.
 const AHEAD_MAX: usize = CHUNK + LARGE_WINDOW as usize;
 
 /// Received bytes that are credited immediately. Fewer wait for [`CREDIT_DELAY`]: a credit for each
-/// message would double the number of packets. An eighth of the sender's window for chunks.
 /// message would double the number of packets. An eighth of the sender's window for chunks.
 const CREDIT_AT_ONCE: u64 = LARGE_WINDOW / 8;
 
 /// Longest time before a received byte is credited. With the replica's window of 4 MiB this still
 /// allows 200 MB/s of small messages; larger ones do not wait.
-/// allows 200 MB/s of small messages, and larger ones do not wait.
 pub(super) const CREDIT_DELAY: Duration = Duration::from_millis(20);

@@ -348,7 +348,6 @@ pub(super) const SMALL_TURN: usize = 64 << 10;
 
 /// Bytes of a large message that are sent at a time: 13 ms at 20 Mbit/s, and still few system calls
 /// on a fast network.
-/// calls on a fast network.
 pub(super) const CHUNK: usize = 32 << 10;
 
 /// Bytes of a large message that are sent at a time on a slow path.
@@ -356,17 +355,14 @@ const CHUNK_MIN: usize = 4 << 10;
 
 /// Most unconfirmed bytes of chunks, heads included. At 20 Mbit/s they queue for 200 ms on the
 /// path; with a round trip of 200 ms they still carry 2.6 MB/s.
-/// the path's queue; with a round trip of 200 ms they still carry 2.6 MB/s.
 pub(super) const LARGE_WINDOW: u64 = 512 << 10;
 
 /// Most bytes of control messages that may wait. The peer of a link so far behind is about to be
 /// declared down: a busy cluster acknowledges about 100 KB a second.
-/// that is about to be declared down: a busy cluster acknowledges some 100 KB a second.
 const CONTROL_MAX: usize = 4 << 20;
 
 /// Most bytes of small messages that may wait. The replica's window per peer is 4 MiB, so the bound
 /// is only reached if the window is not enforced.
-/// is only reached if the window does not hold.
 const SMALL_MAX: usize = 64 << 20;
 
 /// Most bytes of large messages that may wait if there are several. The replica sends one at a

@@ -240,7 +240,6 @@ impl Receiver<'_> {
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A link on which nothing arrives for this long is dead: nodes probe each other all the time, and
 /// close unused links.
-/// time, and close links that they do not need.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// Buffer space for one read. Longer segments enlarge it as they arrive.
 const READ: usize = 16 << 10;

@@ -112,7 +112,6 @@ const WINDOW_START: u64 = 256 << 10;
 
 /// The smallest window, in bytes: a third of a second at 200 kB/s. A path that stalls occasionally
 /// because it loses packets still carries this much in each round trip.
-/// because it loses packets still carries as much in each round trip.
 const WINDOW_MIN: u64 = 64 << 10;
 
 /// The largest window, in bytes: all that the replica and the lanes allow to be under way.

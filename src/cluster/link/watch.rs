@@ -39,7 +39,6 @@ impl Watch {
 
 /// Longest time without progress for a link with something to do. Longer than any pause of a
 /// working network, and longer than a silent node remains a member.
-/// that still works, and longer than a silent node is a member.
 pub(super) const PROGRESS_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -187,8 +187,7 @@ impl Repair {
         }
         if comparison.pulls.is_empty() {
             self.current = None;
-            // The only place that makes this node complete: reads are answered, and copies counted,
-            // on the strength of it.
+            // From now on reads do not ask this member, so nothing that it had may be missing here.
             standing.done.insert(source);
             return;
         }

@@ -45,7 +45,6 @@ pub(crate) enum HelloReply {
         node: Node,
         /// The latest incarnation number in which another process was seen under the dialing node's
         /// address or name; 0 for none.
-        /// address or name; 0 for none.
         seen: u64,
     },
     /// The link will be closed.
@@ -264,7 +263,6 @@ fn take<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, &'de [u8]), Wi
 const PROTOCOLS: RangeInclusive<u16> = 2..=2;
 
 /// The first bytes of a handshake. They differ from those of the drafts whose links carried no
-/// credits: those and this version must not mix.
 /// credits: those and this version must not mix.
 const MAGIC: [u8; 8] = *b"dsession";
 

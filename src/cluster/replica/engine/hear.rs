@@ -1,7 +1,9 @@
 //! Dispatch of messages received from peers.
 //!
-//! A message counts only if its sender is a member, and a response only in the view for which it
-//! was requested. Messages that carry sessions are merged if this node holds the slot.
+//! A message counts only if its sender is a member: one that was declared down may have missed
+//! deletions. Whether it must also be of this node's view depends on its kind: acknowledgements,
+//! votes, comparisons and atomic updates must, since they rely on the holders of one view. Other
+//! entries are merged in any view, if this node holds their slot.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -242,6 +244,8 @@ impl Engine {
         table: &Table,
     ) {
         let view = self.standing.view;
+        // The owner abandons its updates when its view changes, and the next owner may apply
+        // others: merging a late one would apply two updates with the same expectation.
         if write.strict && write.view != view && self.standing.rules.strict_views {
             self.standing.send(
                 from,

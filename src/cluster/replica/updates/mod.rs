@@ -250,6 +250,8 @@ impl Updates {
                 };
                 tools.table.merge(now, &copy);
             }
+            // Applied here last: a read at this node must not return an update that a holder may
+            // still refuse.
             for copy in job.copies.iter() {
                 tools.table.merge(now, copy);
             }
