@@ -327,7 +327,7 @@ impl RequestSession {
             None => existed,
             Some(key) => self.end_stored(&key).await?,
         };
-        if let (Some(key), Some(user)) = (key, user) {
+        if let (Some(key), Some(user), true) = (key, user, existed) {
             users::forget(&*self.config.store, &user, &[key]).await;
         }
         self.state().restart();
@@ -444,6 +444,9 @@ impl RequestSession {
             let lead = self.lead(candidate);
             found = match self.fetch(&lead.key, Some(&lead.id.hash())).await? {
                 Loaded::Live(record) => found.with(LoadedSession { lead, record }),
+                // An index answers like a session that does not exist: a client must not learn
+                // whether a user has logged in.
+                Loaded::Superseded if lead.key.is_index() => found,
                 Loaded::Superseded if matches!(found, Found::None) => Found::Superseded,
                 Loaded::Superseded | Loaded::Absent => found,
             };

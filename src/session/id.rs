@@ -181,7 +181,6 @@ impl Root {
     }
 
     /// Returns `true` if this is the root of an index.
-    #[cfg(any(feature = "redis", feature = "replicated"))]
     pub(crate) const fn is_index(&self) -> bool {
         self.0[0] & INDEX != 0
     }

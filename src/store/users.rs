@@ -3,13 +3,15 @@
 //!
 //! The list is an index in the store itself, as described in [`session`](crate::session). A login
 //! is answered when the session and its entry are both stored, so [`end_user`] finds every session
-//! whose login was answered before it was called. Entries of sessions that have ended otherwise are
-//! dropped when they are found. Each entry is checked against its session every time: a session to
-//! which another user has logged in since is neither listed nor ended.
+//! whose login was answered before it was called. The entry of a session that is not found stays
+//! until the session's absolute deadline, unless the list is too long: the other side of a partition
+//! may have it, or it may be on its way from another node. Each entry is checked against its session
+//! every time: a session to which another user has logged in since is neither listed nor ended.
 //!
 //! Two concurrent calls are safe in any order: a session whose login is concurrent with
 //! [`end_user`] is ended, or it is in the list afterwards.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,14 +163,15 @@ pub(crate) async fn sessions_of(
     let (mut live, mut gone) = (Vec::new(), Vec::new());
     for listed in index.listed() {
         match belonging(store, &user, &listed).await? {
-            Some(record) if !listed.is_ended => {
+            Belonging::Live(record) if !listed.is_ended => {
                 live.push(SessionInfo::new(listed.key, &record, listed.entry.label));
             }
-            Some(_) => {
+            Belonging::Live(_) => {
                 store.end(&listed.key, EndReason::User).await?;
                 gone.push(listed.key);
             }
-            None => gone.push(listed.key),
+            Belonging::Absent => {}
+            Belonging::Never => gone.push(listed.key),
         }
     }
     if !gone.is_empty() {
@@ -185,6 +188,8 @@ pub(crate) async fn end_user(
 ) -> Result<usize, StoreError> {
     let root = index_root(&user);
     let mut ended = 0;
+    // Their entries stay, and are older than the note: sessions that come to light are ended.
+    let mut absent = BTreeSet::new();
     for round in 0..TRIES {
         let Some(index) = store.load(&root, None).await?.into_live() else {
             return Ok(ended);
@@ -192,17 +197,19 @@ pub(crate) async fn end_user(
         // After the first round only those count that were listed while it was under way, and
         // before its note: sessions of later logins could be more each time.
         let mut listed = index.listed();
-        listed.retain(|listed| Some(listed.key) != kept && (round == 0 || listed.is_ended));
+        listed.retain(|listed| {
+            let is_known = absent.contains(&listed.key);
+            Some(listed.key) != kept && !is_known && (round == 0 || listed.is_ended)
+        });
         if listed.is_empty() {
             return Ok(ended);
         }
-        let (mut live, mut others, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut live, mut others) = (Vec::new(), Vec::new());
         for listed in &listed {
             match belonging(store, &user, listed).await? {
-                Some(_) => live.push(listed.key),
-                None => others.push(listed),
+                Belonging::Live(_) => live.push(listed.key),
+                Belonging::Absent | Belonging::Never => others.push(listed),
             }
-            gone.push(listed.key);
         }
         if round == 0 {
             // From here on a copy of the list that comes to light ends what is in it.
@@ -213,17 +220,21 @@ pub(crate) async fn end_user(
                 put(&mut changes, &kept.key, &kept.entry);
             }
             store.commit(&root, Some(&index), changes).await?;
-            // A login as another user may have been taken back before that.
-            for listed in others {
-                if belonging(store, &user, listed).await?.is_some() {
-                    live.push(listed.key);
-                }
+        }
+        let mut gone = Vec::new();
+        for listed in others {
+            // A login as another user may have been taken back before the note.
+            match belonging(store, &user, listed).await? {
+                Belonging::Live(_) => live.push(listed.key),
+                Belonging::Absent => _ = absent.insert(listed.key),
+                Belonging::Never => gone.push(listed.key),
             }
         }
         for key in &live {
             store.end(key, EndReason::User).await?;
         }
         ended += live.len();
+        gone.extend(live);
         forget(store, &user, &gone).await;
     }
     Ok(ended)
@@ -241,8 +252,8 @@ async fn end_oldest(
     for listed in listed {
         let is_over = listed.is_ended || listed.entry.until < now;
         match belonging(store, user, &listed).await? {
-            Some(_) if !is_over && live < max => live += 1,
-            Some(_) => {
+            Belonging::Live(_) if !is_over && live < max => live += 1,
+            Belonging::Live(_) => {
                 let reason = match listed.is_ended {
                     true => EndReason::User,
                     false => EndReason::Limit,
@@ -250,7 +261,7 @@ async fn end_oldest(
                 store.end(&listed.key, reason).await?;
                 gone.push(listed.key);
             }
-            None => gone.push(listed.key),
+            Belonging::Absent | Belonging::Never => gone.push(listed.key),
         }
     }
     if !gone.is_empty() {
@@ -259,14 +270,27 @@ async fn end_oldest(
     Ok(())
 }
 
+/// The state of a listed session.
+enum Belonging {
+    /// It is live, and the user's.
+    Live(Arc<Record>),
+    /// It is not found here; another node may have it.
+    Absent,
+    /// It belongs to another user, or its absolute deadline has passed.
+    Never,
+}
+
 /// A listed session, if it is live and still belongs to the user.
 async fn belonging(
     store: &dyn ErasedStore,
     user: &UserKey,
     listed: &Listed,
-) -> Result<Option<Arc<Record>>, StoreError> {
-    let record = store.load(&listed.key, None).await?.into_live();
-    Ok(record.filter(|record| record.user() == Some(*user)))
+) -> Result<Belonging, StoreError> {
+    Ok(match store.load(&listed.key, None).await?.into_live() {
+        Some(record) if record.user() == Some(*user) => Belonging::Live(record),
+        None if clock::now().as_millis() < listed.entry.until => Belonging::Absent,
+        Some(_) | None => Belonging::Never,
+    })
 }
 
 /// How much longer an index lives than the sessions in it.
@@ -284,7 +308,7 @@ mod tests {
         Changes, Loaded, Login, Outcome, Record, Root, SecretHash, UserKey, index_root,
     };
     use crate::{MemoryStore, SessionStore};
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -316,7 +340,7 @@ mod tests {
         id.key()
     }
 
-    async fn keys(store: &MemoryStore, user: &str) -> Vec<Root> {
+    async fn keys(store: &impl SessionStore, user: &str) -> Vec<Root> {
         let sessions = store.sessions_of(user).await.expect("the store answers");
         sessions.iter().map(|session| session.key).collect()
     }
@@ -381,6 +405,63 @@ mod tests {
                 .expect("the store answers")
                 .is_none()
         );
+    }
+
+    /// A store that does not find one of its sessions for a while.
+    struct Parted {
+        store: MemoryStore,
+        hidden: Mutex<Option<Root>>,
+    }
+
+    impl SessionStore for Parted {
+        async fn load(
+            &self,
+            key: &Root,
+            secret: Option<&SecretHash>,
+        ) -> Result<Loaded, StoreError> {
+            let hidden = *self.hidden.lock().expect("no panic");
+            match hidden {
+                Some(hidden) if hidden == *key => Ok(Loaded::Absent),
+                _ => SessionStore::load(&self.store, key, secret).await,
+            }
+        }
+
+        async fn commit(
+            &self,
+            key: &Root,
+            base: Option<&Arc<Record>>,
+            changes: Changes,
+        ) -> Result<Outcome, StoreError> {
+            SessionStore::commit(&self.store, key, base, changes).await
+        }
+
+        async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+            SessionStore::touch(&self.store, key).await
+        }
+
+        async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+            SessionStore::end(&self.store, key).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_comes_to_light_again_is_in_the_list() {
+        let store = Parted {
+            store: MemoryStore::new(),
+            hidden: Mutex::default(),
+        };
+        let one = log_in(&store.store, "ada", 9).await;
+        *store.hidden.lock().expect("no panic") = Some(one);
+        assert_eq!(keys(&store, "ada").await, []);
+        *store.hidden.lock().expect("no panic") = None;
+        assert_eq!(keys(&store, "ada").await, [one]);
+        // All are ended meanwhile: it is ended when it comes to light.
+        *store.hidden.lock().expect("no panic") = Some(one);
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
+        *store.hidden.lock().expect("no panic") = None;
+        assert_eq!(keys(&store, "ada").await, []);
+        let found = store.peek(&one).await.expect("the store answers");
+        assert!(found.is_none());
     }
 
     /// A store to which a user logs in twice more whenever one of the sessions is ended.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use crate::session::{Root, Timestamp, Writer};
+use crate::session::{Record, Root, Timestamp, Writer};
 
 use super::Table;
 use crate::cluster::replica::entry::{Entry, Merged};
@@ -90,13 +90,17 @@ impl Table {
                 merged
             }
         };
-        if let Entry::Live(record) = &merged
-            && record.is_index()
-            && !record.ended_too_late().is_empty()
-        {
-            self.revoked().insert(*key);
+        if let Entry::Live(record) = &merged {
+            self.note_revoked(*key, record);
         }
         self.put(&mut slot, *key, merged);
+    }
+
+    /// Records the index of a user if it has entries of sessions to delete.
+    pub(super) fn note_revoked(&self, key: Root, record: &Record) {
+        if record.is_index() && !record.ended_too_late().is_empty() {
+            self.revoked().insert(key);
+        }
     }
 
     /// Returns the indexes of users that have new entries of sessions to delete.

@@ -246,6 +246,7 @@ impl Table {
         if grown > 0 && self.bytes() + grown > self.max_bytes {
             return Err(StoreErrorKind::Full);
         }
+        self.note_revoked(*key, after);
         self.put(&mut slot, *key, live);
         let copies = [KeyedEntry {
             key: *key,

@@ -81,3 +81,36 @@ fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
         lab.replies
     );
 }
+
+fn use_for_a_minute(lab: &mut Lab, index: usize) {
+    for _ in 0..30 {
+        lab.run(Duration::from_secs(2));
+        lab.replica(index).touch(lab.now, &key(1));
+        lab.carry();
+    }
+}
+
+/// The session has expired on the side that ends it, so there is no tombstone for it; the other side
+/// uses it.
+#[test]
+fn a_session_that_one_side_has_forgotten_is_ended_when_the_sides_meet() {
+    for ending in [0, 1] {
+        let mut lab = split();
+        let mut idle = Changes::default();
+        idle.set_max_inactive(Some(Duration::from_secs(20)));
+        for index in 0..2 {
+            lab.commit(index, 5 + index as u64, key(1), &idle);
+        }
+        use_for_a_minute(&mut lab, 1 - ending);
+        assert!(lab.read(ending, key(1)).is_none());
+        assert!(lab.read(1 - ending, key(1)).is_some());
+        let mut end = Changes::default();
+        note_end(&mut end);
+        lab.commit(ending, 20, index_root(&UserKey::of("ada")), &end);
+        use_for_a_minute(&mut lab, 1 - ending);
+        heal(&mut lab);
+        for index in 0..2 {
+            assert!(lab.read(index, key(1)).is_none(), "at {index}");
+        }
+    }
+}
