@@ -55,6 +55,10 @@ mod clock;
 #[cfg(feature = "replicated")]
 mod cluster;
 mod error;
+#[cfg_attr(
+    not(any(feature = "memory", feature = "replicated")),
+    allow(dead_code, reason = "these stores report events")
+)]
 mod events;
 #[path = "docs/mod.rs"]
 pub mod guide;

@@ -1,6 +1,8 @@
 //! [`SessionEvent`]: the creation, rotation, end or expiry of a session, as it is reported.
 
-use super::{Record, Root, Timestamp, UserKey};
+#[cfg(any(feature = "memory", feature = "replicated"))]
+use super::Record;
+use super::{Root, Timestamp, UserKey};
 
 /// Something that has happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]

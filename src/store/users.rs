@@ -4,9 +4,10 @@
 //! The list is an index in the store itself, as described in [`session`](crate::session). A login
 //! is answered when the session and its entry are both stored, so [`end_user`] finds every session
 //! whose login was answered before it was called. The entry of a session that is not found stays
-//! until the session's absolute deadline, unless the list is too long: the other side of a partition
-//! may have it, or it may be on its way from another node. Each entry is checked against its session
-//! every time: a session to which another user has logged in since is neither listed nor ended.
+//! until the session's absolute deadline, unless the list is too long: the other side of a
+//! partition may have it, or it may be on its way from another node. Each entry is checked against
+//! its session every time: a session to which another user has logged in since is neither listed
+//! nor ended.
 //!
 //! Two concurrent calls are safe in any order: a session whose login is concurrent with
 //! [`end_user`] is ended, or it is in the list afterwards.

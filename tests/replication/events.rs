@@ -26,10 +26,6 @@ async fn subscribe<const N: usize>(nodes: &[ReplicatedStore; N]) -> [SessionEven
             while !arrives(events, create(reporter, "trial").await).await {}
         }
     }
-    let last = create(&nodes[0], "last trial").await;
-    for events in &mut subscribers {
-        while next(events).await.key != last {}
-    }
     subscribers
 }
 
@@ -66,8 +62,12 @@ async fn everything_is_received_once(nodes: [ReplicatedStore; 3]) {
     ];
     for events in &mut everywhere {
         let mut received = Vec::new();
-        for _ in 0..expected.len() {
-            received.push(next(events).await);
+        while received.len() < expected.len() {
+            let event = next(events).await;
+            // A trial may come late: there is no order between nodes.
+            if [one, two, brief].contains(&event.key) {
+                received.push(event);
+            }
         }
         for (key, kind, node) in expected {
             let is_it = |event: &&SessionEvent| event.key == key && event.kind == kind;
@@ -81,7 +81,13 @@ async fn everything_is_received_once(nodes: [ReplicatedStore; 3]) {
     // With the narrow scope each event is at one node.
     let end = create(&nodes[0], "end").await;
     for events in &mut everywhere {
-        assert_eq!(next(events).await.key, end);
+        loop {
+            let event = next(events).await;
+            assert!(![one, two, brief].contains(&event.key), "twice: {event:?}");
+            if event.key == end {
+                break;
+            }
+        }
     }
     let mut received = Vec::new();
     while received.len() < expected.len() + 1 {

@@ -1,10 +1,11 @@
 //! Deletion of sessions whose user was ended on the other side of a partition.
 //!
 //! During a partition one side may end all sessions of a user while the user logs in on the other,
-//! or continues a session that has expired on the first. When the two versions of the user's index merge, it has entries older than its note of the end.
-//! The owner of the index has those sessions deleted by their owners, three times within half a
-//! minute because members may still be joining and leaving. An entry stays in the index until the
-//! index is read; the reader deletes the session as well.
+//! or continues a session that has expired on the first. When the two versions of the user's index
+//! merge, it has entries older than its note of the end. The owner of the index has those sessions
+//! deleted by their owners, three times within half a minute because members may still be joining
+//! and leaving. An entry stays in the index until the index is read; the reader deletes the session
+//! as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

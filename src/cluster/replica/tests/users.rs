@@ -90,8 +90,8 @@ fn use_for_a_minute(lab: &mut Lab, index: usize) {
     }
 }
 
-/// The session has expired on the side that ends it, so there is no tombstone for it; the other side
-/// uses it.
+/// The session has expired on the side that ends it, so there is no tombstone for it; the other
+/// side uses it.
 #[test]
 fn a_session_that_one_side_has_forgotten_is_ended_when_the_sides_meet() {
     for ending in [0, 1] {
