@@ -54,7 +54,8 @@ fn without_a_route_the_cookie_has_no_dot() {
 /// Cases 3, 10, and flags that lack others.
 #[test]
 fn a_start_that_cannot_work_ends_with_a_reason() {
-    let starts: [(&[&str], &str); 10] = [
+    let starts: [(&[&str], &str); 11] = [
+        (&["--id-header", "Set-Cookie"], "header"),
         (&["--route", "a.b"], "route"),
         (&["--route", "a b"], "route"),
         (&["--route", "r23456789012345678901234567890123"], "route"),
@@ -99,6 +100,34 @@ fn the_cookie_follows_the_flags() {
     let never = Start::memory("node1").args(&["--secure", "never"]).ready();
     let reply = Browser::new().raw(&never, "GET", "/set?k=a&v=1", forwarded);
     assert!(!reply.set_cookies()[0].contains("Secure"));
+}
+
+/// C-17.
+#[test]
+fn the_id_travels_in_a_header_if_the_flag_names_one_and_only_then() {
+    let node = Start::memory("node1")
+        .args(&["--id-header", "X-Session-Id"])
+        .ready();
+    let mut client = Browser::new();
+    let reply = client.raw(&node, "GET", "/set?k=a&v=1", b"");
+    let id = reply.header("x-session-id").expect("an id").to_owned();
+    assert!(reply.set_cookies()[0].starts_with(&format!("JSESSIONID={id};")));
+    let with_id = |id: &str| format!("x-session-id: {id}\r\n").into_bytes();
+    let reply = client.raw(&node, "GET", "/get?k=a", &with_id(&id));
+    assert_eq!(reply.json()["value"], "1");
+    assert!(reply.set_cookies().is_empty());
+    let reply = client.raw(&node, "GET", "/logout", &with_id(&id));
+    assert_eq!(reply.header("x-session-id"), Some(""));
+    let reply = client.raw(&node, "GET", "/get?k=a", &with_id(&id));
+    assert_eq!(reply.json()["value"], Value::Null);
+
+    let node = self::node();
+    let mut browser = Browser::new();
+    let reply = browser.get(&node, "/set?k=a&v=1");
+    assert_eq!(reply.header("x-session-id"), None);
+    let id = browser.cookie().expect("a cookie").to_owned();
+    let reply = client.raw(&node, "GET", "/get?k=a", &with_id(&id));
+    assert_eq!(reply.json()["value"], Value::Null);
 }
 
 #[test]
