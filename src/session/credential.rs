@@ -62,6 +62,7 @@ pub(crate) enum Presented {
 }
 
 /// The error of merging two credentials of which neither follows the other.
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forked;
 
@@ -161,6 +162,7 @@ impl Credential {
     }
 
     /// Keeps the later of two credentials of one session.
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
         if self == other {
             return Ok(());
@@ -185,6 +187,7 @@ impl Credential {
     }
 
     /// Returns `true` if `other` is a predecessor.
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     fn follows(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.version(), other.version());
         if mine == Stamp::default() {

@@ -23,9 +23,11 @@ mod user_index;
 mod value;
 
 pub use changes::{Changes, Outcome, Rotation};
-pub(crate) use credential::{Credential, Forked, Login, Presented};
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
-pub(crate) use credential::{Details, HISTORY_MAX};
+pub(crate) use credential::Details;
+pub(crate) use credential::{Credential, Login, Presented};
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
+pub(crate) use credential::{Forked, HISTORY_MAX};
 pub use event::{EndReason, EventScope, SessionEvent, SessionEventKind};
 pub use id::{Root, SLOTS, SecretHash, SessionId};
 #[cfg(any(feature = "replicated", feature = "snapshot"))]

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Changes, Login, Name, Record, Root, SecretHash, Stamp, Timestamp, UserKey, Value, json,
-};
+#[cfg(feature = "replicated")]
+use super::Stamp;
+use super::{Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value, json};
 
 /// An entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

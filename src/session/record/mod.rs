@@ -21,10 +21,11 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
+use super::Forked;
 use super::idle::Idle;
 use super::{
-    Credential, Forked, Login, Name, Presented, SecretHash, Stamp, Timestamp, UserKey, Value,
-    Writer,
+    Credential, Login, Name, Presented, SecretHash, Stamp, Timestamp, UserKey, Value, Writer,
 };
 
 /// A live session: its attributes, each with the stamp of its last write, and its lifetime.
@@ -75,6 +76,7 @@ impl Register {
     }
 
     /// Returns `true` if it marks an attribute as removed.
+    #[cfg(any(test, feature = "replicated"))]
     pub(crate) fn is_mark(&self) -> bool {
         self.value.is_none() && !self.is_floor()
     }
@@ -124,6 +126,7 @@ impl Lifetime {
         self.accessed_at.plus(idle).plus(touch_interval(idle))
     }
 
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     fn merge(&mut self, other: &Self) {
         self.created_at = self.created_at.min(other.created_at);
         self.merge_access(other.accessed_at, other.access);
@@ -138,6 +141,7 @@ impl Lifetime {
     /// earlier counts. A later time with a smaller version, caused by clock differences, gets a new
     /// version, the same on every holder; otherwise a holder that has only the larger version would
     /// not receive it.
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     pub(crate) fn merge_access(&mut self, at: Timestamp, version: u64) {
         let (ours, theirs) = ((self.access, self.accessed_at), (version, at));
         if ours.0 == theirs.0 {
@@ -190,6 +194,7 @@ const TOUCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// How much later an access with a smaller version must be to count: more than the delays of
 /// messages between nodes differ.
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 const ACCESS_TOLERANCE: Duration = Duration::from_millis(200);
 
 impl Record {
@@ -464,6 +469,7 @@ impl Record {
     ///
     /// Commutative, associative and idempotent. Fails if both copies were rotated independently:
     /// then the session is to be deleted.
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
         self.credential.merge(&other.credential)?;
         self.lifetime.merge(&other.lifetime);
@@ -544,6 +550,7 @@ impl Record {
         true
     }
 
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     fn has(&self, name: &str) -> bool {
         self.position(name).is_ok()
     }
@@ -557,6 +564,7 @@ impl Record {
     }
 
     /// Records the stamp of an atomic update, and drops the oldest beyond [`UPDATES_MAX`].
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     pub(crate) fn note_update(&mut self, stamp: Stamp) {
         if let Err(at) = self.updates.binary_search_by(|known| stamp.cmp(known))
             && at < UPDATES_MAX
@@ -602,6 +610,7 @@ fn insert<T>(slice: &mut Box<[T]>, at: usize, item: T) {
 
 /// How many atomic updates of a session are remembered. A repeated update is recognized unless more
 /// than this many others have been applied since; then its outcome is indeterminate.
+#[cfg(any(test, feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) const UPDATES_MAX: usize = 16;
 
 /// The size of a session without attributes: the record, its entry in a map, the allocator's
