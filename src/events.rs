@@ -42,7 +42,9 @@ impl SessionEvents {
     pub async fn recv(&mut self) -> Option<Result<SessionEvent, Lagged>> {
         match self.receiver.recv().await {
             Ok(Item::Event(event)) => Some(Ok(event)),
-            Ok(Item::Lost(events)) | Err(RecvError::Lagged(events)) => Some(Err(Lagged(events))),
+            #[cfg(feature = "replicated")]
+            Ok(Item::Lost(events)) => Some(Err(Lagged(events))),
+            Err(RecvError::Lagged(events)) => Some(Err(Lagged(events))),
             Err(RecvError::Closed) => None,
         }
     }
@@ -75,10 +77,7 @@ struct Channel {
 enum Item {
     Event(SessionEvent),
     /// The number of events that were lost on the way here.
-    #[cfg_attr(
-        not(feature = "replicated"),
-        expect(dead_code, reason = "only other nodes lose events")
-    )]
+    #[cfg(feature = "replicated")]
     Lost(u64),
 }
 

@@ -59,10 +59,7 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Withheld {
     /// None of these members has been contacted yet.
-    #[cfg_attr(
-        not(feature = "replicated"),
-        expect(dead_code, reason = "one node has no members")
-    )]
+    #[cfg(feature = "replicated")]
     Waiting {
         /// The node serves without the sessions meanwhile.
         serves: bool,
