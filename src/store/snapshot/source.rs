@@ -59,7 +59,7 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Withheld {
     /// None of these members has been contacted yet.
-    #[cfg(feature = "replicated")]
+    #[allow(dead_code, reason = "a store of one node has no members")]
     Waiting {
         /// The node serves without the sessions meanwhile.
         serves: bool,

@@ -20,7 +20,6 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
     let store = Arc::downgrade(shared);
     let task = tokio::spawn(async move {
         let mut poll = interval(POLL);
-        #[cfg(feature = "replicated")]
         let mut told = false;
         loop {
             poll.tick().await;
@@ -28,7 +27,6 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
                 return;
             };
             match shared.source.withheld() {
-                #[cfg(feature = "replicated")]
                 Withheld::Waiting { serves } => {
                     if serves && !told {
                         told = true;
