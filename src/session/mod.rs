@@ -25,9 +25,11 @@ mod value;
 pub use changes::{Changes, Outcome, Rotation};
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use credential::Details;
-pub(crate) use credential::{Credential, Login, Presented};
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-pub(crate) use credential::{Forked, HISTORY_MAX};
+pub(crate) use credential::Forked;
+#[cfg(any(feature = "replicated", feature = "snapshot"))]
+pub(crate) use credential::HISTORY_MAX;
+pub(crate) use credential::{Credential, Login, Presented};
 pub use event::{EndReason, EventScope, SessionEvent, SessionEventKind};
 pub use id::{Root, SLOTS, SecretHash, SessionId};
 #[cfg(any(feature = "replicated", feature = "snapshot"))]
