@@ -317,7 +317,8 @@ mod cases {
                 serde_json::json!(["kept"])
             );
         }
-        // What a cluster remembers of removals until all nodes have heard of them is its own matter.
+        // What a cluster remembers of removals until all nodes have heard of them is its own
+        // matter.
         if nodes.len() == 1 {
             let bytes = nodes[0].cluster()["bytes"].as_u64();
             assert!(bytes.expect("a number") < 1_024, "{bytes:?}");
@@ -530,7 +531,8 @@ mod cases {
         assert_eq!(browser.ok(there, "/get?k=a")["session"], false);
     }
 
-    /// W-03: the request writes the value that it has loaded, which another has replaced or removed.
+    /// W-03: the request writes the value that it has loaded, which another has replaced or
+    /// removed.
     pub(super) fn of_two_writes_the_later_one_counts_whatever_its_value(nodes: &[&Node]) {
         let (here, there) = ends(nodes);
         let mut browser = Browser::new();
@@ -1000,8 +1002,8 @@ mod cases {
             let request = browser.send_only(here, &format!("/slow?ms=1&k=a&v={round}"));
             sleep(Duration::from_micros(random.below(4000)));
             drop(request);
-            // Nobody was told that it is stored, so a node may lag behind for a moment; and a node that
-            // is busy may take up this request after the next one.
+            // Nobody was told that it is stored, so a node may lag behind for a moment; and a node
+            // that is busy may take up this request after the next one.
             eventually("the nodes agree on a state", || {
                 let mut value = |node| {
                     let text = browser.value(node, "a").expect("there is always a value");

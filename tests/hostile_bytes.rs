@@ -1,8 +1,8 @@
 //! Whatever a browser or a store hands in, the layer answers as promised.
 //!
-//! Two sources are fed to the public entry points: `Cookie` lines composed at random from odd pieces,
-//! judged by a reader that is as simple as can be, and stored values of random bytes. Every input
-//! comes from a seed, which a failure names.
+//! Two sources are fed to the public entry points: `Cookie` lines composed at random from odd
+//! pieces, judged by a reader that is as simple as can be, and stored values of random bytes. Every
+//! input comes from a seed, which a failure names.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::collections::BTreeSet;

@@ -76,7 +76,8 @@ struct Feed {
     app: Arc<App>,
     events: SessionEvents,
     is_new: bool,
-    /// The users of the sessions in the stream: the end may be reported by a node that keeps no copy.
+    /// The users of the sessions in the stream: the end may be reported by a node that keeps no
+    /// copy.
     uids: HashMap<Root, String>,
 }
 

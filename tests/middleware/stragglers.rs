@@ -415,8 +415,8 @@ async fn a_detached_handle_follows_a_rotation() {
     assert_eq!(browser.get(&app, "/info").await.ok().body, "false");
 }
 
-/// W-14. A WebSocket that was opened with a planted id neither reads nor writes what is the victim's
-/// after the login.
+/// W-14. A WebSocket that was opened with a planted id neither reads nor writes what is the
+/// victim's after the login.
 #[tokio::test]
 async fn a_detached_handle_is_superseded_by_the_login_of_another_request() {
     for first in ["save", "update", "touch", "reload"] {

@@ -233,8 +233,8 @@ async fn no_answer_reaches_another_request() {
     assert!(proxy.accepted.load(Relaxed) > 5);
 }
 
-/// what was refused until the end has not happened, and the error says so. Most of the time an
-/// attempt is under way: cut off at the end, some of these would be of unknown outcome.
+/// what was refused until the end has not happened, and the error says so. Most of the time
+/// an attempt is under way: cut off at the end, some of these would be of unknown outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happened() {
     let server = Server::start(&[]);

@@ -213,8 +213,8 @@ async fn a_new_master_is_followed_at_once() {
     let load = Load::start(&store, keys).await;
     load.proceeds(100, Duration::from_secs(10)).await;
 
-    // By hand first: the old master lives on, and takes writes until it is told: for about a second,
-    // which the advised `min-replicas-to-write` prevents.
+    // By hand first: the old master lives on, and takes writes until it is told: for about a
+    // second, which the advised `min-replicas-to-write` prevents.
     group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     group.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]);
     eventually("the replica is the master", || {
@@ -238,8 +238,8 @@ async fn a_new_master_is_followed_at_once() {
     eprintln!("back after {took:?}; failed {failed}, lost {lost}, worst {worst:?}");
     assert!(find(&store, &key).await.is_some());
     assert!(failed <= 16 * 4, "{failed} failed");
-    // How many depends on how far the replica was behind, on a busy machine some hundreds; a store that
-    // goes on writing to the old master loses a hundred for each writer in a second.
+    // How many depends on how far the replica was behind, on a busy machine some hundreds; a store
+    // that goes on writing to the old master loses a hundred for each writer in a second.
     assert!(lost <= 16 * 64, "{lost} acknowledged writes are lost");
     assert!(took < Duration::from_secs(12), "{took:?}");
 }

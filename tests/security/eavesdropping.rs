@@ -9,8 +9,8 @@ use distributable::store::ReplicatedStoreBuilder;
 use super::proxy::Proxy;
 use super::replicas::{create, describe, describe_secure, settled};
 
-/// Everything that goes to a node, by connection, while another one writes the same secret value to two attributes
-/// again and again, and the hash in the key of
+/// Everything that goes to a node, by connection, while another one writes the same secret value to
+/// two attributes again and again, and the hash in the key of
 /// the session.
 async fn overheard(describe: impl Fn(&str) -> ReplicatedStoreBuilder) -> (Vec<Vec<u8>>, Vec<u8>) {
     let proxy = Proxy::new().await;

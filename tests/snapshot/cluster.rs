@@ -204,7 +204,8 @@ fn a_rolling_restart_with_files_loses_nothing() {
     consumed(&directory);
 }
 
-/// F-11: a memory store is alone for good, so it never uses the file of a node that others survived.
+/// F-11: a memory store is alone for good, so it never uses the file of a node that others
+/// survived.
 #[test]
 fn a_memory_store_does_not_use_a_file_that_others_survived() {
     let directory = Directory::new();

@@ -94,8 +94,8 @@ fn no_rotation_before_a_kill_is_forgotten() {
     }
 }
 
-/// F-10: a login after the last file is in the list of its user after a crash: "log out everywhere" ends
-/// its session too.
+/// F-10: a login after the last file is in the list of its user after a crash: "log out everywhere"
+/// ends its session too.
 #[test]
 fn a_login_before_a_kill_is_listed_after_it() {
     let directory = Directory::new();

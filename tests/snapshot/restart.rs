@@ -184,8 +184,8 @@ fn two_processes_do_not_share_a_file() {
     assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
 }
 
-/// F-01: the minute after a rotation goes on over a restart: what comes late with the former id is neither
-/// a session nor an unknown visitor.
+/// F-01: the minute after a rotation goes on over a restart: what comes late with the former id is
+/// neither a session nor an unknown visitor.
 #[tokio::test]
 async fn a_straggler_is_one_after_a_restart_too() {
     let directory = Directory::new();

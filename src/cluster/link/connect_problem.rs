@@ -24,23 +24,23 @@ pub(super) enum ConnectProblem {
 
 /// The problem that was last logged for one address, and when.
 #[derive(Debug, Default)]
-pub(super) struct Told(Option<(ConnectProblem, Instant)>);
+pub(super) struct LastLogged(Option<(ConnectProblem, Instant)>);
 
-impl Told {
+impl LastLogged {
     /// Logs a problem: when it begins, and from time to time while it continues.
-    pub(super) fn tell(&mut self, me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
-        let told = |(known, at): (ConnectProblem, Instant)| {
-            known == obstacle && at.elapsed() < TELL_AGAIN_AFTER
+    pub(super) fn log(&mut self, me: &Node, address: SocketAddr, problem: ConnectProblem) {
+        let is_recent = |(known, at): (ConnectProblem, Instant)| {
+            known == problem && at.elapsed() < LOG_AGAIN_AFTER
         };
-        if !self.0.is_some_and(told) {
-            self.0 = Some((obstacle, Instant::now()));
-            say(me, address, obstacle);
+        if !self.0.is_some_and(is_recent) {
+            self.0 = Some((problem, Instant::now()));
+            say(me, address, problem);
         }
     }
 }
 
-fn say(me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
-    match obstacle {
+fn say(me: &Node, address: SocketAddr, problem: ConnectProblem) {
+    match problem {
         ConnectProblem::Refused(Refusal::Cluster) => {
             tracing::warn!(peer = %address, "a replication peer belongs to another cluster");
         }
@@ -96,4 +96,4 @@ fn say(me: &Node, address: SocketAddr, obstacle: ConnectProblem) {
 }
 
 /// Interval at which a problem that continues is logged.
-const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::connect_problem::{ConnectProblem, Told};
+use super::connect_problem::{ConnectProblem, LastLogged};
 use super::may_dial;
 use super::security::{Distrust, Security};
 use super::send_queue::SendQueue;
@@ -69,7 +69,7 @@ pub(crate) async fn dial(driver: Arc<Driver>, outbox: Arc<SendQueue>) {
         lost: None,
         attempts: 0,
         silent_since: None,
-        told: Told::default(),
+        last_logged: LastLogged::default(),
     };
     let mut aged = Instant::now();
     loop {
@@ -102,7 +102,7 @@ struct Dialler<'a> {
     /// Since when there has been no answer from a node.
     silent_since: Option<Instant>,
     /// The problem that was last logged.
-    told: Told,
+    last_logged: LastLogged,
 }
 
 /// When to dial again.
@@ -180,7 +180,7 @@ impl Dialler<'_> {
             return self.failed();
         }
         let since = Instant::now();
-        self.told = Told::default();
+        self.last_logged = LastLogged::default();
         self.outbox.open(&node, protocol);
         if self.driver.me() != *me {
             // This node has another identity since its handshake.
@@ -225,7 +225,7 @@ impl Dialler<'_> {
 
     fn tell(&mut self, obstacle: ConnectProblem) {
         let me = self.driver.me();
-        self.told.tell(&me, self.outbox.address, obstacle);
+        self.last_logged.log(&me, self.outbox.address, obstacle);
     }
 
     fn failed(&mut self) -> Next {

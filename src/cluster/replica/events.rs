@@ -53,7 +53,7 @@ impl ClusterView {
         }
     }
 
-    /// Tells a member whether its events are wanted here.
+    /// Starts or stops the events of a member, as the subscribers at this node require.
     pub(crate) fn ask_for_events(&mut self, peer: PeerIndex) {
         let wanted = self.wants_events();
         self.send(peer, Message::Listen { wanted });

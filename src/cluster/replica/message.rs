@@ -135,10 +135,10 @@ pub(crate) enum Message {
         key: Root,
         agrees: bool,
     },
-    /// "Send me your events from now on", or no more. Repeated while it is so; who does not hear it
-    /// again stops.
+    /// Starts or stops the receiver's reports of events to the sender. Repeated while they are
+    /// wanted; the receiver stops when it is not repeated in time.
     Listen { wanted: bool },
-    /// Something has happened to a session at the sender. Sent once: a lost one is lost.
+    /// An event of a session, reported by the sender. Sent once: a lost event is not sent again.
     Happened(Happened),
     /// The sender leaves for good. If it is lost, failure detection removes the sender.
     Leave,

@@ -20,7 +20,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
     let store = Arc::downgrade(shared);
     let task = tokio::spawn(async move {
         let mut poll = interval(POLL);
-        let mut told = false;
+        let mut is_logged = false;
         loop {
             poll.tick().await;
             let Some(shared) = store.upgrade() else {
@@ -28,8 +28,8 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
             };
             match shared.source.withheld() {
                 Withheld::Waiting { serves } => {
-                    if serves && !told {
-                        told = true;
+                    if serves && !is_logged {
+                        is_logged = true;
                         shared.tell_ignored();
                     }
                 }

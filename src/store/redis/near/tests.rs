@@ -79,7 +79,7 @@ fn an_answer_older_than_our_own_write_or_another_answer_is_not_kept() {
     let (first, second) = (near.ticket(&key, false), near.ticket(&key, false));
     second.redeem(record(3, 10), Some(near.source(&health)));
     first.redeem(record(2, 10), Some(near.source(&health)));
-    let found = get(&near, &key).expect("somebody has read it");
+    let found = get(&near, &key).expect("an earlier read has cached it");
     assert_eq!(found.clock(), 3);
 }
 
