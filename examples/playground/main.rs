@@ -30,6 +30,10 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 /// State shared by the handlers.
 struct App {
@@ -42,9 +46,9 @@ struct App {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(log_filter())
-        .with_writer(std::io::stderr)
+    tracing_subscriber::registry()
+        .with(fmt::layer().with_writer(std::io::stderr))
+        .with(log_filter())
         .init();
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,10 +139,13 @@ fn router(app: &Arc<App>) -> Router {
         .with_state(app.clone())
 }
 
-fn log_filter() -> tracing_subscriber::EnvFilter {
-    tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy()
+/// The levels in `RUST_LOG`, by target; `INFO` without a valid one.
+fn log_filter() -> Targets {
+    let levels = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|levels| !levels.is_empty());
+    let targets = levels.and_then(|levels| levels.parse().ok());
+    targets.unwrap_or_else(|| Targets::new().with_default(Level::INFO))
 }
 
 /// How many connections may wait to be accepted.
