@@ -312,8 +312,8 @@ impl SessionStore for Counting {
         self.count().touch(key).await
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-        self.count().end(key).await
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        self.count().delete(key).await
     }
 }
 

@@ -240,7 +240,7 @@ impl Flawed {
 
     fn is_live(&self, record: &Record) -> bool {
         if self.has(Fault::ExpiresEarly)
-            && let Some(idle) = record.max_inactive_interval()
+            && let Some(idle) = record.idle_timeout()
         {
             return now() < record.last_accessed_at().plus(idle / 2);
         }
@@ -258,7 +258,7 @@ impl Flawed {
             let written = value.as_ref().map(Value::as_bytes);
             match (self.fault, written) {
                 (Some(Fault::NamesAreTrimmed), Some(bytes)) => {
-                    misread.retract(name);
+                    misread.unset(name);
                     misread.insert(name.trim().into(), Value::from_bytes(bytes));
                 }
                 (Some(Fault::LargeIsCut), Some(bytes)) => {
@@ -267,7 +267,7 @@ impl Flawed {
                 }
                 (Some(Fault::EmptyIsRemoved), Some(b"")) => misread.remove(name.clone()),
                 (Some(Fault::LosesTheWritesOfARotation), _) if changes.rotation().is_some() => {
-                    misread.retract(name);
+                    misread.unset(name);
                 }
                 _ => {}
             }
@@ -275,13 +275,13 @@ impl Flawed {
         if let Some((name, _)) = changes.expected()
             && self.has(Fault::IgnoresExpectations)
         {
-            let stamp = current.and_then(|record| record.stamp(name));
-            misread.expect(name.clone(), stamp);
+            let version = current.and_then(|record| record.version(name));
+            misread.expect(name.clone(), version);
         }
-        if let (Some(_), Some(record)) = (changes.max_inactive(), current)
+        if let (Some(_), Some(record)) = (changes.idle_timeout(), current)
             && self.has(Fault::IdleTimeIsFixed)
         {
-            misread.set_max_inactive(record.max_inactive_interval());
+            misread.set_idle_timeout(record.idle_timeout());
         }
         if let (Some(rotation), Some(last)) = (changes.rotation(), self.rotated().get(key))
             && self.has(Fault::RotatesFromAnySecret)
@@ -370,9 +370,9 @@ impl SessionStore for Flawed {
             Arc::make_mut(record).touch(now());
         }
         if self.has(Fault::TouchStartsANewLife) {
-            let life = record.ends_at().since(record.created_at());
+            let life = record.absolute_deadline().since(record.created_at());
             let secret = SessionId::generate().hash();
-            let create = Changes::create(secret, record.max_inactive_interval(), life);
+            let create = Changes::create(secret, record.idle_timeout(), life);
             if let Outcome::Committed(renewed) = create.apply(None, None, now(), 0) {
                 *record = renewed;
             }
@@ -380,7 +380,7 @@ impl SessionStore for Flawed {
         Ok(())
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         let mut sessions = self.sessions();
         let ended = match self.fault {
             Some(Fault::EndIsForgotten) => sessions.get(key).cloned(),

@@ -114,11 +114,11 @@ impl Backend {
     /// Ends a session.
     pub(crate) async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         match self {
-            Self::Memory(store) => store.end(key).await,
-            Self::File(store) => store.end(key).await,
-            Self::Redis(store) => store.end(key).await,
-            Self::Replicated(store) => store.end(key).await,
-            Self::ReplicatedFile(store) => store.end(key).await,
+            Self::Memory(store) => store.delete(key).await,
+            Self::File(store) => store.delete(key).await,
+            Self::Redis(store) => store.delete(key).await,
+            Self::Replicated(store) => store.delete(key).await,
+            Self::ReplicatedFile(store) => store.delete(key).await,
         }
     }
 
@@ -235,7 +235,7 @@ fn redis(args: &Args) -> Result<RedisStore, RedisError> {
         true => store.near_cache(args.max_bytes.unwrap_or(64 << 20)),
         false => store,
     };
-    store.connect_lazily()
+    store.build()
 }
 
 fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, SecretError> {

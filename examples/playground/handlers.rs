@@ -70,7 +70,7 @@ async fn none() -> Reply {
 
 /// `/info`: reads metadata.
 async fn info(Taken(session): Taken) -> Answer {
-    let idle = session.max_inactive_interval().filter(|_| session.exists());
+    let idle = session.idle_timeout().filter(|_| session.exists());
     let requested = session.requested_route().map(|route| route.to_string());
     let reply = about(&session)
         .with("new", session.exists().then(|| session.is_new()))
@@ -206,14 +206,14 @@ async fn peek(State(app): State<Arc<App>>, args: Args) -> Answer {
             .with("uid", Value::Null));
     };
     let names: Vec<_> = session
-        .registers()
+        .entries()
         .iter()
         .filter(|register| register.value.is_some())
         .map(|register| register.name.as_str())
         .filter(|name| !name.starts_with('\0'))
         .collect();
     let uid = session.get(UID).map(|value| value.decode::<String>());
-    let idle = session.max_inactive_interval();
+    let idle = session.idle_timeout();
     Ok(Reply::default()
         .with("session", true)
         .with("new", false)
@@ -272,7 +272,7 @@ async fn quiet(args: Args, session: Result<Peek, SessionError>) -> Answer {
 /// `/ttl?s`: sets the idle timeout of this session.
 async fn ttl(args: Args, Taken(session): Taken) -> Answer {
     let seconds = args.need_number("s")?;
-    session.set_max_inactive_interval(Some(Duration::from_secs(seconds)))?;
+    session.set_idle_timeout(Some(Duration::from_secs(seconds)))?;
     Ok(about(&session))
 }
 

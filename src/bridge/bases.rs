@@ -67,8 +67,8 @@ impl Base {
         match &self.saved {
             Some(content) => content.names().collect(),
             None => {
-                let registers = self.record.registers().iter();
-                let live = registers.filter(|register| register.value.is_some());
+                let entries = self.record.entries().iter();
+                let live = entries.filter(|register| register.value.is_some());
                 live.map(|register| register.name.as_str()).collect()
             }
         }

@@ -136,14 +136,14 @@ impl Content {
         // Written also if it is the same: a save counts as a use.
         changes.insert(EXPIRY.into(), self.expiry.clone());
         let record = base.record();
-        if record.max_inactive_interval() != Some(idle) {
-            changes.set_max_inactive(Some(idle));
+        if record.idle_timeout() != Some(idle) {
+            changes.set_idle_timeout(Some(idle));
         }
-        if record.ends_at() < now.plus(idle) {
+        if record.absolute_deadline() < now.plus(idle) {
             changes.rotate(key.hash, key.hash);
             changes.log_in(Login {
                 user: None,
-                absolute: granted(idle),
+                absolute_timeout: granted(idle),
             });
         }
         changes
@@ -154,7 +154,7 @@ impl Content {
 pub(super) fn decode(record: &Record) -> Result<Loose, Failure> {
     let failed = |error: json::DecodeError| Failure::Decode(error.to_string());
     let mut data = HashMap::new();
-    for register in record.registers() {
+    for register in record.entries() {
         let Some(value) = &register.value else {
             continue;
         };
@@ -197,9 +197,9 @@ pub(super) fn idle_until(expires_at: SystemTime, now: SystemTime) -> Option<Dura
 }
 
 fn deadline(record: &Record) -> Timestamp {
-    let idle = record.max_inactive_interval();
+    let idle = record.idle_timeout();
     idle.map_or_else(
-        || record.ends_at(),
+        || record.absolute_deadline(),
         |idle| record.last_accessed_at().plus(idle),
     )
 }

@@ -213,7 +213,7 @@ impl TowerSessions {
     }
 
     async fn end(&self, key: &Key) -> Result<(), Failure> {
-        let ended = self.store.end(&key.root, EndReason::Logout).await;
+        let ended = self.store.delete(&key.root, EndReason::Logout).await;
         ended.map(drop).map_err(|error| failed(key, &error))
     }
 }

@@ -393,7 +393,7 @@ impl Driver {
 
     fn tell(&self, news: Notification) {
         match news {
-            Notification::Joined(node) => {
+            Notification::MemberUp(node) => {
                 tracing::info!(
                     node = %node.name,
                     address = %node.address,
@@ -401,7 +401,7 @@ impl Driver {
                 );
                 self.sightings.joined(clock::now(), &node);
             }
-            Notification::Left(node) => {
+            Notification::MemberDown(node) => {
                 tracing::info!(
                     node = %node.name,
                     address = %node.address,
@@ -409,7 +409,7 @@ impl Driver {
                 );
                 self.links.cut(&node);
             }
-            Notification::Deaf(node) => {
+            Notification::Unreachable(node) => {
                 tracing::warn!(
                     node = %node.name,
                     address = %node.address,
@@ -442,7 +442,7 @@ impl Driver {
             } => {
                 tracing::info!(sessions, bytes, "this node is within its limits again");
             }
-            Notification::Away(time) => {
+            Notification::Quarantined(time) => {
                 tracing::error!(
                     seconds = time.as_secs(),
                     "this node keeps being removed from the cluster although it is running; some \
@@ -480,7 +480,7 @@ impl Driver {
                 self.look_again();
                 self.links.close_all();
             }
-            Notification::Reborn(node) => {
+            Notification::Renewed(node) => {
                 tracing::warn!(
                     "this node was declared down, or was paused for so long that it may have been: \
                      it serves no sessions until it has joined again"

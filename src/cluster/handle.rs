@@ -191,7 +191,7 @@ impl Cluster {
         self.driver.settle();
     }
 
-    pub(crate) async fn end(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+    pub(crate) async fn delete(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
         let record = match self.driver.reports() {
             true => self.driver.replica.look(clock::now(), key),
             false => None,
@@ -216,7 +216,7 @@ impl Cluster {
 
     async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
         let op = self.driver.next_op();
-        let step = self.driver.replica.end(self.driver.enter(), op, key);
+        let step = self.driver.replica.delete(self.driver.enter(), op, key);
         self.driver.settle();
         let ended = match step {
             Step::Done(ended) => return Ok(ended),

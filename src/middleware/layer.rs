@@ -111,7 +111,7 @@ use crate::store::users::{self, NewLogin};
 /// [`touch`](crate::Session::touch).
 ///
 /// The idle timeout of a session is that of the layer that created it, or the value set with
-/// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval): if nodes are
+/// [`set_idle_timeout`](crate::Session::set_idle_timeout): if nodes are
 /// configured differently, the node that creates the session decides.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
@@ -127,8 +127,8 @@ pub(super) struct Config {
     pub(super) route: Option<Route>,
     pub(super) affinity: Affinity,
     idle: Option<Timeout>,
-    absolute: Timeout,
-    first_visit: Option<Timeout>,
+    absolute_timeout: Timeout,
+    initial_idle_timeout: Option<Timeout>,
     pub(super) limits: Limits,
     /// Number of sessions that a user may have. `refuses_excess` decides what happens to more.
     user_sessions: usize,
@@ -182,8 +182,8 @@ impl SessionLayer {
                 route: None,
                 affinity: Affinity::default(),
                 idle: Some(Timeout::new(IDLE)),
-                absolute: Timeout::new(ABSOLUTE),
-                first_visit: None,
+                absolute_timeout: Timeout::new(ABSOLUTE),
+                initial_idle_timeout: None,
                 limits: Limits::default(),
                 user_sessions: USER_SESSIONS,
                 refuses_excess: false,
@@ -289,7 +289,7 @@ impl SessionLayer {
     /// A timeout shorter than the one that a stored session was created with applies to it at once,
     /// at this layer: a session that has been idle for longer is no longer found. A longer one does
     /// not extend it. A value set with
-    /// [`set_max_inactive_interval`](crate::Session::set_max_inactive_interval) for one session
+    /// [`set_idle_timeout`](crate::Session::set_idle_timeout) for one session
     /// takes precedence.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
@@ -305,8 +305,8 @@ impl SessionLayer {
     /// at this layer: older sessions are no longer found. A longer one does not extend them. To end
     /// all sessions after an incident, restart all nodes with a short timeout.
     #[must_use]
-    pub fn with_absolute_timeout(mut self, absolute: Duration) -> Self {
-        self.config().absolute = Timeout::new(absolute);
+    pub fn with_absolute_timeout(mut self, timeout: Duration) -> Self {
+        self.config().absolute_timeout = Timeout::new(timeout);
         self
     }
 
@@ -315,7 +315,7 @@ impl SessionLayer {
     /// precedence.
     #[must_use]
     pub fn with_initial_idle_timeout(mut self, idle: Duration) -> Self {
-        self.config().first_visit = Some(Timeout::new(idle));
+        self.config().initial_idle_timeout = Some(Timeout::new(idle));
         self
     }
 
@@ -421,9 +421,13 @@ impl fmt::Debug for CommitWhen {
 impl Config {
     /// Turns the changes into the creation of a session.
     pub(super) fn make_create(&self, secret: SecretHash, changes: &mut Changes) {
-        changes.make_create(secret, self.idle.map(Timeout::get), self.absolute.get());
-        if let Some(idle) = self.first_visit {
-            changes.first_visit(idle.get());
+        changes.make_create(
+            secret,
+            self.idle.map(Timeout::get),
+            self.absolute_timeout.get(),
+        );
+        if let Some(idle) = self.initial_idle_timeout {
+            changes.initial_idle_timeout(idle.get());
         }
     }
 
@@ -457,7 +461,7 @@ impl Config {
             user,
             key,
             label,
-            absolute: self.absolute.get(),
+            absolute_timeout: self.absolute_timeout.get(),
             record: record.clone(),
             max_sessions: self.user_sessions,
         };
@@ -468,13 +472,17 @@ impl Config {
     pub(super) fn login(&self, user: UserKey) -> Login {
         Login {
             user: Some(user),
-            absolute: self.absolute.get(),
+            absolute_timeout: self.absolute_timeout.get(),
         }
     }
 
     /// Fails if the configuration has a timeout of zero, with which no session could be used.
     pub(super) fn check(&self) -> Result<(), SessionError> {
-        let times = [self.idle, self.first_visit, Some(self.absolute)];
+        let times = [
+            self.idle,
+            self.initial_idle_timeout,
+            Some(self.absolute_timeout),
+        ];
         if times.into_iter().flatten().any(Timeout::is_zero) {
             return Err(SessionErrorKind::InvalidTimeout.into());
         }
@@ -486,7 +494,7 @@ impl Config {
     pub(super) fn admits(&self, record: &Record) -> bool {
         let now = clock::now();
         let idle = self.idle_of(record, false);
-        now < record.began_at().plus(self.absolute.get()) && record.is_live_with(idle, now)
+        now < record.began_at().plus(self.absolute_timeout.get()) && record.is_live_with(idle, now)
     }
 
     /// Returns `true` if another access is to be recorded.
@@ -515,7 +523,7 @@ impl Config {
     pub(super) fn idle_of_new(&self) -> Option<Duration> {
         let (idle, first) = (
             self.idle.map(Timeout::get),
-            self.first_visit.map(Timeout::get),
+            self.initial_idle_timeout.map(Timeout::get),
         );
         shorter(idle, first)
     }

@@ -288,7 +288,9 @@ impl RequestSession {
     async fn take_back_login(&self, key: Root, creates: bool, undoing: Option<Undoing>) {
         if let Some(undoing) = undoing {
             undoing.begin(self.config.clone(), key);
-        } else if creates && let Err(error) = self.config.store.end(&key, EndReason::Logout).await {
+        } else if creates
+            && let Err(error) = self.config.store.delete(&key, EndReason::Logout).await
+        {
             debug!(%key, error = &error as &dyn Error, "a session whose login failed is left to expire");
         }
     }
@@ -347,7 +349,7 @@ impl RequestSession {
     }
 
     async fn end_stored(&self, key: &Root) -> Result<bool, SessionError> {
-        let ended = self.config.store.end(key, EndReason::Logout);
+        let ended = self.config.store.delete(key, EndReason::Logout);
         let ended = traced(ended, || debug_span!("session_end", %key)).await;
         ended.map_err(|error| failed(key, error))
     }

@@ -293,7 +293,7 @@ impl Session {
         for tries in 0..UPDATE_TRIES_MAX {
             let (old, after) = {
                 let state = self.writable_state()?;
-                (state.value(&name).cloned(), state.stamp(&name))
+                (state.value(&name).cloned(), state.version(&name))
             };
             let new = match f(decode(&name, old)?) {
                 Ok(new) => new,
@@ -562,29 +562,31 @@ impl Session {
     }
 
     /// Returns the idle timeout in force; `None` if the session has no idle timeout. A session
-    /// whose browser has not returned the cookie yet has the layer's first-visit timeout. A layer
+    /// whose browser has not returned the cookie yet has the layer's initial idle timeout. A layer
     /// whose idle timeout is shorter than the one that the session was created with applies its
     /// own.
+    #[doc(alias = "max_inactive_interval")]
     #[must_use]
-    pub fn max_inactive_interval(&self) -> Option<Duration> {
-        self.state().max_inactive(self.exchange.config())
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.state().idle_timeout(self.exchange.config())
     }
 
     /// Sets the idle timeout of this session; `None` for no idle timeout. It takes precedence over
-    /// the layer's timeouts, including the one for a first visit. This alone creates no session:
+    /// the layer's timeouts, including the initial one. This alone creates no session:
     /// without one, the setting applies to the session that this request may still create. Values
     /// above 100 years count as 100 years.
     ///
     /// # Errors
     ///
     /// Fails if the time is less than a millisecond, or if the change can no longer be stored.
-    pub fn set_max_inactive_interval(&self, idle: Option<Duration>) -> Result<(), SessionError> {
+    #[doc(alias = "set_max_inactive_interval")]
+    pub fn set_idle_timeout(&self, idle: Option<Duration>) -> Result<(), SessionError> {
         let idle = idle.map(Timeout::new);
         if idle.is_some_and(Timeout::is_zero) {
             return Err(SessionErrorKind::InvalidTimeout.into());
         }
         self.writable_state()?
-            .set_max_inactive(idle.map(Timeout::get));
+            .set_idle_timeout(idle.map(Timeout::get));
         Ok(())
     }
 

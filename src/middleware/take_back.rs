@@ -122,7 +122,7 @@ impl Undoing {
         if self.rotation.login.is_some() {
             back.log_in(Login {
                 user: self.before.user(),
-                absolute: self.before.ends_at().since(clock::now()),
+                absolute_timeout: self.before.absolute_deadline().since(clock::now()),
             });
         }
         // A copy from before the rotation does not show which values were written after it.
@@ -136,10 +136,10 @@ impl Undoing {
                 None => back.remove(name.clone()),
             }
         }
-        if let Some(idle) = self.changes.max_inactive()
-            && !(is_after && current.max_inactive_interval() != idle)
+        if let Some(idle) = self.changes.idle_timeout()
+            && !(is_after && current.idle_timeout() != idle)
         {
-            back.set_max_inactive(self.before.max_inactive_interval());
+            back.set_idle_timeout(self.before.idle_timeout());
         }
         back
     }
@@ -208,12 +208,12 @@ mod tests {
         login.rotate(FORMER, NEXT);
         login.log_in(Login {
             user: Some(UserKey::of("ada")),
-            absolute: 48 * HOUR,
+            absolute_timeout: 48 * HOUR,
         });
         write(&mut login, "a", "2");
         write(&mut login, "c", "2");
         login.remove("b".into());
-        login.set_max_inactive(None);
+        login.set_idle_timeout(None);
         let after = committed(&login, Some(&before));
         let undoing = Undoing::of(Some(&before), &login).expect("it rotates");
         (before, after, undoing)
@@ -230,7 +230,7 @@ mod tests {
         let mut late = Changes::default();
         write(&mut late, "a", "3");
         write(&mut late, "d", "3");
-        late.set_max_inactive(Some(2 * HOUR));
+        late.set_idle_timeout(Some(2 * HOUR));
         let current = committed(&late, Some(&after));
         for (current, a, d, idle) in [
             (&after, "1", None, HOUR),
@@ -243,7 +243,7 @@ mod tests {
             assert_eq!(text(&record, "b").as_deref(), Some("1"));
             assert_eq!(text(&record, "c"), None);
             assert_eq!(text(&record, "d").as_deref(), d);
-            assert_eq!(record.max_inactive_interval(), Some(idle));
+            assert_eq!(record.idle_timeout(), Some(idle));
         }
         // A copy that lags does not have the login: all of it is undone.
         let record = committed(&undoing.reverse(&before), Some(&after));

@@ -48,7 +48,7 @@ impl SessionStore for TestStore {
         Ok(())
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         let record = self.sessions().remove(key);
         Ok(record.is_some_and(|record| record.is_live(clock::now())))
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::record::Lifetime;
 use super::{
-    Credential, FLOOR, Login, Name, Record, Register, SecretHash, Stamp, Timestamp, UserKey, Value,
-    Writer,
+    AttributeEntry, Credential, FLOOR, Login, Name, Record, SecretHash, Timestamp, UserKey, Value,
+    Version, WriterId,
 };
 
 /// The changes that one request makes to a session.
@@ -26,11 +26,11 @@ pub struct Changes {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rare {
     create: Option<Creation>,
-    expect: Option<(Name, Option<Stamp>)>,
-    max_inactive: Option<Option<Duration>>,
+    expect: Option<(Name, Option<Version>)>,
+    idle_timeout: Option<Option<Duration>>,
     rotation: Option<Rotation>,
-    /// Writes that restore the loaded value, and the stamp that it had.
-    confirmed: Vec<(Name, Option<Stamp>)>,
+    /// Writes that restore the loaded value, and the version that it had.
+    confirmed: Vec<(Name, Option<Version>)>,
 }
 
 /// A new secret for a session.
@@ -51,9 +51,9 @@ pub struct Rotation {
 struct Creation {
     secret: SecretHash,
     user: Option<UserKey>,
-    max_inactive: Option<Duration>,
-    absolute: Duration,
-    first_visit: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    absolute_timeout: Duration,
+    initial_idle_timeout: Option<Duration>,
 }
 
 /// The outcome of a commit.
@@ -76,12 +76,16 @@ pub enum Outcome {
 }
 
 impl Changes {
-    /// Creates a session with this `secret`, an idle timeout of `max_inactive` (`None`: no limit)
+    /// Creates a session with this `secret`, an idle timeout of `idle_timeout` (`None`: no limit)
     /// and an absolute timeout of `absolute`.
     #[must_use]
-    pub fn create(secret: SecretHash, max_inactive: Option<Duration>, absolute: Duration) -> Self {
+    pub fn create(
+        secret: SecretHash,
+        idle_timeout: Option<Duration>,
+        absolute_timeout: Duration,
+    ) -> Self {
         let mut changes = Self::default();
-        changes.make_create(secret, max_inactive, absolute);
+        changes.make_create(secret, idle_timeout, absolute_timeout);
         changes
     }
 
@@ -89,23 +93,23 @@ impl Changes {
     pub(crate) fn make_create(
         &mut self,
         secret: SecretHash,
-        max_inactive: Option<Duration>,
-        absolute: Duration,
+        idle_timeout: Option<Duration>,
+        absolute_timeout: Duration,
     ) {
         self.seldom().create = Some(Creation {
             secret,
             user: None,
-            max_inactive,
-            absolute,
-            first_visit: None,
+            idle_timeout,
+            absolute_timeout,
+            initial_idle_timeout: None,
         });
     }
 
     /// With [`create`](Self::create): sets a shorter idle timeout until a client has returned the
     /// cookie.
-    pub fn first_visit(&mut self, idle: Duration) {
+    pub fn initial_idle_timeout(&mut self, idle: Duration) {
         if let Some(create) = &mut self.seldom().create {
-            create.first_visit = Some(idle);
+            create.initial_idle_timeout = Some(idle);
         }
     }
 
@@ -119,33 +123,33 @@ impl Changes {
         self.write(name, None);
     }
 
-    /// Restores the value that an attribute had after its last write, which carried `stamp`
+    /// Restores the value that an attribute had after its last write, which carried `version`
     /// (`None`: it was never written). As long as that is still its last write, nothing is written;
     /// otherwise this is an ordinary write, later than the one in between.
     ///
     /// A store that does not use [`apply`](Self::apply) may write in both cases.
-    pub fn confirm(&mut self, name: Name, value: Option<Value>, stamp: Option<Stamp>) {
+    pub fn confirm(&mut self, name: Name, value: Option<Value>, version: Option<Version>) {
         self.write(name.clone(), value);
         if &*name != FLOOR {
-            self.seldom().confirmed.push((name, stamp));
+            self.seldom().confirmed.push((name, version));
         }
     }
 
     /// Drops the pending write of an attribute.
-    pub fn retract(&mut self, name: &str) {
+    pub fn unset(&mut self, name: &str) {
         self.writes.retain(|(known, _)| &**known != name);
         self.unconfirm(name);
     }
 
     /// Makes the commit conditional: the attribute's last write must still be the one that carries
-    /// `stamp` (`None`: it was never written).
-    pub fn expect(&mut self, name: Name, stamp: Option<Stamp>) {
-        self.seldom().expect = Some((name, stamp));
+    /// `version` (`None`: it was never written).
+    pub fn expect(&mut self, name: Name, version: Option<Version>) {
+        self.seldom().expect = Some((name, version));
     }
 
     /// Sets the idle timeout; `None` leaves only the absolute timeout.
-    pub fn set_max_inactive(&mut self, idle: Option<Duration>) {
-        self.seldom().max_inactive = Some(idle);
+    pub fn set_idle_timeout(&mut self, idle: Option<Duration>) {
+        self.seldom().idle_timeout = Some(idle);
     }
 
     /// Replaces the session's secret, if it still is `from`, which is no longer valid afterwards.
@@ -194,36 +198,37 @@ impl Changes {
         Some(value.as_ref())
     }
 
-    /// Returns the attribute that the commit depends on, and the expected stamp of its last write.
+    /// Returns the attribute that the commit depends on, and the expected version of its last
+    /// write.
     #[must_use]
-    pub fn expected(&self) -> Option<(&Name, Option<Stamp>)> {
-        let (name, stamp) = self.seldom.as_ref()?.expect.as_ref()?;
-        Some((name, *stamp))
+    pub fn expected(&self) -> Option<(&Name, Option<Version>)> {
+        let (name, version) = self.seldom.as_ref()?.expect.as_ref()?;
+        Some((name, *version))
     }
 
-    /// Returns the stamp of the attribute's last write that makes this write unnecessary, if it is
-    /// one that [confirms](Self::confirm).
+    /// Returns the version of the attribute's last write that makes this write unnecessary, if it
+    /// is one that [confirms](Self::confirm).
     #[must_use]
-    pub fn confirmed(&self, name: &str) -> Option<Option<Stamp>> {
+    pub fn confirmed(&self, name: &str) -> Option<Option<Version>> {
         let confirmed = &self.seldom.as_ref()?.confirmed;
-        let (_, stamp) = confirmed.iter().find(|(known, _)| &**known == name)?;
-        Some(*stamp)
+        let (_, version) = confirmed.iter().find(|(known, _)| &**known == name)?;
+        Some(*version)
     }
 
     /// Returns `true` if the session already is as these changes would make it.
     pub(crate) fn are_in(&self, record: &Record) -> bool {
-        let idle = record.max_inactive_interval();
+        let idle = record.idle_timeout();
         !self.is_empty()
             && !self.is_create()
             && self.expected().is_none()
             && self.rotation().is_none()
-            && self.max_inactive().is_none_or(|wanted| wanted == idle)
+            && self.idle_timeout().is_none_or(|wanted| wanted == idle)
             && self.writes.iter().all(|(name, _)| self.is_in(name, record))
     }
 
     /// Returns `true` if a write confirms the attribute's last one.
     pub(crate) fn is_in(&self, name: &str, record: &Record) -> bool {
-        self.confirmed(name) == Some(record.stamp(name))
+        self.confirmed(name) == Some(record.version(name))
     }
 
     /// The same changes, with confirming writes turned into ordinary ones.
@@ -238,8 +243,8 @@ impl Changes {
 
     /// Returns the new idle timeout, if it changes.
     #[must_use]
-    pub fn max_inactive(&self) -> Option<Option<Duration>> {
-        self.seldom.as_ref()?.max_inactive
+    pub fn idle_timeout(&self) -> Option<Option<Duration>> {
+        self.seldom.as_ref()?.idle_timeout
     }
 
     /// Returns the rotation of the secret, if there is one.
@@ -271,7 +276,7 @@ impl Changes {
         current: Option<&Arc<Record>>,
         base: Option<&Record>,
         now: Timestamp,
-        writer: Writer,
+        writer: WriterId,
     ) -> Outcome {
         let mut outcome = self.apply_marked(current, base, now, writer);
         if let Outcome::Committed(record) = &mut outcome
@@ -288,7 +293,7 @@ impl Changes {
         current: Option<&Arc<Record>>,
         base: Option<&Record>,
         now: Timestamp,
-        writer: Writer,
+        writer: WriterId,
     ) -> Outcome {
         let current = current.filter(|record| record.is_live(now));
         let mut record = match (self.creation(), current) {
@@ -296,8 +301,8 @@ impl Changes {
             (None, None) => return Outcome::Gone,
             (Some(create), None) => create.record(now),
             (None, Some(current)) => {
-                if let Some((name, stamp)) = self.expected()
-                    && current.stamp(name) != stamp
+                if let Some((name, version)) = self.expected()
+                    && current.version(name) != version
                 {
                     return Outcome::Conflict(current.clone());
                 }
@@ -314,29 +319,29 @@ impl Changes {
             }
         };
         let seen = record.clock().max(base.map_or(0, Record::clock));
-        let stamp = Stamp::after(seen, now, writer);
+        let version = Version::next(seen, now, writer);
         if let Some(Rotation { to, login, .. }) = self.rotation() {
-            record.rotate(to, login, stamp, now);
+            record.rotate(to, login, version, now);
         }
-        for register in self.registers(stamp) {
+        for register in self.entries(version) {
             if !self.is_in(&register.name, &record) {
                 record.merge_register(&register);
             }
         }
-        if let Some(idle) = self.max_inactive()
-            && (self.is_create() || idle != record.max_inactive_interval())
+        if let Some(idle) = self.idle_timeout()
+            && (self.is_create() || idle != record.idle_timeout())
         {
-            record.lifetime.max_inactive = (stamp, idle.into());
-            record.note_latest(stamp);
+            record.lifetime.idle_timeout = (version, idle.into());
+            record.note_latest(version);
         }
         Outcome::Committed(Arc::new(record))
     }
 
-    /// The writes as registers that carry `stamp`.
-    pub(crate) fn registers(&self, stamp: Stamp) -> impl Iterator<Item = Register> {
-        self.writes.iter().map(move |(name, value)| Register {
+    /// The writes as registers that carry `version`.
+    pub(crate) fn entries(&self, version: Version) -> impl Iterator<Item = AttributeEntry> {
+        self.writes.iter().map(move |(name, value)| AttributeEntry {
             name: name.clone(),
-            stamp,
+            version,
             value: value.clone(),
         })
     }
@@ -355,9 +360,11 @@ impl Changes {
     fn creation(&self) -> Option<Creation> {
         let create = self.seldom.as_ref()?.create?;
         // A timeout set for this session takes precedence over the general one.
-        let first_visit = create.first_visit.filter(|_| self.max_inactive().is_none());
+        let initial_idle_timeout = create
+            .initial_idle_timeout
+            .filter(|_| self.idle_timeout().is_none());
         Some(Creation {
-            first_visit,
+            initial_idle_timeout,
             ..create
         })
     }
@@ -389,13 +396,13 @@ impl Changes {
 
 impl Creation {
     fn record(self, now: Timestamp) -> Record {
-        let credential = Credential::new(self.secret, now.plus(self.absolute), self.user);
+        let credential = Credential::new(self.secret, now.plus(self.absolute_timeout), self.user);
         let lifetime = Lifetime {
             created_at: now,
             accessed_at: now,
             access: 0,
-            max_inactive: (Stamp::default(), self.max_inactive.into()),
-            first_visit: self.first_visit.into(),
+            idle_timeout: (Version::default(), self.idle_timeout.into()),
+            initial_idle_timeout: self.initial_idle_timeout.into(),
             returned: false,
         };
         Record::new(credential, lifetime)
@@ -453,7 +460,7 @@ mod tests {
         else {
             panic!("not committed")
         };
-        let names: Vec<_> = two.registers().iter().map(|r| r.name.as_str()).collect();
+        let names: Vec<_> = two.entries().iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
     }
 
@@ -484,7 +491,7 @@ mod tests {
             panic!("not committed")
         };
         let mut update = insert("a", "3");
-        update.expect("a".into(), base.stamp("a"));
+        update.expect("a".into(), base.version("a"));
         let outcome = update.apply(Some(&current), Some(&base), NOW, 1);
         assert_eq!(outcome, Outcome::Conflict(current));
     }
@@ -494,9 +501,9 @@ mod tests {
     fn a_write_that_confirms_is_one_only_after_another_write() {
         let base = created("a", "1");
         let mut confirm = Changes::default();
-        confirm.confirm("a".into(), Some(value("1")), base.stamp("a"));
+        confirm.confirm("a".into(), Some(value("1")), base.version("a"));
         confirm.confirm("b".into(), None, None);
-        confirm.set_max_inactive(Some(HOUR));
+        confirm.set_idle_timeout(Some(HOUR));
         let later = NOW.plus(HOUR / 2);
         let outcome = confirm.apply(Some(&base), Some(&base), later, 1);
         assert_eq!(outcome, Outcome::Committed(base.clone()));
@@ -512,8 +519,8 @@ mod tests {
             panic!("not committed")
         };
         assert_eq!((after.get("a"), after.get("b")), (Some(&value("1")), None));
-        assert!(after.stamp("a") > two.stamp("a"));
-        assert_eq!(after.max_inactive_interval(), Some(HOUR));
+        assert!(after.version("a") > two.version("a"));
+        assert_eq!(after.idle_timeout(), Some(HOUR));
     }
 
     /// W-02.
@@ -535,7 +542,7 @@ mod tests {
                 record = after;
             }
         }
-        assert_eq!(record.registers().len(), 1);
+        assert_eq!(record.entries().len(), 1);
         assert_eq!(record.live_size(), (1, 2));
     }
 
@@ -547,7 +554,7 @@ mod tests {
         changes.insert("a".into(), value("2"));
         assert_eq!(changes.confirmed("a"), None);
         changes.confirm("a".into(), Some(value("1")), None);
-        changes.retract("a");
+        changes.unset("a");
         assert!(changes.is_empty());
     }
 
@@ -556,7 +563,7 @@ mod tests {
         let mut changes = insert("a", "1");
         changes.remove("a".into());
         assert_eq!(changes.written("a"), Some(None));
-        changes.retract("a");
+        changes.unset("a");
         assert_eq!(changes.written("a"), None);
         assert!(changes.is_empty());
     }

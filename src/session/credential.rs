@@ -15,14 +15,14 @@
 
 use std::time::Duration;
 
-use super::{SecretHash, Stamp, Timestamp, UserKey};
+use super::{SecretHash, Timestamp, UserKey, Version};
 
 /// The current secret of a session, as a hash, and the data bound to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credential {
     pub(crate) hash: SecretHash,
     /// The absolute deadline.
-    pub(crate) ends_at: Timestamp,
+    pub(crate) absolute_deadline: Timestamp,
     /// Present only if the session was rotated, or is bound to a user.
     details: Option<Box<Details>>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Credential {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Details {
     /// The version that the owner gave it; the default before the first rotation.
-    pub(crate) version: Stamp,
+    pub(crate) version: Version,
     /// The time of the last rotation.
     pub(crate) rotated_at: Option<Timestamp>,
     /// The user of the session.
@@ -40,7 +40,7 @@ pub(crate) struct Details {
     pub(crate) began_at: Option<Timestamp>,
     /// For each owner, the last version of a predecessor, the latest first. The owner of this
     /// version is left out.
-    pub(crate) history: Vec<Stamp>,
+    pub(crate) history: Vec<Version>,
 }
 
 /// The login that accompanies a rotation or a creation, or a return to the previous user.
@@ -48,7 +48,7 @@ pub(crate) struct Details {
 pub(crate) struct Login {
     pub(crate) user: Option<UserKey>,
     /// The absolute lifetime, which starts with it.
-    pub(crate) absolute: Duration,
+    pub(crate) absolute_timeout: Duration,
 }
 
 /// The status of a presented secret.
@@ -68,21 +68,29 @@ pub(crate) struct Forked;
 
 impl Credential {
     /// The credential of a new session.
-    pub(crate) fn new(hash: SecretHash, ends_at: Timestamp, user: Option<UserKey>) -> Self {
+    pub(crate) fn new(
+        hash: SecretHash,
+        absolute_deadline: Timestamp,
+        user: Option<UserKey>,
+    ) -> Self {
         let details = Details {
             user,
             ..Details::default()
         };
-        Self::from_parts(hash, ends_at, details)
+        Self::from_parts(hash, absolute_deadline, details)
     }
 
     /// Creates a credential from parts that came from outside. The caller limits the length of the
     /// history.
-    pub(crate) fn from_parts(hash: SecretHash, ends_at: Timestamp, details: Details) -> Self {
+    pub(crate) fn from_parts(
+        hash: SecretHash,
+        absolute_deadline: Timestamp,
+        details: Details,
+    ) -> Self {
         let is_plain = details == Details::default();
         Self {
             hash,
-            ends_at,
+            absolute_deadline,
             details: (!is_plain).then(|| Box::new(details)),
         }
     }
@@ -97,10 +105,10 @@ impl Credential {
         self.details.as_deref()
     }
 
-    pub(crate) fn version(&self) -> Stamp {
+    pub(crate) fn version(&self) -> Version {
         self.details
             .as_ref()
-            .map_or_else(Stamp::default, |details| details.version)
+            .map_or_else(Version::default, |details| details.version)
     }
 
     pub(crate) fn user(&self) -> Option<UserKey> {
@@ -137,13 +145,13 @@ impl Credential {
         &self,
         hash: SecretHash,
         login: Option<Login>,
-        version: Stamp,
+        version: Version,
         now: Timestamp,
     ) -> Self {
         let known = self.details();
         let mut history = known.history;
         history.retain(|former| former.writer != version.writer);
-        if known.version != Stamp::default() && known.version.writer != version.writer {
+        if known.version != Version::default() && known.version.writer != version.writer {
             history.insert(0, known.version);
             history.truncate(HISTORY_MAX);
         }
@@ -156,7 +164,9 @@ impl Credential {
         };
         Self {
             hash,
-            ends_at: login.map_or(self.ends_at, |login| now.plus(login.absolute)),
+            absolute_deadline: login.map_or(self.absolute_deadline, |login| {
+                now.plus(login.absolute_timeout)
+            }),
             details: Some(Box::new(details)),
         }
     }
@@ -169,7 +179,7 @@ impl Credential {
         }
         if self.hash == other.hash && self.version() == other.version() {
             // Deadlines that were sent over different paths differ by the delay of the messages.
-            self.ends_at = self.ends_at.min(other.ends_at);
+            self.absolute_deadline = self.absolute_deadline.min(other.absolute_deadline);
             return Ok(());
         }
         match (self.follows(other), other.follows(self)) {
@@ -190,11 +200,12 @@ impl Credential {
     #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     fn follows(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.version(), other.version());
-        if mine == Stamp::default() {
+        if mine == Version::default() {
             return false;
         }
-        let reaches = |known: &Stamp| known.writer == theirs.writer && known.clock >= theirs.clock;
-        theirs == Stamp::default()
+        let reaches =
+            |known: &Version| known.writer == theirs.writer && known.clock >= theirs.clock;
+        theirs == Version::default()
             || mine.writer == theirs.writer && mine.clock > theirs.clock
             || self
                 .details
@@ -205,7 +216,7 @@ impl Credential {
     /// Converts the points in time from another clock to this node's.
     #[cfg(feature = "replicated")]
     pub(crate) fn rebase(&mut self, rebased: impl Fn(Timestamp) -> Timestamp) {
-        self.ends_at = rebased(self.ends_at);
+        self.absolute_deadline = rebased(self.absolute_deadline);
         if let Some(details) = &mut self.details {
             details.rotated_at = details.rotated_at.map(&rebased);
             details.began_at = details.began_at.map(rebased);
@@ -236,7 +247,7 @@ mod tests {
     }
 
     fn rotated(before: &Credential, to: u8, writer: u32, clock: u64) -> Credential {
-        before.rotated(hash(to), None, Stamp { clock, writer }, NOW)
+        before.rotated(hash(to), None, Version { clock, writer }, NOW)
     }
 
     fn merged(one: &Credential, two: &Credential) -> Result<Credential, Forked> {
@@ -296,18 +307,24 @@ mod tests {
 
     #[test]
     fn a_login_takes_secret_user_and_deadline_together() {
-        let (user, absolute) = (Some(UserKey::of("ada")), 8 * HOUR);
-        let version = Stamp {
+        let (user, absolute_timeout) = (Some(UserKey::of("ada")), 8 * HOUR);
+        let version = Version {
             clock: 3,
             writer: 7,
         };
-        let login = Some(Login { user, absolute });
+        let login = Some(Login {
+            user,
+            absolute_timeout,
+        });
         let later = NOW.plus(HOUR / 2);
         let bound = fresh().rotated(hash(1), login, version, later);
         assert_eq!(bound.user(), user);
-        assert_eq!(bound.ends_at, later.plus(absolute));
+        assert_eq!(bound.absolute_deadline, later.plus(absolute_timeout));
         let next = rotated(&bound, 2, 7, 4);
-        assert_eq!((next.user(), next.ends_at), (user, bound.ends_at));
+        assert_eq!(
+            (next.user(), next.absolute_deadline),
+            (user, bound.absolute_deadline)
+        );
         assert_eq!(merged(&fresh(), &next).as_ref(), Ok(&next));
     }
 

@@ -44,7 +44,7 @@ pub enum EndReason {
     Logout,
     /// All sessions of its user were ended: [`end_user`](crate::SessionStore::end_user).
     User,
-    /// The application has ended it by its key: [`end`](crate::SessionStore::end).
+    /// The application has ended it by its key: [`end`](crate::SessionStore::delete).
     Admin,
     /// Its user had too many.
     Limit,
@@ -89,7 +89,7 @@ impl SessionEventKind {
     /// How `record` expires.
     #[cfg(any(feature = "memory", feature = "replicated"))]
     pub(crate) fn expiry_of(record: &Record) -> Self {
-        Self::Expired(match record.expires_at() < record.ends_at() {
+        Self::Expired(match record.expires_at() < record.absolute_deadline() {
             true => EndReason::Idle,
             false => EndReason::Absolute,
         })

@@ -2,7 +2,7 @@
 //!
 //! Everything in this folder is a value. A [`SessionId`] is the secret that a browser holds; a
 //! [`Root`] is the part of it that names the session everywhere else. A [`Record`] is a session as
-//! a store keeps it, [`Changes`] are the changes of one request to it, and a [`Stamp`] orders two
+//! a store keeps it, [`Changes`] are the changes of one request to it, and a [`Version`] orders two
 //! writes of one attribute without synchronized clocks.
 //!
 //! Merging records is commutative, associative and idempotent, so copies of a record converge, in
@@ -16,11 +16,11 @@ mod id;
 mod idle;
 pub(crate) mod json;
 mod record;
-mod stamp;
 mod time;
 mod user;
 mod user_index;
 mod value;
+mod version;
 
 pub use changes::{Changes, Outcome, Rotation};
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
@@ -37,10 +37,9 @@ pub(crate) use idle::Idle;
 pub(crate) use record::FLOOR;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
-pub use record::{Loaded, Record, Register};
+pub use record::{AttributeEntry, Loaded, Record};
 #[cfg(feature = "replicated")]
 pub(crate) use record::{UPDATES_MAX, access_version};
-pub use stamp::{Stamp, Writer};
 pub use time::Timestamp;
 pub use user::UserKey;
 pub use user_index::SessionInfo;
@@ -48,3 +47,4 @@ pub(crate) use user_index::{
     IndexEntry, LABEL_MAX, Listed, index_root, new_index, note_end, prolong, put, remove,
 };
 pub use value::{Name, Value};
+pub use version::{Version, WriterId};

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "replicated")]
-use super::Stamp;
+use super::Version;
 use super::{Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value, json};
 
 /// An entry of an index.
@@ -57,7 +57,7 @@ pub(crate) fn prolong(changes: &mut Changes, lifetime: Duration) {
     changes.rotate(SecretHash::NONE, SecretHash::NONE);
     changes.log_in(Login {
         user: None,
-        absolute: lifetime,
+        absolute_timeout: lifetime,
     });
 }
 
@@ -83,15 +83,15 @@ impl Record {
 
     /// The sessions in an index, the latest login first.
     pub(crate) fn listed(&self) -> Vec<Listed> {
-        let ended = self.stamp(ENDED).unwrap_or_default();
+        let ended = self.version(ENDED).unwrap_or_default();
         let mut listed: Vec<_> = self
-            .registers()
+            .entries()
             .iter()
             .filter_map(|register| {
                 Some(Listed {
                     key: Root::parse(&register.name)?,
                     entry: json::decode(register.value.as_ref()?).ok()?,
-                    is_ended: register.stamp < ended,
+                    is_ended: register.version < ended,
                 })
             })
             .collect();
@@ -102,10 +102,10 @@ impl Record {
     /// Sessions in an index that were ended before their entries arrived here.
     #[cfg(feature = "replicated")]
     pub(crate) fn ended_too_late(&self) -> Vec<Root> {
-        let ended: Option<Stamp> = self.stamp(ENDED);
-        let is_late = |stamp: &Stamp| ended.is_some_and(|ended| *stamp < ended);
-        let registers = self.registers().iter();
-        let late = registers.filter(|r| r.value.is_some() && is_late(&r.stamp));
+        let ended: Option<Version> = self.version(ENDED);
+        let is_late = |version: &Version| ended.is_some_and(|ended| *version < ended);
+        let entries = self.entries().iter();
+        let late = entries.filter(|r| r.value.is_some() && is_late(&r.version));
         late.filter_map(|register| Root::parse(&register.name))
             .collect()
     }
@@ -140,7 +140,7 @@ impl SessionInfo {
             created_at: record.created_at(),
             last_accessed_at: record.last_accessed_at(),
             expires_at: record.expires_at(),
-            absolute_deadline: record.ends_at(),
+            absolute_deadline: record.absolute_deadline(),
         }
     }
 }
@@ -190,7 +190,10 @@ mod tests {
         put(&mut changes, &two, &entry(6));
         prolong(&mut changes, Duration::from_secs(600));
         let index = apply(Some(&index), &changes);
-        assert_eq!(index.ends_at(), NOW.plus(Duration::from_secs(600)));
+        assert_eq!(
+            index.absolute_deadline(),
+            NOW.plus(Duration::from_secs(600))
+        );
         let listed: Vec<_> = index
             .listed()
             .into_iter()

@@ -19,7 +19,7 @@ pub(crate) trait ErasedStore: Send + Sync + 'static {
         changes: Changes,
     ) -> Answer<'a, Outcome>;
     fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()>;
-    fn end<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool>;
+    fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool>;
     fn route(&self, key: &Root) -> Option<String>;
 }
 
@@ -48,8 +48,8 @@ impl<S: SessionStore> ErasedStore for S {
         Box::pin(SessionStore::touch(self, key))
     }
 
-    fn end<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool> {
-        Box::pin(SessionStore::end_because(self, key, reason))
+    fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool> {
+        Box::pin(SessionStore::delete_because(self, key, reason))
     }
 
     fn route(&self, key: &Root) -> Option<String> {

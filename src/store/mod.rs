@@ -9,7 +9,7 @@
 //! [`load`]: SessionStore::load
 //! [`commit`]: SessionStore::commit
 //! [`touch`]: SessionStore::touch
-//! [`end`]: SessionStore::end
+//! [`end`]: SessionStore::delete
 
 pub(crate) mod erased;
 pub(crate) mod users;
@@ -61,10 +61,10 @@ pub use snapshot::{
 /// - Time *must* be [`now`]: the middleware compares a record's points in time with it.
 /// - A failure *must* be an error, never [`Loaded::Absent`] and never [`Outcome::Gone`]: these
 ///   assert that the session does not exist, and log the user out. Return `Err` when unsure.
-/// - After [`end`](Self::end) has been acknowledged, the session *must not* come back, and after a
-///   rotation its former secret must not become valid again, even if messages arrive late.
-/// - The future of [`commit`](Self::commit) and [`end`](Self::end) runs to completion even if the
-///   client disconnects: the middleware moves it to a task of its own.
+/// - After [`delete`](Self::delete) has been acknowledged, the session *must not* come back, and
+///   after a rotation its former secret must not become valid again, even if messages arrive late.
+/// - The future of [`commit`](Self::commit) and [`delete`](Self::delete) runs to completion even if
+///   the client disconnects: the middleware moves it to a task of its own.
 ///
 /// The suite in `distributable::testing` (feature `testing`) checks a store against this contract,
 /// and its documentation has a complete store to start from.
@@ -122,23 +122,23 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// Fails if the deletion is not certain on every node. Treat the session as still valid.
-    fn end(&self, key: &Root) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn delete(&self, key: &Root) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Deletes the session like [`end`](Self::end), with a `reason` for the event. The middleware
-    /// calls this. Without it, the reason is [`EndReason::Admin`].
+    /// Deletes the session like [`delete`](Self::delete), with a `reason` for the event. The
+    /// middleware calls this. Without it, the reason is [`EndReason::Admin`].
     ///
-    /// The default calls [`end`](Self::end), for stores without [`events`](Self::events).
+    /// The default calls [`delete`](Self::delete), for stores without [`events`](Self::events).
     ///
     /// # Errors
     ///
-    /// As [`end`](Self::end).
-    fn end_because(
+    /// As [`delete`](Self::delete).
+    fn delete_because(
         &self,
         key: &Root,
         reason: EndReason,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send {
         let _ = reason;
-        self.end(key)
+        self.delete(key)
     }
 
     /// Subscribes to the events of sessions: created, rotated, ended and expired. The

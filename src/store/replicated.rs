@@ -226,12 +226,12 @@ impl SessionStore for ReplicatedStore {
         Ok(())
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-        self.end_because(key, EndReason::Admin).await
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        self.delete_because(key, EndReason::Admin).await
     }
 
-    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
-        self.cluster.end(key, reason).await
+    async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        self.cluster.delete(key, reason).await
     }
 
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {

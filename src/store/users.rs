@@ -33,7 +33,7 @@ pub(crate) struct NewLogin {
     pub(crate) key: Root,
     pub(crate) label: Option<String>,
     /// The absolute lifetime of the session.
-    pub(crate) absolute: Duration,
+    pub(crate) absolute_timeout: Duration,
     /// The session, with its absolute deadline.
     pub(crate) record: Arc<Record>,
     /// The maximum number of sessions of a user.
@@ -46,10 +46,13 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
     let entry = IndexEntry {
         label: login.label,
         logged_in_at: now.as_millis(),
-        until: login.record.ends_at().as_millis(),
+        until: login.record.absolute_deadline().as_millis(),
     };
     // The index outlives every session in it.
-    let lifetime = login.absolute.saturating_mul(2).saturating_add(MARGIN);
+    let lifetime = login
+        .absolute_timeout
+        .saturating_mul(2)
+        .saturating_add(MARGIN);
     let root = index_root(&login.user);
     for _ in 0..TRIES {
         let index = store.load(&root, None).await?.into_live();
@@ -57,7 +60,7 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
             None => new_index(lifetime),
             Some(index) => {
                 let mut changes = Changes::default();
-                if index.ends_at().since(now) < lifetime - lifetime / 4 {
+                if index.absolute_deadline().since(now) < lifetime - lifetime / 4 {
                     prolong(&mut changes, lifetime);
                 }
                 changes
@@ -97,7 +100,7 @@ pub(crate) async fn list_again(
             user,
             key,
             label: None,
-            absolute: record.ends_at().since(record.began_at()),
+            absolute_timeout: record.absolute_deadline().since(record.began_at()),
             record,
             max_sessions: usize::MAX,
         };
@@ -126,7 +129,7 @@ pub(crate) async fn end_unlisted(
     let record = store.load(key, None).await?.into_live();
     let is_theirs = record.is_some_and(|record| record.user() == Some(*user));
     if is_theirs && !is_listed(store, user, key).await? {
-        store.end(key, EndReason::User).await?;
+        store.delete(key, EndReason::User).await?;
     }
     Ok(())
 }
@@ -168,7 +171,7 @@ pub(crate) async fn sessions_of(
                 live.push(SessionInfo::new(listed.key, &record, listed.entry.label));
             }
             Belonging::Live(_) => {
-                store.end(&listed.key, EndReason::User).await?;
+                store.delete(&listed.key, EndReason::User).await?;
                 gone.push(listed.key);
             }
             Belonging::Absent => {}
@@ -232,7 +235,7 @@ pub(crate) async fn end_user(
             }
         }
         for key in &live {
-            store.end(key, EndReason::User).await?;
+            store.delete(key, EndReason::User).await?;
         }
         ended += live.len();
         gone.extend(live);
@@ -259,7 +262,7 @@ async fn end_oldest(
                     true => EndReason::User,
                     false => EndReason::Limit,
                 };
-                store.end(&listed.key, reason).await?;
+                store.delete(&listed.key, reason).await?;
                 gone.push(listed.key);
             }
             Belonging::Absent | Belonging::Never => gone.push(listed.key),
@@ -320,7 +323,7 @@ mod tests {
         let mut changes = Changes::create(id.hash(), Some(HOUR), 24 * HOUR);
         changes.log_in(Login {
             user: Some(user),
-            absolute: 24 * HOUR,
+            absolute_timeout: 24 * HOUR,
         });
         let outcome = store
             .commit(&id.key(), None, changes)
@@ -333,7 +336,7 @@ mod tests {
             user,
             key: id.key(),
             label: Some("phone".to_owned()),
-            absolute: 24 * HOUR,
+            absolute_timeout: 24 * HOUR,
             record,
             max_sessions,
         };
@@ -393,7 +396,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         // One has ended without a change of its index.
-        store.end(&all[1]).await.expect("the store answers");
+        store.delete(&all[1]).await.expect("the store answers");
         all.push(log_in(&store, "ada", 3).await);
         assert_eq!(keys(&store, "ada").await, [all[3], all[2], all[0]]);
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -440,8 +443,8 @@ mod tests {
             SessionStore::touch(&self.store, key).await
         }
 
-        async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-            SessionStore::end(&self.store, key).await
+        async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+            SessionStore::delete(&self.store, key).await
         }
     }
 
@@ -490,10 +493,10 @@ mod tests {
             SessionStore::touch(&self.0, key).await
         }
 
-        async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+        async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
             log_in(&self.0, "ada", 999).await;
             log_in(&self.0, "ada", 999).await;
-            SessionStore::end(&self.0, key).await
+            SessionStore::delete(&self.0, key).await
         }
     }
 

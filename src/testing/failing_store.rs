@@ -123,14 +123,14 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
         self.inner.touch(key).await
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         self.check(false)?;
-        self.inner.end(key).await
+        self.inner.delete(key).await
     }
 
-    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+    async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
         self.check(false)?;
-        self.inner.end_because(key, reason).await
+        self.inner.delete_because(key, reason).await
     }
 
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {

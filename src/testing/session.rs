@@ -50,7 +50,7 @@ pub struct TestSession {
     attributes: Vec<(String, Value)>,
     user: Option<UserKey>,
     idle: Option<Duration>,
-    absolute: Duration,
+    absolute_timeout: Duration,
     cookie: String,
 }
 
@@ -62,7 +62,7 @@ impl TestSession {
             attributes: Vec::new(),
             user: None,
             idle: Some(IDLE),
-            absolute: ABSOLUTE,
+            absolute_timeout: ABSOLUTE,
             cookie: "JSESSIONID".to_owned(),
         }
     }
@@ -92,8 +92,8 @@ impl TestSession {
     }
 
     /// Sets the absolute lifetime.
-    pub const fn with_absolute_timeout(mut self, absolute: Duration) -> Self {
-        self.absolute = absolute;
+    pub const fn with_absolute_timeout(mut self, absolute_timeout: Duration) -> Self {
+        self.absolute_timeout = absolute_timeout;
         self
     }
 
@@ -110,14 +110,14 @@ impl TestSession {
     /// When the store fails.
     pub async fn create<S: SessionStore>(&self, store: &S) -> Result<SessionId, StoreError> {
         let id = store.new_id();
-        let mut changes = Changes::create(id.hash(), self.idle, self.absolute);
+        let mut changes = Changes::create(id.hash(), self.idle, self.absolute_timeout);
         for (name, value) in &self.attributes {
             changes.insert(name.as_str().into(), value.clone());
         }
         if self.user.is_some() {
             changes.log_in(Login {
                 user: self.user,
-                absolute: self.absolute,
+                absolute_timeout: self.absolute_timeout,
             });
         }
         let outcome = store.commit(&id.key(), None, changes).await?;
@@ -129,7 +129,7 @@ impl TestSession {
                 user,
                 key: id.key(),
                 label: None,
-                absolute: self.absolute,
+                absolute_timeout: self.absolute_timeout,
                 record,
                 max_sessions: usize::MAX,
             };
@@ -198,7 +198,7 @@ mod tests {
         let record = store.peek(&id.key()).await.unwrap().unwrap();
         assert_eq!(record.get("n").unwrap().decode::<u32>().unwrap(), 7);
         assert_eq!(record.user(), Some(UserKey::of("ada")));
-        assert_eq!(record.max_inactive_interval(), None);
+        assert_eq!(record.idle_timeout(), None);
         assert_eq!(store.sessions_of("ada").await.unwrap().len(), 1);
         assert!(!format!("{session:?}").contains("admin"));
     }

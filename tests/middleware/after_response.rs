@@ -50,7 +50,7 @@ async fn a_kept_clone_cannot_write_any_more_and_still_read() {
     too_late(session.remove("a"));
     too_late(session.clear());
     too_late(session.cycle_id());
-    too_late(session.set_max_inactive_interval(None));
+    too_late(session.set_idle_timeout(None));
     too_late(session.set_persistence(Persistence::MaxAge(Duration::from_secs(60))));
     too_late(session.update("a", |_: Option<String>| String::new()).await);
     assert_eq!(session.get::<String>("a").unwrap().as_deref(), Some("1"));

@@ -246,7 +246,7 @@ async fn a_write_of_what_was_loaded_is_one_if_another_has_come_between() {
             session.insert("flag", "on")?;
             session.remove("absent")?;
             session.insert("gone", "here")?;
-            session.set_max_inactive_interval(Some(Duration::from_secs(1800)))?;
+            session.set_idle_timeout(Some(Duration::from_secs(1800)))?;
             match how.as_str() {
                 "save" => session.save().await,
                 "update" => session.update("n", |_| 1).await.map(drop),
@@ -273,7 +273,7 @@ async fn a_write_of_what_was_loaded_is_one_if_another_has_come_between() {
         }
         let key = store.ids.lock().unwrap().last().unwrap().key();
         let record = find(&store, &key).await;
-        let idle = record.max_inactive_interval();
+        let idle = record.idle_timeout();
         assert_eq!(idle, Some(Duration::from_secs(1800)), "{how}");
     }
 }
@@ -293,7 +293,7 @@ async fn what_was_loaded_is_not_written_again_beside_other_writes() {
     let before = find(&store, &key).await;
     browser.get(&app, "/").await.ok();
     let after = find(&store, &key).await;
-    assert_eq!(after.stamp("a"), before.stamp("a"));
+    assert_eq!(after.version("a"), before.version("a"));
     assert_eq!(store.commits.get(), 2);
 }
 

@@ -275,11 +275,11 @@ async fn a_sessions_own_idle_time_counts_on_every_node() {
 #[tokio::test]
 async fn an_idle_time_goes_with_the_session_that_the_request_makes() {
     let handler = async |session: Session| {
-        session.set_max_inactive_interval(None).unwrap();
+        session.set_idle_timeout(None).unwrap();
         assert!(!session.exists());
         session.insert("a", "1").unwrap();
     };
-    let seen = async |session: Session| format!("{:?}", session.max_inactive_interval());
+    let seen = async |session: Session| format!("{:?}", session.idle_timeout());
     let app = Router::new()
         .route("/make", get(handler))
         .route("/seen", get(seen))
@@ -293,17 +293,17 @@ async fn an_idle_time_goes_with_the_session_that_the_request_makes() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_time_that_is_set_comes_before_that_of_a_first_visit() {
     let make = async |session: Session, Path(secs): Path<u64>| -> Result<String, SessionError> {
-        let before = session.max_inactive_interval();
+        let before = session.idle_timeout();
         if secs > 0 {
-            session.set_max_inactive_interval(Some(Duration::from_secs(secs)))?;
+            session.set_idle_timeout(Some(Duration::from_secs(secs)))?;
         }
-        let set = session.max_inactive_interval();
+        let set = session.idle_timeout();
         session.insert("a", "1")?;
         session.save().await?;
-        let saved = session.max_inactive_interval();
+        let saved = session.idle_timeout();
         Ok(format!("{before:?} {set:?} {saved:?}"))
     };
-    let seen = async |session: Session| format!("{:?}", session.max_inactive_interval());
+    let seen = async |session: Session| format!("{:?}", session.idle_timeout());
     let store = Spy::new();
     let layer = layer(&store).with_initial_idle_timeout(60 * SECOND);
     let app = routes()
@@ -412,13 +412,13 @@ async fn a_time_of_zero_is_an_error_and_a_huge_one_is_long() {
     let handler = async move |session: Session| -> Result<(), SessionError> {
         session.insert("a", "1")?;
         for zero in nothing {
-            let error = session.set_max_inactive_interval(Some(zero)).unwrap_err();
+            let error = session.set_idle_timeout(Some(zero)).unwrap_err();
             assert_eq!(error.kind(), SessionErrorKind::InvalidTimeout);
         }
         let age = Persistence::MaxAge(Duration::ZERO);
         let error = session.set_persistence(age).unwrap_err();
         assert_eq!(error.kind(), SessionErrorKind::InvalidTimeout);
-        session.set_max_inactive_interval(Some(Duration::MAX))?;
+        session.set_idle_timeout(Some(Duration::MAX))?;
         session.set_persistence(Persistence::MaxAge(Duration::MAX))
     };
     let layer = layer(&Spy::new())

@@ -187,11 +187,11 @@ impl SessionStore for Spy {
         self.inner.touch(key).await
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         self.ends.count();
         self.wait().await;
         self.check("end")?;
-        let ended = self.inner.end(key).await;
+        let ended = self.inner.delete(key).await;
         self.done.count();
         ended
     }
@@ -301,8 +301,8 @@ async fn user(session: Session) -> String {
 
 async fn ttl(session: Session, Query(args): Args) -> Answer {
     let secs = args["s"].parse().unwrap();
-    session.set_max_inactive_interval(Some(Duration::from_secs(secs)))?;
-    Ok(format!("{:?}", session.max_inactive_interval()))
+    session.set_idle_timeout(Some(Duration::from_secs(secs)))?;
+    Ok(format!("{:?}", session.idle_timeout()))
 }
 
 async fn err(

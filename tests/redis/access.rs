@@ -90,7 +90,7 @@ async fn wrong_credentials_are_named_and_never_shown() {
         assert_eq!(error.kind(), RedisErrorKind::Unauthenticated, "{error}");
         assert!(!format!("{error} {error:?}").contains("wr0ng"), "{error:?}");
         assert!(start.elapsed() < Duration::from_secs(3));
-        let store = builder.connect_lazily().unwrap();
+        let store = builder.build().unwrap();
         let error = store.load(&store.new_id().key(), None).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         assert_eq!(kind(&error), Some(RedisErrorKind::Unauthenticated));
@@ -153,16 +153,14 @@ async fn prefixes_keep_applications_apart() {
         .unwrap();
     let (key, _) = create(&shop, "a", "1").await;
     assert_eq!(find(&other, &key).await, None);
-    assert!(!other.end(&key).await.unwrap());
+    assert!(!other.delete(&key).await.unwrap());
     assert!(find(&shop, &key).await.is_some());
     let second = RedisStore::connect(&format!("{}/1", server.url()))
         .await
         .unwrap();
     assert_eq!(find(&second, &key).await, None);
     for bad in ["", "a{b", "a*", "a\r\nFLUSHALL", "a b"] {
-        let error = RedisStore::builder(server.url())
-            .prefix(bad)
-            .connect_lazily();
+        let error = RedisStore::builder(server.url()).prefix(bad).build();
         assert_eq!(error.unwrap_err().kind(), RedisErrorKind::Config);
     }
 }
@@ -194,7 +192,7 @@ async fn a_session_of_another_application_is_no_session() {
             let other = open(name, near).await;
             assert_eq!(find(&other, &key).await, None);
             other.touch(&key).await.unwrap();
-            assert!(!other.end(&key).await.unwrap());
+            assert!(!other.delete(&key).await.unwrap());
             let rotation = rotation(SECRET, secret(1));
             for changes in [insert("a", "2"), rotation, birth("a", "2")] {
                 for base in [None, Some(&record)] {
@@ -212,15 +210,15 @@ async fn a_session_of_another_application_is_no_session() {
     assert_eq!(find(&open(Some("blog"), false).await, &key).await, None);
     let again = open(Some("shop"), true).await;
     let found = find(&again, &key).await.unwrap();
-    assert_eq!(found.registers().len(), 3);
-    assert!(again.end(&key).await.unwrap());
+    assert_eq!(found.entries().len(), 3);
+    assert!(again.delete(&key).await.unwrap());
     // An application that gets a name keeps its sessions.
     let (key, record) = create(&open(None, false).await, "a", "1").await;
     committed(shop.commit(&key, Some(&record), insert("a", "2")).await);
     assert!(find(&open(None, false).await, &key).await.is_some());
     for bad in ["", "a\nb", &"x".repeat(65)] {
         let builder = RedisStore::builder(server.url()).application(bad);
-        let error = builder.connect_lazily().unwrap_err();
+        let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), RedisErrorKind::Config);
     }
 }

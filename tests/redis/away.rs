@@ -43,10 +43,10 @@ async fn a_store_is_ready_when_it_can_be_used() {
     let store = RedisStore::connect(&server.url()).await.unwrap();
     assert!(store.is_ready());
     create(&store, "a", "1").await;
-    let unused = RedisStore::builder(server.url()).connect_lazily().unwrap();
+    let unused = RedisStore::builder(server.url()).build().unwrap();
     assert!(unused.is_ready());
     server.kill();
-    let lazy = RedisStore::builder(server.url()).connect_lazily().unwrap();
+    let lazy = RedisStore::builder(server.url()).build().unwrap();
     let stores = [&store, &unused, &lazy];
     let wait = async |ready: bool| {
         let start = Instant::now();

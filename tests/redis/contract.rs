@@ -35,10 +35,10 @@ async fn a_removed_attribute_leaves_no_field() {
         let mut removal = Changes::default();
         removal.remove(name.as_str().into());
         base = committed(store.commit(&key, Some(&base), removal).await.unwrap());
-        assert_eq!(base.registers().len(), 1);
+        assert_eq!(base.entries().len(), 1);
     }
     let loaded = find(&store, &key).await.expect("a session");
-    assert_eq!(loaded.registers(), base.registers());
+    assert_eq!(loaded.entries(), base.entries());
     let fields = server.cli(&["HLEN", &server.cli(&["KEYS", "*"])]);
     assert_eq!(
         fields.trim(),
@@ -55,9 +55,9 @@ async fn a_removed_attribute_leaves_no_field() {
     }
     let base = committed(store.commit(&key, Some(&base), all).await.unwrap());
     let base = committed(store.commit(&key, Some(&base), none).await.unwrap());
-    assert_eq!(base.registers().len(), 1);
+    assert_eq!(base.entries().len(), 1);
     let loaded = find(&store, &key).await;
-    assert_eq!(loaded.unwrap().registers().len(), 1);
+    assert_eq!(loaded.unwrap().entries().len(), 1);
 }
 
 fn committed(outcome: Outcome) -> Arc<Record> {

@@ -79,7 +79,7 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
         );
         sees(reader, &key, &next, Duration::from_secs(5)).await;
     }
-    assert!(here.end(&key).await.unwrap());
+    assert!(here.delete(&key).await.unwrap());
     assert_eq!(find(&here, &key).await, None);
     let deadline = Instant::now() + Duration::from_secs(5);
     while find(&there, &key).await.is_some() {
@@ -173,7 +173,7 @@ async fn no_read_is_stale() {
         for key in keys.iter() {
             let copy = find(&cached, key).await.unwrap();
             let truth = find(&foreign, key).await.unwrap();
-            assert_eq!(copy.registers(), truth.registers(), "a copy stayed stale");
+            assert_eq!(copy.entries(), truth.entries(), "a copy stayed stale");
             compared += 1;
         }
         for key in keys.iter() {
@@ -289,8 +289,8 @@ async fn a_load_and_a_commit_are_one_round_trip_each() {
     let before = server.commands();
     let mut changes = insert("a", "2");
     changes.insert("b".into(), crate::support::text("3"));
-    changes.set_max_inactive(Some(Duration::from_secs(60)));
-    changes.expect("a".into(), record.stamp("a"));
+    changes.set_idle_timeout(Some(Duration::from_secs(60)));
+    changes.expect("a".into(), record.version("a"));
     let record = committed(store.commit(&key, Some(&record), changes).await);
     // What runs inside the script is not sent.
     let inside = cost(before) - 1;

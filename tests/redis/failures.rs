@@ -72,7 +72,7 @@ async fn a_flushed_server_goes_on() {
     server.ok(&["FLUSHALL"]);
     assert_eq!(find(&store, &key).await, None);
     store.touch(&key).await.unwrap();
-    assert!(!store.end(&key).await.unwrap());
+    assert!(!store.delete(&key).await.unwrap());
     let outcome = store.commit(&key, Some(&record), insert("a", "3")).await;
     assert_eq!(outcome.unwrap(), Outcome::Gone);
     assert_eq!(server.cli(&["DBSIZE"]), "0");
@@ -149,8 +149,8 @@ async fn a_full_server_refuses_what_adds_and_nothing_else() {
     removal.remove("a".into());
     let record = committed(store.commit(&key, Some(&found), removal).await);
     assert_eq!(value(&record, "a"), None);
-    assert!(store.end(&other).await.unwrap());
-    assert!(store.end(&key).await.unwrap());
+    assert!(store.delete(&other).await.unwrap());
+    assert!(store.delete(&key).await.unwrap());
 }
 
 /// a server that evicts says nothing, and its sessions are gone.
@@ -303,7 +303,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
         };
         let n: usize = value(&record, "n").unwrap().parse().unwrap();
         let mut changes = insert("n", &(n + 1).to_string());
-        changes.expect("n".into(), record.stamp("n"));
+        changes.expect("n".into(), record.version("n"));
         match store.commit(&key, Some(&record), changes).await {
             Ok(Outcome::Committed(record)) => {
                 assert_eq!(value(&record, "n"), Some((n + 1).to_string()));
@@ -334,7 +334,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
         let former = store.load(&key, Some(&SECRET)).await;
         assert_eq!(former.unwrap(), Loaded::Superseded);
         proxy.set(Replies::CutAfter(turn % 7));
-        let (ended, ()) = tokio::join!(store.end(&key), async {
+        let (ended, ()) = tokio::join!(store.delete(&key), async {
             sleep(Duration::from_millis(30)).await;
             proxy.set(Replies::Pass);
         });
@@ -396,7 +396,7 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
                 .map(drop)
                 .unwrap_err(),
             store.touch(key).await.unwrap_err(),
-            store.end(key).await.map(drop).unwrap_err(),
+            store.delete(key).await.map(drop).unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{}", reason(&error));
@@ -416,7 +416,7 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
     assert_eq!(found.get("a"), Some(&text("1")));
     assert_eq!(found.get("short"), Some(&text("")));
     assert_eq!(found.get("newer"), Some(&text("")));
-    assert_eq!(found.registers().len(), 3);
+    assert_eq!(found.entries().len(), 3);
     committed(
         store
             .commit(&good, Some(&found), insert("short", "long"))
@@ -464,7 +464,7 @@ async fn no_key_ever_lives_without_a_limit() {
                         drop(store.commit(&key, None, birth("a", "1")).await);
                     }
                     1 => drop(store.touch(&key).await),
-                    2 => drop(store.end(&key).await),
+                    2 => drop(store.delete(&key).await),
                     3 | 4 => {
                         rotations = rotations % 100 + 1;
                         let mut changes = rotation(current, secret(rotations));
@@ -475,7 +475,7 @@ async fn no_key_ever_lives_without_a_limit() {
                     }
                     5 => {
                         let mut changes = Changes::default();
-                        changes.set_max_inactive(Some(Duration::from_secs(turn as u64 % 100)));
+                        changes.set_idle_timeout(Some(Duration::from_secs(turn as u64 % 100)));
                         drop(store.commit(&key, None, changes).await);
                     }
                     _ => drop(store.commit(&key, None, insert("c", "3")).await),

@@ -250,7 +250,7 @@ async fn sentinels_that_know_nothing_are_named() {
     let server = Server::start(&[]);
     let url = format!("redis-sentinel://127.0.0.1:{}/main", server.port);
     let builder = RedisStore::builder(url).deadline(Duration::from_millis(300));
-    let store = builder.connect_lazily().unwrap();
+    let store = builder.build().unwrap();
     let error = store.load(&store.new_id().key(), None).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(reason(&error).contains("sentinel"), "{}", reason(&error));
@@ -275,10 +275,10 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
         .unwrap();
     let (key, _) = create(&store, "a", "1").await;
     let (other, _) = create(&store, "a", "1").await;
-    assert!(store.end(&key).await.unwrap());
+    assert!(store.delete(&key).await.unwrap());
     // No replica, no promise; but it is done here.
     replica.kill();
-    let error = store.end(&other).await.unwrap_err();
+    let error = store.delete(&other).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Indeterminate);
     assert_eq!(kind(&error), Some(RedisErrorKind::Unreplicated));
     assert_eq!(find(&store, &other).await, None);
@@ -451,7 +451,7 @@ async fn a_slot_that_moves_slowly_fails_no_request() {
             committed(store.commit(&key, None, rotation).await);
             let former = store.load(&key, Some(&SECRET)).await;
             assert_eq!(former.unwrap(), Loaded::Superseded);
-            assert!(store.end(&key).await.unwrap(), "it was alive");
+            assert!(store.delete(&key).await.unwrap(), "it was alive");
             assert_eq!(find(&store, &key).await, None);
             // What has ended is not born again by what was on its way.
             let late = store.commit(&key, None, birth("n", "0")).await;

@@ -43,7 +43,7 @@ impl Pair {
         // The users log out at the new one.
         let there = RedisStore::connect(&self.new.url()).await.unwrap();
         for key in keys {
-            assert!(there.end(key).await.unwrap());
+            assert!(there.delete(key).await.unwrap());
         }
     }
 }
@@ -143,9 +143,7 @@ async fn a_replica_is_not_read_from() {
     };
     let error = RedisStore::connect(&pair.new.url()).await.unwrap_err();
     assert_eq!(error.kind(), RedisErrorKind::ReadOnly, "{error}");
-    let store = RedisStore::builder(pair.new.url())
-        .connect_lazily()
-        .unwrap();
+    let store = RedisStore::builder(pair.new.url()).build().unwrap();
     let error = store.load(&key, None).await.unwrap_err();
     assert_eq!(kind(&error), Some(RedisErrorKind::ReadOnly));
     pair.new.ok(&["REPLICAOF", "NO", "ONE"]);

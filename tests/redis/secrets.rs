@@ -142,7 +142,7 @@ async fn other_secrets_are_superseded_for_a_minute_after_a_rotation() {
             .commit(&key, None, rotation(secret(3), secret(4)))
             .await,
     );
-    assert!(store.end(&key).await.unwrap());
+    assert!(store.delete(&key).await.unwrap());
     assert_eq!(load(&store, &key, secret(3)).await, Loaded::Absent);
 }
 
@@ -159,11 +159,11 @@ async fn a_session_is_one_key_for_its_whole_life() {
     }
     let found = find(&store, &key).await.unwrap();
     assert!(found.is_current(&secret(10)));
-    assert_eq!(found.registers(), record.registers());
-    assert!(store.end(&key).await.unwrap());
+    assert_eq!(found.entries(), record.entries());
+    assert!(store.delete(&key).await.unwrap());
     assert_eq!(server.cli(&["KEYS", "*"]), stored(&key));
     assert_eq!(server.cli(&["HLEN", &stored(&key)]), "1");
-    assert!(!store.end(&key).await.unwrap());
+    assert!(!store.delete(&key).await.unwrap());
     // What is on its way when a session ends does not bring it back.
     for late in [rotation(secret(10), secret(11)), birth("a", "1")] {
         assert_eq!(store.commit(&key, None, late).await.unwrap(), Outcome::Gone);
@@ -226,7 +226,7 @@ async fn a_write_under_way_lands_in_the_session_that_was_rotated_meanwhile() {
     holds(&find(&there, &key).await.unwrap());
     // With an expectation that does not hold any more it is a conflict before anything else.
     let mut stale = rotation(SECRET, secret(2));
-    stale.expect("a".into(), base.stamp("a"));
+    stale.expect("a".into(), base.version("a"));
     let outcome = here.commit(&key, Some(&base), stale).await.unwrap();
     assert!(matches!(outcome, Outcome::Conflict(_)), "{outcome:?}");
 }

@@ -107,7 +107,7 @@ async fn what_is_wrong_with_certificates_is_said() {
             .root_certificates(authority.pem())
             .client_certificate("none", "none"),
     ] {
-        let error = builder.connect_lazily().unwrap_err();
+        let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), RedisErrorKind::Config, "{error}");
     }
 }
@@ -118,7 +118,7 @@ async fn a_server_that_wants_a_certificate_gets_one() {
     let (_server, port) = server(&authority, "localhost", "yes");
     let url = format!("rediss://localhost:{port}");
     let builder = RedisStore::builder(&url).root_certificates(authority.pem());
-    let store = builder.clone().connect_lazily().unwrap();
+    let store = builder.clone().build().unwrap();
     let key = distributable::SessionId::generate().key();
     let error = distributable::SessionStore::load(&store, &key, None)
         .await

@@ -165,7 +165,7 @@ async fn a_server_that_is_no_master_is_not_followed_whatever_its_election() {
     );
     let ports = [stale.port, one.port, other.port].map(|port| format!("127.0.0.1:{port}"));
     let url = format!("redis-sentinel://{}/main", ports.join(","));
-    let store = RedisStore::builder(url).connect_lazily().unwrap();
+    let store = RedisStore::builder(url).build().unwrap();
     writes(&store, Duration::from_secs(5)).await;
     for _ in 0..30 {
         create(&store, "a", "1").await;

@@ -42,7 +42,7 @@ async fn a_server_that_does_not_know_hello_is_used_without_copies() {
         })
         .await;
         let builder = RedisStore::builder(front.url()).near_cache(1 << 20);
-        let store = builder.connect_lazily().unwrap();
+        let store = builder.build().unwrap();
         let key = store.new_id().key();
         let start = Instant::now();
         // A proxy that answers nothing is given up after a while.
@@ -130,7 +130,7 @@ async fn a_redirection_without_a_host_is_followed() {
         .await;
         // The first address is of a host where nothing listens.
         let url = format!("redis-cluster://127.0.0.9:1,127.0.0.1:{}", table.port);
-        let store = RedisStore::builder(url).connect_lazily().unwrap();
+        let store = RedisStore::builder(url).build().unwrap();
         let key = store.new_id().key();
         match store.commit(&key, None, birth("a", "1")).await {
             Err(error) => panic!("{word} {host}: {}", reason(&error)),
@@ -164,7 +164,7 @@ async fn first_error(store: &RedisStore) -> Option<StoreError> {
         let mut rotation = rotation(SECRET, secret(1));
         rotation.insert("b".into(), text("2"));
         store.commit(&key, None, rotation).await?;
-        store.end(&key).await
+        store.delete(&key).await
     };
     run.await.err()
 }
@@ -202,7 +202,7 @@ const NEEDED: [&str; 10] = [
 async fn a_disabled_command_is_named() {
     for command in NEEDED {
         let server = with_renamed(command);
-        let store = RedisStore::builder(server.url()).connect_lazily().unwrap();
+        let store = RedisStore::builder(server.url()).build().unwrap();
         let error = first_error(&store).await;
         names(
             &error.unwrap_or_else(|| panic!("{command} is not needed")),
@@ -224,7 +224,7 @@ async fn a_forbidden_command_is_named() {
         let builder = RedisStore::builder(server.url()).credentials(Some("shop"), "open");
         let running = builder.clone().connect().await.unwrap();
         server.ok(&["ACL", "SETUSER", "shop", &rule]);
-        let store = builder.connect_lazily().unwrap();
+        let store = builder.build().unwrap();
         names(&first_error(&store).await.expect(command), command);
         // Scripts are loaded by then.
         if command != "SCRIPT" {
@@ -250,7 +250,7 @@ async fn a_logout_that_may_not_wait_for_replicas_is_of_unknown_outcome() {
         .await
         .unwrap();
     let (key, _) = create(&store, "a", "1").await;
-    let error = store.end(&key).await.unwrap_err();
+    let error = store.delete(&key).await.unwrap_err();
     assert_eq!(
         error.kind(),
         StoreErrorKind::Indeterminate,

@@ -65,8 +65,8 @@ async fn what_is_ended_anywhere_has_ended_everywhere() {
     for ender in &nodes {
         let key = create(&nodes[0], "here").await;
         let base = ender.load(&key, None).await.unwrap().into_live();
-        assert!(ender.end(&key).await.unwrap());
-        assert!(!ender.end(&key).await.unwrap());
+        assert!(ender.delete(&key).await.unwrap());
+        assert!(!ender.delete(&key).await.unwrap());
         for node in &nodes {
             assert_eq!(read(node, &key).await.unwrap(), None);
             let outcome = node.commit(&key, base.as_ref(), write("late")).await;
@@ -159,7 +159,7 @@ async fn count_up(node: &ReplicatedStore, key: &Root) {
         let mut changes = Changes::default();
         let next = (n + 1).to_string();
         changes.insert("n".into(), Value::from_bytes(next.as_bytes()));
-        changes.expect("n".into(), current.stamp("n"));
+        changes.expect("n".into(), current.version("n"));
         match node.commit(key, Some(&current), changes).await.unwrap() {
             Outcome::Committed(_) => return,
             Outcome::Conflict(record) => current = record,
@@ -214,7 +214,7 @@ async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
 async fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {
     let [one, two, three, four] = cluster_of(FOUR, two()).await;
     let ended = create(&one, "ended").await;
-    one.end(&ended).await.unwrap();
+    one.delete(&ended).await.unwrap();
     let unknown = one.new_id().key();
     assert_eq!(read(&one, &unknown).await.unwrap(), None);
     drop(two);

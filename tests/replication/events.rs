@@ -42,9 +42,14 @@ async fn everything_is_received_once(nodes: [ReplicatedStore; 3]) {
     rotation.rotate(SecretHash::from_bytes(from), SecretHash::from_bytes(to));
     let outcome = nodes[2].commit(&one, None, rotation).await.unwrap();
     assert!(matches!(outcome, Outcome::Committed(_)));
-    assert!(nodes[1].end(&one).await.unwrap());
-    assert!(!nodes[2].end(&one).await.unwrap());
-    assert!(nodes[0].end_because(&two, EndReason::Limit).await.unwrap());
+    assert!(nodes[1].delete(&one).await.unwrap());
+    assert!(!nodes[2].delete(&one).await.unwrap());
+    assert!(
+        nodes[0]
+            .delete_because(&two, EndReason::Limit)
+            .await
+            .unwrap()
+    );
     let brief = nodes[2].new_id().key();
     let idle = Some(Duration::from_millis(300));
     let changes = Changes::create(SecretHash::from_bytes([1; 16]), idle, HOUR);

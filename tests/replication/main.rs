@@ -146,7 +146,7 @@ async fn what_is_ended_on_one_node_has_ended_on_every_other() {
     let nodes = cluster(["node1", "node2", "node3"]).await;
     let key = create(&nodes[0], "here").await;
     let base = nodes[1].load(&key, None).await.unwrap().into_live();
-    assert!(nodes[2].end(&key).await.unwrap());
+    assert!(nodes[2].delete(&key).await.unwrap());
     for node in &nodes {
         assert_eq!(read(node, &key).await.unwrap(), None);
         let late = node.commit(&key, base.as_ref(), write("late")).await;
@@ -181,7 +181,7 @@ async fn a_node_that_is_back_gets_everything_from_the_others() {
     let address = two.local_addr();
     drop(two);
     settled(&one, 1).await;
-    assert!(one.end(&ended).await.unwrap());
+    assert!(one.delete(&ended).await.unwrap());
 
     let back = describe("node2", &[one.local_addr()]).bind(address.to_string());
     let back = started(back).await;

@@ -114,7 +114,7 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     set(&two, &key, "two").await;
     set(&one, &key, "both").await;
     set(&two, &key, "both").await;
-    assert!(one.end(&ended).await.unwrap());
+    assert!(one.delete(&ended).await.unwrap());
     set(&two, &ended, "late").await;
 
     let healed = Instant::now();

@@ -67,7 +67,7 @@ async fn leave_little_behind(nodes: Vec<ReplicatedStore>) {
     clients.join_all().await;
     for node in &nodes {
         let record = node.load(&key, None).await.unwrap().into_live().unwrap();
-        let live = record.registers().iter().filter(|r| r.value.is_some());
+        let live = record.entries().iter().filter(|r| r.value.is_some());
         let names: Vec<_> = live.map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["a", "kept_0", "kept_1", "kept_2", "kept_3"]);
     }

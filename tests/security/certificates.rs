@@ -204,7 +204,7 @@ async fn a_member_that_sends_nonsense_loses_its_link_and_changes_nothing() {
     settled(&two, 2).await;
     let key = create(&two, "kept").await;
     let ended = create(&two, "ended").await;
-    assert!(two.end(&ended).await.unwrap());
+    assert!(two.delete(&ended).await.unwrap());
 
     let hello = introduction("buggy").await;
     let before = one.status().rejected_connections;

@@ -174,7 +174,7 @@ async fn a_stream_of_single_bytes_is_the_same_stream() {
     for _ in 0..5 {
         let key = create(&two, &value).await;
         assert_eq!(read(&one, &key).await.unwrap().as_deref(), Some(&*value));
-        assert!(one.end(&key).await.unwrap());
+        assert!(one.delete(&key).await.unwrap());
         assert_eq!(read(&two, &key).await.unwrap(), None);
     }
 }
@@ -206,7 +206,7 @@ async fn a_damaged_link_is_closed_counted_and_made_anew() {
 async fn a_recorded_stream_that_is_played_again_changes_nothing() {
     let ([one, two], [proxy, _back]) = pair_through_proxies(Trick::None).await;
     let key = create(&two, "once").await;
-    assert!(two.end(&key).await.unwrap());
+    assert!(two.delete(&key).await.unwrap());
     let before = one.status().rejected_connections;
     let recorded = proxy.recorded();
     for [towards, _] in &recorded {

@@ -142,8 +142,14 @@ async fn a_file_without_the_journal_it_needs_is_not_used() {
         let store = open(hourly()).await.expect("it can be opened");
         let keys = fill(&store, 3).await;
         store.save().await.expect("it can be written");
-        store.end(&keys[0]).await.expect("it can be written down");
-        store.end(&keys[1]).await.expect("it can be written down");
+        store
+            .delete(&keys[0])
+            .await
+            .expect("it can be written down");
+        store
+            .delete(&keys[1])
+            .await
+            .expect("it can be written down");
         drop(store);
         let journal = directory.beside("journal");
         if damage {
@@ -155,7 +161,7 @@ async fn a_file_without_the_journal_it_needs_is_not_used() {
         }
         let store = open(hourly()).await.expect("a bad file is no failure");
         assert_eq!(alive(&store, &keys).await, 0);
-        let reason = store.loaded().set_aside.as_deref().expect("it is found");
+        let reason = store.loaded().quarantined.as_deref().expect("it is found");
         assert!(reason.contains("journal"), "{reason}");
     }
 }
@@ -169,7 +175,12 @@ async fn an_end_after_the_last_file_counts() {
     let store = directory.open().await;
     let (keys, planted) = (fill(&store, 2).await, log_in(&store, "1").await);
     store.save().await.expect("it can be written");
-    assert!(store.end(&keys[0]).await.expect("it can be written down"));
+    assert!(
+        store
+            .delete(&keys[0])
+            .await
+            .expect("it can be written down")
+    );
     let current = rotate(&store, &rotate(&store, &planted).await).await;
     drop(store);
     let store = directory.open().await;
@@ -205,7 +216,7 @@ async fn saving_disturbs_nobody_and_nobody_disturbs_saving() {
                     change.insert("a".into(), Value::from_bytes(&b"new"[..]));
                     let changed = store.commit(&one, base.as_ref(), change).await;
                     changed.expect("memory does not fail");
-                    assert!(store.end(&other).await.expect("it can be written down"));
+                    assert!(store.delete(&other).await.expect("it can be written down"));
                     live.push(one);
                     ended.push(other);
                 }
@@ -227,7 +238,7 @@ async fn saving_disturbs_nobody_and_nobody_disturbs_saving() {
     store.save().await.expect("it can be written");
     drop(store);
     let store = open(often()).await.expect("it can be opened");
-    assert_eq!(store.loaded().set_aside, None);
+    assert_eq!(store.loaded().quarantined, None);
     assert_eq!(alive(&store, &live).await, live.len());
     assert_eq!(alive(&store, &ended).await, 0);
 }

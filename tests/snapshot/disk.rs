@@ -54,7 +54,12 @@ async fn a_logout_on_a_full_disk_revives_nobody() {
     let keys = fill(&store, 2).await;
     store.save().await.expect("so much fits");
     directory.fill();
-    assert!(store.end(&keys[0]).await.expect("the file is gone instead"));
+    assert!(
+        store
+            .delete(&keys[0])
+            .await
+            .expect("the file is gone instead")
+    );
     drop(store);
     let store = directory.open().await;
     assert_eq!(alive(&store, &keys).await, 0);
@@ -69,7 +74,7 @@ async fn a_logout_that_could_be_forgotten_is_not_acknowledged() {
     store.save().await.expect("so much fits");
     directory.fill();
     directory.pin(true);
-    assert!(store.end(&keys[0]).await.is_err());
+    assert!(store.delete(&keys[0]).await.is_err());
     assert_eq!(
         value(&store, &keys[0]).await,
         None,
@@ -78,7 +83,7 @@ async fn a_logout_that_could_be_forgotten_is_not_acknowledged() {
     directory.pin(false);
     directory.make_room();
     store.save().await.expect("the disk is back");
-    assert!(store.end(&keys[1]).await.expect("the disk is back"));
+    assert!(store.delete(&keys[1]).await.expect("the disk is back"));
     drop(store);
     let store = directory.open().await;
     assert_eq!(alive(&store, &keys).await, 0);
@@ -119,7 +124,7 @@ async fn a_smaller_store_says_what_it_has_no_room_for() {
     assert_eq!(store.store().status().sessions, 15);
     assert!(create_if_room(&store).await.is_none());
     for key in &keys {
-        store.end(key).await.expect("memory does not fail");
+        store.delete(key).await.expect("memory does not fail");
     }
     assert!(create_if_room(&store).await.is_some());
 }

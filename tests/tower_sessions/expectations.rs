@@ -374,7 +374,7 @@ impl distributable::SessionStore for Watched {
         Ok(())
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         self.see(key, None, "");
         Ok(self.inner.lock().unwrap().remove(key).is_some())
     }
@@ -401,7 +401,7 @@ impl distributable::SessionStore for Broken {
         Err(StoreError::unavailable("away"))
     }
 
-    async fn end(&self, _: &Root) -> Result<bool, StoreError> {
+    async fn delete(&self, _: &Root) -> Result<bool, StoreError> {
         Err(StoreError::unavailable("away"))
     }
 }

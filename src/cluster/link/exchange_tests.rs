@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::cluster::replica::entry::{Delta, Entry};
 use crate::cluster::replica::message::{KeyedEntry, Message, ViewId, Write};
 use crate::cluster::wire::{Protocol, Segment, SegmentKind, WireError, encode};
-use crate::session::{Register, Root, Stamp, Timestamp, Value};
+use crate::session::{AttributeEntry, Root, Timestamp, Value, Version};
 
 use super::admission::{Admission, Ticket};
 use super::inbox::{Arrival, Inbox};
@@ -49,14 +49,14 @@ fn event() -> impl Strategy<Value = Event> {
 
 /// A message of the data lane with about this many bytes.
 pub(super) fn data(seq: u64, len: usize) -> Message {
-    let register = Register {
+    let register = AttributeEntry {
         name: "name".into(),
-        stamp: Stamp::default(),
+        version: Version::default(),
         value: Some(Value::from_bytes(vec![seq as u8; len])),
     };
     let fragment = Delta {
-        registers: vec![register],
-        max_inactive: None,
+        entries: vec![register],
+        idle_timeout: None,
         accessed_at: Timestamp::default(),
         access: 0,
         credential: None,

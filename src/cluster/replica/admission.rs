@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::event::Exclusion;
 use super::node::Node;
-use super::roster::PEERS_MAX;
+use super::peer_table::PEERS_MAX;
 
 /// Returns the nodes of `others` that are members besides `me`, or the reason why `me` is none.
 pub(crate) fn admit(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, Exclusion> {

@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::message::SMALL_MAX;
-use super::roster::{PEERS_MAX, PeerIndex, PeerSet};
+use super::peer_table::{PEERS_MAX, PeerIndex, PeerSet};
 
 /// Unacknowledged bytes, by peer.
 #[derive(Debug)]

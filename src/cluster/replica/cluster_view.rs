@@ -23,9 +23,9 @@ use super::events::Listeners;
 use super::flow::Flow;
 use super::message::{Lane, Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
+use super::peer_table::{PeerIndex, PeerSet, PeerTable};
 use super::placement::{Holders, Member, Placement, members_hash};
 use super::reads::INTERNAL;
-use super::roster::{PeerIndex, PeerSet, Roster};
 use super::rules::Rules;
 
 /// State of one node in its cluster.
@@ -38,7 +38,7 @@ pub(crate) struct ClusterView {
     /// Bytes of changes that peers have not acknowledged.
     pub(crate) budget: Arc<Budget>,
     pub(crate) me: Node,
-    pub(crate) roster: Roster,
+    pub(crate) peers: PeerTable,
     pub(crate) view: ViewId,
     /// The highest epoch that a member has announced, and the highest announced for this set of
     /// members.
@@ -79,20 +79,20 @@ impl ClusterView {
     pub(crate) fn new(now: Timestamp, settings: &Settings) -> Self {
         let (me, rules) = (settings.me.clone(), settings.rules);
         let (copies, min_copies) = (settings.copies, usize::from(settings.min_copies));
-        let roster = Roster::default();
+        let peers = PeerTable::default();
         Self {
             now,
             flow: Flow::new(rules.windows),
             budget: Arc::new(Budget::new()),
             view: ViewId {
                 epoch: 1,
-                members: members_hash(&me, false, &roster),
+                members: members_hash(&me, false, &peers),
             },
             announced_epoch: 0,
             same_set_epoch: 0,
-            placement: Arc::new(Placement::new(copies, &me, false, &roster)),
+            placement: Arc::new(Placement::new(copies, &me, false, &peers)),
             me,
-            roster,
+            peers,
             done: PeerSet::default(),
             ready: false,
             leaving: false,
@@ -118,7 +118,7 @@ impl ClusterView {
     /// adopted as it is: raising it as well would make two members raise each other's epochs
     /// without end.
     pub(crate) fn install(&mut self) -> bool {
-        let members = members_hash(&self.me, self.leaving, &self.roster);
+        let members = members_hash(&self.me, self.leaving, &self.peers);
         let epoch = if members != self.view.members {
             let next = self.announced_epoch.max(self.view.epoch.saturating_add(1));
             if self.rules.epochs {
@@ -137,7 +137,7 @@ impl ClusterView {
             self.copies,
             &self.me,
             self.leaving,
-            &self.roster,
+            &self.peers,
         ));
         self.done = PeerSet::default();
         self.budget.clear();
@@ -220,7 +220,7 @@ impl ClusterView {
 
     /// Returns all members except this node.
     pub(crate) fn peers(&self) -> PeerSet {
-        self.roster.all()
+        self.peers.all()
     }
 
     /// Returns the peers that may have sessions that are not here yet.
@@ -235,20 +235,20 @@ impl ClusterView {
 
     /// Returns `true` if every member has announced this view.
     pub(crate) fn is_stable(&self) -> bool {
-        self.roster
+        self.peers
             .iter()
             .all(|(_, peer)| peer.view == Some(self.view))
     }
 
     /// Returns `true` if a member has announced this view.
     pub(crate) fn agrees(&self, peer: PeerIndex) -> bool {
-        let peer = self.roster.get(peer);
+        let peer = self.peers.get(peer);
         peer.is_some_and(|peer| peer.view == Some(self.view))
     }
 
     /// Returns `true` if a member has announced this view and that it is complete in it.
     pub(crate) fn has_caught_up(&self, peer: PeerIndex) -> bool {
-        let peer = self.roster.get(peer);
+        let peer = self.peers.get(peer);
         peer.is_some_and(|peer| peer.view == Some(self.view) && peer.complete)
     }
 
@@ -260,7 +260,7 @@ impl ClusterView {
             all.insert(peer);
         }
         if self.is_complete() {
-            all.insert(super::roster::PEERS_MAX);
+            all.insert(super::peer_table::PEERS_MAX);
         }
         all
     }
@@ -286,7 +286,7 @@ impl ClusterView {
 
     /// Sends a message to a peer: a control message now, a data message when its window has room.
     pub(crate) fn send(&mut self, to: PeerIndex, message: Message) {
-        let Some(peer) = self.roster.get(to) else {
+        let Some(peer) = self.peers.get(to) else {
             return;
         };
         match message.lane() {
@@ -303,7 +303,7 @@ impl ClusterView {
 
     /// Sends the waiting messages for which the peer's window has room.
     pub(crate) fn release(&mut self, peer: PeerIndex) {
-        let Some(to) = self.roster.get(peer).map(|peer| &peer.node) else {
+        let Some(to) = self.peers.get(peer).map(|peer| &peer.node) else {
             return;
         };
         while let Some(message) = self.flow.next(self.now, peer) {
@@ -347,4 +347,4 @@ impl ClusterView {
 const EPOCH_STEP_MAX: u64 = 1 << 32;
 
 /// Losses remembered: no more members can be lost at the same time.
-const LOSSES_MAX: usize = super::roster::PEERS_MAX;
+const LOSSES_MAX: usize = super::peer_table::PEERS_MAX;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::session::{
-    Credential, Forked, Idle, Loaded, Presented, Record, Register, Root, SecretHash, Stamp,
-    Timestamp, UPDATES_MAX,
+    AttributeEntry, Credential, Forked, Idle, Loaded, Presented, Record, Root, SecretHash,
+    Timestamp, UPDATES_MAX, Version,
 };
 
 use super::expired::Mark;
@@ -34,15 +34,15 @@ pub(crate) enum Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Delta {
     /// Sorted by name, one per name.
-    pub(crate) registers: Vec<Register>,
-    pub(crate) max_inactive: Option<(Stamp, Idle)>,
+    pub(crate) entries: Vec<AttributeEntry>,
+    pub(crate) idle_timeout: Option<(Version, Idle)>,
     pub(crate) accessed_at: Timestamp,
     /// The version of that access.
     pub(crate) access: u64,
     /// The new secret, after a rotation.
     pub(crate) credential: Option<Credential>,
     /// The versions that name the atomic updates in it.
-    pub(crate) updates: Vec<Stamp>,
+    pub(crate) updates: Vec<Version>,
 }
 
 impl Entry {
@@ -62,8 +62,8 @@ impl Entry {
     /// Returns a tombstone that outlives every copy of the session, including one that was extended
     /// by a login on the other side of a partition.
     pub(crate) fn tombstone(now: Timestamp, record: &Record) -> Self {
-        let granted = record.ends_at().since(record.began_at());
-        let latest = record.ends_at().max(now.plus(granted));
+        let granted = record.absolute_deadline().since(record.began_at());
+        let latest = record.absolute_deadline().max(now.plus(granted));
         Self::Dead {
             until: latest.plus(TOMBSTONE_MARGIN),
         }
@@ -118,10 +118,12 @@ impl Entry {
         match merged {
             Ok(()) => Merged::Changed,
             Err(Forked) => {
-                let ends_at = self.ends_at().max(other.ends_at());
+                let absolute_deadline = self.absolute_deadline().max(other.absolute_deadline());
                 let granted = self.granted().max(other.granted());
                 *self = Self::Dead {
-                    until: ends_at.max(now.plus(granted)).plus(TOMBSTONE_MARGIN),
+                    until: absolute_deadline
+                        .max(now.plus(granted))
+                        .plus(TOMBSTONE_MARGIN),
                 };
                 Merged::Forked
             }
@@ -129,14 +131,16 @@ impl Entry {
     }
 
     /// Returns the absolute deadline, if known.
-    fn ends_at(&self) -> Timestamp {
+    fn absolute_deadline(&self) -> Timestamp {
         match self {
-            Self::Live(record) => record.ends_at(),
+            Self::Live(record) => record.absolute_deadline(),
             Self::Delta(fragment) => fragment
                 .credential
                 .as_ref()
-                .map_or_else(Timestamp::default, |credential| credential.ends_at),
-            Self::Expired(mark) => mark.credential.ends_at,
+                .map_or_else(Timestamp::default, |credential| {
+                    credential.absolute_deadline
+                }),
+            Self::Expired(mark) => mark.credential.absolute_deadline,
             Self::Dead { until } => *until,
         }
     }
@@ -144,7 +148,7 @@ impl Entry {
     /// Returns the absolute lifetime, if known.
     fn granted(&self) -> Duration {
         match self {
-            Self::Live(record) => record.ends_at().since(record.began_at()),
+            Self::Live(record) => record.absolute_deadline().since(record.began_at()),
             Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => Duration::ZERO,
         }
     }
@@ -191,8 +195,8 @@ impl Entry {
                 if record.is_live(now) && !record.is_current(secret) =>
             {
                 Self::Delta(Arc::new(Delta {
-                    registers: Vec::new(),
-                    max_inactive: None,
+                    entries: Vec::new(),
+                    idle_timeout: None,
                     accessed_at: record.last_accessed_at(),
                     access: record.lifetime.access,
                     credential: Some(record.credential.clone()),
@@ -208,9 +212,9 @@ impl Entry {
     /// elsewhere.
     pub(crate) fn is_doubtful(&self, now: Timestamp) -> bool {
         match self {
-            Self::Live(record) => !record.is_live(now) && now < record.ends_at(),
+            Self::Live(record) => !record.is_live(now) && now < record.absolute_deadline(),
             Self::Delta(_) => true,
-            Self::Expired(mark) => now < mark.credential.ends_at,
+            Self::Expired(mark) => now < mark.credential.absolute_deadline,
             Self::Dead { .. } => false,
         }
     }
@@ -220,9 +224,12 @@ impl Entry {
         match self {
             // Another holder may have a later access: see `reads`.
             Self::Live(record) => {
-                let idle = record.max_inactive_interval().unwrap_or(Duration::ZERO);
+                let idle = record.idle_timeout().unwrap_or(Duration::ZERO);
                 let grace = (idle / 5).clamp(SWEEP_GRACE_MIN, SWEEP_GRACE_MAX);
-                record.expires_at().plus(grace).min(record.ends_at())
+                record
+                    .expires_at()
+                    .plus(grace)
+                    .min(record.absolute_deadline())
             }
             Self::Delta(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
             Self::Expired(mark) => mark.until,
@@ -246,40 +253,40 @@ impl Entry {
 
     /// Returns a hash of everything that holders must agree on, except accesses.
     pub(crate) fn version(&self, key: &Root) -> u64 {
-        let mut version = VersionHasher::new(key);
+        let mut hasher = VersionHasher::new(key);
         match self {
             Self::Live(record) => {
-                version.add(LIVE, record.lifetime.max_inactive.0);
-                version.add(CREDENTIAL, record.credential.version());
-                for register in record.registers() {
-                    version.add(register.name.as_bytes(), register.stamp);
+                hasher.add(LIVE, record.lifetime.idle_timeout.0);
+                hasher.add(CREDENTIAL, record.credential.version());
+                for register in record.entries() {
+                    hasher.add(register.name.as_bytes(), register.version);
                 }
-                for stamp in record.updates() {
-                    version.add(UPDATE, *stamp);
+                for version in record.updates() {
+                    hasher.add(UPDATE, *version);
                 }
             }
             Self::Delta(fragment) => {
-                version.add(FRAGMENT, Stamp::default());
-                for register in &fragment.registers {
-                    version.add(register.name.as_bytes(), register.stamp);
+                hasher.add(FRAGMENT, Version::default());
+                for register in &fragment.entries {
+                    hasher.add(register.name.as_bytes(), register.version);
                 }
                 if let Some(credential) = &fragment.credential {
-                    version.add(CREDENTIAL, credential.version());
+                    hasher.add(CREDENTIAL, credential.version());
                 }
             }
             Self::Expired(mark) => {
-                version.add(EXPIRED, mark.max_inactive.0);
-                version.add(CREDENTIAL, mark.credential.version());
+                hasher.add(EXPIRED, mark.idle_timeout.0);
+                hasher.add(CREDENTIAL, mark.credential.version());
             }
-            Self::Dead { .. } => version.add(DEAD, Stamp::default()),
+            Self::Dead { .. } => hasher.add(DEAD, Version::default()),
         }
-        version.0
+        hasher.0
     }
 
     /// Returns the bytes that count toward the limits, including the key and the overhead.
     pub(crate) fn weight(&self) -> usize {
         let payload = match self {
-            Self::Live(record) => record.payload_bytes() + record.registers().len() * REGISTER,
+            Self::Live(record) => record.payload_bytes() + record.entries().len() * REGISTER,
             Self::Delta(fragment) => fragment.payload_bytes(),
             Self::Expired(_) | Self::Dead { .. } => return TOMBSTONE,
         };
@@ -296,8 +303,8 @@ impl Delta {
     /// Returns a delta with an access only.
     pub(crate) const fn of_access(accessed_at: Timestamp, access: u64) -> Self {
         Self {
-            registers: Vec::new(),
-            max_inactive: None,
+            entries: Vec::new(),
+            idle_timeout: None,
             accessed_at,
             access,
             credential: None,
@@ -306,10 +313,10 @@ impl Delta {
     }
 
     /// Returns a delta with a floor only. It is no access: it repeats the session's last one.
-    pub(crate) fn of_floor(floor: Stamp, record: &Record) -> Self {
+    pub(crate) fn of_floor(floor: Version, record: &Record) -> Self {
         let lifetime = &record.lifetime;
         Self {
-            registers: vec![Register::floor(floor)],
+            entries: vec![AttributeEntry::floor(floor)],
             ..Self::of_access(lifetime.accessed_at, lifetime.access)
         }
     }
@@ -317,10 +324,10 @@ impl Delta {
     /// Returns `true` if it is a floor alone, or what is [shown](Entry::shown_to) of a session to a
     /// request with another secret. Neither is an access: both have the last one of the session.
     fn is_no_access(&self) -> bool {
-        let is_shown = self.registers.is_empty() && self.credential.is_some();
-        let is_floor = matches!(&self.registers[..], [register] if register.is_floor())
+        let is_shown = self.entries.is_empty() && self.credential.is_some();
+        let is_floor = matches!(&self.entries[..], [register] if register.is_floor())
             && self.credential.is_none();
-        (is_shown || is_floor) && self.updates.is_empty() && self.max_inactive.is_none()
+        (is_shown || is_floor) && self.updates.is_empty() && self.idle_timeout.is_none()
     }
 
     /// Applies the delta to a session.
@@ -329,15 +336,15 @@ impl Delta {
             record.credential.merge(credential)?;
         }
         // The floor applies to earlier writes, not to those in the same delta.
-        let (floor, writes): (Vec<_>, Vec<_>) = self.registers.iter().partition(|r| r.is_floor());
+        let (floor, writes): (Vec<_>, Vec<_>) = self.entries.iter().partition(|r| r.is_floor());
         for register in writes.into_iter().chain(floor) {
             record.merge_register(register);
         }
-        if let Some(max_inactive) = self.max_inactive {
-            record.lifetime.max_inactive = record.lifetime.max_inactive.max(max_inactive);
+        if let Some(idle_timeout) = self.idle_timeout {
+            record.lifetime.idle_timeout = record.lifetime.idle_timeout.max(idle_timeout);
         }
-        for stamp in &self.updates {
-            record.note_update(*stamp);
+        for version in &self.updates {
+            record.note_update(*version);
         }
         record.lifetime.merge_access(self.accessed_at, self.access);
         record.lifetime.returned |= !self.is_no_access();
@@ -350,17 +357,17 @@ impl Delta {
             (ours @ None, theirs) => ours.clone_from(theirs),
             (Some(_), None) => {}
         }
-        for register in &other.registers {
+        for register in &other.entries {
             match self
-                .registers
+                .entries
                 .binary_search_by(|r| r.name.cmp(&register.name))
             {
-                Ok(at) if self.registers[at].precedence() >= register.precedence() => {}
-                Ok(at) => self.registers[at] = register.clone(),
-                Err(at) => self.registers.insert(at, register.clone()),
+                Ok(at) if self.entries[at].precedence() >= register.precedence() => {}
+                Ok(at) => self.entries[at] = register.clone(),
+                Err(at) => self.entries.insert(at, register.clone()),
             }
         }
-        self.max_inactive = self.max_inactive.max(other.max_inactive);
+        self.idle_timeout = self.idle_timeout.max(other.idle_timeout);
         self.accessed_at = self.accessed_at.max(other.accessed_at);
         self.access = self.access.max(other.access);
         self.updates.extend(&other.updates);
@@ -370,8 +377,9 @@ impl Delta {
 
     /// Returns how many bytes a session grows by at most when the delta is applied.
     pub(crate) fn payload_bytes(&self) -> usize {
-        let size = |r: &Register| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
-        self.registers.iter().map(|r| size(r) + REGISTER).sum()
+        let size =
+            |r: &AttributeEntry| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
+        self.entries.iter().map(|r| size(r) + REGISTER).sum()
     }
 }
 
@@ -412,10 +420,10 @@ const CREDENTIAL: &[u8] = b"\0credential";
 const UPDATE: &[u8] = b"\0update";
 
 /// Returns a hash of the names and versions of the attributes at or below a floor.
-pub(crate) fn content_below(floor: Stamp, key: &Root, record: &Record) -> u64 {
+pub(crate) fn content_below(floor: Version, key: &Root, record: &Record) -> u64 {
     let mut content = VersionHasher::new(key);
-    for register in record.registers().iter().filter(|r| r.stamp <= floor) {
-        content.add(register.name.as_bytes(), register.stamp);
+    for register in record.entries().iter().filter(|r| r.version <= floor) {
+        content.add(register.name.as_bytes(), register.version);
     }
     content.0
 }
@@ -428,8 +436,8 @@ impl VersionHasher {
         Self(xxh3_64_with_seed(&key.to_bytes(), 0))
     }
 
-    fn add(&mut self, what: &[u8], stamp: Stamp) {
-        let seed = stamp.clock.rotate_left(17) ^ u64::from(stamp.writer);
+    fn add(&mut self, what: &[u8], version: Version) {
+        let seed = version.clock.rotate_left(17) ^ u64::from(version.writer);
         self.0 = self.0.wrapping_add(xxh3_64_with_seed(what, seed));
     }
 }
@@ -443,7 +451,7 @@ pub(crate) fn access_digest(key: &Root, access: u64) -> u64 {
 }
 
 /// Sorts the versions of updates and keeps as many of the latest as a record does.
-pub(crate) fn keep_latest(updates: &mut Vec<Stamp>) {
+pub(crate) fn keep_latest(updates: &mut Vec<Version>) {
     updates.sort_unstable();
     updates.dedup();
     let older = updates.len().saturating_sub(UPDATES_MAX);

@@ -106,11 +106,11 @@ pub(crate) enum Reply {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Notification {
     /// A member was added.
-    Joined(Node),
+    MemberUp(Node),
     /// A member has left or was declared down.
-    Left(Node),
+    MemberDown(Node),
     /// A member that others reach does not reach this node: this node has declared it down.
-    Deaf(Node),
+    Unreachable(Node),
     /// A member answers, but receives no data: this node has declared it down.
     Stalled(Node),
     /// This node has started or stopped exceeding its limits, copies for other nodes included.
@@ -126,10 +126,10 @@ pub(crate) enum Notification {
     Excluded(Exclusion),
     /// Other members have repeatedly declared this node down although it runs: it stays out of the
     /// cluster for that long.
-    Away(Duration),
+    Quarantined(Duration),
     /// This node was declared down, or was paused for so long that it may have been. It does not
     /// serve until it has joined in this new incarnation. All links must identify themselves again.
-    Reborn(Node),
+    Renewed(Node),
 }
 
 /// Why a node is excluded from a cluster whose members it has met.

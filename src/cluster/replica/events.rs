@@ -15,7 +15,7 @@ use super::Replica;
 use super::cluster_view::ClusterView;
 use super::event::{Output, Report};
 use super::message::{Happened, Message};
-use super::roster::{PeerIndex, PeerSet};
+use super::peer_table::{PeerIndex, PeerSet};
 
 /// Who wants to know what happens to sessions.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl ClusterView {
             }
         }
         let is_late = |peer: &PeerIndex| {
-            let peer = self.roster.get(*peer);
+            let peer = self.peers.get(*peer);
             peer.is_none_or(|peer| peer.listens_until <= now)
         };
         for peer in self
@@ -89,7 +89,7 @@ impl ClusterView {
 
     /// A member has said whether it wants to know what happens here.
     pub(crate) fn handle_listen(&mut self, now: Timestamp, from: PeerIndex, wanted: bool) {
-        if let Some(peer) = self.roster.get_mut(from) {
+        if let Some(peer) = self.peers.get_mut(from) {
             peer.listens_until = now.plus(LISTENS_FOR);
         }
         match wanted {
@@ -139,7 +139,7 @@ impl ClusterView {
         if happened.lost > 0 {
             self.output(Output::Event(Report::Lost(happened.lost)));
         }
-        let node = self.roster.get(from).map(|peer| peer.node.name.to_string());
+        let node = self.peers.get(from).map(|peer| peer.node.name.to_string());
         let event = SessionEvent {
             kind: happened.kind,
             key: happened.key,
@@ -166,9 +166,9 @@ impl Replica {
         user: Option<UserKey>,
     ) {
         let mut control = self.control();
-        if !control.standing.left {
-            control.standing.now = now;
-            control.standing.happened(key, kind, user);
+        if !control.cluster.left {
+            control.cluster.now = now;
+            control.cluster.happened(key, kind, user);
         }
     }
 }

@@ -11,7 +11,7 @@
 //! and continues: the copy shows that the session has been accessed since. The mark does not delete
 //! anything, and it is no tombstone.
 
-use crate::session::{Credential, Forked, Idle, Record, Stamp, Timestamp};
+use crate::session::{Credential, Forked, Idle, Record, Timestamp, Version};
 
 use super::entry::{Delta, Entry};
 
@@ -19,7 +19,7 @@ use super::entry::{Delta, Entry};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mark {
     pub(crate) credential: Credential,
-    pub(crate) max_inactive: (Stamp, Idle),
+    pub(crate) idle_timeout: (Version, Idle),
     /// The absolute deadline. That of an earlier state is not later, since only a login moves it.
     pub(crate) until: Timestamp,
 }
@@ -27,21 +27,21 @@ pub(crate) struct Mark {
 impl Mark {
     /// Returns the mark that `record` leaves; `None` if its earlier states need no protection.
     pub(crate) fn of(record: &Record) -> Option<Self> {
-        let max_inactive = record.lifetime.max_inactive;
-        let is_plain =
-            record.credential.version() == Stamp::default() && max_inactive.0 == Stamp::default();
+        let idle_timeout = record.lifetime.idle_timeout;
+        let is_plain = record.credential.version() == Version::default()
+            && idle_timeout.0 == Version::default();
         (!is_plain && !record.is_index()).then(|| Self {
             credential: record.credential.clone(),
-            max_inactive,
-            until: record.ends_at(),
+            idle_timeout,
+            until: record.absolute_deadline(),
         })
     }
 
     /// Merges the mark into a copy of the session.
     pub(crate) fn apply(&self, record: &mut Record) -> Result<(), Forked> {
         record.credential.merge(&self.credential)?;
-        let known = &mut record.lifetime.max_inactive;
-        *known = self.max_inactive.max(*known);
+        let known = &mut record.lifetime.idle_timeout;
+        *known = self.idle_timeout.max(*known);
         Ok(())
     }
 
@@ -51,14 +51,14 @@ impl Mark {
             Some(credential) => credential.merge(&self.credential)?,
             none => *none = Some(self.credential.clone()),
         }
-        part.max_inactive = part.max_inactive.max(Some(self.max_inactive));
+        part.idle_timeout = part.idle_timeout.max(Some(self.idle_timeout));
         Ok(())
     }
 
     /// Merges another mark of the same session.
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
         self.credential.merge(&other.credential)?;
-        self.max_inactive = self.max_inactive.max(other.max_inactive);
+        self.idle_timeout = self.idle_timeout.max(other.idle_timeout);
         self.until = self.until.max(other.until);
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Replica {
     /// those from before a pause that this node has not met again.
     pub(crate) fn survivors(&self) -> Vec<Survivor> {
         let control = self.control();
-        let peers = control.standing.roster.iter().map(|(_, peer)| peer);
+        let peers = control.cluster.peers.iter().map(|(_, peer)| peer);
         let here = peers.filter(|peer| !peer.parted).map(|peer| Survivor {
             name: peer.node.name.to_string(),
             generation: peer.node.generation,

@@ -39,13 +39,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Record, Root, Stamp, Timestamp};
+use crate::session::{Record, Root, Timestamp, Version};
 
 use super::cluster_view::ClusterView;
 use super::entry::{Delta, Entry, content_below, marks_bytes};
 use super::message::{KeyedEntry, Message, OpId, Proposal, ViewId};
+use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;
-use super::roster::{PeerIndex, PeerSet};
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 
@@ -81,12 +81,12 @@ impl Floors {
         &mut self,
         now: Timestamp,
         copies: &[KeyedEntry],
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
         for copy in copies.iter().filter(|copy| has_marks(&copy.entry)) {
-            self.review(now, copy.key, standing, writes, table);
+            self.review(now, copy.key, cluster, writes, table);
         }
     }
 
@@ -95,16 +95,16 @@ impl Floors {
         &mut self,
         now: Timestamp,
         key: Root,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
-        if standing.owner(key.slot()) != Member::Me || self.ballots.contains_key(&key) {
+        if cluster.owner(key.slot()) != Member::Me || self.ballots.contains_key(&key) {
             return;
         }
         let record = table.record(&key);
         let marks = record.as_ref().map_or(0, |record| record.marks().count());
-        let Some(record) = record.filter(|_| marks >= standing.rules.marks) else {
+        let Some(record) = record.filter(|_| marks >= cluster.rules.marks) else {
             self.due.remove(&key);
             return;
         };
@@ -112,8 +112,8 @@ impl Floors {
         if self.due.get(&key).is_some_and(is_early) {
             return;
         }
-        let more = standing.rules.marks / 2;
-        if !is_time(&key, &record, standing, table) || self.ballots.len() >= BALLOTS_MAX {
+        let more = cluster.rules.marks / 2;
+        if !is_time(&key, &record, cluster, table) || self.ballots.len() >= BALLOTS_MAX {
             return self.postpone(now.plus(LOOK_AFTER), key, marks + more);
         }
         let Some(floor) = next_floor(&record, marks - more) else {
@@ -121,18 +121,18 @@ impl Floors {
         };
         self.last += 1;
         let proposal = Proposal {
-            view: standing.view,
+            view: cluster.view,
             op: self.last,
             key,
             floor,
             content: content_below(floor, &key, &record),
         };
-        if !may_agree(&record, &proposal, standing, writes) {
+        if !may_agree(&record, &proposal, cluster, writes) {
             return self.postpone(now.plus(AGAIN_AFTER), key, marks + more);
         }
-        let waiting = standing.holders(key.slot()).peers;
+        let waiting = cluster.holders(key.slot()).peers;
         if waiting.is_empty() {
-            return self.raise(now, &proposal, standing, writes, table);
+            return self.raise(now, &proposal, cluster, writes, table);
         }
         self.ballots.insert(
             key,
@@ -143,7 +143,7 @@ impl Floors {
             },
         );
         for peer in waiting.iter() {
-            standing.send(peer, Message::Propose(proposal));
+            cluster.send(peer, Message::Propose(proposal));
         }
     }
 
@@ -153,21 +153,21 @@ impl Floors {
         now: Timestamp,
         from: PeerIndex,
         (view, op, key, agrees): (ViewId, OpId, Root, bool),
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
-        let is_meant = |ballot: &&mut Ballot| ballot.proposal.op == op && view == standing.view;
+        let is_meant = |ballot: &&mut Ballot| ballot.proposal.op == op && view == cluster.view;
         let Some(ballot) = self.ballots.get_mut(&key).filter(is_meant) else {
             return;
         };
         ballot.waiting.remove(from);
         let proposal = ballot.proposal;
         if !agrees {
-            self.give_up(now, key, standing, table);
+            self.give_up(now, key, cluster, table);
         } else if ballot.waiting.is_empty() {
             self.ballots.remove(&key);
-            self.raise(now, &proposal, standing, writes, table);
+            self.raise(now, &proposal, cluster, writes, table);
         }
     }
 
@@ -176,7 +176,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         proposal: &Proposal,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
@@ -186,8 +186,8 @@ impl Floors {
         };
         // A write that arrived since the proposal is not covered by the votes, and could be
         // dropped.
-        if !has_content(&record, proposal, standing) {
-            return self.give_up(now, key, standing, table);
+        if !has_content(&record, proposal, cluster) {
+            return self.give_up(now, key, cluster, table);
         }
         self.due.remove(&key);
         let entry = Entry::Delta(Delta::of_floor(floor, &record).into());
@@ -201,16 +201,16 @@ impl Floors {
             strict: true,
             copies: [copy].into(),
         };
-        writes.begin(now, standing, write);
+        writes.begin(now, cluster, write);
     }
 
     /// Ends a proposal without result.
-    fn give_up(&mut self, now: Timestamp, key: Root, standing: &ClusterView, table: &Table) {
+    fn give_up(&mut self, now: Timestamp, key: Root, cluster: &ClusterView, table: &Table) {
         self.ballots.remove(&key);
         let marks = table
             .record(&key)
             .map_or(0, |record| record.marks().count());
-        let more = standing.rules.marks / 2;
+        let more = cluster.rules.marks / 2;
         self.postpone(now.plus(AGAIN_AFTER), key, marks + more);
     }
 
@@ -224,18 +224,18 @@ impl Floors {
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         writes: &mut Writes,
         table: &Table,
     ) {
-        self.give_up_where(now, standing, table, |ballot| {
+        self.give_up_where(now, cluster, table, |ballot| {
             now.since(ballot.begun_at) >= VOTE_MAX
         });
         let is_due = |(key, due): (&Root, &Due)| (due.at <= now).then_some(*key);
         let due: Vec<_> = self.due.iter().filter_map(is_due).collect();
         for key in due {
-            if standing.owner(key.slot()) == Member::Me {
-                self.review(now, key, standing, writes, table);
+            if cluster.owner(key.slot()) == Member::Me {
+                self.review(now, key, cluster, writes, table);
             } else {
                 self.due.remove(&key);
             }
@@ -244,8 +244,8 @@ impl Floors {
 
     /// Called when a new view is installed: gives up all proposals, whose voters may not be the
     /// holders any more.
-    pub(crate) fn install(&mut self, now: Timestamp, standing: &ClusterView, table: &Table) {
-        self.give_up_where(now, standing, table, |_| true);
+    pub(crate) fn install(&mut self, now: Timestamp, cluster: &ClusterView, table: &Table) {
+        self.give_up_where(now, cluster, table, |_| true);
     }
 
     /// Called when proposals to a member or its votes may be lost.
@@ -253,23 +253,23 @@ impl Floors {
         &mut self,
         now: Timestamp,
         peer: PeerIndex,
-        standing: &ClusterView,
+        cluster: &ClusterView,
         table: &Table,
     ) {
-        self.give_up_where(now, standing, table, |ballot| ballot.waiting.contains(peer));
+        self.give_up_where(now, cluster, table, |ballot| ballot.waiting.contains(peer));
     }
 
     fn give_up_where(
         &mut self,
         now: Timestamp,
-        standing: &ClusterView,
+        cluster: &ClusterView,
         table: &Table,
         is_over: impl Fn(&Ballot) -> bool,
     ) {
         let over = |(key, ballot): (&Root, &Ballot)| is_over(ballot).then_some(*key);
         let over: Vec<_> = self.ballots.iter().filter_map(over).collect();
         for key in over {
-            self.give_up(now, key, standing, table);
+            self.give_up(now, key, cluster, table);
         }
     }
 }
@@ -278,21 +278,21 @@ impl Floors {
 pub(crate) fn vote(
     from: PeerIndex,
     proposal: &Proposal,
-    standing: &ClusterView,
+    cluster: &ClusterView,
     writes: &Writes,
     table: &Table,
 ) -> Message {
     let Proposal { view, op, key, .. } = *proposal;
     let slot = key.slot();
-    let agrees = view == standing.view
-        && standing.is_mine(slot)
-        && standing.owner(slot) == Member::Peer(from)
-        && (standing.is_complete() || !standing.rules.equal_floors)
+    let agrees = view == cluster.view
+        && cluster.is_mine(slot)
+        && cluster.owner(slot) == Member::Peer(from)
+        && (cluster.is_complete() || !cluster.rules.equal_floors)
         && table.record(&key).is_some_and(|record| {
-            may_lose(&record, table) && may_agree(&record, proposal, standing, writes)
+            may_lose(&record, table) && may_agree(&record, proposal, cluster, writes)
         });
     Message::Vote {
-        view: standing.view,
+        view: cluster.view,
         op,
         key,
         agrees,
@@ -301,12 +301,12 @@ pub(crate) fn vote(
 
 /// Returns `true` if the view is stable, all holders of the session are complete, and no member is
 /// missing that may have other writes.
-fn is_time(key: &Root, record: &Record, standing: &ClusterView, table: &Table) -> bool {
-    let mut holders = standing.holders(key.slot()).peers.iter();
-    standing.ready
-        && standing.is_stable()
-        && standing.is_complete()
-        && holders.all(|peer| standing.has_caught_up(peer))
+fn is_time(key: &Root, record: &Record, cluster: &ClusterView, table: &Table) -> bool {
+    let mut holders = cluster.holders(key.slot()).peers.iter();
+    cluster.ready
+        && cluster.is_stable()
+        && cluster.is_complete()
+        && holders.all(|peer| cluster.has_caught_up(peer))
         && may_lose(record, table)
 }
 
@@ -318,34 +318,29 @@ fn may_lose(record: &Record, table: &Table) -> bool {
 
 /// Returns `true` if, as far as this node can determine, no write at or below the floor is missing
 /// on any node.
-fn may_agree(
-    record: &Record,
-    proposal: &Proposal,
-    standing: &ClusterView,
-    writes: &Writes,
-) -> bool {
+fn may_agree(record: &Record, proposal: &Proposal, cluster: &ClusterView, writes: &Writes) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
-    has_content(record, proposal, standing) && (!standing.rules.equal_floors || !is_under_way())
+    has_content(record, proposal, cluster) && (!cluster.rules.equal_floors || !is_under_way())
 }
 
-fn has_content(record: &Record, proposal: &Proposal, standing: &ClusterView) -> bool {
+fn has_content(record: &Record, proposal: &Proposal, cluster: &ClusterView) -> bool {
     let content = content_below(proposal.floor, &proposal.key, record);
-    content == proposal.content || !standing.rules.equal_floors
+    content == proposal.content || !cluster.rules.equal_floors
 }
 
 fn has_marks(entry: &Entry) -> bool {
     match entry {
         Entry::Live(record) => record.marks().next().is_some(),
-        Entry::Delta(fragment) => fragment.registers.iter().any(|r| r.is_mark()),
+        Entry::Delta(fragment) => fragment.entries.iter().any(|r| r.is_mark()),
         Entry::Expired(_) | Entry::Dead { .. } => false,
     }
 }
 
 /// Returns the version at or below which the `oldest` marks are.
-fn next_floor(record: &Record, oldest: usize) -> Option<Stamp> {
-    let mut stamps: Vec<_> = record.marks().map(|mark| mark.stamp).collect();
-    stamps.sort_unstable();
-    stamps.get(oldest.checked_sub(1)?).copied()
+fn next_floor(record: &Record, oldest: usize) -> Option<Version> {
+    let mut versions: Vec<_> = record.marks().map(|mark| mark.version).collect();
+    versions.sort_unstable();
+    versions.get(oldest.checked_sub(1)?).copied()
 }
 
 /// Bytes that marks may take in a session while members are missing.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::session::{Root, Timestamp};
 
 use super::message::{Happened, Message, OpId};
-use super::roster::{PEERS_MAX, PeerIndex};
+use super::peer_table::{PEERS_MAX, PeerIndex};
 
 /// Messages in flight and waiting, for each peer.
 #[derive(Debug)]

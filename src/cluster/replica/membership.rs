@@ -38,7 +38,7 @@ pub(crate) enum MembershipOutput {
     /// Call [`Membership::timeout`] with this after the delay.
     Wake(Duration, Timer<Node>),
     /// This node continues under another identity.
-    Reborn(Node),
+    Renewed(Node),
 }
 
 impl Membership {
@@ -150,13 +150,13 @@ impl Membership {
     }
 
     /// Continues in a new incarnation.
-    pub(crate) fn rebirth(&mut self) -> Node {
+    pub(crate) fn renew(&mut self) -> Node {
         self.rebirth_above(0)
     }
 
     /// Continues in a new incarnation later than `generation`.
     pub(crate) fn rebirth_above(&mut self, generation: u64) -> Node {
-        let mut next = self.foca.identity().reborn();
+        let mut next = self.foca.identity().renewed();
         next.generation = next.generation.max(generation.saturating_add(1));
         self.changed = true;
         // The only error is that the identity did not change.
@@ -176,7 +176,7 @@ impl Membership {
         while let Some(notification) = self.runtime.to_notify() {
             self.changed = true;
             if let OwnedNotification::Rejoin(node) = notification {
-                return Some(MembershipOutput::Reborn(node));
+                return Some(MembershipOutput::Renewed(node));
             }
         }
         if let Some((to, packet)) = self.runtime.to_send() {

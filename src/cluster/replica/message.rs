@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    Name, Record, Root, Rotation, SecretHash, SessionEventKind, Stamp, Timestamp, UserKey,
+    Name, Record, Root, Rotation, SecretHash, SessionEventKind, Timestamp, UserKey, Version,
 };
 
 use super::entry::{Delta, Entry};
@@ -341,7 +341,7 @@ pub(crate) struct Update {
     pub(crate) retry: bool,
     pub(crate) sent_at: Timestamp,
     /// The attribute, and the version that it is expected to have.
-    pub(crate) expect: Option<(Name, Option<Stamp>)>,
+    pub(crate) expect: Option<(Name, Option<Version>)>,
     /// The delta to apply; the version in `fragment.updates` names the attempt.
     pub(crate) fragment: Arc<Delta>,
     /// The new secret, to be set if the session's is still the one that the request presented.
@@ -355,7 +355,7 @@ pub(crate) struct Proposal {
     pub(crate) view: ViewId,
     pub(crate) op: OpId,
     pub(crate) key: Root,
-    pub(crate) floor: Stamp,
+    pub(crate) floor: Version,
     /// The hash of what the owner has at or below the floor.
     pub(crate) content: u64,
 }

@@ -6,11 +6,11 @@
 //! inputs give the same outputs, so `cluster::sim` can run whole clusters through years of faults.
 //!
 //! ```text
-//!   load commit end touch        Message LinkUp Refused Timeout Leave
+//!   load commit delete touch     Message LinkUp Refused Timeout Leave
 //!          │                                  │
 //!  ┌───────▼──────┐                  ┌────────▼──────────────────────────────┐
-//!  │ table        │◄─────────────────┤ control                               │
-//!  │ 16,384 slots │                  │  membership (foca) → standing (view)  │
+//!  │ table        │◄─────────────────┤ engine                                │
+//!  │ 16,384 slots │                  │  membership (foca) → cluster view     │
 //!  │ one lock each│                  │  writes · reads · updates · repair    │
 //!  └──────────────┘                  └────────┬──────────────────────────────┘
 //!                                             ▼
@@ -58,12 +58,12 @@ pub(crate) mod held;
 mod membership;
 pub(crate) mod message;
 pub(crate) mod node;
+mod peer_table;
 mod placement;
 mod readiness;
 mod reads;
 mod repair;
 mod revocation;
-mod roster;
 pub(crate) mod rules;
 mod split;
 mod status;
@@ -81,7 +81,7 @@ use std::time::Duration;
 use crate::cluster::{Ack, Copies};
 use crate::error::StoreErrorKind;
 use crate::session::{
-    Changes, Loaded, Outcome, Record, Root, SecretHash, Timestamp, Writer, access_version,
+    Changes, Loaded, Outcome, Record, Root, SecretHash, Timestamp, WriterId, access_version,
 };
 
 use self::budget::Budget;
@@ -89,17 +89,17 @@ use self::engine::Engine;
 use self::event::{Input, Output, Step};
 use self::message::{FIXED, KeyedEntry, OpId, Operation};
 use self::node::Node;
+use self::peer_table::PeerSet;
 use self::placement::{Member, Placement};
 use self::reads::Wanted;
-use self::roster::PeerSet;
 use self::rules::Rules;
 use self::status::UnderReplicated;
 use self::table::{Committed, Table};
 use self::updates::Call;
 
 pub(crate) use self::engine::PAUSE_MAX;
+pub(crate) use self::peer_table::PEERS_MAX;
 pub(crate) use self::readiness::{Outlook, Requirements};
-pub(crate) use self::roster::PEERS_MAX;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
 
 /// The configuration of a replica.
@@ -144,7 +144,7 @@ struct Snapshot {
     ready: bool,
     /// Whether this node may answer alone for the slots that it holds.
     complete: bool,
-    writer: Writer,
+    writer: WriterId,
     placement: Arc<Placement>,
     /// Until when an unknown session may be a lost one.
     uncertain_until: Timestamp,
@@ -159,8 +159,8 @@ impl Replica {
         Self {
             table,
             snapshot: RwLock::new(Snapshot::of(&control)),
-            budget: control.standing.budget.clone(),
-            listened: control.standing.listeners.any(),
+            budget: control.cluster.budget.clone(),
+            listened: control.cluster.listeners.any(),
             control: Mutex::new(control),
             ack,
             min_copies,
@@ -313,13 +313,13 @@ impl Replica {
     }
 
     /// Starts to delete a session. The value is `true` if a live session existed.
-    pub(crate) fn end(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
+    pub(crate) fn delete(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
         let snapshot = self.snapshot();
         if !snapshot.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
         if snapshot.placement.is_mine(key.slot()) {
-            match self.table.end(now, key) {
+            match self.table.delete(now, key) {
                 // A deletion waits for all holders, whatever `ack` is.
                 Some(copy) => return self.replicate(now, op, true, (Ack::All, 0), &[copy].into()),
                 None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
@@ -405,7 +405,7 @@ impl Replica {
     /// Returns the number of live sessions with fewer copies than configured.
     pub(crate) fn under_replicated(&self) -> usize {
         // Counting may take a while, so the lock is not held meanwhile.
-        let lacking = UnderReplicated::of(&self.control().standing);
+        let lacking = UnderReplicated::of(&self.control().cluster);
         lacking.sessions(&self.table)
     }
 
@@ -506,23 +506,23 @@ impl Replica {
 
 impl Snapshot {
     fn of(control: &Engine) -> Self {
-        let standing = &control.standing;
+        let cluster = &control.cluster;
         Self {
-            ready: standing.ready,
-            complete: standing.is_complete() || !standing.rules.union_reads,
-            writer: standing.me.writer(),
-            placement: standing.placement.clone(),
-            uncertain_until: standing.uncertain_until(),
-            view: standing.view,
+            ready: cluster.ready,
+            complete: cluster.is_complete() || !cluster.rules.union_reads,
+            writer: cluster.me.writer(),
+            placement: cluster.placement.clone(),
+            uncertain_until: cluster.uncertain_until(),
+            view: cluster.view,
         }
     }
 
     fn is_of(&self, control: &Engine) -> bool {
-        let standing = &control.standing;
-        self.view == standing.view
-            && self.ready == standing.ready
-            && self.complete == (standing.is_complete() || !standing.rules.union_reads)
-            && self.uncertain_until == standing.uncertain_until()
+        let cluster = &control.cluster;
+        self.view == cluster.view
+            && self.ready == cluster.ready
+            && self.complete == (cluster.is_complete() || !cluster.rules.union_reads)
+            && self.uncertain_until == cluster.uncertain_until()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::session::Writer;
+use crate::session::WriterId;
 
 /// One incarnation of a node: its address, its incarnation number and its name.
 ///
@@ -25,7 +25,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Returns the next incarnation of the node.
-    pub(crate) fn reborn(&self) -> Self {
+    pub(crate) fn renewed(&self) -> Self {
         Self {
             generation: self.generation.saturating_add(1),
             ..self.clone()
@@ -44,8 +44,8 @@ impl Node {
     }
 
     /// Returns the writer id of this incarnation.
-    pub(crate) fn writer(&self) -> Writer {
-        (self.fingerprint() >> 32) as Writer
+    pub(crate) fn writer(&self) -> WriterId {
+        (self.fingerprint() >> 32) as WriterId
     }
 }
 
@@ -53,7 +53,7 @@ impl foca::Identity for Node {
     type Addr = SocketAddr;
 
     fn renew(&self) -> Option<Self> {
-        Some(self.reborn())
+        Some(self.renewed())
     }
 
     fn addr(&self) -> SocketAddr {

@@ -10,14 +10,14 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::cluster::Copies;
 
 use super::node::Node;
-use super::roster::{PEERS_MAX, PeerIndex, PeerSet, Roster};
+use super::peer_table::{PEERS_MAX, PeerIndex, PeerSet, PeerTable};
 
 /// Returns the hash of a set of members and of their leaving flags, equal on all members.
-pub(crate) fn members_hash(me: &Node, leaving: bool, roster: &Roster) -> u64 {
+pub(crate) fn members_hash(me: &Node, leaving: bool, peers: &PeerTable) -> u64 {
     let mix = |fingerprint: u64, leaving: bool| {
         xxh3_64_with_seed(&fingerprint.to_be_bytes(), leaving.into())
     };
-    roster
+    peers
         .iter()
         .fold(mix(me.fingerprint(), leaving), |sum, (_, peer)| {
             sum.wrapping_add(mix(peer.fingerprint, peer.leaving))
@@ -58,9 +58,9 @@ struct Candidate {
 }
 
 impl Placement {
-    pub(crate) fn new(copies: Copies, me: &Node, leaving: bool, roster: &Roster) -> Self {
+    pub(crate) fn new(copies: Copies, me: &Node, leaving: bool, peers: &PeerTable) -> Self {
         let everybody = || {
-            let peers = roster
+            let peers = peers
                 .iter()
                 .map(|(index, peer)| (Member::Peer(index), &peer.node, peer.leaving));
             std::iter::once((Member::Me, me, leaving)).chain(peers)
@@ -186,23 +186,23 @@ mod tests {
         }
     }
 
-    fn roster(ports: impl IntoIterator<Item = u16>) -> Roster {
-        let mut roster = Roster::default();
+    fn peers(ports: impl IntoIterator<Item = u16>) -> PeerTable {
+        let mut peers = PeerTable::default();
         for port in ports {
-            assert!(roster.add(node(port)));
+            assert!(peers.add(node(port)));
         }
-        roster
+        peers
     }
 
     /// Names of a slot's holders among nodes 1 to `count`, computed by node `me`.
     fn holders(me: u16, count: u16, copies: Copies, slot: usize) -> Vec<String> {
-        let roster = roster((1..=count).filter(|port| *port != me));
-        let placement = Placement::new(copies, &node(me), false, &roster);
+        let peers = peers((1..=count).filter(|port| *port != me));
+        let placement = Placement::new(copies, &node(me), false, &peers);
         let found = placement.holders(slot);
         let peers = found
             .peers
             .iter()
-            .map(|peer| roster.get(peer).unwrap().node.name.to_string());
+            .map(|peer| peers.get(peer).unwrap().node.name.to_string());
         let mut names: Vec<_> = peers.collect();
         if found.me {
             names.push(node(me).name.to_string());
@@ -217,10 +217,10 @@ mod tests {
 
     #[test]
     fn every_member_names_the_view_alike() {
-        let of_one = members_hash(&node(1), false, &roster([2, 3]));
-        assert_eq!(of_one, members_hash(&node(3), false, &roster([1, 2])));
-        assert_ne!(of_one, members_hash(&node(1), false, &roster([2])));
-        assert_ne!(of_one, members_hash(&node(1), true, &roster([2, 3])));
+        let of_one = members_hash(&node(1), false, &peers([2, 3]));
+        assert_eq!(of_one, members_hash(&node(3), false, &peers([1, 2])));
+        assert_ne!(of_one, members_hash(&node(1), false, &peers([2])));
+        assert_ne!(of_one, members_hash(&node(1), true, &peers([2, 3])));
     }
 
     #[test]
@@ -250,11 +250,11 @@ mod tests {
 
     #[test]
     fn whoever_comes_back_gets_its_slots_back() {
-        let mut reborn = node(2);
-        reborn.generation = 99;
-        let before = Placement::new(two(), &node(1), false, &roster([2, 3]));
-        let mut later = roster([3]);
-        later.add(reborn);
+        let mut renewed = node(2);
+        renewed.generation = 99;
+        let before = Placement::new(two(), &node(1), false, &peers([2, 3]));
+        let mut later = peers([3]);
+        later.add(renewed);
         let after = Placement::new(two(), &node(1), false, &later);
         for slot in 0..SLOTS {
             assert_eq!(before.owner_name(slot), after.owner_name(slot));
@@ -264,17 +264,17 @@ mod tests {
 
     #[test]
     fn whoever_leaves_holds_nothing_unless_nobody_stays() {
-        let others = roster([2, 3]);
+        let others = peers([2, 3]);
         let leaving = Placement::new(Copies::All, &node(1), true, &others);
         assert!((0..SLOTS).all(|slot| !leaving.is_mine(slot)));
-        let alone = Placement::new(Copies::All, &node(1), true, &Roster::default());
+        let alone = Placement::new(Copies::All, &node(1), true, &PeerTable::default());
         assert!((0..SLOTS).all(|slot| alone.is_mine(slot)));
     }
 
     #[test]
     fn slots_are_shared_out_evenly_and_only_the_lost_ones_move() {
-        let five = Placement::new(two(), &node(1), false, &roster(2..=5));
-        let four = Placement::new(two(), &node(1), false, &roster(2..=4));
+        let five = Placement::new(two(), &node(1), false, &peers(2..=5));
+        let four = Placement::new(two(), &node(1), false, &peers(2..=4));
         let mut owned = std::collections::BTreeMap::<_, usize>::new();
         for slot in 0..SLOTS {
             let owner = five.owner_name(slot).unwrap();
@@ -293,8 +293,8 @@ mod tests {
     #[test]
     fn fifty_nodes_share_out_evenly_and_a_join_moves_its_share_and_no_more() {
         let nodes = 50;
-        let before = Placement::new(two(), &node(1), false, &roster(2..=nodes));
-        let after = Placement::new(two(), &node(1), false, &roster(2..=nodes + 1));
+        let before = Placement::new(two(), &node(1), false, &peers(2..=nodes));
+        let after = Placement::new(two(), &node(1), false, &peers(2..=nodes + 1));
         let mut owned = std::collections::BTreeMap::<_, usize>::new();
         let mut moved = 0;
         for slot in 0..SLOTS {
@@ -325,7 +325,7 @@ mod tests {
             let most = shares.values().copied().fold(0.0, f64::max);
             (least, most)
         };
-        let fewer = Placement::new(two(), &node(1), false, &roster(2..=nodes - 1));
+        let fewer = Placement::new(two(), &node(1), false, &peers(2..=nodes - 1));
         let changes = [
             (&before, 50, "50"),
             (&fewer, 49, "49 of them"),

@@ -112,21 +112,21 @@ impl Readiness {
     }
 
     /// Updates the state of the addresses, and ends a doubt whose cause is gone.
-    pub(crate) fn look_out(&mut self, outlook: Outlook, standing: &mut ClusterView) {
+    pub(crate) fn look_out(&mut self, outlook: Outlook, cluster: &mut ClusterView) {
         self.outlook = outlook;
-        if standing.ready && !self.is_open(standing) {
-            standing.silence_until = Timestamp::default();
+        if cluster.ready && !self.is_open(cluster) {
+            cluster.silence_until = Timestamp::default();
         }
     }
 
     /// Records the members of a node that was paused while it served.
-    pub(crate) fn pause(&mut self, now: Timestamp, standing: &ClusterView) {
-        if standing.ready {
-            let members = standing.roster.iter();
+    pub(crate) fn pause(&mut self, now: Timestamp, cluster: &ClusterView) {
+        if cluster.ready {
+            let members = cluster.peers.iter();
             self.pause = Some(Pause {
                 at: now,
                 members: members.map(|(_, peer)| peer.node.address).collect(),
-                doubt_until: standing.doubt_until,
+                doubt_until: cluster.doubt_until,
             });
         }
     }
@@ -138,23 +138,23 @@ impl Readiness {
     }
 
     /// Returns the certainty with which this node may serve now; `None` if it may not.
-    pub(crate) fn decide(&mut self, now: Timestamp, standing: &ClusterView) -> Option<Certainty> {
-        let members = 1 + standing.peers().len();
+    pub(crate) fn decide(&mut self, now: Timestamp, cluster: &ClusterView) -> Option<Certainty> {
+        let members = 1 + cluster.peers().len();
         self.most = self.most.max(members);
-        if !standing.is_stable() || !standing.is_complete() {
+        if !cluster.is_stable() || !cluster.is_complete() {
             return None;
         }
-        let waited = now.since(standing.joining_since);
+        let waited = now.since(cluster.joining_since);
         let is_late = waited >= self.requirements.join_timeout;
         if self.lacks_members() && !is_late {
             return None;
         }
-        let is_invited = standing.roster.iter().any(|(_, peer)| peer.ready);
+        let is_invited = cluster.peers.iter().any(|(_, peer)| peer.ready);
         if !is_invited && self.is_held_up(members) {
             self.held_up_at = now;
             return None;
         }
-        if self.is_reunited(standing) {
+        if self.is_reunited(cluster) {
             return Some(Certainty::Reunited);
         }
         if is_invited {
@@ -164,7 +164,7 @@ impl Readiness {
         if waited < self.requirements.alone_after {
             return None;
         }
-        if !self.is_open(standing) {
+        if !self.is_open(cluster) {
             return Some(Certainty::Certain);
         }
         // An address that rejected this node until now may be about to close.
@@ -177,18 +177,18 @@ impl Readiness {
         &mut self,
         now: Timestamp,
         certainty: Certainty,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
     ) {
         let pause = self.pause.take();
         match (certainty, pause) {
-            (Certainty::Doubt, _) => standing.silence_until = now.plus(standing.loss_grace),
+            (Certainty::Doubt, _) => cluster.silence_until = now.plus(cluster.loss_grace),
             (Certainty::Reunited, Some(pause)) => {
-                standing.losses.retain(|lost| *lost < pause.at);
-                standing.doubt_until = pause.doubt_until;
+                cluster.losses.retain(|lost| *lost < pause.at);
+                cluster.doubt_until = pause.doubt_until;
             }
             (Certainty::Certain | Certainty::Reunited, _) => {}
         }
-        standing.ready = true;
+        cluster.ready = true;
     }
 
     /// Returns `true` while some node excludes this one.
@@ -212,16 +212,16 @@ impl Readiness {
 
     /// Returns `true` if all members from before a pause are back, and no other member has recorded
     /// a loss.
-    fn is_reunited(&self, standing: &ClusterView) -> bool {
-        let peers = || standing.roster.iter().map(|(_, peer)| peer);
+    fn is_reunited(&self, cluster: &ClusterView) -> bool {
+        let peers = || cluster.peers.iter().map(|(_, peer)| peer);
         let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);
         let is_back = |pause: &Pause| pause.members.iter().all(is_here);
         self.pause.as_ref().is_some_and(is_back) && peers().all(|peer| !peer.ready || peer.certain)
     }
 
     /// Returns `true` if a node that does not answer may hold sessions.
-    fn is_open(&self, standing: &ClusterView) -> bool {
-        let peers = standing.peers().len();
+    fn is_open(&self, cluster: &ClusterView) -> bool {
+        let peers = cluster.peers().len();
         let Outlook {
             accepting,
             foreign,

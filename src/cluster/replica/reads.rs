@@ -25,8 +25,8 @@ use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
+use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;
-use super::roster::{PeerIndex, PeerSet};
 
 /// A session to read, and the secret that the request presents.
 #[derive(Clone, Copy, Debug)]
@@ -86,31 +86,31 @@ impl Open {
     }
 
     /// Determines the members to ask in this view, and asks them.
-    fn place(&mut self, op: OpId, standing: &mut ClusterView) {
+    fn place(&mut self, op: OpId, cluster: &mut ClusterView) {
         let slot = self.wanted.key.slot();
-        self.mine = standing.is_mine(slot);
+        self.mine = cluster.is_mine(slot);
         self.found = None;
-        self.waiting = match standing.owner(slot) {
-            _ if self.mine && self.wide => standing.holders(slot).peers.union(standing.sources()),
+        self.waiting = match cluster.owner(slot) {
+            _ if self.mine && self.wide => cluster.holders(slot).peers.union(cluster.sources()),
             // The owner decides whether the secret is current, if this node has another one.
             Member::Peer(owner) if self.mine && self.wanted.secret.is_some() => {
-                standing.sources().union(PeerSet::of(owner))
+                cluster.sources().union(PeerSet::of(owner))
             }
-            _ if self.mine => standing.sources(),
+            _ if self.mine => cluster.sources(),
             Member::Peer(owner)
-                if !self.wide && standing.has_caught_up(owner) || !standing.rules.union_reads =>
+                if !self.wide && cluster.has_caught_up(owner) || !cluster.rules.union_reads =>
             {
                 PeerSet::of(owner)
             }
-            _ if self.wide && standing.is_settled() => standing.holders(slot).peers,
-            Member::Peer(_) | Member::Me => standing.peers(),
+            _ if self.wide && cluster.is_settled() => cluster.holders(slot).peers,
+            Member::Peer(_) | Member::Me => cluster.peers(),
         };
-        self.ask(op, self.waiting, standing);
+        self.ask(op, self.waiting, cluster);
     }
 
-    fn ask(&self, op: OpId, peers: PeerSet, standing: &mut ClusterView) {
+    fn ask(&self, op: OpId, peers: PeerSet, cluster: &mut ClusterView) {
         for peer in peers.iter() {
-            let view = standing.view;
+            let view = cluster.view;
             let Wanted { key, secret } = self.wanted;
             let question = Message::Get {
                 view,
@@ -118,19 +118,19 @@ impl Open {
                 key,
                 secret,
             };
-            standing.send(peer, question);
+            cluster.send(peer, question);
         }
     }
 
-    fn is_finished(&self, standing: &ClusterView) -> bool {
+    fn is_finished(&self, cluster: &ClusterView) -> bool {
         if self.mine && !self.wide {
-            let confirms = match standing.owner(self.wanted.key.slot()) {
+            let confirms = match cluster.owner(self.wanted.key.slot()) {
                 Member::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
                 Member::Peer(_) | Member::Me => PeerSet::default(),
             };
             // A member that this node has compared itself with meanwhile need not answer any more:
             // everything that it had is in the table.
-            let needed = standing.sources().union(confirms);
+            let needed = cluster.sources().union(confirms);
             self.waiting.and(needed).is_empty()
         } else {
             self.waiting.is_empty()
@@ -143,33 +143,33 @@ impl Reads {
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         op: OpId,
         wanted: Wanted,
         wide: bool,
     ) {
         let mut open = Open::new(now, wanted, wide);
-        open.place(op, standing);
-        if open.is_finished(standing) {
+        open.place(op, cluster);
+        if open.is_finished(cluster) {
             self.complete.push(op);
         }
         self.open.insert(op, open);
     }
 
     /// Handles a member that does not answer because too many requests wait there.
-    pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, standing: &mut ClusterView) {
+    pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, cluster: &mut ClusterView) {
         let is_waiting = |open: &Open| open.waiting.contains(peer);
         if op & INTERNAL == 0 && self.open.get(&op).is_some_and(is_waiting) {
             self.open.remove(&op);
-            standing.reply(op, Reply::Unavailable);
+            cluster.reply(op, Reply::Unavailable);
         }
     }
 
     /// Called when requests to `peer` or its responses may be lost: asks it again.
-    pub(crate) fn ask_again(&self, peer: PeerIndex, standing: &mut ClusterView) {
+    pub(crate) fn ask_again(&self, peer: PeerIndex, cluster: &mut ClusterView) {
         for (op, open) in &self.open {
             if open.waiting.contains(peer) {
-                open.ask(*op, PeerSet::of(peer), standing);
+                open.ask(*op, PeerSet::of(peer), cluster);
             }
         }
     }
@@ -198,27 +198,27 @@ impl Reads {
         peer: PeerIndex,
         op: OpId,
         entry: Option<Entry>,
-        standing: &ClusterView,
+        cluster: &ClusterView,
     ) {
         if let Some(open) = self.open.get_mut(&op) {
             open.waiting.remove(peer);
             if !open.mine {
                 Entry::join(now, &mut open.found, entry);
             }
-            if open.is_finished(standing) {
+            if open.is_finished(cluster) {
                 self.complete.push(op);
             }
         }
     }
 
     /// Called when a new view is installed: discards earlier responses and asks again.
-    pub(crate) fn install(&mut self, standing: &mut ClusterView) {
+    pub(crate) fn install(&mut self, cluster: &mut ClusterView) {
         // Updates begin their internal reads again themselves.
         self.open.retain(|op, _| op & INTERNAL == 0);
         self.complete.clear();
         self.changed = true;
         for (op, open) in &mut self.open {
-            open.place(*op, standing);
+            open.place(*op, cluster);
         }
     }
 
@@ -228,11 +228,11 @@ impl Reads {
         &mut self,
         now: Timestamp,
         timeout: Duration,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
     ) -> bool {
         let late = |op: OpId, open: &Open| {
             let waited = now.since(open.begun_at);
-            let moves = |peer| standing.flow.is_moving(now, peer);
+            let moves = |peer| cluster.flow.is_moving(now, peer);
             let is_moving = !open.waiting.is_empty() && open.waiting.iter().all(moves);
             op & INTERNAL == 0 && waited >= timeout && !(is_moving && waited < MOVING_MAX)
         };
@@ -240,17 +240,17 @@ impl Reads {
         let expired: Vec<_> = expired.map(|(op, _)| *op).collect();
         for op in &expired {
             self.open.remove(op);
-            standing.reply(*op, Reply::Unavailable);
+            cluster.reply(*op, Reply::Unavailable);
         }
         !expired.is_empty()
     }
 
     /// Removes and returns the reads for which all required responses have arrived.
-    pub(crate) fn finished(&mut self, standing: &ClusterView) -> Vec<Finished> {
-        let looked_at = std::mem::replace(&mut self.looked_at, standing.done);
+    pub(crate) fn finished(&mut self, cluster: &ClusterView) -> Vec<Finished> {
+        let looked_at = std::mem::replace(&mut self.looked_at, cluster.done);
         let mut done = std::mem::take(&mut self.complete);
-        if std::mem::take(&mut self.changed) || looked_at != standing.done {
-            let finished = |(op, open): (&OpId, &Open)| open.is_finished(standing).then_some(*op);
+        if std::mem::take(&mut self.changed) || looked_at != cluster.done {
+            let finished = |(op, open): (&OpId, &Open)| open.is_finished(cluster).then_some(*op);
             done = self.open.iter().filter_map(finished).collect();
         }
         let take = |op: OpId| {
@@ -267,10 +267,10 @@ impl Reads {
     }
 
     /// Fails all reads: this node does not serve any more.
-    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
+    pub(crate) fn abort(&mut self, cluster: &mut ClusterView) {
         for op in std::mem::take(&mut self.open).into_keys() {
             if op & INTERNAL == 0 {
-                standing.reply(op, Reply::Unavailable);
+                cluster.reply(op, Reply::Unavailable);
             }
         }
     }

@@ -24,8 +24,8 @@ use crate::session::{Root, Timestamp};
 
 use super::cluster_view::ClusterView;
 use super::message::{KeyedEntry, Known, Message, ViewId};
+use super::peer_table::PeerIndex;
 use super::placement::Member;
-use super::roster::PeerIndex;
 use super::table::Table;
 
 /// The comparison that this node has under way, if any.
@@ -55,24 +55,24 @@ impl Repair {
     }
 
     /// Starts a comparison with the next member if none is under way.
-    pub(crate) fn advance(&mut self, now: Timestamp, standing: &mut ClusterView, table: &Table) {
+    pub(crate) fn advance(&mut self, now: Timestamp, cluster: &mut ClusterView, table: &Table) {
         if self.current.is_none()
-            && let Some(source) = self.next_source(now, standing)
+            && let Some(source) = self.next_source(now, cluster)
         {
             self.last_check = now;
-            self.begin(source, standing, table);
+            self.begin(source, cluster, table);
         }
     }
 
     /// Called when requests to `source` or its responses may be lost: compares with it from the
     /// start.
-    pub(crate) fn restart(&mut self, source: PeerIndex, standing: &mut ClusterView, table: &Table) {
+    pub(crate) fn restart(&mut self, source: PeerIndex, cluster: &mut ClusterView, table: &Table) {
         if self.current.as_ref().is_some_and(|c| c.source == source) {
-            self.begin(source, standing, table);
+            self.begin(source, cluster, table);
         }
     }
 
-    fn begin(&mut self, source: PeerIndex, standing: &mut ClusterView, table: &Table) {
+    fn begin(&mut self, source: PeerIndex, cluster: &mut ClusterView, table: &Table) {
         self.round += 1;
         self.current = Some(Comparison {
             source,
@@ -80,11 +80,11 @@ impl Repair {
             pulls: BTreeMap::new(),
         });
         let message = Message::Digests {
-            view: standing.view,
+            view: cluster.view,
             round: self.round,
-            digests: table.digests(|slot| standing.is_mine(slot)),
+            digests: table.digests(|slot| cluster.is_mine(slot)),
         };
-        standing.send(source, message);
+        cluster.send(source, message);
     }
 
     /// Handles the list of slots in which a member has something else.
@@ -93,14 +93,14 @@ impl Repair {
         from: PeerIndex,
         round: u64,
         slots: Vec<u16>,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         table: &Table,
     ) {
         if let Some(comparison) = self.answer_from(from, round)
             && comparison.todo.is_none()
         {
             comparison.todo = Some(slots.into());
-            self.pull(standing, table);
+            self.pull(cluster, table);
         }
     }
 
@@ -111,7 +111,7 @@ impl Repair {
         from: PeerIndex,
         (round, slot): (u64, u16),
         last: Option<Root>,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         table: &Table,
     ) {
         let Some(comparison) = self.answer_from(from, round) else {
@@ -126,13 +126,13 @@ impl Repair {
             Some(last) => {
                 comparison.pulls.insert(slot, Some(last));
                 let source = comparison.source;
-                self.ask(source, slot, Some(last), standing, table);
+                self.ask(source, slot, Some(last), cluster, table);
             }
             None => {
                 comparison.pulls.remove(&slot);
             }
         }
-        self.pull(standing, table);
+        self.pull(cluster, table);
     }
 
     fn answer_from(&mut self, from: PeerIndex, round: u64) -> Option<&mut Comparison> {
@@ -144,23 +144,22 @@ impl Repair {
 
     /// Returns the next member to compare with. Members that serve come first: a joining node gets
     /// everything from one of them.
-    fn next_source(&mut self, now: Timestamp, standing: &ClusterView) -> Option<PeerIndex> {
-        let sources = standing.sources();
+    fn next_source(&mut self, now: Timestamp, cluster: &ClusterView) -> Option<PeerIndex> {
+        let sources = cluster.sources();
         let agrees = |index: &PeerIndex| {
-            standing
-                .roster
+            cluster
+                .peers
                 .get(*index)
-                .is_some_and(|peer| peer.view == Some(standing.view))
+                .is_some_and(|peer| peer.view == Some(cluster.view))
         };
-        let serves =
-            |index: &PeerIndex| standing.roster.get(*index).is_some_and(|peer| !peer.ready);
+        let serves = |index: &PeerIndex| cluster.peers.get(*index).is_some_and(|peer| !peer.ready);
         if let Some(source) = sources.iter().filter(agrees).min_by_key(serves) {
             return Some(source);
         }
         if now.since(self.last_check) < CHECK_EVERY || !sources.is_empty() {
             return None;
         }
-        let peers: Vec<_> = standing.peers().iter().collect();
+        let peers: Vec<_> = cluster.peers().iter().collect();
         let next = peers
             .iter()
             .find(|peer| **peer > self.last_checked)
@@ -170,7 +169,7 @@ impl Repair {
     }
 
     /// Keeps [`PULLS_MAX`] requests open, and ends the comparison when nothing is left to pull.
-    fn pull(&mut self, standing: &mut ClusterView, table: &Table) {
+    fn pull(&mut self, cluster: &mut ClusterView, table: &Table) {
         let Some(comparison) = &mut self.current else {
             return;
         };
@@ -188,11 +187,11 @@ impl Repair {
         if comparison.pulls.is_empty() {
             self.current = None;
             // From now on reads do not ask this member, so nothing that it had may be missing here.
-            standing.done.insert(source);
+            cluster.done.insert(source);
             return;
         }
         for slot in next {
-            self.ask(source, slot, None, standing, table);
+            self.ask(source, slot, None, cluster, table);
         }
     }
 
@@ -201,17 +200,17 @@ impl Repair {
         source: PeerIndex,
         slot: u16,
         after: Option<Root>,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         table: &Table,
     ) {
         let message = Message::PullSlot {
-            view: standing.view,
+            view: cluster.view,
             round: self.round,
             slot,
             after,
             known: table.versions(slot, after),
         };
-        standing.send(source, message);
+        cluster.send(source, message);
     }
 }
 
@@ -220,10 +219,10 @@ pub(crate) fn answer_compare(
     (view, round): (ViewId, u64),
     asker: PeerIndex,
     digests: &[(u16, u64)],
-    standing: &ClusterView,
+    cluster: &ClusterView,
     table: &Table,
 ) -> Message {
-    let theirs = |slot| standing.placement.holds(slot, Member::Peer(asker));
+    let theirs = |slot| cluster.placement.holds(slot, Member::Peer(asker));
     Message::DigestDiff {
         view,
         round,

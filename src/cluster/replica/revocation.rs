@@ -51,7 +51,7 @@ impl Revocations {
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
-        standing: &ClusterView,
+        cluster: &ClusterView,
         table: &Table,
     ) -> Vec<Revoked> {
         for index in table.take_revoked() {
@@ -65,7 +65,7 @@ impl Revocations {
             if *at > now {
                 return true;
             }
-            if standing.owner(index.slot()) == Member::Me
+            if cluster.owner(index.slot()) == Member::Me
                 && let Some(record) = table.record(index)
             {
                 for key in record.ended_too_late() {

@@ -27,7 +27,7 @@ pub(crate) struct Rules {
     /// An update is rejected if its expectation does not hold.
     pub(crate) expectations: bool,
     /// A member from which nothing arrives is declared down, even if other members receive from it.
-    pub(crate) reach: bool,
+    pub(crate) reachability: bool,
     /// A later epoch of the same members is adopted as it is, and not raised.
     pub(crate) adopted_epochs: bool,
     /// A view has an epoch, so that a set of members that returns is another view.
@@ -57,7 +57,7 @@ impl Rules {
         secrets: true,
         ordered_rotations: true,
         expectations: true,
-        reach: true,
+        reachability: true,
         adopted_epochs: true,
         epochs: true,
         strict_views: true,

@@ -10,20 +10,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::session::{Record, Register, Root, Writer};
+use crate::session::{AttributeEntry, Record, Root, WriterId};
 
 /// One side of a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Split {
     /// The writers on this side.
-    side: BTreeSet<Writer>,
+    side: BTreeSet<WriterId>,
     /// The clocks of changed sessions before their first change on this side.
     before: BTreeMap<Root, u64>,
 }
 
 impl Split {
     /// Adds a writer on this side.
-    pub(crate) fn joined(&mut self, writer: Writer) {
+    pub(crate) fn joined(&mut self, writer: WriterId) {
         self.side.insert(writer);
     }
 
@@ -40,20 +40,18 @@ impl Split {
         let Some(common) = self.before.get(key).copied() else {
             return 0;
         };
-        let is_ours = |register: &Register| self.side.contains(&register.stamp.writer);
-        let is_later = |register: &Register| register.stamp.clock > common && !register.is_floor();
-        let collides = |register: &&Register| {
-            let mine = ours.stamp(&register.name);
-            mine.is_some_and(|mine| mine != register.stamp && mine.clock > common)
+        let is_ours = |register: &AttributeEntry| self.side.contains(&register.version.writer);
+        let is_later =
+            |register: &AttributeEntry| register.version.clock > common && !register.is_floor();
+        let collides = |register: &&AttributeEntry| {
+            let mine = ours.version(&register.name);
+            mine.is_some_and(|mine| mine != register.version && mine.clock > common)
         };
         let foreign = theirs
-            .registers()
+            .entries()
             .iter()
             .filter(|r| is_later(r) && !is_ours(r));
-        let own = ours
-            .registers()
-            .iter()
-            .filter(|r| is_later(r) && is_ours(r));
+        let own = ours.entries().iter().filter(|r| is_later(r) && is_ours(r));
         let count = foreign.clone().filter(collides).count()
             + foreign.filter(|r| is_dropped_by(ours, r)).count()
             + own.filter(|r| is_dropped_by(theirs, r)).count();
@@ -62,10 +60,10 @@ impl Split {
 }
 
 /// Returns `true` if a record drops this attribute of another copy when it is merged.
-fn is_dropped_by(record: &Record, register: &Register) -> bool {
+fn is_dropped_by(record: &Record, register: &AttributeEntry) -> bool {
     register.value.is_some()
-        && record.stamp(&register.name).is_none()
-        && Some(register.stamp) <= record.floor()
+        && record.version(&register.name).is_none()
+        && Some(register.version) <= record.floor()
 }
 
 /// Sessions recorded; beyond this the count is a lower bound.
@@ -81,7 +79,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const KEY: [u8; 12] = [1; 12];
 
-    fn written(base: Option<&Record>, name: &str, writer: Writer) -> Record {
+    fn written(base: Option<&Record>, name: &str, writer: WriterId) -> Record {
         let mut changes = match base {
             None => Changes::create(
                 SecretHash::from_bytes([1; 16]),

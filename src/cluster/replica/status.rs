@@ -6,8 +6,8 @@ use super::cluster_view::ClusterView;
 use super::engine::Engine;
 use super::event::Exclusion;
 use super::node::Node;
+use super::peer_table::PeerSet;
 use super::placement::Placement;
-use super::roster::PeerSet;
 use super::table::Table;
 
 /// The state of one node, in numbers.
@@ -59,21 +59,21 @@ pub(crate) struct MemberStatus {
 
 impl ReplicaStatus {
     pub(crate) fn of(control: &Engine, table: &Table) -> Self {
-        let standing = &control.standing;
-        let members = standing.roster.iter().map(|(index, peer)| MemberStatus {
+        let cluster = &control.cluster;
+        let members = cluster.peers.iter().map(|(index, peer)| MemberStatus {
             node: peer.node.clone(),
-            agrees: standing.agrees(index),
-            complete: peer.view == Some(standing.view) && peer.complete,
+            agrees: cluster.agrees(index),
+            complete: peer.view == Some(cluster.view) && peer.complete,
             ready: peer.ready,
             leaving: peer.leaving,
             lag: control.writes.lag(index),
         });
         Self {
-            me: standing.me.clone(),
-            ready: standing.ready,
-            complete: standing.is_complete(),
-            settled: standing.is_settled(),
-            succeeded: standing.roster.iter().any(|(_, peer)| !peer.leaving),
+            me: cluster.me.clone(),
+            ready: cluster.ready,
+            complete: cluster.is_complete(),
+            settled: cluster.is_settled(),
+            succeeded: cluster.peers.iter().any(|(_, peer)| !peer.leaving),
             discarded: table.discarded(),
             expired: table.expired(),
             members: members.collect(),
@@ -83,7 +83,7 @@ impl ReplicaStatus {
             over_limit: table.is_over_limit(),
             oversized: table.oversized(),
             unacknowledged: control.unacknowledged(),
-            indeterminate: standing.indeterminate,
+            indeterminate: cluster.indeterminate,
             excluded: control.excluded.clone(),
         }
     }
@@ -99,19 +99,19 @@ pub(super) struct UnderReplicated {
 }
 
 impl UnderReplicated {
-    pub(super) fn of(standing: &ClusterView) -> Self {
-        let placement = standing.placement.clone();
+    pub(super) fn of(cluster: &ClusterView) -> Self {
+        let placement = cluster.placement.clone();
         let few = placement
             .wanted()
             .is_some_and(|n| placement.candidates() < n);
         let mut behind = PeerSet::default();
-        for peer in standing.peers().iter() {
-            if !standing.has_caught_up(peer) {
+        for peer in cluster.peers().iter() {
+            if !cluster.has_caught_up(peer) {
                 behind.insert(peer);
             }
         }
         Self {
-            everything: few || !standing.is_complete(),
+            everything: few || !cluster.is_complete(),
             behind,
             placement,
         }

@@ -25,13 +25,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Register, Root, Stamp, Timestamp};
+use crate::session::{AttributeEntry, Root, Timestamp, Version};
 
 use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{FIXED, KeyedEntry, Message, OpId, ViewId, Write};
-use super::roster::{PeerIndex, PeerSet};
+use super::peer_table::{PeerIndex, PeerSet};
 
 /// Open writes, by sequence number.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ struct Open {
 impl Open {
     /// Returns `true` if enough holders have the write to answer the caller. `stable` is `true` if
     /// all members are in the same view.
-    fn is_safe(&self, stable: bool, standing: &ClusterView) -> bool {
+    fn is_safe(&self, stable: bool, cluster: &ClusterView) -> bool {
         let acknowledged = self.holders.without(self.waiting);
         let enough = match self.write.ack {
             // Without `stable`, a member with an older view could answer a read as a holder that is
@@ -84,18 +84,18 @@ impl Open {
                 have >= usize::from(n.get()).min(most)
             }
         };
-        enough && (self.write.min_copies <= 1 || self.copies(acknowledged, standing))
+        enough && (self.write.min_copies <= 1 || self.copies(acknowledged, cluster))
     }
 
     /// Returns `true` if there are at least `min_copies` copies. A holder that is not complete does
     /// not count: it may have the delta without the session, which would be lost with the other
     /// holders.
-    fn copies(&self, acknowledged: PeerSet, standing: &ClusterView) -> bool {
+    fn copies(&self, acknowledged: PeerSet, cluster: &ClusterView) -> bool {
         let whole = acknowledged
             .iter()
-            .filter(|peer| standing.has_caught_up(*peer))
+            .filter(|peer| cluster.has_caught_up(*peer))
             .count();
-        usize::from(self.mine && standing.is_complete()) + whole >= self.write.min_copies
+        usize::from(self.mine && cluster.is_complete()) + whole >= self.write.min_copies
     }
 
     fn is_everywhere(&self, stable: bool) -> bool {
@@ -103,43 +103,43 @@ impl Open {
     }
 
     /// Returns `true` if the write needs no further work and can be removed.
-    fn is_done(&self, stable: bool, standing: &ClusterView) -> bool {
+    fn is_done(&self, stable: bool, cluster: &ClusterView) -> bool {
         let answered =
-            self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, standing));
+            self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, cluster));
         self.is_everywhere(stable) && answered
     }
 
     /// Determines the holders in the current view and waits for all of them again.
-    fn place(&mut self, standing: &ClusterView) {
+    fn place(&mut self, cluster: &ClusterView) {
         let slot = self.write.copies.first().map_or(0, |copy| copy.key.slot());
-        let holders = standing.holders(slot);
+        let holders = cluster.holders(slot);
         self.holders = holders.peers;
         self.mine = holders.me;
         self.waiting = holders.peers;
         for peer in self.waiting.iter() {
-            standing.budget.charge(peer, self.size);
+            cluster.budget.charge(peer, self.size);
         }
     }
 
-    fn send(&mut self, seq: u64, oldest: u64, to: PeerSet, standing: &mut ClusterView) {
+    fn send(&mut self, seq: u64, oldest: u64, to: PeerSet, cluster: &mut ClusterView) {
         for peer in to.iter() {
             self.sent.insert(peer);
             let write = Write {
                 seq,
                 oldest,
-                view: standing.view,
+                view: cluster.view,
                 strict: self.write.strict,
                 sent_at: self.begun_at,
                 copies: self.write.copies.clone(),
             };
-            standing.send(peer, Message::Write(write));
+            cluster.send(peer, Message::Write(write));
         }
     }
 
     /// Returns `true` if the caller has waited longer than `timeout`, or than [`MOVING_MAX`] while
     /// a large write makes progress.
-    fn is_late(&self, now: Timestamp, timeout: Duration, standing: &ClusterView) -> bool {
-        let moves = |peer| standing.flow.is_moving(now, peer);
+    fn is_late(&self, now: Timestamp, timeout: Duration, cluster: &ClusterView) -> bool {
+        let moves = |peer| cluster.flow.is_moving(now, peer);
         let is_moving = !self.waiting.is_empty() && self.waiting.iter().all(moves);
         let waited = now.since(self.begun_at);
         waited >= timeout && !(is_moving && waited < MOVING_MAX)
@@ -152,7 +152,7 @@ impl Writes {
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         write: NewWrite,
     ) -> Option<(u64, bool)> {
         let size = FIXED + write.copies.iter().map(KeyedEntry::size).sum::<usize>();
@@ -165,14 +165,14 @@ impl Writes {
             sent: PeerSet::default(),
             begun_at: now,
         };
-        open.place(standing);
-        let stable = is_stable(standing);
-        let safe = open.is_safe(stable, standing);
+        open.place(cluster);
+        let stable = is_stable(cluster);
+        let safe = open.is_safe(stable, cluster);
         if safe && open.is_everywhere(stable) {
             return None;
         }
         self.last += 1;
-        open.send(self.last, self.oldest(), open.waiting, standing);
+        open.send(self.last, self.oldest(), open.waiting, cluster);
         if safe {
             open.write.op = None;
         }
@@ -184,56 +184,56 @@ impl Writes {
     /// atomic update.
     pub(crate) fn acknowledged(
         &mut self,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         peer: PeerIndex,
         view: ViewId,
         seq: u64,
     ) -> Option<u64> {
         // The holder had other members, and may have computed other holders: counting this would
         // confirm a write that the holders of this view do not all have.
-        if view != standing.view && standing.rules.view_barrier {
+        if view != cluster.view && cluster.rules.view_barrier {
             return None;
         }
         let open = self.open.get_mut(&seq)?;
         if open.waiting.contains(peer) {
             open.waiting.remove(peer);
-            standing.budget.release(peer, open.size);
+            cluster.budget.release(peer, open.size);
         }
-        self.finish(seq, standing)
+        self.finish(seq, cluster)
     }
 
     /// Records that a holder has refused a write. It is sent again once the holder is in this
     /// node's view.
-    pub(crate) fn refused(&mut self, standing: &mut ClusterView, peer: PeerIndex, seq: u64) {
+    pub(crate) fn refused(&mut self, cluster: &mut ClusterView, peer: PeerIndex, seq: u64) {
         let oldest = self.oldest();
         if let Some(open) = self.open.get_mut(&seq)
             && open.waiting.contains(peer)
         {
             open.sent.remove(peer);
-            if standing.agrees(peer) {
-                open.send(seq, oldest, PeerSet::of(peer), standing);
+            if cluster.agrees(peer) {
+                open.send(seq, oldest, PeerSet::of(peer), cluster);
             }
         }
     }
 
     /// Called when holders or their views have changed: answers every write that is safe now.
     /// Returns the sequence numbers of completed atomic updates.
-    pub(crate) fn review(&mut self, standing: &mut ClusterView) -> Vec<u64> {
+    pub(crate) fn review(&mut self, cluster: &mut ClusterView) -> Vec<u64> {
         let all: Vec<_> = self.open.keys().copied().collect();
         all.into_iter()
-            .filter_map(|seq| self.finish(seq, standing))
+            .filter_map(|seq| self.finish(seq, cluster))
             .collect()
     }
 
-    fn finish(&mut self, seq: u64, standing: &mut ClusterView) -> Option<u64> {
+    fn finish(&mut self, seq: u64, cluster: &mut ClusterView) -> Option<u64> {
         let open = self.open.get_mut(&seq)?;
-        let stable = is_stable(standing);
-        if open.is_safe(stable, standing)
+        let stable = is_stable(cluster);
+        if open.is_safe(stable, cluster)
             && let Some(op) = open.write.op.take()
         {
-            standing.reply(op, Reply::Written);
+            cluster.reply(op, Reply::Written);
         }
-        if !open.is_done(stable, standing) {
+        if !open.is_done(stable, cluster) {
             return None;
         }
         let strict = open.write.strict;
@@ -243,17 +243,17 @@ impl Writes {
 
     /// Called when a new view is installed: counts acknowledgements from zero and sends open writes
     /// to new holders. Atomic updates are abandoned; the callers ask the new owner.
-    pub(crate) fn install(&mut self, standing: &mut ClusterView) {
+    pub(crate) fn install(&mut self, cluster: &mut ClusterView) {
         // The former owner must not complete an update in this view: the new owner may apply
         // another one with the same expectation.
         self.open.retain(|_, open| !open.write.strict);
         let oldest = self.oldest();
         for (seq, open) in &mut self.open {
-            open.place(standing);
+            open.place(cluster);
             let new = open.waiting.without(open.sent);
-            open.send(*seq, oldest, new, standing);
+            open.send(*seq, oldest, new, cluster);
         }
-        self.review(standing);
+        self.review(cluster);
     }
 
     /// Called when a member is removed. Its index may be given to another member.
@@ -264,7 +264,7 @@ impl Writes {
     }
 
     /// Answers callers whose timeout has passed.
-    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, standing: &mut ClusterView) {
+    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, cluster: &mut ClusterView) {
         let mut late = false;
         for open in self.open.values_mut() {
             if now.since(open.begun_at) < timeout {
@@ -272,50 +272,50 @@ impl Writes {
                 break;
             }
             if open.write.op.is_some()
-                && open.is_late(now, timeout, standing)
+                && open.is_late(now, timeout, cluster)
                 && let Some(op) = open.write.op.take()
             {
-                standing.reply(op, Reply::Indeterminate);
+                cluster.reply(op, Reply::Indeterminate);
                 late = true;
             }
         }
         if late {
-            self.review(standing);
+            self.review(cluster);
         }
     }
 
     /// Called when the link to `peer` is new: sends again what `peer` has not acknowledged, since
     /// messages on the old link may be lost.
-    pub(crate) fn send_again(&mut self, peer: PeerIndex, standing: &mut ClusterView) {
+    pub(crate) fn send_again(&mut self, peer: PeerIndex, cluster: &mut ClusterView) {
         let oldest = self.oldest();
         for (seq, open) in &mut self.open {
             if open.waiting.contains(peer) {
-                open.send(*seq, oldest, PeerSet::of(peer), standing);
+                open.send(*seq, oldest, PeerSet::of(peer), cluster);
             }
         }
     }
 
     /// Called when `peer` has announced this node's view, after it has repeated its
     /// acknowledgements: sends the writes that it lacks and that are not under way to it.
-    pub(crate) fn send_missing(&mut self, peer: PeerIndex, standing: &mut ClusterView) {
+    pub(crate) fn send_missing(&mut self, peer: PeerIndex, cluster: &mut ClusterView) {
         let oldest = self.oldest();
         let lacks = |open: &Open| open.waiting.contains(peer);
         if !self.open.values().any(lacks) {
             return;
         }
-        let under_way = standing.flow.writes_under_way(peer);
+        let under_way = cluster.flow.writes_under_way(peer);
         for (seq, open) in &mut self.open {
             if lacks(open) && !under_way.contains(seq) {
-                open.send(*seq, oldest, PeerSet::of(peer), standing);
+                open.send(*seq, oldest, PeerSet::of(peer), cluster);
             }
         }
     }
 
     /// Answers all callers with [`Reply::Indeterminate`]: this node leaves.
-    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
+    pub(crate) fn abort(&mut self, cluster: &mut ClusterView) {
         for open in self.open.values_mut() {
             if let Some(op) = open.write.op.take() {
-                standing.reply(op, Reply::Indeterminate);
+                cluster.reply(op, Reply::Indeterminate);
             }
         }
     }
@@ -335,12 +335,12 @@ impl Writes {
 
     /// Returns `true` if some holder has not acknowledged a write of this session with a version at
     /// or below `floor`.
-    pub(crate) fn has_open(&self, key: &Root, floor: Stamp) -> bool {
-        let is_below = |r: &Register| r.stamp <= floor && !r.is_floor();
+    pub(crate) fn has_open(&self, key: &Root, floor: Version) -> bool {
+        let is_below = |r: &AttributeEntry| r.version <= floor && !r.is_floor();
         let has_below = |copy: &KeyedEntry| match &copy.entry {
             _ if copy.key != *key => false,
-            Entry::Live(record) => record.registers().iter().any(is_below),
-            Entry::Delta(fragment) => fragment.registers.iter().any(is_below),
+            Entry::Live(record) => record.entries().iter().any(is_below),
+            Entry::Delta(fragment) => fragment.entries.iter().any(is_below),
             Entry::Expired(_) | Entry::Dead { .. } => false,
         };
         self.open
@@ -367,8 +367,8 @@ impl Writes {
     }
 }
 
-fn is_stable(standing: &ClusterView) -> bool {
-    standing.is_stable() || !standing.rules.view_barrier
+fn is_stable(cluster: &ClusterView) -> bool {
+    cluster.is_stable() || !cluster.rules.view_barrier
 }
 
 /// Writes of other members that this node has merged as a holder and that may still be open at
@@ -400,9 +400,9 @@ impl Merged {
 
     /// Called when a new view is installed: drops the writes of slots that this node does not hold
     /// any more. It may forget those sessions, so it must not confirm them again.
-    pub(crate) fn install(&mut self, standing: &ClusterView) {
+    pub(crate) fn install(&mut self, cluster: &ClusterView) {
         for numbers in self.writers.values_mut() {
-            numbers.retain(|_, slot| standing.is_mine(usize::from(*slot)));
+            numbers.retain(|_, slot| cluster.is_mine(usize::from(*slot)));
         }
     }
 
@@ -412,17 +412,17 @@ impl Merged {
     }
 
     /// Sends all acknowledgements to `writer` once more, in the current view.
-    pub(crate) fn acknowledge(&self, writer: PeerIndex, standing: &mut ClusterView) {
+    pub(crate) fn acknowledge(&self, writer: PeerIndex, cluster: &mut ClusterView) {
         let Some(numbers) = self.writers.get(&writer) else {
             return;
         };
         let seqs: Vec<_> = numbers.keys().copied().collect();
         for seqs in seqs.chunks(ACKS_MAX) {
             let message = Message::Ack {
-                view: standing.view,
+                view: cluster.view,
                 seqs: seqs.to_vec(),
             };
-            standing.send(writer, message);
+            cluster.send(writer, message);
         }
     }
 }

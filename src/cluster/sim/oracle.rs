@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::session::{Record, Root, SecretHash, Stamp, Value};
+use crate::session::{Record, Root, SecretHash, Value, Version};
 
 use super::pool::Pool;
 
@@ -17,8 +17,8 @@ pub(super) struct Model {
     /// The secret that clients have.
     pub(super) secret: SecretHash,
     pub(super) life: Life,
-    /// The largest acknowledged stamp of each attribute.
-    pub(super) acked: BTreeMap<&'static str, Stamp>,
+    /// The largest acknowledged version of each attribute.
+    pub(super) acked: BTreeMap<&'static str, Version>,
     /// Attributes that are set and removed.
     pub(super) pool: Pool,
     /// Results of acknowledged atomic updates.
@@ -33,7 +33,7 @@ pub(super) struct Model {
     /// Its idle timeout.
     pub(super) idle: Duration,
     /// Its absolute timeout, and when it was created.
-    pub(super) absolute: Duration,
+    pub(super) absolute_timeout: Duration,
     created_at: u64,
     /// The longest time that a message may be under way, in microseconds.
     transit_max: u64,
@@ -63,7 +63,7 @@ pub(super) enum Life {
 pub(super) struct Known {
     pub(super) id: u64,
     pub(super) life: Life,
-    pub(super) acked: BTreeMap<&'static str, Stamp>,
+    pub(super) acked: BTreeMap<&'static str, Version>,
     pub(super) pool: Pool,
     /// Until when it must exist, as far as was certain then, in microseconds.
     fresh_until: u64,
@@ -96,7 +96,7 @@ impl Model {
             moves: 0,
             may_end: false,
             idle: lifetime.idle,
-            absolute: lifetime.absolute,
+            absolute_timeout: lifetime.absolute_timeout,
             created_at: now,
             transit_max: lifetime.transit_max,
             is_large: lifetime.is_large,
@@ -111,11 +111,11 @@ impl Model {
     pub(super) fn has_expired(&self, now: u64) -> bool {
         let longest = self.idle.as_micros() as u64 * 11 / 10;
         let idle = self.touched_at + longest;
-        now > idle.min(self.ends_at()) + self.transit_max
+        now > idle.min(self.absolute_deadline()) + self.transit_max
     }
 
-    const fn ends_at(&self) -> u64 {
-        self.created_at + self.absolute.as_micros() as u64
+    const fn absolute_deadline(&self) -> u64 {
+        self.created_at + self.absolute_timeout.as_micros() as u64
     }
 
     pub(super) fn known(&self) -> Known {
@@ -125,7 +125,7 @@ impl Model {
             life: self.life,
             acked: self.acked.clone(),
             pool: self.pool.clone(),
-            fresh_until: idle.min(self.ends_at() - ROUNDING),
+            fresh_until: idle.min(self.absolute_deadline() - ROUNDING),
         }
     }
 
@@ -160,9 +160,9 @@ impl Model {
 
     /// Called when a client's write of an attribute is acknowledged; it is in this record.
     pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>) {
-        if let Some(stamp) = record.stamp(name) {
+        if let Some(version) = record.version(name) {
             let known = self.acked.entry(name).or_default();
-            *known = stamp.max(*known);
+            *known = version.max(*known);
         }
     }
 }
@@ -171,7 +171,7 @@ impl Model {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ModelLifetime {
     pub(super) idle: Duration,
-    pub(super) absolute: Duration,
+    pub(super) absolute_timeout: Duration,
     pub(super) transit_max: u64,
     pub(super) is_large: bool,
 }

@@ -126,10 +126,10 @@ impl World {
         if ordered && !is_shown {
             return;
         }
-        let written = record.stamp(name);
+        let written = record.version(name);
         let has_it = |(index, replica): (usize, &Replica)| {
             let held = replica.look(self.clock(index), &request.key);
-            held.is_some_and(|record| record.stamp(name) >= written)
+            held.is_some_and(|record| record.version(name) >= written)
         };
         let copies = if ordered {
             let since = self.now.saturating_sub(ANSWER_MAX);

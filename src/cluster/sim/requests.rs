@@ -135,14 +135,14 @@ impl World {
             _ => 2 * HOUR,
         };
         let ends = self.plan.has(FaultKind::Deadlines) && self.rng.random();
-        let absolute = if ends {
+        let absolute_timeout = if ends {
             Duration::from_millis(self.rng.random_range(3_000..30_000))
         } else {
             24 * HOUR
         };
         let lifetime = ModelLifetime {
             idle,
-            absolute,
+            absolute_timeout,
             transit_max: self.plan.transit_max(),
             is_large: self.plan.has(FaultKind::LargeRecords) && self.rng.random_bool(0.4),
         };
@@ -192,7 +192,7 @@ impl World {
         };
         self.requests.insert(self.last_op, request);
         let model = &self.models[index];
-        let mut changes = Changes::create(model.secret, Some(model.idle), model.absolute);
+        let mut changes = Changes::create(model.secret, Some(model.idle), model.absolute_timeout);
         changes.insert(NAMES[0].into(), draw_tiny(&mut self.rng));
         self.commit(self.last_op, None, &changes, 0);
         self.flush_outputs(node);
@@ -244,7 +244,7 @@ impl World {
                 result = count(&base) + 1;
                 let value = Value::from_bytes(result.to_string().as_bytes());
                 changes.insert(COUNTER.into(), value);
-                changes.expect(COUNTER.into(), base.stamp(COUNTER));
+                changes.expect(COUNTER.into(), base.version(COUNTER));
             }
             Action::Rotate(to) => {
                 self.begin_move(op);
@@ -255,7 +255,7 @@ impl World {
                 self.models[request.model].may_end = true;
                 self.set_stage(op, Stage::Ending);
                 let now = self.clock(node);
-                match self.replica(node).end(now, op, &request.key) {
+                match self.replica(node).delete(now, op, &request.key) {
                     Step::Done(true) => self.ended(op),
                     Step::Done(false) => self.nothing_to_end(op),
                     Step::Wait(_) => {}

@@ -221,7 +221,7 @@ impl World {
             match output {
                 Output::Send { to, message } => self.send(index, &to, message),
                 Output::Reply { op, reply } => self.reply(op, reply),
-                Output::Notification(Notification::Reborn(me)) => {
+                Output::Notification(Notification::Renewed(me)) => {
                     self.nodes[index].me = me;
                     self.nodes[index].falsely_removed = false;
                     let members = self.replica(index).status().members;
@@ -233,8 +233,8 @@ impl World {
                     self.nodes[index].addresses.joined()
                 }
                 Output::Notification(Notification::Excluded(_)) => self.hang_up(index),
-                Output::Notification(Notification::Left(node)) => self.cut(index, &node),
-                Output::Notification(Notification::Joined(node)) => {
+                Output::Notification(Notification::MemberDown(node)) => self.cut(index, &node),
+                Output::Notification(Notification::MemberUp(node)) => {
                     self.nodes[index].falsely_suspects.remove(&node.name);
                     let now = self.clock(index);
                     self.nodes[index].sightings.joined(now, &node);

@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    EndReason, Root, Rotation, SLOTS, SecretHash, SessionEventKind, Stamp, Timestamp, UserKey,
+    EndReason, Root, Rotation, SLOTS, SecretHash, SessionEventKind, Timestamp, UserKey, Version,
 };
 
 use super::hello::check_node;
 use super::session::{
     WireDelta, WireKeyedEntry, WireRecord, WireRotation, attribute_name, copies_of, is_access,
-    is_sane,
+    is_valid,
 };
 use super::{Bytes, WireError, at_most};
 use crate::cluster::replica::message::{
@@ -111,7 +111,7 @@ pub(super) enum Body<'a> {
         retry: bool,
         sent_at: Timestamp,
         #[serde(borrow)]
-        expect: Option<(&'a str, Option<Stamp>)>,
+        expect: Option<(&'a str, Option<Version>)>,
         #[serde(borrow)]
         fragment: WireDelta<'a>,
         rotation: Option<WireRotation>,
@@ -133,7 +133,7 @@ pub(super) enum Body<'a> {
         view: ViewId,
         op: u64,
         key: Root,
-        floor: Stamp,
+        floor: Version,
         content: u64,
     },
     Vote {
@@ -307,7 +307,7 @@ impl<'a> From<&'a Message> for Body<'a> {
                 expect: update
                     .expect
                     .as_ref()
-                    .map(|(name, stamp)| (&**name, *stamp)),
+                    .map(|(name, version)| (&**name, *version)),
                 fragment: (&*update.fragment).into(),
                 rotation: update.rotation.map(WireRotation::from),
                 order: match &update.order {
@@ -523,9 +523,9 @@ impl TryFrom<Body<'_>> for Message {
                 rotation,
                 order,
             } => {
-                let expect = expect.map(|(name, stamp)| {
-                    stamp.iter().try_for_each(is_sane)?;
-                    Ok((attribute_name(name)?, stamp))
+                let expect = expect.map(|(name, version)| {
+                    version.iter().try_for_each(is_valid)?;
+                    Ok((attribute_name(name)?, version))
                 });
                 Self::Update(Update {
                     view,
@@ -563,7 +563,7 @@ impl TryFrom<Body<'_>> for Message {
                 floor,
                 content,
             } => {
-                is_sane(&floor)?;
+                is_valid(&floor)?;
                 Self::Propose(Proposal {
                     view,
                     op,

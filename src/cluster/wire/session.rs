@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    Credential, Details, HISTORY_MAX, Idle, Lifetime, Login, Name, Record, Register, Root,
-    Rotation, SecretHash, Stamp, Timestamp, UPDATES_MAX, UserKey, Value,
+    AttributeEntry, Credential, Details, HISTORY_MAX, Idle, Lifetime, Login, Name, Record, Root,
+    Rotation, SecretHash, Timestamp, UPDATES_MAX, UserKey, Value, Version,
 };
 
 use super::{Bytes, WireError, at_most};
@@ -33,7 +33,7 @@ enum WireEntry<'a> {
     Expired {
         #[serde(borrow)]
         credential: WireCredential<'a>,
-        max_inactive: (Stamp, Idle),
+        idle_timeout: (Version, Idle),
         until: Timestamp,
     },
 }
@@ -41,17 +41,17 @@ enum WireEntry<'a> {
 #[derive(Serialize, Deserialize)]
 struct WireCredential<'a> {
     hash: SecretHash,
-    ends_at: Timestamp,
+    absolute_deadline: Timestamp,
     details: Option<WireDetails<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WireDetails<'a> {
-    version: Stamp,
+    version: Version,
     rotated_at: Option<Timestamp>,
     user: Option<UserKey>,
     began_at: Option<Timestamp>,
-    history: Cow<'a, [Stamp]>,
+    history: Cow<'a, [Version]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,30 +68,30 @@ pub(super) struct WireRecord<'a> {
     created_at: Timestamp,
     accessed_at: Timestamp,
     access: u64,
-    max_inactive: (Stamp, Idle),
-    first_visit: Idle,
+    idle_timeout: (Version, Idle),
+    initial_idle_timeout: Idle,
     returned: bool,
     #[serde(borrow)]
-    registers: Vec<WireRegister<'a>>,
-    updates: Cow<'a, [Stamp]>,
+    entries: Vec<WireRegister<'a>>,
+    updates: Cow<'a, [Version]>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireDelta<'a> {
     #[serde(borrow)]
-    registers: Vec<WireRegister<'a>>,
-    max_inactive: Option<(Stamp, Idle)>,
+    entries: Vec<WireRegister<'a>>,
+    idle_timeout: Option<(Version, Idle)>,
     accessed_at: Timestamp,
     access: u64,
     #[serde(borrow)]
     credential: Option<WireCredential<'a>>,
-    updates: Cow<'a, [Stamp]>,
+    updates: Cow<'a, [Version]>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WireRegister<'a> {
     name: &'a str,
-    stamp: Stamp,
+    version: Version,
     #[serde(borrow)]
     value: Option<Bytes<'a>>,
 }
@@ -104,7 +104,7 @@ impl<'a> From<&'a KeyedEntry> for WireKeyedEntry<'a> {
             Entry::Dead { until } => WireEntry::Dead { until: *until },
             Entry::Expired(mark) => WireEntry::Expired {
                 credential: (&mark.credential).into(),
-                max_inactive: mark.max_inactive,
+                idle_timeout: mark.idle_timeout,
                 until: mark.until,
             },
         };
@@ -125,14 +125,14 @@ impl TryFrom<WireKeyedEntry<'_>> for KeyedEntry {
             WireEntry::Dead { until } => Entry::Dead { until },
             WireEntry::Expired {
                 credential,
-                max_inactive,
+                idle_timeout,
                 until,
             } => {
-                is_sane(&max_inactive.0)?;
+                is_valid(&idle_timeout.0)?;
                 let credential = credential.try_into()?;
                 Entry::Expired(Box::new(Mark {
                     credential,
-                    max_inactive,
+                    idle_timeout,
                     until,
                 }))
             }
@@ -151,10 +151,10 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
             created_at: record.lifetime.created_at,
             accessed_at: record.lifetime.accessed_at,
             access: record.lifetime.access,
-            max_inactive: record.lifetime.max_inactive,
-            first_visit: record.lifetime.first_visit,
+            idle_timeout: record.lifetime.idle_timeout,
+            initial_idle_timeout: record.lifetime.initial_idle_timeout,
             returned: record.lifetime.returned,
-            registers: record.registers().iter().map(WireRegister::from).collect(),
+            entries: record.entries().iter().map(WireRegister::from).collect(),
             updates: Cow::Borrowed(record.updates()),
         }
     }
@@ -164,20 +164,20 @@ impl TryFrom<WireRecord<'_>> for Record {
     type Error = WireError;
 
     fn try_from(record: WireRecord<'_>) -> Result<Self, WireError> {
-        is_sane(&record.max_inactive.0)?;
+        is_valid(&record.idle_timeout.0)?;
         is_access(record.access)?;
-        let registers = registers_of(record.registers)?;
-        record.updates.iter().try_for_each(is_sane)?;
+        let entries = registers_of(record.entries)?;
+        record.updates.iter().try_for_each(is_valid)?;
         let lifetime = Lifetime {
             created_at: record.created_at,
             accessed_at: record.accessed_at,
             access: record.access,
-            max_inactive: record.max_inactive,
-            first_visit: record.first_visit,
+            idle_timeout: record.idle_timeout,
+            initial_idle_timeout: record.initial_idle_timeout,
             returned: record.returned,
         };
         let credential = record.credential.try_into()?;
-        Self::from_parts(credential, lifetime, registers, record.updates.into_owned())
+        Self::from_parts(credential, lifetime, entries, record.updates.into_owned())
             .ok_or(WireError::Disorder)
     }
 }
@@ -185,8 +185,8 @@ impl TryFrom<WireRecord<'_>> for Record {
 impl<'a> From<&'a Delta> for WireDelta<'a> {
     fn from(fragment: &'a Delta) -> Self {
         Self {
-            registers: fragment.registers.iter().map(WireRegister::from).collect(),
-            max_inactive: fragment.max_inactive,
+            entries: fragment.entries.iter().map(WireRegister::from).collect(),
+            idle_timeout: fragment.idle_timeout,
             accessed_at: fragment.accessed_at,
             access: fragment.access,
             credential: fragment.credential.as_ref().map(WireCredential::from),
@@ -200,14 +200,14 @@ impl TryFrom<WireDelta<'_>> for Delta {
 
     fn try_from(fragment: WireDelta<'_>) -> Result<Self, WireError> {
         fragment
-            .max_inactive
+            .idle_timeout
             .iter()
-            .try_for_each(|(stamp, _)| is_sane(stamp))?;
-        fragment.updates.iter().try_for_each(is_sane)?;
+            .try_for_each(|(version, _)| is_valid(version))?;
+        fragment.updates.iter().try_for_each(is_valid)?;
         is_access(fragment.access)?;
         Ok(Self {
-            registers: registers_of(fragment.registers)?,
-            max_inactive: fragment.max_inactive,
+            entries: registers_of(fragment.entries)?,
+            idle_timeout: fragment.idle_timeout,
             accessed_at: fragment.accessed_at,
             access: fragment.access,
             credential: fragment.credential.map(Credential::try_from).transpose()?,
@@ -227,7 +227,7 @@ impl<'a> From<&'a Credential> for WireCredential<'a> {
         });
         Self {
             hash: credential.hash,
-            ends_at: credential.ends_at,
+            absolute_deadline: credential.absolute_deadline,
             details,
         }
     }
@@ -241,8 +241,8 @@ impl TryFrom<WireCredential<'_>> for Credential {
             None => Details::default(),
             Some(details) => {
                 at_most(details.history.len(), HISTORY_MAX)?;
-                is_sane(&details.version)?;
-                details.history.iter().try_for_each(is_sane)?;
+                is_valid(&details.version)?;
+                details.history.iter().try_for_each(is_valid)?;
                 Details {
                     version: details.version,
                     rotated_at: details.rotated_at,
@@ -254,7 +254,7 @@ impl TryFrom<WireCredential<'_>> for Credential {
         };
         Ok(Self::from_parts(
             credential.hash,
-            credential.ends_at,
+            credential.absolute_deadline,
             details,
         ))
     }
@@ -265,9 +265,12 @@ impl From<Rotation> for WireRotation {
         Self {
             from: rotation.from,
             to: rotation.to,
-            login: rotation
-                .login
-                .map(|Login { user, absolute }| (user, absolute)),
+            login: rotation.login.map(
+                |Login {
+                     user,
+                     absolute_timeout,
+                 }| (user, absolute_timeout),
+            ),
         }
     }
 }
@@ -277,31 +280,32 @@ impl From<WireRotation> for Rotation {
         Self {
             from: rotation.from,
             to: rotation.to,
-            login: rotation
-                .login
-                .map(|(user, absolute)| Login { user, absolute }),
+            login: rotation.login.map(|(user, absolute_timeout)| Login {
+                user,
+                absolute_timeout,
+            }),
         }
     }
 }
 
-impl<'a> From<&'a Register> for WireRegister<'a> {
-    fn from(register: &'a Register) -> Self {
+impl<'a> From<&'a AttributeEntry> for WireRegister<'a> {
+    fn from(register: &'a AttributeEntry) -> Self {
         Self {
             name: &register.name,
-            stamp: register.stamp,
+            version: register.version,
             value: register.value.as_ref().map(|value| Bytes(value.as_bytes())),
         }
     }
 }
 
-impl TryFrom<WireRegister<'_>> for Register {
+impl TryFrom<WireRegister<'_>> for AttributeEntry {
     type Error = WireError;
 
     fn try_from(register: WireRegister<'_>) -> Result<Self, WireError> {
-        is_sane(&register.stamp)?;
+        is_valid(&register.version)?;
         let register = Self {
             name: attribute_name(register.name)?,
-            stamp: register.stamp,
+            version: register.version,
             value: register.value.map(|bytes| Value::from_bytes(bytes.0)),
         };
         match register.is_floor() && register.value.is_some() {
@@ -315,16 +319,16 @@ pub(super) fn copies_of(copies: Vec<WireKeyedEntry<'_>>) -> Result<Vec<KeyedEntr
     copies.into_iter().map(KeyedEntry::try_from).collect()
 }
 
-fn registers_of(registers: Vec<WireRegister<'_>>) -> Result<Vec<Register>, WireError> {
-    at_most(registers.len(), REGISTERS_MAX)?;
-    if !registers.is_sorted_by(|a, b| a.name < b.name) {
+fn registers_of(entries: Vec<WireRegister<'_>>) -> Result<Vec<AttributeEntry>, WireError> {
+    at_most(entries.len(), REGISTERS_MAX)?;
+    if !entries.is_sorted_by(|a, b| a.name < b.name) {
         return Err(WireError::Disorder);
     }
-    registers.into_iter().map(Register::try_from).collect()
+    entries.into_iter().map(AttributeEntry::try_from).collect()
 }
 
 /// Returns as many of the latest updates as a record keeps: the receiver does not use further ones.
-fn latest(mut updates: Cow<'_, [Stamp]>) -> Cow<'_, [Stamp]> {
+fn latest(mut updates: Cow<'_, [Version]>) -> Cow<'_, [Version]> {
     if updates.len() > UPDATES_MAX {
         keep_latest(updates.to_mut());
     }
@@ -336,11 +340,11 @@ fn latest(mut updates: Cow<'_, [Stamp]>) -> Cow<'_, [Stamp]> {
 pub(super) fn copy_with_updates(
     key: Root,
     accessed_at: Timestamp,
-    updates: &[Stamp],
+    updates: &[Version],
 ) -> WireKeyedEntry<'_> {
     let fragment = WireDelta {
-        registers: Vec::new(),
-        max_inactive: None,
+        entries: Vec::new(),
+        idle_timeout: None,
         accessed_at,
         access: 0,
         credential: None,
@@ -359,8 +363,8 @@ pub(super) fn attribute_name(name: &str) -> Result<Name, WireError> {
     Ok(name.into())
 }
 
-pub(super) fn is_sane(stamp: &Stamp) -> Result<(), WireError> {
-    match stamp.is_sane() {
+pub(super) fn is_valid(version: &Version) -> Result<(), WireError> {
+    match version.is_valid() {
         true => Ok(()),
         false => Err(WireError::StampTooFar),
     }
@@ -368,7 +372,7 @@ pub(super) fn is_sane(stamp: &Stamp) -> Result<(), WireError> {
 
 /// Checks the version of an access, which is the clock of a session version.
 pub(super) fn is_access(clock: u64) -> Result<(), WireError> {
-    is_sane(&Stamp { clock, writer: 0 })
+    is_valid(&Version { clock, writer: 0 })
 }
 
 /// The same limit as the session layer's, so no valid name is longer.

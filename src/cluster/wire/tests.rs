@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use crate::session::{
-    Changes, Credential, Details, EndReason, FLOOR, HISTORY_MAX, Idle, Lifetime, Login, Name,
-    Record, Register, Root, Rotation, SLOTS, SecretHash, SessionEventKind, Stamp, Timestamp,
-    UserKey, Value,
+    AttributeEntry, Changes, Credential, Details, EndReason, FLOOR, HISTORY_MAX, Idle, Lifetime,
+    Login, Name, Record, Root, Rotation, SLOTS, SecretHash, SessionEventKind, Timestamp, UserKey,
+    Value, Version,
 };
 
 use super::body::KINDS;
@@ -124,7 +124,7 @@ mod arbitrary {
                     copy
                 }
             ),
-            (any::<(ViewId, u64, u64)>(), key(), stamp()).prop_map(
+            (any::<(ViewId, u64, u64)>(), key(), version()).prop_map(
                 |((view, op, content), key, floor)| {
                     Message::Propose(Proposal {
                         view,
@@ -216,7 +216,7 @@ mod arbitrary {
             any::<(ViewId, u64, bool)>(),
             key(),
             time(),
-            option::of((name(), option::of(stamp()))),
+            option::of((name(), option::of(version()))),
             fragment(),
             option::of(rotation()),
             order(),
@@ -281,40 +281,48 @@ mod arbitrary {
         (
             credential(),
             (time(), time(), clock()),
-            (stamp(), idle()),
+            (version(), idle()),
             idle(),
             any::<bool>(),
-            registers(),
-            btree_set(stamp(), 0..16),
+            entries(),
+            btree_set(version(), 0..16),
         )
             .prop_map(
-                |(credential, times, max_inactive, first_visit, returned, registers, updates)| {
+                |(
+                    credential,
+                    times,
+                    idle_timeout,
+                    initial_idle_timeout,
+                    returned,
+                    entries,
+                    updates,
+                )| {
                     let lifetime = Lifetime {
                         created_at: times.0,
                         accessed_at: times.1,
                         access: times.2,
-                        max_inactive,
-                        first_visit,
+                        idle_timeout,
+                        initial_idle_timeout,
                         returned,
                     };
                     let updates = updates.into_iter().rev().collect();
-                    Record::from_parts(credential, lifetime, registers, updates).unwrap()
+                    Record::from_parts(credential, lifetime, entries, updates).unwrap()
                 },
             )
     }
 
     fn fragment() -> impl Strategy<Value = Delta> {
         (
-            registers(),
-            option::of((stamp(), idle())),
+            entries(),
+            option::of((version(), idle())),
             (time(), clock()),
             option::of(credential()),
-            vec(stamp(), 0..5),
+            vec(version(), 0..5),
         )
             .prop_map(
-                |(registers, max_inactive, (accessed_at, access), credential, updates)| Delta {
-                    registers,
-                    max_inactive,
+                |(entries, idle_timeout, (accessed_at, access), credential, updates)| Delta {
+                    entries,
+                    idle_timeout,
                     accessed_at,
                     access,
                     credential,
@@ -324,10 +332,10 @@ mod arbitrary {
     }
 
     fn credential() -> impl Strategy<Value = Credential> {
-        let history = vec(stamp(), 0..=HISTORY_MAX);
-        let details = (stamp(), option::of(time()), option::of(user()), history);
+        let history = vec(version(), 0..=HISTORY_MAX);
+        let details = (version(), option::of(time()), option::of(user()), history);
         (secret(), time(), option::of(details), option::of(time())).prop_map(
-            |(hash, ends_at, details, began_at)| {
+            |(hash, absolute_deadline, details, began_at)| {
                 let details = details.map(|(version, rotated_at, user, history)| Details {
                     version,
                     rotated_at,
@@ -335,7 +343,7 @@ mod arbitrary {
                     began_at,
                     history,
                 });
-                Credential::from_parts(hash, ends_at, details.unwrap_or_default())
+                Credential::from_parts(hash, absolute_deadline, details.unwrap_or_default())
             },
         )
     }
@@ -345,8 +353,11 @@ mod arbitrary {
         (secret(), secret(), login).prop_map(|(from, to, login)| {
             let mut changes = Changes::default();
             changes.rotate(from, to);
-            if let Some((user, absolute)) = login {
-                changes.log_in(Login { user, absolute });
+            if let Some((user, absolute_timeout)) = login {
+                changes.log_in(Login {
+                    user,
+                    absolute_timeout,
+                });
             }
             changes.rotation().unwrap()
         })
@@ -361,28 +372,28 @@ mod arbitrary {
     }
 
     fn clock() -> impl Strategy<Value = u64> {
-        0..=Stamp::MAX_CLOCK
+        0..=Version::MAX_CLOCK
     }
 
     fn idle() -> impl Strategy<Value = Idle> {
         option::of(duration()).prop_map(Idle::from)
     }
 
-    fn registers() -> impl Strategy<Value = Vec<Register>> {
+    fn entries() -> impl Strategy<Value = Vec<AttributeEntry>> {
         let value = option::of(vec(any::<u8>(), 0..50));
-        vec((name(), stamp(), value), 0..5).prop_map(|registers| {
-            let mut registers: Vec<_> = registers
+        vec((name(), version(), value), 0..5).prop_map(|entries| {
+            let mut entries: Vec<_> = entries
                 .into_iter()
-                .map(|(name, stamp, value)| Register {
-                    stamp,
+                .map(|(name, version, value)| AttributeEntry {
+                    version,
                     // A floor has no value.
                     value: value.filter(|_| &*name != FLOOR).map(Value::from_bytes),
                     name,
                 })
                 .collect();
-            registers.sort_by(|a, b| a.name.cmp(&b.name));
-            registers.dedup_by(|a, b| a.name == b.name);
-            registers
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            entries.dedup_by(|a, b| a.name == b.name);
+            entries
         })
     }
 
@@ -390,8 +401,8 @@ mod arbitrary {
         ".{0,60}".prop_map(|name| Name::from(&*name))
     }
 
-    fn stamp() -> impl Strategy<Value = Stamp> {
-        (0..=Stamp::MAX_CLOCK, any::<u32>()).prop_map(|(clock, writer)| Stamp { clock, writer })
+    fn version() -> impl Strategy<Value = Version> {
+        (0..=Version::MAX_CLOCK, any::<u32>()).prop_map(|(clock, writer)| Version { clock, writer })
     }
 
     fn time() -> impl Strategy<Value = Timestamp> {
@@ -471,15 +482,15 @@ proptest! {
 
 #[test]
 fn what_a_replica_could_not_live_with_is_refused() {
-    let register = |name: &str, clock| Register {
+    let register = |name: &str, clock| AttributeEntry {
         name: name.into(),
-        stamp: Stamp { clock, writer: 1 },
+        version: Version { clock, writer: 1 },
         value: None,
     };
-    let fragment = |registers| {
+    let fragment = |entries| {
         let fragment = Delta {
-            registers,
-            max_inactive: None,
+            entries,
+            idle_timeout: None,
             accessed_at: NOW,
             access: 0,
             credential: None,
@@ -513,7 +524,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
             WireError::StampTooFar,
         ),
         (
-            fragment(vec![Register {
+            fragment(vec![AttributeEntry {
                 value: Some(Value::from_bytes(*b"J1")),
                 ..register("\0", 1)
             }]),
@@ -528,7 +539,7 @@ fn what_a_replica_could_not_live_with_is_refused() {
                 view: VIEW,
                 op: 8,
                 key: key(),
-                floor: register("a", u64::MAX).stamp,
+                floor: register("a", u64::MAX).version,
                 content: 1,
             }),
             WireError::StampTooFar,
@@ -569,13 +580,13 @@ fn what_a_replica_could_not_live_with_is_refused() {
 
 #[test]
 fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
-    let stamp = |clock| Stamp { clock, writer: 1 };
-    let many: Vec<_> = (1..=5_000).map(stamp).collect();
-    let latest: Vec<_> = (5_000 - 15..=5_000).map(stamp).collect();
+    let version = |clock| Version { clock, writer: 1 };
+    let many: Vec<_> = (1..=5_000).map(version).collect();
+    let latest: Vec<_> = (5_000 - 15..=5_000).map(version).collect();
     let write = |updates| {
         let fragment = Delta {
-            registers: Vec::new(),
-            max_inactive: None,
+            entries: Vec::new(),
+            idle_timeout: None,
             accessed_at: NOW,
             access: 0,
             credential: None,
@@ -693,7 +704,7 @@ fn the_format_of_protocol_2_stands_still() {
             rotated_at: Some(NOW),
             user: Some(UserKey::of("ada")),
             began_at: Some(NOW),
-            history: vec![Stamp::default()],
+            history: vec![Version::default()],
         });
         let fragment = Delta {
             credential: Some(credential),
@@ -715,7 +726,7 @@ fn the_format_of_protocol_2_stands_still() {
     changes.rotate(SECRET, SECRET);
     changes.log_in(Login {
         user: Some(UserKey::of("ada")),
-        absolute: Duration::from_secs(300),
+        absolute_timeout: Duration::from_secs(300),
     });
     let golden = [
         (Message::Swim(vec![1, 2, 3]), "0003010203"),
@@ -1037,7 +1048,7 @@ fn new_kinds_from_a_node_of_this_version_end_the_link() {
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const SECRET: SecretHash = SecretHash::from_bytes(*b"the secret, hash");
-const STAMP: Stamp = Stamp {
+const STAMP: Version = Version {
     clock: 1_700_000_000_000 << 16,
     writer: 0xdead_beef,
 };
@@ -1048,12 +1059,12 @@ fn key() -> Root {
 /// One attribute of eight bytes.
 fn fragment() -> Delta {
     Delta {
-        registers: vec![Register {
+        entries: vec![AttributeEntry {
             name: "session_counter".into(),
-            stamp: STAMP,
+            version: STAMP,
             value: Some(Value::from_bytes(*b"J1234567")),
         }],
-        max_inactive: None,
+        idle_timeout: None,
         accessed_at: NOW,
         access: STAMP.clock,
         credential: None,
@@ -1070,20 +1081,20 @@ fn record() -> Record {
         created_at: NOW,
         accessed_at: NOW,
         access: STAMP.clock,
-        max_inactive: (STAMP, Some(Duration::new(1800, 5)).into()),
-        first_visit: Some(Duration::from_secs(60)).into(),
+        idle_timeout: (STAMP, Some(Duration::new(1800, 5)).into()),
+        initial_idle_timeout: Some(Duration::from_secs(60)).into(),
         returned: true,
     };
-    let removed = Register {
+    let removed = AttributeEntry {
         name: "zero".into(),
-        stamp: Stamp::default(),
+        version: Version::default(),
         value: None,
     };
-    let registers = [fragment().registers, vec![removed]].concat();
+    let entries = [fragment().entries, vec![removed]].concat();
     Record::from_parts(
         credential(Details::default()),
         lifetime,
-        registers,
+        entries,
         vec![STAMP],
     )
     .unwrap()

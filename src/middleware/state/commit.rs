@@ -8,7 +8,7 @@ use crate::middleware::cookie::Persistence;
 use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::middleware::remember;
-use crate::session::{Changes, Name, Record, SessionId, Stamp, UserKey, Value};
+use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version};
 
 /// The changes sent to the store in one step.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(crate) struct Batch {
 pub(crate) struct Update {
     pub(crate) name: Name,
     pub(crate) value: Value,
-    /// The stamp of the write that it was computed from.
-    pub(crate) after: Option<Stamp>,
+    /// The version of the write that it was computed from.
+    pub(crate) after: Option<Version>,
 }
 
 /// The work that is left when the handler has returned.
@@ -242,13 +242,13 @@ impl State {
         for (name, value) in newer.writes() {
             let (name, value) = (name.clone(), value.clone());
             match (newer.confirmed(&name), value) {
-                (Some(stamp), value) => self.staged.confirm(name, value, stamp),
+                (Some(version), value) => self.staged.confirm(name, value, version),
                 (None, Some(value)) => self.staged.insert(name, value),
                 (None, None) => self.staged.remove(name),
             }
         }
-        if let Some(idle) = newer.max_inactive() {
-            self.staged.set_max_inactive(idle);
+        if let Some(idle) = newer.idle_timeout() {
+            self.staged.set_idle_timeout(idle);
         }
     }
 

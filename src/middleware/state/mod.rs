@@ -21,7 +21,7 @@ use super::layer::Config;
 use super::remember;
 use super::route::{Received, Route};
 use crate::session::{
-    Changes, Name, Record, Register, Root, SecretHash, SessionId, Stamp, UserKey, Value,
+    AttributeEntry, Changes, Name, Record, Root, SecretHash, SessionId, UserKey, Value, Version,
 };
 
 /// One request's view of its session.
@@ -295,14 +295,14 @@ impl State {
         self.known(name).flatten()
     }
 
-    /// The stamp that a conditional write of the attribute expects.
-    pub(super) fn stamp(&self, name: &str) -> Option<Stamp> {
-        self.record()?.stamp(name)
+    /// The version that a conditional write of the attribute expects.
+    pub(super) fn version(&self, name: &str) -> Option<Version> {
+        self.record()?.version(name)
     }
 
     /// Names of the application's attributes, sorted.
     pub(super) fn names(&self) -> Vec<Name> {
-        let stored = self.record().into_iter().flat_map(Record::registers);
+        let stored = self.record().into_iter().flat_map(Record::entries);
         let in_flight = self.in_flight.iter().flat_map(Changes::writes);
         let mut names: Vec<_> = stored
             .map(|register| &register.name)
@@ -317,11 +317,11 @@ impl State {
     }
 
     /// The idle timeout in force.
-    pub(super) fn max_inactive(&self, config: &Config) -> Option<Duration> {
+    pub(super) fn idle_timeout(&self, config: &Config) -> Option<Duration> {
         let set = self
             .staged
-            .max_inactive()
-            .or_else(|| self.in_flight.as_ref()?.max_inactive());
+            .idle_timeout()
+            .or_else(|| self.in_flight.as_ref()?.idle_timeout());
         match (set, self.record()) {
             (Some(idle), _) => idle,
             (None, Some(record)) => config.idle_of(record, self.returned),
@@ -380,7 +380,7 @@ impl State {
         Some(self.register(name)?.value.as_ref())
     }
 
-    fn register(&self, name: &str) -> Option<&Register> {
+    fn register(&self, name: &str) -> Option<&AttributeEntry> {
         self.record()?.register(name)
     }
 

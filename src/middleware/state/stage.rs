@@ -42,12 +42,12 @@ impl State {
         let unchanged = below.flatten() == value.as_ref();
         if unchanged && self.stored.is_none() {
             if staged.is_some() {
-                self.staged.retract(name);
+                self.staged.unset(name);
                 self.size = None;
             }
             return Ok(());
         }
-        let loaded = register.map(|register| register.stamp);
+        let loaded = register.map(|register| register.version);
         let confirms = unchanged && self.in_flight(name).is_none();
         let size = self.admit(name, staged.or(below), value.as_ref(), config)?;
         let name = register.map_or_else(|| name.into(), |register| register.name.clone());
@@ -76,8 +76,8 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn set_max_inactive(&mut self, idle: Option<Duration>) {
-        self.staged.set_max_inactive(idle);
+    pub(crate) fn set_idle_timeout(&mut self, idle: Option<Duration>) {
+        self.staged.set_idle_timeout(idle);
     }
 
     pub(crate) fn set_persistence(

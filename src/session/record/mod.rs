@@ -4,7 +4,7 @@
 //!
 //! Where copies are merged, a removed attribute stays as a *mark* (a tombstone), a register without
 //! a value, so that an older write of the name on another copy does not bring it back. Marks do not
-//! stay forever: a record may have a *floor*, a stamp at or below which this copy has seen every
+//! stay forever: a record may have a *floor*, a version at or below which this copy has seen every
 //! write that any copy has. Marks at or below the floor are dropped. An attribute that the other
 //! copy has at or below the floor, and this copy does not have, was removed here, and is dropped as
 //! well.
@@ -25,12 +25,12 @@ use std::time::Duration;
 use super::Forked;
 use super::idle::Idle;
 use super::{
-    Credential, Login, Name, Presented, SecretHash, Stamp, Timestamp, UserKey, Value, Writer,
+    Credential, Login, Name, Presented, SecretHash, Timestamp, UserKey, Value, Version, WriterId,
 };
 
-/// A live session: its attributes, each with the stamp of its last write, and its lifetime.
+/// A live session: its attributes, each with the version of its last write, and its lifetime.
 ///
-/// A record is a join-semilattice: merging keeps per attribute the larger stamp and per lifetime
+/// A record is a join-semilattice: merging keeps per attribute the larger version and per lifetime
 /// field the value that cannot end the session early. Copies that exchange their changes converge,
 /// even if messages are lost, repeated or reordered. Stores return records as `Arc<Record>`:
 /// loading a session copies nothing.
@@ -39,20 +39,20 @@ pub struct Record {
     pub(crate) credential: Credential,
     pub(crate) lifetime: Lifetime,
     /// Sorted by name, one per name.
-    attributes: Box<[Register]>,
-    /// The largest stamp of any write, including those of attributes that no longer exist.
-    latest: Stamp,
+    attributes: Box<[AttributeEntry]>,
+    /// The largest version of any write, including those of attributes that no longer exist.
+    latest: Version,
     /// Stamps of the last atomic updates, largest first: a repeated update is recognized by them.
-    updates: Box<[Stamp]>,
+    updates: Box<[Version]>,
 }
 
 /// One attribute: the last write that its holder has seen (an LWW register).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Register {
+pub struct AttributeEntry {
     /// The attribute's name.
     pub name: Name,
-    /// The stamp of its last write.
-    pub stamp: Stamp,
+    /// The version of its last write.
+    pub version: Version,
     /// The written value; `None` if the attribute was removed.
     pub value: Option<Value>,
 }
@@ -60,12 +60,12 @@ pub struct Register {
 /// The name under which a record keeps its floor.
 pub(crate) const FLOOR: &str = "\0";
 
-impl Register {
+impl AttributeEntry {
     /// The register that holds a record's floor.
-    pub(crate) fn floor(stamp: Stamp) -> Self {
+    pub(crate) fn floor(version: Version) -> Self {
         Self {
             name: FLOOR.into(),
-            stamp,
+            version,
             value: None,
         }
     }
@@ -81,11 +81,11 @@ impl Register {
         self.value.is_none() && !self.is_floor()
     }
 
-    /// Order of precedence between two writes of one name: stamp, then a removal, then bytes. A
-    /// floor drops writes with the stamp of a mark below it, so the mark has to precede them here
+    /// Order of precedence between two writes of one name: version, then a removal, then bytes. A
+    /// floor drops writes with the version of a mark below it, so the mark has to precede them here
     /// as well.
-    pub(crate) fn precedence(&self) -> (Stamp, bool, &Option<Value>) {
-        (self.stamp, self.value.is_none(), &self.value)
+    pub(crate) fn precedence(&self) -> (Version, bool, &Option<Value>) {
+        (self.version, self.value.is_none(), &self.value)
     }
 }
 
@@ -100,9 +100,9 @@ pub(crate) struct Lifetime {
     /// recorded; larger is later.
     pub(crate) access: u64,
     /// The idle timeout; `None`: only the absolute deadline counts.
-    pub(crate) max_inactive: (Stamp, Idle),
+    pub(crate) idle_timeout: (Version, Idle),
     /// A shorter idle timeout until a client has returned the cookie.
-    pub(crate) first_visit: Idle,
+    pub(crate) initial_idle_timeout: Idle,
     /// A client has returned the cookie.
     pub(crate) returned: bool,
 }
@@ -115,8 +115,8 @@ impl Lifetime {
 
     /// The idle timeout in force for a browser that has `returned`, or has not.
     fn idle_if(&self, returned: bool) -> Option<Duration> {
-        let max = self.max_inactive.1.get();
-        match self.first_visit.get() {
+        let max = self.idle_timeout.1.get();
+        match self.initial_idle_timeout.get() {
             Some(first) if !returned => Some(max.map_or(first, |max| max.min(first))),
             _ => max,
         }
@@ -130,8 +130,8 @@ impl Lifetime {
     fn merge(&mut self, other: &Self) {
         self.created_at = self.created_at.min(other.created_at);
         self.merge_access(other.accessed_at, other.access);
-        self.max_inactive = self.max_inactive.max(other.max_inactive);
-        self.first_visit = self.first_visit.max(other.first_visit);
+        self.idle_timeout = self.idle_timeout.max(other.idle_timeout);
+        self.initial_idle_timeout = self.initial_idle_timeout.max(other.initial_idle_timeout);
         self.returned |= other.returned;
     }
 
@@ -203,33 +203,33 @@ impl Record {
             credential,
             lifetime,
             attributes: Box::default(),
-            latest: Stamp::default(),
+            latest: Version::default(),
             updates: Box::default(),
         }
     }
 
     /// Creates a record from parts that came from outside; `None` if they are not as
     /// [`registers`](Self::registers) and [`updates`](Self::updates) return them: in order, one per
-    /// name, each stamp with room for a later one.
+    /// name, each version with room for a later one.
     #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
     pub(crate) fn from_parts(
         credential: Credential,
         lifetime: Lifetime,
-        attributes: Vec<Register>,
-        updates: Vec<Stamp>,
+        attributes: Vec<AttributeEntry>,
+        updates: Vec<Version>,
     ) -> Option<Self> {
         let ordered = attributes.is_sorted_by(|a, b| a.name < b.name)
             && updates.is_sorted_by(|a, b| a > b)
             && updates.len() <= UPDATES_MAX;
-        let sane = attributes.iter().all(|r| r.stamp.is_sane())
+        let sane = attributes.iter().all(|r| r.version.is_valid())
             && attributes
                 .iter()
                 .all(|r| !r.is_floor() || r.value.is_none())
-            && updates.iter().all(Stamp::is_sane)
-            && credential.version().is_sane()
-            && lifetime.access <= Stamp::MAX_CLOCK
-            && lifetime.max_inactive.0.is_sane();
-        let latest = attributes.iter().map(|r| r.stamp).max();
+            && updates.iter().all(Version::is_valid)
+            && credential.version().is_valid()
+            && lifetime.access <= Version::MAX_CLOCK
+            && lifetime.idle_timeout.0.is_valid();
+        let latest = attributes.iter().map(|r| r.version).max();
         (ordered && sane).then_some(Self {
             credential,
             lifetime,
@@ -245,16 +245,16 @@ impl Record {
         self.register(name)?.value.as_ref()
     }
 
-    /// Returns the stamp of an attribute's last write, which may have been its removal.
+    /// Returns the version of an attribute's last write, which may have been its removal.
     #[must_use]
-    pub fn stamp(&self, name: &str) -> Option<Stamp> {
-        Some(self.register(name)?.stamp)
+    pub fn version(&self, name: &str) -> Option<Version> {
+        Some(self.register(name)?.version)
     }
 
     /// Returns all attributes in the order of their names; in a replicated store this includes
     /// removed ones and, under the name `"\0"`, the store's bookkeeping about them.
     #[must_use]
-    pub fn registers(&self) -> &[Register] {
+    pub fn entries(&self) -> &[AttributeEntry] {
         &self.attributes
     }
 
@@ -264,22 +264,22 @@ impl Record {
         self.latest().clock
     }
 
-    /// The largest stamp of any write in this session.
-    pub(crate) fn latest(&self) -> Stamp {
-        let latest = self.latest.max(self.lifetime.max_inactive.0);
+    /// The largest version of any write in this session.
+    pub(crate) fn latest(&self) -> Version {
+        let latest = self.latest.max(self.lifetime.idle_timeout.0);
         latest.max(self.credential.version())
     }
 
-    /// Records the stamp of a write whose attribute may not be here.
-    pub(crate) fn note_latest(&mut self, stamp: Stamp) {
-        self.latest = self.latest.max(stamp);
+    /// Records the version of a write whose attribute may not be here.
+    pub(crate) fn note_latest(&mut self, version: Version) {
+        self.latest = self.latest.max(version);
     }
 
     /// Returns `true` if `other`, the same session at another time, has been written or has another
     /// secret. Accesses do not count.
     pub(crate) fn was_changed_in(&self, other: &Self) -> bool {
-        let live = |register: &&Register| register.value.is_some();
-        let written = |register: &Register| (register.name.clone(), register.stamp);
+        let live = |register: &&AttributeEntry| register.value.is_some();
+        let written = |register: &AttributeEntry| (register.name.clone(), register.version);
         let ours = self.attributes.iter().filter(live).map(written);
         let theirs = other.attributes.iter().filter(live).map(written);
         self.latest() != other.latest()
@@ -308,8 +308,8 @@ impl Record {
 
     /// Returns the idle timeout; `None`: only the absolute timeout counts.
     #[must_use]
-    pub const fn max_inactive_interval(&self) -> Option<Duration> {
-        self.lifetime.max_inactive.1.get()
+    pub const fn idle_timeout(&self) -> Option<Duration> {
+        self.lifetime.idle_timeout.1.get()
     }
 
     /// Returns when the session expires unless it is used: the earlier of the idle and the absolute
@@ -322,7 +322,7 @@ impl Record {
     fn expires_with(&self, lifetime: &Lifetime) -> Timestamp {
         let idle = lifetime.idle();
         let idle = idle.map_or(Timestamp::NEVER, |idle| lifetime.idle_deadline(idle));
-        idle.min(self.ends_at())
+        idle.min(self.absolute_deadline())
     }
 
     /// When it would expire if it was used now.
@@ -338,8 +338,8 @@ impl Record {
 
     /// Returns the absolute deadline, which only a login moves.
     #[must_use]
-    pub const fn ends_at(&self) -> Timestamp {
-        self.credential.ends_at
+    pub const fn absolute_deadline(&self) -> Timestamp {
+        self.credential.absolute_deadline
     }
 
     /// The start of the absolute lifetime: the creation, or the last login.
@@ -400,18 +400,18 @@ impl Record {
     /// Returns `true` if the idle timeout was set for this session, and is not the one that it was
     /// created with.
     pub(crate) fn has_own_idle_time(&self) -> bool {
-        self.lifetime.max_inactive.0 != Stamp::default()
+        self.lifetime.idle_timeout.0 != Version::default()
     }
 
     /// Like [`is_live`](Self::is_live), with another idle timeout.
     pub(crate) fn is_live_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
         let idle = idle.map_or(Timestamp::NEVER, |idle| self.lifetime.idle_deadline(idle));
-        now < idle.min(self.ends_at())
+        now < idle.min(self.absolute_deadline())
     }
 
     /// Like [`is_touch_due`](Self::is_touch_due), with another idle timeout.
     pub(crate) fn is_touch_due_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
-        let first = !self.lifetime.returned && self.lifetime.first_visit.get().is_some();
+        let first = !self.lifetime.returned && self.lifetime.initial_idle_timeout.get().is_some();
         let since = now.since(self.lifetime.accessed_at);
         first || idle.is_some_and(|idle| since >= touch_interval(idle))
     }
@@ -422,7 +422,7 @@ impl Record {
     }
 
     /// The same on the node identified by `writer`.
-    pub(crate) fn touch_as(&mut self, now: Timestamp, writer: Writer) {
+    pub(crate) fn touch_as(&mut self, now: Timestamp, writer: WriterId) {
         let lifetime = &mut self.lifetime;
         lifetime.accessed_at = lifetime.accessed_at.max(now);
         lifetime.returned = true;
@@ -435,7 +435,7 @@ impl Record {
         &mut self,
         secret: SecretHash,
         login: Option<Login>,
-        version: Stamp,
+        version: Version,
         now: Timestamp,
     ) {
         self.credential = self.credential.rotated(secret, login, version, now);
@@ -444,7 +444,8 @@ impl Record {
     /// Returns the size of names and values together, in bytes, which the limits of a store count.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
-        let size = |r: &Register| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
+        let size =
+            |r: &AttributeEntry| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
         self.attributes.iter().map(size).sum()
     }
 
@@ -478,7 +479,7 @@ impl Record {
         // copy's to what the other lacks.
         let theirs = other.floor();
         if theirs.is_some() {
-            self.retain(|r| r.is_floor() || Some(r.stamp) > theirs || other.has(&r.name));
+            self.retain(|r| r.is_floor() || Some(r.version) > theirs || other.has(&r.name));
         }
         for register in other.attributes.iter().filter(|r| !r.is_floor()) {
             self.merge_register(register);
@@ -486,20 +487,20 @@ impl Record {
         if let Some(floor) = theirs {
             self.raise_floor(floor);
         }
-        for stamp in &other.updates {
-            self.note_update(*stamp);
+        for version in &other.updates {
+            self.note_update(*version);
         }
         Ok(())
     }
 
     /// Merges one write, unless a later one is already here or was dropped below the floor. Returns
     /// `true` if it was merged.
-    pub(crate) fn merge_register(&mut self, register: &Register) -> bool {
+    pub(crate) fn merge_register(&mut self, register: &AttributeEntry) -> bool {
         if register.is_floor() {
-            return self.raise_floor(register.stamp);
+            return self.raise_floor(register.version);
         }
-        self.note_latest(register.stamp);
-        let is_below = Some(register.stamp) <= self.floor();
+        self.note_latest(register.version);
+        let is_below = Some(register.version) <= self.floor();
         match self.position(&register.name) {
             Ok(at) if self.attributes[at].precedence() >= register.precedence() => false,
             Ok(_) if is_below && register.value.is_none() => {
@@ -518,35 +519,35 @@ impl Record {
         }
     }
 
-    /// The stamp at or below which this copy has seen every write; an attribute that is not here
+    /// The version at or below which this copy has seen every write; an attribute that is not here
     /// was removed.
-    pub(crate) fn floor(&self) -> Option<Stamp> {
-        self.stamp(FLOOR)
+    pub(crate) fn floor(&self) -> Option<Version> {
+        self.version(FLOOR)
     }
 
-    /// The largest stamp below which marks are or may be dropped: a write that is not later could
+    /// The largest version below which marks are or may be dropped: a write that is not later could
     /// be mistaken for one that was removed.
     #[cfg(feature = "replicated")]
-    pub(crate) fn last_removal(&self) -> Option<Stamp> {
-        let marks = self.marks().map(|mark| mark.stamp);
+    pub(crate) fn last_removal(&self) -> Option<Version> {
+        let marks = self.marks().map(|mark| mark.version);
         marks.max().max(self.floor())
     }
 
     /// The marks of removed attributes.
     #[cfg(feature = "replicated")]
-    pub(crate) fn marks(&self) -> impl Iterator<Item = &Register> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &AttributeEntry> {
         self.attributes.iter().filter(|r| r.is_mark())
     }
 
     /// Raises the floor, and drops the marks at or below it. Returns `true` if it was lower.
-    fn raise_floor(&mut self, floor: Stamp) -> bool {
+    fn raise_floor(&mut self, floor: Version) -> bool {
         self.note_latest(floor);
         if self.floor() >= Some(floor) {
             return false;
         }
-        self.retain(|r| r.value.is_some() || r.stamp > floor);
+        self.retain(|r| r.value.is_some() || r.version > floor);
         let (Ok(at) | Err(at)) = self.position(FLOOR);
-        insert(&mut self.attributes, at, Register::floor(floor));
+        insert(&mut self.attributes, at, AttributeEntry::floor(floor));
         true
     }
 
@@ -555,7 +556,7 @@ impl Record {
         self.position(name).is_ok()
     }
 
-    fn retain(&mut self, wanted: impl Fn(&Register) -> bool) {
+    fn retain(&mut self, wanted: impl Fn(&AttributeEntry) -> bool) {
         if !self.attributes.iter().all(&wanted) {
             let mut attributes = mem::take(&mut self.attributes).into_vec();
             attributes.retain(wanted);
@@ -563,29 +564,29 @@ impl Record {
         }
     }
 
-    /// Records the stamp of an atomic update, and drops the oldest beyond [`UPDATES_MAX`].
+    /// Records the version of an atomic update, and drops the oldest beyond [`UPDATES_MAX`].
     #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    pub(crate) fn note_update(&mut self, stamp: Stamp) {
-        if let Err(at) = self.updates.binary_search_by(|known| stamp.cmp(known))
+    pub(crate) fn note_update(&mut self, version: Version) {
+        if let Err(at) = self.updates.binary_search_by(|known| version.cmp(known))
             && at < UPDATES_MAX
         {
             if self.updates.len() < UPDATES_MAX {
-                insert(&mut self.updates, at, stamp);
+                insert(&mut self.updates, at, version);
             } else {
                 self.updates[at..].rotate_right(1);
-                self.updates[at] = stamp;
+                self.updates[at] = version;
             }
         }
     }
 
     /// Stamps of the last atomic updates, largest first.
     #[cfg(any(feature = "replicated", feature = "snapshot"))]
-    pub(crate) fn updates(&self) -> &[Stamp] {
+    pub(crate) fn updates(&self) -> &[Version] {
         &self.updates
     }
 
     /// The last write of a name.
-    pub(crate) fn register(&self, name: &str) -> Option<&Register> {
+    pub(crate) fn register(&self, name: &str) -> Option<&AttributeEntry> {
         self.position(name).ok().map(|at| &self.attributes[at])
     }
 
@@ -594,10 +595,10 @@ impl Record {
     }
 }
 
-/// The version of an access at `now`. The clock of a stamp has room for 65,536 writes in a
+/// The version of an access at `now`. The clock of a version has room for 65,536 writes in a
 /// millisecond; here these bits distinguish writers.
-pub(crate) fn access_version(now: Timestamp, writer: Writer) -> u64 {
-    Stamp::after(0, now, writer).clock | u64::from(writer & 0xffff)
+pub(crate) fn access_version(now: Timestamp, writer: WriterId) -> u64 {
+    Version::next(0, now, writer).clock | u64::from(writer & 0xffff)
 }
 
 /// Makes room for exactly one more: there are many sessions, each with few attributes.

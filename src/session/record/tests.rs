@@ -3,20 +3,20 @@ use proptest::prelude::*;
 use super::*;
 
 /// Chains without a fork: the successive credentials of one owner.
-fn credential(ends_at: Timestamp, rotations: u64) -> Credential {
+fn credential(absolute_deadline: Timestamp, rotations: u64) -> Credential {
     let hash = |n: u64| SecretHash::from_bytes([n as u8 + 1; 16]);
-    let first = Credential::new(hash(0), ends_at, None);
+    let first = Credential::new(hash(0), absolute_deadline, None);
     (1..=rotations).fold(first, |before, clock| {
-        let version = Stamp { clock, writer: 1 };
+        let version = Version { clock, writer: 1 };
         before.rotated(hash(clock), None, version, Timestamp::default())
     })
 }
 
-fn register() -> impl Strategy<Value = Register> {
+fn register() -> impl Strategy<Value = AttributeEntry> {
     let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..3));
-    (0..4u8, 0..4u64, 0..3u32, value).prop_map(|(name, clock, writer, value)| Register {
+    (0..4u8, 0..4u64, 0..3u32, value).prop_map(|(name, clock, writer, value)| AttributeEntry {
         name: Name::from(["a", "b", "c", "d"][usize::from(name)]),
-        stamp: Stamp { clock, writer },
+        version: Version { clock, writer },
         value: value.map(Value::from_bytes),
     })
 }
@@ -27,15 +27,16 @@ fn seconds() -> impl Strategy<Value = Option<Duration>> {
 
 fn record() -> impl Strategy<Value = Record> {
     let times = (0..9u64, 0..4u64, 0..9u64);
-    let registers = prop::collection::vec(register(), 0..6);
+    let entries = prop::collection::vec(register(), 0..6);
     let floor = prop::option::of((0..4u64, 0..3u32));
     let later = prop::collection::vec(register(), 0..3);
-    let registers = (registers, floor, later);
+    let entries = (entries, floor, later);
     let updates = prop::collection::vec((0..40u64, 0..2u32), 0..20);
     let lifetime = (times, 0..4u64, seconds(), seconds(), any::<bool>());
-    (lifetime, registers, updates).prop_map(|(lifetime, registers, updates)| {
-        let ((created, rotations, accessed), clock, idle, first_visit, returned) = lifetime;
-        let (registers, floor, later) = registers;
+    (lifetime, entries, updates).prop_map(|(lifetime, entries, updates)| {
+        let ((created, rotations, accessed), clock, idle, initial_idle_timeout, returned) =
+            lifetime;
+        let (entries, floor, later) = entries;
         let credential = credential(Timestamp::from_millis(9), rotations);
         let mut record = Record::new(
             credential,
@@ -44,22 +45,22 @@ fn record() -> impl Strategy<Value = Record> {
                 // If clocks agree, a later access has a larger version.
                 accessed_at: Timestamp::from_millis(accessed),
                 access: accessed,
-                max_inactive: (Stamp { clock, writer: 0 }, idle.into()),
-                first_visit: first_visit.into(),
+                idle_timeout: (Version { clock, writer: 0 }, idle.into()),
+                initial_idle_timeout: initial_idle_timeout.into(),
                 returned,
             },
         );
-        for register in &registers {
+        for register in &entries {
             record.merge_register(register);
         }
         if let Some((clock, writer)) = floor {
-            record.merge_register(&Register::floor(Stamp { clock, writer }));
+            record.merge_register(&AttributeEntry::floor(Version { clock, writer }));
         }
         for register in &later {
             record.merge_register(register);
         }
         for (clock, writer) in updates {
-            record.note_update(Stamp { clock, writer });
+            record.note_update(Version { clock, writer });
         }
         record
     })
@@ -71,16 +72,20 @@ fn seen() -> impl Strategy<Value = (u16, Option<u64>)> {
 }
 
 /// A copy with a correct floor: all writes at or below it are in the copy.
-fn copy_of(writes: &[Register], (seen, floor): &(u16, Option<u64>), other: &Record) -> Record {
+fn copy_of(
+    writes: &[AttributeEntry],
+    (seen, floor): &(u16, Option<u64>),
+    other: &Record,
+) -> Record {
     let mut record = Record::new(other.credential.clone(), other.lifetime.clone());
-    let floor = floor.map(|clock| Stamp { clock, writer: 9 });
+    let floor = floor.map(|clock| Version { clock, writer: 9 });
     for (at, write) in writes.iter().enumerate() {
-        if seen >> at & 1 == 1 || Some(write.stamp) <= floor {
+        if seen >> at & 1 == 1 || Some(write.version) <= floor {
             record.merge_register(write);
         }
     }
     if let Some(floor) = floor {
-        record.merge_register(&Register::floor(floor));
+        record.merge_register(&AttributeEntry::floor(floor));
     }
     record
 }
@@ -146,21 +151,21 @@ proptest! {
         let merged = merged(&a, &b);
         prop_assert_eq!(merged.floor(), a.floor().max(b.floor()));
         prop_assert!(Some(merged.latest()) >= merged.floor());
-        let is_above = |r: &Register| Some(r.stamp) > merged.floor();
-        prop_assert!(merged.registers().iter().filter(|r| r.is_mark()).all(is_above));
+        let is_above = |r: &AttributeEntry| Some(r.version) > merged.floor();
+        prop_assert!(merged.entries().iter().filter(|r| r.is_mark()).all(is_above));
     }
 
-    /// Copies that are equal up to a stamp lose nothing when one of them raises its floor to it.
+    /// Copies that are equal up to a version lose nothing when one of them raises its floor to it.
     #[test]
     fn a_floor_that_is_agreed_drops_marks_only(
         common in prop::collection::vec(register(), 0..6),
         later in prop::collection::vec(register(), 0..6),
     ) {
-        let floor = Stamp { clock: 4, writer: 0 };
+        let floor = Version { clock: 4, writer: 0 };
         let blank = Record::new(credential(Timestamp::NEVER, 0), lifetime(Duration::from_secs(9)));
-        let with = |record: &Record, registers: &[Register]| {
+        let with = |record: &Record, entries: &[AttributeEntry]| {
             let mut record = record.clone();
-            for register in registers {
+            for register in entries {
                 record.merge_register(register);
             }
             record
@@ -168,13 +173,13 @@ proptest! {
         // Writes after the agreement are above the floor.
         let later: Vec<_> = later
             .into_iter()
-            .map(|r| Register {
-                stamp: Stamp { clock: r.stamp.clock + 5, ..r.stamp },
+            .map(|r| AttributeEntry {
+                version: Version { clock: r.version.clock + 5, ..r.version },
                 ..r
             })
             .collect();
         let behind = with(&blank, &common);
-        let raised = with(&behind, &[Register::floor(floor)]);
+        let raised = with(&behind, &[AttributeEntry::floor(floor)]);
         let written = with(&behind, &later);
         for met in [merged(&raised, &written), merged(&written, &raised), with(&raised, &later)] {
             for name in ["a", "b", "c", "d"] {
@@ -184,18 +189,18 @@ proptest! {
     }
 }
 
-fn write(name: &str, clock: u64, value: Option<&str>) -> Register {
-    Register {
+fn write(name: &str, clock: u64, value: Option<&str>) -> AttributeEntry {
+    AttributeEntry {
         name: name.into(),
-        stamp: Stamp { clock, writer: 1 },
+        version: Version { clock, writer: 1 },
         value: value.map(|text| Value::from_bytes(text.as_bytes())),
     }
 }
 
-fn with(registers: &[Register]) -> Record {
+fn with(entries: &[AttributeEntry]) -> Record {
     let idle = Duration::from_secs(1800);
     let mut record = Record::new(credential(Timestamp::NEVER, 0), lifetime(idle));
-    for register in registers {
+    for register in entries {
         record.merge_register(register);
     }
     record
@@ -203,7 +208,7 @@ fn with(registers: &[Register]) -> Record {
 
 #[test]
 fn what_a_stale_copy_has_below_the_floor_does_not_come_back() {
-    let floor = Register::floor(write("", 5, None).stamp);
+    let floor = AttributeEntry::floor(write("", 5, None).version);
     let stale = with(&[write("a", 1, Some("1")), write("b", 2, Some("1"))]);
     let removed = [write("a", 3, None), write("c", 6, Some("1")), floor];
     let mut current = stale.clone();
@@ -224,12 +229,12 @@ fn what_a_stale_copy_has_below_the_floor_does_not_come_back() {
 fn the_floor_is_no_attribute() {
     let mut record = with(&[
         write("a", 1, Some("1")),
-        Register::floor(write("", 5, None).stamp),
+        AttributeEntry::floor(write("", 5, None).version),
     ]);
     assert_eq!((record.live_size(), record.clock()), ((1, 2), 5));
     assert_eq!(record.get(FLOOR), None);
     record.forget_removed();
-    assert_eq!(record.registers(), [write("a", 1, Some("1"))]);
+    assert_eq!(record.entries(), [write("a", 1, Some("1"))]);
     assert_eq!(record.clock(), 5);
 }
 
@@ -238,8 +243,8 @@ fn lifetime(idle: Duration) -> Lifetime {
         created_at: Timestamp::from_millis(1_000),
         accessed_at: Timestamp::from_millis(1_000),
         access: 1,
-        max_inactive: (Stamp::default(), Some(idle).into()),
-        first_visit: Idle::default(),
+        idle_timeout: (Version::default(), Some(idle).into()),
+        initial_idle_timeout: Idle::default(),
         returned: false,
     }
 }
@@ -260,7 +265,7 @@ fn a_session_nobody_came_back_with_lives_its_first_visit_only() {
     let mut record = Record::new(
         credential(Timestamp::NEVER, 0),
         Lifetime {
-            first_visit: Some(Duration::from_secs(60)).into(),
+            initial_idle_timeout: Some(Duration::from_secs(60)).into(),
             ..lifetime(Duration::from_secs(1800))
         },
     );
@@ -273,9 +278,9 @@ fn a_session_nobody_came_back_with_lives_its_first_visit_only() {
 
 #[test]
 fn the_absolute_deadline_cuts_the_idle_time_short() {
-    let ends_at = Timestamp::from_millis(2_000);
+    let absolute_deadline = Timestamp::from_millis(2_000);
     let lifetime = lifetime(Duration::from_secs(1800));
-    let mut record = Record::new(credential(ends_at, 0), lifetime);
+    let mut record = Record::new(credential(absolute_deadline, 0), lifetime);
     record.touch(Timestamp::from_millis(1_999));
     assert_eq!(record.expires_at(), Timestamp::from_millis(2_000));
 }

@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{
     Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash, SessionEvent,
-    SessionEventKind, Timestamp, Writer,
+    SessionEventKind, Timestamp, WriterId,
 };
 
 #[cfg(all(feature = "snapshot", unix))]
@@ -166,11 +166,11 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-        self.end_because(key, EndReason::Admin).await
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        self.delete_because(key, EndReason::Admin).await
     }
 
-    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+    async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
         let now = clock::now();
         let mut slot = self.shared.slot(key);
         let Some(record) = slot.sessions.remove(key) else {
@@ -375,7 +375,7 @@ impl Hasher for KeyHasher {
 }
 
 /// Only one node writes here, so there are no writers to distinguish.
-const WRITER: Writer = 0;
+const WRITER: WriterId = 0;
 
 const MAX_SESSIONS: usize = 1_000_000;
 const MAX_BYTES: usize = 1 << 30;

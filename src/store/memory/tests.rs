@@ -83,7 +83,7 @@ fn a_full_store_refuses_new_sessions_and_nothing_else() {
 
     commit(&store, &one, insert(500)).unwrap();
     assert!(find(&store, &two).is_some());
-    assert!(at_once(store.end(&two)).unwrap());
+    assert!(at_once(store.delete(&two)).unwrap());
     commit(&store, &key(), create(1)).unwrap();
     assert_eq!(store.status(), counted(&store));
 }
@@ -112,7 +112,7 @@ fn a_store_out_of_bytes_refuses_growth_and_nothing_else() {
     assert_eq!(store.status(), before, "a removed name takes nothing");
     commit(&store, &key, insert(10)).unwrap();
     assert_eq!(store.status(), counted(&store));
-    assert!(at_once(store.end(&key)).unwrap());
+    assert!(at_once(store.delete(&key)).unwrap());
     assert_eq!(store.status(), counted(&store));
     assert_eq!(store.status().bytes, 0);
 }
@@ -156,7 +156,7 @@ fn counters_are_exact_and_limits_hold_under_concurrency() {
                         && let Some(key) = mine.pop()
                     {
                         let _full = commit(&store, &key, insert(round % 900));
-                        assert!(at_once(store.end(&key)).unwrap());
+                        assert!(at_once(store.delete(&key)).unwrap());
                     }
                 }
             });
@@ -190,7 +190,7 @@ async fn an_expired_session_is_never_handed_out_swept_or_not() {
     time::advance(2 * IDLE).await;
     assert_eq!(find(&store, &key), None);
     assert_eq!(commit(&store, &key, insert(1)).unwrap(), Outcome::Gone);
-    assert!(!at_once(store.end(&key)).unwrap());
+    assert!(!at_once(store.delete(&key)).unwrap());
     assert_eq!(store.status(), counted(&store));
 }
 
@@ -224,7 +224,7 @@ async fn a_sweep_sees_deadlines_that_were_moved_and_those_that_were_brought_forw
     )
     .unwrap();
     let mut shorter = Changes::default();
-    shorter.set_max_inactive(Some(IDLE));
+    shorter.set_idle_timeout(Some(IDLE));
     commit(&store, &shortened, shorter).unwrap();
     for _ in 0..4 {
         time::sleep(IDLE / 2).await;
@@ -249,23 +249,23 @@ async fn what_happens_to_sessions_is_reported_in_order() {
     login.rotate(SECRET, SecretHash::from_bytes([2; 16]));
     login.log_in(Login {
         user: Some(user),
-        absolute: 100 * IDLE,
+        absolute_timeout: 100 * IDLE,
     });
     commit(&store, &one, login).unwrap();
-    at_once(store.end_because(&one, EndReason::Limit)).unwrap();
-    assert!(!at_once(store.end(&one)).unwrap());
+    at_once(store.delete_because(&one, EndReason::Limit)).unwrap();
+    assert!(!at_once(store.delete(&one)).unwrap());
     commit(&store, &two, create(1)).unwrap();
-    at_once(store.end(&two)).unwrap();
+    at_once(store.delete(&two)).unwrap();
     // The list of a user is no session.
     let list = index_root(&user);
     commit(&store, &list, new_index(IDLE)).unwrap();
-    at_once(store.end(&list)).unwrap();
+    at_once(store.delete(&list)).unwrap();
     commit(&store, &two, create(1)).unwrap();
     time::advance(IDLE / 2).await;
     commit(&store, &three, Changes::create(SECRET, None, 2 * IDLE)).unwrap();
     // One that has run out is not deleted, swept or not.
     time::advance(IDLE).await;
-    assert!(!at_once(store.end(&two)).unwrap());
+    assert!(!at_once(store.delete(&two)).unwrap());
     use SessionEventKind::{Created, Deleted, Expired, Rotated};
     let expected = [
         (one, Created, None),

@@ -189,7 +189,7 @@ impl RedisStoreBuilder {
     /// # Errors
     ///
     /// Fails if a setting is not valid.
-    pub fn connect_lazily(self) -> Result<RedisStore, RedisError> {
+    pub fn build(self) -> Result<RedisStore, RedisError> {
         Ok(RedisStore::new(self.settings()?))
     }
 
@@ -199,7 +199,7 @@ impl RedisStoreBuilder {
     ///
     /// Fails if a setting is not valid, or if the servers cannot be used now.
     pub async fn connect(self) -> Result<RedisStore, RedisError> {
-        let store = self.connect_lazily()?;
+        let store = self.build()?;
         store.shared.router.connected().await?;
         Ok(store)
     }

@@ -76,12 +76,12 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
         None if adds => b"update",
         None => b"keep",
     };
-    let born_idle = lifetime.as_ref().map(|born| born.max_inactive.1.get());
-    let idle = changes.max_inactive();
-    let first = lifetime.map(|born| record::millis(born.first_visit.get()));
-    let absolute = match &born {
-        Some(born) => Some(born.ends_at.since(Timestamp::default())),
-        None => login.map(|login| login.absolute),
+    let born_idle = lifetime.as_ref().map(|born| born.idle_timeout.1.get());
+    let idle = changes.idle_timeout();
+    let first = lifetime.map(|born| record::millis(born.initial_idle_timeout.get()));
+    let absolute_timeout = match &born {
+        Some(born) => Some(born.absolute_deadline.since(Timestamp::default())),
+        None => login.map(|login| login.absolute_timeout),
     };
     let user = match &born {
         Some(born) => born.user(),
@@ -91,22 +91,24 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
     let secret = secret.or_else(|| born.map(|born| born.hash));
     let former = rotation.map(|rotation| rotation.from);
     let hash = |hash: SecretHash| hash.to_bytes().to_vec();
-    let (expected, stamp) = changes.expected().unzip();
+    let (expected, version) = changes.expected().unzip();
     let mut args = vec![
         mark,
-        last.map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
-        last.map_or_else(|| b"-1".to_vec(), |stamp| number(stamp.clock)),
+        last.map_or_else(Vec::new, |version| record::stamp_bytes(version).to_vec()),
+        last.map_or_else(|| b"-1".to_vec(), |version| number(version.clock)),
         mode.to_vec(),
         idle.map_or_else(Vec::new, |idle| number(record::millis(idle))),
-        absolute.map_or_else(Vec::new, |absolute| number(record::millis(Some(absolute)))),
+        absolute_timeout.map_or_else(Vec::new, |absolute_timeout| {
+            number(record::millis(Some(absolute_timeout)))
+        }),
         first.map_or_else(Vec::new, number),
         expected.map_or_else(Vec::new, |name| record::field(name)),
         match born_idle {
             // A creation expects nothing.
             Some(idle) => number(record::millis(idle)),
-            None => stamp
+            None => version
                 .flatten()
-                .map_or_else(Vec::new, |stamp| record::stamp_bytes(stamp).to_vec()),
+                .map_or_else(Vec::new, |version| record::stamp_bytes(version).to_vec()),
         },
         secret.map_or_else(Vec::new, hash),
         former.map_or_else(Vec::new, hash),

@@ -191,7 +191,7 @@ impl SessionStore for RedisStore {
         }
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         // Dropped when the deletion is over, with any result: no copy stays.
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let life = TOMBSTONE.as_millis().to_string().into_bytes();

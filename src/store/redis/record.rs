@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::Value as Reply;
 
 use crate::session::{
-    Changes, Credential, Details, Lifetime, Name, Record, Register, SecretHash, Stamp, Timestamp,
-    UserKey, Value,
+    AttributeEntry, Changes, Credential, Details, Lifetime, Name, Record, SecretHash, Timestamp,
+    UserKey, Value, Version,
 };
 
 use super::error::{RedisError, RedisErrorKind};
@@ -56,14 +56,14 @@ pub(super) fn decode(
     if header.application.is_some() && header.application != application.map(str::as_bytes) {
         return Ok(None);
     }
-    let (credential, lifetime, latest) = (header.credential, header.lifetime, header.stamp);
-    let mut registers: Vec<_> = pairs
+    let (credential, lifetime, latest) = (header.credential, header.lifetime, header.version);
+    let mut entries: Vec<_> = pairs
         .into_iter()
         .filter_map(|(name, value)| register(&name, &value))
         .filter(|register| register.value.is_some())
         .collect();
-    registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    match Record::from_parts(credential, lifetime, registers, Vec::new()) {
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    match Record::from_parts(credential, lifetime, entries, Vec::new()) {
         Some(mut record) => {
             record.note_latest(latest);
             Ok(Some(record))
@@ -74,8 +74,8 @@ pub(super) fn decode(
 
 /// The header of a session.
 struct Header<'a> {
-    /// The stamp of the last commit.
-    stamp: Stamp,
+    /// The version of the last commit.
+    version: Version,
     credential: Credential,
     lifetime: Lifetime,
     /// The name of the application that has created the session, if it has one.
@@ -115,17 +115,21 @@ impl<'a> Header<'a> {
             behind = rest;
         }
         let named = behind.split_first().filter(|_| flags & NAMED != 0);
-        let ends_at = clock.here(number(18));
+        let absolute_deadline = clock.here(number(18));
         Ok(Self {
-            stamp: stamp(&fixed[2..12]),
-            credential: Credential::from_parts(SecretHash::from_bytes(hash), ends_at, details),
+            version: version(&fixed[2..12]),
+            credential: Credential::from_parts(
+                SecretHash::from_bytes(hash),
+                absolute_deadline,
+                details,
+            ),
             lifetime: Lifetime {
                 created_at: clock.here(number(12)),
                 accessed_at: clock.here(number(24)),
                 // The server orders accesses.
                 access: 0,
-                max_inactive: (stamp(&fixed[36..46]), duration(number(30)).into()),
-                first_visit: duration(number(46)).into(),
+                idle_timeout: (version(&fixed[36..46]), duration(number(30)).into()),
+                initial_idle_timeout: duration(number(46)).into(),
                 returned: flags & RETURNED != 0,
             },
             // A truncated name is no application's name, neither this one's nor another's.
@@ -148,19 +152,19 @@ pub(super) fn committed(
         _ => Record::new(header.credential.clone(), header.lifetime.clone()),
     };
     (record.credential, record.lifetime) = (header.credential, header.lifetime);
-    for register in changes.registers(header.stamp) {
+    for register in changes.entries(header.version) {
         record.merge_register(&register);
     }
     record.forget_removed();
-    record.note_latest(header.stamp);
+    record.note_latest(header.version);
     Ok(record)
 }
 
-/// A stamp as it precedes every attribute.
-pub(super) fn stamp_bytes(stamp: Stamp) -> [u8; STAMP_BYTES] {
+/// A version as it precedes every attribute.
+pub(super) fn stamp_bytes(version: Version) -> [u8; STAMP_BYTES] {
     let mut bytes = [0; STAMP_BYTES];
-    bytes[..6].copy_from_slice(&stamp.clock.to_be_bytes()[2..]);
-    bytes[6..].copy_from_slice(&stamp.writer.to_be_bytes());
+    bytes[..6].copy_from_slice(&version.clock.to_be_bytes()[2..]);
+    bytes[6..].copy_from_slice(&version.writer.to_be_bytes());
     bytes
 }
 
@@ -169,7 +173,7 @@ pub(super) fn field(name: &str) -> Vec<u8> {
     [b":", name.as_bytes()].concat()
 }
 
-/// The content of a field behind its stamp.
+/// The content of a field behind its version.
 pub(super) fn payload(value: Option<&Value>) -> Vec<u8> {
     match value {
         Some(value) => [&[PRESENT], value.as_bytes()].concat(),
@@ -188,25 +192,27 @@ pub(super) fn millis(duration: Option<Duration>) -> u64 {
 
 /// Fields that are not attributes are ignored. An attribute that cannot be decoded exists; only
 /// reading it is an error.
-fn register(name: &[u8], value: &[u8]) -> Option<Register> {
+fn register(name: &[u8], value: &[u8]) -> Option<AttributeEntry> {
     let name = str::from_utf8(name.strip_prefix(b":")?).ok()?;
     let unreadable = || Some(Value::from_bytes([]));
     let (written, value) = match value.split_at_checked(STAMP_BYTES) {
-        Some((written, [PRESENT, value @ ..])) => (stamp(written), Some(Value::from_bytes(value))),
-        Some((written, [REMOVED])) => (stamp(written), None),
-        Some((written, _)) => (stamp(written), unreadable()),
-        None => (Stamp::default(), unreadable()),
+        Some((written, [PRESENT, value @ ..])) => {
+            (version(written), Some(Value::from_bytes(value)))
+        }
+        Some((written, [REMOVED])) => (version(written), None),
+        Some((written, _)) => (version(written), unreadable()),
+        None => (Version::default(), unreadable()),
     };
-    Some(Register {
+    Some(AttributeEntry {
         name: Name::from(name),
-        stamp: written,
+        version: written,
         value,
     })
 }
 
-fn stamp(bytes: &[u8]) -> Stamp {
+fn version(bytes: &[u8]) -> Version {
     let writer = bytes[6..STAMP_BYTES].iter();
-    Stamp {
+    Version {
         clock: number(&bytes[..6]),
         writer: writer.fold(0, |sum, byte| sum << 8 | u32::from(*byte)),
     }

@@ -31,7 +31,7 @@ pub struct SnapshotStoreBuilder {
 pub(super) struct Settings {
     pub(super) application: String,
     pub(super) key: Option<FileKey>,
-    pub(super) save_within: Duration,
+    pub(super) save_timeout: Duration,
     pub(super) every: Option<Duration>,
 }
 
@@ -42,7 +42,7 @@ impl SnapshotStoreBuilder {
             settings: Settings {
                 application: String::new(),
                 key: None,
-                save_within: SAVE_WITHIN,
+                save_timeout: SAVE_WITHIN,
                 every: None,
             },
         }
@@ -74,8 +74,8 @@ impl SnapshotStoreBuilder {
     ///
     /// Defaults to 15 seconds: Kubernetes gives a process 30 seconds to end, some of which running
     /// requests need.
-    pub const fn save_within(mut self, time: Duration) -> Self {
-        self.settings.save_within = time;
+    pub const fn save_timeout(mut self, time: Duration) -> Self {
+        self.settings.save_timeout = time;
         self
     }
 
@@ -145,8 +145,8 @@ impl SnapshotStoreBuilder {
         if self.settings.application.len() > APPLICATION_MAX {
             return invalid("the name of an application is at most 64 bytes long");
         }
-        if self.settings.save_within.is_zero() || self.settings.every == Some(Duration::ZERO) {
-            return invalid("`save_within` and `every` must be greater than zero");
+        if self.settings.save_timeout.is_zero() || self.settings.every == Some(Duration::ZERO) {
+            return invalid("`save_timeout` and `every` must be greater than zero");
         }
         let lock = Lock::take(&place)?;
         let mut opening = Opening {

@@ -41,15 +41,15 @@ pub(super) fn load(place: &Place, settings: &Settings) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
     let journal = journal::read(place);
     if let Found::Unreadable(why) = &journal {
-        place.set_aside(&place.journal, why)?;
+        place.quarantine(&place.journal, why)?;
     }
     match read(place, settings)? {
         Ok(None) => {}
         Ok(Some(contents)) => match objection(&contents, &journal) {
-            Some(reason) => set_aside(place, reason, &mut loaded)?,
+            Some(reason) => quarantine(place, reason, &mut loaded)?,
             None => take(place, contents, &journal, &mut loaded)?,
         },
-        Err(reason) => set_aside(place, reason, &mut loaded)?,
+        Err(reason) => quarantine(place, reason, &mut loaded)?,
     }
     if let Found::Notes(notes) = journal {
         loaded.notes = notes;
@@ -80,7 +80,7 @@ fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded)
     let names = loaded.survivors.iter();
     loaded.report.stayed = names.map(|survivor| survivor.name.clone()).collect();
     if let Some(damage) = contents.damage {
-        set_aside(place, damage.to_string(), loaded)?;
+        quarantine(place, damage.to_string(), loaded)?;
     }
     if contents.unwritten > 0 {
         tracing::warn!(
@@ -138,8 +138,11 @@ fn catch_up(notes: &[Note], loaded: &mut Loaded) {
             loaded.logins.extend(record.user().map(|_| kept.key));
             loaded.report.rotated += usize::from(record.credential.version() != former);
         } else {
-            let granted = record.ends_at().since(record.began_at());
-            let until = record.ends_at().max(now.plus(granted)).plus(MARGIN);
+            let granted = record.absolute_deadline().since(record.began_at());
+            let until = record
+                .absolute_deadline()
+                .max(now.plus(granted))
+                .plus(MARGIN);
             kept.state = State::Dead { until };
             loaded.report.ended += 1;
         }
@@ -176,9 +179,9 @@ fn rotate(record: &mut Record, noted: &Credential) -> bool {
     record.credential.merge(noted).is_ok()
 }
 
-fn set_aside(place: &Place, reason: String, loaded: &mut Loaded) -> io::Result<()> {
-    place.set_aside(&place.file, &reason)?;
-    loaded.report.set_aside = Some(reason);
+fn quarantine(place: &Place, reason: String, loaded: &mut Loaded) -> io::Result<()> {
+    place.quarantine(&place.file, &reason)?;
+    loaded.report.quarantined = Some(reason);
     Ok(())
 }
 

@@ -136,7 +136,7 @@ impl<S> SnapshotStore<S> {
     /// in the file. Nevertheless, a session that ends after this does not come back, and an id that
     /// is rotated after this does not become valid again.
     ///
-    /// It takes at most [`save_within`](SnapshotStoreBuilder::save_within). If that time is
+    /// It takes at most [`save_timeout`](SnapshotStoreBuilder::save_timeout). If that time is
     /// exceeded and there is no earlier file, the file has the sessions written so far, and
     /// [`unwritten`](SaveReport::unwritten) is the number of the others.
     ///
@@ -190,12 +190,12 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         self.store.touch(key).await
     }
 
-    async fn end(&self, key: &Root) -> Result<bool, StoreError> {
-        self.end_because(key, EndReason::Admin).await
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        self.delete_because(key, EndReason::Admin).await
     }
 
-    async fn end_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
-        let ended = self.store.end_because(key, reason).await?;
+    async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        let ended = self.store.delete_because(key, reason).await?;
         if ended {
             self.note(|| Note::ended(*key)).await?;
         }

@@ -66,7 +66,7 @@ impl Place {
     pub(super) fn create(&self, path: &Path) -> io::Result<File> {
         match path.symlink_metadata() {
             Ok(there) if there.is_file() => fs::remove_file(path)?,
-            Ok(_) => self.set_aside(path, "it is not a plain file")?,
+            Ok(_) => self.quarantine(path, "it is not a plain file")?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -79,7 +79,7 @@ impl Place {
     /// is the old one or the new one.
     pub(super) fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         if to.symlink_metadata().is_ok_and(|there| !there.is_file()) {
-            self.set_aside(to, "it is not a plain file")?;
+            self.quarantine(to, "it is not a plain file")?;
         }
         fs::rename(from, to)?;
         self.sync_directory()
@@ -95,7 +95,7 @@ impl Place {
     }
 
     /// Moves an unreadable file out of the way for inspection, and logs it.
-    pub(super) fn set_aside(&self, path: &Path, reason: &str) -> io::Result<()> {
+    pub(super) fn quarantine(&self, path: &Path, reason: &str) -> io::Result<()> {
         let bad = |number: u32| {
             let mut name = self.file.clone().into_os_string();
             name.push(format!(".bad-{number}"));

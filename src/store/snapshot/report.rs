@@ -23,7 +23,7 @@ pub struct LoadReport {
     pub refused: usize,
     /// The reason why the file, or a part of it, was not read. The unchanged file is kept beside
     /// its path.
-    pub set_aside: Option<String>,
+    pub quarantined: Option<String>,
     /// The duration of the operation.
     pub took: Duration,
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::session::{
-    Credential, Details, Lifetime, Record, Register, Root, SecretHash, Stamp, Timestamp, UserKey,
-    Value,
+    AttributeEntry, Credential, Details, Lifetime, Record, Root, SecretHash, Timestamp, UserKey,
+    Value, Version,
 };
 
 use super::encoder::Encoder;
@@ -24,8 +24,8 @@ pub(super) fn key(slot: u16, number: u8) -> Root {
     Root::from_bytes(bytes)
 }
 
-pub(super) const fn stamp(clock: u64) -> Stamp {
-    Stamp {
+pub(super) const fn version(clock: u64) -> Version {
+    Version {
         clock: clock << 16,
         writer: 7,
     }
@@ -35,11 +35,11 @@ pub(super) const fn stamp(clock: u64) -> Stamp {
 /// owner.
 pub(super) fn credential(number: u8) -> Credential {
     let details = Details {
-        version: stamp(7),
+        version: version(7),
         rotated_at: Some(NOW.minus(MINUTE / 2)),
         user: Some(UserKey::from_bytes([number; 16])),
         began_at: Some(NOW.minus(MINUTE / 2)),
-        history: vec![Stamp {
+        history: vec![Version {
             clock: 3 << 16,
             writer: 8,
         }],
@@ -65,25 +65,25 @@ fn with(credential: Credential, slot: u16, number: u8) -> Kept {
         created_at: NOW.minus(10 * MINUTE),
         accessed_at: NOW.minus(MINUTE),
         access: 9 << 16,
-        max_inactive: (stamp(1), Some(30 * MINUTE).into()),
-        first_visit: Some(5 * MINUTE).into(),
+        idle_timeout: (version(1), Some(30 * MINUTE).into()),
+        initial_idle_timeout: Some(5 * MINUTE).into(),
         returned: true,
     };
     let text = format!("\x01\"value {number}\"");
-    let registers = vec![
-        Register {
+    let entries = vec![
+        AttributeEntry {
             name: "cart".into(),
-            stamp: stamp(5),
+            version: version(5),
             value: None,
         },
-        Register {
+        AttributeEntry {
             name: "user".into(),
-            stamp: stamp(4),
+            version: version(4),
             value: Some(Value::from_bytes(text.as_bytes())),
         },
     ];
-    let updates = vec![stamp(6), stamp(5)];
-    let record = Record::from_parts(credential, lifetime, registers, updates);
+    let updates = vec![version(6), version(5)];
+    let record = Record::from_parts(credential, lifetime, entries, updates);
     let record = record.expect("it is in order");
     Kept {
         key: key(slot, number),

@@ -56,13 +56,16 @@ async fn merged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn replaced<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let base = Some(&session.record);
-    let mut last = session.record.stamp("a");
+    let mut last = session.record.version("a");
     for (turn, value) in ["2", "3", "4"].into_iter().enumerate() {
         let store = nodes.turn(turn + 1);
         let record = committed(store.commit(&session.key, base, insert("a", value)).await?)?;
-        let stamp = record.stamp("a");
-        must(stamp > last, "a later write does not carry a larger stamp")?;
-        last = stamp;
+        let version = record.version("a");
+        must(
+            version > last,
+            "a later write does not carry a larger version",
+        )?;
+        last = version;
         let found = find(&*nodes.turn(turn), &session.key).await?;
         must(
             found.is_some_and(|found| holds(&found, &[("a", value)])),
@@ -76,7 +79,7 @@ async fn confirmed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let base = Some(&session.record);
     let mut again = Changes::default();
-    again.confirm("a".into(), Some(text("1")), session.record.stamp("a"));
+    again.confirm("a".into(), Some(text("1")), session.record.version("a"));
     again.confirm("b".into(), None, None);
     let commit = nodes.one.commit(&session.key, base, again.clone());
     let record = committed(commit.await?)?;
@@ -142,7 +145,7 @@ async fn expected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let current = nodes.load(&session.key).await?;
     let mut changes = insert("a", "2");
-    changes.expect("a".into(), current.stamp("a"));
+    changes.expect("a".into(), current.version("a"));
     let commit = nodes.other.commit(&session.key, Some(&current), changes);
     committed(commit.await?)?;
 
@@ -159,7 +162,7 @@ async fn expected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let current = nodes.load(&session.key).await?;
     let mut changes = Changes::default();
     changes.remove("a".into());
-    changes.expect("a".into(), current.stamp("a"));
+    changes.expect("a".into(), current.version("a"));
     let commit = nodes.other.commit(&session.key, Some(&current), changes);
     committed(commit.await?)?;
     let found = nodes.load(&session.key).await?;
@@ -175,7 +178,7 @@ async fn unexpected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
             .commit(&session.key, base, insert("a", "2"))
             .await?,
     )?;
-    for stale in [session.record.stamp("a"), None] {
+    for stale in [session.record.version("a"), None] {
         let mut changes = insert("a", "3");
         changes.insert("b".into(), text("1"));
         changes.expect("a".into(), stale);
@@ -189,7 +192,7 @@ async fn unexpected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     removal.remove("a".into());
     committed(nodes.other.commit(&session.key, base, removal).await?)?;
     let mut changes = insert("a", "4");
-    changes.expect("a".into(), session.record.stamp("a"));
+    changes.expect("a".into(), session.record.version("a"));
     conflict(nodes.one.commit(&session.key, base, changes).await?)?;
     let found = nodes.load(&session.key).await?;
     must(
@@ -219,7 +222,7 @@ async fn exact<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create_with(lives, changes).await?;
     let found = nodes.load(&session.key).await?;
     must(
-        found.registers().len() == NAMES.len(),
+        found.entries().len() == NAMES.len(),
         "names that differ in their bytes are taken for one, or one is lost",
     )?;
     let whole = NAMES.iter().enumerate().all(|(turn, name)| {
@@ -248,7 +251,7 @@ async fn many<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
             .all(|name| record.get(name) == Some(&text(name)))
     };
     must(
-        all(&found) && found.registers().len() == COUNT + 1,
+        all(&found) && found.entries().len() == COUNT + 1,
         "some are missing",
     )
 }

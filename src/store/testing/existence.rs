@@ -23,7 +23,7 @@ async fn created<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )?;
     for store in nodes.both() {
         let found = find(store, &session.key).await?;
-        let same = found.is_some_and(|found| found.registers() == session.record.registers());
+        let same = found.is_some_and(|found| found.entries() == session.record.entries());
         must(same, "a load differs from what the commit answered")?;
     }
     Ok(())
@@ -51,7 +51,7 @@ async fn created_once<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn ended<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create("a", "1").await?;
     must(
-        nodes.other.end(&session.key).await?,
+        nodes.other.delete(&session.key).await?,
         "ending a live session says that there was none",
     )?;
     nodes.must_be_dead(&session.key).await?;

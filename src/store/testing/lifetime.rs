@@ -24,7 +24,7 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
     );
     suite.rule(
         "a first visit is short unless somebody returns",
-        first_visit,
+        initial_idle_timeout,
     );
     suite.rule("lifetimes outlast commits, touches and rotation", preserved);
 }
@@ -74,9 +74,9 @@ async fn unlimited<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must_expire(&nodes, &session.key, session.access, SHORT, false).await
 }
 
-async fn first_visit<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn initial_idle_timeout<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let lives = Lives {
-        first_visit: Some(LONGER),
+        initial_idle_timeout: Some(LONGER),
         ..Lives::long()
     };
     for _ in 0..ATTEMPTS {
@@ -116,7 +116,7 @@ async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let after = nodes.load(&session.key).await?;
     let moved = |a, b| Timestamp::since(a, b).max(Timestamp::since(b, a));
     must(
-        moved(before.ends_at(), after.ends_at()) < GRACE,
+        moved(before.absolute_deadline(), after.absolute_deadline()) < GRACE,
         "the absolute deadline has moved",
     )?;
     must(
@@ -124,7 +124,7 @@ async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         "the time of creation has moved",
     )?;
     must(
-        after.max_inactive_interval() == Some(HOUR),
+        after.idle_timeout() == Some(HOUR),
         "the idle time has changed",
     )
 }
@@ -233,7 +233,7 @@ async fn set_idle<S: SessionStore>(
 ) -> Result<Access, Broken> {
     let base = nodes.load(key).await?;
     let mut changes = Changes::default();
-    changes.set_max_inactive(idle);
+    changes.set_idle_timeout(idle);
     let before = Instant::now();
     committed(nodes.other.commit(key, Some(&base), changes).await?)?;
     let after = Instant::now();
@@ -241,7 +241,7 @@ async fn set_idle<S: SessionStore>(
         let found = find(store, key).await?;
         // It may have expired by now.
         must(
-            found.is_none_or(|found| found.max_inactive_interval() == idle),
+            found.is_none_or(|found| found.idle_timeout() == idle),
             "the new idle time is not found",
         )?;
     }

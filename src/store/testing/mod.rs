@@ -48,7 +48,7 @@
 //!         Ok(())
 //!     }
 //!
-//!     async fn end(&self, key: &Root) -> Result<bool, StoreError> {
+//!     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
 //!         let removed = self.0.lock().unwrap().remove(key);
 //!         Ok(removed.is_some_and(|record| record.is_live(store::now())))
 //!     }
@@ -247,7 +247,10 @@ impl<S: SessionStore> Nodes<S> {
             )?;
             let dead = find(store, key).await?.is_none();
             must(dead, "a commit brings it back")?;
-            must(!store.end(key).await?, "ending it says that it was alive")?;
+            must(
+                !store.delete(key).await?,
+                "ending it says that it was alive",
+            )?;
         }
         Ok(())
     }
@@ -265,8 +268,8 @@ struct Created {
 #[derive(Clone, Copy)]
 struct Lives {
     idle: Option<Duration>,
-    absolute: Duration,
-    first_visit: Option<Duration>,
+    absolute_timeout: Duration,
+    initial_idle_timeout: Option<Duration>,
 }
 
 impl Lives {
@@ -275,18 +278,18 @@ impl Lives {
         Self::of(Some(HOUR), 24 * HOUR)
     }
 
-    const fn of(idle: Option<Duration>, absolute: Duration) -> Self {
+    const fn of(idle: Option<Duration>, absolute_timeout: Duration) -> Self {
         Self {
             idle,
-            absolute,
-            first_visit: None,
+            absolute_timeout,
+            initial_idle_timeout: None,
         }
     }
 
     fn make_create(self, secret: SecretHash, changes: &mut Changes) {
-        changes.make_create(secret, self.idle, self.absolute);
-        if let Some(idle) = self.first_visit {
-            changes.first_visit(idle);
+        changes.make_create(secret, self.idle, self.absolute_timeout);
+        if let Some(idle) = self.initial_idle_timeout {
+            changes.initial_idle_timeout(idle);
         }
     }
 }
@@ -338,7 +341,7 @@ fn conflict(outcome: Outcome) -> Result<Arc<Record>, Broken> {
 
 /// Returns `true` if the attributes are exactly these.
 fn holds(record: &Record, expected: &[(&str, &str)]) -> bool {
-    let live = record.registers().iter().filter_map(|register| {
+    let live = record.entries().iter().filter_map(|register| {
         let value = register.value.as_ref()?;
         Some((register.name.as_str(), value.as_bytes()))
     });

@@ -68,12 +68,12 @@ async fn increment<S: SessionStore>(store: &S, key: &Root) -> Verdict {
     task::yield_now().await;
     loop {
         let mut changes = insert("n", &(number(&current)? + 1).to_string());
-        changes.expect("n".into(), current.stamp("n"));
+        changes.expect("n".into(), current.version("n"));
         match store.commit(key, Some(&current), changes).await? {
             Outcome::Committed(_) => return Ok(()),
             Outcome::Conflict(newer) => {
                 must(
-                    newer.stamp("n") != current.stamp("n"),
+                    newer.version("n") != current.version("n"),
                     "a conflict shows the session that was expected",
                 )?;
                 current = newer;
@@ -102,7 +102,7 @@ async fn ends<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         let touch = task::spawn(async move { store.touch(&key).await });
         let mut writes = vec![write(0, "a"), write(1, "b")];
         let store = nodes.turn(round);
-        let end = task::spawn(async move { store.end(&key).await });
+        let end = task::spawn(async move { store.delete(&key).await });
         writes.extend([write(0, "c"), write(1, "a")]);
         for outcome in all(writes).await? {
             must(

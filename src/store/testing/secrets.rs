@@ -91,7 +91,7 @@ async fn second<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         let late = SessionId::with_root(session.key);
         let mut changes = rotation(&session.id, &late, insert("a", "2"));
         changes.insert("b".into(), super::text("2"));
-        changes.set_max_inactive(Some(2 * HOUR));
+        changes.set_idle_timeout(Some(2 * HOUR));
         changes.log_in(login_of("mallory"));
         let outcome = store.commit(&session.key, base, changes).await?;
         must(
@@ -105,7 +105,7 @@ async fn second<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     }
     let found = nodes.load(&session.key).await?;
     must(
-        found.user().is_none() && found.max_inactive_interval() == Some(HOUR),
+        found.user().is_none() && found.idle_timeout() == Some(HOUR),
         "it has changed the user or the idle time",
     )
 }
@@ -127,7 +127,7 @@ async fn refused<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 
 async fn login<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create("a", "1").await?;
-    let before = session.record.ends_at();
+    let before = session.record.absolute_deadline();
     let next = SessionId::with_root(session.key);
     let mut changes = rotation(&session.id, &next, insert("b", "2"));
     changes.log_in(login_of("ada"));
@@ -138,7 +138,7 @@ async fn login<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         let found = must_open(store, &next, &[("a", "1"), ("b", "2")]).await?;
         must(found.user() == user, "the session is not the user's")?;
         must(
-            Timestamp::since(found.ends_at(), before) > 20 * HOUR,
+            Timestamp::since(found.absolute_deadline(), before) > 20 * HOUR,
             "the absolute lifetime does not begin anew",
         )?;
         must_be_superseded(store, &session.id.hash(), &session).await?;
@@ -151,20 +151,20 @@ async fn login<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let commit = nodes.other.commit(&session.key, Some(&bound), changes);
     let kept = committed(commit.await?)?;
     must(
-        kept.user() == user && moved(kept.ends_at(), bound.ends_at()) < HOUR,
+        kept.user() == user && moved(kept.absolute_deadline(), bound.absolute_deadline()) < HOUR,
         "a rotation without a login changes the user or the absolute deadline",
     )?;
     let last = SessionId::with_root(session.key);
     let mut changes = rotation(&after, &last, Changes::default());
     changes.log_in(Login {
-        absolute: HOUR,
+        absolute_timeout: HOUR,
         ..login_of("bob")
     });
     committed(nodes.one.commit(&session.key, Some(&kept), changes).await?)?;
     let found = nodes.load(&session.key).await?;
     must(
         found.user() == Some(UserKey::of("bob"))
-            && Timestamp::since(kept.ends_at(), found.ends_at()) > 40 * HOUR,
+            && Timestamp::since(kept.absolute_deadline(), found.absolute_deadline()) > 40 * HOUR,
         "another login does not replace the user and the absolute deadline",
     )
 }
@@ -188,7 +188,7 @@ async fn ended<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let next = rotate(&nodes, &session).await?;
     must(
-        nodes.other.end(&session.key).await?,
+        nodes.other.delete(&session.key).await?,
         "ending a rotated session says that there was none",
     )?;
     nodes.must_be_dead(&session.key).await?;
@@ -257,7 +257,7 @@ fn rotation(from: &SessionId, to: &SessionId, mut changes: Changes) -> Changes {
 fn login_of(user: &str) -> Login {
     Login {
         user: Some(UserKey::of(user)),
-        absolute: 48 * HOUR,
+        absolute_timeout: 48 * HOUR,
     }
 }
 

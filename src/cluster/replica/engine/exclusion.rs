@@ -17,7 +17,7 @@ use crate::cluster::replica::node::{Node, SEEN_MAX};
 impl Engine {
     /// Returns the nodes that are members; none if this node is excluded.
     pub(super) fn admit(&mut self, now: Timestamp, nodes: Vec<Node>) -> Vec<Node> {
-        match admit(&self.standing.me, nodes) {
+        match admit(&self.cluster.me, nodes) {
             Ok(members) => members,
             Err(exclusion) => {
                 self.exclude(now, exclusion);
@@ -28,8 +28,8 @@ impl Engine {
 
     /// Handles a node that serves under this node's name.
     pub(super) fn rival(&mut self, now: Timestamp, rival: Node) {
-        let me = self.standing.me.clone();
-        if self.standing.ready && rival.name == me.name {
+        let me = self.cluster.me.clone();
+        if self.cluster.ready && rival.name == me.name {
             let exclusion = admit(&me, vec![rival]).err();
             if let Some(exclusion) = exclusion {
                 self.exclude(now, exclusion);
@@ -40,26 +40,26 @@ impl Engine {
     fn exclude(&mut self, now: Timestamp, exclusion: Exclusion) {
         self.excluded = Some(exclusion.clone());
         self.membership.leave();
-        self.standing.ready = false;
-        self.standing.joining_since = now;
-        self.standing.news(Notification::Excluded(exclusion));
-        self.reads.abort(&mut self.standing);
+        self.cluster.ready = false;
+        self.cluster.joining_since = now;
+        self.cluster.news(Notification::Excluded(exclusion));
+        self.reads.abort(&mut self.cluster);
         self.looking.clear();
     }
 
     /// Joins again when the reason is gone.
     pub(super) fn review_exclusion(&mut self, now: Timestamp) {
-        let waited = now.since(self.standing.joining_since);
+        let waited = now.since(self.cluster.joining_since);
         if waited >= self.settings.requirements.alone_after
             && !self.readiness.is_excluded()
             && self.excluded.take().is_some()
         {
-            let me = self.standing.me.reborn();
+            let me = self.cluster.me.renewed();
             // The stored members are outdated, and would exclude this node again.
             let seed = self.settings.seed.wrapping_add(me.generation);
             self.membership = Membership::new(me.clone(), seed);
             self.timers.clear();
-            self.reborn(now, me);
+            self.renewed(now, me);
         }
     }
 
@@ -67,7 +67,7 @@ impl Engine {
     /// back, and the members accept no incarnation before that one. Returns `true` if this node
     /// continues in one above it.
     pub(super) fn outlives(&mut self, now: Timestamp, removed: &[Node]) -> bool {
-        let me = &self.standing.me;
+        let me = &self.cluster.me;
         let is_later = |node: &&Node| node.address == me.address && node.generation > me.generation;
         let later = removed.iter().filter(is_later);
         let latest = later.map(|node| node.generation).max();
@@ -75,15 +75,15 @@ impl Engine {
         if let Some(latest) = latest {
             self.renew(now, latest);
         }
-        self.standing.me.generation != before
+        self.cluster.me.generation != before
     }
 
     /// Handles another process seen in this incarnation number under this node's name or address.
     pub(super) fn renew(&mut self, now: Timestamp, seen: u64) {
         let is_in = self.away_until.is_none() && self.excluded.is_none();
-        if seen >= self.standing.me.generation && seen <= SEEN_MAX && is_in {
+        if seen >= self.cluster.me.generation && seen <= SEEN_MAX && is_in {
             let me = self.membership.rebirth_above(seen);
-            self.reborn(now, me);
+            self.renewed(now, me);
         }
     }
 }

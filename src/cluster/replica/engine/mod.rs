@@ -5,11 +5,11 @@
 //! changed, advance the comparison, and announce when this node has become ready. The sessions
 //! themselves are in the [`Table`].
 
+mod announce;
+mod dispatch;
 mod exclusion;
-mod hear;
-mod introduce;
-mod reach;
-mod settle;
+mod process;
+mod reachability;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -30,12 +30,12 @@ use super::held::Held;
 use super::membership::{DETECTION, Membership, MembershipOutput};
 use super::message::{KeyedEntry, Message, OpId, ViewId};
 use super::node::Node;
+use super::peer_table::{Peer, PeerIndex, PeerSet};
 use super::placement::Member;
 use super::readiness::Readiness;
 use super::reads::{Reads, Wanted};
 use super::repair::Repair;
 use super::revocation::Revocations;
-use super::roster::{Peer, PeerIndex, PeerSet};
 use super::table::Table;
 use super::updates::{Call, Ctx, Updates};
 use super::writes::Writes;
@@ -44,7 +44,7 @@ use super::writes::{Merged, NewWrite};
 /// State of the cluster at one node, and its operations in progress.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) standing: ClusterView,
+    pub(crate) cluster: ClusterView,
     pub(crate) writes: Writes,
     floors: Floors,
     merged: Merged,
@@ -66,7 +66,7 @@ pub(crate) struct Engine {
     /// Numbers the announcements of this node.
     introductions: u64,
     /// The last announcement to the members: view, complete, ready.
-    told: (ViewId, bool, bool),
+    last_announced: (ViewId, bool, bool),
     /// Whether the view was stable when last checked.
     stable: bool,
     /// The members that were complete when last checked.
@@ -99,7 +99,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         Self {
-            standing: ClusterView::new(now, &settings),
+            cluster: ClusterView::new(now, &settings),
             writes: Writes::default(),
             floors: Floors::default(),
             merged: Merged::default(),
@@ -116,7 +116,7 @@ impl Engine {
             next_tick: now.plus(TICK),
             ticks: 0,
             introductions: 0,
-            told: Default::default(),
+            last_announced: Default::default(),
             stable: true,
             caught_up: PeerSet::default(),
             missing: BTreeSet::new(),
@@ -135,10 +135,10 @@ impl Engine {
     }
 
     pub(crate) fn handle(&mut self, now: Timestamp, input: Input, table: &Table) {
-        if self.standing.left {
+        if self.cluster.left {
             return;
         }
-        self.standing.now = now;
+        self.cluster.now = now;
         self.check_pause(now, table);
         match input {
             Input::Message { .. }
@@ -156,46 +156,46 @@ impl Engine {
                 ..
             } => {
                 message.aged(age);
-                self.hear(now, from, message, table);
+                self.handle_message(now, from, message, table);
             }
             Input::LinkUp { node } => self.link_up(now, node, table),
             Input::Accepted { node } => {
-                if let Some(peer) = self.standing.roster.find(&node) {
+                if let Some(peer) = self.cluster.peers.find(&node) {
                     self.ask_again(now, peer, table);
                 }
             }
             Input::Delivered { node, bytes, large } => {
-                if let Some(peer) = self.standing.roster.find(&node) {
+                if let Some(peer) = self.cluster.peers.find(&node) {
                     self.record_contact(now, &node, Some(peer));
-                    self.standing.flow.delivered(now, peer, bytes, large);
+                    self.cluster.flow.delivered(now, peer, bytes, large);
                     self.fill_window(now, peer, table);
                 }
             }
             Input::Progress { node } => {
-                if let Some(peer) = self.standing.roster.find(&node) {
+                if let Some(peer) = self.cluster.peers.find(&node) {
                     self.record_contact(now, &node, Some(peer));
-                    self.standing.flow.moved(now, peer);
+                    self.cluster.flow.moved(now, peer);
                 }
             }
             Input::Refused { node } => self.membership.down([node].into_iter()),
-            Input::Outlook(outlook) => self.readiness.look_out(outlook, &mut self.standing),
+            Input::Outlook(outlook) => self.readiness.look_out(outlook, &mut self.cluster),
             Input::Seen { generation } => self.renew(now, generation),
             Input::Rival { node } => self.rival(now, node),
             Input::Paused => self.fence(now, table),
             Input::Timeout => self.timeout(now, table),
-            Input::Listen(scope) => self.standing.listen(scope),
+            Input::Listen(scope) => self.cluster.listen(scope),
             Input::Drain(leaving) => {
-                self.standing.leaving = leaving;
+                self.cluster.leaving = leaving;
                 self.regrouped = true;
             }
             Input::Leave => self.leave(),
         }
-        self.settle(now, table);
+        self.process(now, table);
     }
 
     /// Returns `true` if a message to this incarnation counts.
     const fn is_meant(&self, to: u64) -> bool {
-        to == self.standing.me.generation
+        to == self.cluster.me.generation
     }
 
     /// Returns when [`Input::Timeout`] is due.
@@ -205,7 +205,7 @@ impl Engine {
             .keys()
             .next()
             .map_or(Timestamp::NEVER, |(at, _)| *at);
-        (!self.standing.left).then(|| timer.min(self.next_tick))
+        (!self.cluster.left).then(|| timer.min(self.next_tick))
     }
 
     /// Replicates a session that was changed here. Returns `true` if the caller has to wait.
@@ -217,9 +217,9 @@ impl Engine {
         copies: &Arc<[KeyedEntry]>,
         table: &Table,
     ) -> bool {
-        self.standing.now = now;
-        if self.standing.left {
-            self.standing.reply(op, Reply::Indeterminate);
+        self.cluster.now = now;
+        if self.cluster.left {
+            self.cluster.reply(op, Reply::Indeterminate);
             return true;
         }
         let write = NewWrite {
@@ -229,7 +229,7 @@ impl Engine {
             strict: false,
             copies: copies.clone(),
         };
-        let begun = self.writes.begin(now, &mut self.standing, write);
+        let begun = self.writes.begin(now, &mut self.cluster, write);
         self.review_marks(now, copies, table);
         begun.is_some_and(|(_, safe)| !safe)
     }
@@ -237,29 +237,29 @@ impl Engine {
     /// Reviews floors after a merge, which may leave a session with many marks of removed
     /// attributes.
     fn review_marks(&mut self, now: Timestamp, copies: &[KeyedEntry], table: &Table) {
-        let (standing, writes) = (&mut self.standing, &mut self.writes);
-        self.floors.merged(now, copies, standing, writes, table);
+        let (cluster, writes) = (&mut self.cluster, &mut self.writes);
+        self.floors.merged(now, copies, cluster, writes, table);
     }
 
     /// Reads a session that is not here, is incomplete here, or has expired here but perhaps not
     /// where it was accessed last.
     pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &Table) {
-        self.standing.now = now;
+        self.cluster.now = now;
         let doubtful = table.is_doubtful(now, &wanted.key);
-        if self.standing.left || self.reads.is_full() {
-            self.standing.reply(op, Reply::Unavailable);
+        if self.cluster.left || self.reads.is_full() {
+            self.cluster.reply(op, Reply::Unavailable);
         } else {
             self.reads
-                .begin(now, &mut self.standing, op, wanted, doubtful);
+                .begin(now, &mut self.cluster, op, wanted, doubtful);
             self.finish_reads(now, table);
         }
     }
 
     /// Starts a change that the session's owner orders.
     pub(crate) fn update(&mut self, now: Timestamp, call: Call<'_>, table: &Table) {
-        self.standing.now = now;
-        if self.standing.left || self.updates.is_full() {
-            self.standing.reply(call.op, Reply::Unavailable);
+        self.cluster.now = now;
+        if self.cluster.left || self.updates.is_full() {
+            self.cluster.reply(call.op, Reply::Unavailable);
             return;
         }
         let (updates, mut tools) = self.ordering(table);
@@ -270,34 +270,34 @@ impl Engine {
 
     /// Replicates an access; `access` is its version.
     pub(crate) fn touch(&mut self, now: Timestamp, key: Root, access: u64) {
-        self.standing.now = now;
-        for peer in self.standing.holders(key.slot()).peers.iter() {
+        self.cluster.now = now;
+        for peer in self.cluster.holders(key.slot()).peers.iter() {
             let message = Message::Touch {
                 sent_at: now,
                 key,
                 accessed_at: now,
                 access,
             };
-            self.standing.send(peer, message);
+            self.cluster.send(peer, message);
         }
     }
 
     pub(crate) fn drain(&mut self, outputs: &mut Vec<Output>) {
-        self.standing.drain(outputs);
+        self.cluster.drain(outputs);
     }
 
     /// Handles a new link: messages on the old one may be lost.
     fn link_up(&mut self, now: Timestamp, node: Node, table: &Table) {
-        match self.standing.roster.find(&node) {
+        match self.cluster.peers.find(&node) {
             Some(peer) => {
-                self.standing.flow.reset(peer);
-                self.introduce(now, peer);
-                self.writes.send_again(peer, &mut self.standing);
+                self.cluster.flow.reset(peer);
+                self.announce(now, peer);
+                self.writes.send_again(peer, &mut self.cluster);
                 self.ask_again(now, peer, table);
             }
             None => {
                 let mine = Message::View(self.introduction(now, false));
-                self.standing.send_to(node.clone(), mine);
+                self.cluster.send_to(node.clone(), mine);
                 self.membership.announce(node);
             }
         }
@@ -306,17 +306,17 @@ impl Engine {
     /// Called when requests to a peer or its responses may be lost, or did not count: asks it
     /// again.
     fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
-        self.reads.ask_again(peer, &mut self.standing);
+        self.reads.ask_again(peer, &mut self.cluster);
         let (updates, mut tools) = self.ordering(table);
         updates.ask_again(now, peer, &mut tools);
-        self.repair.restart(peer, &mut self.standing, table);
-        self.floors.relinked(now, peer, &self.standing, table);
+        self.repair.restart(peer, &mut self.cluster, table);
+        self.floors.relinked(now, peer, &self.cluster, table);
     }
 
     /// Sends to a peer what fits into its window: messages first, then responses.
     fn fill_window(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
-        self.standing.release(peer);
-        while let Some(question) = self.standing.flow.question(peer) {
+        self.cluster.release(peer);
+        while let Some(question) = self.cluster.flow.question(peer) {
             self.answer(now, peer, question, table);
         }
     }
@@ -324,23 +324,23 @@ impl Engine {
     /// Declares members down that receive nothing although bytes are in flight to them. They answer
     /// probes, but every write that they hold would wait without limit.
     fn give_up_stalled(&mut self, now: Timestamp) {
-        let is_stalled = |peer: &PeerIndex| self.standing.flow.is_stalled(now, *peer);
-        let stalled: Vec<_> = self.standing.peers().iter().filter(is_stalled).collect();
+        let is_stalled = |peer: &PeerIndex| self.cluster.flow.is_stalled(now, *peer);
+        let stalled: Vec<_> = self.cluster.peers().iter().filter(is_stalled).collect();
         for peer in stalled {
-            self.standing.flow.reset(peer);
-            let Some(node) = self.standing.roster.get(peer).map(|peer| peer.node.clone()) else {
+            self.cluster.flow.reset(peer);
+            let Some(node) = self.cluster.peers.get(peer).map(|peer| peer.node.clone()) else {
                 continue;
             };
-            self.standing.news(Notification::Stalled(node.clone()));
+            self.cluster.news(Notification::Stalled(node.clone()));
             self.membership.down([node].into_iter());
         }
     }
 
     /// Removes from the windows the requests that no caller waits for any more.
     fn drop_abandoned(&mut self) {
-        for peer in self.standing.peers().iter() {
+        for peer in self.cluster.peers().iter() {
             let (reads, updates) = (&self.reads, &self.updates);
-            self.standing.flow.retain(peer, |message| match message {
+            self.cluster.flow.retain(peer, |message| match message {
                 Message::Get { op, .. } => reads.is_open(*op),
                 Message::Update(update) => updates.is_open(update.op),
                 _ => true,
@@ -351,7 +351,7 @@ impl Engine {
     /// Fences this node after a long pause: the other members may have declared it down and
     /// continued without it, so nothing received before the pause counts.
     fn check_pause(&mut self, now: Timestamp, table: &Table) {
-        if now.since(self.next_tick) >= PAUSE_MAX && self.standing.rules.fence {
+        if now.since(self.next_tick) >= PAUSE_MAX && self.cluster.rules.fence {
             self.next_tick = now;
             self.fence(now, table);
         }
@@ -361,11 +361,11 @@ impl Engine {
     /// without this node. Otherwise it could serve values that they have replaced.
     fn fence(&mut self, now: Timestamp, table: &Table) {
         // A node that was paused while joining has not looked for other nodes in that time.
-        self.standing.joining_since = now;
-        if !self.standing.peers().is_empty() && self.standing.rules.fence {
-            self.readiness.pause(now, &self.standing);
-            let reborn = self.membership.rebirth();
-            self.reborn(now, reborn);
+        self.cluster.joining_since = now;
+        if !self.cluster.peers().is_empty() && self.cluster.rules.fence {
+            self.readiness.pause(now, &self.cluster);
+            let renewed = self.membership.renew();
+            self.renewed(now, renewed);
             self.adopt_members(now, table);
         }
     }
@@ -393,8 +393,8 @@ impl Engine {
     /// Checks a suspect before it is declared down. If something has arrived from it since, it is
     /// slow and not down: its answers to probes may be queued behind megabytes of data.
     fn judge_suspect(&mut self, now: Timestamp, suspect: &Node) {
-        let roster = &self.standing.roster;
-        let peer = roster.find(suspect).and_then(|peer| roster.get(peer));
+        let peers = &self.cluster.peers;
+        let peer = peers.find(suspect).and_then(|peer| peers.get(peer));
         if peer.is_some_and(|peer| now.since(peer.active_at) < ACTIVE_FOR) {
             self.membership.trust(suspect);
         }
@@ -403,7 +403,7 @@ impl Engine {
     /// Deletes sessions whose user was ended on the other side of a partition.
     fn revoke(&mut self, now: Timestamp, table: &Table) {
         let changes = Changes::default();
-        for revoked in self.revocations.take_due(now, &self.standing, table) {
+        for revoked in self.revocations.take_due(now, &self.cluster, table) {
             if !self.updates.is_full() {
                 self.update(now, revoked.call(&changes), table);
             }
@@ -414,33 +414,33 @@ impl Engine {
         self.come_back(now);
         self.review_exclusion(now);
         let timeout = self.settings.ack_timeout;
-        self.writes.tick(now, timeout, &mut self.standing);
-        let late_reads = self.reads.tick(now, timeout, &mut self.standing);
+        self.writes.tick(now, timeout, &mut self.cluster);
+        let late_reads = self.reads.tick(now, timeout, &mut self.cluster);
         let (updates, mut tools) = self.ordering(table);
         let late_updates = updates.tick(now, timeout, &mut tools);
         if late_reads || late_updates {
             self.drop_abandoned();
         }
         self.floors
-            .tick(now, &mut self.standing, &mut self.writes, table);
+            .tick(now, &mut self.cluster, &mut self.writes, table);
         self.give_up_stalled(now);
         self.revoke(now, table);
         self.watch_limits(table);
-        let placement = self.standing.placement.clone();
+        let placement = self.cluster.placement.clone();
         let is_owned = |slot| placement.owner(slot) == Member::Me;
         let expired = table.sweep_and_count(now, &is_owned);
         // A node without a place among the others owns nothing.
-        let is_owner = self.standing.ready;
+        let is_owner = self.cluster.ready;
         for (key, record) in expired.into_iter().filter(|_| is_owner) {
             let kind = SessionEventKind::expiry_of(&record);
-            self.standing.happened(key, kind, record.user());
+            self.cluster.happened(key, kind, record.user());
         }
         if self.ticks.is_multiple_of(VIEW_TICKS) {
             self.ask_around(now);
         }
         if self.ticks.is_multiple_of(DROP_TICKS) {
             self.drop_others(table);
-            self.standing.review_listeners(now);
+            self.cluster.review_listeners(now);
         }
     }
 
@@ -455,32 +455,32 @@ impl Engine {
                 sessions,
                 bytes,
             };
-            self.standing.news(news);
+            self.cluster.news(news);
         }
     }
 
     fn leave(&mut self) {
         let stays = |(_, peer): (_, &Peer)| !peer.leaving;
-        let handed_over = self.standing.is_settled()
+        let handed_over = self.cluster.is_settled()
             && self.writes.len() == 0
-            && self.standing.roster.iter().any(stays);
+            && self.cluster.peers.iter().any(stays);
         // A node that leaves without having handed over is a loss, which the members must notice.
         if handed_over {
-            for peer in self.standing.peers().iter() {
-                self.standing.send(peer, Message::Leave);
+            for peer in self.cluster.peers().iter() {
+                self.cluster.send(peer, Message::Leave);
             }
         }
         self.membership.leave();
         while let Some(wish) = self.membership.wish() {
             if let MembershipOutput::Send(to, packet) = wish {
-                self.standing.send_to(to, Message::Swim(packet));
+                self.cluster.send_to(to, Message::Swim(packet));
             }
         }
-        self.standing.left = true;
-        self.standing.ready = false;
-        self.reads.abort(&mut self.standing);
-        self.writes.abort(&mut self.standing);
-        self.updates.abort(&mut self.standing);
+        self.cluster.left = true;
+        self.cluster.ready = false;
+        self.reads.abort(&mut self.cluster);
+        self.writes.abort(&mut self.cluster);
+        self.updates.abort(&mut self.cluster);
     }
 
     /// Returns the number of writes and updates that wait for other members.
@@ -490,7 +490,7 @@ impl Engine {
 
     fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, Ctx<'a>) {
         let tools = Ctx {
-            standing: &mut self.standing,
+            cluster: &mut self.cluster,
             writes: &mut self.writes,
             reads: &mut self.reads,
             floors: &mut self.floors,

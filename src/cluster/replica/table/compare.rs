@@ -59,8 +59,8 @@ impl Table {
             if wanted(slot) {
                 continue;
             }
-            let names = std::mem::take(&mut guard.run_out).len();
-            self.run_out.fetch_sub(names, Ordering::Relaxed);
+            let names = std::mem::take(&mut guard.expired_keys).len();
+            self.expired_keys.fetch_sub(names, Ordering::Relaxed);
             for (key, entry) in std::mem::take(&mut guard.entries) {
                 self.uncount(&mut guard, &key, &entry);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use crate::session::{Record, Root, Timestamp, Writer};
+use crate::session::{Record, Root, Timestamp, WriterId};
 
 use super::Table;
 use crate::cluster::replica::entry::{Entry, Merged};
@@ -23,7 +23,7 @@ impl Table {
     }
 
     /// Called when members are missing: `writers` are the writers on this side.
-    pub(crate) fn part(&self, writers: impl Iterator<Item = Writer>) {
+    pub(crate) fn part(&self, writers: impl Iterator<Item = WriterId>) {
         let mut split = self.split();
         let split = split.get_or_insert_default();
         writers.for_each(|writer| split.joined(writer));

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::StoreErrorKind;
-use crate::session::{Changes, Outcome, Record, Root, SLOTS, Stamp, Timestamp, Writer};
+use crate::session::{Changes, Outcome, Record, Root, SLOTS, Timestamp, Version, WriterId};
 
 use super::Settings;
 use super::entry::{Delta, Entry, access_digest};
@@ -39,8 +39,8 @@ pub(crate) struct Table {
     dead: AtomicUsize,
     bytes: AtomicUsize,
     /// Keys of expired sessions, and the bytes that they may take.
-    run_out: AtomicUsize,
-    run_out_bytes: usize,
+    expired_keys: AtomicUsize,
+    expired_key_bytes: usize,
     max_sessions: usize,
     max_bytes: usize,
     max_session_bytes: usize,
@@ -62,7 +62,7 @@ struct Slot {
     entries: BTreeMap<Root, Entry>,
     /// Expired sessions that were forgotten, and until when they may be live elsewhere: a later
     /// access may have been lost.
-    run_out: BTreeMap<Root, Timestamp>,
+    expired_keys: BTreeMap<Root, Timestamp>,
     /// The sum of the entries' digests.
     digest: u64,
 }
@@ -94,8 +94,8 @@ impl Table {
             fragments: AtomicUsize::new(0),
             dead: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            run_out: AtomicUsize::new(0),
-            run_out_bytes: max_bytes / RUN_OUT_PART,
+            expired_keys: AtomicUsize::new(0),
+            expired_key_bytes: max_bytes / EXPIRED_KEYS_PART,
             max_sessions,
             max_bytes,
             max_session_bytes: settings.max_session_bytes,
@@ -140,14 +140,14 @@ impl Table {
         let slot = self.lock(key.slot());
         match slot.entries.get(key) {
             Some(entry) => entry.is_doubtful(now),
-            None => slot.run_out.get(key).is_some_and(|until| *until > now),
+            None => slot.expired_keys.get(key).is_some_and(|until| *until > now),
         }
     }
 
     /// Called when all other holders were asked and none has the session, which has expired here.
     pub(crate) fn gone(&self, key: &Root) {
-        if self.lock(key.slot()).run_out.remove(key).is_some() {
-            self.run_out.fetch_sub(1, Ordering::Relaxed);
+        if self.lock(key.slot()).expired_keys.remove(key).is_some() {
+            self.expired_keys.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -204,7 +204,7 @@ impl Table {
         key: &Root,
         base: Option<&Record>,
         changes: &Changes,
-        writer: Writer,
+        writer: WriterId,
     ) -> Result<Committed, StoreErrorKind> {
         let mut slot = self.lock(key.slot());
         let current = match slot.entries.get(key) {
@@ -257,7 +257,7 @@ impl Table {
     }
 
     /// Deletes a session. Returns the tombstone if a live session existed.
-    pub(crate) fn end(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
+    pub(crate) fn delete(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
         let mut slot = self.lock(key.slot());
         let entry = Entry::tombstone(now, slot.entries.get(key)?.live(now)?);
         self.put(&mut slot, *key, entry.clone());
@@ -265,7 +265,7 @@ impl Table {
     }
 
     /// Records an access. Returns its version if the session is live here.
-    pub(crate) fn touch(&self, now: Timestamp, key: &Root, writer: Writer) -> Option<u64> {
+    pub(crate) fn touch(&self, now: Timestamp, key: &Root, writer: WriterId) -> Option<u64> {
         self.access(key, |record| {
             let is_live = record.is_live(now);
             if is_live {
@@ -432,21 +432,21 @@ impl Table {
 
 /// Returns the delta with the writes of a request, for the other holders.
 fn written(changes: &Changes, after: &Record) -> Delta {
-    let mut registers: Vec<_> = changes
+    let mut entries: Vec<_> = changes
         .writes()
         .iter()
         .filter(|(name, _)| !changes.is_in(name, after))
         .filter_map(|(name, _)| after.register(name).cloned())
         .collect();
-    registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Delta {
-        registers,
-        max_inactive: changes.max_inactive().map(|_| after.lifetime.max_inactive),
+        entries,
+        idle_timeout: changes.idle_timeout().map(|_| after.lifetime.idle_timeout),
         accessed_at: after.last_accessed_at(),
         access: after.lifetime.access,
         // A rotation arrives here only if the simulator has disabled their ordering.
         credential: changes.rotation().map(|_| after.credential.clone()),
-        updates: Vec::<Stamp>::new(),
+        updates: Vec::<Version>::new(),
     }
 }
 
@@ -455,7 +455,7 @@ const SMALL_CHANGE: usize = 64 << 10;
 
 /// The keys of expired sessions may take this fraction of the bytes for sessions, in addition to
 /// them: a key takes a twentieth of a small session.
-const RUN_OUT_PART: usize = 20;
+const EXPIRED_KEYS_PART: usize = 20;
 
 /// Slots in a group.
 const GROUP: usize = 64;

@@ -55,14 +55,14 @@ impl Table {
             .store(u64::MAX, Ordering::Relaxed);
         for slot in group * GROUP..(group + 1) * GROUP {
             let mut guard = self.lock(slot);
-            looked_at += guard.entries.len() + guard.run_out.len();
-            let before = guard.run_out.len();
-            guard.run_out.retain(|_, until| *until > now);
-            let forgotten = before - guard.run_out.len();
-            self.run_out.fetch_sub(forgotten, Ordering::Relaxed);
+            looked_at += guard.entries.len() + guard.expired_keys.len();
+            let before = guard.expired_keys.len();
+            guard.expired_keys.retain(|_, until| *until > now);
+            let forgotten = before - guard.expired_keys.len();
+            self.expired_keys.fetch_sub(forgotten, Ordering::Relaxed);
             let due = |(key, entry): (&Root, &Entry)| (entry.forget_at() <= now).then_some(*key);
-            let run_out: Vec<_> = guard.entries.iter().filter_map(due).collect();
-            for key in run_out {
+            let expired_keys: Vec<_> = guard.entries.iter().filter_map(due).collect();
+            for key in expired_keys {
                 if let Some(entry) = guard.entries.remove(&key) {
                     self.uncount(&mut guard, &key, &entry);
                     if let Entry::Live(record) = &entry
@@ -79,19 +79,20 @@ impl Table {
                     if let Some(mark) = mark.filter(|mark| mark.until > now) {
                         self.put(&mut guard, key, mark.into());
                     } else if let Entry::Live(record) = entry
-                        && now < record.ends_at()
-                        && guard.run_out.len() < RUN_OUT_MAX
-                        && self.run_out.load(Ordering::Relaxed) * RUN_OUT < self.run_out_bytes
+                        && now < record.absolute_deadline()
+                        && guard.expired_keys.len() < EXPIRED_KEYS_MAX
+                        && self.expired_keys.load(Ordering::Relaxed) * EXPIRED_KEY
+                            < self.expired_key_bytes
                     {
                         let until = record.expires_if_used(now);
-                        let known = guard.run_out.insert(key, until).is_some();
-                        self.run_out
+                        let known = guard.expired_keys.insert(key, until).is_some();
+                        self.expired_keys
                             .fetch_add(usize::from(!known), Ordering::Relaxed);
                     }
                 }
             }
             let entries = guard.entries.values().map(Entry::forget_at);
-            if let Some(next) = entries.chain(guard.run_out.values().copied()).min() {
+            if let Some(next) = entries.chain(guard.expired_keys.values().copied()).min() {
                 self.remind(slot, next);
             }
         }
@@ -105,7 +106,7 @@ const SWEEP_MAX: usize = 4_096;
 
 /// Keys of expired sessions remembered per slot, so that a group has as many as one sweep visits: a
 /// million in all. For further ones, a lost access is not recovered.
-const RUN_OUT_MAX: usize = SWEEP_MAX / GROUP;
+const EXPIRED_KEYS_MAX: usize = SWEEP_MAX / GROUP;
 
 /// Bytes that such a key takes, as measured.
-const RUN_OUT: usize = 50;
+const EXPIRED_KEY: usize = 50;

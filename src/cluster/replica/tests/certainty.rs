@@ -275,7 +275,7 @@ fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
             lab.now = lab.now.plus(Duration::from_millis(50));
             lab.input(0, Input::Timeout);
         }
-        let step = lab.replica(0).end(lab.now, 2, &key(1));
+        let step = lab.replica(0).delete(lab.now, 2, &key(1));
         assert!(matches!(step, Step::Wait(true) | Step::Done(true)));
         lab.carry();
         // Its first action after waking up.
@@ -324,7 +324,7 @@ fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
     lab.replica(0).handle(lab.now, Input::Paused);
     assert!(!lab.replica(0).is_ready());
     lab.carry();
-    assert_eq!(lab.nodes[0].0, before.reborn());
+    assert_eq!(lab.nodes[0].0, before.renewed());
     link_all(&mut lab);
     lab.run(secs(1));
     assert!(lab.replica(0).is_ready());

@@ -94,7 +94,7 @@ fn who_does_not_keep_a_session_has_its_changes_ordered_by_the_owner() {
     assert_eq!(lab.verdict(3), Some(UpdateStatus::Applied));
 
     assert!(matches!(
-        lab.replica(0).end(lab.now, 4, &key),
+        lab.replica(0).delete(lab.now, 4, &key),
         Step::Wait(true)
     ));
     lab.carry();
@@ -234,7 +234,7 @@ fn the_end_of_a_session_that_may_live_elsewhere_is_not_confirmed() {
     lab.run(Duration::from_secs(1));
     lab.hold = |message| matches!(message, Message::Update(_));
     let asker = usize::from(lab.replica(0).owns(key.slot()));
-    let step = lab.replica(asker).end(lab.now, 2, &key);
+    let step = lab.replica(asker).delete(lab.now, 2, &key);
     assert_eq!(step, Step::Wait(true));
     lab.carry();
     lab.hold = |_| false;
@@ -284,7 +284,7 @@ fn count_up(lab: &mut Lab, index: usize, op: OpId, key: Root) -> Step<Outcome> {
     let base = lab.read(index, key).unwrap();
     let count: u32 = text(&base, "n").unwrap().parse().unwrap();
     let mut changes = insert("n", &(count + 1).to_string());
-    changes.expect("n".into(), base.stamp("n"));
+    changes.expect("n".into(), base.version("n"));
     lab.commit(index, op, key, &changes)
 }
 
@@ -324,7 +324,7 @@ fn a_session_that_was_forgotten_here_may_still_be_used_elsewhere() {
 }
 
 #[test]
-fn word_of_a_use_brings_back_what_has_run_out_here() {
+fn word_of_a_use_brings_back_what_has_expired_keys_here() {
     let mut lab = Lab::cluster_with(2, two());
     lab.commit(0, 1, key(1), &short());
     for (after, forgotten) in [(700, false), (1_300, true)] {
@@ -350,7 +350,7 @@ fn a_logout_ends_a_session_that_its_owner_has_forgotten() {
     touch_in_silence(&mut lab, 1, key);
     lab.run(Duration::from_millis(1_500));
     assert_eq!(lab.replica(0).status().sessions, 0);
-    assert_eq!(lab.replica(2).end(lab.now, 2, &key), Step::Wait(true));
+    assert_eq!(lab.replica(2).delete(lab.now, 2, &key), Step::Wait(true));
     lab.carry();
     assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert!(lab.read(1, key).is_none());
@@ -441,7 +441,7 @@ fn an_end_that_was_refused_may_be_tried_again() {
         owner(lab, key) == 0 && !lab.replica(2).holds(key)
     });
     lab.hold = |message| matches!(message, Message::Update(_));
-    assert_eq!(lab.replica(2).end(lab.now, 1, &key), Step::Wait(true));
+    assert_eq!(lab.replica(2).delete(lab.now, 1, &key), Step::Wait(true));
     lab.carry();
     let (_, _, end) = lab.held.remove(0);
     // The rejection is lost, and then the session is there.
@@ -557,7 +557,7 @@ fn a_session_that_runs_out_while_it_is_ended_was_there() {
     lab.commit(0, 1, key, &short());
     lab.run(Duration::from_millis(1_900));
     lab.hold = |message| matches!(message, Message::Write(_));
-    assert_eq!(lab.replica(2).end(lab.now, 2, &key), Step::Wait(true));
+    assert_eq!(lab.replica(2).delete(lab.now, 2, &key), Step::Wait(true));
     lab.run(Duration::from_millis(700));
     assert!((0..2).all(|index| lab.read(index, key).is_none()));
     lab.lose_held();
@@ -659,7 +659,7 @@ fn a_newcomer_shares_the_doubt_of_those_who_saw_others_vanish() {
 /// Found by simulation: the holder requested the rest of the session without end, and the owner
 /// sent its write again without end.
 #[test]
-fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
+fn an_update_of_a_session_that_has_expired_keys_meanwhile_comes_to_an_end() {
     let mut lab = Lab::cluster_with(2, two());
     let mut changes = Changes::create(SECRET, Some(Duration::from_secs(1)), 24 * HOUR);
     changes.insert("a".into(), value("1"));
@@ -668,7 +668,7 @@ fn an_update_of_a_session_that_has_run_out_meanwhile_comes_to_an_end() {
     lab.hold = |message| matches!(message, Message::Write(write) if write.strict);
     let record = lab.read(owner, key(1));
     let mut changes = insert("a", "2");
-    changes.expect("a".into(), record.as_ref().unwrap().stamp("a"));
+    changes.expect("a".into(), record.as_ref().unwrap().version("a"));
     let replica = lab.replica(owner);
     let step = replica.commit(lab.now, 2, &key(1), record.as_ref(), &changes);
     assert!(matches!(step, Step::Wait(_)), "{step:?}");

@@ -66,7 +66,7 @@ fn one_node_reports_that_a_session_has_expired() {
     }
     lab.run(Duration::from_secs(8));
     let idle = SessionEventKind::Expired(EndReason::Idle);
-    let absolute = SessionEventKind::Expired(EndReason::Absolute);
+    let absolute_timeout = SessionEventKind::Expired(EndReason::Absolute);
     for index in 0..3 {
         let mut seen = seen(&lab, index);
         seen.sort_by_key(|(_, event)| event.key);
@@ -75,7 +75,12 @@ fn one_node_reports_that_a_session_has_expired() {
             .map(|(_, event)| (event.key, event.kind))
             .collect();
         let expected: Vec<_> = (1..=12)
-            .map(|number| (key(number), if number > 6 { absolute } else { idle }))
+            .map(|number| {
+                (
+                    key(number),
+                    if number > 6 { absolute_timeout } else { idle },
+                )
+            })
             .collect();
         assert_eq!(found, expected, "at {index}");
         for (mine, event) in seen {

@@ -47,11 +47,11 @@ fn marks(lab: &Lab, index: usize) -> usize {
 
 fn names(lab: &Lab, index: usize) -> Vec<String> {
     let record = lab.read(index, key(1)).unwrap();
-    let live = record.registers().iter().filter(|r| r.value.is_some());
+    let live = record.entries().iter().filter(|r| r.value.is_some());
     live.map(|r| r.name.to_string()).collect()
 }
 
-fn floor(lab: &Lab, index: usize) -> Option<Stamp> {
+fn floor(lab: &Lab, index: usize) -> Option<Version> {
     lab.read(index, key(1)).unwrap().floor()
 }
 
@@ -547,7 +547,7 @@ fn a_floor_is_no_access() {
 
 fn is_raise(write: &message::Write) -> bool {
     let is_floor = |copy: &KeyedEntry| match &copy.entry {
-        Entry::Delta(fragment) => fragment.registers.iter().any(Register::is_floor),
+        Entry::Delta(fragment) => fragment.entries.iter().any(AttributeEntry::is_floor),
         Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => false,
     };
     write.copies.iter().any(is_floor)

@@ -15,7 +15,7 @@ fn returning(survivor: Survivor) -> Lab {
     }
     let slots = [1, 2];
     let copies = slots.map(|slot| lab.replica(1).export(lab.now, slot));
-    lab.replica(1).end(lab.now, 3, &key(2));
+    lab.replica(1).delete(lab.now, 3, &key(2));
     lab.carry();
     let copies = copies.into_iter().flatten().collect::<Vec<_>>();
     assert_eq!(copies.len(), 2);

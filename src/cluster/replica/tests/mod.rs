@@ -16,7 +16,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::cluster::Ack;
-use crate::session::{Credential, Lifetime, Name, Register, Stamp, Value};
+use crate::session::{AttributeEntry, Credential, Lifetime, Name, Value, Version};
 
 use super::entry::{Delta, Entry};
 use super::event::{Notification, Reply, Report};
@@ -164,7 +164,7 @@ impl Lab {
 
     /// Delivers messages until no node sends any more.
     fn carry(&mut self) {
-        let mut reborn = Vec::new();
+        let mut renewed = Vec::new();
         loop {
             let mut under_way = Vec::new();
             for index in 0..self.nodes.len() {
@@ -179,20 +179,20 @@ impl Lab {
                         Output::Reply { op, reply } => self.replies.push((op, reply)),
                         Output::Event(report) => self.events.push((index, report)),
                         Output::Notification(news) => {
-                            if let Notification::Reborn(me) = &news {
+                            if let Notification::Renewed(me) = &news {
                                 self.nodes[index].0 = me.clone();
-                                reborn.extend(self.redials.then_some(index));
+                                renewed.extend(self.redials.then_some(index));
                             }
                             self.news.push((index, news));
                         }
                     }
                 }
             }
-            if under_way.is_empty() && reborn.is_empty() {
+            if under_way.is_empty() && renewed.is_empty() {
                 return;
             }
             // Its links have closed, and both ends dial again.
-            for one in std::mem::take(&mut reborn) {
+            for one in std::mem::take(&mut renewed) {
                 for other in (0..self.nodes.len()).filter(|other| *other != one) {
                     let broken = [(one, other), (other, one)].map(|way| self.cut.contains(&way));
                     if broken == [false, false] {
@@ -437,7 +437,7 @@ fn what_was_said_to_a_former_life_does_not_count() {
             view: UNKNOWN,
             strict: false,
             sent_at: lab.now,
-            copies: [part(1, "b", Stamp::MAX_CLOCK)].into(),
+            copies: [part(1, "b", Version::MAX_CLOCK)].into(),
         };
         let message = Message::Write(write);
         let from = from.clone();
@@ -507,7 +507,7 @@ fn a_node_that_was_stopped_counts_nothing_that_was_said_before() {
     assert!(
         lab.news
             .iter()
-            .any(|(index, news)| *index == 0 && matches!(news, Notification::Reborn(_)))
+            .any(|(index, news)| *index == 0 && matches!(news, Notification::Renewed(_)))
     );
 }
 
@@ -531,7 +531,7 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
         // The one that is removed had written something that the others have, but cannot be sure of
         // it.
         assert!(writes(&lab) >= 2, "{cut:?}: {:?}", lab.replies);
-        let deaf = |news: &(usize, Notification)| matches!(news.1, Notification::Deaf(_));
+        let deaf = |news: &(usize, Notification)| matches!(news.1, Notification::Unreachable(_));
         assert!(lab.news.iter().any(deaf), "{cut:?}");
         lab.run(Duration::from_secs(16));
         let serving = |lab: &Lab| {
@@ -582,7 +582,8 @@ fn a_member_that_was_suspected_and_answers_goes_on_as_it_is() {
         lab.run(Duration::from_millis(silent_for));
         lab.cut.clear();
         lab.run(Duration::from_secs(5));
-        let is_reborn = |(_, news): &(usize, Notification)| matches!(news, Notification::Reborn(_));
+        let is_reborn =
+            |(_, news): &(usize, Notification)| matches!(news, Notification::Renewed(_));
         assert!(
             !lab.news.iter().any(is_reborn),
             "{silent_for} ms: {:?}",
@@ -610,7 +611,7 @@ fn atomic_updates_through_two_nodes_at_once_both_count() {
     let base = lab.read(0, key(1)).unwrap();
     let up = |to: &str| {
         let mut changes = insert("n", to);
-        changes.expect("n".into(), base.stamp("n"));
+        changes.expect("n".into(), base.version("n"));
         changes
     };
     lab.hold = |message| matches!(message, Message::Write(_) | Message::Update(_));
@@ -642,7 +643,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
-    changes.expect("n".into(), base.stamp("n"));
+    changes.expect("n".into(), base.version("n"));
     // A node that is not the owner asks; the answer to it is lost once.
     let asker = usize::from(lab.replica(0).owns(key(1).slot()));
     lab.hold = |message| matches!(message, Message::Updated { .. });
@@ -664,7 +665,7 @@ fn an_atomic_update_of_another_view_is_refused() {
         view: UNKNOWN,
         strict: true,
         sent_at: lab.now,
-        copies: [part(1, "n", Stamp::MAX_CLOCK)].into(),
+        copies: [part(1, "n", Version::MAX_CLOCK)].into(),
     };
     lab.deliver(0, 1, Message::Write(write));
     lab.carry();
@@ -707,7 +708,7 @@ fn an_owner_that_could_not_look_around_for_long_orders_updates_afterwards() {
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
-    changes.expect("n".into(), base.stamp("n"));
+    changes.expect("n".into(), base.version("n"));
     lab.hold = |message| matches!(message, Message::Digests { .. } | Message::GetReply { .. });
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));
@@ -754,7 +755,7 @@ fn a_node_draws_new_ids_from_slots_of_its_own() {
 fn an_ended_session_is_dead_on_every_node() {
     let mut lab = Lab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
-    assert_eq!(lab.replica(1).end(lab.now, 2, &key(1)), Step::Wait(true));
+    assert_eq!(lab.replica(1).delete(lab.now, 2, &key(1)), Step::Wait(true));
     lab.carry();
     assert_eq!(lab.reply(2), Some(Reply::Written));
     assert!(lab.read(0, key(1)).is_none());
@@ -762,7 +763,10 @@ fn an_ended_session_is_dead_on_every_node() {
         lab.commit(0, 3, key(1), &insert("a", "2")),
         Step::Done(Outcome::Gone)
     );
-    assert_eq!(lab.replica(0).end(lab.now, 4, &key(1)), Step::Done(false));
+    assert_eq!(
+        lab.replica(0).delete(lab.now, 4, &key(1)),
+        Step::Done(false)
+    );
 }
 
 // The table by itself.
@@ -787,8 +791,8 @@ fn record(name: &str, clock: u64) -> Record {
             created_at: START,
             accessed_at: START,
             access: 0,
-            max_inactive: (Stamp::default(), Some(HOUR).into()),
-            first_visit: None.into(),
+            idle_timeout: (Version::default(), Some(HOUR).into()),
+            initial_idle_timeout: None.into(),
             returned: false,
         },
     );
@@ -796,10 +800,10 @@ fn record(name: &str, clock: u64) -> Record {
     record
 }
 
-fn register(name: &str, clock: u64) -> Register {
-    Register {
+fn register(name: &str, clock: u64) -> AttributeEntry {
+    AttributeEntry {
         name: Name::from(name),
-        stamp: Stamp { clock, writer: 1 },
+        version: Version { clock, writer: 1 },
         value: Some(value(&clock.to_string())),
     }
 }
@@ -813,8 +817,8 @@ fn live(number: u8, name: &str, clock: u64) -> KeyedEntry {
 
 fn part(number: u8, name: &str, clock: u64) -> KeyedEntry {
     let fragment = Delta {
-        registers: vec![register(name, clock)],
-        max_inactive: None,
+        entries: vec![register(name, clock)],
+        idle_timeout: None,
         accessed_at: START,
         access: 0,
         credential: None,
@@ -857,11 +861,11 @@ fn a_late_copy_does_not_bring_back_an_ended_session() {
 }
 
 #[test]
-fn what_has_run_out_is_swept_and_not_taken_in_again() {
+fn what_has_expired_keys_is_swept_and_not_taken_in_again() {
     // The same slot has one that stays.
     let mut lasting = record("a", 1);
-    lasting.credential.ends_at = Timestamp::NEVER;
-    lasting.lifetime.max_inactive.1 = None.into();
+    lasting.credential.absolute_deadline = Timestamp::NEVER;
+    lasting.lifetime.idle_timeout.1 = None.into();
     let lasting = KeyedEntry {
         key: key(3),
         entry: Entry::Live(lasting.into()),
@@ -933,7 +937,7 @@ fn a_full_table_refuses_new_sessions_and_ends_old_ones() {
     let create = |number| table.commit(START, &key(number), None, &born("a", "1"), 1);
     assert!(create(1).is_ok());
     assert_eq!(create(2), Err(StoreErrorKind::Full));
-    assert!(table.end(START, &key(1)).is_some());
+    assert!(table.delete(START, &key(1)).is_some());
     assert!(create(3).is_ok());
 }
 

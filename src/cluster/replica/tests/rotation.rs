@@ -49,7 +49,7 @@ fn assert_rotated(lab: &mut Lab, op: OpId, current: u8, former: u8) {
 fn a_request_with_another_secret_is_no_visit() {
     let mut lab = Lab::cluster(3);
     let mut birth = born("a", "1");
-    birth.first_visit(HOUR);
+    birth.initial_idle_timeout(HOUR);
     lab.commit(0, 1, key(1), &birth);
     for index in 0..3 {
         let op = 10 + index as u64;
@@ -221,7 +221,7 @@ fn a_session_that_both_sides_of_a_partition_rotated_is_deleted() {
     let mut login = rotation(1, 3);
     login.log_in(Login {
         user: Some(UserKey::of("victim")),
-        absolute: 24 * HOUR,
+        absolute_timeout: 24 * HOUR,
     });
     lab.commit(1, 3, key(1), &login);
     heal(&mut lab);

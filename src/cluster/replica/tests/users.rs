@@ -17,7 +17,7 @@ pub(super) fn log_in(lab: &mut Lab, index: usize, op: OpId, number: u8) {
     let mut changes = born("a", "1");
     changes.log_in(Login {
         user: Some(user),
-        absolute: 24 * HOUR,
+        absolute_timeout: 24 * HOUR,
     });
     lab.commit(index, op, key(number), &changes);
     let root = index_root(&user);
@@ -62,7 +62,7 @@ fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
     note_end(&mut end);
     lab.commit(1, 20, index_root(&UserKey::of("ada")), &end);
     // The side that ends them has the first session only.
-    lab.replica(1).end(lab.now, 21, &key(1));
+    lab.replica(1).delete(lab.now, 21, &key(1));
     lab.carry();
     lab.run(Duration::from_secs(1));
     // A later login on the other side counts.
@@ -97,7 +97,7 @@ fn a_session_that_one_side_has_forgotten_is_ended_when_the_sides_meet() {
     for ending in [0, 1] {
         let mut lab = split();
         let mut idle = Changes::default();
-        idle.set_max_inactive(Some(Duration::from_secs(20)));
+        idle.set_idle_timeout(Some(Duration::from_secs(20)));
         for index in 0..2 {
             lab.commit(index, 5 + index as u64, key(1), &idle);
         }

@@ -17,31 +17,31 @@
 //! A member that does not hold a session sends all its changes to the owner, creations and
 //! deletions included: the owner knows whether the session still exists, and returns its new state.
 
-mod judgement;
 mod pending;
-mod refusals;
+mod preconditions;
+mod rejected;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Ack;
-use crate::session::{Record, Root, Stamp, Timestamp};
+use crate::session::{Record, Root, Timestamp, Version};
 
 use super::cluster_view::ClusterView;
 use super::entry::{Delta, Entry, rebase_fragment, rebase_record};
 use super::floors::Floors;
 use super::message::{KeyedEntry, Message, OpId, Operation, Update, UpdateStatus};
+use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads, Wanted};
-use super::roster::{PeerIndex, PeerSet};
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 
-use judgement::{is_behind, judge};
 pub(crate) use pending::Call;
 use pending::{PendingUpdates, Which};
-use refusals::Refusals;
+use preconditions::{check_preconditions, is_behind};
+use rejected::Refusals;
 
 /// Atomic updates that this node has asked for, and those that it orders.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ pub(crate) struct Updates {
     reads: BTreeMap<OpId, Root>,
     last_read: OpId,
     /// Rejections sent to other members.
-    refusals: Refusals,
+    rejected: Refusals,
 }
 
 /// An update that this node orders.
@@ -77,7 +77,7 @@ struct QueuedUpdate {
 /// State that the owner needs besides its own queues.
 #[derive(Debug)]
 pub(crate) struct Ctx<'a> {
-    pub(crate) standing: &'a mut ClusterView,
+    pub(crate) cluster: &'a mut ClusterView,
     pub(crate) writes: &'a mut Writes,
     pub(crate) reads: &'a mut Reads,
     pub(crate) floors: &'a mut Floors,
@@ -87,7 +87,7 @@ pub(crate) struct Ctx<'a> {
 impl Updates {
     /// Sends the changes to the owner, which applies them if the expected attribute is unchanged.
     pub(crate) fn begin(&mut self, now: Timestamp, call: Call<'_>, tools: &mut Ctx<'_>) {
-        if let Some(update) = self.asked.begin(now, call, tools.standing) {
+        if let Some(update) = self.asked.begin(now, call, tools.cluster) {
             self.order(now, None, update, tools);
         }
     }
@@ -100,7 +100,7 @@ impl Updates {
         update: Update,
         tools: &mut Ctx<'_>,
     ) {
-        let standing = &*tools.standing;
+        let cluster = &*tools.cluster;
         let key = update.key;
         let queue = self.jobs.get(&key);
         let waiting = queue.map_or(0, VecDeque::len);
@@ -108,14 +108,14 @@ impl Updates {
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
-        let mine = standing.owner(update.key.slot()) == Member::Me;
+        let mine = cluster.owner(update.key.slot()) == Member::Me;
         // A joining node may order before it serves: it asks the other members before it decides,
         // and does not have to be complete.
-        let invited = || standing.is_stable() && standing.roster.iter().any(|(_, peer)| peer.ready);
-        let orders = standing.ready || invited();
+        let invited = || cluster.is_stable() && cluster.peers.iter().any(|(_, peer)| peer.ready);
+        let orders = cluster.ready || invited();
         // In another view another member may be the owner: two owners could both apply an update
         // with the same expectation.
-        if !mine || !orders || update.view != standing.view || waiting >= QUEUE_MAX {
+        if !mine || !orders || update.view != cluster.view || waiting >= QUEUE_MAX {
             self.answer(now, asker, update.op, UpdateStatus::Retry, None, tools);
             return;
         }
@@ -138,15 +138,13 @@ impl Updates {
         while let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
             let doubtful = tools.table.is_doubtful(now, &job.update.key)
                 || is_behind(&job.update, tools.table);
-            if !tools.standing.is_complete() || doubtful {
+            if !tools.cluster.is_complete() || doubtful {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
                 self.reads.insert(op, key);
-                let Ctx {
-                    standing, reads, ..
-                } = tools;
+                let Ctx { cluster, reads, .. } = tools;
                 let wanted = Wanted { key, secret: None };
-                return reads.begin(now, standing, op, wanted, doubtful);
+                return reads.begin(now, cluster, op, wanted, doubtful);
             }
             if !self.evaluate(now, key, tools) {
                 return;
@@ -178,16 +176,16 @@ impl Updates {
         let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
             return false;
         };
-        let certain = tools.standing.uncertain_until() <= now;
-        if !tools.standing.rules.expectations {
+        let certain = tools.cluster.uncertain_until() <= now;
+        if !tools.cluster.rules.expectations {
             job.update.expect = None;
         }
-        let refused = self.refusals.of(job.update.fragment.updates.first());
-        let judged = judge(now, &job.update, certain, tools.table);
+        let refused = self.rejected.of(job.update.fragment.updates.first());
+        let judged = check_preconditions(now, &job.update, certain, tools.table);
         // A rejection is binding, unless another owner has applied the update in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
-                job.copies = job.update.copies(now, &current, tools.standing);
+                job.copies = job.update.copies(now, &current, tools.cluster);
                 job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
@@ -204,7 +202,7 @@ impl Updates {
             }
         }
         let Ctx {
-            standing, writes, ..
+            cluster, writes, ..
         } = tools;
         let copies = job.copies.clone();
         // The session may have expired since the first attempt; then there is nothing to replicate.
@@ -213,13 +211,13 @@ impl Updates {
             ack: Ack::All,
             min_copies: match job.update.order {
                 Operation::Delete => 0,
-                Operation::Create(_) | Operation::Update => standing.min_copies,
+                Operation::Create(_) | Operation::Update => cluster.min_copies,
             },
             strict: true,
             copies,
         };
         let write = (!write.copies.is_empty())
-            .then(|| writes.begin(now, standing, write))
+            .then(|| writes.begin(now, cluster, write))
             .flatten();
         match write {
             Some((seq, _)) => {
@@ -259,8 +257,8 @@ impl Updates {
             // A complete holder has merged the session itself.
             let holds = |peer| {
                 let slot = job.update.key.slot();
-                tools.standing.placement.holds(slot, Member::Peer(peer))
-                    && tools.standing.has_caught_up(peer)
+                tools.cluster.placement.holds(slot, Member::Peer(peer))
+                    && tools.cluster.has_caught_up(peer)
             };
             let copy = match job.asker {
                 Some(peer) if holds(peer) => None,
@@ -273,10 +271,10 @@ impl Updates {
                 }
             };
             self.finish(now, key, verdict, copy, tools);
-            let (standing, writes) = (&mut *tools.standing, &mut *tools.writes);
+            let (cluster, writes) = (&mut *tools.cluster, &mut *tools.writes);
             tools
                 .floors
-                .merged(now, &copies, standing, writes, tools.table);
+                .merged(now, &copies, cluster, writes, tools.table);
         }
     }
 
@@ -311,7 +309,7 @@ impl Updates {
                 && job.update.order != Operation::Delete
                 && let Some(attempt) = job.update.fragment.updates.first()
             {
-                self.refusals.note(now, *attempt, verdict);
+                self.rejected.note(now, *attempt, verdict);
             }
             self.answer(now, job.asker, job.update.op, verdict, copy, tools);
         }
@@ -334,12 +332,12 @@ impl Updates {
                     verdict,
                     copy,
                 };
-                tools.standing.send(peer, message);
+                tools.cluster.send(peer, message);
             }
             None => {
                 let answer = (op, verdict, copy);
                 self.asked
-                    .answered(now, Member::Me, answer, tools.standing, tools.table);
+                    .answered(now, Member::Me, answer, tools.cluster, tools.table);
             }
         }
     }
@@ -351,10 +349,10 @@ impl Updates {
         now: Timestamp,
         from: Member,
         answer: (OpId, UpdateStatus, Option<KeyedEntry>),
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         table: &Table,
     ) {
-        self.asked.answered(now, from, answer, standing, table);
+        self.asked.answered(now, from, answer, cluster, table);
     }
 
     /// Returns the session that an update in progress changes, as it was when its turn came.
@@ -375,8 +373,8 @@ impl Updates {
     /// Repeats updates that the owner could not decide, and gives up those that have timed out.
     /// Returns `true` if there were any of the latter.
     pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, tools: &mut Ctx<'_>) -> bool {
-        let late = self.asked.give_up(now, timeout, tools.standing);
-        self.refusals.forget(now, timeout);
+        let late = self.asked.give_up(now, timeout, tools.cluster);
+        self.rejected.forget(now, timeout);
         self.repeat(now, Which::Postponed, tools);
         late
     }
@@ -387,7 +385,7 @@ impl Updates {
     }
 
     fn repeat(&mut self, now: Timestamp, which: Which, tools: &mut Ctx<'_>) {
-        for update in self.asked.repeat(now, which, tools.standing) {
+        for update in self.asked.repeat(now, which, tools.cluster) {
             self.order(now, None, update, tools);
         }
     }
@@ -398,13 +396,13 @@ impl Updates {
     }
 
     /// Gives up all updates: this node leaves.
-    pub(crate) fn abort(&mut self, standing: &mut ClusterView) {
-        self.asked.abort(standing);
+    pub(crate) fn abort(&mut self, cluster: &mut ClusterView) {
+        self.asked.abort(cluster);
     }
 
     /// Returns the owners with an undecided update older than [`OVERDUE_AFTER`].
-    pub(crate) fn overdue(&self, now: Timestamp, standing: &ClusterView) -> PeerSet {
-        self.asked.overdue(now, OVERDUE_AFTER, standing)
+    pub(crate) fn overdue(&self, now: Timestamp, cluster: &ClusterView) -> PeerSet {
+        self.asked.overdue(now, OVERDUE_AFTER, cluster)
     }
 
     /// Returns the number of updates that local callers wait for.
@@ -447,12 +445,12 @@ impl Update {
     /// as removed. The version that names the attempt stays.
     fn change(&self, now: Timestamp, current: &Record, owner: &ClusterView) -> Arc<Delta> {
         let removal = current.last_removal();
-        let registers = &self.fragment.registers;
-        let is_old = registers.iter().any(|r| Some(r.stamp) <= removal) && owner.rules.restamping;
+        let entries = &self.fragment.entries;
+        let is_old = entries.iter().any(|r| Some(r.version) <= removal) && owner.rules.restamping;
         if self.rotation.is_none() && !is_old {
             return self.fragment.clone();
         }
-        let version = Stamp::after(current.clock(), now, owner.me.writer());
+        let version = Version::next(current.clock(), now, owner.me.writer());
         let mut fragment = Delta::clone(&self.fragment);
         if let Some(rotation) = self.rotation {
             let (secret, login) = (rotation.to, rotation.login);
@@ -460,8 +458,8 @@ impl Update {
             fragment.credential = Some(credential);
         }
         if is_old {
-            for register in &mut fragment.registers {
-                register.stamp = version;
+            for register in &mut fragment.entries {
+                register.version = version;
             }
         }
         Arc::new(fragment)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::session::{
-    Changes, EndReason, Root, SessionEventKind, Stamp, Timestamp, access_version,
+    Changes, EndReason, Root, SessionEventKind, Timestamp, Version, access_version,
 };
 
 use crate::cluster::replica::cluster_view::ClusterView;
@@ -19,9 +19,9 @@ use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{
     KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
 };
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 use crate::cluster::replica::placement::Member;
 use crate::cluster::replica::revocation::is_revocation;
-use crate::cluster::replica::roster::{PeerIndex, PeerSet};
 use crate::cluster::replica::table::Table;
 
 /// A change that the session's owner orders.
@@ -60,7 +60,7 @@ impl PendingUpdates {
         &mut self,
         now: Timestamp,
         call: Call<'_>,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
     ) -> Option<Update> {
         let Call {
             op,
@@ -69,30 +69,30 @@ impl PendingUpdates {
             changes,
             mut order,
         } = call;
-        let stamp = Stamp::after(seen.max(self.clock), now, standing.me.writer());
-        self.clock = stamp.clock;
-        let mut registers: Vec<_> = changes.registers(stamp).collect();
-        registers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let version = Version::next(seen.max(self.clock), now, cluster.me.writer());
+        self.clock = version.clock;
+        let mut entries: Vec<_> = changes.entries(version).collect();
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         if let Operation::Create(record) = &mut order {
-            Arc::make_mut(record).note_update(stamp);
+            Arc::make_mut(record).note_update(version);
         }
         let update = Update {
-            view: standing.view,
+            view: cluster.view,
             op,
             key,
             retry: false,
             sent_at: now,
             expect: changes
                 .expected()
-                .map(|(name, stamp)| (name.clone(), stamp)),
+                .map(|(name, version)| (name.clone(), version)),
             rotation: changes.rotation(),
             fragment: Arc::new(Delta {
-                registers,
-                max_inactive: changes.max_inactive().map(|idle| (stamp, idle.into())),
+                entries,
+                idle_timeout: changes.idle_timeout().map(|idle| (version, idle.into())),
                 accessed_at: now,
-                access: access_version(now, standing.me.writer()),
+                access: access_version(now, cluster.me.writer()),
                 credential: None,
-                updates: vec![stamp],
+                updates: vec![version],
             }),
             order,
         };
@@ -103,7 +103,7 @@ impl PendingUpdates {
             begun_at: now,
             postponed_at: None,
         };
-        let mine = open.ask(now, standing);
+        let mine = open.ask(now, cluster);
         self.open.insert(op, open);
         mine
     }
@@ -113,7 +113,7 @@ impl PendingUpdates {
         &mut self,
         now: Timestamp,
         which: Which,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
     ) -> Vec<Update> {
         let mut mine = Vec::new();
         for open in self.open.values_mut() {
@@ -130,7 +130,7 @@ impl PendingUpdates {
             };
             if again {
                 open.update.retry = true;
-                mine.extend(open.ask(now, standing));
+                mine.extend(open.ask(now, cluster));
             }
         }
         mine
@@ -146,7 +146,7 @@ impl PendingUpdates {
         now: Timestamp,
         from: Member,
         (op, verdict, copy): (OpId, UpdateStatus, Option<KeyedEntry>),
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
         table: &Table,
     ) {
         let Some(open) = self.open.get_mut(&op) else {
@@ -155,7 +155,7 @@ impl PendingUpdates {
         let applied = verdict == UpdateStatus::Applied;
         // The current owner has been asked and may still apply it, so a former owner's rejection
         // does not count.
-        let owner = standing.owner(open.update.key.slot());
+        let owner = cluster.owner(open.update.key.slot());
         if verdict == UpdateStatus::Retry {
             open.postponed_at = Some(now);
             return;
@@ -164,12 +164,12 @@ impl PendingUpdates {
             return;
         }
         let copy = copy.or_else(|| open.update.outcome(now, table));
-        open.discharge(standing);
+        open.discharge(cluster);
         let key = open.update.key;
         self.open.remove(&op);
         if applied && is_revocation(op) {
             let kind = SessionEventKind::Deleted(EndReason::User);
-            standing.happened(key, kind, None);
+            cluster.happened(key, kind, None);
         }
         let reply = match copy.map(|copy| copy.entry) {
             // It was applied, even if the session has expired since.
@@ -180,7 +180,7 @@ impl PendingUpdates {
             Some(Entry::Delta(_)) | None if applied => Reply::Indeterminate,
             _ => Reply::Updated(verdict, None),
         };
-        standing.reply(op, reply);
+        cluster.reply(op, reply);
     }
 
     /// Fails updates that have taken longer than `timeout`, except while a large one makes
@@ -189,18 +189,18 @@ impl PendingUpdates {
         &mut self,
         now: Timestamp,
         timeout: Duration,
-        standing: &mut ClusterView,
+        cluster: &mut ClusterView,
     ) -> bool {
         let before = self.open.len();
         self.open.retain(|op, open| {
             let waited = now.since(open.begun_at);
             let is_moving = open
                 .charged
-                .is_some_and(|owner| standing.flow.is_moving(now, owner));
+                .is_some_and(|owner| cluster.flow.is_moving(now, owner));
             let late = waited >= timeout && !(is_moving && waited < MOVING_MAX);
             if late {
-                open.discharge(standing);
-                standing.reply(*op, Reply::Indeterminate);
+                open.discharge(cluster);
+                cluster.reply(*op, Reply::Indeterminate);
             }
             !late
         });
@@ -208,9 +208,9 @@ impl PendingUpdates {
     }
 
     /// Fails all updates.
-    pub(super) fn abort(&mut self, standing: &mut ClusterView) {
+    pub(super) fn abort(&mut self, cluster: &mut ClusterView) {
         for op in std::mem::take(&mut self.open).into_keys() {
-            standing.reply(op, Reply::Indeterminate);
+            cluster.reply(op, Reply::Indeterminate);
         }
     }
 
@@ -219,13 +219,13 @@ impl PendingUpdates {
         &self,
         now: Timestamp,
         after: Duration,
-        standing: &ClusterView,
+        cluster: &ClusterView,
     ) -> PeerSet {
         let late = self.open.values();
         let late = late.filter(|open| now.since(open.begun_at) >= after);
         let mut owners = PeerSet::default();
         for open in late {
-            if let Member::Peer(owner) = standing.owner(open.update.key.slot()) {
+            if let Member::Peer(owner) = cluster.owner(open.update.key.slot()) {
                 owners.insert(owner);
             }
         }
@@ -244,30 +244,30 @@ impl PendingUpdates {
 
 impl Open {
     /// Sends the update to its owner, or returns it if this node is the owner.
-    fn ask(&mut self, now: Timestamp, standing: &mut ClusterView) -> Option<Update> {
+    fn ask(&mut self, now: Timestamp, cluster: &mut ClusterView) -> Option<Update> {
         self.postponed_at = None;
-        self.update.view = standing.view;
+        self.update.view = cluster.view;
         // The access time in the delta is on this node's clock, like `sent_at`.
         self.update.sent_at = now;
-        match standing.owner(self.update.key.slot()) {
+        match cluster.owner(self.update.key.slot()) {
             Member::Me => Some(self.update.clone()),
             Member::Peer(peer) => {
                 let message = Message::Update(self.update.clone());
                 if self.charged != Some(peer) {
-                    self.discharge(standing);
+                    self.discharge(cluster);
                     self.size = message.size();
-                    standing.budget.charge(peer, self.size);
+                    cluster.budget.charge(peer, self.size);
                     self.charged = Some(peer);
                 }
-                standing.send(peer, message);
+                cluster.send(peer, message);
                 None
             }
         }
     }
 
-    fn discharge(&mut self, standing: &ClusterView) {
+    fn discharge(&mut self, cluster: &ClusterView) {
         if let Some(owner) = self.charged.take() {
-            standing.budget.release(owner, self.size);
+            cluster.budget.release(owner, self.size);
         }
     }
 }

@@ -11,6 +11,6 @@ pub(crate) fn expires(model: &Model, now: u64, read: Option<&Record>, place: &st
          {place}",
         model.touched_at,
         model.idle,
-        model.absolute
+        model.absolute_timeout
     );
 }

@@ -14,10 +14,10 @@ pub(crate) fn reads_never_go_back(known: &Known, read: Option<&Record>, place: &
         panic!("a live session is gone, read {place}");
     };
     for (name, acked) in &known.acked {
-        let stamp = record.stamp(name);
+        let version = record.version(name);
         assert!(
-            stamp >= Some(*acked),
-            "{name}: {acked:?} was acknowledged, but {stamp:?} was read {place}"
+            version >= Some(*acked),
+            "{name}: {acked:?} was acknowledged, but {version:?} was read {place}"
         );
     }
 }

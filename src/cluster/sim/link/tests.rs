@@ -2,7 +2,7 @@
 
 use crate::cluster::replica::entry::{Delta, Entry};
 use crate::cluster::replica::message::{KeyedEntry, ViewId, Write};
-use crate::session::{Register, Root, Stamp, Timestamp, Value};
+use crate::session::{AttributeEntry, Root, Timestamp, Value, Version};
 
 use super::*;
 
@@ -19,14 +19,14 @@ fn link(rules: LinkRules) -> Link {
 }
 
 fn data(bytes: usize) -> Message {
-    let register = Register {
+    let register = AttributeEntry {
         name: "value".into(),
         value: Some(Value::from_bytes(vec![0; bytes])),
-        stamp: Stamp::default(),
+        version: Version::default(),
     };
     let fragment = Delta {
-        registers: vec![register],
-        max_inactive: None,
+        entries: vec![register],
+        idle_timeout: None,
         accessed_at: Timestamp::default(),
         access: 0,
         credential: None,

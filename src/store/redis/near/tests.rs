@@ -23,14 +23,14 @@ fn record(version: u64, bytes: usize) -> Arc<Record> {
     let hour = Duration::from_secs(3600);
     let mut changes = Changes::create(SECRET, Some(hour), hour);
     changes.insert("a".into(), Value::from_bytes(vec![0; bytes]));
-    // Without a wall clock, stamps decide.
+    // Without a wall clock, versions decide.
     let (credential, lifetime) = changes.birth(clock::now()).expect("it is one");
     let mut record = Record::new(credential, lifetime);
-    let stamp = crate::session::Stamp {
+    let version = crate::session::Version {
         clock: version,
         writer: 1,
     };
-    for register in changes.registers(stamp) {
+    for register in changes.entries(version) {
         record.merge_register(&register);
     }
     Arc::new(record)

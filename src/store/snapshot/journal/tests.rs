@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use super::format::parse;
 use super::*;
-use crate::session::{Credential, Root, Stamp, UserKey};
-use crate::store::snapshot::sample::{NOW, credential, key, stamp};
+use crate::session::{Credential, Root, UserKey, Version};
+use crate::store::snapshot::sample::{NOW, credential, key, version};
 
 fn journal(batches: &[&[Note]]) -> Vec<u8> {
     let mut bytes = start(batches[0]).expect("they fit");
@@ -91,7 +91,10 @@ fn a_rotation_is_found_with_its_times() {
     let written = credential(1);
     let at = written.rotated_at().expect("it was rotated");
     assert_eq!(found.rotated_at(), Some(now.minus(NOW.since(at) + down)));
-    assert_eq!(found.ends_at, now.plus(written.ends_at.since(NOW) - down));
+    assert_eq!(
+        found.absolute_deadline,
+        now.plus(written.absolute_deadline.since(NOW) - down)
+    );
     assert_eq!((found.hash, found.user()), (written.hash, written.user()));
     assert_eq!(found.version(), written.version());
     assert_eq!(found.details().history, written.details().history);
@@ -102,9 +105,9 @@ fn a_rotation_is_found_with_its_times() {
 #[test]
 fn a_note_with_too_long_a_history_is_damage() {
     let mut details = credential(1).details();
-    details.history = vec![stamp(1); 5];
+    details.history = vec![version(1); 5];
     let written = credential(1);
-    let hostile = Credential::from_parts(written.hash, written.ends_at, details);
+    let hostile = Credential::from_parts(written.hash, written.absolute_deadline, details);
     let hostile = Note::rotated_at(key(1, 1), &hostile, (NOW, NOW));
     let bytes = journal(&[&[hostile], &[ended(2)]]);
     assert_eq!(parse(&bytes), None);
@@ -115,8 +118,8 @@ fn a_note_with_too_long_a_history_is_damage() {
 fn a_note_has_the_room_that_a_credential_needs() {
     let largest = |history: usize| {
         let mut details = credential(1).details();
-        let largest = Stamp {
-            clock: Stamp::MAX_CLOCK,
+        let largest = Version {
+            clock: Version::MAX_CLOCK,
             writer: u32::MAX,
         };
         details.version = largest;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    Credential, Details, HISTORY_MAX, Idle, Lifetime, Name, Record, Register, Root, SecretHash,
-    Stamp, Timestamp, UserKey, Value,
+    AttributeEntry, Credential, Details, HISTORY_MAX, Idle, Lifetime, Name, Record, Root,
+    SecretHash, Timestamp, UserKey, Value, Version,
 };
 
 use super::source::{Kept, State};
@@ -49,18 +49,18 @@ struct FiledRecord<'a> {
     idle_for_ms: u64,
     /// The version of the last access.
     access: u64,
-    max_inactive: (Stamp, Idle),
-    first_visit: Idle,
+    idle_timeout: (Version, Idle),
+    initial_idle_timeout: Idle,
     returned: bool,
     #[serde(borrow)]
-    registers: Vec<FiledRegister<'a>>,
-    updates: Cow<'a, [Stamp]>,
+    entries: Vec<FiledRegister<'a>>,
+    updates: Cow<'a, [Version]>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct FiledRegister<'a> {
     name: &'a str,
-    stamp: Stamp,
+    version: Version,
     value: Option<&'a [u8]>,
 }
 
@@ -76,13 +76,13 @@ pub(super) struct FiledCredential {
 /// Present only if the session was rotated, or is bound to a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct FiledDetails {
-    version: Stamp,
+    version: Version,
     /// The time since the secret was rotated.
     rotated_for_ms: Option<u64>,
     user: Option<UserKey>,
     /// The time since the absolute lifetime was restarted.
     began_for_ms: Option<u64>,
-    history: Vec<Stamp>,
+    history: Vec<Version>,
 }
 
 /// Milliseconds until a deadline; the largest number means never.
@@ -105,10 +105,10 @@ pub(super) fn encode(kept: &Kept, now: Timestamp, bytes: Vec<u8>) -> postcard::R
             created_at: record.lifetime.created_at,
             idle_for_ms: passed(record.lifetime.accessed_at, now),
             access: record.lifetime.access,
-            max_inactive: record.lifetime.max_inactive,
-            first_visit: record.lifetime.first_visit,
+            idle_timeout: record.lifetime.idle_timeout,
+            initial_idle_timeout: record.lifetime.initial_idle_timeout,
             returned: record.lifetime.returned,
-            registers: record.registers().iter().map(FiledRegister::of).collect(),
+            entries: record.entries().iter().map(FiledRegister::of).collect(),
             updates: Cow::Borrowed(record.updates()),
         }),
         State::Dead { until } => FiledState::Dead {
@@ -148,16 +148,16 @@ impl FiledRecord<'_> {
             created_at: self.created_at,
             accessed_at: passage.before(self.idle_for_ms),
             access: self.access,
-            max_inactive: self.max_inactive,
-            first_visit: self.first_visit,
+            idle_timeout: self.idle_timeout,
+            initial_idle_timeout: self.initial_idle_timeout,
             returned: self.returned,
         };
         let credential = self.credential.restore(passage)?;
-        let registers = self.registers.into_iter().map(FiledRegister::restore);
+        let entries = self.entries.into_iter().map(FiledRegister::restore);
         Record::from_parts(
             credential,
             lifetime,
-            registers.collect(),
+            entries.collect(),
             self.updates.into_owned(),
         )
     }
@@ -177,7 +177,7 @@ impl FiledCredential {
         };
         Self {
             hash: credential.hash,
-            left: Left::of(credential.ends_at, now),
+            left: Left::of(credential.absolute_deadline, now),
             details: (!is_plain).then(|| Box::new(details)),
         }
     }
@@ -185,9 +185,9 @@ impl FiledCredential {
     /// Returns `false` if no store can have written this.
     pub(super) fn is_sound(&self) -> bool {
         self.details.as_ref().is_none_or(|details| {
-            details.version.is_sane()
+            details.version.is_valid()
                 && details.history.len() <= HISTORY_MAX
-                && details.history.iter().all(Stamp::is_sane)
+                && details.history.iter().all(Version::is_valid)
         })
     }
 
@@ -203,8 +203,12 @@ impl FiledCredential {
             began_at: filed.began_for_ms.map(|ms| passage.before(ms)),
             history: filed.history,
         });
-        let ends_at = self.left.restore(passage);
-        Some(Credential::from_parts(self.hash, ends_at, details))
+        let absolute_deadline = self.left.restore(passage);
+        Some(Credential::from_parts(
+            self.hash,
+            absolute_deadline,
+            details,
+        ))
     }
 }
 
@@ -222,18 +226,18 @@ fn passed(at: Timestamp, now: Timestamp) -> u64 {
 }
 
 impl<'a> FiledRegister<'a> {
-    fn of(register: &'a Register) -> Self {
+    fn of(register: &'a AttributeEntry) -> Self {
         Self {
             name: &register.name,
-            stamp: register.stamp,
+            version: register.version,
             value: register.value.as_ref().map(Value::as_bytes),
         }
     }
 
-    fn restore(self) -> Register {
-        Register {
+    fn restore(self) -> AttributeEntry {
+        AttributeEntry {
             name: Name::from(self.name),
-            stamp: self.stamp,
+            version: self.version,
             value: self.value.map(Value::from_bytes),
         }
     }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::snapshot::sample::{MINUTE, NOW, credential, dead, fresh, live, stamp};
+use crate::store::snapshot::sample::{MINUTE, NOW, credential, dead, fresh, live, version};
 
 fn written(kept: &Kept) -> Vec<u8> {
     encode(kept, NOW, Vec::new()).expect("memory takes all")
@@ -29,7 +29,10 @@ fn time_spent_down_is_deducted_whatever_the_reader_calls_now() {
     let State::Live(record) = kept.state else {
         panic!("it was a session");
     };
-    assert_eq!(record.ends_at(), later.plus((23 * 60 - 10) * MINUTE));
+    assert_eq!(
+        record.absolute_deadline(),
+        later.plus((23 * 60 - 10) * MINUTE)
+    );
     assert_eq!(record.last_accessed_at(), later.minus(11 * MINUTE));
     assert_eq!(record.created_at(), NOW.minus(10 * MINUTE));
     let rotated_at = record.credential.rotated_at();
@@ -55,10 +58,12 @@ fn what_ran_out_meanwhile_does_not_come_back() {
 fn a_deadline_that_never_comes_stays_one() {
     let mut kept = live(3, 1);
     if let State::Live(record) = &mut kept.state {
-        Arc::make_mut(record).credential.ends_at = Timestamp::NEVER;
+        Arc::make_mut(record).credential.absolute_deadline = Timestamp::NEVER;
     }
     let kept = read(&written(&kept), NOW, MINUTE).expect("it is alive");
-    assert!(matches!(kept.state, State::Live(record) if record.ends_at() == Timestamp::NEVER));
+    assert!(
+        matches!(kept.state, State::Live(record) if record.absolute_deadline() == Timestamp::NEVER)
+    );
 }
 
 /// a history that is longer than any that a store writes, and versions that could not be
@@ -73,25 +78,25 @@ fn a_credential_that_no_store_has_written_is_refused() {
     let filed = |change: fn(&mut Details)| {
         let mut details = sound.details();
         change(&mut details);
-        let credential = Credential::from_parts(sound.hash, sound.ends_at, details);
+        let credential = Credential::from_parts(sound.hash, sound.absolute_deadline, details);
         FiledCredential::of(&credential, NOW)
     };
-    let longest = filed(|details| details.history = (0..4).map(stamp).collect());
+    let longest = filed(|details| details.history = (0..4).map(version).collect());
     assert!(longest.restore(passage).is_some());
     for hostile in [
-        filed(|details| details.history = (0..5).map(stamp).collect()),
-        filed(|details| details.history = vec![stamp(1); 100_000]),
-        filed(|details| details.history[0].clock = Stamp::MAX_CLOCK + 1),
-        filed(|details| details.version.clock = Stamp::MAX_CLOCK + 1),
+        filed(|details| details.history = (0..5).map(version).collect()),
+        filed(|details| details.history = vec![version(1); 100_000]),
+        filed(|details| details.history[0].clock = Version::MAX_CLOCK + 1),
+        filed(|details| details.version.clock = Version::MAX_CLOCK + 1),
     ] {
         assert_eq!(hostile.restore(passage), None);
     }
     let mut kept = live(3, 1);
     if let State::Live(record) = &mut kept.state {
         let mut details = sound.details();
-        details.history = vec![stamp(1); HISTORY_MAX + 1];
+        details.history = vec![version(1); HISTORY_MAX + 1];
         Arc::make_mut(record).credential =
-            Credential::from_parts(sound.hash, sound.ends_at, details);
+            Credential::from_parts(sound.hash, sound.absolute_deadline, details);
     }
     assert!(read(&written(&kept), NOW, Duration::ZERO).is_none());
 }

@@ -24,7 +24,7 @@ use super::source::Withheld;
 
 /// Writes the store's sessions within the configured time, or reports why that failed.
 pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotError> {
-    let within = shared.settings.save_within;
+    let within = shared.settings.save_timeout;
     let late = || {
         let what = format!(
             "{} could not be written within {within:?}",
@@ -124,7 +124,7 @@ impl Shared {
         began: Instant,
     ) -> io::Result<u64> {
         // The written bytes must still reach the disk within the time.
-        let limit = self.settings.save_within.mul_f32(WRITING_PART);
+        let limit = self.settings.save_timeout.mul_f32(WRITING_PART);
         let mut told = began;
         for slot in 0..SLOTS {
             let kept = self.source.export(clock::now(), slot);

@@ -51,7 +51,7 @@ async fn find(store: &impl SessionStore, key: &Root) -> Option<Arc<Record>> {
 #[tokio::test]
 async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
     let directory = Directory::new("part");
-    let hasty = directory.builder().save_within(Duration::from_nanos(1));
+    let hasty = directory.builder().save_timeout(Duration::from_nanos(1));
     let store = hasty
         .open(MemoryStore::new())
         .await
@@ -63,7 +63,7 @@ async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
 
     let store = directory.builder().open(MemoryStore::new()).await;
     let store = store.expect("it can be opened");
-    assert_eq!(store.loaded().set_aside, None);
+    assert_eq!(store.loaded().quarantined, None);
     assert!(find(&store, &first).await.is_some());
     assert!(find(&store, &second).await.is_none());
 }
@@ -72,7 +72,7 @@ async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
 #[tokio::test]
 async fn a_part_does_not_take_the_place_of_a_whole_file() {
     let directory = Directory::new("whole");
-    let hasty = directory.builder().save_within(Duration::from_nanos(1));
+    let hasty = directory.builder().save_timeout(Duration::from_nanos(1));
     let store = hasty
         .open(MemoryStore::new())
         .await
@@ -90,7 +90,7 @@ async fn a_part_does_not_take_the_place_of_a_whole_file() {
 #[tokio::test]
 async fn a_call_takes_no_longer_than_it_may() {
     let directory = Directory::new("late");
-    let hasty = directory.builder().save_within(Duration::from_millis(50));
+    let hasty = directory.builder().save_timeout(Duration::from_millis(50));
     let store = hasty
         .open(MemoryStore::new())
         .await

@@ -141,8 +141,8 @@ fn a_file_within_a_file_is_never_read() {
     let inside = file(&inner, None, &[(9, vec![live(9, 9)])]);
     let mut outside = live(5, 1);
     if let State::Live(record) = &mut outside.state {
-        let mut register = record.registers()[1].clone();
-        register.stamp.clock += 1;
+        let mut register = record.entries()[1].clone();
+        register.version.clock += 1;
         register.value = Some(crate::session::Value::from_bytes(inside));
         std::sync::Arc::make_mut(record).merge_register(&register);
     }

@@ -8,33 +8,33 @@ use super::Timestamp;
 ///
 /// It only has to distinguish concurrent writers; writes of two nodes that draw the same number are
 /// ordered by the written bytes.
-pub type Writer = u32;
+pub type WriterId = u32;
 
 /// The version of a write, which does not depend on synchronized clocks.
 ///
 /// `clock` is the larger of the writer's wall clock (milliseconds, shifted left by 16 bits) and one
 /// more than the highest clock that the writer had *seen* in this session: a hybrid logical clock.
-/// A write that follows a read therefore has a larger stamp than what it read, regardless of the
+/// A write that follows a read therefore has a larger version than what it read, regardless of the
 /// wall clocks; these only order concurrent writes. Garage orders its registers the same way.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
-pub struct Stamp {
+pub struct Version {
     /// The order of writes; larger is later.
     pub clock: u64,
     /// The writer; decides between equal clocks.
-    pub writer: Writer,
+    pub writer: WriterId,
 }
 
-impl Stamp {
+impl Version {
     /// The highest clock accepted from outside: half the range, some 4,000 years from now.
     ///
     /// A larger one could not be followed by a later write and is rejected on input.
     pub const MAX_CLOCK: u64 = u64::MAX >> 1;
 
-    /// Returns the stamp of a write at `now` by a writer that has seen clocks up to `seen`.
+    /// Returns the version of a write at `now` by a writer that has seen clocks up to `seen`.
     #[must_use]
-    pub fn after(seen: u64, now: Timestamp, writer: Writer) -> Self {
+    pub fn next(seen: u64, now: Timestamp, writer: WriterId) -> Self {
         let wall = now.as_millis().min(Self::MAX_CLOCK >> WALL_SHIFT) << WALL_SHIFT;
         Self {
             clock: wall.max(seen.saturating_add(1)),
@@ -44,7 +44,7 @@ impl Stamp {
 
     /// Returns `true` if a later write can still follow this one.
     #[must_use]
-    pub const fn is_sane(&self) -> bool {
+    pub const fn is_valid(&self) -> bool {
         self.clock <= Self::MAX_CLOCK
     }
 }
@@ -59,19 +59,19 @@ mod tests {
     #[test]
     fn a_write_beats_what_its_writer_has_seen_whatever_the_clock_says() {
         let early = Timestamp::from_millis(1);
-        let seen = Stamp::after(0, Timestamp::from_millis(1_000_000), 1);
-        assert!(Stamp::after(seen.clock, early, 0) > seen);
+        let seen = Version::next(0, Timestamp::from_millis(1_000_000), 1);
+        assert!(Version::next(seen.clock, early, 0) > seen);
     }
 
     #[test]
     fn the_end_of_time_is_still_sane() {
-        assert!(Stamp::after(0, Timestamp::NEVER, 1).is_sane());
+        assert!(Version::next(0, Timestamp::NEVER, 1).is_valid());
         assert!(
-            !Stamp {
+            !Version {
                 clock: u64::MAX,
                 writer: 0
             }
-            .is_sane()
+            .is_valid()
         );
     }
 }

@@ -12,11 +12,11 @@ use super::node::Node;
 /// to all others, so practical clusters are far smaller.
 pub(crate) const PEERS_MAX: usize = 63;
 
-/// A set of peers, by their index in the [`Roster`].
+/// A set of peers, by their index in the [`PeerTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct PeerSet(u64);
 
-/// The index of a peer in the [`Roster`].
+/// The index of a peer in the [`PeerTable`].
 pub(crate) type PeerIndex = usize;
 
 impl PeerSet {
@@ -96,11 +96,11 @@ pub(crate) struct Peer {
 
 /// The members other than this node. The index of a peer does not change while it is a member.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Roster {
+pub(crate) struct PeerTable {
     places: Vec<Option<Peer>>,
 }
 
-impl Roster {
+impl PeerTable {
     pub(crate) fn find(&self, node: &Node) -> Option<PeerIndex> {
         let is = |place: &Option<Peer>| place.as_ref().is_some_and(|peer| peer.node == *node);
         self.places.iter().position(is)
@@ -178,27 +178,27 @@ mod tests {
         }
     }
 
-    fn roster(ports: impl IntoIterator<Item = u16>) -> Roster {
-        let mut roster = Roster::default();
+    fn peers(ports: impl IntoIterator<Item = u16>) -> PeerTable {
+        let mut peers = PeerTable::default();
         for port in ports {
-            assert!(roster.add(node(port)));
+            assert!(peers.add(node(port)));
         }
-        roster
+        peers
     }
 
     #[test]
     fn a_peer_keeps_its_place() {
-        let mut roster = roster(1..4);
-        let third = roster.find(&node(3)).unwrap();
-        roster.remove(roster.find(&node(1)).unwrap());
-        assert_eq!(roster.find(&node(3)), Some(third));
-        assert!(roster.add(node(9)));
-        assert_eq!(roster.all().len(), 3);
+        let mut peers = peers(1..4);
+        let third = peers.find(&node(3)).unwrap();
+        peers.remove(peers.find(&node(1)).unwrap());
+        assert_eq!(peers.find(&node(3)), Some(third));
+        assert!(peers.add(node(9)));
+        assert_eq!(peers.all().len(), 3);
     }
 
     #[test]
     fn a_full_roster_refuses() {
-        let mut roster = roster(0..PEERS_MAX as u16);
-        assert!(!roster.add(node(9_999)));
+        let mut peers = peers(0..PEERS_MAX as u16);
+        assert!(!peers.add(node(9_999)));
     }
 }

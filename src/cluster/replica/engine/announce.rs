@@ -4,23 +4,23 @@ use crate::session::Timestamp;
 
 use super::{Engine, REMOVED_MAX};
 use crate::cluster::replica::message::{Message, View};
-use crate::cluster::replica::roster::PeerIndex;
+use crate::cluster::replica::peer_table::PeerIndex;
 
 impl Engine {
     /// Repeats the acknowledgements of the peer's writes, then announces the view: the peer
     /// concludes that this node lacks the writes that it did not name.
-    pub(super) fn introduce(&mut self, now: Timestamp, peer: PeerIndex) {
-        self.merged.acknowledge(peer, &mut self.standing);
+    pub(super) fn announce(&mut self, now: Timestamp, peer: PeerIndex) {
+        self.merged.acknowledge(peer, &mut self.cluster);
         let mine = Message::View(self.introduction(now, false));
-        self.standing.send(peer, mine);
-        if self.standing.wants_events() {
-            self.standing.ask_for_events(peer);
+        self.cluster.send(peer, mine);
+        if self.cluster.wants_events() {
+            self.cluster.ask_for_events(peer);
         }
     }
 
-    pub(super) fn introduce_to_all(&mut self, now: Timestamp) {
-        for peer in self.standing.peers().iter() {
-            self.introduce(now, peer);
+    pub(super) fn announce_to_all(&mut self, now: Timestamp) {
+        for peer in self.cluster.peers().iter() {
+            self.announce(now, peer);
         }
     }
 
@@ -29,21 +29,21 @@ impl Engine {
         let removed = self.membership.removed().take(REMOVED_MAX);
         let removed = removed.cloned().collect();
         self.introductions += 1;
-        let standing = &self.standing;
+        let cluster = &self.cluster;
         View {
             number: self.introductions,
             ask,
-            view: standing.view,
-            members: standing
-                .roster
+            view: cluster.view,
+            members: cluster
+                .peers
                 .iter()
                 .map(|(_, peer)| peer.node.clone())
                 .collect(),
             removed,
-            complete: standing.is_complete(),
-            ready: standing.ready,
-            leaving: standing.leaving,
-            doubt: standing.doubt(now),
+            complete: cluster.is_complete(),
+            ready: cluster.ready,
+            leaving: cluster.leaving,
+            doubt: cluster.doubt(now),
         }
     }
 }

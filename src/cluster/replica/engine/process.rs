@@ -9,46 +9,46 @@ use crate::cluster::replica::event::{Notification, Reply};
 use crate::cluster::replica::membership::MembershipOutput;
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
+use crate::cluster::replica::peer_table::{PEERS_MAX, Peer};
 use crate::cluster::replica::reads::{Finished, INTERNAL, Wanted};
-use crate::cluster::replica::roster::{PEERS_MAX, Peer};
 use crate::cluster::replica::table::Table;
 
 impl Engine {
     /// Performs everything that follows from the input that was handled.
-    pub(super) fn settle(&mut self, now: Timestamp, table: &Table) {
-        if self.standing.left {
+    pub(super) fn process(&mut self, now: Timestamp, table: &Table) {
+        if self.cluster.left {
             return;
         }
         self.adopt_members(now, table);
-        let stable = self.standing.is_stable();
+        let stable = self.cluster.is_stable();
         // A holder that has become complete counts as a copy from now on.
-        let has_copies_more = self.standing.min_copies > 1 && {
-            let caught_up = self.standing.caught_up();
+        let has_copies_more = self.cluster.min_copies > 1 && {
+            let caught_up = self.cluster.caught_up();
             std::mem::replace(&mut self.caught_up, caught_up) != caught_up
         };
         if stable && !self.stable || has_copies_more {
-            let written = self.writes.review(&mut self.standing);
+            let written = self.writes.review(&mut self.cluster);
             let (updates, mut tools) = self.ordering(table);
             for seq in written {
                 updates.written(now, seq, &mut tools);
             }
         }
         self.stable = stable;
-        self.repair.advance(now, &mut self.standing, table);
+        self.repair.advance(now, &mut self.cluster, table);
         self.finish_reads(now, table);
         self.become_ready(now);
-        if self.standing.is_settled() {
-            self.standing.recovered(now);
+        if self.cluster.is_settled() {
+            self.cluster.recovered(now);
             if std::mem::take(&mut self.reunited) {
                 self.parted.clear();
                 table.reunite();
             }
         }
-        let standing = &self.standing;
-        let news = (standing.view, standing.is_complete(), standing.ready);
-        if self.told != news {
-            self.told = news;
-            self.introduce_to_all(now);
+        let cluster = &self.cluster;
+        let news = (cluster.view, cluster.is_complete(), cluster.ready);
+        if self.last_announced != news {
+            self.last_announced = news;
+            self.announce_to_all(now);
         }
     }
 
@@ -57,14 +57,14 @@ impl Engine {
         while let Some(wish) = self.membership.wish() {
             match wish {
                 MembershipOutput::Send(to, packet) => {
-                    self.standing.send_to(to, Message::Swim(packet))
+                    self.cluster.send_to(to, Message::Swim(packet))
                 }
                 MembershipOutput::Wake(after, timer) => {
                     self.timers_set += 1;
                     self.timers
                         .insert((now.plus(after), self.timers_set), timer);
                 }
-                MembershipOutput::Reborn(node) => self.declared_down(now, node),
+                MembershipOutput::Renewed(node) => self.declared_down(now, node),
             }
         }
     }
@@ -78,32 +78,32 @@ impl Engine {
             return;
         }
         self.regrouped = false;
-        if !self.standing.install() {
+        if !self.cluster.install() {
             return;
         }
         self.stable = false;
-        self.merged.install(&self.standing);
+        self.merged.install(&self.cluster);
         self.repair.install();
         // The members must receive the view before the messages that belong to it, or they refuse
         // them.
-        self.introduce_to_all(now);
-        self.writes.install(&mut self.standing);
+        self.announce_to_all(now);
+        self.writes.install(&mut self.cluster);
         self.ask_those_ahead(now);
-        self.reads.install(&mut self.standing);
+        self.reads.install(&mut self.cluster);
         self.looking.clear();
         let (updates, mut tools) = self.ordering(table);
         updates.install(now, &mut tools);
-        self.floors.install(now, &self.standing, table);
+        self.floors.install(now, &self.cluster, table);
     }
 
     /// Requests another announcement from members that were in this view earlier: they acknowledged
     /// what they have before this node could count it.
     fn ask_those_ahead(&mut self, now: Timestamp) {
         let waiting = self.writes.waiting();
-        let ahead = waiting.iter().filter(|peer| self.standing.agrees(*peer));
+        let ahead = waiting.iter().filter(|peer| self.cluster.agrees(*peer));
         for peer in ahead.collect::<Vec<_>>() {
             let mine = self.introduction(now, true);
-            self.standing.send(peer, Message::View(mine));
+            self.cluster.send(peer, Message::View(mine));
         }
     }
 
@@ -132,8 +132,8 @@ impl Engine {
         let members = self.membership.members().filter(|_| here);
         let members: Vec<Node> = members.cloned().collect();
         let members = self.admit(now, members);
-        let roster = &self.standing.roster;
-        let gone: Vec<_> = roster
+        let peers = &self.cluster.peers;
+        let gone: Vec<_> = peers
             .iter()
             .filter(|(_, peer)| !members.contains(&peer.node))
             .map(|(index, peer)| (index, peer.node.clone(), peer.parted, peer.ready))
@@ -143,66 +143,65 @@ impl Engine {
                 let gone = gone.iter().any(|(_, node, ..)| *node == peer.node);
                 (!gone).then(|| peer.node.writer())
             };
-            let peers = self.standing.roster.iter().filter_map(stays);
-            table.part(peers.chain([self.standing.me.writer()]));
+            let peers = self.cluster.peers.iter().filter_map(stays);
+            table.part(peers.chain([self.cluster.me.writer()]));
             self.reunited = false;
         }
         for (index, node, parted, served) in gone {
             self.note_gone(&node, parted, table.is_split());
-            self.standing.roster.remove(index);
-            self.standing.flow.forget(index);
-            self.standing.stop_listening(index);
+            self.cluster.peers.remove(index);
+            self.cluster.flow.forget(index);
+            self.cluster.stop_listening(index);
             self.writes.forget(index);
             self.merged.forget(index);
             if !parted {
-                self.standing.lost(now, index, served);
+                self.cluster.lost(now, index, served);
             }
-            self.standing.news(Notification::Left(node));
+            self.cluster.news(Notification::MemberDown(node));
         }
         for node in members {
-            if self.standing.roster.find(&node).is_none() && self.standing.roster.add(node.clone())
-            {
+            if self.cluster.peers.find(&node).is_none() && self.cluster.peers.add(node.clone()) {
                 self.note_come(&node);
-                self.standing.news(Notification::Joined(node));
+                self.cluster.news(Notification::MemberUp(node));
             }
         }
         #[cfg(all(feature = "snapshot", unix))]
         self.held.meet(
             now,
-            self.standing.ready,
-            &self.standing.roster.iter().map(|(_, peer)| &peer.node),
+            self.cluster.ready,
+            &self.cluster.peers.iter().map(|(_, peer)| &peer.node),
             table,
         );
     }
 
     pub(super) fn become_ready(&mut self, now: Timestamp) {
-        let standing = &mut self.standing;
-        if standing.ready || self.away_until.is_some() || self.excluded.is_some() {
+        let cluster = &mut self.cluster;
+        if cluster.ready || self.away_until.is_some() || self.excluded.is_some() {
             return;
         }
-        if let Some(certainty) = self.readiness.decide(now, standing) {
-            self.readiness.serve(now, certainty, standing);
-            let doubt = standing.silence_until.since(now);
-            standing.news(Notification::Ready { doubt });
+        if let Some(certainty) = self.readiness.decide(now, cluster) {
+            self.readiness.serve(now, certainty, cluster);
+            let doubt = cluster.silence_until.since(now);
+            cluster.news(Notification::Ready { doubt });
             #[cfg(all(feature = "snapshot", unix))]
             self.held.served();
         }
     }
 
     /// Stops serving until this node has joined in its new incarnation.
-    pub(super) fn reborn(&mut self, now: Timestamp, me: Node) {
-        self.standing.me = me.clone();
-        self.standing.ready = false;
-        self.standing.joining_since = now;
-        self.standing.news(Notification::Reborn(me));
-        self.reads.abort(&mut self.standing);
+    pub(super) fn renewed(&mut self, now: Timestamp, me: Node) {
+        self.cluster.me = me.clone();
+        self.cluster.ready = false;
+        self.cluster.joining_since = now;
+        self.cluster.news(Notification::Renewed(me));
+        self.reads.abort(&mut self.cluster);
         self.looking.clear();
     }
 
     pub(super) fn finish_reads(&mut self, now: Timestamp, table: &Table) {
         // A completed read may start another one that needs no response.
         loop {
-            let finished = self.reads.finished(&self.standing);
+            let finished = self.reads.finished(&self.cluster);
             if finished.is_empty() {
                 return;
             }
@@ -215,14 +214,14 @@ impl Engine {
     fn finish_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
         if finished.op & (INTERNAL | LOOK) == INTERNAL | LOOK {
             // The session is here now, unless it has expired everywhere.
-            let view = self.standing.view;
+            let view = self.cluster.view;
             for (writer, seq) in self
                 .looking
                 .remove(&finished.wanted.key)
                 .unwrap_or_default()
             {
                 let seqs = vec![seq];
-                self.standing.send(writer, Message::Ack { view, seqs });
+                self.cluster.send(writer, Message::Ack { view, seqs });
             }
             return;
         }
@@ -253,23 +252,23 @@ impl Engine {
             .and_then(|entry| entry.loaded(now, secret.as_ref()));
         if !mine && !wide && loaded.is_none() {
             // Its owner may not have every access.
-            return self.reads.begin(now, &mut self.standing, op, wanted, true);
+            return self.reads.begin(now, &mut self.cluster, op, wanted, true);
         }
         // A whole session that is not live has expired, and all holders have confirmed that.
         let known = matches!(entry, Some(Entry::Live(_) | Entry::Expired(_)));
-        let certain = known || self.standing.uncertain_until() <= now;
+        let certain = known || self.cluster.uncertain_until() <= now;
         let absent = || certain.then_some(Loaded::Absent);
         let reply = loaded
             .or_else(absent)
             .map_or(Reply::Uncertain, Reply::Found);
-        self.standing.reply(op, reply);
+        self.cluster.reply(op, reply);
     }
 
     /// Drops the sessions of slots that this node does not hold. Each of their holders has compared
     /// itself with this node, and nothing was added to them here since this view began.
     pub(super) fn drop_others(&self, table: &Table) {
-        if self.standing.is_settled() || !self.standing.rules.confirmed_drop {
-            let placement = &self.standing.placement;
+        if self.cluster.is_settled() || !self.cluster.rules.confirmed_drop {
+            let placement = &self.cluster.placement;
             table.retain(|slot| placement.is_mine(slot));
         }
     }

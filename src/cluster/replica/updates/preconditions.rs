@@ -13,7 +13,7 @@ pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
     match table.record(&update.key) {
         Some(record) => {
             let expect = update.expect.as_ref();
-            expect.is_some_and(|(name, stamp)| *stamp > record.stamp(name))
+            expect.is_some_and(|(name, version)| *version > record.version(name))
         }
         None => !matches!(update.order, Operation::Create(_)) && table.is_absent(&update.key),
     }
@@ -21,7 +21,7 @@ pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
 
 /// Returns the session that the update may be applied to, or the verdict. `certain` is `true` if a
 /// session that is not here does not exist.
-pub(super) fn judge(
+pub(super) fn check_preconditions(
     now: Timestamp,
     update: &Update,
     certain: bool,
@@ -54,7 +54,7 @@ pub(super) fn judge(
     let verdict = match &update.expect {
         _ if matches!(update.order, Operation::Create(_)) => UpdateStatus::Conflict,
         _ if rotation.is_some_and(is_superseded) => UpdateStatus::Superseded,
-        Some((name, stamp)) if record.stamp(name) != *stamp => UpdateStatus::Conflict,
+        Some((name, version)) if record.version(name) != *version => UpdateStatus::Conflict,
         _ if table.is_too_large(&record, &update.fragment) => UpdateStatus::TooLarge,
         _ if table.is_full_for(now, &record, &update.fragment) => UpdateStatus::Full,
         _ => return Ok(record),

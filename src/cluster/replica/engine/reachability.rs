@@ -21,30 +21,30 @@ use super::Engine;
 use crate::cluster::replica::event::Notification;
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::roster::PeerIndex;
+use crate::cluster::replica::peer_table::PeerIndex;
 
 impl Engine {
     /// Requests a view from every peer that is behind or that this node waits for, and declares
     /// down those that have not answered for long.
     pub(super) fn ask_around(&mut self, now: Timestamp) {
-        let standing = &self.standing;
+        let cluster = &self.cluster;
         let overdue = self.writes.overdue(now).union(self.reads.overdue(now));
-        let overdue = overdue.union(self.updates.overdue(now, standing));
-        let waited_for = standing.roster.iter().filter(|(index, peer)| {
-            !standing.has_caught_up(*index) || !peer.ready || overdue.contains(*index)
+        let overdue = overdue.union(self.updates.overdue(now, cluster));
+        let waited_for = cluster.peers.iter().filter(|(index, peer)| {
+            !cluster.has_caught_up(*index) || !peer.ready || overdue.contains(*index)
         });
         for peer in waited_for.map(|(index, _)| index).collect::<Vec<_>>() {
             if !self.give_up(now, peer) {
                 let mine = self.introduction(now, true);
-                self.standing.send(peer, Message::View(mine));
+                self.cluster.send(peer, Message::View(mine));
             }
         }
     }
 
     /// Counts a request to a peer. Returns `true` if it has been silent for too long and is down.
     fn give_up(&mut self, now: Timestamp, peer: PeerIndex) -> bool {
-        let me = &self.standing.me;
-        let Some(silent) = self.standing.roster.get_mut(peer) else {
+        let me = &self.cluster.me;
+        let Some(silent) = self.cluster.peers.get_mut(peer) else {
             return true;
         };
         let age = |node: &Node| (node.generation, node.address);
@@ -55,13 +55,13 @@ impl Engine {
             false => UNANSWERED_MAX + YOUNGER,
         };
         silent.unanswered += 1;
-        if silent.unanswered <= most || !self.standing.rules.reach {
+        if silent.unanswered <= most || !self.cluster.rules.reachability {
             return false;
         }
         let node = silent.node.clone();
         self.silent.retain(|_, at| now.since(*at) < SILENT_FOR);
         if self.silent.insert(node.address, now).is_none() {
-            self.standing.news(Notification::Deaf(node.clone()));
+            self.cluster.news(Notification::Unreachable(node.clone()));
         }
         self.membership.down([node].into_iter());
         true
@@ -69,7 +69,7 @@ impl Engine {
 
     /// Records that something has arrived from a node.
     pub(super) fn record_contact(&mut self, now: Timestamp, from: &Node, peer: Option<PeerIndex>) {
-        if let Some(peer) = peer.and_then(|peer| self.standing.roster.get_mut(peer)) {
+        if let Some(peer) = peer.and_then(|peer| self.cluster.peers.get_mut(peer)) {
             peer.active_at = now;
             peer.unanswered = 0;
         }
@@ -83,17 +83,17 @@ impl Engine {
         // healthy members down and would ignore them until they all had left as well.
         self.membership.restart(me.clone());
         self.timers.clear();
-        self.standing.roster.part();
-        self.reborn(now, me);
+        self.cluster.peers.part();
+        self.renewed(now, me);
         let lives = &mut self.short_lives;
         lives.retain(|at| now.since(*at) < SHORT_LIVES_WITHIN);
         lives.push(now);
         // Without two other members, no other node is held up.
-        if lives.len() >= SHORT_LIVES && self.standing.roster.iter().count() > 1 {
+        if lives.len() >= SHORT_LIVES && self.cluster.peers.iter().count() > 1 {
             lives.clear();
             self.away_until = Some(now.plus(AWAY));
             self.membership.leave();
-            self.standing.news(Notification::Away(AWAY));
+            self.cluster.news(Notification::Quarantined(AWAY));
         }
     }
 
@@ -101,8 +101,8 @@ impl Engine {
     pub(super) fn come_back(&mut self, now: Timestamp) {
         if self.away_until.is_some_and(|until| until <= now) {
             self.away_until = None;
-            let me = self.membership.rebirth();
-            self.reborn(now, me);
+            let me = self.membership.renew();
+            self.renewed(now, me);
         }
     }
 }

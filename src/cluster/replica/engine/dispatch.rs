@@ -16,22 +16,28 @@ use crate::cluster::replica::floors::vote;
 use crate::cluster::replica::flow::Deferred;
 use crate::cluster::replica::message::{KeyedEntry, Message, View, Write};
 use crate::cluster::replica::node::Node;
+use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::placement::Member;
 use crate::cluster::replica::reads::{INTERNAL, Wanted};
 use crate::cluster::replica::repair::{answer_compare, answer_pull};
-use crate::cluster::replica::roster::PeerIndex;
 use crate::cluster::replica::table::Table;
 
 impl Engine {
-    pub(super) fn hear(&mut self, now: Timestamp, from: Node, message: Message, table: &Table) {
-        let peer = self.standing.roster.find(&from);
+    pub(super) fn handle_message(
+        &mut self,
+        now: Timestamp,
+        from: Node,
+        message: Message,
+        table: &Table,
+    ) {
+        let peer = self.cluster.peers.find(&from);
         self.record_contact(now, &from, peer);
         let message = match message {
             // A node that was cut off for long has declared the healthy members down, and its
             // packets would make them leave. A view shows it that it is down itself.
             Message::Swim(_) if self.membership.is_down(&from) => {
                 let mine = Message::View(self.introduction(now, false));
-                return self.standing.send_to(from, mine);
+                return self.cluster.send_to(from, mine);
             }
             Message::Swim(packet) => return self.membership.packet(&packet),
             Message::View(view) => return self.handle_view(now, from, view, table),
@@ -42,12 +48,12 @@ impl Engine {
         if let Some(peer) = peer {
             self.handle_peer(now, peer, message, table);
         } else if let Message::Write(write) = message {
-            let view = self.standing.view;
+            let view = self.cluster.view;
             let refusal = Message::Nack {
                 view,
                 seq: write.seq,
             };
-            self.standing.send_to(from, refusal);
+            self.cluster.send_to(from, refusal);
         }
     }
 
@@ -58,15 +64,13 @@ impl Engine {
         message: Message,
         table: &Table,
     ) {
-        let current = self.standing.view;
+        let current = self.cluster.view;
         match message {
             Message::Swim(_) | Message::View(_) | Message::Leave => {}
             Message::Write(write) => self.handle_write(now, from, &write, table),
             Message::Ack { view, seqs } => {
                 for seq in seqs {
-                    let done = self
-                        .writes
-                        .acknowledged(&mut self.standing, from, view, seq);
+                    let done = self.writes.acknowledged(&mut self.cluster, from, view, seq);
                     if let Some(seq) = done {
                         let (updates, mut tools) = self.ordering(table);
                         updates.written(now, seq, &mut tools);
@@ -74,11 +78,11 @@ impl Engine {
                 }
             }
             Message::Nack { seq, .. } => {
-                self.writes.refused(&mut self.standing, from, seq);
+                self.writes.refused(&mut self.cluster, from, seq);
                 // The peer is in another view: send it this node's.
-                self.introduce(now, from);
+                self.announce(now, from);
             }
-            Message::Busy { op } => self.reads.refused(from, op, &mut self.standing),
+            Message::Busy { op } => self.reads.refused(from, op, &mut self.cluster),
             Message::Touch {
                 sent_at,
                 key,
@@ -87,10 +91,10 @@ impl Engine {
             } => {
                 let accessed_at = now.minus(sent_at.since(accessed_at));
                 let known = table.handle_touch(&key, accessed_at, access);
-                if known || !self.standing.is_mine(key.slot()) {
+                if known || !self.cluster.is_mine(key.slot()) {
                     return;
                 }
-                if !self.standing.is_complete() {
+                if !self.cluster.is_complete() {
                     // The session is being transferred here, in its state before the access.
                     let entry = Entry::Delta(Arc::new(Delta::of_access(accessed_at, access)));
                     table.merge(now, &KeyedEntry { key, entry });
@@ -106,18 +110,18 @@ impl Engine {
                     Message::Get { key, .. } => table.is_small(key),
                     _ => false,
                 };
-                match self.standing.flow.defer(from, question, is_small) {
+                match self.cluster.flow.defer(from, question, is_small) {
                     Deferred::AnswerNow(question) => self.answer(now, from, question, table),
                     Deferred::Waits => {}
                     Deferred::Refused(Message::Get { op, .. }) => {
-                        self.standing.send(from, Message::Busy { op });
+                        self.cluster.send(from, Message::Busy { op });
                     }
                     Deferred::Refused(_) => {}
                 }
             }
             Message::DigestDiff { view, round, slots } if view == current => {
                 self.repair
-                    .differ(from, round, slots, &mut self.standing, table);
+                    .differ(from, round, slots, &mut self.cluster, table);
             }
             Message::SlotEntries {
                 view,
@@ -129,7 +133,7 @@ impl Engine {
             } => {
                 for copy in &mut copies {
                     copy.entry.rebase(sent_at, now);
-                    if self.standing.is_mine(copy.key.slot()) {
+                    if self.cluster.is_mine(copy.key.slot()) {
                         table.merge(now, copy);
                     }
                 }
@@ -138,7 +142,7 @@ impl Engine {
                     let last = copies.last().filter(|_| more).map(|copy| copy.key);
                     let place = (round, slot);
                     self.repair
-                        .pushed(from, place, last, &mut self.standing, table);
+                        .pushed(from, place, last, &mut self.cluster, table);
                 }
             }
             Message::GetReply {
@@ -149,9 +153,9 @@ impl Engine {
             } => {
                 // A late response may be older than what was forgotten here meanwhile.
                 if self.reads.waits_for(from, (view, op), current) {
-                    let copy = self.take_in(now, sent_at, copy, table);
+                    let copy = self.merge_entry(now, sent_at, copy, table);
                     let entry = copy.map(|copy| copy.entry);
-                    self.reads.answered(now, from, op, entry, &self.standing);
+                    self.reads.answered(now, from, op, entry, &self.cluster);
                 }
             }
             Message::Update(mut update) => {
@@ -165,16 +169,16 @@ impl Engine {
                 verdict,
                 copy,
             } => {
-                let copy = self.take_in(now, sent_at, copy, table);
+                let copy = self.merge_entry(now, sent_at, copy, table);
                 // If this node holds the session, its table may have a later state by now.
-                let foreign = copy.filter(|copy| !self.standing.is_mine(copy.key.slot()));
+                let foreign = copy.filter(|copy| !self.cluster.is_mine(copy.key.slot()));
                 let (from, answer) = (Member::Peer(from), (op, verdict, foreign));
                 self.updates
-                    .answered(now, from, answer, &mut self.standing, table);
+                    .answered(now, from, answer, &mut self.cluster, table);
             }
             Message::Propose(proposal) => {
-                let vote = vote(from, &proposal, &self.standing, &self.writes, table);
-                self.standing.send(from, vote);
+                let vote = vote(from, &proposal, &self.cluster, &self.writes, table);
+                self.cluster.send(from, vote);
             }
             Message::Vote {
                 view,
@@ -182,12 +186,12 @@ impl Engine {
                 key,
                 agrees,
             } => {
-                let (standing, writes) = (&mut self.standing, &mut self.writes);
+                let (cluster, writes) = (&mut self.cluster, &mut self.writes);
                 let vote = (view, op, key, agrees);
-                self.floors.voted(now, from, vote, standing, writes, table);
+                self.floors.voted(now, from, vote, cluster, writes, table);
             }
-            Message::Listen { wanted } => self.standing.handle_listen(now, from, wanted),
-            Message::Happened(happened) => self.standing.handle_event(now, from, happened),
+            Message::Listen { wanted } => self.cluster.handle_listen(now, from, wanted),
+            Message::Happened(happened) => self.cluster.handle_event(now, from, happened),
             Message::DigestDiff { .. } => {}
         }
     }
@@ -200,14 +204,14 @@ impl Engine {
         question: Message,
         table: &Table,
     ) {
-        let current = self.standing.view;
+        let current = self.cluster.view;
         let answer = match question {
             Message::Digests {
                 view,
                 round,
                 digests,
             } if view == current => {
-                answer_compare((view, round), from, &digests, &self.standing, table)
+                answer_compare((view, round), from, &digests, &self.cluster, table)
             }
             Message::PullSlot {
                 view,
@@ -231,9 +235,9 @@ impl Engine {
                 }
             }
             // The request belongs to another view, and is repeated when the views agree.
-            _ => return self.introduce(now, from),
+            _ => return self.announce(now, from),
         };
-        self.standing.send(from, answer);
+        self.cluster.send(from, answer);
     }
 
     pub(super) fn handle_write(
@@ -243,11 +247,11 @@ impl Engine {
         write: &Write,
         table: &Table,
     ) {
-        let view = self.standing.view;
+        let view = self.cluster.view;
         // The owner abandons its updates when its view changes, and the next owner may apply
         // others: merging a late one would apply two updates with the same expectation.
-        if write.strict && write.view != view && self.standing.rules.strict_views {
-            self.standing.send(
+        if write.strict && write.view != view && self.cluster.rules.strict_views {
+            self.cluster.send(
                 from,
                 Message::Nack {
                     view,
@@ -259,10 +263,10 @@ impl Engine {
         let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
         // The writer computes the holders from another view. Acknowledging would count a copy that
         // this node is about to drop.
-        if !self.standing.is_mine(slot) {
+        if !self.cluster.is_mine(slot) {
             let seq = write.seq;
-            self.standing.send(from, Message::Nack { view, seq });
-            return self.introduce(now, from);
+            self.cluster.send(from, Message::Nack { view, seq });
+            return self.announce(now, from);
         }
         // All entries of a write are in one slot; entries of other slots from a faulty member are
         // ignored.
@@ -272,12 +276,12 @@ impl Engine {
             copy.entry.rebase(write.sent_at, now);
             table.merge(now, &copy);
         }
-        if self.standing.is_complete() && self.look_for_the_rest(now, from, write, table) {
+        if self.cluster.is_complete() && self.look_for_the_rest(now, from, write, table) {
             return;
         }
         self.merged.note(from, write, slot);
         let seqs = vec![write.seq];
-        self.standing.send(from, Message::Ack { view, seqs });
+        self.cluster.send(from, Message::Ack { view, seqs });
         self.review_marks(now, &write.copies, table);
     }
 
@@ -322,7 +326,7 @@ impl Engine {
             let op = INTERNAL | LOOK | self.looks;
             self.looking.insert(key, write.into_iter().collect());
             let wanted = Wanted { key, secret: None };
-            self.reads.begin(now, &mut self.standing, op, wanted, true);
+            self.reads.begin(now, &mut self.cluster, op, wanted, true);
         }
     }
 
@@ -337,7 +341,7 @@ impl Engine {
             // It was cut off and has not been informed: it finds its own identity among the removed
             // ones. The members that it has declared down meanwhile are the healthy ones.
             let mine = Message::View(self.introduction(now, false));
-            self.standing.send_to(from, mine);
+            self.cluster.send_to(from, mine);
             return;
         }
         if self.outlives(now, &view.removed) {
@@ -352,7 +356,7 @@ impl Engine {
         );
         // The sender may be new here: its announcement must not be lost.
         self.adopt_members(now, table);
-        if let Some(index) = self.standing.roster.find(&from) {
+        if let Some(index) = self.cluster.peers.find(&from) {
             self.handle_standing(now, index, &view, table);
         }
     }
@@ -362,16 +366,12 @@ impl Engine {
     /// side join it in new incarnations; of two sides of equal size the one with the lowest address
     /// continues. Both sides decide alike, so that not all nodes leave at the same time.
     fn yields_to(&self, from: &Node, view: &View) -> bool {
-        let me = &self.standing.me;
+        let me = &self.cluster.me;
         if !view.removed.contains(me) {
             return false;
         }
-        let roster = self
-            .standing
-            .roster
-            .iter()
-            .map(|(_, peer)| peer.node.address);
-        let ours: Vec<_> = roster.chain([me.address]).collect();
+        let peers = self.cluster.peers.iter().map(|(_, peer)| peer.node.address);
+        let ours: Vec<_> = peers.chain([me.address]).collect();
         let theirs = view.members.iter().map(|node| node.address);
         let theirs: Vec<_> = theirs.chain([from.address]).collect();
         let lowest = |side: &[SocketAddr]| side.iter().min().copied();
@@ -387,13 +387,12 @@ impl Engine {
         view: &View,
         table: &Table,
     ) {
-        let known = self.standing.roster.get(from).map(|peer| peer.number);
-        if known.is_some_and(|number| view.number > number) && !self.standing.note_epoch(view.view)
-        {
+        let known = self.cluster.peers.get(from).map(|peer| peer.number);
+        if known.is_some_and(|number| view.number > number) && !self.cluster.note_epoch(view.view) {
             return;
         }
-        let is_behind = self.standing.is_behind();
-        let Some(peer) = self.standing.roster.get_mut(from) else {
+        let is_behind = self.cluster.is_behind();
+        let Some(peer) = self.cluster.peers.get_mut(from) else {
             return;
         };
         if view.number > peer.number {
@@ -401,7 +400,7 @@ impl Engine {
             self.regrouped |= peer.leaving != view.leaving || is_behind;
             if peer.number == 0 && view.ready && view.doubt.is_zero() {
                 // It has served without this node, and has everything that exists.
-                self.standing.silence_until = Timestamp::default();
+                self.cluster.silence_until = Timestamp::default();
             }
             peer.number = view.number;
             peer.view = Some(view.view);
@@ -409,30 +408,30 @@ impl Engine {
             peer.ready = view.ready;
             peer.certain = view.doubt.is_zero();
             peer.leaving = view.leaving;
-            self.standing.handle_doubt(now, view.doubt);
+            self.cluster.handle_doubt(now, view.doubt);
             self.adopt_members(now, table);
-            if came && self.standing.agrees(from) {
+            if came && self.cluster.agrees(from) {
                 self.ask_again(now, from, table);
             }
         }
-        if self.standing.agrees(from) {
-            self.writes.send_missing(from, &mut self.standing);
+        if self.cluster.agrees(from) {
+            self.writes.send_missing(from, &mut self.cluster);
         }
         if view.ask {
-            self.introduce(now, from);
+            self.announce(now, from);
         }
     }
 
     pub(super) fn handle_bye(&mut self, from: Node) {
-        let known = self.standing.roster.find(&from);
-        if let Some(peer) = known.and_then(|peer| self.standing.roster.get_mut(peer)) {
+        let known = self.cluster.peers.find(&from);
+        if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
             peer.parted = true;
         }
         self.membership.down([from].into_iter());
     }
 
     /// Merges an entry from another node if this node holds the session, and returns it.
-    pub(super) fn take_in(
+    pub(super) fn merge_entry(
         &self,
         now: Timestamp,
         sent_at: Timestamp,
@@ -441,7 +440,7 @@ impl Engine {
     ) -> Option<KeyedEntry> {
         let mut copy = copy?;
         copy.entry.rebase(sent_at, now);
-        if self.standing.is_mine(copy.key.slot()) {
+        if self.cluster.is_mine(copy.key.slot()) {
             table.merge(now, &copy);
         }
         Some(copy)

@@ -10,21 +10,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::session::{Stamp, Timestamp};
+use crate::session::{Timestamp, Version};
 
 use crate::cluster::replica::message::UpdateStatus;
 
 /// Rejected attempts, by their versions.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    verdicts: BTreeMap<Stamp, UpdateStatus>,
+    verdicts: BTreeMap<Version, UpdateStatus>,
     /// In the order in which they are forgotten.
-    ages: VecDeque<(Timestamp, Stamp)>,
+    ages: VecDeque<(Timestamp, Version)>,
 }
 
 impl Refusals {
     /// Remembers a rejection, and forgets the oldest if there is no room.
-    pub(super) fn note(&mut self, now: Timestamp, attempt: Stamp, verdict: UpdateStatus) {
+    pub(super) fn note(&mut self, now: Timestamp, attempt: Version, verdict: UpdateStatus) {
         if self.verdicts.insert(attempt, verdict).is_none() {
             self.ages.push_back((now, attempt));
         }
@@ -36,7 +36,7 @@ impl Refusals {
     }
 
     /// Returns the verdict on an attempt that was rejected.
-    pub(super) fn of(&self, attempt: Option<&Stamp>) -> Option<UpdateStatus> {
+    pub(super) fn of(&self, attempt: Option<&Version>) -> Option<UpdateStatus> {
         self.verdicts.get(attempt?).copied()
     }
 
@@ -62,34 +62,34 @@ const REFUSALS_MAX: usize = 1 << 17;
 mod tests {
     use super::*;
 
-    fn stamp(clock: u64) -> Stamp {
-        Stamp { clock, writer: 1 }
+    fn version(clock: u64) -> Version {
+        Version { clock, writer: 1 }
     }
 
     #[test]
     fn a_refusal_is_remembered_for_a_while() {
         let start = Timestamp::from_millis(1_000_000);
-        let mut refusals = Refusals::default();
-        refusals.note(start, stamp(1), UpdateStatus::Gone);
-        refusals.forget(start.plus(REMEMBERED / 2), Duration::ZERO);
-        assert_eq!(refusals.of(Some(&stamp(1))), Some(UpdateStatus::Gone));
-        assert_eq!(refusals.of(Some(&stamp(2))), None);
-        refusals.forget(start.plus(REMEMBERED), REMEMBERED);
-        refusals.forget(start.plus(REMEMBERED), Duration::MAX);
-        assert_eq!(refusals.of(Some(&stamp(1))), Some(UpdateStatus::Gone));
-        refusals.forget(start.plus(REMEMBERED), Duration::ZERO);
-        assert_eq!(refusals.of(Some(&stamp(1))), None);
+        let mut rejected = Refusals::default();
+        rejected.note(start, version(1), UpdateStatus::Gone);
+        rejected.forget(start.plus(REMEMBERED / 2), Duration::ZERO);
+        assert_eq!(rejected.of(Some(&version(1))), Some(UpdateStatus::Gone));
+        assert_eq!(rejected.of(Some(&version(2))), None);
+        rejected.forget(start.plus(REMEMBERED), REMEMBERED);
+        rejected.forget(start.plus(REMEMBERED), Duration::MAX);
+        assert_eq!(rejected.of(Some(&version(1))), Some(UpdateStatus::Gone));
+        rejected.forget(start.plus(REMEMBERED), Duration::ZERO);
+        assert_eq!(rejected.of(Some(&version(1))), None);
     }
 
     #[test]
     fn the_oldest_is_forgotten_first() {
         let start = Timestamp::from_millis(1_000_000);
-        let mut refusals = Refusals::default();
+        let mut rejected = Refusals::default();
         for clock in 0..=REFUSALS_MAX as u64 {
-            refusals.note(start, stamp(clock), UpdateStatus::Conflict);
+            rejected.note(start, version(clock), UpdateStatus::Conflict);
         }
-        assert_eq!(refusals.of(Some(&stamp(0))), None);
-        assert_eq!(refusals.of(Some(&stamp(1))), Some(UpdateStatus::Conflict));
-        assert_eq!(refusals.verdicts.len(), REFUSALS_MAX);
+        assert_eq!(rejected.of(Some(&version(0))), None);
+        assert_eq!(rejected.of(Some(&version(1))), Some(UpdateStatus::Conflict));
+        assert_eq!(rejected.verdicts.len(), REFUSALS_MAX);
     }
 }
