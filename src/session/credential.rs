@@ -15,6 +15,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{SecretHash, Timestamp, UserKey, Version};
 
 /// The current secret of a session, as a hash, and the data bound to it.
@@ -27,8 +29,8 @@ pub(crate) struct Credential {
     details: Option<Box<Details>>,
 }
 
-/// The data that only few credentials have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The data that only few credentials have. The order of the fields is that of the wire format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Details {
     /// The version that the owner gave it; the default before the first rotation.
     pub(crate) version: Version,
@@ -43,8 +45,9 @@ pub(crate) struct Details {
     pub(crate) history: Vec<Version>,
 }
 
-/// The login that accompanies a rotation or a creation, or a return to the previous user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The login that accompanies a rotation or a creation, or a return to the previous user. The order
+/// of the fields is that of the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Login {
     pub(crate) user: Option<UserKey>,
     /// The absolute lifetime, which starts with it.

@@ -75,7 +75,7 @@ mod tests {
     fn write(seq: u64) -> Write {
         Write {
             seq,
-            oldest: 0,
+            behind: 0,
             view: ViewId::default(),
             strict: false,
             sent_at: Timestamp::from_millis(1),

@@ -68,7 +68,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
     };
     Message::Write(Write {
         seq,
-        oldest: 0,
+        behind: 0,
         view: ViewId::default(),
         strict: false,
         sent_at: Timestamp::default(),

@@ -39,8 +39,9 @@ pub(crate) struct KeyedEntry {
     pub(crate) entry: Entry,
 }
 
-/// One message from one node to another.
-#[derive(Clone, Debug, PartialEq)]
+/// One message from one node to another. **The order of the variants and of their fields is the wire
+/// format**; see `wire`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// A packet of the membership protocol, which is designed for lossy networks.
     Swim(Vec<u8>),
@@ -106,8 +107,6 @@ pub(crate) enum Message {
         key: Root,
         secret: Option<SecretHash>,
     },
-    /// The response to a request that is not answered, because too many wait at the sender.
-    Busy { op: OpId },
     /// The response to `Get`. Counts only in the view that it names.
     GetReply {
         view: ViewId,
@@ -125,6 +124,10 @@ pub(crate) enum Message {
         verdict: UpdateStatus,
         copy: Option<KeyedEntry>,
     },
+    /// The sender leaves for good. If it is lost, failure detection removes the sender.
+    Leave,
+    /// The response to a request that is not answered, because too many wait at the sender.
+    Busy { op: OpId },
     /// A proposal to raise a session's floor, if the receiver has the same content at or below it.
     /// A lost one times out, and the owner proposes again later.
     Propose(Proposal),
@@ -140,8 +143,6 @@ pub(crate) enum Message {
     Listen { wanted: bool },
     /// An event of a session, reported by the sender. Sent once: a lost event is not sent again.
     Happened(Happened),
-    /// The sender leaves for good. If it is lost, failure detection removes the sender.
-    Leave,
 }
 
 /// The queue in which a message waits for its link.
@@ -291,7 +292,7 @@ const SLOT: usize = 3;
 const NODE: usize = 64;
 
 /// The sender's members and progress.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct View {
     /// Larger in each later announcement of the sender.
     pub(crate) number: u64,
@@ -316,18 +317,26 @@ pub(crate) struct View {
 pub(crate) type Known = (Root, u64, u64);
 
 /// Changes that a holder is to merge.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Write {
     /// The sequence number of this write at the sender.
     pub(crate) seq: u64,
-    /// The sender's oldest open write: acknowledgements of earlier ones need not be remembered.
-    pub(crate) oldest: u64,
+    /// The difference to the sequence number of the sender's oldest open write.
+    pub(crate) behind: u64,
     pub(crate) view: ViewId,
     /// Merge only if the receiver is in the same view: an atomic update must not take effect after
     /// the owner has changed.
     pub(crate) strict: bool,
     pub(crate) sent_at: Timestamp,
     pub(crate) copies: Arc<[KeyedEntry]>,
+}
+
+impl Write {
+    /// Returns the sequence number of the sender's oldest open write: acknowledgements of earlier
+    /// ones need not be remembered.
+    pub(crate) const fn oldest(&self) -> u64 {
+        self.seq.saturating_sub(self.behind)
+    }
 }
 
 /// A change that the session's owner orders: an atomic update, a rotation, or any change from a
@@ -350,7 +359,7 @@ pub(crate) struct Update {
 }
 
 /// A floor that the owner of a session proposes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Proposal {
     pub(crate) view: ViewId,
     pub(crate) op: OpId,
@@ -384,14 +393,12 @@ pub(crate) enum Operation {
 }
 
 /// The result of an ordered change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum UpdateStatus {
     /// Applied by every holder.
     Applied,
     /// Another write came first; nothing was changed.
     Conflict,
-    /// The change is a rotation, and another rotation came first; nothing was changed.
-    Superseded,
     /// The session does not exist.
     Gone,
     /// The receiver is not the owner, or the view changed meanwhile: repeat the request.
@@ -402,4 +409,6 @@ pub(crate) enum UpdateStatus {
     Full,
     /// The session would exceed its maximum size.
     TooLarge,
+    /// The change is a rotation, and another rotation came first; nothing was changed.
+    Superseded,
 }

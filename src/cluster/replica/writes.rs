@@ -126,7 +126,7 @@ impl Open {
             self.sent.insert(peer);
             let write = Write {
                 seq,
-                oldest,
+                behind: seq.saturating_sub(oldest),
                 view: cluster.view,
                 strict: self.write.strict,
                 sent_at: self.begun_at,
@@ -388,7 +388,7 @@ impl Merged {
         let numbers = self.writers.entry(writer).or_default();
         while numbers
             .first_key_value()
-            .is_some_and(|(seq, _)| *seq < write.oldest || numbers.len() >= MERGED_MAX)
+            .is_some_and(|(seq, _)| *seq < write.oldest() || numbers.len() >= MERGED_MAX)
         {
             numbers.pop_first();
         }

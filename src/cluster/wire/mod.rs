@@ -2,7 +2,7 @@
 //!
 //! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a [`Protocol`]
 //! version; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. The format
-//! is defined by [`Body`] and the types in it: **the order of their variants and fields is the
+//! is defined by [`Message`] and the types in it: **the order of their variants and fields is the
 //! format**. Within a protocol version fields are only added at the end of a message, and kinds of
 //! messages are only added; an older node skips both. Any other change is a new version, and the
 //! version on which two nodes have agreed determines the encoding. Golden bytes in the tests check
@@ -13,11 +13,12 @@
 //! attributes out of order, versions that no later one could follow. Whether a message is valid in
 //! the current state is decided by the replica.
 
-mod body;
 mod frame;
 mod hello;
 mod segment;
 mod session;
+mod update;
+mod validate;
 
 use postcard::ser_flavors::Flavor;
 use serde::de::{self, Visitor};
@@ -25,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::replica::message::Message;
 
-use self::body::Body;
+use self::validate::{KINDS, validate};
 
 pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
 pub(super) use hello::{
@@ -52,16 +53,12 @@ pub(super) enum WireError {
     BeyondWindow,
     /// A credit for bytes that were never sent, or smaller than an earlier one.
     BadCredit,
-    /// More members, slots or attributes than possible.
+    /// More members or slots than possible.
     TooMany,
-    /// An attribute's name is too long.
-    NameTooLong,
-    /// Attributes or versions out of order, or duplicate.
-    Disorder,
-    /// A version that no later write could follow.
-    StampTooFar,
-    /// A value under the name that is reserved for a session's floor.
-    FloorWithValue,
+    /// A session, or a change to one, that no node sends: an attribute's name is too long, attributes
+    /// are out of order or too many, a version is one that no later write could follow, or there is
+    /// a value under the name that is reserved for the floor.
+    InvalidContent,
     /// The slot does not exist.
     NoSuchSlot,
     /// A node with an invalid name or address.
@@ -89,7 +86,7 @@ fn encode_within(
 ) -> Result<(), WireError> {
     let start = out.len();
     match protocol {
-        Protocol::V2 => put(&Body::from(message), out),
+        Protocol::V2 => put(message, out),
     }
     if out.len() - start > max {
         out.truncate(start);
@@ -105,9 +102,11 @@ fn encode_within(
 /// `UnknownKind` if only a later version knows the message: the receiver may skip it. Other errors
 /// if the bytes are not a message, or one that the replica cannot handle.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
-    match postcard::take_from_bytes::<Body<'_>>(bytes) {
-        Ok((body, _later)) => body.try_into(),
+    match postcard::take_from_bytes::<Message>(bytes) {
+        Ok((message, _later)) => validate(&message).map(|()| message),
         Err(_) if is_unknown_kind(bytes) => Err(WireError::UnknownKind),
+        // Bytes that are not of the type have errors of their own.
+        Err(postcard::Error::SerdeDeCustom) => Err(WireError::InvalidContent),
         Err(_) => Err(WireError::Malformed),
     }
 }
@@ -115,7 +114,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
 /// Returns `true` if the bytes begin with a kind of message that this version does not know.
 fn is_unknown_kind(bytes: &[u8]) -> bool {
     let kind = postcard::take_from_bytes::<u32>(bytes);
-    kind.is_ok_and(|(kind, _)| kind >= body::KINDS)
+    kind.is_ok_and(|(kind, _)| kind >= KINDS)
 }
 
 fn at_most(count: usize, max: usize) -> Result<(), WireError> {

@@ -1,14 +1,18 @@
-//! Encoding of sessions and deltas.
+//! Encoding of sessions and of changes to them.
+//!
+//! Each type here has the fields of one in the session layer or the replica, in the order of the
+//! wire format, and borrows them. Those types do not derive an encoding themselves: decoding has to
+//! establish what they rely on, such as the order of attributes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::session::{
-    AttributeEntry, Credential, Details, HISTORY_MAX, Idle, Lifetime, Login, Name, Record, Root,
-    Rotation, SecretHash, Timestamp, UPDATES_MAX, UserKey, Value, Version,
+    AttributeEntry, Credential, Details, HISTORY_MAX, Idle, Lifetime, Name, Record, Root,
+    SecretHash, Timestamp, UPDATES_MAX, Value, Version,
 };
 
 use super::{Bytes, WireError, at_most};
@@ -42,35 +46,14 @@ enum WireEntry<'a> {
 struct WireCredential<'a> {
     hash: SecretHash,
     absolute_deadline: Timestamp,
-    details: Option<WireDetails<'a>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireDetails<'a> {
-    version: Version,
-    rotated_at: Option<Timestamp>,
-    user: Option<UserKey>,
-    began_at: Option<Timestamp>,
-    history: Cow<'a, [Version]>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct WireRotation {
-    from: SecretHash,
-    to: SecretHash,
-    login: Option<(Option<UserKey>, Duration)>,
+    details: Option<Cow<'a, Details>>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireRecord<'a> {
     #[serde(borrow)]
     credential: WireCredential<'a>,
-    created_at: Timestamp,
-    accessed_at: Timestamp,
-    access: u64,
-    idle_timeout: (Version, Idle),
-    initial_idle_timeout: Idle,
-    returned: bool,
+    lifetime: Cow<'a, Lifetime>,
     #[serde(borrow)]
     entries: Vec<WireRegister<'a>>,
     updates: Cow<'a, [Version]>,
@@ -94,6 +77,20 @@ struct WireRegister<'a> {
     version: Version,
     #[serde(borrow)]
     value: Option<Bytes<'a>>,
+}
+
+impl Serialize for KeyedEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WireKeyedEntry::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyedEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let copy = WireKeyedEntry::deserialize(deserializer)?;
+        copy.try_into()
+            .map_err(|_: WireError| D::Error::custom(INVALID))
+    }
 }
 
 impl<'a> From<&'a KeyedEntry> for WireKeyedEntry<'a> {
@@ -148,12 +145,7 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
     fn from(record: &'a Record) -> Self {
         Self {
             credential: (&record.credential).into(),
-            created_at: record.lifetime.created_at,
-            accessed_at: record.lifetime.accessed_at,
-            access: record.lifetime.access,
-            idle_timeout: record.lifetime.idle_timeout,
-            initial_idle_timeout: record.lifetime.initial_idle_timeout,
-            returned: record.lifetime.returned,
+            lifetime: Cow::Borrowed(&record.lifetime),
             entries: record.entries().iter().map(WireRegister::from).collect(),
             updates: Cow::Borrowed(record.updates()),
         }
@@ -164,21 +156,14 @@ impl TryFrom<WireRecord<'_>> for Record {
     type Error = WireError;
 
     fn try_from(record: WireRecord<'_>) -> Result<Self, WireError> {
-        is_valid(&record.idle_timeout.0)?;
-        is_access(record.access)?;
-        let entries = registers_of(record.entries)?;
+        let lifetime = record.lifetime.into_owned();
+        is_valid(&lifetime.idle_timeout.0)?;
+        is_access(lifetime.access)?;
         record.updates.iter().try_for_each(is_valid)?;
-        let lifetime = Lifetime {
-            created_at: record.created_at,
-            accessed_at: record.accessed_at,
-            access: record.access,
-            idle_timeout: record.idle_timeout,
-            initial_idle_timeout: record.initial_idle_timeout,
-            returned: record.returned,
-        };
+        let entries = registers_of(record.entries)?;
         let credential = record.credential.try_into()?;
         Self::from_parts(credential, lifetime, entries, record.updates.into_owned())
-            .ok_or(WireError::Disorder)
+            .ok_or(WireError::InvalidContent)
     }
 }
 
@@ -218,17 +203,10 @@ impl TryFrom<WireDelta<'_>> for Delta {
 
 impl<'a> From<&'a Credential> for WireCredential<'a> {
     fn from(credential: &'a Credential) -> Self {
-        let details = credential.known_details().map(|details| WireDetails {
-            version: details.version,
-            rotated_at: details.rotated_at,
-            user: details.user,
-            began_at: details.began_at,
-            history: Cow::Borrowed(&details.history),
-        });
         Self {
             hash: credential.hash,
             absolute_deadline: credential.absolute_deadline,
-            details,
+            details: credential.known_details().map(Cow::Borrowed),
         }
     }
 }
@@ -237,54 +215,15 @@ impl TryFrom<WireCredential<'_>> for Credential {
     type Error = WireError;
 
     fn try_from(credential: WireCredential<'_>) -> Result<Self, WireError> {
-        let details = match credential.details {
-            None => Details::default(),
-            Some(details) => {
-                at_most(details.history.len(), HISTORY_MAX)?;
-                is_valid(&details.version)?;
-                details.history.iter().try_for_each(is_valid)?;
-                Details {
-                    version: details.version,
-                    rotated_at: details.rotated_at,
-                    user: details.user,
-                    began_at: details.began_at,
-                    history: details.history.into_owned(),
-                }
-            }
-        };
+        let details = credential.details.map(Cow::into_owned).unwrap_or_default();
+        at_most(details.history.len(), HISTORY_MAX)?;
+        is_valid(&details.version)?;
+        details.history.iter().try_for_each(is_valid)?;
         Ok(Self::from_parts(
             credential.hash,
             credential.absolute_deadline,
             details,
         ))
-    }
-}
-
-impl From<Rotation> for WireRotation {
-    fn from(rotation: Rotation) -> Self {
-        Self {
-            from: rotation.from,
-            to: rotation.to,
-            login: rotation.login.map(
-                |Login {
-                     user,
-                     absolute_timeout,
-                 }| (user, absolute_timeout),
-            ),
-        }
-    }
-}
-
-impl From<WireRotation> for Rotation {
-    fn from(rotation: WireRotation) -> Self {
-        Self {
-            from: rotation.from,
-            to: rotation.to,
-            login: rotation.login.map(|(user, absolute_timeout)| Login {
-                user,
-                absolute_timeout,
-            }),
-        }
     }
 }
 
@@ -309,20 +248,16 @@ impl TryFrom<WireRegister<'_>> for AttributeEntry {
             value: register.value.map(|bytes| Value::from_bytes(bytes.0)),
         };
         match register.is_floor() && register.value.is_some() {
-            true => Err(WireError::FloorWithValue),
+            true => Err(WireError::InvalidContent),
             false => Ok(register),
         }
     }
 }
 
-pub(super) fn copies_of(copies: Vec<WireKeyedEntry<'_>>) -> Result<Vec<KeyedEntry>, WireError> {
-    copies.into_iter().map(KeyedEntry::try_from).collect()
-}
-
 fn registers_of(entries: Vec<WireRegister<'_>>) -> Result<Vec<AttributeEntry>, WireError> {
     at_most(entries.len(), REGISTERS_MAX)?;
     if !entries.is_sorted_by(|a, b| a.name < b.name) {
-        return Err(WireError::Disorder);
+        return Err(WireError::InvalidContent);
     }
     entries.into_iter().map(AttributeEntry::try_from).collect()
 }
@@ -358,7 +293,7 @@ pub(super) fn copy_with_updates(
 
 pub(super) fn attribute_name(name: &str) -> Result<Name, WireError> {
     if name.len() > ATTRIBUTE_NAME_MAX {
-        return Err(WireError::NameTooLong);
+        return Err(WireError::InvalidContent);
     }
     Ok(name.into())
 }
@@ -366,7 +301,7 @@ pub(super) fn attribute_name(name: &str) -> Result<Name, WireError> {
 pub(super) fn is_valid(version: &Version) -> Result<(), WireError> {
     match version.is_valid() {
         true => Ok(()),
-        false => Err(WireError::StampTooFar),
+        false => Err(WireError::InvalidContent),
     }
 }
 
@@ -374,6 +309,9 @@ pub(super) fn is_valid(version: &Version) -> Result<(), WireError> {
 pub(super) fn is_access(clock: u64) -> Result<(), WireError> {
     is_valid(&Version { clock, writer: 0 })
 }
+
+/// Not shown: postcard keeps the kind of an error only.
+pub(super) const INVALID: &str = "invalid content";
 
 /// The same limit as the session layer's, so no valid name is longer.
 pub(crate) const ATTRIBUTE_NAME_MAX: usize = 256;

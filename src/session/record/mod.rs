@@ -21,6 +21,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 use super::Forked;
 use super::idle::Idle;
@@ -89,8 +91,9 @@ impl AttributeEntry {
     }
 }
 
-/// The lifetime of a session. Points in time are on the holder's clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The lifetime of a session. Points in time are on the holder's clock. The order of the fields is
+/// that of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lifetime {
     /// The creation time, by its creator's clock.
     pub(crate) created_at: Timestamp,

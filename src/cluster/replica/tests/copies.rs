@@ -385,7 +385,7 @@ fn an_attempt_that_was_refused_stays_refused() {
     Arc::make_mut(&mut used).touch(lab.now);
     let write = Message::Write(Write {
         seq: 1_000,
-        oldest: 1,
+        behind: 999,
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
@@ -408,7 +408,7 @@ fn an_attempt_that_was_refused_stays_refused() {
     };
     let applied = Message::Write(Write {
         seq: 1_001,
-        oldest: 1,
+        behind: 1000,
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
@@ -756,7 +756,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     let record = lab.read(owner, key(1)).unwrap();
     let write = Write {
         seq: 77,
-        oldest: 1,
+        behind: 76,
         view: lab.view(owner),
         strict: true,
         sent_at: lab.now,

@@ -433,7 +433,7 @@ fn what_was_said_to_a_former_life_does_not_count() {
     for (to, counts) in [(to - 1, false), (to, true)] {
         let write = message::Write {
             seq: 77,
-            oldest: 1,
+            behind: 76,
             view: UNKNOWN,
             strict: false,
             sent_at: lab.now,
@@ -661,7 +661,7 @@ fn an_atomic_update_of_another_view_is_refused() {
     lab.hold = |message| matches!(message, Message::Nack { .. });
     let write = message::Write {
         seq: 77,
-        oldest: 1,
+        behind: 76,
         view: UNKNOWN,
         strict: true,
         sent_at: lab.now,

@@ -167,7 +167,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
     };
     let write = Message::Write(message::Write {
         seq: 5,
-        oldest: 5,
+        behind: 0,
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,

@@ -34,7 +34,7 @@ fn data(bytes: usize) -> Message {
     };
     Message::Write(Write {
         seq: 0,
-        oldest: 0,
+        behind: 0,
         view: ViewId::default(),
         strict: false,
         sent_at: Timestamp::default(),
