@@ -1,0 +1,424 @@
+//! Messages of every kind, with any content that a node may send.
+
+use super::*;
+
+impl Arbitrary for ViewId {
+    type Parameters = ();
+    type Strategy = BoxedStrategy<Self>;
+
+    fn arbitrary_with((): ()) -> Self::Strategy {
+        any::<(u64, u64)>()
+            .prop_map(|(epoch, members)| Self { epoch, members })
+            .boxed()
+    }
+}
+
+pub(super) fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![membership_or_event(), write_or_vote(), repair(), call()]
+}
+
+fn membership_or_event() -> BoxedStrategy<Message> {
+    prop_oneof![
+        vec(any::<u8>(), 0..200).prop_map(Message::Swim),
+        view().prop_map(Message::View),
+        any::<bool>().prop_map(|wanted| Message::Listen { wanted }),
+        happened(),
+        Just(Message::Leave),
+    ]
+    .boxed()
+}
+
+fn write_or_vote() -> BoxedStrategy<Message> {
+    prop_oneof![
+        write().prop_map(Message::Write),
+        (any::<ViewId>(), vec(any::<u64>(), 0..20))
+            .prop_map(|(view, seqs)| Message::Ack { view, seqs }),
+        any::<(ViewId, u64)>().prop_map(|(view, seq)| Message::Nack { view, seq }),
+        (time(), key(), time(), clock()).prop_map(|(sent_at, key, accessed_at, access)| {
+            Message::Touch {
+                sent_at,
+                key,
+                accessed_at,
+                access,
+            }
+        }),
+        (any::<(ViewId, u64, u64)>(), key(), version()).prop_map(
+            |((view, op, content), key, floor)| {
+                Message::Propose(Proposal {
+                    view,
+                    op,
+                    key,
+                    floor,
+                    content,
+                })
+            }
+        ),
+        (any::<(ViewId, u64, bool)>(), key()).prop_map(|((view, op, agrees), key)| {
+            Message::Vote {
+                view,
+                op,
+                key,
+                agrees,
+            }
+        }),
+    ]
+    .boxed()
+}
+
+fn repair() -> BoxedStrategy<Message> {
+    prop_oneof![
+        (any::<(ViewId, u64)>(), vec((slot(), any::<u64>()), 0..20)).prop_map(
+            |((view, round), digests)| Message::Digests {
+                view,
+                round,
+                digests
+            }
+        ),
+        (any::<(ViewId, u64)>(), vec(slot(), 0..20))
+            .prop_map(|((view, round), slots)| { Message::DigestDiff { view, round, slots } }),
+        (
+            any::<(ViewId, u64)>(),
+            slot(),
+            option::of(key()),
+            vec((key(), any::<u64>(), any::<u64>()), 0..20)
+        )
+            .prop_map(|((view, round), slot, after, known)| Message::PullSlot {
+                view,
+                round,
+                slot,
+                after,
+                known
+            }),
+        (
+            any::<(ViewId, u64, bool)>(),
+            slot(),
+            time(),
+            vec(copy(), 0..5)
+        )
+            .prop_map(|((view, round, more), slot, sent_at, copies)| {
+                Message::SlotEntries {
+                    view,
+                    round,
+                    slot,
+                    sent_at,
+                    copies,
+                    more,
+                }
+            }),
+    ]
+    .boxed()
+}
+
+fn call() -> BoxedStrategy<Message> {
+    prop_oneof![
+        (any::<(ViewId, u64)>(), key(), option::of(secret())).prop_map(
+            |((view, op), key, secret)| Message::Get {
+                view,
+                op,
+                key,
+                secret
+            }
+        ),
+        (any::<(ViewId, u64)>(), time(), option::of(copy())).prop_map(
+            |((view, op), sent_at, copy)| Message::GetReply {
+                view,
+                op,
+                sent_at,
+                copy
+            }
+        ),
+        update().prop_map(Message::Update),
+        (any::<u64>(), time(), verdict(), option::of(copy())).prop_map(
+            |(op, sent_at, verdict, copy)| Message::Updated {
+                op,
+                sent_at,
+                verdict,
+                copy
+            }
+        ),
+        any::<u64>().prop_map(|op| Message::Busy { op }),
+    ]
+    .boxed()
+}
+
+fn happened() -> impl Strategy<Value = Message> {
+    let reasons = [
+        SessionEventKind::Created,
+        SessionEventKind::Rotated,
+        SessionEventKind::Deleted(EndReason::Logout),
+        SessionEventKind::Deleted(EndReason::User),
+        SessionEventKind::Deleted(EndReason::Admin),
+        SessionEventKind::Deleted(EndReason::Limit),
+        SessionEventKind::Expired(EndReason::Idle),
+        SessionEventKind::Expired(EndReason::Absolute),
+    ];
+    let kind = proptest::sample::select(reasons.to_vec());
+    let user = option::of(any::<[u8; 16]>());
+    (kind, key(), user, time(), time(), any::<u64>()).prop_map(
+        |(kind, key, user, sent_at, at, lost)| {
+            Message::Happened(Happened {
+                sent_at,
+                kind,
+                key,
+                user: user.map(UserKey::from_bytes),
+                at,
+                lost,
+            })
+        },
+    )
+}
+
+fn view() -> impl Strategy<Value = View> {
+    let nodes = || vec(node(), 0..5);
+    (
+        any::<(u64, bool, ViewId, bool, bool, bool, Duration)>(),
+        nodes(),
+        nodes(),
+    )
+        .prop_map(
+            |((number, ask, view, complete, ready, leaving, doubt), members, removed)| View {
+                number,
+                ask,
+                view,
+                members,
+                removed,
+                complete,
+                ready,
+                leaving,
+                doubt,
+            },
+        )
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    (any::<(u64, ViewId, bool)>(), time(), vec(copy(), 0..5)).prop_map(
+        |((seq, view, strict), sent_at, copies)| Write {
+            seq,
+            behind: seq / 2,
+            view,
+            strict,
+            sent_at,
+            copies: copies.into(),
+        },
+    )
+}
+
+fn update() -> BoxedStrategy<Update> {
+    (
+        any::<(ViewId, u64, bool)>(),
+        key(),
+        time(),
+        option::of((name(), option::of(version()))),
+        fragment(),
+        option::of(rotation()),
+        order(),
+    )
+        .prop_map(
+            |((view, op, retry), key, sent_at, expect, fragment, rotation, order)| Update {
+                view,
+                op,
+                key,
+                retry,
+                sent_at,
+                expect,
+                fragment: fragment.into(),
+                rotation,
+                order,
+            },
+        )
+        .boxed()
+}
+
+fn order() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        Just(Operation::Update),
+        record().prop_map(|record| Operation::Create(record.into())),
+        Just(Operation::Delete),
+    ]
+}
+
+fn verdict() -> impl Strategy<Value = UpdateStatus> {
+    proptest::sample::select(vec![
+        UpdateStatus::Applied,
+        UpdateStatus::Conflict,
+        UpdateStatus::Gone,
+        UpdateStatus::Retry,
+        UpdateStatus::Indeterminate,
+        UpdateStatus::Full,
+        UpdateStatus::TooLarge,
+        UpdateStatus::Superseded,
+    ])
+}
+
+pub(super) fn node() -> impl Strategy<Value = Node> {
+    let address = (any::<std::net::IpAddr>(), 1..u16::MAX).prop_map(Into::into);
+    (address, 0..=u64::MAX >> 1, "[A-Za-z0-9_]{1,32}")
+        .prop_map(|(address, generation, name)| Node {
+            address,
+            generation,
+            name: name.into(),
+        })
+        .prop_filter("an address", |node| !node.address.ip().is_unspecified())
+}
+
+fn copy() -> BoxedStrategy<KeyedEntry> {
+    let entry = prop_oneof![
+        record().prop_map(|record| Entry::Live(record.into())),
+        fragment().prop_map(|fragment| Entry::Delta(fragment.into())),
+        time().prop_map(|until| Entry::Dead { until }),
+    ];
+    (key(), entry)
+        .prop_map(|(key, entry)| KeyedEntry { key, entry })
+        .boxed()
+}
+
+fn record() -> BoxedStrategy<Record> {
+    (
+        credential(),
+        (time(), time(), clock()),
+        (version(), idle()),
+        idle(),
+        any::<bool>(),
+        entries(),
+        btree_set(version(), 0..16),
+    )
+        .prop_map(
+            |(
+                credential,
+                times,
+                idle_timeout,
+                initial_idle_timeout,
+                returned,
+                entries,
+                updates,
+            )| {
+                let lifetime = Lifetime {
+                    created_at: times.0,
+                    accessed_at: times.1,
+                    access: times.2,
+                    idle_timeout,
+                    initial_idle_timeout,
+                    returned,
+                };
+                let updates = updates.into_iter().rev().collect();
+                Record::from_parts(credential, lifetime, entries, updates).unwrap()
+            },
+        )
+        .boxed()
+}
+
+fn fragment() -> BoxedStrategy<Delta> {
+    (
+        entries(),
+        option::of((version(), idle())),
+        (time(), clock()),
+        option::of(credential()),
+        vec(version(), 0..5),
+    )
+        .prop_map(
+            |(entries, idle_timeout, (accessed_at, access), credential, updates)| Delta {
+                entries,
+                idle_timeout,
+                accessed_at,
+                access,
+                credential,
+                updates,
+            },
+        )
+        .boxed()
+}
+
+fn credential() -> BoxedStrategy<Credential> {
+    let history = vec(version(), 0..=HISTORY_MAX);
+    let details = (version(), option::of(time()), option::of(user()), history);
+    (secret(), time(), option::of(details), option::of(time()))
+        .prop_map(|(hash, absolute_deadline, details, began_at)| {
+            let details = details.map(|(version, rotated_at, user, history)| Details {
+                version,
+                rotated_at,
+                user,
+                began_at,
+                history,
+            });
+            Credential::from_parts(hash, absolute_deadline, details.unwrap_or_default())
+        })
+        .boxed()
+}
+
+fn rotation() -> impl Strategy<Value = Rotation> {
+    let login = option::of((option::of(user()), duration()));
+    (secret(), secret(), login).prop_map(|(from, to, login)| {
+        let mut changes = Changes::default();
+        changes.rotate(from, to);
+        if let Some((user, absolute_timeout)) = login {
+            changes.log_in(Login {
+                user,
+                absolute_timeout,
+            });
+        }
+        changes.rotation().unwrap()
+    })
+}
+
+fn secret() -> impl Strategy<Value = SecretHash> {
+    any::<[u8; 16]>().prop_map(SecretHash::from_bytes)
+}
+
+fn user() -> impl Strategy<Value = UserKey> {
+    any::<[u8; 16]>().prop_map(UserKey::from_bytes)
+}
+
+fn clock() -> impl Strategy<Value = u64> {
+    0..=Version::MAX_CLOCK
+}
+
+fn idle() -> impl Strategy<Value = Idle> {
+    option::of(duration()).prop_map(Idle::from)
+}
+
+fn entries() -> BoxedStrategy<Vec<AttributeEntry>> {
+    let value = option::of(vec(any::<u8>(), 0..50));
+    vec((name(), version(), value), 0..5)
+        .prop_map(|entries| {
+            let mut entries: Vec<_> = entries
+                .into_iter()
+                .map(|(name, version, value)| AttributeEntry {
+                    version,
+                    // A floor has no value.
+                    value: value.filter(|_| &*name != FLOOR).map(Value::from_bytes),
+                    name,
+                })
+                .collect();
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            entries.dedup_by(|a, b| a.name == b.name);
+            entries
+        })
+        .boxed()
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    ".{0,60}".prop_map(|name| Name::from(&*name))
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    (0..=Version::MAX_CLOCK, any::<u32>()).prop_map(|(clock, writer)| Version { clock, writer })
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![
+        any::<u64>().prop_map(Timestamp::from_millis),
+        Just(Timestamp::NEVER)
+    ]
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<Duration>()
+}
+
+fn key() -> impl Strategy<Value = Root> {
+    any::<[u8; 12]>().prop_map(Root::from_bytes)
+}
+
+fn slot() -> impl Strategy<Value = u16> {
+    0..SLOTS as u16
+}

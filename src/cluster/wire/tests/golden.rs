@@ -1,0 +1,398 @@
+//! Bytes of the format, which never change.
+
+use super::*;
+
+/// Bytes sent by the first version with protocol 2. They never change.
+#[test]
+fn the_format_of_protocol_2_stands_still() {
+    let golden = [membership_and_events(), writes(), repair(), calls()].concat();
+    assert_eq!(golden.len(), 22);
+    for (message, bytes) in golden {
+        assert_eq!(hex(&body(&message)), bytes, "{message:?}");
+    }
+}
+
+type Golden = Vec<(Message, &'static str)>;
+
+fn membership_and_events() -> Golden {
+    let node = |port, name: &str| Node {
+        address: ([127, 0, 0, 1], port).into(),
+        generation: 1_700_000_000_000,
+        name: name.into(),
+    };
+    let six = Node {
+        address: (std::net::Ipv6Addr::LOCALHOST, 4002).into(),
+        generation: 3,
+        name: "c".into(),
+    };
+    vec![
+        (Message::Swim(vec![1, 2, 3]), "0003010203"),
+        (
+            Message::View(View {
+                number: 9,
+                ask: true,
+                view: VIEW,
+                members: vec![node(4000, "node1"), six],
+                removed: vec![node(4001, "node2")],
+                complete: true,
+                ready: false,
+                leaving: true,
+                doubt: Duration::from_millis(1_500),
+            }),
+            "01090103edfd0302007f000001a01f80d095ffbc31056e6f6465310100000000000000000000\
+             000000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5\
+             ee01",
+        ),
+        (Message::Leave, "0e"),
+        (Message::Listen { wanted: true }, "1201"),
+        (
+            happened(),
+            "1380d095ffbc3105ff6167213031323334353637010707070707070707070707070707070780d095\
+             ffbc3103",
+        ),
+    ]
+}
+
+fn writes() -> Golden {
+    vec![
+        (
+            Message::Write(Write {
+                seq: 5,
+                behind: 4,
+                view: VIEW,
+                strict: true,
+                sent_at: NOW,
+                copies: [live(), part(), rotated(), dead()].into(),
+            }),
+            "02050403edfd030180d095ffbc3104ff61672130313233343536370074686520736563726574\
+             2c2068617368ffffffffffffffffff010080d095ffbc3180d095ffbc31808080c0d6fcf3c501\
+             808080c0d6fcf3c501effdb6f50d01880e05013c0001020f73657373696f6e5f636f756e7465\
+             72808080c0d6fcf3c501effdb6f50d01084a31323334353637047a65726f00000001808080c0\
+             d6fcf3c501effdb6f50dff616721303132333435363701010f73657373696f6e5f636f756e74\
+             6572808080c0d6fcf3c501effdb6f50d01084a313233343536370080d095ffbc31808080c0d6\
+             fcf3c5010001808080c0d6fcf3c501effdb6f50dff616721303132333435363701010f736573\
+             73696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d01084a313233343536370080\
+             d095ffbc31808080c0d6fcf3c50101746865207365637265742c2068617368ffffffffffffff\
+             ffff0101808080c0d6fcf3c501effdb6f50d0180d095ffbc31011fa5f9f597810662447dab4f\
+             9d5053750180d095ffbc3101000001808080c0d6fcf3c501effdb6f50dff6167213031323334\
+             3536370280d095ffbc31",
+        ),
+        (
+            Message::Ack {
+                view: VIEW,
+                seqs: vec![5, 6, 300],
+            },
+            "0303edfd03030506ac02",
+        ),
+        (Message::Nack { view: VIEW, seq: 5 }, "0403edfd0305"),
+        (
+            Message::Touch {
+                sent_at: NOW,
+                key: key(),
+                accessed_at: NOW,
+                access: 77,
+            },
+            "0580d095ffbc31ff616721303132333435363780d095ffbc314d",
+        ),
+        (
+            Message::Propose(Proposal {
+                view: VIEW,
+                op: 8,
+                key: key(),
+                floor: STAMP,
+                content: u64::MAX,
+            }),
+            "1003edfd0308ff6167213031323334353637808080c0d6fcf3c501effdb6f50dffffffffffffffffff\
+             01",
+        ),
+        (
+            Message::Vote {
+                view: VIEW,
+                op: 8,
+                key: key(),
+                agrees: true,
+            },
+            "1103edfd0308ff616721303132333435363701",
+        ),
+        (
+            Message::Write(Write {
+                seq: 5,
+                behind: 0,
+                view: VIEW,
+                strict: false,
+                sent_at: NOW,
+                copies: [entry(Entry::Delta(
+                    Delta::of_floor(STAMP, &record()).into(),
+                ))]
+                .into(),
+            }),
+            "02050003edfd030080d095ffbc3101ff616721303132333435363701010100808080c0d6fcf3c501\
+             effdb6f50d000080d095ffbc31808080c0d6fcf3c5010000",
+        ),
+    ]
+}
+
+fn repair() -> Golden {
+    vec![
+        (
+            Message::Digests {
+                view: VIEW,
+                round: 2,
+                digests: vec![(0, 1), (16383, u64::MAX)],
+            },
+            "0603edfd0302020001ff7fffffffffffffffffff01",
+        ),
+        (
+            Message::DigestDiff {
+                view: VIEW,
+                round: 2,
+                slots: vec![0, 16383],
+            },
+            "0703edfd03020200ff7f",
+        ),
+        (
+            Message::PullSlot {
+                view: VIEW,
+                round: 2,
+                slot: 7,
+                after: Some(key()),
+                known: vec![(key(), 9, 10)],
+            },
+            "0803edfd03020701ff616721303132333435363701ff6167213031323334353637090a",
+        ),
+        (
+            Message::SlotEntries {
+                view: VIEW,
+                round: 2,
+                slot: 7,
+                sent_at: NOW,
+                copies: vec![dead()],
+                more: true,
+            },
+            "0903edfd03020780d095ffbc3101ff61672130313233343536370280d095ffbc3101",
+        ),
+    ]
+}
+
+fn calls() -> Golden {
+    let mut changes = Changes::default();
+    changes.rotate(SECRET, SECRET);
+    changes.log_in(Login {
+        user: Some(UserKey::of("ada")),
+        absolute_timeout: Duration::from_secs(300),
+    });
+    vec![
+        (
+            Message::Get {
+                view: VIEW,
+                op: 8,
+                key: key(),
+                secret: Some(SECRET),
+            },
+            "0a03edfd0308ff616721303132333435363701746865207365637265742c2068617368",
+        ),
+        (
+            Message::GetReply {
+                view: VIEW,
+                op: 8,
+                sent_at: NOW,
+                copy: Some(dead()),
+            },
+            "0b03edfd030880d095ffbc3101ff61672130313233343536370280d095ffbc31",
+        ),
+        (
+            Message::Update(Update {
+                view: VIEW,
+                op: 8,
+                key: key(),
+                retry: true,
+                sent_at: NOW,
+                expect: Some(("n".into(), Some(STAMP))),
+                fragment: fragment().into(),
+                rotation: changes.rotation(),
+                order: Operation::Delete,
+            }),
+            "0c03edfd0308ff61672130313233343536370180d095ffbc3101016e01808080c0d6fcf3c501\
+             effdb6f50d010f73657373696f6e5f636f756e746572808080c0d6fcf3c501effdb6f50d0108\
+             4a313233343536370080d095ffbc31808080c0d6fcf3c5010001808080c0d6fcf3c501effdb6\
+             f50d01746865207365637265742c2068617368746865207365637265742c206861736801011f\
+             a5f9f597810662447dab4f9d505375ac020002",
+        ),
+        (
+            Message::Updated {
+                op: 8,
+                sent_at: NOW,
+                verdict: UpdateStatus::Conflict,
+                copy: None,
+            },
+            "0d0880d095ffbc310100",
+        ),
+        (
+            Message::Updated {
+                op: 8,
+                sent_at: NOW,
+                verdict: UpdateStatus::Full,
+                copy: None,
+            },
+            "0d0880d095ffbc310500",
+        ),
+        (Message::Busy { op: 8 }, "0f08"),
+    ]
+}
+
+fn entry(entry: Entry) -> KeyedEntry {
+    KeyedEntry { key: key(), entry }
+}
+
+fn live() -> KeyedEntry {
+    entry(Entry::Live(record().into()))
+}
+
+fn part() -> KeyedEntry {
+    entry(Entry::Delta(fragment().into()))
+}
+
+fn dead() -> KeyedEntry {
+    entry(Entry::Dead { until: NOW })
+}
+
+fn rotated() -> KeyedEntry {
+    let credential = credential(Details {
+        version: STAMP,
+        rotated_at: Some(NOW),
+        user: Some(UserKey::of("ada")),
+        began_at: Some(NOW),
+        history: vec![Version::default()],
+    });
+    entry(Entry::Delta(
+        Delta {
+            credential: Some(credential),
+            ..fragment()
+        }
+        .into(),
+    ))
+}
+
+#[test]
+fn the_format_of_introductions_stands_still() {
+    let node = Node {
+        address: ([127, 0, 0, 1], 4000).into(),
+        generation: 1_700_000_000_000,
+        name: "node1".into(),
+    };
+    let mut bytes = Vec::new();
+    Hello::new("shop", node.clone(), 77, Copies::All).encode(&mut bytes);
+    assert_eq!(
+        hex(&bytes),
+        "000000246473657373696f6e02020473686f70007f000001a01f80d095ffbc31056e6f646531\
+             4d00"
+    );
+
+    let replies = [
+        (
+            HelloReply::Welcome {
+                proto: 2,
+                node: node.clone(),
+                seen: 12,
+            },
+            "000000160002007f000001a01f80d095ffbc31056e6f6465310c",
+        ),
+        (HelloReply::refused(Refusal::Protocol), "000000020100"),
+        (HelloReply::refused(Refusal::Busy), "000000020104"),
+        (HelloReply::refused(Refusal::Full), "000000020107"),
+        (HelloReply::refused(Refusal::Secret), "000000020108"),
+        (
+            HelloReply::Refused {
+                refusal: Refusal::Name,
+                details: RefusalDetails {
+                    seen: 12,
+                    rival: Some(Rival {
+                        node: node.clone(),
+                        serves: true,
+                    }),
+                },
+            },
+            "000000180103 0c 01 007f000001a01f80d095ffbc31056e6f646531 01",
+        ),
+    ];
+    for (reply, golden) in replies {
+        let mut bytes = Vec::new();
+        reply.encode(&mut bytes);
+        assert_eq!(hex(&bytes), golden.replace(' ', ""), "{reply:?}");
+        assert_eq!(HelloReply::decode(&bytes[4..]), Ok(reply));
+    }
+}
+
+/// Bytes of a future version: new fields at the end, and new kinds of everything.
+#[test]
+fn what_the_next_version_adds_is_skipped() {
+    let lines = include_str!("../golden/next_version.txt").lines();
+    let golden: Vec<_> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(what, hex)| (what, unhex(hex)))
+        .collect();
+    let [(_, introduction), (_, reply), segments @ .., (_, credit)] = &golden[..] else {
+        panic!("{golden:?}");
+    };
+
+    let hello = Hello::decode(introduction).unwrap();
+    assert_eq!(hello.common_protocol(), Some(2));
+    assert!(hello.is_later());
+    let reply = HelloReply::decode(reply);
+    assert!(matches!(reply, Ok(HelloReply::Welcome { proto: 2, .. })));
+
+    let stream: Vec<u8> = segments
+        .iter()
+        .flat_map(|(_, bytes)| bytes.clone())
+        .collect();
+    let mut inbox = Inbox::new(Default::default(), hello.is_later());
+    let mut arrived = Vec::new();
+    let understood = inbox.advance(&mut stream[..].into(), &mut arrived);
+    assert_eq!(understood, Ok(()));
+    assert!(matches!(
+        &arrived
+            .iter()
+            .map(|arrival| &arrival.message)
+            .collect::<Vec<_>>()[..],
+        [
+            Message::View(View { number: 9, .. }),
+            Message::Write(Write { seq: 5, .. }),
+            Message::Updated { op: 8, .. },
+            Message::Leave
+        ]
+    ));
+    let len = |from: &str| {
+        let of = |(what, _): &&(&str, _)| what.contains(from);
+        let bytes: usize = segments
+            .iter()
+            .filter(of)
+            .map(|(_, bytes)| bytes.len())
+            .sum();
+        bytes as u64
+    };
+    // Skipped segments are credited like any other ones.
+    let credited = Credit {
+        small: len("write") + len("verdict"),
+        large: len("large") + len("rest"),
+    };
+    assert_eq!(inbox.credit(), credited);
+
+    let (segment, _) = Segment::next(credit).unwrap().unwrap();
+    let credit = Credit::decode(segment.content);
+    let (small, large) = (300, 70_000);
+    assert_eq!(credit, Ok(Credit { small, large }));
+}
+
+/// The same bytes are invalid from a node that supports no later version.
+#[test]
+fn new_kinds_from_a_node_of_this_version_end_the_link() {
+    for (what, hex) in include_str!("../golden/next_version.txt")
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(what, _)| what.contains("new kind") && !what.contains("large"))
+    {
+        let mut inbox = Inbox::new(Default::default(), false);
+        let refused = inbox.advance(&mut unhex(hex)[..].into(), &mut Vec::new());
+        assert_eq!(refused, Err(WireError::UnknownKind), "{what}");
+    }
+}
