@@ -25,8 +25,8 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("asked to end"),
-            _ = interrupt.recv() => tracing::info!("interrupted"),
+            _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "asked to end"),
+            _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "asked to end"),
         }
     })
 }
@@ -45,6 +45,6 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static
     let mut interrupt = tokio::signal::windows::ctrl_c()?;
     Ok(async move {
         interrupt.recv().await;
-        tracing::info!("interrupted");
+        tracing::info!(signal = "Ctrl-C", "asked to end");
     })
 }

@@ -1,4 +1,5 @@
-//! Style of the prose in `src`: the words of comments and documentation, and the length of lines.
+//! Style of the prose in `src`: the words of comments and documentation, the length of lines, and
+//! the messages of log lines.
 //!
 //! It reads the comments of Rust and Lua files and the text of Markdown files, and lists every
 //! violation with its file and line. It does not check grammar, identifiers or string literals.
@@ -95,6 +96,83 @@ fn violations_are_found_in_comments_and_nowhere_else() {
         check(Language::Markdown, page),
         [(4, "`nobody`".to_owned())]
     );
+}
+
+/// A log line is a fixed message with fields: it can be counted, searched and translated.
+#[test]
+fn log_lines_are_fixed_messages() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    collect(&root.join("src"), &mut files);
+    let mut calls = 0;
+    let mut violations = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for call in log_calls(&text) {
+            calls += 1;
+            if !is_fixed(call) {
+                violations.push(format!("{}: {call}", file.display()));
+            }
+        }
+    }
+    assert!(calls > 50, "the calls are found: {calls}");
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn a_log_line_with_a_placeholder_is_found() {
+    let source = r#"
+        tracing::info!(node = %name, "a member was added");
+        warn!(cause = ("a", (1)).0, "it is down; use `{}` (or not)");
+        error!("{} is down", name);
+        debug!(name);
+        panic_warn!("{}");
+    "#;
+    let calls: Vec<_> = log_calls(source).collect();
+    assert_eq!(calls.len(), 4, "{calls:?}");
+    let fixed: Vec<_> = calls.into_iter().map(is_fixed).collect();
+    assert_eq!(fixed.iter().filter(|fixed| **fixed).count(), 1, "{fixed:?}");
+}
+
+/// The arguments of the calls of logging macros.
+fn log_calls(text: &str) -> impl Iterator<Item = &str> {
+    const LEVELS: [&str; 5] = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+    LEVELS
+        .iter()
+        .flat_map(|level| text.match_indices(level))
+        .filter(|(at, _)| {
+            let before = text[..*at].chars().next_back();
+            !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        })
+        .map(|(at, level)| {
+            let arguments = &text[at + level.len()..];
+            &arguments[..end_of_arguments(arguments)]
+        })
+}
+
+/// The position of the parenthesis that closes the one before `text`.
+fn end_of_arguments(text: &str) -> usize {
+    let (mut depth, mut quoted, mut escaped) = (1, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = quoted,
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// Returns `true` if the call has a message without placeholders, or a constant as its message.
+fn is_fixed(call: &str) -> bool {
+    let call = call.trim_end().trim_end_matches(',');
+    call.starts_with("message = ") || call.ends_with('"') && !call.contains('{')
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -11,6 +11,7 @@ mod handlers;
 mod reply;
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,7 +48,11 @@ struct App {
 #[tokio::main]
 async fn main() -> ExitCode {
     tracing_subscriber::registry()
-        .with(fmt::layer().with_writer(std::io::stderr))
+        .with(
+            fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal()),
+        )
         .with(log_filter())
         .init();
     match run(Args::parse()).await {

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io::ErrorKind;
+use std::io::IsTerminal;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ struct Node {
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let args = Args::parse();
     let listener = listen(args.listen.as_deref()).await?;

@@ -161,7 +161,10 @@ impl Door {
     fn report(&self, remote: SocketAddr, why: &str, rejected: u64) {
         if self.may_complain() {
             tracing::warn!(
-                "replication port: a connection from {remote} {why} ({rejected} turned away so far)"
+                address = %remote,
+                cause = %why,
+                rejected,
+                "a connection to the replication port was rejected"
             );
         }
     }

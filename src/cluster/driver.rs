@@ -26,10 +26,11 @@ use super::door::{Door, find_rival, objection_to};
 use super::link::{Arrival, Encoder, Handshaking, Links, SendQueue, dial, receive};
 use super::outlook::{Addresses, Answer};
 use super::pending_calls::PendingCalls;
-use super::replica::event::{Exclusion, Input, Notification, Output, Reply, Report};
+use super::replica::event::{Input, Notification, Output, Reply, Report};
 use super::replica::message::OpId;
 use super::replica::node::{Node, SEEN_MAX};
 use super::replica::{PAUSE_MAX, Replica};
+use super::report::Reporter;
 use super::sightings::Sightings;
 use super::wire::{Hello, HelloReply, Refusal, RefusalDetails};
 
@@ -65,6 +66,7 @@ pub(super) struct Driver {
     scope: Mutex<Option<EventScope>>,
     pub(super) started_at: Timestamp,
     pub(super) door: Door,
+    log: Reporter,
     random: Mutex<StdRng>,
 }
 
@@ -107,6 +109,7 @@ impl Driver {
             scope: Mutex::default(),
             started_at: now,
             door,
+            log: Reporter::default(),
             random: Mutex::new(random),
         }
     }
@@ -248,7 +251,7 @@ impl Driver {
                     }
                 }
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
-                Output::Notification(news) => self.tell(news),
+                Output::Notification(news) => self.notify(news),
                 Output::Event(Report::Mine(event)) => self.events.report(event),
                 Output::Event(Report::Theirs(event)) => self.events.relay(event),
                 Output::Event(Report::Lost(events)) => self.events.lost(events),
@@ -391,100 +394,21 @@ impl Driver {
         }
     }
 
-    fn tell(&self, news: Notification) {
+    /// Logs an event, and does what follows from it outside of the replica.
+    fn notify(&self, news: Notification) {
+        self.log.report(&news, || self.replica.under_replicated());
         match news {
-            Notification::MemberUp(node) => {
-                tracing::info!(
-                    node = %node.name,
-                    address = %node.address,
-                    "replication member added"
-                );
-                self.sightings.joined(clock::now(), &node);
-            }
-            Notification::MemberDown(node) => {
-                tracing::info!(
-                    node = %node.name,
-                    address = %node.address,
-                    "replication member removed"
-                );
-                self.links.cut(&node);
-            }
-            Notification::Unreachable(node) => {
-                tracing::warn!(
-                    node = %node.name,
-                    address = %node.address,
-                    "declared a member down that other members reach and this node does not; \
-                     check the network and the firewalls between the two nodes"
-                );
-            }
-            Notification::Stalled(node) => {
-                tracing::warn!(
-                    node = %node.name,
-                    address = %node.address,
-                    "declared a member down that answers but receives no data; check the network \
-                     for a path that drops large packets"
-                );
-            }
-            Notification::OverLimit {
-                is_over: true,
-                sessions,
-                bytes,
-            } => {
-                tracing::warn!(
-                    sessions,
-                    bytes,
-                    "this node exceeds its limits, because it keeps copies for other nodes: it \
-                     creates no sessions; give all nodes the same `max_sessions` and `max_bytes`"
-                );
-            }
-            Notification::OverLimit {
-                sessions, bytes, ..
-            } => {
-                tracing::info!(sessions, bytes, "this node is within its limits again");
-            }
-            Notification::Quarantined(time) => {
-                tracing::error!(
-                    seconds = time.as_secs(),
-                    "this node keeps being removed from the cluster although it is running; some \
-                     member cannot reach it. It serves no sessions for this time, and then tries \
-                     again; check the network and the firewalls between all nodes"
-                );
-            }
-            Notification::Ready { doubt } => {
-                if doubt.is_zero() {
-                    tracing::info!("this node serves sessions");
-                } else {
-                    tracing::warn!(
-                        seconds = doubt.as_secs(),
-                        "this node serves sessions, but some peers do not answer and may have \
-                         sessions: until they answer, or until this time has passed, an unknown \
-                         session is an error"
-                    );
-                }
+            Notification::MemberUp(node) => self.sightings.joined(clock::now(), &node),
+            Notification::MemberDown { node, .. } => self.links.cut(&node),
+            Notification::Ready { .. } => {
                 self.addresses.joined();
                 self.ready.send_replace(true);
             }
-            Notification::Excluded(exclusion) => {
-                match exclusion {
-                    Exclusion::Name(node) => tracing::error!(
-                        node = %node.name,
-                        address = %node.address,
-                        "an older node has the same name: this node serves no sessions; give each \
-                         node a name of its own"
-                    ),
-                    Exclusion::Full => tracing::error!(
-                        "the cluster has the maximum number of older members: this node serves no \
-                         sessions"
-                    ),
-                }
+            Notification::Excluded(_) => {
                 self.look_again();
                 self.links.close_all();
             }
             Notification::Renewed(node) => {
-                tracing::warn!(
-                    "this node was declared down, or was paused for so long that it may have been: \
-                     it serves no sessions until it has joined again"
-                );
                 let members = self.replica.status().members;
                 self.addresses
                     .rejoin(members.iter().map(|member| member.node.address));
@@ -493,6 +417,12 @@ impl Driver {
                 self.identity.send_replace(node);
                 self.links.close_all();
             }
+            Notification::Unreachable(_)
+            | Notification::Stalled(_)
+            | Notification::CopyingBegins
+            | Notification::CopyingEnds { .. }
+            | Notification::OverLimit { .. }
+            | Notification::Quarantined(_) => {}
         }
     }
 

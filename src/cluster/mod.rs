@@ -35,6 +35,7 @@ mod outlook;
 mod pending_calls;
 mod rejections;
 pub(crate) mod replica;
+mod report;
 mod secret;
 mod sightings;
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Peek {
     /// Dropping the future changes nothing.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
         let Some(exchange) = RequestSession::of(&parts.extensions) else {
-            error!("{MISSING_LAYER}");
+            error!(message = MISSING_LAYER);
             return Err(SessionErrorKind::MissingLayer.into());
         };
         exchange.peek(&parts.uri, &parts.headers).await?;

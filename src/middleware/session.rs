@@ -101,7 +101,7 @@ impl Session {
     /// next call loads the session again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
         let Some(exchange) = RequestSession::of(&parts.extensions) else {
-            error!("{MISSING_LAYER}");
+            error!(message = MISSING_LAYER);
             return Err(SessionErrorKind::MissingLayer.into());
         };
         exchange.load(&parts.uri, &parts.headers).await?;

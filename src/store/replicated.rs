@@ -158,8 +158,8 @@ impl ReplicatedStore {
         let report = self.cluster.drain().await;
         if report.handed_over {
             tracing::info!(
-                "left the cluster: all {} sessions handed over",
-                report.sessions
+                sessions = report.sessions,
+                "left the cluster: all sessions handed over"
             );
         } else if report.last {
             tracing::info!(
@@ -168,11 +168,11 @@ impl ReplicatedStore {
             );
         } else {
             tracing::warn!(
-                "left the cluster without proof that {} sessions are elsewhere: {} members stay, \
-                 {} changes are not acknowledged",
-                report.sessions,
-                report.remaining,
-                report.unacknowledged
+                sessions = report.sessions,
+                members = report.remaining,
+                unacknowledged = report.unacknowledged,
+                "left the cluster without proof that its sessions are on the members that stay; \
+                 give draining more time"
             );
         }
         report

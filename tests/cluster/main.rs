@@ -8,5 +8,6 @@ mod events;
 mod failover;
 mod failures;
 mod flood;
+mod logs;
 mod namespaces;
 mod playground;

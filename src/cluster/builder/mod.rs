@@ -363,6 +363,16 @@ impl ReplicatedStoreBuilder {
             },
         );
         fill(&replica);
+        tracing::info!(
+            node = %self.name,
+            cluster = self.name_of_cluster(),
+            address = %advertised,
+            secret = secure,
+            copies = ?self.copies,
+            ack = ?self.ack,
+            version = env!("CARGO_PKG_VERSION"),
+            "starting a replicated node"
+        );
         let (links, undialled) = Links::new(bound, advertised, security);
         let driver = Driver::new(
             replica,

@@ -78,7 +78,8 @@ fn say(me: &Node, address: SocketAddr, problem: ConnectProblem) {
         }
         ConnectProblem::Refused(Refusal::Myself) => {}
         ConnectProblem::Distrusted(distrust) => {
-            tracing::warn!("{address} cannot be replicated with: it {distrust}");
+            let cause = distrust.to_string();
+            tracing::warn!(peer = %address, cause, "a replication peer is not trusted");
         }
         ConnectProblem::Silent => tracing::warn!(
             peer = %address,

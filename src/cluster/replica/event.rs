@@ -108,7 +108,11 @@ pub(crate) enum Notification {
     /// A member was added.
     MemberUp(Node),
     /// A member has left or was declared down.
-    MemberDown(Node),
+    MemberDown { node: Node, cause: DownCause },
+    /// The members have changed, and copies of sessions are missing or not confirmed.
+    CopyingBegins,
+    /// All copies exist again.
+    CopyingEnds { elapsed: Duration },
     /// A member that others reach does not reach this node: this node has declared it down.
     Unreachable(Node),
     /// A member answers, but receives no data: this node has declared it down.
@@ -130,6 +134,42 @@ pub(crate) enum Notification {
     /// This node was declared down, or was paused for so long that it may have been. It does not
     /// serve until it has joined in this new incarnation. All links must identify themselves again.
     Renewed(Node),
+}
+
+/// Why a node is no longer a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DownCause {
+    /// It has left in order.
+    Left,
+    /// This node has left it, in order to join in a new incarnation.
+    Rejoining,
+    /// A later incarnation of it is here.
+    Restarted,
+    /// It refuses connections: its process has ended.
+    Refused,
+    /// It has not answered the probes of the membership protocol.
+    NoAnswer,
+    /// Another member has declared it down.
+    Reported,
+    /// It does not reach this node.
+    Unreachable,
+    /// It answers, but receives no data.
+    Stalled,
+}
+
+impl DownCause {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "it has left",
+            Self::Rejoining => "this node joins again",
+            Self::Restarted => "it was restarted",
+            Self::Refused => "connection refused",
+            Self::NoAnswer => "no answer to probes for 3 s",
+            Self::Reported => "another member has declared it down",
+            Self::Unreachable => "nothing arrives from it",
+            Self::Stalled => "it receives no data",
+        }
+    }
 }
 
 /// Why a node is excluded from a cluster whose members it has met.

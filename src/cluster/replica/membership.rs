@@ -80,21 +80,26 @@ impl Membership {
         let _ = self.foca.handle_data(packet, &mut self.runtime);
     }
 
-    /// Handles an expired timer. foca reports stale timers as errors; they change nothing.
+    /// Handles an expired timer. Returns the member that this declares down. foca reports stale
+    /// timers as errors; they change nothing.
     ///
     /// There is one exception: at the end of a suspicion foca makes the suspect rejoin even if the
     /// suspicion was refuted.
-    pub(crate) fn timeout(&mut self, timer: Timer<Node>) {
+    pub(crate) fn timeout(&mut self, timer: Timer<Node>) -> Option<Node> {
+        let mut down = None;
         if let Timer::ChangeSuspectToDown {
             member_id,
             incarnation,
             ..
         } = &timer
-            && !self.is_suspect(member_id, *incarnation)
         {
-            return;
+            if !self.is_suspect(member_id, *incarnation) {
+                return None;
+            }
+            down = Some(member_id.clone());
         }
         let _ = self.foca.handle_timer(timer, &mut self.runtime);
+        down
     }
 
     /// Returns `true` if a member is still suspected in this incarnation number of foca's.

@@ -39,8 +39,8 @@ pub(crate) struct KeyedEntry {
     pub(crate) entry: Entry,
 }
 
-/// One message from one node to another. **The order of the variants and of their fields is the wire
-/// format**; see `wire`.
+/// One message from one node to another. **The order of the variants and of their fields is the
+/// wire format**; see `wire`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// A packet of the membership protocol, which is designed for lossy networks.

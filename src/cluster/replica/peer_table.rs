@@ -5,6 +5,7 @@
 
 use crate::session::Timestamp;
 
+use super::event::DownCause;
 use super::message::ViewId;
 use super::node::Node;
 
@@ -77,6 +78,8 @@ pub(crate) struct Peer {
     pub(crate) leaving: bool,
     /// Whether it has left in order, so that nothing is lost with it.
     pub(crate) parted: bool,
+    /// Why it is about to be removed, if this node has the reason.
+    pub(crate) down: Option<DownCause>,
     /// The number of its latest announcement.
     pub(crate) number: u64,
     /// The view that it has announced.
@@ -122,6 +125,7 @@ impl PeerTable {
             fingerprint,
             leaving: false,
             parted: false,
+            down: None,
             number: 0,
             view: None,
             complete: false,
@@ -149,6 +153,14 @@ impl PeerTable {
     pub(crate) fn part(&mut self) {
         for peer in self.places.iter_mut().flatten() {
             peer.parted = true;
+            peer.down = Some(DownCause::Rejoining);
+        }
+    }
+
+    /// Notes why a member is about to be removed. The first reason stays.
+    pub(crate) fn note_down(&mut self, node: &Node, cause: DownCause) {
+        if let Some(peer) = self.find(node).and_then(|index| self.get_mut(index)) {
+            peer.down.get_or_insert(cause);
         }
     }
 

@@ -85,6 +85,11 @@ impl Placement {
         self.candidates.len()
     }
 
+    /// Returns `true` if there are fewer members than configured copies.
+    pub(crate) fn lacks_members(&self) -> bool {
+        self.wanted().is_some_and(|n| self.candidates() < n)
+    }
+
     /// Returns `true` if this node can hold slots.
     pub(crate) fn takes_part(&self) -> bool {
         self.candidates.iter().any(|c| c.member == Member::Me)

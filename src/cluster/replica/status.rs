@@ -101,9 +101,6 @@ pub(super) struct UnderReplicated {
 impl UnderReplicated {
     pub(super) fn of(cluster: &ClusterView) -> Self {
         let placement = cluster.placement.clone();
-        let few = placement
-            .wanted()
-            .is_some_and(|n| placement.candidates() < n);
         let mut behind = PeerSet::default();
         for peer in cluster.peers().iter() {
             if !cluster.has_caught_up(peer) {
@@ -111,7 +108,7 @@ impl UnderReplicated {
             }
         }
         Self {
-            everything: few || !cluster.is_complete(),
+            everything: placement.lacks_members() || !cluster.is_complete(),
             behind,
             placement,
         }

@@ -233,7 +233,9 @@ impl World {
                     self.nodes[index].addresses.joined()
                 }
                 Output::Notification(Notification::Excluded(_)) => self.hang_up(index),
-                Output::Notification(Notification::MemberDown(node)) => self.cut(index, &node),
+                Output::Notification(Notification::MemberDown { node, .. }) => {
+                    self.cut(index, &node)
+                }
                 Output::Notification(Notification::MemberUp(node)) => {
                     self.nodes[index].falsely_suspects.remove(&node.name);
                     let now = self.clock(index);

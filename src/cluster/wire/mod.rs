@@ -55,9 +55,9 @@ pub(super) enum WireError {
     BadCredit,
     /// More members or slots than possible.
     TooMany,
-    /// A session, or a change to one, that no node sends: an attribute's name is too long, attributes
-    /// are out of order or too many, a version is one that no later write could follow, or there is
-    /// a value under the name that is reserved for the floor.
+    /// A session, or a change to one, that no node sends: an attribute's name is too long,
+    /// attributes are out of order or too many, a version is one that no later write could follow,
+    /// or there is a value under the name that is reserved for the floor.
     InvalidContent,
     /// The slot does not exist.
     NoSuchSlot,

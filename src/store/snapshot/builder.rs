@@ -120,7 +120,7 @@ impl SnapshotStoreBuilder {
         };
         let restored = restored.map_err(|error| opening.unusable(error))?;
         if let Err(error) = users::list_again(&store, loaded.logins).await {
-            tracing::error!(%error, "sessions are missing from the indexes of their users");
+            tracing::error!(cause = %error, "sessions are missing from the indexes of their users");
         }
         let source = Box::new(store.clone());
         let store = opening.finish(store, source, restored).await?;
@@ -214,12 +214,18 @@ impl Opening {
         report.took = self.began.elapsed();
         let file = self.place.file.display();
         if report.refused > 0 {
-            tracing::error!("no room for {} sessions of {file}", report.refused);
+            tracing::error!(
+                %file,
+                sessions = report.refused,
+                "there is no room for some sessions of a snapshot; raise `max_sessions` or \
+                 `max_bytes`"
+            );
         }
         tracing::info!(
-            "{} sessions loaded from {file} in {:?}",
-            report.sessions,
-            report.took
+            %file,
+            sessions = report.sessions,
+            elapsed_ms = report.took.as_millis() as u64,
+            "a snapshot was loaded"
         );
         let shared = Arc::new(Shared {
             place: self.place,

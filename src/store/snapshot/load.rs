@@ -84,9 +84,9 @@ fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded)
     }
     if contents.unwritten > 0 {
         tracing::warn!(
-            "{} does not have {} of the sessions that there were: there was no time to write them",
-            place.file.display(),
-            contents.unwritten
+            file = %place.file.display(),
+            sessions = contents.unwritten,
+            "some sessions are not in the snapshot, because there was no time to write them"
         );
     }
     Ok(())

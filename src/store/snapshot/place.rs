@@ -107,9 +107,10 @@ impl Place {
         let to = free.unwrap_or_else(|| bad(BAD_MAX));
         fs::rename(path, &to)?;
         tracing::error!(
-            "{} cannot be used and is now {}: {reason}",
-            path.display(),
-            to.display()
+            file = %path.display(),
+            moved_to = %to.display(),
+            cause = reason,
+            "a snapshot cannot be used and was moved aside"
         );
         self.sync_directory()
     }

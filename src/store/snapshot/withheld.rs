@@ -53,7 +53,7 @@ async fn remove(shared: Arc<Shared>) {
         }
     });
     if let Ok(Err(error)) = removed.await {
-        tracing::warn!(%error, "a snapshot that is no longer needed cannot be removed");
+        tracing::warn!(cause = %error, "a snapshot that is no longer needed cannot be removed");
     }
 }
 

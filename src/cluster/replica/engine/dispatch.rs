@@ -12,6 +12,7 @@ use crate::session::{Root, Timestamp};
 
 use super::{Engine, LOOK};
 use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::event::DownCause;
 use crate::cluster::replica::floors::vote;
 use crate::cluster::replica::flow::Deferred;
 use crate::cluster::replica::message::{KeyedEntry, Message, View, Write};
@@ -426,6 +427,7 @@ impl Engine {
         let known = self.cluster.peers.find(&from);
         if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
             peer.parted = true;
+            peer.down = Some(DownCause::Left);
         }
         self.membership.down([from].into_iter());
     }

@@ -23,7 +23,7 @@ use crate::session::{Changes, Root, SessionEventKind, Timestamp};
 
 use super::Settings;
 use super::cluster_view::ClusterView;
-use super::event::{Exclusion, Input, Notification, Output, Reply};
+use super::event::{DownCause, Exclusion, Input, Notification, Output, Reply};
 use super::floors::Floors;
 #[cfg(all(feature = "snapshot", unix))]
 use super::held::Held;
@@ -90,6 +90,8 @@ pub(crate) struct Engine {
     pub(crate) excluded: Option<Exclusion>,
     /// Whether this node exceeded its limits when last checked.
     over_limit: bool,
+    /// Since when copies of sessions are missing or not confirmed, if this was reported.
+    copying_since: Option<Timestamp>,
     /// Sessions that this node may not use yet.
     #[cfg(all(feature = "snapshot", unix))]
     pub(super) held: Held,
@@ -128,6 +130,7 @@ impl Engine {
             away_until: None,
             excluded: None,
             over_limit: false,
+            copying_since: None,
             #[cfg(all(feature = "snapshot", unix))]
             held: Held::default(),
             settings,
@@ -177,7 +180,7 @@ impl Engine {
                     self.cluster.flow.moved(now, peer);
                 }
             }
-            Input::Refused { node } => self.membership.down([node].into_iter()),
+            Input::Refused { node } => self.declare_down(node, DownCause::Refused),
             Input::Outlook(outlook) => self.readiness.look_out(outlook, &mut self.cluster),
             Input::Seen { generation } => self.renew(now, generation),
             Input::Rival { node } => self.rival(now, node),
@@ -321,6 +324,11 @@ impl Engine {
         }
     }
 
+    fn declare_down(&mut self, node: Node, cause: DownCause) {
+        self.cluster.peers.note_down(&node, cause);
+        self.membership.down([node].into_iter());
+    }
+
     /// Declares members down that receive nothing although bytes are in flight to them. They answer
     /// probes, but every write that they hold would wait without limit.
     fn give_up_stalled(&mut self, now: Timestamp) {
@@ -332,7 +340,7 @@ impl Engine {
                 continue;
             };
             self.cluster.news(Notification::Stalled(node.clone()));
-            self.membership.down([node].into_iter());
+            self.declare_down(node, DownCause::Stalled);
         }
     }
 
@@ -378,7 +386,9 @@ impl Engine {
             if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
                 self.judge_suspect(now, member_id);
             }
-            self.membership.timeout(timer);
+            if let Some(node) = self.membership.timeout(timer) {
+                self.cluster.peers.note_down(&node, DownCause::NoAnswer);
+            }
             self.grant(now);
         }
         if self.next_tick <= now {

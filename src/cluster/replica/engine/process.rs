@@ -5,7 +5,7 @@ use crate::session::{Loaded, Timestamp};
 
 use super::{Engine, LOOK};
 use crate::cluster::replica::entry::Entry;
-use crate::cluster::replica::event::{Notification, Reply};
+use crate::cluster::replica::event::{DownCause, Notification, Reply};
 use crate::cluster::replica::membership::MembershipOutput;
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
@@ -34,6 +34,7 @@ impl Engine {
             }
         }
         self.stable = stable;
+        self.report_copying(now);
         self.repair.advance(now, &mut self.cluster, table);
         self.finish_reads(now, table);
         self.become_ready(now);
@@ -49,6 +50,18 @@ impl Engine {
         if self.last_announced != news {
             self.last_announced = news;
             self.announce_to_all(now);
+        }
+    }
+
+    /// Reports that all copies exist again after a change of the members.
+    fn report_copying(&mut self, now: Timestamp) {
+        if let Some(since) = self.copying_since
+            && self.cluster.is_settled()
+            && !self.cluster.placement.lacks_members()
+        {
+            self.copying_since = None;
+            let elapsed = now.since(since);
+            self.cluster.news(Notification::CopyingEnds { elapsed });
         }
     }
 
@@ -82,6 +95,10 @@ impl Engine {
             return;
         }
         self.stable = false;
+        if self.cluster.ready && self.copying_since.is_none() {
+            self.copying_since = Some(now);
+            self.cluster.news(Notification::CopyingBegins);
+        }
         self.merged.install(&self.cluster);
         self.repair.install();
         // The members must receive the view before the messages that belong to it, or they refuse
@@ -136,9 +153,20 @@ impl Engine {
         let gone: Vec<_> = peers
             .iter()
             .filter(|(_, peer)| !members.contains(&peer.node))
-            .map(|(index, peer)| (index, peer.node.clone(), peer.parted, peer.ready))
+            .map(|(index, peer)| {
+                let is_later =
+                    |node: &&Node| node.name == peer.node.name || node.address == peer.node.address;
+                let cause = match peer.down {
+                    Some(cause) => cause,
+                    None if members.iter().any(|node| is_later(&node)) => DownCause::Restarted,
+                    // Its farewell to another member was faster.
+                    None if peer.leaving => DownCause::Left,
+                    None => DownCause::Reported,
+                };
+                (index, peer.node.clone(), peer.parted, peer.ready, cause)
+            })
             .collect();
-        if gone.iter().any(|(.., parted, _)| !parted) {
+        if gone.iter().any(|(_, _, parted, ..)| !parted) {
             let stays = |(_, peer): (_, &Peer)| {
                 let gone = gone.iter().any(|(_, node, ..)| *node == peer.node);
                 (!gone).then(|| peer.node.writer())
@@ -147,7 +175,7 @@ impl Engine {
             table.part(peers.chain([self.cluster.me.writer()]));
             self.reunited = false;
         }
-        for (index, node, parted, served) in gone {
+        for (index, node, parted, served, cause) in gone {
             self.note_gone(&node, parted, table.is_split());
             self.cluster.peers.remove(index);
             self.cluster.flow.forget(index);
@@ -157,7 +185,7 @@ impl Engine {
             if !parted {
                 self.cluster.lost(now, index, served);
             }
-            self.cluster.news(Notification::MemberDown(node));
+            self.cluster.news(Notification::MemberDown { node, cause });
         }
         for node in members {
             if self.cluster.peers.find(&node).is_none() && self.cluster.peers.add(node.clone()) {

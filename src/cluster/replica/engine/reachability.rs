@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::session::Timestamp;
 
 use super::Engine;
-use crate::cluster::replica::event::Notification;
+use crate::cluster::replica::event::{DownCause, Notification};
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
@@ -63,7 +63,7 @@ impl Engine {
         if self.silent.insert(node.address, now).is_none() {
             self.cluster.news(Notification::Unreachable(node.clone()));
         }
-        self.membership.down([node].into_iter());
+        self.declare_down(node, DownCause::Unreachable);
         true
     }
 

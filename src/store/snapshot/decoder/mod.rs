@@ -210,7 +210,7 @@ impl<R: Read> Decoder<'_, R> {
     fn tell(&mut self) {
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
-            tracing::info!("{} sessions read so far", self.contents.sessions);
+            tracing::info!(sessions = self.contents.sessions, "reading a snapshot");
         }
     }
 

@@ -128,7 +128,7 @@ impl Journal {
             Ok(()) => written.failed = false,
             Err(error) if written.file.is_some() => {
                 // The old one holds all of it and more.
-                tracing::warn!(%error, "the journal of ended sessions cannot be shortened");
+                tracing::warn!(cause = %error, "the journal of ended sessions cannot be shortened");
             }
             Err(error) => {
                 self.disarm(&mut written, &error);
@@ -187,19 +187,20 @@ impl Journal {
             Ok(()) => {
                 self.0.armed.store(false, SeqCst);
                 tracing::error!(
-                    %error,
-                    "the journal of ended sessions cannot be written; {} was removed, so that it \
-                     cannot bring them back",
-                    place.file.display()
+                    file = %place.file.display(),
+                    cause = %error,
+                    "the journal of ended sessions cannot be written; the snapshot was removed, so \
+                     that it cannot bring them back"
                 );
             }
             Err(second) => {
                 written.failed = true;
                 tracing::error!(
-                    %error,
-                    "the journal of ended sessions cannot be written, and {} not be removed \
-                     ({second}): logouts are not acknowledged",
-                    place.file.display()
+                    file = %place.file.display(),
+                    cause = %error,
+                    removal = %second,
+                    "the journal of ended sessions cannot be written, and the snapshot not be \
+                     removed: logouts are not acknowledged"
                 );
             }
         }

@@ -54,19 +54,25 @@ pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotErr
     let saved = saved.await.unwrap_or_else(|_| Err(late()));
     match &saved {
         Ok(report) if report.unwritten > 0 => tracing::error!(
-            "{} of {} sessions are written to {}: {within:?} are up",
-            report.sessions,
-            report.sessions + report.unwritten,
-            shared.place.file.display()
+            file = %shared.place.file.display(),
+            sessions = report.sessions,
+            unwritten = report.unwritten,
+            elapsed_ms = report.took.as_millis() as u64,
+            "the time to write a snapshot was not enough; raise `save_timeout`"
         ),
         Ok(report) => tracing::info!(
-            "{} sessions written to {}, {} bytes in {:?}",
-            report.sessions,
-            shared.place.file.display(),
-            report.bytes,
-            report.took
+            file = %shared.place.file.display(),
+            sessions = report.sessions,
+            bytes = report.bytes,
+            elapsed_ms = report.took.as_millis() as u64,
+            "a snapshot was written"
         ),
-        Err(error) => tracing::error!(cause = std::error::Error::source(error), "{error}"),
+        Err(error) => tracing::error!(
+            file = %shared.place.file.display(),
+            %error,
+            cause = std::error::Error::source(error),
+            "a snapshot cannot be written"
+        ),
     }
     saved
 }
@@ -140,9 +146,9 @@ impl Shared {
                 if told.elapsed() >= TELL_EVERY {
                     told = Instant::now();
                     tracing::info!(
-                        "{} of {} sessions written",
-                        encoder.sessions(),
-                        self.source.sessions()
+                        written = encoder.sessions(),
+                        sessions = self.source.sessions(),
+                        "writing a snapshot"
                     );
                 }
             }

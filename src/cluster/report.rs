@@ -1,0 +1,135 @@
+//! Log lines about a node and its cluster.
+//!
+//! Each line is a fixed message with fields, so that it can be counted and searched. `node` and
+//! `address` name the node that the line is about; a line without them is about this node.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::replica::event::{DownCause, Exclusion, Notification};
+use super::replica::node::Node;
+
+/// Writes the log lines of one node.
+#[derive(Debug, Default)]
+pub(super) struct Reporter {
+    /// Sessions that lacked copies when copying began.
+    copying: AtomicUsize,
+}
+
+impl Reporter {
+    /// Logs an event. `under_replicated` counts the sessions that lack copies, which may take a
+    /// while.
+    pub(super) fn report(&self, news: &Notification, under_replicated: impl FnOnce() -> usize) {
+        match news {
+            Notification::MemberUp(node) => tracing::info!(
+                node = %node.name,
+                address = %node.address,
+                "a member was added"
+            ),
+            Notification::MemberDown { node, cause } => member_down(node, *cause),
+            Notification::CopyingBegins => {
+                let sessions = under_replicated();
+                self.copying.store(sessions, Ordering::Relaxed);
+                if sessions > 0 {
+                    tracing::info!(
+                        sessions,
+                        "the members have changed: copying the sessions that lack copies"
+                    );
+                }
+            }
+            Notification::CopyingEnds { elapsed } => {
+                let sessions = self.copying.swap(0, Ordering::Relaxed);
+                if sessions > 0 {
+                    let elapsed_ms = elapsed.as_millis() as u64;
+                    tracing::info!(sessions, elapsed_ms, "redundancy restored");
+                }
+            }
+            Notification::OverLimit {
+                is_over,
+                sessions,
+                bytes,
+            } => over_limit(*is_over, *sessions, *bytes),
+            Notification::Excluded(exclusion) => excluded(exclusion),
+            _ => trouble(news),
+        }
+    }
+}
+
+fn member_down(node: &Node, cause: DownCause) {
+    let (name, address, cause_text) = (&node.name, node.address, cause.as_str());
+    match cause {
+        DownCause::Left => {
+            tracing::info!(node = %name, %address, "a member has left the cluster");
+        }
+        // Logged with an advice when it began.
+        DownCause::Rejoining | DownCause::Unreachable | DownCause::Stalled => {
+            tracing::info!(node = %name, %address, cause = cause_text, "a member was removed");
+        }
+        DownCause::Restarted | DownCause::Refused | DownCause::NoAnswer | DownCause::Reported => {
+            tracing::warn!(node = %name, %address, cause = cause_text, "a member is down");
+        }
+    }
+}
+
+fn over_limit(is_over: bool, sessions: usize, bytes: usize) {
+    if is_over {
+        tracing::warn!(
+            sessions,
+            bytes,
+            "this node exceeds its limits, because it keeps copies for other nodes: it creates no \
+             sessions; give all nodes the same `max_sessions` and `max_bytes`"
+        );
+    } else {
+        tracing::info!(sessions, bytes, "this node is within its limits again");
+    }
+}
+
+fn excluded(exclusion: &Exclusion) {
+    match exclusion {
+        Exclusion::Name(node) => tracing::error!(
+            node = %node.name,
+            address = %node.address,
+            "an older node has the same name: this node serves no sessions; give each node a name \
+             of its own"
+        ),
+        Exclusion::Full => tracing::error!(
+            "the cluster has the maximum number of older members: this node serves no sessions"
+        ),
+    }
+}
+
+/// Logs what prevents this node from serving or from reaching a member, and the end of it.
+fn trouble(news: &Notification) {
+    match news {
+        Notification::Unreachable(node) => tracing::warn!(
+            node = %node.name,
+            address = %node.address,
+            "declared a member down that other members reach and this node does not; check the \
+             network and the firewalls between the two nodes"
+        ),
+        Notification::Stalled(node) => tracing::warn!(
+            node = %node.name,
+            address = %node.address,
+            "declared a member down that answers but receives no data; check the network for a \
+             path that drops large packets"
+        ),
+        Notification::Quarantined(time) => tracing::error!(
+            seconds = time.as_secs(),
+            "this node keeps being removed from the cluster although it is running; some member \
+             cannot reach it. It serves no sessions for this time, and then tries again; check \
+             the network and the firewalls between all nodes"
+        ),
+        Notification::Ready { doubt } if doubt.is_zero() => {
+            tracing::info!("this node serves sessions");
+        }
+        Notification::Ready { doubt } => tracing::warn!(
+            seconds = doubt.as_secs(),
+            "this node serves sessions, but some peers do not answer and may have sessions: until \
+             they answer, or until this time has passed, an unknown session is an error"
+        ),
+        Notification::Renewed(_) => tracing::warn!(
+            "this node was declared down, or was paused for so long that it may have been: it \
+             serves no sessions until it has joined again"
+        ),
+        _ => {}
+    }
+}
