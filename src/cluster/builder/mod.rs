@@ -341,27 +341,8 @@ impl ReplicatedStoreBuilder {
         })?;
         let process = random.next_u64();
         let me = self.identity(advertised, process, &security).await;
-        let replica = Replica::new(
-            clock::now(),
-            Settings {
-                me: me.clone(),
-                copies: self.copies,
-                ack: self.ack,
-                min_copies: self.min_copies,
-                max_sessions: self.max_sessions,
-                max_bytes: self.max_bytes,
-                max_session_bytes: self.max_session_bytes,
-                ack_timeout: self.ack_timeout,
-                requirements: Requirements {
-                    expect_nodes: self.expect_nodes,
-                    join_timeout: self.join_timeout,
-                    loss_grace: self.loss_grace,
-                    ..Requirements::default()
-                },
-                seed: random.next_u64(),
-                rules: Rules::ALL,
-            },
-        );
+        let settings = self.settings(me.clone(), random.next_u64());
+        let replica = Replica::new(clock::now(), settings);
         fill(&replica);
         tracing::info!(
             node = %self.name,
@@ -396,6 +377,27 @@ impl ReplicatedStoreBuilder {
             bound,
             (self.copies, self.drain_timeout),
         )))
+    }
+
+    fn settings(&self, me: Node, seed: u64) -> Settings {
+        Settings {
+            me,
+            copies: self.copies,
+            ack: self.ack,
+            min_copies: self.min_copies,
+            max_sessions: self.max_sessions,
+            max_bytes: self.max_bytes,
+            max_session_bytes: self.max_session_bytes,
+            ack_timeout: self.ack_timeout,
+            requirements: Requirements {
+                expect_nodes: self.expect_nodes,
+                join_timeout: self.join_timeout,
+                loss_grace: self.loss_grace,
+                ..Requirements::default()
+            },
+            seed,
+            rules: Rules::ALL,
+        }
     }
 
     /// Returns the identity of this incarnation, which must be later than all that other nodes have

@@ -212,7 +212,7 @@ impl Record {
     }
 
     /// Creates a record from parts that came from outside; `None` if they are not as
-    /// [`registers`](Self::registers) and [`updates`](Self::updates) return them: in order, one per
+    /// [`entries`](Self::entries) and [`updates`](Self::updates) return them: in order, one per
     /// name, each version with room for a later one.
     #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
     pub(crate) fn from_parts(

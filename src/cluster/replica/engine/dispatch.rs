@@ -5,17 +5,15 @@
 //! votes, comparisons and atomic updates must, since they rely on the holders of one view. Other
 //! entries are merged in any view, if this node holds their slot.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::session::{Root, Timestamp};
 
 use super::{Engine, LOOK};
 use crate::cluster::replica::entry::{Delta, Entry};
-use crate::cluster::replica::event::DownCause;
 use crate::cluster::replica::floors::vote;
 use crate::cluster::replica::flow::Deferred;
-use crate::cluster::replica::message::{KeyedEntry, Message, View, Write};
+use crate::cluster::replica::message::{KeyedEntry, Message, ViewId, Write};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::placement::Member;
@@ -42,7 +40,7 @@ impl Engine {
             }
             Message::Swim(packet) => return self.membership.packet(&packet),
             Message::View(view) => return self.handle_view(now, from, view, table),
-            Message::Leave => return self.handle_bye(from),
+            Message::Leave => return self.handle_leave(from),
             message => message,
         };
         // A node that is not a member may have been declared down: its messages do not count.
@@ -58,6 +56,7 @@ impl Engine {
         }
     }
 
+    /// Handles a message of a member.
     pub(super) fn handle_peer(
         &mut self,
         now: Timestamp,
@@ -65,19 +64,9 @@ impl Engine {
         message: Message,
         table: &Table,
     ) {
-        let current = self.cluster.view;
         match message {
-            Message::Swim(_) | Message::View(_) | Message::Leave => {}
             Message::Write(write) => self.handle_write(now, from, &write, table),
-            Message::Ack { view, seqs } => {
-                for seq in seqs {
-                    let done = self.writes.acknowledged(&mut self.cluster, from, view, seq);
-                    if let Some(seq) = done {
-                        let (updates, mut tools) = self.ordering(table);
-                        updates.written(now, seq, &mut tools);
-                    }
-                }
-            }
+            Message::Ack { view, seqs } => self.handle_ack(now, from, view, seqs, table),
             Message::Nack { seq, .. } => {
                 self.writes.refused(&mut self.cluster, from, seq);
                 // The peer is in another view: send it this node's.
@@ -91,35 +80,36 @@ impl Engine {
                 access,
             } => {
                 let accessed_at = now.minus(sent_at.since(accessed_at));
-                let known = table.handle_touch(&key, accessed_at, access);
-                if known || !self.cluster.is_mine(key.slot()) {
-                    return;
-                }
-                if !self.cluster.is_complete() {
-                    // The session is being transferred here, in its state before the access.
-                    let entry = Entry::Delta(Arc::new(Delta::of_access(accessed_at, access)));
-                    table.merge(now, &KeyedEntry { key, entry });
-                } else if table.is_absent(&key) {
-                    // It has expired here, and is live elsewhere.
-                    self.look_for(now, key, None);
-                }
+                self.handle_touch(now, key, accessed_at, access, table);
             }
-            question @ (Message::Digests { .. }
-            | Message::PullSlot { .. }
-            | Message::Get { .. }) => {
-                let is_small = match &question {
-                    Message::Get { key, .. } => table.is_small(key),
-                    _ => false,
-                };
-                match self.cluster.flow.defer(from, question, is_small) {
-                    Deferred::AnswerNow(question) => self.answer(now, from, question, table),
-                    Deferred::Waits => {}
-                    Deferred::Refused(Message::Get { op, .. }) => {
-                        self.cluster.send(from, Message::Busy { op });
-                    }
-                    Deferred::Refused(_) => {}
-                }
+            request
+            @ (Message::Digests { .. } | Message::PullSlot { .. } | Message::Get { .. }) => {
+                self.handle_request(now, from, request, table)
             }
+            Message::Propose(proposal) => {
+                let vote = vote(from, &proposal, &self.cluster, &self.writes, table);
+                self.cluster.send(from, vote);
+            }
+            Message::Vote {
+                view,
+                op,
+                key,
+                agrees,
+            } => {
+                let (cluster, writes) = (&mut self.cluster, &mut self.writes);
+                let vote = (view, op, key, agrees);
+                self.floors.voted(now, from, vote, cluster, writes, table);
+            }
+            Message::Listen { wanted } => self.cluster.handle_listen(now, from, wanted),
+            Message::Happened(happened) => self.cluster.handle_event(now, from, happened),
+            other => self.handle_reply(now, from, other, table),
+        }
+    }
+
+    /// Handles an update, or the response to a request of this node.
+    fn handle_reply(&mut self, now: Timestamp, from: PeerIndex, message: Message, table: &Table) {
+        let current = self.cluster.view;
+        match message {
             Message::DigestDiff { view, round, slots } if view == current => {
                 self.repair
                     .differ(from, round, slots, &mut self.cluster, table);
@@ -132,13 +122,7 @@ impl Engine {
                 mut copies,
                 more,
             } => {
-                for copy in &mut copies {
-                    copy.entry.rebase(sent_at, now);
-                    if self.cluster.is_mine(copy.key.slot()) {
-                        table.merge(now, copy);
-                    }
-                }
-                self.review_marks(now, &copies, table);
+                self.merge_entries(now, sent_at, &mut copies, table);
                 if view == current {
                     let last = copies.last().filter(|_| more).map(|copy| copy.key);
                     let place = (round, slot);
@@ -151,13 +135,11 @@ impl Engine {
                 op,
                 sent_at,
                 copy,
-            } => {
                 // A late response may be older than what was forgotten here meanwhile.
-                if self.reads.waits_for(from, (view, op), current) {
-                    let copy = self.merge_entry(now, sent_at, copy, table);
-                    let entry = copy.map(|copy| copy.entry);
-                    self.reads.answered(now, from, op, entry, &self.cluster);
-                }
+            } if self.reads.waits_for(from, (view, op), current) => {
+                let copy = self.merge_entry(now, sent_at, copy, table);
+                let entry = copy.map(|copy| copy.entry);
+                self.reads.answered(now, from, op, entry, &self.cluster);
             }
             Message::Update(mut update) => {
                 update.rebase(now);
@@ -177,24 +159,80 @@ impl Engine {
                 self.updates
                     .answered(now, from, answer, &mut self.cluster, table);
             }
-            Message::Propose(proposal) => {
-                let vote = vote(from, &proposal, &self.cluster, &self.writes, table);
-                self.cluster.send(from, vote);
-            }
-            Message::Vote {
-                view,
-                op,
-                key,
-                agrees,
-            } => {
-                let (cluster, writes) = (&mut self.cluster, &mut self.writes);
-                let vote = (view, op, key, agrees);
-                self.floors.voted(now, from, vote, cluster, writes, table);
-            }
-            Message::Listen { wanted } => self.cluster.handle_listen(now, from, wanted),
-            Message::Happened(happened) => self.cluster.handle_event(now, from, happened),
-            Message::DigestDiff { .. } => {}
+            _ => {}
         }
+    }
+
+    fn handle_ack(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        view: ViewId,
+        seqs: Vec<u64>,
+        table: &Table,
+    ) {
+        for seq in seqs {
+            let done = self.writes.acknowledged(&mut self.cluster, from, view, seq);
+            if let Some(seq) = done {
+                let (updates, mut tools) = self.ordering(table);
+                updates.written(now, seq, &mut tools);
+            }
+        }
+    }
+
+    fn handle_touch(
+        &mut self,
+        now: Timestamp,
+        key: Root,
+        accessed_at: Timestamp,
+        access: u64,
+        table: &Table,
+    ) {
+        let known = table.handle_touch(&key, accessed_at, access);
+        if known || !self.cluster.is_mine(key.slot()) {
+            return;
+        }
+        if !self.cluster.is_complete() {
+            // The session is being transferred here, in its state before the access.
+            let entry = Entry::Delta(Arc::new(Delta::of_access(accessed_at, access)));
+            table.merge(now, &KeyedEntry { key, entry });
+        } else if table.is_absent(&key) {
+            // It has expired here, and is live elsewhere.
+            self.look_for(now, key, None);
+        }
+    }
+
+    /// Answers a request now, or when there is room for the response.
+    fn handle_request(&mut self, now: Timestamp, from: PeerIndex, request: Message, table: &Table) {
+        let is_small = match &request {
+            Message::Get { key, .. } => table.is_small(key),
+            _ => false,
+        };
+        match self.cluster.flow.defer(from, request, is_small) {
+            Deferred::AnswerNow(request) => self.answer(now, from, request, table),
+            Deferred::Waits => {}
+            Deferred::Refused(Message::Get { op, .. }) => {
+                self.cluster.send(from, Message::Busy { op });
+            }
+            Deferred::Refused(_) => {}
+        }
+    }
+
+    /// Merges entries of a slot that another node has sent.
+    fn merge_entries(
+        &mut self,
+        now: Timestamp,
+        sent_at: Timestamp,
+        copies: &mut [KeyedEntry],
+        table: &Table,
+    ) {
+        for copy in copies.iter_mut() {
+            copy.entry.rebase(sent_at, now);
+            if self.cluster.is_mine(copy.key.slot()) {
+                table.merge(now, copy);
+            }
+        }
+        self.review_marks(now, copies, table);
     }
 
     /// Answers a request of a member.
@@ -329,107 +367,6 @@ impl Engine {
             let wanted = Wanted { key, secret: None };
             self.reads.begin(now, &mut self.cluster, op, wanted, true);
         }
-    }
-
-    pub(super) fn handle_view(
-        &mut self,
-        now: Timestamp,
-        from: Node,
-        mut view: View,
-        table: &Table,
-    ) {
-        if self.membership.is_down(&from) && !self.yields_to(&from, &view) {
-            // It was cut off and has not been informed: it finds its own identity among the removed
-            // ones. The members that it has declared down meanwhile are the healthy ones.
-            let mine = Message::View(self.introduction(now, false));
-            self.cluster.send_to(from, mine);
-            return;
-        }
-        if self.outlives(now, &view.removed) {
-            return;
-        }
-        self.membership
-            .down(std::mem::take(&mut view.removed).into_iter());
-        self.membership.alive(
-            std::mem::take(&mut view.members)
-                .into_iter()
-                .chain([from.clone()]),
-        );
-        // The sender may be new here: its announcement must not be lost.
-        self.adopt_members(now, table);
-        if let Some(index) = self.cluster.peers.find(&from) {
-            self.handle_standing(now, index, &view, table);
-        }
-    }
-
-    /// Returns `true` if this node yields to one that it has declared down and that has declared
-    /// this one down. The larger side of a partition continues as it is, and the nodes of the other
-    /// side join it in new incarnations; of two sides of equal size the one with the lowest address
-    /// continues. Both sides decide alike, so that not all nodes leave at the same time.
-    fn yields_to(&self, from: &Node, view: &View) -> bool {
-        let me = &self.cluster.me;
-        if !view.removed.contains(me) {
-            return false;
-        }
-        let peers = self.cluster.peers.iter().map(|(_, peer)| peer.node.address);
-        let ours: Vec<_> = peers.chain([me.address]).collect();
-        let theirs = view.members.iter().map(|node| node.address);
-        let theirs: Vec<_> = theirs.chain([from.address]).collect();
-        let lowest = |side: &[SocketAddr]| side.iter().min().copied();
-        let rank = |side: &[SocketAddr]| (side.len(), std::cmp::Reverse(lowest(side)));
-        rank(&theirs) > rank(&ours)
-    }
-
-    /// Records the progress that a member has announced.
-    pub(super) fn handle_standing(
-        &mut self,
-        now: Timestamp,
-        from: PeerIndex,
-        view: &View,
-        table: &Table,
-    ) {
-        let known = self.cluster.peers.get(from).map(|peer| peer.number);
-        if known.is_some_and(|number| view.number > number) && !self.cluster.note_epoch(view.view) {
-            return;
-        }
-        let is_behind = self.cluster.is_behind();
-        let Some(peer) = self.cluster.peers.get_mut(from) else {
-            return;
-        };
-        if view.number > peer.number {
-            let came = peer.view != Some(view.view);
-            self.regrouped |= peer.leaving != view.leaving || is_behind;
-            if peer.number == 0 && view.ready && view.doubt.is_zero() {
-                // It has served without this node, and has everything that exists.
-                self.cluster.silence_until = Timestamp::default();
-            }
-            peer.number = view.number;
-            peer.view = Some(view.view);
-            peer.complete = view.complete;
-            peer.ready = view.ready;
-            peer.certain = view.doubt.is_zero();
-            peer.leaving = view.leaving;
-            self.cluster.handle_doubt(now, view.doubt);
-            self.adopt_members(now, table);
-            if came && self.cluster.agrees(from) {
-                self.ask_again(now, from, table);
-            }
-        }
-        if self.cluster.agrees(from) {
-            self.writes.send_missing(from, &mut self.cluster);
-        }
-        if view.ask {
-            self.announce(now, from);
-        }
-    }
-
-    pub(super) fn handle_bye(&mut self, from: Node) {
-        let known = self.cluster.peers.find(&from);
-        if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
-            peer.parted = true;
-            peer.down = Some(DownCause::Left);
-        }
-        self.membership.down([from].into_iter());
     }
 
     /// Merges an entry from another node if this node holds the session, and returns it.

@@ -10,6 +10,7 @@ mod dispatch;
 mod exclusion;
 mod process;
 mod reachability;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
