@@ -430,60 +430,14 @@ enum Cut {
 /// W-13: the table in the layer's documentation, row by row.
 #[tokio::test(start_paused = true)]
 async fn what_is_stored_when_a_request_is_cut_off_is_what_the_documentation_says() {
-    const SECOND: Duration = Duration::from_secs(1);
-    let timeouts = || TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, SECOND);
     for cut in [Cut::Panic, Cut::TimeOut] {
         for inside in [true, false] {
-            let store = Spy::new();
-            let cut_off = async move || match cut {
-                Cut::Panic => panic!("a handler's bug"),
-                Cut::TimeOut => tokio::time::sleep(60 * SECOND).await,
-            };
-            let staged = async move |session: Session| -> Result<(), SessionError> {
-                session.insert("staged", "1")?;
-                cut_off().await;
-                Ok(())
-            };
-            let updated = async move |session: Session| -> Result<(), SessionError> {
-                session
-                    .update("n", |n: Option<u64>| n.unwrap_or(0) + 1)
-                    .await?;
-                session.insert("staged", "1")?;
-                cut_off().await;
-                Ok(())
-            };
-            let cycled = async move |session: Session| -> Result<(), SessionError> {
-                session.cycle_id()?;
-                session.save().await?;
-                session.insert("staged", "1")?;
-                cut_off().await;
-                Ok(())
-            };
-            let ended = async move |session: Session| -> Result<(), SessionError> {
-                session.invalidate().await?;
-                cut_off().await;
-                Ok(())
-            };
-            let routes = routes()
-                .route("/staged", get(staged))
-                .route("/updated", get(updated))
-                .route("/cycled", get(cycled))
-                .route("/ended", get(ended));
-            let sessions = layer(&store);
-            let app = if inside {
-                let cut_inside = routes.layer(CatchPanicLayer::new()).layer(timeouts());
-                cut_inside.layer(sessions)
-            } else {
-                let session_inside = routes.layer(sessions);
-                session_inside
-                    .layer(CatchPanicLayer::new())
-                    .layer(timeouts())
-            };
+            let app = app_that_is_cut_off(cut, inside, &Spy::new());
+            let case = format!("{cut:?}, inside: {inside}");
             let status = match cut {
                 Cut::Panic => StatusCode::INTERNAL_SERVER_ERROR,
                 Cut::TimeOut => StatusCode::REQUEST_TIMEOUT,
             };
-            let case = format!("{cut:?}, inside: {inside}");
 
             let mut browser = Browser::new();
             browser.get(&app, "/set?k=a&v=1").await.ok();
@@ -514,6 +468,54 @@ async fn what_is_stored_when_a_request_is_cut_off_is_what_the_documentation_says
             let mut thief = Browser::holding(id);
             assert_eq!(thief.get(&app, "/info").await.ok().body, "false", "{case}");
         }
+    }
+}
+
+/// Routes that change the session and are then cut off inside the session layer, or outside of it.
+fn app_that_is_cut_off(cut: Cut, inside: bool, store: &Spy) -> Router {
+    const SECOND: Duration = Duration::from_secs(1);
+    let cut_off = async move || match cut {
+        Cut::Panic => panic!("a handler's bug"),
+        Cut::TimeOut => tokio::time::sleep(60 * SECOND).await,
+    };
+    let staged = async move |session: Session| -> Result<(), SessionError> {
+        session.insert("staged", "1")?;
+        cut_off().await;
+        Ok(())
+    };
+    let updated = async move |session: Session| -> Result<(), SessionError> {
+        session
+            .update("n", |n: Option<u64>| n.unwrap_or(0) + 1)
+            .await?;
+        session.insert("staged", "1")?;
+        cut_off().await;
+        Ok(())
+    };
+    let cycled = async move |session: Session| -> Result<(), SessionError> {
+        session.cycle_id()?;
+        session.save().await?;
+        session.insert("staged", "1")?;
+        cut_off().await;
+        Ok(())
+    };
+    let ended = async move |session: Session| -> Result<(), SessionError> {
+        session.invalidate().await?;
+        cut_off().await;
+        Ok(())
+    };
+    let routes = routes()
+        .route("/staged", get(staged))
+        .route("/updated", get(updated))
+        .route("/cycled", get(cycled))
+        .route("/ended", get(ended));
+    let timeouts = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, SECOND);
+    let sessions = layer(store);
+    if inside {
+        let cut_inside = routes.layer(CatchPanicLayer::new()).layer(timeouts);
+        cut_inside.layer(sessions)
+    } else {
+        let session_inside = routes.layer(sessions);
+        session_inside.layer(CatchPanicLayer::new()).layer(timeouts)
     }
 }
 

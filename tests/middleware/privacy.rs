@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, Once};
 
+use axum::Router;
 use axum::routing::any;
 use distributable::{Session, SessionError};
 use tower::{Layer, ServiceExt};
@@ -128,27 +129,7 @@ async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
         }
         store.repair();
     }
-    // Hostile cookies, and two live sessions at once.
-    let (mut one, mut two) = (Browser::new(), Browser::new());
-    one.get(&app, "/set?k=a&v=1").await.ok();
-    two.get(&app, "/set?k=a&v=1").await.ok();
-    let both = format!("JSESSIONID={}; JSESSIONID={}", one.bare(), two.bare());
-    let unknown: Vec<_> = (0..6).map(|_| unknown_id()).collect();
-    let crowd = unknown
-        .iter()
-        .map(|id| format!("JSESSIONID={id}.route4711;"))
-        .collect::<String>();
-    for line in [&both, "JSESSIONID=cookie4711.route4711", &crowd] {
-        seen.push(
-            send(&app, request("/get?k=a", &[line.as_bytes()]))
-                .await
-                .ok()
-                .body,
-        );
-    }
-    let response = app.clone().oneshot(one.request("/rotate")).await.unwrap();
-    seen.push(format!("{response:?}"));
-    secrets.extend(unknown);
+    send_hostile_cookies(&app, &mut seen, &mut secrets).await;
     secrets.extend(store.ids.lock().unwrap().iter().map(|id| id.expose()));
     secrets.push("route4711".to_owned());
     secrets.push("hunter2".to_owned());
@@ -175,6 +156,26 @@ async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
     }
 }
 
+/// Hostile cookies, and two live sessions at once.
+async fn send_hostile_cookies(app: &Router, seen: &mut Vec<String>, secrets: &mut Vec<String>) {
+    let (mut one, mut two) = (Browser::new(), Browser::new());
+    one.get(app, "/set?k=a&v=1").await.ok();
+    two.get(app, "/set?k=a&v=1").await.ok();
+    let both = format!("JSESSIONID={}; JSESSIONID={}", one.bare(), two.bare());
+    let unknown: Vec<_> = (0..6).map(|_| unknown_id()).collect();
+    let crowd = unknown
+        .iter()
+        .map(|id| format!("JSESSIONID={id}.route4711;"))
+        .collect::<String>();
+    for line in [&both, "JSESSIONID=cookie4711.route4711", &crowd] {
+        let reply = send(app, request("/get?k=a", &[line.as_bytes()])).await;
+        seen.push(reply.ok().body);
+    }
+    let response = app.clone().oneshot(one.request("/rotate")).await.unwrap();
+    seen.push(format!("{response:?}"));
+    secrets.extend(unknown);
+}
+
 #[tokio::test]
 async fn garbage_raises_no_storm_and_is_not_repeated() {
     let log = Log::default();
@@ -197,7 +198,7 @@ async fn garbage_raises_no_storm_and_is_not_repeated() {
 #[tokio::test]
 async fn the_requests_cookies_are_marked_sensitive_for_everything_inside() {
     let inside = async |headers: http::HeaderMap| format!("{headers:?}");
-    let app = axum::Router::new()
+    let app = Router::new()
         .route("/", any(inside))
         .layer(layer(&Spy::new()));
     let id = unknown_id();

@@ -201,6 +201,26 @@ mod tests {
         }
     }
 
+    type Reports = Arc<Mutex<Vec<Input>>>;
+
+    /// A queue whose messages a task sends on `stream`, and the reports of that task.
+    fn transmitting(
+        stream: TcpStream,
+        to: Node,
+    ) -> (Arc<SendQueue>, Reports, tokio::task::JoinHandle<()>) {
+        let outbox = Arc::new(SendQueue::new(to.address));
+        outbox.open(&to, Protocol::V2);
+        let reports = Reports::default();
+        let link = tokio::spawn({
+            let (outbox, reports) = (outbox.clone(), reports.clone());
+            async move {
+                let report = |input| reports.lock().unwrap().push(input);
+                transmit(&outbox, Stream::Plain(stream), &to, report).await;
+            }
+        });
+        (outbox, reports, link)
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn on_a_slow_link_nothing_waits_for_a_large_message() {
         let socket = TcpSocket::new_v4().unwrap();
@@ -217,17 +237,7 @@ mod tests {
         let arrived = Arrived::default();
         let receiver = tokio::spawn(receive_slowly(accepted, arrived.clone()));
 
-        let outbox = Arc::new(SendQueue::new(to.address));
-        outbox.open(&to, Protocol::V2);
-        let reports = Arc::new(Mutex::new(Vec::new()));
-        let link = tokio::spawn({
-            let (outbox, reports, to) = (outbox.clone(), reports.clone(), to.clone());
-            async move {
-                let report = |input| reports.lock().unwrap().push(input);
-                transmit(&outbox, Stream::Plain(stream), &to, report).await;
-            }
-        });
-
+        let (outbox, reports, link) = transmitting(stream, to.clone());
         let mut encoder = Encoder::default();
         let mut put = |message: &Message| outbox.put(&to, message, &mut encoder).unwrap();
         // Takes five seconds.

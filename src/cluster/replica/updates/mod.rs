@@ -11,7 +11,7 @@
 //! last updates.
 //!
 //! A rejection is binding: a change or a creation that was rejected is not applied later
-//! ([`refusals`]), and an asker accepts a rejection from the current owner only. A rejected
+//! ([`rejected`]), and an asker accepts a rejection from the current owner only. A rejected
 //! deletion may be tried again, because a deletion is always allowed.
 //!
 //! A member that does not hold a session sends all its changes to the owner, creations and

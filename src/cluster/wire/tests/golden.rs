@@ -5,7 +5,14 @@ use super::*;
 /// Bytes sent by the first version with protocol 2. They never change.
 #[test]
 fn the_format_of_protocol_2_stands_still() {
-    let golden = [membership_and_events(), writes(), repair(), calls()].concat();
+    let golden = [
+        membership_and_events(),
+        writes(),
+        acknowledgements(),
+        repair(),
+        calls(),
+    ]
+    .concat();
     assert_eq!(golden.len(), 22);
     for (message, bytes) in golden {
         assert_eq!(hex(&body(&message)), bytes, "{message:?}");
@@ -54,17 +61,16 @@ fn membership_and_events() -> Golden {
 }
 
 fn writes() -> Golden {
-    vec![
-        (
-            Message::Write(Write {
-                seq: 5,
-                behind: 4,
-                view: VIEW,
-                strict: true,
-                sent_at: NOW,
-                copies: [live(), part(), rotated(), dead()].into(),
-            }),
-            "02050403edfd030180d095ffbc3104ff61672130313233343536370074686520736563726574\
+    vec![(
+        Message::Write(Write {
+            seq: 5,
+            behind: 4,
+            view: VIEW,
+            strict: true,
+            sent_at: NOW,
+            copies: [live(), part(), rotated(), dead()].into(),
+        }),
+        "02050403edfd030180d095ffbc3104ff61672130313233343536370074686520736563726574\
              2c2068617368ffffffffffffffffff010080d095ffbc3180d095ffbc31808080c0d6fcf3c501\
              808080c0d6fcf3c501effdb6f50d01880e05013c0001020f73657373696f6e5f636f756e7465\
              72808080c0d6fcf3c501effdb6f50d01084a31323334353637047a65726f00000001808080c0\
@@ -76,7 +82,11 @@ fn writes() -> Golden {
              ffff0101808080c0d6fcf3c501effdb6f50d0180d095ffbc31011fa5f9f597810662447dab4f\
              9d5053750180d095ffbc3101000001808080c0d6fcf3c501effdb6f50dff6167213031323334\
              3536370280d095ffbc31",
-        ),
+    )]
+}
+
+fn acknowledgements() -> Golden {
+    vec![
         (
             Message::Ack {
                 view: VIEW,
