@@ -5,7 +5,9 @@
 //! the session expire; on the other side it continues in its earlier state. When the partition
 //! heals, the earlier id would open the session again. Therefore a session that was ever rotated,
 //! or had its idle timeout set, leaves a mark with its credential and idle timeout until no copy
-//! can be alive.
+//! can be alive. The mark outlives the absolute deadline as a tombstone does: deadlines travel as
+//! remaining time, so a copy that was sent over slow links has a later one, and would open the
+//! session under its former id after the mark was gone.
 //!
 //! A copy that meets the mark takes over both values where they are later, as from any other copy,
 //! and continues: the copy shows that the session has been accessed since. The mark does not delete
@@ -13,14 +15,15 @@
 
 use crate::session::{Credential, Forked, Idle, Record, Timestamp, Version};
 
-use super::entry::{Delta, Entry};
+use super::entry::{Delta, Entry, TOMBSTONE_MARGIN};
 
 /// The remains of an expired session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mark {
     pub(crate) credential: Credential,
     pub(crate) idle_timeout: (Version, Idle),
-    /// The absolute deadline. That of an earlier state is not later, since only a login moves it.
+    /// The absolute deadline and a margin. The deadline of an earlier state is later only by the
+    /// delays of messages, since only a login moves it.
     pub(crate) until: Timestamp,
 }
 
@@ -33,7 +36,7 @@ impl Mark {
         (!is_plain && !record.is_index()).then(|| Self {
             credential: record.credential.clone(),
             idle_timeout,
-            until: record.absolute_deadline(),
+            until: record.absolute_deadline().plus(TOMBSTONE_MARGIN),
         })
     }
 

@@ -319,3 +319,32 @@ fn a_rotation_counts_after_a_heal_also_where_the_session_has_expired_meanwhile()
         assert_eq!(replica.status().tombstones, 0);
     }
 }
+
+/// Found by simulation: an earlier copy whose deadline was later, because it had been sent over
+/// slow links, arrived after the session had been forgotten at its deadline.
+#[test]
+fn the_former_secret_is_invalid_after_the_absolute_deadline_too() {
+    let mut lab = Lab::cluster(2);
+    let mut changes = Changes::create(SECRET, None, Duration::from_secs(20));
+    changes.insert("a".into(), value("1"));
+    lab.commit(0, 1, key(1), &changes);
+    let former = lab.read(0, key(1)).unwrap();
+    lab.commit(0, 2, key(1), &rotation(1, 2));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
+    lab.run(Duration::from_secs(21));
+    let late = Message::Write(message::Write {
+        seq: 77,
+        behind: 0,
+        view: UNKNOWN,
+        strict: false,
+        sent_at: lab.now.minus(Duration::from_secs(2)),
+        copies: [KeyedEntry {
+            key: key(1),
+            entry: Entry::Live(former),
+        }]
+        .into(),
+    });
+    lab.deliver(1, 0, late);
+    lab.carry();
+    assert_eq!(found(&mut lab, 0, 3, 1).into_live(), None);
+}
