@@ -270,6 +270,11 @@ impl ClusterView {
         self.is_complete() && self.peers().iter().all(|peer| self.has_caught_up(peer))
     }
 
+    /// Returns `true` if this node or another member serves sessions.
+    pub(crate) fn is_served(&self) -> bool {
+        self.ready || self.peers.iter().any(|(_, peer)| peer.ready)
+    }
+
     /// Returns the holders of a slot.
     pub(crate) fn holders(&self, slot: usize) -> Holders {
         self.placement.holders(slot)

@@ -7,6 +7,9 @@
 //! reads based on an outdated placement, and a node that becomes a holder later compares itself
 //! with members that have the write.
 //!
+//! A node that does not serve, in a view without a member that serves, answers no caller: it
+//! was declared down, and the members that continue are not in its view.
+//!
 //! Nothing is repeated on a timer, since a link does not lose messages while it is up. A write is
 //! sent again
 //!
@@ -73,11 +76,15 @@ impl Open {
     /// all members are in the same view.
     fn is_safe(&self, stable: bool, cluster: &ClusterView) -> bool {
         let acknowledged = self.holders.without(self.waiting);
+        // A node that was declared down is alone in its new incarnation at first. It would answer
+        // that all holders have a write, or a deletion, that only its own memory has.
+        let is_served = cluster.is_served();
         let enough = match self.write.ack {
+            Ack::Local => return true,
+            _ if !is_served => return false,
             // Without `stable`, a member with an older view could answer a read as a holder that is
             // not one any more, and return a value from before this write.
             Ack::All => self.is_everywhere(stable),
-            Ack::Local => return true,
             Ack::Copies(n) => {
                 let most = usize::from(self.mine) + self.holders.len();
                 let have = usize::from(self.mine) + acknowledged.len();

@@ -68,7 +68,7 @@ pub(crate) struct Engine {
     introductions: u64,
     /// The last announcement to the members: view, complete, ready.
     last_announced: (ViewId, bool, bool),
-    /// Whether the view was stable when last checked.
+    /// Whether the view was stable, with a member that serves, when last checked.
     stable: bool,
     /// The members that were complete when last checked.
     caught_up: PeerSet,

@@ -20,7 +20,7 @@ impl Engine {
             return;
         }
         self.adopt_members(now, table);
-        let stable = self.cluster.is_stable();
+        let stable = self.cluster.is_stable() && self.cluster.is_served();
         // A holder that has become complete counts as a copy from now on.
         let has_copies_more = self.cluster.min_copies > 1 && {
             let caught_up = self.cluster.caught_up();

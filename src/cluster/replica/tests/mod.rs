@@ -3,6 +3,7 @@
 
 mod certainty;
 mod copies;
+mod declared_down;
 mod events;
 mod floors;
 #[cfg(all(feature = "snapshot", unix))]

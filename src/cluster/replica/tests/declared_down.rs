@@ -1,0 +1,65 @@
+//! Tests of calls in progress at a node that is declared down.
+
+use super::*;
+
+/// A pair whose first node has begun `change` when it is informed that it was declared down: it is
+/// alone, in a new incarnation.
+fn declared_down(change: impl Fn(&mut Lab)) -> Lab {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    lab.cut = vec![(0, 1), (1, 0)];
+    change(&mut lab);
+    let removal = Message::View(message::View {
+        number: 1_000,
+        ask: false,
+        view: UNKNOWN,
+        members: Vec::new(),
+        removed: vec![lab.nodes[0].0.clone()],
+        complete: true,
+        ready: true,
+        leaving: false,
+        doubt: Duration::ZERO,
+    });
+    lab.deliver(1, 0, removal);
+    lab.carry();
+    assert!(lab.replica(0).status().members.is_empty());
+    lab
+}
+
+fn join_again(lab: &mut Lab) {
+    lab.cut.clear();
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_secs(1));
+    assert!(lab.replica(0).is_ready());
+}
+
+/// Found by simulation: the node was alone in its new incarnation, so no holder was missing, and it
+/// answered that the write was safe. The session expired there before the node had joined again.
+#[test]
+fn a_node_that_was_declared_down_acknowledges_no_write_alone() {
+    let mut lab = declared_down(|lab| {
+        lab.commit(0, 2, key(1), &insert("b", "2"));
+    });
+    assert_eq!(lab.reply(2), None);
+    join_again(&mut lab);
+    assert_eq!(lab.reply(2), Some(Reply::Written));
+    assert_eq!(
+        text(&lab.read(1, key(1)).unwrap(), "b").as_deref(),
+        Some("2")
+    );
+}
+
+#[test]
+fn a_node_that_was_declared_down_acknowledges_no_deletion_alone() {
+    let mut lab = declared_down(|lab| {
+        let step = lab.replica(0).delete(lab.now, 2, &key(1));
+        assert_eq!(step, Step::Wait(true));
+        lab.carry();
+    });
+    assert_eq!(lab.reply(2), None);
+    join_again(&mut lab);
+    assert_eq!(lab.reply(2), Some(Reply::Written));
+    assert!(lab.read(1, key(1)).is_none());
+}
