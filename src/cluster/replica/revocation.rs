@@ -6,54 +6,41 @@
 //! deleted by their owners, three times within half a minute because members may still be joining
 //! and leaving. An entry stays in the index until the index is read; the reader deletes the session
 //! as well.
+//!
+//! A session is read before it is deleted, and deleted only while it has the credential that was
+//! read: another user may have logged in to it since the entry was written, and an entry that came
+//! from a faulty member may name any session.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::session::{Changes, Root, Timestamp};
+use crate::session::{Changes, Root, Timestamp, index_root};
 
 use super::cluster_view::ClusterView;
-use super::message::{OpId, Operation};
+use super::entry::Entry;
+use super::message::OpId;
 use super::placement::Member;
 use super::reads::INTERNAL;
 use super::table::Table;
-use super::updates::Call;
 
 /// Indexes of users with entries of sessions to delete.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
     /// For each index, the time of the next attempt and the number of attempts made.
     due: BTreeMap<Root, (Timestamp, usize)>,
+    /// The index that lists the session of each read in progress.
+    reads: BTreeMap<OpId, Root>,
     last_op: OpId,
 }
 
-/// A session to delete.
-#[derive(Debug)]
-pub(crate) struct Revoked {
-    op: OpId,
-    key: Root,
-}
-
-impl Revoked {
-    pub(crate) fn call(self, changes: &Changes) -> Call<'_> {
-        Call {
-            op: self.op,
-            key: self.key,
-            seen: 0,
-            changes,
-            order: Operation::Delete,
-        }
-    }
-}
-
 impl Revocations {
-    /// Returns the sessions to delete now.
+    /// Returns the sessions to read now, in order to delete them.
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
         cluster: &ClusterView,
         table: &Table,
-    ) -> Vec<Revoked> {
+    ) -> Vec<(OpId, Root)> {
         for index in table.take_revoked() {
             if self.due.len() < DUE_MAX {
                 let first = || (now.plus(FIRST_WAIT), 0);
@@ -71,7 +58,8 @@ impl Revocations {
                 for key in record.ended_too_late() {
                     self.last_op += 1;
                     let op = INTERNAL | REVOKE | self.last_op;
-                    revoked.push(Revoked { op, key });
+                    self.reads.insert(op, *index);
+                    revoked.push((op, key));
                 }
             }
             if table.is_split() {
@@ -87,6 +75,29 @@ impl Revocations {
             })
         });
         revoked
+    }
+
+    /// Handles a completed read. Returns the changes that delete the session, if it is one of the
+    /// user whose index lists it.
+    pub(crate) fn read_done(&mut self, op: OpId, found: Option<&Entry>) -> Option<Changes> {
+        let index = self.reads.remove(&op)?;
+        let Some(Entry::Live(record)) = found else {
+            return None;
+        };
+        record.user().filter(|user| index_root(user) == index)?;
+        let mut changes = Changes::default();
+        // It replaces nothing: the owner refuses it if the credential is another one by then.
+        changes.rotate(record.credential.hash, record.credential.hash);
+        Some(changes)
+    }
+
+    /// Called when a new view is installed, which has ended the reads: they are made again.
+    pub(crate) fn install(&mut self, now: Timestamp) {
+        for index in std::mem::take(&mut self.reads).into_values() {
+            if self.due.len() < DUE_MAX {
+                self.due.insert(index, (now.plus(FIRST_WAIT), 0));
+            }
+        }
     }
 }
 

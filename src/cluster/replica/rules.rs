@@ -20,6 +20,8 @@ pub(crate) struct Rules {
     pub(crate) tombstones: bool,
     /// Expired sessions that were rotated leave a mark.
     pub(crate) expiry_marks: bool,
+    /// Entries of an index that are older than its note of an end are noticed when they are merged.
+    pub(crate) late_ends: bool,
     /// A session is found only with its current secret.
     pub(crate) secrets: bool,
     /// A rotation is ordered by the session's owner.
@@ -54,6 +56,7 @@ impl Rules {
         confirmed_drop: true,
         tombstones: true,
         expiry_marks: true,
+        late_ends: true,
         secrets: true,
         ordered_rotations: true,
         expectations: true,

@@ -10,6 +10,7 @@ mod dispatch;
 mod exclusion;
 mod process;
 mod reachability;
+mod revoke;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ use std::time::Duration;
 use foca::Timer;
 
 use crate::cluster::Ack;
-use crate::session::{Changes, Root, SessionEventKind, Timestamp};
+use crate::session::{Root, SessionEventKind, Timestamp};
 
 use super::Settings;
 use super::cluster_view::ClusterView;
@@ -408,16 +409,6 @@ impl Engine {
         let peer = peers.find(suspect).and_then(|peer| peers.get(peer));
         if peer.is_some_and(|peer| now.since(peer.active_at) < ACTIVE_FOR) {
             self.membership.trust(suspect);
-        }
-    }
-
-    /// Deletes sessions whose user was ended on the other side of a partition.
-    fn revoke(&mut self, now: Timestamp, table: &Table) {
-        let changes = Changes::default();
-        for revoked in self.revocations.take_due(now, &self.cluster, table) {
-            if !self.updates.is_full() {
-                self.update(now, revoked.call(&changes), table);
-            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::{PEERS_MAX, Peer};
 use crate::cluster::replica::reads::{Finished, INTERNAL, Wanted};
+use crate::cluster::replica::revocation::is_revocation;
 use crate::cluster::replica::table::Table;
 
 impl Engine {
@@ -108,6 +109,7 @@ impl Engine {
         self.ask_those_ahead(now);
         self.reads.install(&mut self.cluster);
         self.looking.clear();
+        self.revocations.install(now);
         let (updates, mut tools) = self.ordering(table);
         updates.install(now, &mut tools);
         self.floors.install(now, &self.cluster, table);
@@ -252,6 +254,9 @@ impl Engine {
                 self.cluster.send(writer, Message::Ack { view, seqs });
             }
             return;
+        }
+        if is_revocation(finished.op) {
+            return self.finish_revocation(now, finished, table);
         }
         let (updates, mut tools) = self.ordering(table);
         if !updates.read_done(now, finished.op, &mut tools) {

@@ -90,7 +90,9 @@ impl Table {
                 merged
             }
         };
-        if let Entry::Live(record) = &merged {
+        if let Entry::Live(record) = &merged
+            && self.rules.late_ends
+        {
             self.note_revoked(*key, record);
         }
         self.put(&mut slot, *key, merged);

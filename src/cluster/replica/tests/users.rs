@@ -114,3 +114,125 @@ fn a_session_that_one_side_has_forgotten_is_ended_when_the_sides_meet() {
         }
     }
 }
+
+/// An entry that is stale, or came from a faulty member, may name a session of another user.
+#[test]
+fn the_end_of_a_users_sessions_passes_over_a_session_of_another_user() {
+    let mut lab = Lab::cluster(2);
+    log_in(&mut lab, 0, 1, 1);
+    let mut changes = born("a", "1");
+    changes.log_in(Login {
+        user: Some(UserKey::of("bob")),
+        absolute_timeout: 24 * HOUR,
+    });
+    lab.commit(0, 10, key(2), &changes);
+    let index = index_root(&UserKey::of("ada"));
+    let mut changes = Changes::default();
+    put(&mut changes, &key(2), &entry());
+    // An index is no session of a user either.
+    put(&mut changes, &index_root(&UserKey::of("bob")), &entry());
+    lab.commit(0, 11, index, &changes);
+    let mut end = Changes::default();
+    note_end(&mut end);
+    lab.commit(1, 20, index, &end);
+    lab.run(Duration::from_secs(30));
+    for at in 0..2 {
+        assert!(lab.read(at, key(1)).is_none(), "at {at}");
+        assert!(lab.read(at, key(2)).is_some(), "at {at}");
+    }
+}
+
+/// Another user logs in to the session after it was read and before it is deleted.
+#[test]
+fn a_session_that_changes_hands_while_it_is_being_ended_stays() {
+    let mut lab = Lab::cluster(3);
+    log_in(&mut lab, 0, 1, 1);
+    let index = index_root(&UserKey::of("ada"));
+    let mut end = Changes::default();
+    note_end(&mut end);
+    lab.commit(1, 20, index, &end);
+    // Deletions wait at the session's owner, or on the way to it, behind the login.
+    lab.hold = |message| matches!(message, Message::GetReply { .. });
+    lab.run(Duration::from_millis(1_500));
+    let mut login = Changes::default();
+    login.rotate(SECRET, SecretHash::from_bytes([2; 16]));
+    login.log_in(Login {
+        user: Some(UserKey::of("bob")),
+        absolute_timeout: 24 * HOUR,
+    });
+    let replies = std::mem::take(&mut lab.held);
+    assert!(!replies.is_empty());
+    lab.hold = |message| matches!(message, Message::Write(_) | Message::Update(_));
+    for (from, to, message) in replies {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    lab.run(Duration::from_millis(100));
+    lab.commit(0, 30, key(1), &login);
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held).into_iter().rev() {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    lab.run(Duration::from_secs(30));
+    let applied = lab.verdict(30) == Some(UpdateStatus::Applied);
+    for at in 0..3 {
+        assert_eq!(lab.read(at, key(1)).is_some(), applied, "at {at}");
+    }
+}
+
+/// A node ends the sessions of a user while one of them is alive on the other side only. When the
+/// sides meet, the other side takes over the index first, so the node receives nothing new of it.
+#[test]
+fn an_end_lasts_until_the_sides_have_met() {
+    for number in 0..6 {
+        let user = UserKey::of(&format!("user {number}"));
+        let index = index_root(&user);
+        let mut lab = Lab::cluster(2);
+        lab.redials = true;
+        let mut changes = Changes::create(SECRET, Some(Duration::from_secs(20)), 24 * HOUR);
+        changes.log_in(Login {
+            user: Some(user),
+            absolute_timeout: 24 * HOUR,
+        });
+        lab.commit(0, 1, key(1), &changes);
+        let mut changes = new_index(48 * HOUR);
+        put(&mut changes, &key(1), &entry());
+        lab.commit(0, 2, index, &changes);
+        lab.cut = vec![(0, 1), (1, 0)];
+        lab.run(Duration::from_secs(6));
+        use_for_a_minute(&mut lab, 1);
+        assert!(lab.read(0, key(1)).is_none());
+        let mut end = Changes::default();
+        note_end(&mut end);
+        lab.commit(0, 20, index, &end);
+        // Longer than the owner of the index tries.
+        use_for_a_minute(&mut lab, 1);
+        lab.hold = |message| matches!(message, Message::Digests { .. });
+        lab.cut.clear();
+        let mut later = Vec::new();
+        for _ in 0..8 {
+            for (one, other) in [(0, 1), (1, 0)] {
+                lab.link(one, other);
+            }
+            lab.run(Duration::from_millis(200));
+            for (from, to, message) in std::mem::take(&mut lab.held) {
+                match from {
+                    0 => later.push(message),
+                    _ => lab.deliver(from, to, message),
+                }
+            }
+            lab.carry();
+        }
+        lab.hold = |_| false;
+        for message in later {
+            lab.deliver(0, 1, message);
+        }
+        lab.carry();
+        lab.run(Duration::from_secs(10));
+        for at in 0..2 {
+            assert!(lab.replica(at).is_ready(), "at {at}");
+            assert!(lab.read(at, key(1)).is_none(), "user {number} at {at}");
+        }
+    }
+}

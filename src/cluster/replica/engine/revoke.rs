@@ -1,0 +1,41 @@
+//! Deletion of sessions whose user was ended on the other side of a partition.
+
+use crate::session::Timestamp;
+
+use super::Engine;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::message::Operation;
+use crate::cluster::replica::reads::{Finished, Wanted};
+use crate::cluster::replica::table::Table;
+use crate::cluster::replica::updates::Call;
+
+impl Engine {
+    /// Reads the sessions whose user was ended on the other side of a partition, to delete them.
+    pub(super) fn revoke(&mut self, now: Timestamp, table: &Table) {
+        for (op, key) in self.revocations.take_due(now, &self.cluster, table) {
+            if self.reads.is_full() {
+                self.revocations.read_done(op, None);
+                continue;
+            }
+            let wanted = Wanted { key, secret: None };
+            self.reads.begin(now, &mut self.cluster, op, wanted, true);
+        }
+    }
+
+    /// Deletes such a session when it was read.
+    pub(super) fn finish_revocation(&mut self, now: Timestamp, read: Finished, table: &Table) {
+        let (op, key) = (read.op, read.wanted.key);
+        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        Entry::join(now, &mut entry, read.found);
+        if let Some(changes) = self.revocations.read_done(op, entry.as_ref()) {
+            let call = Call {
+                op,
+                key,
+                seen: 0,
+                changes: &changes,
+                order: Operation::Delete,
+            };
+            self.update(now, call, table);
+        }
+    }
+}
