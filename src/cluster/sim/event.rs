@@ -98,6 +98,9 @@ pub(super) enum Event {
         left: u32,
     },
     EndOfFaults,
+    ActForUser {
+        client: usize,
+    },
 }
 
 impl World {
@@ -140,6 +143,7 @@ impl World {
             Event::SpeedUp { node } => self.nodes[node].input_takes = 0,
             Event::Flap { one, other, left } => self.flap(one, other, left),
             Event::EndOfFaults => self.end_faults(),
+            Event::ActForUser { client } => self.act_for_user(client),
         }
     }
 }

@@ -14,6 +14,7 @@
 //! SIM_SEED=7 SIM_KIND=bandwidth …      one seed of one kind of fault
 //! SIM_KIND=all …                       every kind, also in combination
 //! SIM_KIND=each …                      one kind after the other, with a table of results
+//! SIM_USERS=1 …                        with logins, and ends of all sessions of a user
 //! SIM_TRACE=1 SIM_SEED=7 …             prints every event
 //! ```
 
@@ -39,6 +40,8 @@ mod progress;
 mod requests;
 mod sim_node;
 mod transport;
+mod user_calls;
+mod users;
 mod values;
 mod verdict;
 mod world;
@@ -64,14 +67,15 @@ struct Summary {
 }
 
 /// Runs all seeds, on all processors.
-fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str) -> Summary {
+fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str, users: bool) -> Summary {
     let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
     let mut all = Summary::default();
     thread::scope(|scope| {
         let run_share = |thread: u64| {
             let mut share = Summary::default();
             for seed in seeds.clone().filter(|seed| seed % threads == thread) {
-                let plan = Plan::draw(seed, kinds);
+                let mut plan = Plan::draw(seed, kinds);
+                plan.users = users;
                 let faults = format!("{:?}, {:?}", plan.faults, plan.copies);
                 let run = || World::new(plan).run();
                 share.runs += 1;
@@ -82,7 +86,7 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str) -> Summary {
                     }
                     Err(_) => {
                         share.failed.push(seed);
-                        println!("{faults}; replay: {}", replay_command(seed, name));
+                        println!("{faults}; replay: {}", replay_command(seed, name, users));
                     }
                 }
                 if seed > 0 && seed.is_multiple_of(PROGRESS) {
@@ -106,9 +110,10 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str) -> Summary {
     all
 }
 
-fn replay_command(seed: u64, kind: &str) -> String {
+fn replay_command(seed: u64, kind: &str, users: bool) -> String {
+    let users = if users { "SIM_USERS=1 " } else { "" };
     format!(
-        "SIM_SEED={seed} SIM_KIND={kind} cargo test --release --all-features --lib \
+        "{users}SIM_SEED={seed} SIM_KIND={kind} cargo test --release --all-features --lib \
          no_seed_breaks_an_invariant -- --nocapture"
     )
 }
@@ -138,7 +143,8 @@ fn no_seed_breaks_an_invariant() {
     };
     let mut failed = 0;
     for (name, kinds) in groups {
-        let summary = run_all(&seeds, &kinds, &name);
+        let users = number("SIM_USERS").is_some_and(|users| users > 0);
+        let summary = run_all(&seeds, &kinds, &name, users);
         failed += summary.failed.len();
         println!(
             "{name}: {} of {} seeds fail, the others are whole after {} ms and equal after \
@@ -151,6 +157,14 @@ fn no_seed_breaks_an_invariant() {
         );
     }
     assert!(failed == 0, "{failed} runs fail");
+}
+
+/// A-16: logins, and ends of all sessions of a user, concurrent with every kind of fault.
+#[test]
+fn no_seed_revives_a_session_of_an_ended_user() {
+    let seeds = 0..number("SIM_SEEDS").unwrap_or(USER_SEEDS);
+    let summary = run_all(&seeds, &FaultKind::DEFAULT, "default", true);
+    assert!(summary.failed.is_empty(), "{:?} fail", summary.failed);
 }
 
 #[test]
@@ -167,6 +181,9 @@ fn the_same_seed_gives_the_same_trace() {
 
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 60;
+
+/// Seeds with users in an ordinary test run.
+const USER_SEEDS: u64 = 22;
 
 /// A long run prints every seed that is a multiple of this.
 const PROGRESS: u64 = 1_000;

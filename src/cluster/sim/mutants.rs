@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU8;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::cluster::Copies;
 use crate::cluster::replica::rules::Rules;
@@ -161,4 +162,13 @@ fn a_stale_secret_that_is_accepted_is_noticed() {
 #[test]
 fn rotations_that_nobody_orders_are_noticed() {
     assert!(notices_the_lack(|plan| plan.rules.ordered_rotations = false));
+}
+
+#[test]
+fn an_end_that_is_ignored_when_indexes_merge_is_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::Partitions], |plan| {
+        plan.users = true;
+        plan.rules.late_ends = false;
+        plan.skew = Duration::ZERO;
+    }));
 }

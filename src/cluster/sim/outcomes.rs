@@ -11,6 +11,9 @@ use super::world::World;
 
 impl World {
     pub(super) fn reply(&mut self, op: OpId, reply: Reply) {
+        if self.reply_to_user(op, &reply) {
+            return;
+        }
         let Some(request) = self.requests.get(&op).cloned() else {
             return;
         };
@@ -186,5 +189,6 @@ impl World {
         for op in self.requests.iter().filter_map(of_node).collect::<Vec<_>>() {
             self.indeterminate(op);
         }
+        self.forget_user_calls(node);
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Plan {
     pub(super) crash_is_noticed: bool,
     /// Whether a node's clock includes the time in which its machine was suspended.
     pub(super) clock_includes_suspension: bool,
+    /// Whether users log in, and all sessions of a user are ended.
+    pub(super) users: bool,
     /// Large messages that a node assembles at the same time have this many bytes in total.
     pub(super) assembly_budget: usize,
 }
@@ -103,6 +105,7 @@ impl Plan {
             skew: Duration::from_secs(rng.random_range(0..3) * 86_400 * 10),
             crash_is_noticed: rng.random_bool(0.7),
             clock_includes_suspension: true,
+            users: false,
             assembly_budget: rng.random_range(16..=64) << 20,
             faults,
         }

@@ -82,6 +82,8 @@ impl World {
                 }
             }
         }
+        assert!(self.users_have_ended(), "{}", self.failure_report());
+        self.check_logins();
         let Totals {
             begun,
             succeeded,
@@ -178,6 +180,9 @@ impl World {
                 status.unacknowledged,
                 members.join(", ")
             );
+        }
+        if !self.users_have_ended() {
+            report += "\nsessions of ended users are alive";
         }
         report + &format!("\nrequests {:?}", self.requests)
     }

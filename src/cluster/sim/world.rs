@@ -24,6 +24,7 @@ use super::network::Network;
 use super::oracle::Model;
 use super::plan::Plan;
 use super::sim_node::SimNode;
+use super::users::Users;
 
 /// The world of one run.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub(super) struct World {
     pub(super) models: Vec<Model>,
     pub(super) requests: BTreeMap<OpId, Request>,
     pub(super) last_op: OpId,
+    pub(super) users: Users,
     /// Bytes of large values that clients may still write, and how many they have written.
     pub(super) large_bytes_left: usize,
     pub(super) large_values: usize,
@@ -120,6 +122,7 @@ impl World {
                 0
             },
             large_values: 0,
+            users: Users::new(plan.seed),
             plan,
             rng,
             now: 0,
@@ -149,6 +152,7 @@ impl World {
         for client in 0..CLIENTS {
             world.at(1_000_000 + client as u64, Event::Act { client });
         }
+        world.add_users();
         world.at(6_000_000, Event::Fault);
         world.at(OBSERVE_INTERVAL, Event::Observe);
         world.at(world.plan.duration, Event::EndOfFaults);
@@ -169,7 +173,8 @@ impl World {
             self.happen(event);
             if self.ended && self.now >= self.next_look {
                 self.next_look = self.now + LOOK_INTERVAL;
-                if self.requests.is_empty() && self.has_converged() {
+                let is_idle = self.requests.is_empty() && self.users.are_idle();
+                if is_idle && self.has_converged() && self.users_have_ended() {
                     break;
                 }
                 self.check_convergence();

@@ -2,9 +2,11 @@
 
 mod acknowledged_survives;
 mod ended_stays_ended;
+mod ended_users_stay_ended;
 mod enough_copies;
 mod expires;
 mod holders_agree;
+mod logins_survive;
 mod queues_are_bounded;
 mod reads_never_go_back;
 mod removed_stays_removed;
@@ -14,9 +16,11 @@ mod updates_count_once;
 
 pub(super) use acknowledged_survives::acknowledged_survives;
 pub(super) use ended_stays_ended::ended_stays_ended;
+pub(super) use ended_users_stay_ended::ended_users_stay_ended;
 pub(super) use enough_copies::enough_copies;
 pub(super) use expires::expires;
 pub(super) use holders_agree::holders_agree;
+pub(super) use logins_survive::logins_survive;
 pub(super) use queues_are_bounded::queues_are_bounded;
 pub(super) use reads_never_go_back::reads_never_go_back;
 pub(super) use removed_stays_removed::removed_stays_removed;
