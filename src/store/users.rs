@@ -205,7 +205,8 @@ pub(crate) async fn end_user(
             let is_known = absent.contains(&listed.key);
             Some(listed.key) != kept && !is_known && (round == 0 || listed.is_ended)
         });
-        if listed.is_empty() {
+        // An end is noted in an empty list as well: the other side of a partition may have a login.
+        if listed.is_empty() && round > 0 {
             return Ok(ended);
         }
         let (mut live, mut others) = (Vec::new(), Vec::new());
@@ -466,6 +467,25 @@ mod tests {
         assert_eq!(keys(&store, "ada").await, []);
         let found = store.peek(&one).await.expect("the store answers");
         assert!(found.is_none());
+    }
+
+    /// On the other side of a partition the user may have logged in meanwhile.
+    #[tokio::test]
+    async fn the_end_of_a_users_sessions_is_noted_in_an_empty_list_too() {
+        let store = MemoryStore::new();
+        log_in(&store, "ada", 9).await;
+        let ada = UserKey::of("ada");
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
+        let read = async || {
+            let index = store.load(&index_root(&ada), None).await;
+            index
+                .expect("the store answers")
+                .into_live()
+                .expect("the list stays")
+        };
+        let before = read().await;
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
+        assert!(read().await.clock() > before.clock());
     }
 
     /// A store to which a user logs in twice more whenever one of the sessions is ended.
