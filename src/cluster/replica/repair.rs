@@ -16,6 +16,14 @@
 //! requests open. Requests and responses pass through the windows of [`Flow`](super::flow::Flow)
 //! and are not repeated on a timer. When the link to or from the source is new, or the source comes
 //! into this view, the comparison starts over; what was already pulled stays.
+//!
+//! A member that comes and goes changes the view each time. That costs a comparison of digests in
+//! each view, and at most [`PULLS_MAX`] requests are made again, but a hand-over to another member
+//! goes on where it was: it ends when all views together have transferred everything. Therefore
+//! such a member is a holder like any other. To keep it from holding slots for a while would leave
+//! the sessions of a pair on one node for that time. It would also need a state of members that all
+//! of them announce and agree on, since the holders must follow from the view alone. A member that
+//! others cannot reach is quarantined instead, which gives them seconds without a change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

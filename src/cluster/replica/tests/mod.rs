@@ -5,6 +5,7 @@ mod certainty;
 mod copies;
 mod declared_down;
 mod events;
+mod flapping;
 mod floors;
 #[cfg(all(feature = "snapshot", unix))]
 mod held;
