@@ -151,11 +151,26 @@ impl Lifetime {
             self.accessed_at = ours.1.min(theirs.1);
             return;
         }
-        let ((_, smaller), (larger, with_larger)) = (ours.min(theirs), ours.max(theirs));
-        let is_behind = smaller > with_larger.plus(ACCESS_TOLERANCE);
-        self.access = larger + u64::from(is_behind);
+        let ((behind, smaller), (larger, with_larger)) = (ours.min(theirs), ours.max(theirs));
+        self.access = if smaller > with_larger.plus(ACCESS_TOLERANCE) {
+            raised(larger, behind)
+        } else {
+            larger
+        };
         self.accessed_at = smaller.max(with_larger);
     }
+}
+
+/// Returns the new version of an access with version `behind` that is later than the one with the
+/// larger version `seen`.
+///
+/// It depends on both. If it were the next one after `seen`, two later accesses, each of which one
+/// holder has merged first, would have the same version: they would count as one, the earlier, and
+/// the session would end early on all holders.
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
+const fn raised(seen: u64, behind: u64) -> u64 {
+    let distinct = behind.wrapping_mul(MIXER) >> RAISED_SHIFT;
+    seen.saturating_add(1).saturating_add(distinct)
 }
 
 /// The result of looking up a root with a presented secret.
@@ -199,6 +214,15 @@ const TOUCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// messages between nodes differ.
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 const ACCESS_TOLERANCE: Duration = Duration::from_millis(200);
+
+/// An odd number without a pattern, by which a product differs in its upper bits.
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
+const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Leaves 24 bits: two raised versions are equal in one of 16 million cases, and a version is ahead
+/// of the clock by at most a quarter of a second more.
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
+const RAISED_SHIFT: u32 = 40;
 
 impl Record {
     pub(crate) fn new(credential: Credential, lifetime: Lifetime) -> Self {
@@ -429,8 +453,7 @@ impl Record {
         let lifetime = &mut self.lifetime;
         lifetime.accessed_at = lifetime.accessed_at.max(now);
         lifetime.returned = true;
-        let next = lifetime.access.saturating_add(1);
-        lifetime.access = access_version(now, writer).max(next);
+        lifetime.access = next_access(lifetime.access, now, writer);
     }
 
     /// Replaces the secret. `version` is the owner's next one for this session.
@@ -601,8 +624,23 @@ impl Record {
 /// The version of an access at `now`. The clock of a version has room for 65,536 writes in a
 /// millisecond; here these bits distinguish writers.
 pub(crate) fn access_version(now: Timestamp, writer: WriterId) -> u64 {
-    Version::next(0, now, writer).clock | u64::from(writer & 0xffff)
+    Version::next(0, now, writer).clock | u64::from(writer) & WRITER_BITS
 }
+
+/// The version of an access at `now` that is larger than `seen`.
+///
+/// It contains the writer also if `seen` is ahead of this writer's clock. Otherwise two nodes that
+/// record an access at the same time would give both the same version, and the earlier access
+/// would replace the later one.
+fn next_access(seen: u64, now: Timestamp, writer: WriterId) -> u64 {
+    let after = (seen | WRITER_BITS).saturating_add(1);
+    let next = after.saturating_add(u64::from(writer) & WRITER_BITS);
+    let version = access_version(now, writer);
+    if version > seen { version } else { next }
+}
+
+/// The bits of an access's version that distinguish writers.
+const WRITER_BITS: u64 = 0xffff;
 
 /// Makes room for exactly one more: there are many sessions, each with few attributes.
 fn insert<T>(slice: &mut Box<[T]>, at: usize, item: T) {

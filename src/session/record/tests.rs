@@ -296,12 +296,58 @@ fn a_later_access_with_a_smaller_version_gets_a_version_that_all_agree_on() {
         lifetime.merge_access(other_time, other);
         (lifetime.access, lifetime.accessed_at)
     };
-    assert_eq!(merge(ahead, behind), (6, at(20)));
-    assert_eq!(merge(behind, ahead), (6, at(20)));
-    for known in [ahead, behind, (6, at(20))] {
-        assert_eq!(merge((6, at(20)), known), (6, at(20)));
-        assert_eq!(merge(known, (6, at(20))), (6, at(20)));
+    let raised = merge(ahead, behind);
+    assert!(raised.0 > 5 && raised.1 == at(20), "{raised:?}");
+    assert_eq!(merge(behind, ahead), raised);
+    for known in [ahead, behind, raised] {
+        assert_eq!(merge(raised, known), raised);
+        assert_eq!(merge(known, raised), raised);
     }
     // One access whose message took longer on one way than on the other.
     assert_eq!(merge((5, at(10)), (5, at(11))), (5, at(10)));
+}
+
+/// X1: equal versions count as one access, the earlier one.
+#[test]
+fn two_accesses_do_not_get_the_same_version() {
+    let at = |seconds: u64| Timestamp::from_millis(1_000 * seconds);
+    let used = |access, accessed_at| {
+        let mut record = Record::new(
+            credential(Timestamp::NEVER, 0),
+            lifetime(Duration::from_secs(1800)),
+        );
+        (record.lifetime.access, record.lifetime.accessed_at) = (access, accessed_at);
+        record
+    };
+    // The node of an earlier access has a clock that is far ahead.
+    let ahead = access_version(at(1_000_000), 9);
+    let joined = |one: &Record, other: &Record| {
+        let mut lifetime = one.lifetime.clone();
+        lifetime.merge(&other.lifetime);
+        lifetime.accessed_at
+    };
+    // Two nodes record an access.
+    let [mut one, mut two] = [1, 2].map(|writer| {
+        let mut record = used(ahead, at(10));
+        record.touch_as(at(10 * u64::from(writer) + 10), writer);
+        record
+    });
+    assert_eq!(joined(&one, &two), at(30));
+    assert_eq!(joined(&two, &one), at(30));
+    // Two holders merge one access each of nodes whose clocks are behind.
+    (one, two) = (used(ahead, at(10)), used(ahead, at(10)));
+    one.lifetime.merge_access(at(20), access_version(at(20), 1));
+    two.lifetime.merge_access(at(30), access_version(at(30), 2));
+    assert_eq!(joined(&one, &two), at(30));
+    assert_eq!(joined(&two, &one), at(30));
+}
+
+#[test]
+fn the_largest_access_version_is_followed_by_itself() {
+    let now = Timestamp::from_millis(1_000_000);
+    assert_eq!(next_access(u64::MAX, now, 1), u64::MAX);
+    let mut lifetime = lifetime(Duration::from_secs(1800));
+    (lifetime.access, lifetime.accessed_at) = (u64::MAX, now);
+    lifetime.merge_access(now.plus(Duration::from_secs(60)), 1);
+    assert_eq!(lifetime.access, u64::MAX);
 }

@@ -257,6 +257,31 @@ fn an_access_that_one_side_of_a_partition_has_seen_counts_after_the_heal() {
     }
 }
 
+/// X1: the versions of two accesses differ, even if both nodes' clocks are behind the session's.
+#[test]
+fn of_two_accesses_at_the_same_time_the_later_counts() {
+    let mut lab = Lab::cluster(3);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    // A node whose clock is ahead has recorded the access before.
+    let ahead = lab.now.plus(HOUR / 2);
+    lab.replica(2).touch(ahead, &key(1));
+    lab.carry();
+    lab.hold = |message| matches!(message, Message::Touch { .. });
+    for index in [0, 1] {
+        lab.run(Duration::from_secs(1));
+        lab.replica(index).touch(lab.now, &key(1));
+        lab.carry();
+    }
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    for index in [0, 1] {
+        let record = lab.read(index, key(1)).unwrap();
+        assert_eq!(record.last_accessed_at(), lab.now, "at {index}");
+    }
+}
+
 #[test]
 fn ten_logins_leave_no_tombstone_and_little_else() {
     let mut lab = Lab::cluster(2);
