@@ -201,7 +201,7 @@ impl Credential {
 
     /// Returns `true` if `other` is a predecessor.
     #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    fn follows(&self, other: &Self) -> bool {
+    pub(crate) fn follows(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.version(), other.version());
         if mine == Version::default() {
             return false;

@@ -282,6 +282,30 @@ fn of_two_accesses_at_the_same_time_the_later_counts() {
     }
 }
 
+/// The owner begins a rotation, loses the other node, which has merged it, and begins it again. A
+/// client then continues at the other node with the secret that it was given.
+#[test]
+fn a_rotation_that_its_owner_has_begun_twice_is_no_fork() {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let owner = owner(&lab);
+    lab.hold = |message| matches!(message, Message::Ack { .. });
+    lab.commit(owner, 2, key(1), &rotation(1, 2));
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(4));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
+    lab.commit(1 - owner, 3, key(1), &rotation(2, 3));
+    assert_eq!(lab.verdict(3), Some(UpdateStatus::Applied));
+    heal(&mut lab);
+    for index in 0..2 {
+        let record = lab.read(index, key(1)).unwrap();
+        assert!(record.is_current(&secret(3)), "at {index}");
+    }
+}
+
 #[test]
 fn ten_logins_leave_no_tombstone_and_little_else() {
     let mut lab = Lab::cluster(2);

@@ -20,6 +20,7 @@
 mod pending;
 mod preconditions;
 mod rejected;
+mod rotations;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) use pending::Call;
 use pending::{PendingUpdates, Which};
 use preconditions::{check_preconditions, is_behind};
 use rejected::Refusals;
+use rotations::Rotations;
 
 /// Atomic updates that this node has asked for, and those that it orders.
 #[derive(Debug, Default)]
@@ -57,6 +59,8 @@ pub(crate) struct Updates {
     last_read: OpId,
     /// Rejections sent to other members.
     rejected: Refusals,
+    /// Rotations that this node has ordered.
+    rotations: Rotations,
 }
 
 /// An update that this node orders.
@@ -185,7 +189,8 @@ impl Updates {
         // A rejection is binding, unless another owner has applied the update in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
-                job.copies = job.update.copies(now, &current, tools.cluster);
+                let (cluster, rotations) = (&*tools.cluster, &mut self.rotations);
+                job.copies = job.update.copies(now, &current, cluster, rotations);
                 job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
@@ -375,6 +380,7 @@ impl Updates {
     pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, tools: &mut Ctx<'_>) -> bool {
         let late = self.asked.give_up(now, timeout, tools.cluster);
         self.rejected.forget(now, timeout);
+        self.rotations.forget(now, timeout);
         self.repeat(now, Which::Postponed, tools);
         late
     }
@@ -430,9 +436,10 @@ impl Update {
         now: Timestamp,
         current: &Arc<Record>,
         owner: &ClusterView,
+        rotations: &mut Rotations,
     ) -> Arc<[KeyedEntry]> {
         let entry = match &self.order {
-            Operation::Update => Entry::Delta(self.change(now, current, owner)),
+            Operation::Update => Entry::Delta(self.change(now, current, owner, rotations)),
             Operation::Create(_) => Entry::Live(current.clone()),
             Operation::Delete => Entry::tombstone(now, current),
         };
@@ -443,21 +450,27 @@ impl Update {
     /// Returns the delta to apply: with the new credential if this is a rotation, and with new
     /// versions if the old ones are not later than a removal, because then the writes would count
     /// as removed. The version that names the attempt stays.
-    fn change(&self, now: Timestamp, current: &Record, owner: &ClusterView) -> Arc<Delta> {
+    fn change(
+        &self,
+        now: Timestamp,
+        current: &Record,
+        owner: &ClusterView,
+        rotations: &mut Rotations,
+    ) -> Arc<Delta> {
         let removal = current.last_removal();
         let entries = &self.fragment.entries;
         let is_old = entries.iter().any(|r| Some(r.version) <= removal) && owner.rules.restamping;
         if self.rotation.is_none() && !is_old {
             return self.fragment.clone();
         }
-        let version = Version::next(current.clock(), now, owner.me.writer());
+        let writer = owner.me.writer();
         let mut fragment = Delta::clone(&self.fragment);
-        if let Some(rotation) = self.rotation {
-            let (secret, login) = (rotation.to, rotation.login);
-            let credential = current.credential.rotated(secret, login, version, now);
-            fragment.credential = Some(credential);
+        if let (Some(rotation), Some(attempt)) = (&self.rotation, self.fragment.updates.first()) {
+            let which = (self.key, *attempt);
+            fragment.credential = Some(rotations.order(now, which, rotation, current, writer));
         }
         if is_old {
+            let version = Version::next(current.clock(), now, writer);
             for register in &mut fragment.entries {
                 register.version = version;
             }
