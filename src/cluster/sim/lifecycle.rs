@@ -134,7 +134,8 @@ impl World {
 
     /// Starts to drain a node that will cancel it. It serves all the time.
     pub(super) fn drain_for_a_while(&mut self, index: usize) {
-        let after = self.rng.random_range(1_000..3_000_000);
+        let (least, most) = self.plan.drained;
+        let after = self.rng.random_range(least..most);
         self.note(format_args!("drain {index} for {after}"));
         self.disturb(self.now + after);
         self.nodes[index].leaving = true;

@@ -21,18 +21,13 @@ fn notices_the_lack(take: fn(&mut Plan)) -> bool {
 
 /// Like [`notices_the_lack`], with these kinds of faults.
 fn notices_the_lack_among(kinds: &[FaultKind], take: fn(&mut Plan)) -> bool {
-    notices_the_lack_from(0, kinds, take)
-}
-
-/// Like [`notices_the_lack_among`], from this seed on: none before it shows the fault.
-fn notices_the_lack_from(first: u64, kinds: &[FaultKind], take: fn(&mut Plan)) -> bool {
     let tries = number("SIM_MUTANTS").unwrap_or(MUTANTS);
     let breaks = |seed| {
         let mut plan = Plan::draw(seed, kinds);
         take(&mut plan);
         catch_unwind(AssertUnwindSafe(|| World::new(plan).run())).is_err()
     };
-    let Some(seed) = (first..first + tries).find(|seed| breaks(*seed)) else {
+    let Some(seed) = (0..tries).find(|seed| breaks(*seed)) else {
         return false;
     };
     let mut plan = Plan::draw(seed, kinds);
@@ -46,13 +41,51 @@ fn notices_the_lack_from(first: u64, kinds: &[FaultKind], take: fn(&mut Plan)) -
 
 #[test]
 fn a_missing_view_barrier_is_noticed() {
-    // Needs a node that is informed late that other nodes hold a session now.
-    assert!(notices_the_lack_from(560, &FaultKind::BASIC, |plan| {
+    // Needs a node that is informed late that other nodes hold a session now: one that is slow
+    // while a drain is canceled, so that slots move.
+    assert!(notices_the_lack(|plan| {
         plan.rules.view_barrier = false;
-        plan.faults = vec![FaultKind::Links];
-        plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
-        plan.quiet_period.1 /= 3;
+        plan.faults = vec![FaultKind::Links, FaultKind::DrainBack];
+        plan.copies = TWO;
+        plan.nodes = 3;
+        plan.quiet_period.1 = 350_000;
+        plan.drained.1 = 1_500_000;
     }));
+}
+
+#[test]
+fn updates_of_another_view_that_are_merged_are_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::DrainBack], |plan| {
+        plan.rules.strict_views = false;
+        change_the_view_during_large_updates(plan);
+        plan.nodes = 3;
+        plan.drained.1 = 300_000;
+        plan.large_value_max = 1_000_000;
+    }));
+}
+
+#[test]
+fn views_that_repeat_are_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::DrainBack], |plan| {
+        plan.rules.epochs = false;
+        change_the_view_during_large_updates(plan);
+        plan.nodes = 2;
+        plan.drained.1 = 100_000;
+        plan.large_value_max = 300_000;
+    }));
+}
+
+/// Drains are canceled so often that the view changes while a large update is under way. Small
+/// messages overtake it, among them all that a holder needs to be complete in the new view.
+fn change_the_view_during_large_updates(plan: &mut Plan) {
+    plan.faults = vec![FaultKind::LargeRecords, FaultKind::DrainBack];
+    plan.copies = TWO;
+    plan.quiet_period.1 = 400_000;
+    plan.network.late = 0;
+    plan.network.resets = 0;
+    plan.network.rates = Some((1_000_000, 1_000_000));
+    plan.network.uplink = None;
+    plan.large_share = 1.0;
 }
 
 #[test]
@@ -115,7 +148,7 @@ fn floors_without_restamping_are_noticed() {
     // Needs members that hold nothing, and whose changes are late.
     assert!(notices_the_lack(|plan| {
         plan.rules.restamping = false;
-        plan.copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
+        plan.copies = TWO;
         plan.nodes = plan.nodes.max(5);
         plan.network.late = 300;
     }));
@@ -153,6 +186,8 @@ fn a_missing_number_of_copies_is_noticed() {
 
 /// Seeds that may be needed to detect a disabled rule.
 const MUTANTS: u64 = 600;
+
+const TWO: Copies = Copies::Count(NonZeroU8::MIN.saturating_add(1));
 
 #[test]
 fn a_stale_secret_that_is_accepted_is_noticed() {

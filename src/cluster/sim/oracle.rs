@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::replica::message::OpId;
 use crate::session::{Record, Root, SecretHash, Value, Version};
 
 use super::pool::Pool;
@@ -23,6 +24,8 @@ pub(super) struct Model {
     pub(super) pool: Pool,
     /// Results of acknowledged atomic updates.
     pub(super) counts: BTreeSet<u64>,
+    /// Atomic updates whose clients were informed that nothing changed.
+    pub(super) rejected_updates: BTreeSet<OpId>,
     /// Atomic updates whose outcome is unknown.
     pub(super) indeterminate_updates: u64,
     /// PendingCalls in progress that rotate or delete it.
@@ -92,6 +95,7 @@ impl Model {
             acked: BTreeMap::new(),
             pool: Pool::default(),
             counts: BTreeSet::new(),
+            rejected_updates: BTreeSet::new(),
             indeterminate_updates: 0,
             moves: 0,
             may_end: false,

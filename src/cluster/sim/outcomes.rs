@@ -40,13 +40,13 @@ impl World {
                     self.committed(op, Outcome::Committed(record), true);
                 }
             }
+            (Stage::Committing { .. }, Reply::Updated(UpdateStatus::Conflict, _)) => {
+                self.rejected(op);
+            }
             (
                 Stage::Committing { .. },
                 Reply::Updated(
-                    UpdateStatus::Conflict
-                    | UpdateStatus::Superseded
-                    | UpdateStatus::Gone
-                    | UpdateStatus::Full,
+                    UpdateStatus::Superseded | UpdateStatus::Gone | UpdateStatus::Full,
                     _,
                 ),
             ) => {
@@ -76,6 +76,16 @@ impl World {
             model.used_at = model.used_at.max(request.begun_at);
             self.totals.succeeded += 1;
             self.totals.bridged_succeeded += u64::from(request.is_bridged);
+        }
+        self.finish(op);
+    }
+
+    fn rejected(&mut self, op: OpId) {
+        if let Some(request) = self.requests.get(&op) {
+            let model = &mut self.models[request.model];
+            if model.id == request.known.id && request.action == Action::Update {
+                model.rejected_updates.insert(op);
+            }
         }
         self.finish(op);
     }

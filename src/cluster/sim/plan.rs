@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) faults: Vec<FaultKind>,
     /// The time between two faults.
     pub(super) quiet_period: (u64, u64),
+    /// How long a node drains before it cancels that.
+    pub(super) drained: (u64, u64),
     pub(super) duration: u64,
     /// Clocks of the nodes differ by up to this.
     pub(super) skew: Duration,
@@ -35,6 +37,10 @@ pub(super) struct Plan {
     pub(super) clock_includes_suspension: bool,
     /// Whether users log in, and all sessions of a user are ended.
     pub(super) users: bool,
+    /// The share of requests to a session with large values that are carried out.
+    pub(super) large_share: f64,
+    /// The largest value that a client writes, in bytes.
+    pub(super) large_value_max: usize,
     /// Large messages that a node assembles at the same time have this many bytes in total.
     pub(super) assembly_budget: usize,
 }
@@ -101,11 +107,14 @@ impl Plan {
             link_rules: LinkRules::ALL,
             network,
             quiet_period: (200_000, rng.random_range(2_000_000..8_000_000)),
+            drained: (1_000, 3_000_000),
             duration: 40_000_000,
             skew: Duration::from_secs(rng.random_range(0..3) * 86_400 * 10),
             crash_is_noticed: rng.random_bool(0.7),
             clock_includes_suspension: true,
             users: false,
+            large_share: 0.1,
+            large_value_max: usize::MAX,
             assembly_budget: rng.random_range(16..=64) << 20,
             faults,
         }

@@ -69,13 +69,13 @@ impl World {
         let index = self.maybe_former(index);
         let model = &self.models[index];
         let (key, is_large) = (model.key, model.is_large);
-        if is_large && !self.rng.random_bool(LARGE_SHARE) {
+        if is_large && !self.rng.random_bool(self.plan.large_share) {
             return false;
         }
         let action = match self.rng.random_range(0..100) {
             _ if index >= SESSIONS => Action::Read,
             0..40 => Action::Read,
-            40..95 if is_large => {
+            40..75 if is_large => {
                 Action::Write(LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())])
             }
             40..60 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
@@ -155,7 +155,8 @@ impl World {
     /// Draws the value of a write.
     fn draw_value(&mut self, model: usize) -> Value {
         if self.models[model].is_large {
-            let (number, most) = (self.large_values, self.large_bytes_left);
+            let number = self.large_values;
+            let most = self.large_bytes_left.min(self.plan.large_value_max);
             if let Some(value) = draw_large(&mut self.rng, number, most) {
                 self.large_values += 1;
                 self.large_bytes_left -= value.as_bytes().len();
@@ -244,9 +245,14 @@ impl World {
             }
             Action::Update => {
                 result = count(&base) + 1;
-                let value = Value::from_bytes(result.to_string().as_bytes());
+                let value = Value::from_bytes(format!("{result} {op}").as_bytes());
                 changes.insert(COUNTER.into(), value);
                 changes.expect(COUNTER.into(), base.version(COUNTER));
+                // What the owner sends is large then, and small messages overtake it.
+                if self.models[request.model].is_large && self.rng.random() {
+                    let name = LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())];
+                    changes.insert(name.into(), self.draw_value(request.model));
+                }
             }
             Action::Rotate(to) => {
                 self.begin_move(op);
@@ -296,13 +302,15 @@ impl World {
 
 /// Returns the counter of a session.
 pub(super) fn count(record: &Record) -> u64 {
-    let value = record.get(COUNTER);
-    let text = value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    counter(record).map_or(0, |(count, _)| count)
 }
 
-/// The share of requests to a session with large values that are carried out.
-const LARGE_SHARE: f64 = 0.1;
+/// Returns the counter of a session, and the request that wrote it.
+pub(super) fn counter(record: &Record) -> Option<(u64, OpId)> {
+    let text = std::str::from_utf8(record.get(COUNTER)?.as_bytes()).ok()?;
+    let (count, op) = text.split_once(' ')?;
+    Some((count.parse().ok()?, op.parse().ok()?))
+}
 
 /// Clients slow down while a fault lasts for longer than this, in microseconds.
 const LONG_FAULT: u64 = 30_000_000;

@@ -5,11 +5,11 @@ use crate::session::Record;
 use super::client::Request;
 use super::invariants::{
     acknowledged_survives, ended_stays_ended, expires, holders_agree, reads_never_go_back,
-    refusals_are_rare, removed_stays_removed, updates_count_once,
+    refusals_are_rare, rejected_changes_nothing, removed_stays_removed, updates_count_once,
 };
 use super::kinds::FaultKind;
-use super::oracle::Life;
-use super::requests::count;
+use super::oracle::{Life, Model};
+use super::requests::{count, counter};
 use super::sim_node::SimNode;
 use super::world::{Totals, World};
 
@@ -41,6 +41,9 @@ impl World {
             };
             expires(model, at, read, &place);
         }
+        if model.id == request.known.id && !self.removed_while_running {
+            self.check_rejected(model, read, &place);
+        }
         // Another client may have tried to delete or to rotate it meanwhile.
         if model.life == Life::Live
             && !node.falsely_removed
@@ -51,6 +54,12 @@ impl World {
         {
             reads_never_go_back(&request.known, read, &place);
             removed_stays_removed(&request.known, model, read, &place);
+        }
+    }
+
+    fn check_rejected(&self, model: &Model, read: Option<&Record>, place: &str) {
+        if let Some((_, written_by)) = read.and_then(counter) {
+            rejected_changes_nothing(model, written_by, place);
         }
     }
 
@@ -77,6 +86,9 @@ impl World {
                     removed_stays_removed(&model.known(), model, read.as_deref(), &place);
                 }
                 let split = self.partitioned || self.removed_while_running;
+                if !split {
+                    self.check_rejected(model, read.as_deref(), &place);
+                }
                 if let (Life::Live, Some(record), false) = (model.life, read, split) {
                     updates_count_once(model, count(&record));
                 }
@@ -84,6 +96,11 @@ impl World {
         }
         assert!(self.users_have_ended(), "{}", self.failure_report());
         self.check_logins();
+        self.check_totals();
+    }
+
+    /// Checks that enough requests have succeeded.
+    fn check_totals(&self) {
         let Totals {
             begun,
             succeeded,
@@ -102,7 +119,10 @@ impl World {
             "only {succeeded} of {begun} requests succeeded"
         );
         refusals_are_rare(steady_refused, steady_writes);
-        if self.plan.faults == [FaultKind::Bridges] && bridged_writes >= BRIDGED_WRITES_MIN {
+        if self.plan.faults != [FaultKind::Bridges] {
+            return;
+        }
+        if bridged_writes >= BRIDGED_WRITES_MIN {
             assert!(
                 bridged_succeeded * 4 > bridged_writes,
                 "only {bridged_succeeded} of {bridged_writes} writes across a bridge succeeded"
