@@ -4,6 +4,7 @@ use rand::RngExt;
 
 use super::event::Event;
 use super::kinds::FaultKind;
+use super::progress::BRIDGED_MIN;
 use super::world::{DETECTION_MIN, World};
 
 impl World {
@@ -332,7 +333,11 @@ impl World {
     }
 
     pub(super) fn heal(&mut self) {
-        self.bridged_since = None;
+        if let Some(since) = self.bridged_since.take()
+            && self.bridge_has_core
+        {
+            self.totals.bridged_time += (self.now - since).saturating_sub(BRIDGED_MIN);
+        }
         self.network.heal();
     }
 

@@ -89,6 +89,13 @@ fn change_the_view_during_large_updates(plan: &mut Plan) {
 }
 
 #[test]
+fn members_that_cannot_reach_each_other_and_stay_are_noticed() {
+    assert!(notices_the_lack_among(&[FaultKind::Bridges], |plan| {
+        plan.rules.reachability = false;
+    }));
+}
+
+#[test]
 fn missing_union_reads_are_noticed() {
     assert!(notices_the_lack(|plan| plan.rules.union_reads = false));
 }

@@ -160,4 +160,4 @@ const ANSWER_MAX: u64 = 1_000_000;
 const ACKNOWLEDGED_WITHIN: u64 = 2_000_000;
 
 /// How long nodes may take to decide which of them continue without each other, in microseconds.
-const BRIDGED_MIN: u64 = 10_000_000;
+pub(super) const BRIDGED_MIN: u64 = 10_000_000;

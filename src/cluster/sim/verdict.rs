@@ -108,6 +108,7 @@ impl World {
             steady_refused,
             bridged_writes,
             bridged_succeeded,
+            bridged_time,
         } = self.totals;
         // Each side of a partition has half of the sessions, and reports that. Nodes that were
         // suspended refuse requests until they have joined again.
@@ -126,6 +127,13 @@ impl World {
             assert!(
                 bridged_succeeded * 4 > bridged_writes,
                 "only {bridged_succeeded} of {bridged_writes} writes across a bridge succeeded"
+            );
+        }
+        // Clients wait for their writes, so there are few if most of them fail.
+        if bridged_time >= BRIDGED_TIME_MIN {
+            assert!(
+                bridged_succeeded * BRIDGED_WRITE_WITHIN >= bridged_time,
+                "only {bridged_succeeded} writes succeeded in {bridged_time} us across a bridge"
             );
         }
     }
@@ -210,6 +218,10 @@ impl World {
 
 /// With fewer writes their share is not significant.
 const BRIDGED_WRITES_MIN: u64 = 40;
+
+/// Across a bridge that lasts for so long a write succeeds at least so often, in microseconds.
+const BRIDGED_TIME_MIN: u64 = 6_000_000;
+const BRIDGED_WRITE_WITHIN: u64 = 3_000_000;
 
 /// How soon after the last fault all nodes must be members of one cluster, and the copies of each
 /// session equal, in microseconds. The time in which large messages make progress is added.

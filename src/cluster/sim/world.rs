@@ -85,6 +85,8 @@ pub(super) struct Totals {
     /// Writes that began long after some pairs of nodes had lost each other, and successes.
     pub(super) bridged_writes: u64,
     pub(super) bridged_succeeded: u64,
+    /// How long clients could begin such writes, in microseconds.
+    pub(super) bridged_time: u64,
 }
 
 /// The result of a run.
