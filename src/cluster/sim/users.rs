@@ -310,7 +310,11 @@ impl World {
             }
             for index in 0..self.nodes.len() {
                 if !self.nodes[index].retired && self.replica(index).holds(&session.key) {
-                    logins_survive(self.user_record(index, session), index, session.key);
+                    logins_survive(
+                        self.user_record(index, session).as_ref(),
+                        index,
+                        session.key,
+                    );
                 }
             }
         }

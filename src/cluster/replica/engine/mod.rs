@@ -1,8 +1,8 @@
 //! The engine: membership, views and operations in progress.
 //!
 //! Each input is processed completely and produces outputs; nothing blocks. The order is always the
-//! same: handle the input, then [`process`](Engine::process): install a new view if the members have
-//! changed, advance the comparison, and announce when this node has become ready. The sessions
+//! same: handle the input, then [`process`](Engine::process): install a new view if the members
+//! have changed, advance the comparison, and announce when this node has become ready. The sessions
 //! themselves are in the [`Table`].
 
 mod announce;
