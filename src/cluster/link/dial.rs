@@ -206,7 +206,7 @@ impl Dialler<'_> {
             self.driver.links.met_myself(address);
             return Next::Never;
         }
-        let by = Rejection::of(me, refusal, details);
+        let by = Rejection::of(me, address, refusal, details);
         if let Some(Rival { node, serves: true }) = &details.rival {
             let node = node.clone();
             self.driver.input(Input::Rival { node });

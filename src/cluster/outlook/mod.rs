@@ -83,14 +83,27 @@ pub(super) enum Rejection {
     Foreign,
     /// The other node is the one to be rejected.
     Own,
+    /// A node of the same cluster has the node to be rejected as a member. It may have sessions,
+    /// and does not answer for them before it is informed.
+    Younger,
 }
 
 impl Rejection {
-    /// Returns the consequence of this refusal for `me`.
-    pub(super) fn of(me: &Node, refusal: Refusal, details: &RefusalDetails) -> Self {
+    /// Returns the consequence, for `me`, of a refusal by the node at address `at`.
+    pub(super) fn of(
+        me: &Node,
+        at: SocketAddr,
+        refusal: Refusal,
+        details: &RefusalDetails,
+    ) -> Self {
         let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
         match (refusal, &details.rival) {
-            (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => Self::Own,
+            (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => {
+                match rival.node.address == at {
+                    true => Self::Own,
+                    false => Self::Younger,
+                }
+            }
             (Refusal::Cluster | Refusal::Secret, _) => Self::Foreign,
             (Refusal::Name | Refusal::Full, _) => Self::Exclusion,
             _ => Self::Peer,
@@ -259,6 +272,7 @@ impl State {
                     Answer::Accepts { at } => drop(accepting.insert(at)),
                     Answer::Rejects { by, .. } => {
                         outlook.foreign += usize::from(by == Rejection::Foreign);
+                        outlook.silent += usize::from(by == Rejection::Younger);
                     }
                     Answer::Closed | Answer::Silence => outlook.silent += 1,
                 },

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cluster::wire::Rival;
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -105,6 +106,33 @@ fn a_rejection_by_a_peer_counts_wherever_it_was_found() {
         addresses.forget(at(port));
     }
     assert_eq!(outlook(&addresses).rejecting, 0);
+}
+
+/// Found by simulation: all members were suspended and joined again, one of them under the name of
+/// an older node that had just started. None of them served at that moment, so the older node
+/// rejected the others' rejections, served alone, and answered that their sessions do not exist.
+#[test]
+fn members_that_prefer_a_younger_node_of_this_name_leave_this_one_in_doubt() {
+    let node = |port: u16, generation: u64| Node {
+        address: at(port),
+        generation,
+        name: "node1".into(),
+    };
+    let details = RefusalDetails {
+        seen: 0,
+        rival: Some(Rival {
+            node: node(3, 9),
+            serves: false,
+        }),
+    };
+    let addresses = configured(&[2, 3]);
+    for port in [2, 3] {
+        let by = Rejection::of(&node(1, 5), at(port), Refusal::Name, &details);
+        addresses.dialled(START, at(port), rejects(by));
+    }
+    let outlook = outlook(&addresses);
+    // The younger node itself is the one to be rejected.
+    assert_eq!((outlook.silent, outlook.rejecting), (1, 0));
 }
 
 #[test]

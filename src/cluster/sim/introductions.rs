@@ -149,7 +149,7 @@ impl World {
         refusal: Refusal,
         details: &RefusalDetails,
     ) {
-        let by = Rejection::of(&self.nodes[index].me, refusal, details);
+        let by = Rejection::of(&self.nodes[index].me, at, refusal, details);
         if let Some(Rival { node, serves: true }) = &details.rival {
             let node = node.clone();
             self.input(index, Input::Rival { node });
