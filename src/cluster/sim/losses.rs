@@ -1,8 +1,8 @@
 //! Losses that the guarantees cover: the nodes that may stop now.
 
 use crate::cluster::Copies;
-use crate::cluster::replica::MemberStatus;
 use crate::cluster::replica::node::Node;
+use crate::cluster::replica::{MemberStatus, Replica};
 
 use super::world::World;
 
@@ -34,9 +34,10 @@ impl World {
     }
 
     /// Returns `true` for a node whose name is taken by a member of the cluster, so that the other
-    /// nodes reject it.
+    /// nodes reject it. One that serves may be all that is left of the cluster.
     fn is_outsider(&self, index: usize) -> bool {
-        if !self.plan.has_name_conflicts() {
+        let replica = self.nodes[index].replica.as_ref();
+        if !self.plan.has_name_conflicts() || replica.is_some_and(Replica::is_ready) {
             return false;
         }
         let me = &self.nodes[index].me;
