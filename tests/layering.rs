@@ -58,6 +58,7 @@ const TABLE: &[Row] = &[
             "store::erased",
         ],
         crates: &[
+            "async_trait",
             "serde_json",
             "sha2",
             "tokio",

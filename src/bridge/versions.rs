@@ -1,104 +1,62 @@
 //! The traits of tower-sessions, in each of its versions that are supported.
-//!
-//! They are written out as `async-trait` expands them.
 
-use std::pin::Pin;
+use async_trait::async_trait;
 
 use super::{Failure, TowerSessions};
-
-/// An asynchronous answer of those traits.
-type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 macro_rules! implement {
     ($core:ident, $feature:literal) => {
         #[cfg(feature = $feature)]
         #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+        #[async_trait]
         impl $core::SessionStore for TowerSessions {
-            fn create<'this, 'record, 'answer>(
-                &'this self,
-                record: &'record mut $core::session::Record,
-            ) -> Answer<'answer, $core::session_store::Result<()>>
-            where
-                'this: 'answer,
-                'record: 'answer,
-                Self: 'answer,
-            {
-                Box::pin(async move {
-                    for _ in 0..CREATE_TRIES_MAX {
-                        let expires_at = record.expiry_date.into();
-                        if Self::create(self, record.id.0, &record.data, expires_at).await? {
-                            return Ok(());
-                        }
-                        record.id = $core::session::Id::default();
-                    }
-                    let every = "every id that was drawn is in use".to_owned();
-                    Err($core::session_store::Error::Backend(every))
-                })
-            }
-
-            fn save<'this, 'record, 'answer>(
-                &'this self,
-                record: &'record $core::session::Record,
-            ) -> Answer<'answer, $core::session_store::Result<()>>
-            where
-                'this: 'answer,
-                'record: 'answer,
-                Self: 'answer,
-            {
-                Box::pin(async move {
+            async fn create(
+                &self,
+                record: &mut $core::session::Record,
+            ) -> $core::session_store::Result<()> {
+                for _ in 0..CREATE_TRIES_MAX {
                     let expires_at = record.expiry_date.into();
-                    Self::save(self, record.id.0, &record.data, expires_at).await?;
-                    Ok(())
-                })
+                    if Self::create(self, record.id.0, &record.data, expires_at).await? {
+                        return Ok(());
+                    }
+                    record.id = $core::session::Id::default();
+                }
+                let every = "every id that was drawn is in use".to_owned();
+                Err($core::session_store::Error::Backend(every))
             }
 
-            fn load<'this, 'id, 'answer>(
-                &'this self,
-                id: &'id $core::session::Id,
-            ) -> Answer<'answer, $core::session_store::Result<Option<$core::session::Record>>>
-            where
-                'this: 'answer,
-                'id: 'answer,
-                Self: 'answer,
-            {
-                Box::pin(async move {
-                    let loaded = Self::load(self, id.0).await?;
-                    Ok(loaded.map(|(data, expires_at)| $core::session::Record {
-                        id: *id,
-                        data,
-                        expiry_date: expires_at.into(),
-                    }))
-                })
+            async fn save(
+                &self,
+                record: &$core::session::Record,
+            ) -> $core::session_store::Result<()> {
+                let expires_at = record.expiry_date.into();
+                Ok(Self::save(self, record.id.0, &record.data, expires_at).await?)
             }
 
-            fn delete<'this, 'id, 'answer>(
-                &'this self,
-                id: &'id $core::session::Id,
-            ) -> Answer<'answer, $core::session_store::Result<()>>
-            where
-                'this: 'answer,
-                'id: 'answer,
-                Self: 'answer,
-            {
-                Box::pin(async move {
-                    Self::delete(self, id.0).await?;
-                    Ok(())
-                })
+            async fn load(
+                &self,
+                id: &$core::session::Id,
+            ) -> $core::session_store::Result<Option<$core::session::Record>> {
+                let loaded = Self::load(self, id.0).await?;
+                Ok(loaded.map(|(data, expires_at)| $core::session::Record {
+                    id: *id,
+                    data,
+                    expiry_date: expires_at.into(),
+                }))
+            }
+
+            async fn delete(&self, id: &$core::session::Id) -> $core::session_store::Result<()> {
+                Ok(Self::delete(self, id.0).await?)
             }
         }
 
         /// Stores of this crate drop expired sessions by themselves: this does nothing.
         #[cfg(feature = $feature)]
         #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+        #[async_trait]
         impl $core::ExpiredDeletion for TowerSessions {
-            fn delete_expired<'this, 'answer>(
-                &'this self,
-            ) -> Answer<'answer, $core::session_store::Result<()>>
-            where
-                'this: 'answer,
-                Self: 'answer,
-            {
-                Box::pin(async { Ok(()) })
+            async fn delete_expired(&self) -> $core::session_store::Result<()> {
+                Ok(())
             }
         }
 
