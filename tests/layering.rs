@@ -36,6 +36,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "testing",
         modules: &[
+            "clock",
             "error",
             "events",
             "middleware::Storable",

@@ -5,7 +5,7 @@
 //! the monotonic clock of most systems stops. Deadlines therefore pass while a laptop sleeps. A
 //! wall clock that is stepped, by an hour or a day, expires no session early or late, and time
 //! never runs backwards. Under a paused tokio clock (tests) time stands still and moves with
-//! `tokio::time::advance`.
+//! `tokio::time::advance`. With the feature `testing`, a test can move the clock of its runtime.
 //!
 //! A hypervisor that stops a virtual machine may stop all its clocks. The guest notices when its
 //! wall clock is set again. That looks like a wall clock that was wrong before, which is far more
@@ -18,6 +18,8 @@
 
 #[cfg(feature = "replicated")]
 mod leap;
+#[cfg(feature = "testing")]
+mod shift;
 mod suspension;
 
 use std::sync::OnceLock;
@@ -31,6 +33,8 @@ use self::suspension::suspended;
 
 #[cfg(feature = "replicated")]
 pub(crate) use self::leap::WallClock;
+#[cfg(feature = "testing")]
+pub(crate) use self::shift::Shift;
 
 /// Returns the current time on this node. Stores that use [`Changes::apply`] must use this clock,
 /// because the rest of the crate does.
@@ -45,6 +49,8 @@ pub fn now() -> Timestamp {
         Some(elapsed) => wall.plus(elapsed),
         None => wall.minus(start.duration_since(now)),
     };
+    #[cfg(feature = "testing")]
+    let awake = awake.plus(shift::shift());
     awake.plus(suspended())
 }
 
