@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod application;
 mod applications;
 mod cluster;
 mod expectations;
+mod processes;
 mod support;
