@@ -1,10 +1,11 @@
-//! A warning for applications whose session cookies never come back.
+//! Warnings about mistakes that an application makes in its configuration, each logged once.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use tracing::warn;
 
-/// Detects that browsers drop the cookies they receive.
+/// Detects that browsers drop the cookies they receive, and that a layer is inside another one that
+/// does its work.
 ///
 /// A cookie with `Secure` that is sent over plain HTTP to a host other than this machine is
 /// silently dropped, and every request starts a new session. Clients without cookies look the same,
@@ -13,6 +14,7 @@ use tracing::warn;
 pub(super) struct Hint {
     issued: AtomicU64,
     returned: AtomicBool,
+    nested: AtomicBool,
 }
 
 impl Hint {
@@ -24,6 +26,18 @@ impl Hint {
                 "no session cookie has come back: browsers drop cookies with Secure that arrive over \
                  plain HTTP. Let the proxy send X-Forwarded-Proto, or set Secure::Never on a network \
                  without TLS"
+            );
+        }
+    }
+
+    /// Records that a request has passed another layer with the same cookie or header, whose store
+    /// has the session.
+    pub(super) fn nested(&self) {
+        if !self.nested.load(Relaxed) && !self.nested.swap(true, Relaxed) {
+            warn!(
+                "a SessionLayer is inside another one with the same cookie name or header: only the \
+                 outer one and its store are used. Add one SessionLayer around all routes that need \
+                 sessions, or give each layer a cookie name of its own"
             );
         }
     }

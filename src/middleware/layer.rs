@@ -49,7 +49,8 @@ use crate::store::users::{self, NewLogin};
 /// cookie, and it sets a new cookie only if the cookie changes.
 ///
 /// Layers nest. Of two layers with the same cookie name, the outer one is in charge and the inner
-/// one passes requests through. Two layers with different names provide two sessions; a handler
+/// one passes requests through, which is logged as a warning unless both are clones of one layer.
+/// Two layers with different names provide two sessions; a handler
 /// gets that of the inner layer.
 ///
 /// The request's `Cookie` header, which contains the id, is marked
@@ -77,7 +78,8 @@ use crate::store::users::{self, NewLogin};
 /// - **The handler panics**, and the layer that catches the panic is outside this one, or there is
 ///   none. Saved: kept. Staged: dropped. Cookie: not sent.
 /// - **A timeout**, and the layer that enforces it is inside this one. As if the handler had
-///   returned.
+///   returned, unless [`commit_when`](Self::commit_when) decides otherwise: see
+///   [below](#timeouts).
 /// - **A timeout**, enforced by a layer outside this one, **or a client that disconnects**. Saved:
 ///   kept. Staged: dropped, unless the commit has begun. Cookie: not sent.
 /// - **The final commit fails.** Saved: kept. Staged: not stored; with
@@ -94,6 +96,50 @@ use crate::store::users::{self, NewLogin};
 /// browser with an id that is no longer valid: the visitor is logged out. To avoid that, leave the
 /// commit to this layer, or put layers for panics and timeouts inside it, so that the staged writes
 /// are stored.
+///
+/// # Timeouts
+///
+/// A layer that enforces a timeout drops the handler and answers in its place. Outside this layer,
+/// the staged writes are dropped with the handler. Inside this layer, its response cannot be
+/// distinguished from a handler's, and what the handler has staged until then is stored: half of
+/// its work, perhaps. To store only what handlers have finished, mark the responses that come from
+/// inside the timeout, and commit no others:
+///
+/// ```
+/// # #[cfg(all(feature = "axum", feature = "memory"))] {
+/// use std::time::Duration;
+///
+/// use axum::middleware::map_response;
+/// use axum::{Router, http::StatusCode, response::Response, routing::post};
+/// use distributable::{MemoryStore, Session, SessionError, SessionLayer};
+/// use tower_http::timeout::TimeoutLayer;
+///
+/// async fn order(session: Session) -> Result<(), SessionError> {
+///     session.insert("order", "begun")?;
+///     // ... what may take too long ...
+///     session.insert("order", "done")
+/// }
+///
+/// /// The handler has run to its end.
+/// #[derive(Clone)]
+/// struct Finished;
+///
+/// async fn finish(mut response: Response) -> Response {
+///     response.extensions_mut().insert(Finished);
+///     response
+/// }
+///
+/// let limit = Duration::from_secs(10);
+/// let app: Router = Router::new()
+///     .route("/order", post(order))
+///     .layer(map_response(finish))
+///     .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limit))
+///     .layer(
+///         SessionLayer::new(MemoryStore::new())
+///             .commit_when(|head| head.extensions.get::<Finished>().is_some()),
+///     );
+/// # }
+/// ```
 ///
 /// # First visits
 ///

@@ -63,6 +63,9 @@ impl RequestSession {
             return Some(exchange);
         };
         if outer.0.serves(&config.carrier) {
+            if !outer.0.is_of(config) {
+                config.hint.nested();
+            }
             request.insert(outer);
             return None;
         }
@@ -511,6 +514,12 @@ impl RequestSession {
         if !self.clone().commit(None, true).await? {
             return Err(SessionErrorKind::Conflict.into());
         }
+    /// Returns `true` if this configuration is that of this layer or of an outer one.
+    fn is_of(&self, config: &Arc<Config>) -> bool {
+        let outer = || self.outer.as_ref().is_some_and(|outer| outer.is_of(config));
+        Arc::ptr_eq(&self.config, config) || outer()
+    }
+
         // A login may have been answered while the other holders acknowledged this commit.
         let sends_again = self.state().sends_cookie_again();
         match sends_again {

@@ -710,7 +710,9 @@ pub(super) const MISSING_LAYER: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "), but its requests do not pass a distributable::SessionLayer of that version first. With axum, \
      call `.layer(SessionLayer::new(store))` on the router after the route, and after every layer \
-     that takes the session: the layer that is added last runs first"
+     that takes the session: the layer that is added last runs first. In a tower::ServiceBuilder, \
+     call it before the layers that take the session: there, the layer that is added first runs \
+     first. A layer in between must keep the request's extensions"
 );
 
 /// Attempts before the pauses grow.

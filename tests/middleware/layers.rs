@@ -30,6 +30,8 @@ async fn a_missing_layer_is_explained_in_the_log_and_not_to_the_client() {
         env!("CARGO_PKG_VERSION"),
         ".layer(SessionLayer::new(store))",
         "after the route",
+        "ServiceBuilder",
+        "runs first",
     ] {
         assert!(log.text().matches(word).count() >= 2, "{word}");
     }
@@ -72,6 +74,85 @@ async fn a_time_out_goes_around_the_layer_in_a_service_builder() {
     let body = response.into_body();
     assert!(http_body::Body::is_end_stream(&body));
     assert!(body.collect().await.unwrap().to_bytes().is_empty());
+}
+
+/// W-13: a timeout inside the layer, without and with the marker that the documentation shows.
+#[tokio::test(start_paused = true)]
+async fn a_time_out_inside_the_layer_stores_what_is_staged_unless_only_finished_handlers_commit() {
+    use axum::extract::Request;
+    use axum::middleware::{Next, from_fn, map_response};
+    use axum::response::IntoResponse;
+
+    #[derive(Clone)]
+    struct Finished;
+
+    async fn finish(mut response: axum::response::Response) -> axum::response::Response {
+        response.extensions_mut().insert(Finished);
+        response
+    }
+    async fn slow(session: Session) -> Result<(), SessionError> {
+        session.insert("order", "begun")?;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        session.insert("order", "done")
+    }
+    async fn by_hand(request: Request, next: Next) -> axum::response::Response {
+        let answer = tokio::time::timeout(Duration::from_secs(1), next.run(request));
+        let late = || StatusCode::GATEWAY_TIMEOUT.into_response();
+        answer.await.unwrap_or_else(|_| late())
+    }
+    let routes = || routes().route("/slow", get(slow));
+    let limit =
+        || TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(1));
+    for marks in [false, true] {
+        let marked = || match marks {
+            true => routes().layer(map_response(finish)),
+            false => routes(),
+        };
+        for app in [marked().layer(limit()), marked().layer(from_fn(by_hand))] {
+            let store = Spy::new();
+            let layer = match marks {
+                true => {
+                    layer(&store).commit_when(|head| head.extensions.get::<Finished>().is_some())
+                }
+                false => layer(&store),
+            };
+            let app = app.layer(layer);
+            let mut browser = Browser::new();
+            browser.get(&app, "/set?k=order&v=none").await.ok();
+            let reply = browser.get(&app, "/slow").await;
+            assert_eq!(reply.status, StatusCode::GATEWAY_TIMEOUT);
+            reply.assert_no_cookie();
+            let order = browser.get(&app, "/get?k=order").await.ok().body;
+            assert_eq!(order, if marks { "none" } else { "begun" });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_layer_inside_another_one_with_the_same_name_is_warned_of_once() {
+    let log = super::privacy::Log::default();
+    let _listening = log.listen();
+    let warnings = || {
+        log.text()
+            .matches("inside another one with the same cookie")
+            .count()
+    };
+    let named =
+        |name: &str| layer(&Spy::new()).with_cookie(SessionCookie::builder(name).build().unwrap());
+    // Clones of one layer, and layers with names of their own, are meant.
+    let one = layer(&Spy::new());
+    let clones = routes().layer(one.clone()).layer(named("OTHER")).layer(one);
+    let others = routes().layer(named("A")).layer(named("B"));
+    for app in [clones, others] {
+        send(&app, request("/incr", &[])).await.ok();
+    }
+    assert_eq!(warnings(), 0);
+    let twice = routes().layer(layer(&Spy::new())).layer(layer(&Spy::new()));
+    for _ in 0..3 {
+        send(&twice, request("/none", &[])).await.ok();
+    }
+    assert_eq!(warnings(), 1);
+    assert!(log.text().contains("around all routes"));
 }
 
 ///
