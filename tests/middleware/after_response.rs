@@ -188,6 +188,58 @@ async fn a_detached_handle_uses_the_session_when_it_touches_it_and_learns_of_its
     assert_eq!(ended(session.reload().await), SessionErrorKind::Invalidated);
 }
 
+/// W-14.
+#[tokio::test(start_paused = true)]
+async fn touching_follows_a_rotation_and_not_a_login_and_goes_on_when_its_caller_has_left() {
+    let store = Spy::new();
+    let shelf = Shelf::default();
+    let keep = shelf.clone();
+    let detach = async move |session: Session| *keep.lock().unwrap() = Some(session.detached());
+    let second = Duration::from_secs(1);
+    let layer = || layer(&store).with_idle_timeout(Some(10 * second));
+    let app = routes().route("/detach", get(detach)).layer(layer());
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    browser.get(&app, "/rotate").await.ok();
+    for _ in 0..3 {
+        advance(9 * second).await;
+        session.touch().await.unwrap();
+    }
+    // The caller leaves while the store is busy.
+    advance(9 * second).await;
+    store
+        .load_pauses
+        .store(2, std::sync::atomic::Ordering::SeqCst);
+    let touches = store.touches.get();
+    assert!(session.touch().now_or_never().is_none());
+    eventually(|| store.touches.get() > touches).await;
+    store
+        .load_pauses
+        .store(0, std::sync::atomic::Ordering::SeqCst);
+    advance(9 * second).await;
+    assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
+
+    let touches = store.touches.get();
+    browser.get(&app, "/login?uid=ada").await.ok();
+    advance(9 * second).await;
+    let refused = session.touch().await.unwrap_err();
+    assert_eq!(refused.kind(), SessionErrorKind::Superseded);
+    assert_eq!(store.touches.get(), touches);
+    // A failing store is a typed error, and no end of the session.
+    browser.get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    advance(9 * second).await;
+    store.break_with(down);
+    let refused = session.touch().await.unwrap_err();
+    assert!(matches!(refused.kind(), SessionErrorKind::Store(_)));
+    store.repair();
+    session.touch().await.unwrap();
+    advance(9 * second).await;
+    assert_eq!(browser.get(&app, "/user").await.ok().body, user_key("ada"));
+}
+
 #[tokio::test]
 async fn a_detached_handle_of_no_session_cannot_make_one() {
     let store = Spy::new();
