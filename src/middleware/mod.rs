@@ -25,6 +25,7 @@ mod take_back;
 mod test_store;
 mod timeout;
 
+mod update;
 pub use attribute::{Attribute, AttributeName, AttributeOf, Storable};
 pub use body::ResponseBody;
 pub use cookie::{

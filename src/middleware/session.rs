@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -20,13 +19,14 @@ use super::carrier::Answer;
 use super::complete::Complete;
 use super::cookie::Persistence;
 use super::error::{SessionError, SessionErrorKind};
-use super::layer::SessionLayer;
+use super::layer::{Config, SessionLayer};
 use super::remember;
 use super::request_session::RequestSession;
 use super::route::Route;
 use super::state::{Found, State, Update};
 use super::test_store::TestStore;
 use super::timeout::Timeout;
+use super::update::Replacement;
 use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
 
 /// A visitor's session, as seen by one request.
@@ -106,6 +106,10 @@ impl Session {
         };
         exchange.load(&parts.uri, &parts.headers).await?;
         Ok(Self::of(exchange))
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        self.exchange.config()
     }
 
     /// A handle of a request's session.
@@ -290,25 +294,67 @@ impl Session {
         E: Send,
     {
         let name = Name::from(name.as_name());
-        for tries in 0..UPDATE_TRIES_MAX {
-            let (old, after) = {
-                let state = self.writable_state()?;
-                (state.value(&name).cloned(), state.version(&name))
+        self.replace(&name, |old| {
+            Ok(match f(decode(&name, old)?) {
+                Ok(new) => (Replacement::Value(self.encode(&name, &new)?), Ok(new)),
+                Err(error) => (Replacement::None, Err(error)),
+            })
+        })
+        .await
+    }
+
+    /// Changes an attribute in place, atomically as [`update`](Self::update) does, and returns what
+    /// the closure returns.
+    ///
+    /// The closure is given the attribute's value, or `None` if there is none. The attribute is
+    /// written if the closure has changed it, and removed if the closure leaves `None` in place of
+    /// a value. If nothing has changed, nothing is stored and no session is created.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// use distributable::{Attribute, Session};
+    ///
+    /// const TICKETS: Attribute<Vec<u32>> = Attribute::new("tickets");
+    ///
+    /// let session = Session::for_test();
+    /// session.insert(TICKETS, &vec![7, 8])?;
+    /// let ticket = session.update_with(TICKETS, |tickets| tickets.as_mut()?.pop()).await?;
+    /// assert_eq!(ticket, Some(8));
+    /// assert_eq!(session.get(TICKETS)?, Some(vec![7]));
+    /// # Ok::<(), distributable::SessionError>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`update`](Self::update).
+    pub async fn update_with<T, R>(
+        &self,
+        name: impl AttributeOf<T>,
+        mut f: impl FnMut(&mut Option<T>) -> R + Send,
+    ) -> Result<R, SessionError>
+    where
+        T: Storable + DeserializeOwned + Send,
+        R: Send,
+    {
+        let name = Name::from(name.as_name());
+        self.replace(&name, |old| {
+            let mut value = decode(&name, old.clone())?;
+            let returned = f(&mut value);
+            let new = value.map(|value| self.encode(&name, &value)).transpose()?;
+            let replacement = match new {
+                new if new == old => Replacement::None,
+                Some(new) => Replacement::Value(new),
+                None => Replacement::Removal,
             };
-            let new = match f(decode(&name, old)?) {
-                Ok(new) => new,
-                Err(error) => return Ok(Err(error)),
-            };
-            let value = self.encode(&name, &new)?;
-            self.state().admits(&name, &value, self.exchange.config())?;
-            let name = name.clone();
-            let update = Update { name, value, after };
-            if self.commit(Some(update)).await? {
-                return Ok(Ok(new));
-            }
-            give_way(tries).await;
-        }
-        Err(SessionError::from(SessionErrorKind::Conflict).with_attribute(&name))
+            Ok((replacement, returned))
+        })
+        .await
     }
 
     /// Rotates the session id. The former id is rejected as soon as the response is sent. Call this
@@ -637,24 +683,28 @@ impl Session {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.exchange.state()
     }
 
-    fn writable_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+    pub(super) fn writable_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         let state = self.state();
         state.writable(self.detached.is_some())?;
         Ok(state)
     }
 
-    fn encode<T: Storable + ?Sized>(&self, name: &str, value: &T) -> Result<Value, SessionError> {
+    pub(super) fn encode<T: Storable + ?Sized>(
+        &self,
+        name: &str,
+        value: &T,
+    ) -> Result<Value, SessionError> {
         not_reserved(name)?;
         let max_bytes = self.exchange.config().limits.attribute_bytes;
         json::encode(value, max_bytes)
             .map_err(|error| SessionError::from(error).with_attribute(name))
     }
 
-    fn commit(&self, update: Option<Update>) -> Complete<bool> {
+    pub(super) fn commit(&self, update: Option<Update>) -> Complete<bool> {
         Complete::new(self.exchange.clone().commit(update, false))
     }
 }
@@ -677,7 +727,7 @@ impl Drop for Detached {
     }
 }
 
-fn decode<T: DeserializeOwned>(
+pub(super) fn decode<T: DeserializeOwned>(
     name: &str,
     value: Option<Value>,
 ) -> Result<Option<T>, SessionError> {
@@ -685,23 +735,11 @@ fn decode<T: DeserializeOwned>(
     value.map_err(|error| SessionError::from(error).with_attribute(name))
 }
 
-fn not_reserved(name: &str) -> Result<(), SessionError> {
+pub(super) fn not_reserved(name: &str) -> Result<(), SessionError> {
     if remember::is_reserved(name) {
         return Err(SessionError::from(SessionErrorKind::ReservedName).with_attribute(name));
     }
     Ok(())
-}
-
-/// Backs off after a conflict: at first by yielding, later for a random time, so that a node which
-/// is remote from the session's owner gets its turn between requests that run at the owner.
-async fn give_way(tries: usize) {
-    let longest = (tries / TRIES_AT_ONCE).min(PAUSE_MS_MAX);
-    // The keys of `RandomState` differ between calls, which is random enough to spread competitors.
-    let random = RandomState::new().hash_one(tries) as usize;
-    match random % (longest + 1) {
-        0 => tokio::task::yield_now().await,
-        ms => tokio::time::sleep(Duration::from_millis(ms as u64)).await,
-    }
 }
 
 /// Includes the version, because two versions of this crate in one program do not share sessions.
@@ -714,13 +752,3 @@ pub(super) const MISSING_LAYER: &str = concat!(
      call it before the layers that take the session: there, the layer that is added first runs \
      first. A layer in between must keep the request's extensions"
 );
-
-/// Attempts before the pauses grow.
-const TRIES_AT_ONCE: usize = 4;
-
-/// The longest pause between two attempts, in milliseconds: many times the duration of an update.
-const PAUSE_MS_MAX: usize = 8;
-
-/// Attempts of [`Session::update`] before it fails. In each of them another request has succeeded,
-/// so this many requests wrote one attribute of one session within the same moment.
-const UPDATE_TRIES_MAX: usize = 1_024;

@@ -167,6 +167,70 @@ async fn an_update_sees_what_the_request_has_staged_and_stores_it_too() {
     assert_eq!(browser.get(&app, "/get?k=other").await.body, "x");
 }
 
+/// The closure's second result is that of the attempt that was stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_hands_out_each_ticket_once() {
+    let take = async |session: Session| -> Result<String, SessionError> {
+        let ticket = session.update_with("tickets", |tickets: &mut Option<Vec<u32>>| {
+            let left = tickets.as_mut()?;
+            let ticket = left.pop();
+            if left.is_empty() {
+                *tickets = None;
+            }
+            ticket
+        });
+        Ok(ticket.await?.map_or_else(String::new, |it| it.to_string()))
+    };
+    let print = async |session: Session| session.insert("tickets", &Vec::from_iter(0..200_u32));
+    let store = Spy::new();
+    let app = routes()
+        .route("/take", get(take))
+        .route("/print", get(print))
+        .layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/take").await.ok().assert_no_cookie();
+    assert_eq!(store.commits.get(), 0, "nothing has changed");
+    browser.get(&app, "/print").await.ok();
+    let clients: Vec<_> = (0..5)
+        .map(|_| {
+            let (mut browser, app) = (browser.clone(), app.clone());
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                for _ in 0..40 {
+                    let ticket = browser.get(&app, "/take").await.ok().body;
+                    taken.push(ticket.parse::<u32>().unwrap());
+                }
+                taken
+            })
+        })
+        .collect();
+    let mut taken = Vec::new();
+    for client in clients {
+        taken.extend(client.await.unwrap());
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, Vec::from_iter(0..200));
+    assert_eq!(browser.get(&app, "/has?k=tickets").await.body, "false");
+    let commits = store.commits.get();
+    assert_eq!(browser.get(&app, "/take").await.ok().body, "");
+    assert_eq!(store.commits.get(), commits);
+}
+
+#[tokio::test]
+async fn an_update_with_a_result_fails_as_an_update_does_and_changes_nothing() {
+    use SessionErrorKind::{Decode, ReservedName, TooLarge};
+    let session = Session::for_test();
+    session.insert("a", "text").unwrap();
+    let kind = |result: Result<(), SessionError>| result.unwrap_err().kind();
+    let number = session.update_with("a", |it: &mut Option<u32>| *it = Some(1));
+    assert_eq!(kind(number.await), Decode);
+    let name = session.update_with("\0a", |it: &mut Option<u32>| *it = None);
+    assert_eq!(kind(name.await), ReservedName);
+    let large = |it: &mut Option<String>| *it = Some("x".repeat(17 << 20));
+    assert_eq!(kind(session.update_with("a", large).await), TooLarge);
+    assert_eq!(session.get::<String>("a").unwrap().as_deref(), Some("text"));
+}
+
 #[tokio::test]
 async fn an_update_makes_a_session_where_there_is_none() {
     let store = Spy::new();

@@ -27,7 +27,8 @@ pub(crate) struct Batch {
 #[derive(Clone, Debug)]
 pub(crate) struct Update {
     pub(crate) name: Name,
-    pub(crate) value: Value,
+    /// `None`: the attribute is removed.
+    pub(crate) value: Option<Value>,
     /// The version of the write that it was computed from.
     pub(crate) after: Option<Version>,
 }
@@ -165,7 +166,10 @@ impl State {
             changes.log_in(config.login(user));
         }
         if let Some(update) = update {
-            changes.insert(update.name.clone(), update.value.clone());
+            match &update.value {
+                Some(value) => changes.insert(update.name.clone(), value.clone()),
+                None => changes.remove(update.name.clone()),
+            }
             changes.expect(update.name.clone(), update.after);
         }
         Ok(Some(Batch {
