@@ -59,9 +59,8 @@ use crate::clock::Shift;
 /// of sessions with them; both can be used together.
 ///
 /// It does not move the clocks of other processes: a Redis server counts the time of its sessions
-/// itself. A replicated node takes a leap for a pause of its machine, as after a suspension: it may
-/// answer with 503 until it has rejoined. For such tests, put the layer on a
-/// [`MemoryStore`](crate::store).
+/// itself. Replicated nodes in the runtime take a leap for a pause of their machine: they lose
+/// nothing that has not expired, and may answer with 503 until they have rejoined.
 #[derive(Clone)]
 #[must_use]
 pub struct TestClock(Shift);
