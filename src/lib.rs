@@ -25,8 +25,9 @@
 //! # Overview
 //!
 //! - [`guide`]: quick start, guarantees, operations, migration, and the architecture.
-//! - For handlers: [`Session`], [`Attribute`] for typed names, [`Storable`] for values,
-//!   [`SessionError`].
+//! - For handlers: [`Session`]; [`SessionData`] and [`SessionDataMut`] for one attribute as an
+//!   argument; [`Peek`] to read without using the session; [`Attribute`] for typed names,
+//!   [`Storable`] for values, [`SessionError`].
 //! - For the application: [`SessionLayer`], [`SessionCookie`], [`SessionHeader`], [`Route`] and
 //!   [`Affinity`] for sticky balancers, [`Limits`].
 //! - [`store`]: the stores, and the contract of [`SessionStore`].
@@ -79,8 +80,8 @@ pub use events::{Lagged, SessionEvents};
 pub use middleware::{
     Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidHeader, InvalidRoute,
     Limits, Peek, Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session,
-    SessionCookie, SessionCookieBuilder, SessionError, SessionErrorKind, SessionHeader,
-    SessionLayer, SessionService, Storable,
+    SessionAttribute, SessionCookie, SessionCookieBuilder, SessionData, SessionDataMut,
+    SessionError, SessionErrorKind, SessionHeader, SessionLayer, SessionService, Storable,
 };
 pub use session::{
     EndReason, EventScope, Root, SessionEvent, SessionEventKind, SessionId, SessionInfo, UserKey,

@@ -123,6 +123,36 @@ impl<T> AttributeName for &Attribute<T> {
 
 impl<T> AttributeOf<T> for &Attribute<T> {}
 
+/// A type of which a session has one value, under a name that belongs to the type: an attribute
+/// that handlers take as an argument, as [`SessionData`](crate::SessionData) or
+/// [`SessionDataMut`](crate::SessionDataMut).
+///
+/// The constant is a name like any other: `session.get(Cart::ATTRIBUTE)` reads the same attribute.
+/// For a type of another crate, declare a newtype with `#[serde(transparent)]`.
+///
+/// ```
+/// use distributable::{Attribute, SessionAttribute};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default, Deserialize, Serialize)]
+/// struct Cart {
+///     items: Vec<String>,
+/// }
+///
+/// impl SessionAttribute for Cart {
+///     const ATTRIBUTE: Attribute<Self> = Attribute::new("cart");
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the type of a session attribute",
+    label = "no name is known under which a session would have it",
+    note = "implement `SessionAttribute` for it, whose constant is the attribute's name"
+)]
+pub trait SessionAttribute: Storable + DeserializeOwned + Send {
+    /// The attribute's name.
+    const ATTRIBUTE: Attribute<Self>;
+}
+
 /// A type that can be stored as an attribute: every type that serde can serialize, because sessions
 /// move between nodes and outlive processes. It is implemented automatically.
 ///

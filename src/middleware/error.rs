@@ -42,6 +42,8 @@ pub enum SessionErrorKind {
     TooLate,
     /// The operation needs a session, and there is none.
     NoSession,
+    /// The session has no attribute that [`SessionData`](crate::SessionData) could read.
+    NoAttribute,
     /// The session has ended meanwhile: another request has deleted it, or it has expired.
     Invalidated,
     /// The session id has been rotated: this request was sent with the former one, before the
@@ -49,7 +51,8 @@ pub enum SessionErrorKind {
     /// first. Nothing was changed, and the response sets no cookie. After another login, handles
     /// from before it get this error as well.
     Superseded,
-    /// Other requests kept changing the attribute; nothing was changed.
+    /// Other requests kept changing the attribute, or one has changed it since
+    /// [`SessionDataMut`](crate::SessionDataMut) has read it; nothing was changed.
     Conflict,
     /// The store failed.
     Store(StoreErrorKind),
@@ -87,12 +90,14 @@ impl SessionError {
         self.attribute.as_deref()
     }
 
-    /// Returns the HTTP status for a client: 409 for `NoSession`, `Invalidated`, `Superseded`,
-    /// `TooManySessions` and `Conflict`, 413 for `TooLarge`, 503 if the store fails, otherwise 500.
+    /// Returns the HTTP status for a client: 409 for `NoSession`, `NoAttribute`, `Invalidated`,
+    /// `Superseded`, `TooManySessions` and `Conflict`, 413 for `TooLarge`, 503 if the store fails,
+    /// otherwise 500.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             SessionErrorKind::NoSession
+            | SessionErrorKind::NoAttribute
             | SessionErrorKind::Invalidated
             | SessionErrorKind::Superseded
             | SessionErrorKind::TooManySessions
@@ -153,9 +158,10 @@ impl SessionErrorKind {
             Self::TooLarge => "the session or one of its attributes would be too large",
             Self::TooLate => "the response has been sent, the session cannot be changed any more",
             Self::NoSession => "there is no session",
+            Self::NoAttribute => "the session has no such attribute",
             Self::Invalidated => "the session has ended meanwhile",
             Self::Superseded => "the session has another id by now",
-            Self::Conflict => "too many concurrent updates of this session attribute",
+            Self::Conflict => "other requests have changed this session attribute",
             Self::Store(StoreErrorKind::TooLarge) => "the session exceeds the store's size limit",
             Self::Store(_) => "sessions are unavailable at the moment",
             Self::InvalidTimeout => "a session's time must not be zero",

@@ -4,9 +4,11 @@ use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::error::SessionError;
+use super::attribute::SessionAttribute;
+use super::error::{SessionError, SessionErrorKind};
 use super::peek::Peek;
 use super::session::Session;
+use super::session_data::{SessionData, SessionDataMut};
 
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = SessionError;
@@ -31,6 +33,35 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, SessionError> {
         let session = Self::from_parts(parts).await?;
         Ok(session.exists().then_some(session))
+    }
+}
+
+impl<S: Sync, T: SessionAttribute> FromRequestParts<S> for SessionData<T> {
+    type Rejection = SessionError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, SessionError> {
+        Self::from_parts(parts).await
+    }
+}
+
+/// Extracts the attribute if the session has it.
+impl<S: Sync, T: SessionAttribute> OptionalFromRequestParts<S> for SessionData<T> {
+    type Rejection = SessionError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, SessionError> {
+        match Self::from_parts(parts).await {
+            Ok(data) => Ok(Some(data)),
+            Err(error) if error.kind() == SessionErrorKind::NoAttribute => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<S: Sync, T: SessionAttribute + Default> FromRequestParts<S> for SessionDataMut<T> {
+    type Rejection = SessionError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, SessionError> {
+        Self::from_parts(parts).await
     }
 }
 

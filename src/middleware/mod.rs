@@ -20,13 +20,14 @@ mod request_session;
 mod route;
 mod service;
 mod session;
+mod session_data;
 mod state;
 mod take_back;
 mod test_store;
 mod timeout;
-
 mod update;
-pub use attribute::{Attribute, AttributeName, AttributeOf, Storable};
+
+pub use attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};
 pub use body::ResponseBody;
 pub use cookie::{
     InvalidCookie, Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder,
@@ -39,3 +40,4 @@ pub use peek::Peek;
 pub use route::{InvalidRoute, Route};
 pub use service::SessionService;
 pub use session::Session;
+pub use session_data::{SessionData, SessionDataMut};

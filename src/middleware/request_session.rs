@@ -202,8 +202,22 @@ impl RequestSession {
             // A handle does not write to a session that belongs to another user now.
             self.current().await?;
         }
+        while self.state().has_guards() {
+            if !self.commit_batch(None, last).await? {
+                return Ok(false);
+            }
+        }
+        self.commit_batch(update.as_ref(), last).await
+    }
+
+    /// Stores one batch of staged changes.
+    async fn commit_batch(
+        &self,
+        update: Option<&Update>,
+        last: bool,
+    ) -> Result<bool, SessionError> {
         for _ in 0..CREATE_TRIES_MAX {
-            let batch = self.state().begin(update.as_ref(), last, &self.config)?;
+            let batch = self.state().begin(update, last, &self.config)?;
             let Some(batch) = batch else { return Ok(true) };
             let (id, key) = (batch.id, batch.id.key());
             let creates = batch.changes.is_create();
@@ -500,6 +514,12 @@ impl RequestSession {
         })
     }
 
+    /// Returns `true` if this configuration is that of this layer or of an outer one.
+    fn is_of(&self, config: &Arc<Config>) -> bool {
+        let outer = || self.outer.as_ref().is_some_and(|outer| outer.is_of(config));
+        Arc::ptr_eq(&self.config, config) || outer()
+    }
+
     /// Returns `true` if this request, or an outer layer, uses the same cookie or header.
     fn serves(&self, carrier: &Carrier) -> bool {
         let outer = || {
@@ -514,12 +534,6 @@ impl RequestSession {
         if !self.clone().commit(None, true).await? {
             return Err(SessionErrorKind::Conflict.into());
         }
-    /// Returns `true` if this configuration is that of this layer or of an outer one.
-    fn is_of(&self, config: &Arc<Config>) -> bool {
-        let outer = || self.outer.as_ref().is_some_and(|outer| outer.is_of(config));
-        Arc::ptr_eq(&self.config, config) || outer()
-    }
-
         // A login may have been answered while the other holders acknowledged this commit.
         let sends_again = self.state().sends_cookie_again();
         match sends_again {

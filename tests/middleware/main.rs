@@ -17,6 +17,7 @@ mod privacy;
 mod remember;
 mod rotation;
 mod routes;
+mod session_data;
 mod stragglers;
 mod support;
 mod undoing;

@@ -51,7 +51,11 @@ impl State {
         self.closed = true;
         if !self.consulted {
             Rest::Untouched
-        } else if self.is_pending() || self.in_flight.is_some() || self.dropped {
+        } else if self.is_pending()
+            || self.in_flight.is_some()
+            || self.dropped
+            || self.guards.failure.is_some()
+        {
             Rest::Commit
         } else if self.sends_cookie_again() {
             Rest::Confirm
@@ -74,17 +78,13 @@ impl State {
     /// Closes the session to writes: there will be no response.
     pub(crate) const fn abandon(&mut self) {
         self.closed = true;
+        self.abandoned = true;
     }
 
     /// Drops the staged changes, because the response decides against storing them.
     pub(crate) fn discard(&mut self) {
-        self.in_flight = None;
-        self.staged = Changes::default();
-        self.login = None;
-        self.label = None;
-        self.persistence = None;
+        self.drop_changes();
         self.dropped = false;
-        self.size = None;
         self.id = self.stored.as_ref().map(|stored| stored.id);
     }
 
@@ -125,6 +125,10 @@ impl State {
         // A commit that panicked has left its batch here.
         self.undo();
         self.check_known()?;
+        if let Some(failure) = self.guards.failure.take() {
+            return Err(failure);
+        }
+        self.forget_guards();
         if update.is_none() && !self.is_pending() {
             return Ok(None);
         }
@@ -140,18 +144,13 @@ impl State {
             _ => id,
         };
         let base = self.stored.as_ref().map(|stored| stored.record.clone());
-        if base.is_none() && self.staged.written(remember::NAME).is_none() {
-            let usual = config.carrier.persistence();
-            if usual != Persistence::BrowserSession {
-                self.persistence.get_or_insert(usual);
-            }
-        }
-        if let Some(persistence) = self.persistence.take() {
-            self.size = None;
-            let value = remember::value(persistence);
-            self.staged.insert(remember::NAME.into(), value);
-        }
+        self.stage_persistence(config);
+        let guard = match update {
+            Some(_) => None,
+            None => self.next_guard()?,
+        };
         let mut changes = mem::take(&mut self.staged);
+        self.hold_back(&mut changes);
         // The response's own commit is not retried, so its batch is not kept, unless it may have to
         // start over under another id, or a detached handle may save the changes later.
         if !last || self.stored.is_none() || self.login.is_some() || self.detached {
@@ -172,6 +171,10 @@ impl State {
             }
             changes.expect(update.name.clone(), update.after);
         }
+        if let Some(guard) = &guard {
+            guard.apply(base.as_deref(), &mut changes);
+        }
+        self.guards.batch = guard;
         Ok(Some(Batch {
             id,
             base,
@@ -181,10 +184,26 @@ impl State {
         }))
     }
 
+    /// Stages how long the browser is to keep the cookie, if that is set or is not the default.
+    fn stage_persistence(&mut self, config: &Config) {
+        if self.stored.is_none() && self.staged.written(remember::NAME).is_none() {
+            let usual = config.carrier.persistence();
+            if usual != Persistence::BrowserSession {
+                self.persistence.get_or_insert(usual);
+            }
+        }
+        if let Some(persistence) = self.persistence.take() {
+            self.size = None;
+            let value = remember::value(persistence);
+            self.staged.insert(remember::NAME.into(), value);
+        }
+    }
+
     /// Records that the batch is stored, with this `login`. If another request has changed the
     /// session's user, the changes are stored as well, and this request loses the session.
     pub(crate) fn committed(&mut self, stored: Stored, login: Option<UserKey>) {
         self.in_flight = None;
+        self.guards.batch = None;
         self.size = None;
         if login.is_some() {
             self.user = login;
@@ -239,6 +258,7 @@ impl State {
 
     /// The batch did not take effect: its changes are staged again, below those made since.
     pub(crate) fn undo(&mut self) {
+        self.restore_guard();
         let Some(older) = self.in_flight.take() else {
             return;
         };
@@ -274,16 +294,20 @@ impl State {
     }
 
     /// Another request has written before the batch: stages it again, on top of the newer record.
+    /// Fails if the batch had a condition of its own, and drops the write that depends on it.
     pub(crate) fn outrun(
         &mut self,
         record: Arc<Record>,
         config: &Config,
     ) -> Result<(), SessionError> {
+        let guard = self.guards.batch.take();
         self.undo();
+        let refused = guard.map(|guard| self.refuse(&guard));
         if record.user() != self.user && self.outpaced(config) {
             return Ok(());
         }
-        self.renew(record)
+        self.renew(record)?;
+        refused.map_or(Ok(()), Err)
     }
 
     /// The cookie to be sent again has a former id, or this could not be determined: does not send
@@ -321,8 +345,14 @@ impl State {
         self.id = None;
         self.requested = None;
         self.stored = None;
+        self.guards.losses += 1;
+        self.drop_changes();
+    }
+
+    fn drop_changes(&mut self) {
         self.in_flight = None;
         self.staged = Changes::default();
+        self.guards.clear();
         self.login = None;
         self.label = None;
         self.persistence = None;

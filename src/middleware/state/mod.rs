@@ -6,6 +6,7 @@
 //! of insert, remove, cycle and invalidate has a defined result.
 
 mod commit;
+mod guard;
 mod stage;
 
 use std::mem;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use self::commit::{Rest, Update};
+use self::guard::Guards;
+pub(super) use self::guard::Origin;
 use self::stage::Size;
 use super::carrier::Answer;
 use super::cookie::Persistence;
@@ -35,6 +38,8 @@ pub(super) struct State {
     used: bool,
     /// The response is being made, or never will be: no cookie can be sent any more.
     closed: bool,
+    /// There will be no response.
+    abandoned: bool,
     /// Another request has ended the session since it was loaded.
     ended: bool,
     /// The browser presented a former id of a session whose id was rotated.
@@ -63,6 +68,7 @@ pub(super) struct State {
     stored: Option<Stored>,
     in_flight: Option<Changes>,
     staged: Changes,
+    guards: Guards,
     /// The user who is logged in by the next commit, and the label in the user's index.
     login: Option<UserKey>,
     label: Option<String>,
