@@ -704,9 +704,21 @@ mod cases {
         assert_eq!(admin.ok(node(1), "/logout-user?uid=ada")["ended"], 0);
         assert_eq!(browsers[2].ok(node(2), "/info")["session"], false);
         assert_eq!(bob.ok(node(2), "/info")["uid"], "bob");
+        // One's own session is among them, and the answer says so.
+        let mut own = Browser::new();
+        own.ok(node(0), "/login?uid=own");
+        let reply = own.ok(node(1), "/logout-user?uid=own");
+        assert_eq!(
+            (&reply["ended"], &reply["session"], &reply["key"]),
+            (&1.into(), &false.into(), &serde_json::Value::Null)
+        );
+        assert_eq!(own.ok(node(0), "/info")["session"], false);
         browsers[2].ok(node(0), "/login?uid=ada");
         assert_eq!(count(&mut admin, 1, "ada"), 1);
-        for odd in ["", "%00%1f", "%F0%9F%91%A4", &"x".repeat(5_000)] {
+        let long = "x".repeat(10_240);
+        let control = "%00%1f%1b%5B31m%0d%0a%7f";
+        let odds = ["", control, "%F0%9F%91%A4", "%E2%80%AEada", "%C3%28", &long];
+        for odd in odds {
             assert_eq!(count(&mut admin, 0, odd), 0);
             let mut browser = Browser::new();
             browser.ok(node(0), &format!("/login?uid={odd}"));

@@ -169,6 +169,10 @@ async fn logout_user(State(app): State<Arc<App>>, args: Args, Taken(session): Ta
     let keep = args.get("keep") == Some("1");
     let kept = session.key().filter(|_| keep);
     let ended = app.backend.end_user(user, kept).await?;
+    if kept.is_none() && session.user() == Some(user) {
+        // It is among them: the reply is that of a browser without a session, and so is its cookie.
+        session.log_out().await?;
+    }
     Ok(about(&session).with("ended", ended))
 }
 
