@@ -75,14 +75,17 @@ pub mod testing;
 pub use bridge::TowerSessions;
 #[cfg(feature = "replicated")]
 pub use cluster::{Ack, Copies, InvalidCopies};
-pub use error::{StoreError, StoreErrorKind};
+pub use error::{SessionError, SessionErrorKind, StoreError, StoreErrorKind};
 pub use events::{Lagged, SessionEvents};
 pub use middleware::{
-    Affinity, Attribute, AttributeName, AttributeOf, InvalidCookie, InvalidHeader, InvalidRoute,
-    Limits, Peek, Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure, Session,
-    SessionAttribute, SessionCookie, SessionCookieBuilder, SessionData, SessionDataMut,
-    SessionError, SessionErrorKind, SessionHeader, SessionLayer, SessionService, Storable,
+    Affinity, InvalidCookie, InvalidHeader, InvalidRoute, Limits, Peek, Persistence, ResponseBody,
+    ResponseFuture, Route, SameSite, Secure, Session, SessionCookie, SessionCookieBuilder,
+    SessionData, SessionDataMut, SessionHeader, SessionLayer, SessionService,
 };
+pub use session::attribute::{
+    Attribute, AttributeName, AttributeOf, SessionAttribute, Storable,
+};
+pub use session::list::{ListScope, SessionCursor, SessionPage};
 pub use session::{
     EndReason, EventScope, Root, SessionEvent, SessionEventKind, SessionId, SessionInfo, UserKey,
 };

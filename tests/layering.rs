@@ -39,7 +39,6 @@ const TABLE: &[Row] = &[
             "clock",
             "error",
             "events",
-            "middleware::Storable",
             "session",
             "store::SessionStore",
             "store::testing",
@@ -72,6 +71,11 @@ const TABLE: &[Row] = &[
         folder: "error",
         modules: &[],
         crates: &[],
+    },
+    Row {
+        folder: "error/session",
+        modules: &["error", "session"],
+        crates: &["http"],
     },
     Row {
         folder: "events",
@@ -113,6 +117,7 @@ const TABLE: &[Row] = &[
             "session",
             "store::SessionStore",
             "store::erased",
+            "store::typed",
             "store::users",
         ],
         crates: &[
@@ -133,7 +138,12 @@ const TABLE: &[Row] = &[
     Row {
         folder: "store/mod",
         modules: &["clock", "cluster", "error", "events", "session"],
-        crates: &[],
+        crates: &["serde"],
+    },
+    Row {
+        folder: "store/typed",
+        modules: &["error", "session", "store::SessionStore"],
+        crates: &["serde", "tokio"],
     },
     Row {
         folder: "store/erased",
@@ -147,7 +157,13 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/testing",
-        modules: &["clock", "error", "session", "store::SessionStore"],
+        modules: &[
+            "clock",
+            "error",
+            "session",
+            "store::SessionStore",
+            "store::users",
+        ],
         crates: &["tokio"],
     },
     Row {

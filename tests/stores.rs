@@ -7,7 +7,9 @@ use std::time::Duration;
 use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash, Value};
 use distributable::store::now;
 use distributable::testing::conformance;
-use distributable::{MemoryStore, Root, SessionId, SessionStore, StoreError};
+use distributable::{
+    MemoryStore, Root, SessionId, SessionInfo, SessionStore, StoreError, StoreErrorKind, UserKey,
+};
 use tokio::task;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -19,6 +21,15 @@ async fn the_memory_store_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_without_faults_keeps_the_contract() {
     let store = Flawed::new(None);
+    conformance(store.clone(), store).await;
+}
+
+///
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_without_lists_of_users_says_so_and_keeps_the_contract() {
+    let store = Plain(MemoryStore::new());
+    let error = store.end_user("ada").await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unsupported);
     conformance(store.clone(), store).await;
 }
 
@@ -92,9 +103,11 @@ enum Fault {
     EmptyIsRemoved,
     NamesAreTrimmed,
     LargeIsCut,
+    UpdateIsAnAccess,
+    ListIsDeleted,
 }
 
-const FAULTS: [(Fault, &[&str]); 22] = [
+const FAULTS: [(Fault, &[&str]); 24] = [
     (
         Fault::HandsOutExpired,
         &[
@@ -198,6 +211,17 @@ const FAULTS: [(Fault, &[&str]); 22] = [
     (Fault::EmptyIsRemoved, &["a removed attribute is gone"]),
     (Fault::NamesAreTrimmed, &["byte for byte"]),
     (Fault::LargeIsCut, &["a large value comes back whole"]),
+    (
+        Fault::UpdateIsAnAccess,
+        &["an update by key is no access", "used by its browser"],
+    ),
+    (
+        Fault::ListIsDeleted,
+        &[
+            "the list of a user's sessions is no session",
+            "its key can be deleted",
+        ],
+    ),
 ];
 
 type Sessions = HashMap<Root, Arc<Record>>;
@@ -342,10 +366,13 @@ impl SessionStore for Flawed {
             return Ok(Outcome::Gone);
         }
         let changes = self.misread(key, &changes, current.as_deref());
-        let outcome = changes.apply(current.as_ref(), base.map(Arc::as_ref), now(), 0);
-        let Outcome::Committed(record) = &outcome else {
+        let mut outcome = changes.apply(current.as_ref(), base.map(Arc::as_ref), now(), 0);
+        let Outcome::Committed(record) = &mut outcome else {
             return Ok(outcome);
         };
+        if self.has(Fault::UpdateIsAnAccess) && !changes.is_access() {
+            Arc::make_mut(record).touch(now());
+        }
         sessions.insert(*key, record.clone());
         if let Some(rotation) = changes.rotation() {
             self.rotated().insert(*key, rotation.to);
@@ -381,6 +408,9 @@ impl SessionStore for Flawed {
     }
 
     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        if key.is_index() && !self.has(Fault::ListIsDeleted) {
+            return Ok(false);
+        }
         let mut sessions = self.sessions();
         let ended = match self.fault {
             Some(Fault::EndIsForgotten) => sessions.get(key).cloned(),
@@ -390,5 +420,51 @@ impl SessionStore for Flawed {
             self.ended().insert(*key, record.clone());
         }
         Ok(ended.is_some_and(|record| record.is_live(now())))
+    }
+}
+
+/// A store that has no lists of users' sessions.
+#[derive(Clone)]
+struct Plain(MemoryStore);
+
+impl SessionStore for Plain {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        self.0.load(key, secret).await
+    }
+
+    async fn commit(
+        &self,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        self.0.commit(key, base, changes).await
+    }
+
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+        self.0.touch(key).await
+    }
+
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        self.0.delete(key).await
+    }
+
+    async fn sessions_of(
+        &self,
+        _: impl Into<UserKey> + Send,
+    ) -> Result<Vec<SessionInfo>, StoreError> {
+        Err(StoreError::unsupported())
+    }
+
+    async fn end_user(&self, _: impl Into<UserKey> + Send) -> Result<usize, StoreError> {
+        Err(StoreError::unsupported())
+    }
+
+    async fn end_user_except(
+        &self,
+        _: impl Into<UserKey> + Send,
+        _: Root,
+    ) -> Result<usize, StoreError> {
+        Err(StoreError::unsupported())
     }
 }

@@ -13,8 +13,8 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, Loaded, Name, Outcome, Record, Root, SecretHash,
-    SessionEventKind, SessionId,
+    Changes, EndReason, EventScope, ListScope, Loaded, Name, Outcome, Record, Root, SecretHash,
+    SessionCursor, SessionEventKind, SessionId, SessionPage,
 };
 
 use super::Copies;
@@ -198,7 +198,7 @@ impl Cluster {
         };
         let ended = self.try_end(key).await?;
         self.driver.deleted.fetch_add(u64::from(ended), Relaxed);
-        if ended && !key.is_index() {
+        if ended {
             let user = record.and_then(|record| record.user());
             let kind = SessionEventKind::Deleted(reason);
             self.driver.report(key, kind, user);
@@ -208,6 +208,23 @@ impl Cluster {
 
     pub(crate) fn events(&self, scope: EventScope) -> SessionEvents {
         self.driver.events(scope)
+    }
+
+    /// Returns a page of the sessions that this node owns, or of all.
+    pub(crate) fn list(
+        &self,
+        scope: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        let after = match after.map(SessionCursor::root) {
+            Some(None) => return Err(StoreError::invalid_cursor()),
+            Some(after) => after,
+            None => None,
+        };
+        let now = self.driver.enter();
+        let page = self.driver.replica.list(now, scope, after, limit);
+        page.map_err(refused)
     }
 
     fn report(&self, key: &Root, kind: SessionEventKind, record: &Record) {
@@ -451,6 +468,7 @@ fn refused(kind: StoreErrorKind) -> StoreError {
         }
         StoreErrorKind::Corrupt => StoreError::corrupt("an invalid session"),
         StoreErrorKind::Unsupported => StoreError::unsupported(),
+        StoreErrorKind::InvalidCursor => StoreError::invalid_cursor(),
     }
 }
 

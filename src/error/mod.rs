@@ -1,10 +1,14 @@
-//! The error of a session store.
+//! The errors of stores and of sessions.
 //!
-//! [`StoreError`] is returned by stores; handlers receive a [`SessionError`](crate::SessionError).
-//! A failing store always causes an error, never an empty session.
+//! [`StoreError`] is returned by stores; handlers receive a [`SessionError`]. A failing store
+//! always causes an error, never an empty session.
+
+mod session;
 
 use std::error::Error;
 use std::fmt;
+
+pub use session::{SessionError, SessionErrorKind};
 
 /// The error of a store operation.
 ///
@@ -34,6 +38,9 @@ pub enum StoreErrorKind {
     Corrupt,
     /// The store cannot do this at all.
     Unsupported,
+    /// The cursor of a list is not this store's, or the list has changed in a way that it cannot be
+    /// continued: start it again.
+    InvalidCursor,
 }
 
 impl StoreError {
@@ -76,6 +83,12 @@ impl StoreError {
         Self::bare(StoreErrorKind::Unsupported)
     }
 
+    /// The cursor is not this store's, or the list has to be started again.
+    #[must_use]
+    pub const fn invalid_cursor() -> Self {
+        Self::bare(StoreErrorKind::InvalidCursor)
+    }
+
     /// Returns the kind of this error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
@@ -106,6 +119,7 @@ impl fmt::Display for StoreError {
             }
             StoreErrorKind::Corrupt => "the stored session cannot be read",
             StoreErrorKind::Unsupported => "the session store cannot do this",
+            StoreErrorKind::InvalidCursor => "the list of sessions cannot be continued here",
         })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::error::{StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind};
 use crate::session::Name;
 use crate::session::json::{DecodeError, EncodeError};
 
@@ -68,12 +68,12 @@ pub enum SessionErrorKind {
 }
 
 impl SessionError {
-    pub(super) fn with_attribute(mut self, name: &str) -> Self {
+    pub(crate) fn with_attribute(mut self, name: &str) -> Self {
         self.attribute = Some(name.into());
         self
     }
 
-    pub(super) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
@@ -150,7 +150,7 @@ impl From<DecodeError> for SessionError {
 
 impl SessionErrorKind {
     /// The fixed message, which is safe to show to clients.
-    pub(super) const fn words(self) -> &'static str {
+    pub(crate) const fn words(self) -> &'static str {
         match self {
             Self::Encode => "a session attribute cannot be encoded",
             Self::Decode => "a session attribute is not of the expected type",

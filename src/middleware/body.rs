@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::error::SessionErrorKind;
+use crate::error::SessionErrorKind;
 
 pin_project! {
     /// The body of the handler's response, or the message of a

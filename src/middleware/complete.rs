@@ -8,8 +8,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use super::error::SessionError;
-use crate::error::StoreError;
+use crate::error::{SessionError, StoreError};
 
 /// A future whose work continues after the caller has dropped it.
 ///

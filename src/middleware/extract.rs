@@ -4,11 +4,11 @@ use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::attribute::SessionAttribute;
-use super::error::{SessionError, SessionErrorKind};
 use super::peek::Peek;
 use super::session::Session;
 use super::session_data::{SessionData, SessionDataMut};
+use crate::error::{SessionError, SessionErrorKind};
+use crate::session::attribute::SessionAttribute;
 
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = SessionError;

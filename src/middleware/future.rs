@@ -11,9 +11,9 @@ use pin_project_lite::pin_project;
 
 use super::body::ResponseBody;
 use super::complete::Complete;
-use super::error::SessionError;
 use super::keep_alive::KeepAlive;
 use super::request_session::{Closing, RequestSession};
+use crate::error::SessionError;
 
 pin_project! {
     /// The future of [`SessionService`](crate::SessionService): the handler's, followed by the

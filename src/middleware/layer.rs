@@ -17,9 +17,9 @@ use super::header::SessionHeader;
 use super::hint::Hint;
 use super::service::SessionService;
 use super::timeout::Timeout;
-use super::{Route, SessionCookie, SessionError, SessionErrorKind};
+use super::{Route, SessionCookie};
 use crate::clock;
-use crate::error::StoreError;
+use crate::error::{SessionError, SessionErrorKind, StoreError};
 use crate::session::{Changes, Login, Record, Root, SecretHash, UserKey};
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;
@@ -377,10 +377,15 @@ impl SessionLayer {
     /// with [`with_excess_logins_refused`](Self::with_excess_logins_refused), the login fails
     /// instead.
     ///
-    /// Defaults to 1,000. Concurrent logins may exceed it for a moment.
+    /// Sessions that have expired do not count, as far as they are among the 64 with the oldest
+    /// logins: a login looks at no more of them. Each login that deletes sessions is logged, with
+    /// their number and the limit.
+    ///
+    /// Defaults to 1,000. Values above 10,000 count as 10,000. Concurrent logins may exceed the
+    /// limit for a moment.
     #[must_use]
     pub fn with_max_sessions_per_user(mut self, sessions: usize) -> Self {
-        self.config().user_sessions = sessions.max(1);
+        self.config().user_sessions = sessions.clamp(1, USER_SESSIONS_MAX);
         self
     }
 
@@ -487,11 +492,10 @@ impl Config {
         if !self.refuses_excess {
             return Ok(());
         }
-        let sessions = users::sessions_of(&*self.store, *user).await?;
-        let others = sessions.iter().filter(|session| session.key != *key);
-        match others.count() < self.user_sessions {
-            true => Ok(()),
-            false => Err(SessionErrorKind::TooManySessions.into()),
+        if users::has_room(&*self.store, user, key, self.user_sessions).await? {
+            Ok(())
+        } else {
+            Err(SessionErrorKind::TooManySessions.into())
         }
     }
 
@@ -643,6 +647,9 @@ impl Default for Limits {
 
 /// Default number of sessions that a user may have.
 const USER_SESSIONS: usize = 1_000;
+
+/// The largest: a user's list of sessions takes about two megabytes then, and each login writes it.
+const USER_SESSIONS_MAX: usize = 10_000;
 
 const MIB: usize = 1 << 20;
 /// The default of Tomcat and of other servlet containers.

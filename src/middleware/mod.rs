@@ -1,11 +1,9 @@
 //! The HTTP middleware: one request and its response, between a cookie and a store.
 
-mod attribute;
 mod body;
 mod carrier;
 mod complete;
 mod cookie;
-mod error;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
@@ -27,12 +25,10 @@ mod test_store;
 mod timeout;
 mod update;
 
-pub use attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};
 pub use body::ResponseBody;
 pub use cookie::{
     InvalidCookie, Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder,
 };
-pub use error::{SessionError, SessionErrorKind};
 pub use future::ResponseFuture;
 pub use header::{InvalidHeader, SessionHeader};
 pub use layer::{Affinity, Limits, SessionLayer};

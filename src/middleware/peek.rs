@@ -6,11 +6,10 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use super::attribute::{AttributeName, AttributeOf};
-use super::error::{SessionError, SessionErrorKind};
 use super::request_session::RequestSession;
 use super::session::{MISSING_LAYER, Session};
-use crate::session::{Root, Timestamp, UserKey};
+use crate::error::{SessionError, SessionErrorKind};
+use crate::session::{AttributeName, AttributeOf, Root, Timestamp, UserKey};
 
 /// A visitor's session, read without counting as a use: a page that polls must not keep an absent
 /// visitor logged in.

@@ -13,11 +13,6 @@ use crate::session::{Record, Timestamp, Value, json};
 /// The attribute that stores the [`Persistence`] of a session.
 pub(super) const NAME: &str = "\0cookie";
 
-/// Returns `true` if the name is reserved, so that applications may not use it.
-pub(super) fn is_reserved(name: &str) -> bool {
-    name.starts_with('\0')
-}
-
 /// The attribute's value: the cookie's age in seconds, 0 for none, and when it was sent.
 pub(super) fn value(persistence: Persistence) -> Value {
     let secs = persistence.age_secs().unwrap_or(0);

@@ -18,13 +18,12 @@ use tracing::{Instrument, Span, debug, debug_span, warn};
 use super::carrier::{Carrier, Word};
 use super::complete::Complete;
 use super::cookie::{Candidate, Candidates};
-use super::error::{SessionError, SessionErrorKind};
 use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{CookieAction, Found, LoadedSession, PresentedId, Rest, State, Stored, Update};
 use super::take_back::Undoing;
 use crate::clock;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::{SessionError, SessionErrorKind, StoreError, StoreErrorKind};
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 use crate::store::erased::Answer;
 use crate::store::users;
@@ -258,7 +257,7 @@ impl RequestSession {
                             return Err(failed(&key, error));
                         }
                         if let Some(former) = former_user.filter(|former| former != user) {
-                            users::forget(&*self.config.store, &former, &[key]).await;
+                            users::forget_moved(&*self.config.store, &former, &[key]).await;
                         }
                     }
                     let login = login.map(|(user, _)| user);

@@ -14,20 +14,22 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use super::attribute::{AttributeName, AttributeOf, Storable};
 use super::carrier::Answer;
 use super::complete::Complete;
 use super::cookie::Persistence;
-use super::error::{SessionError, SessionErrorKind};
 use super::layer::{Config, SessionLayer};
-use super::remember;
 use super::request_session::RequestSession;
 use super::route::Route;
 use super::state::{Found, State, Update};
 use super::test_store::TestStore;
 use super::timeout::Timeout;
 use super::update::Replacement;
-use crate::session::{Name, Root, SessionId, Timestamp, UserKey, Value, json};
+use crate::error::{SessionError, SessionErrorKind};
+use crate::session::{
+    AttributeName, AttributeOf, Name, Root, SessionId, Storable, Timestamp, UserKey, Value,
+    is_reserved, json,
+};
+use crate::store::typed::{UPDATE_TRIES_MAX, give_way};
 
 /// A visitor's session, as seen by one request.
 ///
@@ -736,7 +738,7 @@ pub(super) fn decode<T: DeserializeOwned>(
 }
 
 pub(super) fn not_reserved(name: &str) -> Result<(), SessionError> {
-    if remember::is_reserved(name) {
+    if is_reserved(name) {
         return Err(SessionError::from(SessionErrorKind::ReservedName).with_attribute(name));
     }
     Ok(())

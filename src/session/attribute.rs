@@ -4,10 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::error::SessionError;
-use crate::session::{Name, Value, json};
+use super::Name;
 
 /// The name of an attribute together with its type, declared once and checked by the compiler at
 /// every use.
@@ -153,6 +151,11 @@ pub trait SessionAttribute: Storable + DeserializeOwned + Send {
     const ATTRIBUTE: Attribute<Self>;
 }
 
+/// Returns `true` if the name is reserved for this crate, so that applications may not use it.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with('\0')
+}
+
 /// A type that can be stored as an attribute: every type that serde can serialize, because sessions
 /// move between nodes and outlive processes. It is implemented automatically.
 ///
@@ -168,31 +171,6 @@ pub trait Storable: Serialize {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> Storable for T {}
-
-impl Value {
-    /// Encodes a value in the format of [`Session::insert`](crate::Session::insert), for use
-    /// outside a request.
-    ///
-    /// # Errors
-    ///
-    /// [`Encode`](crate::SessionErrorKind::Encode) if it would not read back equal, and
-    /// [`TooLarge`](crate::SessionErrorKind::TooLarge) beyond 256 MiB.
-    pub fn encode<T: Storable + ?Sized>(value: &T) -> Result<Self, SessionError> {
-        Ok(json::encode(value, VALUE_MAX)?)
-    }
-
-    /// Decodes a value that [`encode`](Self::encode) has made or a handler has stored.
-    ///
-    /// # Errors
-    ///
-    /// [`Decode`](crate::SessionErrorKind::Decode) if it is not a `T`.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, SessionError> {
-        Ok(json::decode(self)?)
-    }
-}
-
-/// The largest value that is encoded outside a request: far more than any limit of a layer.
-const VALUE_MAX: usize = 1 << 28;
 
 #[cfg(test)]
 mod tests {

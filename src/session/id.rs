@@ -180,8 +180,10 @@ impl Root {
         Self(bytes)
     }
 
-    /// Returns `true` if this is the root of an index.
-    pub(crate) const fn is_index(&self) -> bool {
+    /// Returns `true` if this names the list of a user's sessions, which is stored as sessions are
+    /// and is none.
+    #[must_use]
+    pub const fn is_index(&self) -> bool {
         self.0[0] & INDEX != 0
     }
 

@@ -9,12 +9,14 @@
 //! any order and with any repetition. This folder does not read the time (every function that needs
 //! it takes a [`Timestamp`]), and knows no stores, sockets or requests.
 
+pub(crate) mod attribute;
 mod changes;
 mod credential;
 mod event;
 mod id;
 mod idle;
 pub(crate) mod json;
+pub(crate) mod list;
 mod record;
 mod time;
 mod user;
@@ -22,6 +24,7 @@ mod user_index;
 mod value;
 mod version;
 
+pub(crate) use attribute::{AttributeName, AttributeOf, Storable, is_reserved};
 pub use changes::{Changes, Outcome, Rotation};
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use credential::Details;
@@ -34,6 +37,9 @@ pub use event::{EndReason, EventScope, SessionEvent, SessionEventKind};
 pub use id::{Root, SLOTS, SecretHash, SessionId};
 #[cfg(any(feature = "replicated", feature = "snapshot"))]
 pub(crate) use idle::Idle;
+#[cfg(any(feature = "memory", feature = "replicated"))]
+pub(crate) use list::PageBuilder;
+pub(crate) use list::{ListScope, SessionCursor, SessionPage};
 pub(crate) use record::FLOOR;
 #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) use record::Lifetime;
@@ -44,7 +50,8 @@ pub use time::Timestamp;
 pub use user::UserKey;
 pub use user_index::SessionInfo;
 pub(crate) use user_index::{
-    IndexEntry, LABEL_MAX, Listed, index_root, new_index, note_end, prolong, put, remove,
+    IndexEntry, LABEL_MAX, Listed, expect_entry, index_root, new_index, note_end, prolong, put,
+    remove,
 };
 pub use value::{Name, Value};
 pub use version::{Version, WriterId};

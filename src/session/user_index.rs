@@ -9,14 +9,16 @@
 //! write decides about entries that are merged later, from the other side of a partition: the
 //! sessions of older entries are ended as well.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "replicated")]
 use super::Version;
-use super::{Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value, json};
+use super::{
+    AttributeEntry, Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value,
+    is_reserved, json,
+};
 
 /// An entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,13 @@ pub(crate) fn remove(changes: &mut Changes, key: &Root) {
     changes.remove(Name::from(&*key.to_string()));
 }
 
+/// Makes the changes conditional: the session's entry must still be as it is in `index`.
+pub(crate) fn expect_entry(changes: &mut Changes, key: &Root, index: &Record) {
+    let name = Name::from(&*key.to_string());
+    let version = index.version(&name);
+    changes.expect(name, version);
+}
+
 /// Records that all sessions listed so far are ended.
 pub(crate) fn note_end(changes: &mut Changes) {
     changes.insert(Name::from(ENDED), Value::from_bytes([]));
@@ -79,6 +88,22 @@ impl Record {
     /// Returns `true` if this is the index of a user, and not a session.
     pub(crate) fn is_index(&self) -> bool {
         self.credential.hash == SecretHash::NONE
+    }
+
+    /// How many sessions are in an index, including those that have ended by themselves.
+    pub(crate) fn listed_count(&self) -> usize {
+        let is_entry = |it: &&AttributeEntry| it.value.is_some() && !is_reserved(&it.name);
+        self.entries().iter().filter(is_entry).count()
+    }
+
+    /// Returns `true` if a session is in an index.
+    pub(crate) fn is_listed(&self, key: &Root) -> bool {
+        self.get(&key.to_string()).is_some()
+    }
+
+    /// Returns `true` if a session is in an index, or was, as far as that is known.
+    pub(crate) fn was_listed(&self, key: &Root) -> bool {
+        self.version(&key.to_string()).is_some()
     }
 
     /// The sessions in an index, the latest login first.
@@ -132,7 +157,7 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    pub(crate) fn new(key: Root, record: &Arc<Record>, label: Option<String>) -> Self {
+    pub(crate) fn new(key: Root, record: &Record, label: Option<String>) -> Self {
         Self {
             key,
             user: record.user(),
@@ -156,6 +181,8 @@ const ENDED: &str = "\0ended";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::session::Outcome;
 

@@ -12,15 +12,19 @@
 //! [`end`]: SessionStore::delete
 
 pub(crate) mod erased;
+pub(crate) mod typed;
 pub(crate) mod users;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::error::StoreError;
+use serde::de::DeserializeOwned;
+
+use crate::error::{SessionError, StoreError};
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
-    SessionInfo, UserKey,
+    AttributeOf, Changes, EndReason, EventScope, ListScope, Loaded, Name, Outcome, Record, Root,
+    SecretHash, SessionCursor, SessionId, SessionInfo, SessionPage, Storable, UserKey,
 };
 
 #[cfg(feature = "memory")]
@@ -61,6 +65,9 @@ pub use snapshot::{
 /// - Time *must* be [`now`]: the middleware compares a record's points in time with it.
 /// - A failure *must* be an error, never [`Loaded::Absent`] and never [`Outcome::Gone`]: these
 ///   assert that the session does not exist, and log the user out. Return `Err` when unsure.
+/// - A root for which [`Root::is_index`] returns `true` names the list of a user's sessions. It is
+///   loaded and committed like a session, but it is none: [`delete`](Self::delete) *must* leave it
+///   and return `false`, and it *must not* be counted as a session.
 /// - After [`delete`](Self::delete) has been acknowledged, the session *must not* come back, and
 ///   after a rotation its former secret must not become valid again, even if messages arrive late.
 /// - The future of [`commit`](Self::commit) and [`delete`](Self::delete) runs to completion even if
@@ -93,8 +100,10 @@ pub trait SessionStore: Send + Sync + 'static {
     /// [`Changes::apply`]. `base` is the session as the request has loaded it; `None` if the
     /// changes create one.
     ///
-    /// A commit counts as an access. It does not check the secret: the request has presented it
-    /// when it loaded the session, and its writes are stored even if the id was rotated since.
+    /// A commit counts as an access, unless the changes are
+    /// [without one](Changes::without_access). It does not check the secret: the request has
+    /// presented it when it loaded the session, and its writes are stored even if the id was
+    /// rotated since.
     ///
     /// # Errors
     ///
@@ -168,6 +177,55 @@ pub trait SessionStore: Send + Sync + 'static {
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
         let _ = scope;
         Err(StoreError::unsupported())
+    }
+
+    /// Returns a page of the live sessions, for administration: at most `limit` of them (at most
+    /// [`SessionPage::LIMIT_MAX`]), after the page that has returned `after`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use distributable::{ListScope, MemoryStore, SessionStore};
+    ///
+    /// # async fn count(store: MemoryStore) -> Result<usize, distributable::StoreError> {
+    /// let (mut sessions, mut after) = (0, None);
+    /// loop {
+    ///     let page = store.list(ListScope::Node, after.as_ref(), 500).await?;
+    ///     sessions += page.sessions.len();
+    ///     match page.next {
+    ///         Some(next) => after = Some(next),
+    ///         None => return Ok(sessions),
+    ///     }
+    /// }
+    /// # }
+    /// # }
+    /// ```
+    ///
+    /// Sessions may come and go between two pages. A session that lives from the first page to the
+    /// last is listed exactly once; with `RedisStore` at least once, and possibly several times. On
+    /// a `ReplicatedStore` this holds for [`ListScope::Cluster`], and for [`ListScope::Node`] while
+    /// no node joins or leaves.
+    ///
+    /// Reading the list does not count as a use of the sessions. It takes no lock for longer than a
+    /// slot of the sessions takes, and the time of a page depends on its limit.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidCursor`](crate::StoreErrorKind::InvalidCursor) if `after` is not a cursor of this
+    ///   store, or if the servers of Redis have changed since: start again.
+    /// - [`NotReady`](crate::StoreErrorKind::NotReady) while a node of a cluster is catching up, and
+    ///   [`Unavailable`](crate::StoreErrorKind::Unavailable) while sessions may have been lost with
+    ///   failed nodes: try again with the same cursor. A page is never short because of a failure.
+    /// - [`Unsupported`](crate::StoreErrorKind::Unsupported) with `ListScope::Cluster` on a node
+    ///   that does not keep all sessions, as with [`Copies::Count`](crate::Copies): ask every node
+    ///   for its own. Also by default.
+    fn list(
+        &self,
+        scope: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<SessionPage, StoreError>> + Send {
+        let _ = (scope, after, limit);
+        async { Err(StoreError::unsupported()) }
     }
 
     /// Returns the route of the node that should serve this session, if the store knows a better
@@ -247,7 +305,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// # async fn look(store: MemoryStore, key: Root) -> Result<(), Box<dyn std::error::Error>> {
     /// if let Some(session) = store.peek(&key).await? {
-    ///     let cart: Option<Vec<u32>> = session.get("cart").map(|v| v.decode()).transpose()?;
+    ///     let cart = session.get_typed::<Vec<u32>>("cart")?;
     ///     println!("created at {:?}, cart {cart:?}", session.created_at());
     /// }
     /// # Ok(())
@@ -266,8 +324,94 @@ pub trait SessionStore: Send + Sync + 'static {
         Self: Sized,
     {
         async {
-            let record = self.load(key, None).await?.into_live();
-            Ok(record.filter(|record| !record.is_index()))
+            if key.is_index() {
+                return Ok(None);
+            }
+            Ok(self.load(key, None).await?.into_live())
         }
+    }
+
+    /// Replaces an attribute of the session under `key` by the result of `f`, atomically, for work
+    /// without a request: a webhook, a job. Returns the new value, or `None` if there is no live
+    /// session; none is created.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use distributable::{Attribute, MemoryStore, Root, SessionError, SessionStore};
+    ///
+    /// const PAID: Attribute<Vec<u64>> = Attribute::new("paid");
+    ///
+    /// /// Called by the payment service; the order was stored with the key of its session.
+    /// async fn order_paid(store: MemoryStore, key: Root, order: u64) -> Result<(), SessionError> {
+    ///     let add = |paid: Option<Vec<u64>>| [paid.unwrap_or_default(), vec![order]].concat();
+    ///     match store.update(&key, PAID, add).await? {
+    ///         Some(paid) => println!("the session has {} paid orders", paid.len()),
+    ///         None => println!("the visitor's session has ended"),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// As with [`Session::update`](crate::Session::update), no other request or job on any node
+    /// writes the attribute in between, and `f` is called again if one was first, so it should have
+    /// no side effects. Requests that run read the new value when they load the session again;
+    /// [`Session::changed`](crate::Session::changed) waits for it.
+    ///
+    /// This does not count as a use of the session, which expires when it would have. The size
+    /// limits of the store apply; the [`Limits`](crate::Limits) of a layer do not.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value cannot be [decoded](crate::SessionErrorKind::Decode) or
+    /// [encoded](crate::SessionErrorKind::Encode), if the name is
+    /// [reserved](crate::SessionErrorKind::ReservedName), if others were faster in a thousand
+    /// attempts ([`Conflict`](crate::SessionErrorKind::Conflict)), or if the store fails. After
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) the attribute may have been replaced;
+    /// after every other error it was not.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the attribute may have been replaced, as a whole, or not at all.
+    fn update<T>(
+        &self,
+        key: &Root,
+        name: impl AttributeOf<T>,
+        mut f: impl FnMut(Option<T>) -> T + Send,
+    ) -> impl Future<Output = Result<Option<T>, SessionError>> + Send
+    where
+        Self: Sized,
+        T: Storable + DeserializeOwned + Send,
+    {
+        let (key, name) = (*key, Name::from(name.as_name()));
+        async move {
+            let updated = typed::update(self, key, name, |old| Ok::<_, Infallible>(f(old)));
+            let Ok(new) = updated.await?;
+            Ok(new)
+        }
+    }
+
+    /// Like [`update`](Self::update), with a closure that may decline. Its error leaves the
+    /// attribute unchanged and is returned as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`update`](Self::update).
+    fn try_update<T, E>(
+        &self,
+        key: &Root,
+        name: impl AttributeOf<T>,
+        f: impl FnMut(Option<T>) -> Result<T, E> + Send,
+    ) -> impl Future<Output = Result<Result<Option<T>, E>, SessionError>> + Send
+    where
+        Self: Sized,
+        T: Storable + DeserializeOwned + Send,
+        E: Send,
+    {
+        typed::update(self, *key, Name::from(name.as_name()), f)
     }
 }

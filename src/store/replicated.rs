@@ -12,7 +12,8 @@ use crate::cluster::{HeldState, KeyedEntry, Survivor};
 use crate::error::StoreError;
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
+    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
+    SessionCursor, SessionId, SessionPage,
 };
 
 use super::SessionStore;
@@ -231,11 +232,23 @@ impl SessionStore for ReplicatedStore {
     }
 
     async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        if key.is_index() {
+            return Ok(false);
+        }
         self.cluster.delete(key, reason).await
     }
 
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
         Ok(self.cluster.events(scope))
+    }
+
+    async fn list(
+        &self,
+        scope: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        self.cluster.list(scope, after, limit)
     }
 
     fn route(&self, key: &Root) -> Option<String> {

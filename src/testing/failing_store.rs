@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
+    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
+    SessionCursor, SessionId, SessionPage,
 };
 use crate::store::SessionStore;
 
@@ -94,6 +95,7 @@ impl<S: SessionStore> FailingStore<S> {
             Some(StoreErrorKind::Indeterminate) => Err(StoreError::indeterminate(wanted)),
             Some(StoreErrorKind::Corrupt) => Err(StoreError::corrupt(wanted)),
             Some(StoreErrorKind::Unsupported) => Err(StoreError::unsupported()),
+            Some(StoreErrorKind::InvalidCursor) => Err(StoreError::invalid_cursor()),
         }
     }
 }
@@ -135,6 +137,16 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
 
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
         self.inner.events(scope)
+    }
+
+    async fn list(
+        &self,
+        scope: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        self.check(true)?;
+        self.inner.list(scope, after, limit).await
     }
 
     fn route(&self, key: &Root) -> Option<String> {

@@ -7,7 +7,7 @@ use http::header::COOKIE;
 use http::{HeaderValue, Request};
 
 use crate::error::StoreError;
-use crate::middleware::Storable;
+use crate::session::Storable;
 use crate::session::{Changes, Login, Outcome, SessionId, UserKey, Value, json};
 use crate::store::SessionStore;
 use crate::store::users::{self, NewLogin};

@@ -21,3 +21,4 @@ mod session_data;
 mod stragglers;
 mod support;
 mod undoing;
+mod users;

@@ -37,7 +37,8 @@ pub(crate) struct Delta {
     pub(crate) entries: Vec<AttributeEntry>,
     pub(crate) idle_timeout: Option<(Version, Idle)>,
     pub(crate) accessed_at: Timestamp,
-    /// The version of that access.
+    /// The version of that access. 0: the delta is none, and `accessed_at` is the time of the write,
+    /// from which a delta without its session is kept.
     pub(crate) access: u64,
     /// The new secret, after a rotation.
     pub(crate) credential: Option<Credential>,
@@ -322,12 +323,14 @@ impl Delta {
     }
 
     /// Returns `true` if it is a floor alone, or what is [shown](Entry::shown_to) of a session to a
-    /// request with another secret. Neither is an access: both have the last one of the session.
+    /// request with another secret, neither of which is an access: both have the last one of the
+    /// session. Changes [without an access](crate::session::Changes::without_access) have none.
     fn is_no_access(&self) -> bool {
         let is_shown = self.entries.is_empty() && self.credential.is_some();
         let is_floor = matches!(&self.entries[..], [register] if register.is_floor())
             && self.credential.is_none();
-        (is_shown || is_floor) && self.updates.is_empty() && self.idle_timeout.is_none()
+        let repeats = is_shown || is_floor;
+        self.access == 0 || repeats && self.updates.is_empty() && self.idle_timeout.is_none()
     }
 
     /// Applies the delta to a session.
@@ -346,7 +349,9 @@ impl Delta {
         for version in &self.updates {
             record.note_update(*version);
         }
-        record.lifetime.merge_access(self.accessed_at, self.access);
+        if self.access > 0 {
+            record.lifetime.merge_access(self.accessed_at, self.access);
+        }
         record.lifetime.returned |= !self.is_no_access();
         Ok(())
     }

@@ -4,11 +4,11 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{State, Stored};
+use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::cookie::Persistence;
-use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::middleware::remember;
-use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version};
+use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version, is_reserved};
 
 /// The changes sent to the store in one step.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl State {
                 || !self.staged.is_empty()
         } else {
             let mut names = self.staged.writes().iter().map(|(name, _)| name);
-            let mut creates = || names.any(|name| !remember::is_reserved(name));
+            let mut creates = || names.any(|name| !is_reserved(name));
             self.check_known().is_ok() && (self.login.is_some() || creates())
         }
     }

@@ -19,12 +19,13 @@ pub(super) use self::guard::Origin;
 use self::stage::Size;
 use super::carrier::Answer;
 use super::cookie::Persistence;
-use super::error::{SessionError, SessionErrorKind};
 use super::layer::Config;
 use super::remember;
 use super::route::{Received, Route};
+use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{
     AttributeEntry, Changes, Name, Record, Root, SecretHash, SessionId, UserKey, Value, Version,
+    is_reserved,
 };
 
 /// One request's view of its session.
@@ -314,7 +315,7 @@ impl State {
             .map(|register| &register.name)
             .chain(in_flight.map(|(name, _)| name))
             .chain(self.staged.writes().iter().map(|(name, _)| name))
-            .filter(|name| !remember::is_reserved(name) && self.value(name).is_some())
+            .filter(|name| !is_reserved(name) && self.value(name).is_some())
             .cloned()
             .collect();
         names.sort_unstable();

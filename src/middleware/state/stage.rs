@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::State;
+use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::cookie::Persistence;
-use crate::middleware::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::session::{Changes, LABEL_MAX, Record, SessionId, UserKey, Value};
 

@@ -29,6 +29,8 @@ struct Rare {
     expect: Option<(Name, Option<Version>)>,
     idle_timeout: Option<Option<Duration>>,
     rotation: Option<Rotation>,
+    /// The commit is not a use of the session.
+    is_no_access: bool,
     /// Writes that restore the loaded value, and the version that it had.
     confirmed: Vec<(Name, Option<Version>)>,
 }
@@ -152,6 +154,12 @@ impl Changes {
         self.seldom().idle_timeout = Some(idle);
     }
 
+    /// Makes the commit one that does not count as an access: it leaves the session's idle deadline
+    /// as it is. For work that is not a request of the session's visitor.
+    pub fn without_access(&mut self) {
+        self.seldom().is_no_access = true;
+    }
+
     /// Replaces the session's secret, if it still is `from`, which is no longer valid afterwards.
     pub fn rotate(&mut self, from: SecretHash, to: SecretHash) {
         self.seldom().rotation = Some(Rotation {
@@ -176,6 +184,15 @@ impl Changes {
     #[must_use]
     pub fn is_create(&self) -> bool {
         self.creation().is_some()
+    }
+
+    /// Returns `true` unless the commit is [without an access](Self::without_access).
+    #[must_use]
+    pub fn is_access(&self) -> bool {
+        !self
+            .seldom
+            .as_ref()
+            .is_some_and(|seldom| seldom.is_no_access)
     }
 
     /// Returns `true` if there are no changes.
@@ -314,7 +331,9 @@ impl Changes {
                     return Outcome::Committed(current.clone());
                 }
                 let mut record = Record::clone(current);
-                record.touch_as(now, writer);
+                if self.is_access() {
+                    record.touch_as(now, writer);
+                }
                 record
             }
         };

@@ -19,12 +19,13 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{
-    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash, SessionEvent,
-    SessionEventKind, Timestamp, WriterId,
+    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash,
+    SessionCursor, SessionEvent, SessionEventKind, SessionPage, Timestamp, WriterId,
 };
 
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
+mod list;
 mod sweep;
 
 /// A [`SessionStore`] in the memory of one node. Cheap to clone; clones share the sessions.
@@ -171,6 +172,9 @@ impl SessionStore for MemoryStore {
     }
 
     async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        if key.is_index() {
+            return Ok(false);
+        }
         let now = clock::now();
         let mut slot = self.shared.slot(key);
         let Some(record) = slot.sessions.remove(key) else {
@@ -187,6 +191,19 @@ impl SessionStore for MemoryStore {
         total.fetch_add(1, Relaxed);
         self.shared.report(kind, key, &record, now);
         Ok(ended)
+    }
+
+    async fn list(
+        &self,
+        _: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        match after.map(SessionCursor::root) {
+            Some(None) => Err(StoreError::invalid_cursor()),
+            Some(after) => Ok(self.shared.list(after, limit)),
+            None => Ok(self.shared.list(None, limit)),
+        }
     }
 
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {

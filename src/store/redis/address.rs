@@ -5,7 +5,7 @@ use std::fmt;
 use super::error::{RedisError, RedisErrorKind};
 
 /// A server's host and port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,

@@ -4,6 +4,7 @@
 //! from the node that answers first. No operation waits for a node that is down.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -72,6 +73,13 @@ impl Cluster {
             (!owners.is_empty()).then(|| owners.into_iter().collect())
         };
         self.find(deadline, masters).await
+    }
+
+    /// A hash of the owners of all slots, the same on every node.
+    pub(super) fn layout(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.shared.read().owners.hash(&mut hasher);
+        hasher.finish()
     }
 
     pub(super) fn knows(&self, address: &Address) -> bool {

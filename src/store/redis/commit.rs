@@ -73,8 +73,10 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
     let adds = changes.writes().iter().any(|(_, value)| value.is_some());
     let mode: &[u8] = match &born {
         Some(_) => b"create",
-        None if adds => b"update",
-        None => b"keep",
+        None if adds && changes.is_access() => b"update",
+        None if adds => b"update quietly",
+        None if changes.is_access() => b"keep",
+        None => b"keep quietly",
     };
     let born_idle = lifetime.as_ref().map(|born| born.idle_timeout.1.get());
     let idle = changes.idle_timeout();

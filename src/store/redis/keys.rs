@@ -32,6 +32,11 @@ impl Prefix {
         format!("{}{kind}:{root}", self.0).into_bytes()
     }
 
+    /// The pattern of the keys of sessions. A prefix has no characters with a meaning in it.
+    pub(super) fn pattern(&self) -> Vec<u8> {
+        format!("{}:*", self.0).into_bytes()
+    }
+
     /// A key of the store that belongs to no session.
     pub(super) fn probe(&self, number: usize) -> Vec<u8> {
         format!("{}:probe{number}", self.0).into_bytes()

@@ -343,7 +343,7 @@ async fn greet<D: Future<Output = ()> + Send + 'static>(
 }
 
 /// The name of a command.
-fn name(command: &redis::Cmd) -> String {
+pub(super) fn name(command: &redis::Cmd) -> String {
     match command.args_iter().next() {
         Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
         _ => String::new(),

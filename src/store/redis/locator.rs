@@ -50,6 +50,16 @@ impl Locator {
         }
     }
 
+    /// Returns a hash of the owners of slots, which differs when sessions may have moved from one
+    /// server to another.
+    pub(super) fn layout(&self) -> u64 {
+        match self {
+            // A replica that becomes the master has the same sessions.
+            Self::Alone(_) | Self::Sentinel(_) => 0,
+            Self::Cluster(cluster) => cluster.layout(),
+        }
+    }
+
     /// Returns `true` if there is no other server to ask.
     pub(super) const fn is_fixed(&self) -> bool {
         matches!(self, Self::Alone(_))

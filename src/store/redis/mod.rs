@@ -35,6 +35,7 @@ mod commit;
 mod error;
 mod keys;
 mod link;
+mod list;
 mod locator;
 mod near;
 mod node;
@@ -61,7 +62,9 @@ use redis::Value as Reply;
 
 use crate::clock;
 use crate::error::StoreError;
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
+use crate::session::{
+    Changes, ListScope, Loaded, Outcome, Record, Root, SecretHash, SessionCursor, SessionPage,
+};
 
 use super::SessionStore;
 use error::Failure;
@@ -191,7 +194,19 @@ impl SessionStore for RedisStore {
         }
     }
 
+    async fn list(
+        &self,
+        _: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        self.shared.list(after, limit).await
+    }
+
     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        if key.is_index() {
+            return Ok(false);
+        }
         // Dropped when the deletion is over, with any result: no copy stays.
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let life = TOMBSTONE.as_millis().to_string().into_bytes();

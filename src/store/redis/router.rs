@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Pipeline, Value};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::address::Address;
 use super::error::{Failure, RedisError, RedisErrorKind};
+use super::link;
 use super::locator::Locator;
 use super::near::{Near, Source};
 use super::node::{Node, Purpose};
@@ -101,6 +102,41 @@ impl Router {
                 Err(state.unanswered(why))
             }
         }
+    }
+
+    /// Returns the servers that own slots, in a fixed order, and a hash of what each of them owns.
+    pub(super) async fn layout(&self) -> Result<(Vec<Address>, u64), RedisError> {
+        let deadline = Instant::now() + self.settings.deadline;
+        let mut masters = self.locator.masters(deadline).await?;
+        masters.sort_unstable();
+        Ok((masters, self.locator.layout()))
+    }
+
+    /// Sends commands that only read to one server, once.
+    pub(super) async fn ask_at(
+        &self,
+        address: &Address,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, RedisError> {
+        let late = || RedisError::new(RedisErrorKind::TimedOut, "");
+        let deadline = Instant::now() + self.settings.deadline;
+        let permit = timeout_at(deadline, self.permits.acquire()).await;
+        let _permit = permit.map_err(|_| late())?;
+        let node = self.node(address.clone(), Use::Everything);
+        let link = node.link(deadline).await?;
+        let replies = link.send_within(commands, self.settings.attempt()).await;
+        let replies = replies.map_err(Failure::into_error)?;
+        for (reply, command) in replies.iter().zip(commands.cmd_iter()) {
+            if let Value::ServerError(error) = reply {
+                return Err(Failure::of_reply(error, &link::name(command)).into_error());
+            }
+        }
+        // A server that is no master any more may lack what was written since.
+        if link.is_retired() {
+            let message = "it has become a replica";
+            return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
+        }
+        Ok(replies)
     }
 
     /// Waits until requests can be sent.

@@ -51,7 +51,8 @@ use tokio::sync::Mutex;
 use crate::error::StoreError;
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, Loaded, Outcome, Record, Root, SecretHash, SessionId,
+    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
+    SessionCursor, SessionId, SessionPage,
 };
 
 use self::builder::Settings;
@@ -200,6 +201,15 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
             self.note(|| Note::ended(*key)).await?;
         }
         Ok(ended)
+    }
+
+    async fn list(
+        &self,
+        scope: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        self.store.list(scope, after, limit).await
     }
 
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {

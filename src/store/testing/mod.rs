@@ -1,9 +1,14 @@
 //! The conformance suite for session stores, those of this crate and others.
 //!
 //! [`conformance`] checks a store against the contract of [`SessionStore`]: look-ups, commits and
-//! their refusals, deletion, secrets, lifetimes, and concurrent requests. A store that passes gives
-//! its answers the same meaning as the stores of this crate. The suite does not test limits,
-//! restarts or network failures, which are specific to each store.
+//! their refusals, deletion, secrets, lifetimes, updates by key, the sessions of a user, and
+//! concurrent requests. A store that passes gives its answers the same meaning as the stores of this
+//! crate. The suite does not test limits, restarts or network failures, which are specific to each
+//! store.
+//!
+//! The calls for users and the updates work with any store that implements the four operations. A
+//! store that cannot have them overrides them with
+//! [`StoreError::unsupported`](crate::StoreError::unsupported).
 //!
 //! ```
 //! use std::{collections::HashMap, sync::{Arc, Mutex}};
@@ -49,6 +54,9 @@
 //!     }
 //!
 //!     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+//!         if key.is_index() {
+//!             return Ok(false);
+//!         }
 //!         let removed = self.0.lock().unwrap().remove(key);
 //!         Ok(removed.is_some_and(|record| record.is_live(store::now())))
 //!     }
@@ -77,6 +85,8 @@ mod existence;
 mod lifetime;
 mod races;
 mod secrets;
+mod updates;
+mod users;
 
 /// Checks a store against the contract, through two handles to the *same* sessions: two nodes of a
 /// cluster, two connections to a server, or a store and its clone.
@@ -97,6 +107,8 @@ pub async fn conformance<S: SessionStore>(one: S, other: S) {
     lifetime::rules(&mut suite);
     races::rules(&mut suite);
     secrets::rules(&mut suite);
+    updates::rules(&mut suite);
+    users::rules(&mut suite);
     if let Err(broken) = suite.verdict().await {
         panic!("{broken}");
     }

@@ -12,19 +12,27 @@
 //! Two concurrent calls are safe in any order: a session whose login is concurrent with
 //! [`end_user`] is ended, or it is in the list afterwards.
 
+mod excess;
+mod forget;
+mod look_up;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tracing::debug;
 
 use super::erased::ErasedStore;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{
-    Changes, EndReason, IndexEntry, Listed, Outcome, Record, Root, SessionInfo, UserKey,
-    index_root, new_index, note_end, prolong, put, remove,
+    Changes, EndReason, IndexEntry, Outcome, Record, Root, SessionInfo, UserKey, expect_entry,
+    index_root, new_index, note_end, prolong, put,
 };
+
+use excess::end_oldest;
+use look_up::{BATCH, Belonging, belonging, delete_all};
+
+pub(crate) use excess::has_room;
+pub(crate) use forget::{forget, forget_moved};
 
 /// A login that is to be added to the index.
 #[derive(Clone, Debug)]
@@ -63,14 +71,17 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
                 if index.absolute_deadline().since(now) < lifetime - lifetime / 4 {
                     prolong(&mut changes, lifetime);
                 }
+                // An older entry of the session may be about to be removed.
+                if index.was_listed(&login.key) {
+                    expect_entry(&mut changes, &login.key, index);
+                }
                 changes
             }
         };
         put(&mut changes, &login.key, &entry);
         if let Outcome::Committed(index) = store.commit(&root, index.as_ref(), changes).await? {
-            let listed = index.listed();
-            if listed.len() > login.max_sessions {
-                end_oldest(store, &login.user, listed, login.max_sessions).await?;
+            if index.listed_count() > login.max_sessions {
+                end_oldest(store, &login.user, &index, login.max_sessions).await?;
             }
             return Ok(());
         }
@@ -134,28 +145,6 @@ pub(crate) async fn end_unlisted(
     Ok(())
 }
 
-/// Takes a session that has ended from the list. What fails is made up for when the entry is met.
-pub(crate) async fn forget(store: &dyn ErasedStore, user: &UserKey, keys: &[Root]) {
-    let forgotten = async {
-        let root = index_root(user);
-        let Some(index) = store.load(&root, None).await?.into_live() else {
-            return Ok(());
-        };
-        let mut changes = Changes::default();
-        for key in keys {
-            remove(&mut changes, key);
-        }
-        store.commit(&root, Some(&index), changes).await?;
-        Ok::<_, StoreError>(())
-    };
-    if let Err(error) = forgotten.await {
-        debug!(
-            error = &error as &dyn std::error::Error,
-            "ended sessions stay in a user's list"
-        );
-    }
-}
-
 /// The live sessions of a user, the latest login first.
 pub(crate) async fn sessions_of(
     store: &dyn ErasedStore,
@@ -164,23 +153,26 @@ pub(crate) async fn sessions_of(
     let Some(index) = store.load(&index_root(&user), None).await?.into_live() else {
         return Ok(Vec::new());
     };
-    let (mut live, mut gone) = (Vec::new(), Vec::new());
-    for listed in index.listed() {
-        match belonging(store, &user, &listed).await? {
-            Belonging::Live(record) if !listed.is_ended => {
-                live.push(SessionInfo::new(listed.key, &record, listed.entry.label));
+    let (mut live, mut gone, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+    for batch in index.listed().chunks(BATCH) {
+        let mut late = Vec::new();
+        for (listed, found) in batch.iter().zip(belonging(store, &user, batch).await?) {
+            match found {
+                Belonging::Live(_) if listed.is_ended => late.push(listed.key),
+                Belonging::Live(record) => {
+                    let label = listed.entry.label.clone();
+                    live.push(SessionInfo::new(listed.key, &record, label));
+                }
+                Belonging::Absent => {}
+                Belonging::Over => gone.push(listed.key),
+                Belonging::Moved => moved.push(listed.key),
             }
-            Belonging::Live(_) => {
-                store.delete(&listed.key, EndReason::User).await?;
-                gone.push(listed.key);
-            }
-            Belonging::Absent => {}
-            Belonging::Never => gone.push(listed.key),
         }
+        delete_all(store, &late, EndReason::User).await?;
+        gone.extend(late);
     }
-    if !gone.is_empty() {
-        forget(store, &user, &gone).await;
-    }
+    forget(store, &user, &gone).await;
+    forget_moved(store, &user, &moved).await;
     Ok(live)
 }
 
@@ -210,10 +202,14 @@ pub(crate) async fn end_user(
             return Ok(ended);
         }
         let (mut live, mut others) = (Vec::new(), Vec::new());
-        for listed in &listed {
-            match belonging(store, &user, listed).await? {
-                Belonging::Live(_) => live.push(listed.key),
-                Belonging::Absent | Belonging::Never => others.push(listed),
+        for batch in listed.chunks(BATCH) {
+            for (listed, found) in batch.iter().zip(belonging(store, &user, batch).await?) {
+                match found {
+                    Belonging::Live(_) => live.push(listed.key),
+                    Belonging::Absent | Belonging::Over | Belonging::Moved => {
+                        others.push(listed.clone());
+                    }
+                }
             }
         }
         if round == 0 {
@@ -226,76 +222,25 @@ pub(crate) async fn end_user(
             }
             store.commit(&root, Some(&index), changes).await?;
         }
-        let mut gone = Vec::new();
-        for listed in others {
-            // A login as another user may have been taken back before the note.
-            match belonging(store, &user, listed).await? {
-                Belonging::Live(_) => live.push(listed.key),
-                Belonging::Absent => _ = absent.insert(listed.key),
-                Belonging::Never => gone.push(listed.key),
+        let (mut gone, mut moved) = (Vec::new(), Vec::new());
+        for batch in others.chunks(BATCH) {
+            for (listed, found) in batch.iter().zip(belonging(store, &user, batch).await?) {
+                match found {
+                    // A login as another user may have been taken back before the note.
+                    Belonging::Live(_) => live.push(listed.key),
+                    Belonging::Absent => _ = absent.insert(listed.key),
+                    Belonging::Over => gone.push(listed.key),
+                    Belonging::Moved => moved.push(listed.key),
+                }
             }
         }
-        for key in &live {
-            store.delete(key, EndReason::User).await?;
-        }
+        delete_all(store, &live, EndReason::User).await?;
         ended += live.len();
         gone.extend(live);
         forget(store, &user, &gone).await;
+        forget_moved(store, &user, &moved).await;
     }
     Ok(ended)
-}
-
-/// Ends the sessions above the limit, those with the oldest logins first.
-async fn end_oldest(
-    store: &dyn ErasedStore,
-    user: &UserKey,
-    listed: Vec<Listed>,
-    max: usize,
-) -> Result<(), StoreError> {
-    let now = clock::now().as_millis();
-    let (mut live, mut gone) = (0, Vec::new());
-    for listed in listed {
-        let is_over = listed.is_ended || listed.entry.until < now;
-        match belonging(store, user, &listed).await? {
-            Belonging::Live(_) if !is_over && live < max => live += 1,
-            Belonging::Live(_) => {
-                let reason = match listed.is_ended {
-                    true => EndReason::User,
-                    false => EndReason::Limit,
-                };
-                store.delete(&listed.key, reason).await?;
-                gone.push(listed.key);
-            }
-            Belonging::Absent | Belonging::Never => gone.push(listed.key),
-        }
-    }
-    if !gone.is_empty() {
-        forget(store, user, &gone).await;
-    }
-    Ok(())
-}
-
-/// The state of a listed session.
-enum Belonging {
-    /// It is live, and the user's.
-    Live(Arc<Record>),
-    /// It is not found here; another node may have it.
-    Absent,
-    /// It belongs to another user, or its absolute deadline has passed.
-    Never,
-}
-
-/// A listed session, if it is live and still belongs to the user.
-async fn belonging(
-    store: &dyn ErasedStore,
-    user: &UserKey,
-    listed: &Listed,
-) -> Result<Belonging, StoreError> {
-    Ok(match store.load(&listed.key, None).await?.into_live() {
-        Some(record) if record.user() == Some(*user) => Belonging::Live(record),
-        None if clock::now().as_millis() < listed.entry.until => Belonging::Absent,
-        Some(_) | None => Belonging::Never,
-    })
 }
 
 /// How much longer an index lives than the sessions in it.
@@ -306,246 +251,4 @@ const MARGIN: Duration = Duration::from_secs(3_600);
 const TRIES: usize = 8;
 
 #[cfg(all(test, feature = "memory"))]
-mod tests {
-    use super::{NewLogin, register};
-    use crate::error::StoreError;
-    use crate::session::{
-        Changes, Loaded, Login, Outcome, Record, Root, SecretHash, UserKey, index_root,
-    };
-    use crate::{MemoryStore, SessionStore};
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    const HOUR: Duration = Duration::from_secs(3_600);
-
-    async fn log_in(store: &MemoryStore, user: &str, max_sessions: usize) -> Root {
-        let id = store.new_id();
-        let user = UserKey::of(user);
-        let mut changes = Changes::create(id.hash(), Some(HOUR), 24 * HOUR);
-        changes.log_in(Login {
-            user: Some(user),
-            absolute_timeout: 24 * HOUR,
-        });
-        let outcome = store
-            .commit(&id.key(), None, changes)
-            .await
-            .expect("the store answers");
-        let Outcome::Committed(record) = outcome else {
-            panic!("{outcome:?}")
-        };
-        let login = NewLogin {
-            user,
-            key: id.key(),
-            label: Some("phone".to_owned()),
-            absolute_timeout: 24 * HOUR,
-            record,
-            max_sessions,
-        };
-        register(store, login).await.expect("the store answers");
-        id.key()
-    }
-
-    async fn keys(store: &impl SessionStore, user: &str) -> Vec<Root> {
-        let sessions = store.sessions_of(user).await.expect("the store answers");
-        sessions.iter().map(|session| session.key).collect()
-    }
-
-    #[tokio::test]
-    async fn a_users_sessions_are_listed_and_ended_together() {
-        let store = MemoryStore::new();
-        let ada = [
-            log_in(&store, "ada", 9).await,
-            log_in(&store, "ada", 9).await,
-        ];
-        let bob = log_in(&store, "bob", 9).await;
-        assert_eq!(store.status().sessions, 3);
-        let mut listed = keys(&store, "ada").await;
-        listed.sort_unstable();
-        let mut expected = ada;
-        expected.sort_unstable();
-        assert_eq!(listed, expected);
-        assert_eq!(
-            store
-                .end_user_except("ada", ada[1])
-                .await
-                .expect("the store answers"),
-            1
-        );
-        assert_eq!(keys(&store, "ada").await, [ada[1]]);
-        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
-        assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
-        assert_eq!(keys(&store, "ada").await, []);
-        assert!(
-            store
-                .peek(&ada[0])
-                .await
-                .expect("the store answers")
-                .is_none()
-        );
-        assert_eq!(keys(&store, "bob").await, [bob]);
-        // A login after that counts.
-        let again = log_in(&store, "ada", 9).await;
-        assert_eq!(keys(&store, "ada").await, [again]);
-    }
-
-    #[tokio::test]
-    async fn the_oldest_of_too_many_is_ended_and_what_has_ended_does_not_count() {
-        let store = MemoryStore::new();
-        let mut all = Vec::new();
-        for _ in 0..3 {
-            all.push(log_in(&store, "ada", 3).await);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        // One has ended without a change of its index.
-        store.delete(&all[1]).await.expect("the store answers");
-        all.push(log_in(&store, "ada", 3).await);
-        assert_eq!(keys(&store, "ada").await, [all[3], all[2], all[0]]);
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        all.push(log_in(&store, "ada", 3).await);
-        assert_eq!(keys(&store, "ada").await, [all[4], all[3], all[2]]);
-        assert!(
-            store
-                .peek(&all[0])
-                .await
-                .expect("the store answers")
-                .is_none()
-        );
-    }
-
-    /// A store that does not find one of its sessions for a while.
-    struct Parted {
-        store: MemoryStore,
-        hidden: Mutex<Option<Root>>,
-    }
-
-    impl SessionStore for Parted {
-        async fn load(
-            &self,
-            key: &Root,
-            secret: Option<&SecretHash>,
-        ) -> Result<Loaded, StoreError> {
-            let hidden = *self.hidden.lock().expect("no panic");
-            match hidden {
-                Some(hidden) if hidden == *key => Ok(Loaded::Absent),
-                _ => SessionStore::load(&self.store, key, secret).await,
-            }
-        }
-
-        async fn commit(
-            &self,
-            key: &Root,
-            base: Option<&Arc<Record>>,
-            changes: Changes,
-        ) -> Result<Outcome, StoreError> {
-            SessionStore::commit(&self.store, key, base, changes).await
-        }
-
-        async fn touch(&self, key: &Root) -> Result<(), StoreError> {
-            SessionStore::touch(&self.store, key).await
-        }
-
-        async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
-            SessionStore::delete(&self.store, key).await
-        }
-    }
-
-    #[tokio::test]
-    async fn a_session_that_comes_to_light_again_is_in_the_list() {
-        let store = Parted {
-            store: MemoryStore::new(),
-            hidden: Mutex::default(),
-        };
-        let one = log_in(&store.store, "ada", 9).await;
-        *store.hidden.lock().expect("no panic") = Some(one);
-        assert_eq!(keys(&store, "ada").await, []);
-        *store.hidden.lock().expect("no panic") = None;
-        assert_eq!(keys(&store, "ada").await, [one]);
-        // All are ended meanwhile: it is ended when it comes to light.
-        *store.hidden.lock().expect("no panic") = Some(one);
-        assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
-        *store.hidden.lock().expect("no panic") = None;
-        assert_eq!(keys(&store, "ada").await, []);
-        let found = store.peek(&one).await.expect("the store answers");
-        assert!(found.is_none());
-    }
-
-    /// On the other side of a partition the user may have logged in meanwhile.
-    #[tokio::test]
-    async fn the_end_of_a_users_sessions_is_noted_in_an_empty_list_too() {
-        let store = MemoryStore::new();
-        log_in(&store, "ada", 9).await;
-        let ada = UserKey::of("ada");
-        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
-        let read = async || {
-            let index = store.load(&index_root(&ada), None).await;
-            index
-                .expect("the store answers")
-                .into_live()
-                .expect("the list stays")
-        };
-        let before = read().await;
-        assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
-        assert!(read().await.clock() > before.clock());
-    }
-
-    /// A store to which a user logs in twice more whenever one of the sessions is ended.
-    struct Busy(MemoryStore);
-
-    impl SessionStore for Busy {
-        async fn load(
-            &self,
-            key: &Root,
-            secret: Option<&SecretHash>,
-        ) -> Result<Loaded, StoreError> {
-            SessionStore::load(&self.0, key, secret).await
-        }
-
-        async fn commit(
-            &self,
-            key: &Root,
-            base: Option<&Arc<Record>>,
-            changes: Changes,
-        ) -> Result<Outcome, StoreError> {
-            SessionStore::commit(&self.0, key, base, changes).await
-        }
-
-        async fn touch(&self, key: &Root) -> Result<(), StoreError> {
-            SessionStore::touch(&self.0, key).await
-        }
-
-        async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
-            log_in(&self.0, "ada", 999).await;
-            log_in(&self.0, "ada", 999).await;
-            SessionStore::delete(&self.0, key).await
-        }
-    }
-
-    #[tokio::test]
-    async fn logins_that_come_faster_than_sessions_are_ended_do_not_hold_up_the_end() {
-        let store = Busy(MemoryStore::new());
-        log_in(&store.0, "ada", 999).await;
-        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
-        assert_eq!(keys(&store.0, "ada").await.len(), 2);
-    }
-
-    #[tokio::test]
-    async fn the_list_is_no_session() {
-        let store = MemoryStore::new();
-        log_in(&store, "ada", 9).await;
-        let root = index_root(&UserKey::of("ada"));
-        for secret in [SecretHash::NONE, SecretHash::from_bytes([1; 16])] {
-            let found = store
-                .load(&root, Some(&secret))
-                .await
-                .expect("the store answers");
-            assert!(found.into_live().is_none());
-        }
-        assert!(
-            store
-                .peek(&root)
-                .await
-                .expect("the store answers")
-                .is_none()
-        );
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@
 //! table does not decide which node holds what, and does not read a clock.
 
 mod compare;
+mod list;
 mod merge;
 mod sweep;
 
@@ -239,7 +240,7 @@ impl Table {
         let news = if changes.is_create() {
             live.clone()
         } else {
-            Entry::Delta(Arc::new(written(changes, after)))
+            Entry::Delta(Arc::new(written(now, changes, after)))
         };
         let before = current.map_or(usize::MAX, Entry::weight);
         let grown = live.weight().saturating_sub(before);
@@ -431,7 +432,7 @@ impl Table {
 }
 
 /// Returns the delta with the writes of a request, for the other holders.
-fn written(changes: &Changes, after: &Record) -> Delta {
+fn written(now: Timestamp, changes: &Changes, after: &Record) -> Delta {
     let mut entries: Vec<_> = changes
         .writes()
         .iter()
@@ -442,8 +443,12 @@ fn written(changes: &Changes, after: &Record) -> Delta {
     Delta {
         entries,
         idle_timeout: changes.idle_timeout().map(|_| after.lifetime.idle_timeout),
-        accessed_at: after.last_accessed_at(),
-        access: after.lifetime.access,
+        accessed_at: now.max(after.last_accessed_at()),
+        access: if changes.is_access() {
+            after.lifetime.access
+        } else {
+            0
+        },
         // A rotation arrives here only if the simulator has disabled their ordering.
         credential: changes.rotation().map(|_| after.credential.clone()),
         updates: Vec::<Version>::new(),

@@ -90,7 +90,11 @@ impl PendingUpdates {
                 entries,
                 idle_timeout: changes.idle_timeout().map(|idle| (version, idle.into())),
                 accessed_at: now,
-                access: access_version(now, cluster.me.writer()),
+                access: if changes.is_access() {
+                    access_version(now, cluster.me.writer())
+                } else {
+                    0
+                },
                 credential: None,
                 updates: vec![version],
             }),

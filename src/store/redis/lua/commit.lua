@@ -1,6 +1,6 @@
 -- KEYS: the session.
 -- ARGV: 3 the attempt, 4 the stamp of the base, 5 its version, 6 'create', 'update' or (an update
---   that adds no value) 'keep', 7 the session's own idle timeout in ms ('': unchanged), 8 at a
+--   that adds no value) 'keep', the last two with ' quietly' behind them if it is no access, 7 the session's own idle timeout in ms ('': unchanged), 8 at a
 --   creation and a login the absolute timeout in ms ('': unchanged), 9 the idle timeout of a first
 --   visit, 10 the attribute that is expected ('': none), 11 the stamp that its last write must have
 --   ('': none), or at a creation the idle timeout of new sessions, 12 the hash of the new secret
@@ -47,10 +47,12 @@ else
   end
   -- This is not refused if memory is short, and neither are the commands that follow a write: only
   -- additions are refused.
-  if ARGV[6] == 'keep' then call('PEXPIREAT', key, s.ends) end
+  if string.sub(ARGV[6], 1, 4) == 'keep' then call('PEXPIREAT', key, s.ends) end
   before = struct.pack('>I6', s.version) .. s.writer
-  s.accessed = math.max(s.accessed, now)
-  s.returned = true
+  if not string.find(ARGV[6], 'quietly', 1, true) then
+    s.accessed = math.max(s.accessed, now)
+    s.returned = true
+  end
 end
 
 s.version = math.max(s.version, base_version) + 1

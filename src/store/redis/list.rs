@@ -1,0 +1,213 @@
+//! The list of sessions: `SCAN` on one master after the other, and the headers of what it finds.
+//!
+//! A cursor names the master, the server's cursor, and the hash of all masters with their slots. If
+//! that has changed, sessions may have moved to a master that was scanned before, and the list has
+//! to be started again. Keys that are just being moved between two masters may be missed until the
+//! move is complete.
+
+use redis::{Pipeline, Value as Reply};
+
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{SessionCursor, SessionInfo, SessionPage};
+
+use super::address::Address;
+use super::error::{RedisError, RedisErrorKind};
+use super::record::Clock;
+use super::{Shared, server_time};
+
+/// A place in the list.
+struct Place {
+    /// The hash of the masters and their slots.
+    layout: u64,
+    /// The number of the master, in the order of their addresses.
+    master: usize,
+    /// The server's cursor; 0: at the start.
+    cursor: u64,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let place = Self {
+            layout: u64::from_str_radix(parts.next()?, 16).ok()?,
+            master: parts.next()?.parse().ok()?,
+            cursor: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(place)
+    }
+
+    fn cursor(&self) -> Option<SessionCursor> {
+        let Self {
+            layout,
+            master,
+            cursor,
+        } = self;
+        SessionCursor::parse(&format!("{layout:016x}.{master}.{cursor}"))
+    }
+}
+
+impl Shared {
+    pub(super) async fn list(
+        &self,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        let failed = |error: RedisError| error.into_store_error(false);
+        let (masters, layout) = self.router.layout().await.map_err(failed)?;
+        let mut place = match after {
+            None => Place {
+                layout,
+                master: 0,
+                cursor: 0,
+            },
+            Some(cursor) => match Place::parse(cursor.as_str()) {
+                Some(place) if place.layout == layout && place.master < masters.len() => place,
+                Some(_) | None => return Err(StoreError::invalid_cursor()),
+            },
+        };
+        let limit = limit.clamp(1, SessionPage::LIMIT_MAX);
+        let mut sessions = Vec::new();
+        // A server looks at a number of its keys, and returns those that match: few or none, if it
+        // has others as well.
+        for _ in 0..SCANS_MAX {
+            let master = &masters[place.master];
+            let mut scan = Pipeline::with_capacity(1);
+            scan.cmd("SCAN")
+                .arg(place.cursor)
+                .arg("MATCH")
+                .arg(self.settings.prefix.pattern())
+                .arg("COUNT")
+                .arg(limit - sessions.len());
+            let mut replies = self.router.ask_at(master, &scan).await.map_err(failed)?;
+            let (cursor, keys) = scanned(replies.pop()).map_err(failed)?;
+            let found = self.headers(master, &keys).await.map_err(failed)?;
+            sessions.extend(found);
+            place.cursor = cursor;
+            if cursor == 0 {
+                place.master += 1;
+                if place.master == masters.len() {
+                    return Ok(SessionPage::new(sessions, None));
+                }
+            }
+            if sessions.len() >= limit {
+                break;
+            }
+        }
+        Ok(SessionPage::new(sessions, place.cursor()))
+    }
+
+    /// The live sessions under these keys of a master.
+    async fn headers(
+        &self,
+        master: &Address,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<SessionInfo>, RedisError> {
+        let roots = keys
+            .iter()
+            .filter_map(|key| self.settings.prefix.parse(key));
+        let roots: Vec<_> = roots.filter(|root| !root.is_index()).collect();
+        if roots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut headers = Pipeline::with_capacity(roots.len() + 1);
+        headers.cmd("TIME");
+        for root in &roots {
+            headers
+                .cmd("HGET")
+                .arg(self.settings.prefix.key(root))
+                .arg("");
+        }
+        let replies = self.router.ask_at(master, &headers).await?;
+        let here = clock::now();
+        let there = server_time(replies.first())?;
+        let clock = Clock { there, here };
+        let mut sessions = Vec::with_capacity(roots.len());
+        for (root, reply) in roots.into_iter().zip(replies.into_iter().skip(1)) {
+            // Gone since, or no session.
+            let Reply::BulkString(header) = reply else {
+                continue;
+            };
+            let fields = vec![Reply::BulkString(Vec::new()), Reply::BulkString(header)];
+            // A session in the format of another version does not end the list.
+            if let Ok(Some(record)) = self.decode(Reply::Array(fields), clock)
+                && record.is_live(here)
+            {
+                sessions.push(SessionInfo::new(root, &record, None));
+            }
+        }
+        Ok(sessions)
+    }
+}
+
+/// The server's next cursor, and the keys, in the answer to `SCAN`.
+fn scanned(reply: Option<Reply>) -> Result<(u64, Vec<Vec<u8>>), RedisError> {
+    let odd = || RedisError::new(RedisErrorKind::Unexpected, "the answer to SCAN");
+    let Some(Reply::Array(parts)) = reply else {
+        return Err(odd());
+    };
+    let Ok([Reply::BulkString(cursor), Reply::Array(found)]) = <[Reply; 2]>::try_from(parts) else {
+        return Err(odd());
+    };
+    let cursor = str::from_utf8(&cursor).ok().and_then(|it| it.parse().ok());
+    let keys = found.into_iter().map(|key| match key {
+        Reply::BulkString(key) => Ok(key),
+        _ => Err(odd()),
+    });
+    Ok((cursor.ok_or_else(odd)?, keys.collect::<Result<_, _>>()?))
+}
+
+/// How many times a page asks servers for keys: in a database with many other keys a page may be
+/// empty, and the next one goes on.
+const SCANS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_anything_else_is_refused() {
+        let place = Place {
+            layout: u64::MAX,
+            master: 2,
+            cursor: u64::MAX,
+        };
+        let cursor = place.cursor().expect("it is plain");
+        let back = Place::parse(cursor.as_str()).expect("it reads back");
+        assert_eq!(
+            (back.layout, back.master, back.cursor),
+            (place.layout, place.master, place.cursor)
+        );
+        for bad in [
+            "",
+            "x.0.0",
+            "1.0",
+            "1.0.0.0",
+            "1.-1.0",
+            "1.0.99999999999999999999",
+        ] {
+            assert!(Place::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn odd_answers_to_scan_are_errors() {
+        let text = |text: &str| Reply::BulkString(text.as_bytes().to_vec());
+        let good = Reply::Array(vec![text("17"), Reply::Array(vec![text("sess:1")])]);
+        assert_eq!(
+            scanned(Some(good)).ok(),
+            Some((17, vec![b"sess:1".to_vec()]))
+        );
+        let odd = [
+            Reply::Nil,
+            Reply::Array(vec![text("x"), Reply::Array(vec![])]),
+            Reply::Array(vec![text("1"), text("2")]),
+            Reply::Array(vec![text("1")]),
+            Reply::Array(vec![text("1"), Reply::Array(vec![Reply::Int(1)])]),
+        ];
+        for reply in odd {
+            assert!(scanned(Some(reply)).is_err());
+        }
+        assert!(scanned(None).is_err());
+    }
+}

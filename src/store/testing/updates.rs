@@ -1,0 +1,142 @@
+//! Rules about updates by key, without a request.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::{Broken, Created, Lives, Nodes, Suite, Verdict, broken, find, must};
+use crate::error::SessionError;
+use crate::session::attribute::Attribute;
+use crate::session::{Changes, Root, Value};
+use crate::store::SessionStore;
+
+pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+    suite.rule("an update by key replaces one attribute", replaces);
+    suite.rule("an update by key creates no session", creates_none);
+    suite.rule("an update by key is no access", no_access);
+    suite.rule("concurrent updates by key all count", all_count);
+}
+
+const COUNT: Attribute<u32> = Attribute::new("count");
+
+async fn replaces<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let session = nodes.create_counted(Lives::long()).await?;
+    for (turn, expected) in [(0, 1), (1, 2), (0, 3)] {
+        let store = nodes.turn(turn);
+        let new = store.update(&session.key, COUNT, next).await?;
+        must(new == Some(expected), "the result is not the new value")?;
+        for store in nodes.both() {
+            let Some(record) = store.peek(&session.key).await? else {
+                return broken("a live session cannot be peeked");
+            };
+            must(
+                record.get_typed(COUNT)? == Some(expected),
+                "the new value is not stored",
+            )?;
+            must(
+                record.get_typed::<String>("other")?.as_deref() == Some("kept"),
+                "another attribute has changed",
+            )?;
+        }
+    }
+    let refuse = |_: Option<u32>| Err::<u32, _>("no");
+    let refused = nodes.one.try_update(&session.key, COUNT, refuse).await?;
+    must(refused == Err("no"), "the closure's error is not returned")?;
+    let kept = nodes.load(&session.key).await?.get_typed(COUNT)?;
+    must(
+        kept == Some(3),
+        "an update that was declined changes something",
+    )
+}
+
+async fn creates_none<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let ended = nodes.create_counted(Lives::long()).await?.key;
+    nodes.other.delete(&ended).await?;
+    for key in [ended, nodes.one.new_id().key()] {
+        for store in nodes.both() {
+            let updated = store.update(&key, COUNT, next).await?;
+            must(updated.is_none(), "it returns a value")?;
+        }
+        nodes.must_be_dead(&key).await?;
+    }
+    Ok(())
+}
+
+/// A session that is updated all the time expires as it would have.
+async fn no_access<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let lives = Lives::of(Some(Duration::from_secs(1)), super::HOUR);
+    let session = nodes.create_counted(lives).await?;
+    let begun_at = Instant::now();
+    for turn in 0.. {
+        let store = nodes.turn(turn);
+        if store.update(&session.key, COUNT, next).await?.is_none() {
+            break;
+        }
+        let found = find(&*nodes.other, &session.key).await?;
+        must(
+            found.is_none_or(|record| !record.has_returned()),
+            "the session counts as used by its browser",
+        )?;
+        if begun_at.elapsed() > EXPIRED_AFTER {
+            return broken("it keeps the session alive");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    nodes.must_be_dead(&session.key).await
+}
+
+async fn all_count<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+    let key = nodes.create_counted(Lives::long()).await?.key;
+    let mut tasks = JoinSet::new();
+    for turn in 0..TASKS {
+        let store = nodes.turn(turn);
+        tasks.spawn(async move { count(&*store, &key).await });
+    }
+    while let Some(counted) = tasks.join_next().await {
+        match counted {
+            Ok(counted) => counted?,
+            Err(error) => return broken(error.to_string()),
+        }
+    }
+    let found = nodes.load(&key).await?.get_typed(COUNT)?;
+    let expected = (TASKS * UPDATES) as u32;
+    must(found == Some(expected), "some of them are lost")
+}
+
+async fn count<S: SessionStore>(store: &S, key: &Root) -> Verdict {
+    for _ in 0..UPDATES {
+        let counted = store.update(key, COUNT, next).await?;
+        must(counted.is_some(), "the session is not found")?;
+    }
+    Ok(())
+}
+
+fn next(count: Option<u32>) -> u32 {
+    count.unwrap_or(0) + 1
+}
+
+impl<S: SessionStore> Nodes<S> {
+    /// A session with another attribute.
+    async fn create_counted(&self, lives: Lives) -> Result<Created, Broken> {
+        let mut changes = Changes::default();
+        changes.insert("other".into(), Value::encode("kept")?);
+        self.create_with(lives, changes).await
+    }
+}
+
+impl From<SessionError> for Broken {
+    fn from(error: SessionError) -> Self {
+        let how = match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        Self(how)
+    }
+}
+
+const TASKS: usize = 4;
+const UPDATES: usize = 10;
+
+/// By then a session with an idle timeout of a second has expired, on a busy machine as well.
+const EXPIRED_AFTER: Duration = Duration::from_secs(10);
