@@ -460,11 +460,13 @@ impl RequestSession {
         let mut found = Found::None;
         for candidate in candidates.iter() {
             let lead = self.lead(candidate);
+            // The list of a user's sessions: a client must not learn, not even from the time that
+            // an answer takes, whether the user has logged in.
+            if lead.key.is_index() {
+                continue;
+            }
             found = match self.fetch(&lead.key, Some(&lead.id.hash())).await? {
                 Loaded::Live(record) => found.with(LoadedSession { lead, record }),
-                // An index answers like a session that does not exist: a client must not learn
-                // whether a user has logged in.
-                Loaded::Superseded if lead.key.is_index() => found,
                 Loaded::Superseded if matches!(found, Found::None) => Found::Superseded,
                 Loaded::Superseded | Loaded::Absent => found,
             };

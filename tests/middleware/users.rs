@@ -29,12 +29,16 @@ async fn the_list_of_a_users_sessions_answers_like_an_unknown_id() {
     assert!(store.load(&list, None).await.unwrap().into_live().is_some());
     for root in [list, list_of("nobody"), Root::generate()] {
         let id = SessionId::with_root(root);
+        let loads = store.loads.get();
         for (path, body) in [("/info", "false"), ("/get?k=a", ""), ("/user", "")] {
             let mut client = Browser::holding(id.expose());
             let reply = client.get(&app, path).await.ok();
             assert_eq!(reply.body, body, "{path}");
             reply.assert_no_cookie();
         }
+        // The store is not asked: the time of an answer says nothing either.
+        let asked = store.loads.get() > loads;
+        assert_eq!(asked, !root.is_index());
         for path in ["/set?k=a&v=1", "/login?uid=eve"] {
             let mut client = Browser::holding(id.expose());
             client.get(&app, path).await.ok();
