@@ -82,9 +82,7 @@ pub use middleware::{
     ResponseFuture, Route, SameSite, Secure, Session, SessionCookie, SessionCookieBuilder,
     SessionData, SessionDataMut, SessionHeader, SessionLayer, SessionService,
 };
-pub use session::attribute::{
-    Attribute, AttributeName, AttributeOf, SessionAttribute, Storable,
-};
+pub use session::attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};
 pub use session::list::{ListScope, SessionCursor, SessionPage};
 pub use session::{
     EndReason, EventScope, Root, SessionEvent, SessionEventKind, SessionId, SessionInfo, UserKey,

@@ -216,7 +216,7 @@ async fn peek(State(app): State<Arc<App>>, args: Args) -> Answer {
         .map(|register| register.name.as_str())
         .filter(|name| !name.starts_with('\0'))
         .collect();
-    let uid = session.get(UID).map(|value| value.decode::<String>());
+    let uid = session.get_typed::<String>(UID)?;
     let idle = session.idle_timeout();
     Ok(Reply::default()
         .with("session", true)
@@ -226,7 +226,7 @@ async fn peek(State(app): State<Arc<App>>, args: Args) -> Answer {
         .with("created_at", session.created_at().as_millis())
         .with("last_accessed_at", session.last_accessed_at().as_millis())
         .with("max_inactive_secs", idle.map(|idle| idle.as_secs()))
-        .with("uid", uid.transpose()?))
+        .with("uid", uid))
 }
 
 /// `/end?key`: ends a session, for administration.

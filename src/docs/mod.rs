@@ -14,8 +14,8 @@
 //! For operators:
 //!
 //! - [`clustering`]: how nodes find and trust each other, and when a node serves.
-//! - [`operations`]: health checks, sticky routing, shutdown, rolling restarts, status, events and
-//!   logs.
+//! - [`operations`]: health checks, sticky routing, shutdown, rolling restarts, status,
+//!   administration, events and logs.
 //! - [`redis`]: sessions in Redis or Valkey.
 //! - [`snapshots`]: a file that keeps sessions across a restart.
 //!

@@ -29,7 +29,6 @@ use crate::session::{
     AttributeName, AttributeOf, Name, Root, SessionId, Storable, Timestamp, UserKey, Value,
     is_reserved, json,
 };
-use crate::store::typed::{UPDATE_TRIES_MAX, give_way};
 
 /// A visitor's session, as seen by one request.
 ///

@@ -8,11 +8,11 @@ use std::thread;
 use http::request::Parts;
 use tracing::warn;
 
-use super::attribute::SessionAttribute;
-use super::error::{SessionError, SessionErrorKind};
 use super::session::{Session, decode};
 use super::state::Origin;
+use crate::error::{SessionError, SessionErrorKind};
 use crate::session::Value;
+use crate::session::attribute::SessionAttribute;
 
 /// One attribute of the visitor's session, read when it is extracted.
 ///

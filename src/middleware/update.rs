@@ -3,13 +3,11 @@
 //! An attribute is read, a new value is computed from it, and the commit expects that the attribute
 //! has not been written since. If it has, everything is repeated with the newer value.
 
-use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
-
-use super::error::{SessionError, SessionErrorKind};
 use super::session::{Session, not_reserved};
 use super::state::Update;
+use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{Name, Value};
+use crate::store::typed::{UPDATE_TRIES_MAX, give_way};
 
 /// The new content of an attribute.
 pub(super) enum Replacement {
@@ -52,25 +50,3 @@ impl Session {
         Err(SessionError::from(SessionErrorKind::Conflict).with_attribute(name))
     }
 }
-
-/// Backs off after a conflict: at first by yielding, later for a random time, so that a node which
-/// is remote from the session's owner gets its turn between requests that run at the owner.
-async fn give_way(tries: usize) {
-    let longest = (tries / TRIES_AT_ONCE).min(PAUSE_MS_MAX);
-    // The keys of `RandomState` differ between calls, which is random enough to spread competitors.
-    let random = RandomState::new().hash_one(tries) as usize;
-    match random % (longest + 1) {
-        0 => tokio::task::yield_now().await,
-        ms => tokio::time::sleep(Duration::from_millis(ms as u64)).await,
-    }
-}
-
-/// Attempts before the pauses grow.
-const TRIES_AT_ONCE: usize = 4;
-
-/// The longest pause between two attempts, in milliseconds: many times the duration of an update.
-const PAUSE_MS_MAX: usize = 8;
-
-/// Attempts of [`Session::update`] before it fails. In each of them another request has succeeded,
-/// so this many requests wrote one attribute of one session within the same moment.
-const UPDATE_TRIES_MAX: usize = 1_024;

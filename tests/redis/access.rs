@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// The permissions that the guide gives a user, for the prefix `sess`.
-const RULES: [&str; 17] = [
+const RULES: [&str; 18] = [
     "on",
     ">open sesame",
     "~sess:*",
@@ -23,6 +23,7 @@ const RULES: [&str; 17] = [
     "-@all",
     "+@connection",
     "+time",
+    "+scan",
     "+hgetall",
     "+hget",
     "+hset",

@@ -5,6 +5,7 @@
 mod clock;
 mod copies;
 mod events;
+mod lists;
 mod partition;
 mod removals;
 mod strangers;

@@ -5,7 +5,7 @@
 //! batch carries the write of one guard, and those of further guards follow one by one.
 
 use super::State;
-use crate::middleware::error::{SessionError, SessionErrorKind};
+use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::layer::Config;
 use crate::session::{Changes, Name, Record, Value};
 

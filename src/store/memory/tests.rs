@@ -361,3 +361,49 @@ fn a_store_and_its_futures_are_send() {
     send(store.load(&key, None));
     send(store.commit(&key, None, Changes::default()));
 }
+
+#[test]
+fn a_list_has_each_session_that_lives_through_it_exactly_once() {
+    let store = MemoryStore::new();
+    let mut kept: Vec<_> = (0..3_000).map(|_| key()).collect();
+    for key in &kept {
+        commit(&store, key, create(1)).unwrap();
+    }
+    // Several in one slot, so that a page ends within it.
+    let crowded = |turn: u8| {
+        let mut root = kept[0].to_bytes();
+        root[0] = turn;
+        Root::from_bytes(root)
+    };
+    let same_slot: Vec<_> = (0..50).map(crowded).collect();
+    for key in &same_slot {
+        let _ = commit(&store, key, create(1));
+    }
+    kept.extend(same_slot);
+    kept.sort_unstable();
+    kept.dedup();
+    let list = index_root(&UserKey::of("ada"));
+    commit(&store, &list, new_index(IDLE)).unwrap();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = at_once(store.list(ListScope::Node, after.as_ref(), 37)).unwrap();
+        assert!(page.sessions.len() <= 37);
+        found.extend(page.sessions.iter().map(|session| session.key));
+        // Others come and go meanwhile.
+        let other = key();
+        commit(&store, &other, create(1)).unwrap();
+        let Some(next) = page.next else { break };
+        at_once(store.delete(&other)).unwrap();
+        after = Some(next);
+    }
+    found.sort_unstable();
+    let mut listed_once = found.clone();
+    listed_once.dedup();
+    assert_eq!(found, listed_once);
+    assert!(kept.iter().all(|key| found.binary_search(key).is_ok()));
+    assert!(!found.contains(&list));
+    // A limit beyond the largest counts as that, and none as one.
+    let pages = [0, usize::MAX].map(|limit| at_once(store.list(ListScope::Node, None, limit)));
+    let sizes = pages.map(|page| page.unwrap().sessions.len());
+    assert_eq!(sizes, [1, SessionPage::LIMIT_MAX]);
+}

@@ -1,8 +1,8 @@
 //! The conformance suite for session stores, those of this crate and others.
 //!
 //! [`conformance`] checks a store against the contract of [`SessionStore`]: look-ups, commits and
-//! their refusals, deletion, secrets, lifetimes, updates by key, the sessions of a user, and
-//! concurrent requests. A store that passes gives its answers the same meaning as the stores of this
+//! their refusals, deletion, secrets, lifetimes, updates by key, lists, the sessions of a
+//! user, and concurrent requests. A store that passes gives its answers the same meaning as the stores of this
 //! crate. The suite does not test limits, restarts or network failures, which are specific to each
 //! store.
 //!
@@ -83,6 +83,7 @@ use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, Session
 mod attributes;
 mod existence;
 mod lifetime;
+mod lists;
 mod races;
 mod secrets;
 mod updates;
@@ -105,6 +106,7 @@ pub async fn conformance<S: SessionStore>(one: S, other: S) {
     existence::rules(&mut suite);
     attributes::rules(&mut suite);
     lifetime::rules(&mut suite);
+    lists::rules(&mut suite);
     races::rules(&mut suite);
     secrets::rules(&mut suite);
     updates::rules(&mut suite);
