@@ -212,7 +212,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// - [`InvalidCursor`](crate::StoreErrorKind::InvalidCursor) if `after` is not a cursor of this
     ///   store, or if the servers of Redis have changed since: start again.
-    /// - [`NotReady`](crate::StoreErrorKind::NotReady) while a node of a cluster is catching up, and
+    /// - [`NotReady`](crate::StoreErrorKind::NotReady) while a node of a cluster catches up, and
     ///   [`Unavailable`](crate::StoreErrorKind::Unavailable) while sessions may have been lost with
     ///   failed nodes: try again with the same cursor. A page is never short because of a failure.
     /// - [`Unsupported`](crate::StoreErrorKind::Unsupported) with `ListScope::Cluster` on a node
@@ -367,8 +367,8 @@ pub trait SessionStore: Send + Sync + 'static {
     /// [encoded](crate::SessionErrorKind::Encode), if the name is
     /// [reserved](crate::SessionErrorKind::ReservedName), if others were faster in a thousand
     /// attempts ([`Conflict`](crate::SessionErrorKind::Conflict)), or if the store fails. After
-    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) the attribute may have been replaced;
-    /// after every other error it was not.
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) the attribute may have been
+    /// replaced; after every other error it was not.
     ///
     /// # Cancel safety
     ///

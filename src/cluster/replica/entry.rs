@@ -37,8 +37,8 @@ pub(crate) struct Delta {
     pub(crate) entries: Vec<AttributeEntry>,
     pub(crate) idle_timeout: Option<(Version, Idle)>,
     pub(crate) accessed_at: Timestamp,
-    /// The version of that access. 0: the delta is none, and `accessed_at` is the time of the write,
-    /// from which a delta without its session is kept.
+    /// The version of that access. 0: the delta is none, and `accessed_at` is the time of the
+    /// write, from which a delta without its session is kept.
     pub(crate) access: u64,
     /// The new secret, after a rotation.
     pub(crate) credential: Option<Credential>,

@@ -1,8 +1,8 @@
 //! The conformance suite for session stores, those of this crate and others.
 //!
 //! [`conformance`] checks a store against the contract of [`SessionStore`]: look-ups, commits and
-//! their refusals, deletion, secrets, lifetimes, updates by key, lists, the sessions of a
-//! user, and concurrent requests. A store that passes gives its answers the same meaning as the stores of this
+//! their refusals, deletion, secrets, lifetimes, updates by key, lists, the sessions of a user, and
+//! concurrent requests. A store that passes gives its answers the same meaning as the stores of this
 //! crate. The suite does not test limits, restarts or network failures, which are specific to each
 //! store.
 //!

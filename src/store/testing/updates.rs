@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::{Broken, Created, Lives, Nodes, Suite, Verdict, broken, find, must};
-use crate::error::SessionError;
+use crate::error::{SessionError, SessionErrorKind, StoreErrorKind};
 use crate::session::attribute::Attribute;
 use crate::session::{Changes, Root, Value};
 use crate::store::SessionStore;
@@ -70,8 +70,12 @@ async fn no_access<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let begun_at = Instant::now();
     for turn in 0.. {
         let store = nodes.turn(turn);
-        if store.update(&session.key, COUNT, next).await?.is_none() {
-            break;
+        match store.update(&session.key, COUNT, next).await {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            // It has expired between the write and the answer.
+            Err(error) if error.kind() == UNKNOWN => {}
+            Err(error) => return Err(error.into()),
         }
         let found = find(&*nodes.other, &session.key).await?;
         must(
@@ -134,6 +138,9 @@ impl From<SessionError> for Broken {
         Self(how)
     }
 }
+
+/// The outcome of a write is not known.
+const UNKNOWN: SessionErrorKind = SessionErrorKind::Store(StoreErrorKind::Indeterminate);
 
 const TASKS: usize = 4;
 const UPDATES: usize = 10;

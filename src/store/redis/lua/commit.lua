@@ -1,11 +1,12 @@
 -- KEYS: the session.
 -- ARGV: 3 the attempt, 4 the stamp of the base, 5 its version, 6 'create', 'update' or (an update
---   that adds no value) 'keep', the last two with ' quietly' behind them if it is no access, 7 the session's own idle timeout in ms ('': unchanged), 8 at a
---   creation and a login the absolute timeout in ms ('': unchanged), 9 the idle timeout of a first
---   visit, 10 the attribute that is expected ('': none), 11 the stamp that its last write must have
---   ('': none), or at a creation the idle timeout of new sessions, 12 the hash of the new secret
---   ('': unchanged), 13 the one that it replaces, 14 at a creation and a login the user ('': none),
---   then attributes with their values.
+--   that adds no value) 'keep', the last two with ' quietly' behind them if it is no access, 7 the
+--   session's own idle timeout in ms ('': unchanged), 8 at a creation and a login the absolute
+--   timeout in ms ('': unchanged), 9 the idle timeout of a first visit, 10 the attribute that is
+--   expected ('': none), 11 the stamp that its last write must have ('': none), or at a creation
+--   the idle timeout of new sessions, 12 the hash of the new secret ('': unchanged), 13 the one
+--   that it replaces, 14 at a creation and a login the user ('': none), then attributes with their
+--   values.
 local key, op = KEYS[1], ARGV[3]
 local base_version = tonumber(ARGV[5])
 local rotates = ARGV[12] ~= ''
