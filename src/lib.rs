@@ -70,6 +70,11 @@ mod signal;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg_attr(
+    not(any(feature = "memory", feature = "replicated")),
+    allow(dead_code, reason = "these stores wake tasks")
+)]
+mod watch;
 
 #[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]
 pub use bridge::TowerSessions;
@@ -98,6 +103,7 @@ pub use store::ReplicatedStore;
 pub use store::SessionStore;
 #[cfg(all(feature = "snapshot", unix))]
 pub use store::SnapshotStore;
+pub use watch::SessionWatch;
 
 /// The README's examples are compiled with the tests of the documentation.
 #[cfg(all(

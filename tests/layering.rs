@@ -29,6 +29,7 @@ const TABLE: &[Row] = &[
             "middleware",
             "session",
             "store",
+            "watch",
         ],
         crates: &[],
     },
@@ -43,6 +44,7 @@ const TABLE: &[Row] = &[
             "store::SessionStore",
             "store::testing",
             "store::users",
+            "watch",
         ],
         crates: &["http"],
     },
@@ -81,6 +83,11 @@ const TABLE: &[Row] = &[
         folder: "events",
         modules: &["session"],
         crates: &["tokio"],
+    },
+    Row {
+        folder: "watch",
+        modules: &["session"],
+        crates: &[],
     },
     // Only documentation.
     Row {
@@ -137,7 +144,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/mod",
-        modules: &["clock", "cluster", "error", "events", "session"],
+        modules: &["clock", "cluster", "error", "events", "session", "watch"],
         crates: &["serde"],
     },
     Row {
@@ -147,7 +154,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/erased",
-        modules: &["error", "session", "store::SessionStore"],
+        modules: &["error", "session", "store::SessionStore", "watch"],
         crates: &[],
     },
     Row {
@@ -168,7 +175,14 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/memory",
-        modules: &["clock", "error", "events", "session", "store::SessionStore"],
+        modules: &[
+            "clock",
+            "error",
+            "events",
+            "session",
+            "store::SessionStore",
+            "watch",
+        ],
         crates: &["tokio", "tracing"],
     },
     Row {
@@ -191,6 +205,7 @@ const TABLE: &[Row] = &[
             "store::MemoryStore",
             "store::SessionStore",
             "store::users",
+            "watch",
         ],
         crates: &[
             "chacha20poly1305",
@@ -222,6 +237,7 @@ const TABLE: &[Row] = &[
             "events",
             "session",
             "store::SessionStore",
+            "watch",
         ],
         crates: &["tokio", "tracing"],
     },
@@ -239,7 +255,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "cluster",
-        modules: &["clock", "error", "events", "session"],
+        modules: &["clock", "error", "events", "session", "watch"],
         crates: &["bytes", "postcard", "rand", "serde", "tokio", "tracing"],
     },
     Row {
@@ -272,7 +288,13 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "cluster/replica",
-        modules: &["cluster::Ack", "cluster::Copies", "error", "session"],
+        modules: &[
+            "cluster::Ack",
+            "cluster::Copies",
+            "error",
+            "session",
+            "watch",
+        ],
         crates: &["bytes", "foca", "rand", "serde", "xxhash_rust"],
     },
 ];

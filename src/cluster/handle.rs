@@ -16,6 +16,7 @@ use crate::session::{
     Changes, EndReason, EventScope, ListScope, Loaded, Name, Outcome, Record, Root, SecretHash,
     SessionCursor, SessionEventKind, SessionId, SessionPage,
 };
+use crate::watch::SessionWatch;
 
 use super::Copies;
 use super::driver::{Driver, Endpoints, run};
@@ -113,6 +114,8 @@ impl Cluster {
     ) -> Result<Outcome, StoreError> {
         let outcome = self.try_commit(key, base, changes).await?;
         if let Outcome::Committed(record) = &outcome
+        // On a node that does not hold the session, nothing else wakes the tasks that watch it.
+        self.driver.replica.watched().changed(key);
             && !record.is_index()
         {
             if changes.is_create() {
@@ -199,6 +202,7 @@ impl Cluster {
         let ended = self.try_end(key).await?;
         self.driver.deleted.fetch_add(u64::from(ended), Relaxed);
         if ended {
+            self.driver.replica.watched().changed(key);
             let user = record.and_then(|record| record.user());
             let kind = SessionEventKind::Deleted(reason);
             self.driver.report(key, kind, user);
@@ -232,6 +236,10 @@ impl Cluster {
     }
 
     async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
+    pub(crate) fn watch(&self, key: &Root) -> Option<SessionWatch> {
+        self.driver.replica.watched().watch(key)
+    }
+
         let op = self.driver.next_op();
         let step = self.driver.replica.delete(self.driver.enter(), op, key);
         self.driver.settle();

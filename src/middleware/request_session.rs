@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Uri};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
@@ -147,6 +147,9 @@ impl RequestSession {
 
     /// Waits until the store has something else than this request knows.
     pub(super) async fn changed(&self) -> Result<(), SessionError> {
+        let key = self.state().known_key()?;
+        // Before the session is read, so that no change is missed.
+        let mut watch = key.and_then(|key| self.config.store.watch(&key));
         loop {
             let turn = self.turn().await;
             let known = self.state().record().cloned();
@@ -158,7 +161,11 @@ impl RequestSession {
             if known.was_changed_in(&record) {
                 return Ok(());
             }
-            sleep(LOOK_EVERY).await;
+            match &mut watch {
+                // It looks again without being woken as well: another node may have written.
+                Some(watch) => _ = timeout(LOOK_EVERY, watch.changed()).await,
+                None => sleep(LOOK_EVERY).await,
+            }
         }
     }
 

@@ -491,10 +491,11 @@ impl Session {
     /// [`reload`](Self::reload) does. For a [`detached`](Self::detached) handle that serves a
     /// stream or a WebSocket.
     ///
-    /// It asks the store once a second, on every store, so a change is noticed about a second
-    /// later, and changes that follow each other may be noticed as one. What was changed since this
-    /// handle has last loaded, saved or waited counts, what it has saved itself does not. Waiting
-    /// is no use of the session.
+    /// A change is noticed at once on a memory store, and on a replicated store where this node
+    /// holds the session or makes the change itself. On other stores and nodes it is noticed up to
+    /// a second later, when the store is asked again. Changes that follow each other may be noticed
+    /// as one. What was changed since this handle has last loaded, saved or waited counts, what it
+    /// has saved itself does not. Waiting is no use of the session.
     ///
     /// # Errors
     ///

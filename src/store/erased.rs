@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::SessionStore;
 use crate::error::StoreError;
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::watch::SessionWatch;
 
 /// The methods of a [`SessionStore`] with boxed futures. Implemented for every store.
 pub(crate) trait ErasedStore: Send + Sync + 'static {
@@ -20,6 +21,7 @@ pub(crate) trait ErasedStore: Send + Sync + 'static {
     ) -> Answer<'a, Outcome>;
     fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()>;
     fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool>;
+    fn watch(&self, key: &Root) -> Option<SessionWatch>;
     fn route(&self, key: &Root) -> Option<String>;
 }
 
@@ -50,6 +52,10 @@ impl<S: SessionStore> ErasedStore for S {
 
     fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool> {
         Box::pin(SessionStore::delete_because(self, key, reason))
+    }
+
+    fn watch(&self, key: &Root) -> Option<SessionWatch> {
+        SessionStore::watch(self, key)
     }
 
     fn route(&self, key: &Root) -> Option<String> {

@@ -26,6 +26,7 @@ use crate::session::{
     AttributeOf, Changes, EndReason, EventScope, ListScope, Loaded, Name, Outcome, Record, Root,
     SecretHash, SessionCursor, SessionId, SessionInfo, SessionPage, Storable, UserKey,
 };
+use crate::watch::SessionWatch;
 
 #[cfg(feature = "memory")]
 mod memory;
@@ -226,6 +227,16 @@ pub trait SessionStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<SessionPage, StoreError>> + Send {
         let _ = (scope, after, limit);
         async { Err(StoreError::unsupported()) }
+    }
+
+    /// Watches the session under `key`, so that [`Session::changed`](crate::Session::changed) need
+    /// not wait for its next look. `None` if this store does not wake tasks, or too many wait.
+    ///
+    /// The watch *must* begin before this returns: a change that a later [`load`](Self::load) does
+    /// not return yet must wake the task. A store that wraps another passes this on.
+    fn watch(&self, key: &Root) -> Option<SessionWatch> {
+        let _ = key;
+        None
     }
 
     /// Returns the route of the node that should serve this session, if the store knows a better

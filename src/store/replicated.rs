@@ -15,6 +15,7 @@ use crate::session::{
     Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
     SessionCursor, SessionId, SessionPage,
 };
+use crate::watch::SessionWatch;
 
 use super::SessionStore;
 
@@ -249,6 +250,10 @@ impl SessionStore for ReplicatedStore {
         limit: usize,
     ) -> Result<SessionPage, StoreError> {
         self.cluster.list(scope, after, limit)
+    }
+
+    fn watch(&self, key: &Root) -> Option<SessionWatch> {
+        self.cluster.watch(key)
     }
 
     fn route(&self, key: &Root) -> Option<String> {

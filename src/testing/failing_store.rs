@@ -9,6 +9,7 @@ use crate::session::{
     SessionCursor, SessionId, SessionPage,
 };
 use crate::store::SessionStore;
+use crate::watch::SessionWatch;
 
 /// Another store, and errors in its place when a test wants them. Clones fail together.
 ///
@@ -147,6 +148,10 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
     ) -> Result<SessionPage, StoreError> {
         self.check(true)?;
         self.inner.list(scope, after, limit).await
+    }
+
+    fn watch(&self, key: &Root) -> Option<SessionWatch> {
+        self.inner.watch(key)
     }
 
     fn route(&self, key: &Root) -> Option<String> {

@@ -8,7 +8,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::routing::get;
-use distributable::{Persistence, Session, SessionError, SessionErrorKind};
+use distributable::{
+    MemoryStore, Persistence, Session, SessionError, SessionErrorKind, SessionLayer,
+};
 use futures_util::{FutureExt, stream};
 use http_body_util::BodyExt;
 use tokio::time::{advance, timeout};
@@ -151,6 +153,41 @@ async fn a_detached_handle_wakes_when_another_request_changes_the_session() {
     browser.get(&app, "/logout").await.ok();
     let ended = session.changed().await.unwrap_err();
     assert_eq!(ended.kind(), SessionErrorKind::Invalidated);
+}
+
+/// No timer runs out on the way: the clock is paused, and advances only when all tasks wait.
+#[tokio::test(start_paused = true)]
+async fn a_store_in_memory_wakes_a_detached_handle_at_once() {
+    let shelf = Shelf::default();
+    let keep = shelf.clone();
+    let detach = async move |session: Session| *keep.lock().unwrap() = Some(session.detached());
+    let store = MemoryStore::new();
+    let layer = SessionLayer::new(store);
+    let app = routes().route("/detach", get(detach)).layer(layer);
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    // The handle follows the rotation and sees what is written under the new id.
+    for path in ["/set?k=a&v=2", "/rotate", "/set?k=a&v=3", "/remove?k=a"] {
+        let waiting = tokio::spawn({
+            let session = session.clone();
+            async move { session.changed().await }
+        });
+        tokio::task::yield_now().await;
+        let start = tokio::time::Instant::now();
+        browser.get(&app, path).await.ok();
+        waiting.await.unwrap().unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO, "after {path}");
+    }
+    assert_eq!(session.get::<String>("a").unwrap(), None);
+    let waiting = tokio::spawn(async move { session.changed().await });
+    tokio::task::yield_now().await;
+    let start = tokio::time::Instant::now();
+    browser.get(&app, "/logout").await.ok();
+    let ended = waiting.await.unwrap().unwrap_err();
+    assert_eq!(ended.kind(), SessionErrorKind::Invalidated);
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 /// W-14.

@@ -84,6 +84,7 @@ use crate::session::{
     Changes, ListScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash, SessionPage, Timestamp,
     WriterId, access_version,
 };
+use crate::watch::Watched;
 
 use self::budget::Budget;
 use self::engine::Engine;
@@ -404,6 +405,12 @@ impl Replica {
     pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         let snapshot = self.snapshot();
         snapshot.placement.owner_name(key.slot()).map(str::to_owned)
+    }
+
+    /// Returns the registry of tasks that wait for changes of sessions. They are woken where this
+    /// node holds the session.
+    pub(crate) fn watched(&self) -> &Arc<Watched> {
+        &self.table.watched
     }
 
     /// Returns `true` if writes have fewer copies than configured, because too few nodes are alive.

@@ -22,6 +22,7 @@ use crate::session::{
     Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash,
     SessionCursor, SessionEvent, SessionEventKind, SessionPage, Timestamp, WriterId,
 };
+use crate::watch::{SessionWatch, Watched};
 
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
@@ -131,6 +132,7 @@ impl MemoryStoreBuilder {
                 swept: AtomicBool::new(false),
                 totals: Totals::default(),
                 events: EventBus::default(),
+                watched: Arc::default(),
             }),
         }
     }
@@ -189,6 +191,7 @@ impl SessionStore for MemoryStore {
             (&totals.expired, SessionEventKind::expiry_of(&record))
         };
         total.fetch_add(1, Relaxed);
+        self.shared.watched.changed(key);
         self.shared.report(kind, key, &record, now);
         Ok(ended)
     }
@@ -210,6 +213,10 @@ impl SessionStore for MemoryStore {
         // What expires is found by the task.
         sweep::ensure_running(&self.shared);
         Ok(self.shared.events.subscribe(scope))
+    }
+
+    fn watch(&self, key: &Root) -> Option<SessionWatch> {
+        self.shared.watched.watch(key)
     }
 }
 
@@ -248,6 +255,8 @@ struct Shared {
     totals: Totals,
     /// Events are reported under the lock of the session's slot: in order.
     events: EventBus,
+    /// Tasks that wait for changes of sessions are woken under the lock of the slot.
+    watched: Arc<Watched>,
 }
 
 /// Event counts since the store was made.
@@ -312,6 +321,7 @@ impl Shared {
         let created = u64::from(changes.is_create() && !record.is_index());
         self.totals.created.fetch_add(created, Relaxed);
         slot.sessions.insert(*key, record.clone());
+        self.watched.changed(key);
         if changes.is_create() {
             self.report(SessionEventKind::Created, key, record, now);
         } else if changes.rotation().is_some() {

@@ -86,6 +86,7 @@ impl Shared {
             if slot.next_expiry <= now {
                 work += slot.sessions.len();
                 let (sessions, bytes) = slot.sweep(now, |key, record| {
+                    self.watched.changed(key);
                     self.report(SessionEventKind::expiry_of(record), key, record, now);
                 });
                 self.release(sessions, bytes);

@@ -54,6 +54,7 @@ use crate::session::{
     Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
     SessionCursor, SessionId, SessionPage,
 };
+use crate::watch::SessionWatch;
 
 use self::builder::Settings;
 use self::journal::{Journal, Note};
@@ -214,6 +215,10 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
 
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
         self.store.events(scope)
+    }
+
+    fn watch(&self, key: &Root) -> Option<SessionWatch> {
+        self.store.watch(key)
     }
 
     fn route(&self, key: &Root) -> Option<String> {

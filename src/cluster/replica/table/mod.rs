@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, Root, SLOTS, Timestamp, Version, WriterId};
+use crate::watch::Watched;
 
 use super::Settings;
 use super::entry::{Delta, Entry, access_digest};
@@ -56,6 +57,8 @@ pub(crate) struct Table {
     expired: AtomicU64,
     /// Indexes of users with entries of sessions to delete.
     revoked: Mutex<BTreeSet<Root>>,
+    /// Tasks that wait for changes of sessions.
+    pub(super) watched: Arc<Watched>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +110,7 @@ impl Table {
             discarded: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             revoked: Mutex::default(),
+            watched: Arc::default(),
         }
     }
 
@@ -321,6 +325,7 @@ impl Table {
             .fetch_add(1, Ordering::Relaxed);
         self.remind(key.slot(), entry.forget_at());
         slot.digest = slot.digest.wrapping_add(entry.digest(&key));
+        self.watched.changed(&key);
         if let Some(before) = slot.entries.insert(key, entry) {
             self.uncount(slot, &key, &before);
         }

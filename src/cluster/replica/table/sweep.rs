@@ -64,6 +64,7 @@ impl Table {
             let expired_keys: Vec<_> = guard.entries.iter().filter_map(due).collect();
             for key in expired_keys {
                 if let Some(entry) = guard.entries.remove(&key) {
+                    self.watched.changed(&key);
                     self.uncount(&mut guard, &key, &entry);
                     if let Entry::Live(record) = &entry
                         && !record.is_index()
