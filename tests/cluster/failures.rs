@@ -6,7 +6,8 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Browser, Node, Random, Start, cluster, cluster_starts, eventually, meet, until, within,
+    Browser, Node, PATIENCE, Random, Start, cluster, cluster_starts, eventually, meet, until,
+    within,
 };
 use serde_json::{Value, json};
 
@@ -491,6 +492,38 @@ fn a_node_that_was_stopped_wakes_up_to_the_truth() {
     meet(&[&n1, &n2]);
     assert_eq!(thief.ok(&n1, "/info")["session"], false);
     assert_eq!(kept.value(&n1, "a").as_deref(), Some("new"));
+}
+
+/// A-16, K-04. The node has just answered a login when it is stopped; the user is logged out
+/// everywhere meanwhile.
+#[test]
+fn a_login_that_a_stopped_node_has_just_answered_is_dead_when_it_wakes_up() {
+    let nodes = cluster::<3>(&[]);
+    for round in 0..4 {
+        let [stopped, elsewhere] = [&nodes[round % 3], &nodes[(round + 1) % 3]];
+        let uid = format!("user{round}");
+        let mut browser = Browser::new();
+        browser.ok(stopped, &format!("/login?uid={uid}&label=laptop"));
+        stopped.signal("STOP");
+        let path = format!("/logout-user?uid={uid}");
+        patiently(&mut Browser::new(), elsewhere, &path);
+        stopped.signal("CONT");
+        let woken = Instant::now();
+        let mut is_known = [false; 3];
+        while is_known != [true; 3] || woken.elapsed() < Duration::from_secs(2) {
+            assert!(woken.elapsed() < PATIENCE, "{is_known:?}");
+            for (node, is_known) in nodes.iter().zip(&mut is_known) {
+                let reply = browser.twin().get(node, "/info");
+                let is_dead = reply.status == 200 && reply.json()["session"] == false;
+                // At no moment may it serve the session; that it is not ready is true.
+                assert!(is_dead || reply.status == 503, "{reply:?}");
+                *is_known |= is_dead;
+            }
+        }
+        meet(&nodes.each_ref());
+        let list = Browser::new().ok(stopped, &format!("/sessions?uid={uid}"));
+        assert_eq!(list["sessions"], json!([]));
+    }
 }
 
 /// K-09.
