@@ -7,8 +7,11 @@ use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::session::{EventScope, SessionEvent};
 
@@ -18,6 +21,9 @@ use crate::session::{EventScope, SessionEvent};
 #[derive(Debug)]
 pub struct SessionEvents {
     receiver: broadcast::Receiver<Item>,
+    /// Whether all nodes whose events are to be received have confirmed that; `None` if there are
+    /// no others.
+    confirmed: Option<watch::Receiver<bool>>,
     _subscription: Subscription,
 }
 
@@ -30,6 +36,24 @@ pub struct SessionEvents {
 pub struct Lagged(pub u64);
 
 impl SessionEvents {
+    /// Waits until every ready node of the cluster has confirmed the subscription: what happens
+    /// from then on is received, whichever node carries it out. Returns `false` if that takes
+    /// longer than two seconds; nodes that have confirmed it report what happens there, and the
+    /// others are asked again every second.
+    ///
+    /// With [`EventScope::Node`], and on a store without nodes, it returns `true` at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn ready(&self) -> bool {
+        let Some(mut confirmed) = self.confirmed.clone() else {
+            return true;
+        };
+        let all = timeout(CONFIRMED_WITHIN, confirmed.wait_for(|all| *all));
+        matches!(all.await, Ok(Ok(_)))
+    }
+
     /// Waits for the next event; `None` once the store is no more.
     ///
     /// # Errors
@@ -64,6 +88,9 @@ pub(crate) struct EventBus {
     node: Channel,
     cluster: Channel,
     subscribers: Arc<AtomicUsize>,
+    /// Whether all nodes have confirmed the subscription of this one; made by the first of them.
+    #[cfg(feature = "replicated")]
+    confirmed: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -111,8 +138,25 @@ impl EventBus {
         let new = || broadcast::Sender::new(EVENTS_WAITING_MAX);
         SessionEvents {
             receiver: channel.sender.get_or_init(new).subscribe(),
+            confirmed: None,
             _subscription: Subscription::new([&self.subscribers, &channel.subscribers]),
         }
+    }
+
+    /// Subscribes at one node of several. The others have to confirm the subscription.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn subscribe_among_nodes(&self, scope: EventScope) -> SessionEvents {
+        let is_wide = scope == EventScope::Cluster;
+        SessionEvents {
+            confirmed: is_wide.then(|| self.confirmed.subscribe()),
+            ..self.subscribe(scope)
+        }
+    }
+
+    /// Records whether all nodes have confirmed the subscription of this one.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn confirmed(&self, by_all: bool) {
+        self.confirmed.send_replace(by_all);
     }
 
     /// Returns `true` if there is a subscriber.
@@ -136,6 +180,12 @@ impl EventBus {
     pub(crate) fn report(&self, event: SessionEvent) {
         self.node.send(Item::Event(event.clone()));
         self.cluster.send(Item::Event(event));
+    }
+
+    /// Hands out an event that this node reports and that another node has reported before.
+    #[cfg(feature = "replicated")]
+    pub(crate) fn report_again(&self, event: SessionEvent) {
+        self.node.send(Item::Event(event));
     }
 
     /// Hands out an event that another node has reported.
@@ -166,6 +216,10 @@ impl Channel {
 /// has.
 const EVENTS_WAITING_MAX: usize = 4_096;
 
+/// How long a subscriber waits for the confirmation of all nodes: it takes one round trip, unless a
+/// node is about to be declared down.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(2);
+
 #[cfg(all(test, feature = "memory"))]
 mod tests {
     use super::*;
@@ -178,6 +232,7 @@ mod tests {
             user: None,
             node: None,
             at: Timestamp::from_millis(at),
+            possible_repeat: false,
         }
     }
 

@@ -16,7 +16,7 @@ use distributable::{
 };
 use futures_util::stream;
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::App;
 use crate::reply::Failure;
@@ -54,7 +54,7 @@ pub(crate) async fn serve(app: Arc<App>, scope: EventScope) -> Result<Response, 
             _ => error.into(),
         })?;
     // What a client does once it has an answer should be in its stream, whichever node it asks.
-    sleep(SUBSCRIBING).await;
+    events.ready().await;
     let start = Feed {
         app,
         events,
@@ -119,7 +119,7 @@ impl Feed {
             self.uids.insert(event.key, uid.clone());
         }
         let kind = event.kind.as_str();
-        let data = json!({
+        let mut data = json!({
             "kind": kind,
             "key": event.key.to_string(),
             "reason": event.kind.reason().map(EndReason::as_str),
@@ -127,6 +127,9 @@ impl Feed {
             "node": event.node.as_ref().or(self.app.node.as_ref()),
             "at": event.at.as_millis(),
         });
+        if event.possible_repeat {
+            data["possible_repeat"] = true.into();
+        }
         format!("event: {kind}\ndata: {data}\n\n")
     }
 
@@ -147,9 +150,6 @@ impl Feed {
         self.app.users.find(user)
     }
 }
-
-/// How long a subscription mostly takes to reach the other nodes.
-const SUBSCRIBING: Duration = Duration::from_millis(100);
 
 /// Users that are remembered at a time.
 const USERS_MAX: usize = 10_000;

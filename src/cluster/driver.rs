@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::clock::{self, WallClock};
 use crate::events::{EventBus, SessionEvents};
-use crate::session::{EventScope, Root, SLOTS, SessionEventKind, SessionId, Timestamp, UserKey};
+use crate::session::{EndReason, EventScope, Root, SLOTS, SessionId, Timestamp};
 
 use super::discover::{Discovery, discover};
 use super::door::{Door, find_rival, objection_to};
@@ -27,6 +27,7 @@ use super::link::{Arrival, Encoder, Handshaking, Links, SendQueue, dial, receive
 use super::outlook::{Addresses, Answer};
 use super::pending_calls::PendingCalls;
 use super::replica::event::{Input, Notification, Output, Reply, Report};
+use super::replica::events::Happening;
 use super::replica::message::OpId;
 use super::replica::node::{Node, SEEN_MAX};
 use super::replica::{PAUSE_MAX, Replica};
@@ -253,8 +254,10 @@ impl Driver {
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
                 Output::Notification(news) => self.notify(news),
                 Output::Event(Report::Mine(event)) => self.events.report(event),
+                Output::Event(Report::MineAgain(event)) => self.events.report_again(event),
                 Output::Event(Report::Theirs(event)) => self.events.relay(event),
                 Output::Event(Report::Lost(events)) => self.events.lost(events),
+                Output::Event(Report::Confirmed(by_all)) => self.events.confirmed(by_all),
             }
         }
         encoder.forget();
@@ -263,7 +266,7 @@ impl Driver {
 
     /// Subscribes to what happens to sessions.
     pub(super) fn events(&self, scope: EventScope) -> SessionEvents {
-        let events = self.events.subscribe(scope);
+        let events = self.events.subscribe_among_nodes(scope);
         self.review_subscribers();
         events
     }
@@ -285,9 +288,17 @@ impl Driver {
     }
 
     /// Reports what a call has done to a session.
-    pub(super) fn report(&self, key: &Root, kind: SessionEventKind, user: Option<UserKey>) {
+    pub(super) fn report(&self, happening: Happening) {
         if self.reports() {
-            self.replica.report(self.enter(), *key, kind, user);
+            self.replica.report(self.enter(), happening);
+            self.settle();
+        }
+    }
+
+    /// Announces why this node is about to delete a session, if events are subscribed to.
+    pub(super) fn announce_reason(&self, key: &Root, reason: EndReason) {
+        if self.reports() {
+            self.replica.announce_reason(self.enter(), *key, reason);
             self.settle();
         }
     }

@@ -22,6 +22,7 @@ use super::Copies;
 use super::driver::{Driver, Endpoints, run};
 use super::large_writes::LargeWrites;
 use super::replica::event::{Exclusion, Input, Reply, Step};
+use super::replica::events::Happening;
 use super::replica::message::UpdateStatus;
 use super::replica::{MemberStatus, ReplicaStatus};
 use super::status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
@@ -113,9 +114,9 @@ impl Cluster {
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
         let outcome = self.try_commit(key, base, changes).await?;
-        if let Outcome::Committed(record) = &outcome
         // On a node that does not hold the session, nothing else wakes the tasks that watch it.
         self.driver.replica.watched().changed(key);
+        if let Outcome::Committed(record) = &outcome
             && !record.is_index()
         {
             if changes.is_create() {
@@ -199,13 +200,17 @@ impl Cluster {
             true => self.driver.replica.look(clock::now(), key),
             false => None,
         };
+        self.driver.announce_reason(key, reason);
         let ended = self.try_end(key).await?;
+        self.driver.replica.watched().changed(key);
         self.driver.deleted.fetch_add(u64::from(ended), Relaxed);
         if ended {
-            self.driver.replica.watched().changed(key);
-            let user = record.and_then(|record| record.user());
-            let kind = SessionEventKind::Deleted(reason);
-            self.driver.report(key, kind, user);
+            self.driver.report(Happening {
+                kind: SessionEventKind::Deleted(reason),
+                key: *key,
+                user: record.and_then(|record| record.user()),
+                rotation: 0,
+            });
         }
         Ok(ended)
     }
@@ -231,15 +236,15 @@ impl Cluster {
         page.map_err(refused)
     }
 
-    fn report(&self, key: &Root, kind: SessionEventKind, record: &Record) {
-        self.driver.report(key, kind, record.user());
-    }
-
-    async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
     pub(crate) fn watch(&self, key: &Root) -> Option<SessionWatch> {
         self.driver.replica.watched().watch(key)
     }
 
+    fn report(&self, key: &Root, kind: SessionEventKind, record: &Record) {
+        self.driver.report(Happening::of(*key, kind, record));
+    }
+
+    async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
         let op = self.driver.next_op();
         let step = self.driver.replica.delete(self.driver.enter(), op, key);
         self.driver.settle();

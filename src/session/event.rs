@@ -17,8 +17,11 @@ pub struct SessionEvent {
     pub user: Option<UserKey>,
     /// The node that reports it; `None` where the store has no nodes.
     pub node: Option<String>,
-    /// When it was reported, on the clock of the node that hands out this event.
+    /// When it has happened, on the clock of the node that hands out this event.
     pub at: Timestamp,
+    /// Whether another node may have reported it before. Such an event is reported for a node that
+    /// has failed, or when the session's owner has just changed; it can be received twice.
+    pub possible_repeat: bool,
 }
 
 /// What can happen to a session.

@@ -1,7 +1,10 @@
 //! What happens to sessions, as the probe streams it.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use crate::common::{Browser, Node, PATIENCE, Start, cluster, eventually};
@@ -10,9 +13,6 @@ use serde_json::{Value, json};
 /// A client of `/events`.
 struct Stream {
     stream: BufReader<TcpStream>,
-    /// What has come of the next event.
-    kind: String,
-    line: String,
 }
 
 impl Stream {
@@ -25,8 +25,6 @@ impl Stream {
             .expect("the node reads");
         let mut stream = Self {
             stream: BufReader::new(stream),
-            kind: String::new(),
-            line: String::new(),
         };
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -42,21 +40,21 @@ impl Stream {
 
     /// The next event: its kind and its data. `None` at the end.
     fn try_next(&mut self) -> Option<(String, Value)> {
-        self.read_event().expect("the stream goes on")
-    }
-
-    /// The same; what a wait that is too long has read is kept for the next.
-    fn read_event(&mut self) -> io::Result<Option<(String, Value)>> {
+        let mut kind = String::new();
         loop {
-            if self.stream.read_line(&mut self.line)? == 0 {
-                return Ok(None);
+            let mut line = String::new();
+            if self
+                .stream
+                .read_line(&mut line)
+                .expect("the stream goes on")
+                == 0
+            {
+                return None;
             }
-            let line = std::mem::take(&mut self.line);
             if let Some(name) = line.strip_prefix("event: ") {
-                self.kind = name.trim_end().to_owned();
+                kind = name.trim_end().to_owned();
             } else if let Some(data) = line.strip_prefix("data: ") {
-                let data = serde_json::from_str(data).expect("JSON");
-                return Ok(Some((std::mem::take(&mut self.kind), data)));
+                return Some((kind, serde_json::from_str(data).expect("JSON")));
             }
         }
     }
@@ -64,21 +62,6 @@ impl Stream {
     /// The next event of a session.
     fn next_of(&mut self, key: &str) -> Value {
         self.next_that(|event| event["key"] == key)
-    }
-
-    /// Returns `true` if an event of a session comes soon.
-    fn arrives(&mut self, key: &str) -> bool {
-        let wait = |stream: &Self, time| {
-            let set = stream.stream.get_ref().set_read_timeout(Some(time));
-            set.expect("a socket has a timeout");
-        };
-        wait(self, Duration::from_millis(300));
-        let mut arrived = false;
-        while !arrived && let Ok(Some((_, data))) = self.read_event() {
-            arrived = data["key"] == key;
-        }
-        wait(self, PATIENCE);
-        arrived
     }
 
     fn next_that(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
@@ -161,17 +144,6 @@ fn each_node_of_a_cluster_streams_what_happens_on_any_of_them() {
     let nodes = [&one, &two, &three];
     let mut streams = nodes.map(|node| Stream::open(node, "/events"));
     let mut here = Stream::open(&two, "/events?scope=node");
-    for node in nodes {
-        for stream in &mut streams {
-            // A subscription takes a moment to reach the others.
-            eventually("events are received", || {
-                let mut browser = Browser::new();
-                browser.ok(node, "/set?k=a&v=1");
-                let trial = key(&mut browser, node);
-                stream.arrives(&trial)
-            });
-        }
-    }
     let mut browser = Browser::new();
     browser.ok(&one, "/set?k=a&v=1");
     let session = key(&mut browser, &one);
@@ -198,6 +170,76 @@ fn each_node_of_a_cluster_streams_what_happens_on_any_of_them() {
     let [_, _, mut last] = streams;
     three.stop();
     while last.try_next().is_some() {}
+}
+
+/// The node that serves is killed while clients create and end sessions there. What it has answered
+/// is in the stream of another node at least once, and what is there twice is marked.
+#[test]
+fn what_a_killed_node_has_answered_is_in_the_streams_of_the_others() {
+    for round in 0..3 {
+        let [mut one, two, three] = cluster::<3>(&["--ack", "all"]);
+        let mut streams = [&two, &three].map(|node| Stream::open(node, "/events"));
+        let answered = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for client in 0..4 {
+                let (one, answered) = (&one, &answered);
+                scope.spawn(move || {
+                    // Until the node is killed.
+                    while let Some(created) = create(one) {
+                        let (mut browser, key) = created;
+                        answered.lock().unwrap().push((key.clone(), "created"));
+                        let left = browser.try_get(one, "/logout");
+                        if !left.is_ok_and(|reply| reply.status == 200) {
+                            return;
+                        }
+                        answered.lock().unwrap().push((key, "deleted"));
+                        thread::sleep(Duration::from_millis(5 + client));
+                    }
+                });
+            }
+            let enough = || answered.lock().unwrap().len() > 20 + 10 * round;
+            eventually("sessions come and go", enough);
+            one.signal("KILL");
+        });
+        one.kill();
+        let answered = answered.into_inner().unwrap();
+        for stream in &mut streams {
+            let mut seen: HashMap<(String, String), usize> = HashMap::new();
+            while !answered
+                .iter()
+                .all(|(key, kind)| seen.contains_key(&(key.clone(), (*kind).to_owned())))
+            {
+                let (kind, data) = stream.try_next().expect("the stream goes on");
+                let key = data["key"].as_str().expect("a key").to_owned();
+                let times = seen.entry((key, kind)).or_default();
+                *times += 1;
+                assert!(*times == 1 || data["possible_repeat"] == true, "{data}");
+            }
+        }
+    }
+}
+
+/// A new session at a node, and its key.
+fn create(node: &Node) -> Option<(Browser, String)> {
+    let mut browser = Browser::new();
+    browser.try_get(node, "/set?k=a&v=1").ok()?;
+    let info = browser.try_get(node, "/info").ok()?;
+    let key = info.json()["key"].as_str()?.to_owned();
+    Some((browser, key))
+}
+
+/// A subscription is confirmed before the answer: an event of any node that follows it arrives.
+#[test]
+fn a_stream_has_everything_that_follows_its_answer() {
+    let nodes = cluster::<3>(&[]);
+    for round in 0..12 {
+        let [node, other] = [&nodes[round % 3], &nodes[(round + 1) % 3]];
+        let mut stream = Stream::open(node, "/events");
+        let mut browser = Browser::new();
+        browser.ok(other, "/set?k=a&v=1");
+        let session = key(&mut browser, other);
+        assert_eq!(stream.next_of(&session)["kind"], "created");
+    }
 }
 
 #[test]

@@ -133,6 +133,7 @@ impl ClusterView {
         };
         self.view = ViewId { epoch, members };
         self.same_set_epoch = 0;
+        self.note_former_placement();
         self.placement = Arc::new(Placement::new(
             self.copies,
             &self.me,

@@ -78,10 +78,14 @@ pub(crate) enum Output {
 pub(crate) enum Report {
     /// This node reports an event.
     Mine(SessionEvent),
+    /// The same, and subscribers with the scope of the cluster have received it from another node.
+    MineAgain(SessionEvent),
     /// A member has reported one.
     Theirs(SessionEvent),
     /// A member could not send so many.
     Lost(u64),
+    /// Whether all ready members have confirmed the subscription of this node.
+    Confirmed(bool),
 }
 
 /// The result of a call.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use super::message::{Happened, Message, OpId};
+use super::message::{Message, OpId};
 use super::peer_table::{PEERS_MAX, PeerIndex};
 
 /// Messages in flight and waiting, for each peer.
@@ -39,9 +39,8 @@ struct Window {
     questions: BTreeMap<Question, Message>,
     /// Accesses that are sent when there is room, the latest of each session.
     touches: BTreeMap<Root, (Timestamp, u64)>,
-    /// Events that wait for room, and that were dropped because there are too many.
+    /// Events that wait for room.
     events: usize,
-    lost_events: u64,
     /// Since when bytes are in flight and nothing has been delivered.
     stalled_since: Option<Timestamp>,
     /// When a part of a large message was last delivered.
@@ -100,7 +99,6 @@ impl Flow {
                     *latest = (accessed_at, access).max(*latest);
                 }
             }
-            Message::Happened(_) if window.events >= EVENTS_MAX => window.lost_events += 1,
             message if message.is_large() => window.large.waiting.push_back(message),
             message => {
                 window.events += usize::from(matches!(message, Message::Happened(_)));
@@ -149,12 +147,8 @@ impl Flow {
             Some(touch)
         })?;
         window.stalled_since.get_or_insert(now);
-        let mut message = message.spoken_at(now);
-        if let Message::Happened(Happened { lost, .. }) = &mut message {
-            window.events -= 1;
-            *lost = std::mem::take(&mut window.lost_events);
-        }
-        Some(message)
+        window.events -= usize::from(matches!(message, Message::Happened(_)));
+        Some(message.spoken_at(now))
     }
 
     /// Removes and returns a request of a peer for whose response there is room.
@@ -177,6 +171,18 @@ impl Flow {
                 in_flight.chain(queue.waiting.iter().filter_map(Message::seq))
             })
             .collect()
+    }
+
+    /// Returns the number of events that wait for a peer.
+    pub(crate) fn events_waiting(&self, peer: PeerIndex) -> usize {
+        self.windows.get(peer).map_or(0, |window| window.events)
+    }
+
+    /// Returns `true` if no small message waits for a peer or is in flight to it.
+    pub(crate) fn is_idle(&self, peer: PeerIndex) -> bool {
+        let is_idle = |queue: &Queue| queue.bytes == 0 && queue.waiting.is_empty();
+        let window = self.windows.get(peer);
+        window.is_some_and(|window| is_idle(&window.small))
     }
 
     /// Records that messages have arrived at a peer.
@@ -332,9 +338,6 @@ const QUESTIONS_MAX: usize = 32_768;
 /// Accesses for one peer that wait for room. Further ones are dropped; the session's next access is
 /// sent instead.
 const TOUCHES_MAX: usize = 65_536;
-
-/// Events for one peer that wait for room: more than a subscriber there keeps.
-const EVENTS_MAX: usize = 8_192;
 
 /// How long after its last progress a large message counts as moving. Links report progress every
 /// 100 ms.

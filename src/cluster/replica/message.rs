@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    Name, Record, Root, Rotation, SecretHash, SessionEventKind, Timestamp, UserKey, Version,
+    EndReason, Name, Record, Root, Rotation, SecretHash, SessionEventKind, Timestamp, UserKey,
+    Version,
 };
 
 use super::entry::{Delta, Entry};
@@ -138,11 +139,23 @@ pub(crate) enum Message {
         key: Root,
         agrees: bool,
     },
-    /// Starts or stops the receiver's reports of events to the sender. Repeated while they are
-    /// wanted; the receiver stops when it is not repeated in time.
-    Listen { wanted: bool },
-    /// An event of a session, reported by the sender. Sent once: a lost event is not sent again.
+    /// Starts or stops the receiver's reports of events to the sender, who has everything up to
+    /// `after`. Repeated while they are wanted; the receiver stops when it is not repeated in time.
+    Listen {
+        wanted: bool,
+        /// Added later, and encoded separately.
+        #[serde(skip)]
+        after: Option<Cursor>,
+    },
+    /// An event of a session, reported by the sender. Numbered: one that was received is ignored,
+    /// and what follows the last one received is sent again when the link is new.
     Happened(Happened),
+    /// The response to `Listen`: the sender reports what follows this place. A lost one is replaced
+    /// by the next, because `Listen` is repeated.
+    Listens(Cursor),
+    /// Why the sender is about to delete a session, or to have it deleted. If it is lost or late,
+    /// the event that is reported if the sender fails has a general reason.
+    Reason(Reason),
 }
 
 /// The queue in which a message waits for its link.
@@ -164,6 +177,7 @@ impl Message {
             | Self::Busy { .. }
             | Self::Vote { .. }
             | Self::Listen { .. }
+            | Self::Listens(_)
             | Self::Leave => Lane::Control,
             Self::Write(_)
             | Self::Touch { .. }
@@ -176,6 +190,8 @@ impl Message {
             | Self::Update(_)
             | Self::Updated { .. }
             | Self::Happened(_)
+            // Must not be overtaken by the deletion.
+            | Self::Reason(_)
             // Must not overtake the writes that the sender has made before.
             | Self::Propose(_) => Lane::Data,
         }
@@ -211,7 +227,9 @@ impl Message {
                 | Self::Propose(_)
                 | Self::Vote { .. }
                 | Self::Listen { .. }
+                | Self::Listens(_)
                 | Self::Happened(_)
+                | Self::Reason(_)
                 | Self::Leave => 0,
             }
     }
@@ -246,6 +264,8 @@ impl Message {
             | Self::Propose(_)
             | Self::Vote { .. }
             | Self::Listen { .. }
+            | Self::Listens(_)
+            | Self::Reason(_)
             | Self::Leave => None,
         }
     }
@@ -377,8 +397,36 @@ pub(crate) struct Happened {
     pub(crate) key: Root,
     pub(crate) user: Option<UserKey>,
     pub(crate) at: Timestamp,
-    /// Events that the sender has dropped since the one before, because too many waited.
+    /// Events that the sender does not have any more, between this one and the one before.
     pub(crate) lost: u64,
+    /// Absent in the events of nodes of an earlier version.
+    pub(crate) traced: Option<Traced>,
+}
+
+/// Why a session is about to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reason {
+    pub(crate) key: Root,
+    pub(crate) reason: EndReason,
+}
+
+/// What a receiver needs to recognize an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Traced {
+    pub(crate) place: Cursor,
+    /// Whether a node that has failed since may have reported it.
+    pub(crate) possible_repeat: bool,
+    /// Distinguishes the rotations of one session.
+    pub(crate) rotation: u64,
+}
+
+/// A place in the log of the events that a node reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cursor {
+    /// Identifies the log among those of the same name.
+    pub(crate) log: u64,
+    /// The number of the last event before the place.
+    pub(crate) seq: u64,
 }
 
 /// The operation requested from the owner.

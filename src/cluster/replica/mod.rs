@@ -47,7 +47,7 @@ mod cluster_view;
 mod engine;
 pub(crate) mod entry;
 pub(crate) mod event;
-mod events;
+pub(crate) mod events;
 pub(crate) mod expired;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;

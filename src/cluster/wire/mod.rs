@@ -26,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::replica::message::Message;
 
-use self::validate::{KINDS, validate};
+use self::validate::{KINDS, put_later, read_later, validate};
 
 pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
 pub(super) use hello::{
@@ -86,7 +86,10 @@ fn encode_within(
 ) -> Result<(), WireError> {
     let start = out.len();
     match protocol {
-        Protocol::V2 => put(message, out),
+        Protocol::V2 => {
+            put(message, out);
+            put_later(message, out);
+        }
     }
     if out.len() - start > max {
         out.truncate(start);
@@ -103,7 +106,11 @@ fn encode_within(
 /// if the bytes are not a message, or one that the replica cannot handle.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     match postcard::take_from_bytes::<Message>(bytes) {
-        Ok((message, _later)) => validate(&message).map(|()| message),
+        Ok((mut message, later)) => {
+            validate(&message)?;
+            read_later(&mut message, later);
+            Ok(message)
+        }
         Err(_) if is_unknown_kind(bytes) => Err(WireError::UnknownKind),
         // Bytes that are not of the type have errors of their own.
         Err(postcard::Error::SerdeDeCustom) => Err(WireError::InvalidContent),

@@ -3,15 +3,15 @@
 //! The encoding of a message is derived from [`Message`]; that of a session is in
 //! [`session`](super::session).
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::cluster::replica::message::{Happened, Message, Proposal, Update};
+use crate::cluster::replica::message::{Happened, Message, Proposal, Reason, Update};
 use crate::cluster::replica::node::Node;
 use crate::session::{EndReason, Root, SLOTS, SessionEventKind, Timestamp, UserKey};
 
 use super::hello::check_node;
 use super::session::{is_access, is_valid};
-use super::{WireError, at_most};
+use super::{WireError, at_most, put};
 
 /// Checks what no type checks. The content of sessions is checked when it is decoded.
 pub(super) fn validate(message: &Message) -> Result<(), WireError> {
@@ -47,7 +47,9 @@ pub(super) fn validate(message: &Message) -> Result<(), WireError> {
         | Message::Busy { .. }
         | Message::Vote { .. }
         | Message::Listen { .. }
-        | Message::Happened(_) => Ok(()),
+        | Message::Happened(_)
+        | Message::Listens(_)
+        | Message::Reason(_) => Ok(()),
     }
 }
 
@@ -110,7 +112,55 @@ impl<'de> Deserialize<'de> for Happened {
             user: event.user,
             at: event.at,
             lost: event.lost,
+            traced: None,
         })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireReason {
+    key: Root,
+    kind: WireEventKind,
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let reason = WireReason {
+            key: self.key,
+            kind: SessionEventKind::Deleted(self.reason).into(),
+        };
+        reason.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let WireReason { key, kind } = WireReason::deserialize(deserializer)?;
+        match kind.into() {
+            SessionEventKind::Deleted(reason) => Ok(Self { key, reason }),
+            _ => Err(D::Error::custom("not a reason for a deletion")),
+        }
+    }
+}
+
+/// Appends the fields that were added to a message later. Absent ones are not written.
+pub(super) fn put_later(message: &Message, out: &mut Vec<u8>) {
+    match message {
+        Message::Listen { after, .. } => after.iter().for_each(|after| put(after, out)),
+        Message::Happened(happened) => {
+            happened.traced.iter().for_each(|traced| put(traced, out));
+        }
+        _ => {}
+    }
+}
+
+/// Reads the fields that were added to a message later. A sender of an earlier version does not
+/// write them.
+pub(super) fn read_later(message: &mut Message, later: &[u8]) {
+    match message {
+        Message::Listen { after, .. } => *after = postcard::from_bytes(later).ok(),
+        Message::Happened(happened) => happened.traced = postcard::from_bytes(later).ok(),
+        _ => {}
     }
 }
 
@@ -149,7 +199,7 @@ impl From<WireEventKind> for SessionEventKind {
 }
 
 /// The number of message kinds in protocol 2. Later kinds get the next numbers.
-pub(super) const KINDS: u32 = 20;
+pub(super) const KINDS: u32 = 22;
 
 /// Far more nodes than a cluster and the former members that it remembers.
 const NODES_MAX: usize = 1 << 12;

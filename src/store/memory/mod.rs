@@ -339,6 +339,7 @@ impl Shared {
                 user: record.user(),
                 node: None,
                 at: now,
+                possible_repeat: false,
             });
         }
     }

@@ -100,7 +100,11 @@ impl Engine {
                 let vote = (view, op, key, agrees);
                 self.floors.voted(now, from, vote, cluster, writes, table);
             }
-            Message::Listen { wanted } => self.cluster.handle_listen(now, from, wanted),
+            Message::Listen { wanted, after } => {
+                self.cluster.handle_listen(now, from, wanted, after);
+            }
+            Message::Listens(began) => self.cluster.handle_listens(from, began),
+            Message::Reason(reason) => self.cluster.handle_reason(from, reason),
             Message::Happened(happened) => self.cluster.handle_event(now, from, happened),
             other => self.handle_reply(now, from, other, table),
         }
@@ -313,6 +317,7 @@ impl Engine {
         for copy in write.copies.iter().filter(same) {
             let mut copy = copy.clone();
             copy.entry.rebase(write.sent_at, now);
+            self.cluster.witness(from, write.view, &copy, table);
             table.merge(now, &copy);
         }
         if self.cluster.is_complete() && self.look_for_the_rest(now, from, write, table) {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use foca::Timer;
 
 use crate::cluster::Ack;
-use crate::session::{Root, SessionEventKind, Timestamp};
+use crate::session::{Root, Timestamp};
 
 use super::Settings;
 use super::cluster_view::ClusterView;
@@ -298,6 +298,7 @@ impl Engine {
                 self.cluster.flow.reset(peer);
                 self.announce(now, peer);
                 self.writes.send_again(peer, &mut self.cluster);
+                self.cluster.send_events_again(peer);
                 self.ask_again(now, peer, table);
             }
             None => {
@@ -321,6 +322,7 @@ impl Engine {
     /// Sends to a peer what fits into its window: messages first, then responses.
     fn fill_window(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
         self.cluster.release(peer);
+        self.cluster.send_events(peer);
         while let Some(question) = self.cluster.flow.question(peer) {
             self.answer(now, peer, question, table);
         }
@@ -430,12 +432,8 @@ impl Engine {
         self.watch_limits(table);
         let placement = self.cluster.placement.clone();
         let is_owned = |slot| placement.owner(slot) == Member::Me;
-        let expired = table.sweep_and_count(now, &is_owned);
-        // A node without a place among the others owns nothing.
-        let is_owner = self.cluster.ready;
-        for (key, record) in expired.into_iter().filter(|_| is_owner) {
-            let kind = SessionEventKind::expiry_of(&record);
-            self.cluster.happened(key, kind, record.user());
+        for (key, record) in table.sweep_and_count(now, &is_owned) {
+            self.cluster.expired(key, &record);
         }
         if self.ticks.is_multiple_of(VIEW_TICKS) {
             self.ask_around(now);

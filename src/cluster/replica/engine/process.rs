@@ -182,6 +182,7 @@ impl Engine {
             self.cluster.peers.remove(index);
             self.cluster.flow.forget(index);
             self.cluster.stop_listening(index);
+            self.cluster.reporter_gone(index, parted, table);
             self.writes.forget(index);
             self.merged.forget(index);
             if !parted {

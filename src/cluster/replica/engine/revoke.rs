@@ -1,6 +1,6 @@
 //! Deletion of sessions whose user was ended on the other side of a partition.
 
-use crate::session::Timestamp;
+use crate::session::{EndReason, Timestamp};
 
 use super::Engine;
 use crate::cluster::replica::entry::Entry;
@@ -35,6 +35,7 @@ impl Engine {
                 changes: &changes,
                 order: Operation::Delete,
             };
+            self.cluster.announce_reason(key, EndReason::User);
             self.update(now, call, table);
         }
     }

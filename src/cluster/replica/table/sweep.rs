@@ -20,7 +20,7 @@ impl Table {
         let _ = self.sweep_and_count(now, &|_| true);
     }
 
-    /// Like `sweep`, and counts and returns the expired sessions in the slots selected by
+    /// Like `sweep`, and returns the expired sessions. Counts those in the slots selected by
     /// `is_owned`.
     pub(crate) fn sweep_and_count(
         &self,
@@ -68,9 +68,9 @@ impl Table {
                     self.uncount(&mut guard, &key, &entry);
                     if let Entry::Live(record) = &entry
                         && !record.is_index()
-                        && is_owned(slot)
                     {
-                        self.expired.fetch_add(1, Ordering::Relaxed);
+                        let owned = u64::from(is_owned(slot));
+                        self.expired.fetch_add(owned, Ordering::Relaxed);
                         expired.push((key, record.clone()));
                     }
                     let mark = match &entry {

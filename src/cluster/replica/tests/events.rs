@@ -1,17 +1,33 @@
 //! Events: who reports what has happened to a session, and who comes to know.
 
 use super::*;
+use crate::cluster::replica::events::Happening;
 use crate::session::{EndReason, EventScope, SessionEvent, SessionEventKind, UserKey};
 
-/// The events that a node has handed out: whether it has reported them itself, and what they say.
-fn seen(lab: &Lab, index: usize) -> Vec<(bool, SessionEvent)> {
+/// The events that a node has handed out to subscribers with the scope of the cluster: whether it
+/// has reported them itself, and what they say.
+pub(super) fn seen(lab: &Lab, index: usize) -> Vec<(bool, SessionEvent)> {
     let at = lab.events.iter().filter(|(at, _)| *at == index);
-    at.map(|(_, report)| match report {
-        Report::Mine(event) => (true, event.clone()),
-        Report::Theirs(event) => (false, event.clone()),
+    at.filter_map(|(_, report)| match report {
+        Report::Mine(event) => Some((true, event.clone())),
+        Report::Theirs(event) => Some((false, event.clone())),
         Report::Lost(events) => panic!("{events} are lost"),
+        Report::MineAgain(_) | Report::Confirmed(_) => None,
     })
     .collect()
+}
+
+/// Reports an event of a session without a user.
+fn report(lab: &mut Lab, index: usize, number: u8, kind: SessionEventKind) {
+    let happening = Happening {
+        kind,
+        key: key(number),
+        user: None,
+        rotation: 0,
+    };
+    let now = lab.now;
+    lab.replica(index).report(now, happening);
+    lab.carry();
 }
 
 fn kinds(lab: &Lab, index: usize) -> Vec<SessionEventKind> {
@@ -19,7 +35,7 @@ fn kinds(lab: &Lab, index: usize) -> Vec<SessionEventKind> {
     seen.map(|(_, event)| event.kind).collect()
 }
 
-fn listen(lab: &mut Lab, index: usize, scope: EventScope) {
+pub(super) fn listen(lab: &mut Lab, index: usize, scope: EventScope) {
     lab.input(index, Input::Listen(Some(scope)));
 }
 
@@ -32,16 +48,21 @@ fn who_listens_to_the_cluster_receives_what_others_report() {
     assert!((0..3).all(|index| lab.replica(index).reports()));
     let user = Some(UserKey::of("ada"));
     let kind = SessionEventKind::Deleted(EndReason::Limit);
-    lab.replica(2).report(lab.now, key(1), kind, user);
-    lab.replica(0)
-        .report(lab.now, key(2), SessionEventKind::Created, None);
-    lab.carry();
+    let happening = Happening {
+        kind,
+        key: key(1),
+        user,
+        rotation: 0,
+    };
+    lab.replica(2).report(lab.now, happening);
+    report(&mut lab, 0, 2, SessionEventKind::Created);
     let event = |kind, number, user, node: &str| SessionEvent {
         kind,
         key: key(number),
         user,
         node: Some(node.to_owned()),
         at: lab.now,
+        possible_repeat: false,
     };
     let created = event(SessionEventKind::Created, 2, None, "node0");
     let deleted = event(kind, 1, user, "node2");
@@ -116,12 +137,7 @@ fn a_member_that_comes_later_learns_who_listens_and_one_that_stops_gets_nothing_
         lab.link(one, other);
     }
     lab.run(Duration::from_secs(3));
-    let report = |lab: &mut Lab, number| {
-        let now = lab.now;
-        lab.replica(1)
-            .report(now, key(number), SessionEventKind::Created, None);
-        lab.carry();
-    };
+    let report = |lab: &mut Lab, number| report(lab, 1, number, SessionEventKind::Created);
     report(&mut lab, 1);
     assert_eq!(kinds(&lab, 0), [SessionEventKind::Created]);
     // A link that breaks does not end it.
@@ -143,6 +159,12 @@ fn who_is_silent_gets_no_events() {
     assert!(lab.replica(1).reports());
     lab.hold = |message| matches!(message, Message::Listen { .. });
     lab.run(Duration::from_secs(7));
+    let before = kinds(&lab, 0).len();
+    report(&mut lab, 1, 1, SessionEventKind::Created);
+    assert_eq!(kinds(&lab, 0).len(), before);
+    // It may come back for that, within a minute.
+    assert!(lab.replica(1).reports());
+    lab.run(Duration::from_secs(60));
     assert!(!lab.replica(1).reports());
 }
 
@@ -153,9 +175,16 @@ fn a_member_that_receives_nothing_has_a_limit_and_gets_the_number_of_what_is_los
     // Nothing is reported as delivered while the messages are held.
     lab.hold = |message| matches!(message, Message::Happened(_));
     let reported = 100_000;
-    for _ in 0..reported {
-        lab.replica(1)
-            .report(lab.now, key(1), SessionEventKind::Created, None);
+    for rotation in 1..=reported {
+        lab.replica(1).report(
+            lab.now,
+            Happening {
+                kind: SessionEventKind::Rotated,
+                key: key(1),
+                user: None,
+                rotation,
+            },
+        );
     }
     lab.carry();
     lab.hold = |_| false;
@@ -170,7 +199,8 @@ fn a_member_that_receives_nothing_has_a_limit_and_gets_the_number_of_what_is_los
     for (_, report) in &lab.events {
         match report {
             Report::Lost(number) => lost += number,
-            _ => events += 1,
+            Report::Theirs(_) => events += 1,
+            _ => {}
         }
     }
     assert!(lost > 0);

@@ -9,6 +9,7 @@ mod flapping;
 mod floors;
 #[cfg(all(feature = "snapshot", unix))]
 mod held;
+mod repeats;
 mod rotation;
 mod slowness;
 mod users;

@@ -275,6 +275,14 @@ impl Updates {
                     UpdateStatus::Applied
                 }
             };
+            if let (Some(asker), Some(before)) = (job.asker, &job.current)
+                && verdict == UpdateStatus::Applied
+            {
+                let (key, order) = (job.update.key, &job.update.order);
+                tools
+                    .cluster
+                    .witness_order(asker, key, order, &copies, Some(before));
+            }
             self.finish(now, key, verdict, copy, tools);
             let (cluster, writes) = (&mut *tools.cluster, &mut *tools.writes);
             tools

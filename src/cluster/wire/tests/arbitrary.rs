@@ -21,7 +21,10 @@ fn membership_or_event() -> BoxedStrategy<Message> {
     prop_oneof![
         vec(any::<u8>(), 0..200).prop_map(Message::Swim),
         view().prop_map(Message::View),
-        any::<bool>().prop_map(|wanted| Message::Listen { wanted }),
+        (any::<bool>(), option::of(cursor()))
+            .prop_map(|(wanted, after)| Message::Listen { wanted, after }),
+        cursor().prop_map(Message::Listens),
+        (key(), reason()).prop_map(|(key, reason)| Message::Reason(Reason { key, reason })),
         happened(),
         Just(Message::Leave),
     ]
@@ -141,7 +144,27 @@ fn call() -> BoxedStrategy<Message> {
     .boxed()
 }
 
+fn cursor() -> impl Strategy<Value = Cursor> {
+    any::<(u64, u64)>().prop_map(|(log, seq)| Cursor { log, seq })
+}
+
+fn reason() -> impl Strategy<Value = EndReason> {
+    let reasons = [
+        EndReason::Logout,
+        EndReason::User,
+        EndReason::Admin,
+        EndReason::Limit,
+    ];
+    proptest::sample::select(reasons.to_vec())
+}
+
 fn happened() -> impl Strategy<Value = Message> {
+    let traced = (cursor(), any::<bool>(), any::<u64>());
+    let traced = traced.prop_map(|(place, possible_repeat, rotation)| Traced {
+        place,
+        possible_repeat,
+        rotation,
+    });
     let reasons = [
         SessionEventKind::Created,
         SessionEventKind::Rotated,
@@ -154,8 +177,9 @@ fn happened() -> impl Strategy<Value = Message> {
     ];
     let kind = proptest::sample::select(reasons.to_vec());
     let user = option::of(any::<[u8; 16]>());
-    (kind, key(), user, time(), time(), any::<u64>()).prop_map(
-        |(kind, key, user, sent_at, at, lost)| {
+    let times = (time(), time());
+    (kind, key(), user, times, any::<u64>(), option::of(traced)).prop_map(
+        |(kind, key, user, (sent_at, at), lost, traced)| {
             Message::Happened(Happened {
                 sent_at,
                 kind,
@@ -163,6 +187,7 @@ fn happened() -> impl Strategy<Value = Message> {
                 user: user.map(UserKey::from_bytes),
                 at,
                 lost,
+                traced,
             })
         },
     )

@@ -13,7 +13,7 @@ fn the_format_of_protocol_2_stands_still() {
         calls(),
     ]
     .concat();
-    assert_eq!(golden.len(), 22);
+    assert_eq!(golden.len(), 26);
     for (message, bytes) in golden {
         assert_eq!(hex(&body(&message)), bytes, "{message:?}");
     }
@@ -51,12 +51,32 @@ fn membership_and_events() -> Golden {
              ee01",
         ),
         (Message::Leave, "0e"),
-        (Message::Listen { wanted: true }, "1201"),
+        (
+            Message::Listen {
+                wanted: true,
+                after: None,
+            },
+            "1201",
+        ),
         (
             happened(),
             "1380d095ffbc3105ff6167213031323334353637010707070707070707070707070707070780d095\
              ffbc3103",
         ),
+        (
+            Message::Listen {
+                wanted: true,
+                after: Some(Cursor { log: 9, seq: 5 }),
+            },
+            "12010905",
+        ),
+        (
+            traced(),
+            "1380d095ffbc3105ff6167213031323334353637010707070707070707070707070707070780d095\
+             ffbc310309050104",
+        ),
+        (Message::Listens(Cursor { log: 9, seq: 5 }), "140905"),
+        (reason(), "15ff616721303132333435363703"),
     ]
 }
 

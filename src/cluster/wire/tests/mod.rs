@@ -19,7 +19,8 @@ use crate::cluster::Copies;
 use crate::cluster::link::Inbox;
 use crate::cluster::replica::entry::{Delta, Entry};
 use crate::cluster::replica::message::{
-    Happened, KeyedEntry, Operation, Proposal, Update, UpdateStatus, View, ViewId, Write,
+    Cursor, Happened, KeyedEntry, Operation, Proposal, Reason, Traced, Update, UpdateStatus, View,
+    ViewId, Write,
 };
 use crate::cluster::replica::node::Node;
 use crate::cluster::wire::*;
@@ -67,6 +68,12 @@ proptest! {
         message in arbitrary::message(),
         cut in any::<prop::sample::Index>(),
     ) {
+        // Fields that were added later are optional.
+        let message = match message {
+            Message::Listen { wanted, .. } => Message::Listen { wanted, after: None },
+            Message::Happened(happened) => Message::Happened(Happened { traced: None, ..happened }),
+            message => message,
+        };
         let bytes = body(&message);
         prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
     }
@@ -215,7 +222,51 @@ fn happened() -> Message {
         user: Some(UserKey::from_bytes([7; 16])),
         at: NOW,
         lost: 3,
+        traced: None,
     })
+}
+
+/// The same with the fields that were added later.
+fn traced() -> Message {
+    let Message::Happened(happened) = happened() else {
+        unreachable!("it is an event");
+    };
+    Message::Happened(Happened {
+        traced: Some(Traced {
+            place: Cursor { log: 9, seq: 5 },
+            possible_repeat: true,
+            rotation: 4,
+        }),
+        ..happened
+    })
+}
+
+fn reason() -> Message {
+    Message::Reason(Reason {
+        key: key(),
+        reason: EndReason::User,
+    })
+}
+
+/// A node of an earlier version skips the later fields, and does not send them.
+#[test]
+fn later_fields_of_a_message_are_optional() {
+    let listen = |after| Message::Listen {
+        wanted: true,
+        after,
+    };
+    let place = Cursor { log: 9, seq: 5 };
+    for (later, earlier) in [(traced(), happened()), (listen(Some(place)), listen(None))] {
+        let (bytes, short) = (body(&later), body(&earlier));
+        assert_eq!(bytes[..short.len()], short);
+        assert_eq!(decode(&bytes), Ok(later));
+        assert_eq!(decode(&short), Ok(earlier.clone()));
+        // Cut off or damaged, they count as absent.
+        assert_eq!(decode(&bytes[..bytes.len() - 1]), Ok(earlier));
+    }
+    let mut bytes = body(&reason());
+    *bytes.last_mut().unwrap() = 6;
+    assert_eq!(decode(&bytes), Err(WireError::InvalidContent));
 }
 
 #[test]
@@ -227,7 +278,7 @@ fn fields_that_follow_a_message_are_skipped() {
 
 #[test]
 fn a_kind_of_a_later_version_is_told_from_garbage() {
-    assert_eq!(body(&happened())[0], KINDS as u8 - 1);
+    assert_eq!(body(&reason())[0], KINDS as u8 - 1);
     assert_eq!(decode(&[KINDS as u8, 1, 2]), Err(WireError::UnknownKind));
     assert_eq!(decode(&[KINDS as u8 - 1]), Err(WireError::Malformed));
     assert_eq!(decode(&[]), Err(WireError::Malformed));

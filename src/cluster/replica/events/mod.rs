@@ -1,0 +1,276 @@
+//! Events of sessions: the subscribing members, and the reports to them.
+//!
+//! The node that carries out a call reports what has come of it, and the owner of a session reports
+//! that it has expired. Members with subscribers send `Listen` once a second, and each event is
+//! sent to them. While the members stay the same, each of them receives it exactly once:
+//!
+//! - A node numbers its events and keeps the latest of them ([`log`]). `Listen` names the last one
+//!   that its sender has; after a break of the link, or an absence of at most a minute, the member
+//!   receives what follows it, and the number of events that are not kept any more.
+//! - A member accepts an event only if it has all earlier ones of that node ([`received`]), so one
+//!   that is sent again, or overtakes another, counts once.
+//!
+//! If the node that is to report an event fails first, it is reported at least once, as a *possible
+//! repeat*. A holder that merges a creation, a rotation or a deletion remembers it for 20 seconds
+//! ([`witness`]), and so does the owner that orders it for another member. When the node that is to
+//! report it is declared down, one of the others that have remembered it reports it: that node
+//! cannot know which members have received it. A member that has does not hand it out again.
+//!
+//! An event is lost if all nodes that have the change fail before it was sent. Memory is bounded:
+//! of more events than the limits allow, the earliest are dropped. Nothing is remembered and no
+//! message is sent while there is no subscriber.
+//!
+//! A subscription is *confirmed* when every ready member has answered a `Listen`: what happens from
+//! then on anywhere is received.
+
+mod failover;
+mod log;
+mod received;
+mod reports;
+mod witness;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::session::{EndReason, EventScope, Root, Timestamp};
+
+use self::log::{EventLog, LOGGED_FOR};
+use self::received::{Places, Seen};
+use self::witness::Witnesses;
+use super::Replica;
+use super::cluster_view::ClusterView;
+use super::event::{Output, Report};
+use super::message::{Cursor, Message};
+use super::peer_table::{PeerIndex, PeerSet};
+use super::placement::Placement;
+
+pub(crate) use self::log::Happening;
+
+/// Subscribers to what happens to sessions, and what was sent to them and received for them.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    /// The widest scope that is subscribed to at this node.
+    here: Option<EventScope>,
+    /// Members with subscribers to what happens here.
+    peers: PeerSet,
+    /// Until when events are logged although no member subscribes: one may come back.
+    logs_until: Timestamp,
+    /// Whether events are reported or logged, readable without a lock.
+    any: Arc<AtomicBool>,
+    log: EventLog,
+    streams: BTreeMap<PeerIndex, Stream>,
+    places: Places,
+    seen: Seen,
+    witnesses: Witnesses,
+    /// Members that have confirmed the subscription of this node.
+    confirmed: PeerSet,
+    is_confirmed: bool,
+    /// Earlier placements, and until when they were in force.
+    formers: VecDeque<(Timestamp, Arc<Placement>)>,
+}
+
+/// The events that a member receives.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    /// The number of the last event before the subscription.
+    began: u64,
+    /// The number of the last event that was sent.
+    sent: u64,
+    /// The number of the last event that the member has confirmed. Members of an earlier version
+    /// confirm none, and nothing is sent to them again.
+    received: Option<u64>,
+}
+
+impl Listeners {
+    /// Returns whether there is a subscriber, for readers without a lock.
+    pub(crate) fn any(&self) -> Arc<AtomicBool> {
+        self.any.clone()
+    }
+
+    fn is_any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    fn review(&mut self, now: Timestamp) {
+        let any = self.here.is_some() || !self.peers.is_empty() || now < self.logs_until;
+        let before = self.any.swap(any, Ordering::Relaxed);
+        if before && !any {
+            self.log.interrupt();
+            self.witnesses.clear();
+            self.formers.clear();
+        }
+    }
+}
+
+impl ClusterView {
+    /// The subscribers at this node have changed.
+    pub(crate) fn listen(&mut self, scope: Option<EventScope>) {
+        let before = self.wants_events();
+        self.listeners.here = scope;
+        self.listeners.review(self.now);
+        if self.wants_events() == before {
+            return;
+        }
+        if before {
+            // A later subscription begins with what happens then.
+            self.listeners.places.clear();
+        }
+        self.listeners.seen.clear();
+        self.listeners.confirmed = PeerSet::default();
+        for peer in self.peers().iter() {
+            self.ask_for_events(peer);
+        }
+        self.review_confirmation();
+    }
+
+    /// Starts, continues or stops the events of a member, as the subscribers at this node require.
+    pub(crate) fn ask_for_events(&mut self, peer: PeerIndex) {
+        let wanted = self.wants_events();
+        let name = self.peers.get(peer).map(|peer| &peer.node.name);
+        let after = name.and_then(|name| self.listeners.places.get(name));
+        self.send(peer, Message::Listen { wanted, after });
+    }
+
+    /// Returns `true` if the events of other nodes are wanted here.
+    pub(crate) fn wants_events(&self) -> bool {
+        self.listeners.here == Some(EventScope::Cluster)
+    }
+
+    /// Asks all members again, and forgets those that have not asked for long.
+    pub(crate) fn review_listeners(&mut self, now: Timestamp) {
+        if self.wants_events() {
+            for peer in self.peers().iter() {
+                self.ask_for_events(peer);
+            }
+        }
+        let is_late = |peer: &PeerIndex| {
+            let peer = self.peers.get(*peer);
+            peer.is_none_or(|peer| peer.listens_until <= now)
+        };
+        let late = self.listeners.peers.iter().filter(is_late);
+        for peer in late.collect::<Vec<_>>() {
+            self.stop_events(peer);
+        }
+        self.listeners.log.forget(now);
+        self.listeners.witnesses.forget(now);
+        self.listeners.review(now);
+        self.review_confirmation();
+    }
+
+    /// Handles a member's request for the events of this node, or that it wants no more.
+    pub(crate) fn handle_listen(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        wanted: bool,
+        after: Option<Cursor>,
+    ) {
+        let Some(peer) = self.peers.get_mut(from) else {
+            return;
+        };
+        peer.listens_until = now.plus(LISTENS_FOR);
+        let listeners = &mut self.listeners;
+        if !wanted {
+            listeners.peers.remove(from);
+            listeners.streams.remove(&from);
+            return listeners.review(now);
+        }
+        let end = listeners.log.end(now);
+        let received = listeners.log.find(after);
+        let began = received.unwrap_or(end.seq);
+        let stream = listeners.streams.entry(from).or_insert(Stream {
+            began,
+            sent: began,
+            received,
+        });
+        stream.received = stream.received.max(received);
+        if let Some(seq) = received
+            && seq < stream.sent
+            && self.flow.is_idle(from)
+        {
+            // It did not accept what was sent last: an earlier one was missing.
+            stream.sent = seq;
+        }
+        let began = Cursor {
+            seq: stream.began,
+            ..end
+        };
+        listeners.peers.insert(from);
+        listeners.review(now);
+        self.send(from, Message::Listens(began));
+        self.send_events(from);
+    }
+
+    /// Handles a member's confirmation that its events from this place on are sent to this node.
+    pub(crate) fn handle_listens(&mut self, from: PeerIndex, began: Cursor) {
+        if self.wants_events()
+            && let Some(peer) = self.peers.get(from)
+        {
+            self.listeners.places.begin(&peer.node.name, began);
+            self.listeners.confirmed.insert(from);
+            self.review_confirmation();
+        }
+    }
+
+    /// Reports a change of whether all ready members have confirmed the subscription of this node.
+    fn review_confirmation(&mut self) {
+        let confirmed = self.listeners.confirmed;
+        let is_confirmed = self
+            .peers
+            .iter()
+            .all(|(index, peer)| !peer.ready || confirmed.contains(index));
+        let is_confirmed = self.ready && is_confirmed || !self.wants_events();
+        if self.listeners.is_confirmed != is_confirmed {
+            self.listeners.is_confirmed = is_confirmed;
+            self.output(Output::Event(Report::Confirmed(is_confirmed)));
+        }
+    }
+
+    /// A member has gone, and its place may be taken by another one.
+    pub(crate) fn stop_listening(&mut self, peer: PeerIndex) {
+        self.stop_events(peer);
+        self.listeners.confirmed.remove(peer);
+        self.listeners.review(self.now);
+        self.review_confirmation();
+    }
+
+    /// Stops the events for a member that did not decline them: it may come back for what it has
+    /// missed.
+    fn stop_events(&mut self, peer: PeerIndex) {
+        if self.listeners.peers.contains(peer) {
+            self.listeners.peers.remove(peer);
+            self.listeners.streams.remove(&peer);
+            self.listeners.logs_until = self.now.plus(LOGGED_FOR);
+        }
+    }
+}
+
+impl Replica {
+    /// Returns `true` if events are subscribed to, here or at a member.
+    pub(crate) fn reports(&self) -> bool {
+        self.listened.load(Ordering::Relaxed)
+    }
+
+    /// Reports what a call of this node has done to a session.
+    pub(crate) fn report(&self, now: Timestamp, happening: Happening) {
+        let mut control = self.control();
+        if !control.cluster.left {
+            control.cluster.now = now;
+            control.cluster.emit(happening, now, false);
+        }
+    }
+
+    /// Announces why this node is about to delete a session.
+    pub(crate) fn announce_reason(&self, now: Timestamp, key: Root, reason: EndReason) {
+        let mut control = self.control();
+        if !control.cluster.left {
+            control.cluster.now = now;
+            control.cluster.announce_reason(key, reason);
+        }
+    }
+}
+
+/// How long a member gets events after it has asked for them last.
+const LISTENS_FOR: Duration = Duration::from_secs(5);
