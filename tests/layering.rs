@@ -158,6 +158,11 @@ const TABLE: &[Row] = &[
         crates: &[],
     },
     Row {
+        folder: "store/record_bytes",
+        modules: &["clock", "error", "session"],
+        crates: &[],
+    },
+    Row {
         folder: "store/users",
         modules: &["clock", "error", "session", "store::erased"],
         crates: &["tracing"],

@@ -26,26 +26,19 @@ mod version;
 
 pub(crate) use attribute::{AttributeName, AttributeOf, Storable, is_reserved};
 pub use changes::{Changes, Outcome, Rotation};
-#[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
-pub(crate) use credential::Details;
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 pub(crate) use credential::Forked;
-#[cfg(any(feature = "replicated", feature = "snapshot"))]
-pub(crate) use credential::HISTORY_MAX;
-pub(crate) use credential::{Credential, Login, Presented};
+pub(crate) use credential::{Credential, Details, HISTORY_MAX, Login, Presented};
 pub use event::{EndReason, EventScope, SessionEvent, SessionEventKind};
 pub use id::{Root, SLOTS, SecretHash, SessionId};
-#[cfg(any(feature = "replicated", feature = "snapshot"))]
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 pub(crate) use list::PageBuilder;
 pub(crate) use list::{ListScope, SessionCursor, SessionPage};
-pub(crate) use record::FLOOR;
-#[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
-pub(crate) use record::Lifetime;
-pub use record::{AttributeEntry, Loaded, Record};
 #[cfg(feature = "replicated")]
-pub(crate) use record::{UPDATES_MAX, access_version};
+pub(crate) use record::access_version;
+pub use record::{AttributeEntry, Loaded, Record};
+pub(crate) use record::{FLOOR, Lifetime, UPDATES_MAX};
 pub use time::Timestamp;
 pub use user::UserKey;
 pub use user_index::SessionInfo;

@@ -12,6 +12,7 @@
 //! [`end`]: SessionStore::delete
 
 pub(crate) mod erased;
+mod record_bytes;
 pub(crate) mod typed;
 pub(crate) mod users;
 

@@ -238,7 +238,6 @@ impl Record {
     /// Creates a record from parts that came from outside; `None` if they are not as
     /// [`entries`](Self::entries) and [`updates`](Self::updates) return them: in order, one per
     /// name, each version with room for a later one.
-    #[cfg(any(feature = "redis", feature = "replicated", feature = "snapshot"))]
     pub(crate) fn from_parts(
         credential: Credential,
         lifetime: Lifetime,
@@ -606,7 +605,6 @@ impl Record {
     }
 
     /// Stamps of the last atomic updates, largest first.
-    #[cfg(any(feature = "replicated", feature = "snapshot"))]
     pub(crate) fn updates(&self) -> &[Version] {
         &self.updates
     }
@@ -652,7 +650,6 @@ fn insert<T>(slice: &mut Box<[T]>, at: usize, item: T) {
 
 /// How many atomic updates of a session are remembered. A repeated update is recognized unless more
 /// than this many others have been applied since; then its outcome is indeterminate.
-#[cfg(any(test, feature = "redis", feature = "replicated", feature = "snapshot"))]
 pub(crate) const UPDATES_MAX: usize = 16;
 
 /// The size of a session without attributes: the record, its entry in a map, the allocator's
