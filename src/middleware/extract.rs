@@ -65,8 +65,11 @@ impl<S: Sync, T: SessionAttribute + Default> FromRequestParts<S> for SessionData
     }
 }
 
+/// The error is in the extensions of the response as well, for layers that make pages of errors.
 impl IntoResponse for SessionError {
     fn into_response(self) -> Response {
-        (self.status(), self.to_string()).into_response()
+        let mut response = (self.status(), self.to_string()).into_response();
+        response.extensions_mut().insert(self);
+        response
     }
 }

@@ -4,7 +4,9 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::routing::get;
-use distributable::{Session, SessionError, SessionErrorKind, StoreError, StoreErrorKind};
+use distributable::{
+    Session, SessionError, SessionErrorKind, SessionId, StoreError, StoreErrorKind,
+};
 
 use super::support::*;
 
@@ -182,6 +184,29 @@ async fn layers_further_out_learn_why() {
         .get::<SessionError>()
         .expect("an error");
     assert_eq!(error.kind(), SessionErrorKind::Store(StoreErrorKind::Full));
+}
+
+/// An error that a handler, or the extractor, returns before a commit.
+#[tokio::test]
+async fn layers_further_out_learn_why_a_handler_has_failed() {
+    use tower::ServiceExt;
+    let store = Spy::new();
+    let rotate = async |session: Session| session.cycle_id();
+    let app = routes().route("/rotate", get(rotate)).layer(layer(&store));
+    let id = format!("JSESSIONID={}", SessionId::generate().expose());
+    for (path, expected) in [
+        ("/rotate", SessionErrorKind::NoSession),
+        ("/get?k=a", SessionErrorKind::Store(StoreErrorKind::Full)),
+    ] {
+        let response = app
+            .clone()
+            .oneshot(request(path, &[id.as_bytes()]))
+            .await
+            .unwrap();
+        let error = response.extensions().get::<SessionError>();
+        assert_eq!(error.map(SessionError::kind), Some(expected), "{path}");
+        store.break_with(StoreError::full);
+    }
 }
 
 #[tokio::test]
