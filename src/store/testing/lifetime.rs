@@ -9,7 +9,7 @@ use super::{
     Access, Broken, Created, HOUR, Lives, Nodes, Suite, Verdict, broken, committed, find, insert,
     must,
 };
-use crate::session::{Changes, Root, SessionId, Timestamp};
+use crate::session::{Changes, Outcome, Root, SessionId, Timestamp};
 use crate::store::SessionStore;
 
 pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
@@ -200,7 +200,12 @@ async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
             store.touch(&session.key).await?;
         } else {
             let changes = insert("turn", "taken");
-            committed(store.commit(&session.key, Some(&record), changes).await?)?;
+            let outcome = store.commit(&session.key, Some(&record), changes);
+            let outcome = outcome.await?;
+            if outcome == Outcome::Gone && Instant::now() >= access.before + SHORT {
+                return Ok(false);
+            }
+            committed(outcome)?;
         }
         let after = Instant::now();
         access = Access { before, after };
