@@ -95,6 +95,12 @@ const TABLE: &[Row] = &[
         modules: &[],
         crates: &[],
     },
+    // Code that is shown, and compiled by `tests/recipes`.
+    Row {
+        folder: "docs/recipes",
+        modules: &["shop"],
+        crates: &["http", "rand", "serde", "subtle", "tokio", "tracing"],
+    },
     Row {
         folder: "clock",
         modules: &["session"],

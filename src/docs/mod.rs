@@ -6,6 +6,7 @@
 //! - [`stores`]: where sessions live, and what each place costs.
 //! - [`guarantees`]: the promises, and a table of faults and their effects.
 //! - [`limits`]: every limit with its default.
+//! - [`recipes`]: code to copy: logins, forms, streams, jobs, a store of your own.
 //! - [`faq`]: short answers.
 //! - [`migrating`]: from tower-sessions, axum_session and actix-session.
 //! - [`tower_sessions`]: tower-sessions and axum-login on the stores of this crate.
@@ -22,6 +23,8 @@
 //! For contributors:
 //!
 //! - [`architecture`]: how the crate works inside.
+
+pub mod recipes;
 
 macro_rules! pages {
     ($($page:ident: $file:literal,)*) => {

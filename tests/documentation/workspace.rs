@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::common::example;
 use crate::root;
 
-/// Targets and features of the workspace.
+/// Packages, targets and features of the workspace.
 pub(crate) struct Workspace {
+    packages: BTreeSet<String>,
     /// Kind, name and required features.
     targets: Vec<(String, String, Vec<String>)>,
     features: BTreeSet<String>,
@@ -39,7 +40,9 @@ impl Workspace {
                 .collect()
         };
         let (mut targets, mut features) = (Vec::new(), BTreeSet::new());
+        let mut packages = BTreeSet::new();
         for package in metadata["packages"].as_array().expect("packages") {
+            packages.insert(package["name"].as_str().expect("a name").to_owned());
             let of_package = package["features"].as_object().expect("features");
             features.extend(of_package.keys().cloned());
             for target in package["targets"].as_array().expect("targets") {
@@ -53,6 +56,7 @@ impl Workspace {
             collect(&root().join(folder), &mut sources);
         }
         Self {
+            packages,
             targets,
             features,
             sources,
@@ -129,6 +133,9 @@ impl Workspace {
         {
             return Err(format!("there is no feature `{unknown}`"));
         }
+        if let Some(unknown) = value("--package").filter(|name| !self.packages.contains(*name)) {
+            return Err(format!("there is no package `{unknown}`"));
+        }
         let has_all = options.iter().any(|word| word == "--all-features");
         for kind in ["example", "bench", "test"] {
             let Some(name) = value(&format!("--{kind}")) else {
@@ -145,7 +152,7 @@ impl Workspace {
         match &**verb {
             "run" => check_arguments(value("--example").ok_or("no example")?, arguments),
             "test" => {
-                let valued = ["--features", "--test"];
+                let valued = ["--features", "--package", "--test"];
                 let is_filter = |(at, word): &(usize, &String)| {
                     !word.starts_with("--") && (*at == 0 || !valued.contains(&&*options[at - 1]))
                 };

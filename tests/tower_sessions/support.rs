@@ -61,7 +61,7 @@ impl Browser {
         &mut self,
         node: &Router,
         path: &str,
-        form: &'static str,
+        form: &str,
     ) -> (StatusCode, String) {
         self.send(node, Method::POST, path, form).await
     }
@@ -71,14 +71,14 @@ impl Browser {
         node: &Router,
         method: Method,
         path: &str,
-        form: &'static str,
+        form: &str,
     ) -> (StatusCode, String) {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(cookie) = &self.cookie {
             request = request.header(COOKIE, cookie);
         }
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let request = request.body(Body::from(form)).unwrap();
+        let request = request.body(Body::from(form.to_owned())).unwrap();
         let response = node.clone().oneshot(request).await.unwrap();
         if let Some(set) = response.headers().get(SET_COOKIE) {
             let pair = set.to_str().unwrap().split(';').next().unwrap();
