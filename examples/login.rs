@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/", get(home))
         .route("/login", post(login))
         .route("/logout", post(logout))
-        .route("/logout-everywhere", post(logout_everywhere))
+        .route("/logout-everywhere", post(logout_all))
         .layer(SessionLayer::new(store.clone()))
         .with_state(store);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
@@ -70,10 +70,7 @@ async fn logout(session: Session) -> Result<Redirect, SessionError> {
     Ok(Redirect::to("/"))
 }
 
-async fn logout_everywhere(
-    store: State<MemoryStore>,
-    session: Session,
-) -> Result<Redirect, SessionError> {
+async fn logout_all(store: State<MemoryStore>, session: Session) -> Result<Redirect, SessionError> {
     if let Some(user) = session.user() {
         store.end_user(user).await?;
     }
