@@ -204,6 +204,7 @@ fn pages() -> Vec<String> {
         ".github/SECURITY.md",
         "benches/README.md",
         "examples/balancers/README.md",
+        "examples/shop/README.md",
     ];
     let fixed = fixed.map(str::to_owned).into_iter();
     fixed

@@ -109,6 +109,10 @@ impl Workspace {
         }
     }
 
+    fn has(&self, kind: &str, name: &str) -> bool {
+        self.targets.iter().any(|(k, n, _)| k == kind && n == name)
+    }
+
     fn check_cargo(&self, words: &[String]) -> Result<(), String> {
         let end = words
             .iter()
@@ -150,7 +154,12 @@ impl Workspace {
             }
         }
         match &**verb {
-            "run" => check_arguments(value("--example").ok_or("no example")?, arguments),
+            "run" => match value("-p") {
+                // Its own tests run it.
+                Some(name) if self.has("bin", name) => Ok(()),
+                Some(name) => Err(format!("there is no program `{name}`")),
+                None => check_arguments(value("--example").ok_or("no example")?, arguments),
+            },
             "test" => {
                 let valued = ["--features", "--package", "--test"];
                 let is_filter = |(at, word): &(usize, &String)| {
