@@ -17,7 +17,13 @@ async fn walk(
 ) -> Result<(), StoreError> {
     let mut after = None;
     loop {
-        let page = store.list(scope, after.as_ref(), 10).await?;
+        let page = match store.list(scope, after.as_ref(), 10).await {
+            Err(error) if is_passing(&error) => {
+                sleep(Duration::from_millis(5)).await;
+                continue;
+            }
+            page => page?,
+        };
         assert!(page.sessions.len() <= 10);
         for session in page.sessions {
             *found.entry(session.key).or_default() += 1;
@@ -27,6 +33,12 @@ async fn walk(
             None => return Ok(()),
         }
     }
+}
+
+/// Returns `true` for the errors after which the list goes on with the same cursor.
+fn is_passing(error: &StoreError) -> bool {
+    let kind = error.kind();
+    matches!(kind, StoreErrorKind::NotReady | StoreErrorKind::Unavailable)
 }
 
 fn once(keys: &[Root]) -> BTreeMap<Root, usize> {
@@ -42,11 +54,18 @@ async fn the_lists_of_all_nodes_have_each_session_once() {
         for number in 0..200 {
             keys.push(create(&nodes[number % 3], "a").await);
         }
-        let mut found = BTreeMap::new();
-        for node in &nodes {
-            walk(node, ListScope::Node, &mut found).await.unwrap();
+        // On a busy machine a node may leave and join again meanwhile.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut found = BTreeMap::new();
+            for node in &nodes {
+                walk(node, ListScope::Node, &mut found).await.unwrap();
+            }
+            if found == once(&keys) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{found:?}");
         }
-        assert_eq!(found, once(&keys));
         for node in &nodes {
             let mut found = BTreeMap::new();
             let whole = walk(node, ListScope::Cluster, &mut found).await;
@@ -86,13 +105,7 @@ async fn a_list_of_the_cluster_goes_on_when_a_node_leaves() {
         page = loop {
             match two.list(ListScope::Cluster, Some(&next), 50).await {
                 Ok(page) => break page,
-                Err(error) => assert!(
-                    matches!(
-                        error.kind(),
-                        StoreErrorKind::NotReady | StoreErrorKind::Unavailable
-                    ),
-                    "{error}"
-                ),
+                Err(error) => assert!(is_passing(&error), "{error}"),
             }
             assert!(Instant::now() < deadline, "the list does not go on");
             sleep(Duration::from_millis(5)).await;

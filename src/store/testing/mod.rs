@@ -2,9 +2,9 @@
 //!
 //! [`conformance`] checks a store against the contract of [`SessionStore`]: look-ups, commits and
 //! their refusals, deletion, secrets, lifetimes, updates by key, lists, the sessions of a user, and
-//! concurrent requests. A store that passes gives its answers the same meaning as the stores of this
-//! crate. The suite does not test limits, restarts or network failures, which are specific to each
-//! store.
+//! concurrent requests. A store that passes gives its answers the same meaning as the stores of
+//! this crate. The suite does not test limits, restarts or network failures, which are specific to
+//! each store.
 //!
 //! The calls for users and the updates work with any store that implements the four operations. A
 //! store that cannot have them overrides them with
