@@ -144,10 +144,13 @@ impl World {
                 end.is_noted = true;
                 self.look(call, end, Some(&index));
             }
-            (Stage::Check(end, key), Answer::Loaded(found)) => {
+            (Stage::Check(mut end, key), Answer::Loaded(found)) => {
                 let user = UserKey::of(NAMES[end.user]);
                 match found.filter(|record| record.user() == Some(user)) {
-                    Some(_) => self.delete_of(call, key, Stage::Delete(end)),
+                    Some(_) => {
+                        end.gone.push(key);
+                        self.delete_of(call, key, Stage::Delete(end));
+                    }
                     None => self.check_next(call, end),
                 }
             }

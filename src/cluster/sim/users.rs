@@ -86,6 +86,9 @@ pub(super) struct End {
     pub(super) is_noted: bool,
     pub(super) todo: Vec<Root>,
     pub(super) seen: BTreeSet<Root>,
+    /// Those that were deleted. The entry of one that was not found stays: it may be on the other
+    /// side of a partition.
+    pub(super) gone: Vec<Root>,
 }
 
 impl Users {
@@ -147,6 +150,7 @@ impl World {
                     is_noted: false,
                     todo: Vec::new(),
                     seen: BTreeSet::new(),
+                    gone: Vec::new(),
                 };
                 self.load_of(call, index_of(user), None, Stage::Look(end));
             }
@@ -248,11 +252,11 @@ impl World {
             }
         }
         let mut changes = Changes::default();
-        for key in end.seen.iter().take(FORGOTTEN_AT_ONCE) {
+        for key in end.gone.iter().take(FORGOTTEN_AT_ONCE) {
             remove(&mut changes, key);
         }
         let place = (index_of(end.user), index);
-        match index.is_none() || end.seen.is_empty() {
+        match index.is_none() || end.gone.is_empty() {
             true => self.pause_user(call.client),
             false => self.commit_of(call.clone(), place, &changes, Stage::Last),
         }
