@@ -103,6 +103,10 @@ impl SessionStore for SqlStore {
     }
 
     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        if key.is_index() {
+            // The list of a user's sessions is no session.
+            return Ok(false);
+        }
         let end = |row: &mut Row| {
             row.take()
                 .is_some_and(|record| record.is_live(store::now()))
