@@ -41,7 +41,8 @@ impl SessionEvents {
     /// longer than two seconds; nodes that have confirmed it report what happens there, and the
     /// others are asked again every second.
     ///
-    /// With [`EventScope::Node`], and on a store without nodes, it returns `true` at once.
+    /// With [`EventScope::Node`], and on a store without nodes, it returns `true` at once. On a
+    /// `RedisStore` the servers confirm it, with any scope.
     ///
     /// # Cancel safety
     ///
@@ -66,7 +67,7 @@ impl SessionEvents {
     pub async fn recv(&mut self) -> Option<Result<SessionEvent, Lagged>> {
         match self.receiver.recv().await {
             Ok(Item::Event(event)) => Some(Ok(event)),
-            #[cfg(feature = "replicated")]
+            #[cfg(any(feature = "redis", feature = "replicated"))]
             Ok(Item::Lost(events)) => Some(Err(Lagged(events))),
             Err(RecvError::Lagged(events)) => Some(Err(Lagged(events))),
             Err(RecvError::Closed) => None,
@@ -104,7 +105,7 @@ struct Channel {
 enum Item {
     Event(SessionEvent),
     /// The number of events that were lost on the way here.
-    #[cfg(feature = "replicated")]
+    #[cfg(any(feature = "redis", feature = "replicated"))]
     Lost(u64),
 }
 
@@ -143,6 +144,19 @@ impl EventBus {
         }
     }
 
+    /// Subscribes at a store that confirms it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn subscribe_until(
+        &self,
+        scope: EventScope,
+        confirmed: watch::Receiver<bool>,
+    ) -> SessionEvents {
+        SessionEvents {
+            confirmed: Some(confirmed),
+            ..self.subscribe(scope)
+        }
+    }
+
     /// Subscribes at one node of several. The others have to confirm the subscription.
     #[cfg(feature = "replicated")]
     pub(crate) fn subscribe_among_nodes(&self, scope: EventScope) -> SessionEvents {
@@ -160,7 +174,7 @@ impl EventBus {
     }
 
     /// Returns `true` if there is a subscriber.
-    #[cfg(feature = "memory")]
+    #[cfg(any(feature = "memory", feature = "redis"))]
     pub(crate) fn is_wanted(&self) -> bool {
         self.subscribers.load(Relaxed) > 0
     }
@@ -189,9 +203,16 @@ impl EventBus {
     }
 
     /// Hands out an event that another node has reported.
-    #[cfg(feature = "replicated")]
+    #[cfg(any(feature = "redis", feature = "replicated"))]
     pub(crate) fn relay(&self, event: SessionEvent) {
         self.cluster.send(Item::Event(event));
+    }
+
+    /// Events of any node were lost on their way, and it is not known how many.
+    #[cfg(feature = "redis")]
+    pub(crate) fn interrupted(&self) {
+        self.node.send(Item::Lost(1));
+        self.cluster.send(Item::Lost(1));
     }
 
     /// Events of another node were lost on their way.

@@ -43,7 +43,7 @@
 //! | `memory` | yes | [`MemoryStore`](store) |
 //! | `redis` | no | [`RedisStore`](store) |
 //! | `replicated` | no | [`ReplicatedStore`](store) |
-//! | `rustls` | no | `ReplicatedStoreBuilder::tls`: links with your own certificates |
+//! | `rustls` | no | `tls` of the replicated and the Redis builder: your own certificates |
 //! | `snapshot` | no | [`SnapshotStore`](store) (Unix) |
 //! | `testing` | no | `testing`: helpers for tests, and `testing::conformance` |
 //! | `tower-sessions` | no | `TowerSessions`: a store as one of tower-sessions 0.14 |

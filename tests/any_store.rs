@@ -9,9 +9,11 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::redis::Server;
+use common::stream::{Stream, expect, key};
 use common::{
     Browser, Node, Random, Scratch, Start, cluster, cluster_starts, eventually, meet, until, within,
 };
+use serde_json::Value;
 
 /// Runs each case on every store, with the flags that stand behind its name.
 macro_rules! on_every_store {
@@ -94,6 +96,7 @@ on_every_store! {
     a_users_sessions_are_listed_and_ended_on_every_node
     a_login_beyond_the_limit_of_a_user_ends_the_oldest_session["--per-user", "2"]
     administration_sees_a_session_and_does_not_use_it["--idle", "2"]
+    each_node_streams_what_happens_on_any_of_them["--per-user", "2"]
     an_attribute_is_taken_once_and_a_refused_update_changes_nothing
     a_logout_beats_a_slow_request
     a_logout_beats_slow_requests_at_any_moment
@@ -789,15 +792,69 @@ mod cases {
         );
     }
 
+    pub(super) fn each_node_streams_what_happens_on_any_of_them(nodes: &[&Node]) {
+        let (here, there) = ends(nodes);
+        let (mut events, mut own) = (
+            Stream::open(here, "/events"),
+            Stream::open(there, "/events?scope=node"),
+        );
+        // A subscription takes a moment to reach the other nodes.
+        eventually("events are received", || {
+            let mut browser = Browser::new();
+            browser.ok(there, "/set?k=a&v=1");
+            events.arrives(&key(&mut browser, there))
+        });
+        let mut browser = Browser::new();
+        browser.ok(there, "/set?k=a&v=1");
+        let session = key(&mut browser, there);
+        let created = events.next_of(&session);
+        expect(&created, "created", None, None, there.route());
+        browser.ok(there, "/login?uid=ada");
+        let rotated = events.next_of(&session);
+        expect(&rotated, "rotated", None, Some("ada"), there.route());
+        browser.ok(there, "/logout");
+        let deleted = events.next_of(&session);
+        expect(
+            &deleted,
+            "deleted",
+            Some("logout"),
+            Some("ada"),
+            there.route(),
+        );
+        for kind in ["created", "rotated", "deleted"] {
+            assert_eq!(own.next_of(&session)["kind"], kind);
+        }
+
+        let log_in = || {
+            let mut browser = Browser::new();
+            browser.ok(there, "/login?uid=bob");
+            key(&mut browser, there)
+        };
+        let [one, two, three] = [(); 3].map(|()| log_in());
+        Browser::new().ok(there, &format!("/end?key={two}"));
+        Browser::new().ok(there, "/logout-user?uid=bob");
+        for (key, reason) in [(&one, "limit"), (&two, "admin"), (&three, "user")] {
+            let is_end = |event: &Value| event["key"] == **key && event["kind"] == "deleted";
+            let deleted = events.next_that(is_end);
+            assert_eq!(deleted["reason"], reason, "{deleted}");
+        }
+
+        let mut browser = Browser::new();
+        browser.ok(there, "/set?k=a&v=1");
+        let brief = key(&mut browser, there);
+        browser.ok(there, "/ttl?s=1");
+        let is_expiry = |event: &Value| event["key"] == *brief && event["kind"] == "expired";
+        let expired = events.next_that(is_expiry);
+        assert_eq!(expired["reason"], "idle", "{expired}");
+        assert!(!events.arrives(&brief), "it is reported twice");
+    }
+
     pub(super) fn an_attribute_is_taken_once_and_a_refused_update_changes_nothing(nodes: &[&Node]) {
         let node = |turn: usize| nodes[turn % nodes.len()];
         let mut browser = Browser::new();
         browser.ok(node(0), "/set?k=flash&v=saved");
         assert_eq!(browser.ok(node(1), "/take?k=flash")["value"], "saved");
-        assert_eq!(
-            browser.ok(node(0), "/take?k=flash")["value"],
-            serde_json::Value::Null
-        );
+        assert_eq!(browser.ok(node(0), "/take?k=flash")["value"], Value::Null);
         for n in 1..=3 {
             let reply = browser.ok(node(n), "/try_update?k=seats&max=3");
             assert_eq!(reply["n"], n);

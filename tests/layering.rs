@@ -254,11 +254,13 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/redis",
-        modules: &["clock", "error", "session", "store::SessionStore"],
+        modules: &["clock", "error", "events", "session", "store::SessionStore"],
         crates: &[
+            "chacha20poly1305",
             "rand",
             "redis",
             "rustls_native_certs",
+            "sha2",
             "tokio",
             "tokio_rustls",
             "tracing",

@@ -231,6 +231,10 @@ fn redis(args: &Args) -> Result<RedisStore, RedisError> {
         Some(prefix) => store.prefix(prefix),
         None => store,
     };
+    let store = match &args.route {
+        Some(route) => store.node_name(route),
+        None => store,
+    };
     let store = match args.near_cache {
         true => store.near_cache(args.max_bytes.unwrap_or(64 << 20)),
         false => store,

@@ -41,7 +41,9 @@ mod snapshot;
 pub mod testing;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{NearCacheStatus, RedisError, RedisErrorKind, RedisStore, RedisStoreBuilder};
+pub use self::redis::{
+    NearCacheStatus, PlainValues, RedisError, RedisErrorKind, RedisStore, RedisStoreBuilder,
+};
 pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{
@@ -174,8 +176,8 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](crate::StoreErrorKind::Unsupported) when the store reports none, as
-    /// `RedisStore` and the default do.
+    /// [`Unsupported`](crate::StoreErrorKind::Unsupported) when the store reports none, as the
+    /// default does.
     fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
         let _ = scope;
         Err(StoreError::unsupported())

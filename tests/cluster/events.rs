@@ -1,100 +1,14 @@
 //! What happens to sessions, as the probe streams it.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Browser, Node, PATIENCE, Start, cluster, eventually};
-use serde_json::{Value, json};
-
-/// A client of `/events`.
-struct Stream {
-    stream: BufReader<TcpStream>,
-}
-
-impl Stream {
-    fn open(node: &Node, path: &str) -> Self {
-        let mut stream = TcpStream::connect(node.http).expect("the node accepts");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket has a timeout");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", node.http)
-            .expect("the node reads");
-        let mut stream = Self {
-            stream: BufReader::new(stream),
-        };
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(
-                stream.stream.read_line(&mut head).expect("a head") > 0,
-                "{head}"
-            );
-        }
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        assert!(head.contains("content-type: text/event-stream"), "{head}");
-        stream
-    }
-
-    /// The next event: its kind and its data. `None` at the end.
-    fn try_next(&mut self) -> Option<(String, Value)> {
-        let mut kind = String::new();
-        loop {
-            let mut line = String::new();
-            if self
-                .stream
-                .read_line(&mut line)
-                .expect("the stream goes on")
-                == 0
-            {
-                return None;
-            }
-            if let Some(name) = line.strip_prefix("event: ") {
-                kind = name.trim_end().to_owned();
-            } else if let Some(data) = line.strip_prefix("data: ") {
-                return Some((kind, serde_json::from_str(data).expect("JSON")));
-            }
-        }
-    }
-
-    /// The next event of a session.
-    fn next_of(&mut self, key: &str) -> Value {
-        self.next_that(|event| event["key"] == key)
-    }
-
-    fn next_that(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let (kind, data) = self.try_next().expect("the stream goes on");
-            assert_eq!(data["kind"], kind);
-            assert!(data["at"].is_u64(), "{data}");
-            if is_it(&data) {
-                return data;
-            }
-        }
-    }
-}
-
-fn key(browser: &mut Browser, node: &Node) -> String {
-    let info = browser.ok(node, "/info");
-    info["key"].as_str().expect("a session").to_owned()
-}
-
-#[track_caller]
-fn expect(event: &Value, kind: &str, reason: Option<&str>, uid: Option<&str>, node: &str) {
-    let found = [
-        &event["kind"],
-        &event["reason"],
-        &event["uid"],
-        &event["node"],
-    ];
-    assert_eq!(
-        found,
-        [&json!(kind), &json!(reason), &json!(uid), &json!(node)],
-        "{event}"
-    );
-}
+use crate::common::redis::Server;
+use crate::common::stream::{Stream, expect, key};
+use crate::common::{Browser, Node, Start, cluster, eventually};
+use serde_json::json;
 
 #[test]
 fn one_node_streams_what_happens_with_the_reason() {
@@ -242,15 +156,27 @@ fn a_stream_has_everything_that_follows_its_answer() {
     }
 }
 
+/// A server that is away delays a stream, and the loss is announced when it is back.
 #[test]
-fn a_store_that_reports_nothing_says_so() {
-    let url = "redis://127.0.0.1:1";
-    let node = Start::default()
-        .args(&["--store", "redis", "--redis-url", url])
-        .start();
-    let reply = Browser::new().get(&node, "/events");
-    assert_eq!(
-        (reply.status, &reply.json()["error"]),
-        (501, &json!("unsupported"))
-    );
+fn a_stream_goes_on_after_the_redis_server_was_restarted() {
+    let mut server = Server::start(&[]);
+    let node = server.node(1).ready();
+    let mut events = Stream::open(&node, "/events");
+    let mut browser = Browser::new();
+    browser.ok(&node, "/set?k=a&v=1");
+    events.next_of(&key(&mut browser, &node));
+    server.kill();
+    server.restart();
+    let lost = loop {
+        let (kind, data) = events.try_next().expect("the stream goes on");
+        if kind == "lagged" {
+            break data;
+        }
+    };
+    assert_eq!(lost, json!({ "lost": 1 }));
+    node.wait_ready();
+    let mut browser = Browser::new();
+    browser.ok(&node, "/set?k=a&v=1");
+    let created = events.next_of(&key(&mut browser, &node));
+    expect(&created, "created", None, None, "node1");
 }

@@ -11,6 +11,7 @@ pub(crate) mod namespace;
 mod node;
 pub(crate) mod redis;
 mod scratch;
+pub(crate) mod stream;
 
 use std::env;
 use std::ops::Range;

@@ -5,21 +5,24 @@ use std::time::{Duration, Instant};
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::RedisErrorKind;
 use distributable::testing::conformance;
-use distributable::{RedisStore, SessionStore, StoreErrorKind};
+use distributable::{EventScope, RedisStore, SessionStore, StoreErrorKind};
 use tokio::time::sleep;
 
 use crate::common::redis::Server;
+use crate::events::{create_brief, listen, next};
 use crate::support::{
     HOUR, PATIENT, SECRET, birth, committed, create, find, insert, kind, reason, rotation, secret,
     stored, text,
 };
 
 /// The permissions that the guide gives a user, for the prefix `sess`.
-const RULES: [&str; 18] = [
+const RULES: [&str; 21] = [
     "on",
     ">open sesame",
     "~sess:*",
     "~sess-users:*",
+    "~sess-expired:*",
+    "&sess:events*",
     "-@all",
     "+@connection",
     "+time",
@@ -34,6 +37,7 @@ const RULES: [&str; 18] = [
     "+pexpireat",
     "+evalsha",
     "+eval",
+    "+publish",
 ];
 
 /// What connections, clusters and waiting for replicas need besides.
@@ -45,17 +49,42 @@ const MORE: [&str; 5] = [
     "+wait",
 ];
 
+/// What subscribers of events need besides.
+const EVENTS: [&str; 6] = [
+    "&__keyevent@0__:expired",
+    "+set",
+    "+subscribe",
+    "+ssubscribe",
+    "+spublish",
+    "+config|get",
+];
+
 /// a user that may do what we document, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_documented_permissions_are_enough() {
     let server = Server::start(&[]);
-    server.ok(&[&["ACL", "SETUSER", "shop"], &RULES[..], &MORE[..]].concat());
+    let rules = [
+        &["ACL", "SETUSER", "shop"],
+        &RULES[..],
+        &MORE[..],
+        &EVENTS[..],
+    ];
+    server.ok(&rules.concat());
     // What does not belong to us stays as it is.
     server.ok(&["SET", "foreign", "value"]);
     let open = || async {
         let store = RedisStore::builder(server.url()).credentials(Some("shop"), "open sesame");
         store.deadline(PATIENT).connect().await.unwrap()
     };
+    let store = open().await;
+    let mut events = listen(&store, EventScope::Node).await;
+    let (key, _) = create(&store, "a", "1").await;
+    let brief = create_brief(&store, HOUR).await;
+    store.delete(&key).await.unwrap();
+    for expected in [key, brief, key, brief] {
+        assert_eq!(next(&mut events).await.key, expected);
+    }
+    drop(events);
     conformance(open().await, open().await).await;
     assert_eq!(server.cli(&["GET", "foreign"]), "value");
     let denied = server.cli(&["ACL", "LOG"]);
@@ -65,7 +94,8 @@ async fn the_documented_permissions_are_enough() {
     for rule in RULES
         .iter()
         .chain(&MORE)
-        .filter(|rule| rule.starts_with(['+', '-']))
+        .chain(&EVENTS)
+        .filter(|rule| rule.starts_with(['+', '-', '&']))
     {
         assert!(
             guide.iter().any(|word| word.trim_matches('`') == *rule),

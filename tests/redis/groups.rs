@@ -299,12 +299,16 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
 }
 
 /// Three owners with a replica each.
-struct Cluster {
-    servers: Vec<Server>,
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
 }
 
 impl Cluster {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(more: &[&str]) -> Self {
         let args = [
             "--cluster-enabled",
             "yes",
@@ -313,6 +317,7 @@ impl Cluster {
             "--cluster-require-full-coverage",
             "no",
         ];
+        let args = [&args[..], more].concat();
         let servers: Vec<_> = (0..6).map(|_| Server::start(&args)).collect();
         let addresses = servers.iter().map(|s| format!("127.0.0.1:{}", s.port));
         let created = Command::new("redis-cli")
@@ -339,12 +344,12 @@ impl Cluster {
         cluster
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let (first, last) = (self.servers[0].port, self.servers[5].port);
         format!("redis-cluster://127.0.0.1:{first},127.0.0.1:{last}")
     }
 
-    fn node_id(&self, server: usize) -> String {
+    pub(crate) fn node_id(&self, server: usize) -> String {
         self.servers[server].cli(&["CLUSTER", "MYID"])
     }
 

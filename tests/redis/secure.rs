@@ -1,9 +1,15 @@
 //! TLS: certificates that are made for the test, and servers that want them.
 
+use std::sync::Arc;
+
 use distributable::store::RedisErrorKind;
 use distributable::testing::conformance;
 use distributable::{RedisStore, StoreErrorKind};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use redis::ConnectionAddr;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::common::redis::{Server, free_port};
 use crate::support::{create, reason};
@@ -136,4 +142,39 @@ async fn a_server_that_wants_a_certificate_gets_one() {
         .await
         .unwrap();
     create(&store, "a", "1").await;
+}
+
+/// Settings of rustls that the application has made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_settings_of_rustls_may_be_the_applications_own() {
+    let authority = Authority::new();
+    let (server, port) = server(&authority, "localhost", "no");
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(authority.pem().as_bytes());
+    roots.add(root.unwrap()).unwrap();
+    let provider = Arc::new(crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let address = ConnectionAddr::TcpTls {
+        host: "localhost".to_owned(),
+        port: port.parse().unwrap(),
+        insecure: false,
+        tls_params: None,
+    };
+    let builder = RedisStore::builder_with(address).unwrap();
+    let store = builder.clone().tls(config.clone()).connect().await.unwrap();
+    create(&store, "a", "1").await;
+    for bad in [
+        builder
+            .tls(config.clone())
+            .root_certificates(authority.pem()),
+        RedisStore::builder(server.url()).tls(config),
+    ] {
+        let error = bad.build().unwrap_err();
+        assert_eq!(error.kind(), RedisErrorKind::Config, "{error}");
+    }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::RedisStore;
 use super::address::{Credentials, Topology, Url};
+use super::cipher::{EncryptionKey, KEYS_MAX, PlainValues, ValueCipher};
 use super::error::{RedisError, RedisErrorKind};
+use super::events::NODE_NAME_MAX;
 use super::keys::Prefix;
 use super::settings::{NearCacheLimits, Replicas, Settings};
 use super::tls::{Certificates, Tls};
@@ -13,12 +15,16 @@ use super::tls::{Certificates, Tls};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RedisStoreBuilder {
-    url: Secret,
+    place: Place,
     credentials: Option<Credentials>,
     sentinel_credentials: Credentials,
     prefix: String,
     application: Option<String>,
+    node: Option<String>,
+    encryption_keys: Vec<EncryptionKey>,
+    plain_values: Option<PlainValues>,
     certificates: Certificates,
+    tls: Option<Tls>,
     deadline: Duration,
     max_in_flight: usize,
     max_session_bytes: usize,
@@ -26,25 +32,45 @@ pub struct RedisStoreBuilder {
     near_cache: Option<NearCacheLimits>,
 }
 
-/// Text that `Debug` does not show.
+/// The servers.
 #[derive(Clone)]
-struct Secret(String);
+enum Place {
+    /// It is parsed when the store is built.
+    Text(String),
+    Url(Url),
+}
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
+        match self {
+            // It may have a password.
+            Self::Text(_) => f.write_str("Secret"),
+            Self::Url(url) => url.fmt(f),
+        }
     }
 }
 
 impl RedisStoreBuilder {
     pub(super) fn new(url: String) -> Self {
+        Self::at(Place::Text(url))
+    }
+
+    pub(super) fn with_url(url: Url) -> Self {
+        Self::at(Place::Url(url))
+    }
+
+    fn at(place: Place) -> Self {
         Self {
-            url: Secret(url),
+            place,
             credentials: None,
             sentinel_credentials: Credentials::default(),
             prefix: PREFIX.to_owned(),
             application: None,
+            node: None,
+            encryption_keys: Vec::new(),
+            plain_values: None,
             certificates: Certificates::default(),
+            tls: None,
             deadline: DEADLINE,
             max_in_flight: IN_FLIGHT,
             max_session_bytes: SESSION_BYTES,
@@ -95,6 +121,43 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Sets the name of this node in [events](crate::SessionEvent::node), 1 to 64 bytes without
+    /// control characters: mostly the [route](crate::Route) of its cookies.
+    ///
+    /// Defaults to none.
+    pub fn node_name(mut self, name: impl Into<String>) -> Self {
+        self.node = Some(name.into());
+        self
+    }
+
+    /// Adds a key of 32 random bytes, with which the values of attributes are encrypted before they
+    /// are sent to the server. Of several keys, up to 8, the first one encrypts and all decrypt.
+    ///
+    /// To replace a key, add the new one as the second on every node; then make it the first; and
+    /// leave out the old one when all sessions from before have expired. For a store that has
+    /// sessions without encryption, see [`plain_values`](Self::plain_values).
+    ///
+    /// A session with a value that this store cannot decrypt is an error and no lost session:
+    /// requests receive 503, with [`RedisErrorKind::Encryption`]. The
+    /// [guide](crate::guide::redis#encryption) lists what is not encrypted, such as names of
+    /// attributes.
+    ///
+    /// Defaults to no encryption. Use a key if dumps, replicas or backups of the database are
+    /// accessible to people who must not see sessions.
+    pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
+        self.encryption_keys.push(EncryptionKey(key));
+        self
+    }
+
+    /// Sets what happens with values that are not encrypted, while encryption is introduced or
+    /// ended. Needs an [`encryption_key`](Self::encryption_key).
+    ///
+    /// Defaults to [`PlainValues::Refused`].
+    pub const fn plain_values(mut self, plain: PlainValues) -> Self {
+        self.plain_values = Some(plain);
+        self
+    }
+
     /// Sets the trusted certificate authorities for the servers of a `rediss` URL, in PEM. Use it
     /// if the servers' certificates come from a private authority.
     ///
@@ -111,6 +174,16 @@ impl RedisStoreBuilder {
         key: impl Into<Vec<u8>>,
     ) -> Self {
         self.certificates.client = Some((chain.into(), key.into()));
+        self
+    }
+
+    /// Uses these settings of rustls for the servers of a `rediss` URL, instead of certificates in
+    /// PEM: for a crypto provider, a verifier or a client certificate of your own.
+    ///
+    /// The type is that of rustls 0.23. Defaults to settings of the store's own.
+    #[cfg(feature = "rustls")]
+    pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+        self.tls = Some(Tls::from(config));
         self
     }
 
@@ -206,7 +279,10 @@ impl RedisStoreBuilder {
 
     fn settings(self) -> Result<Settings, RedisError> {
         let wrong = |what: &str| Err(RedisError::new(RedisErrorKind::Config, what));
-        let mut url = Url::parse(&self.url.0)?;
+        let mut url = match self.place {
+            Place::Text(text) => Url::parse(&text)?,
+            Place::Url(url) => url,
+        };
         if let Some(credentials) = self.credentials {
             url.credentials = credentials;
         }
@@ -221,8 +297,11 @@ impl RedisStoreBuilder {
         {
             return wrong("waiting for replicas must leave half of the deadline");
         }
-        let trusted = !self.certificates.roots.is_empty() || self.certificates.client.is_some();
-        if trusted && !url.tls {
+        let has_pem = !self.certificates.roots.is_empty() || self.certificates.client.is_some();
+        if has_pem && self.tls.is_some() {
+            return wrong("certificates in PEM beside settings of rustls, which have their own");
+        }
+        if (has_pem || self.tls.is_some()) && !url.tls {
             return wrong("certificates without TLS: the URL must begin with `rediss`");
         }
         let is_name = |name: &String| {
@@ -231,19 +310,33 @@ impl RedisStoreBuilder {
         if !self.application.as_ref().is_none_or(is_name) {
             return wrong("an application's name: 1 to 64 bytes without control characters");
         }
+        let is_node_name = |name: &String| {
+            (1..=NODE_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+        };
+        if !self.node.as_ref().is_none_or(is_node_name) {
+            return wrong("a node's name: 1 to 64 bytes without control characters");
+        }
+        if self.encryption_keys.len() > KEYS_MAX {
+            return wrong("encryption keys: at most 8");
+        }
+        if self.plain_values.is_some() && self.encryption_keys.is_empty() {
+            return wrong("values that are not encrypted: there is no encryption key");
+        }
         let sentinels = matches!(url.topology, Topology::Sentinel { .. });
         if self.sentinel_credentials != Credentials::default() && !sentinels {
             return wrong("credentials for sentinels: the URL must begin with `redis-sentinel`");
         }
         Ok(Settings {
-            tls: match url.tls {
-                true => Some(Tls::new(&self.certificates)?),
-                false => None,
+            tls: match self.tls {
+                None if url.tls => Some(Tls::new(&self.certificates)?),
+                tls => tls,
             },
             url,
             sentinel_credentials: self.sentinel_credentials,
             prefix: Prefix::new(&self.prefix)?,
             application: self.application,
+            node: self.node,
+            cipher: ValueCipher::new(&self.encryption_keys, self.plain_values.unwrap_or_default()),
             deadline: self.deadline,
             max_in_flight: self.max_in_flight,
             max_session_bytes: self.max_session_bytes,

@@ -67,6 +67,18 @@ impl Cluster {
         self.find(deadline, |table| table.owner(slot)).await
     }
 
+    pub(super) async fn owners(
+        &self,
+        slots: &[u16],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Address>>, RedisError> {
+        let owners = |table: &Table| {
+            let owners = || slots.iter().map(|slot| table.owner(*slot)).collect();
+            (!table.owners.is_empty()).then(owners)
+        };
+        self.find(deadline, owners).await
+    }
+
     pub(super) async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
         let masters = |table: &Table| {
             let owners: HashSet<_> = table.owners.iter().flatten().cloned().collect();

@@ -8,11 +8,12 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, Root, SecretHash, Timestamp};
 
+use super::Shared;
 use super::error::{RedisError, RedisErrorKind};
-use super::record::{self, Clock};
+use super::operations::unreadable;
+use super::record::{self, Clock, Values};
 use super::request::Answer;
 use super::script::Script;
-use super::{Shared, unreadable};
 
 impl Shared {
     pub(super) async fn commit(
@@ -26,18 +27,31 @@ impl Shared {
         if adds && held + changes.payload_bytes() > self.settings.max_session_bytes {
             return Err(StoreError::too_large());
         }
-        let args = arguments(base, changes, self.mark());
+        let rotates = changes.rotation().is_some();
+        let is_event = changes.is_create() || rotates || changes.idle_timeout().is_some();
+        let redis_key = self.settings.prefix.key(key);
+        let origin = match is_event && !key.is_index() {
+            true => self.events.origin(&redis_key),
+            false => Vec::new(),
+        };
+        let args = arguments(base, changes, self.mark(), origin);
+        let args = append(args, changes, self.values(&redis_key));
+        let args = args.map_err(|error| error.into_store_error(false))?;
         // Dropped when the commit is over, with any result: no copy is older than this.
         let _ticket = self.near.as_ref().map(|near| near.ticket(key, true));
-        let rotates = changes.rotation().is_some();
         let answer = self.run(key, Script::Commit, args, rotates).await?;
-        let outcome = self.outcome(answer, base, changes)?;
-        outcome.map_err(|error| error.into_store_error(true))
+        let outcome = self.outcome(key, answer, base, changes)?;
+        let outcome = outcome.map_err(|error| error.into_store_error(true))?;
+        if let Outcome::Committed(record) = &outcome {
+            self.events.note(key, record);
+        }
+        Ok(outcome)
     }
 
     /// The outer error is the server's, the inner one is of an answer that cannot be decoded.
     fn outcome(
         &self,
+        key: &Root,
         answer: Answer,
         base: Option<&Record>,
         changes: &Changes,
@@ -46,8 +60,8 @@ impl Shared {
             b'G' => Ok(Ok(Outcome::Gone)),
             b'S' => Ok(Ok(Outcome::Superseded)),
             b'O' => Ok(composed(answer.rest, base, changes).map(Outcome::Committed)),
-            b'F' => Ok(self.whole(answer.rest).map(Outcome::Committed)),
-            b'E' => match self.whole(answer.rest) {
+            b'F' => Ok(self.whole(key, answer.rest).map(Outcome::Committed)),
+            b'E' => match self.whole(key, answer.rest) {
                 Ok(record) => Ok(Ok(Outcome::Conflict(record))),
                 // Nothing was written.
                 Err(error) => Err(error.into_store_error(false)),
@@ -57,14 +71,21 @@ impl Shared {
     }
 
     /// Decodes the whole session.
-    fn whole(&self, rest: Vec<Reply>) -> Result<Arc<Record>, RedisError> {
+    fn whole(&self, key: &Root, rest: Vec<Reply>) -> Result<Arc<Record>, RedisError> {
         let (clock, fields) = timed(rest)?;
-        self.decode(fields, clock)?.map(Arc::new).ok_or_else(odd)
+        self.decode(key, fields, clock)?
+            .map(Arc::new)
+            .ok_or_else(odd)
     }
 }
 
-/// The script's arguments, after the one that marks a retry.
-fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec<u8>> {
+/// The script's arguments, after the one that marks a retry and before the attributes.
+fn arguments(
+    base: Option<&Record>,
+    changes: &Changes,
+    mark: Vec<u8>,
+    origin: Vec<u8>,
+) -> Vec<Vec<u8>> {
     let number = |number: u64| number.to_string().into_bytes();
     let last = base.map(Record::latest);
     let (born, lifetime) = changes.birth(Timestamp::default()).unzip();
@@ -94,7 +115,7 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
     let former = rotation.map(|rotation| rotation.from);
     let hash = |hash: SecretHash| hash.to_bytes().to_vec();
     let (expected, version) = changes.expected().unzip();
-    let mut args = vec![
+    vec![
         mark,
         last.map_or_else(Vec::new, |version| record::stamp_bytes(version).to_vec()),
         last.map_or_else(|| b"-1".to_vec(), |version| number(version.clock)),
@@ -115,13 +136,22 @@ fn arguments(base: Option<&Record>, changes: &Changes, mark: Vec<u8>) -> Vec<Vec
         secret.map_or_else(Vec::new, hash),
         former.map_or_else(Vec::new, hash),
         user.map_or_else(Vec::new, |user| user.to_bytes().to_vec()),
-    ];
+        origin,
+    ]
+}
+
+/// Appends the attributes with their values.
+fn append(
+    mut args: Vec<Vec<u8>>,
+    changes: &Changes,
+    values: Values<'_>,
+) -> Result<Vec<Vec<u8>>, RedisError> {
     args.reserve_exact(2 * changes.writes().len());
     for (name, value) in changes.writes() {
         args.push(record::field(name));
-        args.push(record::payload(value.as_ref()));
+        args.push(values.payload(name, value.as_ref())?);
     }
-    args
+    Ok(args)
 }
 
 /// Decodes only the header: the rest follows from the base and the changes.
@@ -137,7 +167,7 @@ fn composed(
     record::committed(base, changes, &header, clock).map(Arc::new)
 }
 
-fn timed(rest: Vec<Reply>) -> Result<(Clock, Reply), RedisError> {
+pub(super) fn timed(rest: Vec<Reply>) -> Result<(Clock, Reply), RedisError> {
     let here = clock::now();
     let mut rest = rest.into_iter();
     let (Some(Reply::BulkString(there)), Some(what)) = (rest.next(), rest.next()) else {

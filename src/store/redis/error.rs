@@ -43,6 +43,9 @@ pub enum RedisErrorKind {
     Full,
     /// The value under a session's key is not a session in a format of this version.
     Foreign,
+    /// A value is encrypted with another key, is not encrypted although this store expects it, or
+    /// was damaged. It is still there, and its session as well.
+    Encryption,
     /// The change is stored, but fewer replicas than required have confirmed it in time.
     Unreplicated,
     /// The server sent an unexpected answer.
@@ -104,6 +107,7 @@ impl fmt::Display for RedisError {
             RedisErrorKind::ClusterDown => "the Redis cluster does not serve this slot",
             RedisErrorKind::Full => "Redis has reached its memory limit",
             RedisErrorKind::Foreign => "a session key has a value of another format",
+            RedisErrorKind::Encryption => "a value in Redis cannot be decrypted",
             RedisErrorKind::Unreplicated => "too few Redis replicas have confirmed",
             RedisErrorKind::Unexpected => "Redis gave an unexpected answer",
         };

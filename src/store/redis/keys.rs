@@ -42,6 +42,20 @@ impl Prefix {
         format!("{}:probe{number}", self.0).into_bytes()
     }
 
+    /// The channel of events.
+    pub(super) fn channel(&self) -> String {
+        format!("{}:events", self.0)
+    }
+
+    /// The key that one of the nodes sets that notice the expiry of a session: in the slot of the
+    /// session.
+    pub(super) fn claim(&self, key: &[u8]) -> Vec<u8> {
+        let mut claim = format!("{}-expired:{{", self.0).into_bytes();
+        claim.extend_from_slice(key);
+        claim.push(b'}');
+        claim
+    }
+
     /// The session to which a key of the store belongs.
     pub(super) fn parse(&self, key: &[u8]) -> Option<Root> {
         let rest = key.strip_prefix(self.0.as_bytes())?;
@@ -90,7 +104,15 @@ mod tests {
         assert_eq!(key, format!("shop:sess:{root}").as_bytes());
         assert_eq!(prefix.parse(&key), Some(root));
         let probe = prefix.probe(7);
-        for foreign in [b"shop:sess:", &probe[..], b"other:0a1b", &key[..20], b""] {
+        let claim = prefix.claim(&key);
+        for foreign in [
+            b"shop:sess:",
+            &probe[..],
+            &claim,
+            b"other:0a1b",
+            &key[..20],
+            b"",
+        ] {
             assert_eq!(prefix.parse(foreign), None);
         }
     }

@@ -11,10 +11,11 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{SessionCursor, SessionInfo, SessionPage};
 
+use super::Shared;
 use super::address::Address;
 use super::error::{RedisError, RedisErrorKind};
+use super::operations::server_time;
 use super::record::Clock;
-use super::{Shared, server_time};
 
 /// A place in the list.
 struct Place {
@@ -130,7 +131,7 @@ impl Shared {
             };
             let fields = vec![Reply::BulkString(Vec::new()), Reply::BulkString(header)];
             // A session in the format of another version does not end the list.
-            if let Ok(Some(record)) = self.decode(Reply::Array(fields), clock)
+            if let Ok(Some(record)) = self.decode(&root, Reply::Array(fields), clock)
                 && record.is_live(here)
             {
                 sessions.push(SessionInfo::new(root, &record, None));

@@ -60,6 +60,21 @@ impl Locator {
         }
     }
 
+    /// Returns the owners of these slots, as far as they have one; waits until they are known.
+    pub(super) async fn owners(
+        &self,
+        slots: &[u16],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Address>>, RedisError> {
+        match self {
+            Self::Cluster(cluster) => cluster.owners(slots, deadline).await,
+            Self::Alone(_) | Self::Sentinel(_) => {
+                let masters = self.masters(deadline).await?;
+                Ok(vec![masters.into_iter().next(); slots.len()])
+            }
+        }
+    }
+
     /// Returns `true` if there is no other server to ask.
     pub(super) const fn is_fixed(&self) -> bool {
         matches!(self, Self::Alone(_))

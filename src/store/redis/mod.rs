@@ -24,21 +24,27 @@
 //!     │           opinions  what the sentinels name
 //!   node       keeps a server connected         link   one connection · tls · role
 //!     │           presence · outage  what health checks and the log say about that
+//!   events     messages of the scripts ⇄ subscribers
 //!   request    words of a question              record hash ⇄ Record
+//!              cipher encrypts values
 //!   lua/       what happens inside the server   keys   prefix:root
 //! ```
 
 mod address;
 mod builder;
+mod cipher;
 mod cluster;
 mod commit;
+mod connection_info;
 mod error;
+mod events;
 mod keys;
 mod link;
 mod list;
 mod locator;
 mod near;
 mod node;
+mod operations;
 mod opinions;
 mod outage;
 mod presence;
@@ -54,28 +60,29 @@ mod tracking;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use redis::Value as Reply;
 
-use crate::clock;
 use crate::error::StoreError;
+use crate::events::SessionEvents;
 use crate::session::{
-    Changes, ListScope, Loaded, Outcome, Record, Root, SecretHash, SessionCursor, SessionPage,
+    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
+    SessionCursor, SessionPage,
 };
 
 use super::SessionStore;
-use error::Failure;
-use near::{Near, Source};
-use record::Clock;
-use request::{Answer, Request, What};
-use router::{Router, Unanswered};
+use address::Url;
+use events::{Events, reason_number};
+use near::Near;
+use operations::unreadable;
+use router::Router;
 use script::Script;
 use settings::{Settings, TOMBSTONE};
 
 pub use builder::RedisStoreBuilder;
+pub use cipher::PlainValues;
 pub use error::{RedisError, RedisErrorKind};
 pub use near::NearCacheStatus;
 
@@ -102,6 +109,7 @@ struct Shared {
     settings: Arc<Settings>,
     router: Router,
     near: Option<Arc<Near>>,
+    events: Events,
     /// Marks attempts, so that the server recognizes repeated ones. Starts at a random number, so
     /// that nodes do not share marks.
     attempts: AtomicU32,
@@ -127,6 +135,51 @@ impl RedisStore {
     /// Returns a builder for a store at `url`, which [`connect`](Self::connect) describes.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(url.into())
+    }
+
+    /// Returns a builder for a store at one server, with the connection settings that the
+    /// application has for its own client: anything that the `redis` crate, version 1, accepts,
+    /// such as its [`ConnectionInfo`](redis::ConnectionInfo). From a client take
+    /// `client.get_connection_info().clone()`.
+    ///
+    /// The host, the port, TLS, the database and the credentials are used. The store opens its own
+    /// connections, because it depends on details that a shared one would not give it: it has one
+    /// driver per server, tests what the server can do, and follows demotions. So settings of the
+    /// protocol and of sockets are not used.
+    ///
+    /// ```no_run
+    /// use distributable::RedisStore;
+    ///
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = RedisStore::builder_with(("cache.example", 6379))?
+    ///     .prefix("shop")
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails if the settings are not valid, or contain what this store does not do: a Unix socket,
+    /// TLS that does not verify the server, or certificates inside of the settings. Certificates
+    /// are given to the builder.
+    pub fn builder_with(
+        server: impl redis::IntoConnectionInfo,
+    ) -> Result<RedisStoreBuilder, RedisError> {
+        Ok(RedisStoreBuilder::with_url(Url::of_server(server)?))
+    }
+
+    /// Like [`builder_with`](Self::builder_with), for some nodes of a cluster. They must have the
+    /// same credentials and TLS, which are used for all nodes.
+    ///
+    /// # Errors
+    ///
+    /// As [`builder_with`](Self::builder_with), and if the nodes differ.
+    pub fn cluster_builder_with<I: redis::IntoConnectionInfo>(
+        nodes: impl IntoIterator<Item = I>,
+    ) -> Result<RedisStoreBuilder, RedisError> {
+        Ok(RedisStoreBuilder::with_url(Url::of_cluster(nodes)?))
     }
 
     /// Returns `true` unless Redis has been unavailable for more than three seconds: no server
@@ -162,6 +215,7 @@ impl RedisStore {
             shared: Arc::new(Shared {
                 router: Router::new(settings.clone(), near.clone()),
                 near,
+                events: Events::new(&settings),
                 settings,
                 attempts: AtomicU32::new(SysRng.try_next_u32().unwrap_or_default()),
             }),
@@ -204,13 +258,24 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        self.delete_because(key, EndReason::Admin).await
+    }
+
+    async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
         if key.is_index() {
             return Ok(false);
         }
         // Dropped when the deletion is over, with any result: no copy stays.
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
-        let life = TOMBSTONE.as_millis().to_string().into_bytes();
-        let args = vec![self.shared.mark(), life];
+        let number = |number: u128| number.to_string().into_bytes();
+        let redis_key = self.shared.settings.prefix.key(key);
+        let origin = self.shared.events.origin(&redis_key);
+        let args = vec![
+            self.shared.mark(),
+            number(TOMBSTONE.as_millis()),
+            origin,
+            number(reason_number(reason).into()),
+        ];
         let answer = self.shared.run(key, Script::End, args, true).await?;
         match answer.letter {
             b'O' => Ok(true),
@@ -218,94 +283,11 @@ impl SessionStore for RedisStore {
             _ => Err(unreadable(answer.letter)),
         }
     }
-}
 
-impl Shared {
-    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
-        if let Some(near) = &self.near
-            && let Some(record) = near.get(key, secret, clock::now())
-        {
-            return Ok(Loaded::Live(record));
-        }
-        // Boxed: a hit must not reserve the memory of a request.
-        Box::pin(self.fetch(key, secret)).await
-    }
-
-    /// Asks the server, and keeps a copy if configured, for any presented secret.
-    async fn fetch(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
-        let ticket = self.near.as_ref().map(|near| near.ticket(key, false));
-        let Some((record, source)) = self.read(key).await? else {
-            return Ok(Loaded::Absent);
-        };
-        let loaded = record.loaded(secret, clock::now());
-        if let Some(ticket) = ticket {
-            ticket.redeem(record, source);
-        }
-        Ok(loaded)
-    }
-
-    /// The session as the server has it, and the connection it came over.
-    async fn read(&self, key: &Root) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
-        let request = Request {
-            key: self.settings.prefix.key(key),
-            what: What::Load,
-        };
-        let answered = self.router.ask(&request).await.map_err(store_error)?;
-        let here = clock::now();
-        let mut replies = answered.replies;
-        let fields = replies.pop().unwrap_or_default();
-        let there = server_time(replies.first()).map_err(|e| e.into_store_error(false))?;
-        let record = self.decode(fields, Clock { there, here });
-        let record = record.map_err(|error| error.into_store_error(false))?;
-        let live = record.filter(|record| record.is_live(here));
-        Ok(live.map(|record| (Arc::new(record), answered.source)))
-    }
-
-    /// Runs a script that ends with its answer, or with the number of replicas that have confirmed.
-    /// `kills`: it ends a session or a secret, which a failover must not undo.
-    async fn run(
-        &self,
-        key: &Root,
-        script: Script,
-        args: Vec<Vec<u8>>,
-        kills: bool,
-    ) -> Result<Answer, StoreError> {
-        let replicas = self.settings.replicas.filter(|_| kills);
-        let request = Request {
-            key: self.settings.prefix.key(key),
-            what: What::Run {
-                script,
-                args,
-                replicas,
-            },
-        };
-        let answered = self.router.ask(&request).await.map_err(store_error)?;
-        let mut replies = answered.replies;
-        if let Some(replicas) = replicas {
-            let confirmed = match replies.pop() {
-                Some(Reply::Int(confirmed)) => confirmed,
-                Some(Reply::ServerError(error)) => {
-                    let error = Failure::of_reply(&error, "WAIT").into_error();
-                    return Err(error.into_store_error(true));
-                }
-                _ => 0,
-            };
-            if confirmed < i64::from(replicas.count) {
-                let detail = format!("{confirmed} of {}", replicas.count);
-                let error = RedisError::new(RedisErrorKind::Unreplicated, detail);
-                return Err(error.into_store_error(true));
-            }
-        }
-        let answer = Answer::of(replies.pop().unwrap_or_default());
-        answer.map_err(|error| error.into_store_error(true))
-    }
-
-    fn decode(&self, fields: Reply, clock: Clock) -> Result<Option<Record>, RedisError> {
-        record::decode(fields, clock, self.settings.application.as_deref())
-    }
-
-    fn mark(&self) -> Vec<u8> {
-        self.attempts.fetch_add(1, Relaxed).to_be_bytes().to_vec()
+    /// Fails with [`Unavailable`](crate::StoreErrorKind::Unavailable) outside of a tokio runtime.
+    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+        let subscribed = self.shared.subscribe(scope);
+        subscribed.map_err(StoreError::unavailable)
     }
 }
 
@@ -314,40 +296,5 @@ impl fmt::Debug for RedisStore {
         f.debug_struct("RedisStore")
             .field("url", &self.shared.settings.url)
             .finish_non_exhaustive()
-    }
-}
-
-fn store_error(unanswered: Unanswered) -> StoreError {
-    unanswered.why.into_store_error(unanswered.uncertain)
-}
-
-/// The error of a script that has found data it cannot read.
-fn unreadable(letter: u8) -> StoreError {
-    match letter {
-        b'B' => RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false),
-        b'U' => {
-            let detail = "it is not known whether an earlier attempt took effect";
-            RedisError::new(RedisErrorKind::TimedOut, detail).into_store_error(true)
-        }
-        _ => {
-            RedisError::new(RedisErrorKind::Unexpected, "a script's answer").into_store_error(true)
-        }
-    }
-}
-
-/// Converts seconds and microseconds to milliseconds.
-fn server_time(reply: Option<&Reply>) -> Result<u64, RedisError> {
-    let odd = || RedisError::new(RedisErrorKind::Unexpected, "no time");
-    let Some(Reply::Array(parts)) = reply else {
-        return Err(odd());
-    };
-    let number = |part: Option<&Reply>| match part {
-        Some(Reply::BulkString(text)) => str::from_utf8(text).ok()?.parse::<u64>().ok(),
-        Some(Reply::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    match (number(parts.first()), number(parts.get(1))) {
-        (Some(seconds), Some(micros)) => Ok(seconds * 1_000 + micros / 1_000),
-        _ => Err(odd()),
     }
 }

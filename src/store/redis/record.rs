@@ -1,5 +1,8 @@
 //! The representation of a session as a Redis hash, which `lua/session.lua` describes.
 //!
+//! Behind the version of an attribute's last write is a byte that tells a plain value from an
+//! encrypted one, and the value.
+//!
 //! Times are on the server's clock, so nodes need no synchronized clocks: the server's current time
 //! converts them to this node's clock.
 
@@ -12,6 +15,7 @@ use crate::session::{
     UserKey, Value, Version,
 };
 
+use super::cipher::{self, PlainValues, ValueCipher};
 use super::error::{RedisError, RedisErrorKind};
 
 /// The clock of a server, relative to this node's.
@@ -25,7 +29,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    fn here(self, there: u64) -> Timestamp {
+    pub(super) fn here(self, there: u64) -> Timestamp {
         let (now, then) = (self.there, there);
         if then >= now {
             self.here.plus(Duration::from_millis(then - now))
@@ -35,11 +39,20 @@ impl Clock {
     }
 }
 
+/// The values of a session's attributes, as the server has them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Values<'a> {
+    /// The session's key in Redis.
+    pub(super) key: &'a [u8],
+    pub(super) cipher: Option<&'a ValueCipher>,
+}
+
 /// Decodes a reply to `HGETALL`; `None`: there is no session of this application.
 pub(super) fn decode(
     fields: Reply,
     clock: Clock,
     application: Option<&str>,
+    values: Values<'_>,
 ) -> Result<Option<Record>, RedisError> {
     let pairs = pairs(fields)?;
     if pairs.is_empty() {
@@ -57,11 +70,11 @@ pub(super) fn decode(
         return Ok(None);
     }
     let (credential, lifetime, latest) = (header.credential, header.lifetime, header.version);
-    let mut entries: Vec<_> = pairs
-        .into_iter()
-        .filter_map(|(name, value)| register(&name, &value))
-        .filter(|register| register.value.is_some())
-        .collect();
+    let mut entries = Vec::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        let register = register(&name, &value, values)?;
+        entries.extend(register.filter(|register| register.value.is_some()));
+    }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     match Record::from_parts(credential, lifetime, entries, Vec::new()) {
         Some(mut record) => {
@@ -160,6 +173,15 @@ pub(super) fn committed(
     Ok(record)
 }
 
+/// The session of a header, without its attributes.
+pub(super) fn without_attributes(header: Reply, clock: Clock) -> Result<Record, RedisError> {
+    let Reply::BulkString(header) = header else {
+        return Err(RedisError::new(RedisErrorKind::Unexpected, "no header"));
+    };
+    let header = Header::read(&header, clock)?;
+    Ok(Record::new(header.credential, header.lifetime))
+}
+
 /// A version as it precedes every attribute.
 pub(super) fn stamp_bytes(version: Version) -> [u8; STAMP_BYTES] {
     let mut bytes = [0; STAMP_BYTES];
@@ -173,11 +195,37 @@ pub(super) fn field(name: &str) -> Vec<u8> {
     [b":", name.as_bytes()].concat()
 }
 
-/// The content of a field behind its version.
-pub(super) fn payload(value: Option<&Value>) -> Vec<u8> {
-    match value {
-        Some(value) => [&[PRESENT], value.as_bytes()].concat(),
-        None => vec![REMOVED],
+impl Values<'_> {
+    /// The content of a field behind its version.
+    pub(super) fn payload(self, name: &str, value: Option<&Value>) -> Result<Vec<u8>, RedisError> {
+        let Some(value) = value else {
+            return Ok(vec![REMOVED]);
+        };
+        match self.cipher {
+            Some(cipher) if cipher.plain != PlainValues::Written => {
+                let sealed = cipher.seal(self.key, name, value.as_bytes())?;
+                Ok([&[SEALED], &sealed[..]].concat())
+            }
+            _ => Ok([&[PRESENT], value.as_bytes()].concat()),
+        }
+    }
+
+    fn plain(self, value: &[u8]) -> Result<Value, RedisError> {
+        match self.cipher {
+            Some(cipher) if cipher.plain == PlainValues::Refused => Err(cipher::wrong(
+                "a value is not encrypted: see `RedisStoreBuilder::plain_values`",
+            )),
+            _ => Ok(Value::from_bytes(value)),
+        }
+    }
+
+    fn sealed(self, name: &str, value: &[u8]) -> Result<Value, RedisError> {
+        let Some(cipher) = self.cipher else {
+            return Err(cipher::wrong(
+                "a value is encrypted, and this store has no key",
+            ));
+        };
+        Ok(Value::from_bytes(cipher.open(self.key, name, value)?))
     }
 }
 
@@ -191,23 +239,32 @@ pub(super) fn millis(duration: Option<Duration>) -> u64 {
 }
 
 /// Fields that are not attributes are ignored. An attribute that cannot be decoded exists; only
-/// reading it is an error.
-fn register(name: &[u8], value: &[u8]) -> Option<AttributeEntry> {
-    let name = str::from_utf8(name.strip_prefix(b":")?).ok()?;
+/// reading it is an error. One that cannot be decrypted is an error of the session: with another
+/// key it can be.
+fn register(
+    name: &[u8],
+    value: &[u8],
+    values: Values<'_>,
+) -> Result<Option<AttributeEntry>, RedisError> {
+    let name = name.strip_prefix(b":").map(str::from_utf8);
+    let Some(Ok(name)) = name else {
+        return Ok(None);
+    };
     let unreadable = || Some(Value::from_bytes([]));
     let (written, value) = match value.split_at_checked(STAMP_BYTES) {
-        Some((written, [PRESENT, value @ ..])) => {
-            (version(written), Some(Value::from_bytes(value)))
+        Some((written, [PRESENT, value @ ..])) => (version(written), Some(values.plain(value)?)),
+        Some((written, [SEALED, value @ ..])) => {
+            (version(written), Some(values.sealed(name, value)?))
         }
         Some((written, [REMOVED])) => (version(written), None),
         Some((written, _)) => (version(written), unreadable()),
         None => (Version::default(), unreadable()),
     };
-    Some(AttributeEntry {
+    Ok(Some(AttributeEntry {
         name: Name::from(name),
         version: written,
         value,
-    })
+    }))
 }
 
 fn version(bytes: &[u8]) -> Version {
@@ -269,6 +326,7 @@ const BOUND: u8 = 4;
 const STAMP_BYTES: usize = 10;
 const REMOVED: u8 = 0;
 const PRESENT: u8 = 1;
+const SEALED: u8 = 2;
 /// Represents *no limit*: the largest value of six bytes.
 const NONE: u64 = (1 << 48) - 1;
 /// A thousand years; longer durations count as that.

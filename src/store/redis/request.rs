@@ -12,6 +12,8 @@ use super::settings::Replicas;
 pub(super) struct Request {
     /// The session's key.
     pub(super) key: Vec<u8>,
+    /// Another key of a script, in the same slot.
+    pub(super) claim: Option<Vec<u8>>,
     pub(super) what: What,
 }
 
@@ -75,8 +77,9 @@ impl Request {
                     false => pipeline.cmd("EVALSHA").arg(link.hash(*script)),
                 };
                 pipeline
-                    .arg(1)
+                    .arg(1 + usize::from(self.claim.is_some()))
                     .arg(&self.key)
+                    .arg(&self.claim)
                     .arg(if wording.again { "1" } else { "0" })
                     .arg(application)
                     .arg(args);

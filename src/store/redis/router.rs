@@ -27,7 +27,7 @@ use super::settings::{PONG_WITHIN, READY_GRACE, Settings};
 #[derive(Debug)]
 pub(super) struct Router {
     settings: Arc<Settings>,
-    locator: Locator,
+    pub(super) locator: Locator,
     nodes: Mutex<HashMap<(Address, Use), Arc<Node>>>,
     permits: Semaphore,
     retries: AtomicU32,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::address::{Credentials, Url};
+use super::cipher::ValueCipher;
 use super::keys::Prefix;
 use super::tls::Tls;
 
@@ -15,6 +16,10 @@ pub(super) struct Settings {
     pub(super) prefix: Prefix,
     /// The name that new sessions carry. Sessions with another name are not used.
     pub(super) application: Option<String>,
+    /// The name of this node in events.
+    pub(super) node: Option<String>,
+    /// Encrypts the values of attributes.
+    pub(super) cipher: Option<ValueCipher>,
     pub(super) tls: Option<Tls>,
     /// The time limit of an operation, including retries.
     pub(super) deadline: Duration,

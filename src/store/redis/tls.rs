@@ -60,7 +60,7 @@ impl Tls {
                 config.map_err(|error| wrong("the client certificate").because(error))?
             }
         };
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self::from(Arc::new(config)))
     }
 
     pub(super) async fn wrap(
@@ -76,6 +76,12 @@ impl Tls {
                 format!("no TLS with {host}: check the certificates, and that it speaks TLS");
             RedisError::new(RedisErrorKind::Unreachable, what).because(error)
         })
+    }
+}
+
+impl From<Arc<ClientConfig>> for Tls {
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Self(TlsConnector::from(config))
     }
 }
 

@@ -5,8 +5,8 @@
 --   timeout in ms ('': unchanged), 9 the idle timeout of a first visit, 10 the attribute that is
 --   expected ('': none), 11 the stamp that its last write must have ('': none), or at a creation
 --   the idle timeout of new sessions, 12 the hash of the new secret ('': unchanged), 13 the one
---   that it replaces, 14 at a creation and a login the user ('': none), then attributes with their
---   values.
+--   that it replaces, 14 at a creation and a login the user ('': none), 15 the origin of an event
+--   ('': none), then attributes with their values.
 local key, op = KEYS[1], ARGV[3]
 local base_version = tonumber(ARGV[5])
 local rotates = ARGV[12] ~= ''
@@ -70,7 +70,7 @@ local head = header(s)
 
 -- Removed attributes leave no mark: only changes are applied here, never another copy of a session.
 local fields, removed = {'', head}, {}
-for at = 15, #ARGV, 2 do
+for at = 16, #ARGV, 2 do
   if ARGV[at + 1] == REMOVED then
     removed[#removed + 1] = ARGV[at]
   else
@@ -91,4 +91,6 @@ if #fields > 0 then call('HSET', key, unpack(fields)) end
 local reply = {'O', tostring(now), head}
 if before and before ~= ARGV[4] then reply = {'F', tostring(now), call('HGETALL', key)} end
 call('PEXPIREAT', key, expires_at(s))
+local kind = rotates and ROTATED or LIFETIME
+report(key, op, ARGV[15], ARGV[6] == 'create' and CREATED or kind, 0, s)
 return reply

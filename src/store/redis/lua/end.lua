@@ -1,4 +1,5 @@
--- KEYS: the session. ARGV: 3 the attempt, 4 the lifetime of a tombstone in ms.
+-- KEYS: the session. ARGV: 3 the attempt, 4 the lifetime of a tombstone in ms, 5 the origin of the
+--   event ('': none), 6 the reason.
 local key = KEYS[1]
 local s, state = read(key)
 if state == 'foreign' then return {'B'} end
@@ -18,4 +19,5 @@ end
 for at = 1, #names, 1000 do
   call('HDEL', key, unpack(names, at, math.min(at + 999, #names)))
 end
+report(key, ARGV[3], ARGV[5], DELETED, tonumber(ARGV[6]), s)
 return {'O'}

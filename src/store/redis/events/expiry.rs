@@ -1,0 +1,95 @@
+//! The task that reports expired sessions.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::error::StoreError;
+use crate::session::{EndReason, Root};
+
+use super::message::reason_number;
+use super::watched::Known;
+use crate::store::redis::script::Script;
+use crate::store::redis::settings::TOMBSTONE;
+use crate::store::redis::{Shared, commit, record};
+
+/// Looks at sessions whose time has come, until there are no subscribers or the store is dropped.
+pub(super) async fn keep_looking(shared: Weak<Shared>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        if !shared.events.bus.is_wanted() {
+            shared.events.looking.store(false, Relaxed);
+            // A subscriber that came in between has seen that there is a task.
+            if !shared.events.bus.is_wanted() || shared.events.looking.swap(true, Relaxed) {
+                shared.events.watched.clear();
+                return;
+            }
+        }
+        loop {
+            let due = shared.events.watched.due(clock::now(), LOOKS_AT_ONCE);
+            let is_last = due.len() < LOOKS_AT_ONCE;
+            let mut looks = JoinSet::new();
+            for (key, known) in due {
+                let shared = shared.clone();
+                looks.spawn(async move {
+                    if let Err(error) = shared.look(&key, known).await {
+                        tracing::debug!(%key, %error, "cannot look whether a session has expired");
+                    }
+                });
+            }
+            while looks.join_next().await.is_some() {}
+            if is_last {
+                break;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Reports that a session has expired, unless it is live or another node has reported it.
+    async fn look(&self, key: &Root, known: Known) -> Result<(), StoreError> {
+        let reason = match known.ends_absolutely() {
+            true => EndReason::Absolute,
+            false => EndReason::Idle,
+        };
+        let redis_key = self.settings.prefix.key(key);
+        let number = |number: u64| number.to_string().into_bytes();
+        let (claim, origin) = match known.is_deleted {
+            true => (TOMBSTONE + CLAIM, Vec::new()),
+            false => (CLAIM, self.events.origin(&redis_key)),
+        };
+        let args = vec![
+            self.mark(),
+            number(claim.as_millis() as u64),
+            origin,
+            number(reason_number(reason).into()),
+            known
+                .user
+                .map_or_else(Vec::new, |user| user.to_bytes().to_vec()),
+        ];
+        let answer = self.run(key, Script::Expire, args, false).await?;
+        if answer.letter == b'F' {
+            let live = commit::timed(answer.rest)
+                .and_then(|(clock, header)| record::without_attributes(header, clock));
+            let live = live.map_err(|error| error.into_store_error(false))?;
+            self.events.note(key, &live);
+        } else if !known.is_deleted {
+            self.events.watched.forget(key);
+        }
+        Ok(())
+    }
+}
+
+/// How often the task looks for sessions whose time has come.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Sessions that are looked at in one go.
+const LOOKS_AT_ONCE: usize = 32;
+/// How long a claim keeps other nodes from reporting the same expiry.
+const CLAIM: Duration = Duration::from_secs(60);

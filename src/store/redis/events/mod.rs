@@ -1,0 +1,217 @@
+//! The events of sessions.
+//!
+//! The script that creates, rotates or ends a session publishes the event in the same step, and
+//! every node that has subscribers receives it over a connection of its own to each server. So each
+//! event that has taken effect is published once, whatever becomes of the answer, and events of one
+//! session are in the order of the server.
+//!
+//! Expiry has no script. A node with subscribers looks at the sessions that it knows when their
+//! time has come, and at keys that the server reports as expired if it does
+//! (`notify-keyspace-events`). A script then sets a claim, so that one node reports it, on the same
+//! channel.
+//!
+//! ```text
+//!   commit · end · expire ──PUBLISH──> server ──> subscription ──> message ──> bus ──> subscribers
+//!                                                                     └──> watched ──> expiry
+//! ```
+
+mod channels;
+mod expiry;
+mod message;
+mod subscription;
+mod watched;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::events::{EventBus, SessionEvents};
+use crate::session::{EventScope, Record, Root, SessionEvent, SessionEventKind};
+
+use super::Shared;
+use super::address::Topology;
+use super::settings::Settings;
+use channels::Channels;
+use message::{Content, Instance, Message, MessageId};
+use watched::{Known, Watched};
+
+pub(super) use message::{NODE_NAME_MAX, reason_number};
+
+/// The events of a store: what it publishes, and its subscribers.
+#[derive(Debug)]
+pub(super) struct Events {
+    bus: EventBus,
+    channels: Channels,
+    instance: Instance,
+    node: String,
+    application: Vec<u8>,
+    watched: Watched,
+    recent: Mutex<Recent>,
+    /// Set while a task keeps the subscriptions.
+    subscribing: AtomicBool,
+    /// Set while a task looks for expired sessions.
+    looking: AtomicBool,
+    /// `true` while every server is subscribed to.
+    complete: watch::Sender<bool>,
+    /// Set once it has been logged that a server does not report expired keys.
+    silent: AtomicBool,
+}
+
+impl Events {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let is_cluster = settings.url.topology == Topology::Cluster;
+        let mut instance = Instance::default();
+        // Nodes without random numbers would take each other's events for their own.
+        let _ = SysRng.try_fill_bytes(&mut instance);
+        Self {
+            bus: EventBus::default(),
+            channels: Channels::new(&settings.prefix, settings.url.database, is_cluster),
+            instance,
+            node: settings.node.clone().unwrap_or_default(),
+            application: settings.application.clone().unwrap_or_default().into(),
+            watched: Watched::default(),
+            recent: Mutex::default(),
+            subscribing: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
+            complete: watch::Sender::new(false),
+            silent: AtomicBool::new(false),
+        }
+    }
+
+    /// The argument of a script that publishes an event of the session under a key.
+    pub(super) fn origin(&self, key: &[u8]) -> Vec<u8> {
+        let channel = self.channels.of(key).as_bytes();
+        let length = u8::try_from(channel.len()).unwrap_or_default();
+        [&[length], channel, &self.instance, self.node.as_bytes()].concat()
+    }
+
+    /// Records a session as this node has read or written it, if there is a subscriber.
+    pub(super) fn note(&self, key: &Root, record: &Record) {
+        if self.bus.is_wanted() && !key.is_index() {
+            self.watched.note(*key, Known::of(record));
+        }
+    }
+
+    /// Handles what a server has sent on a channel.
+    fn receive(&self, bytes: &[u8]) {
+        let now = clock::now();
+        let Some(message) = Message::parse(bytes, now) else {
+            // An empty one tries whether this node may publish.
+            if !bytes.is_empty() {
+                tracing::debug!(
+                    bytes = bytes.len(),
+                    "a message that is no event was ignored"
+                );
+            }
+            return;
+        };
+        // As with the sessions themselves: those without a name belong to every application.
+        if !message.application.is_empty() && message.application != self.application {
+            return;
+        }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !recent.is_new(message.id()) {
+            return;
+        }
+        drop(recent);
+        let key = message.key;
+        let Content::Event(kind) = message.content else {
+            return self.watched.note(key, Known::from(&message));
+        };
+        match kind.reason() {
+            None => self.watched.note(key, Known::from(&message)),
+            Some(_) if matches!(kind, SessionEventKind::Deleted(_)) => self.watched.deleted(key),
+            Some(_) => self.watched.forget(&key),
+        }
+        let event = SessionEvent {
+            kind,
+            key,
+            user: message.user,
+            node: message.node,
+            at: now,
+            possible_repeat: false,
+        };
+        if message.instance == self.instance {
+            self.bus.report(event);
+        } else {
+            self.bus.relay(event);
+        }
+    }
+
+    /// Announces that events were lost, their number unknown.
+    fn interrupted(&self) {
+        self.bus.interrupted();
+    }
+}
+
+impl Shared {
+    /// Subscribes, and starts the tasks that receive events. Fails outside of a runtime.
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        scope: EventScope,
+    ) -> Result<SessionEvents, tokio::runtime::TryCurrentError> {
+        let runtime = tokio::runtime::Handle::try_current()?;
+        let confirmed = self.events.complete.subscribe();
+        let events = self.events.bus.subscribe_until(scope, confirmed);
+        if !self.events.subscribing.swap(true, Relaxed) {
+            self.events.complete.send_replace(false);
+            runtime.spawn(subscription::keep_subscribed(Arc::downgrade(self)));
+        }
+        if !self.events.looking.swap(true, Relaxed) {
+            runtime.spawn(expiry::keep_looking(Arc::downgrade(self)));
+        }
+        Ok(events)
+    }
+}
+
+impl Known {
+    fn of(record: &Record) -> Self {
+        Self {
+            until: record.expires_at(),
+            absolute_deadline: record.absolute_deadline(),
+            user: record.user(),
+            is_deleted: false,
+        }
+    }
+}
+
+impl From<&Message> for Known {
+    fn from(message: &Message) -> Self {
+        Self {
+            until: message.until,
+            absolute_deadline: message.absolute_deadline,
+            user: message.user,
+            is_deleted: false,
+        }
+    }
+}
+
+/// The latest messages: in a cluster one may arrive from several servers.
+#[derive(Debug, Default)]
+struct Recent {
+    known: HashSet<MessageId>,
+    queue: VecDeque<MessageId>,
+}
+
+impl Recent {
+    /// Records a message. Returns `true` if it was not among the latest.
+    fn is_new(&mut self, id: MessageId) -> bool {
+        if !self.known.insert(id) {
+            return false;
+        }
+        if self.queue.len() >= RECENT_MAX
+            && let Some(oldest) = self.queue.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.queue.push_back(id);
+        true
+    }
+}
+
+const RECENT_MAX: usize = 1_024;

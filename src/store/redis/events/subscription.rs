@@ -1,0 +1,388 @@
+//! The subscriptions: a connection to each server on which it sends events.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::{self, JoinHandle};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Events;
+use crate::store::redis::Shared;
+use crate::store::redis::address::{Address, Topology};
+use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
+use crate::store::redis::link::{self, NotOpened};
+use crate::store::redis::outage::{Outage, Report};
+use crate::store::redis::role::RoleCommand;
+use crate::store::redis::settings::{
+    CONNECT_WITHIN, HEARTBEAT, PONG_WITHIN, RECONNECT_MAX, RECONNECT_MIN,
+};
+
+/// Keeps a subscription to each server that owns slots, until there are no subscribers or the store
+/// is dropped.
+pub(super) async fn keep_subscribed(shared: Weak<Shared>) {
+    let mut servers: HashMap<Address, Server> = HashMap::new();
+    let mut was_complete = false;
+    loop {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let events = &shared.events;
+        if !events.bus.is_wanted() {
+            events.subscribing.store(false, Relaxed);
+            // A subscriber that came in between has seen that there is a task.
+            if !events.bus.is_wanted() || events.subscribing.swap(true, Relaxed) {
+                events.complete.send_replace(false);
+                return;
+            }
+        }
+        match wanted(&shared).await {
+            Ok(wanted) => {
+                servers.retain(|address, server| wanted.get(address) == Some(&server.channels));
+                for (address, channels) in wanted {
+                    servers.entry(address).or_insert_with_key(|address| {
+                        Server::start(&shared, address.clone(), channels, was_complete)
+                    });
+                }
+            }
+            Err(error) => tracing::debug!(%error, "it is not known which servers have events"),
+        }
+        let is_complete =
+            !servers.is_empty() && servers.values().all(|server| *server.is_up.borrow());
+        was_complete |= is_complete;
+        events.complete.send_if_modified(|known| {
+            let is_new = *known != is_complete;
+            *known = is_complete;
+            is_new
+        });
+        if !is_complete && was_complete {
+            // Its slots may have another owner.
+            shared.router.locator.suspect();
+        }
+        drop(shared);
+        sleep(if was_complete {
+            CHECK_EVERY
+        } else {
+            CHECK_SOON
+        })
+        .await;
+    }
+}
+
+/// Which channels to subscribe to at which server.
+async fn wanted(shared: &Shared) -> Result<HashMap<Address, Vec<String>>, RedisError> {
+    let deadline = Instant::now() + shared.settings.deadline;
+    let masters = shared.router.locator.masters(deadline).await?;
+    let mut wanted: HashMap<_, _> = masters.into_iter().map(|it| (it, Vec::new())).collect();
+    let sharded = shared.events.channels.sharded();
+    let slots: Vec<_> = sharded.iter().map(|channel| channel.slot).collect();
+    let owners = shared.router.locator.owners(&slots, deadline).await?;
+    for (channel, owner) in sharded.iter().zip(owners) {
+        if let Some(channels) = owner.and_then(|owner| wanted.get_mut(&owner)) {
+            channels.push(channel.name.clone());
+        }
+    }
+    Ok(wanted)
+}
+
+/// A server, and the task that is subscribed to it.
+struct Server {
+    channels: Vec<String>,
+    is_up: watch::Receiver<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// `is_late`: events may have been lost before.
+    fn start(shared: &Arc<Shared>, address: Address, channels: Vec<String>, is_late: bool) -> Self {
+        let (sender, is_up) = watch::channel(false);
+        let subscriber = Subscriber {
+            shared: Arc::downgrade(shared),
+            address,
+            channels: channels.clone(),
+        };
+        Self {
+            channels,
+            is_up,
+            task: task::spawn(subscriber.keep_connected(sender, is_late)),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Subscriber {
+    shared: Weak<Shared>,
+    address: Address,
+    channels: Vec<String>,
+}
+
+impl Subscriber {
+    async fn keep_connected(self, is_up: watch::Sender<bool>, mut is_late: bool) {
+        let mut pause = RECONNECT_MIN;
+        let mut outage = Outage::default();
+        loop {
+            let Some(shared) = self.shared.upgrade() else {
+                return;
+            };
+            let opened = match timeout(CONNECT_WITHIN, self.open(&shared)).await {
+                Ok(opened) => opened,
+                Err(_) => {
+                    let what = format!("{} does not answer", self.address);
+                    Err(RedisError::new(RedisErrorKind::Unreachable, what))
+                }
+            };
+            match opened {
+                Ok(connection) => {
+                    if is_late {
+                        shared.events.interrupted();
+                    }
+                    drop(shared);
+                    if let Some(lasted) = outage.ends(Instant::now()) {
+                        let elapsed_ms = lasted.as_millis() as u64;
+                        tracing::info!(address = %self.address, elapsed_ms, "events are received again");
+                    }
+                    is_up.send_replace(true);
+                    pause = RECONNECT_MIN;
+                    connection.watch_over().await;
+                    is_up.send_replace(false);
+                    is_late = true;
+                    tracing::debug!(address = %self.address, "a subscription was lost");
+                }
+                Err(error) => {
+                    drop(shared);
+                    self.log(outage.fails(Instant::now()), &error);
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_MAX);
+        }
+    }
+
+    fn log(&self, report: Option<Report>, cause: &RedisError) {
+        let address = &self.address;
+        match report {
+            Some(Report::Begins) => tracing::warn!(%address, %cause, "no events are received"),
+            Some(Report::Lasts(lasted)) => {
+                let elapsed_ms = lasted.as_millis() as u64;
+                tracing::warn!(%address, %cause, elapsed_ms, "still no events are received");
+            }
+            None => {}
+        }
+    }
+
+    async fn open(&self, shared: &Arc<Shared>) -> Result<Connection, RedisError> {
+        let settings = &shared.settings;
+        let end = Arc::new(Notify::new());
+        let listener = Arc::new(Listener {
+            shared: self.shared.clone(),
+            expired: shared.events.channels.expired.clone(),
+            end: end.clone(),
+        });
+        let info = link::info(&settings.url.credentials, settings.url.database, true);
+        let connected = link::connect(&self.address, settings, &info, Some(listener)).await;
+        let (connection, driver) = connected.map_err(NotOpened::into_error)?;
+        let mut connection = Connection {
+            connection,
+            driver,
+            end,
+            role: match settings.url.topology {
+                // A replica in a cluster redirects by itself.
+                Topology::Cluster => RoleCommand::Ping,
+                Topology::Alone | Topology::Sentinel { .. } => RoleCommand::Role,
+            },
+        };
+        if connection.is_replica().await? {
+            let what = format!("{} is a replica", self.address);
+            return Err(RedisError::new(RedisErrorKind::ReadOnly, what));
+        }
+        connection
+            .subscribe("SUBSCRIBE", shared.events.channels.all())
+            .await?;
+        if let Some(first) = self.channels.first()
+            && self.subscribe_sharded(&mut connection, first).await?
+        {
+            connection.try_publishing("SPUBLISH", first).await?;
+        }
+        connection
+            .subscribe_expired(&shared.events, &self.address)
+            .await;
+        connection
+            .try_publishing("PUBLISH", shared.events.channels.all())
+            .await?;
+        Ok(connection)
+    }
+
+    /// Returns `false` if the server has no sharded channels.
+    async fn subscribe_sharded(
+        &self,
+        connection: &mut Connection,
+        first: &str,
+    ) -> Result<bool, RedisError> {
+        match connection.subscribe("SSUBSCRIBE", first).await {
+            // A server before 7.0 sends all events to all servers.
+            Err(error) if is_unknown(&error) => return Ok(false),
+            subscribed => subscribed?,
+        }
+        for channel in &self.channels[1..] {
+            connection.subscribe("SSUBSCRIBE", channel).await?;
+        }
+        Ok(true)
+    }
+}
+
+/// A connection on which a server sends events.
+struct Connection {
+    connection: MultiplexedConnection,
+    driver: JoinHandle<()>,
+    /// The server has ended a subscription.
+    end: Arc<Notify>,
+    role: RoleCommand,
+}
+
+impl Connection {
+    /// Sends a command. Returns its answer.
+    async fn ask(&mut self, words: &[&str]) -> Result<Value, RedisError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd(words[0]).arg(&words[1..]);
+        let sent = self.connection.send_packed_commands(&pipeline, 0, 1).await;
+        match sent
+            .map_err(|error| Failure::of(&error).into_error())?
+            .pop()
+        {
+            Some(Value::ServerError(error)) => {
+                Err(Failure::of_reply(&error, words[0]).into_error())
+            }
+            Some(answer) => Ok(answer),
+            None => Err(RedisError::new(RedisErrorKind::Unexpected, "no answer")),
+        }
+    }
+
+    /// One channel at a time: the server confirms each of them.
+    async fn subscribe(&mut self, command: &str, channel: &str) -> Result<(), RedisError> {
+        self.ask(&[command, channel]).await.map(drop)
+    }
+
+    /// Subscribes to the keys that the server reports as expired, if it does.
+    async fn subscribe_expired(&mut self, events: &Events, address: &Address) {
+        let flags = self.ask(&["CONFIG", "GET", "notify-keyspace-events"]).await;
+        let is_known = flags.is_ok();
+        let is_on = flags.map_or(true, |flags| reports_expired(&flags));
+        let subscribed = match is_on {
+            true => self.subscribe("SUBSCRIBE", &events.channels.expired).await,
+            false => Ok(()),
+        };
+        if (!is_on || subscribed.is_err()) && !events.silent.swap(true, Relaxed) {
+            tracing::info!(
+                %address,
+                is_known,
+                "the server reports no expired keys (notify-keyspace-events Ex): only sessions that \
+                 nodes with subscribers have seen are reported as expired"
+            );
+        }
+    }
+
+    /// Events of this node are missing if it may not publish: an empty message tries that.
+    async fn try_publishing(&mut self, command: &str, channel: &str) -> Result<(), RedisError> {
+        self.ask(&[command, channel, ""]).await.map(drop)
+    }
+
+    async fn is_replica(&mut self) -> Result<bool, RedisError> {
+        let pipeline = self.role.pipeline();
+        let sent = self.connection.send_packed_commands(&pipeline, 0, 1).await;
+        let replies = sent.map_err(|error| Failure::of(&error).into_error())?;
+        let is_master = replies.first().and_then(|reply| self.role.is_master(reply));
+        Ok(is_master == Some(false))
+    }
+
+    /// Completes when the connection can no longer be used.
+    async fn watch_over(mut self) {
+        loop {
+            let end = self.end.clone();
+            tokio::select! {
+                () = end.notified() => return,
+                () = sleep(HEARTBEAT) => {}
+            }
+            let is_well = matches!(timeout(PONG_WITHIN, self.is_replica()).await, Ok(Ok(false)));
+            if !is_well {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Returns `true` if the server does not have the command at all.
+fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == RedisErrorKind::Denied && error.to_string().contains("unknown command")
+}
+
+/// Returns `true` if the answer to `CONFIG GET` has the flags of expired keys.
+fn reports_expired(answer: &Value) -> bool {
+    let flags = match answer {
+        Value::Map(pairs) => pairs.first().map(|(_, flags)| flags),
+        Value::Array(list) => list.get(1),
+        _ => None,
+    };
+    let Some(Value::BulkString(flags)) = flags else {
+        return false;
+    };
+    let has = |flag: u8| flags.contains(&flag);
+    has(b'E') && (has(b'x') || has(b'A'))
+}
+
+/// Receives what the server sends, in order.
+struct Listener {
+    shared: Weak<Shared>,
+    expired: String,
+    end: Arc<Notify>,
+}
+
+impl AsyncPushSender for Listener {
+    fn send(&self, push: PushInfo) -> Result<(), SendError> {
+        match push.kind {
+            PushKind::Message | PushKind::SMessage => {
+                let [Value::BulkString(channel), Value::BulkString(content)] = &push.data[..]
+                else {
+                    return Ok(());
+                };
+                let Some(shared) = self.shared.upgrade() else {
+                    return Ok(());
+                };
+                if channel == self.expired.as_bytes() {
+                    if let Some(key) = shared.settings.prefix.parse(content)
+                        && !key.is_index()
+                    {
+                        shared.events.watched.removed(key);
+                    }
+                } else {
+                    shared.events.receive(content);
+                }
+            }
+            // The slot of the channel has moved, or the connection has broken.
+            PushKind::SUnsubscribe | PushKind::Unsubscribe | PushKind::Disconnection => {
+                self.end.notify_one();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// How often the owners of slots are compared with the subscriptions.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
+/// The same until every server has been subscribed to.
+const CHECK_SOON: Duration = Duration::from_millis(20);

@@ -1,0 +1,17 @@
+-- KEYS: the session, the claim of its expiry. ARGV: 3 the attempt, 4 the lifetime of a claim in ms,
+--   5 the origin of the event ('': none), 6 the reason, 7 the user ('': none).
+--
+-- Many nodes may notice that a session has expired. The one that sets the claim reports it. The end
+-- of a tombstone is no expiry: its claim is set before.
+local key = KEYS[1]
+local s, state = read(key)
+if state == 'live' then return {'F', tostring(now), header(s)} end
+if state == 'absent' or state == 'tombstone' then
+  if call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) and state == 'absent' then
+    s = {
+      returned = true, accessed = now, idle = 0, ends = now, user = ARGV[7], application = ARGV[2]
+    }
+    report(key, ARGV[3], ARGV[5], EXPIRED, tonumber(ARGV[6]), s)
+  end
+end
+return {'G'}
