@@ -713,7 +713,7 @@ mod cases {
         let reply = own.ok(node(1), "/logout-user?uid=own");
         assert_eq!(
             (&reply["ended"], &reply["session"], &reply["key"]),
-            (&1.into(), &false.into(), &serde_json::Value::Null)
+            (&1.into(), &false.into(), &Value::Null)
         );
         assert_eq!(own.ok(node(0), "/info")["session"], false);
         browsers[2].ok(node(0), "/login?uid=ada");
