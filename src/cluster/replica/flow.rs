@@ -222,6 +222,14 @@ impl Flow {
         since.is_some_and(|since| now.since(since) >= STALL_MAX)
     }
 
+    /// Called after a pause of this node, in which no delivery could be reported to it: restarts
+    /// the stall timers.
+    pub(crate) fn resume(&mut self, now: Timestamp) {
+        for window in &mut self.windows {
+            window.restart(now);
+        }
+    }
+
     /// Called when the link to a peer is new: clears its window. What was in flight is lost, and
     /// what waits will be requested or sent again.
     pub(crate) fn reset(&mut self, peer: PeerIndex) {

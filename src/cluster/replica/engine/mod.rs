@@ -372,6 +372,7 @@ impl Engine {
     /// Continues in a new incarnation after a pause, if there are members that may have continued
     /// without this node. Otherwise it could serve values that they have replaced.
     fn fence(&mut self, now: Timestamp, table: &Table) {
+        self.cluster.flow.resume(now);
         // A node that was paused while joining has not looked for other nodes in that time.
         self.cluster.joining_since = now;
         if !self.cluster.peers().is_empty() && self.cluster.rules.fence {

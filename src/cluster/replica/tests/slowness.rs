@@ -274,6 +274,21 @@ fn a_member_that_answers_and_receives_no_data_is_declared_down() {
     assert!(lab.news.iter().any(stalled), "{:?}", lab.news);
 }
 
+/// What was in flight at the beginning of the pause has not been in flight for long. The healthy
+/// members would be declared down, and the whole cluster would stop serving.
+#[test]
+fn a_node_that_was_paused_does_not_declare_its_members_down() {
+    let mut lab = Lab::cluster(3);
+    lab.hold = is_write;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    assert_eq!(lab.held.len(), 2);
+    lab.now = lab.now.plus(Duration::from_secs(20));
+    lab.input(0, Input::Timeout);
+    let stalled = |(_, news): &(usize, Notification)| matches!(news, Notification::Stalled(_));
+    assert!(!lab.news.iter().any(stalled), "{:?}", lab.news);
+    assert_eq!(lab.replica(0).status().members.len(), 2);
+}
+
 #[test]
 fn a_session_does_not_grow_over_its_limit() {
     let mut lab = roomy(2, |settings| settings.max_session_bytes = 1_000);
