@@ -291,6 +291,26 @@ async fn a_changed_value_may_be_removed_before_it_is_stored() {
     }
 }
 
+/// The update is computed from the changed value, so it is no other write.
+#[tokio::test]
+async fn a_changed_value_may_be_updated_before_it_is_stored() {
+    let store = Spy::new();
+    let handler = async |mut cart: SessionDataMut<Cart>, session: Session| {
+        cart.items.push("rum".to_owned());
+        drop(cart);
+        let add =
+            |cart: &mut Option<Cart>| cart.as_mut().map(|cart| cart.items.push("milk".to_owned()));
+        session.update_with(Cart::ATTRIBUTE, add).await.map(drop)
+    };
+    let app = shop().route("/updates", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    // A new session, and one that is stored.
+    for list in ["rum,milk", "rum,milk,rum,milk"] {
+        browser.get(&app, "/updates").await.ok();
+        assert_eq!(browser.get(&app, "/list").await.body, list);
+    }
+}
+
 #[tokio::test]
 async fn a_handler_that_writes_the_attribute_in_two_ways_is_refused() {
     let store = Spy::new();
