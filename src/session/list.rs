@@ -1,9 +1,12 @@
 //! Pages of the list of sessions.
 
 use std::fmt;
+#[cfg(any(feature = "memory", feature = "replicated"))]
 use std::sync::Arc;
 
-use super::{Record, Root, SessionInfo};
+use super::SessionInfo;
+#[cfg(any(feature = "memory", feature = "replicated"))]
+use super::{Record, Root};
 
 /// Which sessions a [list](crate::SessionStore::list) has.
 ///

@@ -86,6 +86,7 @@ pub(crate) fn note_end(changes: &mut Changes) {
 
 impl Record {
     /// Returns `true` if this is the index of a user, and not a session.
+    #[cfg(any(test, feature = "memory", feature = "replicated"))]
     pub(crate) fn is_index(&self) -> bool {
         self.credential.hash == SecretHash::NONE
     }

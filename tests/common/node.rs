@@ -269,6 +269,23 @@ impl Node {
             .arg(self.pid())
             .status();
         assert!(sent.expect("there is a `kill` command").success());
+        if name == "STOP" {
+            // The first thread that receives the signal stops the other ones; until it has run, on a
+            // busy machine, they go on.
+            eventually(&format!("{self:?} stands still"), || self.stands_still());
+        }
+    }
+
+    /// Returns `true` if all threads of the process are stopped (proc(5), `stat`).
+    fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else {
+            return false;
+        };
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            state.is_none_or(|state| state.starts_with('T'))
+        })
     }
 
     /// Starts the same node again; the old process must have ended.

@@ -206,6 +206,17 @@ fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
     )
 }
 
+/// Returns `true` if the servers of the tests know the commands of sharded channels, as Redis from 7
+/// and Valkey do.
+pub(crate) fn has_sharded_channels() -> bool {
+    let output = Command::new(program()).arg("--version").output();
+    let output = output.expect("redis-server is needed: apt-get install redis-server");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (_, version) = text.split_once("v=").expect("a version");
+    let major = version.split('.').next().and_then(|it| it.parse().ok());
+    major.is_some_and(|major: u32| major >= 7)
+}
+
 /// The server program of the tests: the system's, unless another one is configured.
 fn program() -> OsString {
     env::var_os("DISTRIBUTABLE_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())

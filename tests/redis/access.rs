@@ -16,12 +16,13 @@ use crate::support::{
 };
 
 /// The permissions that the guide gives a user, for the prefix `sess`.
-const RULES: [&str; 21] = [
+const RULES: [&str; 22] = [
     "on",
     ">open sesame",
     "~sess:*",
     "~sess-users:*",
     "~sess-expired:*",
+    "resetchannels",
     "&sess:events*",
     "-@all",
     "+@connection",

@@ -11,6 +11,7 @@ use distributable::{
 use tokio::time::sleep;
 
 use crate::common::PATIENCE;
+use crate::common::redis::has_sharded_channels;
 use crate::events::{EXPIRED, create_brief, listen, node, receive};
 use crate::groups::{Cluster, Sentinels};
 use crate::support::{HOUR, birth, create};
@@ -108,7 +109,9 @@ async fn every_shard_of_a_cluster_sends_its_events_once() {
             .sum::<u64>()
     };
     let (published, sharded) = (sum("publish"), sum("spublish"));
-    assert!(published < 100 && sharded >= 200, "{published} {sharded}");
+    if has_sharded_channels() {
+        assert!(published < 100 && sharded >= 200, "{published} {sharded}");
+    }
     let mut brief = Vec::new();
     for _ in 0..20 {
         brief.push(create_brief(&two, HOUR).await);
@@ -189,14 +192,19 @@ fn calls(server: &crate::common::redis::Server, command: &str) -> u64 {
 /// servers before 7.0 do not know sharded channels, and send every event to all servers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cluster_without_sharded_channels_sends_each_event_once() {
-    let cluster = Cluster::start_with(&[
-        "--rename-command",
-        "SPUBLISH",
-        "",
-        "--rename-command",
-        "SSUBSCRIBE",
-        "",
-    ]);
+    // A server that does not know the commands, Redis 6.2, does not start with them renamed.
+    let without: &[&str] = match has_sharded_channels() {
+        true => &[
+            "--rename-command",
+            "SPUBLISH",
+            "",
+            "--rename-command",
+            "SSUBSCRIBE",
+            "",
+        ],
+        false => &[],
+    };
+    let cluster = Cluster::start_with(without);
     let store = node(&cluster.url(), "node1").await;
     let mut events = listen(&store, EventScope::Cluster).await;
     let keys = create_many(&store).await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -447,14 +448,15 @@ async fn no_key_ever_lives_without_a_limit() {
         .await
         .unwrap();
     let end = Instant::now() + Duration::from_secs(5);
+    let stop = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
     for worker in 0..8u32 {
-        let store = store.clone();
+        let (store, stop) = (store.clone(), stop.clone());
         workers.spawn(async move {
             let mut key = store.new_id().key();
             let (mut current, mut rotations) = (SECRET, 0);
             let mut turn = worker;
-            while Instant::now() < end {
+            while !stop.load(Relaxed) {
                 turn = turn.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 // Failures are a part of this.
                 match turn >> 29 {
@@ -484,7 +486,7 @@ async fn no_key_ever_lives_without_a_limit() {
         });
     }
     let mut checks = 0;
-    while Instant::now() < end {
+    while Instant::now() < end || checks <= 10 {
         proxy.set(Replies::CutAfter(checks * 17 % 300));
         assert_eq!(server.cli(&["EVAL", CHECK, "0"]), "fine");
         sleep(Duration::from_millis(20)).await;
@@ -493,9 +495,9 @@ async fn no_key_ever_lives_without_a_limit() {
         assert_eq!(server.cli(&["EVAL", CHECK, "0"]), "fine");
         checks += 1;
     }
+    stop.store(true, Relaxed);
     workers.join_all().await;
     assert_eq!(server.cli(&["EVAL", CHECK, "0"]), "fine");
-    assert!(checks > 10);
     let distinct: HashSet<_> = server
         .cli(&["KEYS", "*"])
         .lines()
