@@ -162,7 +162,7 @@ fn no_seed_breaks_an_invariant() {
 /// logins, and ends of all sessions of a user, concurrent with every kind of fault.
 #[test]
 fn no_seed_revives_a_session_of_an_ended_user() {
-    let seeds = 0..number("SIM_SEEDS").unwrap_or(USER_SEEDS);
+    let seeds = 0..number("SIM_USER_SEEDS").unwrap_or(USER_SEEDS);
     let summary = run_all(&seeds, &FaultKind::DEFAULT, "default", true);
     assert!(summary.failed.is_empty(), "{:?} fail", summary.failed);
 }
