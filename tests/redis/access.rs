@@ -8,7 +8,7 @@ use distributable::testing::conformance;
 use distributable::{EventScope, RedisStore, SessionStore, StoreErrorKind};
 use tokio::time::sleep;
 
-use crate::common::redis::Server;
+use crate::common::redis::{Server, has_sharded_channels};
 use crate::events::{create_brief, listen, next};
 use crate::support::{
     HOUR, PATIENT, SECRET, birth, committed, create, find, insert, kind, reason, rotation, secret,
@@ -51,24 +51,29 @@ const MORE: [&str; 5] = [
 ];
 
 /// What subscribers of events need besides.
-const EVENTS: [&str; 6] = [
+const EVENTS: [&str; 4] = [
     "&__keyevent@0__:expired",
     "+set",
     "+subscribe",
-    "+ssubscribe",
-    "+spublish",
     "+config|get",
 ];
+
+/// What events need in a cluster, if its servers know these commands.
+const SHARDED: [&str; 2] = ["+ssubscribe", "+spublish"];
 
 /// a user that may do what we document, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_documented_permissions_are_enough() {
     let server = Server::start(&[]);
     let rules = [
-        &["ACL", "SETUSER", "shop"],
-        &RULES[..],
-        &MORE[..],
-        &EVENTS[..],
+        &["ACL", "SETUSER", "shop"][..],
+        &RULES,
+        &MORE,
+        &EVENTS,
+        match has_sharded_channels() {
+            true => &SHARDED,
+            false => &[],
+        },
     ];
     server.ok(&rules.concat());
     // What does not belong to us stays as it is.
