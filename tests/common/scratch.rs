@@ -9,11 +9,26 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
+        Self::in_directory(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// A directory in memory, where the system has one (Linux): for tests that write often and do
+    /// not test the disk.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Self::in_directory(memory)
+        } else {
+            Self::new()
+        }
+    }
+
+    fn in_directory(directory: &Path) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test-{}-{number}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).expect("the target directory can be written");
+        let name = format!("distributable-test-{}-{number}", std::process::id());
+        let path = directory.join(name);
+        fs::create_dir_all(&path).expect("the directory can be written");
         Self(path)
     }
 

@@ -408,25 +408,18 @@ async fn ids_are_taken_from_cookies_only() {
 
 /// C-10.
 #[tokio::test]
-async fn ten_thousand_cookies_are_read_in_linear_time() {
+async fn half_a_million_cookies_are_read_in_linear_time() {
     let store = Spy::new();
     let app = app(&store);
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
-    let time = |count: usize| {
-        let mut line = "JSESSIONID=x; a=b; ".repeat(count / 2);
-        line.push_str(&format!("JSESSIONID={}", browser.bare()));
-        let app = app.clone();
-        async move {
-            let request = request("/get?k=a", &[line.as_bytes()]);
-            let start = Instant::now();
-            assert_eq!(send(&app, request).await.ok().body, "1");
-            start.elapsed()
-        }
-    };
-    time(10_000).await;
-    // Generous for a busy machine; a quadratic reader would take minutes.
-    assert!(time(50_000).await < Duration::from_secs(1));
+    let mut line = "JSESSIONID=x; a=b; ".repeat(250_000);
+    line.push_str(&format!("JSESSIONID={}", browser.bare()));
+    let request = request("/get?k=a", &[line.as_bytes()]);
+    let start = Instant::now();
+    assert_eq!(send(&app, request).await.ok().body, "1");
+    // A quadratic reader takes minutes, a linear one a part of a second.
+    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 /// 10.

@@ -17,7 +17,7 @@ use recipe::SqlStore;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_a_store_as_those_of_this_crate_are() {
-    let folder = Scratch::new();
+    let folder = Scratch::in_memory();
     let [one, other] = [(); 2].map(|()| SqlStore::open(&folder.path().join("sessions")).unwrap());
     conformance(one, other).await;
 }
