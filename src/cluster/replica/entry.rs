@@ -131,6 +131,26 @@ impl Entry {
         }
     }
 
+    /// Merges what another member has replied to a read.
+    ///
+    /// Holders have slightly different times of one access: the delay of the message that carried
+    /// it. The earlier counts, unless this copy has expired by it and the other member goes on
+    /// serving the session. This copy is then worth as little as none, which would take over the
+    /// other's time as well. Otherwise a call that ends all sessions of a user would find no
+    /// session here, and leave alive the one that the next request there prolongs.
+    pub(crate) fn merge_found(&mut self, now: Timestamp, other: &Self) -> Merged {
+        let merged = self.merge(now, other);
+        if let (Self::Live(record), Self::Live(theirs)) = (&mut *self, other)
+            && record.lifetime.access == theirs.lifetime.access
+            && !record.is_live(now)
+            && theirs.is_live(now)
+        {
+            Arc::make_mut(record).lifetime.accessed_at = theirs.lifetime.accessed_at;
+            return Merged::Changed;
+        }
+        merged
+    }
+
     /// Returns the absolute deadline, if known.
     fn absolute_deadline(&self) -> Timestamp {
         match self {
@@ -159,7 +179,7 @@ impl Entry {
         match (&mut *known, other) {
             (_, None) => {}
             (Some(known), Some(other)) if !matches!(other, Self::Dead { .. }) => {
-                known.merge(now, &other);
+                known.merge_found(now, &other);
             }
             (known, Some(other)) => *known = Some(other),
         }

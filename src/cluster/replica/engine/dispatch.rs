@@ -385,7 +385,7 @@ impl Engine {
         let mut copy = copy?;
         copy.entry.rebase(sent_at, now);
         if self.cluster.is_mine(copy.key.slot()) {
-            table.merge(now, &copy);
+            table.merge_found(now, &copy);
         }
         Some(copy)
     }

@@ -62,6 +62,20 @@ impl Table {
 
     /// Merges an entry from another node. Its times must have been rebased.
     pub(crate) fn merge(&self, now: Timestamp, copy: &KeyedEntry) {
+        self.merge_by(now, copy, Entry::merge);
+    }
+
+    /// Merges what another node has replied to a read. Its times must have been rebased.
+    pub(crate) fn merge_found(&self, now: Timestamp, copy: &KeyedEntry) {
+        self.merge_by(now, copy, Entry::merge_found);
+    }
+
+    fn merge_by(
+        &self,
+        now: Timestamp,
+        copy: &KeyedEntry,
+        merge: impl Fn(&mut Entry, Timestamp, &Entry) -> Merged,
+    ) {
         let KeyedEntry { key, entry: news } = copy;
         if news.forget_at() <= now && !matches!(news, Entry::Live(_)) {
             return;
@@ -80,7 +94,7 @@ impl Table {
                     self.note_change(*key, entry, Some(news));
                 }
                 let mut merged = entry.clone();
-                match merged.merge(now, news) {
+                match merge(&mut merged, now, news) {
                     Merged::Unchanged => return,
                     Merged::Changed => self.count_if_oversized(entry, &merged),
                     Merged::Forked => {

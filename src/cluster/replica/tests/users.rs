@@ -236,3 +236,29 @@ fn an_end_lasts_until_the_sides_have_met() {
         }
     }
 }
+
+/// The message that brought the session to the other holder was under way for a while: there it
+/// expires later. What is alive at any holder is there for whoever ends the user's sessions.
+#[test]
+fn a_session_that_has_expired_here_and_not_at_the_other_holder_is_found() {
+    let mut lab = Lab::cluster(2);
+    let created = lab.now;
+    lab.hold = |message| matches!(message, Message::Write(_));
+    let changes = Changes::create(SECRET, Some(Duration::from_secs(5)), 24 * HOUR);
+    lab.commit(0, 1, key(1), &changes);
+    lab.run(Duration::from_secs(1));
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.run(created.plus(Duration::from_millis(5_100)).since(lab.now));
+    assert!(lab.read(0, key(1)).is_none() && lab.read(1, key(1)).is_some());
+    let step = lab.replica(0).load(lab.now, 2, &key(1), None);
+    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
+    let step = lab.replica(0).delete(lab.now, 3, &key(1));
+    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    lab.carry();
+    assert!((0..2).all(|index| lab.read(index, key(1)).is_none()));
+}
