@@ -265,6 +265,11 @@ impl Cluster {
         }
     }
 
+    /// Returns `true` while members are missing.
+    pub(crate) fn is_divided(&self) -> bool {
+        self.driver.replica.is_divided()
+    }
+
     /// Returns the name of the node that owns the session.
     pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         self.driver.replica.owner(key)

@@ -23,6 +23,7 @@ pub(crate) trait ErasedStore: Send + Sync + 'static {
     fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool>;
     fn watch(&self, key: &Root) -> Option<SessionWatch>;
     fn route(&self, key: &Root) -> Option<String>;
+    fn is_divided(&self) -> bool;
 }
 
 /// The pending answer of a store.
@@ -60,6 +61,10 @@ impl<S: SessionStore> ErasedStore for S {
 
     fn route(&self, key: &Root) -> Option<String> {
         SessionStore::route(self, key)
+    }
+
+    fn is_divided(&self) -> bool {
+        SessionStore::is_divided(self)
     }
 }
 

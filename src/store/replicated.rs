@@ -259,4 +259,8 @@ impl SessionStore for ReplicatedStore {
     fn route(&self, key: &Root) -> Option<String> {
         self.cluster.owner(key)
     }
+
+    fn is_divided(&self) -> bool {
+        self.cluster.is_divided()
+    }
 }

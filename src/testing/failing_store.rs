@@ -157,4 +157,8 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
     fn route(&self, key: &Root) -> Option<String> {
         self.inner.route(key)
     }
+
+    fn is_divided(&self) -> bool {
+        self.inner.is_divided()
+    }
 }

@@ -315,6 +315,9 @@ impl Replica {
     }
 
     /// Starts to delete a session. The value is `true` if a live session existed.
+    ///
+    /// A session that another call has deleted may still be alive at the other holders: this call
+    /// waits for them too, so that its result holds on every node.
     pub(crate) fn delete(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
         let snapshot = self.snapshot();
         if !snapshot.ready {
@@ -323,7 +326,9 @@ impl Replica {
         if snapshot.placement.is_mine(key.slot()) {
             match self.table.delete(now, key) {
                 // A deletion waits for all holders, whatever `ack` is.
-                Some(copy) => return self.replicate(now, op, true, (Ack::All, 0), &[copy].into()),
+                Some((copy, existed)) => {
+                    return self.replicate(now, op, existed, (Ack::All, 0), &[copy].into());
+                }
                 None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
                 None => {}
             }
@@ -405,6 +410,11 @@ impl Replica {
     pub(crate) fn owner(&self, key: &Root) -> Option<String> {
         let snapshot = self.snapshot();
         snapshot.placement.owner_name(key.slot()).map(str::to_owned)
+    }
+
+    /// Returns `true` while members are missing.
+    pub(crate) fn is_divided(&self) -> bool {
+        self.table.is_split()
     }
 
     /// Returns the registry of tasks that wait for changes of sessions. They are woken where this

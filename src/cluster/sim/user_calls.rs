@@ -146,12 +146,14 @@ impl World {
             }
             (Stage::Check(mut end, key), Answer::Loaded(found)) => {
                 let user = UserKey::of(NAMES[end.user]);
-                match found.filter(|record| record.user() == Some(user)) {
+                match found {
+                    Some(record) if record.user() != Some(user) => self.check_next(call, end),
                     Some(_) => {
                         end.gone.push(key);
                         self.delete_of(call, key, Stage::Delete(end));
                     }
-                    None => self.check_next(call, end),
+                    // Another call may have deleted it, and not on all nodes yet.
+                    None => self.delete_of(call, key, Stage::Delete(end)),
                 }
             }
             (Stage::Delete(end), Answer::Deleted) => self.check_next(call, end),

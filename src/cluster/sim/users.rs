@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::cluster::replica::message::OpId;
 use crate::session::{
-    Changes, Login, Record, Root, SecretHash, UserKey, index_root, note_end, remove,
+    Changes, Login, Record, Root, SecretHash, UserKey, index_root, new_index, note_end, remove,
 };
 
 use super::event::Event;
@@ -225,6 +225,11 @@ impl World {
                     true => self.end_answered(&call, &end, Some(index)),
                     false => self.check_next(call, end),
                 }
+            }
+            None if !end.is_noted && self.replica(call.node).is_divided() => {
+                let mut changes = new_index(INDEX_LIFETIME);
+                note_end(&mut changes);
+                self.commit_of(call, (root, None), &changes, Stage::Note(end));
             }
             None => self.end_answered(&call, &end, None),
         }

@@ -224,6 +224,10 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
     fn route(&self, key: &Root) -> Option<String> {
         self.store.route(key)
     }
+
+    fn is_divided(&self) -> bool {
+        self.store.is_divided()
+    }
 }
 
 impl<S: fmt::Debug> fmt::Debug for SnapshotStore<S> {

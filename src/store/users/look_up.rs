@@ -39,16 +39,20 @@ pub(super) async fn belonging(
     Ok(batch.iter().zip(found).map(of).collect())
 }
 
-/// Deletes sessions, [`BATCH`] at the same time.
+/// Deletes sessions, [`BATCH`] at the same time. Returns those that existed.
 pub(super) async fn delete_all(
     store: &dyn ErasedStore,
     keys: &[Root],
     reason: EndReason,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Root>, StoreError> {
+    let mut ended = Vec::new();
     for batch in keys.chunks(BATCH) {
-        together(batch.iter().map(|key| store.delete(key, reason)).collect()).await?;
+        let deletions = batch.iter().map(|key| store.delete(key, reason));
+        let existed = together(deletions.collect()).await?;
+        let existed = batch.iter().zip(existed).filter(|(_, existed)| *existed);
+        ended.extend(existed.map(|(key, _)| *key));
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Waits for all answers, and returns them in order, or the first error.

@@ -86,9 +86,7 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
             return Ok(());
         }
     }
-    Err(StoreError::indeterminate(
-        "too many concurrent changes of the user's list of sessions",
-    ))
+    Err(contended())
 }
 
 /// Adds sessions whose logins are known to indexes that may be older.
@@ -186,19 +184,30 @@ pub(crate) async fn end_user(
     let mut ended = 0;
     // Their entries stay, and are older than the note: sessions that come to light are ended.
     let mut absent = BTreeSet::new();
-    for round in 0..TRIES {
+    let mut is_noted = false;
+    for _ in 0..TRIES {
         let Some(index) = store.load(&root, None).await?.into_live() else {
+            if !is_noted && store.is_divided() {
+                // The user may have logged in on the other side of a partition, and only there.
+                let mut changes = new_index(NOTE_LIFETIME);
+                note_end(&mut changes);
+                match store.commit(&root, None, changes).await? {
+                    Outcome::Committed(_) => return Ok(ended),
+                    // A login has created it.
+                    Outcome::Conflict(_) | Outcome::Gone | Outcome::Superseded => continue,
+                }
+            }
             return Ok(ended);
         };
-        // After the first round only those count that were listed while it was under way, and
-        // before its note: sessions of later logins could be more each time.
+        // After the note only those count that were listed meanwhile, and before it: sessions of
+        // later logins could be more each time.
         let mut listed = index.listed();
         listed.retain(|listed| {
             let is_known = absent.contains(&listed.key);
-            Some(listed.key) != kept && !is_known && (round == 0 || listed.is_ended)
+            Some(listed.key) != kept && !is_known && (!is_noted || listed.is_ended)
         });
         // An end is noted in an empty list as well: the other side of a partition may have a login.
-        if listed.is_empty() && round > 0 {
+        if listed.is_empty() && is_noted {
             return Ok(ended);
         }
         let (mut live, mut others) = (Vec::new(), Vec::new());
@@ -212,7 +221,7 @@ pub(crate) async fn end_user(
                 }
             }
         }
-        if round == 0 {
+        if !is_noted {
             // From here on a copy of the list that comes to light ends what is in it.
             let mut changes = Changes::default();
             note_end(&mut changes);
@@ -221,14 +230,15 @@ pub(crate) async fn end_user(
                 put(&mut changes, &kept.key, &kept.entry);
             }
             store.commit(&root, Some(&index), changes).await?;
+            is_noted = true;
         }
-        let (mut gone, mut moved) = (Vec::new(), Vec::new());
+        let (mut gone, mut moved, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
         for batch in others.chunks(BATCH) {
             for (listed, found) in batch.iter().zip(belonging(store, &user, batch).await?) {
                 match found {
                     // A login as another user may have been taken back before the note.
                     Belonging::Live(_) => live.push(listed.key),
-                    Belonging::Absent => _ = absent.insert(listed.key),
+                    Belonging::Absent => unseen.push(listed.key),
                     Belonging::Over => gone.push(listed.key),
                     Belonging::Moved => moved.push(listed.key),
                 }
@@ -237,14 +247,31 @@ pub(crate) async fn end_user(
         delete_all(store, &live, EndReason::User).await?;
         ended += live.len();
         gone.extend(live);
+        // A concurrent call may have deleted it, and not on all nodes yet.
+        let found = delete_all(store, &unseen, EndReason::User).await?;
+        ended += found.len();
+        gone.extend(found);
+        absent.extend(unseen);
         forget(store, &user, &gone).await;
         forget_moved(store, &user, &moved).await;
     }
-    Ok(ended)
+    if is_noted {
+        Ok(ended)
+    } else {
+        Err(contended())
+    }
+}
+
+fn contended() -> StoreError {
+    StoreError::indeterminate("too many concurrent changes of the user's list of sessions")
 }
 
 /// How much longer an index lives than the sessions in it.
 const MARGIN: Duration = Duration::from_secs(3_600);
+
+/// How long the end of all sessions is recorded for a user without any: longer than a partition
+/// lasts.
+const NOTE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// How many times a change of an index is retried when others change it, and how many times the
 /// index of an ended user is checked for sessions that were added meanwhile.

@@ -112,6 +112,7 @@ async fn the_oldest_of_too_many_is_ended_and_what_has_ended_does_not_count() {
 struct Parted {
     store: MemoryStore,
     hidden: Mutex<Option<Root>>,
+    is_divided: bool,
 }
 
 impl SessionStore for Parted {
@@ -137,7 +138,15 @@ impl SessionStore for Parted {
     }
 
     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
-        SessionStore::delete(&self.store, key).await
+        let hidden = *self.hidden.lock().expect("no panic");
+        match hidden {
+            Some(hidden) if hidden == *key => Ok(false),
+            _ => SessionStore::delete(&self.store, key).await,
+        }
+    }
+
+    fn is_divided(&self) -> bool {
+        self.is_divided
     }
 }
 
@@ -146,6 +155,7 @@ async fn a_session_that_comes_to_light_again_is_in_the_list() {
     let store = Parted {
         store: MemoryStore::new(),
         hidden: Mutex::default(),
+        is_divided: false,
     };
     let one = log_in(&store.store, "ada", 9).await;
     *store.hidden.lock().expect("no panic") = Some(one);
@@ -159,6 +169,26 @@ async fn a_session_that_comes_to_light_again_is_in_the_list() {
     assert_eq!(keys(&store, "ada").await, []);
     let found = store.peek(&one).await.expect("the store answers");
     assert!(found.is_none());
+}
+
+/// The user may have logged in on the other side of a partition only. The list of this side says
+/// so, and the next login here is in it, and not ended.
+#[tokio::test]
+async fn the_end_of_an_unknown_users_sessions_is_noted_while_nodes_are_missing() {
+    for is_divided in [false, true] {
+        let store = Parted {
+            store: MemoryStore::new(),
+            hidden: Mutex::default(),
+            is_divided,
+        };
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
+        let index = store.load(&index_root(&UserKey::of("ada")), None).await;
+        let index = index.expect("the store answers").into_live();
+        assert_eq!(index.is_some(), is_divided);
+        let one = log_in(&store.store, "ada", 9).await;
+        assert_eq!(keys(&store, "ada").await, [one]);
+        assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
+    }
 }
 
 /// On the other side of a partition the user may have logged in meanwhile.

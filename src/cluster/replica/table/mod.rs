@@ -261,12 +261,22 @@ impl Table {
         Ok((outcome, Some(copies)))
     }
 
-    /// Deletes a session. Returns the tombstone if a live session existed.
-    pub(crate) fn delete(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
+    /// Replaces a live session by a tombstone. Returns the tombstone, also that of an earlier
+    /// deletion, and `true` if the session was live.
+    pub(crate) fn delete(&self, now: Timestamp, key: &Root) -> Option<(KeyedEntry, bool)> {
         let mut slot = self.lock(key.slot());
-        let entry = Entry::tombstone(now, slot.entries.get(key)?.live(now)?);
-        self.put(&mut slot, *key, entry.clone());
-        Some(KeyedEntry { key: *key, entry })
+        let found = slot.entries.get(key)?;
+        let copy = |entry: &Entry| KeyedEntry {
+            key: *key,
+            entry: entry.clone(),
+        };
+        if matches!(found, Entry::Dead { .. }) {
+            return Some((copy(found), false));
+        }
+        let entry = Entry::tombstone(now, found.live(now)?);
+        let tombstone = copy(&entry);
+        self.put(&mut slot, *key, entry);
+        Some((tombstone, true))
     }
 
     /// Records an access. Returns its version if the session is live here.

@@ -768,7 +768,7 @@ fn an_ended_session_is_dead_on_every_node() {
     );
     assert_eq!(
         lab.replica(0).delete(lab.now, 4, &key(1)),
-        Step::Done(false)
+        Step::Wait(false)
     );
 }
 

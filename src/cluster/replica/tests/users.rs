@@ -82,6 +82,26 @@ fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
     );
 }
 
+/// As before, and the user has never logged in on the side that ends the sessions.
+#[test]
+fn a_first_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(6));
+    log_in(&mut lab, 0, 10, 2);
+    lab.run(Duration::from_secs(1));
+    assert!(lab.replica(1).is_divided());
+    let mut end = new_index(48 * HOUR);
+    note_end(&mut end);
+    lab.commit(1, 20, index_root(&UserKey::of("ada")), &end);
+    heal(&mut lab);
+    for index in 0..2 {
+        assert!(lab.read(index, key(2)).is_none(), "at {index}");
+        assert!(!lab.replica(index).is_divided());
+    }
+}
+
 fn use_for_a_minute(lab: &mut Lab, index: usize) {
     for _ in 0..30 {
         lab.run(Duration::from_secs(2));
@@ -262,4 +282,30 @@ fn a_session_that_has_expired_here_and_not_at_the_other_holder_is_found() {
     assert!(matches!(step, Step::Wait(_)), "{step:?}");
     lab.carry();
     assert!((0..2).all(|index| lab.read(index, key(1)).is_none()));
+}
+
+/// Two calls delete one session: the second is not answered before the other holders have deleted
+/// it as well.
+#[test]
+fn a_second_deletion_waits_for_the_first_one() {
+    let mut lab = Lab::cluster(3);
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    lab.hold = |message| matches!(message, Message::Write(_));
+    for (op, existed) in [(2, true), (3, false)] {
+        let step = lab.replica(0).delete(lab.now, op, &key(1));
+        assert_eq!(step, Step::Wait(existed));
+        lab.carry();
+    }
+    assert!(lab.read(1, key(1)).is_some());
+    assert_eq!([lab.reply(2), lab.reply(3)], [None, None]);
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    assert_eq!(
+        [2, 3].map(|op| lab.reply(op)),
+        [const { Some(Reply::Written) }; 2]
+    );
+    assert!((0..3).all(|index| lab.read(index, key(1)).is_none()));
 }

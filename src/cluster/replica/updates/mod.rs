@@ -197,6 +197,13 @@ impl Updates {
             // The owner that applied it may have failed before every holder had it: replicate it
             // again.
             Err(UpdateStatus::Applied) => job.copies = job.update.known(now, tools.table),
+            // An earlier deletion may be under way to the other holders, too.
+            Err(UpdateStatus::Gone)
+                if job.update.order == Operation::Delete && tools.table.is_dead(&key) =>
+            {
+                job.copies = job.update.known(now, tools.table);
+                job.ran_out = true;
+            }
             Err(verdict) => {
                 let conflict = verdict == UpdateStatus::Conflict;
                 let copy = conflict
