@@ -4,7 +4,7 @@
 //! asking another node; a write is acknowledged when all other holders have it.
 //!
 //! ```text
-//!           store/replicated: load · commit · touch · end
+//!           store/replicated: load · commit · touch · delete
 //!              │ calls                        ▲ replies
 //!   ┌──────────▼──────────────────────────────┴──┐
 //!   │ replica    the protocol, without IO        │
