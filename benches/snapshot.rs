@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use distributable::session::{Changes, SecretHash, Value};
-use distributable::store::SnapshotStore;
-use distributable::{MemoryStore, SessionId, SessionStore};
+use distributable::{MemoryStore, SessionId, SessionStore, SnapshotStore};
 
 const ATTRIBUTES: usize = 4;
 const ATTRIBUTE_BYTES: usize = 256;

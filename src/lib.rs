@@ -88,21 +88,22 @@ pub use middleware::{
     SessionData, SessionDataMut, SessionHeader, SessionLayer, SessionService,
 };
 pub use session::attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};
+pub use session::event::{EndReason, EventScope, SessionEvent, SessionEventKind};
+pub use session::id::{Root, SessionId};
 pub use session::list::{ListScope, SessionCursor, SessionPage};
-pub use session::{
-    EndReason, EventScope, Root, SessionEvent, SessionEventKind, SessionId, SessionInfo, UserKey,
-};
+pub use session::user::UserKey;
+pub use session::user_index::SessionInfo;
 #[cfg(feature = "replicated")]
 pub use signal::shutdown_signal;
 #[cfg(feature = "memory")]
-pub use store::MemoryStore;
+pub use store::memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub use store::RedisStore;
+pub use store::redis::RedisStore;
 #[cfg(feature = "replicated")]
-pub use store::ReplicatedStore;
-pub use store::SessionStore;
+pub use store::replicated::ReplicatedStore;
+pub use store::session_store::SessionStore;
 #[cfg(all(feature = "snapshot", unix))]
-pub use store::SnapshotStore;
+pub use store::snapshot::SnapshotStore;
 pub use watch::SessionWatch;
 
 /// The README's examples are compiled with the tests of the documentation.

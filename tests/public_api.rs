@@ -4,27 +4,22 @@
 //! change that is meant, run it with `UPDATE=1` and look at the difference.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 /// The files whose public names are paths for users, and the paths.
-const FACADES: [(&str, &str); 3] = [
+const FACADES: [(&str, &str); 4] = [
     ("src/lib.rs", "distributable"),
     ("src/session/mod.rs", "distributable::session"),
     ("src/store/mod.rs", "distributable::store"),
+    ("src/testing/mod.rs", "distributable::testing"),
 ];
 
 #[test]
 fn the_public_items_are_the_ones_that_are_listed() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut items = BTreeSet::new();
-    for (file, path) in FACADES {
-        let source = fs::read_to_string(root.join(file)).unwrap();
-        items.extend(names(&source).iter().map(|name| format!("{path}::{name}")));
-    }
-    let found = items.into_iter().collect::<Vec<_>>().join("\n") + "\n";
-    let list = root.join("tests/public_api.txt");
+    let found = paths().into_iter().collect::<Vec<_>>().join("\n") + "\n";
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/public_api.txt");
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&list, &found).unwrap();
     }
@@ -39,6 +34,21 @@ fn the_public_items_are_the_ones_that_are_listed() {
         new.is_empty() && gone.is_empty(),
         "the public items have changed; new: {new:?}, gone: {gone:?}"
     );
+}
+
+/// One path in the documentation, in the errors of the compiler and in the imports of users.
+#[test]
+fn every_item_has_one_path() {
+    let mut places = BTreeMap::<_, Vec<_>>::new();
+    for path in paths() {
+        let (place, name) = path.rsplit_once("::").unwrap();
+        places
+            .entry(name.to_owned())
+            .or_default()
+            .push(place.to_owned());
+    }
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "items with several paths: {places:?}");
 }
 
 #[test]
@@ -61,6 +71,17 @@ fn names_are_read_from_one_line_and_from_several() {
     ";
     let expected = ["A", "C", "E", "Eight", "F", "G", "H", "Nine", "five"];
     assert_eq!(Vec::from_iter(names(source)), expected);
+}
+
+/// The public paths of this crate.
+fn paths() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = BTreeSet::new();
+    for (file, path) in FACADES {
+        let source = fs::read_to_string(root.join(file)).unwrap();
+        paths.extend(names(&source).iter().map(|name| format!("{path}::{name}")));
+    }
+    paths
 }
 
 /// The names that a file makes public at its level.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use distributable::session::Record;
 use distributable::store::{
     Member, MemberState, MemoryStatus, Multicast, RedisError, RefusedNode, ReplicatedStoreBuilder,
-    Secret, SecretError, SnapshotError, SnapshotStore, SnapshotStoreBuilder,
+    Secret, SecretError, SnapshotError, SnapshotStoreBuilder,
 };
 use distributable::{
     Copies, EventScope, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie,
-    SessionEvents, SessionHeader, SessionInfo, SessionLayer, SessionStore, StoreError, UserKey,
+    SessionEvents, SessionHeader, SessionInfo, SessionLayer, SessionStore, SnapshotStore,
+    StoreError, UserKey,
 };
 use serde_json::{Value, json};
 

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Number of slots into which roots fall: the unit of locking, placement and transfer.
-pub const SLOTS: usize = 1 << 14;
+pub(crate) const SLOTS: usize = Root::SLOTS;
 
 /// A session's identifier: a permanent [`Root`] of 96 bits, and a secret of 128 bits that each
 /// rotation replaces. Both come from the operating system's random source.
@@ -154,6 +153,9 @@ impl fmt::Debug for SecretHash {
 pub struct Root([u8; ROOT_BYTES]);
 
 impl Root {
+    /// The number of slots into which roots fall: the unit of locking, placement and transfer.
+    pub const SLOTS: usize = 1 << 14;
+
     /// Draws a root from the operating system's random source.
     ///
     /// # Panics
@@ -211,7 +213,7 @@ impl Root {
         Some(Self(root))
     }
 
-    /// Returns which of the [`SLOTS`] slots this root falls into: its low 14 bits.
+    /// Returns which of the [`SLOTS`](Self::SLOTS) slots this root falls into: its low 14 bits.
     #[must_use]
     pub const fn slot(&self) -> usize {
         (self.0[ROOT_BYTES - 2] as usize) << 8 & (SLOTS - 1) | self.0[ROOT_BYTES - 1] as usize

@@ -12,15 +12,15 @@
 pub(crate) mod attribute;
 mod changes;
 mod credential;
-mod event;
-mod id;
+pub(crate) mod event;
+pub(crate) mod id;
 mod idle;
 pub(crate) mod json;
 pub(crate) mod list;
 mod record;
 mod time;
-mod user;
-mod user_index;
+pub(crate) mod user;
+pub(crate) mod user_index;
 mod value;
 mod version;
 
@@ -29,8 +29,13 @@ pub use changes::{Changes, Outcome, Rotation};
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 pub(crate) use credential::Forked;
 pub(crate) use credential::{Credential, Details, HISTORY_MAX, Login, Presented};
-pub use event::{EndReason, EventScope, SessionEvent, SessionEventKind};
-pub use id::{Root, SLOTS, SecretHash, SessionId};
+#[cfg(any(feature = "memory", feature = "redis", feature = "replicated"))]
+pub(crate) use event::SessionEventKind;
+pub(crate) use event::{EndReason, EventScope, SessionEvent};
+#[cfg(any(feature = "memory", feature = "replicated"))]
+pub(crate) use id::SLOTS;
+pub use id::SecretHash;
+pub(crate) use id::{Root, SessionId};
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 pub(crate) use list::PageBuilder;
@@ -40,11 +45,10 @@ pub(crate) use record::access_version;
 pub use record::{AttributeEntry, Loaded, Record};
 pub(crate) use record::{FLOOR, Lifetime, UPDATES_MAX};
 pub use time::Timestamp;
-pub use user::UserKey;
-pub use user_index::SessionInfo;
+pub(crate) use user::UserKey;
 pub(crate) use user_index::{
-    IndexEntry, LABEL_MAX, Listed, expect_entry, index_root, new_index, note_end, prolong, put,
-    remove,
+    IndexEntry, LABEL_MAX, Listed, SessionInfo, expect_entry, index_root, new_index, note_end,
+    prolong, put, remove,
 };
 pub use value::{Name, Value};
 pub use version::{Version, WriterId};

@@ -100,8 +100,8 @@ mod tests {
 
     use super::*;
     use crate::clock::now;
-    use crate::store::{MemoryStore, SessionStore};
     use crate::testing::TestSession;
+    use crate::{MemoryStore, SessionStore};
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -3,8 +3,7 @@
 //! For applications: [`TestSession`] makes requests that come with a session, so that a handler
 //! behind a role check is tested without a login; [`CookieJar`] keeps cookies between `oneshot`
 //! calls; [`TestClock`] lets hours pass; and [`FailingStore`] fails when a test wants it to. For
-//! stores of your own: [`conformance`] checks one against the contract, see
-//! [`store::testing`](crate::store::testing).
+//! stores of your own: [`conformance`] checks one against the contract.
 
 mod clock;
 mod failing_store;

@@ -180,7 +180,7 @@ impl fmt::Debug for TestSession {
 #[cfg(all(test, feature = "memory"))]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::MemoryStore;
 
     #[tokio::test]
     async fn a_session_has_its_attributes_its_user_and_its_lifetime() {

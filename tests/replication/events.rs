@@ -1,8 +1,7 @@
 //! What subscribers of several nodes receive.
 
 use super::*;
-use distributable::session::{EndReason, EventScope, SessionEventKind};
-use distributable::{SessionEvent, SessionEvents};
+use distributable::{EndReason, EventScope, SessionEvent, SessionEventKind, SessionEvents};
 
 async fn next(events: &mut SessionEvents) -> SessionEvent {
     let event = timeout(PATIENCE, events.recv()).await;

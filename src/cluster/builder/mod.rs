@@ -12,7 +12,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use crate::clock;
-use crate::store::ReplicatedStore;
+use crate::store::replicated::ReplicatedStore;
 
 use super::discover::{Beacon, Discovery, Group, Multicast, join};
 use super::door::Door;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::store::{MemoryStore, users};
+use crate::store::memory::MemoryStore;
+use crate::store::users;
 
 use super::error::{SnapshotError, SnapshotErrorKind};
 use super::header::APPLICATION_MAX;

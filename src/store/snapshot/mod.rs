@@ -71,8 +71,7 @@ pub use report::{LoadReport, SaveReport};
 /// A store whose sessions survive a restart of the application.
 ///
 /// ```no_run
-/// use distributable::{MemoryStore, SessionLayer};
-/// use distributable::store::SnapshotStore;
+/// use distributable::{MemoryStore, SessionLayer, SnapshotStore};
 ///
 /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = SnapshotStore::builder("/var/lib/shop/sessions")

@@ -3,7 +3,7 @@
 
 use crate::cluster::{Entry, HeldState, KeyedEntry, ReplicatedStoreBuilder, Survivor as Member};
 use crate::session::Timestamp;
-use crate::store::ReplicatedStore;
+use crate::store::replicated::ReplicatedStore;
 
 use super::SnapshotStore;
 use super::builder::{SnapshotStoreBuilder, sessions};

@@ -1,73 +1,6 @@
 //! The conformance suite for session stores, those of this crate and others.
 //!
-//! [`conformance`] checks a store against the contract of [`SessionStore`]: look-ups, commits and
-//! their refusals, deletion, secrets, lifetimes, updates by key, lists, the sessions of a user, and
-//! concurrent requests. A store that passes gives its answers the same meaning as the stores of
-//! this crate. The suite does not test limits, restarts or network failures, which are specific to
-//! each store.
-//!
-//! The calls for users and the updates work with any store that implements the four operations. A
-//! store that cannot have them overrides them with
-//! [`StoreError::unsupported`](crate::StoreError::unsupported).
-//!
-//! ```
-//! use std::{collections::HashMap, sync::{Arc, Mutex}};
-//! use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash};
-//! use distributable::{Root, SessionStore, StoreError, store};
-//!
-//! #[derive(Clone, Default)]
-//! struct MyStore(Arc<Mutex<HashMap<Root, Arc<Record>>>>);
-//!
-//! impl SessionStore for MyStore {
-//!     async fn load(
-//!         &self,
-//!         key: &Root,
-//!         secret: Option<&SecretHash>,
-//!     ) -> Result<Loaded, StoreError> {
-//!         let sessions = self.0.lock().unwrap();
-//!         let record = sessions.get(key);
-//!         Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, store::now())))
-//!     }
-//!
-//!     async fn commit(
-//!         &self,
-//!         key: &Root,
-//!         base: Option<&Arc<Record>>,
-//!         changes: Changes,
-//!     ) -> Result<Outcome, StoreError> {
-//!         let mut sessions = self.0.lock().unwrap();
-//!         let base = base.map(Arc::as_ref);
-//!         let outcome = changes.apply(sessions.get(key), base, store::now(), 0);
-//!         if let Outcome::Committed(record) = &outcome {
-//!             sessions.insert(*key, record.clone());
-//!         }
-//!         Ok(outcome)
-//!     }
-//!
-//!     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
-//!         if let Some(record) = self.0.lock().unwrap().get_mut(key)
-//!             && record.is_live(store::now())
-//!         {
-//!             Arc::make_mut(record).touch(store::now());
-//!         }
-//!         Ok(())
-//!     }
-//!
-//!     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
-//!         if key.is_index() {
-//!             return Ok(false);
-//!         }
-//!         let removed = self.0.lock().unwrap().remove(key);
-//!         Ok(removed.is_some_and(|record| record.is_live(store::now())))
-//!     }
-//! }
-//!
-//! #[tokio::main] // In your tests: #[tokio::test(flavor = "multi_thread")]
-//! async fn main() {
-//!     let store = MyStore::default();
-//!     distributable::testing::conformance(store.clone(), store).await;
-//! }
-//! ```
+//! [`conformance`] runs the rules of the contract of [`SessionStore`], one file for each subject.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -92,8 +25,76 @@ mod users;
 /// Checks a store against the contract, through two handles to the *same* sessions: two nodes of a
 /// cluster, two connections to a server, or a store and its clone.
 ///
+/// The rules cover look-ups, commits and their refusals, deletion, secrets, lifetimes, updates by
+/// key, lists, the sessions of a user, and concurrent requests. A store that passes gives its
+/// answers the same meaning as the stores of this crate. Limits, restarts and network failures are
+/// specific to each store, and not tested.
+///
 /// Every rule creates sessions of its own, so the store may hold others. The rules run concurrently
 /// and take about five seconds. Use a multi-threaded runtime: races need threads.
+///
+/// The calls for users and the updates work with any store that implements the four operations. A
+/// store that cannot have them overrides them with
+/// [`StoreError::unsupported`](crate::StoreError::unsupported).
+///
+/// ```
+/// use std::{collections::HashMap, sync::{Arc, Mutex}};
+/// use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash};
+/// use distributable::{Root, SessionStore, StoreError, store};
+///
+/// #[derive(Clone, Default)]
+/// struct MyStore(Arc<Mutex<HashMap<Root, Arc<Record>>>>);
+///
+/// impl SessionStore for MyStore {
+///     async fn load(
+///         &self,
+///         key: &Root,
+///         secret: Option<&SecretHash>,
+///     ) -> Result<Loaded, StoreError> {
+///         let sessions = self.0.lock().unwrap();
+///         let record = sessions.get(key);
+///         Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, store::now())))
+///     }
+///
+///     async fn commit(
+///         &self,
+///         key: &Root,
+///         base: Option<&Arc<Record>>,
+///         changes: Changes,
+///     ) -> Result<Outcome, StoreError> {
+///         let mut sessions = self.0.lock().unwrap();
+///         let base = base.map(Arc::as_ref);
+///         let outcome = changes.apply(sessions.get(key), base, store::now(), 0);
+///         if let Outcome::Committed(record) = &outcome {
+///             sessions.insert(*key, record.clone());
+///         }
+///         Ok(outcome)
+///     }
+///
+///     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+///         if let Some(record) = self.0.lock().unwrap().get_mut(key)
+///             && record.is_live(store::now())
+///         {
+///             Arc::make_mut(record).touch(store::now());
+///         }
+///         Ok(())
+///     }
+///
+///     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+///         if key.is_index() {
+///             return Ok(false);
+///         }
+///         let removed = self.0.lock().unwrap().remove(key);
+///         Ok(removed.is_some_and(|record| record.is_live(store::now())))
+///     }
+/// }
+///
+/// #[tokio::main] // In your tests: #[tokio::test(flavor = "multi_thread")]
+/// async fn main() {
+///     let store = MyStore::default();
+///     distributable::testing::conformance(store.clone(), store).await;
+/// }
+/// ```
 ///
 /// # Panics
 ///

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::session::{Changes, Record, Root, SecretHash};
-use crate::store::{MemoryStore, SessionStore, SnapshotStore, SnapshotStoreBuilder};
+use crate::store::SnapshotStoreBuilder;
+use crate::{MemoryStore, SessionStore, SnapshotStore};
 
 use super::*;
 
