@@ -79,13 +79,15 @@ mod watch;
 #[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]
 pub use bridge::TowerSessions;
 #[cfg(feature = "replicated")]
-pub use cluster::{Ack, Copies, InvalidCopies};
-pub use error::{SessionError, SessionErrorKind, StoreError, StoreErrorKind};
+pub use cluster::{Ack, Copies};
+pub use error::{
+    SessionError, SessionErrorKind, SetupError, SetupErrorKind, StoreError, StoreErrorKind,
+};
 pub use events::{Lagged, SessionEvents};
 pub use middleware::{
-    Affinity, InvalidCookie, InvalidHeader, InvalidRoute, Limits, Peek, Persistence, ResponseBody,
-    ResponseFuture, Route, SameSite, Secure, Session, SessionCookie, SessionCookieBuilder,
-    SessionData, SessionDataMut, SessionHeader, SessionLayer, SessionService,
+    Affinity, Limits, Peek, Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure,
+    Session, SessionCookie, SessionCookieBuilder, SessionData, SessionDataMut, SessionHeader,
+    SessionLayer, SessionService,
 };
 pub use session::attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};
 pub use session::event::{EndReason, EventScope, SessionEvent, SessionEventKind};

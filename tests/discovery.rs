@@ -9,7 +9,8 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use distributable::store::{Multicast, ReplicatedStoreBuilder, StartErrorKind};
+use distributable::SetupErrorKind;
+use distributable::store::{Multicast, ReplicatedStoreBuilder};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -153,7 +154,7 @@ async fn without_a_secret_multicast_is_for_one_machine() {
     ];
     for node in odd {
         let refused = node.start().await.unwrap_err();
-        assert_eq!(refused.kind(), StartErrorKind::Invalid, "{refused}");
+        assert_eq!(refused.kind(), SetupErrorKind::Node, "{refused}");
     }
 }
 

@@ -16,6 +16,9 @@ const FACADES: [(&str, &str); 4] = [
     ("src/testing/mod.rs", "distributable::testing"),
 ];
 
+/// The structs of errors and the enums of their kinds.
+const ERRORS_MAX: usize = 10;
+
 #[test]
 fn the_public_items_are_the_ones_that_are_listed() {
     let found = paths().into_iter().collect::<Vec<_>>().join("\n") + "\n";
@@ -51,6 +54,48 @@ fn every_item_has_one_path() {
     assert!(places.is_empty(), "items with several paths: {places:?}");
 }
 
+/// An application can know all of them. `Lagged` is none: it counts the events that a subscriber
+/// has missed, and the next event follows it.
+#[test]
+fn there_are_few_errors() {
+    let is_error = |path: &String| ["Error", "ErrorKind"].iter().any(|end| path.ends_with(end));
+    let errors: BTreeSet<_> = paths().into_iter().filter(is_error).collect();
+    assert!(errors.len() <= ERRORS_MAX, "{errors:#?}");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let is_listed = |name: &str| {
+        errors
+            .iter()
+            .any(|path| path.ends_with(&format!("::{name}")))
+    };
+    for path in paths() {
+        let name = path.rsplit("::").next().unwrap();
+        if name != "Lagged" && implements_error(&source, name) {
+            let kind = format!("{name}Kind");
+            assert!(
+                is_listed(name) && is_listed(&kind),
+                "{name} has another shape"
+            );
+        }
+    }
+}
+
+/// Errors are shown behind a colon, one after the other.
+#[test]
+fn messages_of_errors_are_no_sentences() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut messages = 0;
+    for file in ["error/mod.rs", "error/session.rs", "store/redis/error.rs"] {
+        let source = fs::read_to_string(root.join("src").join(file)).unwrap();
+        for (_, text) in source.lines().filter_map(|line| line.split_once("=> \"")) {
+            let text = text.trim_end_matches(['"', ',']);
+            assert!(!text.starts_with(char::is_uppercase), "{file}: {text}");
+            assert!(!text.ends_with('.'), "{file}: {text}");
+            messages += 1;
+        }
+    }
+    assert!(messages > 30, "{messages}");
+}
+
 #[test]
 fn names_are_read_from_one_line_and_from_several() {
     let source = "
@@ -71,6 +116,18 @@ fn names_are_read_from_one_line_and_from_several() {
     ";
     let expected = ["A", "C", "E", "Eight", "F", "G", "H", "Nine", "five"];
     assert_eq!(Vec::from_iter(names(source)), expected);
+}
+
+/// Returns `true` if a file below `folder` implements `Error` for the type.
+fn implements_error(folder: &Path, name: &str) -> bool {
+    let line = format!("impl Error for {name} {{");
+    fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => implements_error(&path, name),
+            false => fs::read_to_string(path).is_ok_and(|source| source.contains(&line)),
+        }
+    })
 }
 
 /// The public paths of this crate.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use distributable::session::Record;
 use distributable::store::{
     Member, MemberState, MemoryStatus, Multicast, RedisError, RefusedNode, ReplicatedStoreBuilder,
-    Secret, SecretError, SnapshotError, SnapshotStoreBuilder,
+    Secret, SnapshotError, SnapshotStoreBuilder,
 };
 use distributable::{
     Copies, EventScope, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie,
-    SessionEvents, SessionHeader, SessionInfo, SessionLayer, SessionStore, SnapshotStore,
-    StoreError, UserKey,
+    SessionEvents, SessionHeader, SessionInfo, SessionLayer, SessionStore, SetupError,
+    SnapshotStore, StoreError, UserKey,
 };
 use serde_json::{Value, json};
 
@@ -243,7 +243,7 @@ fn redis(args: &Args) -> Result<RedisStore, RedisError> {
     store.build()
 }
 
-fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, SecretError> {
+fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, SetupError> {
     // The cluster needs a name for the node even if the cookie is to have no route.
     let name = args
         .route

@@ -40,13 +40,12 @@ mod secret;
 mod sightings;
 #[cfg(test)]
 mod sim;
-mod start_error;
 mod status;
 mod wire;
 
-use std::error::Error;
-use std::fmt;
 use std::num::NonZeroU8;
+
+use crate::error::{SetupError, SetupErrorKind};
 
 pub use builder::ReplicatedStoreBuilder;
 pub use discover::Multicast;
@@ -57,8 +56,7 @@ pub(crate) use replica::{
     held::{HeldState, Survivor},
     message::KeyedEntry,
 };
-pub use secret::{Secret, SecretError, SecretErrorKind};
-pub use start_error::{StartError, StartErrorKind};
+pub use secret::Secret;
 pub use status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
 
 /// The number of nodes that keep each session.
@@ -87,30 +85,22 @@ impl Copies {
     ///
     /// let copies = Copies::count(2)?;
     /// assert!(Copies::count(0).is_err());
-    /// # Ok::<(), distributable::InvalidCopies>(())
+    /// # Ok::<(), distributable::SetupError>(())
     /// ```
     ///
     /// # Errors
     ///
     /// When it is 0, or more than 255.
-    pub fn count(nodes: usize) -> Result<Self, InvalidCopies> {
+    pub fn count(nodes: usize) -> Result<Self, SetupError> {
         let count = u8::try_from(nodes).ok().and_then(NonZeroU8::new);
-        count.map(Self::Count).ok_or(InvalidCopies)
+        count.map(Self::Count).ok_or_else(|| {
+            SetupError::new(
+                SetupErrorKind::Copies,
+                "a session is kept by 1 to 255 nodes",
+            )
+        })
     }
 }
-
-/// A session is on 1 to 255 nodes; this was another number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InvalidCopies;
-
-impl fmt::Display for InvalidCopies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a session is kept by 1 to 255 nodes")
-    }
-}
-
-impl Error for InvalidCopies {}
 
 /// The condition under which a write is acknowledged and the response is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

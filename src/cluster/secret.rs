@@ -1,11 +1,12 @@
 //! The shared secret of a cluster.
 
-use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+
+use crate::error::{SetupError, SetupErrorKind};
 
 /// The shared secret that authenticates the nodes of a cluster: at least 32 random bytes, the same
 /// on every node.
@@ -22,35 +23,13 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Secret(Arc<[u8]>);
 
-/// An invalid or unreadable secret. The message says what to do about it.
-#[derive(Debug)]
-pub struct SecretError {
-    kind: SecretErrorKind,
-    what: String,
-    source: Option<io::Error>,
-}
-
-/// The kind of a [`SecretError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SecretErrorKind {
-    /// There is no such file or environment variable, or it cannot be read.
-    Missing,
-    /// It is shorter than 32 bytes.
-    TooShort,
-    /// It is longer than 4096 bytes: probably the wrong file.
-    TooLong,
-    /// It repeats a few characters, so it is not random.
-    Weak,
-}
-
 impl Secret {
     /// Creates a secret from bytes, all of which are significant.
     ///
     /// # Errors
     ///
     /// If there are fewer than 32 bytes, more than 4096, or only a few different values.
-    pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Result<Self, SecretError> {
+    pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Result<Self, SetupError> {
         Self::check("the secret", bytes.as_ref())
     }
 
@@ -62,7 +41,7 @@ impl Secret {
     /// # Errors
     ///
     /// If the file cannot be read, and as for [`from_bytes`](Self::from_bytes).
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SecretError> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SetupError> {
         let path = path.as_ref();
         let name = format!("the secret in {}", path.display());
         let mut bytes = Vec::new();
@@ -72,13 +51,10 @@ impl Secret {
             // long.
             file.take(SECRET_MAX as u64 + 3).read_to_end(&mut bytes)
         });
-        read.map_err(|error| SecretError {
-            kind: SecretErrorKind::Missing,
-            what: format!(
-                "{name} cannot be read: make it with `{RECIPE} > {}`",
-                path.display()
-            ),
-            source: Some(error),
+        read.map_err(|error| {
+            let path = path.display();
+            let what = format!("{name} cannot be read: make it with `{RECIPE} > {path}`");
+            SetupError::new(SetupErrorKind::SecretMissing, what).because(error)
         })?;
         Self::check(&name, without_line_break(&bytes))
     }
@@ -88,11 +64,11 @@ impl Secret {
     /// # Errors
     ///
     /// If the variable is not set, and as for [`from_bytes`](Self::from_bytes).
-    pub fn from_env(variable: &str) -> Result<Self, SecretError> {
+    pub fn from_env(variable: &str) -> Result<Self, SetupError> {
         let name = format!("the secret in the environment variable {variable}");
         let Some(value) = std::env::var_os(variable) else {
             let what = format!("{name} is not set: use the output of `{RECIPE}`");
-            return Err(SecretError::new(SecretErrorKind::Missing, what));
+            return Err(SetupError::new(SetupErrorKind::SecretMissing, what));
         };
         Self::check(&name, without_line_break(value.as_encoded_bytes()))
     }
@@ -101,55 +77,33 @@ impl Secret {
         &self.0
     }
 
-    fn check(name: &str, bytes: &[u8]) -> Result<Self, SecretError> {
+    fn check(name: &str, bytes: &[u8]) -> Result<Self, SetupError> {
         let len = bytes.len();
         let (kind, what) = if len < SECRET_MIN {
-            (SecretErrorKind::TooShort, format!("is {len} bytes long"))
+            (
+                SetupErrorKind::SecretTooShort,
+                format!("is {len} bytes long"),
+            )
         } else if len > SECRET_MAX {
             let what = format!("is longer than {SECRET_MAX} bytes");
-            (SecretErrorKind::TooLong, what)
+            (SetupErrorKind::SecretTooLong, what)
         } else if distinct(bytes) < DISTINCT_MIN {
-            (SecretErrorKind::Weak, "repeats a few characters".to_owned())
+            (
+                SetupErrorKind::SecretWeak,
+                "repeats a few characters".to_owned(),
+            )
         } else {
             return Ok(Self(bytes.into()));
         };
         let advice =
             format!("{name} {what}: use at least {SECRET_MIN} random bytes, as from `{RECIPE}`");
-        Err(SecretError::new(kind, advice))
+        Err(SetupError::new(kind, advice))
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
-    }
-}
-
-impl SecretError {
-    /// Returns the kind of failure.
-    #[must_use]
-    pub const fn kind(&self) -> SecretErrorKind {
-        self.kind
-    }
-
-    const fn new(kind: SecretErrorKind, what: String) -> Self {
-        Self {
-            kind,
-            what,
-            source: None,
-        }
-    }
-}
-
-impl fmt::Display for SecretError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl Error for SecretError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
     }
 }
 
@@ -202,11 +156,11 @@ mod tests {
     #[test]
     fn what_is_no_secret_is_refused_with_a_recipe() {
         let cases = [
-            ("", SecretErrorKind::TooShort),
-            (&GOOD[..31], SecretErrorKind::TooShort),
-            (&"changeme".repeat(4), SecretErrorKind::Weak),
-            (&"0".repeat(64), SecretErrorKind::Weak),
-            (&GOOD.repeat(65), SecretErrorKind::TooLong),
+            ("", SetupErrorKind::SecretTooShort),
+            (&GOOD[..31], SetupErrorKind::SecretTooShort),
+            (&"changeme".repeat(4), SetupErrorKind::SecretWeak),
+            (&"0".repeat(64), SetupErrorKind::SecretWeak),
+            (&GOOD.repeat(65), SetupErrorKind::SecretTooLong),
         ];
         for (bytes, kind) in cases {
             let error = Secret::from_bytes(bytes).unwrap_err();
@@ -228,10 +182,10 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let file = Secret::from_file("/no/such/secret").unwrap_err();
-        assert_eq!(file.kind(), SecretErrorKind::Missing);
+        assert_eq!(file.kind(), SetupErrorKind::SecretMissing);
         assert!(file.to_string().contains("/no/such/secret"), "{file}");
         let variable = Secret::from_env("NO_SUCH_SECRET").unwrap_err();
-        assert_eq!(variable.kind(), SecretErrorKind::Missing);
+        assert_eq!(variable.kind(), SetupErrorKind::SecretMissing);
         assert!(
             variable.to_string().contains("NO_SUCH_SECRET"),
             "{variable}"

@@ -1,14 +1,16 @@
-//! The errors of stores and of sessions.
+//! The errors of stores, of sessions and of their setup.
 //!
 //! [`StoreError`] is returned by stores; handlers receive a [`SessionError`]. A failing store
-//! always causes an error, never an empty session.
+//! always causes an error, never an empty session. An invalid setting is a [`SetupError`].
 
 mod session;
+mod setup;
 
 use std::error::Error;
 use std::fmt;
 
 pub use session::{SessionError, SessionErrorKind};
+pub use setup::{SetupError, SetupErrorKind};
 
 /// The error of a store operation.
 ///

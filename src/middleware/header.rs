@@ -1,11 +1,9 @@
 //! The session id in a header of its own, for clients that keep no cookies.
 
-use std::error::Error;
-use std::fmt;
-
 use http::{HeaderName, HeaderValue};
 
 use super::route::{self, Route};
+use crate::error::{SetupError, SetupErrorKind};
 use crate::session::SessionId;
 
 /// A header of requests and responses that carries the session's id, in place of the cookie: for
@@ -21,16 +19,10 @@ use crate::session::SessionId;
 ///
 /// assert_eq!(SessionHeader::new("X-Session-Id")?.name(), "x-session-id");
 /// assert!(SessionHeader::new("Set-Cookie").is_err());
-/// # Ok::<(), distributable::InvalidHeader>(())
+/// # Ok::<(), distributable::SetupError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionHeader(HeaderName);
-
-/// The name cannot be that of a header with a session id: it is no header name, or HTTP gives it
-/// another meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InvalidHeader;
 
 impl SessionHeader {
     /// Checks a header's name.
@@ -39,14 +31,18 @@ impl SessionHeader {
     ///
     /// When it is no header name, or that of a header with a meaning of its own in requests or
     /// responses, `Authorization` and `Set-Cookie` among them.
-    pub fn new(name: &str) -> Result<Self, InvalidHeader> {
-        let name: HeaderName = name.parse().map_err(|_| InvalidHeader)?;
+    pub fn new(name: &str) -> Result<Self, SetupError> {
+        let invalid = || {
+            let what = "the header cannot carry a session id: it is no header name, or is taken";
+            SetupError::new(SetupErrorKind::Header, what)
+        };
+        let name: HeaderName = name.parse().map_err(|_| invalid())?;
         let is_taken = TAKEN.contains(&name.as_str())
             || TAKEN_PREFIXES
                 .iter()
                 .any(|it| name.as_str().starts_with(it));
         if is_taken {
-            Err(InvalidHeader)
+            Err(invalid())
         } else {
             Ok(Self(name))
         }
@@ -71,14 +67,6 @@ impl SessionHeader {
         value
     }
 }
-
-impl fmt::Display for InvalidHeader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the header cannot carry a session id: it is no header name, or is taken")
-    }
-}
-
-impl Error for InvalidHeader {}
 
 /// Headers to which HTTP gives a meaning that an id would break, or that others fill in.
 const TAKEN: &[&str] = &[
@@ -149,7 +137,8 @@ mod tests {
             "Sec-Fetch-Site",
             "if-match",
         ] {
-            assert_eq!(SessionHeader::new(name), Err(InvalidHeader), "{name:?}");
+            let error = SessionHeader::new(name).unwrap_err();
+            assert_eq!(error.kind(), SetupErrorKind::Header, "{name:?}");
         }
         for name in ["X-Session-Id", "session", "X-Auth-Token"] {
             let header = SessionHeader::new(name).unwrap();

@@ -41,7 +41,7 @@ use crate::store::users::{self, NewLogin};
 /// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
 /// let app: Router = Router::new().route("/", get(counter)).layer(layer);
 /// # }
-/// # Ok::<(), distributable::InvalidRoute>(())
+/// # Ok::<(), distributable::SetupError>(())
 /// ```
 ///
 /// Handlers that do not extract the session cost next to nothing: no cookie is parsed, the store is
@@ -283,7 +283,7 @@ impl SessionLayer {
     /// let header = SessionHeader::new("X-Session-Id")?;
     /// let layer = SessionLayer::new(MemoryStore::new()).with_header(header);
     /// # }
-    /// # Ok::<(), distributable::InvalidHeader>(())
+    /// # Ok::<(), distributable::SetupError>(())
     /// ```
     #[must_use]
     pub fn with_header(mut self, header: SessionHeader) -> Self {
@@ -424,7 +424,7 @@ impl SessionLayer {
     /// let app: axum::Router = axum::Router::new().layer(layer.clone());
     /// assert_eq!(layer.misrouted_requests(), 0);
     /// # }
-    /// # Ok::<(), distributable::InvalidRoute>(())
+    /// # Ok::<(), distributable::SetupError>(())
     /// ```
     #[doc(alias = "failovers")]
     #[must_use]

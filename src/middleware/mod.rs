@@ -26,14 +26,12 @@ mod timeout;
 mod update;
 
 pub use body::ResponseBody;
-pub use cookie::{
-    InvalidCookie, Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder,
-};
+pub use cookie::{Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder};
 pub use future::ResponseFuture;
-pub use header::{InvalidHeader, SessionHeader};
+pub use header::SessionHeader;
 pub use layer::{Affinity, Limits, SessionLayer};
 pub use peek::Peek;
-pub use route::{InvalidRoute, Route};
+pub use route::Route;
 pub use service::SessionService;
 pub use session::Session;
 pub use session_data::{SessionData, SessionDataMut};

@@ -1,10 +1,10 @@
 //! The name of the node that serves a session: the suffix of the id in the cookie.
 
-use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::error::{SetupError, SetupErrorKind};
 use crate::session::SessionId;
 
 /// A node's name in the cookie, `<id>.<route>`, by which a sticky balancer finds the node.
@@ -17,7 +17,7 @@ use crate::session::SessionId;
 ///
 /// assert_eq!(Route::new("node1")?.as_str(), "node1");
 /// assert!(Route::new("node.1").is_err());
-/// # Ok::<(), distributable::InvalidRoute>(())
+/// # Ok::<(), distributable::SetupError>(())
 /// ```
 #[doc(alias = "jvmRoute")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,11 +31,6 @@ pub(crate) struct Received {
     bytes: [u8; Route::MAX_LEN],
 }
 
-/// The error of a route that is not one to 32 of the characters `A-Z`, `a-z`, `0-9` and `_`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InvalidRoute;
-
 impl Route {
     /// The longest route, in characters. It keeps the whole cookie far below the limits of proxies.
     pub const MAX_LEN: usize = 32;
@@ -46,11 +41,12 @@ impl Route {
     ///
     /// Fails if it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a character other than
     /// letters, digits and underscores.
-    pub fn new(name: &str) -> Result<Self, InvalidRoute> {
+    pub fn new(name: &str) -> Result<Self, SetupError> {
         if Self::admits(name.as_bytes()) {
             Ok(Self(name.into()))
         } else {
-            Err(InvalidRoute)
+            let what = "a route is 1 to 32 letters, digits and underscores";
+            Err(SetupError::new(SetupErrorKind::Route, what))
         }
     }
 
@@ -99,9 +95,9 @@ impl fmt::Debug for Received {
 }
 
 impl FromStr for Route {
-    type Err = InvalidRoute;
+    type Err = SetupError;
 
-    fn from_str(name: &str) -> Result<Self, InvalidRoute> {
+    fn from_str(name: &str) -> Result<Self, SetupError> {
         Self::new(name)
     }
 }
@@ -111,14 +107,6 @@ impl fmt::Display for Route {
         f.write_str(self.as_str())
     }
 }
-
-impl fmt::Display for InvalidRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a route is 1 to 32 letters, digits and underscores")
-    }
-}
-
-impl Error for InvalidRoute {}
 
 /// The cookie's value: the id, and the route of the node that is to serve it. **A secret**, as the
 /// id is.
@@ -154,7 +142,7 @@ mod tests {
     #[test]
     fn a_route_is_letters_digits_and_underscores() {
         for name in ["n", "node1", "Node_1", &"x".repeat(32)] {
-            assert_eq!(Route::new(name).map(|r| r.to_string()), Ok(name.to_owned()));
+            assert_eq!(Route::new(name).unwrap().to_string(), name);
         }
     }
 
@@ -165,7 +153,8 @@ mod tests {
         for name in [
             "", "a.b", "a;b", "a,b", "a b", "a\r\nb", "a-b", "a=b", "\"a\"", "ä", "a\0", &long,
         ] {
-            assert_eq!(name.parse::<Route>(), Err(InvalidRoute), "{name:?}");
+            let error = name.parse::<Route>().unwrap_err();
+            assert_eq!(error.kind(), SetupErrorKind::Route, "{name:?}");
         }
     }
 

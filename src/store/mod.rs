@@ -39,7 +39,7 @@ pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{
     ClusterStatus, DrainReport, Member, MemberState, Multicast, RefusedNode,
-    ReplicatedStoreBuilder, Secret, SecretError, SecretErrorKind, StartError, StartErrorKind,
+    ReplicatedStoreBuilder, Secret,
 };
 #[cfg(feature = "memory")]
 pub use memory::{MemoryStatus, MemoryStoreBuilder};

@@ -16,9 +16,11 @@ use std::thread;
 use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, SecretHash, Value};
-use distributable::store::{MemberState, ReplicatedStoreBuilder, StartErrorKind};
+use distributable::store::{MemberState, ReplicatedStoreBuilder};
 use distributable::testing::conformance;
-use distributable::{Ack, Copies, ReplicatedStore, Root, SessionStore, StoreError, StoreErrorKind};
+use distributable::{
+    Ack, Copies, ReplicatedStore, Root, SessionStore, SetupErrorKind, StoreError, StoreErrorKind,
+};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -472,42 +474,38 @@ async fn a_node_that_cannot_start_says_what_to_do() {
     let taken = taken.local_addr().unwrap().to_string();
     let node = || ReplicatedStore::builder("node1").bind("127.0.0.1:0");
     let cases = [
-        (node().bind(taken.as_str()), StartErrorKind::Listen, "taken"),
+        (node().bind(taken.as_str()), SetupErrorKind::Listen, "taken"),
         (
             node().bind("0.0.0.0:0"),
-            StartErrorKind::NotLoopback,
+            SetupErrorKind::NotLoopback,
             "127.0.0.1",
         ),
         (
             node().advertise("192.0.2.1:4000"),
-            StartErrorKind::NotLoopback,
+            SetupErrorKind::NotLoopback,
             "192.0.2.1",
         ),
         (
             node().peer("192.0.2.1:4000"),
-            StartErrorKind::NotLoopback,
+            SetupErrorKind::NotLoopback,
             "192.0.2.1",
         ),
-        (node().bind("4000"), StartErrorKind::Invalid, "host:port"),
-        (
-            node().peer("localhost"),
-            StartErrorKind::Invalid,
-            "host:port",
-        ),
+        (node().bind("4000"), SetupErrorKind::Node, "host:port"),
+        (node().peer("localhost"), SetupErrorKind::Node, "host:port"),
         (
             node().peer("localhost:0"),
-            StartErrorKind::Invalid,
+            SetupErrorKind::Node,
             "host:port",
         ),
-        (node().cluster_name(""), StartErrorKind::Invalid, "cluster"),
+        (node().cluster_name(""), SetupErrorKind::Node, "cluster"),
         (
             ReplicatedStore::builder("node.1"),
-            StartErrorKind::Invalid,
+            SetupErrorKind::Node,
             "letters",
         ),
         (
             ReplicatedStore::builder(""),
-            StartErrorKind::Invalid,
+            SetupErrorKind::Node,
             "letters",
         ),
     ];

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use distributable::store::{Multicast, StartErrorKind};
+use distributable::SetupErrorKind;
+use distributable::store::Multicast;
 use distributable::testing::conformance;
 use tokio::time::timeout;
 
@@ -24,13 +25,13 @@ async fn two_nodes_with_one_secret_keep_the_contract_of_stores() {
 async fn without_a_secret_only_loopback_is_taken_and_the_error_says_what_to_do() {
     for bind in ["0.0.0.0:0", "[::]:0", "192.0.2.1:4000"] {
         let refused = describe("node1").bind(bind).start().await.unwrap_err();
-        assert_eq!(refused.kind(), StartErrorKind::NotLoopback);
+        assert_eq!(refused.kind(), SetupErrorKind::NotLoopback);
         let message = refused.to_string();
         assert!(message.contains("openssl rand -hex 32"), "{message}");
         assert!(message.contains(".secret("), "{message}");
     }
     let peer = describe("node1").peer("192.0.2.1:4000").start().await;
-    assert_eq!(peer.unwrap_err().kind(), StartErrorKind::NotLoopback);
+    assert_eq!(peer.unwrap_err().kind(), SetupErrorKind::NotLoopback);
 }
 
 /// N-01. Two applications that were given no name would become one cluster.
@@ -45,7 +46,7 @@ async fn a_node_that_looks_for_others_on_other_machines_needs_the_name_of_its_cl
     ];
     for case in nameless {
         let refused = case.clone().start().await.unwrap_err();
-        assert_eq!(refused.kind(), StartErrorKind::ClusterName, "{case:?}");
+        assert_eq!(refused.kind(), SetupErrorKind::ClusterName, "{case:?}");
         let message = refused.to_string();
         assert!(message.contains(".cluster_name("), "{message}");
     }
@@ -70,7 +71,7 @@ async fn a_loopback_address_is_never_advertised_to_other_machines() {
     ];
     for case in cases {
         let refused = case.clone().start().await.unwrap_err();
-        assert_eq!(refused.kind(), StartErrorKind::Invalid, "{case:?}");
+        assert_eq!(refused.kind(), SetupErrorKind::Node, "{case:?}");
         let message = refused.to_string();
         assert!(
             message.contains("`advertise`") || message.contains("`bind`"),

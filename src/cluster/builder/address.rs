@@ -1,5 +1,6 @@
 //! Listening and advertised addresses of a node.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -8,10 +9,10 @@ use tokio::net::{TcpListener, UdpSocket, lookup_host};
 
 use super::ReplicatedStoreBuilder;
 use crate::cluster::link::is_loopback;
-use crate::cluster::start_error::{StartError, StartErrorKind};
+use crate::error::{SetupError, SetupErrorKind};
 
 impl ReplicatedStoreBuilder {
-    pub(super) async fn listen(&self, secure: bool) -> Result<TcpListener, StartError> {
+    pub(super) async fn listen(&self, secure: bool) -> Result<TcpListener, SetupError> {
         let Some(bind) = &self.bind else {
             return listen_on_free_port().await;
         };
@@ -25,7 +26,7 @@ impl ReplicatedStoreBuilder {
                 io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
                 _ => "cannot listen there",
             };
-            StartError::new(StartErrorKind::Listen, format!("{address}: {advice}")).because(error)
+            SetupError::new(SetupErrorKind::Listen, format!("{address}: {advice}")).because(error)
         })
     }
 
@@ -34,7 +35,7 @@ impl ReplicatedStoreBuilder {
         &self,
         bound: SocketAddr,
         secure: bool,
-    ) -> Result<SocketAddr, StartError> {
+    ) -> Result<SocketAddr, SetupError> {
         let advertised = match &self.advertise {
             Some(advertise) => {
                 let address = resolve(advertise).await?;
@@ -69,7 +70,7 @@ impl ReplicatedStoreBuilder {
 
     /// Returns the address that this machine uses toward the first reachable peer, or toward the
     /// multicast group.
-    async fn route(&self, bound: SocketAddr) -> Result<SocketAddr, StartError> {
+    async fn route(&self, bound: SocketAddr) -> Result<SocketAddr, SetupError> {
         let mut towards = Vec::new();
         for peer in &self.peers {
             towards.extend(lookup_host(peer).await.into_iter().flatten());
@@ -102,28 +103,29 @@ async fn local_ip(remote: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-async fn listen_on_free_port() -> Result<TcpListener, StartError> {
+async fn listen_on_free_port() -> Result<TcpListener, SetupError> {
     for port in PORTS {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => {
                 let what = format!("cannot listen on 127.0.0.1:{port}");
-                return Err(StartError::listen(&what).because(error));
+                return Err(SetupError::new(SetupErrorKind::Listen, what).because(error));
             }
         }
     }
     let (first, last) = (PORTS.start(), PORTS.end());
-    Err(StartError::listen(&format!(
-        "every port of 127.0.0.1:{first} to {last} is taken: give one with `bind`"
-    )))
+    Err(SetupError::new(
+        SetupErrorKind::Listen,
+        format!("every port of 127.0.0.1:{first} to {last} is taken: give one with `bind`"),
+    ))
 }
 
 /// Returns the one address that `host:port` stands for.
-async fn resolve(text: &str) -> Result<SocketAddr, StartError> {
+async fn resolve(text: &str) -> Result<SocketAddr, SetupError> {
     let found = lookup_host(text).await.map_err(|error| {
         let what = format!("{text:?} is not an address: write `host:port`");
-        StartError::new(StartErrorKind::Invalid, what).because(error)
+        SetupError::new(SetupErrorKind::Node, what).because(error)
     })?;
     let mut found: Vec<_> = found.collect();
     // A name may have an IPv6 and an IPv4 address; `localhost` usually means the latter.
@@ -135,7 +137,7 @@ async fn resolve(text: &str) -> Result<SocketAddr, StartError> {
 }
 
 /// Checks a peer. Names are resolved later and repeatedly; a literal address is checked now.
-pub(super) fn check_peer(peer: &str, secure: bool) -> Result<(), StartError> {
+pub(super) fn check_peer(peer: &str, secure: bool) -> Result<(), SetupError> {
     match peer.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {}
         _ => {
@@ -152,12 +154,12 @@ pub(super) fn check_peer(peer: &str, secure: bool) -> Result<(), StartError> {
 
 /// Rejects an address that other machines can reach, unless links are authenticated: any process
 /// that reaches the port of a node without a secret can join the cluster.
-fn check_reach(address: SocketAddr, text: &str, secure: bool) -> Result<(), StartError> {
+fn check_reach(address: SocketAddr, text: &str, secure: bool) -> Result<(), SetupError> {
     if secure || is_loopback(&address) {
         return Ok(());
     }
-    Err(StartError::new(
-        StartErrorKind::NotLoopback,
+    Err(SetupError::new(
+        SetupErrorKind::NotLoopback,
         format!(
             "{text:?} can be reached from other machines, which requires a secret: make one with \
              `openssl rand -hex 32 > secret`, and give all nodes \
@@ -167,8 +169,8 @@ fn check_reach(address: SocketAddr, text: &str, secure: bool) -> Result<(), Star
     ))
 }
 
-pub(super) fn invalid<T>(what: String) -> Result<T, StartError> {
-    Err(StartError::new(StartErrorKind::Invalid, what))
+pub(super) fn invalid<T>(what: impl Into<Cow<'static, str>>) -> Result<T, SetupError> {
+    Err(SetupError::new(SetupErrorKind::Node, what))
 }
 
 /// The ports to try.

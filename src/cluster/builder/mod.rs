@@ -12,6 +12,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use crate::clock;
+use crate::error::{SetupError, SetupErrorKind};
 use crate::store::replicated::ReplicatedStore;
 
 use super::discover::{Beacon, Discovery, Group, Multicast, join};
@@ -23,7 +24,6 @@ use super::replica::node::Node;
 use super::replica::rules::Rules;
 use super::replica::{Replica, Requirements, Settings};
 use super::secret::Secret;
-use super::start_error::{StartError, StartErrorKind};
 use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
 use super::{Ack, Cluster, Copies};
 
@@ -301,7 +301,7 @@ impl ReplicatedStoreBuilder {
     /// # Panics
     ///
     /// Panics if called outside a tokio runtime.
-    pub async fn start(self) -> Result<ReplicatedStore, StartError> {
+    pub async fn start(self) -> Result<ReplicatedStore, SetupError> {
         self.start_after(|_| ()).await
     }
 
@@ -313,7 +313,7 @@ impl ReplicatedStoreBuilder {
         self,
         copies: Vec<super::KeyedEntry>,
         survivors: Vec<super::Survivor>,
-    ) -> Result<(ReplicatedStore, usize), StartError> {
+    ) -> Result<(ReplicatedStore, usize), SetupError> {
         let mut refused = 0;
         let fill = |replica: &Replica| match survivors.is_empty() {
             true => refused = replica.restore(clock::now(), copies),
@@ -324,20 +324,20 @@ impl ReplicatedStoreBuilder {
     }
 
     /// Starts the node after `fill` has imported sessions into the replica.
-    async fn start_after(self, fill: impl FnOnce(&Replica)) -> Result<ReplicatedStore, StartError> {
+    async fn start_after(self, fill: impl FnOnce(&Replica)) -> Result<ReplicatedStore, SetupError> {
         let security = self.security()?;
         let secure = security.is_some();
         self.check(secure)?;
         let listener = self.listen(secure).await?;
-        let bound = listener
-            .local_addr()
-            .map_err(|error| StartError::listen("no local address").because(error))?;
+        let bound = listener.local_addr().map_err(|error| {
+            SetupError::new(SetupErrorKind::Listen, "no local address").because(error)
+        })?;
         let advertised = self.advertised(bound, secure).await?;
         self.check_name(advertised)?;
         let multicast = self.group(bound, advertised)?;
         let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
-            let what = "the operating system has no random numbers".to_owned();
-            StartError::new(StartErrorKind::Unsupported, what).because(io::Error::other(error))
+            let what = "the operating system has no random numbers";
+            SetupError::new(SetupErrorKind::Unsupported, what).because(io::Error::other(error))
         })?;
         let process = random.next_u64();
         let me = self.identity(advertised, process, &security).await;
@@ -417,13 +417,13 @@ impl ReplicatedStoreBuilder {
     }
 
     /// Returns the protection of the links.
-    fn security(&self) -> Result<Security, StartError> {
+    fn security(&self) -> Result<Security, SetupError> {
         if let Some(own) = &self.own {
             return Ok(own.clone());
         }
         Security::from_secrets(&self.secrets, self.name_of_cluster()).map_err(|error| {
-            let what = "TLS does not work on this system".to_owned();
-            StartError::new(StartErrorKind::Unsupported, what).because(error)
+            let what = "TLS does not work on this system";
+            SetupError::new(SetupErrorKind::Unsupported, what).because(error)
         })
     }
 
@@ -432,19 +432,19 @@ impl ReplicatedStoreBuilder {
         &self,
         bound: SocketAddr,
         advertised: SocketAddr,
-    ) -> Result<Option<Group>, StartError> {
+    ) -> Result<Option<Group>, SetupError> {
         let Some(multicast) = self.multicast else {
             return Ok(None);
         };
         if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
-            return invalid(objection.to_owned());
+            return invalid(objection);
         }
         let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
         let group = join(multicast, bound, advertised, beacon);
         group.map(Some).map_err(|error| {
             let what = "cannot join the multicast group: set the `interface` to use, or the other \
                         nodes with `peer` or `dns`";
-            StartError::listen(what).because(error)
+            SetupError::new(SetupErrorKind::Listen, what).because(error)
         })
     }
 
@@ -454,7 +454,7 @@ impl ReplicatedStoreBuilder {
 
     /// Rejects a missing cluster name: nodes of two applications without one would form one
     /// cluster.
-    fn check_name(&self, advertised: SocketAddr) -> Result<(), StartError> {
+    fn check_name(&self, advertised: SocketAddr) -> Result<(), SetupError> {
         let looks = !self.peers.is_empty() || self.multicast.is_some();
         if self.cluster_name.is_some() || is_loopback(&advertised) || !looks {
             return Ok(());
@@ -462,13 +462,10 @@ impl ReplicatedStoreBuilder {
         let what = "a node that looks for peers on other machines requires a cluster name, so that \
                     it joins no other application's cluster: give all nodes of this application \
                     the same `.cluster_name(\"my-application\")`";
-        Err(StartError::new(
-            StartErrorKind::ClusterName,
-            what.to_owned(),
-        ))
+        Err(SetupError::new(SetupErrorKind::ClusterName, what))
     }
 
-    fn check(&self, secure: bool) -> Result<(), StartError> {
+    fn check(&self, secure: bool) -> Result<(), SetupError> {
         if !is_node_name(&self.name) {
             return invalid(format!(
                 "{:?} is not a valid node name: use 1 to {NODE_NAME_MAX} letters, digits and underscores",

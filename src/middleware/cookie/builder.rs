@@ -1,12 +1,11 @@
 //! Builder and validation of the session cookie.
 
-use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use cookie::Cookie;
 
 use super::{Persistence, SameSite, Secure, SessionCookie};
+use crate::error::{SetupError, SetupErrorKind};
 
 /// Builder of a [`SessionCookie`].
 #[derive(Clone, Debug)]
@@ -19,20 +18,6 @@ pub struct SessionCookieBuilder {
     secure: Secure,
     partitioned: bool,
     persistence: Persistence,
-}
-
-/// The error of cookie attributes that contradict each other, or cannot be sent in a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidCookie(Reason);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    Name,
-    Path,
-    Domain,
-    Insecure,
-    HostPrefix,
-    Age,
 }
 
 impl SessionCookieBuilder {
@@ -113,8 +98,8 @@ impl SessionCookieBuilder {
     /// cookie, if the age is zero, or if browsers would refuse the combination: a `__Host-` name
     /// with a domain or with a path other than `/`, or [`Secure::Never`] with a name prefix,
     /// [`SameSite::None`] or `Partitioned`.
-    pub fn build(self) -> Result<SessionCookie, InvalidCookie> {
-        self.check().map_err(InvalidCookie)?;
+    pub fn build(self) -> Result<SessionCookie, SetupError> {
+        self.check()?;
         Ok(SessionCookie {
             secured: self.attributes(true),
             unsecured: self.attributes(self.demands_secure()),
@@ -125,25 +110,31 @@ impl SessionCookieBuilder {
         })
     }
 
-    fn check(&self) -> Result<(), Reason> {
+    fn check(&self) -> Result<(), SetupError> {
         if !is_name(&self.name) {
-            return Err(Reason::Name);
+            let what = "a cookie's name is a token of at most 1024 characters";
+            return invalid(SetupErrorKind::CookieName, what);
         }
         if !is_path(&self.path) {
-            return Err(Reason::Path);
+            let what = "a cookie's path starts with '/' and has no spaces, controls or ';'";
+            return invalid(SetupErrorKind::CookiePath, what);
         }
         if !self.domain.as_deref().is_none_or(is_domain) {
-            return Err(Reason::Domain);
+            let what = "a cookie's domain is a host name";
+            return invalid(SetupErrorKind::CookieDomain, what);
         }
         if self.persistence == Persistence::MaxAge(Duration::ZERO) {
-            return Err(Reason::Age);
+            let what = "a cookie's age is greater than zero";
+            return invalid(SetupErrorKind::CookieAge, what);
         }
         if self.secure == Secure::Never && self.demands_secure() {
-            return Err(Reason::Insecure);
+            let what = "a name prefix, SameSite=None and Partitioned require the Secure attribute";
+            return invalid(SetupErrorKind::CookieInsecure, what);
         }
         let to_one_host = self.domain.is_none() && self.path == "/";
         if has_prefix(&self.name, HOST_PREFIX) && !to_one_host {
-            return Err(Reason::HostPrefix);
+            let what = "a __Host- cookie has no domain and the path '/'";
+            return invalid(SetupErrorKind::CookieHostPrefix, what);
         }
         Ok(())
     }
@@ -188,22 +179,9 @@ impl SessionCookieBuilder {
     }
 }
 
-impl fmt::Display for InvalidCookie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Reason::Name => "a cookie's name is a token of at most 1024 characters",
-            Reason::Path => "a cookie's path starts with '/' and has no spaces, controls or ';'",
-            Reason::Domain => "a cookie's domain is a host name",
-            Reason::Insecure => {
-                "a name prefix, SameSite=None and Partitioned require the Secure attribute"
-            }
-            Reason::Age => "a cookie's age is greater than zero",
-            Reason::HostPrefix => "a __Host- cookie has no domain and the path '/'",
-        })
-    }
+fn invalid(kind: SetupErrorKind, what: &'static str) -> Result<(), SetupError> {
+    Err(SetupError::new(kind, what))
 }
-
-impl Error for InvalidCookie {}
 
 /// Browsers compare prefixes without regard to case (RFC 6265bis, section 4.1.3).
 fn has_prefix(name: &str, prefix: &str) -> bool {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Uri};
 
-pub use self::builder::{InvalidCookie, SessionCookieBuilder};
+pub use self::builder::SessionCookieBuilder;
 pub(crate) use self::read::{Candidate, Candidates, read};
 pub(crate) use self::secure::IsSecure;
 pub use self::secure::Secure;
@@ -39,7 +39,7 @@ use crate::session::SessionId;
 ///
 /// let careless = SessionCookie::builder("shop").same_site(SameSite::None).secure(Secure::Never);
 /// assert!(careless.build().is_err());
-/// # Ok::<(), distributable::InvalidCookie>(())
+/// # Ok::<(), distributable::SetupError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct SessionCookie {

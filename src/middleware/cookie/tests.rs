@@ -4,6 +4,7 @@ use http::header::COOKIE;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::SetupErrorKind;
 
 fn built(builder: SessionCookieBuilder) -> SessionCookie {
     builder.build().unwrap()
@@ -105,19 +106,27 @@ fn the_host_profile_is_one_call() {
 #[test]
 fn what_browsers_refuse_cannot_be_built() {
     let never = |name: &str| SessionCookie::builder(name).secure(Secure::Never);
-    for builder in [
-        never("__Host-a"),
-        never("__secure-a"),
-        never("__HTTP-a"),
-        never("a").same_site(SameSite::None),
-        never("a").partitioned(true),
-        SessionCookie::builder("__Host-a").path("/a"),
-        SessionCookie::builder("__host-a").domain("example.com"),
-        SessionCookie::builder("a")
-            .host_prefix()
-            .domain("example.com"),
+    let insecure = SetupErrorKind::CookieInsecure;
+    let prefix = SetupErrorKind::CookieHostPrefix;
+    let age = Persistence::MaxAge(Duration::ZERO);
+    for (builder, kind) in [
+        (never("__Host-a"), insecure),
+        (never("__secure-a"), insecure),
+        (never("__HTTP-a"), insecure),
+        (never("a").same_site(SameSite::None), insecure),
+        (never("a").partitioned(true), insecure),
+        (SessionCookie::builder("__Host-a").path("/a"), prefix),
+        (SessionCookie::builder("__host-a").domain("a.com"), prefix),
+        (
+            SessionCookie::builder("a").host_prefix().domain("a.com"),
+            prefix,
+        ),
+        (
+            SessionCookie::builder("a").persistence(age),
+            SetupErrorKind::CookieAge,
+        ),
     ] {
-        assert!(builder.clone().build().is_err(), "{builder:?}");
+        assert_eq!(refusal(&builder), kind, "{builder:?}");
     }
 }
 
@@ -128,18 +137,27 @@ fn what_breaks_a_header_cannot_be_built() {
     for name in [
         "", "a b", "a=b", "a;b", "a,b", "a\"", "a\r\n", "ä", "a\0", &long,
     ] {
-        assert!(SessionCookie::builder(name).build().is_err(), "{name:?}");
+        let builder = SessionCookie::builder(name);
+        assert_eq!(refusal(&builder), SetupErrorKind::CookieName, "{name:?}");
     }
     for path in ["", "a", "/a;b", "/a b", "/ä", "/a\r\nb", "/\0"] {
         let builder = SessionCookie::builder("a").path(path);
-        assert!(builder.build().is_err(), "{path:?}");
+        assert_eq!(refusal(&builder), SetupErrorKind::CookiePath, "{path:?}");
     }
     for domain in [
         "", ".", "a..b", "a;b", "a b", "ä.com", "a\r\n", "a:80", "[::1]", "a,b",
     ] {
         let builder = SessionCookie::builder("a").domain(domain);
-        assert!(builder.build().is_err(), "{domain:?}");
+        assert_eq!(
+            refusal(&builder),
+            SetupErrorKind::CookieDomain,
+            "{domain:?}"
+        );
     }
+}
+
+fn refusal(builder: &SessionCookieBuilder) -> SetupErrorKind {
+    builder.clone().build().unwrap_err().kind()
 }
 
 /// 3, 10, C-02.

@@ -97,19 +97,19 @@ impl fmt::Display for RedisError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             RedisErrorKind::Config => "a setting of the Redis store is not valid",
-            RedisErrorKind::Unreachable => "Redis cannot be reached",
-            RedisErrorKind::TimedOut => "Redis did not answer in time",
+            RedisErrorKind::Unreachable => "the Redis server cannot be reached",
+            RedisErrorKind::TimedOut => "the Redis server did not answer in time",
             RedisErrorKind::Overloaded => "too many concurrent Redis operations",
-            RedisErrorKind::Unauthenticated => "Redis does not accept the credentials",
-            RedisErrorKind::Denied => "Redis refuses a command that the store needs",
-            RedisErrorKind::ReadOnly => "Redis accepts no writes",
-            RedisErrorKind::Loading => "Redis is loading its data",
+            RedisErrorKind::Unauthenticated => "the Redis server does not accept the credentials",
+            RedisErrorKind::Denied => "the Redis server refuses a command that the store needs",
+            RedisErrorKind::ReadOnly => "the Redis server accepts no writes",
+            RedisErrorKind::Loading => "the Redis server is loading its data",
             RedisErrorKind::ClusterDown => "the Redis cluster does not serve this slot",
-            RedisErrorKind::Full => "Redis has reached its memory limit",
+            RedisErrorKind::Full => "the Redis server has reached its memory limit",
             RedisErrorKind::Foreign => "a session key has a value of another format",
             RedisErrorKind::Encryption => "a value in Redis cannot be decrypted",
             RedisErrorKind::Unreplicated => "too few Redis replicas have confirmed",
-            RedisErrorKind::Unexpected => "Redis gave an unexpected answer",
+            RedisErrorKind::Unexpected => "the Redis server gave an unexpected answer",
         };
         match self.detail.is_empty() {
             true => f.write_str(what),
