@@ -22,7 +22,7 @@ const ERRORS_MAX: usize = 10;
 #[test]
 fn the_public_items_are_the_ones_that_are_listed() {
     let found = paths().into_iter().collect::<Vec<_>>().join("\n") + "\n";
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/public_api.txt");
+    let list = root().join("tests/public_api.txt");
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&list, &found).unwrap();
     }
@@ -61,19 +61,15 @@ fn there_are_few_errors() {
     let is_error = |path: &String| ["Error", "ErrorKind"].iter().any(|end| path.ends_with(end));
     let errors: BTreeSet<_> = paths().into_iter().filter(is_error).collect();
     assert!(errors.len() <= ERRORS_MAX, "{errors:#?}");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let is_listed = |name: &str| {
-        errors
-            .iter()
-            .any(|path| path.ends_with(&format!("::{name}")))
-    };
+    let mut types = BTreeSet::new();
+    implementors_of_error(&root().join("src"), &mut types);
     for path in paths() {
-        let name = path.rsplit("::").next().unwrap();
-        if name != "Lagged" && implements_error(&source, name) {
-            let kind = format!("{name}Kind");
+        let (place, name) = path.rsplit_once("::").unwrap();
+        if name != "Lagged" && types.contains(name) {
+            let kind = format!("{place}::{name}Kind");
             assert!(
-                is_listed(name) && is_listed(&kind),
-                "{name} has another shape"
+                errors.contains(&path) && errors.contains(&kind),
+                "{path} has another shape"
             );
         }
     }
@@ -82,10 +78,9 @@ fn there_are_few_errors() {
 /// Errors are shown behind a colon, one after the other.
 #[test]
 fn messages_of_errors_are_no_sentences() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut messages = 0;
     for file in ["error/mod.rs", "error/session.rs", "store/redis/error.rs"] {
-        let source = fs::read_to_string(root.join("src").join(file)).unwrap();
+        let source = fs::read_to_string(root().join("src").join(file)).unwrap();
         for (_, text) in source.lines().filter_map(|line| line.split_once("=> \"")) {
             let text = text.trim_end_matches(['"', ',']);
             assert!(!text.starts_with(char::is_uppercase), "{file}: {text}");
@@ -118,24 +113,30 @@ fn names_are_read_from_one_line_and_from_several() {
     assert_eq!(Vec::from_iter(names(source)), expected);
 }
 
-/// Returns `true` if a file below `folder` implements `Error` for the type.
-fn implements_error(folder: &Path, name: &str) -> bool {
-    let line = format!("impl Error for {name} {{");
-    fs::read_dir(folder).unwrap().any(|entry| {
+/// Adds the types for which a file below `folder` implements `Error`.
+fn implementors_of_error(folder: &Path, types: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => implements_error(&path, name),
-            false => fs::read_to_string(path).is_ok_and(|source| source.contains(&line)),
+        if path.is_dir() {
+            implementors_of_error(&path, types);
+            continue;
         }
-    })
+        let source = fs::read(&path).unwrap();
+        for line in String::from_utf8_lossy(&source).lines() {
+            let name = line.strip_prefix("impl Error for ");
+            types.extend(
+                name.and_then(|name| name.split_whitespace().next())
+                    .map(str::to_owned),
+            );
+        }
+    }
 }
 
 /// The public paths of this crate.
 fn paths() -> BTreeSet<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = BTreeSet::new();
     for (file, path) in FACADES {
-        let source = fs::read_to_string(root.join(file)).unwrap();
+        let source = fs::read_to_string(root().join(file)).unwrap();
         paths.extend(names(&source).iter().map(|name| format!("{path}::{name}")));
     }
     paths
@@ -170,4 +171,8 @@ fn names(source: &str) -> BTreeSet<String> {
         }
     }
     names
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
