@@ -21,7 +21,8 @@ use crate::watch::SessionWatch;
 /// - Every method *must* be safe to call from many tasks at once.
 /// - Every method *must* treat a session for which [`Record::is_live`] returns `false` as absent,
 ///   swept or not.
-/// - Time *must* be [`now`](crate::store::now): the middleware compares a record's points in time with it.
+/// - Time *must* be [`now`](crate::store::now): the middleware compares a record's points in time
+///   with it.
 /// - A failure *must* be an error, never [`Loaded::Absent`] and never [`Outcome::Gone`]: these
 ///   assert that the session does not exist, and log the user out. Return `Err` when unsure.
 /// - A root for which [`Root::is_index`] returns `true` names the list of a user's sessions. It is
