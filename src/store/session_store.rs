@@ -205,8 +205,8 @@ pub trait SessionStore: Send + Sync + 'static {
         None
     }
 
-    /// Returns `true` while nodes are missing that may hold sessions which this node cannot see. The
-    /// end of all sessions of a user is then recorded even if the user has none here, so that
+    /// Returns `true` while nodes are missing that may hold sessions which this node cannot see.
+    /// The end of all sessions of a user is then recorded even if the user has none here, so that
     /// sessions of the other side of a partition are deleted when it heals. The default is
     /// `false`: a store that all nodes share has no other side.
     fn is_divided(&self) -> bool {

@@ -258,7 +258,7 @@ fn an_end_lasts_until_the_sides_have_met() {
 }
 
 /// The message that brought the session to the other holder was under way for a while: there it
-/// expires later. What is alive at any holder is there for whoever ends the user's sessions.
+/// expires later. A call that ends the user's sessions finds what is alive at any holder.
 #[test]
 fn a_session_that_has_expired_here_and_not_at_the_other_holder_is_found() {
     let mut lab = Lab::cluster(2);
