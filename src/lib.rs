@@ -29,8 +29,8 @@
 //!   argument; [`Peek`] to read without using the session; [`Attribute`] for typed names,
 //!   [`Storable`] for values, [`SessionError`].
 //! - For the application: [`SessionLayer`], [`SessionCookie`], [`SessionHeader`], [`Route`] and
-//!   [`Affinity`] for sticky balancers, [`Limits`].
-//! - [`store`]: the stores, and the contract of [`SessionStore`].
+//!   [`Affinity`] for sticky balancers, [`Limits`], [`SetupError`].
+//! - [`SessionStore`], the contract of all stores, and [`store`]: their builders, states and errors.
 //! - [`session`]: sessions as plain data, for authors of stores.
 //! - `testing` (feature `testing`): sessions, cookies and failures for tests of applications, and a
 //!   suite that checks a store against the contract.
