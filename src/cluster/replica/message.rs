@@ -15,7 +15,8 @@ use crate::session::{
     Version,
 };
 
-use super::entry::{Delta, Entry};
+use super::delta::Delta;
+use super::entry::Entry;
 use super::node::Node;
 
 /// Identifies a view: a set of members, and an epoch that only grows.

@@ -44,6 +44,8 @@
 mod admission;
 mod budget;
 mod cluster_view;
+pub(crate) mod delta;
+mod digest;
 mod engine;
 pub(crate) mod entry;
 pub(crate) mod event;
@@ -62,6 +64,7 @@ mod peer_table;
 mod placement;
 mod readiness;
 mod reads;
+mod rebase;
 mod repair;
 mod revocation;
 pub(crate) mod rules;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::session::{Root, Timestamp};
 
 use super::{Engine, LOOK};
-use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::floors::vote;
 use crate::cluster::replica::flow::Deferred;
 use crate::cluster::replica::message::{KeyedEntry, Message, ViewId, Write};

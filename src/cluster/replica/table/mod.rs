@@ -22,7 +22,9 @@ use crate::session::{Changes, Outcome, Record, Root, SLOTS, Timestamp, Version, 
 use crate::watch::Watched;
 
 use super::Settings;
-use super::entry::{Delta, Entry, access_digest};
+use super::delta::Delta;
+use super::digest::access_digest;
+use super::entry::Entry;
 use super::message::{FIXED, KeyedEntry, SMALL_MAX};
 use super::rules::Rules;
 use super::split::Split;

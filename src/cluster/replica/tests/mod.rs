@@ -21,7 +21,8 @@ use proptest::prelude::*;
 use crate::cluster::Ack;
 use crate::session::{AttributeEntry, Credential, Lifetime, Name, Value, Version};
 
-use super::entry::{Delta, Entry};
+use super::delta::Delta;
+use super::entry::Entry;
 use super::event::{Notification, Reply, Report};
 use super::message::{Lane, Message, UpdateStatus, ViewId};
 use super::*;

@@ -30,12 +30,14 @@ use crate::cluster::Ack;
 use crate::session::{Record, Root, Timestamp, Version};
 
 use super::cluster_view::ClusterView;
-use super::entry::{Delta, Entry, rebase_fragment, rebase_record};
+use super::delta::Delta;
+use super::entry::Entry;
 use super::floors::Floors;
 use super::message::{KeyedEntry, Message, OpId, Operation, Update, UpdateStatus};
 use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;
 use super::reads::{INTERNAL, Reads, Wanted};
+use super::rebase::{rebase_fragment, rebase_record};
 use super::table::Table;
 use super::writes::{NewWrite, Writes};
 

@@ -17,7 +17,8 @@ use crate::session::{
 
 use crate::cluster::Copies;
 use crate::cluster::link::Inbox;
-use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
     Cursor, Happened, KeyedEntry, Operation, Proposal, Reason, Traced, Update, UpdateStatus, View,
     ViewId, Write,
