@@ -19,12 +19,13 @@ use crate::session::{
 use crate::watch::SessionWatch;
 
 use super::Copies;
-use super::driver::{Driver, Endpoints, run};
+use super::driver::Driver;
 use super::large_writes::LargeWrites;
 use super::replica::event::{Exclusion, Input, Reply, Step};
 use super::replica::events::Happening;
 use super::replica::message::UpdateStatus;
 use super::replica::{MemberStatus, ReplicaStatus};
+use super::runtime::{Endpoints, run};
 use super::status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
 use super::wire::{ATTRIBUTE_NAME_MAX, Refusal};
 
