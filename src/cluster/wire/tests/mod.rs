@@ -1,7 +1,9 @@
 //! Tests of the wire format.
 
 mod arbitrary;
+mod arbitrary_session;
 mod golden;
+mod later_versions;
 
 use proptest::collection::{btree_set, vec};
 use proptest::option;
