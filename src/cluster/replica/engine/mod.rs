@@ -9,6 +9,7 @@ mod announce;
 mod calls;
 mod dispatch;
 mod exclusion;
+mod incoming;
 mod process;
 mod reachability;
 mod revoke;
