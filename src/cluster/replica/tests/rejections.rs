@@ -21,16 +21,7 @@ fn an_attempt_that_was_refused_stays_refused() {
     lab.deliver(1, 0, update.clone());
     lab.carry();
     let (_, _, refused) = lab.held.remove(0);
-    let gone = |message: &Message| {
-        matches!(
-            message,
-            Message::Updated {
-                verdict: UpdateStatus::Gone,
-                ..
-            }
-        )
-    };
-    assert!(gone(&refused));
+    assert!(has_verdict(&refused, UpdateStatus::Gone));
     Arc::make_mut(&mut used).touch(lab.now);
     let write = Message::Write(Write {
         seq: 1_000,
@@ -49,7 +40,8 @@ fn an_attempt_that_was_refused_stays_refused() {
     lab.deliver(1, 0, update.clone());
     lab.carry();
     assert_eq!(text(&lab.read(0, key).unwrap(), "n").as_deref(), Some("0"));
-    assert!(lab.held.iter().any(|(.., message)| gone(message)));
+    let gone = |(_, _, message): &(usize, usize, Message)| has_verdict(message, UpdateStatus::Gone);
+    assert!(lab.held.iter().any(gone));
 
     // Another owner did not reject it; this one has become the owner again.
     let Message::Update(Update { fragment, .. }) = &update else {
@@ -71,16 +63,13 @@ fn an_attempt_that_was_refused_stays_refused() {
     lab.held.clear();
     lab.deliver(1, 0, update);
     lab.carry();
-    let applied = |message: &Message| {
-        matches!(
-            message,
-            Message::Updated {
-                verdict: UpdateStatus::Applied,
-                ..
-            }
-        )
-    };
-    assert!(lab.held.iter().any(|(.., message)| applied(message)));
+    let applied =
+        |(_, _, message): &(usize, usize, Message)| has_verdict(message, UpdateStatus::Applied);
+    assert!(lab.held.iter().any(applied));
+}
+
+fn has_verdict(message: &Message, expected: UpdateStatus) -> bool {
+    matches!(message, Message::Updated { verdict, .. } if *verdict == expected)
 }
 
 #[test]
