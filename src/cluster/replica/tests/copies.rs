@@ -78,7 +78,7 @@ fn a_session_is_kept_by_two_nodes_and_read_through_all() {
 }
 
 #[test]
-fn who_does_not_keep_a_session_has_its_changes_ordered_by_the_owner() {
+fn a_node_that_is_no_holder_has_its_changes_ordered_by_the_owner() {
     let mut lab = Lab::cluster_with(4, two());
     let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
     lab.commit(0, 1, key, &born("a", "1"));
@@ -113,7 +113,7 @@ fn who_does_not_keep_a_session_has_its_changes_ordered_by_the_owner() {
 /// Otherwise a former holder that has no view with the new holder could answer from an outdated
 /// copy.
 #[test]
-fn a_write_is_answered_when_everybody_has_said_that_it_knows_who_keeps_it() {
+fn a_write_is_answered_when_all_members_have_announced_its_view() {
     let mut lab = Lab::cluster_with(3, two());
     let all: Vec<_> = (0..3).collect();
     let mut later = Lab::cluster_with(4, two());
@@ -180,7 +180,7 @@ fn a_copy_is_forgotten_when_its_new_holders_have_caught_up_and_not_before() {
 
 /// 60 (i).
 #[test]
-fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
+fn a_leaving_node_holds_nothing_new_and_is_a_source_until_the_others_have_it() {
     let mut lab = Lab::cluster_with(3, two());
     let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
     lab.commit(0, 1, key, &born("a", "1"));
@@ -201,7 +201,7 @@ fn who_leaves_keeps_nothing_new_and_is_a_source_until_the_others_have_it() {
 /// Found by simulation: if the announcement that a member is complete was lost, it was not
 /// requested again, and no node dropped what it had handed over.
 #[test]
-fn whoever_is_not_known_to_have_caught_up_is_asked() {
+fn members_not_known_to_be_complete_are_asked() {
     let mut lab = Lab::strangers_with(2, two());
     lab.hold = |message| matches!(message, Message::View(view) if view.complete);
     lab.link(0, 1);

@@ -31,7 +31,7 @@ fn the_end_of_a_session_that_may_live_elsewhere_is_not_confirmed() {
 }
 
 #[test]
-fn a_session_that_ran_out_here_may_have_been_used_elsewhere() {
+fn a_session_that_expired_here_may_have_been_used_elsewhere() {
     let mut lab = Lab::cluster_with(2, two());
     let mut changes = Changes::create(SECRET, Some(Duration::from_secs(2)), HOUR);
     changes.insert("a".into(), value("1"));
@@ -102,7 +102,7 @@ fn a_session_that_was_forgotten_here_may_still_be_used_elsewhere() {
 }
 
 #[test]
-fn word_of_a_use_brings_back_what_has_expired_keys_here() {
+fn a_late_access_brings_back_a_session_that_expired_here() {
     let mut lab = Lab::cluster_with(2, two());
     lab.commit(0, 1, key(1), &short());
     for (after, forgotten) in [(700, false), (1_300, true)] {
@@ -163,7 +163,7 @@ fn a_change_that_outlasts_the_session_counts_as_a_use() {
 }
 
 #[test]
-fn what_was_applied_before_the_session_ran_out_is_not_called_gone() {
+fn an_update_applied_before_the_session_expired_is_not_reported_as_gone() {
     let mut lab = Lab::cluster_with(2, two());
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
     lab.commit(0, 1, key, &short());
@@ -185,7 +185,7 @@ fn what_was_applied_before_the_session_ran_out_is_not_called_gone() {
 }
 
 #[test]
-fn a_session_that_runs_out_while_it_is_ended_was_there() {
+fn a_session_that_expires_while_it_is_deleted_was_there() {
     let mut lab = Lab::cluster_with(3, two());
     let key = find(&lab, |lab, key| !lab.replica(2).holds(key));
     lab.commit(0, 1, key, &short());
@@ -222,7 +222,7 @@ fn a_session_is_looked_for_once_however_often_it_is_used() {
 /// Found by simulation: the holder requested the rest of the session without end, and the owner
 /// sent its write again without end.
 #[test]
-fn an_update_of_a_session_that_has_expired_keys_meanwhile_comes_to_an_end() {
+fn an_update_of_a_session_that_has_expired_meanwhile_ends() {
     let mut lab = Lab::cluster_with(2, two());
     let mut changes = Changes::create(SECRET, Some(Duration::from_secs(1)), 24 * HOUR);
     changes.insert("a".into(), value("1"));

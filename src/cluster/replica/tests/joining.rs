@@ -52,7 +52,7 @@ fn newcomers_that_find_each_other_first_do_not_serve_at_once() {
 }
 
 #[test]
-fn a_node_that_finds_nobody_serves_alone_after_a_while() {
+fn a_node_that_finds_no_peers_serves_alone_after_a_while() {
     let mut lab = Lab::strangers(1);
     lab.run(Duration::from_millis(1_900));
     assert!(!lab.replica(0).is_ready());
@@ -65,7 +65,7 @@ fn a_node_that_finds_nobody_serves_alone_after_a_while() {
 /// Found by simulation: a node that was stopped immediately after its start counted the pause as
 /// time in which it had looked for other nodes.
 #[test]
-fn the_time_that_a_node_was_stopped_is_no_time_to_look_around() {
+fn a_pause_does_not_count_as_time_spent_looking_for_peers() {
     let lab = Lab::strangers(1);
     let ready_at = |seconds| {
         let now = START.plus(Duration::from_secs_f64(seconds));
@@ -79,7 +79,7 @@ fn the_time_that_a_node_was_stopped_is_no_time_to_look_around() {
 }
 
 #[test]
-fn a_node_that_has_not_caught_up_asks_before_it_says_that_there_is_nothing() {
+fn an_incomplete_node_asks_before_it_reports_a_session_as_absent() {
     let mut lab = Lab::strangers(2);
     lab.run(Duration::from_secs(3));
     lab.commit(1, 1, key(1), &born("a", "1"));

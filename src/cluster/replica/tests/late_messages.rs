@@ -5,7 +5,7 @@ use super::*;
 /// Found by simulation: messages in the buffers of a process that was stopped, killed and restarted
 /// extended a session that had expired meanwhile.
 #[test]
-fn what_was_said_to_a_former_life_does_not_count() {
+fn messages_to_a_former_incarnation_do_not_count() {
     let mut lab = Lab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let (from, to) = (lab.nodes[0].0.clone(), lab.nodes[1].0.generation);
@@ -36,7 +36,7 @@ fn what_was_said_to_a_former_life_does_not_count() {
 
 /// Found by simulation: a view that arrived late permanently replaced a newer one.
 #[test]
-fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
+fn an_earlier_view_does_not_replace_a_later_one() {
     let mut lab = Lab::cluster(2);
     let view = message::View {
         number: 1,
@@ -57,7 +57,7 @@ fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
 
 /// Found by simulation: a paused node accepted old answers when it continued.
 #[test]
-fn a_node_that_was_stopped_counts_nothing_that_was_said_before() {
+fn a_node_that_was_paused_ignores_messages_from_before() {
     let mut lab = Lab::cluster(2);
     lab.hold = |message| matches!(message, Message::Ack { .. });
     lab.commit(0, 1, key(1), &born("a", "1"));

@@ -5,7 +5,7 @@ use super::*;
 
 /// K-05.
 #[test]
-fn what_two_sides_wrote_without_knowing_of_each_other_is_counted() {
+fn concurrent_writes_of_two_sides_are_counted() {
     let mut lab = Lab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "0"));
     lab.hold = |_| true;
@@ -30,7 +30,7 @@ fn what_two_sides_wrote_without_knowing_of_each_other_is_counted() {
 }
 
 #[test]
-fn losses_that_were_made_up_for_leave_no_doubt() {
+fn losses_that_were_restored_leave_no_doubt() {
     let mut lab = Lab::cluster_with(4, two());
     for lost in [3, 2] {
         let (node, _) = lab.nodes.remove(lost);
@@ -47,7 +47,7 @@ fn losses_that_were_made_up_for_leave_no_doubt() {
 
 /// It may be one of those that were lost, and would report all their sessions as absent.
 #[test]
-fn a_newcomer_shares_the_doubt_of_those_who_saw_others_vanish() {
+fn a_newcomer_is_uncertain_for_as_long_as_the_members_that_saw_others_fail() {
     let mut lab = Lab::cluster_with(4, two());
     for lost in [3, 2] {
         let (node, _) = lab.nodes.remove(lost);

@@ -5,7 +5,7 @@ use super::*;
 /// Other members receive from both, so the membership protocol keeps both; but no write could be
 /// acknowledged by all holders for as long as it lasts.
 #[test]
-fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
+fn of_two_nodes_that_cannot_reach_each_other_one_is_removed() {
     for cut in [vec![(0, 1), (1, 0)], vec![(0, 1)], vec![(1, 0)]] {
         let mut lab = Lab::cluster(3);
         lab.redials = true;
@@ -66,7 +66,7 @@ fn of_two_nodes_that_do_not_hear_each_other_one_is_taken_out() {
 
 /// A refuted suspicion must have no effect.
 #[test]
-fn a_member_that_was_suspected_and_answers_goes_on_as_it_is() {
+fn a_suspected_member_that_answers_keeps_its_incarnation() {
     for silent_for in [1_100, 1_600, 2_100] {
         let mut lab = Lab::cluster(2);
         lab.cut = vec![(0, 1), (1, 0)];

@@ -6,7 +6,7 @@ use super::*;
 use crate::cluster::replica::message::{Update, Write};
 
 #[test]
-fn an_attempt_that_was_refused_stays_refused() {
+fn an_attempt_that_was_rejected_stays_rejected() {
     let mut lab = Lab::cluster_with(2, two());
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
     lab.commit(0, 1, key, &short());
@@ -73,7 +73,7 @@ fn has_verdict(message: &Message, expected: UpdateStatus) -> bool {
 }
 
 #[test]
-fn an_end_that_was_refused_may_be_tried_again() {
+fn a_deletion_that_was_rejected_may_be_tried_again() {
     let mut lab = Lab::cluster_with(3, two());
     let key = find(&lab, |lab, key| {
         owner(lab, key) == 0 && !lab.replica(2).holds(key)
@@ -95,7 +95,7 @@ fn an_end_that_was_refused_may_be_tried_again() {
 }
 
 #[test]
-fn a_refusal_of_somebody_else_than_the_owner_does_not_count() {
+fn a_rejection_by_another_member_than_the_owner_does_not_count() {
     let mut lab = Lab::cluster_with(3, Copies::All);
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
     lab.commit(0, 1, key, &born("n", "0"));
@@ -141,7 +141,7 @@ fn an_owner_that_lacks_what_the_asker_has_seen_asks_around() {
 /// Found by simulation: a late response was older than the session that had expired and was
 /// forgotten meanwhile.
 #[test]
-fn an_answer_that_nobody_waits_for_is_not_taken() {
+fn an_answer_that_no_call_waits_for_is_ignored() {
     let mut lab = Lab::cluster(2);
     let copy = KeyedEntry {
         key: key(1),

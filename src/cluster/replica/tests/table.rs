@@ -28,7 +28,7 @@ fn a_late_copy_does_not_bring_back_an_ended_session() {
 }
 
 #[test]
-fn what_has_expired_keys_is_swept_and_not_taken_in_again() {
+fn an_expired_session_is_swept_and_not_merged_again() {
     // The same slot has one that stays.
     let mut lasting = record("a", 1);
     lasting.credential.absolute_deadline = Timestamp::NEVER;
@@ -52,7 +52,7 @@ fn what_has_expired_keys_is_swept_and_not_taken_in_again() {
 }
 
 #[test]
-fn the_names_of_what_ran_out_take_a_part_of_what_sessions_may_take() {
+fn the_keys_of_expired_sessions_take_a_part_of_the_bytes_for_sessions() {
     let table = table_with(1_000, 100_000);
     let at = |slot: u16| {
         let mut bytes = [0; 12];
@@ -121,7 +121,7 @@ fn copy() -> impl Strategy<Value = KeyedEntry> {
 proptest! {
     /// Entries may arrive in any order and any number of times.
     #[test]
-    fn tables_agree_whatever_order_things_come_in(
+    fn tables_agree_whatever_the_order_of_merges(
         copies in prop::collection::vec(copy(), 0..8),
         order in any::<prop::sample::Index>(),
     ) {
@@ -142,7 +142,7 @@ proptest! {
 
     /// The counters match the contents.
     #[test]
-    fn nothing_that_comes_upsets_a_table(copies in prop::collection::vec(copy(), 0..20)) {
+    fn the_counters_match_after_any_merges(copies in prop::collection::vec(copy(), 0..20)) {
         let table = table();
         for copy in &copies {
             table.merge(START, copy);

@@ -57,7 +57,7 @@ fn a_write_that_is_lost_is_sent_again() {
 }
 
 #[test]
-fn a_write_that_nobody_acknowledges_ends_as_indeterminate() {
+fn a_write_without_acknowledgements_ends_as_indeterminate() {
     let mut lab = Lab::cluster(2);
     lab.hold = |message| matches!(message, Message::Write(_));
     lab.commit(0, 1, key(1), &born("a", "1"));
