@@ -232,7 +232,7 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// Sets how long [`drain`](ReplicatedStore::drain) waits until the other nodes have all
+    /// Sets how long [`drain`](crate::ReplicatedStore::drain) waits until the other nodes have all
     /// sessions of this one. After that the node leaves anyway, and its report says so.
     ///
     /// Defaults to 10 seconds, well within the grace period of common orchestrators (30 seconds in
