@@ -36,6 +36,7 @@ mod pending_calls;
 mod rejections;
 pub(crate) mod replica;
 mod report;
+mod runtime;
 mod secret;
 mod sightings;
 #[cfg(test)]

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_node_that_has_stopped() {
+    fn no_call_waits_for_a_node_that_has_stopped() {
         let calls = PendingCalls::default();
         let mut early = pin!(calls.reply(1));
         assert_eq!(poll(early.as_mut()), Poll::Pending);

@@ -1,33 +1,16 @@
 //! Configuration of a node of a replicated store.
 
 mod address;
+mod start;
 #[cfg(feature = "rustls")]
 mod tls;
 
-use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use rand::rngs::{StdRng, SysRng};
-use rand::{Rng, SeedableRng};
-
-use crate::clock;
-use crate::error::{SetupError, SetupErrorKind};
-use crate::store::replicated::ReplicatedStore;
-
-use super::discover::{Beacon, Discovery, Group, Multicast, join};
-use super::door::Door;
-use super::driver::{Driver, Endpoints};
-use super::link::{Links, Security, is_loopback, last_generation};
-use super::outlook::Addresses;
-use super::replica::node::Node;
-use super::replica::rules::Rules;
-use super::replica::{Replica, Requirements, Settings};
+use super::discover::Multicast;
+use super::link::Security;
 use super::secret::Secret;
-use super::wire::{Hello, NODE_NAME_MAX, is_node_name};
-use super::{Ack, Cluster, Copies};
-
-use self::address::{check_peer, invalid};
+use super::{Ack, Copies};
 
 /// Configures and starts a node of a replicated store.
 ///
@@ -249,7 +232,7 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// Sets how long [`drain`](ReplicatedStore::drain) waits until the other nodes have all
+    /// Sets how long [`drain`](crate::ReplicatedStore::drain) waits until the other nodes have all
     /// sessions of this one. After that the node leaves anyway, and its report says so.
     ///
     /// Defaults to 10 seconds, well within the grace period of common orchestrators (30 seconds in
@@ -286,212 +269,8 @@ impl ReplicatedStoreBuilder {
         self.max_session_bytes = bytes;
         self
     }
-
-    /// Starts the node. It listens when this returns, and finds the other nodes in the background;
-    /// [`ready`](ReplicatedStore::ready) waits until it serves sessions.
-    ///
-    /// Must be awaited within a tokio runtime, on which the tasks of the node run.
-    ///
-    /// # Errors
-    ///
-    /// If the configuration is invalid, the address cannot be bound or can be reached from other
-    /// machines without a secret, a multicast group cannot be joined, or the operating system has
-    /// no random numbers. The message says what to do.
-    ///
-    /// # Panics
-    ///
-    /// Panics if called outside a tokio runtime.
-    pub async fn start(self) -> Result<ReplicatedStore, SetupError> {
-        self.start_after(|_| ()).await
-    }
-
-    /// Starts the node with the sessions of an earlier incarnation. Returns the number of sessions
-    /// for which there was no room. If members have survived that incarnation, the sessions are
-    /// imported only when one of them is met.
-    #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) async fn start_with(
-        self,
-        copies: Vec<super::KeyedEntry>,
-        survivors: Vec<super::Survivor>,
-    ) -> Result<(ReplicatedStore, usize), SetupError> {
-        let mut refused = 0;
-        let fill = |replica: &Replica| match survivors.is_empty() {
-            true => refused = replica.restore(clock::now(), copies),
-            false => replica.hold(clock::now(), copies, survivors),
-        };
-        let store = self.start_after(fill).await?;
-        Ok((store, refused))
-    }
-
-    /// Starts the node after `fill` has imported sessions into the replica.
-    async fn start_after(self, fill: impl FnOnce(&Replica)) -> Result<ReplicatedStore, SetupError> {
-        let security = self.security()?;
-        let secure = security.is_some();
-        self.check(secure)?;
-        let listener = self.listen(secure).await?;
-        let bound = listener.local_addr().map_err(|error| {
-            SetupError::new(SetupErrorKind::Listen, "no local address").because(error)
-        })?;
-        let advertised = self.advertised(bound, secure).await?;
-        self.check_name(advertised)?;
-        let multicast = self.group(bound, advertised)?;
-        let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
-            let what = "the operating system has no random numbers";
-            SetupError::new(SetupErrorKind::Unsupported, what).because(io::Error::other(error))
-        })?;
-        let process = random.next_u64();
-        let me = self.identity(advertised, process, &security).await;
-        let settings = self.settings(me.clone(), random.next_u64());
-        let replica = Replica::new(clock::now(), settings);
-        fill(&replica);
-        tracing::info!(
-            node = %self.name,
-            cluster = self.name_of_cluster(),
-            address = %advertised,
-            secret = secure,
-            copies = ?self.copies,
-            ack = ?self.ack,
-            version = env!("CARGO_PKG_VERSION"),
-            "starting a replicated node"
-        );
-        let (links, undialled) = Links::new(bound, advertised, security);
-        let driver = Driver::new(
-            replica,
-            links,
-            me,
-            Door::new(self.name_of_cluster().to_owned(), process, self.copies),
-            Addresses::new(&self.peers),
-            random,
-        );
-        let surroundings = Endpoints {
-            listener,
-            discovery: Discovery {
-                names: self.peers.into(),
-                multicast,
-            },
-            undialled,
-        };
-        Ok(ReplicatedStore::new(Cluster::run(
-            driver,
-            surroundings,
-            bound,
-            (self.copies, self.drain_timeout),
-        )))
-    }
-
-    fn settings(&self, me: Node, seed: u64) -> Settings {
-        Settings {
-            me,
-            copies: self.copies,
-            ack: self.ack,
-            min_copies: self.min_copies,
-            max_sessions: self.max_sessions,
-            max_bytes: self.max_bytes,
-            max_session_bytes: self.max_session_bytes,
-            ack_timeout: self.ack_timeout,
-            requirements: Requirements {
-                expect_nodes: self.expect_nodes,
-                join_timeout: self.join_timeout,
-                loss_grace: self.loss_grace,
-                ..Requirements::default()
-            },
-            seed,
-            rules: Rules::ALL,
-        }
-    }
-
-    /// Returns the identity of this incarnation, which must be later than all that other nodes have
-    /// seen.
-    async fn identity(&self, address: SocketAddr, process: u64, security: &Security) -> Node {
-        let unborn = Node {
-            address,
-            generation: 0,
-            name: self.name.as_str().into(),
-        };
-        let hello = Hello::new(self.name_of_cluster(), unborn.clone(), process, self.copies);
-        let last = last_generation(security, &self.peers, &hello).await;
-        Node {
-            generation: clock::now().as_millis().max(last.saturating_add(1)),
-            ..unborn
-        }
-    }
-
-    /// Returns the protection of the links.
-    fn security(&self) -> Result<Security, SetupError> {
-        if let Some(own) = &self.own {
-            return Ok(own.clone());
-        }
-        Security::from_secrets(&self.secrets, self.name_of_cluster()).map_err(|error| {
-            let what = "TLS does not work on this system";
-            SetupError::new(SetupErrorKind::Unsupported, what).because(error)
-        })
-    }
-
-    /// Joins the multicast group, if one is configured.
-    fn group(
-        &self,
-        bound: SocketAddr,
-        advertised: SocketAddr,
-    ) -> Result<Option<Group>, SetupError> {
-        let Some(multicast) = self.multicast else {
-            return Ok(None);
-        };
-        if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
-            return invalid(objection);
-        }
-        let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
-        let group = join(multicast, bound, advertised, beacon);
-        group.map(Some).map_err(|error| {
-            let what = "cannot join the multicast group: set the `interface` to use, or the other \
-                        nodes with `peer` or `dns`";
-            SetupError::new(SetupErrorKind::Listen, what).because(error)
-        })
-    }
-
-    fn name_of_cluster(&self) -> &str {
-        self.cluster_name.as_deref().unwrap_or(CLUSTER_NAME)
-    }
-
-    /// Rejects a missing cluster name: nodes of two applications without one would form one
-    /// cluster.
-    fn check_name(&self, advertised: SocketAddr) -> Result<(), SetupError> {
-        let looks = !self.peers.is_empty() || self.multicast.is_some();
-        if self.cluster_name.is_some() || is_loopback(&advertised) || !looks {
-            return Ok(());
-        }
-        let what = "a node that looks for peers on other machines requires a cluster name, so that \
-                    it joins no other application's cluster: give all nodes of this application \
-                    the same `.cluster_name(\"my-application\")`";
-        Err(SetupError::new(SetupErrorKind::ClusterName, what))
-    }
-
-    fn check(&self, secure: bool) -> Result<(), SetupError> {
-        if !is_node_name(&self.name) {
-            return invalid(format!(
-                "{:?} is not a valid node name: use 1 to {NODE_NAME_MAX} letters, digits and underscores",
-                self.name
-            ));
-        }
-        if self.name_of_cluster().is_empty() || self.name_of_cluster().len() > CLUSTER_NAME_MAX {
-            return invalid(format!(
-                "the cluster name must be 1 to {CLUSTER_NAME_MAX} bytes long"
-            ));
-        }
-        if self.peers.len() > PEERS_MAX {
-            return invalid(format!("more than {PEERS_MAX} peers are configured"));
-        }
-        for peer in &self.peers {
-            check_peer(peer, secure)?;
-        }
-        Ok(())
-    }
 }
 
-const CLUSTER_NAME: &str = "distributable";
-/// Keeps a handshake within one small frame.
-const CLUSTER_NAME_MAX: usize = 64;
-/// Each of them is dialed for as long as the node runs; a cluster has a handful.
-const PEERS_MAX: usize = 128;
 /// More than it takes to detect that a holder has failed, so that one failure does not make the
 /// outcome of a write unknown.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);

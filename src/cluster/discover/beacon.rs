@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beacon_says_where_a_node_is() {
+    fn a_beacon_contains_the_address_of_a_node() {
         let beacon = Beacon::new(&[secret(1)], "shop");
         for address in [address(), "[2001:db8::7]:4001".parse().unwrap()] {
             assert_eq!(beacon.check(&beacon.sign(address)), Some(address));

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken() {
+    async fn a_waiting_task_is_woken() {
         let admission = Arc::new(Admission::new(100));
         let one = admission.request(100);
         let two = admission.request(100);

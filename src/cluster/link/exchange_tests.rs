@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Message, ViewId, Write};
 use crate::cluster::wire::{Protocol, Segment, SegmentKind, WireError, encode};
 use crate::session::{AttributeEntry, Root, Timestamp, Value, Version};

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_takes_no_room() {
+    fn a_connection_that_has_ended_takes_no_room() {
         let mut strangers = Handshaking::default();
         let mut first = strangers.admit(ip(1));
         for _ in 0..3 * STRANGERS_MAX {

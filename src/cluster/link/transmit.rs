@@ -221,6 +221,13 @@ mod tests {
         (outbox, reports, link)
     }
 
+    /// Waits until everything in a queue was sent.
+    async fn flushed(outbox: &SendQueue) {
+        while !outbox.is_flushed() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn on_a_slow_link_nothing_waits_for_a_large_message() {
         let socket = TcpSocket::new_v4().unwrap();
@@ -265,11 +272,7 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
         }
         let crossed = began.elapsed();
-        let all_flushed = async {
-            while !outbox.is_flushed() {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let all_flushed = flushed(&outbox);
         timeout(Duration::from_secs(10), all_flushed).await.unwrap();
         outbox.close();
         link.await.unwrap();

@@ -50,7 +50,7 @@ fn an_address_is_closed_after_three_refusals_within_two_seconds() {
 
 ///
 #[test]
-fn a_name_does_not_resolve_only_if_a_name_server_says_so() {
+fn a_name_is_unknown_only_if_a_name_server_answers_that() {
     let name = "nowhere.example:4000";
     let addresses = Addresses::new(&[name.to_owned()]);
     let silent = |lookup: Lookup, ms| {
@@ -68,7 +68,7 @@ fn a_name_does_not_resolve_only_if_a_name_server_says_so() {
 }
 
 #[test]
-fn a_failing_name_server_does_not_take_back_what_it_has_said() {
+fn a_failing_name_server_does_not_change_its_last_answer() {
     let name = "peers.example:4000";
     let addresses = Addresses::new(&[name.to_owned()]);
     addresses.resolved(START, name, &Lookup::Addresses(vec![at(2), at(3)]));

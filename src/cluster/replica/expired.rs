@@ -15,7 +15,8 @@
 
 use crate::session::{Credential, Forked, Idle, Record, Timestamp, Version};
 
-use super::entry::{Delta, Entry, TOMBSTONE_MARGIN};
+use super::delta::Delta;
+use super::entry::{Entry, TOMBSTONE_MARGIN};
 
 /// The remains of an expired session.
 #[derive(Clone, Debug, PartialEq)]

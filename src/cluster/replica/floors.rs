@@ -42,7 +42,9 @@ use crate::cluster::Ack;
 use crate::session::{Record, Root, Timestamp, Version};
 
 use super::cluster_view::ClusterView;
-use super::entry::{Delta, Entry, content_below, marks_bytes};
+use super::delta::Delta;
+use super::digest::content_below;
+use super::entry::{Entry, marks_bytes};
 use super::message::{KeyedEntry, Message, OpId, Proposal, ViewId};
 use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;

@@ -43,7 +43,10 @@
 
 mod admission;
 mod budget;
+mod calls;
 mod cluster_view;
+pub(crate) mod delta;
+mod digest;
 mod engine;
 pub(crate) mod entry;
 pub(crate) mod event;
@@ -56,15 +59,18 @@ mod flow;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) mod held;
 mod membership;
+mod merged_writes;
 pub(crate) mod message;
 pub(crate) mod node;
 mod peer_table;
 mod placement;
 mod readiness;
 mod reads;
+mod rebase;
 mod repair;
 mod revocation;
 pub(crate) mod rules;
+mod snapshot;
 mod split;
 mod status;
 mod table;
@@ -80,24 +86,18 @@ use std::time::Duration;
 
 use crate::cluster::{Ack, Copies};
 use crate::error::StoreErrorKind;
-use crate::session::{
-    Changes, ListScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash, SessionPage, Timestamp,
-    WriterId, access_version,
-};
+use crate::session::{ListScope, Root, SLOTS, SessionPage, Timestamp};
 use crate::watch::Watched;
 
 use self::budget::Budget;
 use self::engine::Engine;
-use self::event::{Input, Output, Step};
-use self::message::{FIXED, KeyedEntry, OpId, Operation};
+use self::event::{Input, Output};
 use self::node::Node;
-use self::peer_table::PeerSet;
-use self::placement::{Member, Placement};
-use self::reads::Wanted;
+use self::placement::Member;
 use self::rules::Rules;
+use self::snapshot::Snapshot;
 use self::status::UnderReplicated;
-use self::table::{Committed, Table};
-use self::updates::Call;
+use self::table::Table;
 
 pub(crate) use self::engine::PAUSE_MAX;
 pub(crate) use self::peer_table::PEERS_MAX;
@@ -141,18 +141,6 @@ pub(crate) struct Replica {
     min_copies: usize,
 }
 
-#[derive(Clone, Debug)]
-struct Snapshot {
-    ready: bool,
-    /// Whether this node may answer alone for the slots that it holds.
-    complete: bool,
-    writer: WriterId,
-    placement: Arc<Placement>,
-    /// Until when an unknown session may be a lost one.
-    uncertain_until: Timestamp,
-    view: message::ViewId,
-}
-
 impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         let table = Table::new(&settings);
@@ -188,160 +176,9 @@ impl Replica {
         self.control().poll_timeout()
     }
 
-    /// Starts to read a session.
-    pub(crate) fn load(
-        &self,
-        now: Timestamp,
-        op: OpId,
-        key: &Root,
-        secret: Option<&SecretHash>,
-    ) -> Step<Loaded> {
-        let snapshot = self.snapshot();
-        if !snapshot.ready {
-            return Step::Refused(StoreErrorKind::NotReady);
-        }
-        let secret = secret.filter(|_| self.table.rules.secrets);
-        if snapshot.complete && snapshot.placement.is_mine(key.slot()) {
-            // The owner has every rotation. Another holder asks it if the secret is not the one
-            // that it has: the rotation may not have arrived here.
-            let is_owner = snapshot.placement.owner(key.slot()) == Member::Me;
-            match self.look(now, key).map(|record| record.loaded(secret, now)) {
-                Some(loaded @ Loaded::Live(_)) => return Step::Done(loaded),
-                Some(loaded) if is_owner && self.is_current(&snapshot) => {
-                    return Step::Done(loaded);
-                }
-                Some(_) => {}
-                None if self.is_certain(now, key, &snapshot) => {
-                    return Step::Done(Loaded::Absent);
-                }
-                None => {}
-            }
-        }
-        let wanted = Wanted {
-            key: *key,
-            secret: secret.copied(),
-        };
-        self.control().read(now, op, wanted, &self.table);
-        Step::Wait(Loaded::Absent)
-    }
-
-    /// Returns the live session in this node's table.
-    pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
-        self.table.look(now, key)
-    }
-
-    /// Returns the live session in this node's table, if this node is a holder.
-    pub(crate) fn kept(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
-        let mine = self.snapshot().placement.is_mine(key.slot());
-        mine.then(|| self.look(now, key)).flatten()
-    }
-
-    /// Returns `true` if a session that is not here does not exist. Otherwise it may have been
-    /// handed over since `snapshot` was taken, lost with failed nodes, or accessed elsewhere after
-    /// it expired here.
-    fn is_certain(&self, now: Timestamp, key: &Root, snapshot: &Snapshot) -> bool {
-        let same_view = self.is_current(snapshot);
-        let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
-        snapshot.complete && same_view && !lost && !self.table.is_doubtful(now, key)
-    }
-
     /// Returns `true` if the view is still that of `snapshot`.
     fn is_current(&self, snapshot: &Snapshot) -> bool {
         self.snapshot().view == snapshot.view
-    }
-
-    /// Starts to commit changes. Changes with an expectation, rotations, and all changes of a
-    /// session that this node does not hold, go to the session's owner.
-    pub(crate) fn commit(
-        &self,
-        now: Timestamp,
-        op: OpId,
-        key: &Root,
-        base: Option<&Arc<Record>>,
-        changes: &Changes,
-    ) -> Step<Outcome> {
-        let snapshot = self.snapshot();
-        if let Some(kind) = self.refusal(&snapshot) {
-            return Step::Refused(kind);
-        }
-        if !self.has_room(key, changes, &snapshot) {
-            return Step::Refused(StoreErrorKind::Unavailable);
-        }
-        // Only one of two concurrent rotations may win: the owner decides.
-        let ordered = changes.expected().is_some()
-            || changes.rotation().is_some() && self.table.rules.ordered_rotations
-            || self
-                .table
-                .is_near_session_limit(key, changes.payload_bytes());
-        if !snapshot.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
-            return self.update(now, op, key, base, changes, &snapshot);
-        }
-        // The state here may be older than that at other holders, so no write is omitted as
-        // redundant.
-        let insisted = (!snapshot.complete).then(|| changes.insist());
-        let changes = insisted.as_ref().unwrap_or(changes);
-        match self.commit_here(now, key, base, changes, &snapshot) {
-            Err(kind) => Step::Refused(kind),
-            Ok((Outcome::Gone, None)) if !self.is_certain(now, key, &snapshot) => {
-                self.update(now, op, key, base, changes, &snapshot)
-            }
-            Ok((outcome, None)) => Step::Done(outcome),
-            Ok((outcome, Some(copies))) => {
-                self.replicate(now, op, outcome, (self.ack, self.min_copies), &copies)
-            }
-        }
-    }
-
-    /// Returns `true` if the budgets of the members that receive the change have room for it.
-    fn has_room(&self, key: &Root, changes: &Changes, snapshot: &Snapshot) -> bool {
-        let holders = snapshot.placement.holders(key.slot());
-        let to = match holders.owner {
-            Member::Peer(owner) if !holders.me => PeerSet::of(owner),
-            Member::Peer(_) | Member::Me => holders.peers,
-        };
-        self.budget.admits(to, FIXED + changes.payload_bytes())
-    }
-
-    fn commit_here(
-        &self,
-        now: Timestamp,
-        key: &Root,
-        base: Option<&Arc<Record>>,
-        changes: &Changes,
-        snapshot: &Snapshot,
-    ) -> Result<Committed, StoreErrorKind> {
-        let base = base.map(|base| &**base);
-        self.table.commit(now, key, base, changes, snapshot.writer)
-    }
-
-    /// Starts to delete a session. The value is `true` if a live session existed.
-    ///
-    /// A session that another call has deleted may still be alive at the other holders: this call
-    /// waits for them too, so that its result holds on every node.
-    pub(crate) fn delete(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
-        let snapshot = self.snapshot();
-        if !snapshot.ready {
-            return Step::Refused(StoreErrorKind::NotReady);
-        }
-        if snapshot.placement.is_mine(key.slot()) {
-            match self.table.delete(now, key) {
-                // A deletion waits for all holders, whatever `ack` is.
-                Some((copy, existed)) => {
-                    return self.replicate(now, op, existed, (Ack::All, 0), &[copy].into());
-                }
-                None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
-                None => {}
-            }
-        }
-        let call = Call {
-            op,
-            key: *key,
-            seen: 0,
-            changes: &Changes::default(),
-            order: Operation::Delete,
-        };
-        self.control().update(now, call, &self.table);
-        Step::Wait(true)
     }
 
     /// Returns a page of the sessions that this node owns, or of the whole cluster's, after this
@@ -371,19 +208,6 @@ impl Replica {
             Ok(page)
         } else {
             Err(StoreErrorKind::NotReady)
-        }
-    }
-
-    /// Records an access.
-    pub(crate) fn touch(&self, now: Timestamp, key: &Root) {
-        let snapshot = self.snapshot();
-        let mine = snapshot.placement.is_mine(key.slot());
-        // A node that is not complete may lack a session that other holders have.
-        let recorded = mine.then(|| self.table.touch(now, key, snapshot.writer));
-        let recorded = recorded.flatten();
-        if snapshot.ready && (recorded.is_some() || !mine || !snapshot.complete) {
-            let access = recorded.unwrap_or_else(|| access_version(now, snapshot.writer));
-            self.control().touch(now, *key, access);
         }
     }
 
@@ -462,71 +286,6 @@ impl Replica {
         ReplicaStatus::of(&self.control(), &self.table)
     }
 
-    fn update(
-        &self,
-        now: Timestamp,
-        op: OpId,
-        key: &Root,
-        base: Option<&Arc<Record>>,
-        changes: &Changes,
-        snapshot: &Snapshot,
-    ) -> Step<Outcome> {
-        let record = self.kept(now, key).or_else(|| base.cloned());
-        let order = match changes.is_create() {
-            true => match changes.apply(None, None, now, snapshot.writer) {
-                Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
-                    return Step::Refused(StoreErrorKind::TooLarge);
-                }
-                Outcome::Committed(record) => Operation::Create(record),
-                outcome => return Step::Done(outcome),
-            },
-            false => Operation::Update,
-        };
-        let call = Call {
-            op,
-            key: *key,
-            seen: [record.as_ref(), base]
-                .into_iter()
-                .flatten()
-                .map(|record| record.clock())
-                .max()
-                .unwrap_or(0),
-            changes,
-            order,
-        };
-        self.control().update(now, call, &self.table);
-        // The owner's answer replaces this value.
-        Step::Wait(Outcome::Gone)
-    }
-
-    fn replicate<T>(
-        &self,
-        now: Timestamp,
-        op: OpId,
-        value: T,
-        wanted: (Ack, usize),
-        copies: &Arc<[KeyedEntry]>,
-    ) -> Step<T> {
-        let mut control = self.control();
-        let wait = control.write(now, op, wanted, copies, &self.table);
-        self.publish(&control);
-        if wait {
-            Step::Wait(value)
-        } else {
-            Step::Done(value)
-        }
-    }
-
-    fn refusal(&self, snapshot: &Snapshot) -> Option<StoreErrorKind> {
-        if !snapshot.ready {
-            Some(StoreErrorKind::NotReady)
-        } else if snapshot.placement.candidates() < self.min_copies {
-            Some(StoreErrorKind::Unavailable)
-        } else {
-            None
-        }
-    }
-
     fn control(&self) -> MutexGuard<'_, Engine> {
         // A panic under this lock is a bug; going on is better than failing every request.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
@@ -549,28 +308,6 @@ impl Replica {
                 .unwrap_or_else(PoisonError::into_inner);
             *snapshot = Snapshot::of(control);
         }
-    }
-}
-
-impl Snapshot {
-    fn of(control: &Engine) -> Self {
-        let cluster = &control.cluster;
-        Self {
-            ready: cluster.ready,
-            complete: cluster.is_complete() || !cluster.rules.union_reads,
-            writer: cluster.me.writer(),
-            placement: cluster.placement.clone(),
-            uncertain_until: cluster.uncertain_until(),
-            view: cluster.view,
-        }
-    }
-
-    fn is_of(&self, control: &Engine) -> bool {
-        let cluster = &control.cluster;
-        self.view == cluster.view
-            && self.ready == cluster.ready
-            && self.complete == (cluster.is_complete() || !cluster.rules.union_reads)
-            && self.uncertain_until == cluster.uncertain_until()
     }
 }
 

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn with_too_few_members_everybody_holds_everything() {
+    fn with_too_few_members_all_hold_every_slot() {
         let three = Copies::Count(NonZeroU8::new(3).unwrap());
         assert_eq!(holders(1, 2, three, 7), holders(1, 2, Copies::All, 7));
     }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_back_gets_its_slots_back() {
+    fn a_member_that_comes_back_gets_its_slots_back() {
         let mut renewed = node(2);
         renewed.generation = 99;
         let before = Placement::new(two(), &node(1), false, &peers([2, 3]));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leaves_holds_nothing_unless_nobody_stays() {
+    fn a_leaving_member_holds_nothing_unless_all_leave() {
         let others = peers([2, 3]);
         let leaving = Placement::new(Copies::All, &node(1), true, &others);
         assert!((0..SLOTS).all(|slot| !leaving.is_mine(slot)));

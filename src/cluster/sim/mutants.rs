@@ -106,7 +106,7 @@ fn a_missing_fence_is_noticed() {
 }
 
 #[test]
-fn forgetting_what_nobody_has_confirmed_is_noticed() {
+fn forgetting_unconfirmed_sessions_is_noticed() {
     assert!(notices_the_lack(|plan| plan.rules.confirmed_drop = false));
 }
 
@@ -202,7 +202,7 @@ fn a_stale_secret_that_is_accepted_is_noticed() {
 }
 
 #[test]
-fn rotations_that_nobody_orders_are_noticed() {
+fn unordered_rotations_are_noticed() {
     assert!(notices_the_lack(|plan| plan.rules.ordered_rotations = false));
 }
 

@@ -72,18 +72,7 @@ impl World {
         if is_large && !self.rng.random_bool(self.plan.large_share) {
             return false;
         }
-        let action = match self.rng.random_range(0..100) {
-            _ if index >= SESSIONS => Action::Read,
-            0..40 => Action::Read,
-            40..75 if is_large => {
-                Action::Write(LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())])
-            }
-            40..60 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
-            60..70 => Action::Churn,
-            70..95 => Action::Update,
-            95..98 => Action::Rotate(self.draw_secret()),
-            _ => Action::End,
-        };
+        let action = self.draw_action(index, is_large);
         // In a large ring hardly any node can serve: their shares would be those of the faults.
         let is_ring = self.bridged_since.is_some() && !self.bridge_has_core;
         self.totals.begun += u64::from(!is_ring);
@@ -116,6 +105,22 @@ impl World {
         }
         self.flush_outputs(node);
         true
+    }
+
+    /// Draws the action of a request. Only reads present the former secret of a model.
+    fn draw_action(&mut self, index: usize, is_large: bool) -> Action {
+        match self.rng.random_range(0..100) {
+            _ if index >= SESSIONS => Action::Read,
+            0..40 => Action::Read,
+            40..75 if is_large => {
+                Action::Write(LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())])
+            }
+            40..60 => Action::Write(NAMES[self.rng.random_range(0..NAMES.len())]),
+            60..70 => Action::Churn,
+            70..95 => Action::Update,
+            95..98 => Action::Rotate(self.draw_secret()),
+            _ => Action::End,
+        }
     }
 
     /// Returns, in some cases, the model of a secret that was replaced, which the client then

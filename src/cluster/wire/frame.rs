@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_nobody_would_take_is_not_sent() {
+    fn a_frame_that_no_receiver_would_accept_is_not_sent() {
         let mut out = b"before".to_vec();
         let refused = frame(&mut out, |out| out.resize(INTRODUCTION_MAX + 100, 0));
         assert_eq!(refused, Err(WireError::FrameTooLong));

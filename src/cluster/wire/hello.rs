@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_introduction_by_somebody_else_is_not() {
+    fn an_introduction_by_another_node_is_not() {
         let mut bytes = bytes_of(&hello());
         bytes[0] ^= 1;
         assert_eq!(Hello::decode(&bytes), Err(WireError::Malformed));

@@ -16,7 +16,8 @@ use crate::session::{
 };
 
 use super::{Bytes, WireError, at_most};
-use crate::cluster::replica::entry::{Delta, Entry, keep_latest};
+use crate::cluster::replica::delta::{Delta, keep_latest};
+use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::expired::Mark;
 use crate::cluster::replica::message::KeyedEntry;
 

@@ -80,7 +80,7 @@ fn acknowledgements_of_one_view_become_one() {
 }
 
 #[test]
-fn another_life_of_the_node_gets_nothing_of_this_one() {
+fn another_incarnation_of_the_node_gets_nothing_of_this_one() {
     let outbox = outbox();
     put(&outbox, 1, &swim(1, 1));
     put(&outbox, 2, &swim(2, 1));
@@ -90,7 +90,7 @@ fn another_life_of_the_node_gets_nothing_of_this_one() {
 }
 
 #[test]
-fn what_is_said_before_the_link_is_up_is_kept() {
+fn messages_before_the_link_is_up_are_kept() {
     let outbox = SendQueue::new(node(1).address);
     put(&outbox, 1, &swim(1, 1));
     outbox.open(&node(1), Protocol::V2);

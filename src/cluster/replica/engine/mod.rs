@@ -6,11 +6,14 @@
 //! themselves are in the [`Table`].
 
 mod announce;
+mod calls;
 mod dispatch;
 mod exclusion;
+mod incoming;
 mod process;
 mod reachability;
 mod revoke;
+mod timers;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,28 +23,26 @@ use std::time::Duration;
 
 use foca::Timer;
 
-use crate::cluster::Ack;
 use crate::session::{Root, Timestamp};
 
 use super::Settings;
 use super::cluster_view::ClusterView;
-use super::event::{DownCause, Exclusion, Input, Notification, Output, Reply};
+use super::event::{DownCause, Exclusion, Input, Output};
 use super::floors::Floors;
 #[cfg(all(feature = "snapshot", unix))]
 use super::held::Held;
 use super::membership::{DETECTION, Membership, MembershipOutput};
+use super::merged_writes::Merged;
 use super::message::{KeyedEntry, Message, OpId, ViewId};
 use super::node::Node;
 use super::peer_table::{Peer, PeerIndex, PeerSet};
-use super::placement::Member;
 use super::readiness::Readiness;
-use super::reads::{Reads, Wanted};
+use super::reads::Reads;
 use super::repair::Repair;
 use super::revocation::Revocations;
 use super::table::Table;
-use super::updates::{Call, Ctx, Updates};
+use super::updates::{Ctx, Updates};
 use super::writes::Writes;
-use super::writes::{Merged, NewWrite};
 
 /// State of the cluster at one node, and its operations in progress.
 #[derive(Debug)]
@@ -213,78 +214,11 @@ impl Engine {
         (!self.cluster.left).then(|| timer.min(self.next_tick))
     }
 
-    /// Replicates a session that was changed here. Returns `true` if the caller has to wait.
-    pub(crate) fn write(
-        &mut self,
-        now: Timestamp,
-        op: OpId,
-        (ack, min_copies): (Ack, usize),
-        copies: &Arc<[KeyedEntry]>,
-        table: &Table,
-    ) -> bool {
-        self.cluster.now = now;
-        if self.cluster.left {
-            self.cluster.reply(op, Reply::Indeterminate);
-            return true;
-        }
-        let write = NewWrite {
-            op: Some(op),
-            ack,
-            min_copies,
-            strict: false,
-            copies: copies.clone(),
-        };
-        let begun = self.writes.begin(now, &mut self.cluster, write);
-        self.review_marks(now, copies, table);
-        begun.is_some_and(|(_, safe)| !safe)
-    }
-
     /// Reviews floors after a merge, which may leave a session with many marks of removed
     /// attributes.
     fn review_marks(&mut self, now: Timestamp, copies: &[KeyedEntry], table: &Table) {
         let (cluster, writes) = (&mut self.cluster, &mut self.writes);
         self.floors.merged(now, copies, cluster, writes, table);
-    }
-
-    /// Reads a session that is not here, is incomplete here, or has expired here but perhaps not
-    /// where it was accessed last.
-    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &Table) {
-        self.cluster.now = now;
-        let doubtful = table.is_doubtful(now, &wanted.key);
-        if self.cluster.left || self.reads.is_full() {
-            self.cluster.reply(op, Reply::Unavailable);
-        } else {
-            self.reads
-                .begin(now, &mut self.cluster, op, wanted, doubtful);
-            self.finish_reads(now, table);
-        }
-    }
-
-    /// Starts a change that the session's owner orders.
-    pub(crate) fn update(&mut self, now: Timestamp, call: Call<'_>, table: &Table) {
-        self.cluster.now = now;
-        if self.cluster.left || self.updates.is_full() {
-            self.cluster.reply(call.op, Reply::Unavailable);
-            return;
-        }
-        let (updates, mut tools) = self.ordering(table);
-        updates.begin(now, call, &mut tools);
-        // If no other node holds the session, no response has to be waited for.
-        self.finish_reads(now, table);
-    }
-
-    /// Replicates an access; `access` is its version.
-    pub(crate) fn touch(&mut self, now: Timestamp, key: Root, access: u64) {
-        self.cluster.now = now;
-        for peer in self.cluster.holders(key.slot()).peers.iter() {
-            let message = Message::Touch {
-                sent_at: now,
-                key,
-                accessed_at: now,
-                access,
-            };
-            self.cluster.send(peer, message);
-        }
     }
 
     pub(crate) fn drain(&mut self, outputs: &mut Vec<Output>) {
@@ -333,133 +267,6 @@ impl Engine {
         self.membership.down([node].into_iter());
     }
 
-    /// Declares members down that receive nothing although bytes are in flight to them. They answer
-    /// probes, but every write that they hold would wait without limit.
-    fn give_up_stalled(&mut self, now: Timestamp) {
-        let is_stalled = |peer: &PeerIndex| self.cluster.flow.is_stalled(now, *peer);
-        let stalled: Vec<_> = self.cluster.peers().iter().filter(is_stalled).collect();
-        for peer in stalled {
-            self.cluster.flow.reset(peer);
-            let Some(node) = self.cluster.peers.get(peer).map(|peer| peer.node.clone()) else {
-                continue;
-            };
-            self.cluster.news(Notification::Stalled(node.clone()));
-            self.declare_down(node, DownCause::Stalled);
-        }
-    }
-
-    /// Removes from the windows the requests that no caller waits for any more.
-    fn drop_abandoned(&mut self) {
-        for peer in self.cluster.peers().iter() {
-            let (reads, updates) = (&self.reads, &self.updates);
-            self.cluster.flow.retain(peer, |message| match message {
-                Message::Get { op, .. } => reads.is_open(*op),
-                Message::Update(update) => updates.is_open(update.op),
-                _ => true,
-            });
-        }
-    }
-
-    /// Fences this node after a long pause: the other members may have declared it down and
-    /// continued without it, so nothing received before the pause counts.
-    fn check_pause(&mut self, now: Timestamp, table: &Table) {
-        if now.since(self.next_tick) >= PAUSE_MAX && self.cluster.rules.fence {
-            self.next_tick = now;
-            self.fence(now, table);
-        }
-    }
-
-    /// Continues in a new incarnation after a pause, if there are members that may have continued
-    /// without this node. Otherwise it could serve values that they have replaced.
-    fn fence(&mut self, now: Timestamp, table: &Table) {
-        self.cluster.flow.resume(now);
-        // A node that was paused while joining has not looked for other nodes in that time.
-        self.cluster.joining_since = now;
-        if !self.cluster.peers().is_empty() && self.cluster.rules.fence {
-            self.readiness.pause(now, &self.cluster);
-            let renewed = self.membership.renew();
-            self.renewed(now, renewed);
-            self.adopt_members(now, table);
-        }
-    }
-
-    fn timeout(&mut self, now: Timestamp, table: &Table) {
-        while let Some(entry) = self.timers.first_entry()
-            && entry.key().0 <= now
-        {
-            let timer = entry.remove();
-            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
-                self.judge_suspect(now, member_id);
-            }
-            if let Some(node) = self.membership.timeout(timer) {
-                self.cluster.peers.note_down(&node, DownCause::NoAnswer);
-            }
-            self.grant(now);
-        }
-        if self.next_tick <= now {
-            self.next_tick = now.plus(TICK);
-            self.ticks = self.ticks.wrapping_add(1);
-            self.tick(now, table);
-            #[cfg(all(feature = "snapshot", unix))]
-            self.held.expire(now);
-        }
-    }
-
-    /// Checks a suspect before it is declared down. If something has arrived from it since, it is
-    /// slow and not down: its answers to probes may be queued behind megabytes of data.
-    fn judge_suspect(&mut self, now: Timestamp, suspect: &Node) {
-        let peers = &self.cluster.peers;
-        let peer = peers.find(suspect).and_then(|peer| peers.get(peer));
-        if peer.is_some_and(|peer| now.since(peer.active_at) < ACTIVE_FOR) {
-            self.membership.trust(suspect);
-        }
-    }
-
-    fn tick(&mut self, now: Timestamp, table: &Table) {
-        self.come_back(now);
-        self.review_exclusion(now);
-        let timeout = self.settings.ack_timeout;
-        self.writes.tick(now, timeout, &mut self.cluster);
-        let late_reads = self.reads.tick(now, timeout, &mut self.cluster);
-        let (updates, mut tools) = self.ordering(table);
-        let late_updates = updates.tick(now, timeout, &mut tools);
-        if late_reads || late_updates {
-            self.drop_abandoned();
-        }
-        self.floors
-            .tick(now, &mut self.cluster, &mut self.writes, table);
-        self.give_up_stalled(now);
-        self.revoke(now, table);
-        self.watch_limits(table);
-        let placement = self.cluster.placement.clone();
-        let is_owned = |slot| placement.owner(slot) == Member::Me;
-        for (key, record) in table.sweep_and_count(now, &is_owned) {
-            self.cluster.expired(key, &record);
-        }
-        if self.ticks.is_multiple_of(VIEW_TICKS) {
-            self.ask_around(now);
-        }
-        if self.ticks.is_multiple_of(DROP_TICKS) {
-            self.drop_others(table);
-            self.cluster.review_listeners(now);
-        }
-    }
-
-    /// Reports when this node starts or stops exceeding its limits.
-    fn watch_limits(&mut self, table: &Table) {
-        let is_over = table.is_over_limit();
-        if self.over_limit != is_over {
-            self.over_limit = is_over;
-            let (sessions, bytes) = (table.sessions(), table.bytes());
-            let news = Notification::OverLimit {
-                is_over,
-                sessions,
-                bytes,
-            };
-            self.cluster.news(news);
-        }
-    }
-
     fn leave(&mut self) {
         let stays = |(_, peer): (_, &Peer)| !peer.leaving;
         let handed_over = self.cluster.is_settled()
@@ -501,18 +308,8 @@ impl Engine {
     }
 }
 
-/// How recently something must have arrived from a suspect that is alive: since it was suspected.
-const ACTIVE_FOR: Duration = Duration::from_millis(1_800);
-
 /// Interval at which timeouts and repetitions are checked.
 const TICK: Duration = Duration::from_millis(50);
-
-/// Ticks between two announcements to a member that is behind.
-const VIEW_TICKS: usize = 4;
-
-/// Ticks between two checks for sessions to drop, one second. The delay leaves time for requests
-/// under way for slots that this node has just stopped holding.
-const DROP_TICKS: usize = 20;
 
 /// Distinguishes lookups from the reads that updates make.
 const LOOK: OpId = 1 << 62;

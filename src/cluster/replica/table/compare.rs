@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::session::{Root, Timestamp};
 
 use super::Table;
-use crate::cluster::replica::entry::Delta;
+use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Known};
 

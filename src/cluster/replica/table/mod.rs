@@ -8,7 +8,9 @@
 //! The counters match the contents, and every change of an entry changes the slot's digest. The
 //! table does not decide which node holds what, and does not read a clock.
 
+mod commit;
 mod compare;
+mod limits;
 mod list;
 mod merge;
 mod sweep;
@@ -17,12 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::StoreErrorKind;
-use crate::session::{Changes, Outcome, Record, Root, SLOTS, Timestamp, Version, WriterId};
+use crate::session::{Outcome, Record, Root, SLOTS, Timestamp, WriterId};
 use crate::watch::Watched;
 
 use super::Settings;
-use super::entry::{Delta, Entry, access_digest};
+use super::digest::access_digest;
+use super::entry::Entry;
 use super::message::{FIXED, KeyedEntry, SMALL_MAX};
 use super::rules::Rules;
 use super::split::Split;
@@ -202,83 +204,6 @@ impl Table {
         (entry.forget_at() > now).then_some(KeyedEntry { key: *key, entry })
     }
 
-    /// Applies changes to the session as it is here. Rotations are applied by the owner.
-    pub(crate) fn commit(
-        &self,
-        now: Timestamp,
-        key: &Root,
-        base: Option<&Record>,
-        changes: &Changes,
-        writer: WriterId,
-    ) -> Result<Committed, StoreErrorKind> {
-        let mut slot = self.lock(key.slot());
-        let current = match slot.entries.get(key) {
-            Some(entry @ (Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. })) => Some(entry),
-            // A request must not build upon changes without their session.
-            Some(Entry::Delta(_)) | None => None,
-        };
-        let record = current.and_then(|entry| entry.live(now));
-        if changes.is_create() && self.is_full(changes.payload_bytes()) {
-            return Err(StoreErrorKind::Full);
-        }
-        let outcome = match current {
-            Some(Entry::Expired(_) | Entry::Dead { .. }) => Outcome::Gone,
-            _ => changes.apply_marked(record, base, now, writer),
-        };
-        let Outcome::Committed(after) = &outcome else {
-            return Ok((outcome, None));
-        };
-        if record.is_some_and(|before| Arc::ptr_eq(before, after)) {
-            return Ok((outcome, None));
-        }
-        let before_bytes = record.map_or(0, |record| record.payload_bytes());
-        if self.is_over_session_limit(before_bytes, after) {
-            return Err(StoreErrorKind::TooLarge);
-        }
-        if let Some(before) = current
-            && self.is_split.load(Ordering::Relaxed)
-        {
-            self.note_change(*key, before, None);
-        }
-        let live = Entry::Live(after.clone());
-        let news = if changes.is_create() {
-            live.clone()
-        } else {
-            Entry::Delta(Arc::new(written(now, changes, after)))
-        };
-        let before = current.map_or(usize::MAX, Entry::weight);
-        let grown = live.weight().saturating_sub(before);
-        if grown > 0 && self.bytes() + grown > self.max_bytes {
-            return Err(StoreErrorKind::Full);
-        }
-        self.note_revoked(*key, after);
-        self.put(&mut slot, *key, live);
-        let copies = [KeyedEntry {
-            key: *key,
-            entry: news,
-        }]
-        .into();
-        Ok((outcome, Some(copies)))
-    }
-
-    /// Replaces a live session by a tombstone. Returns the tombstone, also that of an earlier
-    /// deletion, and `true` if the session was live.
-    pub(crate) fn delete(&self, now: Timestamp, key: &Root) -> Option<(KeyedEntry, bool)> {
-        let mut slot = self.lock(key.slot());
-        let found = slot.entries.get(key)?;
-        let copy = |entry: &Entry| KeyedEntry {
-            key: *key,
-            entry: entry.clone(),
-        };
-        if matches!(found, Entry::Dead { .. }) {
-            return Some((copy(found), false));
-        }
-        let entry = Entry::tombstone(now, found.live(now)?);
-        let tombstone = copy(&entry);
-        self.put(&mut slot, *key, entry);
-        Some((tombstone, true))
-    }
-
     /// Records an access. Returns its version if the session is live here.
     pub(crate) fn touch(&self, now: Timestamp, key: &Root, writer: WriterId) -> Option<u64> {
         self.access(key, |record| {
@@ -371,73 +296,6 @@ impl Table {
             .fetch_min(at.as_millis(), Ordering::Relaxed);
     }
 
-    /// Returns `true` if this node exceeds its limits, copies for other nodes included.
-    pub(crate) fn is_over_limit(&self) -> bool {
-        self.sessions() > self.max_sessions || self.bytes() > self.max_bytes
-    }
-
-    /// Returns the number of merges that have made a session larger than its limit: two sides of a
-    /// partition, or two nodes at the same time, had each added an allowed amount.
-    pub(crate) fn oversized(&self) -> u64 {
-        self.oversized.load(Ordering::Relaxed)
-    }
-
-    /// Returns `true` if a session that grows from `before` bytes exceeds its limit. One that
-    /// already exceeds it may shrink.
-    fn is_over_session_limit(&self, before: usize, after: &Record) -> bool {
-        let bytes = after.payload_bytes();
-        bytes > before && bytes > self.max_session_bytes
-    }
-
-    /// Returns `true` if a change brings a session so near its limit that only its owner, which
-    /// orders such changes, can decide. Concurrent smaller changes exceed the limit only if more
-    /// than four nodes make them at the same time.
-    pub(crate) fn is_near_session_limit(&self, key: &Root, change: usize) -> bool {
-        let near = self.max_session_bytes / 4;
-        change > near || change > SMALL_CHANGE && change + self.session_bytes(key) > near
-    }
-
-    fn session_bytes(&self, key: &Root) -> usize {
-        match self.lock(key.slot()).entries.get(key) {
-            Some(Entry::Live(record)) => record.payload_bytes(),
-            Some(Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. }) | None => 0,
-        }
-    }
-
-    pub(crate) fn is_too_large_to_create(&self, record: &Record) -> bool {
-        self.is_over_session_limit(0, record)
-    }
-
-    /// Returns `true` if a change makes a session larger than its limit.
-    pub(crate) fn is_too_large(&self, before: &Arc<Record>, change: &Delta) -> bool {
-        let bytes = before.payload_bytes();
-        if bytes + change.payload_bytes() <= self.max_session_bytes {
-            return false;
-        }
-        let mut after = Record::clone(before);
-        let fits = change.apply(&mut after).is_ok();
-        fits && self.is_over_session_limit(bytes, &after)
-    }
-
-    /// Returns `true` if there is no room for one more session, or for `more` bytes. Two requests
-    /// that check at the same moment may both pass: the limit is exceeded by no more than the
-    /// requests in progress.
-    pub(crate) fn is_full(&self, more: usize) -> bool {
-        self.sessions() >= self.max_sessions || self.bytes() + more > self.max_bytes
-    }
-
-    /// Returns `true` if there is no room for the growth of a session by this change.
-    pub(crate) fn is_full_for(&self, now: Timestamp, before: &Arc<Record>, change: &Delta) -> bool {
-        if self.bytes() + change.payload_bytes() <= self.max_bytes {
-            return false;
-        }
-        let before = Entry::Live(before.clone());
-        let mut after = before.clone();
-        after.merge(now, &Entry::Delta(Arc::new(change.clone())));
-        let grown = after.weight().saturating_sub(before.weight());
-        grown > 0 && self.bytes() + grown > self.max_bytes
-    }
-
     fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
         // A panic under this lock (in an allocation, say) leaves whole entries behind.
         self.slots[slot]
@@ -445,33 +303,6 @@ impl Table {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Returns the delta with the writes of a request, for the other holders.
-fn written(now: Timestamp, changes: &Changes, after: &Record) -> Delta {
-    let mut entries: Vec<_> = changes
-        .writes()
-        .iter()
-        .filter(|(name, _)| !changes.is_in(name, after))
-        .filter_map(|(name, _)| after.register(name).cloned())
-        .collect();
-    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    Delta {
-        entries,
-        idle_timeout: changes.idle_timeout().map(|_| after.lifetime.idle_timeout),
-        accessed_at: now.max(after.last_accessed_at()),
-        access: if changes.is_access() {
-            after.lifetime.access
-        } else {
-            0
-        },
-        // A rotation arrives here only if the simulator has disabled their ordering.
-        credential: changes.rotation().map(|_| after.credential.clone()),
-        updates: Vec::<Version>::new(),
-    }
-}
-
-/// Changes up to this many bytes are not checked: they cannot add much.
-const SMALL_CHANGE: usize = 64 << 10;
 
 /// The keys of expired sessions may take this fraction of the bytes for sessions, in addition to
 /// them: a key takes a twentieth of a small session.

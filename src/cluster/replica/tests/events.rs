@@ -40,7 +40,7 @@ pub(super) fn listen(lab: &mut Lab, index: usize, scope: EventScope) {
 }
 
 #[test]
-fn who_listens_to_the_cluster_receives_what_others_report() {
+fn a_subscriber_to_the_cluster_receives_the_events_of_other_nodes() {
     let mut lab = Lab::cluster(3);
     assert!((0..3).all(|index| !lab.replica(index).reports()));
     listen(&mut lab, 0, EventScope::Node);
@@ -112,7 +112,7 @@ fn one_node_reports_that_a_session_has_expired() {
 }
 
 #[test]
-fn who_does_not_keep_a_session_comes_to_know_as_well() {
+fn a_node_that_is_no_holder_receives_the_events_as_well() {
     let copies = Copies::Count(2.try_into().unwrap());
     let mut lab = Lab::cluster_with(3, copies);
     for index in 0..3 {
@@ -129,7 +129,7 @@ fn who_does_not_keep_a_session_comes_to_know_as_well() {
 }
 
 #[test]
-fn a_member_that_comes_later_learns_who_listens_and_one_that_stops_gets_nothing_more() {
+fn a_later_member_learns_the_subscriptions_and_a_canceled_one_receives_nothing() {
     let mut lab = Lab::strangers(2);
     listen(&mut lab, 0, EventScope::Cluster);
     lab.run(Duration::from_secs(3));
@@ -153,7 +153,7 @@ fn a_member_that_comes_later_learns_who_listens_and_one_that_stops_gets_nothing_
 }
 
 #[test]
-fn who_is_silent_gets_no_events() {
+fn a_silent_subscriber_gets_no_events() {
     let mut lab = Lab::cluster(2);
     listen(&mut lab, 0, EventScope::Cluster);
     assert!(lab.replica(1).reports());

@@ -39,7 +39,7 @@ fn survivor(generation: u64, leaving: bool) -> Survivor {
 }
 
 #[test]
-fn sessions_of_a_survived_life_are_not_used_alone() {
+fn held_sessions_are_not_used_alone() {
     let mut lab = returning(survivor(1, false));
     lab.run(Duration::from_secs(5));
     assert!(lab.replica(0).is_ready());
@@ -51,7 +51,7 @@ fn sessions_of_a_survived_life_are_not_used_alone() {
 }
 
 #[test]
-fn sessions_of_a_survived_life_are_used_beside_the_survivor() {
+fn held_sessions_are_used_when_the_survivor_is_met() {
     let mut lab = returning(survivor(1, false));
     // It receives nothing but the differences to what it held.
     lab.hold = |message| matches!(message, Message::SlotEntries { slot: 1, .. });
@@ -122,7 +122,7 @@ fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
 }
 
 #[test]
-fn a_node_knows_who_survives_it() {
+fn a_node_names_the_members_that_survive_it() {
     let mut lab = Lab::cluster(3);
     lab.input(1, Input::Drain(true));
     lab.input(0, Input::Drain(true));

@@ -8,7 +8,7 @@ use crate::session::{EndReason, EventScope, SessionEvent, SessionEventKind};
 const CREATED: SessionEventKind = SessionEventKind::Created;
 
 /// Three nodes with subscribers to everything.
-fn listening(copies: Copies) -> Lab {
+pub(super) fn listening(copies: Copies) -> Lab {
     let mut lab = Lab::cluster_with(3, copies);
     for index in 0..3 {
         listen(&mut lab, index, EventScope::Cluster);
@@ -30,7 +30,7 @@ fn report(lab: &mut Lab, index: usize, key: Root, kind: SessionEventKind) {
 }
 
 /// Cuts a node off, which the others soon declare down.
-fn kill(lab: &mut Lab, dead: usize) {
+pub(super) fn kill(lab: &mut Lab, dead: usize) {
     for other in (0..lab.nodes.len()).filter(|other| *other != dead) {
         lab.cut.extend([(dead, other), (other, dead)]);
     }
@@ -38,7 +38,7 @@ fn kill(lab: &mut Lab, dead: usize) {
 }
 
 /// The events of a session at a node: their kinds, and whether they are possible repeats.
-fn of(lab: &Lab, index: usize, key: Root) -> Vec<(SessionEventKind, bool)> {
+pub(super) fn of(lab: &Lab, index: usize, key: Root) -> Vec<(SessionEventKind, bool)> {
     let seen = seen(lab, index).into_iter().map(|(_, event)| event);
     let of_key = seen.filter(|event| event.key == key);
     of_key
@@ -163,110 +163,6 @@ fn a_reason_reaches_all_holders_through_the_owner() {
 }
 
 #[test]
-fn an_expiry_that_its_owner_has_not_reported_is_reported_by_another_holder() {
-    let mut lab = listening(Copies::All);
-    let brief = Changes::create(SECRET, Some(Duration::from_secs(1)), HOUR);
-    lab.commit(0, 1, key(1), &brief);
-    let owner = (0..3)
-        .find(|index| lab.replica(*index).owns(key(1).slot()))
-        .unwrap();
-    lab.hold = |message| matches!(message, Message::Happened(_));
-    lab.run(Duration::from_secs(3));
-    assert!((0..3).all(|index| lab.read(index, key(1)).is_none()));
-    lab.held.clear();
-    lab.hold = |_| false;
-    kill(&mut lab, owner);
-    let expired = SessionEventKind::Expired(EndReason::Idle);
-    for index in (0..3).filter(|index| *index != owner) {
-        assert_eq!(of(&lab, index, key(1)), [(expired, true)], "at {index}");
-    }
-}
-
-/// The former owner may have dropped the session before it failed.
-#[test]
-fn an_expiry_at_a_new_owner_is_a_possible_repeat() {
-    let mut lab = listening(Copies::All);
-    let brief = Changes::create(SECRET, Some(Duration::from_secs(10)), HOUR);
-    lab.commit(0, 1, key(1), &brief);
-    let owner = (0..3)
-        .find(|index| lab.replica(*index).owns(key(1).slot()))
-        .unwrap();
-    kill(&mut lab, owner);
-    lab.run(Duration::from_secs(4));
-    let expired = SessionEventKind::Expired(EndReason::Idle);
-    for index in (0..3).filter(|index| *index != owner) {
-        assert_eq!(of(&lab, index, key(1)), [(expired, true)], "at {index}");
-    }
-}
-
-/// The new owner has just joined: it does not have the sessions, or does not serve yet.
-#[test]
-fn an_expiry_while_its_owner_changes_is_reported() {
-    let mut lab = Lab::strangers(3);
-    for (one, other) in [(0, 1), (1, 0)] {
-        lab.link(one, other);
-    }
-    lab.run(Duration::from_secs(3));
-    for index in 0..2 {
-        listen(&mut lab, index, EventScope::Cluster);
-    }
-    let brief = Changes::create(SECRET, Some(Duration::from_secs(5)), HOUR);
-    for number in 1..=24 {
-        lab.commit(0, number.into(), key(number), &brief);
-    }
-    lab.run(Duration::from_millis(5_900));
-    lab.hold = |message| matches!(message, Message::SlotEntries { .. });
-    for (one, other) in [(0, 2), (2, 0), (1, 2), (2, 1)] {
-        lab.link(one, other);
-    }
-    lab.run(Duration::from_secs(1));
-    let moved = (1..=24).filter(|number| lab.replica(2).owns(key(*number).slot()));
-    assert!(moved.count() > 0);
-    let expired = SessionEventKind::Expired(EndReason::Idle);
-    for index in 0..2 {
-        for number in 1..=24 {
-            let kinds = of(&lab, index, key(number))
-                .into_iter()
-                .map(|(kind, _)| kind);
-            assert_eq!(kinds.collect::<Vec<_>>(), [expired], "{number} at {index}");
-        }
-    }
-}
-
-/// One holder has dropped it, because an access was late.
-#[test]
-fn a_session_that_was_used_elsewhere_is_not_reported_as_expired() {
-    let mut lab = listening(Copies::All);
-    let idle = Changes::create(SECRET, Some(Duration::from_secs(10)), HOUR);
-    lab.commit(0, 1, key(1), &idle);
-    let owner = (0..3)
-        .find(|index| lab.replica(*index).owns(key(1).slot()))
-        .unwrap();
-    lab.run(Duration::from_secs(9));
-    lab.hold = |message| matches!(message, Message::Touch { .. });
-    lab.replica(owner).touch(lab.now, &key(1));
-    lab.carry();
-    lab.run(Duration::from_secs(4));
-    let others = || (0..3).filter(|index| *index != owner);
-    assert!(others().all(|index| lab.replica(index).status().sessions == 0));
-    lab.hold = |_| false;
-    for (from, to, message) in std::mem::take(&mut lab.held) {
-        lab.deliver(from, to, message);
-    }
-    lab.carry();
-    assert!(others().all(|index| lab.read(index, key(1)).is_some()));
-    for other in others() {
-        lab.cut.extend([(owner, other), (other, owner)]);
-    }
-    lab.run(Duration::from_secs(5));
-    for index in others() {
-        assert_eq!(lab.replica(index).status().members.len(), 1);
-        assert!(lab.read(index, key(1)).is_some());
-        assert_eq!(of(&lab, index, key(1)), [], "at {index}");
-    }
-}
-
-#[test]
 fn a_node_that_leaves_in_order_has_reported_everything() {
     let mut lab = listening(Copies::All);
     lab.commit(0, 1, key(1), &born("a", "1"));
@@ -379,26 +275,6 @@ fn a_member_that_was_cut_off_receives_what_it_has_missed() {
     for number in 1..=3 {
         assert_eq!(of(&lab, 0, key(number)), [(CREATED, false)], "{number}");
     }
-}
-
-#[test]
-fn a_node_that_does_not_serve_reports_no_expiry() {
-    let mut lab = listening(Copies::All);
-    let brief = Changes::create(SECRET, Some(Duration::from_secs(1)), HOUR);
-    for number in 1..=12 {
-        lab.commit(0, number.into(), key(number), &brief);
-    }
-    // Alone and without a place among the others, it owns every slot.
-    lab.cut = vec![(0, 2), (2, 0), (1, 2), (2, 1)];
-    lab.input(2, Input::Paused);
-    assert!(!lab.replica(2).is_ready());
-    let is_gone = |lab: &Lab| (1..=12).all(|number| lab.read(2, key(number)).is_none());
-    while lab.replica(2).status().sessions > 0 {
-        lab.run(Duration::from_millis(50));
-        assert!(!lab.replica(2).is_ready());
-    }
-    assert!(is_gone(&lab));
-    assert_eq!(seen(&lab, 2), []);
 }
 
 #[test]

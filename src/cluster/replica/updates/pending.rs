@@ -14,7 +14,8 @@ use crate::session::{
 };
 
 use crate::cluster::replica::cluster_view::ClusterView;
-use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{
     KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,

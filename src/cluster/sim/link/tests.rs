@@ -1,6 +1,7 @@
 //! Tests of links.
 
-use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, ViewId, Write};
 use crate::session::{AttributeEntry, Root, Timestamp, Value, Version};
 

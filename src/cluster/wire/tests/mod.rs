@@ -1,7 +1,9 @@
 //! Tests of the wire format.
 
 mod arbitrary;
+mod arbitrary_session;
 mod golden;
+mod later_versions;
 
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -17,7 +19,8 @@ use crate::session::{
 
 use crate::cluster::Copies;
 use crate::cluster::link::Inbox;
-use crate::cluster::replica::entry::{Delta, Entry};
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
     Cursor, Happened, KeyedEntry, Operation, Proposal, Reason, Traced, Update, UpdateStatus, View,
     ViewId, Write,
@@ -98,7 +101,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_replica_could_not_live_with_is_refused() {
+fn contents_that_break_a_replica_are_refused() {
     let content = [
         vec![register(&"x".repeat(257), 1)],
         vec![register("a", u64::MAX)],
@@ -277,7 +280,7 @@ fn fields_that_follow_a_message_are_skipped() {
 }
 
 #[test]
-fn a_kind_of_a_later_version_is_told_from_garbage() {
+fn a_kind_of_a_later_version_is_distinguished_from_garbage() {
     assert_eq!(body(&reason())[0], KINDS as u8 - 1);
     assert_eq!(decode(&[KINDS as u8, 1, 2]), Err(WireError::UnknownKind));
     assert_eq!(decode(&[KINDS as u8 - 1]), Err(WireError::Malformed));
@@ -285,7 +288,7 @@ fn a_kind_of_a_later_version_is_told_from_garbage() {
 }
 
 #[test]
-fn a_message_that_no_receiver_would_take_is_not_written() {
+fn a_message_that_no_receiver_would_accept_is_not_written() {
     let mut bytes = b"before".to_vec();
     let message = Message::Swim(vec![0; 98]);
     let refused = encode_within(&message, Protocol::V2, 99, &mut bytes);

@@ -1,46 +1,46 @@
-//! The driver of a replica: the only code that waits.
+//! The driver of a replica: with [`runtime`](super::runtime), the only code that waits.
 //!
 //! A [`Driver`] is shared by all tasks of a node: requests that read and write sessions,
 //! connections that deliver messages, and the task that keeps time. All of them do the same: pass
 //! an input to the replica, then [`settle`](Driver::settle): take the outputs, pass messages to the
 //! links, and replies to the callers.
 
+mod handshake;
+mod outputs;
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::sync::watch;
 
 use crate::clock::{self, WallClock};
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{EndReason, EventScope, Root, SLOTS, SessionId, Timestamp};
 
-use super::discover::{Discovery, discover};
-use super::door::{Door, find_rival, objection_to};
-use super::link::{Arrival, Encoder, Handshaking, Links, SendQueue, dial, receive};
-use super::outlook::{Addresses, Answer};
-use super::pending_calls::PendingCalls;
-use super::replica::event::{Input, Notification, Output, Reply, Report};
-use super::replica::events::Happening;
-use super::replica::message::OpId;
-use super::replica::node::{Node, SEEN_MAX};
-use super::replica::{PAUSE_MAX, Replica};
-use super::report::Reporter;
-use super::sightings::Sightings;
-use super::wire::{Hello, HelloReply, Refusal, RefusalDetails};
+use crate::cluster::door::Door;
+use crate::cluster::link::{Arrival, Links};
+use crate::cluster::outlook::{Addresses, Answer};
+use crate::cluster::pending_calls::PendingCalls;
+use crate::cluster::replica::event::{Input, Reply};
+use crate::cluster::replica::events::Happening;
+use crate::cluster::replica::message::OpId;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::{PAUSE_MAX, Replica};
+use crate::cluster::report::Reporter;
+use crate::cluster::sightings::Sightings;
+
+use self::outputs::Outputs;
 
 /// A running node.
 #[derive(Debug)]
 pub(super) struct Driver {
     pub(super) replica: Replica,
     pub(super) links: Links,
-    calls: PendingCalls,
+    pub(super) calls: PendingCalls,
     /// The lock also keeps outputs in the order in which the replica produced them.
     outputs: Mutex<Outputs>,
     ops: AtomicU64,
@@ -69,13 +69,6 @@ pub(super) struct Driver {
     pub(super) door: Door,
     log: Reporter,
     random: Mutex<StdRng>,
-}
-
-/// The outputs of the replica, and the encoder for their messages.
-#[derive(Debug, Default)]
-struct Outputs {
-    list: Vec<Output>,
-    encoder: Encoder,
 }
 
 impl Driver {
@@ -164,24 +157,6 @@ impl Driver {
         self.addresses.dialled(clock::now(), address, answer);
     }
 
-    /// Handles the incarnation number that a node has seen under this node's name or address, in a
-    /// handshake made as `me`. Returns `true` if this node therefore continues in another
-    /// incarnation.
-    pub(super) fn reminded(&self, me: &Node, seen: u64) -> bool {
-        if seen < me.generation || seen > SEEN_MAX || self.me() != *me {
-            return false;
-        }
-        self.input(Input::Seen { generation: seen });
-        self.me() != *me
-    }
-
-    /// Returns the reason why there is no place for a node of this cluster.
-    pub(super) fn objection_to(&self, node: &Node) -> Option<Refusal> {
-        let members = self.replica.status().members;
-        let members = members.iter().map(|member| &member.node);
-        objection_to(node, &self.me(), members)
-    }
-
     /// Returns `true` if the task that keeps time has run recently.
     pub(super) fn has_pulse(&self, now: Timestamp) -> bool {
         let last = Timestamp::from_millis(self.pulse.load(Acquire));
@@ -211,57 +186,6 @@ impl Driver {
             self.replica.handle(now, input);
         }
         self.settle();
-    }
-
-    /// Performs the outputs of the replica, in order. Must be called after every input.
-    pub(super) fn settle(&self) {
-        loop {
-            let given_up = self.flush_outputs();
-            if given_up.is_empty() {
-                return;
-            }
-            for given_up in given_up {
-                self.replica.handle(clock::now(), given_up);
-            }
-        }
-    }
-
-    /// Performs the outputs of the replica. Returns a delivery report for each message that had to
-    /// be dropped, so that it takes no room in a window any more.
-    fn flush_outputs(&self) -> Vec<Input> {
-        let mut outputs = lock(&self.outputs);
-        let Outputs { list, encoder } = &mut *outputs;
-        let mut given_up = Vec::new();
-        self.replica.drain(list);
-        for output in list.drain(..) {
-            match output {
-                Output::Send { to, message } => {
-                    if self.links.send(&to, &message, encoder).is_err() {
-                        if self.door.may_complain() {
-                            tracing::error!(
-                                peer = %to.name,
-                                bytes = message.size(),
-                                "a session is too large to be replicated"
-                            );
-                        }
-                        given_up.push(Input::Delivered {
-                            node: to,
-                            bytes: message.size(),
-                            large: message.is_large(),
-                        });
-                    }
-                }
-                Output::Reply { op, reply } => self.calls.answer(op, reply),
-                Output::Notification(news) => self.notify(news),
-                Output::Event(Report::Mine(event)) => self.events.report(event),
-                Output::Event(Report::MineAgain(event)) => self.events.report_again(event),
-                Output::Event(Report::Theirs(event)) => self.events.relay(event),
-                Output::Event(Report::Lost(events)) => self.events.lost(events),
-                Output::Event(Report::Confirmed(by_all)) => self.events.confirmed(by_all),
-            }
-        }
-        encoder.forget();
-        given_up
     }
 
     /// Subscribes to what happens to sessions.
@@ -349,50 +273,6 @@ impl Driver {
         self.identity.subscribe()
     }
 
-    /// Returns this node's handshake.
-    pub(super) fn hello(&self) -> Hello {
-        self.door.hello(self.me())
-    }
-
-    /// Answers a handshake.
-    pub(super) fn judge(&self, hello: &Hello) -> HelloReply {
-        let me = self.me();
-        let members = self.replica.status().members;
-        let nodes = members.iter().map(|member| &member.node);
-        let seen = self
-            .sightings
-            .latest(hello, nodes.clone().chain(std::iter::once(&me)));
-        if let Some(refusal) = self.door.objection(hello, &me, nodes) {
-            let (name, serves) = (&hello.node.name, self.replica.is_ready());
-            let rival = find_rival(name, &me, serves, &members);
-            let rival = rival.filter(|_| refusal == Refusal::Name);
-            let details = match refusal {
-                // An unauthenticated node gets no information.
-                Refusal::Cluster | Refusal::Myself => RefusalDetails::default(),
-                _ => RefusalDetails { seen, rival },
-            };
-            return HelloReply::Refused { refusal, details };
-        }
-        if hello.node.generation > 0 {
-            self.sightings.introduced(hello);
-        }
-        HelloReply::Welcome {
-            proto: hello.common_protocol().unwrap_or_default(),
-            node: me,
-            seen,
-        }
-    }
-
-    /// Refuses a node without a secret, when this node has one.
-    pub(super) fn refuse_plain(&self, hello: &Hello) -> Refusal {
-        let refusal = match hello.cluster == self.hello().cluster {
-            true => Refusal::Secret,
-            false => Refusal::Cluster,
-        };
-        self.door.refuse(&hello.node, &self.me(), refusal);
-        refusal
-    }
-
     /// Returns since when a member has been one.
     pub(super) fn member_since(&self, node: &Node) -> Option<Timestamp> {
         self.sightings.since(node)
@@ -405,47 +285,8 @@ impl Driver {
         }
     }
 
-    /// Logs an event, and does what follows from it outside of the replica.
-    fn notify(&self, news: Notification) {
-        self.log.report(&news, || self.replica.under_replicated());
-        match news {
-            Notification::MemberUp(node) => self.sightings.joined(clock::now(), &node),
-            Notification::MemberDown { node, .. } => self.links.cut(&node),
-            Notification::Ready { .. } => {
-                self.addresses.joined();
-                self.ready.send_replace(true);
-            }
-            Notification::Excluded(_) => {
-                self.look_again();
-                self.links.close_all();
-            }
-            Notification::Renewed(node) => {
-                let members = self.replica.status().members;
-                self.addresses
-                    .rejoin(members.iter().map(|member| member.node.address));
-                self.look_again();
-                // In this order: a link established meanwhile checks the identity last.
-                self.identity.send_replace(node);
-                self.links.close_all();
-            }
-            Notification::Unreachable(_)
-            | Notification::Stalled(_)
-            | Notification::CopyingBegins
-            | Notification::CopyingEnds { .. }
-            | Notification::OverLimit { .. }
-            | Notification::Quarantined(_) => {}
-        }
-    }
-
-    /// Called when this node stops serving: starts to look for other nodes again.
-    fn look_again(&self) {
-        self.ready.send_replace(false);
-        let until = clock::now().plus(LOOKING);
-        self.looking_until.store(until.as_millis(), Relaxed);
-    }
-
     /// Advances the time, and returns how long nothing is due.
-    fn tick(&self) -> Duration {
+    pub(super) fn tick(&self) -> Duration {
         let now = self.enter();
         self.pulse.store(now.as_millis(), Release);
         self.review_subscribers();
@@ -468,62 +309,6 @@ impl Driver {
     }
 }
 
-/// The listener and the sources of addresses of a node.
-#[derive(Debug)]
-pub(super) struct Endpoints {
-    pub(super) listener: TcpListener,
-    pub(super) discovery: Discovery,
-    pub(super) undialled: mpsc::UnboundedReceiver<Arc<SendQueue>>,
-}
-
-/// Runs a node until `stop` changes or the future is dropped. All its tasks and connections end
-/// with it.
-pub(super) async fn run(
-    driver: Arc<Driver>,
-    surroundings: Endpoints,
-    mut stop: watch::Receiver<bool>,
-) {
-    let Endpoints {
-        listener,
-        discovery,
-        mut undialled,
-    } = surroundings;
-    let _end = End(&driver);
-    let mut tasks = JoinSet::new();
-    let mut strangers = Handshaking::default();
-    tasks.spawn(discover(driver.clone(), discovery));
-    loop {
-        let pause = driver.tick();
-        tokio::select! {
-            () = sleep(pause) => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) => {
-                    let patience = strangers.admit(remote.ip());
-                    tasks.spawn(receive(driver.clone(), stream, remote, patience));
-                }
-                // Usually too many open files, which an immediate retry does not solve.
-                Err(_) => sleep(ACCEPT_PAUSE).await,
-            },
-            Some(outbox) = undialled.recv() => {
-                tasks.spawn(dial(driver.clone(), outbox));
-            }
-            Some(ended) = tasks.join_next() => if let Err(error) = ended {
-                tracing::error!(cause = %error, "a replication task has failed");
-            },
-            _ = stop.changed() => return,
-        }
-    }
-}
-
-/// Ends a node, however `run` ends.
-struct End<'a>(&'a Driver);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.calls.close();
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under one of these locks is a bug; going on is better than failing every request.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -534,5 +319,3 @@ const TICK_MAX: Duration = Duration::from_millis(50);
 /// How long a node that looks for peers dials more often: slightly longer than it takes to conclude
 /// that there are none.
 const LOOKING: Duration = Duration::from_secs(3);
-/// Pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

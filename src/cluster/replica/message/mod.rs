@@ -5,18 +5,21 @@
 //! along with `sent_at`, the sender's time of sending: the receiver uses differences only, so
 //! clocks need not agree.
 
+mod event;
+mod update;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{
-    EndReason, Name, Record, Root, Rotation, SecretHash, SessionEventKind, Timestamp, UserKey,
-    Version,
-};
+use crate::session::{Root, SecretHash, Timestamp, Version};
 
-use super::entry::{Delta, Entry};
-use super::node::Node;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::node::Node;
+
+pub(crate) use self::event::{Cursor, Happened, Reason, Traced};
+pub(crate) use self::update::{Operation, Update, UpdateStatus};
 
 /// Identifies a view: a set of members, and an epoch that only grows.
 ///
@@ -359,25 +362,6 @@ impl Write {
     }
 }
 
-/// A change that the session's owner orders: an atomic update, a rotation, or any change from a
-/// member that does not hold the session.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Update {
-    pub(crate) view: ViewId,
-    pub(crate) op: OpId,
-    pub(crate) key: Root,
-    /// Whether the asker has sent it before, so that it may have been applied.
-    pub(crate) retry: bool,
-    pub(crate) sent_at: Timestamp,
-    /// The attribute, and the version that it is expected to have.
-    pub(crate) expect: Option<(Name, Option<Version>)>,
-    /// The delta to apply; the version in `fragment.updates` names the attempt.
-    pub(crate) fragment: Arc<Delta>,
-    /// The new secret, to be set if the session's is still the one that the request presented.
-    pub(crate) rotation: Option<Rotation>,
-    pub(crate) order: Operation,
-}
-
 /// A floor that the owner of a session proposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Proposal {
@@ -387,76 +371,4 @@ pub(crate) struct Proposal {
     pub(crate) floor: Version,
     /// The hash of what the owner has at or below the floor.
     pub(crate) content: u64,
-}
-
-/// An event of a session, for those who subscribe to it elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Happened {
-    pub(crate) sent_at: Timestamp,
-    pub(crate) kind: SessionEventKind,
-    pub(crate) key: Root,
-    pub(crate) user: Option<UserKey>,
-    pub(crate) at: Timestamp,
-    /// Events that the sender does not have any more, between this one and the one before.
-    pub(crate) lost: u64,
-    /// Absent in the events of nodes of an earlier version.
-    pub(crate) traced: Option<Traced>,
-}
-
-/// Why a session is about to be deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reason {
-    pub(crate) key: Root,
-    pub(crate) reason: EndReason,
-}
-
-/// What a receiver needs to recognize an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Traced {
-    pub(crate) place: Cursor,
-    /// Whether a node that has failed since may have reported it.
-    pub(crate) possible_repeat: bool,
-    /// Distinguishes the rotations of one session.
-    pub(crate) rotation: u64,
-}
-
-/// A place in the log of the events that a node reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Cursor {
-    /// Identifies the log among those of the same name.
-    pub(crate) log: u64,
-    /// The number of the last event before the place.
-    pub(crate) seq: u64,
-}
-
-/// The operation requested from the owner.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Operation {
-    /// Apply the delta, replace the secret, or both.
-    Update,
-    /// Create this session, which must not exist yet.
-    Create(Arc<Record>),
-    /// Delete the session.
-    Delete,
-}
-
-/// The result of an ordered change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum UpdateStatus {
-    /// Applied by every holder.
-    Applied,
-    /// Another write came first; nothing was changed.
-    Conflict,
-    /// The session does not exist.
-    Gone,
-    /// The receiver is not the owner, or the view changed meanwhile: repeat the request.
-    Retry,
-    /// The request was repeated, and whether the first attempt was applied cannot be determined.
-    Indeterminate,
-    /// The owner has no room for a new session, or for the growth of an existing one.
-    Full,
-    /// The session would exceed its maximum size.
-    TooLarge,
-    /// The change is a rotation, and another rotation came first; nothing was changed.
-    Superseded,
 }

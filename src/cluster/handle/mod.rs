@@ -1,5 +1,8 @@
 //! Handle of a running node: the calls that the store makes.
 
+mod drain;
+mod status;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -7,7 +10,6 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, interval};
 
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
@@ -18,15 +20,15 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
-use super::Copies;
-use super::driver::{Driver, Endpoints, run};
-use super::large_writes::LargeWrites;
-use super::replica::event::{Exclusion, Input, Reply, Step};
-use super::replica::events::Happening;
-use super::replica::message::UpdateStatus;
-use super::replica::{MemberStatus, ReplicaStatus};
-use super::status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};
-use super::wire::{ATTRIBUTE_NAME_MAX, Refusal};
+use crate::cluster::Copies;
+use crate::cluster::driver::Driver;
+use crate::cluster::large_writes::LargeWrites;
+use crate::cluster::replica::event::{Reply, Step};
+use crate::cluster::replica::events::Happening;
+use crate::cluster::replica::message::UpdateStatus;
+use crate::cluster::runtime::{Endpoints, run};
+use crate::cluster::status::DrainReport;
+use crate::cluster::wire::ATTRIBUTE_NAME_MAX;
 
 /// A running node. Dropping it stops the node immediately, unless it has been drained.
 #[derive(Debug)]
@@ -275,165 +277,22 @@ impl Cluster {
         self.driver.replica.owner(key)
     }
 
-    pub(crate) fn status(&self) -> ClusterStatus {
-        let status = self.driver.replica.status();
-        let ready = self.is_ready();
-        let me = Member {
-            route: status.me.name.to_string(),
-            address: status.me.address,
-            state: match ready {
-                _ if self.driver.draining.load(Relaxed) => MemberState::Leaving,
-                true => MemberState::Ready,
-                false => MemberState::Joining,
-            },
-            age: clock::now().since(self.driver.started_at),
-            lag: 0,
-        };
-        let refused = self.refused(&status);
-        let others = status.members.iter().map(|member| self.member(member));
-        ClusterStatus {
-            ready,
-            complete: status.complete,
-            stable: status.members.iter().all(|member| member.agrees),
-            members: [me].into_iter().chain(others).collect(),
-            copies: self.copies,
-            sessions: status.sessions,
-            tombstones: status.tombstones,
-            bytes: status.bytes,
-            over_limit: status.over_limit,
-            oversized_merges: status.oversized,
-            under_replicated: self.driver.replica.under_replicated(),
-            degraded_acks: self.driver.degraded_acks.load(Relaxed),
-            indeterminate: status.indeterminate,
-            discarded_writes: status.discarded,
-            rejected_connections: self.driver.door.rejected(),
-            created: self.driver.created.load(Relaxed),
-            deleted: self.driver.deleted.load(Relaxed),
-            expired: status.expired,
-            refused,
-        }
-    }
-
-    /// Returns the nodes that reject this one or that it rejects, one row each.
-    fn refused(&self, status: &ReplicaStatus) -> Vec<RefusedNode> {
-        let mut rows = self.driver.addresses.refused();
-        if let Some(Exclusion::Name(node)) = &status.excluded {
-            rows.push(RefusedNode {
-                address: node.address.to_string(),
-                reason: Refusal::Name.reason().to_owned(),
-            });
-        }
-        rows.extend(self.driver.door.rejections.list(clock::now()));
-        let mut known: Vec<RefusedNode> = Vec::new();
-        for row in rows {
-            // A machine alone says less than the address of a node on it.
-            let same = |other: &RefusedNode| {
-                let rest = other.address.strip_prefix(&row.address);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-            };
-            if !known.iter().any(same) {
-                known.push(row);
-            }
-        }
-        known
-    }
-
-    /// Starts draining: this node holds no sessions any more and hands its sessions over, while
-    /// requests continue to be served.
-    pub(crate) fn start_draining(&self) {
-        if !self.driver.draining.swap(true, Relaxed) {
-            self.had
-                .store(self.driver.replica.status().sessions, Relaxed);
-        }
-        self.driver.input(Input::Drain(true));
-    }
-
-    pub(crate) async fn drain(&self) -> DrainReport {
-        let mut drained = self.drained.lock().await;
-        if let Some(report) = *drained {
-            return report;
-        }
-        let began = Instant::now();
-        self.start_draining();
-        let draining = Draining(Some(&self.driver));
-        let status = self.handed_over(began + self.drain_timeout).await;
-        self.driver.input(Input::Leave);
-        // From here on draining cannot be canceled.
-        draining.stays();
-        let deadline = (began + self.drain_timeout).max(Instant::now() + FLUSH_MAX);
-        let flush = self.until(deadline, |driver| driver.links.is_flushed().then_some(()));
-        flush.await;
-        self.stop.send_replace(true);
-        // The task holds the only receiver.
-        self.stop.closed().await;
-        let report = DrainReport {
-            handed_over: is_handed_over(&status) && status.succeeded
-                || status.sessions + status.tombstones == 0,
-            sessions: self.had.load(Relaxed).max(status.sessions),
-            unacknowledged: status.unacknowledged,
-            remaining: status.members.len(),
-            last: !status.succeeded,
-            took: began.elapsed(),
-        };
-        *drained = Some(report);
-        report
-    }
-
-    /// Waits until the remaining members are complete, there are none, or `deadline` has passed.
-    async fn handed_over(&self, deadline: Instant) -> ReplicaStatus {
-        self.until(deadline, |driver| {
-            let status = driver.replica.status();
-            let alone = status.members.is_empty();
-            (alone || is_handed_over(&status)).then_some(status)
-        })
-        .await
-        .unwrap_or_else(|| self.driver.replica.status())
-    }
-
-    /// PendingCalls `ask` repeatedly until it returns a value or `deadline` has passed.
-    async fn until<T>(&self, deadline: Instant, ask: impl Fn(&Driver) -> Option<T>) -> Option<T> {
-        let mut poll = interval(DRAIN_POLL);
-        while Instant::now() < deadline {
-            let answer = ask(&self.driver);
-            if answer.is_some() {
-                return answer;
-            }
-            poll.tick().await;
-        }
-        ask(&self.driver)
-    }
-
     /// Returns the entries of a slot, even after the node has left.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) fn export(&self, slot: usize) -> Vec<super::KeyedEntry> {
+    pub(crate) fn export(&self, slot: usize) -> Vec<crate::cluster::KeyedEntry> {
         self.driver.replica.export(clock::now(), slot)
     }
 
     /// Returns the members that stay if this node leaves now, or stayed when it left.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) fn survivors(&self) -> Vec<super::Survivor> {
+    pub(crate) fn survivors(&self) -> Vec<crate::cluster::Survivor> {
         self.driver.replica.survivors()
     }
 
     /// Returns the state of sessions that this node may not use before it meets a member.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) fn held(&self) -> super::HeldState {
+    pub(crate) fn held(&self) -> crate::cluster::HeldState {
         self.driver.replica.held()
-    }
-
-    fn member(&self, member: &MemberStatus) -> Member {
-        let since = self.driver.member_since(&member.node);
-        Member {
-            route: member.node.name.to_string(),
-            address: member.node.address,
-            state: match member.ready {
-                _ if member.leaving => MemberState::Leaving,
-                true => MemberState::Ready,
-                false => MemberState::Joining,
-            },
-            age: since.map_or(Duration::ZERO, |since| clock::now().since(since)),
-            lag: member.lag,
-        }
     }
 }
 
@@ -441,29 +300,6 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// Cancels draining when dropped before the node has left.
-struct Draining<'a>(Option<&'a Driver>);
-
-impl Draining<'_> {
-    fn stays(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Draining<'_> {
-    fn drop(&mut self) {
-        if let Some(driver) = self.0 {
-            driver.draining.store(false, Relaxed);
-            driver.input(Input::Drain(false));
-        }
-    }
-}
-
-/// Returns `true` if all members are complete in a view in which this node is leaving.
-fn is_handed_over(status: &ReplicaStatus) -> bool {
-    status.unacknowledged == 0 && status.settled
 }
 
 /// Rejects names that other nodes would not accept, before anything is changed.
@@ -497,7 +333,3 @@ fn out_of_reach() -> StoreError {
 fn unproved() -> StoreError {
     StoreError::indeterminate("the other nodes did not acknowledge in time")
 }
-
-/// Longest time for sending the last messages, even after `drain_timeout`.
-const FLUSH_MAX: Duration = Duration::from_secs(1);
-const DRAIN_POLL: Duration = Duration::from_millis(5);

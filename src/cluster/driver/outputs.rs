@@ -1,0 +1,108 @@
+//! Outputs of the replica, and what the driver does with them.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::clock;
+
+use super::{Driver, LOOKING, lock};
+use crate::cluster::link::Encoder;
+use crate::cluster::replica::event::{Input, Notification, Output, Report};
+
+/// The outputs of the replica, and the encoder for their messages.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    list: Vec<Output>,
+    encoder: Encoder,
+}
+
+impl Driver {
+    /// Performs the outputs of the replica, in order. Must be called after every input.
+    pub(crate) fn settle(&self) {
+        loop {
+            let given_up = self.flush_outputs();
+            if given_up.is_empty() {
+                return;
+            }
+            for given_up in given_up {
+                self.replica.handle(clock::now(), given_up);
+            }
+        }
+    }
+
+    /// Performs the outputs of the replica. Returns a delivery report for each message that had to
+    /// be dropped, so that it takes no room in a window any more.
+    fn flush_outputs(&self) -> Vec<Input> {
+        let mut outputs = lock(&self.outputs);
+        let Outputs { list, encoder } = &mut *outputs;
+        let mut given_up = Vec::new();
+        self.replica.drain(list);
+        for output in list.drain(..) {
+            match output {
+                Output::Send { to, message } => {
+                    if self.links.send(&to, &message, encoder).is_err() {
+                        if self.door.may_complain() {
+                            tracing::error!(
+                                peer = %to.name,
+                                bytes = message.size(),
+                                "a session is too large to be replicated"
+                            );
+                        }
+                        given_up.push(Input::Delivered {
+                            node: to,
+                            bytes: message.size(),
+                            large: message.is_large(),
+                        });
+                    }
+                }
+                Output::Reply { op, reply } => self.calls.answer(op, reply),
+                Output::Notification(news) => self.notify(news),
+                Output::Event(Report::Mine(event)) => self.events.report(event),
+                Output::Event(Report::MineAgain(event)) => self.events.report_again(event),
+                Output::Event(Report::Theirs(event)) => self.events.relay(event),
+                Output::Event(Report::Lost(events)) => self.events.lost(events),
+                Output::Event(Report::Confirmed(by_all)) => self.events.confirmed(by_all),
+            }
+        }
+        encoder.forget();
+        given_up
+    }
+
+    /// Logs an event, and does what follows from it outside of the replica.
+    fn notify(&self, news: Notification) {
+        self.log.report(&news, || self.replica.under_replicated());
+        match news {
+            Notification::MemberUp(node) => self.sightings.joined(clock::now(), &node),
+            Notification::MemberDown { node, .. } => self.links.cut(&node),
+            Notification::Ready { .. } => {
+                self.addresses.joined();
+                self.ready.send_replace(true);
+            }
+            Notification::Excluded(_) => {
+                self.look_again();
+                self.links.close_all();
+            }
+            Notification::Renewed(node) => {
+                let members = self.replica.status().members;
+                self.addresses
+                    .rejoin(members.iter().map(|member| member.node.address));
+                self.look_again();
+                // In this order: a link established meanwhile checks the identity last.
+                self.identity.send_replace(node);
+                self.links.close_all();
+            }
+            Notification::Unreachable(_)
+            | Notification::Stalled(_)
+            | Notification::CopyingBegins
+            | Notification::CopyingEnds { .. }
+            | Notification::OverLimit { .. }
+            | Notification::Quarantined(_) => {}
+        }
+    }
+
+    /// Called when this node stops serving: starts to look for other nodes again.
+    fn look_again(&self) {
+        self.ready.send_replace(false);
+        let until = clock::now().plus(LOOKING);
+        self.looking_until.store(until.as_millis(), Relaxed);
+    }
+}

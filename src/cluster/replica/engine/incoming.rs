@@ -1,0 +1,136 @@
+//! Entries received from members: merged, acknowledged, and looked for where a part is missing.
+
+use crate::session::{Root, Timestamp};
+
+use super::{Engine, LOOK};
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::message::{KeyedEntry, Message, Write};
+use crate::cluster::replica::peer_table::PeerIndex;
+use crate::cluster::replica::reads::{INTERNAL, Wanted};
+use crate::cluster::replica::table::Table;
+
+impl Engine {
+    /// Merges entries of a slot that another node has sent.
+    pub(super) fn merge_entries(
+        &mut self,
+        now: Timestamp,
+        sent_at: Timestamp,
+        copies: &mut [KeyedEntry],
+        table: &Table,
+    ) {
+        for copy in copies.iter_mut() {
+            copy.entry.rebase(sent_at, now);
+            if self.cluster.is_mine(copy.key.slot()) {
+                table.merge(now, copy);
+            }
+        }
+        self.review_marks(now, copies, table);
+    }
+
+    pub(super) fn handle_write(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        write: &Write,
+        table: &Table,
+    ) {
+        let view = self.cluster.view;
+        // The owner abandons its updates when its view changes, and the next owner may apply
+        // others: merging a late one would apply two updates with the same expectation.
+        if write.strict && write.view != view && self.cluster.rules.strict_views {
+            self.cluster.send(
+                from,
+                Message::Nack {
+                    view,
+                    seq: write.seq,
+                },
+            );
+            return;
+        }
+        let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
+        // The writer computes the holders from another view. Acknowledging would count a copy that
+        // this node is about to drop.
+        if !self.cluster.is_mine(slot) {
+            let seq = write.seq;
+            self.cluster.send(from, Message::Nack { view, seq });
+            return self.announce(now, from);
+        }
+        // All entries of a write are in one slot; entries of other slots from a faulty member are
+        // ignored.
+        let same = |copy: &&KeyedEntry| copy.key.slot() == slot;
+        for copy in write.copies.iter().filter(same) {
+            let mut copy = copy.clone();
+            copy.entry.rebase(write.sent_at, now);
+            self.cluster.witness(from, write.view, &copy, table);
+            table.merge(now, &copy);
+        }
+        if self.cluster.is_complete() && self.look_for_the_rest(now, from, write, table) {
+            return;
+        }
+        self.merged.note(from, write, slot);
+        let seqs = vec![write.seq];
+        self.cluster.send(from, Message::Ack { view, seqs });
+        self.review_marks(now, &write.copies, table);
+    }
+
+    /// Returns this node's state of a session. A session that this node, as the owner, is changing
+    /// may have expired in the table meanwhile.
+    pub(super) fn known(&self, now: Timestamp, key: Root, table: &Table) -> Option<KeyedEntry> {
+        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        if table.is_partial_or_absent(&key) {
+            let current = self.updates.changing(&key).cloned();
+            Entry::join(now, &mut entry, current.map(Entry::Live));
+        }
+        entry.map(|entry| KeyedEntry { key, entry })
+    }
+
+    /// Handles changes of a session that is not here although this node is complete: it had expired
+    /// here while it was accessed elsewhere. Returns `true` if the session is requested from the
+    /// other holders. The write is acknowledged only when all have answered: a holder with changes
+    /// alone would keep nothing if the other holders failed.
+    fn look_for_the_rest(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        write: &Write,
+        table: &Table,
+    ) -> bool {
+        let partial = |copy: &&KeyedEntry| table.is_partial(&copy.key);
+        let Some(copy) = write.copies.iter().find(partial) else {
+            return false;
+        };
+        self.look_for(now, copy.key, Some((from, write.seq)));
+        true
+    }
+
+    /// Requests a session from all other holders, unless that is in progress, and merges the
+    /// responses; then `write` is acknowledged. With too many reads in progress nothing is
+    /// requested: writes are sent again, and a later access tries again.
+    pub(super) fn look_for(&mut self, now: Timestamp, key: Root, write: Option<(PeerIndex, u64)>) {
+        if let Some(writes) = self.looking.get_mut(&key) {
+            writes.extend(write);
+        } else if !self.reads.is_full() {
+            self.looks += 1;
+            let op = INTERNAL | LOOK | self.looks;
+            self.looking.insert(key, write.into_iter().collect());
+            let wanted = Wanted { key, secret: None };
+            self.reads.begin(now, &mut self.cluster, op, wanted, true);
+        }
+    }
+
+    /// Merges an entry from another node if this node holds the session, and returns it.
+    pub(super) fn merge_entry(
+        &self,
+        now: Timestamp,
+        sent_at: Timestamp,
+        copy: Option<KeyedEntry>,
+        table: &Table,
+    ) -> Option<KeyedEntry> {
+        let mut copy = copy?;
+        copy.entry.rebase(sent_at, now);
+        if self.cluster.is_mine(copy.key.slot()) {
+            table.merge_found(now, &copy);
+        }
+        Some(copy)
+    }
+}

@@ -1,0 +1,51 @@
+//! Times in entries, converted from another node's clock to this node's.
+
+use std::sync::Arc;
+
+use crate::session::{Record, Timestamp};
+
+use super::delta::Delta;
+use super::entry::Entry;
+
+impl Entry {
+    /// Converts the times in it from another node's clock to this node's.
+    pub(crate) fn rebase(&mut self, theirs: Timestamp, ours: Timestamp) {
+        match self {
+            Self::Live(record) => rebase_record(record, theirs, ours),
+            Self::Delta(fragment) => rebase_fragment(fragment, theirs, ours),
+            Self::Expired(mark) => {
+                mark.credential.rebase(|at| rebased(at, theirs, ours));
+                mark.until = rebased(mark.until, theirs, ours);
+            }
+            Self::Dead { until } => *until = rebased(*until, theirs, ours),
+        }
+    }
+}
+
+/// Converts the times in a session from another node's clock to this node's.
+pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: Timestamp) {
+    let record = Arc::make_mut(record);
+    let lifetime = &mut record.lifetime;
+    lifetime.created_at = rebased(lifetime.created_at, theirs, ours);
+    lifetime.accessed_at = rebased(lifetime.accessed_at, theirs, ours);
+    record.credential.rebase(|at| rebased(at, theirs, ours));
+}
+
+/// Converts the times in a delta from another node's clock to this node's.
+pub(crate) fn rebase_fragment(fragment: &mut Arc<Delta>, theirs: Timestamp, ours: Timestamp) {
+    let fragment = Arc::make_mut(fragment);
+    fragment.accessed_at = rebased(fragment.accessed_at, theirs, ours);
+    if let Some(credential) = &mut fragment.credential {
+        credential.rebase(|at| rebased(at, theirs, ours));
+    }
+}
+
+fn rebased(time: Timestamp, theirs: Timestamp, ours: Timestamp) -> Timestamp {
+    if time == Timestamp::NEVER {
+        time
+    } else if time >= theirs {
+        ours.plus(time.since(theirs))
+    } else {
+        ours.minus(theirs.since(time))
+    }
+}

@@ -1,0 +1,43 @@
+//! Snapshots of the engine: the part of its state that request tasks read without its lock.
+
+use std::sync::Arc;
+
+use crate::session::{Timestamp, WriterId};
+
+use super::engine::Engine;
+use super::message::ViewId;
+use super::placement::Placement;
+
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    pub(super) ready: bool,
+    /// Whether this node may answer alone for the slots that it holds.
+    pub(super) complete: bool,
+    pub(super) writer: WriterId,
+    pub(super) placement: Arc<Placement>,
+    /// Until when an unknown session may be a lost one.
+    pub(super) uncertain_until: Timestamp,
+    pub(super) view: ViewId,
+}
+
+impl Snapshot {
+    pub(super) fn of(control: &Engine) -> Self {
+        let cluster = &control.cluster;
+        Self {
+            ready: cluster.ready,
+            complete: cluster.is_complete() || !cluster.rules.union_reads,
+            writer: cluster.me.writer(),
+            placement: cluster.placement.clone(),
+            uncertain_until: cluster.uncertain_until(),
+            view: cluster.view,
+        }
+    }
+
+    pub(super) fn is_of(&self, control: &Engine) -> bool {
+        let cluster = &control.cluster;
+        self.view == cluster.view
+            && self.ready == cluster.ready
+            && self.complete == (cluster.is_complete() || !cluster.rules.union_reads)
+            && self.uncertain_until == cluster.uncertain_until()
+    }
+}

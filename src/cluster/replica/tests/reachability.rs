@@ -1,0 +1,96 @@
+//! Tests of members that some nodes cannot reach.
+
+use super::*;
+
+/// Other members receive from both, so the membership protocol keeps both; but no write could be
+/// acknowledged by all holders for as long as it lasts.
+#[test]
+fn of_two_nodes_that_cannot_reach_each_other_one_is_removed() {
+    for cut in [vec![(0, 1), (1, 0)], vec![(0, 1)], vec![(1, 0)]] {
+        let mut lab = Lab::cluster(3);
+        lab.redials = true;
+        lab.cut = cut.clone();
+        for (index, op, number) in [(0, 1, 1), (1, 2, 2), (2, 3, 3)] {
+            lab.commit(index, op, key(number), &born("a", "1"));
+        }
+        let writes = |lab: &Lab| {
+            (1..=3)
+                .filter(|op| lab.reply(*op) == Some(Reply::Written))
+                .count()
+        };
+        lab.run(Duration::from_millis(4_900));
+        // The one that is removed had written something that the others have, but cannot be sure of
+        // it.
+        assert!(writes(&lab) >= 2, "{cut:?}: {:?}", lab.replies);
+        let deaf = |news: &(usize, Notification)| matches!(news.1, Notification::Unreachable(_));
+        assert!(lab.news.iter().any(deaf), "{cut:?}");
+        lab.run(Duration::from_secs(16));
+        let serving = |lab: &Lab| {
+            (0..3)
+                .filter(|index| lab.replica(*index).is_ready())
+                .count()
+        };
+        // The two that stay continue to work, while the third one retries now and then.
+        for turn in 0..20 {
+            let op = 10 + turn;
+            let step = lab.commit(2, op, key(10 + turn as u8), &born("a", "1"));
+            if matches!(step, Step::Done(_)) {
+                lab.replies.push((op, Reply::Written));
+            }
+            lab.run(Duration::from_millis(50));
+        }
+        lab.run(Duration::from_secs(2));
+        let written = |op: &OpId| lab.reply(*op) == Some(Reply::Written);
+        assert!(
+            (10..30).filter(written).count() >= 19,
+            "{cut:?}: {:?}",
+            lab.replies
+        );
+        lab.cut.clear();
+        lab.run(Duration::from_secs(1));
+        for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+            lab.link(one, other);
+        }
+        for _ in 0..40 {
+            lab.run(Duration::from_secs(1));
+            for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+                lab.link(one, other);
+            }
+        }
+        assert_eq!(serving(&lab), 3, "{cut:?}");
+        for number in [1, 2, 3, 10, 29] {
+            assert!((0..3).all(|index| lab.read(index, key(number)).is_some()));
+        }
+    }
+}
+
+/// A refuted suspicion must have no effect.
+#[test]
+fn a_suspected_member_that_answers_keeps_its_incarnation() {
+    for silent_for in [1_100, 1_600, 2_100] {
+        let mut lab = Lab::cluster(2);
+        lab.cut = vec![(0, 1), (1, 0)];
+        lab.run(Duration::from_millis(silent_for));
+        lab.cut.clear();
+        lab.run(Duration::from_secs(5));
+        let is_reborn =
+            |(_, news): &(usize, Notification)| matches!(news, Notification::Renewed(_));
+        assert!(
+            !lab.news.iter().any(is_reborn),
+            "{silent_for} ms: {:?}",
+            lab.news
+        );
+        assert!((0..2).all(|index| lab.replica(index).is_ready()));
+    }
+}
+
+#[test]
+fn a_refused_port_is_noticed_at_once() {
+    let mut lab = Lab::cluster(2);
+    let gone = lab.nodes[1].0.clone();
+    lab.nodes.pop();
+    lab.input(0, Input::Refused { node: gone });
+    assert!(lab.replica(0).status().members.is_empty());
+    let step = lab.commit(0, 1, key(1), &born("a", "1"));
+    assert!(matches!(step, Step::Done(Outcome::Committed(_))));
+}

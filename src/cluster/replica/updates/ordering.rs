@@ -1,0 +1,288 @@
+//! Ordering of updates at the session's owner: one update of a session at a time.
+//!
+//! An update is decided, then merged by all other holders, then applied here. The next one of the
+//! session begins only after that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::session::{Record, Root, Timestamp};
+
+use super::preconditions::{check_preconditions, is_behind};
+use super::{Ctx, Updates};
+use crate::cluster::Ack;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::message::{
+    KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
+};
+use crate::cluster::replica::peer_table::PeerIndex;
+use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::reads::{INTERNAL, Wanted};
+use crate::cluster::replica::writes::NewWrite;
+
+/// An update that this node orders.
+#[derive(Debug)]
+pub(super) struct QueuedUpdate {
+    /// The member that asks; `None` for a local caller.
+    asker: Option<PeerIndex>,
+    pub(super) update: Update,
+    /// The entries that all holders merge, once decided.
+    copies: Arc<[KeyedEntry]>,
+    /// The session before the update. Kept because the table may forget it meanwhile.
+    pub(super) current: Option<Arc<Record>>,
+    /// Whether the session had expired when its turn came. A deletion is still carried out then: an
+    /// access may be under way to another holder and would make the session live again.
+    ran_out: bool,
+}
+
+impl Updates {
+    /// Handles an update that a member or a local caller sends to this node as the owner.
+    pub(crate) fn order(
+        &mut self,
+        now: Timestamp,
+        asker: Option<PeerIndex>,
+        update: Update,
+        tools: &mut Ctx<'_>,
+    ) {
+        let cluster = &*tools.cluster;
+        let key = update.key;
+        let queue = self.jobs.get(&key);
+        let waiting = queue.map_or(0, VecDeque::len);
+        let known = |job: &QueuedUpdate| job.asker == asker && job.update.op == update.op;
+        if queue.is_some_and(|queue| queue.iter().any(known)) {
+            return;
+        }
+        let mine = cluster.owner(update.key.slot()) == Member::Me;
+        // A joining node may order before it serves: it asks the other members before it decides,
+        // and does not have to be complete.
+        let invited = || cluster.is_stable() && cluster.peers.iter().any(|(_, peer)| peer.ready);
+        let orders = cluster.ready || invited();
+        // In another view another member may be the owner: two owners could both apply an update
+        // with the same expectation.
+        if !mine || !orders || update.view != cluster.view || waiting >= QUEUE_MAX {
+            self.answer(now, asker, update.op, UpdateStatus::Retry, None, tools);
+            return;
+        }
+        let job = QueuedUpdate {
+            asker,
+            update,
+            copies: Arc::default(),
+            current: None,
+            ran_out: false,
+        };
+        self.jobs.entry(key).or_default().push_back(job);
+        if waiting == 0 {
+            self.start(now, key, tools);
+        }
+    }
+
+    /// Evaluates the first update of a session, and the following ones while none has to wait. If
+    /// other members may have a later state of the session, they are asked first.
+    pub(super) fn start(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) {
+        while let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
+            let doubtful = tools.table.is_doubtful(now, &job.update.key)
+                || is_behind(&job.update, tools.table);
+            if !tools.cluster.is_complete() || doubtful {
+                self.last_read += 1;
+                let op = self.last_read | INTERNAL;
+                self.reads.insert(op, key);
+                let Ctx { cluster, reads, .. } = tools;
+                let wanted = Wanted { key, secret: None };
+                return reads.begin(now, cluster, op, wanted, doubtful);
+            }
+            if !self.evaluate(now, key, tools) {
+                return;
+            }
+        }
+    }
+
+    /// Decides the first update of a session. Returns `true` if the update is finished.
+    pub(super) fn evaluate(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) -> bool {
+        let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
+            return false;
+        };
+        let certain = tools.cluster.uncertain_until() <= now;
+        if !tools.cluster.rules.expectations {
+            job.update.expect = None;
+        }
+        let refused = self.rejected.of(job.update.fragment.updates.first());
+        let judged = check_preconditions(now, &job.update, certain, tools.table);
+        // A rejection is binding, unless another owner has applied the update in between.
+        match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
+            Ok(current) => {
+                let (cluster, rotations) = (&*tools.cluster, &mut self.rotations);
+                job.copies = job.update.copies(now, &current, cluster, rotations);
+                job.ran_out = !current.is_live(now);
+                job.current = Some(current);
+            }
+            // The owner that applied it may have failed before every holder had it: replicate it
+            // again.
+            Err(UpdateStatus::Applied) => job.copies = job.update.known(now, tools.table),
+            // An earlier deletion may be under way to the other holders, too.
+            Err(UpdateStatus::Gone)
+                if job.update.order == Operation::Delete && tools.table.is_dead(&key) =>
+            {
+                job.copies = job.update.known(now, tools.table);
+                job.ran_out = true;
+            }
+            Err(verdict) => {
+                let conflict = verdict == UpdateStatus::Conflict;
+                let copy = conflict
+                    .then(|| job.update.outcome(now, tools.table))
+                    .flatten();
+                self.finish(now, key, verdict, copy, tools);
+                return true;
+            }
+        }
+        let Ctx {
+            cluster, writes, ..
+        } = tools;
+        let copies = job.copies.clone();
+        // The session may have expired since the first attempt; then there is nothing to replicate.
+        let write = NewWrite {
+            op: None,
+            ack: Ack::All,
+            min_copies: match job.update.order {
+                Operation::Delete => 0,
+                Operation::Create(_) | Operation::Update => cluster.min_copies,
+            },
+            strict: true,
+            copies,
+        };
+        let write = (!write.copies.is_empty())
+            .then(|| writes.begin(now, cluster, write))
+            .flatten();
+        match write {
+            Some((seq, _)) => {
+                self.writing.insert(seq, key);
+                false
+            }
+            None => {
+                self.apply(now, key, tools);
+                true
+            }
+        }
+    }
+
+    pub(super) fn apply(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) {
+        if let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
+            if let Some(current) = &job.current
+                && tools.table.is_partial_or_absent(&job.update.key)
+            {
+                let mut record = Record::clone(current);
+                if job.update.order == Operation::Update {
+                    // Expired meanwhile, unless the update counts as an access. The delta has no
+                    // credential, so it cannot fork.
+                    let _ = job.update.fragment.apply(&mut record);
+                }
+                let copy = KeyedEntry {
+                    key: job.update.key,
+                    entry: Entry::Live(record.into()),
+                };
+                tools.table.merge(now, &copy);
+            }
+            // Applied here last: a read at this node must not return an update that a holder may
+            // still refuse.
+            for copy in job.copies.iter() {
+                tools.table.merge(now, copy);
+            }
+            let copies = job.copies.clone();
+            // A complete holder has merged the session itself.
+            let holds = |peer| {
+                let slot = job.update.key.slot();
+                tools.cluster.placement.holds(slot, Member::Peer(peer))
+                    && tools.cluster.has_caught_up(peer)
+            };
+            let copy = match job.asker {
+                Some(peer) if holds(peer) => None,
+                Some(_) | None => job.update.outcome(now, tools.table),
+            };
+            let verdict = match job.update.order {
+                Operation::Delete if job.ran_out => UpdateStatus::Gone,
+                Operation::Create(_) | Operation::Update | Operation::Delete => {
+                    UpdateStatus::Applied
+                }
+            };
+            if let (Some(asker), Some(before)) = (job.asker, &job.current)
+                && verdict == UpdateStatus::Applied
+            {
+                let (key, order) = (job.update.key, &job.update.order);
+                tools
+                    .cluster
+                    .witness_order(asker, key, order, &copies, Some(before));
+            }
+            self.finish(now, key, verdict, copy, tools);
+            let (cluster, writes) = (&mut *tools.cluster, &mut *tools.writes);
+            tools
+                .floors
+                .merged(now, &copies, cluster, writes, tools.table);
+        }
+    }
+
+    fn finish(
+        &mut self,
+        now: Timestamp,
+        key: Root,
+        verdict: UpdateStatus,
+        copy: Option<KeyedEntry>,
+        tools: &mut Ctx<'_>,
+    ) {
+        let Some(queue) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        let job = queue.pop_front();
+        if queue.is_empty() {
+            self.jobs.remove(&key);
+        }
+        if let Some(job) = job {
+            let refused = matches!(
+                verdict,
+                UpdateStatus::Conflict
+                    | UpdateStatus::Superseded
+                    | UpdateStatus::Gone
+                    | UpdateStatus::Full
+                    | UpdateStatus::TooLarge
+            );
+            // A local caller is answered immediately and does not repeat; a deletion is always
+            // allowed.
+            if refused
+                && job.asker.is_some()
+                && job.update.order != Operation::Delete
+                && let Some(attempt) = job.update.fragment.updates.first()
+            {
+                self.rejected.note(now, *attempt, verdict);
+            }
+            self.answer(now, job.asker, job.update.op, verdict, copy, tools);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Timestamp,
+        asker: Option<PeerIndex>,
+        op: OpId,
+        verdict: UpdateStatus,
+        copy: Option<KeyedEntry>,
+        tools: &mut Ctx<'_>,
+    ) {
+        match asker {
+            Some(peer) => {
+                let message = Message::Updated {
+                    op,
+                    sent_at: now,
+                    verdict,
+                    copy,
+                };
+                tools.cluster.send(peer, message);
+            }
+            None => {
+                let answer = (op, verdict, copy);
+                self.asked
+                    .answered(now, Member::Me, answer, tools.cluster, tools.table);
+            }
+        }
+    }
+}
+
+/// Updates of one session that may wait at its owner.
+const QUEUE_MAX: usize = 1_024;

@@ -1,0 +1,72 @@
+//! Tasks of a running node: its clock, its listener, its links and its search for other nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::discover::{Discovery, discover};
+use super::driver::Driver;
+use super::link::{Handshaking, SendQueue, dial, receive};
+
+/// The listener and the sources of addresses of a node.
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    pub(super) listener: TcpListener,
+    pub(super) discovery: Discovery,
+    pub(super) undialled: mpsc::UnboundedReceiver<Arc<SendQueue>>,
+}
+
+/// Runs a node until `stop` changes or the future is dropped. All its tasks and connections end
+/// with it.
+pub(super) async fn run(
+    driver: Arc<Driver>,
+    surroundings: Endpoints,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Endpoints {
+        listener,
+        discovery,
+        mut undialled,
+    } = surroundings;
+    let _end = End(&driver);
+    let mut tasks = JoinSet::new();
+    let mut strangers = Handshaking::default();
+    tasks.spawn(discover(driver.clone(), discovery));
+    loop {
+        let pause = driver.tick();
+        tokio::select! {
+            () = sleep(pause) => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, remote)) => {
+                    let patience = strangers.admit(remote.ip());
+                    tasks.spawn(receive(driver.clone(), stream, remote, patience));
+                }
+                // Usually too many open files, which an immediate retry does not solve.
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            Some(outbox) = undialled.recv() => {
+                tasks.spawn(dial(driver.clone(), outbox));
+            }
+            Some(ended) = tasks.join_next() => if let Err(error) = ended {
+                tracing::error!(cause = %error, "a replication task has failed");
+            },
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// Ends a node, however `run` ends.
+struct End<'a>(&'a Driver);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.calls.close();
+    }
+}
+
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
