@@ -23,7 +23,6 @@ mod state;
 mod take_back;
 mod test_store;
 mod timeout;
-mod update;
 
 pub use body::ResponseBody;
 pub use cookie::{
