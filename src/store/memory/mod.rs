@@ -20,7 +20,7 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash,
+    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
     SessionCursor, SessionEvent, SessionEventKind, SessionPage, Timestamp, WriterId,
 };
 use crate::watch::{SessionWatch, Watched};

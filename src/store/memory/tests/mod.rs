@@ -8,7 +8,7 @@ use tokio::time;
 
 use super::*;
 use crate::error::StoreErrorKind;
-use crate::session::{Login, SessionId, UserKey, Value, index_root, new_index};
+use crate::session::{Login, SLOTS, SessionId, UserKey, Value, index_root, new_index};
 
 const IDLE: Duration = Duration::from_secs(10);
 const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
