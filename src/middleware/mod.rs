@@ -1,8 +1,11 @@
 //! The HTTP middleware: one request and its response, between a cookie and a store.
 
+mod affinity;
 mod body;
 mod carrier;
+mod commit_when;
 mod complete;
+mod config;
 mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
@@ -12,6 +15,7 @@ mod header;
 mod hint;
 mod keep_alive;
 mod layer;
+mod limits;
 mod peek;
 mod remember;
 mod request_session;
@@ -24,13 +28,15 @@ mod take_back;
 mod test_store;
 mod timeout;
 
+pub use affinity::Affinity;
 pub use body::ResponseBody;
 pub use cookie::{
     InvalidCookie, Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder,
 };
 pub use future::ResponseFuture;
 pub use header::{InvalidHeader, SessionHeader};
-pub use layer::{Affinity, Limits, SessionLayer};
+pub use layer::SessionLayer;
+pub use limits::Limits;
 pub use peek::Peek;
 pub use route::{InvalidRoute, Route};
 pub use service::SessionService;

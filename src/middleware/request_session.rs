@@ -15,10 +15,11 @@ use tokio::time::{sleep, timeout};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
+use super::affinity::Affinity;
 use super::carrier::{Carrier, Word};
 use super::complete::Complete;
+use super::config::Config;
 use super::cookie::{Candidate, Candidates};
-use super::layer::{Affinity, Config};
 use super::route::Route;
 use super::state::{CookieAction, Found, LoadedSession, PresentedId, Rest, State, Stored, Update};
 use super::take_back::Undoing;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{State, Stored};
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::config::Config;
 use crate::middleware::cookie::Persistence;
-use crate::middleware::layer::Config;
 use crate::middleware::remember;
 use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version, is_reserved};
 
