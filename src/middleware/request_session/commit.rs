@@ -7,10 +7,10 @@ use tracing::{debug, debug_span};
 
 use super::RequestSession;
 use super::store_call::{failed, traced};
-use crate::error::{SessionError, SessionErrorKind, StoreErrorKind};
-use crate::middleware::state::{Stored, Update};
+use crate::error::{SessionError, SessionErrorKind, StoreError, StoreErrorKind};
+use crate::middleware::state::{BatchLogin, Stored, Update};
 use crate::middleware::take_back::Undoing;
-use crate::session::{Changes, EndReason, Loaded, Outcome, Root, SessionId};
+use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SessionId, UserKey};
 use crate::store::users;
 
 impl RequestSession {
@@ -55,9 +55,7 @@ impl RequestSession {
                 return Ok(true);
             }
             let (login, former_user) = (batch.login, batch.former_user);
-            if let Some((user, _)) = &login
-                && let Err(error) = self.config.check_excess(user, &key).await
-            {
+            if let Err(error) = self.prepare(&key, login.as_ref(), creates).await {
                 self.state().undo();
                 return Err(error);
             }
@@ -66,27 +64,19 @@ impl RequestSession {
                 .store
                 .commit(&key, batch.base.as_ref(), batch.changes);
             let span = || debug_span!("session_commit", %key, creates, rotates);
-            if creates && let Err(error) = self.end_rivals().await {
-                self.state().undo();
-                return Err(error);
-            }
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
-                    if let Some((user, label)) = &login {
-                        let listed = self.config.register(key, *user, label.clone(), &record);
-                        if let Err(error) = listed.await {
-                            // The login does not count: its user could not end the session through
-                            // the index.
-                            self.state().doubt(&self.config);
-                            self.take_back_login(key, creates, undoing).await;
-                            return Err(failed(&key, error));
-                        }
-                        if let Some(former) = former_user.filter(|former| former != user) {
-                            users::forget_moved(&*self.config.store, &former, &[key]).await;
-                        }
+                    if let Some(login) = &login
+                        && let Err(error) = self.list(key, login, former_user, &record).await
+                    {
+                        // The login does not count: its user could not end the session through the
+                        // index.
+                        self.state().doubt(&self.config);
+                        self.take_back_login(key, creates, undoing).await;
+                        return Err(failed(&key, error));
                     }
-                    let login = login.map(|(user, _)| user);
+                    let login = login.map(|login| login.user);
                     self.state().committed(Stored { id, record }, login);
                     return Ok(true);
                 }
@@ -110,20 +100,58 @@ impl RequestSession {
                     debug!(%key, "the session has ended or expired; its pending changes are dropped");
                     return Err(SessionErrorKind::Invalidated.into());
                 }
-                Err(error) if error.kind() == StoreErrorKind::Indeterminate => {
-                    self.state().doubt(&self.config);
-                    if let Some(undoing) = undoing {
-                        undoing.begin(self.config.clone(), key);
-                    }
-                    return Err(failed(&key, error));
-                }
-                Err(error) => {
-                    self.state().undo();
-                    return Err(failed(&key, error));
-                }
+                Err(error) => return Err(self.not_stored(key, error, undoing)),
             }
         }
         Err(SessionErrorKind::Conflict.into())
+    }
+
+    /// The steps before a commit: the limit for the sessions of a user who logs in, and the
+    /// deletion of the sessions that a new one replaces.
+    async fn prepare(
+        &self,
+        key: &Root,
+        login: Option<&BatchLogin>,
+        creates: bool,
+    ) -> Result<(), SessionError> {
+        if let Some(login) = login {
+            self.config.check_excess(&login.user, key).await?;
+        }
+        if creates {
+            self.end_rivals().await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a session whose login is stored to the list of its user, and removes it from the list
+    /// of its former one.
+    async fn list(
+        &self,
+        key: Root,
+        login: &BatchLogin,
+        former: Option<UserKey>,
+        record: &Arc<Record>,
+    ) -> Result<(), StoreError> {
+        self.config
+            .register(key, login.user, login.label.clone(), record)
+            .await?;
+        if let Some(former) = former.filter(|former| *former != login.user) {
+            users::forget_moved(&*self.config.store, &former, &[key]).await;
+        }
+        Ok(())
+    }
+
+    /// Handles the failure of a commit. A rotation that may have taken effect is taken back.
+    fn not_stored(&self, key: Root, error: StoreError, undoing: Option<Undoing>) -> SessionError {
+        if error.kind() == StoreErrorKind::Indeterminate {
+            self.state().doubt(&self.config);
+            if let Some(undoing) = undoing {
+                undoing.begin(self.config.clone(), key);
+            }
+        } else {
+            self.state().undo();
+        }
+        failed(&key, error)
     }
 
     /// Takes back a login whose session could not be added to the user's index.

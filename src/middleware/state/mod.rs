@@ -13,7 +13,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use self::commit::{Rest, Update};
+pub(super) use self::commit::{BatchLogin, Rest, Update};
 use self::guard::Guards;
 pub(super) use self::guard::Origin;
 use self::stage::Size;
