@@ -150,7 +150,19 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/mod",
-        modules: &["clock", "cluster", "error", "events", "session", "watch"],
+        modules: &["clock", "cluster"],
+        crates: &[],
+    },
+    Row {
+        folder: "store/session_store",
+        modules: &[
+            "error",
+            "events",
+            "session",
+            "store::typed",
+            "store::users",
+            "watch",
+        ],
         crates: &["serde"],
     },
     Row {
