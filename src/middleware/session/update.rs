@@ -14,10 +14,6 @@ use crate::middleware::state::Update;
 use crate::session::{AttributeOf, Name, Storable, Value};
 use crate::store::typed::{UPDATE_TRIES_MAX, give_way};
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a name is a `&str`, a `&CONSTANT` or a `String`; callers should not have to borrow twice"
-)]
 impl Session {
     /// Replaces an attribute by the result of `f`, atomically: no other request on any node writes
     /// the attribute in between. Returns the new value.
