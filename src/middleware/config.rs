@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::affinity::{Affinity, Turnovers};
 use super::carrier::Carrier;
 use super::commit_when::CommitWhen;
 use super::hint::Hint;
 use super::limits::Limits;
-use super::route::Route;
+use super::misrouted::Turnovers;
+use super::route::{Affinity, Route};
 use super::timeout::Timeout;
 use crate::clock;
 use crate::error::{SessionError, SessionErrorKind, StoreError};

@@ -8,16 +8,16 @@ use std::time::Duration;
 use http::response::Parts;
 use tower_layer::Layer;
 
-use super::affinity::{Affinity, Turnovers};
 use super::carrier::Carrier;
 use super::commit_when::CommitWhen;
 use super::config::Config;
 use super::header::SessionHeader;
 use super::hint::Hint;
 use super::limits::Limits;
+use super::misrouted::Turnovers;
 use super::service::SessionService;
 use super::timeout::Timeout;
-use super::{Route, SessionCookie};
+use super::{Affinity, Route, SessionCookie};
 use crate::store::SessionStore;
 
 /// A `tower::Layer` that provides a [`Session`](crate::Session) to the wrapped service.
@@ -332,8 +332,8 @@ impl SessionLayer {
     }
 
     /// Refuses the login of a user who already has the maximum number of sessions, with
-    /// [`TooManySessions`](SessionErrorKind::TooManySessions), instead of deleting the oldest
-    /// session.
+    /// [`TooManySessions`](crate::SessionErrorKind::TooManySessions), instead of deleting the
+    /// oldest session.
     #[must_use]
     pub fn with_excess_logins_refused(mut self) -> Self {
         self.config().refuses_excess = true;

@@ -1,6 +1,5 @@
 //! The HTTP middleware: one request and its response, between a cookie and a store.
 
-mod affinity;
 mod body;
 mod carrier;
 mod commit_when;
@@ -16,6 +15,7 @@ mod hint;
 mod keep_alive;
 mod layer;
 mod limits;
+mod misrouted;
 mod peek;
 mod remember;
 mod request_session;
@@ -28,7 +28,6 @@ mod take_back;
 mod test_store;
 mod timeout;
 
-pub use affinity::Affinity;
 pub use body::ResponseBody;
 pub use cookie::{
     InvalidCookie, Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder,
@@ -38,7 +37,7 @@ pub use header::{InvalidHeader, SessionHeader};
 pub use layer::SessionLayer;
 pub use limits::Limits;
 pub use peek::Peek;
-pub use route::{InvalidRoute, Route};
+pub use route::{Affinity, InvalidRoute, Route};
 pub use service::SessionService;
 pub use session::Session;
 pub use session_data::{SessionData, SessionDataMut};

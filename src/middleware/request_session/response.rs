@@ -6,10 +6,9 @@ use http::HeaderMap;
 use tracing::warn;
 
 use super::RequestSession;
-use crate::middleware::affinity::Affinity;
 use crate::middleware::carrier::Word;
 use crate::middleware::complete::Complete;
-use crate::middleware::route::Route;
+use crate::middleware::route::{Affinity, Route};
 use crate::middleware::state::{CookieAction, Rest};
 use crate::session::Root;
 

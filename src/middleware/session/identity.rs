@@ -34,7 +34,8 @@ impl Session {
     ///
     /// The value is supplied by the client: syntactically valid, but the name of any node or of
     /// none. Compare it with known names; do not use it as an address or as a metric label.
-    /// [`SessionLayer::misrouted_requests`] counts how often it names a node other than this one.
+    /// [`SessionLayer::misrouted_requests`](crate::SessionLayer::misrouted_requests) counts how
+    /// often it names a node other than this one.
     #[doc(alias = "getRequestedSessionId")]
     #[doc(alias = "sessionIdAttribute")]
     #[must_use]
@@ -78,18 +79,19 @@ impl Session {
     ///
     /// For one minute, requests with the former id, which the browser may have sent before the
     /// response arrived, get no session, and an error
-    /// ([`Superseded`](SessionErrorKind::Superseded)) if they write; their responses set no cookie.
-    /// A request that has loaded the session before the rotation can still write to it. If the
-    /// rotation fails without a certain outcome, it is taken back as soon as the store answers.
+    /// ([`Superseded`](crate::SessionErrorKind::Superseded)) if they write; their responses set no
+    /// cookie. A request that has loaded the session before the rotation can still write to it. If
+    /// the rotation fails without a certain outcome, it is taken back as soon as the store answers.
     ///
     /// Does nothing for a session that this request creates: it keeps its new id. Returns
-    /// [`NoSession`](SessionErrorKind::NoSession) if there is no session: at login, check
+    /// [`NoSession`](crate::SessionErrorKind::NoSession) if there is no session: at login, check
     /// [`exists`](Self::exists) first, or insert an attribute first.
     ///
     /// # Errors
     ///
     /// Fails if there is no session, or if a cookie can no longer be sent. The commit fails with
-    /// [`Superseded`](SessionErrorKind::Superseded) if another request has rotated the id first.
+    /// [`Superseded`](crate::SessionErrorKind::Superseded) if another request has rotated the id
+    /// first.
     #[doc(alias = "changeSessionId")]
     #[doc(alias = "renew")]
     pub fn cycle_id(&self) -> Result<(), SessionError> {

@@ -1,21 +1,9 @@
-//! The node that a cookie names, and the number of requests that were sent to another one.
+//! The number of misrouted requests: requests that were sent to another node than the one that
+//! their cookie names.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::layer::SessionLayer;
-
-/// The node that the cookie's route names, so that a sticky balancer sends the next request there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Affinity {
-    /// The node that served the request: a client that was sent to another node stays there.
-    #[default]
-    Local,
-    /// The node that holds the session, if the store knows it: clients follow their data.
-    Owner,
-    /// The node that issued the cookie. A request served by another node does not change it.
-    Off,
-}
 
 /// Counts requests whose cookie named a node other than the one that served them.
 ///
@@ -53,6 +41,11 @@ impl SessionLayer {
     /// # }
     /// # Ok::<(), distributable::InvalidRoute>(())
     /// ```
+    ///
+    /// [`Affinity`]: crate::Affinity
+    /// [`Affinity::Local`]: crate::Affinity::Local
+    /// [`Affinity::Owner`]: crate::Affinity::Owner
+    /// [`Affinity::Off`]: crate::Affinity::Off
     #[doc(alias = "failovers")]
     #[must_use]
     pub fn misrouted_requests(&self) -> u64 {
