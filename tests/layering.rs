@@ -2,7 +2,7 @@
 //!
 //! It reads every path, in `use` lines and in code, resolves `self` and `super`, and asks the
 //! table. Test modules may use what they like. A file that no row covers fails, and so does a row
-//! that covers no file.
+//! that covers no file. It also counts the lines of every file.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::collections::BTreeSet;
@@ -341,6 +341,30 @@ const IMPURE: &[&str] = &[
     "std::time::SystemTime",
 ];
 
+/// The longest file, in lines. A longer one is about more than one thing.
+const LINES_MAX: usize = 400;
+
+/// Files that are longer, until they are split.
+const LONGER: &[&str] = &[
+    "cluster/builder/mod",
+    "cluster/driver",
+    "cluster/handle",
+    "cluster/replica/engine/mod",
+    "cluster/replica/entry",
+    "cluster/replica/message",
+    "cluster/replica/mod",
+    "cluster/replica/table/mod",
+    "cluster/replica/tests/certainty",
+    "cluster/replica/tests/copies",
+    "cluster/replica/tests/floors",
+    "cluster/replica/tests/mod",
+    "cluster/replica/tests/repeats",
+    "cluster/replica/updates/mod",
+    "cluster/replica/writes",
+    "cluster/wire/tests/arbitrary",
+    "cluster/wire/tests/golden",
+];
+
 #[test]
 fn every_path_follows_the_table() {
     let crates = dependencies();
@@ -366,6 +390,24 @@ fn every_path_follows_the_table() {
         wrong.push(format!("{}: no file is covered by this row", row.folder));
     }
     assert!(wrong.is_empty(), "against the table:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_is_short() {
+    let mut wrong = Vec::new();
+    let keys: Vec<_> = files("").collect();
+    for key in &keys {
+        let lines = read(&format!("src/{key}.rs")).lines().count();
+        let is_exception = LONGER.contains(&key.as_str());
+        if lines > LINES_MAX && !is_exception {
+            wrong.push(format!("{key}: {lines} lines"));
+        } else if lines <= LINES_MAX && is_exception {
+            wrong.push(format!("{key}: short enough, and no exception any more"));
+        }
+    }
+    let gone = LONGER.iter().filter(|key| !keys.iter().any(|k| k == *key));
+    wrong.extend(gone.map(|key| format!("{key}: no such file")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -1,29 +1,24 @@
-//! [`SessionLayer`]: the configuration of the middleware.
+//! [`SessionLayer`]: the builder of the middleware.
 //!
-//! It holds everything that is configured once per application and shares it with all requests. It
-//! checks lifetimes and limits; it handles no request itself.
+//! It sets everything that is configured once per application; it handles no request itself.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::Response;
 use http::response::Parts;
 use tower_layer::Layer;
 
 use super::carrier::Carrier;
+use super::commit_when::CommitWhen;
+use super::config::Config;
 use super::header::SessionHeader;
 use super::hint::Hint;
+use super::limits::Limits;
+use super::misrouted::Turnovers;
 use super::service::SessionService;
 use super::timeout::Timeout;
-use super::{Route, SessionCookie};
-use crate::clock;
-use crate::error::{SessionError, SessionErrorKind, StoreError};
-use crate::session::{Changes, Login, Record, Root, SecretHash, UserKey};
+use super::{Affinity, Route, SessionCookie};
 use crate::store::SessionStore;
-use crate::store::erased::ErasedStore;
-use crate::store::users::{self, NewLogin};
 
 /// A `tower::Layer` that provides a [`Session`](crate::Session) to the wrapped service.
 ///
@@ -161,60 +156,7 @@ use crate::store::users::{self, NewLogin};
 /// configured differently, the node that creates the session decides.
 #[derive(Clone, Debug)]
 pub struct SessionLayer {
-    config: Arc<Config>,
-}
-
-/// State shared by all requests of one layer.
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) store: Arc<dyn ErasedStore>,
-    pub(super) carrier: Carrier,
-    pub(super) commit_when: CommitWhen,
-    pub(super) route: Option<Route>,
-    pub(super) affinity: Affinity,
-    idle: Option<Timeout>,
-    absolute_timeout: Timeout,
-    initial_idle_timeout: Option<Timeout>,
-    pub(super) limits: Limits,
-    /// Number of sessions that a user may have. `refuses_excess` decides what happens to more.
-    user_sessions: usize,
-    refuses_excess: bool,
-    pub(super) turnovers: Turnovers,
-    pub(super) hint: Hint,
-}
-
-/// Counts requests whose cookie named a node other than the one that served them.
-///
-/// A clone starts at zero: a configuration is cloned to be changed, possibly for another node. The
-/// services of one configuration share it without cloning.
-#[derive(Debug, Default)]
-pub(super) struct Turnovers(AtomicU64);
-
-/// The node that the cookie's route names, so that a sticky balancer sends the next request there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Affinity {
-    /// The node that served the request: a client that was sent to another node stays there.
-    #[default]
-    Local,
-    /// The node that holds the session, if the store knows it: clients follow their data.
-    Owner,
-    /// The node that issued the cookie. A request served by another node does not change it.
-    Off,
-}
-
-/// Size limits of a session. The call that would exceed a limit fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Encoded size of one attribute's value, in bytes. Defaults to 16 MiB.
-    pub attribute_bytes: usize,
-    /// Size of all names and values of a session, in bytes. Defaults to 16 MiB.
-    pub session_bytes: usize,
-    /// Number of attributes in a session; removed ones do not count. Defaults to 1,024.
-    pub attributes: usize,
-    /// Size of one attribute's name, in bytes. Defaults to 256.
-    pub name_bytes: usize,
+    pub(super) config: Arc<Config>,
 }
 
 impl SessionLayer {
@@ -324,7 +266,7 @@ impl SessionLayer {
     /// ```
     #[must_use]
     pub fn commit_when(mut self, decide: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.config().commit_when = CommitWhen(Some(Arc::new(decide)));
+        self.config().commit_when = CommitWhen::new(decide);
         self
     }
 
@@ -390,46 +332,12 @@ impl SessionLayer {
     }
 
     /// Refuses the login of a user who already has the maximum number of sessions, with
-    /// [`TooManySessions`](SessionErrorKind::TooManySessions), instead of deleting the oldest
-    /// session.
+    /// [`TooManySessions`](crate::SessionErrorKind::TooManySessions), instead of deleting the
+    /// oldest session.
     #[must_use]
     pub fn with_excess_logins_refused(mut self) -> Self {
         self.config().refuses_excess = true;
         self
-    }
-
-    /// Returns the number of misrouted requests: requests whose cookie named a different node.
-    ///
-    /// Each request counts once, if its handler extracts the session, the session is found, and the
-    /// cookie has a valid route other than this node's. This holds for every [`Affinity`]. A cookie
-    /// without a valid route names no node and does not count. Without
-    /// [`with_route`](Self::with_route) the number stays 0.
-    ///
-    /// It counts since this layer was last configured. Clones and the services that they have made
-    /// share the counter, so keep a clone to read it. Configuring a clone further makes it a
-    /// separate layer, whose counter starts at 0.
-    ///
-    /// With [`Affinity::Local`] and a sticky balancer, the number should rise only on failover, by
-    /// one for each user of the failed node that is sent here. A steady increase while all nodes
-    /// are up means that the balancer does not follow the cookie: it reads another cookie, has
-    /// other routes configured, or is not sticky. With [`Affinity::Owner`] and [`Affinity::Off`]
-    /// every request counts for as long as the cookie names another node. The route is supplied by
-    /// the client: any client with a session can make the number rise.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "axum", feature = "memory"))] {
-    /// use distributable::{MemoryStore, Route, SessionLayer};
-    ///
-    /// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
-    /// let app: axum::Router = axum::Router::new().layer(layer.clone());
-    /// assert_eq!(layer.misrouted_requests(), 0);
-    /// # }
-    /// # Ok::<(), distributable::SetupError>(())
-    /// ```
-    #[doc(alias = "failovers")]
-    #[must_use]
-    pub fn misrouted_requests(&self) -> u64 {
-        self.config.turnovers.0.load(Relaxed)
     }
 
     /// Returns the configuration.
@@ -442,206 +350,11 @@ impl SessionLayer {
     }
 }
 
-/// What decides whether the changes of a request are stored; `None`: they always are.
-#[derive(Clone, Default)]
-pub(super) struct CommitWhen(Option<Arc<Decide>>);
-
-type Decide = dyn Fn(&Parts) -> bool + Send + Sync;
-
-impl CommitWhen {
-    /// Returns `true` if the response with this head is to store what its handler has written.
-    pub(super) fn admits<B>(&self, response: Response<B>) -> (bool, Response<B>) {
-        let Some(decide) = &self.0 else {
-            return (true, response);
-        };
-        let (head, body) = response.into_parts();
-        let admitted = decide(&head);
-        (admitted, Response::from_parts(head, body))
-    }
-}
-
-impl fmt::Debug for CommitWhen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Some(_) => "CommitWhen(..)",
-            None => "CommitWhen(always)",
-        })
-    }
-}
-
-impl Config {
-    /// Turns the changes into the creation of a session.
-    pub(super) fn make_create(&self, secret: SecretHash, changes: &mut Changes) {
-        changes.make_create(
-            secret,
-            self.idle.map(Timeout::get),
-            self.absolute_timeout.get(),
-        );
-        if let Some(idle) = self.initial_idle_timeout {
-            changes.initial_idle_timeout(idle.get());
-        }
-    }
-
-    /// Fails if the user has too many sessions for another login, and the layer refuses excess
-    /// logins.
-    pub(super) async fn check_excess(
-        &self,
-        user: &UserKey,
-        key: &Root,
-    ) -> Result<(), SessionError> {
-        if !self.refuses_excess {
-            return Ok(());
-        }
-        if users::has_room(&*self.store, user, key, self.user_sessions).await? {
-            Ok(())
-        } else {
-            Err(SessionErrorKind::TooManySessions.into())
-        }
-    }
-
-    /// Adds a session to the index of the user who has logged in with it.
-    pub(super) async fn register(
-        &self,
-        key: Root,
-        user: UserKey,
-        label: Option<String>,
-        record: &Arc<Record>,
-    ) -> Result<(), StoreError> {
-        let login = NewLogin {
-            user,
-            key,
-            label,
-            absolute_timeout: self.absolute_timeout.get(),
-            record: record.clone(),
-            max_sessions: self.user_sessions,
-        };
-        users::register(&*self.store, login).await
-    }
-
-    /// The login of this user, which restarts the absolute lifetime.
-    pub(super) fn login(&self, user: UserKey) -> Login {
-        Login {
-            user: Some(user),
-            absolute_timeout: self.absolute_timeout.get(),
-        }
-    }
-
-    /// Fails if the configuration has a timeout of zero, with which no session could be used.
-    pub(super) fn check(&self) -> Result<(), SessionError> {
-        let times = [
-            self.idle,
-            self.initial_idle_timeout,
-            Some(self.absolute_timeout),
-        ];
-        if times.into_iter().flatten().any(Timeout::is_zero) {
-            return Err(SessionErrorKind::InvalidTimeout.into());
-        }
-        Ok(())
-    }
-
-    /// Returns `true` if a session that the store has found is also within this layer's timeouts,
-    /// which may have become shorter since the session was created.
-    pub(super) fn admits(&self, record: &Record) -> bool {
-        let now = clock::now();
-        let idle = self.idle_of(record, false);
-        now < record.began_at().plus(self.absolute_timeout.get()) && record.is_live_with(idle, now)
-    }
-
-    /// Returns `true` if another access is to be recorded.
-    pub(super) fn is_touch_due(&self, record: &Record) -> bool {
-        let idle = self.idle_of(record, true);
-        record.is_touch_due_with(idle, clock::now())
-    }
-
-    /// The idle timeout in force for a session. `returned` is `true` if its browser has presented
-    /// the cookie, as it does with this request. The result is the value set for the session or,
-    /// without one, the shorter of the timeout that it was created with and the configured one.
-    pub(super) fn idle_of(&self, record: &Record, returned: bool) -> Option<Duration> {
-        let made_with = record.idle_time(returned);
-        if record.has_own_idle_time() {
-            return made_with;
-        }
-        let configured = if returned || record.has_returned() {
-            self.idle.map(Timeout::get)
-        } else {
-            self.idle_of_new()
-        };
-        shorter(made_with, configured)
-    }
-
-    /// The idle timeout of a session that is created now.
-    pub(super) fn idle_of_new(&self) -> Option<Duration> {
-        let (idle, first) = (
-            self.idle.map(Timeout::get),
-            self.initial_idle_timeout.map(Timeout::get),
-        );
-        shorter(idle, first)
-    }
-}
-
-/// The shorter of two times; `None` is no limit.
-fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    one.into_iter().chain(other).min()
-}
-
-impl Turnovers {
-    pub(super) fn count(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
-
-impl Clone for Turnovers {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
 impl<S> Layer<S> for SessionLayer {
     type Service = SessionService<S>;
 
     fn layer(&self, inner: S) -> SessionService<S> {
         SessionService::new(inner, self.config.clone())
-    }
-}
-
-impl Limits {
-    /// Sets the limit for one attribute's encoded value.
-    #[must_use]
-    pub const fn with_attribute_bytes(mut self, bytes: usize) -> Self {
-        self.attribute_bytes = bytes;
-        self
-    }
-
-    /// Sets the limit for names and values together.
-    #[must_use]
-    pub const fn with_session_bytes(mut self, bytes: usize) -> Self {
-        self.session_bytes = bytes;
-        self
-    }
-
-    /// Sets the limit for the number of names.
-    #[must_use]
-    pub const fn with_attributes(mut self, count: usize) -> Self {
-        self.attributes = count;
-        self
-    }
-
-    /// Sets the limit for one name.
-    #[must_use]
-    pub const fn with_name_bytes(mut self, bytes: usize) -> Self {
-        self.name_bytes = bytes;
-        self
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            attribute_bytes: 16 * MIB,
-            session_bytes: 16 * MIB,
-            attributes: 1024,
-            name_bytes: 256,
-        }
     }
 }
 
@@ -651,7 +364,6 @@ const USER_SESSIONS: usize = 1_000;
 /// The largest: a user's list of sessions takes about two megabytes then, and each login writes it.
 const USER_SESSIONS_MAX: usize = 10_000;
 
-const MIB: usize = 1 << 20;
 /// The default of Tomcat and of other servlet containers.
 const IDLE: Duration = Duration::from_secs(30 * 60);
 /// One day.

@@ -2,7 +2,9 @@
 
 mod body;
 mod carrier;
+mod commit_when;
 mod complete;
+mod config;
 mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
@@ -12,6 +14,8 @@ mod header;
 mod hint;
 mod keep_alive;
 mod layer;
+mod limits;
+mod misrouted;
 mod peek;
 mod remember;
 mod request_session;
@@ -23,15 +27,15 @@ mod state;
 mod take_back;
 mod test_store;
 mod timeout;
-mod update;
 
 pub use body::ResponseBody;
 pub use cookie::{Persistence, SameSite, Secure, SessionCookie, SessionCookieBuilder};
 pub use future::ResponseFuture;
 pub use header::SessionHeader;
-pub use layer::{Affinity, Limits, SessionLayer};
+pub use layer::SessionLayer;
+pub use limits::Limits;
 pub use peek::Peek;
-pub use route::Route;
+pub use route::{Affinity, Route};
 pub use service::SessionService;
 pub use session::Session;
 pub use session_data::{SessionData, SessionDataMut};

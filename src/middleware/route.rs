@@ -23,6 +23,19 @@ use crate::session::SessionId;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route(Arc<str>);
 
+/// The node that the cookie's route names, so that a sticky balancer sends the next request there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Affinity {
+    /// The node that served the request: a client that was sent to another node stays there.
+    #[default]
+    Local,
+    /// The node that holds the session, if the store knows it: clients follow their data.
+    Owner,
+    /// The node that issued the cookie. A request served by another node does not change it.
+    Off,
+}
+
 /// A route as received from a client: a valid name that is not trusted. Stored in place, so that a
 /// request whose handler does not read it allocates no [`Route`].
 #[derive(Clone, Copy, PartialEq, Eq)]

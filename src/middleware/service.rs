@@ -7,8 +7,8 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
+use super::config::Config;
 use super::future::ResponseFuture;
-use super::layer::Config;
 use super::request_session::RequestSession;
 
 /// A service that provides a session to the requests it passes on; made by

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, sleep};
 use tracing::{debug, warn};
 
-use super::layer::Config;
+use super::config::Config;
 use crate::clock;
 use crate::session::{Changes, Loaded, Login, Outcome, Record, Root, Rotation};
 use crate::store::users;

@@ -156,8 +156,6 @@ async fn no_read_is_stale() {
             }
         });
     }
-    // Rounds of silence: then every copy must be what the server has.
-    let mut compared = 0;
     let enough = async {
         while checks.load(SeqCst) < CHECKS {
             sleep(Duration::from_millis(100)).await;
@@ -168,22 +166,29 @@ async fn no_read_is_stale() {
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
     }
+    let compared = compare_in_silence(&cached, &foreign, &keys).await;
+    let (checks, status) = (checks.load(SeqCst), cached.near_cache().unwrap());
+    eprintln!("{checks} reads checked, {compared} compared; {status:?}");
+    assert!(status.hits > 1_000, "{status:?}");
+}
+
+/// Rounds of silence: then every copy must be what the server has. Returns how many were compared.
+async fn compare_in_silence(cached: &RedisStore, foreign: &RedisStore, keys: &[Root]) -> usize {
+    let mut compared = 0;
     sleep(Duration::from_millis(500)).await;
     for _ in 0..3 {
-        for key in keys.iter() {
-            let copy = find(&cached, key).await.unwrap();
-            let truth = find(&foreign, key).await.unwrap();
+        for key in keys {
+            let copy = find(cached, key).await.unwrap();
+            let truth = find(foreign, key).await.unwrap();
             assert_eq!(copy.entries(), truth.entries(), "a copy stayed stale");
             compared += 1;
         }
-        for key in keys.iter() {
+        for key in keys {
             committed(foreign.commit(key, None, insert("a", "again")).await);
         }
         sleep(Duration::from_millis(500)).await;
     }
-    let (checks, status) = (checks.load(SeqCst), cached.near_cache().unwrap());
-    eprintln!("{checks} reads checked, {compared} compared; {status:?}");
-    assert!(status.hits > 1_000, "{status:?}");
+    compared
 }
 
 /// A connection that is cut, one that stands still, and an emptied database.

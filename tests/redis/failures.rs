@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use distributable::session::{Changes, Loaded, Outcome};
 use distributable::store::RedisErrorKind;
-use distributable::{RedisStore, SessionStore, StoreErrorKind};
+use distributable::{RedisStore, Root, SessionStore, StoreErrorKind};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
@@ -384,25 +384,7 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
     }
     for key in &keys {
         let before = server.cli(&["DUMP", &stored(key)]);
-        let errors = [
-            store.load(key, None).await.map(drop).unwrap_err(),
-            store
-                .commit(key, None, birth("a", "1"))
-                .await
-                .map(drop)
-                .unwrap_err(),
-            store
-                .commit(key, None, insert("a", "1"))
-                .await
-                .map(drop)
-                .unwrap_err(),
-            store.touch(key).await.unwrap_err(),
-            store.delete(key).await.map(drop).unwrap_err(),
-        ];
-        for error in errors {
-            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{}", reason(&error));
-            assert_eq!(kind(&error), Some(RedisErrorKind::Foreign));
-        }
+        is_refused(&store, key).await;
         assert_eq!(
             server.cli(&["DUMP", &stored(key)]),
             before,
@@ -429,17 +411,42 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
     assert_ne!(server.cli(&["PTTL", &stored(&good)]), "-1");
 }
 
+/// Every operation on the key fails, because what is stored under it is not ours.
+async fn is_refused(store: &RedisStore, key: &Root) {
+    let errors = [
+        store.load(key, None).await.map(drop).unwrap_err(),
+        store
+            .commit(key, None, birth("a", "1"))
+            .await
+            .map(drop)
+            .unwrap_err(),
+        store
+            .commit(key, None, insert("a", "1"))
+            .await
+            .map(drop)
+            .unwrap_err(),
+        store.touch(key).await.unwrap_err(),
+        store.delete(key).await.map(drop).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{}", reason(&error));
+        assert_eq!(kind(&error), Some(RedisErrorKind::Foreign));
+    }
+}
+
+/// A script that looks at every key.
+const CHECK: &str = "local checked = 0 \
+    for _, key in ipairs(redis.call('KEYS', '*')) do \
+      local ttl = redis.call('PTTL', key) \
+      if ttl < 0 or ttl > 86400000 then return 'no limit: ' .. key end \
+      if not redis.call('HGET', key, '') then return 'no header: ' .. key end \
+      checked = checked + 1 \
+    end \
+    return 'fine'";
+
 /// R-12: whatever happens, no key without a limit, and no half of a session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_key_ever_lives_without_a_limit() {
-    const CHECK: &str = "local checked = 0 \
-        for _, key in ipairs(redis.call('KEYS', '*')) do \
-          local ttl = redis.call('PTTL', key) \
-          if ttl < 0 or ttl > 86400000 then return 'no limit: ' .. key end \
-          if not redis.call('HGET', key, '') then return 'no header: ' .. key end \
-          checked = checked + 1 \
-        end \
-        return 'fine'";
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let store = RedisStore::builder(proxy.url())

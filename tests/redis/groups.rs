@@ -451,16 +451,7 @@ async fn a_slot_that_moves_slowly_fails_no_request() {
         let new = roots.next().unwrap();
         committed(store.commit(&new, None, birth("n", "0")).await);
         for key in old.into_iter().chain([new]) {
-            let mut rotation = rotation(SECRET, secret(1));
-            rotation.insert("b".into(), text("2"));
-            committed(store.commit(&key, None, rotation).await);
-            let former = store.load(&key, Some(&SECRET)).await;
-            assert_eq!(former.unwrap(), Loaded::Superseded);
-            assert!(store.delete(&key).await.unwrap(), "it was alive");
-            assert_eq!(find(&store, &key).await, None);
-            // What has ended is not born again by what was on its way.
-            let late = store.commit(&key, None, birth("n", "0")).await;
-            assert_eq!(late.unwrap(), Outcome::Gone);
+            rotates_and_ends(&store, &key).await;
             ended += 1;
         }
         sleep(Duration::from_millis(20)).await;
@@ -480,6 +471,20 @@ async fn a_slot_that_moves_slowly_fails_no_request() {
     let (failed, lost, worst) = load.stop(&store).await;
     eprintln!("{moved} keys moved; worst {worst:?}");
     assert_eq!((failed, lost), (0, 0));
+}
+
+/// Rotates and deletes a session.
+async fn rotates_and_ends(store: &RedisStore, key: &Root) {
+    let mut rotation = rotation(SECRET, secret(1));
+    rotation.insert("b".into(), text("2"));
+    committed(store.commit(key, None, rotation).await);
+    let former = store.load(key, Some(&SECRET)).await;
+    assert_eq!(former.unwrap(), Loaded::Superseded);
+    assert!(store.delete(key).await.unwrap(), "it was alive");
+    assert_eq!(find(store, key).await, None);
+    // What has ended is not born again by what was on its way.
+    let late = store.commit(key, None, birth("n", "0")).await;
+    assert_eq!(late.unwrap(), Outcome::Gone);
 }
 
 /// an owner dies; its sessions wait for the replica, and nobody else's do.

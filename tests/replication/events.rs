@@ -82,8 +82,14 @@ async fn everything_is_received_once(nodes: [ReplicatedStore; 3]) {
             }
         }
     }
+    let received = received_here(&mut here, expected.len() + 1).await;
+    assert_eq!(received.len(), expected.len() + 1, "{received:?}");
+}
+
+/// At least this many events, each at the node that it names.
+async fn received_here(here: &mut [SessionEvents; 3], least: usize) -> Vec<SessionEvent> {
     let mut received = Vec::new();
-    while received.len() < expected.len() + 1 {
+    while received.len() < least {
         for (number, events) in here.iter_mut().enumerate() {
             while let Ok(event) = timeout(Duration::from_millis(20), events.recv()).await {
                 let event = event.unwrap().unwrap();
@@ -92,7 +98,7 @@ async fn everything_is_received_once(nodes: [ReplicatedStore; 3]) {
             }
         }
     }
-    assert_eq!(received.len(), expected.len() + 1, "{received:?}");
+    received
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{State, Stored};
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::config::Config;
 use crate::middleware::cookie::Persistence;
-use crate::middleware::layer::Config;
 use crate::middleware::remember;
 use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version, is_reserved};
 
@@ -17,10 +17,16 @@ pub(crate) struct Batch {
     pub(crate) id: SessionId,
     pub(crate) base: Option<Arc<Record>>,
     pub(crate) changes: Changes,
-    /// The user who logs in with it, and the session's label in the user's index.
-    pub(crate) login: Option<(UserKey, Option<String>)>,
+    pub(crate) login: Option<BatchLogin>,
     /// The user of the session before.
     pub(crate) former_user: Option<UserKey>,
+}
+
+/// The user who logs in with a batch, and the session's label in the user's index.
+#[derive(Debug)]
+pub(crate) struct BatchLogin {
+    pub(crate) user: UserKey,
+    pub(crate) label: Option<String>,
 }
 
 /// A write that was computed from the attribute's previous value.
@@ -179,7 +185,10 @@ impl State {
             id,
             base,
             changes,
-            login: self.login.map(|user| (user, self.label.clone())),
+            login: self.login.map(|user| BatchLogin {
+                user,
+                label: self.label.clone(),
+            }),
             former_user: self.user,
         }))
     }

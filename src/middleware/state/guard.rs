@@ -6,7 +6,7 @@
 
 use super::State;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::layer::Config;
+use crate::middleware::config::Config;
 use crate::session::{Changes, Name, Record, Value};
 
 /// The conditions of a request's writes.

@@ -13,13 +13,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use self::commit::{Rest, Update};
+pub(super) use self::commit::{BatchLogin, Rest, Update};
 use self::guard::Guards;
 pub(super) use self::guard::Origin;
 use self::stage::Size;
 use super::carrier::Answer;
+use super::config::Config;
 use super::cookie::Persistence;
-use super::layer::Config;
 use super::remember;
 use super::route::{Received, Route};
 use crate::error::{SessionError, SessionErrorKind};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::State;
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::config::Config;
 use crate::middleware::cookie::Persistence;
-use crate::middleware::layer::Config;
 use crate::session::{Changes, LABEL_MAX, Record, SessionId, UserKey, Value};
 
 /// The number of attributes, and the bytes of their names and values. Removed ones do not count.

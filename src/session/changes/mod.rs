@@ -1,13 +1,14 @@
 //! The changes that one request makes to a session, and the outcome of their commit.
 
-use std::sync::Arc;
+mod apply;
+mod creation;
+mod outcome;
+
 use std::time::Duration;
 
-use super::record::Lifetime;
-use super::{
-    AttributeEntry, Credential, FLOOR, Login, Name, Record, SecretHash, Timestamp, UserKey, Value,
-    Version, WriterId,
-};
+use self::creation::Creation;
+pub use self::outcome::Outcome;
+use crate::session::{FLOOR, Login, Name, SecretHash, Value, Version};
 
 /// The changes that one request makes to a session.
 ///
@@ -46,35 +47,6 @@ pub struct Rotation {
     pub to: SecretHash,
     /// The login that is committed with the rotation.
     pub(crate) login: Option<Login>,
-}
-
-/// The lifetime of a new session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Creation {
-    secret: SecretHash,
-    user: Option<UserKey>,
-    idle_timeout: Option<Duration>,
-    absolute_timeout: Duration,
-    initial_idle_timeout: Option<Duration>,
-}
-
-/// The outcome of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "these are the contract between stores and the middleware"
-)]
-pub enum Outcome {
-    /// The changes are stored; this is the session with them.
-    Committed(Arc<Record>),
-    /// The changes expected another write of an attribute than the last one, or tried to create a
-    /// session that exists. Nothing was changed; this is the current session.
-    Conflict(Arc<Record>),
-    /// The changes rotate the session's secret, and another request has rotated it first. Nothing
-    /// was changed.
-    Superseded,
-    /// There is no such session, or there is none any more. Nothing was changed.
-    Gone,
 }
 
 impl Changes {
@@ -232,22 +204,6 @@ impl Changes {
         Some(*version)
     }
 
-    /// Returns `true` if the session already is as these changes would make it.
-    pub(crate) fn are_in(&self, record: &Record) -> bool {
-        let idle = record.idle_timeout();
-        !self.is_empty()
-            && !self.is_create()
-            && self.expected().is_none()
-            && self.rotation().is_none()
-            && self.idle_timeout().is_none_or(|wanted| wanted == idle)
-            && self.writes.iter().all(|(name, _)| self.is_in(name, record))
-    }
-
-    /// Returns `true` if a write confirms the attribute's last one.
-    pub(crate) fn is_in(&self, name: &str, record: &Record) -> bool {
-        self.confirmed(name) == Some(record.version(name))
-    }
-
     /// The same changes, with confirming writes turned into ordinary ones.
     #[cfg(feature = "replicated")]
     pub(crate) fn insist(&self) -> Self {
@@ -278,116 +234,6 @@ impl Changes {
         };
         self.writes.iter().map(size).sum()
     }
-
-    /// Applies the changes to the session as a store holds it. This is the rule for every store
-    /// that can read and write in one step (under a lock, in a transaction).
-    ///
-    /// If the session already contains the changes, it stays as it is, including its last access.
-    ///
-    /// `current` is the session under the commit's key, if there is one; an expired one counts as
-    /// none. `base` is the session as the request loaded it. After `Committed` the store replaces
-    /// `current` by the record. `writer` identifies this node.
-    #[must_use]
-    pub fn apply(
-        &self,
-        current: Option<&Arc<Record>>,
-        base: Option<&Record>,
-        now: Timestamp,
-        writer: WriterId,
-    ) -> Outcome {
-        let mut outcome = self.apply_marked(current, base, now, writer);
-        if let Outcome::Committed(record) = &mut outcome
-            && self.writes.iter().any(|(_, value)| value.is_none())
-        {
-            Arc::make_mut(record).forget_removed();
-        }
-        outcome
-    }
-
-    /// The same for a store that merges records: removed attributes stay in them as marks.
-    pub(crate) fn apply_marked(
-        &self,
-        current: Option<&Arc<Record>>,
-        base: Option<&Record>,
-        now: Timestamp,
-        writer: WriterId,
-    ) -> Outcome {
-        let current = current.filter(|record| record.is_live(now));
-        let mut record = match (self.creation(), current) {
-            (Some(_), Some(current)) => return Outcome::Conflict(current.clone()),
-            (None, None) => return Outcome::Gone,
-            (Some(create), None) => create.record(now),
-            (None, Some(current)) => {
-                if let Some((name, version)) = self.expected()
-                    && current.version(name) != version
-                {
-                    return Outcome::Conflict(current.clone());
-                }
-                let rotation = self.rotation();
-                if rotation.is_some_and(|rotation| !current.is_current(&rotation.from)) {
-                    return Outcome::Superseded;
-                }
-                if self.are_in(current) {
-                    return Outcome::Committed(current.clone());
-                }
-                let mut record = Record::clone(current);
-                if self.is_access() {
-                    record.touch_as(now, writer);
-                }
-                record
-            }
-        };
-        let seen = record.clock().max(base.map_or(0, Record::clock));
-        let version = Version::next(seen, now, writer);
-        if let Some(Rotation { to, login, .. }) = self.rotation() {
-            record.rotate(to, login, version, now);
-        }
-        for register in self.entries(version) {
-            if !self.is_in(&register.name, &record) {
-                record.merge_register(&register);
-            }
-        }
-        if let Some(idle) = self.idle_timeout()
-            && (self.is_create() || idle != record.idle_timeout())
-        {
-            record.lifetime.idle_timeout = (version, idle.into());
-            record.note_latest(version);
-        }
-        Outcome::Committed(Arc::new(record))
-    }
-
-    /// The writes as registers that carry `version`.
-    pub(crate) fn entries(&self, version: Version) -> impl Iterator<Item = AttributeEntry> {
-        self.writes.iter().map(move |(name, value)| AttributeEntry {
-            name: name.clone(),
-            version,
-            value: value.clone(),
-        })
-    }
-
-    /// The lifetime of the session that these changes create, if they do, as of `now`.
-    #[cfg(feature = "redis")]
-    pub(crate) fn birth(&self, now: Timestamp) -> Option<(Credential, Lifetime)> {
-        let Record {
-            credential,
-            lifetime,
-            ..
-        } = self.creation()?.record(now);
-        Some((credential, lifetime))
-    }
-
-    fn creation(&self) -> Option<Creation> {
-        let create = self.seldom.as_ref()?.create?;
-        // A timeout set for this session takes precedence over the general one.
-        let initial_idle_timeout = create
-            .initial_idle_timeout
-            .filter(|_| self.idle_timeout().is_none());
-        Some(Creation {
-            initial_idle_timeout,
-            ..create
-        })
-    }
-
     fn seldom(&mut self) -> &mut Rare {
         self.seldom.get_or_insert_default()
     }
@@ -410,21 +256,6 @@ impl Changes {
             Some(write) => write.1 = value,
             None => self.writes.push((name, value)),
         }
-    }
-}
-
-impl Creation {
-    fn record(self, now: Timestamp) -> Record {
-        let credential = Credential::new(self.secret, now.plus(self.absolute_timeout), self.user);
-        let lifetime = Lifetime {
-            created_at: now,
-            accessed_at: now,
-            access: 0,
-            idle_timeout: (Version::default(), self.idle_timeout.into()),
-            initial_idle_timeout: self.initial_idle_timeout.into(),
-            returned: false,
-        };
-        Record::new(credential, lifetime)
     }
 }
 

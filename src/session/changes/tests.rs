@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::session::{Record, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,33 +1,22 @@
-//! A session as a store keeps it, and the merge of two copies.
-//!
-//! # Removed attributes
-//!
-//! Where copies are merged, a removed attribute stays as a *mark* (a tombstone), a register without
-//! a value, so that an older write of the name on another copy does not bring it back. Marks do not
-//! stay forever: a record may have a *floor*, a version at or below which this copy has seen every
-//! write that any copy has. Marks at or below the floor are dropped. An attribute that the other
-//! copy has at or below the floor, and this copy does not have, was removed here, and is dropped as
-//! well.
-//!
-//! A floor that is raised too early therefore loses writes. The store that merges records decides
-//! when it may be raised (`cluster::replica::floors`). As long as floors are correct, merging is
-//! associative. If one was raised although the copy had not seen everything, the order of merges
-//! decides which writes are lost, and the copies still converge once all have been merged.
-//!
-//! The floor is kept as a register under a name that no attribute has. A session from which nothing
-//! was removed has none.
+//! A session as a store keeps it: its attributes, its credential and its lifetime.
 
-use std::mem;
+mod attribute_entry;
+mod lifetime;
+mod loaded;
+mod merge;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-use super::Forked;
-use super::idle::Idle;
-use super::{
-    Credential, Login, Name, Presented, SecretHash, Timestamp, UserKey, Value, Version, WriterId,
+pub use self::attribute_entry::AttributeEntry;
+pub(crate) use self::attribute_entry::FLOOR;
+pub(crate) use self::lifetime::Lifetime;
+#[cfg(any(test, feature = "replicated"))]
+pub(crate) use self::lifetime::access_version;
+use self::lifetime::{next_access, touch_interval};
+pub use self::loaded::Loaded;
+use crate::session::{
+    Credential, Login, Presented, SecretHash, Timestamp, UserKey, Value, Version, WriterId,
 };
 
 /// A live session: its attributes, each with the version of its last write, and its lifetime.
@@ -47,182 +36,6 @@ pub struct Record {
     /// Stamps of the last atomic updates, largest first: a repeated update is recognized by them.
     updates: Box<[Version]>,
 }
-
-/// One attribute: the last write that its holder has seen (an LWW register).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttributeEntry {
-    /// The attribute's name.
-    pub name: Name,
-    /// The version of its last write.
-    pub version: Version,
-    /// The written value; `None` if the attribute was removed.
-    pub value: Option<Value>,
-}
-
-/// The name under which a record keeps its floor.
-pub(crate) const FLOOR: &str = "\0";
-
-impl AttributeEntry {
-    /// The register that holds a record's floor.
-    pub(crate) fn floor(version: Version) -> Self {
-        Self {
-            name: FLOOR.into(),
-            version,
-            value: None,
-        }
-    }
-
-    /// Returns `true` if it holds the floor, and is not an attribute.
-    pub(crate) fn is_floor(&self) -> bool {
-        &*self.name == FLOOR
-    }
-
-    /// Returns `true` if it marks an attribute as removed.
-    #[cfg(any(test, feature = "replicated"))]
-    pub(crate) fn is_mark(&self) -> bool {
-        self.value.is_none() && !self.is_floor()
-    }
-
-    /// Order of precedence between two writes of one name: version, then a removal, then bytes. A
-    /// floor drops writes with the version of a mark below it, so the mark has to precede them here
-    /// as well.
-    pub(crate) fn precedence(&self) -> (Version, bool, &Option<Value>) {
-        (self.version, self.value.is_none(), &self.value)
-    }
-}
-
-/// The lifetime of a session. Points in time are on the holder's clock. The order of the fields is
-/// that of the wire format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Lifetime {
-    /// The creation time, by its creator's clock.
-    pub(crate) created_at: Timestamp,
-    /// The time of the last recorded request.
-    pub(crate) accessed_at: Timestamp,
-    /// The version of the last access, which orders the accesses that different holders have
-    /// recorded; larger is later.
-    pub(crate) access: u64,
-    /// The idle timeout; `None`: only the absolute deadline counts.
-    pub(crate) idle_timeout: (Version, Idle),
-    /// A shorter idle timeout until a client has returned the cookie.
-    pub(crate) initial_idle_timeout: Idle,
-    /// A client has returned the cookie.
-    pub(crate) returned: bool,
-}
-
-impl Lifetime {
-    /// The idle timeout in force.
-    pub(crate) fn idle(&self) -> Option<Duration> {
-        self.idle_if(self.returned)
-    }
-
-    /// The idle timeout in force for a browser that has `returned`, or has not.
-    fn idle_if(&self, returned: bool) -> Option<Duration> {
-        let max = self.idle_timeout.1.get();
-        match self.initial_idle_timeout.get() {
-            Some(first) if !returned => Some(max.map_or(first, |max| max.min(first))),
-            _ => max,
-        }
-    }
-
-    fn idle_deadline(&self, idle: Duration) -> Timestamp {
-        self.accessed_at.plus(idle).plus(touch_interval(idle))
-    }
-
-    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    fn merge(&mut self, other: &Self) {
-        self.created_at = self.created_at.min(other.created_at);
-        self.merge_access(other.accessed_at, other.access);
-        self.idle_timeout = self.idle_timeout.max(other.idle_timeout);
-        self.initial_idle_timeout = self.initial_idle_timeout.max(other.initial_idle_timeout);
-        self.returned |= other.returned;
-    }
-
-    /// Merges an access that another holder has recorded.
-    ///
-    /// Equal versions are one access, whose times differ by the time that the message took: the
-    /// earlier counts. A later time with a smaller version, caused by clock differences, gets a new
-    /// version, the same on every holder; otherwise a holder that has only the larger version would
-    /// not receive it.
-    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    pub(crate) fn merge_access(&mut self, at: Timestamp, version: u64) {
-        let (ours, theirs) = ((self.access, self.accessed_at), (version, at));
-        if ours.0 == theirs.0 {
-            self.accessed_at = ours.1.min(theirs.1);
-            return;
-        }
-        let ((behind, smaller), (larger, with_larger)) = (ours.min(theirs), ours.max(theirs));
-        self.access = if smaller > with_larger.plus(ACCESS_TOLERANCE) {
-            raised(larger, behind)
-        } else {
-            larger
-        };
-        self.accessed_at = smaller.max(with_larger);
-    }
-}
-
-/// Returns the new version of an access with version `behind` that is later than the one with the
-/// larger version `seen`.
-///
-/// It depends on both. If it were the next one after `seen`, two later accesses, each of which one
-/// holder has merged first, would have the same version: they would count as one, the earlier, and
-/// the session would end early on all holders.
-#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-const fn raised(seen: u64, behind: u64) -> u64 {
-    let distinct = behind.wrapping_mul(MIXER) >> RAISED_SHIFT;
-    seen.saturating_add(1).saturating_add(distinct)
-}
-
-/// The result of looking up a root with a presented secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "these three are the contract between stores and the middleware"
-)]
-pub enum Loaded {
-    /// The session.
-    Live(Arc<Record>),
-    /// The session has had another secret for less than a minute. The request was sent before the
-    /// response to the rotation arrived: it gets no session, and no new one either.
-    Superseded,
-    /// There is certainly no live session with this id.
-    Absent,
-}
-
-impl Loaded {
-    /// Returns the session, if it is live and the secret is current.
-    #[must_use]
-    pub fn into_live(self) -> Option<Arc<Record>> {
-        match self {
-            Self::Live(record) => Some(record),
-            Self::Superseded | Self::Absent => None,
-        }
-    }
-}
-
-/// The part of the idle timeout that may pass before another access is recorded: a tenth, at most a
-/// minute.
-///
-/// A session therefore lives up to this much longer than its idle timeout, and never shorter.
-fn touch_interval(idle: Duration) -> Duration {
-    (idle / 10).min(TOUCH_INTERVAL_MAX)
-}
-
-const TOUCH_INTERVAL_MAX: Duration = Duration::from_secs(60);
-
-/// How much later an access with a smaller version must be to count: more than the delays of
-/// messages between nodes differ.
-#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-const ACCESS_TOLERANCE: Duration = Duration::from_millis(200);
-
-/// An odd number without a pattern, by which a product differs in its upper bits.
-#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Leaves 24 bits: two raised versions are equal in one of 16 million cases, and a version is ahead
-/// of the clock by at most a quarter of a second more.
-#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-const RAISED_SHIFT: u32 = 40;
 
 impl Record {
     pub(crate) fn new(credential: Credential, lifetime: Lifetime) -> Self {
@@ -311,12 +124,6 @@ impl Record {
         self.latest() != other.latest()
             || self.credential.hash != other.credential.hash
             || ours.ne(theirs)
-    }
-
-    /// Drops the marks of removed attributes: for stores that merge changes into one record, and
-    /// never two records.
-    pub(crate) fn forget_removed(&mut self) {
-        self.retain(|register| register.value.is_some());
     }
 
     /// Returns the creation time, by the creator's clock.
@@ -491,119 +298,6 @@ impl Record {
         SESSION_BYTES + self.attributes.len() * ATTRIBUTE_BYTES + self.payload_bytes()
     }
 
-    /// Merges everything that `other`, a copy of the same session, has seen and this copy has not.
-    ///
-    /// Commutative, associative and idempotent. Fails if both copies were rotated independently:
-    /// then the session is to be deleted.
-    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Forked> {
-        self.credential.merge(&other.credential)?;
-        self.lifetime.merge(&other.lifetime);
-        self.note_latest(other.latest);
-        // Compared with the previous floors: the other's applies to what this copy lacks, and this
-        // copy's to what the other lacks.
-        let theirs = other.floor();
-        if theirs.is_some() {
-            self.retain(|r| r.is_floor() || Some(r.version) > theirs || other.has(&r.name));
-        }
-        for register in other.attributes.iter().filter(|r| !r.is_floor()) {
-            self.merge_register(register);
-        }
-        if let Some(floor) = theirs {
-            self.raise_floor(floor);
-        }
-        for version in &other.updates {
-            self.note_update(*version);
-        }
-        Ok(())
-    }
-
-    /// Merges one write, unless a later one is already here or was dropped below the floor. Returns
-    /// `true` if it was merged.
-    pub(crate) fn merge_register(&mut self, register: &AttributeEntry) -> bool {
-        if register.is_floor() {
-            return self.raise_floor(register.version);
-        }
-        self.note_latest(register.version);
-        let is_below = Some(register.version) <= self.floor();
-        match self.position(&register.name) {
-            Ok(at) if self.attributes[at].precedence() >= register.precedence() => false,
-            Ok(_) if is_below && register.value.is_none() => {
-                self.retain(|r| r.name != register.name);
-                true
-            }
-            Ok(at) => {
-                self.attributes[at] = register.clone();
-                true
-            }
-            Err(_) if is_below => false,
-            Err(at) => {
-                insert(&mut self.attributes, at, register.clone());
-                true
-            }
-        }
-    }
-
-    /// The version at or below which this copy has seen every write; an attribute that is not here
-    /// was removed.
-    pub(crate) fn floor(&self) -> Option<Version> {
-        self.version(FLOOR)
-    }
-
-    /// The largest version below which marks are or may be dropped: a write that is not later could
-    /// be mistaken for one that was removed.
-    #[cfg(feature = "replicated")]
-    pub(crate) fn last_removal(&self) -> Option<Version> {
-        let marks = self.marks().map(|mark| mark.version);
-        marks.max().max(self.floor())
-    }
-
-    /// The marks of removed attributes.
-    #[cfg(feature = "replicated")]
-    pub(crate) fn marks(&self) -> impl Iterator<Item = &AttributeEntry> {
-        self.attributes.iter().filter(|r| r.is_mark())
-    }
-
-    /// Raises the floor, and drops the marks at or below it. Returns `true` if it was lower.
-    fn raise_floor(&mut self, floor: Version) -> bool {
-        self.note_latest(floor);
-        if self.floor() >= Some(floor) {
-            return false;
-        }
-        self.retain(|r| r.value.is_some() || r.version > floor);
-        let (Ok(at) | Err(at)) = self.position(FLOOR);
-        insert(&mut self.attributes, at, AttributeEntry::floor(floor));
-        true
-    }
-
-    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    fn has(&self, name: &str) -> bool {
-        self.position(name).is_ok()
-    }
-
-    fn retain(&mut self, wanted: impl Fn(&AttributeEntry) -> bool) {
-        if !self.attributes.iter().all(&wanted) {
-            let mut attributes = mem::take(&mut self.attributes).into_vec();
-            attributes.retain(wanted);
-            self.attributes = attributes.into();
-        }
-    }
-
-    /// Records the version of an atomic update, and drops the oldest beyond [`UPDATES_MAX`].
-    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    pub(crate) fn note_update(&mut self, version: Version) {
-        if let Err(at) = self.updates.binary_search_by(|known| version.cmp(known))
-            && at < UPDATES_MAX
-        {
-            if self.updates.len() < UPDATES_MAX {
-                insert(&mut self.updates, at, version);
-            } else {
-                self.updates[at..].rotate_right(1);
-                self.updates[at] = version;
-            }
-        }
-    }
-
     /// Stamps of the last atomic updates, largest first.
     pub(crate) fn updates(&self) -> &[Version] {
         &self.updates
@@ -617,35 +311,6 @@ impl Record {
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.attributes.binary_search_by(|r| (*r.name).cmp(name))
     }
-}
-
-/// The version of an access at `now`. The clock of a version has room for 65,536 writes in a
-/// millisecond; here these bits distinguish writers.
-pub(crate) fn access_version(now: Timestamp, writer: WriterId) -> u64 {
-    Version::next(0, now, writer).clock | u64::from(writer) & WRITER_BITS
-}
-
-/// The version of an access at `now` that is larger than `seen`.
-///
-/// It contains the writer also if `seen` is ahead of this writer's clock. Otherwise two nodes that
-/// record an access at the same time would give both the same version, and the earlier access
-/// would replace the later one.
-fn next_access(seen: u64, now: Timestamp, writer: WriterId) -> u64 {
-    let after = (seen | WRITER_BITS).saturating_add(1);
-    let next = after.saturating_add(u64::from(writer) & WRITER_BITS);
-    let version = access_version(now, writer);
-    if version > seen { version } else { next }
-}
-
-/// The bits of an access's version that distinguish writers.
-const WRITER_BITS: u64 = 0xffff;
-
-/// Makes room for exactly one more: there are many sessions, each with few attributes.
-fn insert<T>(slice: &mut Box<[T]>, at: usize, item: T) {
-    let mut all = mem::take(slice).into_vec();
-    all.reserve_exact(1);
-    all.insert(at, item);
-    *slice = all.into();
 }
 
 /// How many atomic updates of a session are remembered. A repeated update is recognized unless more

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::session::Name;
+use crate::session::idle::Idle;
 
 /// Chains without a fork: the successive credentials of one owner.
 fn credential(absolute_deadline: Timestamp, rotations: u64) -> Credential {

@@ -14,16 +14,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::builder::MemoryStoreBuilder;
 use super::SessionStore;
 use crate::clock;
 use crate::error::StoreError;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash,
+    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
     SessionCursor, SessionEvent, SessionEventKind, SessionPage, Timestamp, WriterId,
 };
 use crate::watch::{SessionWatch, Watched};
 
+mod builder;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
 mod list;
@@ -42,14 +44,6 @@ mod sweep;
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
-}
-
-/// Builder for the limits of a [`MemoryStore`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct MemoryStoreBuilder {
-    max_sessions: usize,
-    max_bytes: usize,
 }
 
 /// A snapshot of the counters of a [`MemoryStore`].
@@ -77,10 +71,7 @@ impl MemoryStore {
 
     /// Returns a builder for a store with other limits.
     pub const fn builder() -> MemoryStoreBuilder {
-        MemoryStoreBuilder {
-            max_sessions: MAX_SESSIONS,
-            max_bytes: MAX_BYTES,
-        }
+        MemoryStoreBuilder::new()
     }
 
     /// Returns the current counters.
@@ -92,48 +83,6 @@ impl MemoryStore {
             created: self.shared.totals.created.load(Relaxed),
             deleted: self.shared.totals.deleted.load(Relaxed),
             expired: self.shared.totals.expired.load(Relaxed),
-        }
-    }
-}
-
-impl MemoryStoreBuilder {
-    /// Sets the maximum number of sessions. At the limit, creating a session fails with
-    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); nothing else does.
-    ///
-    /// Defaults to 1,000,000. Lower it if existing sessions matter more than new visitors; against
-    /// crawlers that never return, a first-visit timeout helps more.
-    pub const fn max_sessions(mut self, sessions: usize) -> Self {
-        self.max_sessions = sessions;
-        self
-    }
-
-    /// Sets the maximum size of all sessions, in bytes: names, values and the overhead of storing
-    /// them. At the limit, creating a session and growing one fail with
-    /// [`StoreErrorKind::Full`](crate::StoreErrorKind::Full); reading, removing and ending do not.
-    ///
-    /// Defaults to 1 GiB. Set it to the memory that is available, less a fifth for the allocator.
-    pub const fn max_bytes(mut self, bytes: usize) -> Self {
-        self.max_bytes = bytes;
-        self
-    }
-
-    /// Creates the store, empty.
-    #[must_use]
-    pub fn build(self) -> MemoryStore {
-        MemoryStore {
-            shared: Arc::new(Shared {
-                slots: (0..SLOTS)
-                    .map(|_| Locked(Mutex::new(Slot::new())))
-                    .collect(),
-                sessions: AtomicUsize::new(0),
-                bytes: AtomicUsize::new(0),
-                limits: self,
-                next_expiry: AtomicU64::new(Timestamp::NEVER.as_millis()),
-                swept: AtomicBool::new(false),
-                totals: Totals::default(),
-                events: EventBus::default(),
-                watched: Arc::default(),
-            }),
         }
     }
 }
@@ -223,12 +172,6 @@ impl SessionStore for MemoryStore {
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Default for MemoryStoreBuilder {
-    fn default() -> Self {
-        MemoryStore::builder()
     }
 }
 
@@ -404,9 +347,6 @@ impl Hasher for KeyHasher {
 
 /// Only one node writes here, so there are no writers to distinguish.
 const WRITER: WriterId = 0;
-
-const MAX_SESSIONS: usize = 1_000_000;
-const MAX_BYTES: usize = 1 << 30;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,58 @@
+//! The deletion of a request's session, and of sessions that it must not use.
+
+use std::sync::Arc;
+
+use tracing::debug_span;
+
+use super::RequestSession;
+use super::store_call::{failed, traced};
+use crate::error::SessionError;
+use crate::middleware::state::Stored;
+use crate::session::{EndReason, Root};
+use crate::store::users;
+
+impl RequestSession {
+    /// Deletes the session. Returns `true` if there was one.
+    pub(crate) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
+        let _turn = self.turn().await;
+        let (key, user, existed) = {
+            let state = self.state();
+            if state.is_superseded() {
+                // It is not this request's session. Later writes are refused as before: the cookie
+                // of a new session would replace the one that the login has set.
+                return Ok(false);
+            }
+            let stored = state.stored();
+            let user = stored.and_then(|stored| stored.record.user());
+            (stored.map(Stored::key), user, state.exists())
+        };
+        let rivals = self.end_rivals().await?;
+        let existed = match key {
+            None => existed,
+            Some(key) => self.end_stored(&key).await?,
+        };
+        if let (Some(key), Some(user), true) = (key, user, existed) {
+            users::forget(&*self.config.store, &user, &[key]).await;
+        }
+        self.state().restart();
+        Ok(existed || rivals)
+    }
+
+    /// Deletes all live sessions of a request that presented several. Returns `true` if one of them
+    /// was live.
+    pub(super) async fn end_rivals(&self) -> Result<bool, SessionError> {
+        let rivals = self.state().rivals();
+        let mut existed = false;
+        for key in &rivals {
+            existed |= self.end_stored(key).await?;
+        }
+        self.state().rivals_ended();
+        Ok(existed)
+    }
+
+    async fn end_stored(&self, key: &Root) -> Result<bool, SessionError> {
+        let ended = self.config.store.delete(key, EndReason::Logout);
+        let ended = traced(ended, || debug_span!("session_end", %key)).await;
+        ended.map_err(|error| failed(key, error))
+    }
+}

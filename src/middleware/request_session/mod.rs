@@ -1,0 +1,197 @@
+//! One request and its response: the session's state and the store calls.
+//!
+//! The layer puts a [`RequestSession`] into the request, where [`Session`](super::Session) finds
+//! it, and keeps it for the response. Nothing happens until the session is requested. The commits
+//! of one request run one after another.
+
+mod commit;
+mod deletion;
+mod presented;
+mod response;
+mod store_call;
+mod touch;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{Extensions, HeaderMap, Uri};
+use tokio::time::{sleep, timeout};
+
+pub(super) use self::response::Closing;
+use super::carrier::Carrier;
+use super::config::Config;
+use super::state::State;
+use crate::error::{SessionError, SessionErrorKind};
+use crate::session::{Record, Root};
+
+/// State shared by a request, its handles and its response.
+pub(super) struct RequestSession {
+    config: Arc<Config>,
+    /// The exchange of an outer layer whose cookie has another name.
+    outer: Option<Arc<Self>>,
+    /// Held for a few instructions at a time, never across an await.
+    state: Mutex<State>,
+    /// Held by the commit that is in progress.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The request extension that carries an [`RequestSession`].
+#[derive(Clone)]
+struct Carried(Arc<RequestSession>);
+
+impl RequestSession {
+    /// Creates an exchange and puts it into the request. `None` if an outer layer has done so for a
+    /// cookie of the same name: there is one session per name.
+    pub(super) fn begin(config: &Arc<Config>, request: &mut Extensions) -> Option<Arc<Self>> {
+        let exchange = Arc::new(Self::new(config.clone(), None));
+        // Layers are rarely nested: inserting and looking at the previous value takes one access.
+        let Some(outer) = request.insert(Carried(exchange.clone())) else {
+            return Some(exchange);
+        };
+        if outer.0.serves(&config.carrier) {
+            if !outer.0.is_of(config) {
+                config.hint.nested();
+            }
+            request.insert(outer);
+            return None;
+        }
+        let exchange = Arc::new(Self::new(config.clone(), Some(outer.0)));
+        request.insert(Carried(exchange.clone()));
+        Some(exchange)
+    }
+
+    /// The exchange of a request, the innermost if there are several.
+    pub(super) fn of(request: &Extensions) -> Option<Arc<Self>> {
+        request.get::<Carried>().map(|carried| carried.0.clone())
+    }
+
+    /// Creates an exchange whose session has not been requested.
+    pub(super) fn new(config: Arc<Config>, outer: Option<Arc<Self>>) -> Self {
+        Self {
+            config,
+            outer,
+            state: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // No code under this lock can panic between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ensures that the session is loaded, and counts as used.
+    pub(super) async fn load(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
+        self.peek(uri, headers).await?;
+        let due = {
+            let mut state = self.state();
+            let is_first = state.note_use();
+            let record = state.record().filter(|_| is_first);
+            let is_due = record.is_some_and(|record| self.config.is_touch_due(record));
+            state.stored().filter(|_| is_due).map(|stored| stored.key())
+        };
+        // The access counts now, not when the response is ready: the request may take longer than
+        // the session has left.
+        match due {
+            Some(key) => self.touch(&key).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ensures that the session is loaded.
+    pub(super) async fn peek(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
+        if !self.state().consult()? {
+            return Ok(());
+        }
+        self.config.check()?;
+        let (candidates, answer) = self.config.carrier.read(uri, headers);
+        let found = self.look_up(&candidates).await?;
+        if self.state().load(found, answer, &self.config) {
+            self.config.turnovers.count();
+        }
+        Ok(())
+    }
+
+    /// Loads the session again, below the staged changes.
+    pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
+        let _turn = self.turn().await;
+        self.current().await?;
+        Ok(())
+    }
+
+    /// Waits until the store has something else than this request knows.
+    pub(super) async fn changed(&self) -> Result<(), SessionError> {
+        let key = self.state().known_key()?;
+        // Before the session is read, so that no change is missed.
+        let mut watch = key.and_then(|key| self.config.store.watch(&key));
+        loop {
+            let turn = self.turn().await;
+            let known = self.state().record().cloned();
+            let current = self.current().await?;
+            drop(turn);
+            let (Some(known), Some((_, record))) = (known, current) else {
+                return Err(SessionErrorKind::NoSession.into());
+            };
+            if known.was_changed_in(&record) {
+                return Ok(());
+            }
+            match &mut watch {
+                // It looks again without being woken as well: another node may have written.
+                Some(watch) => _ = timeout(LOOK_EVERY, watch.changed()).await,
+                None => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// The session as the store has it now; `None` if this request has none.
+    async fn current(&self) -> Result<Option<(Root, Arc<Record>)>, SessionError> {
+        let key = self.state().known_key()?;
+        let Some(key) = key else { return Ok(None) };
+        let Some(record) = self.fetch(&key, None).await?.into_live() else {
+            self.state().end();
+            return Err(SessionErrorKind::Invalidated.into());
+        };
+        self.state().renew(record.clone())?;
+        Ok(Some((key, record)))
+    }
+
+    /// Waits until no other commit is in progress; usually none is.
+    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => self.turn.lock().await,
+        }
+    }
+
+    /// Returns `true` if this configuration is that of this layer or of an outer one.
+    fn is_of(&self, config: &Arc<Config>) -> bool {
+        let outer = || self.outer.as_ref().is_some_and(|outer| outer.is_of(config));
+        Arc::ptr_eq(&self.config, config) || outer()
+    }
+
+    /// Returns `true` if this request, or an outer layer, uses the same cookie or header.
+    fn serves(&self, carrier: &Carrier) -> bool {
+        let outer = || {
+            self.outer
+                .as_ref()
+                .is_some_and(|outer| outer.serves(carrier))
+        };
+        self.config.carrier.is_shared_with(carrier) || outer()
+    }
+}
+
+impl fmt::Debug for RequestSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSession")
+            .field("state", &*self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Interval between reads of the store while a request waits for a change.
+const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,71 @@
+//! The sessions whose ids a request presents.
+
+use tracing::{debug, warn};
+
+use super::RequestSession;
+use crate::error::SessionError;
+use crate::middleware::cookie::{Candidate, Candidates};
+use crate::middleware::route::Affinity;
+use crate::middleware::state::{Found, LoadedSession, PresentedId};
+use crate::session::Loaded;
+
+impl RequestSession {
+    /// The live sessions that the request presents.
+    pub(super) async fn look_up(&self, candidates: &Candidates<'_>) -> Result<Found, SessionError> {
+        if candidates.malformed() > 0 {
+            debug!(
+                count = candidates.malformed(),
+                "session cookies that hold no id"
+            );
+        }
+        if candidates.iter().next().is_some() {
+            self.config.hint.returned();
+        }
+        if candidates.is_crowded() {
+            warn!(target: SECURITY, "too many session cookies in one request: none is used");
+            return Ok(Found::Several(Vec::new()));
+        }
+        let mut found = Found::None;
+        for candidate in candidates.iter() {
+            let lead = self.lead(candidate);
+            // The list of a user's sessions: a client must not learn, not even from the time that
+            // an answer takes, whether the user has logged in.
+            if lead.key.is_index() {
+                continue;
+            }
+            found = match self.fetch(&lead.key, Some(&lead.id.hash())).await? {
+                Loaded::Live(record) => found.with(LoadedSession { lead, record }),
+                Loaded::Superseded if matches!(found, Found::None) => Found::Superseded,
+                Loaded::Superseded | Loaded::Absent => found,
+            };
+        }
+        if let Found::Several(keys) = &found {
+            // One of them may have been planted.
+            let count = keys.len();
+            warn!(target: SECURITY, ?keys, count, "several live sessions in one request: none is used");
+        }
+        Ok(found)
+    }
+
+    fn lead(&self, candidate: &Candidate<'_>) -> PresentedId {
+        let key = candidate.id().key();
+        let settled = self.config.affinity == Affinity::Off;
+        let misrouted = !settled
+            && self
+                .route(&key)
+                .is_some_and(|route| !candidate.carries(Some(&route)));
+        let here = self.config.route.as_ref();
+        let requested = candidate.route(here);
+        let elsewhere = |here| requested.is_some_and(|route| !route.names(here));
+        PresentedId {
+            id: *candidate.id(),
+            key,
+            misrouted,
+            requested,
+            turnover: here.is_some_and(elsewhere),
+        }
+    }
+}
+
+/// The target of events that may indicate an attack.
+const SECURITY: &str = "distributable::security";

@@ -1,0 +1,103 @@
+//! The response to a request: what it waits for, and what it says of the session.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tracing::warn;
+
+use super::RequestSession;
+use crate::middleware::carrier::Word;
+use crate::middleware::complete::Complete;
+use crate::middleware::route::{Affinity, Route};
+use crate::middleware::state::{CookieAction, Rest};
+use crate::session::Root;
+
+/// The work that the response has to wait for.
+pub(crate) enum Closing {
+    /// None; the response does not depend on a session.
+    Untouched,
+    /// None.
+    Settled,
+    Storing(Complete<()>),
+}
+
+impl RequestSession {
+    /// Closes the session to writes and starts to store the remaining changes.
+    ///
+    /// Staged changes are dropped first, unless the response `commits`.
+    pub(crate) fn close(self: &Arc<Self>, commits: bool) -> Closing {
+        let rest = {
+            let mut state = self.state();
+            if !commits {
+                state.discard();
+            }
+            state.close()
+        };
+        match rest {
+            Rest::Untouched => Closing::Untouched,
+            Rest::Nothing => Closing::Settled,
+            Rest::Confirm => Closing::Storing(Complete::new(self.clone().confirm())),
+            Rest::Commit => Closing::Storing(Complete::new(self.clone().commit_last())),
+        }
+    }
+
+    /// Closes the session to writes: no response will carry them.
+    pub(crate) fn abandon(&self) {
+        self.state().abandon();
+    }
+
+    /// Logs a warning about changes that can no longer be saved.
+    pub(crate) fn warn_of_loss(&self) {
+        let lost = self.state().lost();
+        if let Some(key) = lost {
+            warn!(%key, "a detached session was dropped with unsaved changes");
+        }
+    }
+
+    /// Writes the response headers: that the response depends on the cookie, and the cookie if it
+    /// changes.
+    pub(crate) fn sign(&self, headers: &mut HeaderMap) {
+        let notice = self.state().notice(&self.config);
+        self.tell(notice, headers);
+    }
+
+    /// The same for a response that replaces the handler's because the commit has failed.
+    pub(crate) fn sign_failure(&self, headers: &mut HeaderMap) {
+        let notice = self.state().notice_of_rotation(&self.config);
+        self.tell(notice, headers);
+    }
+
+    /// The route that the session's cookie should name.
+    pub(crate) fn route(&self, key: &Root) -> Option<Route> {
+        let here = self.config.route.as_ref()?;
+        let owner = match self.config.affinity {
+            Affinity::Owner => self.config.store.route(key),
+            Affinity::Local | Affinity::Off => None,
+        };
+        let owner = owner.and_then(|route| Route::new(&route).ok());
+        Some(owner.unwrap_or_else(|| here.clone()))
+    }
+
+    fn tell(&self, notice: Option<CookieAction>, headers: &mut HeaderMap) {
+        self.config.carrier.vary(headers);
+        let Some(notice) = notice else { return };
+        let (answer, is_new, removes_other) = {
+            let state = self.state();
+            (state.answer(), state.is_new(), state.has_ended_rivals())
+        };
+        if is_new && answer.is_guess() {
+            self.config.hint.issued();
+        }
+        let session = match &notice {
+            CookieAction::Removal => None,
+            CookieAction::Session(id, persistence) => Some((id, *persistence)),
+        };
+        let route = session.and_then(|(id, _)| self.route(&id.key()));
+        let word = Word {
+            id: session,
+            route: route.as_ref(),
+            removes_other,
+        };
+        self.config.carrier.write(headers, answer, word);
+    }
+}

@@ -1,0 +1,58 @@
+//! The user of a session: login and logout.
+
+use super::Session;
+use crate::error::SessionError;
+use crate::session::UserKey;
+
+impl Session {
+    /// Logs a user in: rotates the session id, binds the session to the user and restarts its
+    /// absolute lifetime, in one step with the writes of this request. Creates a session if there
+    /// is none.
+    ///
+    /// `user` is the application's id of the user. The session stores a one-way hash of it, which
+    /// [`user`](Self::user) returns. A request that was sent with a former id of the session, such
+    /// as the second press of a login button, creates a session of its own.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the session has ended meanwhile, or if a cookie can no longer be sent. If another
+    /// request has rotated the id first, the commit creates a separate session, as for a former id.
+    ///
+    /// ```
+    /// # use distributable::{Session, UserKey};
+    /// # let session = Session::for_test();
+    /// session.log_in("ada@example.com")?;
+    /// assert_eq!(session.user(), Some(UserKey::of("ada@example.com")));
+    /// # Ok::<(), distributable::SessionError>(())
+    /// ```
+    pub fn log_in(&self, user: &str) -> Result<(), SessionError> {
+        let (user, config) = (UserKey::of(user), self.exchange.config());
+        self.state().log_in(user, None, config)
+    }
+
+    /// Like [`log_in`](Self::log_in), with a label of at most 256 bytes, for example the device.
+    /// [`sessions_of`](crate::SessionStore::sessions_of) lists the session under it.
+    ///
+    /// # Errors
+    ///
+    /// As [`log_in`](Self::log_in), and if the label is too long.
+    pub fn log_in_with_label(&self, user: &str, label: &str) -> Result<(), SessionError> {
+        let (user, config) = (UserKey::of(user), self.exchange.config());
+        self.state().log_in(user, Some(label), config)
+    }
+
+    /// Logs the user out. Equivalent to [`invalidate`](Self::invalidate).
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn log_out(&self) -> Result<bool, SessionError> {
+        self.invalidate().await
+    }
+
+    /// Returns the user who is [logged in](Self::log_in).
+    #[must_use]
+    pub fn user(&self) -> Option<UserKey> {
+        self.state().user()
+    }
+}

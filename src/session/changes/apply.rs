@@ -1,0 +1,110 @@
+//! The rule by which a store applies changes to a session.
+
+use std::sync::Arc;
+
+use super::{Changes, Outcome, Rotation};
+use crate::session::{AttributeEntry, Record, Timestamp, Version, WriterId};
+
+impl Changes {
+    /// Returns `true` if the session already is as these changes would make it.
+    pub(crate) fn are_in(&self, record: &Record) -> bool {
+        let idle = record.idle_timeout();
+        !self.is_empty()
+            && !self.is_create()
+            && self.expected().is_none()
+            && self.rotation().is_none()
+            && self.idle_timeout().is_none_or(|wanted| wanted == idle)
+            && self.writes.iter().all(|(name, _)| self.is_in(name, record))
+    }
+
+    /// Returns `true` if a write confirms the attribute's last one.
+    pub(crate) fn is_in(&self, name: &str, record: &Record) -> bool {
+        self.confirmed(name) == Some(record.version(name))
+    }
+
+    /// Applies the changes to the session as a store holds it. This is the rule for every store
+    /// that can read and write in one step (under a lock, in a transaction).
+    ///
+    /// If the session already contains the changes, it stays as it is, including its last access.
+    ///
+    /// `current` is the session under the commit's key, if there is one; an expired one counts as
+    /// none. `base` is the session as the request loaded it. After `Committed` the store replaces
+    /// `current` by the record. `writer` identifies this node.
+    #[must_use]
+    pub fn apply(
+        &self,
+        current: Option<&Arc<Record>>,
+        base: Option<&Record>,
+        now: Timestamp,
+        writer: WriterId,
+    ) -> Outcome {
+        let mut outcome = self.apply_marked(current, base, now, writer);
+        if let Outcome::Committed(record) = &mut outcome
+            && self.writes.iter().any(|(_, value)| value.is_none())
+        {
+            Arc::make_mut(record).forget_removed();
+        }
+        outcome
+    }
+
+    /// The same for a store that merges records: removed attributes stay in them as marks.
+    pub(crate) fn apply_marked(
+        &self,
+        current: Option<&Arc<Record>>,
+        base: Option<&Record>,
+        now: Timestamp,
+        writer: WriterId,
+    ) -> Outcome {
+        let current = current.filter(|record| record.is_live(now));
+        let mut record = match (self.creation(), current) {
+            (Some(_), Some(current)) => return Outcome::Conflict(current.clone()),
+            (None, None) => return Outcome::Gone,
+            (Some(create), None) => create.record(now),
+            (None, Some(current)) => {
+                if let Some((name, version)) = self.expected()
+                    && current.version(name) != version
+                {
+                    return Outcome::Conflict(current.clone());
+                }
+                let rotation = self.rotation();
+                if rotation.is_some_and(|rotation| !current.is_current(&rotation.from)) {
+                    return Outcome::Superseded;
+                }
+                if self.are_in(current) {
+                    return Outcome::Committed(current.clone());
+                }
+                let mut record = Record::clone(current);
+                if self.is_access() {
+                    record.touch_as(now, writer);
+                }
+                record
+            }
+        };
+        let seen = record.clock().max(base.map_or(0, Record::clock));
+        let version = Version::next(seen, now, writer);
+        if let Some(Rotation { to, login, .. }) = self.rotation() {
+            record.rotate(to, login, version, now);
+        }
+        for register in self.entries(version) {
+            if !self.is_in(&register.name, &record) {
+                record.merge_register(&register);
+            }
+        }
+        if let Some(idle) = self.idle_timeout()
+            && (self.is_create() || idle != record.idle_timeout())
+        {
+            record.lifetime.idle_timeout = (version, idle.into());
+            record.note_latest(version);
+        }
+        Outcome::Committed(Arc::new(record))
+    }
+
+    /// The writes as registers that carry `version`.
+    pub(crate) fn entries(&self, version: Version) -> impl Iterator<Item = AttributeEntry> {
+        self.writes.iter().map(move |(name, value)| AttributeEntry {
+            name: name.clone(),
+            version,
+            value: value.clone(),
+        })
+    }
+}
