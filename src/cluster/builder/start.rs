@@ -7,6 +7,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use crate::clock;
+use crate::error::{SetupError, SetupErrorKind};
 use crate::store::replicated::ReplicatedStore;
 
 use super::ReplicatedStoreBuilder;
@@ -22,7 +23,6 @@ use crate::cluster::replica::rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 use crate::cluster::runtime::Endpoints;
 use crate::cluster::wire::{Hello, NODE_NAME_MAX, is_node_name};
-use crate::error::{SetupError, SetupErrorKind};
 
 impl ReplicatedStoreBuilder {
     /// Starts the node. It listens when this returns, and finds the other nodes in the background;
@@ -74,7 +74,7 @@ impl ReplicatedStoreBuilder {
         self.check_name(advertised)?;
         let multicast = self.group(bound, advertised)?;
         let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
-            let what = "the operating system has no random numbers".to_owned();
+            let what = "the operating system has no random numbers";
             SetupError::new(SetupErrorKind::Unsupported, what).because(io::Error::other(error))
         })?;
         let process = random.next_u64();
@@ -160,7 +160,7 @@ impl ReplicatedStoreBuilder {
             return Ok(own.clone());
         }
         Security::from_secrets(&self.secrets, self.name_of_cluster()).map_err(|error| {
-            let what = "TLS does not work on this system".to_owned();
+            let what = "TLS does not work on this system";
             SetupError::new(SetupErrorKind::Unsupported, what).because(error)
         })
     }
@@ -175,7 +175,7 @@ impl ReplicatedStoreBuilder {
             return Ok(None);
         };
         if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
-            return invalid(objection.to_owned());
+            return invalid(objection);
         }
         let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
         let group = join(multicast, bound, advertised, beacon);
@@ -200,10 +200,7 @@ impl ReplicatedStoreBuilder {
         let what = "a node that looks for peers on other machines requires a cluster name, so that \
                     it joins no other application's cluster: give all nodes of this application \
                     the same `.cluster_name(\"my-application\")`";
-        Err(SetupError::new(
-            SetupErrorKind::ClusterName,
-            what.to_owned(),
-        ))
+        Err(SetupError::new(SetupErrorKind::ClusterName, what))
     }
 
     fn check(&self, secure: bool) -> Result<(), SetupError> {
