@@ -1,7 +1,7 @@
 //! Calls of request tasks: sessions are loaded, committed, touched and deleted.
 //!
-//! A call is answered from this node's table where that is certain. Otherwise it goes to the engine,
-//! which asks the session's owner or the other members, and the caller waits for a reply.
+//! A call is answered from this node's table where that is certain. Otherwise it goes to the
+//! engine, which asks the session's owner or the other members, and the caller waits for a reply.
 
 use std::sync::Arc;
 
