@@ -344,27 +344,6 @@ const IMPURE: &[&str] = &[
 /// The longest file, in lines. A longer one is about more than one thing.
 const LINES_MAX: usize = 400;
 
-/// Files that are longer, until they are split.
-const LONGER: &[&str] = &[
-    "cluster/builder/mod",
-    "cluster/driver",
-    "cluster/handle",
-    "cluster/replica/engine/mod",
-    "cluster/replica/entry",
-    "cluster/replica/message",
-    "cluster/replica/mod",
-    "cluster/replica/table/mod",
-    "cluster/replica/tests/certainty",
-    "cluster/replica/tests/copies",
-    "cluster/replica/tests/floors",
-    "cluster/replica/tests/mod",
-    "cluster/replica/tests/repeats",
-    "cluster/replica/updates/mod",
-    "cluster/replica/writes",
-    "cluster/wire/tests/arbitrary",
-    "cluster/wire/tests/golden",
-];
-
 #[test]
 fn every_path_follows_the_table() {
     let crates = dependencies();
@@ -394,19 +373,11 @@ fn every_path_follows_the_table() {
 
 #[test]
 fn every_file_is_short() {
-    let mut wrong = Vec::new();
-    let keys: Vec<_> = files("").collect();
-    for key in &keys {
-        let lines = read(&format!("src/{key}.rs")).lines().count();
-        let is_exception = LONGER.contains(&key.as_str());
-        if lines > LINES_MAX && !is_exception {
-            wrong.push(format!("{key}: {lines} lines"));
-        } else if lines <= LINES_MAX && is_exception {
-            wrong.push(format!("{key}: short enough, and no exception any more"));
-        }
-    }
-    let gone = LONGER.iter().filter(|key| !keys.iter().any(|k| k == *key));
-    wrong.extend(gone.map(|key| format!("{key}: no such file")));
+    let lines = |key: &String| read(&format!("src/{key}.rs")).lines().count();
+    let long = files("").filter(|key| lines(key) > LINES_MAX);
+    let wrong: Vec<_> = long
+        .map(|key| format!("{key}: {} lines", lines(&key)))
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
