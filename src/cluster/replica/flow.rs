@@ -3,9 +3,9 @@
 //! Messages of the data lane are sent only within the window. What does not fit waits here; a
 //! request from a peer is answered only when there is room for the response ([`Flow::defer`]). Room
 //! is returned when the peer's process has received the bytes, whether or not it has merged them.
-//! So the network between two nodes never holds more than one window, and control messages, which
-//! are never held back, never queue behind more than that. Without this, answers to probes would be
-//! delayed by megabytes of sessions, and a slow node would be declared down.
+//! So a slow peer takes a bounded amount of memory from the network and the send queue. Control
+//! messages are never held back; that they do not wait behind data is the link's task
+//! ([`lanes`](crate::cluster::link)).
 //!
 //! Messages up to [`SMALL_MAX`](super::message::SMALL_MAX) share one window. A larger one is a
 //! stream of its own, one at a time, so that a session of many megabytes does not take the room of
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use super::message::{Message, OpId};
+use super::message::{Message, OpId, SMALL_MAX};
 use super::peer_table::{PEERS_MAX, PeerIndex};
 
 /// Messages in flight and waiting, for each peer.
@@ -50,6 +50,7 @@ struct Window {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Message>,
+    waiting_bytes: usize,
     /// Sent and not yet delivered: sequence numbers of writes, and sizes.
     in_flight: VecDeque<(Option<u64>, usize)>,
     bytes: usize,
@@ -99,10 +100,10 @@ impl Flow {
                     *latest = (accessed_at, access).max(*latest);
                 }
             }
-            message if message.is_large() => window.large.waiting.push_back(message),
+            message if message.is_large() => window.large.push(message),
             message => {
                 window.events += usize::from(matches!(message, Message::Happened(_)));
-                window.small.waiting.push_back(message);
+                window.small.push(message);
             }
         }
     }
@@ -156,6 +157,27 @@ impl Flow {
         let window = self.windows.get_mut(peer)?;
         let question = (!window.is_busy()).then(|| window.questions.pop_first())??;
         Some(question.1)
+    }
+
+    /// Returns `true` if a reply of `size` bytes may wait for a peer. One may always wait.
+    pub(crate) fn admits_reply(&self, peer: PeerIndex, size: usize) -> bool {
+        self.windows.get(peer).is_none_or(|window| {
+            let queue = if size > SMALL_MAX {
+                &window.large
+            } else {
+                &window.small
+            };
+            queue.waiting.is_empty() || queue.waiting_bytes + size <= REPLIES_MAX
+        })
+    }
+
+    /// Returns the bytes that wait for a peer.
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self, peer: PeerIndex) -> usize {
+        let window = self.windows.get(peer);
+        window.map_or(0, |window| {
+            window.small.waiting_bytes + window.large.waiting_bytes
+        })
     }
 
     /// Returns the sequence numbers of the writes that wait for a peer or are in flight to it.
@@ -251,8 +273,8 @@ impl Flow {
     /// Removes the waiting messages for which `wanted` returns `false`.
     pub(crate) fn retain(&mut self, peer: PeerIndex, wanted: impl Fn(&Message) -> bool) {
         if let Some(window) = self.windows.get_mut(peer) {
-            window.small.waiting.retain(&wanted);
-            window.large.waiting.retain(&wanted);
+            window.small.retain(&wanted);
+            window.large.retain(&wanted);
         }
     }
 }
@@ -285,6 +307,16 @@ impl Queue {
         self.bytes >= SMALL_WINDOW || !self.waiting.is_empty()
     }
 
+    fn push(&mut self, message: Message) {
+        self.waiting_bytes += message.size();
+        self.waiting.push_back(message);
+    }
+
+    fn retain(&mut self, wanted: impl Fn(&Message) -> bool) {
+        self.waiting.retain(wanted);
+        self.waiting_bytes = self.waiting.iter().map(Message::size).sum();
+    }
+
     /// Removes and returns the first message if it fits into the window, or if the window is empty.
     fn take(&mut self, window: usize, enforced: bool) -> Option<Message> {
         let size = self.waiting.front()?.size();
@@ -294,6 +326,7 @@ impl Queue {
             return None;
         }
         let message = self.waiting.pop_front()?;
+        self.waiting_bytes -= size;
         self.sent(&message);
         Some(message)
     }
@@ -335,6 +368,9 @@ impl Queue {
         sums.find(|sum| *sum >= bytes) == Some(bytes)
     }
 }
+
+/// Bytes that may wait for one peer when a reply with a session is added to them.
+const REPLIES_MAX: usize = 16 << 20;
 
 /// Small messages in flight to one peer, in bytes: less than two seconds at 20 Mbit/s.
 pub(crate) const SMALL_WINDOW: usize = 4 << 20;

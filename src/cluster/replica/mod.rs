@@ -267,6 +267,12 @@ impl Replica {
         self.snapshot().placement.is_mine(key.slot())
     }
 
+    /// Returns the bytes that wait for all peers together, and those of updates that wait here.
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self) -> [usize; 2] {
+        self.control().waiting_bytes()
+    }
+
     /// Returns the digests of all non-empty slots, on which two nodes that agree match. Marks of
     /// expired sessions are left out.
     #[cfg(test)]

@@ -93,6 +93,9 @@ pub(crate) struct Peer {
     pub(crate) unanswered: u32,
     /// Until when it wants this node's events.
     pub(crate) listens_until: Timestamp,
+    /// Whether it has connected again and announced nothing since. Until then it may have received
+    /// requests here over an earlier link, and have no link for the answers.
+    pub(crate) reconnected: bool,
     /// When a message of it, or a part of one, last arrived, or was confirmed by it.
     pub(crate) active_at: Timestamp,
 }
@@ -111,6 +114,12 @@ impl PeerTable {
 
     pub(crate) fn get(&self, peer: PeerIndex) -> Option<&Peer> {
         self.places.get(peer)?.as_ref()
+    }
+
+    /// Returns `true` if the peer has connected again since the last call.
+    pub(crate) fn take_reconnected(&mut self, peer: PeerIndex) -> bool {
+        let peer = self.get_mut(peer);
+        peer.is_some_and(|peer| std::mem::take(&mut peer.reconnected))
     }
 
     pub(crate) fn get_mut(&mut self, peer: PeerIndex) -> Option<&mut Peer> {
@@ -132,6 +141,7 @@ impl PeerTable {
             ready: false,
             certain: false,
             unanswered: 0,
+            reconnected: false,
             listens_until: Timestamp::default(),
             active_at: Timestamp::default(),
         });

@@ -43,6 +43,8 @@ pub(crate) struct Reads {
     complete: Vec<OpId>,
     /// The members that this node had compared itself with when all reads were last checked.
     looked_at: PeerSet,
+    /// Requests that a member did not accept because too many wait there. They are made again.
+    refused: Vec<(OpId, PeerIndex)>,
     /// Whether all reads have to be checked because the view has changed.
     changed: bool,
 }
@@ -156,13 +158,19 @@ impl Reads {
         self.open.insert(op, open);
     }
 
-    /// Handles a member that does not answer because too many requests wait there.
+    /// Handles a member that does not answer because too many requests wait there. A caller is
+    /// answered; a read of this node itself, which has no timeout, is tried again.
     pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, cluster: &mut ClusterView) {
         let is_waiting = |open: &Open| open.waiting.contains(peer);
-        if op & INTERNAL == 0 && self.open.get(&op).is_some_and(is_waiting) {
-            self.open.remove(&op);
-            cluster.reply(op, Reply::Unavailable);
+        if !self.open.get(&op).is_some_and(is_waiting) {
+            return;
         }
+        if op & INTERNAL != 0 {
+            self.refused.push((op, peer));
+            return;
+        }
+        self.open.remove(&op);
+        cluster.reply(op, Reply::Unavailable);
     }
 
     /// Called when requests to `peer` or its responses may be lost: asks it again.
@@ -216,13 +224,14 @@ impl Reads {
         // Updates begin their internal reads again themselves.
         self.open.retain(|op, _| op & INTERNAL == 0);
         self.complete.clear();
+        self.refused.clear();
         self.changed = true;
         for (op, open) in &mut self.open {
             open.place(*op, cluster);
         }
     }
 
-    /// Fails the reads that have taken longer than `timeout`, except while a large response makes
+    /// Makes refused requests again, and fails the reads that have taken longer than `timeout`, except while a large response makes
     /// progress. Returns `true` if there were any.
     pub(crate) fn tick(
         &mut self,
@@ -230,6 +239,13 @@ impl Reads {
         timeout: Duration,
         cluster: &mut ClusterView,
     ) -> bool {
+        for (op, peer) in std::mem::take(&mut self.refused) {
+            if let Some(open) = self.open.get(&op)
+                && open.waiting.contains(peer)
+            {
+                open.ask(op, PeerSet::of(peer), cluster);
+            }
+        }
         let late = |op: OpId, open: &Open| {
             let waited = now.since(open.begun_at);
             let moves = |peer| cluster.flow.is_moving(now, peer);

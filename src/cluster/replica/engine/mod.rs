@@ -167,6 +167,9 @@ impl Engine {
             Input::LinkUp { node } => self.link_up(now, node, table),
             Input::Accepted { node } => {
                 if let Some(peer) = self.cluster.peers.find(&node) {
+                    if let Some(peer) = self.cluster.peers.get_mut(peer) {
+                        peer.reconnected = true;
+                    }
                     self.ask_again(now, peer, table);
                 }
             }
@@ -197,6 +200,14 @@ impl Engine {
             Input::Leave => self.leave(),
         }
         self.process(now, table);
+    }
+
+    /// Returns the bytes that wait for all peers together, and those of updates that wait here.
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self) -> [usize; 2] {
+        let of = |peer| self.cluster.flow.waiting_bytes(peer);
+        let for_peers = self.cluster.peers().iter().map(of).sum();
+        [for_peers, self.updates.queued_bytes()]
     }
 
     /// Returns `true` if a message to this incarnation counts.

@@ -95,6 +95,9 @@ impl Engine {
                 self.ask_again(now, from, table);
             }
         }
+        if self.cluster.peers.take_reconnected(from) {
+            self.ask_again(now, from, table);
+        }
         if self.cluster.agrees(from) {
             self.writes.send_missing(from, &mut self.cluster);
         }

@@ -216,13 +216,7 @@ impl Message {
                 Self::GetReply { copy, .. } | Self::Updated { copy, .. } => {
                     copy.as_ref().map_or(0, KeyedEntry::size)
                 }
-                Self::Update(update) => {
-                    let record = match &update.order {
-                        Operation::Create(record) => record.payload_bytes(),
-                        Operation::Update | Operation::Delete => 0,
-                    };
-                    update.fragment.payload_bytes() + record
-                }
+                Self::Update(update) => update.size(),
                 Self::Nack { .. }
                 | Self::Busy { .. }
                 | Self::Touch { .. }

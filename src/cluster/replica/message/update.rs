@@ -28,6 +28,17 @@ pub(crate) struct Update {
     pub(crate) order: Operation,
 }
 
+impl Update {
+    /// Returns the approximate size of what it changes.
+    pub(crate) fn size(&self) -> usize {
+        let record = match &self.order {
+            Operation::Create(record) => record.payload_bytes(),
+            Operation::Update | Operation::Delete => 0,
+        };
+        self.fragment.payload_bytes() + record
+    }
+}
+
 /// The operation requested from the owner.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Operation {

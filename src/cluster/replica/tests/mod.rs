@@ -21,6 +21,7 @@ mod pauses;
 mod reachability;
 mod rejections;
 mod repeats;
+mod requests;
 mod rotation;
 mod slowness;
 mod table;

@@ -52,6 +52,8 @@ pub(crate) struct Updates {
     asked: PendingUpdates,
     /// Updates that this node orders, by session. The first of each queue is in progress.
     jobs: BTreeMap<Root, VecDeque<QueuedUpdate>>,
+    /// The bytes of these updates.
+    queued_bytes: usize,
     /// The session of each write that replicates an update.
     writing: BTreeMap<u64, Root>,
     /// The session of each read that an update waits for.
@@ -123,6 +125,7 @@ impl Updates {
     /// Called when a new view is installed: abandons what is in progress, and asks the new owner.
     pub(crate) fn install(&mut self, now: Timestamp, tools: &mut Ctx<'_>) {
         self.jobs.clear();
+        self.queued_bytes = 0;
         self.writing.clear();
         self.reads.clear();
         self.repeat(now, Which::All, tools);
@@ -147,6 +150,12 @@ impl Updates {
         for update in self.asked.repeat(now, which, tools.cluster) {
             self.order(now, None, update, tools);
         }
+    }
+
+    /// Returns the bytes of the updates that this node orders.
+    #[cfg(test)]
+    pub(crate) const fn queued_bytes(&self) -> usize {
+        self.queued_bytes
     }
 
     /// Returns `true` if a local caller still waits for this update.

@@ -11,6 +11,7 @@ use crate::session::{Record, Root, Timestamp};
 use super::preconditions::{check_preconditions, is_behind};
 use super::{Ctx, Updates};
 use crate::cluster::Ack;
+use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
     KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
@@ -59,10 +60,12 @@ impl Updates {
         let orders = cluster.ready || invited();
         // In another view another member may be the owner: two owners could both apply an update
         // with the same expectation.
-        if !mine || !orders || update.view != cluster.view || waiting >= QUEUE_MAX {
+        let is_current = mine && orders && update.view == cluster.view;
+        if !is_current || waiting >= QUEUE_MAX || !self.admits(asker, &update, cluster) {
             self.answer(now, asker, update.op, UpdateStatus::Retry, None, tools);
             return;
         }
+        self.queued_bytes += update.size();
         let job = QueuedUpdate {
             asker,
             update,
@@ -74,6 +77,25 @@ impl Updates {
         if waiting == 0 {
             self.start(now, key, tools);
         }
+    }
+
+    /// Returns `true` if there is room for an update: in the queues here, and in the budgets of the
+    /// holders that will merge it. The budgets of the member that asks do not limit it: that member
+    /// does not send it to the holders, and gives up long before a slow one has it. A deletion is
+    /// always admitted.
+    fn admits(&self, asker: Option<PeerIndex>, update: &Update, cluster: &ClusterView) -> bool {
+        if update.order == Operation::Delete {
+            return true;
+        }
+        let size = update.size();
+        let is_free = self.queued_bytes == 0 || self.queued_bytes + size <= QUEUED_BYTES_MAX;
+        // A local caller's changes were checked before.
+        let owed = || {
+            cluster
+                .budget
+                .admits(cluster.holders(update.key.slot()).peers, size)
+        };
+        is_free && (asker.is_none() || owed())
     }
 
     /// Evaluates the first update of a session, and the following ones while none has to wait. If
@@ -235,6 +257,7 @@ impl Updates {
             self.jobs.remove(&key);
         }
         if let Some(job) = job {
+            self.queued_bytes -= job.update.size();
             let refused = matches!(
                 verdict,
                 UpdateStatus::Conflict
@@ -267,6 +290,13 @@ impl Updates {
     ) {
         match asker {
             Some(peer) => {
+                let size = copy.as_ref().map_or(0, KeyedEntry::size);
+                let (verdict, copy) = if tools.cluster.flow.admits_reply(peer, size) {
+                    (verdict, copy)
+                } else {
+                    // Too much waits for the member that asks. Its caller cannot be told the result.
+                    (UpdateStatus::Indeterminate, None)
+                };
                 let message = Message::Updated {
                     op,
                     sent_at: now,
@@ -286,3 +316,6 @@ impl Updates {
 
 /// Updates of one session that may wait at its owner.
 const QUEUE_MAX: usize = 1_024;
+
+/// Bytes of updates that may wait at the owners of their sessions, one of them always.
+const QUEUED_BYTES_MAX: usize = 64 << 20;
