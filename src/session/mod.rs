@@ -33,7 +33,7 @@ pub use event::{EndReason, EventScope, SessionEvent, SessionEventKind};
 pub use id::{Root, SLOTS, SecretHash, SessionId};
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "memory", feature = "replicated"))]
-pub(crate) use list::PageBuilder;
+pub(crate) use list::{ListPart, PageBuilder};
 pub(crate) use list::{ListScope, SessionCursor, SessionPage};
 #[cfg(feature = "replicated")]
 pub(crate) use record::access_version;

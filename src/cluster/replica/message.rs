@@ -16,6 +16,7 @@ use crate::session::{
 };
 
 use super::entry::{Delta, Entry};
+use super::listing::{ListRequest, ListResponse};
 use super::node::Node;
 
 /// Identifies a view: a set of members, and an epoch that only grows.
@@ -156,7 +157,18 @@ pub(crate) enum Message {
     /// Why the sender is about to delete a session, or to have it deleted. If it is lost or late,
     /// the event that is reported if the sender fails has a general reason.
     Reason(Reason),
+    /// A request for sessions that the receiver owns. Repeated until answered. Sent only to members
+    /// that have announced that they know it.
+    ListSlots(ListRequest),
+    /// The response to `ListSlots`. Counts only in the view that it names.
+    ListPage(ListResponse),
 }
+
+/// The number of kinds of messages in protocol 2. Later kinds get the next numbers.
+pub(crate) const KINDS: u32 = 24;
+
+/// The number of kinds that a member knows at least if it answers `ListSlots`.
+pub(crate) const LIST_KINDS: u32 = 24;
 
 /// The queue in which a message waits for its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +202,8 @@ impl Message {
             | Self::Update(_)
             | Self::Updated { .. }
             | Self::Happened(_)
+            | Self::ListSlots(_)
+            | Self::ListPage(_)
             // Must not be overtaken by the deletion.
             | Self::Reason(_)
             // Must not overtake the writes that the sender has made before.
@@ -220,6 +234,7 @@ impl Message {
                     };
                     update.fragment.payload_bytes() + record
                 }
+                Self::ListPage(response) => response.part.sessions.len() * LISTED,
                 Self::Nack { .. }
                 | Self::Busy { .. }
                 | Self::Touch { .. }
@@ -230,6 +245,7 @@ impl Message {
                 | Self::Listens(_)
                 | Self::Happened(_)
                 | Self::Reason(_)
+                | Self::ListSlots(_)
                 | Self::Leave => 0,
             }
     }
@@ -251,7 +267,8 @@ impl Message {
             | Self::GetReply { sent_at, .. }
             | Self::Update(Update { sent_at, .. })
             | Self::Updated { sent_at, .. }
-            | Self::Happened(Happened { sent_at, .. }) => Some(sent_at),
+            | Self::Happened(Happened { sent_at, .. })
+            | Self::ListPage(ListResponse { sent_at, .. }) => Some(sent_at),
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
@@ -266,6 +283,7 @@ impl Message {
             | Self::Listen { .. }
             | Self::Listens(_)
             | Self::Reason(_)
+            | Self::ListSlots(_)
             | Self::Leave => None,
         }
     }
@@ -303,13 +321,14 @@ impl KeyedEntry {
 /// The largest message that is sent in one piece.
 pub(crate) const SMALL_MAX: usize = 64 << 10;
 
-/// Approximate sizes on the wire: fields of fixed length, a key, a number, a slot, and a node's
-/// identity.
+/// Approximate sizes on the wire: fields of fixed length, a key, a number, a slot, a node's
+/// identity, and a session in a list.
 pub(crate) const FIXED: usize = 64;
 const KEY: usize = 12;
 const NUMBER: usize = 9;
 const SLOT: usize = 3;
 const NODE: usize = 64;
+const LISTED: usize = 80;
 
 /// The sender's members and progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -331,6 +350,10 @@ pub(crate) struct View {
     pub(crate) leaving: bool,
     /// For how much longer the sender treats an unknown session as possibly lost.
     pub(crate) doubt: Duration,
+    /// The number of kinds of messages that the sender knows. Added later, and encoded separately;
+    /// absent from nodes of an earlier version.
+    #[serde(skip)]
+    pub(crate) kinds: Option<u32>,
 }
 
 /// The key of an entry, its version, and the version of its last access.

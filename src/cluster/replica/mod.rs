@@ -55,6 +55,7 @@ mod floors;
 mod flow;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) mod held;
+pub(crate) mod listing;
 mod membership;
 pub(crate) mod message;
 pub(crate) mod node;
@@ -81,8 +82,7 @@ use std::time::Duration;
 use crate::cluster::{Ack, Copies};
 use crate::error::StoreErrorKind;
 use crate::session::{
-    Changes, ListScope, Loaded, Outcome, Record, Root, SLOTS, SecretHash, SessionPage, Timestamp,
-    WriterId, access_version,
+    Changes, Loaded, Outcome, Record, Root, SecretHash, Timestamp, WriterId, access_version,
 };
 use crate::watch::Watched;
 
@@ -342,36 +342,6 @@ impl Replica {
         };
         self.control().update(now, call, &self.table);
         Step::Wait(true)
-    }
-
-    /// Returns a page of the sessions that this node owns, or of the whole cluster's, after this
-    /// session. It is never short for another reason than that there are no more.
-    pub(crate) fn list(
-        &self,
-        now: Timestamp,
-        scope: ListScope,
-        after: Option<Root>,
-        limit: usize,
-    ) -> Result<SessionPage, StoreErrorKind> {
-        let snapshot = self.snapshot();
-        if !snapshot.ready || !snapshot.complete {
-            return Err(StoreErrorKind::NotReady);
-        }
-        if snapshot.uncertain_until > now {
-            return Err(StoreErrorKind::Unavailable);
-        }
-        let placement = &snapshot.placement;
-        if scope == ListScope::Cluster && (0..SLOTS).any(|slot| !placement.is_mine(slot)) {
-            return Err(StoreErrorKind::Unsupported);
-        }
-        let is_wanted = |slot| scope == ListScope::Cluster || placement.owner(slot) == Member::Me;
-        let page = self.table.list(now, after, limit, is_wanted);
-        // Sessions may have been handed over meanwhile.
-        if self.is_current(&snapshot) {
-            Ok(page)
-        } else {
-            Err(StoreErrorKind::NotReady)
-        }
     }
 
     /// Records an access.

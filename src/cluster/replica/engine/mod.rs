@@ -8,6 +8,7 @@
 mod announce;
 mod dispatch;
 mod exclusion;
+mod lists;
 mod process;
 mod reachability;
 mod revoke;
@@ -29,6 +30,7 @@ use super::event::{DownCause, Exclusion, Input, Notification, Output, Reply};
 use super::floors::Floors;
 #[cfg(all(feature = "snapshot", unix))]
 use super::held::Held;
+use super::listing::Lists;
 use super::membership::{DETECTION, Membership, MembershipOutput};
 use super::message::{KeyedEntry, Message, OpId, ViewId};
 use super::node::Node;
@@ -51,6 +53,7 @@ pub(crate) struct Engine {
     floors: Floors,
     merged: Merged,
     reads: Reads,
+    lists: Lists,
     updates: Updates,
     repair: Repair,
     pub(super) readiness: Readiness,
@@ -108,6 +111,7 @@ impl Engine {
             floors: Floors::default(),
             merged: Merged::default(),
             reads: Reads::default(),
+            lists: Lists::default(),
             updates: Updates::default(),
             repair: Repair::default(),
             readiness: Readiness::new(settings.requirements.clone()),
@@ -313,6 +317,7 @@ impl Engine {
     /// again.
     fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
         self.reads.ask_again(peer, &mut self.cluster);
+        self.lists.ask_again(peer, &mut self.cluster);
         let (updates, mut tools) = self.ordering(table);
         updates.ask_again(now, peer, &mut tools);
         self.repair.restart(peer, &mut self.cluster, table);
@@ -351,9 +356,10 @@ impl Engine {
     /// Removes from the windows the requests that no caller waits for any more.
     fn drop_abandoned(&mut self) {
         for peer in self.cluster.peers().iter() {
-            let (reads, updates) = (&self.reads, &self.updates);
+            let (reads, lists, updates) = (&self.reads, &self.lists, &self.updates);
             self.cluster.flow.retain(peer, |message| match message {
                 Message::Get { op, .. } => reads.is_open(*op),
+                Message::ListSlots(request) => lists.is_open(request.op),
                 Message::Update(update) => updates.is_open(update.op),
                 _ => true,
             });
@@ -423,7 +429,8 @@ impl Engine {
         let late_reads = self.reads.tick(now, timeout, &mut self.cluster);
         let (updates, mut tools) = self.ordering(table);
         let late_updates = updates.tick(now, timeout, &mut tools);
-        if late_reads || late_updates {
+        let late_lists = self.lists.tick(now, timeout, &mut self.cluster);
+        if late_reads || late_updates || late_lists {
             self.drop_abandoned();
         }
         self.floors
@@ -480,6 +487,7 @@ impl Engine {
         self.cluster.left = true;
         self.cluster.ready = false;
         self.reads.abort(&mut self.cluster);
+        self.lists.abort(&mut self.cluster);
         self.writes.abort(&mut self.cluster);
         self.updates.abort(&mut self.cluster);
     }

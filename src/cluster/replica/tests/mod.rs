@@ -9,6 +9,7 @@ mod flapping;
 mod floors;
 #[cfg(all(feature = "snapshot", unix))]
 mod held;
+mod listing;
 mod repeats;
 mod rotation;
 mod slowness;
@@ -488,6 +489,7 @@ fn what_a_node_said_earlier_does_not_undo_what_it_said_later() {
         ready: false,
         leaving: false,
         doubt: Duration::ZERO,
+        kinds: None,
     };
     lab.deliver(1, 0, Message::View(view));
     lab.carry();
