@@ -4,6 +4,8 @@ use std::fmt;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::SessionInfo;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 use super::{Record, Root};
@@ -20,8 +22,8 @@ pub enum ListScope {
     Cluster,
 }
 
-/// A part of the list of sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A part of the list of sessions. A handler can answer with it as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionPage {
     /// The sessions, without [labels](SessionInfo::label): these are in the lists of users only.
@@ -44,9 +46,9 @@ impl SessionPage {
 
 /// A place in the list of sessions, between two pages.
 ///
-/// As text it can be passed to a client, in a link to the next page, and back. It has no secrets,
-/// and means something to the store only that has returned it.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// As text, also when serialized, it can be passed to a client, in a link to the next page, and
+/// back. It has no secrets, and means something to the store only that has returned it.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct SessionCursor(Box<str>);
 
 impl SessionCursor {

@@ -18,6 +18,7 @@ mod idle;
 pub(crate) mod json;
 pub(crate) mod list;
 mod record;
+mod shown;
 mod time;
 mod user;
 mod user_index;
