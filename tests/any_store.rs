@@ -446,6 +446,12 @@ mod cases {
             (refused.status, &refused.json()["error"]),
             (413, &"too_large".into())
         );
+        // The crate's own names.
+        let reserved = browser.get(here, "/set?k=%00ended&v=1");
+        assert_eq!(
+            (reserved.status, &reserved.json()["error"]),
+            (400, &"reserved_name".into())
+        );
         assert_eq!(
             browser.ok(there, "/info")["names"],
             serde_json::json!(["a"])

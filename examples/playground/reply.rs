@@ -81,8 +81,10 @@ impl From<Failure> for Reply {
 impl From<&SessionError> for Failure {
     fn from(error: &SessionError) -> Self {
         let status = match error.kind() {
-            // Here the time is an argument of the request.
-            SessionErrorKind::InvalidTimeout => StatusCode::BAD_REQUEST,
+            // Here the time and the name are arguments of the request.
+            SessionErrorKind::InvalidTimeout | SessionErrorKind::ReservedName => {
+                StatusCode::BAD_REQUEST
+            }
             _ => error.status(),
         };
         Self::new(status, word(error.kind()), error.to_string())
@@ -122,6 +124,7 @@ fn word(kind: SessionErrorKind) -> &'static str {
         SessionErrorKind::Decode => "decode",
         SessionErrorKind::TooLate => "too_late",
         SessionErrorKind::InvalidTimeout => "invalid_timeout",
+        SessionErrorKind::ReservedName => "reserved_name",
         SessionErrorKind::Store(StoreErrorKind::NotReady) => "not_ready",
         SessionErrorKind::Store(StoreErrorKind::Full) => "full",
         SessionErrorKind::Store(StoreErrorKind::Indeterminate) => "indeterminate",

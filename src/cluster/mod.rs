@@ -31,6 +31,7 @@ mod driver;
 mod handle;
 mod large_writes;
 mod link;
+mod listing;
 mod outlook;
 mod pending_calls;
 mod rejections;

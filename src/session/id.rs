@@ -219,8 +219,20 @@ impl Root {
         (self.0[ROOT_BYTES - 2] as usize) << 8 & (SLOTS - 1) | self.0[ROOT_BYTES - 1] as usize
     }
 
+    /// The place of the session in a list: in the order of slots and, within a slot, of roots.
+    #[cfg(any(feature = "memory", feature = "replicated"))]
+    pub(crate) const fn place(&self) -> (usize, Self) {
+        (self.slot(), *self)
+    }
+
+    /// The last place of a slot.
+    #[cfg(any(feature = "memory", feature = "replicated"))]
+    pub(crate) const fn last_of(slot: usize) -> Self {
+        Self([u8::MAX; ROOT_BYTES]).with_slot(slot)
+    }
+
     /// The same root in another slot.
-    #[cfg(feature = "replicated")]
+    #[cfg(any(feature = "memory", feature = "replicated"))]
     pub(crate) const fn with_slot(mut self, slot: usize) -> Self {
         let kept = self.0[ROOT_BYTES - 2] & !((SLOTS >> 8) as u8 - 1);
         self.0[ROOT_BYTES - 2] = kept | (slot >> 8) as u8;

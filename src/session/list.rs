@@ -4,6 +4,8 @@ use std::fmt;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::SessionInfo;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 use super::{Record, Root};
@@ -20,8 +22,8 @@ pub enum ListScope {
     Cluster,
 }
 
-/// A part of the list of sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A part of the list of sessions. A handler can answer with it as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionPage {
     /// The sessions, without [labels](SessionInfo::label): these are in the lists of users only.
@@ -44,9 +46,9 @@ impl SessionPage {
 
 /// A place in the list of sessions, between two pages.
 ///
-/// As text it can be passed to a client, in a link to the next page, and back. It has no secrets,
-/// and means something to the store only that has returned it.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// As text, also when serialized, it can be passed to a client, in a link to the next page, and
+/// back. It has no secrets, and means something to the store only that has returned it.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct SessionCursor(Box<str>);
 
 impl SessionCursor {
@@ -81,7 +83,51 @@ impl fmt::Debug for SessionCursor {
     }
 }
 
-/// A page in progress, of a list in the order of slots and, within a slot, of keys.
+/// A part of a list in the order of slots and, within a slot, of keys: the sessions up to a place.
+#[cfg(any(feature = "memory", feature = "replicated"))]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListPart {
+    pub(crate) sessions: Vec<SessionInfo>,
+    /// The last place that it covers; `None`: everything to the end of the list.
+    pub(crate) through: Option<Root>,
+}
+
+#[cfg(feature = "replicated")]
+impl ListPart {
+    /// Returns the part that has everything up to the nearest of the places of these parts, with at
+    /// most `limit` sessions.
+    pub(crate) fn merged(parts: impl IntoIterator<Item = Self>, limit: usize) -> Self {
+        let mut all = Self::default();
+        for part in parts {
+            let places = [all.through, part.through].into_iter().flatten();
+            all.through = places.min_by_key(Root::place);
+            all.sessions.extend(part.sessions);
+        }
+        let through = all.through;
+        let is_covered = |key: Root| through.is_none_or(|place| key.place() <= place.place());
+        all.sessions.retain(|info| is_covered(info.key));
+        all.sessions.sort_unstable_by_key(|info| info.key.place());
+        all.sessions.dedup_by_key(|info| info.key);
+        if all.sessions.len() > limit {
+            all.sessions.truncate(limit);
+            all.through = all.sessions.last().map(|last| last.key);
+        }
+        all
+    }
+}
+
+#[cfg(any(feature = "memory", feature = "replicated"))]
+impl From<ListPart> for SessionPage {
+    fn from(part: ListPart) -> Self {
+        let through = part.through.map(|place| place.to_string());
+        Self::new(
+            part.sessions,
+            through.map(|text| SessionCursor(text.into())),
+        )
+    }
+}
+
+/// A part in progress.
 #[cfg(any(feature = "memory", feature = "replicated"))]
 #[derive(Debug)]
 pub(crate) struct PageBuilder {
@@ -103,13 +149,15 @@ impl PageBuilder {
 
     /// The first slot of the page.
     pub(crate) fn first_slot(&self) -> usize {
-        self.after.map_or(0, |after| after.slot())
+        self.after.map_or(0, |after| {
+            let is_end = after == Root::last_of(after.slot());
+            after.slot() + usize::from(is_end)
+        })
     }
 
     /// Returns `true` if the key is not on an earlier page.
     pub(crate) fn is_due(&self, key: &Root) -> bool {
-        self.after
-            .is_none_or(|after| (key.slot(), *key) > (after.slot(), after))
+        self.after.is_none_or(|after| key.place() > after.place())
     }
 
     /// Adds the sessions of the next slot, in any order. Returns `false` when the page is full.
@@ -122,14 +170,14 @@ impl PageBuilder {
         self.sessions.len() < self.limit
     }
 
-    /// The page, when it is full or there are no more slots.
-    pub(crate) fn finish(self) -> SessionPage {
+    /// The part, when it is full or all slots up to the end of the list, or to this place, have been
+    /// added.
+    pub(crate) fn finish(self, end: Option<Root>) -> ListPart {
         let is_full = self.sessions.len() >= self.limit;
         let last = self.sessions.last().filter(|_| is_full);
-        let next = last.map(|last| SessionCursor(last.key.to_string().into()));
-        SessionPage {
+        ListPart {
+            through: last.map(|last| last.key).or(end),
             sessions: self.sessions,
-            next,
         }
     }
 }

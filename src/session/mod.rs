@@ -18,6 +18,7 @@ mod idle;
 pub(crate) mod json;
 pub(crate) mod list;
 mod record;
+mod shown;
 mod time;
 pub(crate) mod user;
 pub(crate) mod user_index;
@@ -38,7 +39,7 @@ pub use id::SecretHash;
 pub(crate) use id::{Root, SessionId};
 pub(crate) use idle::Idle;
 #[cfg(any(feature = "memory", feature = "replicated"))]
-pub(crate) use list::PageBuilder;
+pub(crate) use list::{ListPart, PageBuilder};
 pub(crate) use list::{ListScope, SessionCursor, SessionPage};
 #[cfg(feature = "replicated")]
 pub(crate) use record::access_version;

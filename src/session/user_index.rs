@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Version;
 use super::{
     AttributeEntry, Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value,
-    is_reserved, json,
+    is_reserved, json, shown,
 };
 
 /// An entry of an index.
@@ -138,22 +138,31 @@ impl Record {
 }
 
 /// A session, as shown to administration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Serialized, keys are text as [`Display`](std::fmt::Display) shows them, and times are
+/// milliseconds since the Unix epoch: `null` for one that never comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionInfo {
     /// The root of the session's id: its name in stores and logs, which is not a secret.
+    #[serde(serialize_with = "shown::text")]
     pub key: Root,
     /// The user who is logged in.
+    #[serde(serialize_with = "shown::user")]
     pub user: Option<UserKey>,
     /// The label that the application gave the session at the login.
     pub label: Option<String>,
     /// The time when the session was created.
+    #[serde(serialize_with = "shown::time")]
     pub created_at: Timestamp,
     /// The time of the last recorded access.
+    #[serde(serialize_with = "shown::time")]
     pub last_accessed_at: Timestamp,
     /// The time when it expires unless it is used before.
+    #[serde(serialize_with = "shown::time")]
     pub expires_at: Timestamp,
     /// The time when it expires in any case.
+    #[serde(serialize_with = "shown::time")]
     pub absolute_deadline: Timestamp,
 }
 

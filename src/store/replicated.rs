@@ -249,7 +249,7 @@ impl SessionStore for ReplicatedStore {
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {
-        self.cluster.list(scope, after, limit)
+        self.cluster.list(scope, after, limit).await
     }
 
     fn watch(&self, key: &Root) -> Option<SessionWatch> {

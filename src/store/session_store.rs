@@ -165,8 +165,15 @@ pub trait SessionStore: Send + Sync + 'static {
     /// a `ReplicatedStore` this holds for [`ListScope::Cluster`], and for [`ListScope::Node`] while
     /// no node joins or leaves.
     ///
-    /// Reading the list does not count as a use of the sessions. It takes no lock for longer than a
-    /// slot of the sessions takes, and the time of a page depends on its limit.
+    /// On a node that does not keep all sessions, as with [`Copies::Count`](crate::Copies), the list
+    /// of the cluster is assembled from the nodes that own them: each node returns what the owner of
+    /// a session has. When nodes join, leave or fail between two pages or during one, a session that
+    /// lives throughout is still listed exactly once, and the cursor is valid at every node. A page
+    /// that has to wait for such a change fails after
+    /// [`ack_timeout`](crate::ReplicatedStoreBuilder::ack_timeout).
+    ///
+    /// Reading the list does not count as a use of the sessions. It locks one slot of the sessions
+    /// at a time, and the time of a page depends on its limit.
     ///
     /// # Errors
     ///
@@ -174,10 +181,11 @@ pub trait SessionStore: Send + Sync + 'static {
     ///   store, or if the servers of Redis have changed since: start again.
     /// - [`NotReady`](crate::StoreErrorKind::NotReady) while a node of a cluster catches up, and
     ///   [`Unavailable`](crate::StoreErrorKind::Unavailable) while sessions may have been lost with
-    ///   failed nodes: try again with the same cursor. A page is never short because of a failure.
-    /// - [`Unsupported`](crate::StoreErrorKind::Unsupported) with `ListScope::Cluster` on a node
-    ///   that does not keep all sessions, as with [`Copies::Count`](crate::Copies): ask every node
-    ///   for its own. Also by default.
+    ///   failed nodes, or if a node does not answer in time: try again with the same cursor. No
+    ///   session is left out because of a failure.
+    /// - [`Unsupported`](crate::StoreErrorKind::Unsupported) by default, and with
+    ///   `ListScope::Cluster` and `Copies::Count` while a node of an earlier version is in the
+    ///   cluster.
     fn list(
         &self,
         scope: ListScope,

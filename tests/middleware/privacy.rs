@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Once};
 
 use axum::Router;
 use axum::routing::any;
-use distributable::{Session, SessionError};
+use distributable::{Session, SessionError, UserKey};
 use tower::{Layer, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
@@ -179,6 +179,27 @@ async fn send_hostile_cookies(app: &Router, seen: &mut Vec<String>, secrets: &mu
     let response = app.clone().oneshot(one.request("/rotate")).await.unwrap();
     seen.push(format!("{response:?}"));
     secrets.extend(unknown);
+}
+
+/// C-12: the hash of a guessable user id is as good as the id.
+#[tokio::test]
+async fn neither_a_user_nor_the_hash_of_one_reaches_a_log() {
+    let log = Log::default();
+    let _guard = log.listen();
+    let app = routes().layer(layer(&Spy::new()).with_max_sessions_per_user(1));
+    for _ in 0..3 {
+        let mut browser = Browser::new();
+        browser.get(&app, "/login?uid=ada4711").await.ok();
+        browser.get(&app, "/user").await.ok();
+    }
+    let logged = log.text();
+    assert!(
+        logged.contains("too many sessions") && logged.contains("ended=1"),
+        "{logged}"
+    );
+    assert!(!logged.contains("ada4711"));
+    let hash = UserKey::of("ada4711").to_string();
+    assert!(!logged.contains(&hash), "{logged}");
 }
 
 #[tokio::test]

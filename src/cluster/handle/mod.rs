@@ -15,8 +15,8 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Name, Outcome, Record, Root, SecretHash,
-    SessionCursor, SessionEventKind, SessionId, SessionPage,
+    Changes, EndReason, EventScope, Loaded, Name, Outcome, Record, Root, SecretHash,
+    SessionEventKind, SessionId,
 };
 use crate::watch::SessionWatch;
 
@@ -33,7 +33,7 @@ use crate::cluster::wire::ATTRIBUTE_NAME_MAX;
 /// A running node. Dropping it stops the node immediately, unless it has been drained.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    driver: Arc<Driver>,
+    pub(super) driver: Arc<Driver>,
     task: AbortHandle,
     stop: watch::Sender<bool>,
     address: SocketAddr,
@@ -152,9 +152,8 @@ impl Cluster {
             Some(Reply::Written) => Ok(self.acknowledged(outcome)),
             Some(Reply::Updated(verdict, record)) => self.updated(key, verdict, record),
             Some(Reply::Unavailable) => Err(out_of_reach()),
-            Some(Reply::Found(_) | Reply::Uncertain | Reply::Indeterminate) | None => {
-                Err(unproved())
-            }
+            // Among them replies that calls of this kind do not get.
+            Some(_) | None => Err(unproved()),
         }
     }
 
@@ -221,23 +220,6 @@ impl Cluster {
         self.driver.events(scope)
     }
 
-    /// Returns a page of the sessions that this node owns, or of all.
-    pub(crate) fn list(
-        &self,
-        scope: ListScope,
-        after: Option<&SessionCursor>,
-        limit: usize,
-    ) -> Result<SessionPage, StoreError> {
-        let after = match after.map(SessionCursor::root) {
-            Some(None) => return Err(StoreError::invalid_cursor()),
-            Some(after) => after,
-            None => None,
-        };
-        let now = self.driver.enter();
-        let page = self.driver.replica.list(now, scope, after, limit);
-        page.map_err(refused)
-    }
-
     pub(crate) fn watch(&self, key: &Root) -> Option<SessionWatch> {
         self.driver.replica.watched().watch(key)
     }
@@ -260,10 +242,7 @@ impl Cluster {
             Some(Reply::Updated(UpdateStatus::Applied, _)) => Ok(true),
             Some(Reply::Updated(UpdateStatus::Gone, _)) => Ok(false),
             Some(Reply::Unavailable) => Err(out_of_reach()),
-            Some(
-                Reply::Updated(..) | Reply::Found(_) | Reply::Uncertain | Reply::Indeterminate,
-            )
-            | None => Err(unproved()),
+            Some(_) | None => Err(unproved()),
         }
     }
 
@@ -311,7 +290,7 @@ fn check_names(changes: &Changes) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn refused(kind: StoreErrorKind) -> StoreError {
+pub(super) fn refused(kind: StoreErrorKind) -> StoreError {
     match kind {
         StoreErrorKind::NotReady => StoreError::not_ready(),
         StoreErrorKind::Full => StoreError::full(),
@@ -326,7 +305,7 @@ fn refused(kind: StoreErrorKind) -> StoreError {
     }
 }
 
-fn out_of_reach() -> StoreError {
+pub(super) fn out_of_reach() -> StoreError {
     StoreError::unavailable("the other nodes did not answer in time")
 }
 

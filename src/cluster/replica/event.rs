@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::StoreErrorKind;
-use crate::session::{EventScope, Loaded, Record, SessionEvent};
+use crate::session::{EventScope, ListPart, Loaded, Record, SessionEvent};
 
-use super::message::{Message, OpId, UpdateStatus};
+use super::message::{Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
 use super::readiness::Outlook;
 
@@ -102,6 +102,10 @@ pub(crate) enum Reply {
     Updated(UpdateStatus, Option<Arc<Record>>),
     /// Read: no member has the session, but it may have been lost with failed nodes.
     Uncertain,
+    /// List: what the other owners have, in this view.
+    Listed(ViewId, ListPart),
+    /// List: a member is of a version that cannot be asked.
+    Unsupported,
     /// Timed out, or this node stopped serving; nothing was changed.
     Unavailable,
 }

@@ -62,6 +62,7 @@ enum Question {
     Digests,
     PullSlot(u16),
     Get(OpId),
+    List(OpId),
 }
 
 impl Question {
@@ -70,8 +71,14 @@ impl Question {
             Message::Digests { .. } => Some(Self::Digests),
             Message::PullSlot { slot, .. } => Some(Self::PullSlot(*slot)),
             Message::Get { op, .. } => Some(Self::Get(*op)),
+            Message::ListSlots(request) => Some(Self::List(request.op)),
             _ => None,
         }
+    }
+
+    /// Returns `true` if it is part of a comparison.
+    const fn is_repair(self) -> bool {
+        matches!(self, Self::Digests | Self::PullSlot(_))
     }
 }
 
@@ -119,7 +126,7 @@ impl Flow {
         let passes = small && !window.small.is_full();
         if is_free || passes || !self.enforced {
             Deferred::AnswerNow(message)
-        } else if window.questions.len() < QUESTIONS_MAX || !matches!(question, Question::Get(_)) {
+        } else if window.questions.len() < QUESTIONS_MAX || question.is_repair() {
             window.questions.insert(question, message);
             Deferred::Waits
         } else {

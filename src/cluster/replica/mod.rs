@@ -58,6 +58,7 @@ mod floors;
 mod flow;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) mod held;
+pub(crate) mod listing;
 mod membership;
 mod merged_writes;
 pub(crate) mod message;
@@ -85,8 +86,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::cluster::{Ack, Copies};
-use crate::error::StoreErrorKind;
-use crate::session::{ListScope, Root, SLOTS, SessionPage, Timestamp};
+use crate::session::{Root, Timestamp};
 use crate::watch::Watched;
 
 use self::budget::Budget;
@@ -179,36 +179,6 @@ impl Replica {
     /// Returns `true` if the view is still that of `snapshot`.
     fn is_current(&self, snapshot: &Snapshot) -> bool {
         self.snapshot().view == snapshot.view
-    }
-
-    /// Returns a page of the sessions that this node owns, or of the whole cluster's, after this
-    /// session. It is never short for another reason than that there are no more.
-    pub(crate) fn list(
-        &self,
-        now: Timestamp,
-        scope: ListScope,
-        after: Option<Root>,
-        limit: usize,
-    ) -> Result<SessionPage, StoreErrorKind> {
-        let snapshot = self.snapshot();
-        if !snapshot.ready || !snapshot.complete {
-            return Err(StoreErrorKind::NotReady);
-        }
-        if snapshot.uncertain_until > now {
-            return Err(StoreErrorKind::Unavailable);
-        }
-        let placement = &snapshot.placement;
-        if scope == ListScope::Cluster && (0..SLOTS).any(|slot| !placement.is_mine(slot)) {
-            return Err(StoreErrorKind::Unsupported);
-        }
-        let is_wanted = |slot| scope == ListScope::Cluster || placement.owner(slot) == Member::Me;
-        let page = self.table.list(now, after, limit, is_wanted);
-        // Sessions may have been handed over meanwhile.
-        if self.is_current(&snapshot) {
-            Ok(page)
-        } else {
-            Err(StoreErrorKind::NotReady)
-        }
     }
 
     /// Returns a slot that this node owns, if it holds any.

@@ -87,6 +87,8 @@ pub(crate) struct Peer {
     /// Whether it has announced that it is complete in that view.
     pub(crate) complete: bool,
     pub(crate) ready: bool,
+    /// The number of kinds of messages that it has announced to know.
+    pub(crate) kinds: u32,
     /// Whether it is certain that an unknown session does not exist.
     pub(crate) certain: bool,
     /// Consecutive requests for its view since anything arrived from it.
@@ -139,6 +141,7 @@ impl PeerTable {
             view: None,
             complete: false,
             ready: false,
+            kinds: 0,
             certain: false,
             unanswered: 0,
             reconnected: false,

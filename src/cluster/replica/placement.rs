@@ -103,6 +103,15 @@ impl Placement {
         }
     }
 
+    /// Returns the members other than this node that own slots.
+    pub(crate) fn owners(&self) -> PeerSet {
+        let members = self.candidates.iter().map(|candidate| candidate.member);
+        members.fold(PeerSet::default(), |all, member| match member {
+            Member::Peer(peer) => all.union(PeerSet::of(peer)),
+            Member::Me => all,
+        })
+    }
+
     /// Returns the number of holders of each slot.
     pub(crate) fn width(&self) -> usize {
         let all = self.candidates.len();

@@ -40,7 +40,7 @@ pub(crate) fn rebase_fragment(fragment: &mut Arc<Delta>, theirs: Timestamp, ours
     }
 }
 
-fn rebased(time: Timestamp, theirs: Timestamp, ours: Timestamp) -> Timestamp {
+pub(crate) fn rebased(time: Timestamp, theirs: Timestamp, ours: Timestamp) -> Timestamp {
     if time == Timestamp::NEVER {
         time
     } else if time >= theirs {

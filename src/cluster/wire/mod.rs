@@ -15,6 +15,7 @@
 
 mod frame;
 mod hello;
+mod list;
 mod segment;
 mod session;
 mod update;
@@ -24,9 +25,9 @@ use postcard::ser_flavors::Flavor;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::replica::message::Message;
+use super::replica::message::{KINDS, Message};
 
-use self::validate::{KINDS, put_later, read_later, validate};
+use self::validate::{put_later, read_later, validate};
 
 pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
 pub(super) use hello::{

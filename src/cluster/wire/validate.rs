@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::cluster::replica::message::{Happened, Message, Proposal, Reason, Update};
 use crate::cluster::replica::node::Node;
-use crate::session::{EndReason, Root, SLOTS, SessionEventKind, Timestamp, UserKey};
+use crate::session::{EndReason, Root, SLOTS, SessionEventKind, SessionPage, Timestamp, UserKey};
 
 use super::hello::check_node;
 use super::session::{is_access, is_valid};
@@ -35,6 +35,9 @@ pub(super) fn validate(message: &Message) -> Result<(), WireError> {
             ..
         }) => is_valid(version),
         Message::Propose(Proposal { floor, .. }) => is_valid(floor),
+        Message::ListPage(response) => {
+            at_most(response.part.sessions.len(), SessionPage::LIMIT_MAX)
+        }
         Message::Swim(_)
         | Message::Write(_)
         | Message::Ack { .. }
@@ -49,7 +52,8 @@ pub(super) fn validate(message: &Message) -> Result<(), WireError> {
         | Message::Listen { .. }
         | Message::Happened(_)
         | Message::Listens(_)
-        | Message::Reason(_) => Ok(()),
+        | Message::Reason(_)
+        | Message::ListSlots(_) => Ok(()),
     }
 }
 
@@ -146,6 +150,7 @@ impl<'de> Deserialize<'de> for Reason {
 /// Appends the fields that were added to a message later. Absent ones are not written.
 pub(super) fn put_later(message: &Message, out: &mut Vec<u8>) {
     match message {
+        Message::View(view) => view.kinds.iter().for_each(|kinds| put(kinds, out)),
         Message::Listen { after, .. } => after.iter().for_each(|after| put(after, out)),
         Message::Happened(happened) => {
             happened.traced.iter().for_each(|traced| put(traced, out));
@@ -158,6 +163,7 @@ pub(super) fn put_later(message: &Message, out: &mut Vec<u8>) {
 /// write them.
 pub(super) fn read_later(message: &mut Message, later: &[u8]) {
     match message {
+        Message::View(view) => view.kinds = postcard::from_bytes(later).ok(),
         Message::Listen { after, .. } => *after = postcard::from_bytes(later).ok(),
         Message::Happened(happened) => happened.traced = postcard::from_bytes(later).ok(),
         _ => {}
@@ -197,9 +203,6 @@ impl From<WireEventKind> for SessionEventKind {
         }
     }
 }
-
-/// The number of message kinds in protocol 2. Later kinds get the next numbers.
-pub(super) const KINDS: u32 = 22;
 
 /// Far more nodes than a cluster and the former members that it remembers.
 const NODES_MAX: usize = 1 << 12;

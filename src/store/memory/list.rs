@@ -22,6 +22,6 @@ impl Shared {
                 break;
             }
         }
-        page.finish()
+        page.finish(None).into()
     }
 }

@@ -85,7 +85,10 @@ pub(super) async fn end_oldest(
     over.extend(live);
     if !over.is_empty() {
         let ended = over.len();
-        info!(%user, limit = max, ended, "a user has too many sessions: the oldest are ended");
+        info!(
+            limit = max,
+            ended, "a user has too many sessions: the oldest are ended"
+        );
     }
     delete_all(store, &late, EndReason::User).await?;
     delete_all(store, &over, EndReason::Limit).await?;

@@ -3,7 +3,7 @@
 use crate::session::Timestamp;
 
 use super::{Engine, REMOVED_MAX};
-use crate::cluster::replica::message::{Message, View};
+use crate::cluster::replica::message::{KINDS, Message, View};
 use crate::cluster::replica::peer_table::PeerIndex;
 
 impl Engine {
@@ -44,6 +44,7 @@ impl Engine {
             ready: cluster.ready,
             leaving: cluster.leaving,
             doubt: cluster.doubt(now),
+            kinds: Some(KINDS),
         }
     }
 }

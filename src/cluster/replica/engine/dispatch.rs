@@ -72,7 +72,7 @@ impl Engine {
                 // The peer is in another view: send it this node's.
                 self.announce(now, from);
             }
-            Message::Busy { op } => self.reads.refused(from, op, &mut self.cluster),
+            Message::Busy { op } => self.handle_busy(from, op),
             Message::Touch {
                 sent_at,
                 key,
@@ -163,7 +163,7 @@ impl Engine {
                 self.updates
                     .answered(now, from, answer, &mut self.cluster, table);
             }
-            _ => {}
+            other => self.handle_listing(now, from, other, table),
         }
     }
 
@@ -259,6 +259,9 @@ impl Engine {
                         ..copy
                     }),
                 }
+            }
+            Message::ListSlots(request) if request.view == current => {
+                self.list_part(now, &request, table)
             }
             // The request belongs to another view, and is repeated when the views agree.
             _ => return self.announce(now, from),

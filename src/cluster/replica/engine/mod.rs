@@ -10,6 +10,7 @@ mod calls;
 mod dispatch;
 mod exclusion;
 mod incoming;
+mod lists;
 mod process;
 mod reachability;
 mod revoke;
@@ -31,6 +32,7 @@ use super::event::{DownCause, Exclusion, Input, Output};
 use super::floors::Floors;
 #[cfg(all(feature = "snapshot", unix))]
 use super::held::Held;
+use super::listing::Lists;
 use super::membership::{DETECTION, Membership, MembershipOutput};
 use super::merged_writes::Merged;
 use super::message::{KeyedEntry, Message, OpId, ViewId};
@@ -52,6 +54,7 @@ pub(crate) struct Engine {
     floors: Floors,
     merged: Merged,
     reads: Reads,
+    lists: Lists,
     updates: Updates,
     repair: Repair,
     pub(super) readiness: Readiness,
@@ -109,6 +112,7 @@ impl Engine {
             floors: Floors::default(),
             merged: Merged::default(),
             reads: Reads::default(),
+            lists: Lists::default(),
             updates: Updates::default(),
             repair: Repair::default(),
             readiness: Readiness::new(settings.requirements.clone()),
@@ -258,6 +262,7 @@ impl Engine {
     /// again.
     fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
         self.reads.ask_again(peer, &mut self.cluster);
+        self.lists.ask_again(peer, &mut self.cluster);
         let (updates, mut tools) = self.ordering(table);
         updates.ask_again(now, peer, &mut tools);
         self.repair.restart(peer, &mut self.cluster, table);
@@ -298,6 +303,7 @@ impl Engine {
         self.cluster.left = true;
         self.cluster.ready = false;
         self.reads.abort(&mut self.cluster);
+        self.lists.abort(&mut self.cluster);
         self.writes.abort(&mut self.cluster);
         self.updates.abort(&mut self.cluster);
     }

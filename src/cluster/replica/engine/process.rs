@@ -38,6 +38,7 @@ impl Engine {
         self.report_copying(now);
         self.repair.advance(now, &mut self.cluster, table);
         self.finish_reads(now, table);
+        self.lists.advance(&mut self.cluster);
         self.become_ready(now);
         if self.cluster.is_settled() {
             self.cluster.recovered(now);
@@ -108,6 +109,7 @@ impl Engine {
         self.writes.install(&mut self.cluster);
         self.ask_those_ahead(now);
         self.reads.install(&mut self.cluster);
+        self.lists.install(&mut self.cluster);
         self.looking.clear();
         self.revocations.install(now);
         let (updates, mut tools) = self.ordering(table);
@@ -226,6 +228,7 @@ impl Engine {
         self.cluster.joining_since = now;
         self.cluster.news(Notification::Renewed(me));
         self.reads.abort(&mut self.cluster);
+        self.lists.abort(&mut self.cluster);
         self.looking.clear();
     }
 

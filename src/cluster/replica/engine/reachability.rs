@@ -29,6 +29,7 @@ impl Engine {
     pub(super) fn ask_around(&mut self, now: Timestamp) {
         let cluster = &self.cluster;
         let overdue = self.writes.overdue(now).union(self.reads.overdue(now));
+        let overdue = overdue.union(self.lists.overdue(now));
         let overdue = overdue.union(self.updates.overdue(now, cluster));
         let waited_for = cluster.peers.iter().filter(|(index, peer)| {
             !cluster.has_caught_up(*index) || !peer.ready || overdue.contains(*index)

@@ -81,7 +81,8 @@ impl Engine {
         let late_reads = self.reads.tick(now, timeout, &mut self.cluster);
         let (updates, mut tools) = self.ordering(table);
         let late_updates = updates.tick(now, timeout, &mut tools);
-        if late_reads || late_updates {
+        let late_lists = self.lists.tick(now, timeout, &mut self.cluster);
+        if late_reads || late_updates || late_lists {
             self.drop_abandoned();
         }
         self.floors
@@ -121,9 +122,10 @@ impl Engine {
     /// Removes from the windows the requests that no caller waits for any more.
     fn drop_abandoned(&mut self) {
         for peer in self.cluster.peers().iter() {
-            let (reads, updates) = (&self.reads, &self.updates);
+            let (reads, lists, updates) = (&self.reads, &self.lists, &self.updates);
             self.cluster.flow.retain(peer, |message| match message {
                 Message::Get { op, .. } => reads.is_open(*op),
+                Message::ListSlots(request) => lists.is_open(request.op),
                 Message::Update(update) => updates.is_open(update.op),
                 _ => true,
             });

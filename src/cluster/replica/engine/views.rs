@@ -87,6 +87,7 @@ impl Engine {
             peer.view = Some(view.view);
             peer.complete = view.complete;
             peer.ready = view.ready;
+            peer.kinds = view.kinds.unwrap_or_default();
             peer.certain = view.doubt.is_zero();
             peer.leaving = view.leaving;
             self.cluster.handle_doubt(now, view.doubt);

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::session::{Root, SecretHash, Timestamp, Version};
 
 use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::listing::{ListRequest, ListResponse};
 use crate::cluster::replica::node::Node;
 
 pub(crate) use self::event::{Cursor, Happened, Reason, Traced};
@@ -159,7 +160,18 @@ pub(crate) enum Message {
     /// Why the sender is about to delete a session, or to have it deleted. If it is lost or late,
     /// the event that is reported if the sender fails has a general reason.
     Reason(Reason),
+    /// A request for sessions that the receiver owns. Repeated until answered. Sent only to members
+    /// that have announced that they know it.
+    ListSlots(ListRequest),
+    /// The response to `ListSlots`. Counts only in the view that it names.
+    ListPage(ListResponse),
 }
+
+/// The number of kinds of messages in protocol 2. Later kinds get the next numbers.
+pub(crate) const KINDS: u32 = 24;
+
+/// The number of kinds that a member knows at least if it answers `ListSlots`.
+pub(crate) const LIST_KINDS: u32 = 24;
 
 /// The queue in which a message waits for its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +205,8 @@ impl Message {
             | Self::Update(_)
             | Self::Updated { .. }
             | Self::Happened(_)
+            | Self::ListSlots(_)
+            | Self::ListPage(_)
             // Must not be overtaken by the deletion.
             | Self::Reason(_)
             // Must not overtake the writes that the sender has made before.
@@ -217,6 +231,7 @@ impl Message {
                     copy.as_ref().map_or(0, KeyedEntry::size)
                 }
                 Self::Update(update) => update.size(),
+                Self::ListPage(response) => response.part.sessions.len() * LISTED,
                 Self::Nack { .. }
                 | Self::Busy { .. }
                 | Self::Touch { .. }
@@ -227,6 +242,7 @@ impl Message {
                 | Self::Listens(_)
                 | Self::Happened(_)
                 | Self::Reason(_)
+                | Self::ListSlots(_)
                 | Self::Leave => 0,
             }
     }
@@ -248,7 +264,8 @@ impl Message {
             | Self::GetReply { sent_at, .. }
             | Self::Update(Update { sent_at, .. })
             | Self::Updated { sent_at, .. }
-            | Self::Happened(Happened { sent_at, .. }) => Some(sent_at),
+            | Self::Happened(Happened { sent_at, .. })
+            | Self::ListPage(ListResponse { sent_at, .. }) => Some(sent_at),
             Self::Swim(_)
             | Self::View(_)
             | Self::Ack { .. }
@@ -263,6 +280,7 @@ impl Message {
             | Self::Listen { .. }
             | Self::Listens(_)
             | Self::Reason(_)
+            | Self::ListSlots(_)
             | Self::Leave => None,
         }
     }
@@ -300,13 +318,14 @@ impl KeyedEntry {
 /// The largest message that is sent in one piece.
 pub(crate) const SMALL_MAX: usize = 64 << 10;
 
-/// Approximate sizes on the wire: fields of fixed length, a key, a number, a slot, and a node's
-/// identity.
+/// Approximate sizes on the wire: fields of fixed length, a key, a number, a slot, a node's
+/// identity, and a session in a list.
 pub(crate) const FIXED: usize = 64;
 const KEY: usize = 12;
 const NUMBER: usize = 9;
 const SLOT: usize = 3;
 const NODE: usize = 64;
+const LISTED: usize = 80;
 
 /// The sender's members and progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -328,6 +347,10 @@ pub(crate) struct View {
     pub(crate) leaving: bool,
     /// For how much longer the sender treats an unknown session as possibly lost.
     pub(crate) doubt: Duration,
+    /// The number of kinds of messages that the sender knows. Added later, and encoded separately;
+    /// absent from nodes of an earlier version.
+    #[serde(skip)]
+    pub(crate) kinds: Option<u32>,
 }
 
 /// The key of an entry, its version, and the version of its last access.

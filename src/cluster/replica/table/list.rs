@@ -1,21 +1,22 @@
 //! The list of sessions in some of the slots.
 
-use crate::session::{PageBuilder, Root, SLOTS, SessionPage, Timestamp};
+use crate::session::{ListPart, PageBuilder, Root, SLOTS, Timestamp};
 
 use super::Table;
 
 impl Table {
-    /// The page after this session, of the slots for which `is_wanted` returns `true`. One slot is
-    /// locked at a time.
+    /// Returns the part after this place, from at most `slots` slots of those for which `is_wanted`
+    /// returns `true`. One slot is locked at a time.
     pub(crate) fn list(
         &self,
         now: Timestamp,
-        after: Option<Root>,
+        (after, slots): (Option<Root>, usize),
         limit: usize,
         is_wanted: impl Fn(usize) -> bool,
-    ) -> SessionPage {
+    ) -> ListPart {
         let mut page = PageBuilder::new(after, limit);
-        for at in (page.first_slot()..SLOTS).filter(|slot| is_wanted(*slot)) {
+        let end = page.first_slot().saturating_add(slots.max(1)).min(SLOTS);
+        for at in (page.first_slot()..end).filter(|slot| is_wanted(*slot)) {
             let slot = self.lock(at);
             let due = slot.entries.iter();
             let due = due.filter(|(key, _)| page.is_due(key) && !key.is_index());
@@ -26,6 +27,6 @@ impl Table {
                 break;
             }
         }
-        page.finish()
+        page.finish((end < SLOTS).then(|| Root::last_of(end - 1)))
     }
 }

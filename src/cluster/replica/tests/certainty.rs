@@ -63,6 +63,7 @@ pub(super) fn removal_of(node: Node) -> Message {
         ready: true,
         leaving: false,
         doubt: Duration::ZERO,
+        kinds: None,
     })
 }
 

@@ -20,6 +20,7 @@ fn declared_down(change: impl Fn(&mut Lab)) -> Lab {
         ready: true,
         leaving: false,
         doubt: Duration::ZERO,
+        kinds: None,
     });
     lab.deliver(1, 0, removal);
     lab.carry();

@@ -48,6 +48,7 @@ fn an_earlier_view_does_not_replace_a_later_one() {
         ready: false,
         leaving: false,
         doubt: Duration::ZERO,
+        kinds: None,
     };
     lab.deliver(1, 0, Message::View(view));
     lab.carry();

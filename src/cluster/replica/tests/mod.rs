@@ -16,6 +16,7 @@ mod held;
 mod joining;
 mod lab;
 mod late_messages;
+mod listing;
 mod losses;
 mod pauses;
 mod reachability;

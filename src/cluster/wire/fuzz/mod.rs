@@ -128,10 +128,11 @@ const DAMAGED: usize = 20_000;
 const DAMAGE_MAX: usize = 8;
 
 /// One of each kind that carries sessions.
-const SAMPLES: [&[u8]; 5] = [
+const SAMPLES: [&[u8]; 6] = [
     include_bytes!("__fuzz__/messages/corpus/view"),
     include_bytes!("__fuzz__/messages/corpus/write"),
     include_bytes!("__fuzz__/messages/corpus/push"),
     include_bytes!("__fuzz__/messages/corpus/fetched"),
     include_bytes!("__fuzz__/messages/corpus/update"),
+    include_bytes!("__fuzz__/messages/corpus/page"),
 ];

@@ -1,7 +1,7 @@
 //! Messages of every kind, with any content that a node may send.
 
 use super::arbitrary_session::{
-    clock, fragment, key, name, record, rotation, secret, time, version,
+    clock, fragment, key, name, record, rotation, secret, time, user, version,
 };
 use super::*;
 
@@ -17,7 +17,13 @@ impl Arbitrary for ViewId {
 }
 
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![membership_or_event(), write_or_vote(), repair(), call()]
+    prop_oneof![
+        membership_or_event(),
+        write_or_vote(),
+        repair(),
+        call(),
+        list()
+    ]
 }
 
 fn membership_or_event() -> BoxedStrategy<Message> {
@@ -147,6 +153,42 @@ fn call() -> BoxedStrategy<Message> {
     .boxed()
 }
 
+fn list() -> BoxedStrategy<Message> {
+    let info = (key(), option::of(user()), (time(), time(), time(), time())).prop_map(
+        |(key, user, times)| SessionInfo {
+            key,
+            user,
+            label: None,
+            created_at: times.0,
+            last_accessed_at: times.1,
+            expires_at: times.2,
+            absolute_deadline: times.3,
+        },
+    );
+    let part = (vec(info, 0..5), option::of(key()));
+    prop_oneof![
+        (any::<(ViewId, u64, u16)>(), option::of(key())).prop_map(|((view, op, limit), after)| {
+            Message::ListSlots(ListRequest {
+                view,
+                op,
+                after,
+                limit,
+            })
+        }),
+        (any::<(ViewId, u64)>(), time(), part).prop_map(
+            |((view, op), sent_at, (sessions, through))| {
+                Message::ListPage(ListResponse {
+                    view,
+                    op,
+                    sent_at,
+                    part: ListPart { sessions, through },
+                })
+            }
+        ),
+    ]
+    .boxed()
+}
+
 fn cursor() -> impl Strategy<Value = Cursor> {
     any::<(u64, u64)>().prop_map(|(log, seq)| Cursor { log, seq })
 }
@@ -202,18 +244,22 @@ fn view() -> impl Strategy<Value = View> {
         any::<(u64, bool, ViewId, bool, bool, bool, Duration)>(),
         nodes(),
         nodes(),
+        option::of(any::<u32>()),
     )
         .prop_map(
-            |((number, ask, view, complete, ready, leaving, doubt), members, removed)| View {
-                number,
-                ask,
-                view,
-                members,
-                removed,
-                complete,
-                ready,
-                leaving,
-                doubt,
+            |((number, ask, view, complete, ready, leaving, doubt), members, removed, kinds)| {
+                View {
+                    number,
+                    ask,
+                    view,
+                    members,
+                    removed,
+                    complete,
+                    ready,
+                    leaving,
+                    doubt,
+                    kinds,
+                }
             },
         )
 }

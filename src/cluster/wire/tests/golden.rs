@@ -13,7 +13,7 @@ fn the_format_of_protocol_2_stands_still() {
         calls(),
     ]
     .concat();
-    assert_eq!(golden.len(), 26);
+    assert_eq!(golden.len(), 29);
     for (message, bytes) in golden {
         assert_eq!(hex(&body(&message)), bytes, "{message:?}");
     }
@@ -45,12 +45,14 @@ fn membership_and_events() -> Golden {
                 ready: false,
                 leaving: true,
                 doubt: Duration::from_millis(1_500),
+                kinds: None,
             }),
             "01090103edfd0302007f000001a01f80d095ffbc31056e6f6465310100000000000000000000\
              000000000001a21f03016301007f000001a11f80d095ffbc31056e6f6465320100010180cab5\
              ee01",
         ),
         (Message::Leave, "0e"),
+        (view(Some(24)), "01090103edfd0300000100010180cab5ee0118"),
         (
             Message::Listen {
                 wanted: true,
@@ -267,6 +269,19 @@ fn calls() -> Golden {
             "0d0880d095ffbc310500",
         ),
         (Message::Busy { op: 8 }, "0f08"),
+        (
+            Message::ListSlots(ListRequest {
+                view: VIEW,
+                op: 8,
+                after: Some(key()),
+                limit: 500,
+            }),
+            "1603edfd030801ff6167213031323334353637f403",
+        ),
+        (
+            page(vec![listed()]),
+            "1703edfd030880d095ffbc3101ff6167213031323334353637010707070707070707070707070707070780d095ffbc3180d095ffbc3180d095ffbc31ffffffffffffffffff0101ff6167213031323334353637",
+        ),
     ]
 }
 

@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use crate::session::{
     AttributeEntry, Changes, Credential, Details, EndReason, FLOOR, HISTORY_MAX, Idle, Lifetime,
-    Login, Name, Record, Root, Rotation, SLOTS, SecretHash, SessionEventKind, Timestamp, UserKey,
-    Value, Version,
+    ListPart, Login, Name, Record, Root, Rotation, SLOTS, SecretHash, SessionEventKind,
+    SessionInfo, SessionPage, Timestamp, UserKey, Value, Version,
 };
 
 use crate::cluster::Copies;
 use crate::cluster::link::Inbox;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::listing::{ListRequest, ListResponse};
 use crate::cluster::replica::message::{
     Cursor, Happened, KeyedEntry, Operation, Proposal, Reason, Traced, Update, UpdateStatus, View,
     ViewId, Write,
@@ -75,6 +76,7 @@ proptest! {
         let message = match message {
             Message::Listen { wanted, .. } => Message::Listen { wanted, after: None },
             Message::Happened(happened) => Message::Happened(Happened { traced: None, ..happened }),
+            Message::View(view) => Message::View(View { kinds: None, ..view }),
             message => message,
         };
         let bytes = body(&message);
@@ -148,12 +150,17 @@ fn contents_that_break_a_replica_are_refused() {
         ready: true,
         leaving: false,
         doubt: Duration::ZERO,
+        kinds: None,
     });
     let cases = [
         (too_far, WireError::InvalidContent),
         (differ(vec![SLOTS as u16]), WireError::NoSuchSlot),
         (differ(vec![0; SLOTS + 1]), WireError::TooMany),
         (bad_node, WireError::BadNode),
+        (
+            page(vec![listed(); SessionPage::LIMIT_MAX + 1]),
+            WireError::TooMany,
+        ),
     ];
     for (message, error) in cases {
         assert_eq!(decode(&body(&message)), Err(error), "{message:?}");
@@ -251,6 +258,45 @@ fn reason() -> Message {
     })
 }
 
+fn view(kinds: Option<u32>) -> Message {
+    Message::View(View {
+        number: 9,
+        ask: true,
+        view: VIEW,
+        members: Vec::new(),
+        removed: Vec::new(),
+        complete: true,
+        ready: false,
+        leaving: true,
+        doubt: Duration::from_millis(1_500),
+        kinds,
+    })
+}
+
+fn page(sessions: Vec<SessionInfo>) -> Message {
+    Message::ListPage(ListResponse {
+        view: VIEW,
+        op: 8,
+        sent_at: NOW,
+        part: ListPart {
+            sessions,
+            through: Some(key()),
+        },
+    })
+}
+
+fn listed() -> SessionInfo {
+    SessionInfo {
+        key: key(),
+        user: Some(UserKey::from_bytes([7; 16])),
+        label: None,
+        created_at: NOW,
+        last_accessed_at: NOW,
+        expires_at: NOW,
+        absolute_deadline: Timestamp::NEVER,
+    }
+}
+
 /// A node of an earlier version skips the later fields, and does not send them.
 #[test]
 fn later_fields_of_a_message_are_optional() {
@@ -259,7 +305,11 @@ fn later_fields_of_a_message_are_optional() {
         after,
     };
     let place = Cursor { log: 9, seq: 5 };
-    for (later, earlier) in [(traced(), happened()), (listen(Some(place)), listen(None))] {
+    for (later, earlier) in [
+        (traced(), happened()),
+        (listen(Some(place)), listen(None)),
+        (view(Some(24)), view(None)),
+    ] {
         let (bytes, short) = (body(&later), body(&earlier));
         assert_eq!(bytes[..short.len()], short);
         assert_eq!(decode(&bytes), Ok(later));
@@ -281,7 +331,7 @@ fn fields_that_follow_a_message_are_skipped() {
 
 #[test]
 fn a_kind_of_a_later_version_is_distinguished_from_garbage() {
-    assert_eq!(body(&reason())[0], KINDS as u8 - 1);
+    assert_eq!(body(&page(vec![listed()]))[0], KINDS as u8 - 1);
     assert_eq!(decode(&[KINDS as u8, 1, 2]), Err(WireError::UnknownKind));
     assert_eq!(decode(&[KINDS as u8 - 1]), Err(WireError::Malformed));
     assert_eq!(decode(&[]), Err(WireError::Malformed));

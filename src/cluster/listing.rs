@@ -1,0 +1,82 @@
+//! Pages of the list of sessions, for callers of the store.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::session::{ListPart, ListScope, Root, SessionCursor, SessionPage};
+
+use super::handle::{Cluster, out_of_reach, refused};
+use super::replica::event::{Reply, Step};
+
+impl Cluster {
+    /// Returns a page of the sessions that this node owns, or of all.
+    pub(crate) async fn list(
+        &self,
+        scope: ListScope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<SessionPage, StoreError> {
+        let mut after = match after.map(SessionCursor::root) {
+            Some(None) => return Err(StoreError::invalid_cursor()),
+            Some(after) => after,
+            None => None,
+        };
+        let limit = limit.clamp(1, SessionPage::LIMIT_MAX);
+        let mut page = ListPart::default();
+        let began = Instant::now();
+        // Owners look at some of their slots only for one response.
+        for round in 1..=ROUNDS_MAX {
+            let rest = limit - page.sessions.len();
+            let part = match self.list_part(scope, after, rest).await {
+                // The page has what was found so far, and the next one begins with the error.
+                Err(_) if page.through.is_some() => break,
+                part => part?,
+            };
+            page.sessions.extend(part.sessions);
+            page.through = part.through;
+            after = part.through;
+            let is_full = page.sessions.len() >= limit;
+            if is_full || after.is_none() || round == ROUNDS_MAX || began.elapsed() > ROUNDS_FOR {
+                break;
+            }
+        }
+        Ok(page.into())
+    }
+
+    async fn list_part(
+        &self,
+        scope: ListScope,
+        after: Option<Root>,
+        limit: usize,
+    ) -> Result<ListPart, StoreError> {
+        let op = self.driver.next_op();
+        let wanted = (after, limit);
+        let step = self
+            .driver
+            .replica
+            .list(self.driver.enter(), op, scope, wanted);
+        match step {
+            Step::Done(part) => return Ok(part),
+            Step::Refused(kind) => return Err(refused(kind)),
+            Step::Wait(_) => self.driver.settle(),
+        }
+        match self.driver.reply(op).await {
+            Some(Reply::Listed(view, others)) => {
+                let replica = &self.driver.replica;
+                let part = replica.list_owned(clock::now(), wanted, (view, others));
+                part.map_err(refused)
+            }
+            Some(Reply::Unsupported) => Err(refused(StoreErrorKind::Unsupported)),
+            Some(_) | None => Err(out_of_reach()),
+        }
+    }
+}
+
+/// Requests to the other nodes for one page: enough to look at all slots.
+const ROUNDS_MAX: usize = 8;
+
+/// How long a page that has sessions is extended.
+const ROUNDS_FOR: Duration = Duration::from_secs(1);
