@@ -11,7 +11,7 @@
 //!   └──────────▲──────────────────────────────┬──┘
 //!        Input │                              │ Output::{Send, Reply, Notification, Event}
 //!   ┌──────────┴──────────────────────────────▼──┐
-//!   │ driver     call → drain → outboxes, waiters│   the only code that waits
+//!   │ driver     call → drain → queues, waiters  │   the only way into the replica
 //!   └──────────▲──────────────────────────────┬──┘
 //!      Message │                              │ Message
 //!   ┌──────────┴──────────────────────────────▼──┐

@@ -1,4 +1,4 @@
-//! PendingCalls that wait for their reply.
+//! Calls that wait for their reply.
 //!
 //! Another thread may take a reply out of the replica before the caller waits for it; the reply is
 //! kept until then. A caller that stops waiting marks its call as abandoned, and the reply is

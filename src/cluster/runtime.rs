@@ -48,8 +48,8 @@ pub(super) async fn run(
                 // Usually too many open files, which an immediate retry does not solve.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            Some(outbox) = undialled.recv() => {
-                tasks.spawn(dial(driver.clone(), outbox));
+            Some(send_queue) = undialled.recv() => {
+                tasks.spawn(dial(driver.clone(), send_queue));
             }
             Some(ended) = tasks.join_next() => if let Err(error) = ended {
                 tracing::error!(cause = %error, "a replication task has failed");

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// The identity of a writer: a number that a node draws at random each time it starts.
+/// The identity of a writer: a hash of a node's address and incarnation, or 0 in a store of one
+/// node.
 ///
-/// It only has to distinguish concurrent writers; writes of two nodes that draw the same number are
+/// It only has to distinguish concurrent writers; writes of two nodes with the same number are
 /// ordered by the written bytes.
 pub type WriterId = u32;
 

@@ -64,7 +64,7 @@ impl Cluster {
         .unwrap_or_else(|| self.driver.replica.status())
     }
 
-    /// PendingCalls `ask` repeatedly until it returns a value or `deadline` has passed.
+    /// Calls `ask` repeatedly until it returns a value or `deadline` has passed.
     async fn until<T>(&self, deadline: Instant, ask: impl Fn(&Driver) -> Option<T>) -> Option<T> {
         let mut poll = interval(DRAIN_POLL);
         while Instant::now() < deadline {

@@ -60,12 +60,12 @@ pub(crate) async fn last_generation(security: &Security, peers: &[String], hello
     last
 }
 
-/// Dials an address repeatedly, and sends the messages of its outbox, until the address is not used
+/// Dials an address repeatedly, and sends the messages of its queue, until the address is not used
 /// any more.
-pub(crate) async fn dial(driver: Arc<Driver>, outbox: Arc<SendQueue>) {
+pub(crate) async fn dial(driver: Arc<Driver>, send_queue: Arc<SendQueue>) {
     let mut dialler = Dialler {
         driver: &driver,
-        outbox: &outbox,
+        send_queue: &send_queue,
         lost: None,
         attempts: 0,
         silent_since: None,
@@ -74,19 +74,19 @@ pub(crate) async fn dial(driver: Arc<Driver>, outbox: Arc<SendQueue>) {
     let mut aged = Instant::now();
     loop {
         if aged.elapsed() >= IDLE {
-            if driver.links.give_up(&outbox) {
-                driver.addresses.forget(outbox.address);
+            if driver.links.give_up(&send_queue) {
+                driver.addresses.forget(send_queue.address);
                 return;
             }
-            outbox.age();
+            send_queue.age();
             aged = Instant::now();
         }
         match dialler.attempt().await {
             Next::AtOnce => {}
             Next::Later(pause) => {
-                let _ = timeout(pause, outbox.promised()).await;
+                let _ = timeout(pause, send_queue.promised()).await;
             }
-            Next::Never => return driver.addresses.forget(outbox.address),
+            Next::Never => return driver.addresses.forget(send_queue.address),
         }
     }
 }
@@ -94,7 +94,7 @@ pub(crate) async fn dial(driver: Arc<Driver>, outbox: Arc<SendQueue>) {
 /// The state of dialing one address.
 struct Dialler<'a> {
     driver: &'a Arc<Driver>,
-    outbox: &'a SendQueue,
+    send_queue: &'a SendQueue,
     /// The node to which the link was lost, until its state is known.
     lost: Option<Node>,
     /// Consecutive failed attempts.
@@ -116,7 +116,7 @@ impl Dialler<'_> {
     async fn attempt(&mut self) -> Next {
         let hello = self.driver.hello();
         let security = &self.driver.links.security;
-        match connect(security, self.outbox.address, &hello).await {
+        match connect(security, self.send_queue.address, &hello).await {
             Ok((stream, welcome)) => self.welcomed(stream, &hello.node, welcome).await,
             Err(ConnectError::Refused(refusal, details)) => {
                 self.refused(&hello.node, refusal, &details)
@@ -154,7 +154,7 @@ impl Dialler<'_> {
     }
 
     fn found(&self, answer: Answer) {
-        self.driver.dialled(self.outbox.address, answer);
+        self.driver.dialled(self.send_queue.address, answer);
     }
 
     async fn welcomed(&mut self, stream: Stream, me: &Node, welcome: Welcome) -> Next {
@@ -169,7 +169,7 @@ impl Dialler<'_> {
             return Next::AtOnce;
         }
         self.found(Answer::Accepts { at: node.address });
-        if node.address != self.outbox.address {
+        if node.address != self.send_queue.address {
             // The node advertises another address; this one was only used to find it.
             self.driver.links.want(node.address);
             return Next::Later(ALIAS_PAUSE);
@@ -181,16 +181,16 @@ impl Dialler<'_> {
         }
         let since = Instant::now();
         self.last_logged = LastLogged::default();
-        self.outbox.open(&node, protocol);
+        self.send_queue.open(&node, protocol);
         if self.driver.me() != *me {
             // This node has another identity since its handshake.
-            self.outbox.close();
+            self.send_queue.close();
             return Next::AtOnce;
         }
         self.driver.input(Input::LinkUp { node: node.clone() });
         let report = |input| self.driver.input(input);
-        transmit(self.outbox, stream, &node, report).await;
-        self.outbox.close();
+        transmit(self.send_queue, stream, &node, report).await;
+        self.send_queue.close();
         self.lost = Some(node);
         if since.elapsed() < STABLE {
             return self.failed();
@@ -200,7 +200,7 @@ impl Dialler<'_> {
     }
 
     fn refused(&mut self, me: &Node, refusal: Refusal, details: &RefusalDetails) -> Next {
-        let address = self.outbox.address;
+        let address = self.send_queue.address;
         self.silent_since = None;
         if refusal == Refusal::Myself {
             self.driver.links.met_myself(address);
@@ -214,7 +214,7 @@ impl Dialler<'_> {
         self.found(rejects(by, refusal));
         if by != Rejection::Foreign {
             // An address that rejects this node is dialed until it does not any more.
-            self.outbox.want();
+            self.send_queue.want();
         }
         if self.driver.reminded(me, details.seen) {
             return Next::AtOnce;
@@ -225,11 +225,11 @@ impl Dialler<'_> {
 
     fn tell(&mut self, obstacle: ConnectProblem) {
         let me = self.driver.me();
-        self.last_logged.log(&me, self.outbox.address, obstacle);
+        self.last_logged.log(&me, self.send_queue.address, obstacle);
     }
 
     fn failed(&mut self) -> Next {
-        self.outbox.close();
+        self.send_queue.close();
         let pause = RETRY_MIN * (1 << self.attempts.min(RETRY_DOUBLINGS));
         self.attempts = self.attempts.saturating_add(1);
         let most = match self.driver.is_looking() {

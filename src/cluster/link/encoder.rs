@@ -8,7 +8,7 @@ use crate::cluster::replica::message::{Message, Write};
 use crate::cluster::wire::{Protocol, WireError, encode};
 
 /// Encodes messages, and caches the last write: the replica sends the same write to all holders,
-/// one after the other, and their outboxes share its bytes.
+/// one after the other, and their send queues share its bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     /// The buffer in which small messages are encoded, to be copied at their length.

@@ -63,10 +63,10 @@ pub(super) use send_queue::SendQueue;
 /// All outgoing links.
 #[derive(Debug)]
 pub(super) struct Links {
-    outboxes: RwLock<HashMap<SocketAddr, Arc<SendQueue>>>,
+    send_queues: RwLock<HashMap<SocketAddr, Arc<SendQueue>>>,
     /// Addresses that have turned out to be this node's own.
     mine: RwLock<HashSet<SocketAddr>>,
-    /// Outboxes to dial. There are never more of them than outboxes.
+    /// Send queues to dial. There are never more of them than send queues.
     undialled: mpsc::UnboundedSender<Arc<SendQueue>>,
     security: Security,
     /// Room for large messages that are being received.
@@ -76,8 +76,8 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Returns an empty set of links, and a receiver of the outboxes to dial. This node listens on
-    /// `bound`, and other nodes reach it at `advertised`.
+    /// Returns an empty set of links, and a receiver of the send queues to dial. This node listens
+    /// on `bound`, and other nodes reach it at `advertised`.
     pub(super) fn new(
         bound: SocketAddr,
         advertised: SocketAddr,
@@ -85,7 +85,7 @@ impl Links {
     ) -> (Self, mpsc::UnboundedReceiver<Arc<SendQueue>>) {
         let (undialled, receiver) = mpsc::unbounded_channel();
         let links = Self {
-            outboxes: RwLock::default(),
+            send_queues: RwLock::default(),
             mine: RwLock::new([bound, advertised].into()),
             undialled,
             security,
@@ -107,7 +107,7 @@ impl Links {
         encoder: &mut Encoder,
     ) -> Result<(), WireError> {
         match self.want(to.address) {
-            Some(outbox) => outbox.put(to, message, encoder),
+            Some(send_queue) => send_queue.put(to, message, encoder),
             None => Ok(()),
         }
     }
@@ -116,44 +116,44 @@ impl Links {
     /// this node may dial it.
     pub(super) fn suggest(&self, address: SocketAddr) -> bool {
         let may = may_dial(self.advertised, address);
-        let known = may && read(&self.outboxes).contains_key(&address);
+        let known = may && read(&self.send_queues).contains_key(&address);
         // The rest of the room is reserved for members.
-        if known || may && read(&self.outboxes).len() < CANDIDATES_MAX {
+        if known || may && read(&self.send_queues).len() < CANDIDATES_MAX {
             self.want(address);
         }
         may
     }
 
-    /// Returns the outbox for an address, which is dialed from now on.
+    /// Returns the send queue for an address, which is dialed from now on.
     fn want(&self, address: SocketAddr) -> Option<Arc<SendQueue>> {
-        let known = read(&self.outboxes).get(&address).cloned();
-        if let Some(outbox) = known {
-            outbox.want();
-            return Some(outbox);
+        let known = read(&self.send_queues).get(&address).cloned();
+        if let Some(send_queue) = known {
+            send_queue.want();
+            return Some(send_queue);
         }
         if read(&self.mine).contains(&address) {
             return None;
         }
-        let mut outboxes = write(&self.outboxes);
-        if outboxes.len() >= DIALLED_MAX {
+        let mut send_queues = write(&self.send_queues);
+        if send_queues.len() >= DIALLED_MAX {
             return None;
         }
-        let outbox = outboxes.entry(address).or_insert_with(|| {
-            let outbox = Arc::new(SendQueue::new(address));
+        let send_queue = send_queues.entry(address).or_insert_with(|| {
+            let send_queue = Arc::new(SendQueue::new(address));
             // The receiver is gone only while the node stops.
-            let _ = self.undialled.send(outbox.clone());
-            outbox
+            let _ = self.undialled.send(send_queue.clone());
+            send_queue
         });
-        Some(outbox.clone())
+        Some(send_queue.clone())
     }
 
     /// Stops dialing an address unless it has been used again meanwhile. Returns `true` if it has
     /// stopped.
-    fn give_up(&self, outbox: &SendQueue) -> bool {
-        let mut outboxes = write(&self.outboxes);
-        let unwanted = !outbox.is_wanted();
+    fn give_up(&self, send_queue: &SendQueue) -> bool {
+        let mut send_queues = write(&self.send_queues);
+        let unwanted = !send_queue.is_wanted();
         if unwanted {
-            outboxes.remove(&outbox.address);
+            send_queues.remove(&send_queue.address);
         }
         unwanted
     }
@@ -165,7 +165,7 @@ impl Links {
             mine.insert(address);
         }
         drop(mine);
-        write(&self.outboxes).remove(&address);
+        write(&self.send_queues).remove(&address);
     }
 
     /// Returns `true` if the address is this node's own.
@@ -175,8 +175,8 @@ impl Links {
 
     /// Called when the node at this address has been active: an attempt to dial it is made now.
     fn promise(&self, address: SocketAddr) {
-        if let Some(outbox) = read(&self.outboxes).get(&address) {
-            outbox.promise();
+        if let Some(send_queue) = read(&self.send_queues).get(&address) {
+            send_queue.promise();
         }
     }
 
@@ -184,23 +184,23 @@ impl Links {
     /// address is used: a connection that has survived a network failure may stay silent for
     /// minutes, a new one works as soon as the network does.
     pub(super) fn cut(&self, node: &Node) {
-        if let Some(outbox) = read(&self.outboxes).get(&node.address) {
-            outbox.close_for(node);
+        if let Some(send_queue) = read(&self.send_queues).get(&node.address) {
+            send_queue.close_for(node);
         }
     }
 
     /// Closes all links: this node has to identify itself again.
     pub(super) fn close_all(&self) {
-        for outbox in read(&self.outboxes).values() {
-            outbox.close();
+        for send_queue in read(&self.send_queues).values() {
+            send_queue.close();
         }
     }
 
     /// Returns `true` if everything was sent and all data is confirmed.
     pub(super) fn is_flushed(&self) -> bool {
-        read(&self.outboxes)
+        read(&self.send_queues)
             .values()
-            .all(|outbox| outbox.is_flushed())
+            .all(|send_queue| send_queue.is_flushed())
     }
 }
 

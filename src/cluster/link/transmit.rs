@@ -1,4 +1,4 @@
-//! Sending side of one link: sends the messages of an [`SendQueue`] to the peer, and reports their
+//! Sending side of one link: sends the messages of a [`SendQueue`] to the peer, and reports their
 //! delivery.
 
 use std::time::Duration;
@@ -19,17 +19,17 @@ use super::stream::Stream;
 use super::throttle::Throttle;
 use super::watch::Watch;
 
-/// Sends the messages of the outbox until one of the ends closes, or the link makes no progress.
+/// Sends the messages of the queue until one of the ends closes, or the link makes no progress.
 /// Deliveries are passed to `report`.
 pub(super) async fn transmit(
-    outbox: &SendQueue,
+    send_queue: &SendQueue,
     stream: Stream,
     to: &Node,
     report: impl Fn(Input) + Send,
 ) {
     let mut link = Transmitter {
         report,
-        outbox,
+        send_queue,
         to,
         credits: BytesMut::new(),
         watch: Watch::new(Instant::now()),
@@ -53,7 +53,7 @@ pub(super) async fn transmit(
 
 struct Transmitter<'a, F> {
     report: F,
-    outbox: &'a SendQueue,
+    send_queue: &'a SendQueue,
     to: &'a Node,
     /// Bytes received from the other end.
     credits: BytesMut,
@@ -76,9 +76,9 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
         let mut aged_at = Instant::now();
         loop {
             let closed = if duplex.is_idle() {
-                self.outbox.take(clock::now(), duplex.out()).is_err()
+                self.send_queue.take(clock::now(), duplex.out()).is_err()
             } else {
-                !self.outbox.is_open()
+                !self.send_queue.is_open()
             };
             if closed || duplex.is_broken() {
                 return End::Over;
@@ -91,24 +91,24 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
                         return End::Over;
                     }
                     if moved.written > 0 {
-                        self.watch.wrote(Instant::now(), self.outbox.awaits_credit());
+                        self.watch.wrote(Instant::now(), self.send_queue.awaits_credit());
                     }
                     if let Err(cause) = self.receive() {
                         return End::Wire(cause);
                     }
                 }
-                () = self.outbox.filled() => {}
+                () = self.send_queue.filled() => {}
                 now = ticks.tick() => {
-                    let is_busy = !duplex.is_idle() || self.outbox.awaits_credit();
+                    let is_busy = !duplex.is_idle() || self.send_queue.awaits_credit();
                     if self.watch.is_stalled(now, is_busy) {
                         return End::Stalled;
                     }
                     if now.duration_since(aged_at) >= IDLE {
                         aged_at = now;
-                        if !self.outbox.is_wanted() {
+                        if !self.send_queue.is_wanted() {
                             return End::Over;
                         }
-                        self.outbox.age();
+                        self.send_queue.age();
                     }
                 }
             }
@@ -125,7 +125,7 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
             };
             self.credits.advance(taken);
             if let Some(credit) = credit {
-                self.confirmed(self.outbox.confirm(credit)?);
+                self.confirmed(self.send_queue.confirm(credit)?);
             }
         }
         Ok(())
@@ -208,22 +208,22 @@ mod tests {
         stream: TcpStream,
         to: Node,
     ) -> (Arc<SendQueue>, Reports, tokio::task::JoinHandle<()>) {
-        let outbox = Arc::new(SendQueue::new(to.address));
-        outbox.open(&to, Protocol::V2);
+        let send_queue = Arc::new(SendQueue::new(to.address));
+        send_queue.open(&to, Protocol::V2);
         let reports = Reports::default();
         let link = tokio::spawn({
-            let (outbox, reports) = (outbox.clone(), reports.clone());
+            let (send_queue, reports) = (send_queue.clone(), reports.clone());
             async move {
                 let report = |input| reports.lock().unwrap().push(input);
-                transmit(&outbox, Stream::Plain(stream), &to, report).await;
+                transmit(&send_queue, Stream::Plain(stream), &to, report).await;
             }
         });
-        (outbox, reports, link)
+        (send_queue, reports, link)
     }
 
     /// Waits until everything in a queue was sent.
-    async fn flushed(outbox: &SendQueue) {
-        while !outbox.is_flushed() {
+    async fn flushed(send_queue: &SendQueue) {
+        while !send_queue.is_flushed() {
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -244,9 +244,9 @@ mod tests {
         let arrived = Arrived::default();
         let receiver = tokio::spawn(receive_slowly(accepted, arrived.clone()));
 
-        let (outbox, reports, link) = transmitting(stream, to.clone());
+        let (send_queue, reports, link) = transmitting(stream, to.clone());
         let mut encoder = Encoder::default();
-        let mut put = |message: &Message| outbox.put(&to, message, &mut encoder).unwrap();
+        let mut put = |message: &Message| send_queue.put(&to, message, &mut encoder).unwrap();
         // Takes five seconds.
         let large = data(1 << 32, 12_500_000);
         put(&large);
@@ -272,9 +272,9 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
         }
         let crossed = began.elapsed();
-        let all_flushed = flushed(&outbox);
+        let all_flushed = flushed(&send_queue);
         timeout(Duration::from_secs(10), all_flushed).await.unwrap();
-        outbox.close();
+        send_queue.close();
         link.await.unwrap();
         receiver.await.unwrap();
 

@@ -1,7 +1,7 @@
 //! Shared cluster state: local identity, peers, current view and synchronization progress.
 //!
 //! It also holds the queue of outgoing messages, replies and events. All parts of the replica read
-//! it and send through it; only [`Control`](super::engine::Engine) changes the view.
+//! it and send through it; only the [`Engine`](super::engine::Engine) changes the view.
 //!
 //! A *view* is a set of members, with their leaving flags, and an epoch. Each member computes views
 //! on its own; two members agree when both have announced the same epoch and the same hash of
@@ -70,7 +70,7 @@ pub(crate) struct ClusterView {
     pub(crate) loss_grace: Duration,
     /// Who wants to know what happens to sessions.
     pub(crate) listeners: Listeners,
-    /// PendingCalls answered with an unknown outcome.
+    /// Calls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
     out: Vec<Output>,
 }

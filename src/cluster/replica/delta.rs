@@ -16,8 +16,8 @@ pub(crate) struct Delta {
     pub(crate) entries: Vec<AttributeEntry>,
     pub(crate) idle_timeout: Option<(Version, Idle)>,
     pub(crate) accessed_at: Timestamp,
-    /// The version of that access. 0: the delta is none, and `accessed_at` is the time of the
-    /// write, from which a delta without its session is kept.
+    /// The version of that access. 0 if the delta is no access; `accessed_at` is then the time of
+    /// the write, which decides how long a delta without its session is kept.
     pub(crate) access: u64,
     /// The new secret, after a rotation.
     pub(crate) credential: Option<Credential>,

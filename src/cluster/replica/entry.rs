@@ -37,8 +37,8 @@ impl Entry {
         }
     }
 
-    /// Merges `other`, a session or a part of one, into this entry. A deleted session absorbs
-    /// everything. Two copies whose credentials have forked are deleted: both sides of a partition
+    /// Merges `other`, a session or a part of one, into this entry. It changes nothing if either is
+    /// deleted: the caller keeps the tombstone. Two copies whose credentials have forked are deleted: both sides of a partition
     /// have rotated the id, and neither id may open the other side's session.
     pub(crate) fn merge(&mut self, now: Timestamp, other: &Self) -> Merged {
         let merged = match (&mut *self, other) {
@@ -102,9 +102,9 @@ impl Entry {
     ///
     /// Holders have slightly different times of one access: the delay of the message that carried
     /// it. The earlier counts, unless this copy has expired by it and the other member goes on
-    /// serving the session. This copy is then worth as little as none, which would take over the
-    /// other's time as well. Otherwise a call that ends all sessions of a user would find no
-    /// session here, and leave alive the one that the next request there prolongs.
+    /// serving the session. An expired copy must not win over a live one, as a missing copy does
+    /// not: otherwise a call that ends all sessions of a user would find no session here, and the
+    /// next request at the other member would prolong the session.
     pub(crate) fn merge_found(&mut self, now: Timestamp, other: &Self) -> Merged {
         let merged = self.merge(now, other);
         if let (Self::Live(record), Self::Live(theirs)) = (&mut *self, other)

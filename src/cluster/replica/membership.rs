@@ -83,8 +83,8 @@ impl Membership {
     /// Handles an expired timer. Returns the member that this declares down. foca reports stale
     /// timers as errors; they change nothing.
     ///
-    /// There is one exception: at the end of a suspicion foca makes the suspect rejoin even if the
-    /// suspicion was refuted.
+    /// The end of a suspicion that was refuted is not given to foca, which would make the suspect
+    /// rejoin.
     pub(crate) fn timeout(&mut self, timer: Timer<Node>) -> Option<Node> {
         let mut down = None;
         if let Timer::ChangeSuspectToDown {
@@ -236,7 +236,8 @@ const PROBE_PERIOD: Duration = Duration::from_millis(1_000);
 const PROBE_RTT: Duration = Duration::from_millis(500);
 const SUSPICION: Duration = Duration::from_secs(2);
 
-/// How long other members consider a silent member alive: none is declared down earlier.
+/// How long other members consider a silent member alive. Only a member whose port refuses
+/// connections, or that does not answer requests for its view, is declared down earlier.
 pub(crate) const DETECTION: Duration = SUSPICION;
 
 /// How long a down incarnation is remembered: longer than its messages can be under way.

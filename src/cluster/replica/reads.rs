@@ -9,7 +9,8 @@
 //! - A holder asked with a secret other than its session's asks the owner, which has every
 //!   rotation.
 //! - A member that does not hold the session asks the owner, or all members while the owner is not
-//!   complete, and keeps nothing of the responses.
+//!   complete, and keeps nothing of the responses. If the owner has no live session, the read becomes
+//!   *wide*: all holders are asked, since one may have a later access.
 //!
 //! A response counts once, and only in the view in which the request was sent. After a change of
 //! the view the requests are sent again, since other members may hold the session now.

@@ -17,13 +17,11 @@
 //! and are not repeated on a timer. When the link to or from the source is new, or the source comes
 //! into this view, the comparison starts over; what was already pulled stays.
 //!
-//! A member that comes and goes changes the view each time. That costs a comparison of digests in
-//! each view, and at most [`PULLS_MAX`] requests are made again, but a hand-over to another member
-//! goes on where it was: it ends when all views together have transferred everything. Therefore
-//! such a member is a holder like any other. To keep it from holding slots for a while would leave
-//! the sessions of a pair on one node for that time. It would also need a state of members that all
-//! of them announce and agree on, since the holders must follow from the view alone. A member that
-//! others cannot reach is quarantined instead, which gives them seconds without a change.
+//! A member that comes and goes is a holder like any other. It changes the view each time, which
+//! costs a comparison of digests and at most [`PULLS_MAX`] repeated requests; a hand-over to another
+//! member goes on where it was. If it held no slots for a while, the sessions of a pair would be on
+//! one node for that time. A member that others cannot reach is quarantined, which gives them
+//! seconds without a change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -160,8 +158,8 @@ impl Repair {
                 .get(*index)
                 .is_some_and(|peer| peer.view == Some(cluster.view))
         };
-        let serves = |index: &PeerIndex| cluster.peers.get(*index).is_some_and(|peer| !peer.ready);
-        if let Some(source) = sources.iter().filter(agrees).min_by_key(serves) {
+        let waits = |index: &PeerIndex| cluster.peers.get(*index).is_some_and(|peer| !peer.ready);
+        if let Some(source) = sources.iter().filter(agrees).min_by_key(waits) {
             return Some(source);
         }
         if now.since(self.last_check) < CHECK_EVERY || !sources.is_empty() {

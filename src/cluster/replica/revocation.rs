@@ -111,7 +111,8 @@ const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 /// Indexes remembered at the same time.
 const DUE_MAX: usize = 4_096;
 
-/// Returns `true` if this call ends a session whose user was ended out of sight.
+/// Returns `true` if this call deletes a session because all sessions of its user were ended on the
+/// other side of a partition.
 pub(crate) const fn is_revocation(op: OpId) -> bool {
     op & (INTERNAL | REVOKE) == INTERNAL | REVOKE
 }

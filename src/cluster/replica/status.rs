@@ -37,7 +37,7 @@ pub(crate) struct ReplicaStatus {
     pub(crate) oversized: u64,
     /// Writes that some holder has not acknowledged yet.
     pub(crate) unacknowledged: usize,
-    /// PendingCalls answered with an unknown outcome.
+    /// Calls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
     /// Why this node is excluded from the cluster.
     pub(crate) excluded: Option<Exclusion>,

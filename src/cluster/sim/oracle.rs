@@ -28,7 +28,7 @@ pub(super) struct Model {
     pub(super) rejected_updates: BTreeSet<OpId>,
     /// Atomic updates whose outcome is unknown.
     pub(super) indeterminate_updates: u64,
-    /// PendingCalls in progress that rotate or delete it.
+    /// Calls in progress that rotate or delete it.
     pub(super) moves: u32,
     /// Whether a client has tried to delete it, or to rotate it with unknown outcome: an operation
     /// that a failed node has begun may still take effect.

@@ -11,7 +11,7 @@
 //! a window per peer.
 //!
 //! The schedule does no I/O and reads no clock. The waiting bytes are limited for each lane; the
-//! outbox closes the link when [`is_over`](Lanes::is_over) returns `true`.
+//! send queue closes the link when [`is_over`](Lanes::is_over) returns `true`.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -25,7 +25,7 @@ use super::lanes::{Confirmed, Lanes};
 pub(crate) struct SendQueue {
     pub(super) address: SocketAddr,
     content: Mutex<Content>,
-    /// Notified when there is something to take, or the outbox was closed.
+    /// Notified when there is something to take, or the send queue was closed.
     filled: Notify,
     /// Whether a message or a candidate has used the address recently.
     wanted: AtomicBool,
@@ -48,12 +48,12 @@ struct Content {
     asleep: bool,
 }
 
-/// The outbox was closed; nothing can be taken any more.
+/// The send queue was closed; nothing can be taken any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
 impl SendQueue {
-    /// Returns an empty outbox that queues the first messages for `address` while it is dialed.
+    /// Returns an empty send queue that queues the first messages for `address` while it is dialed.
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
             address,
@@ -197,7 +197,7 @@ impl SendQueue {
     ///
     /// # Errors
     ///
-    /// If the outbox was closed.
+    /// If the send queue was closed.
     pub(super) fn take(&self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Closed> {
         let mut content = self.content();
         if !content.open {
@@ -209,7 +209,7 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Waits until there may be something to take, or the outbox was closed.
+    /// Waits until there may be something to take, or the send queue was closed.
     ///
     /// # Cancel safety
     ///

@@ -11,21 +11,21 @@ fn node(generation: u64) -> Node {
     }
 }
 
-fn outbox() -> SendQueue {
-    let outbox = SendQueue::new(node(1).address);
-    outbox.open(&node(1), Protocol::V2);
-    outbox
+fn send_queue() -> SendQueue {
+    let send_queue = SendQueue::new(node(1).address);
+    send_queue.open(&node(1), Protocol::V2);
+    send_queue
 }
 
-fn put(outbox: &SendQueue, generation: u64, message: &Message) {
+fn put(send_queue: &SendQueue, generation: u64, message: &Message) {
     let mut encoder = Encoder::default();
     let to = node(generation);
-    outbox.put(&to, message, &mut encoder).unwrap();
+    send_queue.put(&to, message, &mut encoder).unwrap();
 }
 
-fn taken(outbox: &SendQueue) -> Result<Vec<Message>, Closed> {
+fn taken(send_queue: &SendQueue) -> Result<Vec<Message>, Closed> {
     let mut bytes = Vec::new();
-    outbox.take(clock::now(), &mut bytes)?;
+    send_queue.take(clock::now(), &mut bytes)?;
     let mut messages = Vec::new();
     let mut rest = &bytes[..];
     while let Some((segment, more)) = Segment::next(rest).unwrap() {
@@ -60,110 +60,110 @@ fn ack(members: u64, seqs: &[u64]) -> Message {
 
 #[test]
 fn what_gathers_is_taken_at_once_and_control_first() {
-    let outbox = outbox();
+    let send_queue = send_queue();
     for message in [pull(1), swim(1, 1), pull(2), swim(2, 1)] {
-        put(&outbox, 1, &message);
+        put(&send_queue, 1, &message);
     }
     let all = vec![swim(1, 1), swim(2, 1), pull(1), pull(2)];
-    assert_eq!(taken(&outbox), Ok(all));
-    assert_eq!(taken(&outbox), Ok(vec![]));
+    assert_eq!(taken(&send_queue), Ok(all));
+    assert_eq!(taken(&send_queue), Ok(vec![]));
 }
 
 #[test]
 fn acknowledgements_of_one_view_become_one() {
-    let outbox = outbox();
+    let send_queue = send_queue();
     for message in [ack(1, &[1]), ack(1, &[2, 3]), ack(2, &[4])] {
-        put(&outbox, 1, &message);
+        put(&send_queue, 1, &message);
     }
     let all = vec![ack(1, &[1, 2, 3]), ack(2, &[4])];
-    assert_eq!(taken(&outbox), Ok(all));
+    assert_eq!(taken(&send_queue), Ok(all));
 }
 
 #[test]
 fn another_incarnation_of_the_node_gets_nothing_of_this_one() {
-    let outbox = outbox();
-    put(&outbox, 1, &swim(1, 1));
-    put(&outbox, 2, &swim(2, 1));
-    outbox.open(&node(2), Protocol::V2);
-    put(&outbox, 2, &swim(3, 1));
-    assert_eq!(taken(&outbox), Ok(vec![swim(3, 1)]));
+    let send_queue = send_queue();
+    put(&send_queue, 1, &swim(1, 1));
+    put(&send_queue, 2, &swim(2, 1));
+    send_queue.open(&node(2), Protocol::V2);
+    put(&send_queue, 2, &swim(3, 1));
+    assert_eq!(taken(&send_queue), Ok(vec![swim(3, 1)]));
 }
 
 #[test]
 fn messages_before_the_link_is_up_are_kept() {
-    let outbox = SendQueue::new(node(1).address);
-    put(&outbox, 1, &swim(1, 1));
-    outbox.open(&node(1), Protocol::V2);
-    assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
+    let send_queue = SendQueue::new(node(1).address);
+    put(&send_queue, 1, &swim(1, 1));
+    send_queue.open(&node(1), Protocol::V2);
+    assert_eq!(taken(&send_queue), Ok(vec![swim(1, 1)]));
 }
 
 #[test]
 fn nothing_is_kept_for_a_link_that_is_down() {
-    let outbox = outbox();
-    outbox.close();
-    put(&outbox, 1, &swim(1, 1));
-    assert_eq!(taken(&outbox), Err(Closed));
-    outbox.open(&node(1), Protocol::V2);
-    assert_eq!(taken(&outbox), Ok(vec![]));
+    let send_queue = send_queue();
+    send_queue.close();
+    put(&send_queue, 1, &swim(1, 1));
+    assert_eq!(taken(&send_queue), Err(Closed));
+    send_queue.open(&node(1), Protocol::V2);
+    assert_eq!(taken(&send_queue), Ok(vec![]));
 }
 
 #[test]
 fn a_box_that_would_overflow_is_emptied_and_closed() {
-    let outbox = outbox();
-    while outbox.is_open() {
-        put(&outbox, 1, &swim(0, 1 << 19));
+    let send_queue = send_queue();
+    while send_queue.is_open() {
+        put(&send_queue, 1, &swim(0, 1 << 19));
     }
-    assert_eq!(taken(&outbox), Err(Closed));
-    assert!(outbox.content().lanes.is_delivered());
+    assert_eq!(taken(&send_queue), Err(Closed));
+    assert!(send_queue.content().lanes.is_delivered());
 }
 
 #[test]
 fn a_message_that_no_receiver_would_take_is_refused_and_disturbs_nothing() {
-    let outbox = outbox();
-    let refused = outbox.put(&node(1), &swim(0, SEGMENT_MAX), &mut Encoder::default());
+    let send_queue = send_queue();
+    let refused = send_queue.put(&node(1), &swim(0, SEGMENT_MAX), &mut Encoder::default());
     assert_eq!(refused, Err(WireError::MessageTooLong));
-    assert_eq!(taken(&outbox), Ok(vec![]));
+    assert_eq!(taken(&send_queue), Ok(vec![]));
 }
 
 #[test]
 fn a_box_is_flushed_when_its_data_is_confirmed_and_the_good_bye_has_left() {
-    let outbox = outbox();
-    put(&outbox, 1, &pull(1));
-    put(&outbox, 1, &Message::Leave);
+    let send_queue = send_queue();
+    put(&send_queue, 1, &pull(1));
+    put(&send_queue, 1, &Message::Leave);
     let mut bytes = Vec::new();
-    outbox.take(clock::now(), &mut bytes).unwrap();
+    send_queue.take(clock::now(), &mut bytes).unwrap();
     let (segment, rest) = Segment::next(&bytes).unwrap().unwrap();
     assert_eq!((segment.kind, rest), (SegmentKind::Small, &[][..]));
-    assert_eq!(taken(&outbox), Ok(vec![]));
-    assert!(!outbox.is_flushed());
+    assert_eq!(taken(&send_queue), Ok(vec![]));
+    assert!(!send_queue.is_flushed());
     let small = bytes.len() as u64;
-    outbox.confirm(Credit { small, large: 0 }).unwrap();
-    assert!(!outbox.is_flushed());
-    assert_eq!(taken(&outbox), Ok(vec![Message::Leave]));
-    assert!(!outbox.is_flushed());
-    assert_eq!(taken(&outbox), Ok(vec![]));
-    assert!(outbox.is_flushed());
+    send_queue.confirm(Credit { small, large: 0 }).unwrap();
+    assert!(!send_queue.is_flushed());
+    assert_eq!(taken(&send_queue), Ok(vec![Message::Leave]));
+    assert!(!send_queue.is_flushed());
+    assert_eq!(taken(&send_queue), Ok(vec![]));
+    assert!(send_queue.is_flushed());
 }
 
 #[test]
 fn a_box_for_an_address_that_is_only_tried_holds_up_no_leave() {
-    let outbox = SendQueue::new(node(1).address);
-    assert!(outbox.is_flushed());
-    put(&outbox, 1, &swim(1, 1));
-    assert!(!outbox.is_flushed());
-    outbox.open(&node(1), Protocol::V2);
-    assert_eq!(taken(&outbox), Ok(vec![swim(1, 1)]));
-    assert!(!outbox.is_flushed());
-    assert_eq!(taken(&outbox), Ok(vec![]));
-    assert!(outbox.is_flushed());
+    let send_queue = SendQueue::new(node(1).address);
+    assert!(send_queue.is_flushed());
+    put(&send_queue, 1, &swim(1, 1));
+    assert!(!send_queue.is_flushed());
+    send_queue.open(&node(1), Protocol::V2);
+    assert_eq!(taken(&send_queue), Ok(vec![swim(1, 1)]));
+    assert!(!send_queue.is_flushed());
+    assert_eq!(taken(&send_queue), Ok(vec![]));
+    assert!(send_queue.is_flushed());
 }
 
 #[test]
 fn a_credit_that_comes_when_the_link_was_closed_is_no_fault() {
-    let outbox = outbox();
-    put(&outbox, 1, &pull(1));
-    taken(&outbox).unwrap();
-    outbox.close();
+    let send_queue = send_queue();
+    put(&send_queue, 1, &pull(1));
+    taken(&send_queue).unwrap();
+    send_queue.close();
     let credit = Credit { small: 9, large: 0 };
-    assert_eq!(outbox.confirm(credit), Ok(Confirmed::default()));
+    assert_eq!(send_queue.confirm(credit), Ok(Confirmed::default()));
 }

@@ -79,7 +79,8 @@ pub(crate) struct Engine {
     caught_up: PeerSet,
     /// The names of members that were lost and have not come back.
     missing: BTreeSet<Arc<str>>,
-    /// Of members that have left in order while others were missing.
+    /// The names of members that left in order while others were missing. A member that joins in
+    /// place of one of them is not one of those that were missing.
     parted: BTreeSet<Arc<str>>,
     /// Whether all that were missing have come since, or others in their place.
     reunited: bool,

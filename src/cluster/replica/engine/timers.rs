@@ -148,7 +148,8 @@ impl Engine {
     }
 }
 
-/// How recently something must have arrived from a suspect that is alive: since it was suspected.
+/// How recently something must have arrived from a suspect that is alive. Less than a suspicion
+/// lasts, so that only what has arrived since it was suspected counts.
 const ACTIVE_FOR: Duration = Duration::from_millis(1_800);
 
 /// Ticks between two announcements to a member that is behind.

@@ -61,8 +61,8 @@ impl Table {
             let forgotten = before - guard.expired_keys.len();
             self.expired_keys.fetch_sub(forgotten, Ordering::Relaxed);
             let due = |(key, entry): (&Root, &Entry)| (entry.forget_at() <= now).then_some(*key);
-            let expired_keys: Vec<_> = guard.entries.iter().filter_map(due).collect();
-            for key in expired_keys {
+            let due_keys: Vec<_> = guard.entries.iter().filter_map(due).collect();
+            for key in due_keys {
                 if let Some(entry) = guard.entries.remove(&key) {
                     self.watched.changed(&key);
                     self.uncount(&mut guard, &key, &entry);
