@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::carrier::Answer;
+use super::layer::SessionLayer;
+use super::request_session::RequestSession;
+use super::session::Session;
+use super::state::Found;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
@@ -10,7 +15,7 @@ use crate::store::SessionStore;
 
 /// A map and a lock. It never removes expired sessions, because it is short-lived.
 #[derive(Debug, Default)]
-pub(super) struct TestStore(Mutex<Sessions>);
+struct TestStore(Mutex<Sessions>);
 
 type Sessions = BTreeMap<Root, Arc<Record>>;
 
@@ -51,5 +56,19 @@ impl SessionStore for TestStore {
     async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
         let record = self.sessions().remove(key);
         Ok(record.is_some_and(|record| record.is_live(clock::now())))
+    }
+}
+
+impl Session {
+    /// Creates a new session in a store of its own, for unit tests of handlers.
+    #[must_use]
+    pub fn for_test() -> Self {
+        let exchange =
+            RequestSession::new(SessionLayer::new(TestStore::default()).into_config(), None);
+        let answer = Answer::default();
+        exchange
+            .state()
+            .load(Found::None, answer, exchange.config());
+        Self::of(Arc::new(exchange))
     }
 }

@@ -195,3 +195,14 @@ impl fmt::Debug for RequestSession {
 
 /// Interval between reads of the store while a request waits for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Includes the version, because two versions of this crate in one program do not share sessions.
+pub(super) const MISSING_LAYER: &str = concat!(
+    "a route takes a distributable::Session (version ",
+    env!("CARGO_PKG_VERSION"),
+    "), but its requests do not pass a distributable::SessionLayer of that version first. With axum, \
+     call `.layer(SessionLayer::new(store))` on the router after the route, and after every layer \
+     that takes the session: the layer that is added last runs first. In a tower::ServiceBuilder, \
+     call it before the layers that take the session: there, the layer that is added first runs \
+     first. A layer in between must keep the request's extensions"
+);

@@ -1,0 +1,89 @@
+//! The session as the store has it: saving, loading again, waiting for a change, and deletion.
+
+use super::Session;
+use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::complete::Complete;
+use crate::middleware::state::Update;
+
+impl Session {
+    /// Deletes the session. Returns `true` if there was one; a request with a former id has none.
+    /// With the default settings of every store, no node accepts the session once this returns;
+    /// with `Ack::Local`, `Ack::Copies` or the near-cache of Redis, another node may answer from
+    /// its copy for a moment longer.
+    ///
+    /// Unsaved writes are dropped; later writes create a new session. This may be called at any
+    /// time. After the response is sent the cookie can no longer be removed; the browser keeps one
+    /// that is not valid.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store cannot confirm the deletion. Treat the session as still valid.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once the future has been polled, the deletion continues even if the future is dropped.
+    #[doc(alias = "destroy")]
+    #[doc(alias = "flush")]
+    #[doc(alias = "logout")]
+    pub async fn invalidate(&self) -> Result<bool, SessionError> {
+        Complete::new(self.exchange.clone().end()).await
+    }
+
+    /// Stores all writes so far, without waiting for the end of the request.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store fails or the session has ended meanwhile. If the store fails, the changes
+    /// are kept and included in the next attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once the future has been polled, the changes are stored even if the future is dropped.
+    pub async fn save(&self) -> Result<(), SessionError> {
+        match self.commit(None).await? {
+            true => Ok(()),
+            false => Err(SessionErrorKind::Conflict.into()),
+        }
+    }
+
+    /// Loads what other requests have stored meanwhile. Unsaved writes of this request stay in
+    /// place on top of it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store fails or the session has ended meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once the future has been polled, the session is loaded even if the future is dropped.
+    pub async fn reload(&self) -> Result<(), SessionError> {
+        Complete::new(self.exchange.clone().reload()).await
+    }
+
+    /// Waits until another request has written the session or given it another id, and loads it, as
+    /// [`reload`](Self::reload) does. For a [`detached`](Self::detached) handle that serves a
+    /// stream or a WebSocket.
+    ///
+    /// A change is noticed at once on a memory store, and on a replicated store where this node
+    /// holds the session or makes the change itself. On other stores and nodes it is noticed up to
+    /// a second later, when the store is asked again. Changes that follow each other may be noticed
+    /// as one. What was changed since this handle has last loaded, saved or waited counts, what it
+    /// has saved itself does not. Waiting is no use of the session.
+    ///
+    /// # Errors
+    ///
+    /// When the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)), when
+    /// another request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), when
+    /// there is no session that is stored, and when the store fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no change.
+    pub async fn changed(&self) -> Result<(), SessionError> {
+        self.exchange.changed().await
+    }
+
+    pub(super) fn commit(&self, update: Option<Update>) -> Complete<bool> {
+        Complete::new(self.exchange.clone().commit(update, false))
+    }
+}
