@@ -214,9 +214,7 @@ pub trait SessionStore: Send + Sync + 'static {
     }
 
     /// Returns `true` while nodes are missing that may hold sessions which this node cannot see.
-    /// The end of all sessions of a user is then recorded even if the user has none here, so that
-    /// sessions of the other side of a partition are deleted when it heals. The default is
-    /// `false`: a store that all nodes share has no other side.
+    /// [`end_user`](Self::end_user) then records the end of an unknown user's sessions as well.
     fn is_divided(&self) -> bool {
         false
     }

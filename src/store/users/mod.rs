@@ -12,11 +12,11 @@
 //! Two concurrent calls are safe in any order: a session whose login is concurrent with
 //! [`end_user`] is ended, or it is in the list afterwards.
 
+mod end;
 mod excess;
 mod forget;
 mod look_up;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,12 +25,13 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{
     Changes, EndReason, IndexEntry, Outcome, Record, Root, SessionInfo, UserKey, expect_entry,
-    index_root, new_index, note_end, prolong, put,
+    index_root, new_index, prolong, put,
 };
 
 use excess::end_oldest;
 use look_up::{BATCH, Belonging, belonging, delete_all};
 
+pub(crate) use end::end_user;
 pub(crate) use excess::has_room;
 pub(crate) use forget::{forget, forget_moved};
 
@@ -174,104 +175,12 @@ pub(crate) async fn sessions_of(
     Ok(live)
 }
 
-/// Ends all sessions of a user except `kept`. Returns their number.
-pub(crate) async fn end_user(
-    store: &dyn ErasedStore,
-    user: UserKey,
-    kept: Option<Root>,
-) -> Result<usize, StoreError> {
-    let root = index_root(&user);
-    let mut ended = 0;
-    // Their entries stay, and are older than the note: sessions that come to light are ended.
-    let mut absent = BTreeSet::new();
-    let mut is_noted = false;
-    for _ in 0..TRIES {
-        let Some(index) = store.load(&root, None).await?.into_live() else {
-            if !is_noted && store.is_divided() {
-                // The user may have logged in on the other side of a partition, and only there.
-                let mut changes = new_index(NOTE_LIFETIME);
-                note_end(&mut changes);
-                match store.commit(&root, None, changes).await? {
-                    Outcome::Committed(_) => return Ok(ended),
-                    // A login has created it.
-                    Outcome::Conflict(_) | Outcome::Gone | Outcome::Superseded => continue,
-                }
-            }
-            return Ok(ended);
-        };
-        // After the note only those count that were listed meanwhile, and before it: sessions of
-        // later logins could be more each time.
-        let mut listed = index.listed();
-        listed.retain(|listed| {
-            let is_known = absent.contains(&listed.key);
-            Some(listed.key) != kept && !is_known && (!is_noted || listed.is_ended)
-        });
-        // An end is noted in an empty list as well: the other side of a partition may have a login.
-        if listed.is_empty() && is_noted {
-            return Ok(ended);
-        }
-        let (mut live, mut others) = (Vec::new(), Vec::new());
-        for batch in listed.chunks(BATCH) {
-            for (listed, found) in batch.iter().zip(belonging(store, &user, batch).await?) {
-                match found {
-                    Belonging::Live(_) => live.push(listed.key),
-                    Belonging::Absent | Belonging::Over | Belonging::Moved => {
-                        others.push(listed.clone());
-                    }
-                }
-            }
-        }
-        if !is_noted {
-            // From here on a copy of the list that comes to light ends what is in it.
-            let mut changes = Changes::default();
-            note_end(&mut changes);
-            let kept = index.listed().into_iter().find(|it| Some(it.key) == kept);
-            if let Some(kept) = kept {
-                put(&mut changes, &kept.key, &kept.entry);
-            }
-            store.commit(&root, Some(&index), changes).await?;
-            is_noted = true;
-        }
-        let (mut gone, mut moved, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
-        for batch in others.chunks(BATCH) {
-            for (listed, found) in batch.iter().zip(belonging(store, &user, batch).await?) {
-                match found {
-                    // A login as another user may have been taken back before the note.
-                    Belonging::Live(_) => live.push(listed.key),
-                    Belonging::Absent => unseen.push(listed.key),
-                    Belonging::Over => gone.push(listed.key),
-                    Belonging::Moved => moved.push(listed.key),
-                }
-            }
-        }
-        delete_all(store, &live, EndReason::User).await?;
-        ended += live.len();
-        gone.extend(live);
-        // A concurrent call may have deleted it, and not on all nodes yet.
-        let found = delete_all(store, &unseen, EndReason::User).await?;
-        ended += found.len();
-        gone.extend(found);
-        absent.extend(unseen);
-        forget(store, &user, &gone).await;
-        forget_moved(store, &user, &moved).await;
-    }
-    if is_noted {
-        Ok(ended)
-    } else {
-        Err(contended())
-    }
-}
-
 fn contended() -> StoreError {
     StoreError::indeterminate("too many concurrent changes of the user's list of sessions")
 }
 
 /// How much longer an index lives than the sessions in it.
 const MARGIN: Duration = Duration::from_secs(3_600);
-
-/// How long the end of all sessions is recorded for a user without any: longer than a partition
-/// lasts.
-const NOTE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// How many times a change of an index is retried when others change it, and how many times the
 /// index of an ended user is checked for sessions that were added meanwhile.
