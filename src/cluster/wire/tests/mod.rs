@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod arbitrary_session;
+mod fixtures;
 mod golden;
 mod later_versions;
 
@@ -29,16 +30,7 @@ use crate::cluster::replica::message::{
 use crate::cluster::replica::node::Node;
 use crate::cluster::wire::*;
 
-const VIEW: ViewId = ViewId {
-    epoch: 3,
-    members: 0xfeed,
-};
-
-fn body(message: &Message) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode(message, Protocol::V2, &mut bytes).unwrap();
-    bytes
-}
+use self::fixtures::*;
 
 proptest! {
     #[test]
@@ -377,74 +369,4 @@ fn a_small_change_is_small_on_the_wire() {
     });
     let len = SEGMENT_HEAD + body(&message).len();
     assert!(len <= 120, "{len}");
-}
-
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-const SECRET: SecretHash = SecretHash::from_bytes(*b"the secret, hash");
-const STAMP: Version = Version {
-    clock: 1_700_000_000_000 << 16,
-    writer: 0xdead_beef,
-};
-fn key() -> Root {
-    Root::from_bytes(*b"\xffag!01234567")
-}
-
-/// One attribute of eight bytes.
-fn fragment() -> Delta {
-    Delta {
-        entries: vec![AttributeEntry {
-            name: "session_counter".into(),
-            version: STAMP,
-            value: Some(Value::from_bytes(*b"J1234567")),
-        }],
-        idle_timeout: None,
-        accessed_at: NOW,
-        access: STAMP.clock,
-        credential: None,
-        updates: vec![STAMP],
-    }
-}
-
-fn credential(details: Details) -> Credential {
-    Credential::from_parts(SECRET, Timestamp::NEVER, details)
-}
-
-fn record() -> Record {
-    let lifetime = Lifetime {
-        created_at: NOW,
-        accessed_at: NOW,
-        access: STAMP.clock,
-        idle_timeout: (STAMP, Some(Duration::new(1800, 5)).into()),
-        initial_idle_timeout: Some(Duration::from_secs(60)).into(),
-        returned: true,
-    };
-    let removed = AttributeEntry {
-        name: "zero".into(),
-        version: Version::default(),
-        value: None,
-    };
-    let entries = [fragment().entries, vec![removed]].concat();
-    Record::from_parts(
-        credential(Details::default()),
-        lifetime,
-        entries,
-        vec![STAMP],
-    )
-    .unwrap()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text
-        .trim()
-        .bytes()
-        .map(|b| (b as char).to_digit(16).unwrap())
-        .collect();
-    digits
-        .chunks(2)
-        .map(|pair| (pair[0] << 4 | pair[1]) as u8)
-        .collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
