@@ -11,6 +11,7 @@ fn the_format_of_protocol_2_stands_still() {
         acknowledgements(),
         repair(),
         calls(),
+        lists(),
     ]
     .concat();
     assert_eq!(golden.len(), 29);
@@ -269,6 +270,11 @@ fn calls() -> Golden {
             "0d0880d095ffbc310500",
         ),
         (Message::Busy { op: 8 }, "0f08"),
+    ]
+}
+
+fn lists() -> Golden {
+    vec![
         (
             Message::ListSlots(ListRequest {
                 view: VIEW,
