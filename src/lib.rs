@@ -30,7 +30,8 @@
 //!   [`Storable`] for values, [`SessionError`].
 //! - For the application: [`SessionLayer`], [`SessionCookie`], [`SessionHeader`], [`Route`] and
 //!   [`Affinity`] for sticky balancers, [`Limits`], [`SetupError`].
-//! - [`SessionStore`], the contract of all stores, and [`store`]: their builders, states and errors.
+//! - [`SessionStore`], the contract of all stores, and [`store`]: their builders, states and
+//!   errors.
 //! - [`session`]: sessions as plain data, for authors of stores.
 //! - `testing` (feature `testing`): sessions, cookies and failures for tests of applications, and a
 //!   suite that checks a store against the contract.

@@ -170,8 +170,8 @@ impl PageBuilder {
         self.sessions.len() < self.limit
     }
 
-    /// The part, when it is full or all slots up to the end of the list, or to this place, have been
-    /// added.
+    /// The part, when it is full or all slots up to the end of the list, or to this place, have
+    /// been added.
     pub(crate) fn finish(self, end: Option<Root>) -> ListPart {
         let is_full = self.sessions.len() >= self.limit;
         let last = self.sessions.last().filter(|_| is_full);

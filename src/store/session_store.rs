@@ -165,11 +165,11 @@ pub trait SessionStore: Send + Sync + 'static {
     /// a `ReplicatedStore` this holds for [`ListScope::Cluster`], and for [`ListScope::Node`] while
     /// no node joins or leaves.
     ///
-    /// On a node that does not keep all sessions, as with [`Copies::Count`](crate::Copies), the list
-    /// of the cluster is assembled from the nodes that own them: each node returns what the owner of
-    /// a session has. When nodes join, leave or fail between two pages or during one, a session that
-    /// lives throughout is still listed exactly once, and the cursor is valid at every node. A page
-    /// that has to wait for such a change fails after
+    /// On a node that does not keep all sessions, as with [`Copies::Count`](crate::Copies), the
+    /// list of the cluster is assembled from the nodes that own them: each node returns what the
+    /// owner of a session has. When nodes join, leave or fail between two pages or during one, a
+    /// session that lives throughout is still listed exactly once, and the cursor is valid at every
+    /// node. A page that has to wait for such a change fails after
     /// [`ack_timeout`](crate::ReplicatedStoreBuilder::ack_timeout).
     ///
     /// Reading the list does not count as a use of the sessions. It locks one slot of the sessions

@@ -2,9 +2,9 @@
 //!
 //! A change that would exceed the limit of one of its holders is refused before anything is
 //! written: by the node of its request, and by the owner that orders it. Deletions and floors count
-//! and are never refused; there are at most as many as sessions. So a slow or stuck peer takes a bounded amount of memory from this node, and only
-//! changes of sessions that it holds are refused. Small changes have their own limit, so that large
-//! sessions on a slow link do not block them.
+//! and are never refused; there are at most as many as sessions. So a slow or stuck peer takes a
+//! bounded amount of memory from this node, and only changes of sessions that it holds are refused.
+//! Small changes have their own limit, so that large sessions on a slow link do not block them.
 //!
 //! The counters are atomic because request tasks read them without the engine's lock. Two requests
 //! that check at the same moment may both pass: a limit is exceeded by no more than the requests in

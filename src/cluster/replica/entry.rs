@@ -38,8 +38,9 @@ impl Entry {
     }
 
     /// Merges `other`, a session or a part of one, into this entry. It changes nothing if either is
-    /// deleted: the caller keeps the tombstone. Two copies whose credentials have forked are deleted: both sides of a partition
-    /// have rotated the id, and neither id may open the other side's session.
+    /// deleted: the caller keeps the tombstone. Two copies whose credentials have forked are
+    /// deleted: both sides of a partition have rotated the id, and neither id may open the other
+    /// side's session.
     pub(crate) fn merge(&mut self, now: Timestamp, other: &Self) -> Merged {
         let merged = match (&mut *self, other) {
             (Self::Dead { .. }, _) | (_, Self::Dead { .. }) => return Merged::Unchanged,

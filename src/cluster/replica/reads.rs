@@ -9,8 +9,8 @@
 //! - A holder asked with a secret other than its session's asks the owner, which has every
 //!   rotation.
 //! - A member that does not hold the session asks the owner, or all members while the owner is not
-//!   complete, and keeps nothing of the responses. If the owner has no live session, the read becomes
-//!   *wide*: all holders are asked, since one may have a later access.
+//!   complete, and keeps nothing of the responses. If the owner has no live session, the read
+//!   becomes *wide*: all holders are asked, since one may have a later access.
 //!
 //! A response counts once, and only in the view in which the request was sent. After a change of
 //! the view the requests are sent again, since other members may hold the session now.
@@ -232,8 +232,8 @@ impl Reads {
         }
     }
 
-    /// Makes refused requests again, and fails the reads that have taken longer than `timeout`, except while a large response makes
-    /// progress. Returns `true` if there were any.
+    /// Makes refused requests again, and fails the reads that have taken longer than `timeout`,
+    /// except while a large response makes progress. Returns `true` if there were any.
     pub(crate) fn tick(
         &mut self,
         now: Timestamp,

@@ -18,10 +18,10 @@
 //! into this view, the comparison starts over; what was already pulled stays.
 //!
 //! A member that comes and goes is a holder like any other. It changes the view each time, which
-//! costs a comparison of digests and at most [`PULLS_MAX`] repeated requests; a hand-over to another
-//! member goes on where it was. If it held no slots for a while, the sessions of a pair would be on
-//! one node for that time. A member that others cannot reach is quarantined, which gives them
-//! seconds without a change.
+//! costs a comparison of digests and at most [`PULLS_MAX`] repeated requests; a hand-over to
+//! another member goes on where it was. If it held no slots for a while, the sessions of a pair
+//! would be on one node for that time. A member that others cannot reach is quarantined, which
+//! gives them seconds without a change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -87,7 +87,8 @@ pub(crate) enum Message {
         slots: Vec<u16>,
     },
     /// A request for what the requester lacks of a slot after this key. `known` has the versions of
-    /// the entries that it has, and of their accesses. Repeated when the link of the request or of its answer is new, and in a new view.
+    /// the entries that it has, and of their accesses. Repeated when the link of the request or of
+    /// its answer is new, and in a new view.
     PullSlot {
         view: ViewId,
         round: u64,
@@ -104,8 +105,8 @@ pub(crate) enum Message {
         copies: Vec<KeyedEntry>,
         more: bool,
     },
-    /// A request for a session. Repeated when the link of the request or of its answer is new, and in a new view. If the secret is not the session's, the
-    /// response has only its credential.
+    /// A request for a session. Repeated when the link of the request or of its answer is new, and
+    /// in a new view. If the secret is not the session's, the response has only its credential.
     Get {
         view: ViewId,
         op: OpId,
@@ -160,8 +161,9 @@ pub(crate) enum Message {
     /// Why the sender is about to delete a session, or to have it deleted. If it is lost or late,
     /// the event that is reported if the sender fails has a general reason.
     Reason(Reason),
-    /// A request for sessions that the receiver owns. Repeated when the link of the request or of its answer is new, and in a new view. Sent only to members
-    /// that have announced that they know it.
+    /// A request for sessions that the receiver owns. Repeated when the link of the request or of
+    /// its answer is new, and in a new view. Sent only to members that have announced that they
+    /// know it.
     ListSlots(ListRequest),
     /// The response to `ListSlots`. Counts only in the view that it names.
     ListPage(ListResponse),

@@ -294,7 +294,7 @@ impl Updates {
                 let (verdict, copy) = if tools.cluster.flow.admits_reply(peer, size) {
                     (verdict, copy)
                 } else {
-                    // Too much waits for the member that asks. Its caller cannot be told the result.
+                    // Too much waits for the member that asks: its caller gets no certain result.
                     (UpdateStatus::Indeterminate, None)
                 };
                 let message = Message::Updated {
