@@ -7,7 +7,7 @@
 //! messages are never held back; that they do not wait behind data is the link's task
 //! ([`lanes`](crate::cluster::link)).
 //!
-//! Messages up to [`SMALL_MAX`](super::message::SMALL_MAX) share one window. A larger one is a
+//! Messages up to [`SMALL_MAX`] share one window. A larger one is a
 //! stream of its own, one at a time, so that a session of many megabytes does not take the room of
 //! small ones.
 //!
