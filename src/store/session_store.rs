@@ -170,7 +170,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// owner of a session has. When nodes join, leave or fail between two pages or during one, a
     /// session that lives throughout is still listed exactly once, and the cursor is valid at every
     /// node. A page that has to wait for such a change fails after
-    /// [`ack_timeout`](crate::ReplicatedStoreBuilder::ack_timeout).
+    /// [`ack_timeout`](crate::store::ReplicatedStoreBuilder::ack_timeout).
     ///
     /// Reading the list does not count as a use of the sessions. It locks one slot of the sessions
     /// at a time, and the time of a page depends on its limit.
