@@ -38,8 +38,10 @@ pub(crate) use id::SLOTS;
 pub use id::SecretHash;
 pub(crate) use id::{Root, SessionId};
 pub(crate) use idle::Idle;
+#[cfg(feature = "replicated")]
+pub(crate) use list::ListPart;
 #[cfg(any(feature = "memory", feature = "replicated"))]
-pub(crate) use list::{ListPart, PageBuilder};
+pub(crate) use list::PageBuilder;
 pub(crate) use list::{ListScope, SessionCursor, SessionPage};
 #[cfg(feature = "replicated")]
 pub(crate) use record::access_version;
