@@ -40,6 +40,7 @@ pub(crate) fn rebase_fragment(fragment: &mut Arc<Delta>, theirs: Timestamp, ours
     }
 }
 
+/// Converts a time from another node's clock to this node's.
 pub(crate) fn rebased(time: Timestamp, theirs: Timestamp, ours: Timestamp) -> Timestamp {
     if time == Timestamp::NEVER {
         time
