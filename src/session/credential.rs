@@ -12,6 +12,11 @@
 //! were written on the two sides of a partition, and neither is the right one: the attacker who
 //! planted an id may have rotated it on one side, while the victim logged in on the other.
 //! [`Credential::merge`] reports that, and the session is deleted.
+//!
+//! A rotation that is under way when a partition begins may be carried out on both sides, with one
+//! secret and two versions. That is no fork. If one side rotates the secret again before they meet,
+//! it looks like one, because a history has versions and no secrets: the session is deleted, and
+//! the user has to log in again.
 
 use std::time::Duration;
 

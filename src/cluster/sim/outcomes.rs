@@ -130,6 +130,10 @@ impl World {
                         model.life = Life::Unknown;
                         model.may_end = true;
                     } else {
+                        // If a partition began meanwhile, each side may have carried it out. Then a
+                        // further rotation of one side counts as a fork.
+                        let is_slow = self.now - request.begun_at > SLOW_ROTATION;
+                        model.may_end |= self.partitioned && is_slow;
                         model.rotated_to(to);
                     }
                     self.models.push(dead);
@@ -202,3 +206,6 @@ impl World {
         self.forget_user_calls(node);
     }
 }
+
+/// A rotation that takes longer, in microseconds, was repeated in another view.
+const SLOW_ROTATION: u64 = 1_000_000;
