@@ -41,10 +41,15 @@ impl Revocations {
         cluster: &ClusterView,
         table: &Table,
     ) -> Vec<(OpId, Root)> {
-        for index in table.take_revoked() {
-            if self.due.len() < DUE_MAX {
-                let first = || (now.plus(FIRST_WAIT), 0);
-                self.due.entry(index).or_insert_with(first);
+        for (index, has_new) in table.take_revoked() {
+            let first = now.plus(FIRST_WAIT);
+            if let Some((at, times)) = self.due.get_mut(&index) {
+                if has_new {
+                    // The attempts for earlier entries may be almost over.
+                    (*at, *times) = (first.min(*at), 0);
+                }
+            } else if self.due.len() < DUE_MAX {
+                self.due.insert(index, (first, 0));
             }
         }
         let mut revoked = Vec::new();

@@ -61,7 +61,7 @@ impl Table {
         if grown > 0 && self.bytes() + grown > self.max_bytes {
             return Err(StoreErrorKind::Full);
         }
-        self.note_revoked(*key, after);
+        self.note_revoked(*key, record.map(|record| &**record), after);
         self.put(&mut slot, *key, live);
         let copies = [KeyedEntry {
             key: *key,

@@ -1,6 +1,6 @@
 //! Merging of entries from other nodes, and counting of the writes that this discards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -107,24 +107,41 @@ impl Table {
         if let Entry::Live(record) = &merged
             && self.rules.late_ends
         {
-            self.note_revoked(*key, record);
+            let before = match slot.entries.get(key) {
+                Some(Entry::Live(before)) => Some(&**before),
+                _ => None,
+            };
+            self.note_revoked(*key, before, record);
         }
         self.put(&mut slot, *key, merged);
     }
 
-    /// Records the index of a user if it has entries of sessions to delete.
-    pub(super) fn note_revoked(&self, key: Root, record: &Record) {
-        if record.is_index() && !record.ended_too_late().is_empty() {
-            self.revoked().insert(key);
+    /// Records the index of a user if it has entries of sessions to delete, and whether there are
+    /// more of them than before.
+    pub(super) fn note_revoked(&self, key: Root, before: Option<&Record>, after: &Record) {
+        if !after.is_index() {
+            return;
         }
+        let late = after.ended_too_late();
+        if late.is_empty() {
+            return;
+        }
+        let known: BTreeSet<Root> = before
+            .map(Record::ended_too_late)
+            .into_iter()
+            .flatten()
+            .collect();
+        let has_new = late.iter().any(|key| !known.contains(key));
+        *self.revoked().entry(key).or_default() |= has_new;
     }
 
-    /// Returns the indexes of users that have new entries of sessions to delete.
-    pub(crate) fn take_revoked(&self) -> BTreeSet<Root> {
+    /// Returns the indexes of users with entries of sessions to delete that were written since the
+    /// last call, and whether each has new ones.
+    pub(crate) fn take_revoked(&self) -> BTreeMap<Root, bool> {
         std::mem::take(&mut *self.revoked())
     }
 
-    fn revoked(&self) -> MutexGuard<'_, BTreeSet<Root>> {
+    fn revoked(&self) -> MutexGuard<'_, BTreeMap<Root, bool>> {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -15,7 +15,7 @@ mod list;
 mod merge;
 mod sweep;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -58,7 +58,7 @@ pub(crate) struct Table {
     /// Sessions that this node owned when they expired.
     expired: AtomicU64,
     /// Indexes of users with entries of sessions to delete.
-    revoked: Mutex<BTreeSet<Root>>,
+    revoked: Mutex<BTreeMap<Root, bool>>,
     /// Tasks that wait for changes of sessions.
     pub(super) watched: Arc<Watched>,
 }

@@ -82,6 +82,34 @@ fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
     );
 }
 
+/// The last of three attempts for an earlier session comes late: a later session does not wait for
+/// it.
+#[test]
+fn an_end_does_not_wait_for_the_attempts_of_an_earlier_one() {
+    let mut lab = Lab::cluster(2);
+    lab.redials = true;
+    let index = index_root(&UserKey::of("ada"));
+    // A session that no node has any more.
+    log_in(&mut lab, 0, 1, 1);
+    let mut stale = Changes::default();
+    put(&mut stale, &key(9), &entry());
+    lab.commit(0, 3, index, &stale);
+    let mut end = Changes::default();
+    note_end(&mut end);
+    lab.commit(0, 4, index, &end);
+    lab.run(Duration::from_secs(8));
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(4));
+    log_in(&mut lab, 0, 10, 2);
+    lab.run(Duration::from_millis(100));
+    lab.commit(1, 20, index, &end);
+    lab.run(Duration::from_millis(100));
+    heal(&mut lab);
+    for index in 0..2 {
+        assert!(lab.read(index, key(2)).is_none(), "at {index}");
+    }
+}
+
 /// As before, and the user has never logged in on the side that ends the sessions.
 #[test]
 fn a_first_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
