@@ -7,9 +7,8 @@
 //! messages are never held back; that they do not wait behind data is the link's task
 //! ([`lanes`](crate::cluster::link)).
 //!
-//! Messages up to [`SMALL_MAX`] share one window. A larger one is a
-//! stream of its own, one at a time, so that a session of many megabytes does not take the room of
-//! small ones.
+//! Messages up to [`SMALL_MAX`] share one window. A larger one is a stream of its own, one at a
+//! time, so that a session of many megabytes does not take the room of small ones.
 //!
 //! Messages of one kind are sent in the order in which they were queued. Delivery is not
 //! guaranteed: after a break of the link everything in flight counts as lost, and the senders of

@@ -17,7 +17,7 @@
 //!
 //! This module does not merge: the caller does that before it passes a response in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::session::{Root, SecretHash, Timestamp};
@@ -45,7 +45,7 @@ pub(crate) struct Reads {
     /// The members that this node had compared itself with when all reads were last checked.
     looked_at: PeerSet,
     /// Requests that a member did not accept because too many wait there. They are made again.
-    refused: Vec<(OpId, PeerIndex)>,
+    refused: BTreeSet<(OpId, PeerIndex)>,
     /// Whether all reads have to be checked because the view has changed.
     changed: bool,
 }
@@ -167,7 +167,7 @@ impl Reads {
             return;
         }
         if op & INTERNAL != 0 {
-            self.refused.push((op, peer));
+            self.refused.insert((op, peer));
             return;
         }
         self.open.remove(&op);
