@@ -56,7 +56,7 @@ impl World {
 
     fn is_caught_up(&self, at: usize) -> bool {
         let status = self.replica(at).status();
-        self.is_running(at) && status.ready && status.complete
+        self.is_awake(at) && status.ready && status.complete
     }
 
     /// Returns `true` if, according to this node, all holders are complete and one more may stop.
@@ -66,7 +66,7 @@ impl World {
         let others = status.members.iter().filter(stays);
         let is_gone = |member: &Node| {
             let index = self.nodes.iter().position(|node| node.me == *member);
-            index.is_none_or(|index| !self.is_running(index))
+            index.is_none_or(|index| !self.is_awake(index))
         };
         let missing = others
             .clone()

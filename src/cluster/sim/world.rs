@@ -304,10 +304,15 @@ impl World {
     /// Returns `true` if the node accepts requests: not if its driver has not run for long, as in
     /// the store.
     pub(super) fn is_serving(&self, index: usize) -> bool {
-        let ran = Duration::from_micros(self.now.saturating_sub(self.nodes[index].ran_at));
         let open = !self.nodes[index].leaving || self.now < self.nodes[index].open_until;
-        let awake = ran < PAUSE_MAX || !self.plan.rules.fence;
-        self.is_running(index) && open && awake
+        open && self.is_awake(index)
+    }
+
+    /// Returns `true` if the node has run a moment ago. One that was stopped has the state of
+    /// before, until its driver runs and finds that the others may have gone on without it.
+    pub(super) fn is_awake(&self, index: usize) -> bool {
+        let ran = Duration::from_micros(self.now.saturating_sub(self.nodes[index].ran_at));
+        self.is_running(index) && (ran < PAUSE_MAX || !self.plan.rules.fence)
     }
 
     pub(super) fn clock(&self, index: usize) -> Timestamp {
