@@ -211,14 +211,15 @@ impl Entry {
     /// Returns when the entry has no effect any more and may be forgotten.
     pub(crate) fn forget_at(&self) -> Timestamp {
         match self {
-            // Another holder may have a later access: see `reads`.
             Self::Live(record) => {
+                let last = record.absolute_deadline().plus(DEADLINE_GRACE);
                 let idle = record.idle_timeout().unwrap_or(Duration::ZERO);
                 let grace = (idle / 5).clamp(SWEEP_GRACE_MIN, SWEEP_GRACE_MAX);
-                record
-                    .expires_at()
-                    .plus(grace)
-                    .min(record.absolute_deadline())
+                match record.expires_at() {
+                    // Another holder may have a later access: see `reads`.
+                    idle if idle < record.absolute_deadline() => idle.plus(grace).min(last),
+                    _ => last,
+                }
             }
             Self::Delta(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
             Self::Expired(mark) => mark.until,
@@ -262,6 +263,11 @@ const FRAGMENT_AGE_MAX: Duration = Duration::from_secs(600);
 /// with a broken link.
 const SWEEP_GRACE_MIN: Duration = Duration::from_millis(200);
 const SWEEP_GRACE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a session is kept after its absolute deadline. Deadlines travel as remaining time, so
+/// the copy of another holder may have a later one, and may lack the last changes. It must meet the
+/// session here: if that were forgotten, the copy would continue it in an earlier state.
+const DEADLINE_GRACE: Duration = Duration::from_secs(2);
 
 /// The effect of merging into an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,10 @@
 //! same peer again. After a few short incarnations, which have no other cause, the node is
 //! quarantined for a while, so that the other members can work.
 //!
+//! With many nodes it may take several rounds until one side is left. In rare cases each member
+//! that stays has been declared down once by a member that left later. Then no member serves, and
+//! those that stay wait for `join_timeout`, since the nodes that do not answer may have sessions.
+//!
 //! This costs nothing while members answer, and depends on no other node's clock.
 
 use std::time::Duration;

@@ -51,6 +51,28 @@ fn an_expired_session_is_swept_and_not_merged_again() {
     assert_eq!(table.digests(|_| true), fresh.digests(|_| true));
 }
 
+/// A copy that was sent over a slow link has a later deadline, and may lack the last changes.
+#[test]
+fn a_session_at_its_absolute_deadline_does_not_continue_in_an_earlier_state() {
+    let due = |clock, after| {
+        let mut record = record("a", clock);
+        record.credential.absolute_deadline = START.plus(after);
+        let entry = Entry::Live(record.into());
+        KeyedEntry { key: key(1), entry }
+    };
+    let deadline = Duration::from_secs(6);
+    let delay = Duration::from_millis(500);
+    let table = table();
+    table.merge(START, &due(2, deadline));
+    let late = START.plus(deadline).plus(Duration::from_millis(50));
+    table.sweep(late);
+    table.merge(late, &due(1, deadline + delay));
+    assert!(table.look(late, &key(1)).is_none());
+    let later = START.plus(HOUR);
+    table.sweep(later);
+    assert_eq!((table.sessions(), table.tombstones()), (0, 0));
+}
+
 #[test]
 fn the_keys_of_expired_sessions_take_a_part_of_the_bytes_for_sessions() {
     let table = table_with(1_000, 100_000);
