@@ -53,7 +53,7 @@ use std::thread;
 
 use self::kinds::FaultKind;
 use self::plan::Plan;
-use self::world::World;
+use self::world::{Finished, World};
 
 /// The results of many runs.
 #[derive(Debug, Default)]
@@ -64,6 +64,17 @@ struct Summary {
     /// microseconds.
     whole_after: u64,
     equal_after: u64,
+    /// Writes that began long after some pairs of nodes had lost each other, and successes.
+    bridged: (u64, u64),
+}
+
+impl Summary {
+    fn add(&mut self, whole_after: u64, equal_after: u64, bridged: (u64, u64)) {
+        self.whole_after = self.whole_after.max(whole_after);
+        self.equal_after = self.equal_after.max(equal_after);
+        self.bridged.0 += bridged.0;
+        self.bridged.1 += bridged.1;
+    }
 }
 
 /// Runs all seeds, on all processors.
@@ -81,8 +92,13 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str, users: bool) -> 
                 share.runs += 1;
                 match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(finished) => {
-                        share.whole_after = share.whole_after.max(finished.whole_after);
-                        share.equal_after = share.equal_after.max(finished.equal_after);
+                        let Finished {
+                            whole_after,
+                            equal_after,
+                            bridged,
+                            ..
+                        } = finished;
+                        share.add(whole_after, equal_after, bridged);
                     }
                     Err(_) => {
                         share.failed.push(seed);
@@ -102,11 +118,18 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str, users: bool) -> 
             let share = share.join().expect("panics are caught");
             all.runs += share.runs;
             all.failed.extend(share.failed);
-            all.whole_after = all.whole_after.max(share.whole_after);
-            all.equal_after = all.equal_after.max(share.equal_after);
+            all.add(share.whole_after, share.equal_after, share.bridged);
         }
     });
     all.failed.sort_unstable();
+    // One run depends on the order in which nodes give each other up. In a few of thousands, with
+    // seven or eight nodes, each member that stays has been declared down once, so that no member
+    // serves for `join_timeout`.
+    let (writes, succeeded) = all.bridged;
+    assert!(
+        writes < BRIDGED_WRITES_MIN || succeeded * 10 > writes * 9,
+        "only {succeeded} of {writes} writes across a bridge succeeded"
+    );
     all
 }
 
@@ -148,11 +171,13 @@ fn no_seed_breaks_an_invariant() {
         failed += summary.failed.len();
         println!(
             "{name}: {} of {} seeds fail, the others are whole after {} ms and equal after \
-             {} ms: {:?}",
+             {} ms, and {} of {} writes across bridges succeed: {:?}",
             summary.failed.len(),
             summary.runs,
             summary.whole_after / 1000,
             summary.equal_after / 1000,
+            summary.bridged.1,
+            summary.bridged.0,
             summary.failed
         );
     }
@@ -184,6 +209,9 @@ const SEEDS: u64 = 60;
 
 /// Seeds with users in an ordinary test run.
 const USER_SEEDS: u64 = 22;
+
+/// With fewer writes across a bridge their share is not significant.
+const BRIDGED_WRITES_MIN: u64 = 1_000;
 
 /// A long run prints every seed that is a multiple of this.
 const PROGRESS: u64 = 1_000;

@@ -20,6 +20,8 @@ pub(super) struct Model {
     pub(super) life: Life,
     /// The largest acknowledged version of each attribute.
     pub(super) acked: BTreeMap<&'static str, Version>,
+    /// When that version was acknowledged first, in microseconds.
+    acked_at: BTreeMap<&'static str, u64>,
     /// Attributes that are set and removed.
     pub(super) pool: Pool,
     /// Results of acknowledged atomic updates.
@@ -93,6 +95,7 @@ impl Model {
             secret,
             life: Life::Unknown,
             acked: BTreeMap::new(),
+            acked_at: BTreeMap::new(),
             pool: Pool::default(),
             counts: BTreeSet::new(),
             rejected_updates: BTreeSet::new(),
@@ -156,18 +159,31 @@ impl Model {
         name: &'static str,
         value: Option<&Value>,
         record: &Arc<Record>,
+        now: u64,
     ) {
         if record.get(name) == value {
-            self.acknowledge(name, record);
+            self.acknowledge(name, record, now);
         }
     }
 
     /// Called when a client's write of an attribute is acknowledged; it is in this record.
-    pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>) {
-        if let Some(version) = record.version(name) {
-            let known = self.acked.entry(name).or_default();
-            *known = version.max(*known);
+    pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>, now: u64) {
+        let known = self.acked.entry(name).or_default();
+        if let Some(version) = record.version(name).filter(|version| version > known) {
+            *known = version;
+            self.acked_at.insert(name, now);
         }
+    }
+
+    /// Like [`known`](Self::known), after a partition. Each side counts the accesses that it has
+    /// seen, so a session may expire on the side that has the last write, and continue on the other
+    /// one without it.
+    pub(super) fn known_to_both_sides(&self, now: u64) -> Known {
+        let mut known = self.known();
+        let idle = self.idle.as_micros() as u64;
+        let acked_at = |name: &&'static str| self.acked_at.get(name).copied().unwrap_or_default();
+        known.acked.retain(|name, _| now < acked_at(name) + idle);
+        known
     }
 }
 

@@ -107,12 +107,12 @@ impl World {
             match request.action {
                 Action::Create => {
                     model.life = Life::Live;
-                    model.acknowledge(NAMES[0], &record);
+                    model.acknowledge(NAMES[0], &record, self.now);
                 }
                 Action::Write(name) if ordered => {
-                    model.acknowledge_ordered(name, request.value.as_ref(), &record);
+                    model.acknowledge_ordered(name, request.value.as_ref(), &record, self.now);
                 }
-                Action::Write(name) => model.acknowledge(name, &record),
+                Action::Write(name) => model.acknowledge(name, &record, self.now),
                 Action::Churn => model.pool.acknowledge(&request.pool_writes),
                 Action::Rotate(to) => {
                     let mut dead = model.clone();

@@ -79,8 +79,12 @@ impl World {
                 let place = format!("at node{index} in the end ({})", model.key);
                 ended_stays_ended(&model.known(), read.as_deref(), &place);
                 // If both sides wrote the same attribute, only the later write is guaranteed.
-                if model.known().is_fresh(self.now) {
-                    acknowledged_survives(&model.known(), read.as_deref(), &place);
+                let known = match self.partitioned {
+                    true => model.known_to_both_sides(self.now),
+                    false => model.known(),
+                };
+                if known.is_fresh(self.now) {
+                    acknowledged_survives(&known, read.as_deref(), &place);
                 }
                 if model.life == Life::Live && !self.partitioned {
                     removed_stays_removed(&model.known(), model, read.as_deref(), &place);
@@ -125,20 +129,11 @@ impl World {
             "only {succeeded} of {begun} requests succeeded"
         );
         refusals_are_rare(steady_refused, steady_writes);
-        if self.plan.faults != [FaultKind::Bridges] {
-            return;
-        }
-        if bridged_writes >= BRIDGED_WRITES_MIN {
+        // How many succeed is checked over many runs: see `run_all`.
+        if self.plan.faults == [FaultKind::Bridges] && bridged_time >= BRIDGED_TIME_MIN {
             assert!(
-                bridged_succeeded * 4 > bridged_writes,
-                "only {bridged_succeeded} of {bridged_writes} writes across a bridge succeeded"
-            );
-        }
-        // Clients wait for their writes, so there are few if most of them fail.
-        if bridged_time >= BRIDGED_TIME_MIN {
-            assert!(
-                bridged_succeeded * BRIDGED_WRITE_WITHIN >= bridged_time,
-                "only {bridged_succeeded} writes succeeded in {bridged_time} us across a bridge"
+                bridged_succeeded > 0,
+                "none of {bridged_writes} writes in {bridged_time} us across a bridge succeeded"
             );
         }
     }
@@ -221,12 +216,8 @@ impl World {
     }
 }
 
-/// With fewer writes their share is not significant.
-const BRIDGED_WRITES_MIN: u64 = 40;
-
-/// Across a bridge that lasts for so long a write succeeds at least so often, in microseconds.
+/// Across a bridge that lasts for so long some write succeeds, in microseconds.
 const BRIDGED_TIME_MIN: u64 = 6_000_000;
-const BRIDGED_WRITE_WITHIN: u64 = 3_000_000;
 
 /// How soon after the last fault all nodes must be members of one cluster, and the copies of each
 /// session equal, in microseconds. The time in which large messages make progress is added.

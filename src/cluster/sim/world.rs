@@ -98,6 +98,8 @@ pub(super) struct Finished {
     /// equal, in microseconds.
     pub(super) whole_after: u64,
     pub(super) equal_after: u64,
+    /// Writes that began long after some pairs of nodes had lost each other, and successes.
+    pub(super) bridged: (u64, u64),
 }
 
 impl World {
@@ -187,6 +189,7 @@ impl World {
             trace: self.trace,
             whole_after: self.whole_after,
             equal_after: self.now.saturating_sub(self.disturbed_until),
+            bridged: (self.totals.bridged_writes, self.totals.bridged_succeeded),
         }
     }
 
