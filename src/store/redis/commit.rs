@@ -56,17 +56,17 @@ impl Shared {
         base: Option<&Record>,
         changes: &Changes,
     ) -> Result<Result<Outcome, RedisError>, StoreError> {
-        match answer.letter {
-            b'G' => Ok(Ok(Outcome::Gone)),
-            b'S' => Ok(Ok(Outcome::Superseded)),
-            b'O' => Ok(composed(answer.rest, base, changes).map(Outcome::Committed)),
-            b'F' => Ok(self.whole(key, answer.rest).map(Outcome::Committed)),
-            b'E' => match self.whole(key, answer.rest) {
+        match answer {
+            Answer::Gone => Ok(Ok(Outcome::Gone)),
+            Answer::Superseded => Ok(Ok(Outcome::Superseded)),
+            Answer::Done(rest) => Ok(composed(rest, base, changes).map(Outcome::Committed)),
+            Answer::Whole(rest) => Ok(self.whole(key, rest).map(Outcome::Committed)),
+            Answer::Conflict(rest) => match self.whole(key, rest) {
                 Ok(record) => Ok(Ok(Outcome::Conflict(record))),
                 // Nothing was written.
                 Err(error) => Err(error.into_store_error(false)),
             },
-            letter => Err(unreadable(letter)),
+            Answer::Foreign | Answer::Unknown => Err(unreadable(&answer)),
         }
     }
 

@@ -77,6 +77,7 @@ use address::Url;
 use events::{Events, reason_number};
 use near::Near;
 use operations::unreadable;
+use request::Answer;
 use router::Router;
 use script::Script;
 use settings::{Settings, TOMBSTONE};
@@ -241,10 +242,9 @@ impl SessionStore for RedisStore {
     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
         let asked = self.shared.run(key, Script::Touch, Vec::new(), false);
-        let answer = asked.await?;
-        match answer.letter {
-            b'O' | b'G' => Ok(()),
-            letter => Err(unreadable(letter)),
+        match asked.await? {
+            Answer::Done(_) | Answer::Gone => Ok(()),
+            answer => Err(unreadable(&answer)),
         }
     }
 
@@ -276,11 +276,10 @@ impl SessionStore for RedisStore {
             origin,
             number(reason_number(reason).into()),
         ];
-        let answer = self.shared.run(key, Script::End, args, true).await?;
-        match answer.letter {
-            b'O' => Ok(true),
-            b'G' => Ok(false),
-            _ => Err(unreadable(answer.letter)),
+        match self.shared.run(key, Script::End, args, true).await? {
+            Answer::Done(_) => Ok(true),
+            Answer::Gone => Ok(false),
+            answer => Err(unreadable(&answer)),
         }
     }
 

@@ -131,11 +131,11 @@ fn store_error(unanswered: Unanswered) -> StoreError {
     unanswered.why.into_store_error(unanswered.uncertain)
 }
 
-/// The error of a script that has found data it cannot read.
-pub(super) fn unreadable(letter: u8) -> StoreError {
-    match letter {
-        b'B' => RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false),
-        b'U' => {
+/// Returns the error for an answer that the script's caller does not handle.
+pub(super) fn unreadable(answer: &Answer) -> StoreError {
+    match answer {
+        Answer::Foreign => RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false),
+        Answer::Unknown => {
             let detail = "it is not known whether an earlier attempt took effect";
             RedisError::new(RedisErrorKind::TimedOut, detail).into_store_error(true)
         }

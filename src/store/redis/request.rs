@@ -111,11 +111,24 @@ impl Request {
     }
 }
 
-/// The answer of a script: a letter, and its data.
+/// The answer of a script: a letter, and the values behind it.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) letter: u8,
-    pub(super) rest: Vec<Value>,
+pub(super) enum Answer {
+    /// Carried out, with what follows from it (`O`).
+    Done(Vec<Value>),
+    /// Carried out, or the session is live; with the server's time and the session (`F`).
+    Whole(Vec<Value>),
+    /// The session has another value than the change expects, or exists already; with the server's
+    /// time and the session (`E`).
+    Conflict(Vec<Value>),
+    /// There is no such session (`G`).
+    Gone,
+    /// The presented secret was replaced (`S`).
+    Superseded,
+    /// The key has no session of this format (`B`).
+    Foreign,
+    /// It is not known whether an earlier attempt took effect (`U`).
+    Unknown,
 }
 
 impl Answer {
@@ -127,11 +140,17 @@ impl Answer {
         if rest.is_empty() {
             return Err(odd());
         }
-        match rest.remove(0) {
-            Value::BulkString(letter) if letter.len() == 1 => Ok(Self {
-                letter: letter[0],
-                rest,
-            }),
+        let Value::BulkString(letter) = rest.remove(0) else {
+            return Err(odd());
+        };
+        match &*letter {
+            b"O" => Ok(Self::Done(rest)),
+            b"F" => Ok(Self::Whole(rest)),
+            b"E" => Ok(Self::Conflict(rest)),
+            b"G" => Ok(Self::Gone),
+            b"S" => Ok(Self::Superseded),
+            b"B" => Ok(Self::Foreign),
+            b"U" => Ok(Self::Unknown),
             _ => Err(odd()),
         }
     }

@@ -13,6 +13,7 @@ use crate::session::{EndReason, Root};
 
 use super::message::reason_number;
 use super::watched::Known;
+use crate::store::redis::request::Answer;
 use crate::store::redis::script::Script;
 use crate::store::redis::settings::TOMBSTONE;
 use crate::store::redis::{Shared, commit, record};
@@ -75,8 +76,8 @@ impl Shared {
                 .map_or_else(Vec::new, |user| user.to_bytes().to_vec()),
         ];
         let answer = self.run(key, Script::Expire, args, false).await?;
-        if answer.letter == b'F' {
-            let live = commit::timed(answer.rest)
+        if let Answer::Whole(rest) = answer {
+            let live = commit::timed(rest)
                 .and_then(|(clock, header)| record::without_attributes(header, clock));
             let live = live.map_err(|error| error.into_store_error(false))?;
             self.events.note(key, &live);
