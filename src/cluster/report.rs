@@ -18,8 +18,12 @@ pub(super) struct Reporter {
 impl Reporter {
     /// Logs an event. `under_replicated` counts the sessions that lack copies, which may take a
     /// while.
-    pub(super) fn report(&self, news: &Notification, under_replicated: impl FnOnce() -> usize) {
-        match news {
+    pub(super) fn report(
+        &self,
+        notification: &Notification,
+        under_replicated: impl FnOnce() -> usize,
+    ) {
+        match notification {
             Notification::MemberUp(node) => tracing::info!(
                 node = %node.name,
                 address = %node.address,
@@ -49,7 +53,7 @@ impl Reporter {
                 bytes,
             } => over_limit(*is_over, *sessions, *bytes),
             Notification::Excluded(exclusion) => excluded(exclusion),
-            _ => trouble(news),
+            _ => report_problem(notification),
         }
     }
 }
@@ -98,8 +102,8 @@ fn excluded(exclusion: &Exclusion) {
 }
 
 /// Logs what prevents this node from serving or from reaching a member, and the end of it.
-fn trouble(news: &Notification) {
-    match news {
+fn report_problem(notification: &Notification) {
+    match notification {
         Notification::Unreachable(node) => tracing::warn!(
             node = %node.name,
             address = %node.address,

@@ -24,14 +24,14 @@ pub(super) struct Endpoints {
 /// with it.
 pub(super) async fn run(
     driver: Arc<Driver>,
-    surroundings: Endpoints,
+    endpoints: Endpoints,
     mut stop: watch::Receiver<bool>,
 ) {
     let Endpoints {
         listener,
         discovery,
         mut undialled,
-    } = surroundings;
+    } = endpoints;
     let _end = End(&driver);
     let mut tasks = JoinSet::new();
     let mut strangers = Handshaking::default();

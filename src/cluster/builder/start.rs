@@ -101,7 +101,7 @@ impl ReplicatedStoreBuilder {
             Addresses::new(&self.peers),
             random,
         );
-        let surroundings = Endpoints {
+        let endpoints = Endpoints {
             listener,
             discovery: Discovery {
                 names: self.peers.into(),
@@ -111,7 +111,7 @@ impl ReplicatedStoreBuilder {
         };
         Ok(ReplicatedStore::new(Cluster::run(
             driver,
-            surroundings,
+            endpoints,
             bound,
             (self.copies, self.drain_timeout),
         )))

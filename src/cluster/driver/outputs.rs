@@ -55,7 +55,7 @@ impl Driver {
                     }
                 }
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
-                Output::Notification(news) => self.notify(news),
+                Output::Notification(notification) => self.notify(notification),
                 Output::Event(Report::Mine(event)) => self.events.report(event),
                 Output::Event(Report::MineAgain(event)) => self.events.report_again(event),
                 Output::Event(Report::Theirs(event)) => self.events.relay(event),
@@ -68,9 +68,10 @@ impl Driver {
     }
 
     /// Logs an event, and does what follows from it outside of the replica.
-    fn notify(&self, news: Notification) {
-        self.log.report(&news, || self.replica.under_replicated());
-        match news {
+    fn notify(&self, notification: Notification) {
+        self.log
+            .report(&notification, || self.replica.under_replicated());
+        match notification {
             Notification::MemberUp(node) => self.sightings.joined(clock::now(), &node),
             Notification::MemberDown { node, .. } => self.links.cut(&node),
             Notification::Ready { .. } => {

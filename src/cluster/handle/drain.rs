@@ -41,12 +41,12 @@ impl Cluster {
         // The task holds the only receiver.
         self.stop.closed().await;
         let report = DrainReport {
-            handed_over: is_handed_over(&status) && status.succeeded
+            handed_over: is_handed_over(&status) && status.has_successor
                 || status.sessions + status.tombstones == 0,
             sessions: self.had.load(Relaxed).max(status.sessions),
             unacknowledged: status.unacknowledged,
             remaining: status.members.len(),
-            last: !status.succeeded,
+            last: !status.has_successor,
             took: began.elapsed(),
         };
         *drained = Some(report);

@@ -50,13 +50,13 @@ impl Cluster {
     /// Spawns a node on the current tokio runtime.
     pub(super) fn run(
         driver: Driver,
-        surroundings: Endpoints,
+        endpoints: Endpoints,
         address: SocketAddr,
         (copies, drain_timeout): (Copies, Duration),
     ) -> Self {
         let driver = Arc::new(driver);
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(run(driver.clone(), surroundings, stopped)).abort_handle();
+        let task = tokio::spawn(run(driver.clone(), endpoints, stopped)).abort_handle();
         Self {
             driver,
             task,

@@ -55,7 +55,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
         version: Version::default(),
         value: Some(Value::from_bytes(vec![seq as u8; len])),
     };
-    let fragment = Delta {
+    let delta = Delta {
         entries: vec![register],
         idle_timeout: None,
         accessed_at: Timestamp::default(),
@@ -65,7 +65,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
     };
     let copy = KeyedEntry {
         key: Root::from_bytes([7; 12]),
-        entry: Entry::Delta(Arc::new(fragment)),
+        entry: Entry::Delta(Arc::new(delta)),
     };
     Message::Write(Write {
         seq,

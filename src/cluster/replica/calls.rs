@@ -15,8 +15,8 @@ use super::event::Step;
 use super::message::{FIXED, KeyedEntry, OpId, Operation};
 use super::peer_table::PeerSet;
 use super::placement::Member;
+use super::published::Published;
 use super::reads::Wanted;
-use super::snapshot::Snapshot;
 use super::table::Committed;
 use super::updates::Call;
 use crate::cluster::Ack;
@@ -30,22 +30,22 @@ impl Replica {
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Step<Loaded> {
-        let snapshot = self.snapshot();
-        if !snapshot.ready {
+        let published = self.published();
+        if !published.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
         let secret = secret.filter(|_| self.table.rules.secrets);
-        if snapshot.complete && snapshot.placement.is_mine(key.slot()) {
+        if published.complete && published.placement.is_mine(key.slot()) {
             // The owner has every rotation. Another holder asks it if the secret is not the one
             // that it has: the rotation may not have arrived here.
-            let is_owner = snapshot.placement.owner(key.slot()) == Member::Me;
+            let is_owner = published.placement.owner(key.slot()) == Member::Me;
             match self.look(now, key).map(|record| record.loaded(secret, now)) {
                 Some(loaded @ Loaded::Live(_)) => return Step::Done(loaded),
-                Some(loaded) if is_owner && self.is_current(&snapshot) => {
+                Some(loaded) if is_owner && self.is_current(&published) => {
                     return Step::Done(loaded);
                 }
                 Some(_) => {}
-                None if self.is_certain(now, key, &snapshot) => {
+                None if self.is_certain(now, key, &published) => {
                     return Step::Done(Loaded::Absent);
                 }
                 None => {}
@@ -66,17 +66,17 @@ impl Replica {
 
     /// Returns the live session in this node's table, if this node is a holder.
     pub(crate) fn kept(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
-        let mine = self.snapshot().placement.is_mine(key.slot());
+        let mine = self.published().placement.is_mine(key.slot());
         mine.then(|| self.look(now, key)).flatten()
     }
 
     /// Returns `true` if a session that is not here does not exist. Otherwise it may have been
-    /// handed over since `snapshot` was taken, lost with failed nodes, or accessed elsewhere after
+    /// handed over since `published` was read, lost with failed nodes, or accessed elsewhere after
     /// it expired here.
-    fn is_certain(&self, now: Timestamp, key: &Root, snapshot: &Snapshot) -> bool {
-        let same_view = self.is_current(snapshot);
-        let lost = snapshot.uncertain_until > now && !self.table.is_dead(key);
-        snapshot.complete && same_view && !lost && !self.table.is_doubtful(now, key)
+    fn is_certain(&self, now: Timestamp, key: &Root, published: &Published) -> bool {
+        let same_view = self.is_current(published);
+        let lost = published.uncertain_until > now && !self.table.is_gone(key);
+        published.complete && same_view && !lost && !self.table.is_doubtful(now, key)
     }
 
     /// Starts to commit changes. Changes with an expectation, rotations, and all changes of a
@@ -89,11 +89,11 @@ impl Replica {
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Step<Outcome> {
-        let snapshot = self.snapshot();
-        if let Some(kind) = self.refusal(&snapshot) {
+        let published = self.published();
+        if let Some(kind) = self.refusal(&published) {
             return Step::Refused(kind);
         }
-        if !self.has_room(key, changes, &snapshot) {
+        if !self.has_room(key, changes, &published) {
             return Step::Refused(StoreErrorKind::Unavailable);
         }
         // Only one of two concurrent rotations may win: the owner decides.
@@ -102,17 +102,17 @@ impl Replica {
             || self
                 .table
                 .is_near_session_limit(key, changes.payload_bytes());
-        if !snapshot.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
-            return self.update(now, op, key, base, changes, &snapshot);
+        if !published.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
+            return self.update(now, op, key, base, changes, &published);
         }
         // The state here may be older than that at other holders, so no write is omitted as
         // redundant.
-        let insisted = (!snapshot.complete).then(|| changes.insist());
+        let insisted = (!published.complete).then(|| changes.insist());
         let changes = insisted.as_ref().unwrap_or(changes);
-        match self.commit_here(now, key, base, changes, &snapshot) {
+        match self.commit_here(now, key, base, changes, &published) {
             Err(kind) => Step::Refused(kind),
-            Ok((Outcome::Gone, None)) if !self.is_certain(now, key, &snapshot) => {
-                self.update(now, op, key, base, changes, &snapshot)
+            Ok((Outcome::Gone, None)) if !self.is_certain(now, key, &published) => {
+                self.update(now, op, key, base, changes, &published)
             }
             Ok((outcome, None)) => Step::Done(outcome),
             Ok((outcome, Some(copies))) => {
@@ -122,8 +122,8 @@ impl Replica {
     }
 
     /// Returns `true` if the budgets of the members that receive the change have room for it.
-    fn has_room(&self, key: &Root, changes: &Changes, snapshot: &Snapshot) -> bool {
-        let holders = snapshot.placement.holders(key.slot());
+    fn has_room(&self, key: &Root, changes: &Changes, published: &Published) -> bool {
+        let holders = published.placement.holders(key.slot());
         let to = match holders.owner {
             Member::Peer(owner) if !holders.me => PeerSet::of(owner),
             Member::Peer(_) | Member::Me => holders.peers,
@@ -137,10 +137,10 @@ impl Replica {
         key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
-        snapshot: &Snapshot,
+        published: &Published,
     ) -> Result<Committed, StoreErrorKind> {
         let base = base.map(|base| &**base);
-        self.table.commit(now, key, base, changes, snapshot.writer)
+        self.table.commit(now, key, base, changes, published.writer)
     }
 
     /// Starts to delete a session. The value is `true` if a live session existed.
@@ -148,17 +148,17 @@ impl Replica {
     /// A session that another call has deleted may still be alive at the other holders: this call
     /// waits for them too, so that its result holds on every node.
     pub(crate) fn delete(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
-        let snapshot = self.snapshot();
-        if !snapshot.ready {
+        let published = self.published();
+        if !published.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
-        if snapshot.placement.is_mine(key.slot()) {
+        if published.placement.is_mine(key.slot()) {
             match self.table.delete(now, key) {
                 // A deletion waits for all holders, whatever `ack` is.
                 Some((copy, existed)) => {
                     return self.replicate(now, op, existed, (Ack::All, 0), &[copy].into());
                 }
-                None if self.is_certain(now, key, &snapshot) => return Step::Done(false),
+                None if self.is_certain(now, key, &published) => return Step::Done(false),
                 None => {}
             }
         }
@@ -175,13 +175,13 @@ impl Replica {
 
     /// Records an access.
     pub(crate) fn touch(&self, now: Timestamp, key: &Root) {
-        let snapshot = self.snapshot();
-        let mine = snapshot.placement.is_mine(key.slot());
+        let published = self.published();
+        let mine = published.placement.is_mine(key.slot());
         // A node that is not complete may lack a session that other holders have.
-        let recorded = mine.then(|| self.table.touch(now, key, snapshot.writer));
+        let recorded = mine.then(|| self.table.touch(now, key, published.writer));
         let recorded = recorded.flatten();
-        if snapshot.ready && (recorded.is_some() || !mine || !snapshot.complete) {
-            let access = recorded.unwrap_or_else(|| access_version(now, snapshot.writer));
+        if published.ready && (recorded.is_some() || !mine || !published.complete) {
+            let access = recorded.unwrap_or_else(|| access_version(now, published.writer));
             self.control().touch(now, *key, access);
         }
     }
@@ -193,11 +193,11 @@ impl Replica {
         key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
-        snapshot: &Snapshot,
+        published: &Published,
     ) -> Step<Outcome> {
         let record = self.kept(now, key).or_else(|| base.cloned());
         let order = match changes.is_create() {
-            true => match changes.apply(None, None, now, snapshot.writer) {
+            true => match changes.apply(None, None, now, published.writer) {
                 Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
                     return Step::Refused(StoreErrorKind::TooLarge);
                 }
@@ -241,10 +241,10 @@ impl Replica {
         }
     }
 
-    fn refusal(&self, snapshot: &Snapshot) -> Option<StoreErrorKind> {
-        if !snapshot.ready {
+    fn refusal(&self, published: &Published) -> Option<StoreErrorKind> {
+        if !published.ready {
             Some(StoreErrorKind::NotReady)
-        } else if snapshot.placement.candidates() < self.min_copies {
+        } else if published.placement.candidates() < self.min_copies {
             Some(StoreErrorKind::Unavailable)
         } else {
             None

@@ -335,8 +335,8 @@ impl ClusterView {
         self.out.push(Output::Reply { op, reply });
     }
 
-    pub(crate) fn news(&mut self, news: Notification) {
-        self.out.push(Output::Notification(news));
+    pub(crate) fn notify(&mut self, notification: Notification) {
+        self.out.push(Output::Notification(notification));
     }
 
     pub(crate) fn output(&mut self, output: Output) {

@@ -27,12 +27,12 @@ impl Entry {
                     hasher.add(UPDATE, *version);
                 }
             }
-            Self::Delta(fragment) => {
-                hasher.add(FRAGMENT, Version::default());
-                for register in &fragment.entries {
+            Self::Delta(delta) => {
+                hasher.add(DELTA, Version::default());
+                for register in &delta.entries {
                     hasher.add(register.name.as_bytes(), register.version);
                 }
-                if let Some(credential) = &fragment.credential {
+                if let Some(credential) = &delta.credential {
                     hasher.add(CREDENTIAL, credential.version());
                 }
             }
@@ -79,7 +79,7 @@ impl VersionHasher {
 
 const LIVE: &[u8] = b"\0live";
 
-const FRAGMENT: &[u8] = b"\0fragment";
+const DELTA: &[u8] = b"\0fragment";
 
 const EXPIRED: &[u8] = b"\0expired";
 

@@ -15,7 +15,7 @@ pub(crate) enum Entry {
     Live(Arc<Record>),
     /// Changes of a session that is not here. A delta never creates a session: it is invisible
     /// until the session arrives. Otherwise a late change could bring a deleted session back as a
-    /// fragment.
+    /// delta.
     Delta(Arc<Delta>),
     /// The session has expired, and earlier states of it may exist on other nodes.
     Expired(Box<Mark>),
@@ -41,15 +41,15 @@ impl Entry {
     /// deleted: the caller keeps the tombstone. Two copies whose credentials have forked are
     /// deleted: both sides of a partition have rotated the id, and neither id may open the other
     /// side's session.
-    pub(crate) fn merge(&mut self, now: Timestamp, other: &Self) -> Merged {
+    pub(crate) fn merge(&mut self, now: Timestamp, other: &Self) -> MergeEffect {
         let merged = match (&mut *self, other) {
-            (Self::Dead { .. }, _) | (_, Self::Dead { .. }) => return Merged::Unchanged,
+            (Self::Dead { .. }, _) | (_, Self::Dead { .. }) => return MergeEffect::Unchanged,
             (Self::Live(record), Self::Live(theirs)) if record == theirs => {
-                return Merged::Unchanged;
+                return MergeEffect::Unchanged;
             }
             (Self::Live(record), Self::Live(theirs)) => Arc::make_mut(record).merge(theirs),
             (Self::Expired(mark), Self::Expired(theirs)) if mark == theirs => {
-                return Merged::Unchanged;
+                return MergeEffect::Unchanged;
             }
             (Self::Expired(mark), Self::Expired(theirs)) => mark.merge(theirs),
             (Self::Expired(mark), Self::Live(record)) => {
@@ -58,34 +58,32 @@ impl Entry {
                 *self = Self::Live(Arc::new(whole));
                 applied
             }
-            (Self::Expired(mark), Self::Delta(fragment)) => {
-                let mut part = Delta::clone(fragment);
-                let applied = mark.apply_to_part(&mut part);
-                *self = Self::Delta(Arc::new(part));
+            (Self::Expired(mark), Self::Delta(delta)) => {
+                let mut changes = Delta::clone(delta);
+                let applied = mark.apply_to_delta(&mut changes);
+                *self = Self::Delta(Arc::new(changes));
                 applied
             }
             (Self::Live(record), Self::Expired(mark)) => {
                 let before = record.clone();
                 let applied = mark.apply(Arc::make_mut(record));
                 if applied.is_ok() && before == *record {
-                    return Merged::Unchanged;
+                    return MergeEffect::Unchanged;
                 }
                 applied
             }
-            (Self::Delta(fragment), Self::Expired(mark)) => {
-                mark.apply_to_part(Arc::make_mut(fragment))
-            }
-            (Self::Live(record), Self::Delta(fragment)) => fragment.apply(Arc::make_mut(record)),
-            (Self::Delta(fragment), Self::Live(record)) => {
+            (Self::Delta(delta), Self::Expired(mark)) => mark.apply_to_delta(Arc::make_mut(delta)),
+            (Self::Live(record), Self::Delta(delta)) => delta.apply(Arc::make_mut(record)),
+            (Self::Delta(delta), Self::Live(record)) => {
                 let mut whole = Record::clone(record);
-                let applied = fragment.apply(&mut whole);
+                let applied = delta.apply(&mut whole);
                 *self = Self::Live(Arc::new(whole));
                 applied
             }
-            (Self::Delta(fragment), Self::Delta(theirs)) => Arc::make_mut(fragment).merge(theirs),
+            (Self::Delta(delta), Self::Delta(theirs)) => Arc::make_mut(delta).merge(theirs),
         };
         match merged {
-            Ok(()) => Merged::Changed,
+            Ok(()) => MergeEffect::Changed,
             Err(Forked) => {
                 let absolute_deadline = self.absolute_deadline().max(other.absolute_deadline());
                 let granted = self.granted().max(other.granted());
@@ -94,7 +92,7 @@ impl Entry {
                         .max(now.plus(granted))
                         .plus(TOMBSTONE_MARGIN),
                 };
-                Merged::Forked
+                MergeEffect::Forked
             }
         }
     }
@@ -106,7 +104,7 @@ impl Entry {
     /// serving the session. An expired copy must not win over a live one, as a missing copy does
     /// not: otherwise a call that ends all sessions of a user would find no session here, and the
     /// next request at the other member would prolong the session.
-    pub(crate) fn merge_found(&mut self, now: Timestamp, other: &Self) -> Merged {
+    pub(crate) fn merge_found(&mut self, now: Timestamp, other: &Self) -> MergeEffect {
         let merged = self.merge(now, other);
         if let (Self::Live(record), Self::Live(theirs)) = (&mut *self, other)
             && record.lifetime.access == theirs.lifetime.access
@@ -114,7 +112,7 @@ impl Entry {
             && theirs.is_live(now)
         {
             Arc::make_mut(record).lifetime.accessed_at = theirs.lifetime.accessed_at;
-            return Merged::Changed;
+            return MergeEffect::Changed;
         }
         merged
     }
@@ -123,7 +121,7 @@ impl Entry {
     fn absolute_deadline(&self) -> Timestamp {
         match self {
             Self::Live(record) => record.absolute_deadline(),
-            Self::Delta(fragment) => fragment
+            Self::Delta(delta) => delta
                 .credential
                 .as_ref()
                 .map_or_else(Timestamp::default, |credential| {
@@ -167,7 +165,7 @@ impl Entry {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record.loaded(secret, now)),
             Self::Live(_) | Self::Expired(_) => None,
-            Self::Delta(fragment) => match fragment.credential.as_ref()?.check(secret?, now) {
+            Self::Delta(delta) => match delta.credential.as_ref()?.check(secret?, now) {
                 Presented::Current => None,
                 Presented::Superseded => Some(Loaded::Superseded),
                 Presented::Unknown => Some(Loaded::Absent),
@@ -221,7 +219,7 @@ impl Entry {
                     _ => last,
                 }
             }
-            Self::Delta(fragment) => fragment.accessed_at.plus(FRAGMENT_AGE_MAX),
+            Self::Delta(delta) => delta.accessed_at.plus(DELTA_AGE_MAX),
             Self::Expired(mark) => mark.until,
             Self::Dead { until } => *until,
         }
@@ -239,7 +237,7 @@ impl Entry {
     pub(crate) fn weight(&self) -> usize {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.entries().len() * REGISTER,
-            Self::Delta(fragment) => fragment.payload_bytes(),
+            Self::Delta(delta) => delta.payload_bytes(),
             Self::Expired(_) | Self::Dead { .. } => return TOMBSTONE,
         };
         payload + ENTRY
@@ -256,7 +254,7 @@ pub(crate) fn marks_bytes(record: &Record) -> usize {
 pub(crate) const TOMBSTONE_MARGIN: Duration = Duration::from_secs(600);
 
 /// How long a delta without its session is kept: longer than any hand-over takes.
-const FRAGMENT_AGE_MAX: Duration = Duration::from_secs(600);
+const DELTA_AGE_MAX: Duration = Duration::from_secs(600);
 
 /// Bounds of how long an expired session is kept although it cannot be used, a fifth of its idle
 /// timeout: a later access may be under way from the node that handled it, or may have been lost
@@ -271,7 +269,7 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(2);
 
 /// The effect of merging into an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Merged {
+pub(crate) enum MergeEffect {
     Unchanged,
     Changed,
     /// Both sides of a partition have rotated the session's id: the session is deleted.

@@ -50,12 +50,12 @@ impl Mark {
     }
 
     /// Merges the mark into a delta of the session.
-    pub(crate) fn apply_to_part(&self, part: &mut Delta) -> Result<(), Forked> {
-        match &mut part.credential {
+    pub(crate) fn apply_to_delta(&self, delta: &mut Delta) -> Result<(), Forked> {
+        match &mut delta.credential {
             Some(credential) => credential.merge(&self.credential)?,
             none => *none = Some(self.credential.clone()),
         }
-        part.idle_timeout = part.idle_timeout.max(Some(self.idle_timeout));
+        delta.idle_timeout = delta.idle_timeout.max(Some(self.idle_timeout));
         Ok(())
     }
 

@@ -42,7 +42,7 @@ impl Replica {
     pub(crate) fn survivors(&self) -> Vec<Survivor> {
         let control = self.control();
         let peers = control.cluster.peers.iter().map(|(_, peer)| peer);
-        let here = peers.filter(|peer| !peer.parted).map(|peer| Survivor {
+        let here = peers.filter(|peer| !peer.departed).map(|peer| Survivor {
             name: peer.node.name.to_string(),
             generation: peer.node.generation,
             leaving: peer.leaving,

@@ -333,7 +333,7 @@ fn has_content(record: &Record, proposal: &Proposal, cluster: &ClusterView) -> b
 fn has_marks(entry: &Entry) -> bool {
     match entry {
         Entry::Live(record) => record.marks().next().is_some(),
-        Entry::Delta(fragment) => fragment.entries.iter().any(|r| r.is_mark()),
+        Entry::Delta(delta) => delta.entries.iter().any(|r| r.is_mark()),
         Entry::Expired(_) | Entry::Dead { .. } => false,
     }
 }

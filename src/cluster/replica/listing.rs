@@ -287,14 +287,14 @@ impl Replica {
         scope: ListScope,
         (after, limit): (Option<Root>, usize),
     ) -> Step<ListPart> {
-        let snapshot = self.snapshot();
-        if !snapshot.ready || !snapshot.complete {
+        let published = self.published();
+        if !published.ready || !published.complete {
             return Step::Refused(StoreErrorKind::NotReady);
         }
-        if snapshot.uncertain_until > now {
+        if published.uncertain_until > now {
             return Step::Refused(StoreErrorKind::Unavailable);
         }
-        let placement = &snapshot.placement;
+        let placement = &published.placement;
         let holds_all = || (0..SLOTS).all(|slot| placement.is_mine(slot));
         let whole = scope == ListScope::Cluster;
         if whole && !holds_all() {
@@ -304,7 +304,7 @@ impl Replica {
         let is_wanted = |slot| whole || placement.owner(slot) == Member::Me;
         let part = self.table.list(now, (after, SLOTS), limit, is_wanted);
         // Sessions may have been handed over meanwhile.
-        match self.is_current(&snapshot) {
+        match self.is_current(&published) {
             true => Step::Done(part),
             false => Step::Refused(StoreErrorKind::NotReady),
         }
@@ -317,16 +317,17 @@ impl Replica {
         (after, limit): (Option<Root>, usize),
         (view, others): (ViewId, ListPart),
     ) -> Result<ListPart, StoreErrorKind> {
-        let snapshot = self.snapshot();
-        if snapshot.uncertain_until > now {
+        let published = self.published();
+        if published.uncertain_until > now {
             return Err(StoreErrorKind::Unavailable);
         }
         let first = after.map_or(0, |after| after.slot());
         let last = others.through.map_or(SLOTS, |through| through.slot());
         let slots = last.saturating_sub(first) + 1;
-        let is_wanted = |slot| snapshot.placement.owner(slot) == Member::Me;
+        let is_wanted = |slot| published.placement.owner(slot) == Member::Me;
         let mine = self.table.list(now, (after, slots), limit, is_wanted);
-        let is_current = snapshot.view == view && snapshot.complete && self.is_current(&snapshot);
+        let is_current =
+            published.view == view && published.complete && self.is_current(&published);
         match is_current {
             true => Ok(ListPart::merged([mine, others], limit)),
             false => Err(StoreErrorKind::NotReady),

@@ -177,7 +177,7 @@ impl Membership {
     }
 
     /// Returns the next action that follows from the calls above.
-    pub(crate) fn wish(&mut self) -> Option<MembershipOutput> {
+    pub(crate) fn next_output(&mut self) -> Option<MembershipOutput> {
         while let Some(notification) = self.runtime.to_notify() {
             self.changed = true;
             if let OwnedNotification::Rejoin(node) = notification {

@@ -12,12 +12,12 @@ use super::peer_table::PeerIndex;
 /// A holder repeats these acknowledgements when its view has changed or its link is new, so that
 /// the writer does not have to send the bytes again.
 #[derive(Debug, Default)]
-pub(crate) struct Merged {
+pub(crate) struct MergedWrites {
     /// For each writer, the slots of its writes by sequence number.
     writers: BTreeMap<PeerIndex, BTreeMap<u64, u16>>,
 }
 
-impl Merged {
+impl MergedWrites {
     /// Records a write that was merged and is acknowledged.
     pub(crate) fn note(&mut self, writer: PeerIndex, write: &Write, slot: usize) {
         let numbers = self.writers.entry(writer).or_default();

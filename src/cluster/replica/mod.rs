@@ -65,13 +65,13 @@ pub(crate) mod message;
 pub(crate) mod node;
 mod peer_table;
 mod placement;
+mod published;
 mod readiness;
 mod reads;
 mod rebase;
 mod repair;
 mod revocation;
 pub(crate) mod rules;
-mod snapshot;
 mod split;
 mod status;
 mod table;
@@ -94,8 +94,8 @@ use self::engine::Engine;
 use self::event::{Input, Output};
 use self::node::Node;
 use self::placement::Member;
+use self::published::Published;
 use self::rules::Rules;
-use self::snapshot::Snapshot;
 use self::status::UnderReplicated;
 use self::table::Table;
 
@@ -132,7 +132,7 @@ pub(crate) struct Replica {
     control: Mutex<Engine>,
     /// The part of `control` that request tasks need, so that a local read does not wait for its
     /// lock.
-    snapshot: RwLock<Snapshot>,
+    published: RwLock<Published>,
     /// The changes that other members have not acknowledged.
     budget: Arc<Budget>,
     /// Whether events are subscribed to, here or at a member.
@@ -148,7 +148,7 @@ impl Replica {
         let control = Engine::new(now, settings);
         Self {
             table,
-            snapshot: RwLock::new(Snapshot::of(&control)),
+            published: RwLock::new(Published::of(&control)),
             budget: control.cluster.budget.clone(),
             listened: control.cluster.listeners.any(),
             control: Mutex::new(control),
@@ -176,14 +176,14 @@ impl Replica {
         self.control().poll_timeout()
     }
 
-    /// Returns `true` if the view is still that of `snapshot`.
-    fn is_current(&self, snapshot: &Snapshot) -> bool {
-        self.snapshot().view == snapshot.view
+    /// Returns `true` if the view is still that of `published`.
+    fn is_current(&self, published: &Published) -> bool {
+        self.published().view == published.view
     }
 
     /// Returns a slot that this node owns, if it holds any.
     pub(crate) fn own_slot(&self, mut draw: impl FnMut() -> usize) -> usize {
-        let placement = self.snapshot().placement;
+        let placement = self.published().placement;
         let mut slot = draw();
         for _ in 0..OWN_TRIES {
             if !placement.takes_part() || placement.owner(slot) == Member::Me {
@@ -197,13 +197,16 @@ impl Replica {
     /// Returns `true` if this node owns the slot.
     #[cfg(test)]
     pub(crate) fn owns(&self, slot: usize) -> bool {
-        self.snapshot().placement.owner(slot) == Member::Me
+        self.published().placement.owner(slot) == Member::Me
     }
 
     /// Returns the name of the session's owner.
     pub(crate) fn owner(&self, key: &Root) -> Option<String> {
-        let snapshot = self.snapshot();
-        snapshot.placement.owner_name(key.slot()).map(str::to_owned)
+        let published = self.published();
+        published
+            .placement
+            .owner_name(key.slot())
+            .map(str::to_owned)
     }
 
     /// Returns `true` while members are missing.
@@ -219,7 +222,7 @@ impl Replica {
 
     /// Returns `true` if writes have fewer copies than configured, because too few nodes are alive.
     pub(crate) fn is_degraded(&self) -> bool {
-        let placement = self.snapshot().placement;
+        let placement = self.published().placement;
         let acked = match self.ack {
             Ack::Copies(n) => n.get().into(),
             Ack::All | Ack::Local => 1,
@@ -228,13 +231,13 @@ impl Replica {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.snapshot().ready
+        self.published().ready
     }
 
     /// Returns `true` if this node holds the session.
     #[cfg(test)]
     pub(crate) fn holds(&self, key: &Root) -> bool {
-        self.snapshot().placement.is_mine(key.slot())
+        self.published().placement.is_mine(key.slot())
     }
 
     /// Returns the bytes that wait for all peers together, and those of updates that wait here.
@@ -267,22 +270,27 @@ impl Replica {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self) -> Snapshot {
-        self.snapshot
+    fn published(&self) -> Published {
+        self.published
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     fn publish(&self, control: &Engine) {
-        let is_current = |snapshot: &Snapshot| snapshot.is_of(control);
-        let current = is_current(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner));
+        let is_current = |published: &Published| published.is_of(control);
+        let current = is_current(
+            &self
+                .published
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         if !current {
-            let mut snapshot = self
-                .snapshot
+            let mut published = self
+                .published
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            *snapshot = Snapshot::of(control);
+            *published = Published::of(control);
         }
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct Peer {
     /// Whether it has announced that it is leaving and holds no slots.
     pub(crate) leaving: bool,
     /// Whether it has left in order, so that nothing is lost with it.
-    pub(crate) parted: bool,
+    pub(crate) departed: bool,
     /// Why it is about to be removed, if this node has the reason.
     pub(crate) down: Option<DownCause>,
     /// The number of its latest announcement.
@@ -135,7 +135,7 @@ impl PeerTable {
             node,
             fingerprint,
             leaving: false,
-            parted: false,
+            departed: false,
             down: None,
             number: 0,
             view: None,
@@ -163,9 +163,9 @@ impl PeerTable {
     }
 
     /// Marks all members as having left in order: this node leaves them, and nothing is lost.
-    pub(crate) fn part(&mut self) {
+    pub(crate) fn all_departed(&mut self) {
         for peer in self.places.iter_mut().flatten() {
-            peer.parted = true;
+            peer.departed = true;
             peer.down = Some(DownCause::Rejoining);
         }
     }

@@ -74,7 +74,7 @@ pub(crate) struct Outlook {
 pub(crate) enum Certainty {
     Certain,
     /// Certain, because all members from before a pause are back and none was lost.
-    Reunited,
+    CompleteAgain,
     /// An unknown session may be at a node that does not answer.
     Doubt,
 }
@@ -154,8 +154,8 @@ impl Readiness {
             self.held_up_at = now;
             return None;
         }
-        if self.is_reunited(cluster) {
-            return Some(Certainty::Reunited);
+        if self.is_complete_again(cluster) {
+            return Some(Certainty::CompleteAgain);
         }
         if is_invited {
             return Some(Certainty::Certain);
@@ -182,11 +182,11 @@ impl Readiness {
         let pause = self.pause.take();
         match (certainty, pause) {
             (Certainty::Doubt, _) => cluster.silence_until = now.plus(cluster.loss_grace),
-            (Certainty::Reunited, Some(pause)) => {
+            (Certainty::CompleteAgain, Some(pause)) => {
                 cluster.losses.retain(|lost| *lost < pause.at);
                 cluster.doubt_until = pause.doubt_until;
             }
-            (Certainty::Certain | Certainty::Reunited, _) => {}
+            (Certainty::Certain | Certainty::CompleteAgain, _) => {}
         }
         cluster.ready = true;
     }
@@ -212,7 +212,7 @@ impl Readiness {
 
     /// Returns `true` if all members from before a pause are back, and no other member has recorded
     /// a loss.
-    fn is_reunited(&self, cluster: &ClusterView) -> bool {
+    fn is_complete_again(&self, cluster: &ClusterView) -> bool {
         let peers = || cluster.peers.iter().map(|(_, peer)| peer);
         let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);
         let is_back = |pause: &Pause| pause.members.iter().all(is_here);

@@ -12,7 +12,7 @@ impl Entry {
     pub(crate) fn rebase(&mut self, theirs: Timestamp, ours: Timestamp) {
         match self {
             Self::Live(record) => rebase_record(record, theirs, ours),
-            Self::Delta(fragment) => rebase_fragment(fragment, theirs, ours),
+            Self::Delta(delta) => rebase_delta(delta, theirs, ours),
             Self::Expired(mark) => {
                 mark.credential.rebase(|at| rebased(at, theirs, ours));
                 mark.until = rebased(mark.until, theirs, ours);
@@ -32,10 +32,10 @@ pub(crate) fn rebase_record(record: &mut Arc<Record>, theirs: Timestamp, ours: T
 }
 
 /// Converts the times in a delta from another node's clock to this node's.
-pub(crate) fn rebase_fragment(fragment: &mut Arc<Delta>, theirs: Timestamp, ours: Timestamp) {
-    let fragment = Arc::make_mut(fragment);
-    fragment.accessed_at = rebased(fragment.accessed_at, theirs, ours);
-    if let Some(credential) = &mut fragment.credential {
+pub(crate) fn rebase_delta(delta: &mut Arc<Delta>, theirs: Timestamp, ours: Timestamp) {
+    let delta = Arc::make_mut(delta);
+    delta.accessed_at = rebased(delta.accessed_at, theirs, ours);
+    if let Some(credential) = &mut delta.credential {
         credential.rebase(|at| rebased(at, theirs, ours));
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct ReplicaStatus {
     /// Whether all members are complete in the same view.
     pub(crate) settled: bool,
     /// Whether some member stays when this one leaves.
-    pub(crate) succeeded: bool,
+    pub(crate) has_successor: bool,
     /// Concurrent writes from the sides of a healed partition of which one was discarded.
     pub(crate) discarded: u64,
     /// Sessions that this node owned when they expired.
@@ -73,7 +73,7 @@ impl ReplicaStatus {
             ready: cluster.ready,
             complete: cluster.is_complete(),
             settled: cluster.is_settled(),
-            succeeded: cluster.peers.iter().any(|(_, peer)| !peer.leaving),
+            has_successor: cluster.peers.iter().any(|(_, peer)| !peer.leaving),
             discarded: table.discarded(),
             expired: table.expired(),
             members: members.collect(),

@@ -351,7 +351,7 @@ impl Writes {
         let has_below = |copy: &KeyedEntry| match &copy.entry {
             _ if copy.key != *key => false,
             Entry::Live(record) => record.entries().iter().any(is_below),
-            Entry::Delta(fragment) => fragment.entries.iter().any(is_below),
+            Entry::Delta(delta) => delta.entries.iter().any(is_below),
             Entry::Expired(_) | Entry::Dead { .. } => false,
         };
         self.open

@@ -118,7 +118,7 @@ impl World {
         let status = self.replica(index).status();
         let idle = !self.requests.values().any(|request| request.node == index)
             && !self.users.are_at(index);
-        let handed_over = status.settled && status.succeeded && status.unacknowledged == 0;
+        let handed_over = status.settled && status.has_successor && status.unacknowledged == 0;
         if idle && handed_over && !self.is_serving(index) && self.is_running(index) {
             self.input(index, Input::Leave);
             self.nodes[index].stop(self.now);

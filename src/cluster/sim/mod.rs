@@ -95,9 +95,10 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str, users: bool) -> 
                         let Finished {
                             whole_after,
                             equal_after,
-                            bridged,
+                            totals,
                             ..
                         } = finished;
+                        let bridged = (totals.bridged_writes, totals.bridged_succeeded);
                         share.add(whole_after, equal_after, bridged);
                     }
                     Err(_) => {

@@ -75,7 +75,7 @@ pub(super) struct World {
 }
 
 /// Numbers of attempts and successes: a run in which nothing succeeds proves nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) begun: u64,
     pub(super) succeeded: u64,
@@ -98,8 +98,7 @@ pub(super) struct Finished {
     /// equal, in microseconds.
     pub(super) whole_after: u64,
     pub(super) equal_after: u64,
-    /// Writes that began long after some pairs of nodes had lost each other, and successes.
-    pub(super) bridged: (u64, u64),
+    pub(super) totals: Totals,
 }
 
 impl World {
@@ -189,7 +188,7 @@ impl World {
             trace: self.trace,
             whole_after: self.whole_after,
             equal_after: self.now.saturating_sub(self.disturbed_until),
-            bridged: (self.totals.bridged_writes, self.totals.bridged_succeeded),
+            totals: self.totals,
         }
     }
 

@@ -98,7 +98,7 @@ impl<'a> From<&'a KeyedEntry> for WireKeyedEntry<'a> {
     fn from(copy: &'a KeyedEntry) -> Self {
         let entry = match &copy.entry {
             Entry::Live(record) => WireEntry::Live((&**record).into()),
-            Entry::Delta(fragment) => WireEntry::Delta((&**fragment).into()),
+            Entry::Delta(delta) => WireEntry::Delta((&**delta).into()),
             Entry::Dead { until } => WireEntry::Dead { until: *until },
             Entry::Expired(mark) => WireEntry::Expired {
                 credential: (&mark.credential).into(),
@@ -119,7 +119,7 @@ impl TryFrom<WireKeyedEntry<'_>> for KeyedEntry {
     fn try_from(copy: WireKeyedEntry<'_>) -> Result<Self, WireError> {
         let entry = match copy.entry {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
-            WireEntry::Delta(fragment) => Entry::Delta(Arc::new(fragment.try_into()?)),
+            WireEntry::Delta(delta) => Entry::Delta(Arc::new(delta.try_into()?)),
             WireEntry::Dead { until } => Entry::Dead { until },
             WireEntry::Expired {
                 credential,
@@ -169,14 +169,14 @@ impl TryFrom<WireRecord<'_>> for Record {
 }
 
 impl<'a> From<&'a Delta> for WireDelta<'a> {
-    fn from(fragment: &'a Delta) -> Self {
+    fn from(delta: &'a Delta) -> Self {
         Self {
-            entries: fragment.entries.iter().map(WireRegister::from).collect(),
-            idle_timeout: fragment.idle_timeout,
-            accessed_at: fragment.accessed_at,
-            access: fragment.access,
-            credential: fragment.credential.as_ref().map(WireCredential::from),
-            updates: latest(Cow::Borrowed(&fragment.updates)),
+            entries: delta.entries.iter().map(WireRegister::from).collect(),
+            idle_timeout: delta.idle_timeout,
+            accessed_at: delta.accessed_at,
+            access: delta.access,
+            credential: delta.credential.as_ref().map(WireCredential::from),
+            updates: latest(Cow::Borrowed(&delta.updates)),
         }
     }
 }
@@ -184,20 +184,20 @@ impl<'a> From<&'a Delta> for WireDelta<'a> {
 impl TryFrom<WireDelta<'_>> for Delta {
     type Error = WireError;
 
-    fn try_from(fragment: WireDelta<'_>) -> Result<Self, WireError> {
-        fragment
+    fn try_from(delta: WireDelta<'_>) -> Result<Self, WireError> {
+        delta
             .idle_timeout
             .iter()
             .try_for_each(|(version, _)| is_valid(version))?;
-        fragment.updates.iter().try_for_each(is_valid)?;
-        is_access(fragment.access)?;
+        delta.updates.iter().try_for_each(is_valid)?;
+        is_access(delta.access)?;
         Ok(Self {
-            entries: registers_of(fragment.entries)?,
-            idle_timeout: fragment.idle_timeout,
-            accessed_at: fragment.accessed_at,
-            access: fragment.access,
-            credential: fragment.credential.map(Credential::try_from).transpose()?,
-            updates: latest(fragment.updates).into_owned(),
+            entries: registers_of(delta.entries)?,
+            idle_timeout: delta.idle_timeout,
+            accessed_at: delta.accessed_at,
+            access: delta.access,
+            credential: delta.credential.map(Credential::try_from).transpose()?,
+            updates: latest(delta.updates).into_owned(),
         })
     }
 }
@@ -278,7 +278,7 @@ pub(super) fn copy_with_updates(
     accessed_at: Timestamp,
     updates: &[Version],
 ) -> WireKeyedEntry<'_> {
-    let fragment = WireDelta {
+    let delta = WireDelta {
         entries: Vec::new(),
         idle_timeout: None,
         accessed_at,
@@ -288,7 +288,7 @@ pub(super) fn copy_with_updates(
     };
     WireKeyedEntry {
         key,
-        entry: WireEntry::Delta(fragment),
+        entry: WireEntry::Delta(delta),
     }
 }
 

@@ -21,7 +21,7 @@ struct WireUpdate<'a> {
     #[serde(borrow)]
     expect: Option<(&'a str, Option<Version>)>,
     #[serde(borrow)]
-    fragment: WireDelta<'a>,
+    delta: WireDelta<'a>,
     rotation: Option<WireRotation>,
     #[serde(borrow)]
     order: WireOperation<'a>,
@@ -72,7 +72,7 @@ impl<'a> From<&'a Update> for WireUpdate<'a> {
                 .expect
                 .as_ref()
                 .map(|(name, version)| (&**name, *version)),
-            fragment: (&*update.fragment).into(),
+            delta: (&*update.delta).into(),
             rotation: update.rotation.map(WireRotation::from),
             order: match &update.order {
                 Operation::Update => WireOperation::Update,
@@ -97,7 +97,7 @@ impl TryFrom<WireUpdate<'_>> for Update {
             retry: update.retry,
             sent_at: update.sent_at,
             expect: expect.transpose()?,
-            fragment: Arc::new(update.fragment.try_into()?),
+            delta: Arc::new(update.delta.try_into()?),
             rotation: update.rotation.map(Rotation::from),
             order: match update.order {
                 WireOperation::Update => Operation::Update,

@@ -1,7 +1,7 @@
 //! The merge of two copies of a session, and the marks of removed attributes.
 //!
-//! Where copies are merged, a removed attribute stays as a *mark* (a tombstone), a register without
-//! a value, so that an older write of the name on another copy does not bring it back. Marks do not
+//! A copy keeps a removed attribute as a *mark*, its name and version without a value. Without the
+//! mark, an older write of that name on another copy would bring the attribute back. Marks do not
 //! stay forever: a record may have a *floor*, a version at or below which this copy has seen every
 //! write that any copy has. Marks at or below the floor are dropped. An attribute that the other
 //! copy has at or below the floor, and this copy does not have, was removed here, and is dropped as

@@ -61,8 +61,8 @@ impl Engine {
             self.cluster.reply(call.op, Reply::Unavailable);
             return;
         }
-        let (updates, mut tools) = self.ordering(table);
-        updates.begin(now, call, &mut tools);
+        let (updates, mut context) = self.ordering(table);
+        updates.begin(now, call, &mut context);
         // If no other node holds the session, no response has to be waited for.
         self.finish_reads(now, table);
     }

@@ -147,8 +147,8 @@ impl Engine {
             }
             Message::Update(mut update) => {
                 update.rebase(now);
-                let (updates, mut tools) = self.ordering(table);
-                updates.order(now, Some(from), update, &mut tools);
+                let (updates, mut context) = self.ordering(table);
+                updates.order(now, Some(from), update, &mut context);
             }
             Message::Updated {
                 op,
@@ -178,8 +178,8 @@ impl Engine {
         for seq in seqs {
             let done = self.writes.acknowledged(&mut self.cluster, from, view, seq);
             if let Some(seq) = done {
-                let (updates, mut tools) = self.ordering(table);
-                updates.written(now, seq, &mut tools);
+                let (updates, mut context) = self.ordering(table);
+                updates.written(now, seq, &mut context);
             }
         }
     }

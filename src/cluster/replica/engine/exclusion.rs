@@ -42,7 +42,7 @@ impl Engine {
         self.membership.leave();
         self.cluster.ready = false;
         self.cluster.joining_since = now;
-        self.cluster.news(Notification::Excluded(exclusion));
+        self.cluster.notify(Notification::Excluded(exclusion));
         self.reads.abort(&mut self.cluster);
         self.looking.clear();
     }

@@ -34,7 +34,7 @@ use super::floors::Floors;
 use super::held::Held;
 use super::listing::Lists;
 use super::membership::{DETECTION, Membership, MembershipOutput};
-use super::merged_writes::Merged;
+use super::merged_writes::MergedWrites;
 use super::message::{KeyedEntry, Message, OpId, ViewId};
 use super::node::Node;
 use super::peer_table::{Peer, PeerIndex, PeerSet};
@@ -43,7 +43,7 @@ use super::reads::Reads;
 use super::repair::Repair;
 use super::revocation::Revocations;
 use super::table::Table;
-use super::updates::{Ctx, Updates};
+use super::updates::{UpdateContext, Updates};
 use super::writes::Writes;
 
 /// State of the cluster at one node, and its operations in progress.
@@ -52,7 +52,7 @@ pub(crate) struct Engine {
     pub(crate) cluster: ClusterView,
     pub(crate) writes: Writes,
     floors: Floors,
-    merged: Merged,
+    merged: MergedWrites,
     reads: Reads,
     lists: Lists,
     updates: Updates,
@@ -81,9 +81,9 @@ pub(crate) struct Engine {
     missing: BTreeSet<Arc<str>>,
     /// The names of members that left in order while others were missing. A member that joins in
     /// place of one of them is not one of those that were missing.
-    parted: BTreeSet<Arc<str>>,
+    departed: BTreeSet<Arc<str>>,
     /// Whether all that were missing have come since, or others in their place.
-    reunited: bool,
+    all_returned: bool,
     /// Whether leaving flags or the epoch may have changed since the view was last installed.
     regrouped: bool,
     /// Times at which other members recently declared this node down.
@@ -111,7 +111,7 @@ impl Engine {
             cluster: ClusterView::new(now, &settings),
             writes: Writes::default(),
             floors: Floors::default(),
-            merged: Merged::default(),
+            merged: MergedWrites::default(),
             reads: Reads::default(),
             lists: Lists::default(),
             updates: Updates::default(),
@@ -130,8 +130,8 @@ impl Engine {
             stable: true,
             caught_up: PeerSet::default(),
             missing: BTreeSet::new(),
-            parted: BTreeSet::new(),
-            reunited: false,
+            departed: BTreeSet::new(),
+            all_returned: false,
             regrouped: false,
             short_lives: Vec::new(),
             silent: BTreeMap::new(),
@@ -264,8 +264,8 @@ impl Engine {
     fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
         self.reads.ask_again(peer, &mut self.cluster);
         self.lists.ask_again(peer, &mut self.cluster);
-        let (updates, mut tools) = self.ordering(table);
-        updates.ask_again(now, peer, &mut tools);
+        let (updates, mut context) = self.ordering(table);
+        updates.ask_again(now, peer, &mut context);
         self.repair.restart(peer, &mut self.cluster, table);
         self.floors.relinked(now, peer, &self.cluster, table);
     }
@@ -296,8 +296,8 @@ impl Engine {
             }
         }
         self.membership.leave();
-        while let Some(wish) = self.membership.wish() {
-            if let MembershipOutput::Send(to, packet) = wish {
+        while let Some(output) = self.membership.next_output() {
+            if let MembershipOutput::Send(to, packet) = output {
                 self.cluster.send_to(to, Message::Swim(packet));
             }
         }
@@ -314,15 +314,15 @@ impl Engine {
         self.writes.len() + self.updates.len()
     }
 
-    fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, Ctx<'a>) {
-        let tools = Ctx {
+    fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, UpdateContext<'a>) {
+        let context = UpdateContext {
             cluster: &mut self.cluster,
             writes: &mut self.writes,
             reads: &mut self.reads,
             floors: &mut self.floors,
             table,
         };
-        (&mut self.updates, tools)
+        (&mut self.updates, context)
     }
 }
 

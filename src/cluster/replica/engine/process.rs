@@ -29,9 +29,9 @@ impl Engine {
         };
         if stable && !self.stable || has_copies_more {
             let written = self.writes.review(&mut self.cluster);
-            let (updates, mut tools) = self.ordering(table);
+            let (updates, mut context) = self.ordering(table);
             for seq in written {
-                updates.written(now, seq, &mut tools);
+                updates.written(now, seq, &mut context);
             }
         }
         self.stable = stable;
@@ -42,15 +42,15 @@ impl Engine {
         self.become_ready(now);
         if self.cluster.is_settled() {
             self.cluster.recovered(now);
-            if std::mem::take(&mut self.reunited) {
-                self.parted.clear();
-                table.reunite();
+            if std::mem::take(&mut self.all_returned) {
+                self.departed.clear();
+                table.end_split();
             }
         }
         let cluster = &self.cluster;
-        let news = (cluster.view, cluster.is_complete(), cluster.ready);
-        if self.last_announced != news {
-            self.last_announced = news;
+        let announced = (cluster.view, cluster.is_complete(), cluster.ready);
+        if self.last_announced != announced {
+            self.last_announced = announced;
             self.announce_to_all(now);
         }
     }
@@ -63,14 +63,14 @@ impl Engine {
         {
             self.copying_since = None;
             let elapsed = now.since(since);
-            self.cluster.news(Notification::CopyingEnds { elapsed });
+            self.cluster.notify(Notification::CopyingEnds { elapsed });
         }
     }
 
     /// Performs the actions that the membership protocol requests.
-    pub(super) fn grant(&mut self, now: Timestamp) {
-        while let Some(wish) = self.membership.wish() {
-            match wish {
+    pub(super) fn handle_membership(&mut self, now: Timestamp) {
+        while let Some(output) = self.membership.next_output() {
+            match output {
                 MembershipOutput::Send(to, packet) => {
                     self.cluster.send_to(to, Message::Swim(packet))
                 }
@@ -86,7 +86,7 @@ impl Engine {
 
     /// Installs the view of the current members, if it is a new one.
     pub(super) fn adopt_members(&mut self, now: Timestamp, table: &Table) {
-        self.grant(now);
+        self.handle_membership(now);
         if self.membership.take_changed() {
             self.change_roster(now, table);
         } else if !self.regrouped {
@@ -99,7 +99,7 @@ impl Engine {
         self.stable = false;
         if self.cluster.ready && self.copying_since.is_none() {
             self.copying_since = Some(now);
-            self.cluster.news(Notification::CopyingBegins);
+            self.cluster.notify(Notification::CopyingBegins);
         }
         self.merged.install(&self.cluster);
         self.repair.install();
@@ -112,8 +112,8 @@ impl Engine {
         self.lists.install(&mut self.cluster);
         self.looking.clear();
         self.revocations.install(now);
-        let (updates, mut tools) = self.ordering(table);
-        updates.install(now, &mut tools);
+        let (updates, mut context) = self.ordering(table);
+        updates.install(now, &mut context);
         self.floors.install(now, &self.cluster, table);
     }
 
@@ -129,9 +129,9 @@ impl Engine {
     }
 
     /// Takes note of a member that is gone.
-    fn note_gone(&mut self, node: &Node, parted: bool, is_split: bool) {
-        let names = match parted {
-            true => &mut self.parted,
+    fn note_gone(&mut self, node: &Node, departed: bool, is_split: bool) {
+        let names = match departed {
+            true => &mut self.departed,
             false => &mut self.missing,
         };
         if is_split && names.len() < PEERS_MAX {
@@ -141,10 +141,10 @@ impl Engine {
 
     /// Takes note of a member that has come: one that was missing, or another one in its place.
     fn note_come(&mut self, node: &Node) {
-        if !self.missing.remove(&node.name) && !self.parted.remove(&node.name) {
+        if !self.missing.remove(&node.name) && !self.departed.remove(&node.name) {
             self.missing.pop_first();
         }
-        self.reunited = self.missing.is_empty();
+        self.all_returned = self.missing.is_empty();
     }
 
     /// Removes the members that have gone, and adds new ones.
@@ -167,35 +167,36 @@ impl Engine {
                     None if peer.leaving => DownCause::Left,
                     None => DownCause::Reported,
                 };
-                (index, peer.node.clone(), peer.parted, peer.ready, cause)
+                (index, peer.node.clone(), peer.departed, peer.ready, cause)
             })
             .collect();
-        if gone.iter().any(|(_, _, parted, ..)| !parted) {
+        if gone.iter().any(|(_, _, departed, ..)| !departed) {
             let stays = |(_, peer): (_, &Peer)| {
                 let gone = gone.iter().any(|(_, node, ..)| *node == peer.node);
                 (!gone).then(|| peer.node.writer())
             };
             let peers = self.cluster.peers.iter().filter_map(stays);
-            table.part(peers.chain([self.cluster.me.writer()]));
-            self.reunited = false;
+            table.begin_split(peers.chain([self.cluster.me.writer()]));
+            self.all_returned = false;
         }
-        for (index, node, parted, served, cause) in gone {
-            self.note_gone(&node, parted, table.is_split());
+        for (index, node, departed, served, cause) in gone {
+            self.note_gone(&node, departed, table.is_split());
             self.cluster.peers.remove(index);
             self.cluster.flow.forget(index);
             self.cluster.stop_listening(index);
-            self.cluster.reporter_gone(index, parted, table);
+            self.cluster.reporter_gone(index, departed, table);
             self.writes.forget(index);
             self.merged.forget(index);
-            if !parted {
+            if !departed {
                 self.cluster.lost(now, index, served);
             }
-            self.cluster.news(Notification::MemberDown { node, cause });
+            self.cluster
+                .notify(Notification::MemberDown { node, cause });
         }
         for node in members {
             if self.cluster.peers.find(&node).is_none() && self.cluster.peers.add(node.clone()) {
                 self.note_come(&node);
-                self.cluster.news(Notification::MemberUp(node));
+                self.cluster.notify(Notification::MemberUp(node));
             }
         }
         #[cfg(all(feature = "snapshot", unix))]
@@ -215,7 +216,7 @@ impl Engine {
         if let Some(certainty) = self.readiness.decide(now, cluster) {
             self.readiness.serve(now, certainty, cluster);
             let doubt = cluster.silence_until.since(now);
-            cluster.news(Notification::Ready { doubt });
+            cluster.notify(Notification::Ready { doubt });
             #[cfg(all(feature = "snapshot", unix))]
             self.held.served();
         }
@@ -226,7 +227,7 @@ impl Engine {
         self.cluster.me = me.clone();
         self.cluster.ready = false;
         self.cluster.joining_since = now;
-        self.cluster.news(Notification::Renewed(me));
+        self.cluster.notify(Notification::Renewed(me));
         self.reads.abort(&mut self.cluster);
         self.lists.abort(&mut self.cluster);
         self.looking.clear();
@@ -262,8 +263,8 @@ impl Engine {
         if is_revocation(finished.op) {
             return self.finish_revocation(now, finished, table);
         }
-        let (updates, mut tools) = self.ordering(table);
-        if !updates.read_done(now, finished.op, &mut tools) {
+        let (updates, mut context) = self.ordering(table);
+        if !updates.read_done(now, finished.op, &mut context) {
             self.answer_read(now, finished, table);
         }
     }

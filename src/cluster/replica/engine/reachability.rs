@@ -66,7 +66,7 @@ impl Engine {
         let node = silent.node.clone();
         self.silent.retain(|_, at| now.since(*at) < SILENT_FOR);
         if self.silent.insert(node.address, now).is_none() {
-            self.cluster.news(Notification::Unreachable(node.clone()));
+            self.cluster.notify(Notification::Unreachable(node.clone()));
         }
         self.declare_down(node, DownCause::Unreachable);
         true
@@ -88,7 +88,7 @@ impl Engine {
         // healthy members down and would ignore them until they all had left as well.
         self.membership.restart(me.clone());
         self.timers.clear();
-        self.cluster.peers.part();
+        self.cluster.peers.all_departed();
         self.renewed(now, me);
         let lives = &mut self.short_lives;
         lives.retain(|at| now.since(*at) < SHORT_LIVES_WITHIN);
@@ -98,7 +98,7 @@ impl Engine {
             lives.clear();
             self.away_until = Some(now.plus(AWAY));
             self.membership.leave();
-            self.cluster.news(Notification::Quarantined(AWAY));
+            self.cluster.notify(Notification::Quarantined(AWAY));
         }
     }
 

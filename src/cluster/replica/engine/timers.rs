@@ -52,7 +52,7 @@ impl Engine {
             if let Some(node) = self.membership.timeout(timer) {
                 self.cluster.peers.note_down(&node, DownCause::NoAnswer);
             }
-            self.grant(now);
+            self.handle_membership(now);
         }
         if self.next_tick <= now {
             self.next_tick = now.plus(TICK);
@@ -79,8 +79,8 @@ impl Engine {
         let timeout = self.settings.ack_timeout;
         self.writes.tick(now, timeout, &mut self.cluster);
         let late_reads = self.reads.tick(now, timeout, &mut self.cluster);
-        let (updates, mut tools) = self.ordering(table);
-        let late_updates = updates.tick(now, timeout, &mut tools);
+        let (updates, mut context) = self.ordering(table);
+        let late_updates = updates.tick(now, timeout, &mut context);
         let late_lists = self.lists.tick(now, timeout, &mut self.cluster);
         if late_reads || late_updates || late_lists {
             self.drop_abandoned();
@@ -114,7 +114,7 @@ impl Engine {
             let Some(node) = self.cluster.peers.get(peer).map(|peer| peer.node.clone()) else {
                 continue;
             };
-            self.cluster.news(Notification::Stalled(node.clone()));
+            self.cluster.notify(Notification::Stalled(node.clone()));
             self.declare_down(node, DownCause::Stalled);
         }
     }
@@ -138,12 +138,12 @@ impl Engine {
         if self.over_limit != is_over {
             self.over_limit = is_over;
             let (sessions, bytes) = (table.sessions(), table.bytes());
-            let news = Notification::OverLimit {
+            let notification = Notification::OverLimit {
                 is_over,
                 sessions,
                 bytes,
             };
-            self.cluster.news(news);
+            self.cluster.notify(notification);
         }
     }
 }

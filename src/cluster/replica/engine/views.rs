@@ -110,7 +110,7 @@ impl Engine {
     pub(super) fn handle_leave(&mut self, from: Node) {
         let known = self.cluster.peers.find(&from);
         if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
-            peer.parted = true;
+            peer.departed = true;
             peer.down = Some(DownCause::Left);
         }
         self.membership.down([from].into_iter());

@@ -79,7 +79,7 @@ impl ClusterView {
         }
         let before = table.record(&key);
         let (kind, user, rotation) = match &copy.entry {
-            Entry::Live(record) if before.is_none() && !table.is_dead(&key) => {
+            Entry::Live(record) if before.is_none() && !table.is_gone(&key) => {
                 (SessionEventKind::Created, record.user(), 0)
             }
             Entry::Delta(delta) => {
@@ -92,7 +92,7 @@ impl ClusterView {
                 }
                 (SessionEventKind::Rotated, credential.user(), version.clock)
             }
-            Entry::Dead { .. } if !table.is_dead(&key) => {
+            Entry::Dead { .. } if !table.is_gone(&key) => {
                 let reason = self.listeners.witnesses.reason(&key);
                 let user = before.and_then(|before| before.user());
                 (SessionEventKind::Deleted(reason), user, 0)
@@ -195,7 +195,7 @@ impl ClusterView {
 
     /// A member is gone. If it did not leave in order, it may have failed to report what it has
     /// done: one of the nodes that remember it reports it.
-    pub(crate) fn reporter_gone(&mut self, peer: PeerIndex, parted: bool, table: &Table) {
+    pub(crate) fn reporter_gone(&mut self, peer: PeerIndex, departed: bool, table: &Table) {
         for event in self.listeners.witnesses.take(self.now, peer) {
             let others = event.others.unwrap_or_default();
             let members = others.iter().filter_map(|index| {
@@ -206,7 +206,7 @@ impl ClusterView {
             let happening = event.happening;
             let is_live = || table.look(self.now, &happening.key).is_some();
             match first {
-                _ if parted => {}
+                _ if departed => {}
                 Some((node, index)) if *node < self.me => {
                     self.listeners.witnesses.push(Witnessed {
                         at: self.now,

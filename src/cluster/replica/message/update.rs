@@ -21,8 +21,8 @@ pub(crate) struct Update {
     pub(crate) sent_at: Timestamp,
     /// The attribute, and the version that it is expected to have.
     pub(crate) expect: Option<(Name, Option<Version>)>,
-    /// The delta to apply; the version in `fragment.updates` names the attempt.
-    pub(crate) fragment: Arc<Delta>,
+    /// The delta to apply; the version in `delta.updates` names the attempt.
+    pub(crate) delta: Arc<Delta>,
     /// The new secret, to be set if the session's is still the one that the request presented.
     pub(crate) rotation: Option<Rotation>,
     pub(crate) order: Operation,
@@ -35,7 +35,7 @@ impl Update {
             Operation::Create(record) => record.payload_bytes(),
             Operation::Update | Operation::Delete => 0,
         };
-        self.fragment.payload_bytes() + record
+        self.delta.payload_bytes() + record
     }
 }
 

@@ -51,7 +51,7 @@ impl Table {
             self.note_change(*key, before, None);
         }
         let live = Entry::Live(after.clone());
-        let news = if changes.is_create() {
+        let entry = if changes.is_create() {
             live.clone()
         } else {
             Entry::Delta(Arc::new(written(now, changes, after)))
@@ -65,7 +65,7 @@ impl Table {
         self.put(&mut slot, *key, live);
         let copies = [KeyedEntry {
             key: *key,
-            entry: news,
+            entry: entry,
         }]
         .into();
         Ok((outcome, Some(copies)))

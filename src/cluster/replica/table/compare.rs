@@ -113,8 +113,8 @@ impl Table {
             let entry = match entry {
                 Entry::Live(record) if is_known => {
                     let access = record.lifetime.access;
-                    let fragment = Delta::of_access(record.last_accessed_at(), access);
-                    Entry::Delta(Arc::new(fragment))
+                    let delta = Delta::of_access(record.last_accessed_at(), access);
+                    Entry::Delta(Arc::new(delta))
                 }
                 entry => entry.clone(),
             };

@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, PoisonError};
 use crate::session::{Record, Root, Timestamp, WriterId};
 
 use super::Table;
-use crate::cluster::replica::entry::{Entry, Merged};
+use crate::cluster::replica::entry::{Entry, MergeEffect};
 use crate::cluster::replica::message::KeyedEntry;
 use crate::cluster::replica::split::Split;
 
@@ -23,7 +23,7 @@ impl Table {
     }
 
     /// Called when members are missing: `writers` are the writers on this side.
-    pub(crate) fn part(&self, writers: impl Iterator<Item = WriterId>) {
+    pub(crate) fn begin_split(&self, writers: impl Iterator<Item = WriterId>) {
         let mut split = self.split();
         let split = split.get_or_insert_default();
         writers.for_each(|writer| split.joined(writer));
@@ -31,7 +31,7 @@ impl Table {
     }
 
     /// Called when both sides have compared their sessions.
-    pub(crate) fn reunite(&self) {
+    pub(crate) fn end_split(&self) {
         self.is_split.store(false, Ordering::Relaxed);
         *self.split() = None;
     }
@@ -74,30 +74,33 @@ impl Table {
         &self,
         now: Timestamp,
         copy: &KeyedEntry,
-        merge: impl Fn(&mut Entry, Timestamp, &Entry) -> Merged,
+        merge: impl Fn(&mut Entry, Timestamp, &Entry) -> MergeEffect,
     ) {
-        let KeyedEntry { key, entry: news } = copy;
-        if news.forget_at() <= now && !matches!(news, Entry::Live(_)) {
+        let KeyedEntry {
+            key,
+            entry: incoming,
+        } = copy;
+        if incoming.forget_at() <= now && !matches!(incoming, Entry::Live(_)) {
             return;
         }
         let mut slot = self.lock(key.slot());
         let merged = match slot.entries.get(key) {
-            None if news.forget_at() <= now => return,
-            None => news.clone(),
-            Some(Entry::Dead { until }) => match news {
-                Entry::Dead { until: theirs } if theirs > until => news.clone(),
+            None if incoming.forget_at() <= now => return,
+            None => incoming.clone(),
+            Some(Entry::Dead { until }) => match incoming {
+                Entry::Dead { until: theirs } if theirs > until => incoming.clone(),
                 _ => return,
             },
-            Some(_) if matches!(news, Entry::Dead { .. }) => news.clone(),
+            Some(_) if matches!(incoming, Entry::Dead { .. }) => incoming.clone(),
             Some(entry) => {
                 if self.is_split.load(Ordering::Relaxed) {
-                    self.note_change(*key, entry, Some(news));
+                    self.note_change(*key, entry, Some(incoming));
                 }
                 let mut merged = entry.clone();
-                match merge(&mut merged, now, news) {
-                    Merged::Unchanged => return,
-                    Merged::Changed => self.count_if_oversized(entry, &merged),
-                    Merged::Forked => {
+                match merge(&mut merged, now, incoming) {
+                    MergeEffect::Unchanged => return,
+                    MergeEffect::Changed => self.count_if_oversized(entry, &merged),
+                    MergeEffect::Forked => {
                         self.discarded.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -39,7 +39,7 @@ pub(crate) struct Table {
     live: AtomicUsize,
     /// Indexes of users.
     indexes: AtomicUsize,
-    fragments: AtomicUsize,
+    deltas: AtomicUsize,
     dead: AtomicUsize,
     bytes: AtomicUsize,
     /// Keys of expired sessions, and the bytes that they may take.
@@ -97,7 +97,7 @@ impl Table {
             next_group: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
             indexes: AtomicUsize::new(0),
-            fragments: AtomicUsize::new(0),
+            deltas: AtomicUsize::new(0),
             dead: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             expired_keys: AtomicUsize::new(0),
@@ -191,7 +191,7 @@ impl Table {
     }
 
     /// Returns `true` if the session was deleted, or has left a mark when it expired.
-    pub(crate) fn is_dead(&self, key: &Root) -> bool {
+    pub(crate) fn is_gone(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
             Some(Entry::Dead { .. } | Entry::Expired(_))
@@ -285,7 +285,7 @@ impl Table {
         match entry {
             Entry::Live(record) if record.is_index() => &self.indexes,
             Entry::Live(_) => &self.live,
-            Entry::Delta(_) => &self.fragments,
+            Entry::Delta(_) => &self.deltas,
             Entry::Expired(_) | Entry::Dead { .. } => &self.dead,
         }
     }

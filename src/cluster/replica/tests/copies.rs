@@ -194,7 +194,7 @@ fn a_leaving_node_holds_nothing_new_and_is_a_source_until_the_others_have_it() {
     lab.lose_held();
     lab.run(Duration::from_secs(2));
     let status = lab.replica(0).status();
-    assert!(status.settled && status.succeeded && status.sessions == 0);
+    assert!(status.settled && status.has_successor && status.sessions == 0);
     assert!([1, 2].iter().all(|index| lab.read(*index, key).is_some()));
 }
 
@@ -239,7 +239,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
         strict: true,
         sent_at: lab.now,
         copies: [
-            part(1, "a", record.clock() + 1),
+            delta(1, "a", record.clock() + 1),
             KeyedEntry {
                 key: elsewhere,
                 entry: Entry::Live(record),

@@ -117,8 +117,8 @@ pub(super) fn live(number: u8, name: &str, clock: u64) -> KeyedEntry {
     }
 }
 
-pub(super) fn part(number: u8, name: &str, clock: u64) -> KeyedEntry {
-    let fragment = Delta {
+pub(super) fn delta(number: u8, name: &str, clock: u64) -> KeyedEntry {
+    let delta = Delta {
         entries: vec![register(name, clock)],
         idle_timeout: None,
         accessed_at: START,
@@ -128,7 +128,7 @@ pub(super) fn part(number: u8, name: &str, clock: u64) -> KeyedEntry {
     };
     KeyedEntry {
         key: key(number),
-        entry: Entry::Delta(Arc::new(fragment)),
+        entry: Entry::Delta(Arc::new(delta)),
     }
 }
 

@@ -301,7 +301,7 @@ fn a_floor_is_no_access() {
 
 pub(super) fn is_raise(write: &message::Write) -> bool {
     let is_floor = |copy: &KeyedEntry| match &copy.entry {
-        Entry::Delta(fragment) => fragment.entries.iter().any(AttributeEntry::is_floor),
+        Entry::Delta(delta) => delta.entries.iter().any(AttributeEntry::is_floor),
         Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => false,
     };
     write.copies.iter().any(is_floor)

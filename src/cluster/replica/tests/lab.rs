@@ -12,7 +12,7 @@ pub(super) struct Lab {
     /// Pairs of sender and receiver between which messages are lost.
     pub(super) cut: Vec<(usize, usize)>,
     pub(super) replies: Vec<(OpId, Reply)>,
-    pub(super) news: Vec<(usize, Notification)>,
+    pub(super) reports: Vec<(usize, Notification)>,
     pub(super) events: Vec<(usize, Report)>,
     /// Whether the links of a node close and are dialed anew when it takes a new incarnation.
     pub(super) redials: bool,
@@ -36,7 +36,7 @@ impl Lab {
             hold: |_| false,
             cut: Vec::new(),
             replies: Vec::new(),
-            news: Vec::new(),
+            reports: Vec::new(),
             events: Vec::new(),
             redials: false,
         }
@@ -58,7 +58,7 @@ impl Lab {
         }
         lab.run(Duration::from_secs(3));
         let serving = lab.nodes.iter().all(|(_, replica)| replica.is_ready());
-        assert!(serving, "{:?}", lab.news);
+        assert!(serving, "{:?}", lab.reports);
         lab
     }
 
@@ -88,12 +88,12 @@ impl Lab {
                         }
                         Output::Reply { op, reply } => self.replies.push((op, reply)),
                         Output::Event(report) => self.events.push((index, report)),
-                        Output::Notification(news) => {
-                            if let Notification::Renewed(me) = &news {
+                        Output::Notification(notification) => {
+                            if let Notification::Renewed(me) = &notification {
                                 self.nodes[index].0 = me.clone();
                                 renewed.extend(self.redials.then_some(index));
                             }
-                            self.news.push((index, news));
+                            self.reports.push((index, notification));
                         }
                     }
                 }
@@ -217,6 +217,6 @@ impl Lab {
 
     /// The current view of a node.
     pub(super) fn view(&self, index: usize) -> ViewId {
-        self.replica(index).snapshot().view
+        self.replica(index).published().view
     }
 }

@@ -16,7 +16,7 @@ fn messages_to_a_former_incarnation_do_not_count() {
             view: UNKNOWN,
             strict: false,
             sent_at: lab.now,
-            copies: [part(1, "b", Version::MAX_CLOCK)].into(),
+            copies: [delta(1, "b", Version::MAX_CLOCK)].into(),
         };
         let message = Message::Write(write);
         let from = from.clone();
@@ -68,9 +68,7 @@ fn a_node_that_was_paused_ignores_messages_from_before() {
     lab.carry();
     assert_eq!(lab.reply(1), None);
     assert!(!lab.replica(0).is_ready());
-    assert!(
-        lab.news
-            .iter()
-            .any(|(index, news)| *index == 0 && matches!(news, Notification::Renewed(_)))
-    );
+    assert!(lab.reports.iter().any(
+        |(index, notification)| *index == 0 && matches!(notification, Notification::Renewed(_))
+    ));
 }

@@ -22,8 +22,10 @@ fn of_two_nodes_that_cannot_reach_each_other_one_is_removed() {
         // The one that is removed had written something that the others have, but cannot be sure of
         // it.
         assert!(writes(&lab) >= 2, "{cut:?}: {:?}", lab.replies);
-        let deaf = |news: &(usize, Notification)| matches!(news.1, Notification::Unreachable(_));
-        assert!(lab.news.iter().any(deaf), "{cut:?}");
+        let unreachable = |notification: &(usize, Notification)| {
+            matches!(notification.1, Notification::Unreachable(_))
+        };
+        assert!(lab.reports.iter().any(unreachable), "{cut:?}");
         lab.run(Duration::from_secs(16));
         let serving = |lab: &Lab| {
             (0..3)
@@ -73,12 +75,13 @@ fn a_suspected_member_that_answers_keeps_its_incarnation() {
         lab.run(Duration::from_millis(silent_for));
         lab.cut.clear();
         lab.run(Duration::from_secs(5));
-        let is_reborn =
-            |(_, news): &(usize, Notification)| matches!(news, Notification::Renewed(_));
+        let is_renewed = |(_, notification): &(usize, Notification)| {
+            matches!(notification, Notification::Renewed(_))
+        };
         assert!(
-            !lab.news.iter().any(is_reborn),
+            !lab.reports.iter().any(is_renewed),
             "{silent_for} ms: {:?}",
-            lab.news
+            lab.reports
         );
         assert!((0..2).all(|index| lab.replica(index).is_ready()));
     }

@@ -44,7 +44,7 @@ fn an_attempt_that_was_rejected_stays_rejected() {
     assert!(lab.held.iter().any(gone));
 
     // Another owner did not reject it; this one has become the owner again.
-    let Message::Update(Update { fragment, .. }) = &update else {
+    let Message::Update(Update { delta, .. }) = &update else {
         panic!("{update:?}");
     };
     let applied = Message::Write(Write {
@@ -55,7 +55,7 @@ fn an_attempt_that_was_rejected_stays_rejected() {
         sent_at: lab.now,
         copies: [KeyedEntry {
             key,
-            entry: Entry::Delta(fragment.clone()),
+            entry: Entry::Delta(delta.clone()),
         }]
         .into(),
     });

@@ -38,14 +38,14 @@ fn roomy(count: u16, change: impl Fn(&mut Settings)) -> Lab {
 #[test]
 fn a_drain_that_is_taken_back_begins_a_view_of_its_own() {
     let mut lab = Lab::cluster(2);
-    let before = lab.replica(0).snapshot().view;
+    let before = lab.replica(0).published().view;
     lab.input(1, Input::Drain(true));
     lab.input(1, Input::Drain(false));
     lab.run(Duration::from_secs(1));
-    let after = lab.replica(0).snapshot().view;
+    let after = lab.replica(0).published().view;
     assert_eq!(before.members, after.members);
     assert!(before.epoch < after.epoch, "{before:?} {after:?}");
-    assert_eq!(after, lab.replica(1).snapshot().view);
+    assert_eq!(after, lab.replica(1).published().view);
 }
 
 ///
@@ -91,7 +91,7 @@ fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
 #[test]
 fn a_higher_epoch_of_the_same_members_is_adopted_and_not_raised() {
     let mut lab = Lab::cluster(2);
-    let view = lab.replica(0).snapshot().view;
+    let view = lab.replica(0).published().view;
     lab.hold = |message| matches!(message, Message::View(_));
     lab.link(1, 0);
     let (from, to, message) = lab.held.pop().unwrap();
@@ -101,12 +101,12 @@ fn a_higher_epoch_of_the_same_members_is_adopted_and_not_raised() {
     announced.view.epoch = view.epoch + 10;
     announced.number += 100;
     lab.deliver(from, to, Message::View(announced.clone()));
-    assert_eq!(lab.replica(0).snapshot().view.epoch, view.epoch + 10);
+    assert_eq!(lab.replica(0).published().view.epoch, view.epoch + 10);
     // An epoch that no cluster reaches comes from a faulty member.
     announced.view.epoch = u64::MAX;
     announced.number += 1;
     lab.deliver(from, to, Message::View(announced));
-    assert_eq!(lab.replica(0).snapshot().view.epoch, view.epoch + 10);
+    assert_eq!(lab.replica(0).published().view.epoch, view.epoch + 10);
 }
 
 #[test]
@@ -268,10 +268,10 @@ fn a_member_that_answers_and_receives_no_data_is_declared_down() {
     lab.run(Duration::from_secs(9));
     assert_eq!(lab.replica(0).status().members.len(), 1);
     lab.run(Duration::from_secs(2));
-    let stalled = |(index, news): &(usize, Notification)| {
-        *index == 0 && matches!(news, Notification::Stalled(_))
+    let stalled = |(index, sent): &(usize, Notification)| {
+        *index == 0 && matches!(sent, Notification::Stalled(_))
     };
-    assert!(lab.news.iter().any(stalled), "{:?}", lab.news);
+    assert!(lab.reports.iter().any(stalled), "{:?}", lab.reports);
 }
 
 /// What was in flight at the beginning of the pause has not been in flight for long. The healthy
@@ -284,8 +284,8 @@ fn a_node_that_was_paused_does_not_declare_its_members_down() {
     assert_eq!(lab.held.len(), 2);
     lab.now = lab.now.plus(Duration::from_secs(20));
     lab.input(0, Input::Timeout);
-    let stalled = |(_, news): &(usize, Notification)| matches!(news, Notification::Stalled(_));
-    assert!(!lab.news.iter().any(stalled), "{:?}", lab.news);
+    let stalled = |(_, sent): &(usize, Notification)| matches!(sent, Notification::Stalled(_));
+    assert!(!lab.reports.iter().any(stalled), "{:?}", lab.reports);
     assert_eq!(lab.replica(0).status().members.len(), 2);
 }
 
@@ -358,10 +358,10 @@ fn a_node_over_its_limits_shows_it_and_creates_nothing() {
     }
     lab.run(Duration::from_secs(1));
     assert!(lab.replica(1).status().over_limit && !lab.replica(0).status().over_limit);
-    let over = |(index, news): &&(usize, Notification)| {
-        *index == 1 && matches!(news, Notification::OverLimit { is_over: true, .. })
+    let over = |(index, sent): &&(usize, Notification)| {
+        *index == 1 && matches!(sent, Notification::OverLimit { is_over: true, .. })
     };
-    assert_eq!(lab.news.iter().filter(over).count(), 1);
+    assert_eq!(lab.reports.iter().filter(over).count(), 1);
     let refused = lab.commit(1, 50, key(50), &born("a", "1"));
     assert_eq!(refused, Step::Refused(StoreErrorKind::Full));
     assert_eq!(lab.replica(1).status().sessions, 19);

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn a_change_never_creates_a_session_but_is_kept_for_it() {
     let table = table();
-    table.merge(START, &part(1, "a", 2));
+    table.merge(START, &delta(1, "a", 2));
     assert!(table.look(START, &key(1)).is_none());
     assert_eq!(table.sessions(), 0);
     table.merge(START, &live(1, "b", 1));
@@ -22,7 +22,7 @@ fn a_late_copy_does_not_bring_back_an_ended_session() {
     table.merge(START, &live(1, "a", 1));
     table.merge(START, &dead(1));
     table.merge(START, &live(1, "a", 9));
-    table.merge(START, &part(1, "a", 9));
+    table.merge(START, &delta(1, "a", 9));
     assert!(table.look(START, &key(1)).is_none());
     assert_eq!((table.sessions(), table.tombstones()), (0, 1));
 }
@@ -135,7 +135,7 @@ fn copy() -> impl Strategy<Value = KeyedEntry> {
     let name = || prop::sample::select(vec!["a", "b"]);
     prop_oneof![
         (number(), name(), 0..5_u64).prop_map(|(number, name, clock)| live(number, name, clock)),
-        (number(), name(), 0..5_u64).prop_map(|(number, name, clock)| part(number, name, clock)),
+        (number(), name(), 0..5_u64).prop_map(|(number, name, clock)| delta(number, name, clock)),
         number().prop_map(dead),
     ]
 }

@@ -9,13 +9,13 @@ use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Operation, Update};
-use crate::cluster::replica::rebase::{rebase_fragment, rebase_record};
+use crate::cluster::replica::rebase::{rebase_delta, rebase_record};
 use crate::cluster::replica::table::Table;
 
 impl Update {
     /// Converts the times in it from the asker's clock to this node's.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
-        rebase_fragment(&mut self.fragment, self.sent_at, now);
+        rebase_delta(&mut self.delta, self.sent_at, now);
         if let Operation::Create(record) = &mut self.order {
             rebase_record(record, self.sent_at, now);
         }
@@ -49,24 +49,24 @@ impl Update {
         rotations: &mut Rotations,
     ) -> Arc<Delta> {
         let removal = current.last_removal();
-        let entries = &self.fragment.entries;
+        let entries = &self.delta.entries;
         let is_old = entries.iter().any(|r| Some(r.version) <= removal) && owner.rules.restamping;
         if self.rotation.is_none() && !is_old {
-            return self.fragment.clone();
+            return self.delta.clone();
         }
         let writer = owner.me.writer();
-        let mut fragment = Delta::clone(&self.fragment);
-        if let (Some(rotation), Some(attempt)) = (&self.rotation, self.fragment.updates.first()) {
+        let mut delta = Delta::clone(&self.delta);
+        if let (Some(rotation), Some(attempt)) = (&self.rotation, self.delta.updates.first()) {
             let which = (self.key, *attempt);
-            fragment.credential = Some(rotations.order(now, which, rotation, current, writer));
+            delta.credential = Some(rotations.order(now, which, rotation, current, writer));
         }
         if is_old {
             let version = Version::next(current.clock(), now, writer);
-            for register in &mut fragment.entries {
+            for register in &mut delta.entries {
                 register.version = version;
             }
         }
-        Arc::new(fragment)
+        Arc::new(delta)
     }
 
     /// Returns what is here of a session to which the update was applied before.

@@ -67,7 +67,7 @@ pub(crate) struct Updates {
 
 /// State that the owner needs besides its own queues.
 #[derive(Debug)]
-pub(crate) struct Ctx<'a> {
+pub(crate) struct UpdateContext<'a> {
     pub(crate) cluster: &'a mut ClusterView,
     pub(crate) writes: &'a mut Writes,
     pub(crate) reads: &'a mut Reads,
@@ -77,28 +77,38 @@ pub(crate) struct Ctx<'a> {
 
 impl Updates {
     /// Sends the changes to the owner, which applies them if the expected attribute is unchanged.
-    pub(crate) fn begin(&mut self, now: Timestamp, call: Call<'_>, tools: &mut Ctx<'_>) {
-        if let Some(update) = self.asked.begin(now, call, tools.cluster) {
-            self.order(now, None, update, tools);
+    pub(crate) fn begin(
+        &mut self,
+        now: Timestamp,
+        call: Call<'_>,
+        context: &mut UpdateContext<'_>,
+    ) {
+        if let Some(update) = self.asked.begin(now, call, context.cluster) {
+            self.order(now, None, update, context);
         }
     }
 
     /// Handles a completed read: everything that other members have of the session is merged here.
     /// Returns `true` if this node made the read itself.
-    pub(crate) fn read_done(&mut self, now: Timestamp, op: OpId, tools: &mut Ctx<'_>) -> bool {
+    pub(crate) fn read_done(
+        &mut self,
+        now: Timestamp,
+        op: OpId,
+        context: &mut UpdateContext<'_>,
+    ) -> bool {
         if let Some(key) = self.reads.remove(&op)
-            && self.evaluate(now, key, tools)
+            && self.evaluate(now, key, context)
         {
-            self.start(now, key, tools);
+            self.start(now, key, context);
         }
         op & INTERNAL != 0
     }
 
     /// Called when all other holders have merged this write: applies it here.
-    pub(crate) fn written(&mut self, now: Timestamp, seq: u64, tools: &mut Ctx<'_>) {
+    pub(crate) fn written(&mut self, now: Timestamp, seq: u64, context: &mut UpdateContext<'_>) {
         if let Some(key) = self.writing.remove(&seq) {
-            self.apply(now, key, tools);
-            self.start(now, key, tools);
+            self.apply(now, key, context);
+            self.start(now, key, context);
         }
     }
 
@@ -123,32 +133,42 @@ impl Updates {
     }
 
     /// Called when a new view is installed: abandons what is in progress, and asks the new owner.
-    pub(crate) fn install(&mut self, now: Timestamp, tools: &mut Ctx<'_>) {
+    pub(crate) fn install(&mut self, now: Timestamp, context: &mut UpdateContext<'_>) {
         self.jobs.clear();
         self.queued_bytes = 0;
         self.writing.clear();
         self.reads.clear();
-        self.repeat(now, Which::All, tools);
+        self.repeat(now, Which::All, context);
     }
 
     /// Repeats updates that the owner could not decide, and gives up those that have timed out.
     /// Returns `true` if there were any of the latter.
-    pub(crate) fn tick(&mut self, now: Timestamp, timeout: Duration, tools: &mut Ctx<'_>) -> bool {
-        let late = self.asked.give_up(now, timeout, tools.cluster);
+    pub(crate) fn tick(
+        &mut self,
+        now: Timestamp,
+        timeout: Duration,
+        context: &mut UpdateContext<'_>,
+    ) -> bool {
+        let late = self.asked.give_up(now, timeout, context.cluster);
         self.rejected.forget(now, timeout);
         self.rotations.forget(now, timeout);
-        self.repeat(now, Which::Postponed, tools);
+        self.repeat(now, Which::Postponed, context);
         late
     }
 
     /// Called when updates sent to `owner` or its answers may be lost: sends them again.
-    pub(crate) fn ask_again(&mut self, now: Timestamp, owner: PeerIndex, tools: &mut Ctx<'_>) {
-        self.repeat(now, Which::OwnedBy(owner), tools);
+    pub(crate) fn ask_again(
+        &mut self,
+        now: Timestamp,
+        owner: PeerIndex,
+        context: &mut UpdateContext<'_>,
+    ) {
+        self.repeat(now, Which::OwnedBy(owner), context);
     }
 
-    fn repeat(&mut self, now: Timestamp, which: Which, tools: &mut Ctx<'_>) {
-        for update in self.asked.repeat(now, which, tools.cluster) {
-            self.order(now, None, update, tools);
+    fn repeat(&mut self, now: Timestamp, which: Which, context: &mut UpdateContext<'_>) {
+        for update in self.asked.repeat(now, which, context.cluster) {
+            self.order(now, None, update, context);
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::session::{Record, Root, Timestamp};
 
 use super::preconditions::{check_preconditions, is_behind};
-use super::{Ctx, Updates};
+use super::{UpdateContext, Updates};
 use crate::cluster::Ack;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
@@ -43,9 +43,9 @@ impl Updates {
         now: Timestamp,
         asker: Option<PeerIndex>,
         update: Update,
-        tools: &mut Ctx<'_>,
+        context: &mut UpdateContext<'_>,
     ) {
-        let cluster = &*tools.cluster;
+        let cluster = &*context.cluster;
         let key = update.key;
         let queue = self.jobs.get(&key);
         let waiting = queue.map_or(0, VecDeque::len);
@@ -62,7 +62,7 @@ impl Updates {
         // with the same expectation.
         let is_current = mine && orders && update.view == cluster.view;
         if !is_current || waiting >= QUEUE_MAX || !self.admits(asker, &update, cluster) {
-            self.answer(now, asker, update.op, UpdateStatus::Retry, None, tools);
+            self.answer(now, asker, update.op, UpdateStatus::Retry, None, context);
             return;
         }
         self.queued_bytes += update.size();
@@ -75,7 +75,7 @@ impl Updates {
         };
         self.jobs.entry(key).or_default().push_back(job);
         if waiting == 0 {
-            self.start(now, key, tools);
+            self.start(now, key, context);
         }
     }
 
@@ -100,65 +100,70 @@ impl Updates {
 
     /// Evaluates the first update of a session, and the following ones while none has to wait. If
     /// other members may have a later state of the session, they are asked first.
-    pub(super) fn start(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) {
+    pub(super) fn start(&mut self, now: Timestamp, key: Root, context: &mut UpdateContext<'_>) {
         while let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
-            let doubtful = tools.table.is_doubtful(now, &job.update.key)
-                || is_behind(&job.update, tools.table);
-            if !tools.cluster.is_complete() || doubtful {
+            let doubtful = context.table.is_doubtful(now, &job.update.key)
+                || is_behind(&job.update, context.table);
+            if !context.cluster.is_complete() || doubtful {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
                 self.reads.insert(op, key);
-                let Ctx { cluster, reads, .. } = tools;
+                let UpdateContext { cluster, reads, .. } = context;
                 let wanted = Wanted { key, secret: None };
                 return reads.begin(now, cluster, op, wanted, doubtful);
             }
-            if !self.evaluate(now, key, tools) {
+            if !self.evaluate(now, key, context) {
                 return;
             }
         }
     }
 
     /// Decides the first update of a session. Returns `true` if the update is finished.
-    pub(super) fn evaluate(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) -> bool {
+    pub(super) fn evaluate(
+        &mut self,
+        now: Timestamp,
+        key: Root,
+        context: &mut UpdateContext<'_>,
+    ) -> bool {
         let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
             return false;
         };
-        let certain = tools.cluster.uncertain_until() <= now;
-        if !tools.cluster.rules.expectations {
+        let certain = context.cluster.uncertain_until() <= now;
+        if !context.cluster.rules.expectations {
             job.update.expect = None;
         }
-        let refused = self.rejected.of(job.update.fragment.updates.first());
-        let judged = check_preconditions(now, &job.update, certain, tools.table);
+        let refused = self.rejected.of(job.update.delta.updates.first());
+        let judged = check_preconditions(now, &job.update, certain, context.table);
         // A rejection is binding, unless another owner has applied the update in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
-                let (cluster, rotations) = (&*tools.cluster, &mut self.rotations);
+                let (cluster, rotations) = (&*context.cluster, &mut self.rotations);
                 job.copies = job.update.copies(now, &current, cluster, rotations);
                 job.ran_out = !current.is_live(now);
                 job.current = Some(current);
             }
             // The owner that applied it may have failed before every holder had it: replicate it
             // again.
-            Err(UpdateStatus::Applied) => job.copies = job.update.known(now, tools.table),
+            Err(UpdateStatus::Applied) => job.copies = job.update.known(now, context.table),
             // An earlier deletion may be under way to the other holders, too.
             Err(UpdateStatus::Gone)
-                if job.update.order == Operation::Delete && tools.table.is_dead(&key) =>
+                if job.update.order == Operation::Delete && context.table.is_gone(&key) =>
             {
-                job.copies = job.update.known(now, tools.table);
+                job.copies = job.update.known(now, context.table);
                 job.ran_out = true;
             }
             Err(verdict) => {
                 let conflict = verdict == UpdateStatus::Conflict;
                 let copy = conflict
-                    .then(|| job.update.outcome(now, tools.table))
+                    .then(|| job.update.outcome(now, context.table))
                     .flatten();
-                self.finish(now, key, verdict, copy, tools);
+                self.finish(now, key, verdict, copy, context);
                 return true;
             }
         }
-        let Ctx {
+        let UpdateContext {
             cluster, writes, ..
-        } = tools;
+        } = context;
         let copies = job.copies.clone();
         // The session may have expired since the first attempt; then there is nothing to replicate.
         let write = NewWrite {
@@ -180,44 +185,44 @@ impl Updates {
                 false
             }
             None => {
-                self.apply(now, key, tools);
+                self.apply(now, key, context);
                 true
             }
         }
     }
 
-    pub(super) fn apply(&mut self, now: Timestamp, key: Root, tools: &mut Ctx<'_>) {
+    pub(super) fn apply(&mut self, now: Timestamp, key: Root, context: &mut UpdateContext<'_>) {
         if let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
             if let Some(current) = &job.current
-                && tools.table.is_partial_or_absent(&job.update.key)
+                && context.table.is_partial_or_absent(&job.update.key)
             {
                 let mut record = Record::clone(current);
                 if job.update.order == Operation::Update {
                     // Expired meanwhile, unless the update counts as an access. The delta has no
                     // credential, so it cannot fork.
-                    let _ = job.update.fragment.apply(&mut record);
+                    let _ = job.update.delta.apply(&mut record);
                 }
                 let copy = KeyedEntry {
                     key: job.update.key,
                     entry: Entry::Live(record.into()),
                 };
-                tools.table.merge(now, &copy);
+                context.table.merge(now, &copy);
             }
             // Applied here last: a read at this node must not return an update that a holder may
             // still refuse.
             for copy in job.copies.iter() {
-                tools.table.merge(now, copy);
+                context.table.merge(now, copy);
             }
             let copies = job.copies.clone();
             // A complete holder has merged the session itself.
             let holds = |peer| {
                 let slot = job.update.key.slot();
-                tools.cluster.placement.holds(slot, Member::Peer(peer))
-                    && tools.cluster.has_caught_up(peer)
+                context.cluster.placement.holds(slot, Member::Peer(peer))
+                    && context.cluster.has_caught_up(peer)
             };
             let copy = match job.asker {
                 Some(peer) if holds(peer) => None,
-                Some(_) | None => job.update.outcome(now, tools.table),
+                Some(_) | None => job.update.outcome(now, context.table),
             };
             let verdict = match job.update.order {
                 Operation::Delete if job.ran_out => UpdateStatus::Gone,
@@ -229,15 +234,15 @@ impl Updates {
                 && verdict == UpdateStatus::Applied
             {
                 let (key, order) = (job.update.key, &job.update.order);
-                tools
+                context
                     .cluster
                     .witness_order(asker, key, order, &copies, Some(before));
             }
-            self.finish(now, key, verdict, copy, tools);
-            let (cluster, writes) = (&mut *tools.cluster, &mut *tools.writes);
-            tools
+            self.finish(now, key, verdict, copy, context);
+            let (cluster, writes) = (&mut *context.cluster, &mut *context.writes);
+            context
                 .floors
-                .merged(now, &copies, cluster, writes, tools.table);
+                .merged(now, &copies, cluster, writes, context.table);
         }
     }
 
@@ -247,7 +252,7 @@ impl Updates {
         key: Root,
         verdict: UpdateStatus,
         copy: Option<KeyedEntry>,
-        tools: &mut Ctx<'_>,
+        context: &mut UpdateContext<'_>,
     ) {
         let Some(queue) = self.jobs.get_mut(&key) else {
             return;
@@ -271,11 +276,11 @@ impl Updates {
             if refused
                 && job.asker.is_some()
                 && job.update.order != Operation::Delete
-                && let Some(attempt) = job.update.fragment.updates.first()
+                && let Some(attempt) = job.update.delta.updates.first()
             {
                 self.rejected.note(now, *attempt, verdict);
             }
-            self.answer(now, job.asker, job.update.op, verdict, copy, tools);
+            self.answer(now, job.asker, job.update.op, verdict, copy, context);
         }
     }
 
@@ -286,12 +291,12 @@ impl Updates {
         op: OpId,
         verdict: UpdateStatus,
         copy: Option<KeyedEntry>,
-        tools: &mut Ctx<'_>,
+        context: &mut UpdateContext<'_>,
     ) {
         match asker {
             Some(peer) => {
                 let size = copy.as_ref().map_or(0, KeyedEntry::size);
-                let (verdict, copy) = if tools.cluster.flow.admits_reply(peer, size) {
+                let (verdict, copy) = if context.cluster.flow.admits_reply(peer, size) {
                     (verdict, copy)
                 } else {
                     // Too much waits for the member that asks: its caller gets no certain result.
@@ -303,12 +308,12 @@ impl Updates {
                     verdict,
                     copy,
                 };
-                tools.cluster.send(peer, message);
+                context.cluster.send(peer, message);
             }
             None => {
                 let answer = (op, verdict, copy);
                 self.asked
-                    .answered(now, Member::Me, answer, tools.cluster, tools.table);
+                    .answered(now, Member::Me, answer, context.cluster, context.table);
             }
         }
     }

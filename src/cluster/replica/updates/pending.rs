@@ -87,7 +87,7 @@ impl PendingUpdates {
                 .expected()
                 .map(|(name, version)| (name.clone(), version)),
             rotation: changes.rotation(),
-            fragment: Arc::new(Delta {
+            delta: Arc::new(Delta {
                 entries,
                 idle_timeout: changes.idle_timeout().map(|idle| (version, idle.into())),
                 accessed_at: now,

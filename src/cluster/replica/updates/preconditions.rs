@@ -27,7 +27,7 @@ pub(super) fn check_preconditions(
     certain: bool,
     table: &Table,
 ) -> Result<Arc<Record>, UpdateStatus> {
-    let Some(attempt) = update.fragment.updates.first() else {
+    let Some(attempt) = update.delta.updates.first() else {
         return Err(UpdateStatus::Conflict);
     };
     let found = table.record(&update.key);
@@ -55,8 +55,8 @@ pub(super) fn check_preconditions(
         _ if matches!(update.order, Operation::Create(_)) => UpdateStatus::Conflict,
         _ if rotation.is_some_and(is_superseded) => UpdateStatus::Superseded,
         Some((name, version)) if record.version(name) != *version => UpdateStatus::Conflict,
-        _ if table.is_too_large(&record, &update.fragment) => UpdateStatus::TooLarge,
-        _ if table.is_full_for(now, &record, &update.fragment) => UpdateStatus::Full,
+        _ if table.is_too_large(&record, &update.delta) => UpdateStatus::TooLarge,
+        _ if table.is_full_for(now, &record, &update.delta) => UpdateStatus::Full,
         _ => return Ok(record),
     };
     Err(if update.retry && forgotten {
@@ -73,7 +73,7 @@ fn absence(
     unknown: bool,
     table: &Table,
 ) -> Result<Arc<Record>, UpdateStatus> {
-    let dead = table.is_dead(&update.key);
+    let dead = table.is_gone(&update.key);
     match &update.order {
         Operation::Create(record) if !dead && table.is_full(record.payload_bytes()) => {
             Err(UpdateStatus::Full)

@@ -25,7 +25,7 @@ fn data(bytes: usize) -> Message {
         value: Some(Value::from_bytes(vec![0; bytes])),
         version: Version::default(),
     };
-    let fragment = Delta {
+    let delta = Delta {
         entries: vec![register],
         idle_timeout: None,
         accessed_at: Timestamp::default(),
@@ -41,7 +41,7 @@ fn data(bytes: usize) -> Message {
         sent_at: Timestamp::default(),
         copies: [KeyedEntry {
             key: Root::from_bytes([0; 12]),
-            entry: Entry::Delta(fragment.into()),
+            entry: Entry::Delta(delta.into()),
         }]
         .into(),
     })

@@ -1,7 +1,7 @@
 //! Messages of every kind, with any content that a node may send.
 
 use super::arbitrary_session::{
-    clock, fragment, key, name, record, rotation, secret, time, user, version,
+    clock, delta, key, name, record, rotation, secret, time, user, version,
 };
 use super::*;
 
@@ -283,19 +283,19 @@ fn update() -> BoxedStrategy<Update> {
         key(),
         time(),
         option::of((name(), option::of(version()))),
-        fragment(),
+        delta(),
         option::of(rotation()),
         order(),
     )
         .prop_map(
-            |((view, op, retry), key, sent_at, expect, fragment, rotation, order)| Update {
+            |((view, op, retry), key, sent_at, expect, delta, rotation, order)| Update {
                 view,
                 op,
                 key,
                 retry,
                 sent_at,
                 expect,
-                fragment: fragment.into(),
+                delta: delta.into(),
                 rotation,
                 order,
             },
@@ -338,7 +338,7 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
 fn copy() -> BoxedStrategy<KeyedEntry> {
     let entry = prop_oneof![
         record().prop_map(|record| Entry::Live(record.into())),
-        fragment().prop_map(|fragment| Entry::Delta(fragment.into())),
+        delta().prop_map(|delta| Entry::Delta(delta.into())),
         time().prop_map(|until| Entry::Dead { until }),
     ];
     (key(), entry)

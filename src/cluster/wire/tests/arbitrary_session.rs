@@ -37,7 +37,7 @@ pub(super) fn record() -> BoxedStrategy<Record> {
         .boxed()
 }
 
-pub(super) fn fragment() -> BoxedStrategy<Delta> {
+pub(super) fn delta() -> BoxedStrategy<Delta> {
     (
         entries(),
         option::of((version(), idle())),

@@ -24,7 +24,7 @@ pub(super) fn key() -> Root {
 }
 
 /// One attribute of eight bytes.
-pub(super) fn fragment() -> Delta {
+pub(super) fn delta() -> Delta {
     Delta {
         entries: vec![AttributeEntry {
             name: "session_counter".into(),
@@ -57,7 +57,7 @@ pub(super) fn record() -> Record {
         version: Version::default(),
         value: None,
     };
-    let entries = [fragment().entries, vec![removed]].concat();
+    let entries = [delta().entries, vec![removed]].concat();
     Record::from_parts(
         credential(Details::default()),
         lifetime,

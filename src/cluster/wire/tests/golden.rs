@@ -91,7 +91,7 @@ fn writes() -> Golden {
             view: VIEW,
             strict: true,
             sent_at: NOW,
-            copies: [live(), part(), rotated(), dead()].into(),
+            copies: [live(), changes(), rotated(), dead()].into(),
         }),
         "02050403edfd030180d095ffbc3104ff61672130313233343536370074686520736563726574\
              2c2068617368ffffffffffffffffff010080d095ffbc3180d095ffbc31808080c0d6fcf3c501\
@@ -241,7 +241,7 @@ fn calls() -> Golden {
                 retry: true,
                 sent_at: NOW,
                 expect: Some(("n".into(), Some(STAMP))),
-                fragment: fragment().into(),
+                delta: delta().into(),
                 rotation: changes.rotation(),
                 order: Operation::Delete,
             }),
@@ -299,8 +299,8 @@ fn live() -> KeyedEntry {
     entry(Entry::Live(record().into()))
 }
 
-fn part() -> KeyedEntry {
-    entry(Entry::Delta(fragment().into()))
+fn changes() -> KeyedEntry {
+    entry(Entry::Delta(delta().into()))
 }
 
 fn dead() -> KeyedEntry {
@@ -318,7 +318,7 @@ fn rotated() -> KeyedEntry {
     entry(Entry::Delta(
         Delta {
             credential: Some(credential),
-            ..fragment()
+            ..delta()
         }
         .into(),
     ))

@@ -194,7 +194,7 @@ fn write_of(delta: Delta) -> Message {
 }
 
 #[test]
-fn a_fragment_keeps_as_many_updates_as_a_record_however_many_come() {
+fn a_delta_keeps_as_many_updates_as_a_record_however_many_come() {
     let version = |clock| Version { clock, writer: 1 };
     let many: Vec<_> = (1..=5_000).map(version).collect();
     let latest: Vec<_> = (5_000 - 15..=5_000).map(version).collect();
@@ -363,7 +363,7 @@ fn a_small_change_is_small_on_the_wire() {
         sent_at: NOW,
         copies: [KeyedEntry {
             key: key(),
-            entry: Entry::Delta(fragment().into()),
+            entry: Entry::Delta(delta().into()),
         }]
         .into(),
     });

@@ -1,4 +1,4 @@
-//! Snapshots of the engine: the part of its state that request tasks read without its lock.
+//! The published part of the state of the engine: request tasks read it without its lock.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::message::ViewId;
 use super::placement::Placement;
 
 #[derive(Clone, Debug)]
-pub(super) struct Snapshot {
+pub(super) struct Published {
     pub(super) ready: bool,
     /// Whether this node may answer alone for the slots that it holds.
     pub(super) complete: bool,
@@ -20,7 +20,7 @@ pub(super) struct Snapshot {
     pub(super) view: ViewId,
 }
 
-impl Snapshot {
+impl Published {
     pub(super) fn of(control: &Engine) -> Self {
         let cluster = &control.cluster;
         Self {
