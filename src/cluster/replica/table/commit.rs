@@ -63,11 +63,7 @@ impl Table {
         }
         self.note_revoked(*key, record.map(|record| &**record), after);
         self.put(&mut slot, *key, live);
-        let copies = [KeyedEntry {
-            key: *key,
-            entry: entry,
-        }]
-        .into();
+        let copies = [KeyedEntry { key: *key, entry }].into();
         Ok((outcome, Some(copies)))
     }
 
