@@ -43,7 +43,7 @@ pub enum SetupErrorKind {
     Header,
     /// A route has other characters than letters, digits and underscores, or not 1 to 32 of them.
     Route,
-    /// The number of copies is not one from 1 to 255.
+    /// The number of copies is not one from 1 to 255, or is smaller than `min_copies`.
     Copies,
     /// The file or the environment variable of a secret does not exist, or cannot be read.
     SecretMissing,
@@ -59,7 +59,8 @@ pub enum SetupErrorKind {
     NotLoopback,
     /// A node looks for peers on other machines, which requires a cluster name.
     ClusterName,
-    /// Binding the address of a node failed, usually because it is already in use.
+    /// Binding the address of a node failed, usually because it is already in use; or its multicast
+    /// group could not be joined.
     Listen,
     /// The operating system has no random numbers, or TLS does not work here.
     Unsupported,

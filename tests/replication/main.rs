@@ -439,6 +439,18 @@ async fn too_few_nodes_refuse_to_write() {
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Unavailable);
 }
 
+/// Otherwise every write would end as indeterminate.
+#[tokio::test]
+async fn more_copies_are_not_required_than_are_kept() {
+    let two = Copies::count(2).unwrap();
+    let refused = describe("node1", &[]).copies(two).min_copies(3).start();
+    let error = refused.await.unwrap_err();
+    assert_eq!(error.kind(), SetupErrorKind::Copies);
+    assert_eq!(error.to_string(), "min_copies(3) is more than 2 copies");
+    let store = describe("node1", &[]).copies(two).min_copies(2).start();
+    store.await.unwrap();
+}
+
 #[tokio::test]
 async fn fewer_acknowledgements_than_asked_for_are_counted() {
     let ack = Ack::Copies(2.try_into().unwrap());

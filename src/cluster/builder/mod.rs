@@ -165,7 +165,8 @@ impl ReplicatedStoreBuilder {
     }
 
     /// Sets when a write counts as acknowledged. Defaults to [`Ack::All`], so that no write is lost
-    /// after its response was sent.
+    /// after its response was sent. Deletions, atomic updates, rotations, and changes through a node
+    /// that does not hold the session wait for all holders in any case.
     pub const fn ack(mut self, ack: Ack) -> Self {
         self.ack = ack;
         self
@@ -180,11 +181,16 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// Sets the minimum number of nodes, including this one, that can keep sessions. With fewer,
-    /// writes other than deletions fail as [`Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// Sets the minimum number of nodes, including this one, that have the whole session when a
+    /// write is acknowledged. With fewer nodes in the cluster, writes other than deletions fail as
+    /// [`Unavailable`](crate::StoreErrorKind::Unavailable). While enough nodes are there and some
+    /// of them are still joining, writes wait for them, and are
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) after
+    /// [`ack_timeout`](Self::ack_timeout).
     ///
-    /// Defaults to 1, so that the last node continues alone. With [`Ack::All`] and at least two
-    /// copies, 2 refuses writes that the failure of one node could lose.
+    /// Defaults to 1, so that the last node continues alone. With [`Ack::All`], 2 refuses writes
+    /// that the failure of one node could lose. With [`Ack::Local`], only the number of nodes
+    /// counts. More than [`copies`](Self::copies) is an error when the node starts.
     pub const fn min_copies(mut self, nodes: u8) -> Self {
         self.min_copies = nodes;
         self

@@ -12,7 +12,6 @@ use crate::store::replicated::ReplicatedStore;
 
 use super::ReplicatedStoreBuilder;
 use super::address::{check_peer, invalid};
-use crate::cluster::Cluster;
 use crate::cluster::discover::{Beacon, Discovery, Group, join};
 use crate::cluster::door::Door;
 use crate::cluster::driver::Driver;
@@ -23,6 +22,7 @@ use crate::cluster::replica::rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 use crate::cluster::runtime::Endpoints;
 use crate::cluster::wire::{Hello, NODE_NAME_MAX, is_node_name};
+use crate::cluster::{Cluster, Copies};
 
 impl ReplicatedStoreBuilder {
     /// Starts the node. It listens when this returns, and finds the other nodes in the background;
@@ -221,7 +221,17 @@ impl ReplicatedStoreBuilder {
         for peer in &self.peers {
             check_peer(peer, secure)?;
         }
-        Ok(())
+        match self.copies {
+            // No write could be acknowledged.
+            Copies::Count(copies) if self.min_copies > copies.get() => Err(SetupError::new(
+                SetupErrorKind::Copies,
+                format!(
+                    "min_copies({}) is more than {copies} copies",
+                    self.min_copies
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
