@@ -285,8 +285,8 @@ impl SessionLayer {
         self
     }
 
-    /// Sets the absolute timeout: how long after its creation a session expires, however often it
-    /// is used. Defaults to 24 hours. Zero and very long times are treated as in
+    /// Sets the absolute timeout: how long after its creation or its last login a session expires,
+    /// however often it is used. Defaults to 24 hours. Zero and very long times are treated as in
     /// [`with_idle_timeout`](Self::with_idle_timeout).
     ///
     /// A timeout shorter than the one that a stored session was created with applies to it at once,

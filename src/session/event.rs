@@ -47,7 +47,7 @@ pub enum EndReason {
     Logout,
     /// All sessions of its user were ended: [`end_user`](crate::SessionStore::end_user).
     User,
-    /// The application has ended it by its key: [`end`](crate::SessionStore::delete).
+    /// The application has ended it by its key: [`delete`](crate::SessionStore::delete).
     Admin,
     /// Its user had too many.
     Limit,

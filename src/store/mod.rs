@@ -1,7 +1,7 @@
 //! Session stores: the contract, and the builders, errors and states of the stores of this crate.
 //!
 //! A store holds [`Record`]s under the [`Root`]s of their ids and has four operations: [`load`],
-//! [`commit`], [`touch`] and [`end`]. It commits *changes*, not whole records, and commits them
+//! [`commit`], [`touch`] and [`delete`]. It commits *changes*, not whole records, and commits them
 //! conditionally. Therefore two requests can write different attributes concurrently, and a slow
 //! request cannot revive a session that has ended. A store that can read and write in one step (a
 //! lock, a transaction, a script) can use [`Changes::apply`], which implements the rule.
@@ -12,7 +12,7 @@
 //! [`load`]: SessionStore::load
 //! [`commit`]: SessionStore::commit
 //! [`touch`]: SessionStore::touch
-//! [`end`]: SessionStore::delete
+//! [`delete`]: SessionStore::delete
 
 pub(crate) mod erased;
 mod record_bytes;

@@ -79,10 +79,11 @@ impl ReplicatedStore {
         self.cluster.is_ready()
     }
 
-    /// Waits until the node serves sessions: at most two seconds if it finds no other node,
-    /// otherwise until it has received all sessions that it keeps. This concerns joining only: on a
-    /// node that leaves it returns at once, so check [`is_ready`](Self::is_ready) where that
-    /// matters.
+    /// Waits until the node serves sessions: until it has joined and received all sessions that it
+    /// keeps. Without a member this takes two seconds if every configured address refuses
+    /// connections, and `join_timeout` if one does not answer. It does not end while a node of the
+    /// cluster rejects this one, so use a timeout. On a node that leaves it returns at once: check
+    /// [`is_ready`](Self::is_ready) where that matters.
     ///
     /// # Cancel safety
     ///
@@ -117,8 +118,8 @@ impl ReplicatedStore {
     /// let ended = store.drain_on(distributable::shutdown_signal()?, Duration::from_secs(1));
     /// axum::serve(listener, app).with_graceful_shutdown(ended).await?;
     /// let report = store.drain().await;
-    /// if !report.handed_over {
-    ///     eprintln!("not everything was handed over: {report:?}");
+    /// if !report.handed_over && !report.last {
+    ///     eprintln!("the other nodes may lack sessions: {report:?}");
     /// }
     /// # Ok(())
     /// # }

@@ -59,21 +59,22 @@ struct Candidate {
 
 impl Placement {
     pub(crate) fn new(copies: Copies, me: &Node, leaving: bool, peers: &PeerTable) -> Self {
-        let everybody = || {
+        let members = || {
             let peers = peers
                 .iter()
                 .map(|(index, peer)| (Member::Peer(index), &peer.node, peer.leaving));
             std::iter::once((Member::Me, me, leaving)).chain(peers)
         };
-        let nobody_stays = everybody().all(|(.., leaving)| leaving);
-        let candidates = everybody()
-            .filter(|(.., leaving)| nobody_stays || !leaving)
-            .map(|(member, node, _)| Candidate {
-                member,
-                seed: node.seed(),
-                fingerprint: node.fingerprint(),
-                name: node.name.clone(),
-            });
+        let all_leave = members().all(|(.., leaving)| leaving);
+        let candidates =
+            members()
+                .filter(|(.., leaving)| all_leave || !leaving)
+                .map(|(member, node, _)| Candidate {
+                    member,
+                    seed: node.seed(),
+                    fingerprint: node.fingerprint(),
+                    name: node.name.clone(),
+                });
         Self {
             copies,
             candidates: candidates.collect(),

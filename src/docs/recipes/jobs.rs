@@ -3,7 +3,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use distributable::session::{Changes, Outcome, Value};
 use distributable::{Attribute, ReplicatedStore, Root, Session, SessionError, SessionStore};
 
 pub const REPORT: Attribute<String> = Attribute::new("report");
@@ -70,11 +69,9 @@ pub async fn paid(
     let Some(key) = key else {
         return Ok(StatusCode::NOT_FOUND);
     };
-    let mut changes = Changes::default();
-    changes.insert(PAID.name().into(), Value::encode(&order)?);
-    Ok(match shop.store.commit(&key, None, changes).await? {
-        Outcome::Committed(_) => StatusCode::OK,
-        // The visitor has gone; a commit does not bring the session back.
-        _ => StatusCode::GONE,
+    Ok(match shop.store.update(&key, PAID, |_| order).await? {
+        Some(_) => StatusCode::OK,
+        // The visitor has gone; an update does not bring the session back.
+        None => StatusCode::GONE,
     })
 }

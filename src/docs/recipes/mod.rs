@@ -59,7 +59,8 @@ recipes! {
     /// Server-sent events that end when the visitor logs out.
     ///
     /// [`Session::changed`](crate::Session::changed) returns an error when the session has ended,
-    /// expired, or was bound to another user, on any node and every store, about a second later.
+    /// expired, or was bound to another user, on any node and every store: at once, or up to a second
+    /// later where the store does not wake tasks.
     /// Listening is no use of the session: a page left open does not keep its visitor logged in.
     /// Call [`touch`](crate::Session::touch) where it should.
     events: "events.rs",
@@ -74,7 +75,7 @@ recipes! {
     ///
     /// A job that a request starts takes a [detached](crate::Session::detached) handle along.
     /// Anything else, such as a call from a payment provider, keeps the session's
-    /// [key](crate::Session::key) and commits to the store. Neither brings back a session that has
+    /// [key](crate::Session::key) and calls [`update`](crate::SessionStore::update) of the store. Neither brings back a session that has
     /// ended.
     jobs: "jobs.rs",
 

@@ -7,9 +7,8 @@ use crate::middleware::state::Update;
 
 impl Session {
     /// Deletes the session. Returns `true` if there was one; a request with a former id has none.
-    /// With the default settings of every store, no node accepts the session once this returns;
-    /// with `Ack::Local`, `Ack::Copies` or the near-cache of Redis, another node may answer from
-    /// its copy for a moment longer.
+    /// Once this returns, no node accepts the session, whatever `Ack` is; only the near-cache of
+    /// Redis may return it for a moment longer.
     ///
     /// Unsaved writes are dropped; later writes create a new session. This may be called at any
     /// time. After the response is sent the cookie can no longer be removed; the browser keeps one

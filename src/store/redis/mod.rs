@@ -17,7 +17,7 @@
 //! [`wait_for_replicas`](RedisStoreBuilder::wait_for_replicas) is set.
 //!
 //! ```text
-//!   store      load · commit · touch · end
+//!   store      load · commit · touch · delete
 //!     │  near     copies of sessions, kept true by the server's invalidations
 //!   router     asks until the deadline: follows slots, masters and reconnects
 //!     │  locator  one server · sentinel · cluster: who owns a slot
