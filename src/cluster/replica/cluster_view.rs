@@ -23,9 +23,9 @@ use super::events::Listeners;
 use super::flow::Flow;
 use super::message::{Lane, Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
+use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet, PeerTable};
 use super::placement::{Holders, Member, Placement, members_hash};
-use super::reads::INTERNAL;
 use super::rules::Rules;
 
 /// State of one node in its cluster.
@@ -324,7 +324,7 @@ impl ClusterView {
 
     pub(crate) fn reply(&mut self, op: OpId, reply: Reply) {
         // Operations that this node started itself answer no call.
-        if op & INTERNAL != 0 {
+        if is_internal(op) {
             return;
         }
         let unknown = matches!(

@@ -63,6 +63,7 @@ mod membership;
 mod merged_writes;
 pub(crate) mod message;
 pub(crate) mod node;
+mod op_id;
 mod peer_table;
 mod placement;
 mod published;

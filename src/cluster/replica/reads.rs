@@ -26,6 +26,7 @@ use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
+use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;
 
@@ -166,7 +167,7 @@ impl Reads {
         if !self.open.get(&op).is_some_and(is_waiting) {
             return;
         }
-        if op & INTERNAL != 0 {
+        if is_internal(op) {
             self.refused.insert((op, peer));
             return;
         }
@@ -223,7 +224,7 @@ impl Reads {
     /// Called when a new view is installed: discards earlier responses and asks again.
     pub(crate) fn install(&mut self, cluster: &mut ClusterView) {
         // Updates begin their internal reads again themselves.
-        self.open.retain(|op, _| op & INTERNAL == 0);
+        self.open.retain(|op, _| !is_internal(*op));
         self.complete.clear();
         self.refused.clear();
         self.changed = true;
@@ -251,7 +252,7 @@ impl Reads {
             let waited = now.since(open.begun_at);
             let moves = |peer| cluster.flow.is_moving(now, peer);
             let is_moving = !open.waiting.is_empty() && open.waiting.iter().all(moves);
-            op & INTERNAL == 0 && waited >= timeout && !(is_moving && waited < MOVING_MAX)
+            !is_internal(op) && waited >= timeout && !(is_moving && waited < MOVING_MAX)
         };
         let expired = self.open.iter().filter(|(op, open)| late(**op, open));
         let expired: Vec<_> = expired.map(|(op, _)| *op).collect();
@@ -286,7 +287,7 @@ impl Reads {
     /// Fails all reads: this node does not serve any more.
     pub(crate) fn abort(&mut self, cluster: &mut ClusterView) {
         for op in std::mem::take(&mut self.open).into_keys() {
-            if op & INTERNAL == 0 {
+            if !is_internal(op) {
                 cluster.reply(op, Reply::Unavailable);
             }
         }
@@ -306,10 +307,6 @@ impl Reads {
 
 /// Most open reads; further ones are refused.
 const READS_MAX: usize = 16_384;
-
-/// Marks reads that this node makes itself, as the owner of a session. They answer no call, have no
-/// timeout, and end with the view at the latest.
-pub(crate) const INTERNAL: OpId = 1 << 63;
 
 /// A member with a request unanswered for this long is asked for its view.
 const OVERDUE_AFTER: Duration = Duration::from_millis(200);

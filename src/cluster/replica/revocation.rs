@@ -19,8 +19,8 @@ use crate::session::{Changes, Root, Timestamp, index_root};
 use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::message::OpId;
+use super::op_id::REVOCATION;
 use super::placement::Member;
-use super::reads::INTERNAL;
 use super::table::Table;
 
 /// Indexes of users with entries of sessions to delete.
@@ -62,7 +62,7 @@ impl Revocations {
             {
                 for key in record.ended_too_late() {
                     self.last_op += 1;
-                    let op = INTERNAL | REVOKE | self.last_op;
+                    let op = REVOCATION | self.last_op;
                     self.reads.insert(op, *index);
                     revoked.push((op, key));
                 }
@@ -115,12 +115,3 @@ const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 
 /// Indexes remembered at the same time.
 const DUE_MAX: usize = 4_096;
-
-/// Returns `true` if this call deletes a session because all sessions of its user were ended on the
-/// other side of a partition.
-pub(crate) const fn is_revocation(op: OpId) -> bool {
-    op & (INTERNAL | REVOKE) == INTERNAL | REVOKE
-}
-
-/// Distinguishes these operations from others that a node starts itself.
-const REVOKE: OpId = 1 << 61;

@@ -2,11 +2,12 @@
 
 use crate::session::{Root, Timestamp};
 
-use super::{Engine, LOOK};
+use super::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Message, Write};
+use crate::cluster::replica::op_id::LOOKUP;
 use crate::cluster::replica::peer_table::PeerIndex;
-use crate::cluster::replica::reads::{INTERNAL, Wanted};
+use crate::cluster::replica::reads::Wanted;
 use crate::cluster::replica::table::Table;
 
 impl Engine {
@@ -111,7 +112,7 @@ impl Engine {
             writes.extend(write);
         } else if !self.reads.is_full() {
             self.looks += 1;
-            let op = INTERNAL | LOOK | self.looks;
+            let op = LOOKUP | self.looks;
             self.looking.insert(key, write.into_iter().collect());
             let wanted = Wanted { key, secret: None };
             self.reads.begin(now, &mut self.cluster, op, wanted, true);

@@ -329,9 +329,6 @@ impl Engine {
 /// Interval at which timeouts and repetitions are checked.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Distinguishes lookups from the reads that updates make.
-const LOOK: OpId = 1 << 62;
-
 /// A node that was not scheduled for this long may have been declared down.
 pub(crate) const PAUSE_MAX: Duration = DETECTION;
 

@@ -3,15 +3,15 @@
 
 use crate::session::{Loaded, Timestamp};
 
-use super::{Engine, LOOK};
+use super::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::event::{DownCause, Notification, Reply};
 use crate::cluster::replica::membership::MembershipOutput;
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
+use crate::cluster::replica::op_id::{is_lookup, is_revocation};
 use crate::cluster::replica::peer_table::{PEERS_MAX, Peer};
-use crate::cluster::replica::reads::{Finished, INTERNAL, Wanted};
-use crate::cluster::replica::revocation::is_revocation;
+use crate::cluster::replica::reads::{Finished, Wanted};
 use crate::cluster::replica::table::Table;
 
 impl Engine {
@@ -247,7 +247,7 @@ impl Engine {
     }
 
     fn finish_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
-        if finished.op & (INTERNAL | LOOK) == INTERNAL | LOOK {
+        if is_lookup(finished.op) {
             // The session is here now, unless it has expired everywhere.
             let view = self.cluster.view;
             for (writer, seq) in self

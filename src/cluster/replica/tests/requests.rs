@@ -1,7 +1,7 @@
 //! Requests to peers that do not arrive, are refused, or are more than a peer can take.
 
 use super::*;
-use crate::cluster::replica::reads::INTERNAL;
+use crate::cluster::replica::op_id::is_internal;
 
 /// The first key from `from` on whose owner is the node `owner`.
 fn key_of(lab: &Lab, owner: usize, from: u8) -> Root {
@@ -56,8 +56,7 @@ fn an_internal_read_that_a_busy_member_refuses_is_repeated() {
         replica.commit(lab.now, op, &key, Some(&base), &update(&base, "2"));
         lab.carry();
     }
-    let asked =
-        |message: &Message| matches!(message, Message::Get { op, .. } if op & INTERNAL != 0);
+    let asked = |message: &Message| matches!(message, Message::Get { op, .. } if is_internal(*op));
     let held = std::mem::take(&mut lab.held);
     let (internal, _): (Vec<_>, Vec<_>) = held.into_iter().partition(|(.., it)| asked(it));
     assert!(!internal.is_empty(), "the owner asks before it decides");

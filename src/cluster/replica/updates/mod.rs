@@ -33,9 +33,10 @@ use crate::session::{Record, Root, Timestamp};
 use super::cluster_view::ClusterView;
 use super::floors::Floors;
 use super::message::{KeyedEntry, OpId, Operation, UpdateStatus};
+use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;
-use super::reads::{INTERNAL, Reads};
+use super::reads::Reads;
 use super::table::Table;
 use super::writes::Writes;
 
@@ -101,7 +102,7 @@ impl Updates {
         {
             self.start(now, key, context);
         }
-        op & INTERNAL != 0
+        is_internal(op)
     }
 
     /// Called when all other holders have merged this write: applies it here.

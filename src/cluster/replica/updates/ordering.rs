@@ -16,9 +16,10 @@ use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
     KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
 };
+use crate::cluster::replica::op_id::INTERNAL;
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::reads::{INTERNAL, Wanted};
+use crate::cluster::replica::reads::Wanted;
 use crate::cluster::replica::writes::NewWrite;
 
 /// An update that this node orders.

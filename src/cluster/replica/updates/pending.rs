@@ -20,9 +20,9 @@ use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{
     KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
 };
+use crate::cluster::replica::op_id::is_revocation;
 use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::revocation::is_revocation;
 use crate::cluster::replica::table::Table;
 
 /// A change that the session's owner orders.
