@@ -165,8 +165,8 @@ impl ReplicatedStoreBuilder {
     }
 
     /// Sets when a write counts as acknowledged. Defaults to [`Ack::All`], so that no write is lost
-    /// after its response was sent. Deletions, atomic updates, rotations, and changes through a node
-    /// that does not hold the session wait for all holders in any case.
+    /// after its response was sent. Deletions, atomic updates, rotations, and changes through a
+    /// node that does not hold the session wait for all holders in any case.
     pub const fn ack(mut self, ack: Ack) -> Self {
         self.ack = ack;
         self

@@ -18,9 +18,9 @@
 //! - when the holder has refused it and is in this node's view now;
 //! - when the holder announces this node's view, has not acknowledged the write, and the write is
 //!   not under way to it. A holder repeats its acknowledgements before each announcement
-//!   ([`MergedWrites`]), so it lacks every write that it does not name. A change of the view therefore
-//!   sends almost nothing again: only ordered writes, and those of sessions that a holder is
-//!   requesting from others.
+//!   ([`MergedWrites`]), so it lacks every write that it does not name. A change of the view
+//!   therefore sends almost nothing again: only ordered writes, and those of sessions that a holder
+//!   is requesting from others.
 //!
 //! This module does not decide what is written and does not touch the table. The number of open
 //! bytes is limited by the [`Budget`](super::budget::Budget) before a write begins.

@@ -59,10 +59,10 @@ recipes! {
     /// Server-sent events that end when the visitor logs out.
     ///
     /// [`Session::changed`](crate::Session::changed) returns an error when the session has ended,
-    /// expired, or was bound to another user, on any node and every store: at once, or up to a second
-    /// later where the store does not wake tasks.
-    /// Listening is no use of the session: a page left open does not keep its visitor logged in.
-    /// Call [`touch`](crate::Session::touch) where it should.
+    /// expired, or was bound to another user, on any node and every store: at once, or up to a
+    /// second later where the store does not wake tasks. Listening is no use of the session: a page
+    /// left open does not keep its visitor logged in. Call [`touch`](crate::Session::touch) where
+    /// it should.
     events: "events.rs",
 
     /// A WebSocket that ends when the visitor logs out.
@@ -75,8 +75,8 @@ recipes! {
     ///
     /// A job that a request starts takes a [detached](crate::Session::detached) handle along.
     /// Anything else, such as a call from a payment provider, keeps the session's
-    /// [key](crate::Session::key) and calls [`update`](crate::SessionStore::update) of the store. Neither brings back a session that has
-    /// ended.
+    /// [key](crate::Session::key) and calls [`update`](crate::SessionStore::update) of the store.
+    /// Neither brings back a session that has ended.
     jobs: "jobs.rs",
 
     /// Pages of your own for the errors of sessions.
