@@ -55,8 +55,8 @@ pub(crate) use handle::Cluster;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) use replica::{
     entry::Entry,
-    held::{HeldState, Survivor},
     message::KeyedEntry,
+    withheld::{Survivor, WithheldState},
 };
 pub use secret::Secret;
 pub use status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 #[cfg(all(feature = "snapshot", unix))]
-use crate::cluster::{HeldState, KeyedEntry, Survivor};
+use crate::cluster::{KeyedEntry, Survivor, WithheldState};
 use crate::error::StoreError;
 use crate::events::SessionEvents;
 use crate::session::{
@@ -195,8 +195,8 @@ impl ReplicatedStore {
 
     /// The state of sessions that this node may not use before it contacts a member.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(super) fn held(&self) -> HeldState {
-        self.cluster.held()
+    pub(super) fn withheld(&self) -> WithheldState {
+        self.cluster.withheld()
     }
 
     /// Returns the address on which the node listens for other nodes.

@@ -154,7 +154,7 @@ fn open(to: SocketAddrV4, interface: Ipv4Addr) -> io::Result<UdpSocket> {
 
 /// Announces this node's address to the group, and has the addresses of other nodes dialed.
 pub(super) async fn meet(driver: &Driver, group: Group) {
-    let tell = async {
+    let announce = async {
         let beacon = group.beacon.sign(group.advertised);
         let mut round = interval(BEACON_INTERVAL);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,15 +174,15 @@ pub(super) async fn meet(driver: &Driver, group: Group) {
             failing = sent.is_err();
         }
     };
-    let hear = async {
+    let listen = async {
         // One byte more than a beacon, to detect longer datagrams.
         let mut bytes = [0; BEACON + 1];
         loop {
             let pause = Instant::now() + WINDOW;
             for _ in 0..WINDOW_MAX {
                 // Errors concern single datagrams, or are as frequent as those: both count.
-                let heard = group.socket.recv(&mut bytes).await;
-                let said = heard
+                let received = group.socket.recv(&mut bytes).await;
+                let said = received
                     .ok()
                     .and_then(|length| group.beacon.check(&bytes[..length]));
                 if let Some(address) = said
@@ -195,7 +195,7 @@ pub(super) async fn meet(driver: &Driver, group: Group) {
             sleep_until(pause).await;
         }
     };
-    tokio::join!(tell, hear);
+    tokio::join!(announce, listen);
 }
 
 /// Interval between announcements, like Tomcat's.

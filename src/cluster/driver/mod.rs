@@ -170,7 +170,7 @@ impl Driver {
     }
 
     /// Handles messages from a node, in order, sent to this node in incarnation `to`.
-    pub(super) fn hear(&self, from: &Node, to: u64, arrived: &mut Vec<Arrival>) {
+    pub(super) fn receive(&self, from: &Node, to: u64, arrived: &mut Vec<Arrival>) {
         if arrived.is_empty() {
             return;
         }

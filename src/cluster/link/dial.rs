@@ -132,7 +132,7 @@ impl Dialler<'_> {
             Err(ConnectError::Distrusted(distrust)) => {
                 // A node that is being stopped closes the connection as well.
                 if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
-                    self.tell(ConnectProblem::Distrusted(distrust));
+                    self.report(ConnectProblem::Distrusted(distrust));
                 }
                 let by = Rejection::Foreign;
                 self.found(match distrust.is_of_a_node() {
@@ -146,7 +146,7 @@ impl Dialler<'_> {
                 // A node that is busy or being stopped is silent for a moment.
                 let since = self.silent_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= SILENT_FOR {
-                    self.tell(obstacle);
+                    self.report(obstacle);
                 }
                 self.failed()
             }
@@ -219,11 +219,11 @@ impl Dialler<'_> {
         if self.driver.reminded(me, details.seen) {
             return Next::AtOnce;
         }
-        self.tell(ConnectProblem::Refused(refusal));
+        self.report(ConnectProblem::Refused(refusal));
         self.failed()
     }
 
-    fn tell(&mut self, obstacle: ConnectProblem) {
+    fn report(&mut self, obstacle: ConnectProblem) {
         let me = self.driver.me();
         self.last_logged.log(&me, self.send_queue.address, obstacle);
     }

@@ -176,7 +176,7 @@ impl Receiver<'_> {
                 credit_due.as_mut().reset(Instant::now() + CREDIT_DELAY);
                 is_due_set = true;
             }
-            self.driver.hear(self.from, self.me, &mut arrived);
+            self.driver.receive(self.from, self.me, &mut arrived);
             if let Err(error) = understood {
                 return Trouble::Wire(error);
             }

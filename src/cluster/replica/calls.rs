@@ -55,7 +55,7 @@ impl Replica {
             key: *key,
             secret: secret.copied(),
         };
-        self.control().read(now, op, wanted, &self.table);
+        self.engine().read(now, op, wanted, &self.table);
         Step::Wait(Loaded::Absent)
     }
 
@@ -169,7 +169,7 @@ impl Replica {
             changes: &Changes::default(),
             order: Operation::Delete,
         };
-        self.control().update(now, call, &self.table);
+        self.engine().update(now, call, &self.table);
         Step::Wait(true)
     }
 
@@ -182,7 +182,7 @@ impl Replica {
         let recorded = recorded.flatten();
         if published.ready && (recorded.is_some() || !mine || !published.complete) {
             let access = recorded.unwrap_or_else(|| access_version(now, published.writer));
-            self.control().touch(now, *key, access);
+            self.engine().touch(now, *key, access);
         }
     }
 
@@ -218,7 +218,7 @@ impl Replica {
             changes,
             order,
         };
-        self.control().update(now, call, &self.table);
+        self.engine().update(now, call, &self.table);
         // The owner's answer replaces this value.
         Step::Wait(Outcome::Gone)
     }
@@ -231,9 +231,9 @@ impl Replica {
         wanted: (Ack, usize),
         copies: &Arc<[KeyedEntry]>,
     ) -> Step<T> {
-        let mut control = self.control();
-        let wait = control.write(now, op, wanted, copies, &self.table);
-        self.publish(&control);
+        let mut engine = self.engine();
+        let wait = engine.write(now, op, wanted, copies, &self.table);
+        self.publish(&engine);
         if wait {
             Step::Wait(value)
         } else {

@@ -6,9 +6,9 @@ use crate::session::Timestamp;
 
 use super::Replica;
 use super::entry::Entry;
-use super::held::{Held, HeldState, Survivor};
 use super::message::KeyedEntry;
 use super::table::Table;
+use super::withheld::{Survivor, WithheldSessions, WithheldState};
 
 impl Replica {
     /// Returns the entries of a slot that are still in effect. Deltas without their session are
@@ -29,19 +29,19 @@ impl Replica {
     /// Like [`restore`](Self::restore), for an earlier incarnation that these members have
     /// survived: imports the sessions when one of them is met.
     pub(crate) fn hold(&self, now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) {
-        self.control().held = Held::new(now, copies, survivors);
+        self.engine().withheld = WithheldSessions::new(now, copies, survivors);
     }
 
     /// Returns the state of the sessions passed to [`hold`](Self::hold).
-    pub(crate) fn held(&self) -> HeldState {
-        self.control().held.state()
+    pub(crate) fn withheld(&self) -> WithheldState {
+        self.engine().withheld.state()
     }
 
     /// Returns the members that stay if this node leaves now, or stayed when it left, including
     /// those from before a pause that this node has not met again.
     pub(crate) fn survivors(&self) -> Vec<Survivor> {
-        let control = self.control();
-        let peers = control.cluster.peers.iter().map(|(_, peer)| peer);
+        let engine = self.engine();
+        let peers = engine.cluster.peers.iter().map(|(_, peer)| peer);
         let here = peers.filter(|peer| !peer.departed).map(|peer| Survivor {
             name: peer.node.name.to_string(),
             generation: peer.node.generation,
@@ -52,7 +52,7 @@ impl Replica {
             generation: 0,
             leaving: false,
         };
-        let former = control.readiness.before_pause().map(lost);
+        let former = engine.readiness.before_pause().map(lost);
         here.chain(former).collect()
     }
 }

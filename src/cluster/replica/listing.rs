@@ -298,7 +298,7 @@ impl Replica {
         let holds_all = || (0..SLOTS).all(|slot| placement.is_mine(slot));
         let whole = scope == ListScope::Cluster;
         if whole && !holds_all() {
-            self.control().list(now, op, (after, limit));
+            self.engine().list(now, op, (after, limit));
             return Step::Wait(ListPart::default());
         }
         let is_wanted = |slot| whole || placement.owner(slot) == Member::Me;

@@ -56,8 +56,6 @@ pub(crate) mod expired;
 mod export;
 mod floors;
 mod flow;
-#[cfg(all(feature = "snapshot", unix))]
-pub(crate) mod held;
 pub(crate) mod listing;
 mod membership;
 mod merged_writes;
@@ -77,6 +75,8 @@ mod split;
 mod status;
 mod table;
 mod updates;
+#[cfg(all(feature = "snapshot", unix))]
+pub(crate) mod withheld;
 mod writes;
 
 #[cfg(test)]
@@ -130,8 +130,8 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Replica {
     table: Table,
-    control: Mutex<Engine>,
-    /// The part of `control` that request tasks need, so that a local read does not wait for its
+    engine: Mutex<Engine>,
+    /// The part of `engine` that request tasks need, so that a local read does not wait for its
     /// lock.
     published: RwLock<Published>,
     /// The changes that other members have not acknowledged.
@@ -146,13 +146,13 @@ impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
         let table = Table::new(&settings);
         let (ack, min_copies) = (settings.ack, settings.min_copies.into());
-        let control = Engine::new(now, settings);
+        let engine = Engine::new(now, settings);
         Self {
             table,
-            published: RwLock::new(Published::of(&control)),
-            budget: control.cluster.budget.clone(),
-            listened: control.cluster.listeners.any(),
-            control: Mutex::new(control),
+            published: RwLock::new(Published::of(&engine)),
+            budget: engine.cluster.budget.clone(),
+            listened: engine.cluster.listeners.any(),
+            engine: Mutex::new(engine),
             ack,
             min_copies,
         }
@@ -160,21 +160,21 @@ impl Replica {
 
     /// Handles an event.
     pub(crate) fn handle(&self, now: Timestamp, input: Input) {
-        let mut control = self.control();
-        control.handle(now, input, &self.table);
-        self.publish(&control);
+        let mut engine = self.engine();
+        engine.handle(now, input, &self.table);
+        self.publish(&engine);
         #[cfg(all(feature = "snapshot", unix))]
-        control.held.take_up(now, &self.table);
+        engine.withheld.take_up(now, &self.table);
     }
 
     /// Moves the pending outputs to `outputs`, in order.
     pub(crate) fn drain(&self, outputs: &mut Vec<Output>) {
-        self.control().drain(outputs);
+        self.engine().drain(outputs);
     }
 
     /// Returns when [`Input::Timeout`] is due; `None` after leaving.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.control().poll_timeout()
+        self.engine().poll_timeout()
     }
 
     /// Returns `true` if the view is still that of `published`.
@@ -244,7 +244,7 @@ impl Replica {
     /// Returns the bytes that wait for all peers together, and those of updates that wait here.
     #[cfg(test)]
     pub(crate) fn waiting_bytes(&self) -> [usize; 2] {
-        self.control().waiting_bytes()
+        self.engine().waiting_bytes()
     }
 
     /// Returns the digests of all non-empty slots, on which two nodes that agree match. Marks of
@@ -257,18 +257,18 @@ impl Replica {
     /// Returns the number of live sessions with fewer copies than configured.
     pub(crate) fn under_replicated(&self) -> usize {
         // Counting may take a while, so the lock is not held meanwhile.
-        let lacking = UnderReplicated::of(&self.control().cluster);
+        let lacking = UnderReplicated::of(&self.engine().cluster);
         lacking.sessions(&self.table)
     }
 
     /// Returns the state for operators.
     pub(crate) fn status(&self) -> ReplicaStatus {
-        ReplicaStatus::of(&self.control(), &self.table)
+        ReplicaStatus::of(&self.engine(), &self.table)
     }
 
-    fn control(&self) -> MutexGuard<'_, Engine> {
+    fn engine(&self) -> MutexGuard<'_, Engine> {
         // A panic under this lock is a bug; going on is better than failing every request.
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn published(&self) -> Published {
@@ -278,8 +278,8 @@ impl Replica {
             .clone()
     }
 
-    fn publish(&self, control: &Engine) {
-        let is_current = |published: &Published| published.is_of(control);
+    fn publish(&self, engine: &Engine) {
+        let is_current = |published: &Published| published.is_of(engine);
         let current = is_current(
             &self
                 .published
@@ -291,7 +291,7 @@ impl Replica {
                 .published
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            *published = Published::of(control);
+            *published = Published::of(engine);
         }
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct Published {
 }
 
 impl Published {
-    pub(super) fn of(control: &Engine) -> Self {
-        let cluster = &control.cluster;
+    pub(super) fn of(engine: &Engine) -> Self {
+        let cluster = &engine.cluster;
         Self {
             ready: cluster.ready,
             complete: cluster.is_complete() || !cluster.rules.union_reads,
@@ -33,8 +33,8 @@ impl Published {
         }
     }
 
-    pub(super) fn is_of(&self, control: &Engine) -> bool {
-        let cluster = &control.cluster;
+    pub(super) fn is_of(&self, engine: &Engine) -> bool {
+        let cluster = &engine.cluster;
         self.view == cluster.view
             && self.ready == cluster.ready
             && self.complete == (cluster.is_complete() || !cluster.rules.union_reads)

@@ -58,15 +58,15 @@ pub(crate) struct MemberStatus {
 }
 
 impl ReplicaStatus {
-    pub(crate) fn of(control: &Engine, table: &Table) -> Self {
-        let cluster = &control.cluster;
+    pub(crate) fn of(engine: &Engine, table: &Table) -> Self {
+        let cluster = &engine.cluster;
         let members = cluster.peers.iter().map(|(index, peer)| MemberStatus {
             node: peer.node.clone(),
             agrees: cluster.agrees(index),
             complete: peer.view == Some(cluster.view) && peer.complete,
             ready: peer.ready,
             leaving: peer.leaving,
-            lag: control.writes.lag(index),
+            lag: engine.writes.lag(index),
         });
         Self {
             me: cluster.me.clone(),
@@ -82,9 +82,9 @@ impl ReplicaStatus {
             bytes: table.bytes(),
             over_limit: table.is_over_limit(),
             oversized: table.oversized(),
-            unacknowledged: control.unacknowledged(),
+            unacknowledged: engine.unacknowledged(),
             indeterminate: cluster.indeterminate,
-            excluded: control.excluded.clone(),
+            excluded: engine.excluded.clone(),
         }
     }
 }

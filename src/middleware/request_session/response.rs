@@ -58,13 +58,13 @@ impl RequestSession {
     /// changes.
     pub(crate) fn sign(&self, headers: &mut HeaderMap) {
         let notice = self.state().notice(&self.config);
-        self.tell(notice, headers);
+        self.report_cookie(notice, headers);
     }
 
     /// The same for a response that replaces the handler's because the commit has failed.
     pub(crate) fn sign_failure(&self, headers: &mut HeaderMap) {
         let notice = self.state().notice_of_rotation(&self.config);
-        self.tell(notice, headers);
+        self.report_cookie(notice, headers);
     }
 
     /// The route that the session's cookie should name.
@@ -78,7 +78,7 @@ impl RequestSession {
         Some(owner.unwrap_or_else(|| here.clone()))
     }
 
-    fn tell(&self, notice: Option<CookieAction>, headers: &mut HeaderMap) {
+    fn report_cookie(&self, notice: Option<CookieAction>, headers: &mut HeaderMap) {
         self.config.carrier.vary(headers);
         let Some(notice) = notice else { return };
         let (answer, is_new, removes_other) = {

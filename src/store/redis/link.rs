@@ -31,7 +31,7 @@ pub(super) struct Link {
     hashes: [String; Script::ALL.len()],
     opened: Instant,
     /// When data last arrived, in milliseconds since `opened`.
-    heard: AtomicU64,
+    answered: AtomicU64,
     driver: AbortHandle,
     /// The near-cache that receives the server's invalidations.
     tracked: Option<(Arc<Near>, Arc<Health>)>,
@@ -85,7 +85,7 @@ impl Link {
             connection,
             hashes: Default::default(),
             opened: Instant::now(),
-            heard: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             driver: driver.abort_handle(),
             tracked,
             role: RoleCommand::Ping,
@@ -180,7 +180,7 @@ impl Link {
             .send_packed_commands(pipeline, 0, pipeline.len())
             .await
             .map_err(|error| Failure::of(&error))?;
-        self.heard.store(self.age(), Relaxed);
+        self.answered.store(self.age(), Relaxed);
         Ok(replies)
     }
 
@@ -228,7 +228,7 @@ impl Link {
             if let Ok(answer) = timeout(limit, &mut answer).await {
                 return answer;
             }
-            if self.heard.load(Relaxed) <= self.age().saturating_sub(millis(limit)) {
+            if self.answered.load(Relaxed) <= self.age().saturating_sub(millis(limit)) {
                 self.close();
                 let what = "no data arrives on the connection";
                 return Err(Failure::Broken(RedisError::new(
@@ -258,7 +258,7 @@ impl Link {
     /// Records that data has arrived, and with it all earlier invalidations.
     pub(super) fn is_well(&self) {
         if let Some((near, health)) = &self.tracked {
-            near.heard(health);
+            near.answered(health);
         }
     }
 

@@ -105,7 +105,7 @@ pub(super) async fn open(
     *protocol = Protocol::default();
     match is_told(&link, &health, address, settings, near).await {
         Ok(true) => {
-            near.heard(&health);
+            near.answered(&health);
             health.set_tracked(true);
         }
         Ok(false) => {

@@ -126,7 +126,7 @@ impl SnapshotStoreBuilder {
         let source = Box::new(store.clone());
         let store = opening.finish(store, source, restored).await?;
         if store.shared.withheld.load(Relaxed) {
-            store.shared.tell_ignored();
+            store.shared.warn_ignored();
         }
         Ok(store)
     }

@@ -1,7 +1,9 @@
 //! Snapshots of a node whose sessions are replicated: they make a stop and start of all nodes at
 //! once lossless, and the return of a single node cheap.
 
-use crate::cluster::{Entry, HeldState, KeyedEntry, ReplicatedStoreBuilder, Survivor as Member};
+use crate::cluster::{
+    Entry, KeyedEntry, ReplicatedStoreBuilder, Survivor as Member, WithheldState,
+};
 use crate::session::Timestamp;
 use crate::store::replicated::ReplicatedStore;
 
@@ -79,12 +81,12 @@ impl Source for ReplicatedStore {
     }
 
     fn withheld(&self) -> Withheld {
-        match self.held() {
-            HeldState::Waiting => Withheld::Waiting {
+        match self.withheld() {
+            WithheldState::Waiting => Withheld::Waiting {
                 serves: self.is_ready(),
             },
-            HeldState::Ignored => Withheld::Ignored,
-            HeldState::Settled => Withheld::Settled,
+            WithheldState::Ignored => Withheld::Ignored,
+            WithheldState::Settled => Withheld::Settled,
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
                 Withheld::Waiting { serves } => {
                     if serves && !is_logged {
                         is_logged = true;
-                        shared.tell_ignored();
+                        shared.warn_ignored();
                     }
                 }
                 Withheld::Ignored => return,
@@ -59,7 +59,7 @@ async fn remove(shared: Arc<Shared>) {
 
 impl Shared {
     /// Logs that the node serves without the sessions of its file.
-    pub(super) fn tell_ignored(&self) {
+    pub(super) fn warn_ignored(&self) {
         tracing::warn!(
             file = %self.place.file.display(),
             sessions = self.loaded.withheld,

@@ -30,8 +30,6 @@ use super::Settings;
 use super::cluster_view::ClusterView;
 use super::event::{DownCause, Exclusion, Input, Output};
 use super::floors::Floors;
-#[cfg(all(feature = "snapshot", unix))]
-use super::held::Held;
 use super::listing::Lists;
 use super::membership::{DETECTION, Membership, MembershipOutput};
 use super::merged_writes::MergedWrites;
@@ -44,6 +42,8 @@ use super::repair::Repair;
 use super::revocation::Revocations;
 use super::table::Table;
 use super::updates::{UpdateContext, Updates};
+#[cfg(all(feature = "snapshot", unix))]
+use super::withheld::WithheldSessions;
 use super::writes::Writes;
 
 /// State of the cluster at one node, and its operations in progress.
@@ -101,7 +101,7 @@ pub(crate) struct Engine {
     copying_since: Option<Timestamp>,
     /// Sessions that this node may not use yet.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(super) held: Held,
+    pub(super) withheld: WithheldSessions,
     settings: Settings,
 }
 
@@ -140,7 +140,7 @@ impl Engine {
             over_limit: false,
             copying_since: None,
             #[cfg(all(feature = "snapshot", unix))]
-            held: Held::default(),
+            withheld: WithheldSessions::default(),
             settings,
         }
     }

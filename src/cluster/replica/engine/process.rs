@@ -200,7 +200,7 @@ impl Engine {
             }
         }
         #[cfg(all(feature = "snapshot", unix))]
-        self.held.meet(
+        self.withheld.meet(
             now,
             self.cluster.ready,
             &self.cluster.peers.iter().map(|(_, peer)| &peer.node),
@@ -218,7 +218,7 @@ impl Engine {
             let doubt = cluster.silence_until.since(now);
             cluster.notify(Notification::Ready { doubt });
             #[cfg(all(feature = "snapshot", unix))]
-            self.held.served();
+            self.withheld.served();
         }
     }
 

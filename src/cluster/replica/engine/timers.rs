@@ -59,7 +59,7 @@ impl Engine {
             self.ticks = self.ticks.wrapping_add(1);
             self.tick(now, table);
             #[cfg(all(feature = "snapshot", unix))]
-            self.held.expire(now);
+            self.withheld.expire(now);
         }
     }
 

@@ -255,19 +255,19 @@ impl Replica {
 
     /// Reports what a call of this node has done to a session.
     pub(crate) fn report(&self, now: Timestamp, happening: Happening) {
-        let mut control = self.control();
-        if !control.cluster.left {
-            control.cluster.now = now;
-            control.cluster.emit(happening, now, false);
+        let mut engine = self.engine();
+        if !engine.cluster.left {
+            engine.cluster.now = now;
+            engine.cluster.emit(happening, now, false);
         }
     }
 
     /// Announces why this node is about to delete a session.
     pub(crate) fn announce_reason(&self, now: Timestamp, key: Root, reason: EndReason) {
-        let mut control = self.control();
-        if !control.cluster.left {
-            control.cluster.now = now;
-            control.cluster.announce_reason(key, reason);
+        let mut engine = self.engine();
+        if !engine.cluster.left {
+            engine.cluster.now = now;
+            engine.cluster.announce_reason(key, reason);
         }
     }
 }

@@ -11,8 +11,6 @@ mod fixtures;
 mod flapping;
 mod floors;
 mod floors_under_faults;
-#[cfg(all(feature = "snapshot", unix))]
-mod held;
 mod joining;
 mod lab;
 mod late_messages;
@@ -28,6 +26,8 @@ mod slowness;
 mod table;
 mod updates;
 mod users;
+#[cfg(all(feature = "snapshot", unix))]
+mod withheld;
 mod writes;
 
 use std::sync::Arc;

@@ -97,7 +97,7 @@ pub(super) struct Health {
     /// Increased when the server invalidates all keys.
     flushes: AtomicU64,
     /// When data last arrived, in milliseconds since the cache was started.
-    heard: AtomicU64,
+    answered: AtomicU64,
     /// Set when the probe of the self-test was invalidated.
     pub(super) probed: AtomicBool,
 }
@@ -224,16 +224,18 @@ impl Near {
         let health = Health {
             tracked: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             probed: AtomicBool::new(false),
         };
-        self.heard(&health);
+        self.answered(&health);
         Arc::new(health)
     }
 
     /// Records that data has arrived on the connection, and with it all earlier invalidations.
-    pub(super) fn heard(&self, health: &Health) {
-        health.heard.store(millis(self.started.elapsed()), Relaxed);
+    pub(super) fn answered(&self, health: &Health) {
+        health
+            .answered
+            .store(millis(self.started.elapsed()), Relaxed);
     }
 
     /// Handles an invalidation of this key; `None`: of all keys.
@@ -248,7 +250,7 @@ impl Near {
 
     fn is_good(&self, source: &Source, now: Instant) -> bool {
         let health = &source.health;
-        let silent = millis(now - self.started).saturating_sub(health.heard.load(Relaxed));
+        let silent = millis(now - self.started).saturating_sub(health.answered.load(Relaxed));
         health.tracked.load(Relaxed)
             && health.flushes.load(Relaxed) == source.flushes
             && self.moves.load(Relaxed) == source.moves

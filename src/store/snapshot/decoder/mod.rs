@@ -120,7 +120,7 @@ impl<R: Read> Decoder<'_, R> {
                 None => self.flaw(Flaw::Block(head.number)),
                 Some(Block::Slot(entries)) => {
                     self.take(entries);
-                    self.tell();
+                    self.report();
                     read += 1;
                     next = head.number.saturating_add(1);
                 }
@@ -207,7 +207,7 @@ impl<R: Read> Decoder<'_, R> {
     }
 
     /// Shows the progress to an operator who waits for the start.
-    fn tell(&mut self) {
+    fn report(&mut self) {
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             tracing::info!(sessions = self.contents.sessions, "reading a snapshot");

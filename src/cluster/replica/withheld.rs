@@ -26,7 +26,7 @@ pub(crate) struct Survivor {
 
 /// The sessions held back, and their state.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct WithheldSessions {
     copies: Vec<KeyedEntry>,
     survivors: Vec<Survivor>,
     until: Timestamp,
@@ -34,12 +34,12 @@ pub(crate) struct Held {
     taken: bool,
     /// Whether to import them as soon as requests use the new view.
     due: bool,
-    state: HeldState,
+    state: WithheldState,
 }
 
 /// The state of sessions that were held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum HeldState {
+pub(crate) enum WithheldState {
     /// There are none, they were imported, or all of the members have restarted.
     #[default]
     Settled,
@@ -49,19 +49,19 @@ pub(crate) enum HeldState {
     Ignored,
 }
 
-impl Held {
+impl WithheldSessions {
     pub(crate) fn new(now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) -> Self {
         Self {
             copies,
             survivors,
-            until: now.plus(HELD_FOR),
+            until: now.plus(WITHHELD_FOR),
             taken: false,
             due: false,
-            state: HeldState::Waiting,
+            state: WithheldState::Waiting,
         }
     }
 
-    pub(crate) const fn state(&self) -> HeldState {
+    pub(crate) const fn state(&self) -> WithheldState {
         self.state
     }
 
@@ -76,7 +76,7 @@ impl Held {
         members: &(impl Iterator<Item = &'a Node> + Clone),
         table: &Table,
     ) {
-        if self.state != HeldState::Waiting || self.due {
+        if self.state != WithheldState::Waiting || self.due {
             return;
         }
         let knows_better = |survivor: &Survivor| {
@@ -97,10 +97,10 @@ impl Held {
         } else if self.taken {
             // The member has gone before this node could compare itself with it.
             table.retain(|_| false);
-            self.end(HeldState::Ignored);
+            self.end(WithheldState::Ignored);
         } else if self.survivors.iter().all(is_back) {
             // All of them have restarted: no member will ever have the later state.
-            self.end(HeldState::Settled);
+            self.end(WithheldState::Settled);
         }
     }
 
@@ -108,26 +108,26 @@ impl Held {
     pub(crate) fn take_up(&mut self, now: Timestamp, table: &Table) {
         if self.due {
             table.restore(now, mem::take(&mut self.copies));
-            self.end(HeldState::Settled);
+            self.end(WithheldState::Settled);
         }
     }
 
     /// Called when this node starts to serve, with everything that the members have.
     pub(crate) fn served(&mut self) {
         if self.taken {
-            self.end(HeldState::Settled);
+            self.end(WithheldState::Settled);
         }
     }
 
-    /// Gives up waiting after [`HELD_FOR`].
+    /// Gives up waiting after [`WITHHELD_FOR`].
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        let waits = self.state == HeldState::Waiting && !self.taken && !self.due;
+        let waits = self.state == WithheldState::Waiting && !self.taken && !self.due;
         if waits && self.until <= now {
-            self.end(HeldState::Ignored);
+            self.end(WithheldState::Ignored);
         }
     }
 
-    fn end(&mut self, state: HeldState) {
+    fn end(&mut self, state: WithheldState) {
         *self = Self {
             state,
             ..Self::default()
@@ -137,4 +137,4 @@ impl Held {
 
 /// How long sessions are held back in memory: nodes that were stopped together are started one
 /// after the other.
-const HELD_FOR: Duration = Duration::from_secs(600);
+const WITHHELD_FOR: Duration = Duration::from_secs(600);
