@@ -16,7 +16,7 @@ use super::may_dial;
 use super::security::{Distrust, Security};
 use super::send_queue::SendQueue;
 use super::stream::Stream;
-use super::transmit::transmit;
+use super::transmit::{IDLE, transmit};
 use crate::cluster::discover::resolve;
 use crate::cluster::driver::Driver;
 use crate::cluster::outlook::{Answer, Rejection};
@@ -377,5 +377,3 @@ const SILENT_FOR: Duration = Duration::from_secs(4);
 const HANG_UPS: u32 = 3;
 /// Interval for an address that leads to a node which advertises another one.
 const ALIAS_PAUSE: Duration = Duration::from_secs(5);
-/// How long an unused address is dialed, or an unused link kept.
-pub(super) const IDLE: Duration = Duration::from_secs(30);

@@ -11,7 +11,6 @@ use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
 use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
 
-use super::dial::IDLE;
 use super::duplex::Duplex;
 use super::lanes::Confirmed;
 use super::send_queue::SendQueue;
@@ -152,6 +151,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Buffer space for the credits in one read, in bytes: about twenty.
 const READ: usize = 512;
+
+/// How long an unused address is dialed, or an unused link kept.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,6 @@ use crate::session::{
     AttributeEntry, Credential, Forked, Idle, Record, Timestamp, UPDATES_MAX, Version,
 };
 
-use super::entry::REGISTER;
-
 /// A delta: the part of a session that one request wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Delta {
@@ -122,3 +120,6 @@ pub(crate) fn keep_latest(updates: &mut Vec<Version>) {
     let older = updates.len().saturating_sub(UPDATES_MAX);
     updates.drain(..older);
 }
+
+/// Bytes of an attribute in addition to its payload, as measured.
+pub(super) const REGISTER: usize = 96;

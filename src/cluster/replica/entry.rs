@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::session::{Forked, Loaded, Presented, Record, SecretHash, Timestamp};
 
-use super::delta::Delta;
-use super::expired::Mark;
+use super::delta::{Delta, REGISTER};
+use super::expired::{Mark, TOMBSTONE_MARGIN};
 
 /// The state of one session at one node.
 #[derive(Clone, Debug, PartialEq)]
@@ -244,14 +244,16 @@ impl Entry {
     }
 }
 
+impl From<Mark> for Entry {
+    fn from(mark: Mark) -> Self {
+        Self::Expired(Box::new(mark))
+    }
+}
+
 /// Returns the bytes that the marks of removed attributes count for in the limits.
 pub(crate) fn marks_bytes(record: &Record) -> usize {
     record.marks().map(|mark| mark.name.len() + REGISTER).sum()
 }
-
-/// How long a tombstone outlives the session's absolute deadline: longer than any message is under
-/// way, so that no late copy arrives after the tombstone was forgotten.
-pub(crate) const TOMBSTONE_MARGIN: Duration = Duration::from_secs(600);
 
 /// How long a delta without its session is kept: longer than any hand-over takes.
 const DELTA_AGE_MAX: Duration = Duration::from_secs(600);
@@ -279,6 +281,5 @@ pub(crate) enum MergeEffect {
 /// Bytes of a tombstone, as measured; a mark of an expired session takes about as many.
 const TOMBSTONE: usize = 64;
 
-/// Bytes of an entry and of an attribute in addition to their payload, as measured.
+/// Bytes of an entry in addition to its payload, as measured.
 const ENTRY: usize = 192;
-pub(super) const REGISTER: usize = 96;

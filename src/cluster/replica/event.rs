@@ -8,7 +8,7 @@ use crate::session::{EventScope, ListPart, Loaded, Record, SessionEvent};
 
 use super::message::{Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
-use super::readiness::Outlook;
+use super::outlook::Outlook;
 
 /// An event that the replica handles.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,10 +13,11 @@
 //! and continues: the copy shows that the session has been accessed since. The mark does not delete
 //! anything, and it is no tombstone.
 
+use std::time::Duration;
+
 use crate::session::{Credential, Forked, Idle, Record, Timestamp, Version};
 
 use super::delta::Delta;
-use super::entry::{Entry, TOMBSTONE_MARGIN};
 
 /// The remains of an expired session.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +69,6 @@ impl Mark {
     }
 }
 
-impl From<Mark> for Entry {
-    fn from(mark: Mark) -> Self {
-        Self::Expired(Box::new(mark))
-    }
-}
+/// How long a tombstone outlives the session's absolute deadline: longer than any message is under
+/// way, so that no late copy arrives after the tombstone was forgotten.
+pub(crate) const TOMBSTONE_MARGIN: Duration = Duration::from_secs(600);

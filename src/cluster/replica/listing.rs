@@ -12,39 +12,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::StoreErrorKind;
 use crate::session::{ListPart, ListScope, Root, SLOTS, SessionPage, Timestamp};
 
 use super::Replica;
 use super::cluster_view::ClusterView;
 use super::event::{Reply, Step};
-use super::message::{LIST_KINDS, Message, OpId, ViewId};
+use super::message::{LIST_KINDS, ListRequest, ListResponse, Message, OpId, ViewId};
 use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::Member;
 use super::rebase::rebased;
-
-/// A request for sessions that the receiver owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ListRequest {
-    pub(crate) view: ViewId,
-    pub(crate) op: OpId,
-    /// The place after which the list continues.
-    pub(crate) after: Option<Root>,
-    /// The maximum number of sessions.
-    pub(crate) limit: u16,
-}
-
-/// The response to a [`ListRequest`].
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ListResponse {
-    pub(crate) view: ViewId,
-    pub(crate) op: OpId,
-    pub(crate) sent_at: Timestamp,
-    /// Sessions that the sender owns, without labels.
-    pub(crate) part: ListPart,
-}
 
 /// Open requests for lists.
 #[derive(Debug, Default)]

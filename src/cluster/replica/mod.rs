@@ -62,6 +62,7 @@ mod merged_writes;
 pub(crate) mod message;
 pub(crate) mod node;
 mod op_id;
+mod outlook;
 mod peer_table;
 mod placement;
 mod published;
@@ -101,8 +102,9 @@ use self::status::UnderReplicated;
 use self::table::Table;
 
 pub(crate) use self::engine::PAUSE_MAX;
+pub(crate) use self::outlook::Outlook;
 pub(crate) use self::peer_table::PEERS_MAX;
-pub(crate) use self::readiness::{Outlook, Requirements};
+pub(crate) use self::readiness::Requirements;
 pub(crate) use self::status::{MemberStatus, ReplicaStatus};
 
 /// The configuration of a replica.

@@ -4,7 +4,8 @@
 //! itself: it answers no call, has no timeout, and ends with the view at the latest. A number is
 //! unique at its node until the process ends.
 
-use super::message::OpId;
+/// Identifies a call among the calls in progress at a node.
+pub(crate) type OpId = u64;
 
 /// Marks what a node starts itself; without a further mark, the reads of a session's owner.
 pub(crate) const INTERNAL: OpId = 1 << 63;

@@ -27,6 +27,7 @@ use std::time::Duration;
 use crate::session::Timestamp;
 
 use super::cluster_view::ClusterView;
+use super::outlook::Outlook;
 
 /// The configured conditions for serving.
 #[derive(Clone, Debug)]
@@ -50,23 +51,6 @@ impl Default for Requirements {
             loss_grace: Duration::from_secs(60),
         }
     }
-}
-
-/// The state of the addresses at which other nodes may be, except this node's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Outlook {
-    /// Configured addresses, and names that do not resolve.
-    pub(crate) configured: usize,
-    /// Addresses whose nodes have accepted this one.
-    pub(crate) accepting: usize,
-    /// Addresses whose nodes are of the same cluster and reject this one.
-    pub(crate) rejecting: usize,
-    /// Addresses whose nodes reject this one because the cluster's name or the secret differs.
-    pub(crate) foreign: usize,
-    /// Rejecting addresses that exclude this node: a member has its name, or the cluster is full.
-    pub(crate) excluding: usize,
-    /// Addresses that do not answer, or whose state is not certain yet.
-    pub(crate) silent: usize,
 }
 
 /// How certain a node that is to serve can be that an unknown session does not exist.

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::cluster::replica::listing::ListResponse;
-use crate::cluster::replica::message::{OpId, ViewId};
+use crate::cluster::replica::message::{ListResponse, OpId, ViewId};
 use crate::session::{ListPart, Root, SessionInfo, Timestamp, UserKey};
 
 #[derive(Serialize, Deserialize)]

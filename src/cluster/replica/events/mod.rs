@@ -24,85 +24,27 @@
 //! then on anywhere is received.
 
 mod failover;
+mod listeners;
 mod log;
 mod received;
 mod reports;
 mod witness;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::session::{EndReason, EventScope, Root, Timestamp};
 
-use self::log::{EventLog, LOGGED_FOR};
-use self::received::{Places, Seen};
-use self::witness::Witnesses;
+use self::listeners::Stream;
+use self::log::LOGGED_FOR;
 use super::Replica;
 use super::cluster_view::ClusterView;
 use super::event::{Output, Report};
 use super::message::{Cursor, Message};
 use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::Placement;
 
+pub(crate) use self::listeners::Listeners;
 pub(crate) use self::log::Happening;
-
-/// Subscribers to what happens to sessions, and what was sent to them and received for them.
-#[derive(Debug, Default)]
-pub(crate) struct Listeners {
-    /// The widest scope that is subscribed to at this node.
-    here: Option<EventScope>,
-    /// Members with subscribers to what happens here.
-    peers: PeerSet,
-    /// Until when events are logged although no member subscribes: one may come back.
-    logs_until: Timestamp,
-    /// Whether events are reported or logged, readable without a lock.
-    any: Arc<AtomicBool>,
-    log: EventLog,
-    streams: BTreeMap<PeerIndex, Stream>,
-    places: Places,
-    seen: Seen,
-    witnesses: Witnesses,
-    /// Members that have confirmed the subscription of this node.
-    confirmed: PeerSet,
-    is_confirmed: bool,
-    /// Earlier placements, and until when they were in force.
-    formers: VecDeque<(Timestamp, Arc<Placement>)>,
-}
-
-/// The events that a member receives.
-#[derive(Clone, Copy, Debug)]
-struct Stream {
-    /// The number of the last event before the subscription.
-    began: u64,
-    /// The number of the last event that was sent.
-    sent: u64,
-    /// The number of the last event that the member has confirmed. Members of an earlier version
-    /// confirm none, and nothing is sent to them again.
-    received: Option<u64>,
-}
-
-impl Listeners {
-    /// Returns whether there is a subscriber, for readers without a lock.
-    pub(crate) fn any(&self) -> Arc<AtomicBool> {
-        self.any.clone()
-    }
-
-    fn is_any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
-    }
-
-    fn review(&mut self, now: Timestamp) {
-        let any = self.here.is_some() || !self.peers.is_empty() || now < self.logs_until;
-        let before = self.any.swap(any, Ordering::Relaxed);
-        if before && !any {
-            self.log.interrupt();
-            self.witnesses.clear();
-            self.formers.clear();
-        }
-    }
-}
 
 impl ClusterView {
     /// The subscribers at this node have changed.

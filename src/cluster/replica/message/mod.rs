@@ -6,6 +6,7 @@
 //! clocks need not agree.
 
 mod event;
+mod list;
 mod update;
 
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::session::{Root, SecretHash, Timestamp, Version};
 
 use crate::cluster::replica::entry::Entry;
-use crate::cluster::replica::listing::{ListRequest, ListResponse};
 use crate::cluster::replica::node::Node;
 
 pub(crate) use self::event::{Cursor, Happened, Reason, Traced};
+pub(crate) use self::list::{ListRequest, ListResponse};
 pub(crate) use self::update::{Operation, Update, UpdateStatus};
+pub(crate) use super::op_id::OpId;
 
 /// Identifies a view: a set of members, and an epoch that only grows.
 ///
@@ -33,9 +35,6 @@ pub(crate) struct ViewId {
     /// The hash of the members and of their leaving flags, equal on all members.
     pub(crate) members: u64,
 }
-
-/// Identifies a call among the calls in progress at a node.
-pub(crate) type OpId = u64;
 
 /// A session's state, or a part of it, with its key.
 #[derive(Clone, Debug, PartialEq)]

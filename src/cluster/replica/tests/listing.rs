@@ -1,7 +1,7 @@
 //! Tests of lists of the whole cluster, where no node holds all sessions.
 
 use super::*;
-use crate::cluster::replica::listing::{ListRequest, ListResponse};
+use crate::cluster::replica::message::{ListRequest, ListResponse};
 use crate::session::{ListPart, ListScope, SLOTS, SessionInfo, SessionPage};
 
 const LIMIT: usize = 7;
