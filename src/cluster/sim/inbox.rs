@@ -6,47 +6,11 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::cluster::replica::event::Input;
-use crate::cluster::replica::node::Node;
 
 use super::event::Event;
 use super::link::{Link, Piece};
+use super::pending::Pending;
 use super::world::World;
-
-/// An input that waits until its node handles inputs again.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "few inputs wait at a time")]
-pub(super) enum Pending {
-    /// A piece that has arrived over a link between these identities.
-    Piece {
-        from: usize,
-        link: u64,
-        piece: Piece,
-        sender: Node,
-        receiver: u64,
-    },
-    /// A report about a link of this node.
-    Report {
-        to: usize,
-        link: u64,
-        report: Report,
-    },
-    /// A node has connected to this one.
-    Accepted { node: Node },
-}
-
-/// A report from the receiving end of a link to the sending end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Report {
-    Delivered {
-        bytes: usize,
-        large: bool,
-    },
-    Progress,
-    /// The way back may be open again for the reports that wait.
-    Retry,
-    /// More of the current large message may be sent.
-    Admitted,
-}
 
 impl World {
     /// Returns `true` if a node handles an input immediately.

@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 use rand::RngExt;
 
 use super::event::Event;
-use super::inbox::Pending;
 use super::link::Link;
+use super::pending::Pending;
 use super::world::World;
 use crate::cluster::door::{find_rival, objection_to};
 use crate::cluster::outlook::{Answer, Lookup, Rejection};

@@ -20,6 +20,7 @@
 
 mod assembly;
 mod client;
+mod dispatch;
 mod event;
 mod faults;
 mod inbox;
@@ -34,13 +35,16 @@ mod mutants;
 mod network;
 mod oracle;
 mod outcomes;
+mod pending;
 mod plan;
 mod pool;
 mod progress;
+mod report;
 mod requests;
 mod sim_node;
 mod transport;
 mod user_calls;
+mod user_clients;
 mod users;
 mod values;
 mod verdict;

@@ -199,3 +199,7 @@ const TRANSIT_MAX: u64 = 3_000_000;
 
 /// The same with nodes that handle their inputs late, or have stopped reading.
 const SLOW_TRANSIT_MAX: u64 = 40_000_000;
+
+pub(super) const CLIENTS: usize = 6;
+pub(super) const SESSIONS: usize = 8;
+pub(super) const HOUR: Duration = Duration::from_secs(3600);

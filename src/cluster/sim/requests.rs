@@ -13,9 +13,10 @@ use super::client::{Action, COUNTER, LARGE_NAMES, NAMES, Request, Stage};
 use super::event::Event;
 use super::kinds::FaultKind;
 use super::oracle::{Life, Model, ModelLifetime};
+use super::plan::{HOUR, SESSIONS};
 use super::pool::{PoolWrites, add_to, draw_writes};
 use super::values::{draw_large, draw_small, draw_tiny};
-use super::world::{HOUR, SESSIONS, World};
+use super::world::World;
 
 impl World {
     pub(super) fn act(&mut self, client: usize) {

@@ -9,7 +9,7 @@ use crate::cluster::replica::Replica;
 use crate::cluster::replica::node::Node;
 
 use super::assembly::Assembly;
-use super::inbox::Pending;
+use super::pending::Pending;
 use super::plan::Plan;
 use crate::cluster::outlook::Addresses;
 use crate::cluster::sightings::Sightings;

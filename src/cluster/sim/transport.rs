@@ -9,10 +9,11 @@ use crate::cluster::replica::message::{Lane, Message};
 use crate::cluster::replica::node::Node;
 
 use super::event::Event;
-use super::inbox::{Pending, Report};
 use super::invariants::queues_are_bounded;
 use super::link::{Link, Next, Piece};
 use super::network::Fate;
+use super::pending::Pending;
+use super::report::Report;
 use super::world::World;
 
 impl World {

@@ -9,8 +9,9 @@ use crate::session::{
     Changes, IndexEntry, Outcome, Record, Root, SecretHash, UserKey, new_index, put,
 };
 
+use super::plan::HOUR;
 use super::users::{Call, INDEX_LIFETIME, NAMES, Stage, UserSession, index_of};
-use super::world::{HOUR, World};
+use super::world::World;
 
 /// The result of an operation.
 enum Answer {

@@ -22,7 +22,7 @@ use super::kinds::FaultKind;
 use super::links::Links;
 use super::network::Network;
 use super::oracle::Model;
-use super::plan::Plan;
+use super::plan::{CLIENTS, Plan};
 use super::sim_node::SimNode;
 use super::users::Users;
 
@@ -379,10 +379,6 @@ fn is_verbose() -> bool {
     static VERBOSE: OnceLock<bool> = OnceLock::new();
     *VERBOSE.get_or_init(|| std::env::var_os("SIM_TRACE").is_some())
 }
-
-pub(super) const CLIENTS: usize = 6;
-pub(super) const SESSIONS: usize = 8;
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Start of all clocks: some time in 2023, in milliseconds.
 const EPOCH: u64 = 1_700_000_000_000;

@@ -1,0 +1,28 @@
+//! Inputs that wait until their node handles inputs again.
+
+use crate::cluster::replica::node::Node;
+
+use super::link::Piece;
+use super::report::Report;
+
+/// An input that waits until its node handles inputs again.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few inputs wait at a time")]
+pub(super) enum Pending {
+    /// A piece that has arrived over a link between these identities.
+    Piece {
+        from: usize,
+        link: u64,
+        piece: Piece,
+        sender: Node,
+        receiver: u64,
+    },
+    /// A report about a link of this node.
+    Report {
+        to: usize,
+        link: u64,
+        report: Report,
+    },
+    /// A node has connected to this one.
+    Accepted { node: Node },
+}
