@@ -2,12 +2,14 @@
 //!
 //! It reads every path, in `use` lines and in code, resolves `self` and `super`, and asks the
 //! table. Test modules may use what they like. A file that no row covers fails, and so does a row
-//! that covers no file. It also counts the lines of every file.
+//! that covers no file. It also finds files that import each other, and counts the lines of every
+//! file.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// What the files below `folder` may name, besides the folder itself. The longest row counts.
 struct Row {
@@ -371,6 +373,31 @@ fn every_path_follows_the_table() {
     assert!(wrong.is_empty(), "against the table:\n{}", wrong.join("\n"));
 }
 
+/// A file that is below another one can be read without it.
+#[test]
+fn no_files_import_each_other() {
+    let all: Vec<_> = files("").filter(|key| !is_test(key)).collect();
+    let imports: BTreeMap<_, _> = all.iter().map(|key| (module(key), imports(key))).collect();
+    let circles = circles(&imports);
+    let circles: Vec<_> = circles.iter().map(|path| path.join("::")).collect();
+    assert!(circles.is_empty(), "in circles:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn circles_are_found() {
+    let path = |name: &str| vec![name.to_owned()];
+    let row = |from: &str, to: &str| (path(from), to.split(' ').map(path).collect());
+    let open = BTreeMap::from([
+        row("a", "b c"),
+        row("b", "c d"),
+        row("c", "d"),
+        row("d", ""),
+    ]);
+    assert_eq!(circles(&open), Vec::<ModulePath>::new());
+    let closed = BTreeMap::from([row("a", "b"), row("b", "c d"), row("c", "d"), row("d", "b")]);
+    assert_eq!(circles(&closed), ["b", "c", "d"].map(path));
+}
+
 #[test]
 fn every_file_is_short() {
     let lines = |key: &String| read(&format!("src/{key}.rs")).lines().count();
@@ -425,6 +452,106 @@ fn the_reader_of_paths_sees_all_of_them() {
 }
 
 type ModulePath = Vec<String>;
+
+/// Returns the modules that import themselves through others.
+fn circles(imports: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<ModulePath> {
+    let is_in_circle = |start: &&ModulePath| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![*start]);
+        while let Some(from) = next.pop() {
+            for to in imports.get(from).into_iter().flatten() {
+                if to == *start {
+                    return true;
+                }
+                if seen.insert(to) {
+                    next.push(to);
+                }
+            }
+        }
+        false
+    };
+    imports.keys().filter(is_in_circle).cloned().collect()
+}
+
+/// Returns the modules from which a file takes names. A module and what is in its folder are one
+/// thing seen from outside, so paths between them do not count.
+fn imports(key: &str) -> BTreeSet<ModulePath> {
+    let mine = module(key);
+    let found = own_paths(key).iter().filter_map(|path| home(path));
+    let is_other = |to: &ModulePath| !to.starts_with(&mine) && !mine.starts_with(to);
+    found.filter(is_other).collect()
+}
+
+/// Returns the module in which a name is defined, through the modules that pass it on.
+fn home(path: &ModulePath) -> Option<ModulePath> {
+    let modules = modules();
+    let length = (1..=path.len())
+        .rev()
+        .find(|n| modules.contains_key(&path[..*n]))?;
+    let (module, rest) = path.split_at(length);
+    let key = &modules[module];
+    let name = rest.first()?;
+    let passed_on = own_paths(key).iter().find(|from| {
+        key.ends_with("mod")
+            && from.len() > length
+            && from.starts_with(module)
+            && from.last() == Some(name)
+    });
+    match passed_on {
+        Some(from) if from != path => home(from),
+        _ => Some(module.to_vec()),
+    }
+}
+
+/// Returns the paths of a file that begin at our root, those through an imported module included.
+fn own_paths(key: &str) -> &'static [ModulePath] {
+    static PATHS: OnceLock<BTreeMap<String, Vec<ModulePath>>> = OnceLock::new();
+    let all = || {
+        files("")
+            .map(|key| (key.clone(), read_own_paths(&key)))
+            .collect()
+    };
+    &PATHS.get_or_init(all)[key]
+}
+
+fn read_own_paths(key: &str) -> Vec<ModulePath> {
+    let modules = modules();
+    let mine = module(key);
+    let mut all = paths(key, &read(&format!("src/{key}.rs")));
+    let imported: Vec<_> = all
+        .iter()
+        .filter(|path| modules.contains_key(*path))
+        .cloned()
+        .collect();
+    for path in &mut all {
+        let first = path[0].clone();
+        let child = [mine.as_slice(), std::slice::from_ref(&first)].concat();
+        let alias = imported.iter().find(|module| module.last() == Some(&first));
+        let start = modules.contains_key(&child).then_some(&child).or(alias);
+        if let Some(start) = start.filter(|_| first != "crate") {
+            *path = [start.as_slice(), &path[1..]].concat();
+        }
+    }
+    all.retain(|path| path[0] == "crate");
+    all
+}
+
+/// Returns the files of the modules.
+fn modules() -> &'static BTreeMap<ModulePath, String> {
+    static MODULES: OnceLock<BTreeMap<ModulePath, String>> = OnceLock::new();
+    MODULES.get_or_init(|| files("").map(|key| (module(&key), key)).collect())
+}
+
+fn module(key: &str) -> ModulePath {
+    let file = key.trim_end_matches("/mod").split('/');
+    let file = file.filter(|part| *part != "lib").map(str::to_owned);
+    std::iter::once("crate".to_owned()).chain(file).collect()
+}
+
+fn is_test(key: &str) -> bool {
+    let is_test =
+        |part: &str| part == "tests" || part.ends_with("_tests") || part.starts_with("test_");
+    key.split('/').any(is_test) || is_below(key, "docs")
+}
 
 fn is_allowed(path: &ModulePath, row: &Row, crates: &BTreeSet<String>) -> bool {
     let starts = |start: &str| {
@@ -490,12 +617,10 @@ fn dependencies() -> BTreeSet<String> {
 
 /// Every path of a file that names a crate or one of our modules, from its root.
 fn paths(key: &str, source: &str) -> Vec<ModulePath> {
-    let file = key.trim_end_matches("/mod").split('/');
-    let file = file.filter(|part| *part != "lib").map(str::to_owned);
     let mut reader = PathReader {
         tokens: tokens(source),
         at: 0,
-        module: std::iter::once("crate".to_owned()).chain(file).collect(),
+        module: module(key),
         paths: Vec::new(),
     };
     reader.block();
