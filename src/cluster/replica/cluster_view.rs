@@ -19,7 +19,7 @@ use crate::session::Timestamp;
 use super::Settings;
 use super::budget::Budget;
 use super::event::{Notification, Output, Reply};
-use super::events::Listeners;
+use super::events::listeners::Listeners;
 use super::flow::Flow;
 use super::message::{Lane, Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;

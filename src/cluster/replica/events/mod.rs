@@ -24,7 +24,7 @@
 //! then on anywhere is received.
 
 mod failover;
-mod listeners;
+pub(super) mod listeners;
 mod log;
 mod received;
 mod reports;
@@ -43,7 +43,6 @@ use super::event::{Output, Report};
 use super::message::{Cursor, Message};
 use super::peer_table::{PeerIndex, PeerSet};
 
-pub(crate) use self::listeners::Listeners;
 pub(crate) use self::log::Happening;
 
 impl ClusterView {
