@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::carrier::Carrier;
 use super::commit_when::CommitWhen;
+use super::cookie::SessionCookie;
 use super::hint::Hint;
 use super::limits::Limits;
 use super::misrouted::Turnovers;
@@ -36,6 +37,25 @@ pub(super) struct Config {
 }
 
 impl Config {
+    /// The default settings.
+    pub(super) fn new(store: Arc<dyn ErasedStore>) -> Self {
+        Self {
+            store,
+            carrier: Carrier::Cookie(SessionCookie::default()),
+            commit_when: CommitWhen::default(),
+            route: None,
+            affinity: Affinity::default(),
+            idle: Some(Timeout::new(IDLE)),
+            absolute_timeout: Timeout::new(ABSOLUTE),
+            initial_idle_timeout: None,
+            limits: Limits::default(),
+            user_sessions: USER_SESSIONS,
+            refuses_excess: false,
+            turnovers: Turnovers::default(),
+            hint: Hint::default(),
+        }
+    }
+
     /// Turns the changes into the creation of a session.
     pub(super) fn make_create(&self, secret: SecretHash, changes: &mut Changes) {
         changes.make_create(
@@ -149,3 +169,11 @@ impl Config {
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     one.into_iter().chain(other).min()
 }
+
+/// Default number of sessions that a user may have.
+const USER_SESSIONS: usize = 1_000;
+
+/// The default of Tomcat and of other servlet containers.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// One day.
+const ABSOLUTE: Duration = Duration::from_secs(24 * 60 * 60);

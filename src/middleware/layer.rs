@@ -12,9 +12,7 @@ use super::carrier::Carrier;
 use super::commit_when::CommitWhen;
 use super::config::Config;
 use super::header::SessionHeader;
-use super::hint::Hint;
 use super::limits::Limits;
-use super::misrouted::Turnovers;
 use super::service::SessionService;
 use super::timeout::Timeout;
 use super::{Affinity, Route, SessionCookie};
@@ -163,21 +161,7 @@ impl SessionLayer {
     /// Creates a layer that keeps its sessions in `store`, with the default settings.
     pub fn new<S: SessionStore>(store: S) -> Self {
         Self {
-            config: Arc::new(Config {
-                store: Arc::new(store),
-                carrier: Carrier::Cookie(SessionCookie::default()),
-                commit_when: CommitWhen::default(),
-                route: None,
-                affinity: Affinity::default(),
-                idle: Some(Timeout::new(IDLE)),
-                absolute_timeout: Timeout::new(ABSOLUTE),
-                initial_idle_timeout: None,
-                limits: Limits::default(),
-                user_sessions: USER_SESSIONS,
-                refuses_excess: false,
-                turnovers: Turnovers::default(),
-                hint: Hint::default(),
-            }),
+            config: Arc::new(Config::new(Arc::new(store))),
         }
     }
 
@@ -340,6 +324,45 @@ impl SessionLayer {
         self
     }
 
+    /// Returns the number of misrouted requests: requests whose cookie named a different node.
+    ///
+    /// Each request counts once, if its handler extracts the session, the session is found, and the
+    /// cookie has a valid route other than this node's. This holds for every [`Affinity`]. A cookie
+    /// without a valid route names no node and does not count. Without
+    /// [`with_route`](Self::with_route) the number stays 0.
+    ///
+    /// It counts since this layer was last configured. Clones and the services that they have made
+    /// share the counter, so keep a clone to read it. Configuring a clone further makes it a
+    /// separate layer, whose counter starts at 0.
+    ///
+    /// With [`Affinity::Local`] and a sticky balancer, the number should rise only on failover, by
+    /// one for each user of the failed node that is sent here. A steady increase while all nodes
+    /// are up means that the balancer does not follow the cookie: it reads another cookie, has
+    /// other routes configured, or is not sticky. With [`Affinity::Owner`] and [`Affinity::Off`]
+    /// every request counts for as long as the cookie names another node. The route is supplied by
+    /// the client: any client with a session can make the number rise.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "axum", feature = "memory"))] {
+    /// use distributable::{MemoryStore, Route, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new()).with_route(Route::new("node1")?);
+    /// let app: axum::Router = axum::Router::new().layer(layer.clone());
+    /// assert_eq!(layer.misrouted_requests(), 0);
+    /// # }
+    /// # Ok::<(), distributable::SetupError>(())
+    /// ```
+    ///
+    /// [`Affinity`]: crate::Affinity
+    /// [`Affinity::Local`]: crate::Affinity::Local
+    /// [`Affinity::Owner`]: crate::Affinity::Owner
+    /// [`Affinity::Off`]: crate::Affinity::Off
+    #[doc(alias = "failovers")]
+    #[must_use]
+    pub fn misrouted_requests(&self) -> u64 {
+        self.config.turnovers.get()
+    }
+
     /// Returns the configuration.
     pub(super) fn into_config(self) -> Arc<Config> {
         self.config
@@ -358,13 +381,5 @@ impl<S> Layer<S> for SessionLayer {
     }
 }
 
-/// Default number of sessions that a user may have.
-const USER_SESSIONS: usize = 1_000;
-
 /// The largest: a user's list of sessions takes about two megabytes then, and each login writes it.
 const USER_SESSIONS_MAX: usize = 10_000;
-
-/// The default of Tomcat and of other servlet containers.
-const IDLE: Duration = Duration::from_secs(30 * 60);
-/// One day.
-const ABSOLUTE: Duration = Duration::from_secs(24 * 60 * 60);
