@@ -1,6 +1,5 @@
 //! [`Session`]: the handle, and the attributes that it reads and writes.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, MutexGuard};
 
@@ -9,11 +8,10 @@ use serde::de::DeserializeOwned;
 use tracing::error;
 
 use super::detached::Detached;
-use super::update::Replacement;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::request_session::{MISSING_LAYER, RequestSession};
 use crate::middleware::state::State;
-use crate::session::{AttributeName, AttributeOf, Name, Storable, Value, is_reserved, json};
+use crate::session::{AttributeName, AttributeOf, Storable, Value, is_reserved, json};
 
 /// A visitor's session, as seen by one request.
 ///
@@ -190,133 +188,31 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces an attribute by the result of `f`, atomically: no other request on any node writes
-    /// the attribute in between. Returns the new value.
+    /// Returns a handle for work that continues after the response: a stream, a WebSocket, a task.
     ///
-    /// The result is stored at once, together with everything that this request has written so far.
-    /// If another request has written the attribute first, `f` is called again with the newer
-    /// value, so `f` should have no side effects.
+    /// It refers to the session and not to the id: it stays valid when another request changes the
+    /// id with [`cycle_id`](Self::cycle_id). If another request has [logged in](Self::log_in) a
+    /// user since, the handle loses the session and returns
+    /// [`Superseded`](crate::SessionErrorKind::Superseded), because it may have been opened with an
+    /// id that was planted before.
     ///
-    /// # Errors
+    /// Its writes after the response are kept until [`save`](Self::save) is called, any number of
+    /// times, on it or on one of its clones; [`update`](Self::update) saves by itself. Writes that
+    /// are not saved when the last clone is dropped are lost, and a warning is logged. It cannot
+    /// create a session or rotate the id, because no cookie can be sent any more. It holds no lock
+    /// that other requests wait for.
     ///
-    /// As [`get`](Self::get), [`insert`](Self::insert) and [`save`](Self::save). Returns
-    /// [`Conflict`](SessionErrorKind::Conflict) if other requests were faster in a thousand
-    /// attempts.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future does not stop a store call in progress: the attribute is replaced as a
-    /// whole or not at all.
-    pub async fn update<T>(
-        &self,
-        name: impl AttributeOf<T>,
-        mut f: impl FnMut(Option<T>) -> T + Send,
-    ) -> Result<T, SessionError>
-    where
-        T: Storable + DeserializeOwned + Send,
-    {
-        let never = self.try_update(name, |old| Ok::<_, Infallible>(f(old)));
-        let Ok(new) = never.await?;
-        Ok(new)
+    /// Holding the handle does not count as a use of the session; [`touch`](Self::touch) does, and
+    /// returns an error once the session has ended.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        self.state().detach();
+        let new = || Arc::new(Detached::of(self.exchange.clone()));
+        Self {
+            exchange: self.exchange.clone(),
+            detached: Some(self.detached.clone().unwrap_or_else(new)),
+        }
     }
-
-    /// Like [`update`](Self::update), with a closure that may fail. Its error leaves the attribute
-    /// unchanged and is returned as it is.
-    ///
-    /// ```
-    /// # use distributable::{Session, SessionError};
-    /// # async fn reserve(session: Session) -> Result<(), SessionError> {
-    /// let seats = session
-    ///     .try_update("seats", |seats: Option<u32>| match seats.unwrap_or(0) {
-    ///         4.. => Err("no more than four"),
-    ///         seats => Ok(seats + 1),
-    ///     })
-    ///     .await?;
-    /// # let _: Result<u32, &str> = seats;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`update`](Self::update).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`update`](Self::update).
-    pub async fn try_update<T, E>(
-        &self,
-        name: impl AttributeOf<T>,
-        mut f: impl FnMut(Option<T>) -> Result<T, E> + Send,
-    ) -> Result<Result<T, E>, SessionError>
-    where
-        T: Storable + DeserializeOwned + Send,
-        E: Send,
-    {
-        let name = Name::from(name.as_name());
-        self.replace(&name, |old| {
-            Ok(match f(decode(&name, old)?) {
-                Ok(new) => (Replacement::Value(self.encode(&name, &new)?), Ok(new)),
-                Err(error) => (Replacement::None, Err(error)),
-            })
-        })
-        .await
-    }
-
-    /// Changes an attribute in place, atomically as [`update`](Self::update) does, and returns what
-    /// the closure returns.
-    ///
-    /// The closure is given the attribute's value, or `None` if there is none. The attribute is
-    /// written if the closure has changed it, and removed if the closure leaves `None` in place of
-    /// a value. If nothing has changed, nothing is stored and no session is created.
-    ///
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-    /// use distributable::{Attribute, Session};
-    ///
-    /// const TICKETS: Attribute<Vec<u32>> = Attribute::new("tickets");
-    ///
-    /// let session = Session::for_test();
-    /// session.insert(TICKETS, &vec![7, 8])?;
-    /// let ticket = session.update_with(TICKETS, |tickets| tickets.as_mut()?.pop()).await?;
-    /// assert_eq!(ticket, Some(8));
-    /// assert_eq!(session.get(TICKETS)?, Some(vec![7]));
-    /// # Ok::<(), distributable::SessionError>(())
-    /// # })?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`update`](Self::update).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`update`](Self::update).
-    pub async fn update_with<T, R>(
-        &self,
-        name: impl AttributeOf<T>,
-        mut f: impl FnMut(&mut Option<T>) -> R + Send,
-    ) -> Result<R, SessionError>
-    where
-        T: Storable + DeserializeOwned + Send,
-        R: Send,
-    {
-        let name = Name::from(name.as_name());
-        self.replace(&name, |old| {
-            let mut value = decode(&name, old.clone())?;
-            let returned = f(&mut value);
-            let new = value.map(|value| self.encode(&name, &value)).transpose()?;
-            let replacement = match new {
-                new if new == old => Replacement::None,
-                Some(new) => Replacement::Value(new),
-                None => Replacement::Removal,
-            };
-            Ok((replacement, returned))
-        })
-        .await
-    }
-
     pub(super) fn writable_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         let state = self.state();
         state.writable(self.detached.is_some())?;
@@ -338,7 +234,7 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("key", &self.key())
+            .field("key", &self.state().key())
             .field("detached", &self.detached.is_some())
             .finish_non_exhaustive()
     }

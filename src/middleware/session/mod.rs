@@ -5,15 +5,15 @@
 //! when it is committed. This module decides neither when a response commits nor which headers it
 //! carries.
 
-// First, so that the documentation of the handle begins with its methods.
+// First, so that the documentation of the handle begins with the methods for attributes.
 mod handle;
+mod update;
 
 mod detached;
 mod identity;
 mod lifetime;
 mod login;
 mod stored;
-mod update;
 
 use std::sync::{Arc, MutexGuard};
 
