@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::{Impossible, Serializer};
 
 use super::EncodeError;
-use super::ser::{Json, Result};
+use super::output::{Json, Result, too_large};
 
 /// The position of a key.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ macro_rules! quoted {
     ($($method:ident($type:ty)),+ $(,)?) => {$(
         fn $method(self, value: $type) -> Result {
             self.0.put(b"\"")?;
-            self.0.$method(value)?;
+            self.0.plain().$method(value).map_err(too_large)?;
             self.0.put(b"\"")
         }
     )+};
@@ -82,19 +82,19 @@ impl Serializer for Key<'_> {
     }
 
     fn serialize_char(self, value: char) -> Result {
-        self.0.serialize_char(value)
+        self.0.plain().serialize_char(value).map_err(too_large)
     }
 
     fn serialize_str(self, value: &str) -> Result {
-        self.0.serialize_str(value)
+        self.0.put_str(value)
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result {
-        self.0.collect_str(value)
+        self.0.put_display(value)
     }
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result {
-        self.0.serialize_str(variant)
+        self.0.put_str(variant)
     }
 
     /// A newtype is its inside. (An option is not: `Some("")` and `None` need two keys.)

@@ -14,6 +14,7 @@
 //! Therefore serde's own messages, which quote values, are not kept.
 
 mod key;
+mod output;
 mod ser;
 mod write;
 
@@ -24,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use self::ser::Json;
+use self::output::Json;
 use super::Value;
 
 /// Encodes an attribute in at most `max_bytes`, tag included.

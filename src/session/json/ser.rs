@@ -1,7 +1,6 @@
 //! The serializer: it rejects values that would not read back, and leaves the rest to `serde_json`.
 
-use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::fmt;
 
 use serde::Serialize;
 use serde::ser::{
@@ -11,17 +10,7 @@ use serde::ser::{
 
 use super::EncodeError;
 use super::key::Key;
-use super::write::{Bounded, BoundedText};
-
-/// JSON being written.
-#[derive(Debug)]
-pub(super) struct Json {
-    out: Bounded,
-    /// Open brackets.
-    depth: usize,
-    /// Open options and newtypes: they write no bracket, but use the stack.
-    wrappers: usize,
-}
+use super::output::{Json, Result, too_large};
 
 /// An array or an object being written.
 #[derive(Debug)]
@@ -31,41 +20,7 @@ pub(super) struct Compound<'a> {
     close: &'static [u8],
 }
 
-pub(super) type Result<T = ()> = std::result::Result<T, EncodeError>;
-
 impl Json {
-    pub(super) fn new(tag: u8, max_bytes: usize) -> Result<Self> {
-        let mut json = Self {
-            out: Bounded::new(max_bytes),
-            depth: 0,
-            wrappers: 0,
-        };
-        json.put(&[tag])?;
-        Ok(json)
-    }
-
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.out.into_bytes()
-    }
-
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result {
-        self.out.write_all(bytes).map_err(too_large)
-    }
-
-    /// The serializer for values without parts.
-    fn plain(&mut self) -> serde_json::Serializer<&mut Bounded> {
-        serde_json::Serializer::new(&mut self.out)
-    }
-
-    /// Counts `brackets` more open brackets.
-    fn descend(&mut self, brackets: usize) -> Result {
-        self.depth += brackets;
-        if self.depth > DEPTH_MAX {
-            return Err(EncodeError::TooDeep);
-        }
-        Ok(())
-    }
-
     fn open(&mut self, open: &[u8], close: &'static [u8]) -> Result<Compound<'_>> {
         self.descend(close.len())?;
         self.put(open)?;
@@ -84,19 +39,16 @@ impl Json {
         close: &'static [u8],
     ) -> Result<Compound<'_>> {
         self.put(b"{")?;
-        self.serialize_str(variant)?;
+        self.put_str(variant)?;
         self.put(b":")?;
         self.open(open, close)
     }
 
     /// Writes the value inside an option or a newtype.
     fn wrapped<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
-        self.wrappers += 1;
-        if self.wrappers > WRAPPERS_MAX {
-            return Err(EncodeError::TooDeep);
-        }
+        self.enter_wrapper()?;
         value.serialize(&mut *self)?;
-        self.wrappers -= 1;
+        self.leave_wrapper();
         Ok(())
     }
 }
@@ -152,19 +104,14 @@ impl<'a> Serializer for &'a mut Json {
     }
 
     fn serialize_str(self, value: &str) -> Result {
-        if !stands_for_itself(value) {
-            return self.plain().serialize_str(value).map_err(too_large);
-        }
-        self.put(b"\"")?;
-        self.put(value.as_bytes())?;
-        self.put(b"\"")
+        self.put_str(value)
     }
 
     /// An array of numbers, the form from which byte buffers read back.
     fn serialize_bytes(self, value: &[u8]) -> Result {
         self.descend(1)?;
         self.plain().serialize_bytes(value).map_err(too_large)?;
-        self.depth -= 1;
+        self.ascend(1);
         Ok(())
     }
 
@@ -173,9 +120,9 @@ impl<'a> Serializer for &'a mut Json {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result {
-        let start = self.out.as_bytes().len();
+        let start = self.as_bytes().len();
         self.wrapped(value)?;
-        if self.out.as_bytes().get(start..) == Some(b"null") {
+        if self.as_bytes().get(start..) == Some(b"null") {
             return Err(EncodeError::Nothing);
         }
         Ok(())
@@ -186,7 +133,7 @@ impl<'a> Serializer for &'a mut Json {
     }
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result {
-        self.serialize_str(variant)
+        self.put_str(variant)
     }
 
     fn serialize_newtype_struct<T>(self, _: &'static str, value: &T) -> Result
@@ -255,12 +202,7 @@ impl<'a> Serializer for &'a mut Json {
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result {
-        let mut text = BoundedText::new(self.out.room());
-        match write!(text, "{value}") {
-            Ok(()) => self.serialize_str(text.as_str()),
-            Err(fmt::Error) if text.is_full => Err(EncodeError::TooLarge),
-            Err(fmt::Error) => Err(EncodeError::Refused),
-        }
+        self.put_display(value)
     }
 }
 
@@ -280,13 +222,13 @@ impl Compound<'_> {
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result {
         self.separate()?;
-        self.json.serialize_str(name)?;
+        self.json.put_str(name)?;
         self.json.put(b":")?;
         value.serialize(&mut *self.json)
     }
 
     fn close(self) -> Result {
-        self.json.depth -= self.close.len();
+        self.json.ascend(self.close.len());
         self.json.put(self.close)
     }
 }
@@ -361,23 +303,5 @@ impl SerializeMap for Compound<'_> {
     }
 }
 
-/// Returns `true` if JSON writes the text without escapes. It looks at every byte without an early
-/// exit: the compiler turns that into a few instructions for 16 bytes, where `serde_json` takes ten
-/// for each.
-fn stands_for_itself(text: &str) -> bool {
-    let escaped = |b: u8| b < b' ' || b == b'"' || b == b'\\';
-    !text.bytes().fold(false, |found, b| found | escaped(b))
-}
-
-/// A plain value fails for one reason only: the buffer is full.
-fn too_large<E>(_: E) -> EncodeError {
-    EncodeError::TooLarge
-}
-
-/// The maximum number of open brackets: one below the limit at which `serde_json` stops reading.
-pub(super) const DEPTH_MAX: usize = 127;
-/// The maximum number of open options and newtypes: with [`DEPTH_MAX`] it bounds the stack, and
-/// leaves four of them to each bracket.
-pub(super) const WRAPPERS_MAX: usize = 4 * DEPTH_MAX;
 /// The name by which `serde_json` recognizes its own raw values.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";

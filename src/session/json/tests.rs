@@ -248,7 +248,7 @@ impl Serialize for Deep {
 #[test]
 fn what_is_not_too_deep_to_write_is_not_too_deep_to_read() {
     for way in [Way::List, Way::Bytes, Way::Variant, Way::Struct] {
-        let depth = ser::DEPTH_MAX;
+        let depth = output::DEPTH_MAX;
         let deepest = encode(&Deep { depth, way }, LIMIT).unwrap();
         assert!(decode::<serde_json::Value>(&deepest).is_ok(), "{way:?}");
         for depth in [depth + 1, 200, 10_000] {
@@ -260,7 +260,7 @@ fn what_is_not_too_deep_to_write_is_not_too_deep_to_read() {
 #[test]
 fn depth_without_brackets_is_bounded_too() {
     for way in [Way::Newtype, Way::Option] {
-        let depth = ser::WRAPPERS_MAX;
+        let depth = output::WRAPPERS_MAX;
         assert_eq!(json(&Deep { depth, way }), "0");
         for depth in [depth + 1, 10_000] {
             fails(&Deep { depth, way }, EncodeError::TooDeep);
