@@ -16,10 +16,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::bases::Base;
 use super::{Failure, Loose};
 use crate::middleware::Limits;
-use crate::session::{Changes, Login, Name, Record, Root, SecretHash, Timestamp, Value, json};
+use crate::session::{Name, Record, Root, SecretHash, Timestamp, Value, json};
 
 /// Under what the store has a session of tower-sessions.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +47,8 @@ impl Key {
 /// The attributes that a request wants to be stored, by their stored names, and the expiry date.
 #[derive(Clone, Debug)]
 pub(super) struct Content {
-    attributes: BTreeMap<Name, Value>,
-    expiry: Value,
+    pub(super) attributes: BTreeMap<Name, Value>,
+    pub(super) expiry: Value,
     expires_at: SystemTime,
 }
 
@@ -101,52 +100,6 @@ impl Content {
     pub(super) fn bytes(&self) -> usize {
         let size = |(name, value): (&Name, &Value)| name.len() + value.as_bytes().len();
         self.attributes.iter().map(size).sum()
-    }
-
-    /// The changes that make a session of this.
-    pub(super) fn creation(&self, key: &Key, idle: Duration) -> Changes {
-        let mut changes = Changes::create(key.hash, Some(idle), granted(idle));
-        for (name, value) in &self.attributes {
-            changes.insert(name.clone(), value.clone());
-        }
-        changes.insert(EXPIRY.into(), self.expiry.clone());
-        changes
-    }
-
-    /// The changes that a request has made which knew the session as `base`.
-    pub(super) fn changes(
-        &self,
-        key: &Key,
-        base: &Base,
-        idle: Duration,
-        now: Timestamp,
-    ) -> Changes {
-        let mut changes = Changes::default();
-        for (name, value) in &self.attributes {
-            let is_known = base.value(name).is_some_and(|known| is_same(known, value));
-            if !is_known {
-                changes.insert(name.clone(), value.clone());
-            }
-        }
-        for name in base.names() {
-            if name != EXPIRY && self.value(name).is_none() {
-                changes.remove(name.into());
-            }
-        }
-        // Written also if it is the same: a save counts as a use.
-        changes.insert(EXPIRY.into(), self.expiry.clone());
-        let record = base.record();
-        if record.idle_timeout() != Some(idle) {
-            changes.set_idle_timeout(Some(idle));
-        }
-        if record.absolute_deadline() < now.plus(idle) {
-            changes.rotate(key.hash, key.hash);
-            changes.log_in(Login {
-                user: None,
-                absolute_timeout: granted(idle),
-            });
-        }
-        changes
     }
 }
 
@@ -204,19 +157,6 @@ fn deadline(record: &Record) -> Timestamp {
     )
 }
 
-/// The absolute lifetime that goes with an idle time: long enough that few saves have to move it
-/// on. Not much longer, because stores remember that a session has ended for as long.
-fn granted(idle: Duration) -> Duration {
-    idle + (idle / 4).clamp(GRANTED_BEYOND_MIN, GRANTED_BEYOND_MAX)
-}
-
-/// Returns `true` if two encoded values are equal as JSON. Mostly they are the same bytes; the
-/// order of keys is no difference.
-fn is_same(one: &Value, other: &Value) -> bool {
-    let decoded = |value| json::decode::<Json>(value).ok();
-    one == other || decoded(one).is_some_and(|one| Some(one) == decoded(other))
-}
-
 /// The name that the store has for one of the application's.
 fn stored_name(name: &str) -> Name {
     match name.as_bytes() {
@@ -255,16 +195,13 @@ const DOMAIN: &[u8] = b"distributable tower-sessions\0";
 const ESCAPE: u8 = 1;
 
 /// The attribute with the expiry date. No escaped name is equal to it.
-const EXPIRY: &str = "\u{1}e";
+pub(super) const EXPIRY: &str = "\u{1}e";
 
 /// Below this the idle time is counted in milliseconds.
 const EXACT_BELOW: Duration = Duration::from_secs(60);
 
 /// A hundred years: as good as for ever.
 const IDLE_MAX: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
-
-const GRANTED_BEYOND_MIN: Duration = Duration::from_secs(60);
-const GRANTED_BEYOND_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -314,18 +251,6 @@ mod tests {
         assert_eq!(idle_until(now, now), None);
         assert_eq!(idle_until(now - MINUTE, now), None);
         assert_eq!(idle_until(now + 2 * IDLE_MAX, now), Some(IDLE_MAX));
-    }
-
-    #[test]
-    fn values_that_differ_in_the_order_of_keys_are_the_same() {
-        let tag = json::encode(&1, 10).unwrap().as_bytes()[0];
-        let value = |text: &str| Value::from_bytes([&[tag], text.as_bytes()].concat());
-        assert!(is_same(
-            &value(r#"{"a":1,"b":2}"#),
-            &value(r#"{"b":2,"a":1}"#)
-        ));
-        assert!(!is_same(&value("1"), &value("2")));
-        assert!(!is_same(&value("x"), &value("y")));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! [`TowerSessions`] wraps any store. tower-sessions writes whole records; the bridge compares each
 //! with the one that the same request has loaded ([`bases`]) and commits what differs, attribute by
-//! attribute. An id of tower-sessions is hashed before it reaches the store, and the expiry date
-//! becomes an idle time, so that nodes whose clocks differ agree about it ([`content`]).
+//! attribute ([`changes`]). An id of tower-sessions is hashed before it reaches the store, and the
+//! expiry date becomes an idle time, so that nodes whose clocks differ agree about it
+//! ([`content`]).
 //!
 //! It does not extend what tower-sessions does: a new id is a new session, and nothing but a save
 //! counts as a use.
 
 mod bases;
+mod changes;
 mod content;
 mod versions;
 
