@@ -16,6 +16,7 @@ use super::load::{Loaded, consume, load};
 use super::lock::Lock;
 use super::place::Place;
 use super::seal::FileKey;
+use super::settings::Settings;
 use super::source::{Kept, Restored, Source};
 use super::{Shared, SnapshotStore, periodic, withheld};
 
@@ -25,15 +26,6 @@ use super::{Shared, SnapshotStore, periodic, withheld};
 pub struct SnapshotStoreBuilder {
     path: PathBuf,
     settings: Settings,
-}
-
-/// The settings for writing and reading a file.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) application: String,
-    pub(super) key: Option<FileKey>,
-    pub(super) save_timeout: Duration,
-    pub(super) every: Option<Duration>,
 }
 
 impl SnapshotStoreBuilder {

@@ -11,12 +11,12 @@ use std::time::Duration;
 use crate::clock;
 use crate::session::{Credential, Record, Root, Timestamp};
 
-use super::builder::Settings;
 use super::decoder::{Contents, Reading, decode};
 use super::header::Survivor;
 use super::journal::{self, Found, Note};
 use super::place::{Place, open};
 use super::report::LoadReport;
+use super::settings::Settings;
 use super::source::{Kept, State};
 
 /// The result of reading a snapshot's files.

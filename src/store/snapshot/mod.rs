@@ -38,6 +38,7 @@ mod report;
 mod sample;
 mod save;
 mod seal;
+mod settings;
 pub(crate) mod source;
 mod withheld;
 
@@ -56,11 +57,11 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
-use self::builder::Settings;
 use self::journal::{Journal, Note};
 use self::lock::Lock;
 use self::periodic::Task;
 use self::place::Place;
+use self::settings::Settings;
 use self::source::Source;
 use super::SessionStore;
 
