@@ -19,11 +19,11 @@ use tokio::time::{Instant, timeout};
 
 use super::address::{Address, Credentials, Topology};
 use super::error::{Failure, RedisError, RedisErrorKind};
+use super::invalidations::Listener;
 use super::near::{Health, Near, Source};
 use super::role::RoleCommand;
 use super::script::Script;
 use super::settings::Settings;
-use super::tracking::Listener;
 
 /// A usable connection.
 pub(super) struct Link {

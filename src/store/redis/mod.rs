@@ -38,6 +38,7 @@ mod commit;
 mod connection_info;
 mod error;
 mod events;
+mod invalidations;
 mod keys;
 mod link;
 mod list;

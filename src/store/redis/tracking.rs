@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use redis::aio::{AsyncPushSender, SendError};
-use redis::{Pipeline, PushInfo, PushKind, Value};
+use redis::{Pipeline, Value};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -17,32 +16,6 @@ use super::error::{Failure, RedisError, RedisErrorKind};
 use super::link::{self, Link, NotOpened};
 use super::near::{Health, Near};
 use super::settings::Settings;
-
-/// Receives the server's push messages, in their order.
-pub(super) struct Listener {
-    pub(super) near: Arc<Near>,
-    pub(super) health: Arc<Health>,
-}
-
-impl AsyncPushSender for Listener {
-    fn send(&self, push: PushInfo) -> Result<(), SendError> {
-        match push.kind {
-            PushKind::Disconnection => self.health.set_tracked(false),
-            PushKind::Invalidate => match push.data.first() {
-                Some(Value::Array(keys)) => {
-                    for key in keys {
-                        if let Value::BulkString(key) = key {
-                            self.near.invalidate(&self.health, Some(key));
-                        }
-                    }
-                }
-                _ => self.near.invalidate(&self.health, None),
-            },
-            _ => {}
-        }
-        Ok(())
-    }
-}
 
 /// The results of earlier attempts to connect to a server, for its protocol.
 #[derive(Debug, Default)]
