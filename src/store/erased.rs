@@ -1,15 +1,16 @@
-//! The object-safe counterpart of [`SessionStore`], so that layers and sessions are not generic.
+//! The object-safe counterpart of [`SessionStore`](crate::SessionStore), so that layers and
+//! sessions are not generic.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::SessionStore;
 use crate::error::StoreError;
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SecretHash, SessionId};
 use crate::watch::SessionWatch;
 
-/// The methods of a [`SessionStore`] with boxed futures. Implemented for every store.
+/// The methods of a [`SessionStore`](crate::SessionStore) with boxed futures. Implemented for every
+/// store, in [`boxed`](super::boxed).
 pub(crate) trait ErasedStore: Send + Sync + 'static {
     fn new_id(&self) -> SessionId;
     fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>) -> Answer<'a, Loaded>;
@@ -28,45 +29,6 @@ pub(crate) trait ErasedStore: Send + Sync + 'static {
 
 /// The pending answer of a store.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-impl<S: SessionStore> ErasedStore for S {
-    fn new_id(&self) -> SessionId {
-        SessionStore::new_id(self)
-    }
-
-    fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>) -> Answer<'a, Loaded> {
-        Box::pin(SessionStore::load(self, key, secret))
-    }
-
-    fn commit<'a>(
-        &'a self,
-        key: &'a Root,
-        base: Option<&'a Arc<Record>>,
-        changes: Changes,
-    ) -> Answer<'a, Outcome> {
-        Box::pin(SessionStore::commit(self, key, base, changes))
-    }
-
-    fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()> {
-        Box::pin(SessionStore::touch(self, key))
-    }
-
-    fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool> {
-        Box::pin(SessionStore::delete_because(self, key, reason))
-    }
-
-    fn watch(&self, key: &Root) -> Option<SessionWatch> {
-        SessionStore::watch(self, key)
-    }
-
-    fn route(&self, key: &Root) -> Option<String> {
-        SessionStore::route(self, key)
-    }
-
-    fn is_divided(&self) -> bool {
-        SessionStore::is_divided(self)
-    }
-}
 
 impl fmt::Debug for dyn ErasedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@
 //! [`touch`]: SessionStore::touch
 //! [`delete`]: SessionStore::delete
 
+mod boxed;
 pub(crate) mod erased;
 mod record_bytes;
 pub(crate) mod session_store;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::SessionStore;
+use super::erased::ErasedStore;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{
     AttributeOf, Changes, Name, Outcome, Record, Root, Storable, Value, is_reserved, json,
@@ -70,7 +70,7 @@ impl Record {
 /// Replaces an attribute of the session under `key` by the result of `f`. `None`: there is no such
 /// session.
 pub(super) async fn update<T, E>(
-    store: &impl SessionStore,
+    store: &dyn ErasedStore,
     key: Root,
     name: Name,
     mut f: impl FnMut(Option<T>) -> Result<T, E> + Send,
