@@ -323,8 +323,8 @@ const TABLE: &[Row] = &[
     Row {
         folder: "cluster/replica",
         modules: &[
-            "cluster::Ack",
-            "cluster::Copies",
+            "cluster::ack",
+            "cluster::copies",
             "error",
             "session",
             "watch",
@@ -482,7 +482,7 @@ fn circles(imports: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<ModulePa
 /// thing seen from outside, so paths between them do not count.
 fn imports(key: &str) -> BTreeSet<ModulePath> {
     let mine = module(key);
-    let found = own_paths(key).iter().filter_map(|path| home(path));
+    let found = own_paths(key).iter().filter_map(home);
     let is_other = |to: &ModulePath| !to.starts_with(&mine) && !mine.starts_with(to);
     found.filter(is_other).collect()
 }

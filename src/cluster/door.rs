@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock;
 
-use super::Copies;
+use super::copies::Copies;
 use super::link::is_loopback;
 use super::rejections::Rejections;
 use super::replica::node::Node;

@@ -116,7 +116,7 @@ const SEEN_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Copies;
+    use crate::cluster::copies::Copies;
 
     fn hello(port: u16, generation: u64, process: u64) -> Hello {
         let node = Node {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Copies;
+use super::copies::Copies;
 
 /// The state of a replicated store, from the point of view of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]

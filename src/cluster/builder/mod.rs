@@ -7,10 +7,11 @@ mod tls;
 
 use std::time::Duration;
 
+use super::ack::Ack;
+use super::copies::Copies;
 use super::discover::Multicast;
 use super::link::Security;
 use super::secret::Secret;
-use super::{Ack, Copies};
 
 /// Configures and starts a node of a replicated store.
 ///

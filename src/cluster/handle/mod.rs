@@ -20,7 +20,7 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::cluster::driver::Driver;
 use crate::cluster::large_writes::LargeWrites;
 use crate::cluster::replica::event::{Reply, Step};

@@ -19,7 +19,7 @@ use super::published::Published;
 use super::reads::Wanted;
 use super::table::Committed;
 use super::updates::Call;
-use crate::cluster::Ack;
+use crate::cluster::ack::Ack;
 
 impl Replica {
     /// Starts to read a session.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::session::Timestamp;
 
 use super::Settings;

@@ -38,7 +38,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::cluster::Ack;
+use crate::cluster::ack::Ack;
 use crate::session::{Record, Root, Timestamp, Version};
 
 use super::cluster_view::ClusterView;

@@ -87,7 +87,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::cluster::{Ack, Copies};
+use crate::cluster::ack::Ack;
+use crate::cluster::copies::Copies;
 use crate::session::{Root, Timestamp};
 use crate::watch::Watched;
 

@@ -7,7 +7,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 
 use super::node::Node;
 use super::peer_table::{PEERS_MAX, PeerIndex, PeerSet, PeerTable};

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::Ack;
+use crate::cluster::ack::Ack;
 use crate::session::{AttributeEntry, Root, Timestamp, Version};
 
 use super::cluster_view::ClusterView;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::cluster::Ack;
+use crate::cluster::ack::Ack;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};

@@ -1,6 +1,6 @@
 //! Losses that the guarantees cover: the nodes that may stop now.
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{MemberStatus, Replica};
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::cluster::replica::rules::Rules;
 
 use super::kinds::FaultKind;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::cluster::replica::rules::Rules;
 
 use super::kinds::FaultKind;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::{WireError, frame, put};
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::cluster::replica::node::{GENERATION_MAX, Node};
 
 /// A version of the protocol that this crate supports.

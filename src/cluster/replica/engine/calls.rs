@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::session::{Root, Timestamp};
 
 use super::Engine;
-use crate::cluster::Ack;
+use crate::cluster::ack::Ack;
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{KeyedEntry, Message, OpId};
 use crate::cluster::replica::reads::Wanted;

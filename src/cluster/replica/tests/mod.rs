@@ -33,7 +33,8 @@ mod writes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Ack, Copies};
+use crate::cluster::ack::Ack;
+use crate::cluster::copies::Copies;
 use crate::error::StoreErrorKind;
 use crate::session::{
     AttributeEntry, Changes, Credential, Lifetime, Loaded, Name, Outcome, Record, Root, SecretHash,

@@ -10,7 +10,7 @@ use crate::session::{Record, Root, Timestamp};
 
 use super::preconditions::{check_preconditions, is_behind};
 use super::{UpdateContext, Updates};
-use crate::cluster::Ack;
+use crate::cluster::ack::Ack;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::cluster::replica::Replica;
 
 /// After the faults have stopped, exactly the holders of a slot have its sessions, all of them in

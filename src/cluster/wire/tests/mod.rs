@@ -18,7 +18,7 @@ use crate::session::{
     SessionInfo, SessionPage, Timestamp, UserKey, Value, Version,
 };
 
-use crate::cluster::Copies;
+use crate::cluster::copies::Copies;
 use crate::cluster::link::Inbox;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
