@@ -130,9 +130,17 @@ impl SecretHash {
     }
 }
 
+impl SecretHash {
+    /// The bytes as two words, which takes far less time to compare.
+    const fn words(&self) -> [u64; 2] {
+        let number = u128::from_ne_bytes(self.0);
+        [number as u64, (number >> 64) as u64]
+    }
+}
+
 impl PartialEq for SecretHash {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.words().ct_eq(&other.words()).into()
     }
 }
 
