@@ -1,7 +1,7 @@
 //! [`Carrier`]: where the session's id travels: in a cookie, in a header, or in either.
 
 use http::header::{COOKIE, Entry};
-use http::{HeaderMap, HeaderName, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::cookie::{self, Candidates, Content, IsSecure, Persistence, SessionCookie};
 use super::head;
@@ -110,10 +110,10 @@ impl Carrier {
     /// Says to caches that the response depends on the id.
     pub(super) fn vary(&self, headers: &mut HeaderMap) {
         if self.cookie().is_some() {
-            head::vary(headers, "Cookie");
+            head::vary(headers, HeaderValue::from_static("Cookie"));
         }
         if let Some(header) = self.header() {
-            head::vary(headers, header.name());
+            head::vary(headers, header_name(header).into());
         }
     }
 
