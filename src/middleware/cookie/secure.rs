@@ -51,13 +51,16 @@ impl Secure {
         let (secure, is_guess) = match self {
             Self::Always => (true, false),
             Self::Never => (false, false),
-            Self::Auto => match is_https(headers) {
-                Some(https) => (https, false),
-                None => {
-                    let secure = !is_loopback(uri, headers);
-                    (secure, secure)
+            Self::Auto => {
+                let forwarded = headers.get(FORWARDED).map(|line| line.as_bytes());
+                match is_https(headers, forwarded) {
+                    Some(https) => (https, false),
+                    None => {
+                        let secure = !is_loopback(uri, headers, forwarded);
+                        (secure, secure)
+                    }
                 }
-            },
+            }
         };
         IsSecure { secure, is_guess }
     }
@@ -66,10 +69,10 @@ impl Secure {
 /// Returns `Some(true)` if a proxy reports an encrypted connection, and `None` if no proxy reports
 /// the protocol. If two headers disagree, the connection counts as encrypted: one of them may come
 /// from the browser.
-fn is_https(headers: &HeaderMap) -> Option<bool> {
-    let listed = headers.get(X_FORWARDED_PROTO).map(|line| line.as_bytes());
+fn is_https(headers: &HeaderMap, forwarded: Option<&[u8]>) -> Option<bool> {
+    let listed = headers.get(&X_FORWARDED_PROTO).map(|line| line.as_bytes());
     let listed = listed.map(|line| trim(until(line, b',')));
-    let named = [listed, forwarded(headers, b"proto")];
+    let named = [listed, parameter(forwarded, b"proto")];
     let named = named.into_iter().flatten().filter_map(|protocol| {
         let is = |name: &[u8]| protocol.eq_ignore_ascii_case(name);
         match () {
@@ -83,9 +86,8 @@ fn is_https(headers: &HeaderMap) -> Option<bool> {
 
 /// A parameter of the first element of `Forwarded`, which the proxy next to the browser has added:
 /// RFC 7239, section 4.
-fn forwarded<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
-    let line = headers.get(FORWARDED)?.as_bytes();
-    let pairs = until(line, b',').split(|b| *b == b';');
+fn parameter<'h>(forwarded: Option<&'h [u8]>, name: &[u8]) -> Option<&'h [u8]> {
+    let pairs = until(forwarded?, b',').split(|b| *b == b';');
     let mut values = pairs.filter_map(|pair| {
         let equals = pair.iter().position(|b| *b == b'=')?;
         let is_it = trim(&pair[..equals]).eq_ignore_ascii_case(name);
@@ -95,10 +97,10 @@ fn forwarded<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
 }
 
 /// Returns `true` if the client addressed this machine by a loopback name or address.
-fn is_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
-    let listed = headers.get(X_FORWARDED_HOST).map(|line| line.as_bytes());
+fn is_loopback(uri: &Uri, headers: &HeaderMap, forwarded: Option<&[u8]>) -> bool {
+    let listed = headers.get(&X_FORWARDED_HOST).map(|line| line.as_bytes());
     let listed = listed.map(|line| trim(until(line, b',')));
-    if let Some(host) = listed.or_else(|| forwarded(headers, b"host")) {
+    if let Some(host) = listed.or_else(|| parameter(forwarded, b"host")) {
         return is_loopback_host(host);
     }
     if let Some(authority) = uri.authority() {
@@ -150,8 +152,8 @@ fn is_loopback_address(host: &[u8]) -> bool {
     host.starts_with(b"127.") && address().is_some()
 }
 
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const LOCALHOST: &[u8] = b"localhost";
 
 #[cfg(test)]
