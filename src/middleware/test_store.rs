@@ -69,6 +69,6 @@ impl Session {
         exchange
             .state()
             .load(Found::None, answer, exchange.config());
-        Self::of(Arc::new(exchange))
+        Self::of(exchange)
     }
 }

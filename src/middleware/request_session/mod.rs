@@ -44,7 +44,7 @@ impl RequestSession {
     /// Creates an exchange and puts it into the request. `None` if an outer layer has done so for a
     /// cookie of the same name: there is one session per name.
     pub(super) fn begin(config: &Arc<Config>, request: &mut Extensions) -> Option<Arc<Self>> {
-        let exchange = Arc::new(Self::new(config.clone(), None));
+        let exchange = Self::new(config.clone(), None);
         // Layers are rarely nested: inserting and looking at the previous value takes one access.
         let Some(outer) = request.insert(Carried(exchange.clone())) else {
             return Some(exchange);
@@ -56,7 +56,7 @@ impl RequestSession {
             request.insert(outer);
             return None;
         }
-        let exchange = Arc::new(Self::new(config.clone(), Some(outer.0)));
+        let exchange = Self::new(config.clone(), Some(outer.0));
         request.insert(Carried(exchange.clone()));
         Some(exchange)
     }
@@ -67,13 +67,13 @@ impl RequestSession {
     }
 
     /// Creates an exchange whose session has not been requested.
-    pub(super) fn new(config: Arc<Config>, outer: Option<Arc<Self>>) -> Self {
-        Self {
+    pub(super) fn new(config: Arc<Config>, outer: Option<Arc<Self>>) -> Arc<Self> {
+        Arc::new(Self {
             config,
             outer,
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-        }
+        })
     }
 
     pub(super) fn config(&self) -> &Config {
