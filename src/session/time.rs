@@ -54,12 +54,8 @@ impl fmt::Debug for Timestamp {
 
 /// Whole milliseconds of `duration`, at most `u64::MAX`.
 const fn millis(duration: Duration) -> u64 {
-    let ms = duration.as_millis();
-    if ms > u64::MAX as u128 {
-        u64::MAX
-    } else {
-        ms as u64
-    }
+    let whole = duration.as_secs().saturating_mul(1000);
+    whole.saturating_add(duration.subsec_millis() as u64)
 }
 
 #[cfg(test)]
