@@ -11,9 +11,8 @@ use super::limits::Limits;
 use super::misrouted::Turnovers;
 use super::route::{Affinity, Route};
 use super::timeout::Timeout;
-use crate::clock;
 use crate::error::{SessionError, SessionErrorKind, StoreError};
-use crate::session::{Changes, Login, Record, Root, SecretHash, UserKey};
+use crate::session::{Changes, Login, Record, Root, SecretHash, Timestamp, UserKey};
 use crate::store::erased::ErasedStore;
 use crate::store::users::{self, NewLogin};
 
@@ -127,16 +126,15 @@ impl Config {
 
     /// Returns `true` if a session that the store has found is also within this layer's timeouts,
     /// which may have become shorter since the session was created.
-    pub(super) fn admits(&self, record: &Record) -> bool {
-        let now = clock::now();
+    pub(super) fn admits(&self, record: &Record, now: Timestamp) -> bool {
         let idle = self.idle_of(record, false);
         now < record.began_at().plus(self.absolute_timeout.get()) && record.is_live_with(idle, now)
     }
 
     /// Returns `true` if another access is to be recorded.
-    pub(super) fn is_touch_due(&self, record: &Record) -> bool {
+    pub(super) fn is_touch_due(&self, record: &Record, now: Timestamp) -> bool {
         let idle = self.idle_of(record, true);
-        record.is_touch_due_with(idle, clock::now())
+        record.is_touch_due_with(idle, now)
     }
 
     /// The idle timeout in force for a session. `returned` is `true` if its browser has presented

@@ -21,9 +21,10 @@ use tokio::time::{sleep, timeout};
 pub(super) use self::response::Closing;
 use super::carrier::Carrier;
 use super::config::Config;
-use super::state::State;
+use super::state::{State, Stored};
+use crate::clock;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::session::{Record, Root};
+use crate::session::{Record, Root, Timestamp};
 
 /// State shared by a request, its handles and its response.
 pub(super) struct RequestSession {
@@ -87,13 +88,16 @@ impl RequestSession {
 
     /// Ensures that the session is loaded, and counts as used.
     pub(super) async fn load(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
-        self.peek(uri, headers).await?;
+        let found_at = self.find(uri, headers).await?;
         let due = {
             let mut state = self.state();
             let is_first = state.note_use();
-            let record = state.record().filter(|_| is_first);
-            let is_due = record.is_some_and(|record| self.config.is_touch_due(record));
-            state.stored().filter(|_| is_due).map(|stored| stored.key())
+            let stored = state.stored().filter(|_| is_first);
+            let is_due = |stored: &&Stored| {
+                let now = found_at.unwrap_or_else(clock::now);
+                self.config.is_touch_due(&stored.record, now)
+            };
+            stored.filter(is_due).map(Stored::key)
         };
         // The access counts now, not when the response is ready: the request may take longer than
         // the session has left.
@@ -105,16 +109,27 @@ impl RequestSession {
 
     /// Ensures that the session is loaded.
     pub(super) async fn peek(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), SessionError> {
+        self.find(uri, headers).await?;
+        Ok(())
+    }
+
+    /// Ensures that the session is loaded. Returns the time of the store's answer if it was this
+    /// call that has asked.
+    async fn find(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Option<Timestamp>, SessionError> {
         if !self.state().consult()? {
-            return Ok(());
+            return Ok(None);
         }
         self.config.check()?;
         let (candidates, answer) = self.config.carrier.read(uri, headers);
-        let found = self.look_up(&candidates).await?;
+        let (found, found_at) = self.look_up(&candidates).await?;
         if self.state().load(found, answer, &self.config) {
             self.config.turnovers.count();
         }
-        Ok(())
+        Ok(found_at)
     }
 
     /// Loads the session again, below the staged changes.

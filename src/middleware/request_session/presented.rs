@@ -7,11 +7,14 @@ use crate::error::SessionError;
 use crate::middleware::cookie::{Candidate, Candidates};
 use crate::middleware::route::Affinity;
 use crate::middleware::state::{Found, LoadedSession, PresentedId};
-use crate::session::Loaded;
+use crate::session::{Loaded, Timestamp};
 
 impl RequestSession {
-    /// The live sessions that the request presents.
-    pub(super) async fn look_up(&self, candidates: &Candidates<'_>) -> Result<Found, SessionError> {
+    /// The live sessions that the request presents, and the time of the store's last answer.
+    pub(super) async fn look_up(
+        &self,
+        candidates: &Candidates<'_>,
+    ) -> Result<(Found, Option<Timestamp>), SessionError> {
         if candidates.malformed() > 0 {
             debug!(
                 count = candidates.malformed(),
@@ -23,9 +26,9 @@ impl RequestSession {
         }
         if candidates.is_crowded() {
             warn!(target: SECURITY, "too many session cookies in one request: none is used");
-            return Ok(Found::Several(Vec::new()));
+            return Ok((Found::Several(Vec::new()), None));
         }
-        let mut found = Found::None;
+        let (mut found, mut found_at) = (Found::None, None);
         for candidate in candidates.iter() {
             let lead = self.lead(candidate);
             // The list of a user's sessions: a client must not learn, not even from the time that
@@ -33,7 +36,9 @@ impl RequestSession {
             if lead.key.is_index() {
                 continue;
             }
-            found = match self.fetch(&lead.key, Some(&lead.id.hash())).await? {
+            let (loaded, at) = self.fetch_timed(&lead.key, Some(&lead.id.hash())).await?;
+            found_at = Some(at);
+            found = match loaded {
                 Loaded::Live(record) => found.with(LoadedSession { lead, record }),
                 Loaded::Superseded if matches!(found, Found::None) => Found::Superseded,
                 Loaded::Superseded | Loaded::Absent => found,
@@ -44,7 +49,7 @@ impl RequestSession {
             let count = keys.len();
             warn!(target: SECURITY, ?keys, count, "several live sessions in one request: none is used");
         }
-        Ok(found)
+        Ok((found, found_at))
     }
 
     fn lead(&self, candidate: &Candidate<'_>) -> PresentedId {

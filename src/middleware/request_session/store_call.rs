@@ -10,21 +10,33 @@ use tracing::{Instrument, Span, debug, debug_span, warn};
 use super::RequestSession;
 use crate::clock;
 use crate::error::{SessionError, StoreError, StoreErrorKind};
-use crate::session::{Loaded, Root, SecretHash};
+use crate::session::{Loaded, Root, SecretHash, Timestamp};
 use crate::store::erased::Answer;
 
 impl RequestSession {
+    /// The session as the store has it.
     pub(super) async fn fetch(
         &self,
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Result<Loaded, SessionError> {
+        Ok(self.fetch_timed(key, secret).await?.0)
+    }
+
+    /// The session as the store has it, and the time of the answer.
+    pub(super) async fn fetch_timed(
+        &self,
+        key: &Root,
+        secret: Option<&SecretHash>,
+    ) -> Result<(Loaded, Timestamp), SessionError> {
         let loaded = self.config.store.load(key, secret);
         let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
-        Ok(match loaded.map_err(|error| failed(key, error))? {
-            Loaded::Live(record) if !self.config.admits(&record) => Loaded::Absent,
+        let now = clock::now();
+        let loaded = match loaded.map_err(|error| failed(key, error))? {
+            Loaded::Live(record) if !self.config.admits(&record, now) => Loaded::Absent,
             loaded => loaded,
-        })
+        };
+        Ok((loaded, now))
     }
 }
 

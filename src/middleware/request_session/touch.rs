@@ -7,6 +7,7 @@ use tracing::debug_span;
 
 use super::RequestSession;
 use super::store_call::{failed, traced};
+use crate::clock;
 use crate::error::SessionError;
 use crate::middleware::complete::Complete;
 use crate::middleware::state::Stored;
@@ -17,7 +18,9 @@ impl RequestSession {
     pub(crate) async fn use_now(self: Arc<Self>) -> Result<(), SessionError> {
         let _turn = self.turn().await;
         match self.current().await? {
-            Some((key, record)) if self.config.is_touch_due(&record) => self.touch(&key).await,
+            Some((key, record)) if self.config.is_touch_due(&record, clock::now()) => {
+                self.touch(&key).await
+            }
             _ => Ok(()),
         }
     }
