@@ -19,7 +19,8 @@ impl Changes {
 
     /// Returns `true` if a write confirms the attribute's last one.
     pub(crate) fn is_in(&self, name: &str, record: &Record) -> bool {
-        self.confirmed(name) == Some(record.version(name))
+        self.confirmed(name)
+            .is_some_and(|version| version == record.version(name))
     }
 
     /// Applies the changes to the session as a store holds it. This is the rule for every store

@@ -59,10 +59,10 @@ impl Record {
             return self.raise_floor(register.version);
         }
         self.note_latest(register.version);
-        let is_below = Some(register.version) <= self.floor();
+        let is_below = || Some(register.version) <= self.floor();
         match self.position(&register.name) {
             Ok(at) if self.attributes[at].precedence() >= register.precedence() => false,
-            Ok(_) if is_below && register.value.is_none() => {
+            Ok(_) if register.value.is_none() && is_below() => {
                 self.retain(|r| r.name != register.name);
                 true
             }
@@ -70,7 +70,7 @@ impl Record {
                 self.attributes[at] = register.clone();
                 true
             }
-            Err(_) if is_below => false,
+            Err(_) if is_below() => false,
             Err(at) => {
                 insert(&mut self.attributes, at, register.clone());
                 true
