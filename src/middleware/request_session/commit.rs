@@ -67,14 +67,16 @@ impl RequestSession {
             let outcome = traced(commit, span).await;
             match outcome {
                 Ok(Outcome::Committed(record)) => {
-                    if let Some(login) = &login
-                        && let Err(error) = self.list(key, login, former_user, &record).await
-                    {
-                        // The login does not count: its user could not end the session through the
-                        // index.
-                        self.state().doubt(&self.config);
-                        self.take_back_login(key, creates, undoing).await;
-                        return Err(failed(&key, error));
+                    if let Some(login) = &login {
+                        let listed = self.list(key, login, former_user, &record);
+                        // Boxed: a large future, which few commits need.
+                        if let Err(error) = Box::pin(listed).await {
+                            // The login does not count: its user could not end the session through
+                            // the index.
+                            self.state().doubt(&self.config);
+                            Box::pin(self.take_back_login(key, creates, undoing)).await;
+                            return Err(failed(&key, error));
+                        }
                     }
                     let login = login.map(|login| login.user);
                     self.state().committed(Stored { id, record }, login);
@@ -115,7 +117,7 @@ impl RequestSession {
         creates: bool,
     ) -> Result<(), SessionError> {
         if let Some(login) = login {
-            self.config.check_excess(&login.user, key).await?;
+            Box::pin(self.config.check_excess(&login.user, key)).await?;
         }
         if creates {
             self.end_rivals().await?;
