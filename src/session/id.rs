@@ -335,6 +335,17 @@ mod tests {
         assert_eq!(id.hash().to_bytes()[..8], zeros);
     }
 
+    #[test]
+    fn hashes_differ_if_one_byte_does() {
+        let hash = SecretHash::from_bytes([7; 16]);
+        assert_eq!(hash, SecretHash::from_bytes([7; 16]));
+        for at in 0..16 {
+            let mut bytes = hash.to_bytes();
+            bytes[at] ^= 0x80;
+            assert_ne!(hash, SecretHash::from_bytes(bytes), "byte {at}");
+        }
+    }
+
     proptest! {
         #[test]
         fn parse_never_panics_and_only_takes_what_expose_gives(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
