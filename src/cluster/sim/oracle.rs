@@ -20,8 +20,8 @@ pub(super) struct Model {
     pub(super) life: Life,
     /// The largest acknowledged version of each attribute.
     pub(super) acked: BTreeMap<&'static str, Version>,
-    /// When that version was acknowledged first, in microseconds.
-    acked_at: BTreeMap<&'static str, u64>,
+    /// When the request began that wrote that version, in microseconds: its last access.
+    written_at: BTreeMap<&'static str, u64>,
     /// Attributes that are set and removed.
     pub(super) pool: Pool,
     /// Results of acknowledged atomic updates.
@@ -95,7 +95,7 @@ impl Model {
             secret,
             life: Life::Unknown,
             acked: BTreeMap::new(),
-            acked_at: BTreeMap::new(),
+            written_at: BTreeMap::new(),
             pool: Pool::default(),
             counts: BTreeSet::new(),
             rejected_updates: BTreeSet::new(),
@@ -159,19 +159,19 @@ impl Model {
         name: &'static str,
         value: Option<&Value>,
         record: &Arc<Record>,
-        now: u64,
+        begun_at: u64,
     ) {
         if record.get(name) == value {
-            self.acknowledge(name, record, now);
+            self.acknowledge(name, record, begun_at);
         }
     }
 
     /// Called when a client's write of an attribute is acknowledged; it is in this record.
-    pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>, now: u64) {
+    pub(super) fn acknowledge(&mut self, name: &'static str, record: &Arc<Record>, begun_at: u64) {
         let known = self.acked.entry(name).or_default();
         if let Some(version) = record.version(name).filter(|version| version > known) {
             *known = version;
-            self.acked_at.insert(name, now);
+            self.written_at.insert(name, begun_at);
         }
     }
 
@@ -181,8 +181,8 @@ impl Model {
     pub(super) fn known_to_both_sides(&self, now: u64) -> Known {
         let mut known = self.known();
         let idle = self.idle.as_micros() as u64;
-        let acked_at = |name: &&'static str| self.acked_at.get(name).copied().unwrap_or_default();
-        known.acked.retain(|name, _| now < acked_at(name) + idle);
+        let written_at = |name| self.written_at.get(name).copied().unwrap_or_default();
+        known.acked.retain(|name, _| now < written_at(*name) + idle);
         known
     }
 }

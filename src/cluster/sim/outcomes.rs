@@ -107,12 +107,13 @@ impl World {
             match request.action {
                 Action::Create => {
                     model.life = Life::Live;
-                    model.acknowledge(NAMES[0], &record, self.now);
+                    model.acknowledge(NAMES[0], &record, request.begun_at);
                 }
                 Action::Write(name) if ordered => {
-                    model.acknowledge_ordered(name, request.value.as_ref(), &record, self.now);
+                    let value = request.value.as_ref();
+                    model.acknowledge_ordered(name, value, &record, request.begun_at);
                 }
-                Action::Write(name) => model.acknowledge(name, &record, self.now),
+                Action::Write(name) => model.acknowledge(name, &record, request.begun_at),
                 Action::Churn => model.pool.acknowledge(&request.pool_writes),
                 Action::Rotate(to) => {
                     let mut dead = model.clone();
