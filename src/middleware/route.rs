@@ -30,7 +30,8 @@ pub enum Affinity {
     /// The node that served the request: a client that was sent to another node stays there.
     #[default]
     Local,
-    /// The node that holds the session, if the store knows it: clients follow their data.
+    /// The session's owner, one of the nodes that hold it, if the store knows it: clients follow
+    /// their data.
     Owner,
     /// The node that issued the cookie. A request served by another node does not change it.
     Off,

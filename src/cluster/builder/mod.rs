@@ -143,9 +143,8 @@ impl ReplicatedStoreBuilder {
     /// links: TLS 1.3 without certificates. All nodes of a cluster have the same secret.
     ///
     /// Can be called several times: the first secret is the one that this node presents, and all of
-    /// them are accepted. To rotate a secret without downtime, restart the nodes one after the
-    /// other with the old and the new one, then with the new and the old one, then with the new one
-    /// alone.
+    /// them are accepted. The [guide](crate::guide::clustering) explains how a secret is replaced
+    /// without downtime.
     ///
     /// Defaults to none, which is only accepted for loopback addresses. Any process on that machine
     /// can then join.
