@@ -203,7 +203,7 @@ const FAULTS: [(Fault, &[&str]); 24] = [
     (Fault::TouchRevives, &["an ended session stays dead"]),
     (
         Fault::TouchDoesNothing,
-        &["a first visit is short unless somebody returns"],
+        &["a first visit is short unless the visitor returns"],
     ),
     (
         Fault::TouchStartsANewLife,

@@ -74,7 +74,7 @@ async fn ended<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let outcome = nodes.one.commit(&session.key, base, late).await?;
     must(
         outcome == Outcome::Gone,
-        "a commit by somebody who had loaded it is not answered with Gone",
+        "a commit that follows an earlier load is not answered with Gone",
     )?;
     nodes.must_be_dead(&session.key).await
 }

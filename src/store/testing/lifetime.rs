@@ -23,7 +23,7 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
         unlimited,
     );
     suite.rule(
-        "a first visit is short unless somebody returns",
+        "a first visit is short unless the visitor returns",
         initial_idle_timeout,
     );
     suite.rule("lifetimes outlast commits, touches and rotation", preserved);

@@ -98,7 +98,7 @@ async fn a_call_takes_no_longer_than_it_may() {
         .expect("it can be opened");
     let slow = store.shared.saving.clone().lock_owned().await;
     let began = Instant::now();
-    let late = store.save().await.expect_err("somebody else is writing");
+    let late = store.save().await.expect_err("another task is writing");
     assert_eq!(late.kind(), SnapshotErrorKind::TimedOut);
     assert!(began.elapsed() < Duration::from_secs(10));
     drop(slow);
