@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::common::redis::{Server, free_port};
-use crate::support::{create, reason};
+use crate::support::{PATIENT, create, reason};
 
 /// An authority of our own, and what it has signed.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -71,7 +71,8 @@ async fn tls_works_without_any_provider_installed() {
     let open = || async {
         let store = RedisStore::builder(format!("rediss://localhost:{port}"));
         let store = store.root_certificates(authority.pem()).near_cache(1 << 20);
-        store.connect().await.unwrap()
+        // Large values take long on a busy machine.
+        store.deadline(PATIENT).connect().await.unwrap()
     };
     let store = open().await;
     conformance(store.clone(), store).await;
