@@ -14,8 +14,8 @@ pub(crate) enum Entry {
     /// The whole session.
     Live(Arc<Record>),
     /// Changes of a session that is not here. A delta never creates a session: it is invisible
-    /// until the session arrives. Otherwise a late change could bring a deleted session back as a
-    /// delta.
+    /// until the session arrives. Otherwise a late change could bring a part of a deleted session
+    /// back.
     Delta(Arc<Delta>),
     /// The session has expired, and earlier states of it may exist on other nodes.
     Expired(Box<Mark>),
@@ -211,13 +211,14 @@ impl Entry {
         match self {
             Self::Live(record) => {
                 let last = record.absolute_deadline().plus(DEADLINE_GRACE);
+                let expires_at = record.expires_at();
+                if expires_at >= record.absolute_deadline() {
+                    return last;
+                }
+                // Another holder may have a later access: see `reads`.
                 let idle = record.idle_timeout().unwrap_or(Duration::ZERO);
                 let grace = (idle / 5).clamp(SWEEP_GRACE_MIN, SWEEP_GRACE_MAX);
-                match record.expires_at() {
-                    // Another holder may have a later access: see `reads`.
-                    idle if idle < record.absolute_deadline() => idle.plus(grace).min(last),
-                    _ => last,
-                }
+                expires_at.plus(grace).min(last)
             }
             Self::Delta(delta) => delta.accessed_at.plus(DELTA_AGE_MAX),
             Self::Expired(mark) => mark.until,

@@ -1,8 +1,8 @@
 //! The numbers of operations: those of callers, and those that a node starts itself.
 //!
-//! The driver numbers the calls of its callers from one. The upper bits mark what a node starts
-//! itself: it answers no call, has no timeout, and ends with the view at the latest. A number is
-//! unique at its node until the process ends.
+//! The driver numbers the calls of its callers. The upper bits mark what a node starts itself. Such
+//! an operation answers no call; if it is a read, it has no timeout and ends with the view at the
+//! latest.
 
 /// Identifies a call among the calls in progress at a node.
 pub(crate) type OpId = u64;

@@ -163,7 +163,7 @@ impl PeerTable {
     }
 
     /// Marks all members as having left in order: this node leaves them, and nothing is lost.
-    pub(crate) fn all_departed(&mut self) {
+    pub(crate) fn mark_departed(&mut self) {
         for peer in self.places.iter_mut().flatten() {
             peer.departed = true;
             peer.down = Some(DownCause::Rejoining);

@@ -58,7 +58,7 @@ impl Default for Requirements {
 pub(crate) enum Certainty {
     Certain,
     /// Certain, because all members from before a pause are back and none was lost.
-    CompleteAgain,
+    AllReturned,
     /// An unknown session may be at a node that does not answer.
     Doubt,
 }
@@ -138,8 +138,8 @@ impl Readiness {
             self.held_up_at = now;
             return None;
         }
-        if self.is_complete_again(cluster) {
-            return Some(Certainty::CompleteAgain);
+        if self.have_all_returned(cluster) {
+            return Some(Certainty::AllReturned);
         }
         if is_invited {
             return Some(Certainty::Certain);
@@ -166,11 +166,11 @@ impl Readiness {
         let pause = self.pause.take();
         match (certainty, pause) {
             (Certainty::Doubt, _) => cluster.silence_until = now.plus(cluster.loss_grace),
-            (Certainty::CompleteAgain, Some(pause)) => {
+            (Certainty::AllReturned, Some(pause)) => {
                 cluster.losses.retain(|lost| *lost < pause.at);
                 cluster.doubt_until = pause.doubt_until;
             }
-            (Certainty::Certain | Certainty::CompleteAgain, _) => {}
+            (Certainty::Certain | Certainty::AllReturned, _) => {}
         }
         cluster.ready = true;
     }
@@ -196,7 +196,7 @@ impl Readiness {
 
     /// Returns `true` if all members from before a pause are back, and no other member has recorded
     /// a loss.
-    fn is_complete_again(&self, cluster: &ClusterView) -> bool {
+    fn have_all_returned(&self, cluster: &ClusterView) -> bool {
         let peers = || cluster.peers.iter().map(|(_, peer)| peer);
         let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);
         let is_back = |pause: &Pause| pause.members.iter().all(is_here);

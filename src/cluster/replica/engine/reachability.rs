@@ -88,7 +88,7 @@ impl Engine {
         // healthy members down and would ignore them until they all had left as well.
         self.membership.restart(me.clone());
         self.timers.clear();
-        self.cluster.peers.all_departed();
+        self.cluster.peers.mark_departed();
         self.renewed(now, me);
         let lives = &mut self.short_lives;
         lives.retain(|at| now.since(*at) < SHORT_LIVES_WITHIN);
