@@ -128,9 +128,7 @@ impl SecretHash {
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
     }
-}
 
-impl SecretHash {
     /// The bytes as two words, which takes far less time to compare.
     const fn words(&self) -> [u64; 2] {
         let number = u128::from_ne_bytes(self.0);

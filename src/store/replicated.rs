@@ -195,8 +195,8 @@ impl ReplicatedStore {
 
     /// The state of sessions that this node may not use before it contacts a member.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(super) fn withheld(&self) -> WithheldState {
-        self.cluster.withheld()
+    pub(super) fn withheld_state(&self) -> WithheldState {
+        self.cluster.withheld_state()
     }
 
     /// Returns the address on which the node listens for other nodes.

@@ -270,8 +270,8 @@ impl Cluster {
 
     /// Returns the state of sessions that this node may not use before it meets a member.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) fn withheld(&self) -> crate::cluster::WithheldState {
-        self.driver.replica.withheld()
+    pub(crate) fn withheld_state(&self) -> crate::cluster::WithheldState {
+        self.driver.replica.withheld_state()
     }
 }
 

@@ -33,7 +33,7 @@ impl Replica {
     }
 
     /// Returns the state of the sessions passed to [`hold`](Self::hold).
-    pub(crate) fn withheld(&self) -> WithheldState {
+    pub(crate) fn withheld_state(&self) -> WithheldState {
         self.engine().withheld.state()
     }
 

@@ -81,7 +81,7 @@ impl Source for ReplicatedStore {
     }
 
     fn withheld(&self) -> Withheld {
-        match self.withheld() {
+        match self.withheld_state() {
             WithheldState::Waiting => Withheld::Waiting {
                 serves: self.is_ready(),
             },

@@ -44,9 +44,9 @@ fn held_sessions_are_not_used_alone() {
     lab.run(Duration::from_secs(5));
     assert!(lab.replica(0).is_ready());
     assert_eq!(lab.read(0, key(1)), None);
-    assert_eq!(lab.replica(0).withheld(), WithheldState::Waiting);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Waiting);
     lab.run(Duration::from_secs(600));
-    assert_eq!(lab.replica(0).withheld(), WithheldState::Ignored);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Ignored);
     assert_eq!(lab.read(0, key(1)), None);
 }
 
@@ -59,7 +59,7 @@ fn held_sessions_are_used_when_the_survivor_is_met() {
     assert!(lab.held.is_empty());
     assert!(lab.read(0, key(1)).is_some());
     assert_eq!(lab.read(0, key(2)), None);
-    assert_eq!(lab.replica(0).withheld(), WithheldState::Settled);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Settled);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_survivor_that_has_restarted_since_is_none() {
     lab.link(1, 0);
     lab.run(Duration::from_secs(1));
     assert_eq!(lab.read(0, key(1)), None);
-    assert_eq!(lab.replica(0).withheld(), WithheldState::Settled);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Settled);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn of_nodes_that_stopped_together_each_restart_counts() {
     meet(&mut lab);
     assert!(lab.read(0, key(1)).is_some());
     assert_eq!(lab.read(0, key(2)), None);
-    assert_eq!(lab.replica(0).withheld(), WithheldState::Settled);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Settled);
 }
 
 /// A node that already serves imports the sessions that it has held back, and its peers receive
@@ -102,7 +102,7 @@ fn a_survivor_may_come_later() {
         assert!(lab.read(index, key(1)).is_some());
         assert!(lab.read(index, key(3)).is_some());
     }
-    assert_eq!(lab.replica(0).withheld(), WithheldState::Settled);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Settled);
 }
 
 /// The survivor fails before it could announce what was deleted.
@@ -118,7 +118,7 @@ fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
     lab.run(Duration::from_secs(30));
     assert!(lab.replica(0).is_ready());
     assert_eq!((lab.read(0, key(1)), lab.read(0, key(2))), (None, None));
-    assert_eq!(lab.replica(0).withheld(), WithheldState::Ignored);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Ignored);
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub(super) fn decode(
             reading,
             seal,
             skipped: 0,
-            told: Instant::now(),
+            reported_at: Instant::now(),
             contents: Contents {
                 header,
                 kept: Vec::new(),
@@ -99,7 +99,7 @@ struct Decoder<'a, R> {
     seal: Option<Seal>,
     /// Bytes that were no block.
     skipped: u64,
-    told: Instant,
+    reported_at: Instant,
     contents: Contents,
 }
 
@@ -208,8 +208,8 @@ impl<R: Read> Decoder<'_, R> {
 
     /// Shows the progress to an operator who waits for the start.
     fn report(&mut self) {
-        if self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
+        if self.reported_at.elapsed() >= REPORT_EVERY {
+            self.reported_at = Instant::now();
             tracing::info!(sessions = self.contents.sessions, "reading a snapshot");
         }
     }
@@ -282,7 +282,7 @@ impl fmt::Display for Damage {
 /// ends the search in an endless file.
 const SKIPPED_MAX: u64 = 64 << 20;
 /// How often progress is logged.
-const TELL_EVERY: Duration = Duration::from_secs(2);
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod fuzz;
