@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+
 use super::{Node, PATIENCE, POLL, Start, first_port};
 
 /// A running server. Dropping it kills the process.
@@ -19,29 +21,29 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     folder: PathBuf,
     args: Vec<String>,
-    /// The arguments of `redis-cli` before its command.
-    cli: Vec<String>,
+    password: Option<String>,
 }
 
 impl Server {
     /// Starts an empty server and waits until it answers.
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_with(args, &[])
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self::start_at(free_port(), args, None)
     }
 
-    /// As [`start`](Self::start), for servers that require credentials or TLS.
-    pub(crate) fn start_with(args: &[&str], cli: &[&str]) -> Self {
-        let owned = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect();
-        Self::start_at(free_port(), owned(args), owned(cli))
+    /// As [`start`](Self::start), for a server that requires a password.
+    pub(crate) fn start_with_password(password: &str) -> Self {
+        let args = vec!["--requirepass".to_owned(), password.to_owned()];
+        Self::start_at(free_port(), args, Some(password.to_owned()))
     }
 
     /// A server with a configuration of its own, which names this port.
     pub(crate) fn start_on(port: u16, args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self::start_at(port, args, Vec::new())
+        Self::start_at(port, args, None)
     }
 
-    fn start_at(port: u16, args: Vec<String>, cli: Vec<String>) -> Self {
+    fn start_at(port: u16, args: Vec<String>, password: Option<String>) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("redis-test-{}-{number}", std::process::id());
@@ -52,7 +54,7 @@ impl Server {
             port,
             folder,
             args,
-            cli,
+            password,
         };
         server.wait();
         server
@@ -62,9 +64,9 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The output of `redis-cli` for a command.
+    /// The answer to a command as `redis-cli` prints it, or the error: the items of a list in lines.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
-        cli(self.port, &self.cli, command)
+        ask(self.port, self.password.as_deref(), command).unwrap_or_else(|error| error)
     }
 
     /// A command that must be answered with OK.
@@ -150,7 +152,7 @@ impl Server {
     fn wait(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if cli(self.port, &self.cli, &["PING"]) == "PONG" {
+            if self.cli(&["PING"]) == "PONG" {
                 return;
             }
             let ended = self.child.try_wait().expect("a child can be asked");
@@ -222,18 +224,39 @@ fn program() -> OsString {
     env::var_os("DISTRIBUTABLE_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
 }
 
-fn cli(port: u16, before: &[String], command: &[&str]) -> String {
-    let output = Command::new("redis-cli")
-        .args(["-h", "127.0.0.1", "-p", &port.to_string()])
-        .args(before)
-        .args(command)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .expect("redis-cli is needed: apt-get install redis-server");
-    String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned()
+/// The answer to a command over a connection of its own, or the error, as text. The program
+/// `redis-cli` would spend more time on its start than most tests on everything else.
+fn ask(port: u16, password: Option<&str>, command: &[&str]) -> Result<String, String> {
+    let address = ConnectionAddr::Tcp("127.0.0.1".to_owned(), port);
+    let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if let Some(password) = password {
+        settings = settings.set_password(password);
+    }
+    let text = |error: redis::RedisError| match error.code() {
+        Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+        None => error.to_string(),
+    };
+    let info = address.into_connection_info().map_err(text)?;
+    let client = redis::Client::open(info.set_redis_settings(settings)).map_err(text)?;
+    let mut connection = client.get_connection().map_err(text)?;
+    let (name, arguments) = command.split_first().expect("a command has a name");
+    let answer = redis::cmd(name).arg(arguments).query(&mut connection);
+    Ok(printed(&answer.map_err(text)?).trim_end().to_owned())
+}
+
+fn printed(answer: &redis::Value) -> String {
+    match answer {
+        redis::Value::Nil => String::new(),
+        redis::Value::Int(number) => number.to_string(),
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        redis::Value::SimpleString(text) => text.clone(),
+        redis::Value::Okay => "OK".to_owned(),
+        redis::Value::Array(items) => {
+            let lines: Vec<_> = items.iter().map(printed).collect();
+            lines.join("\n")
+        }
+        other => panic!("an unexpected answer: {other:?}"),
+    }
 }
 
 /// The number of live sessions, excluding tombstones.
@@ -245,8 +268,8 @@ pub(crate) fn sessions(url: &str) -> u64 {
         return n";
     let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
     let port = port.expect("the URL ends with a port");
-    let count = cli(port, &[], &["EVAL", COUNT, "0"]);
-    count.parse().expect("a number")
+    let count = ask(port, None, &["EVAL", COUNT, "0"]);
+    count.expect("it answers").parse().expect("a number")
 }
 
 /// A free port below those of outgoing connections, with room for a cluster's second port 10,000

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::RedisErrorKind;
 use distributable::testing::conformance;
-use distributable::{EventScope, RedisStore, SessionStore, StoreErrorKind};
+use distributable::{RedisStore, Scope, SessionStore, StoreErrorKind};
 use tokio::time::sleep;
 
 use crate::common::redis::{Server, has_sharded_channels};
@@ -83,7 +83,7 @@ async fn the_documented_permissions_are_enough() {
         store.deadline(PATIENT).connect().await.unwrap()
     };
     let store = open().await;
-    let mut events = listen(&store, EventScope::Node).await;
+    let mut events = listen(&store, Scope::Node).await;
     let (key, _) = create(&store, "a", "1").await;
     let brief = create_brief(&store, HOUR).await;
     store.delete(&key).await.unwrap();
@@ -113,7 +113,7 @@ async fn the_documented_permissions_are_enough() {
 /// what goes wrong with credentials is said, and nothing secret with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wrong_credentials_are_named_and_never_shown() {
-    let server = Server::start_with(&["--requirepass", "right"], &["-a", "right"]);
+    let server = Server::start_with_password("right");
     let attempts = [
         RedisStore::builder(server.url()),
         RedisStore::builder(format!("redis://:wr0ng@127.0.0.1:{}", server.port)),

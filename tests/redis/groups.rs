@@ -175,11 +175,18 @@ impl Sentinels {
 
     /// Lets the sentinels make `server` the master, and waits until the other one is in step.
     pub(crate) fn fail_over_to(&self, server: usize) {
-        self.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]);
+        self.begin_fail_over();
         eventually("the replica is the master", || {
             self.servers[server].cli(&["ROLE"]).starts_with("master")
         });
         self.wait_in_step(1 - server);
+    }
+
+    /// A sentinel refuses until it knows a replica that is fit to be the master.
+    fn begin_fail_over(&self) {
+        eventually("the sentinel begins", || {
+            self.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]) == "OK"
+        });
     }
 
     pub(crate) fn wait_in_step(&self, server: usize) {
@@ -216,7 +223,7 @@ async fn a_new_master_is_followed_at_once() {
     // By hand first: the old master lives on, and takes writes until it is told: for about a
     // second, which the advised `min-replicas-to-write` prevents.
     group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    group.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]);
+    group.begin_fail_over();
     eventually("the replica is the master", || {
         group.servers[1].cli(&["ROLE"]).starts_with("master")
     });

@@ -11,7 +11,7 @@ use crate::support::{PATIENT, create};
 /// the address, the database and the credentials of a client that the application has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_takes_the_settings_of_a_client() {
-    let server = Server::start_with(&["--requirepass", "right"], &["-a", "right"]);
+    let server = Server::start_with_password("right");
     let info = ("127.0.0.1", server.port).into_connection_info().unwrap();
     let settings = RedisConnectionInfo::default()
         .set_password("right")
@@ -25,7 +25,8 @@ async fn a_store_takes_the_settings_of_a_client() {
     };
     conformance(open().await, open().await).await;
     let (key, _) = create(&open().await, "a", "1").await;
-    let found = server.cli(&["-n", "3", "EXISTS", &format!("shop:{key}")]);
+    let find = "redis.call('SELECT', 3) return redis.call('EXISTS', KEYS[1])";
+    let found = server.cli(&["EVAL", find, "1", &format!("shop:{key}")]);
     assert_eq!(found, "1");
     // The builder's credentials take precedence.
     let builder = RedisStore::builder_with(("127.0.0.1", server.port)).unwrap();
