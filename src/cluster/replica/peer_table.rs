@@ -106,6 +106,7 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerTable {
     places: Vec<Option<Peer>>,
+    all: PeerSet,
 }
 
 impl PeerTable {
@@ -148,17 +149,23 @@ impl PeerTable {
             listens_until: Timestamp::default(),
             active_at: Timestamp::default(),
         });
-        match self.places.iter().position(Option::is_none) {
-            Some(place) => self.places[place] = peer,
-            None if self.places.len() < PEERS_MAX => self.places.push(peer),
-            None => return false,
+        let free = self.places.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.places.len());
+        if index >= PEERS_MAX {
+            return false;
         }
+        match self.places.get_mut(index) {
+            Some(place) => *place = peer,
+            None => self.places.push(peer),
+        }
+        self.all.insert(index);
         true
     }
 
     pub(crate) fn remove(&mut self, peer: PeerIndex) {
         if let Some(place) = self.places.get_mut(peer) {
             *place = None;
+            self.all.remove(peer);
         }
     }
 
@@ -182,12 +189,8 @@ impl PeerTable {
         places.filter_map(|(index, place)| Some((index, place.as_ref()?)))
     }
 
-    pub(crate) fn all(&self) -> PeerSet {
-        let mut all = PeerSet::default();
-        for (index, _) in self.iter() {
-            all.insert(index);
-        }
-        all
+    pub(crate) const fn all(&self) -> PeerSet {
+        self.all
     }
 }
 
@@ -215,10 +218,13 @@ mod tests {
     fn a_peer_keeps_its_place() {
         let mut peers = peers(1..4);
         let third = peers.find(&node(3)).unwrap();
+        let indexes = |peers: &PeerTable| peers.iter().map(|(index, _)| index).collect::<Vec<_>>();
         peers.remove(peers.find(&node(1)).unwrap());
         assert_eq!(peers.find(&node(3)), Some(third));
+        assert_eq!(Vec::from_iter(peers.all().iter()), indexes(&peers));
         assert!(peers.add(node(9)));
         assert_eq!(peers.all().len(), 3);
+        assert_eq!(Vec::from_iter(peers.all().iter()), indexes(&peers));
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn a_missing_window_is_noticed() {
 
 #[test]
 fn epochs_that_are_raised_instead_of_adopted_are_noticed() {
-    assert!(notices_among(&[FaultKind::Crashes], 0, |plan| {
+    assert!(notices_among(&[FaultKind::Crashes], 16, |plan| {
         plan.rules.adopted_epochs = false;
     }));
 }
