@@ -1,6 +1,6 @@
 //! [`Carrier`]: where the session's id travels: in a cookie, in a header, or in either.
 
-use http::header::{COOKIE, Entry};
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::cookie::{self, Candidates, Content, IsSecure, Persistence, SessionCookie};
@@ -77,11 +77,12 @@ impl Carrier {
 
     /// Hides the id from what is inside, and logs the request.
     pub(super) fn hide(&self, headers: &mut HeaderMap) {
-        let name = self.header().map(SessionHeader::header_name);
-        let lines = self.cookie().map(|_| &COOKIE).into_iter().chain(name);
-        for name in lines {
-            if let Entry::Occupied(mut lines) = headers.entry(name) {
-                lines.iter_mut().for_each(|line| line.set_sensitive(true));
+        let (has_cookie, header) = (self.cookie().is_some(), self.header());
+        let header = header.map(SessionHeader::header_name);
+        // A request has a few headers: looking at each is cheaper than hashing one name.
+        for (name, line) in headers {
+            if has_cookie && *name == COOKIE || header == Some(name) {
+                line.set_sensitive(true);
             }
         }
     }

@@ -52,11 +52,11 @@ impl Secure {
             Self::Always => (true, false),
             Self::Never => (false, false),
             Self::Auto => {
-                let forwarded = headers.get(FORWARDED).map(|line| line.as_bytes());
-                match is_https(headers, forwarded) {
+                let lines = Lines::of(headers);
+                match lines.is_https() {
                     Some(https) => (https, false),
                     None => {
-                        let secure = !is_loopback(uri, headers, forwarded);
+                        let secure = !lines.is_loopback(uri);
                         (secure, secure)
                     }
                 }
@@ -66,22 +66,64 @@ impl Secure {
     }
 }
 
-/// Returns `Some(true)` if a proxy reports an encrypted connection, and `None` if no proxy reports
-/// the protocol. If two headers disagree, the connection counts as encrypted: one of them may come
-/// from the browser.
-fn is_https(headers: &HeaderMap, forwarded: Option<&[u8]>) -> Option<bool> {
-    let listed = headers.get(&X_FORWARDED_PROTO).map(|line| line.as_bytes());
-    let listed = listed.map(|line| trim(until(line, b',')));
-    let named = [listed, parameter(forwarded, b"proto")];
-    let named = named.into_iter().flatten().filter_map(|protocol| {
-        let is = |name: &[u8]| protocol.eq_ignore_ascii_case(name);
-        match () {
-            () if is(b"https") || is(b"wss") => Some(true),
-            () if is(b"http") || is(b"ws") => Some(false),
-            () => None,
+/// The first line of each header that may report the browser's connection.
+#[derive(Default)]
+struct Lines<'h> {
+    forwarded: Option<&'h [u8]>,
+    forwarded_proto: Option<&'h [u8]>,
+    forwarded_host: Option<&'h [u8]>,
+    host: Option<&'h [u8]>,
+    has_several_hosts: bool,
+}
+
+impl<'h> Lines<'h> {
+    /// Looks at each header once, which costs less than hashing four names: a request has a few.
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut lines = Self::default();
+        for (name, line) in headers {
+            let place = match name {
+                name if *name == HOST => {
+                    lines.has_several_hosts = lines.host.is_some();
+                    &mut lines.host
+                }
+                name if *name == FORWARDED => &mut lines.forwarded,
+                name if *name == X_FORWARDED_PROTO => &mut lines.forwarded_proto,
+                name if *name == X_FORWARDED_HOST => &mut lines.forwarded_host,
+                _ => continue,
+            };
+            place.get_or_insert(line.as_bytes());
         }
-    });
-    named.reduce(|one, other| one || other)
+        lines
+    }
+
+    /// Returns `Some(true)` if a proxy reports an encrypted connection, and `None` if no proxy
+    /// reports the protocol. If two headers disagree, the connection counts as encrypted: one of
+    /// them may come from the browser.
+    fn is_https(&self) -> Option<bool> {
+        let listed = self.forwarded_proto.map(|line| trim(until(line, b',')));
+        let named = [listed, parameter(self.forwarded, b"proto")];
+        let named = named.into_iter().flatten().filter_map(|protocol| {
+            let is = |name: &[u8]| protocol.eq_ignore_ascii_case(name);
+            match () {
+                () if is(b"https") || is(b"wss") => Some(true),
+                () if is(b"http") || is(b"ws") => Some(false),
+                () => None,
+            }
+        });
+        named.reduce(|one, other| one || other)
+    }
+
+    /// Returns `true` if the client addressed this machine by a loopback name or address.
+    fn is_loopback(&self, uri: &Uri) -> bool {
+        let listed = self.forwarded_host.map(|line| trim(until(line, b',')));
+        if let Some(host) = listed.or_else(|| parameter(self.forwarded, b"host")) {
+            return is_loopback_host(host);
+        }
+        if let Some(authority) = uri.authority() {
+            return is_loopback_host(authority.as_str().as_bytes());
+        }
+        !self.has_several_hosts && self.host.is_some_and(is_loopback_host)
+    }
 }
 
 /// A parameter of the first element of `Forwarded`, which the proxy next to the browser has added:
@@ -94,23 +136,6 @@ fn parameter<'h>(forwarded: Option<&'h [u8]>, name: &[u8]) -> Option<&'h [u8]> {
         is_it.then(|| unquoted(trim(&pair[equals + 1..])))
     });
     values.next()
-}
-
-/// Returns `true` if the client addressed this machine by a loopback name or address.
-fn is_loopback(uri: &Uri, headers: &HeaderMap, forwarded: Option<&[u8]>) -> bool {
-    let listed = headers.get(&X_FORWARDED_HOST).map(|line| line.as_bytes());
-    let listed = listed.map(|line| trim(until(line, b',')));
-    if let Some(host) = listed.or_else(|| parameter(forwarded, b"host")) {
-        return is_loopback_host(host);
-    }
-    if let Some(authority) = uri.authority() {
-        return is_loopback_host(authority.as_str().as_bytes());
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => is_loopback_host(host.as_bytes()),
-        _ => false,
-    }
 }
 
 fn until(bytes: &[u8], end: u8) -> &[u8] {
