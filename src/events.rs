@@ -13,7 +13,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::session::{EventScope, SessionEvent};
+use crate::session::{Scope, SessionEvent};
 
 /// Receives the events of a store: what [`events`](crate::SessionStore::events) returns.
 ///
@@ -41,7 +41,7 @@ impl SessionEvents {
     /// longer than two seconds; nodes that have confirmed it report what happens there, and the
     /// others are asked again every second.
     ///
-    /// With [`EventScope::Node`], and on a store without nodes, it returns `true` at once. On a
+    /// With [`Scope::Node`], and on a store without nodes, it returns `true` at once. On a
     /// `RedisStore` the servers confirm it, with any scope.
     ///
     /// # Cancel safety
@@ -131,10 +131,10 @@ impl Drop for Subscription {
 }
 
 impl EventBus {
-    pub(crate) fn subscribe(&self, scope: EventScope) -> SessionEvents {
+    pub(crate) fn subscribe(&self, scope: Scope) -> SessionEvents {
         let channel = match scope {
-            EventScope::Node => &self.node,
-            EventScope::Cluster => &self.cluster,
+            Scope::Node => &self.node,
+            Scope::Cluster => &self.cluster,
         };
         let new = || broadcast::Sender::new(EVENTS_WAITING_MAX);
         SessionEvents {
@@ -148,7 +148,7 @@ impl EventBus {
     #[cfg(feature = "redis")]
     pub(crate) fn subscribe_until(
         &self,
-        scope: EventScope,
+        scope: Scope,
         confirmed: watch::Receiver<bool>,
     ) -> SessionEvents {
         SessionEvents {
@@ -159,8 +159,8 @@ impl EventBus {
 
     /// Subscribes at one node of several. The others have to confirm the subscription.
     #[cfg(feature = "replicated")]
-    pub(crate) fn subscribe_among_nodes(&self, scope: EventScope) -> SessionEvents {
-        let is_wide = scope == EventScope::Cluster;
+    pub(crate) fn subscribe_among_nodes(&self, scope: Scope) -> SessionEvents {
+        let is_wide = scope == Scope::Cluster;
         SessionEvents {
             confirmed: is_wide.then(|| self.confirmed.subscribe()),
             ..self.subscribe(scope)
@@ -181,12 +181,12 @@ impl EventBus {
 
     /// The widest scope of a subscriber.
     #[cfg(feature = "replicated")]
-    pub(crate) fn wanted(&self) -> Option<EventScope> {
+    pub(crate) fn wanted(&self) -> Option<Scope> {
         let is_wanted = |channel: &Channel| channel.subscribers.load(Relaxed) > 0;
         if is_wanted(&self.cluster) {
-            Some(EventScope::Cluster)
+            Some(Scope::Cluster)
         } else {
-            is_wanted(&self.node).then_some(EventScope::Node)
+            is_wanted(&self.node).then_some(Scope::Node)
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let bus = EventBus::default();
         assert!(!bus.is_wanted());
         bus.report(event(0));
-        let mut events = bus.subscribe(EventScope::Node);
+        let mut events = bus.subscribe(Scope::Node);
         assert!(bus.is_wanted());
         for at in 1..=EVENTS_WAITING_MAX as u64 + 3 {
             bus.report(event(at));
@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_the_store_ends_the_events() {
         let bus = EventBus::default();
-        let mut events = bus.subscribe(EventScope::Cluster);
+        let mut events = bus.subscribe(Scope::Cluster);
         bus.report(event(1));
         drop(bus);
         assert_eq!(events.recv().await, Some(Ok(event(1))));

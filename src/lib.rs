@@ -33,6 +33,7 @@
 //! - [`SessionStore`], the contract of all stores, and [`store`]: their builders, states and
 //!   errors.
 //! - [`session`]: sessions as plain data, for authors of stores.
+//! - [`middleware`]: types that appear in signatures only, such as the service of [`SessionLayer`].
 //! - `testing` (feature `testing`): sessions, cookies and failures for tests of applications, and a
 //!   suite that checks a store against the contract.
 //!
@@ -64,7 +65,7 @@ mod error;
 mod events;
 #[path = "docs/mod.rs"]
 pub mod guide;
-mod middleware;
+pub mod middleware;
 pub mod session;
 #[cfg(feature = "replicated")]
 mod signal;
@@ -85,15 +86,19 @@ pub use error::{
     SessionError, SessionErrorKind, SetupError, SetupErrorKind, StoreError, StoreErrorKind,
 };
 pub use events::{Lagged, SessionEvents};
-pub use middleware::{
-    Affinity, Limits, Peek, Persistence, ResponseBody, ResponseFuture, Route, SameSite, Secure,
-    Session, SessionCookie, SessionCookieBuilder, SessionData, SessionDataMut, SessionHeader,
-    SessionLayer, SessionService,
-};
+pub use middleware::cookie::{Persistence, SameSite, Secure, SessionCookie};
+pub use middleware::header::SessionHeader;
+pub use middleware::layer::SessionLayer;
+pub use middleware::limits::Limits;
+pub use middleware::peek::Peek;
+pub use middleware::route::{Affinity, Route};
+pub use middleware::session::Session;
+pub use middleware::session_data::{SessionData, SessionDataMut};
 pub use session::attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};
-pub use session::event::{EndReason, EventScope, SessionEvent, SessionEventKind};
+pub use session::event::{EndReason, SessionEvent, SessionEventKind};
 pub use session::id::{Root, SessionId};
-pub use session::list::{ListScope, SessionCursor, SessionPage};
+pub use session::list::{SessionCursor, SessionPage};
+pub use session::scope::Scope;
 pub use session::user::UserKey;
 pub use session::user_index::SessionInfo;
 #[cfg(feature = "replicated")]
@@ -107,7 +112,6 @@ pub use store::replicated::ReplicatedStore;
 pub use store::session_store::SessionStore;
 #[cfg(all(feature = "snapshot", unix))]
 pub use store::snapshot::SnapshotStore;
-pub use watch::SessionWatch;
 
 /// The README's examples are compiled with the tests of the documentation.
 #[cfg(all(

@@ -31,7 +31,6 @@ const TABLE: &[Row] = &[
             "middleware",
             "session",
             "store",
-            "watch",
         ],
         crates: &[],
     },
@@ -56,7 +55,7 @@ const TABLE: &[Row] = &[
         modules: &[
             "clock",
             "error",
-            "middleware::Limits",
+            "middleware::limits",
             "session",
             "store::SessionStore",
             "store::erased",
@@ -152,7 +151,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/mod",
-        modules: &["clock", "cluster"],
+        modules: &["cluster", "watch"],
         crates: &[],
     },
     // The trait, whose calls for users and by key are written in files of their own.
@@ -196,13 +195,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/testing",
-        modules: &[
-            "clock",
-            "error",
-            "session",
-            "store::SessionStore",
-            "store::users",
-        ],
+        modules: &["error", "session", "store::SessionStore", "store::users"],
         crates: &["tokio"],
     },
     Row {

@@ -9,8 +9,9 @@ use std::fs;
 use std::path::Path;
 
 /// The files whose public names are paths for users, and the paths.
-const FACADES: [(&str, &str); 4] = [
+const FACADES: [(&str, &str); 5] = [
     ("src/lib.rs", "distributable"),
+    ("src/middleware/mod.rs", "distributable::middleware"),
     ("src/session/mod.rs", "distributable::session"),
     ("src/store/mod.rs", "distributable::store"),
     ("src/testing/mod.rs", "distributable::testing"),

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash, Value};
-use distributable::store::now;
+use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash, Timestamp, Value};
 use distributable::testing::conformance;
 use distributable::{
     MemoryStore, Root, SessionId, SessionInfo, SessionStore, StoreError, StoreErrorKind, UserKey,
@@ -310,9 +309,9 @@ impl Flawed {
         if self.has(Fault::ExpiresEarly)
             && let Some(idle) = record.idle_timeout()
         {
-            return now() < record.last_accessed_at().plus(idle / 2);
+            return Timestamp::now() < record.last_accessed_at().plus(idle / 2);
         }
-        record.is_live(now()) || self.has(Fault::HandsOutExpired)
+        record.is_live(Timestamp::now()) || self.has(Fault::HandsOutExpired)
     }
 
     /// The changes as this store misunderstands them.
@@ -380,7 +379,7 @@ impl SessionStore for Flawed {
             Some(Fault::FormerSecretOpens) if was_rotated => Loaded::Live(record),
             _ if is_current => Loaded::Live(record),
             Some(Fault::FormerSecretIsAbsent) => Loaded::Absent,
-            _ => record.loaded(secret, now()),
+            _ => record.loaded(secret, Timestamp::now()),
         })
     }
 
@@ -410,12 +409,12 @@ impl SessionStore for Flawed {
             return Ok(Outcome::Gone);
         }
         let changes = self.misread(key, &changes, current.as_deref());
-        let mut outcome = changes.apply(current.as_ref(), base.map(Arc::as_ref), now(), 0);
+        let mut outcome = changes.apply(current.as_ref(), base.map(Arc::as_ref), Timestamp::now());
         let Outcome::Committed(record) = &mut outcome else {
             return Ok(outcome);
         };
         if self.has(Fault::UpdateIsAnAccess) && !changes.is_access() {
-            Arc::make_mut(record).touch(now());
+            Arc::make_mut(record).touch(Timestamp::now());
         }
         sessions.insert(*key, record.clone());
         if let Some(rotation) = changes.rotation() {
@@ -437,14 +436,14 @@ impl SessionStore for Flawed {
         let Some(record) = sessions.get_mut(key) else {
             return Ok(());
         };
-        if record.is_live(now()) && !self.has(Fault::TouchDoesNothing) {
-            Arc::make_mut(record).touch(now());
+        if record.is_live(Timestamp::now()) && !self.has(Fault::TouchDoesNothing) {
+            Arc::make_mut(record).touch(Timestamp::now());
         }
         if self.has(Fault::TouchStartsANewLife) {
             let life = record.absolute_deadline().since(record.created_at());
             let secret = SessionId::generate().hash();
             let create = Changes::create(secret, record.idle_timeout(), life);
-            if let Outcome::Committed(renewed) = create.apply(None, None, now(), 0) {
+            if let Outcome::Committed(renewed) = create.apply(None, None, Timestamp::now()) {
                 *record = renewed;
             }
         }
@@ -463,7 +462,7 @@ impl SessionStore for Flawed {
         if let Some(record) = &ended {
             self.ended().insert(*key, record.clone());
         }
-        Ok(ended.is_some_and(|record| record.is_live(now())))
+        Ok(ended.is_some_and(|record| record.is_live(Timestamp::now())))
     }
 }
 

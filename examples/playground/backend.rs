@@ -10,7 +10,7 @@ use distributable::store::{
     Secret, SnapshotError, SnapshotStoreBuilder,
 };
 use distributable::{
-    Copies, EventScope, MemoryStore, RedisStore, ReplicatedStore, Root, Route, SessionCookie,
+    Copies, MemoryStore, RedisStore, ReplicatedStore, Root, Route, Scope, SessionCookie,
     SessionEvents, SessionHeader, SessionInfo, SessionLayer, SessionStore, SetupError,
     SnapshotStore, StoreError, UserKey,
 };
@@ -124,7 +124,7 @@ impl Backend {
     }
 
     /// What happens to sessions from now on.
-    pub(crate) fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+    pub(crate) fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         match self {
             Self::Memory(store) => store.events(scope),
             Self::File(store) => store.events(scope),

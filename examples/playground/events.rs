@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use distributable::{
-    EndReason, EventScope, Lagged, Root, SessionEvent, SessionEventKind, SessionEvents,
-    StoreErrorKind, UserKey,
+    EndReason, Lagged, Root, Scope, SessionEvent, SessionEventKind, SessionEvents, StoreErrorKind,
+    UserKey,
 };
 use futures_util::stream;
 use serde_json::json;
@@ -42,7 +42,7 @@ impl Users {
 }
 
 /// The stream of events, until the client goes or this node drains.
-pub(crate) async fn serve(app: Arc<App>, scope: EventScope) -> Result<Response, Failure> {
+pub(crate) async fn serve(app: Arc<App>, scope: Scope) -> Result<Response, Failure> {
     let events = app
         .backend
         .events(scope)

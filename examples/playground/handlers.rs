@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use distributable::{EventScope, Peek, Root, Session, SessionError, UserKey};
+use distributable::{Peek, Root, Scope, Session, SessionError, UserKey};
 use futures_util::stream;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -209,13 +209,7 @@ async fn peek(State(app): State<Arc<App>>, args: Args) -> Answer {
             .with("max_inactive_secs", Value::Null)
             .with("uid", Value::Null));
     };
-    let names: Vec<_> = session
-        .entries()
-        .iter()
-        .filter(|register| register.value.is_some())
-        .map(|register| register.name.as_str())
-        .filter(|name| !name.starts_with('\0'))
-        .collect();
+    let names: Vec<_> = session.attributes().map(|(name, _)| name).collect();
     let uid = session.get_typed::<String>(UID)?;
     let idle = session.idle_timeout();
     Ok(Reply::default()
@@ -364,8 +358,8 @@ async fn cluster(State(app): State<Arc<App>>) -> Reply {
 /// `/events[?scope=node|cluster]`: what happens to sessions from now on, as server-sent events.
 async fn events(State(app): State<Arc<App>>, args: Args) -> Result<Response, Failure> {
     let scope = match args.get("scope") {
-        None | Some("cluster") => EventScope::Cluster,
-        Some("node") => EventScope::Node,
+        None | Some("cluster") => Scope::Cluster,
+        Some("node") => Scope::Node,
         Some(_) => return Err(Failure::bad_argument("`scope` is `node` or `cluster`")),
     };
     crate::events::serve(app, scope).await

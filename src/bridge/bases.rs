@@ -151,7 +151,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let mut changes = Changes::create(SecretHash::from_bytes([1; 16]), Some(hour), hour);
         changes.insert("a".into(), Value::from_bytes(vec![0; bytes]));
-        match changes.apply(None, None, Timestamp::from_millis(1_000_000), 1) {
+        match changes.apply_as(None, None, Timestamp::from_millis(1_000_000), 1) {
             Outcome::Committed(record) => record,
             other => panic!("expected a session, got {other:?}"),
         }

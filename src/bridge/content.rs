@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::{Failure, Loose};
-use crate::middleware::Limits;
+use crate::middleware::limits::Limits;
 use crate::session::{Name, Record, Root, SecretHash, Timestamp, Value, json};
 
 /// Under what the store has a session of tower-sessions.

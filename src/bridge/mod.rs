@@ -29,7 +29,7 @@ use self::bases::{Base, Bases, Print};
 use self::content::{Content, Key, idle_until};
 use crate::clock;
 use crate::error::StoreError;
-use crate::middleware::Limits;
+use crate::middleware::limits::Limits;
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record};
 use crate::store::SessionStore;
 use crate::store::erased::ErasedStore;

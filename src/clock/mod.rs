@@ -36,12 +36,16 @@ pub(crate) use self::leap::WallClock;
 #[cfg(feature = "testing")]
 pub(crate) use self::shift::Shift;
 
-/// Returns the current time on this node. Stores that use [`Changes::apply`] must use this clock,
-/// because the rest of the crate does.
-///
-/// [`Changes::apply`]: crate::session::Changes::apply
-#[must_use]
-pub fn now() -> Timestamp {
+impl Timestamp {
+    /// Returns the current time on this node, by the clock that the middleware uses.
+    #[must_use]
+    pub fn now() -> Self {
+        now()
+    }
+}
+
+/// Returns the current time on this node.
+pub(crate) fn now() -> Timestamp {
     static START: OnceLock<(Instant, Timestamp)> = OnceLock::new();
     let now = Instant::now();
     let (start, wall) = *START.get_or_init(|| (now, wall_clock()));

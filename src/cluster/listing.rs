@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::session::{ListPart, ListScope, Root, SessionCursor, SessionPage};
+use crate::session::{ListPart, Root, Scope, SessionCursor, SessionPage};
 
 use super::handle::{Cluster, out_of_reach, refused};
 use super::replica::event::{Reply, Step};
@@ -15,7 +15,7 @@ impl Cluster {
     /// Returns a page of the sessions that this node owns, or of all.
     pub(crate) async fn list(
         &self,
-        scope: ListScope,
+        scope: Scope,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {
@@ -48,7 +48,7 @@ impl Cluster {
 
     async fn list_part(
         &self,
-        scope: ListScope,
+        scope: Scope,
         after: Option<Root>,
         limit: usize,
     ) -> Result<ListPart, StoreError> {

@@ -16,8 +16,8 @@ use super::request_session::{Closing, RequestSession};
 use crate::error::SessionError;
 
 pin_project! {
-    /// The future of [`SessionService`](crate::SessionService): the handler's, followed by the
-    /// commit.
+    /// The future of [`SessionService`](crate::middleware::SessionService): the handler's,
+    /// followed by the commit.
     ///
     /// Dropping it while the handler runs drops the handler's unsaved writes. Once the commit has
     /// begun, it continues even if this future is dropped.

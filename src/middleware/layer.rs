@@ -11,11 +11,12 @@ use tower_layer::Layer;
 use super::carrier::Carrier;
 use super::commit_when::CommitWhen;
 use super::config::Config;
+use super::cookie::SessionCookie;
 use super::header::SessionHeader;
 use super::limits::Limits;
+use super::route::{Affinity, Route};
 use super::service::SessionService;
 use super::timeout::Timeout;
-use super::{Affinity, Route, SessionCookie};
 use crate::store::SessionStore;
 
 /// A `tower::Layer` that provides a [`Session`](crate::Session) to the wrapped service.

@@ -2,41 +2,37 @@
 
 /// Size limits of a session. The call that would exceed a limit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
-    /// Encoded size of one attribute's value, in bytes. Defaults to 16 MiB.
-    pub attribute_bytes: usize,
-    /// Size of all names and values of a session, in bytes. Defaults to 16 MiB.
-    pub session_bytes: usize,
-    /// Number of attributes in a session; removed ones do not count. Defaults to 1,024.
-    pub attributes: usize,
-    /// Size of one attribute's name, in bytes. Defaults to 256.
-    pub name_bytes: usize,
+    pub(crate) attribute_bytes: usize,
+    pub(crate) session_bytes: usize,
+    pub(crate) attributes: usize,
+    pub(crate) name_bytes: usize,
 }
 
 impl Limits {
-    /// Sets the limit for one attribute's encoded value.
+    /// Sets the limit for the encoded value of one attribute, in bytes. Defaults to 16 MiB.
     #[must_use]
     pub const fn with_attribute_bytes(mut self, bytes: usize) -> Self {
         self.attribute_bytes = bytes;
         self
     }
 
-    /// Sets the limit for names and values together.
+    /// Sets the limit for all names and values of a session, in bytes. Defaults to 16 MiB.
     #[must_use]
     pub const fn with_session_bytes(mut self, bytes: usize) -> Self {
         self.session_bytes = bytes;
         self
     }
 
-    /// Sets the limit for the number of names.
+    /// Sets the limit for the number of attributes in a session; removed ones do not count.
+    /// Defaults to 1,024.
     #[must_use]
     pub const fn with_attributes(mut self, count: usize) -> Self {
         self.attributes = count;
         self
     }
 
-    /// Sets the limit for one name.
+    /// Sets the limit for the name of one attribute, in bytes. Defaults to 256.
     #[must_use]
     pub const fn with_name_bytes(mut self, bytes: usize) -> Self {
         self.name_bytes = bytes;

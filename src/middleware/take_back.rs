@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn committed(changes: &Changes, current: Option<&Arc<Record>>) -> Arc<Record> {
-        match changes.apply(current, None, NOW, 1) {
+        match changes.apply_as(current, None, NOW, 1) {
             Outcome::Committed(record) => record,
             other => panic!("expected a session, got {other:?}"),
         }
@@ -254,12 +254,14 @@ mod tests {
     #[test]
     fn a_rotation_that_is_not_in_force_is_not_undone() {
         let (before, after, undoing) = login();
-        let refused = undoing.reverse(&before).apply(Some(&before), None, NOW, 1);
+        let refused = undoing
+            .reverse(&before)
+            .apply_as(Some(&before), None, NOW, 1);
         assert_eq!(refused, Outcome::Superseded);
         let mut next = Changes::default();
         next.rotate(NEXT, SecretHash::from_bytes([3; 16]));
         let later = committed(&next, Some(&after));
-        let refused = undoing.reverse(&later).apply(Some(&later), None, NOW, 1);
+        let refused = undoing.reverse(&later).apply_as(Some(&later), None, NOW, 1);
         assert_eq!(refused, Outcome::Superseded);
     }
 

@@ -39,7 +39,7 @@ impl SessionStore for TestStore {
     ) -> Result<Outcome, StoreError> {
         let mut sessions = self.sessions();
         let base = base.map(Arc::as_ref);
-        let outcome = changes.apply(sessions.get(key), base, clock::now(), 0);
+        let outcome = changes.apply(sessions.get(key), base, clock::now());
         if let Outcome::Committed(record) = &outcome {
             sessions.insert(*key, record.clone());
         }

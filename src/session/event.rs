@@ -57,17 +57,6 @@ pub enum EndReason {
     Absolute,
 }
 
-/// Which events of a cluster a subscriber receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum EventScope {
-    /// Those that this node reports: with a subscriber on each node, each event is received once in
-    /// the whole cluster.
-    Node,
-    /// Those that any node reports.
-    Cluster,
-}
-
 impl SessionEventKind {
     /// The kind in one word: `created`, `rotated`, `deleted` or `expired`.
     #[must_use]

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-pub(crate) const SLOTS: usize = Root::SLOTS;
+/// The number of slots into which roots fall: the unit of locking, placement and transfer.
+#[cfg(any(test, feature = "memory", feature = "redis", feature = "replicated"))]
+pub(crate) const SLOTS: usize = 1 << 14;
 
 /// A session's identifier: a permanent [`Root`] of 96 bits, and a secret of 128 bits that each
 /// rotation replaces. Both come from the operating system's random source.
@@ -159,9 +161,6 @@ impl fmt::Debug for SecretHash {
 pub struct Root([u8; ROOT_BYTES]);
 
 impl Root {
-    /// The number of slots into which roots fall: the unit of locking, placement and transfer.
-    pub const SLOTS: usize = 1 << 14;
-
     /// Draws a root from the operating system's random source.
     ///
     /// # Panics
@@ -219,9 +218,9 @@ impl Root {
         Some(Self(root))
     }
 
-    /// Returns which of the [`SLOTS`](Self::SLOTS) slots this root falls into: its low 14 bits.
-    #[must_use]
-    pub const fn slot(&self) -> usize {
+    /// Which of the [`SLOTS`] slots this root falls into: its low 14 bits.
+    #[cfg(any(test, feature = "memory", feature = "redis", feature = "replicated"))]
+    pub(crate) const fn slot(&self) -> usize {
         (self.0[ROOT_BYTES - 2] as usize) << 8 & (SLOTS - 1) | self.0[ROOT_BYTES - 1] as usize
     }
 

@@ -10,18 +10,6 @@ use super::SessionInfo;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 use super::{Record, Root};
 
-/// Which sessions a [list](crate::SessionStore::list) has.
-///
-/// A memory store and a Redis store have one list, with both scopes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ListScope {
-    /// Those that this node owns: the lists of all nodes together have each session once.
-    Node,
-    /// Those of the whole cluster.
-    Cluster,
-}
-
 /// A part of the list of sessions. A handler can answer with it as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

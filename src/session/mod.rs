@@ -6,8 +6,8 @@
 //! writes of one attribute without synchronized clocks.
 //!
 //! Merging records is commutative, associative and idempotent, so copies of a record converge, in
-//! any order and with any repetition. This folder does not read the time (every function that needs
-//! it takes a [`Timestamp`]), and knows no stores, sockets or requests.
+//! any order and with any repetition. Only [`Timestamp::now`] reads the time; every other function
+//! that needs it takes a [`Timestamp`]. Nothing here knows stores, sockets or requests.
 
 pub(crate) mod attribute;
 mod changes;
@@ -18,6 +18,7 @@ mod idle;
 pub(crate) mod json;
 pub(crate) mod list;
 mod record;
+pub(crate) mod scope;
 mod shown;
 mod time;
 pub(crate) mod user;
@@ -32,7 +33,7 @@ pub(crate) use credential::Forked;
 pub(crate) use credential::{Credential, Details, HISTORY_MAX, Login, Presented};
 #[cfg(any(feature = "memory", feature = "redis", feature = "replicated"))]
 pub(crate) use event::SessionEventKind;
-pub(crate) use event::{EndReason, EventScope, SessionEvent};
+pub(crate) use event::{EndReason, SessionEvent};
 #[cfg(any(feature = "memory", feature = "replicated"))]
 pub(crate) use id::SLOTS;
 pub use id::SecretHash;
@@ -42,11 +43,12 @@ pub(crate) use idle::Idle;
 pub(crate) use list::ListPart;
 #[cfg(any(feature = "memory", feature = "replicated"))]
 pub(crate) use list::PageBuilder;
-pub(crate) use list::{ListScope, SessionCursor, SessionPage};
+pub(crate) use list::{SessionCursor, SessionPage};
 #[cfg(feature = "replicated")]
 pub(crate) use record::access_version;
-pub use record::{AttributeEntry, Loaded, Record};
-pub(crate) use record::{FLOOR, Lifetime, UPDATES_MAX};
+pub(crate) use record::{AttributeEntry, FLOOR, Lifetime, UPDATES_MAX};
+pub use record::{Loaded, Record};
+pub(crate) use scope::Scope;
 pub use time::Timestamp;
 pub(crate) use user::UserKey;
 pub(crate) use user_index::{
@@ -54,4 +56,5 @@ pub(crate) use user_index::{
     prolong, put, remove,
 };
 pub use value::{Name, Value};
-pub use version::{Version, WriterId};
+pub use version::Version;
+pub(crate) use version::WriterId;

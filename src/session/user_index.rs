@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn apply(record: Option<&Arc<Record>>, changes: &Changes) -> Arc<Record> {
-        match changes.apply(record, record.map(|r| &**r), NOW, 1) {
+        match changes.apply_as(record, record.map(|r| &**r), NOW, 1) {
             Outcome::Committed(record) => record,
             other => panic!("{other:?}"),
         }

@@ -9,33 +9,33 @@ use super::Timestamp;
 ///
 /// It only has to distinguish concurrent writers; writes of two nodes with the same number are
 /// ordered by the written bytes.
-pub type WriterId = u32;
+pub(crate) type WriterId = u32;
 
 /// The version of a write, which does not depend on synchronized clocks.
 ///
-/// `clock` is the larger of the writer's wall clock (milliseconds, shifted left by 16 bits) and one
-/// more than the highest clock that the writer had *seen* in this session: a hybrid logical clock.
-/// A write that follows a read therefore has a larger version than what it read, regardless of the
-/// wall clocks; these only order concurrent writes. Garage orders its registers the same way.
+/// It is a clock and the number of the writer. The clock is the larger of the writer's wall clock
+/// (milliseconds, shifted left by 16 bits) and one more than the highest clock that the writer had
+/// *seen* in this session: a hybrid logical clock. A write that follows a read therefore has a
+/// larger version than what it read, regardless of the wall clocks; these only order concurrent
+/// writes. Garage orders its registers the same way.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 pub struct Version {
     /// The order of writes; larger is later.
-    pub clock: u64,
+    pub(crate) clock: u64,
     /// The writer; decides between equal clocks.
-    pub writer: WriterId,
+    pub(crate) writer: WriterId,
 }
 
 impl Version {
     /// The highest clock accepted from outside: half the range, some 4,000 years from now.
     ///
     /// A larger one could not be followed by a later write and is rejected on input.
-    pub const MAX_CLOCK: u64 = u64::MAX >> 1;
+    pub(crate) const MAX_CLOCK: u64 = u64::MAX >> 1;
 
-    /// Returns the version of a write at `now` by a writer that has seen clocks up to `seen`.
-    #[must_use]
-    pub fn next(seen: u64, now: Timestamp, writer: WriterId) -> Self {
+    /// The version of a write at `now` by a writer that has seen clocks up to `seen`.
+    pub(crate) fn next(seen: u64, now: Timestamp, writer: WriterId) -> Self {
         let wall = now.as_millis().min(Self::MAX_CLOCK >> WALL_SHIFT) << WALL_SHIFT;
         Self {
             clock: wall.max(seen.saturating_add(1)),
@@ -44,8 +44,7 @@ impl Version {
     }
 
     /// Returns `true` if a later write can still follow this one.
-    #[must_use]
-    pub const fn is_valid(&self) -> bool {
+    pub(crate) const fn is_valid(&self) -> bool {
         self.clock <= Self::MAX_CLOCK
     }
 }

@@ -36,12 +36,12 @@ pub(crate) mod testing;
 pub use self::redis::{
     NearCacheStatus, PlainValues, RedisError, RedisErrorKind, RedisStoreBuilder,
 };
-pub use crate::clock::now;
 #[cfg(feature = "replicated")]
 pub use crate::cluster::{
     ClusterStatus, DrainReport, Member, MemberState, Multicast, RefusedNode,
     ReplicatedStoreBuilder, Secret,
 };
+pub use crate::watch::SessionWatch;
 #[cfg(feature = "memory")]
 pub use memory::{MemoryStatus, MemoryStoreBuilder};
 pub(crate) use session_store::SessionStore;

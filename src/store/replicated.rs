@@ -12,8 +12,8 @@ use crate::cluster::{KeyedEntry, Survivor, WithheldState};
 use crate::error::StoreError;
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
-    SessionCursor, SessionId, SessionPage,
+    Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor, SessionId,
+    SessionPage,
 };
 use crate::watch::SessionWatch;
 
@@ -240,13 +240,13 @@ impl SessionStore for ReplicatedStore {
         self.cluster.delete(key, reason).await
     }
 
-    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+    fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         Ok(self.cluster.events(scope))
     }
 
     async fn list(
         &self,
-        scope: ListScope,
+        scope: Scope,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {

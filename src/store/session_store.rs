@@ -9,8 +9,8 @@ use super::{typed, users};
 use crate::error::{SessionError, StoreError};
 use crate::events::SessionEvents;
 use crate::session::{
-    AttributeOf, Changes, EndReason, EventScope, ListScope, Loaded, Name, Outcome, Record, Root,
-    SecretHash, SessionCursor, SessionId, SessionInfo, SessionPage, Storable, UserKey,
+    AttributeOf, Changes, EndReason, Loaded, Name, Outcome, Record, Root, Scope, SecretHash,
+    SessionCursor, SessionId, SessionInfo, SessionPage, Storable, UserKey,
 };
 use crate::watch::SessionWatch;
 
@@ -21,8 +21,8 @@ use crate::watch::SessionWatch;
 /// - Every method *must* be safe to call from many tasks at once.
 /// - Every method *must* treat a session for which [`Record::is_live`] returns `false` as absent,
 ///   swept or not.
-/// - Time *must* be [`now`](crate::store::now): the middleware compares a record's points in time
-///   with it.
+/// - Time *must* be [`Timestamp::now`](crate::session::Timestamp::now): the middleware compares a
+///   record's points in time with it.
 /// - A failure *must* be an error, never [`Loaded::Absent`] and never [`Outcome::Gone`]: these
 ///   assert that the session does not exist, and log the user out. Return `Err` when unsure.
 /// - A root for which [`Root::is_index`] returns `true` names the list of a user's sessions. It is
@@ -115,10 +115,10 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use distributable::{EventScope, MemoryStore, SessionStore};
+    /// use distributable::{Scope, MemoryStore, SessionStore};
     ///
     /// # async fn watch(store: MemoryStore) -> Result<(), distributable::StoreError> {
-    /// let mut events = store.events(EventScope::Node)?;
+    /// let mut events = store.events(Scope::Node)?;
     /// while let Some(event) = events.recv().await {
     ///     match event {
     ///         Ok(event) => println!("{} {:?}", event.key, event.kind),
@@ -134,7 +134,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// [`Unsupported`](crate::StoreErrorKind::Unsupported) when the store reports none, as the
     /// default does.
-    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+    fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         let _ = scope;
         Err(StoreError::unsupported())
     }
@@ -144,12 +144,12 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use distributable::{ListScope, MemoryStore, SessionStore};
+    /// use distributable::{Scope, MemoryStore, SessionStore};
     ///
     /// # async fn count(store: MemoryStore) -> Result<usize, distributable::StoreError> {
     /// let (mut sessions, mut after) = (0, None);
     /// loop {
-    ///     let page = store.list(ListScope::Node, after.as_ref(), 500).await?;
+    ///     let page = store.list(Scope::Node, after.as_ref(), 500).await?;
     ///     sessions += page.sessions.len();
     ///     match page.next {
     ///         Some(next) => after = Some(next),
@@ -162,7 +162,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// Sessions may come and go between two pages. A session that lives from the first page to the
     /// last is listed exactly once; with `RedisStore` at least once, and possibly several times. On
-    /// a `ReplicatedStore` this holds for [`ListScope::Cluster`], and for [`ListScope::Node`] while
+    /// a `ReplicatedStore` this holds for [`Scope::Cluster`], and for [`Scope::Node`] while
     /// no node joins or leaves.
     ///
     /// On a node that does not keep all sessions, as with [`Copies::Count`](crate::Copies), the
@@ -184,11 +184,11 @@ pub trait SessionStore: Send + Sync + 'static {
     ///   failed nodes, or if a node does not answer in time: try again with the same cursor. No
     ///   session is left out because of a failure.
     /// - [`Unsupported`](crate::StoreErrorKind::Unsupported) by default, and with
-    ///   `ListScope::Cluster` and `Copies::Count` while a node of an earlier version is in the
+    ///   `Scope::Cluster` and `Copies::Count` while a node of an earlier version is in the
     ///   cluster.
     fn list(
         &self,
-        scope: ListScope,
+        scope: Scope,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> impl Future<Output = Result<SessionPage, StoreError>> + Send {

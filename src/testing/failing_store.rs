@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
-    SessionCursor, SessionId, SessionPage,
+    Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor, SessionId,
+    SessionPage,
 };
 use crate::store::SessionStore;
 use crate::watch::SessionWatch;
@@ -136,13 +136,13 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
         self.inner.delete_because(key, reason).await
     }
 
-    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+    fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         self.inner.events(scope)
     }
 
     async fn list(
         &self,
-        scope: ListScope,
+        scope: Scope,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {

@@ -247,7 +247,7 @@ async fn a_session_of_another_application_is_no_session() {
     assert_eq!(find(&open(Some("blog"), false).await, &key).await, None);
     let again = open(Some("shop"), true).await;
     let found = find(&again, &key).await.unwrap();
-    assert_eq!(found.entries().len(), 3);
+    assert_eq!(found.attributes().count(), 3);
     assert!(again.delete(&key).await.unwrap());
     // An application that gets a name keeps its sessions.
     let (key, record) = create(&open(None, false).await, "a", "1").await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use distributable::session::Outcome;
 use distributable::{
-    EventScope, Lagged, RedisStore, Root, SessionEventKind, SessionEvents, SessionStore,
+    Lagged, RedisStore, Root, Scope, SessionEventKind, SessionEvents, SessionStore,
 };
 use tokio::time::sleep;
 
@@ -60,8 +60,8 @@ async fn events_follow_the_master_that_the_sentinels_name() {
         node(&group.url(), "node2").await,
     );
     let mut all = [
-        listen(&one, EventScope::Cluster).await,
-        listen(&two, EventScope::Cluster).await,
+        listen(&one, Scope::Cluster).await,
+        listen(&two, Scope::Cluster).await,
     ];
     let key = create_again(&one).await;
     for events in &mut all {
@@ -93,8 +93,8 @@ async fn every_shard_of_a_cluster_sends_its_events_once() {
         node(&cluster.url(), "node2").await,
     );
     let mut all = [
-        listen(&one, EventScope::Cluster).await,
-        listen(&two, EventScope::Cluster).await,
+        listen(&one, Scope::Cluster).await,
+        listen(&two, Scope::Cluster).await,
     ];
     let keys = create_many(&one).await;
     for events in &mut all {
@@ -206,7 +206,7 @@ async fn a_cluster_without_sharded_channels_sends_each_event_once() {
     };
     let cluster = Cluster::start_with(without);
     let store = node(&cluster.url(), "node1").await;
-    let mut events = listen(&store, EventScope::Cluster).await;
+    let mut events = listen(&store, Scope::Cluster).await;
     let keys = create_many(&store).await;
     count(&mut events, &keys, SessionEventKind::Created).await;
     let key = create_brief(&store, HOUR).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use distributable::session::Changes;
 use distributable::{
-    EndReason, EventScope, Lagged, RedisStore, Root, SessionEvent, SessionEventKind, SessionEvents,
+    EndReason, Lagged, RedisStore, Root, Scope, SessionEvent, SessionEventKind, SessionEvents,
     SessionStore,
 };
 use tokio::time::{sleep, timeout};
@@ -24,7 +24,7 @@ pub(crate) async fn node(url: &str, name: &str) -> RedisStore {
 }
 
 /// A subscription that has reached every server.
-pub(crate) async fn listen(store: &RedisStore, scope: EventScope) -> SessionEvents {
+pub(crate) async fn listen(store: &RedisStore, scope: Scope) -> SessionEvents {
     let events = store.events(scope).unwrap();
     let start = Instant::now();
     while !events.ready().await {
@@ -75,12 +75,12 @@ async fn each_event_is_received_once_in_order_and_with_its_node() {
         node(&server.url(), "node1").await,
         node(&server.url(), "node2").await,
     );
-    let mut here = listen(&one, EventScope::Node).await;
+    let mut here = listen(&one, Scope::Node).await;
     let mut all = [
-        listen(&one, EventScope::Cluster).await,
-        listen(&two, EventScope::Cluster).await,
+        listen(&one, Scope::Cluster).await,
+        listen(&two, Scope::Cluster).await,
     ];
-    let mut there = listen(&two, EventScope::Node).await;
+    let mut there = listen(&two, Scope::Node).await;
 
     let (key, record) = create(&one, "a", "1").await;
     committed(two.commit(&key, Some(&record), insert("a", "2")).await);
@@ -128,12 +128,12 @@ async fn a_session_that_expires_is_reported_once_by_one_of_the_nodes() {
         node(&server.url(), "node2").await,
     );
     let mut all = [
-        listen(&one, EventScope::Cluster).await,
-        listen(&two, EventScope::Cluster).await,
+        listen(&one, Scope::Cluster).await,
+        listen(&two, Scope::Cluster).await,
     ];
     let mut each = [
-        listen(&one, EventScope::Node).await,
-        listen(&two, EventScope::Node).await,
+        listen(&one, Scope::Node).await,
+        listen(&two, Scope::Node).await,
     ];
     let brief = create_brief(&one, HOUR).await;
     let used = create_brief(&two, Duration::from_secs(3)).await;
@@ -184,8 +184,8 @@ async fn the_keys_that_a_server_reports_as_expired_are_sessions_or_markers() {
     );
     let brief = create_brief(&one, HOUR).await;
     let (long, _) = create(&one, "a", "1").await;
-    let mut events = listen(&one, EventScope::Cluster).await;
-    let mut others = listen(&two, EventScope::Cluster).await;
+    let mut events = listen(&one, Scope::Cluster).await;
+    let mut others = listen(&two, Scope::Cluster).await;
     assert!(one.delete(&long).await.unwrap());
     server.cli(&["SET", "foreign", "1", "PX", "1"]);
     server.cli(&["SET", "sess:probe1", "1", "PX", "1"]);
@@ -207,8 +207,8 @@ async fn the_keys_that_a_server_reports_as_expired_are_sessions_or_markers() {
 async fn a_lost_subscription_is_announced_and_made_again() {
     let mut server = Server::start(&[]);
     let store = node(&server.url(), "node1").await;
-    let mut all = listen(&store, EventScope::Cluster).await;
-    let mut own = listen(&store, EventScope::Node).await;
+    let mut all = listen(&store, Scope::Cluster).await;
+    let mut own = listen(&store, Scope::Node).await;
     for round in 0..3 {
         match round {
             0 => drop(server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"])),
@@ -237,8 +237,8 @@ async fn a_slow_subscriber_delays_nothing_and_is_told_what_it_has_missed() {
     const SESSIONS: usize = 5_000;
     let server = Server::start(&[]);
     let store = node(&server.url(), "node1").await;
-    let mut slow = listen(&store, EventScope::Node).await;
-    let mut fast = listen(&store, EventScope::Cluster).await;
+    let mut slow = listen(&store, Scope::Node).await;
+    let mut fast = listen(&store, Scope::Cluster).await;
     let creating = tokio::spawn({
         let store = store.clone();
         async move {
@@ -273,7 +273,7 @@ async fn a_slow_subscriber_delays_nothing_and_is_told_what_it_has_missed() {
 async fn messages_that_are_no_events_are_ignored() {
     let server = Server::start(&[]);
     let store = node(&server.url(), "node1").await;
-    let mut events = listen(&store, EventScope::Cluster).await;
+    let mut events = listen(&store, Scope::Cluster).await;
     let long = "x".repeat(100_000);
     for junk in ["", "x", "\u{1}\u{1}", &long, "\u{1}\u{3}\u{1}0123456789"] {
         assert_eq!(server.cli(&["PUBLISH", "sess:events", junk]), "1");
@@ -322,7 +322,7 @@ async fn a_store_without_subscribers_asks_for_nothing_more() {
     let (key, _) = create(&store, "a", "1").await;
     store.delete(&key).await.unwrap();
     assert_eq!(subscribers(), "");
-    let events = listen(&store, EventScope::Node).await;
+    let events = listen(&store, Scope::Node).await;
     assert_ne!(subscribers(), "");
     drop(events);
     eventually("the subscription has ended", || subscribers().is_empty());
@@ -332,7 +332,7 @@ async fn a_store_without_subscribers_asks_for_nothing_more() {
     assert_eq!(server.commands(), before);
     assert!(!server.cli(&["KEYS", "*"]).contains("expired"));
     // And again.
-    let mut events = listen(&store, EventScope::Node).await;
+    let mut events = listen(&store, Scope::Node).await;
     nothing_else([&mut events], &store).await;
     drop(store);
     let end = timeout(PATIENCE, events.recv()).await;
@@ -348,7 +348,7 @@ async fn events_of_another_application_are_not_received() {
         builder.deadline(PATIENT).connect().await.unwrap()
     };
     let (shop, blog) = (open("shop").await, open("blog").await);
-    let mut events = listen(&shop, EventScope::Cluster).await;
+    let mut events = listen(&shop, Scope::Cluster).await;
     create_brief(&blog, HOUR).await;
     let brief = create_brief(&shop, HOUR).await;
     for kind in [SessionEventKind::Created, EXPIRED] {

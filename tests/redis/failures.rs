@@ -399,7 +399,7 @@ async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
     assert_eq!(found.get("a"), Some(&text("1")));
     assert_eq!(found.get("short"), Some(&text("")));
     assert_eq!(found.get("newer"), Some(&text("")));
-    assert_eq!(found.entries().len(), 3);
+    assert_eq!(found.attributes().count(), 3);
     committed(
         store
             .commit(&good, Some(&found), insert("short", "long"))

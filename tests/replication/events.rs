@@ -1,7 +1,7 @@
 //! What subscribers of several nodes receive.
 
 use super::*;
-use distributable::{EndReason, EventScope, SessionEvent, SessionEventKind, SessionEvents};
+use distributable::{EndReason, Scope, SessionEvent, SessionEventKind, SessionEvents};
 
 async fn next(events: &mut SessionEvents) -> SessionEvent {
     let event = timeout(PATIENCE, events.recv()).await;
@@ -12,7 +12,7 @@ async fn next(events: &mut SessionEvents) -> SessionEvent {
 async fn subscribe<const N: usize>(nodes: &[ReplicatedStore; N]) -> [SessionEvents; N] {
     let subscribers = nodes
         .each_ref()
-        .map(|node| node.events(EventScope::Cluster).unwrap());
+        .map(|node| node.events(Scope::Cluster).unwrap());
     for events in &subscribers {
         while !events.ready().await {}
     }
@@ -24,7 +24,7 @@ async fn everything_is_received_once(nodes: [ReplicatedStore; 3]) {
     let mut everywhere = subscribe(&nodes).await;
     let mut here = nodes
         .each_ref()
-        .map(|node| node.events(EventScope::Node).unwrap());
+        .map(|node| node.events(Scope::Node).unwrap());
     let one = create(&nodes[0], "one").await;
     let two = create(&nodes[1], "two").await;
     let mut rotation = Changes::default();
@@ -118,12 +118,12 @@ async fn what_follows_a_confirmed_subscription_is_received() {
     let nodes = cluster(["node1", "node2", "node3"]).await;
     for round in 0..20 {
         let [here, there] = [&nodes[round % 3], &nodes[(round + 1) % 3]];
-        let mut events = here.events(EventScope::Cluster).unwrap();
+        let mut events = here.events(Scope::Cluster).unwrap();
         while !events.ready().await {}
         let key = create(there, "one").await;
         let event = next(&mut events).await;
         assert_eq!((event.key, event.kind), (key, SessionEventKind::Created));
-        let here = here.events(EventScope::Node).unwrap();
+        let here = here.events(Scope::Node).unwrap();
         assert!(here.ready().await);
     }
 }

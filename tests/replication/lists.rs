@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use distributable::{
-    Copies, ListScope, ReplicatedStore, Root, SessionStore, StoreError, StoreErrorKind,
+    Copies, ReplicatedStore, Root, Scope, SessionStore, StoreError, StoreErrorKind,
 };
 use tokio::time::{Instant, sleep};
 
@@ -12,7 +12,7 @@ use super::*;
 /// All pages of a list, and how often each session is in it.
 async fn walk(
     store: &ReplicatedStore,
-    scope: ListScope,
+    scope: Scope,
     found: &mut BTreeMap<Root, usize>,
 ) -> Result<(), StoreError> {
     let mut after = None;
@@ -59,7 +59,7 @@ async fn the_lists_of_all_nodes_have_each_session_once() {
         loop {
             let mut found = BTreeMap::new();
             for node in &nodes {
-                walk(node, ListScope::Node, &mut found).await.unwrap();
+                walk(node, Scope::Node, &mut found).await.unwrap();
             }
             if found == once(&keys) {
                 break;
@@ -68,7 +68,7 @@ async fn the_lists_of_all_nodes_have_each_session_once() {
         }
         for node in &nodes {
             let mut found = BTreeMap::new();
-            walk(node, ListScope::Cluster, &mut found).await.unwrap();
+            walk(node, Scope::Cluster, &mut found).await.unwrap();
             assert_eq!(found, once(&keys), "{copies:?}");
         }
     }
@@ -91,7 +91,7 @@ async fn goes_on_without_a_node([one, two, three]: [ReplicatedStore; 3]) {
     }
     let gone = create(&two, "goes").await;
     let mut found: BTreeMap<Root, usize> = BTreeMap::new();
-    let mut page = two.list(ListScope::Cluster, None, 50).await.unwrap();
+    let mut page = two.list(Scope::Cluster, None, 50).await.unwrap();
     three.drain().await;
     drop(three);
     two.delete(&gone).await.unwrap();
@@ -104,7 +104,7 @@ async fn goes_on_without_a_node([one, two, three]: [ReplicatedStore; 3]) {
         let Some(next) = page.next else { break };
         // While the others take over what the node had, an error and never a short page.
         page = loop {
-            match two.list(ListScope::Cluster, Some(&next), 50).await {
+            match two.list(Scope::Cluster, Some(&next), 50).await {
                 Ok(page) => break page,
                 Err(error) => assert!(is_passing(&error), "{error}"),
             }
@@ -129,7 +129,7 @@ async fn a_page_of_few_sessions_is_not_short() {
     let deadline = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < deadline, "no page is whole");
-        let Ok(page) = nodes[0].list(ListScope::Cluster, None, 1_000).await else {
+        let Ok(page) = nodes[0].list(Scope::Cluster, None, 1_000).await else {
             continue;
         };
         let found: Vec<_> = page.sessions.iter().map(|info| info.key).collect();
@@ -140,10 +140,10 @@ async fn a_page_of_few_sessions_is_not_short() {
         assert!(keys.iter().all(|key| found.contains(key)));
         break;
     }
-    let first = nodes[1].list(ListScope::Cluster, None, 10).await.unwrap();
+    let first = nodes[1].list(Scope::Cluster, None, 10).await.unwrap();
     assert_eq!(first.sessions.len(), 10);
     // A cursor is meant for all nodes.
-    let next = nodes[2].list(ListScope::Cluster, first.next.as_ref(), 1_000);
+    let next = nodes[2].list(Scope::Cluster, first.next.as_ref(), 1_000);
     let next = next.await.unwrap();
     assert_eq!((next.sessions.len(), next.next), (20, None));
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use distributable::session::{Changes, Loaded, Outcome, Record as Stored, SecretHash};
-use distributable::{MemoryStore, Root, StoreError, TowerSessions, store};
+use distributable::session::{Changes, Loaded, Outcome, Record as Stored, SecretHash, Timestamp};
+use distributable::{MemoryStore, Root, StoreError, TowerSessions};
 use tokio::time::sleep;
 
 /// The same tests for a version of tower-sessions.
@@ -345,7 +345,9 @@ impl distributable::SessionStore for Watched {
         self.see(key, secret, "");
         let sessions = self.inner.lock().unwrap();
         let record = sessions.get(key);
-        Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, store::now())))
+        Ok(record.map_or(Loaded::Absent, |record| {
+            record.loaded(secret, Timestamp::now())
+        }))
     }
 
     async fn commit(
@@ -362,7 +364,7 @@ impl distributable::SessionStore for Watched {
         }
         let mut sessions = self.inner.lock().unwrap();
         let base = base.map(Arc::as_ref);
-        let outcome = changes.apply(sessions.get(key), base, store::now(), 0);
+        let outcome = changes.apply(sessions.get(key), base, Timestamp::now());
         if let Outcome::Committed(record) = &outcome {
             sessions.insert(*key, record.clone());
         }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::clock::{self, WallClock};
 use crate::events::{EventBus, SessionEvents};
-use crate::session::{EndReason, EventScope, Root, SLOTS, SessionId, Timestamp};
+use crate::session::{EndReason, Root, SLOTS, Scope, SessionId, Timestamp};
 
 use crate::cluster::door::Door;
 use crate::cluster::link::{Arrival, Links};
@@ -64,7 +64,7 @@ pub(super) struct Driver {
     pub(super) deleted: AtomicU64,
     events: EventBus,
     /// The widest scope of events that the replica was informed of.
-    scope: Mutex<Option<EventScope>>,
+    scope: Mutex<Option<Scope>>,
     pub(super) started_at: Timestamp,
     pub(super) door: Door,
     log: Reporter,
@@ -189,7 +189,7 @@ impl Driver {
     }
 
     /// Subscribes to what happens to sessions.
-    pub(super) fn events(&self, scope: EventScope) -> SessionEvents {
+    pub(super) fn events(&self, scope: Scope) -> SessionEvents {
         let events = self.events.subscribe_among_nodes(scope);
         self.review_subscribers();
         events

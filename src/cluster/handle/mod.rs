@@ -15,8 +15,8 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, Loaded, Name, Outcome, Record, Root, SecretHash,
-    SessionEventKind, SessionId,
+    Changes, EndReason, Loaded, Name, Outcome, Record, Root, Scope, SecretHash, SessionEventKind,
+    SessionId,
 };
 use crate::watch::SessionWatch;
 
@@ -216,7 +216,7 @@ impl Cluster {
         Ok(ended)
     }
 
-    pub(crate) fn events(&self, scope: EventScope) -> SessionEvents {
+    pub(crate) fn events(&self, scope: Scope) -> SessionEvents {
         self.driver.events(scope)
     }
 

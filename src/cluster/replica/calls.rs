@@ -197,7 +197,7 @@ impl Replica {
     ) -> Step<Outcome> {
         let record = self.kept(now, key).or_else(|| base.cloned());
         let order = match changes.is_create() {
-            true => match changes.apply(None, None, now, published.writer) {
+            true => match changes.apply_as(None, None, now, published.writer) {
                 Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
                     return Step::Refused(StoreErrorKind::TooLarge);
                 }

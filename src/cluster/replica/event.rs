@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::StoreErrorKind;
-use crate::session::{EventScope, ListPart, Loaded, Record, SessionEvent};
+use crate::session::{ListPart, Loaded, Record, Scope, SessionEvent};
 
 use super::message::{Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
@@ -53,7 +53,7 @@ pub(crate) enum Input {
     /// The time that `poll_timeout` returned has come.
     Timeout,
     /// The widest scope of the subscriptions to events at this node has changed.
-    Listen(Option<EventScope>),
+    Listen(Option<Scope>),
     /// Stop holding sessions and hand over those that are here; with `false`, cancel that.
     Drain(bool),
     /// Leave the cluster: nothing is written here any more.

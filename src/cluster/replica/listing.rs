@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::StoreErrorKind;
-use crate::session::{ListPart, ListScope, Root, SLOTS, SessionPage, Timestamp};
+use crate::session::{ListPart, Root, SLOTS, Scope, SessionPage, Timestamp};
 
 use super::Replica;
 use super::cluster_view::ClusterView;
@@ -261,7 +261,7 @@ impl Replica {
         &self,
         now: Timestamp,
         op: OpId,
-        scope: ListScope,
+        scope: Scope,
         (after, limit): (Option<Root>, usize),
     ) -> Step<ListPart> {
         let published = self.published();
@@ -273,7 +273,7 @@ impl Replica {
         }
         let placement = &published.placement;
         let holds_all = || (0..SLOTS).all(|slot| placement.is_mine(slot));
-        let whole = scope == ListScope::Cluster;
+        let whole = scope == Scope::Cluster;
         if whole && !holds_all() {
             self.engine().list(now, op, (after, limit));
             return Step::Wait(ListPart::default());

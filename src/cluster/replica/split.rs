@@ -90,7 +90,7 @@ mod tests {
         };
         changes.insert(name.into(), Value::from_bytes(&b"1"[..]));
         let base = base.cloned().map(std::sync::Arc::new);
-        match changes.apply(base.as_ref(), None, NOW, writer) {
+        match changes.apply_as(base.as_ref(), None, NOW, writer) {
             Outcome::Committed(record) => std::sync::Arc::unwrap_or_clone(record),
             other => panic!("{other:?}"),
         }

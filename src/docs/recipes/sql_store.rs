@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash, Timestamp};
-use distributable::{Root, SessionStore, StoreError, store};
+use distributable::{Root, SessionStore, StoreError};
 use rusqlite::TransactionBehavior::{self, Deferred, Immediate};
 use rusqlite::{Connection, Transaction};
 use tokio::task::spawn_blocking;
@@ -69,7 +69,7 @@ impl SessionStore for SqlStore {
     async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
         let secret = secret.copied();
         let load = move |row: &mut Row| match row {
-            Some(record) => record.loaded(secret.as_ref(), store::now()),
+            Some(record) => record.loaded(secret.as_ref(), Timestamp::now()),
             None => Loaded::Absent,
         };
         self.row(Deferred, key, load).await
@@ -83,7 +83,7 @@ impl SessionStore for SqlStore {
     ) -> Result<Outcome, StoreError> {
         let base = base.cloned();
         let commit = move |row: &mut Row| {
-            let outcome = changes.apply(row.as_ref(), base.as_deref(), store::now(), 0);
+            let outcome = changes.apply(row.as_ref(), base.as_deref(), Timestamp::now());
             if let Outcome::Committed(record) = &outcome {
                 *row = Some(record.clone());
             }
@@ -94,8 +94,8 @@ impl SessionStore for SqlStore {
 
     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
         let touch = |row: &mut Row| match row {
-            Some(record) if record.is_live(store::now()) => {
-                Arc::make_mut(record).touch(store::now());
+            Some(record) if record.is_live(Timestamp::now()) => {
+                Arc::make_mut(record).touch(Timestamp::now());
             }
             _ => {}
         };
@@ -109,7 +109,7 @@ impl SessionStore for SqlStore {
         }
         let end = |row: &mut Row| {
             row.take()
-                .is_some_and(|record| record.is_live(store::now()))
+                .is_some_and(|record| record.is_live(Timestamp::now()))
         };
         self.row(Immediate, key, end).await
     }
@@ -139,7 +139,7 @@ fn write(
         return sql.execute("DELETE FROM session WHERE key = ?1", [key]);
     };
     let expires = now
-        .plus(record.expires_at().since(store::now()))
+        .plus(record.expires_at().since(Timestamp::now()))
         .as_millis();
     let expires = i64::try_from(expires).unwrap_or(i64::MAX);
     sql.execute(

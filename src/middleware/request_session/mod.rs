@@ -1,6 +1,6 @@
 //! One request and its response: the session's state and the store calls.
 //!
-//! The layer puts a [`RequestSession`] into the request, where [`Session`](super::Session) finds
+//! The layer puts a [`RequestSession`] into the request, where [`Session`](crate::Session) finds
 //! it, and keeps it for the response. Nothing happens until the session is requested. The commits
 //! of one request run one after another.
 

@@ -1,5 +1,6 @@
 //! The rule by which a store applies changes to a session.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Changes, Outcome, Rotation};
@@ -30,9 +31,20 @@ impl Changes {
     ///
     /// `current` is the session under the commit's key, if there is one; an expired one counts as
     /// none. `base` is the session as the request loaded it. After `Committed` the store replaces
-    /// `current` by the record. `writer` identifies this node.
+    /// `current` by the record. `now` is [`Timestamp::now`].
     #[must_use]
     pub fn apply(
+        &self,
+        current: Option<&Arc<Record>>,
+        base: Option<&Record>,
+        now: Timestamp,
+    ) -> Outcome {
+        // One step follows another, so there are no writers to distinguish.
+        self.apply_as(current, base, now, 0)
+    }
+
+    /// The same on the node identified by `writer`.
+    pub(crate) fn apply_as(
         &self,
         current: Option<&Arc<Record>>,
         base: Option<&Record>,
@@ -88,7 +100,7 @@ impl Changes {
         }
         for register in self.entries(version) {
             if !self.is_in(&register.name, &record) {
-                record.merge_register(&register);
+                record.merge_entry(Cow::Owned(register));
             }
         }
         if let Some(idle) = self.idle_timeout()

@@ -81,7 +81,7 @@ impl Changes {
 
     /// With [`create`](Self::create): sets a shorter idle timeout until a client has returned the
     /// cookie.
-    pub fn initial_idle_timeout(&mut self, idle: Duration) {
+    pub(crate) fn initial_idle_timeout(&mut self, idle: Duration) {
         if let Some(create) = &mut self.seldom().create {
             create.initial_idle_timeout = Some(idle);
         }
@@ -100,9 +100,7 @@ impl Changes {
     /// Restores the value that an attribute had after its last write, which carried `version`
     /// (`None`: it was never written). As long as that is still its last write, nothing is written;
     /// otherwise this is an ordinary write, later than the one in between.
-    ///
-    /// A store that does not use [`apply`](Self::apply) may write in both cases.
-    pub fn confirm(&mut self, name: Name, value: Option<Value>, version: Option<Version>) {
+    pub(crate) fn confirm(&mut self, name: Name, value: Option<Value>, version: Option<Version>) {
         self.write(name.clone(), value);
         if &*name != FLOOR {
             self.seldom().confirmed.push((name, version));
@@ -195,10 +193,9 @@ impl Changes {
         Some((name, *version))
     }
 
-    /// Returns the version of the attribute's last write that makes this write unnecessary, if it
-    /// is one that [confirms](Self::confirm).
-    #[must_use]
-    pub fn confirmed(&self, name: &str) -> Option<Option<Version>> {
+    /// The version of the attribute's last write that makes this write unnecessary, if it is one
+    /// that [confirms](Self::confirm).
+    pub(crate) fn confirmed(&self, name: &str) -> Option<Option<Version>> {
         let confirmed = &self.seldom.as_ref()?.confirmed;
         let (_, version) = confirmed.iter().find(|(known, _)| &**known == name)?;
         Some(*version)
@@ -226,14 +223,15 @@ impl Changes {
         self.seldom.as_ref()?.rotation
     }
 
-    /// Returns the size of the written names and values, in bytes.
-    #[must_use]
-    pub fn payload_bytes(&self) -> usize {
+    /// The size of the written names and values, in bytes.
+    #[cfg(any(feature = "redis", feature = "replicated"))]
+    pub(crate) fn payload_bytes(&self) -> usize {
         let size = |(name, value): &(Name, Option<Value>)| {
             name.len() + value.as_ref().map_or(0, |v| v.as_bytes().len())
         };
         self.writes.iter().map(size).sum()
     }
+
     fn seldom(&mut self) -> &mut Rare {
         self.seldom.get_or_insert_default()
     }

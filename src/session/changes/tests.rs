@@ -14,7 +14,7 @@ fn value(text: &str) -> Value {
 fn created(name: &str, text: &str) -> Arc<Record> {
     let mut changes = Changes::create(SECRET, Some(HOUR), 24 * HOUR);
     changes.insert(name.into(), value(text));
-    match changes.apply(None, None, NOW, 1) {
+    match changes.apply_as(None, None, NOW, 1) {
         Outcome::Committed(record) => record,
         other => panic!("expected a session, got {other:?}"),
     }
@@ -28,24 +28,25 @@ fn insert(name: &str, text: &str) -> Changes {
 
 #[test]
 fn an_update_never_creates() {
-    assert_eq!(insert("a", "1").apply(None, None, NOW, 1), Outcome::Gone);
+    assert_eq!(insert("a", "1").apply_as(None, None, NOW, 1), Outcome::Gone);
 }
 
 #[test]
 fn an_update_of_an_expired_session_is_gone() {
     let record = created("a", "1");
     let late = NOW.plus(2 * HOUR);
-    let outcome = insert("a", "2").apply(Some(&record), Some(&record), late, 1);
+    let outcome = insert("a", "2").apply_as(Some(&record), Some(&record), late, 1);
     assert_eq!(outcome, Outcome::Gone);
 }
 
 #[test]
 fn writes_of_different_attributes_are_both_kept() {
     let base = created("a", "1");
-    let Outcome::Committed(one) = insert("b", "2").apply(Some(&base), Some(&base), NOW, 1) else {
+    let Outcome::Committed(one) = insert("b", "2").apply_as(Some(&base), Some(&base), NOW, 1)
+    else {
         panic!("not committed")
     };
-    let Outcome::Committed(two) = insert("c", "3").apply(Some(&one), Some(&base), NOW, 2) else {
+    let Outcome::Committed(two) = insert("c", "3").apply_as(Some(&one), Some(&base), NOW, 2) else {
         panic!("not committed")
     };
     let names: Vec<_> = two.entries().iter().map(|r| r.name.as_str()).collect();
@@ -60,26 +61,26 @@ fn of_two_rotations_of_one_secret_one_counts() {
         changes.rotate(SECRET, SecretHash::from_bytes([n; 16]));
         changes
     };
-    let Outcome::Committed(first) = rotate(2).apply(Some(&record), Some(&record), NOW, 1) else {
+    let Outcome::Committed(first) = rotate(2).apply_as(Some(&record), Some(&record), NOW, 1) else {
         panic!("not committed")
     };
     assert!(first.is_current(&SecretHash::from_bytes([2; 16])));
-    let second = rotate(3).apply(Some(&first), Some(&record), NOW, 1);
+    let second = rotate(3).apply_as(Some(&first), Some(&record), NOW, 1);
     assert_eq!(second, Outcome::Superseded);
     // A write of a request that had loaded the session before is stored in it.
-    let write = insert("b", "1").apply(Some(&first), Some(&record), NOW, 1);
+    let write = insert("b", "1").apply_as(Some(&first), Some(&record), NOW, 1);
     assert!(matches!(write, Outcome::Committed(after) if after.get("b").is_some()));
 }
 
 #[test]
 fn an_expectation_that_no_longer_holds_is_a_conflict() {
     let base = created("a", "1");
-    let Outcome::Committed(current) = insert("a", "2").apply(Some(&base), None, NOW, 1) else {
+    let Outcome::Committed(current) = insert("a", "2").apply_as(Some(&base), None, NOW, 1) else {
         panic!("not committed")
     };
     let mut update = insert("a", "3");
     update.expect("a".into(), base.version("a"));
-    let outcome = update.apply(Some(&current), Some(&base), NOW, 1);
+    let outcome = update.apply_as(Some(&current), Some(&base), NOW, 1);
     assert_eq!(outcome, Outcome::Conflict(current));
 }
 
@@ -92,17 +93,17 @@ fn a_write_that_confirms_is_one_only_after_another_write() {
     confirm.confirm("b".into(), None, None);
     confirm.set_idle_timeout(Some(HOUR));
     let later = NOW.plus(HOUR / 2);
-    let outcome = confirm.apply(Some(&base), Some(&base), later, 1);
+    let outcome = confirm.apply_as(Some(&base), Some(&base), later, 1);
     assert_eq!(outcome, Outcome::Committed(base.clone()));
 
-    let Outcome::Committed(two) = insert("a", "2").apply(Some(&base), None, NOW, 1) else {
+    let Outcome::Committed(two) = insert("a", "2").apply_as(Some(&base), None, NOW, 1) else {
         panic!("not committed")
     };
-    let Outcome::Committed(both) = insert("b", "2").apply(Some(&two), None, NOW, 1) else {
+    let Outcome::Committed(both) = insert("b", "2").apply_as(Some(&two), None, NOW, 1) else {
         panic!("not committed")
     };
     // Back to the value that it had: the later write counts.
-    let Outcome::Committed(after) = confirm.apply(Some(&both), Some(&base), NOW, 1) else {
+    let Outcome::Committed(after) = confirm.apply_as(Some(&both), Some(&base), NOW, 1) else {
         panic!("not committed")
     };
     assert_eq!((after.get("a"), after.get("b")), (Some(&value("1")), None));
@@ -121,7 +122,7 @@ fn a_removed_attribute_leaves_nothing_behind_and_no_stamp_comes_twice() {
         removal.remove(name.as_str().into());
         for changes in [insert(&name, "1"), removal] {
             // One moment: the clock alone orders them.
-            let Outcome::Committed(after) = changes.apply(Some(&record), None, NOW, 1) else {
+            let Outcome::Committed(after) = changes.apply_as(Some(&record), None, NOW, 1) else {
                 panic!("not committed")
             };
             assert!(after.clock() > last);

@@ -4,13 +4,13 @@ use crate::session::{Name, Value, Version};
 
 /// One attribute: the last write that its holder has seen (an LWW register).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttributeEntry {
+pub(crate) struct AttributeEntry {
     /// The attribute's name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// The version of its last write.
-    pub version: Version,
+    pub(crate) version: Version,
     /// The written value; `None` if the attribute was removed.
-    pub value: Option<Value>,
+    pub(crate) value: Option<Value>,
 }
 
 /// The name under which a record keeps its floor.

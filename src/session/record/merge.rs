@@ -15,6 +15,7 @@
 //! The floor is kept as a register under a name that no attribute has. A session from which nothing
 //! was removed has none.
 
+use std::borrow::Cow;
 use std::mem;
 
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
@@ -54,7 +55,13 @@ impl Record {
 
     /// Merges one write, unless a later one is already here or was dropped below the floor. Returns
     /// `true` if it was merged.
+    #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     pub(crate) fn merge_register(&mut self, register: &AttributeEntry) -> bool {
+        self.merge_entry(Cow::Borrowed(register))
+    }
+
+    /// The same; a write that is owned is moved, not cloned.
+    pub(crate) fn merge_entry(&mut self, register: Cow<'_, AttributeEntry>) -> bool {
         if register.is_floor() {
             return self.raise_floor(register.version);
         }
@@ -67,12 +74,12 @@ impl Record {
                 true
             }
             Ok(at) => {
-                self.attributes[at] = register.clone();
+                self.attributes[at] = register.into_owned();
                 true
             }
             Err(_) if is_below() => false,
             Err(at) => {
-                insert(&mut self.attributes, at, register.clone());
+                insert(&mut self.attributes, at, register.into_owned());
                 true
             }
         }

@@ -8,8 +8,7 @@ mod merge;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::attribute_entry::AttributeEntry;
-pub(crate) use self::attribute_entry::FLOOR;
+pub(crate) use self::attribute_entry::{AttributeEntry, FLOOR};
 pub(crate) use self::lifetime::Lifetime;
 #[cfg(any(test, feature = "replicated"))]
 pub(crate) use self::lifetime::access_version;
@@ -17,6 +16,7 @@ use self::lifetime::{next_access, touch_interval};
 pub use self::loaded::Loaded;
 use crate::session::{
     Credential, Login, Presented, SecretHash, Timestamp, UserKey, Value, Version, WriterId,
+    is_reserved,
 };
 
 /// A live session: its attributes, each with the version of its last write, and its lifetime.
@@ -90,16 +90,24 @@ impl Record {
         Some(self.register(name)?.version)
     }
 
-    /// Returns all attributes in the order of their names; in a replicated store this includes
-    /// removed ones and, under the name `"\0"`, the store's bookkeeping about them.
-    #[must_use]
-    pub fn entries(&self) -> &[AttributeEntry] {
+    /// Returns the attributes of the application, in the order of their names. What this crate
+    /// keeps under names of its own is left out: a store keeps [`to_bytes`](Self::to_bytes).
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let live = self.attributes.iter().filter_map(|entry| {
+            let value = entry.value.as_ref()?;
+            Some((entry.name.as_str(), value))
+        });
+        live.filter(|(name, _)| !is_reserved(name))
+    }
+
+    /// All attributes in the order of their names; in a replicated store this includes removed ones
+    /// and, under the name `"\0"`, the store's bookkeeping about them.
+    pub(crate) fn entries(&self) -> &[AttributeEntry] {
         &self.attributes
     }
 
-    /// Returns the highest clock of any write in this session.
-    #[must_use]
-    pub fn clock(&self) -> u64 {
+    /// The highest clock of any write in this session.
+    pub(crate) fn clock(&self) -> u64 {
         self.latest().clock
     }
 
@@ -215,8 +223,8 @@ impl Record {
     }
 
     /// Returns `true` if enough time has passed since the recorded access to record another.
-    #[must_use]
-    pub fn is_touch_due(&self, now: Timestamp) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_touch_due(&self, now: Timestamp) -> bool {
         self.is_touch_due_with(self.lifetime.idle(), now)
     }
 
@@ -242,7 +250,8 @@ impl Record {
         now < idle.min(self.absolute_deadline())
     }
 
-    /// Like [`is_touch_due`](Self::is_touch_due), with another idle timeout.
+    /// Returns `true` if enough time has passed since the recorded access to record another, with
+    /// this idle timeout.
     pub(crate) fn is_touch_due_with(&self, idle: Option<Duration>, now: Timestamp) -> bool {
         let first = !self.lifetime.returned && self.lifetime.initial_idle_timeout.get().is_some();
         let since = now.since(self.lifetime.accessed_at);
@@ -273,9 +282,8 @@ impl Record {
         self.credential = self.credential.rotated(secret, login, version, now);
     }
 
-    /// Returns the size of names and values together, in bytes, which the limits of a store count.
-    #[must_use]
-    pub fn payload_bytes(&self) -> usize {
+    /// The size of names and values together, in bytes, which the limits of a store count.
+    pub(crate) fn payload_bytes(&self) -> usize {
         let size =
             |r: &AttributeEntry| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
         self.attributes.iter().map(size).sum()
@@ -291,10 +299,9 @@ impl Record {
         live.fold((0, 0), |(names, bytes), size| (names + 1, bytes + size))
     }
 
-    /// Returns the approximate size of this session in the memory of a node, in bytes, which memory
-    /// limits count.
-    #[must_use]
-    pub fn footprint(&self) -> usize {
+    /// The approximate size of this session in the memory of a node, in bytes, which memory limits
+    /// count.
+    pub(crate) fn footprint(&self) -> usize {
         SESSION_BYTES + self.attributes.len() * ATTRIBUTE_BYTES + self.payload_bytes()
     }
 

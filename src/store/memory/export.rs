@@ -79,7 +79,7 @@ impl Shared {
         reserve(&self.bytes, merged.footprint(), self.limits.max_bytes)
             .inspect_err(|_| self.release(added, 0))?;
         self.release(0, before.unwrap_or_default());
-        self.expect_expiry(&mut slot, merged.expires_at());
+        self.expect_expiry(&mut slot.next_expiry, merged.expires_at());
         slot.sessions.insert(key, merged);
         Ok(true)
     }

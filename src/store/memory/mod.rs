@@ -20,8 +20,8 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
-    SessionCursor, SessionEvent, SessionEventKind, SessionPage, Timestamp, WriterId,
+    Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor,
+    SessionEvent, SessionEventKind, SessionPage, Timestamp,
 };
 use crate::watch::{SessionWatch, Watched};
 
@@ -147,7 +147,7 @@ impl SessionStore for MemoryStore {
 
     async fn list(
         &self,
-        _: ListScope,
+        _: Scope,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {
@@ -158,7 +158,7 @@ impl SessionStore for MemoryStore {
         }
     }
 
-    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+    fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         // What expires is found by the task.
         sweep::ensure_running(&self.shared);
         Ok(self.shared.events.subscribe(scope))
@@ -253,19 +253,23 @@ impl Shared {
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
         let now = clock::now();
-        let mut slot = self.slot(key);
-        let current = slot.sessions.get(key);
-        let outcome = changes.apply(current, base.map(Arc::as_ref), now, WRITER);
+        let mut guard = self.slot(key);
+        let slot = &mut *guard;
+        let current = slot.sessions.get_mut(key);
+        let outcome = changes.apply(current.as_deref(), base.map(Arc::as_ref), now);
         let Outcome::Committed(record) = &outcome else {
             return Ok(outcome);
         };
-        self.account(current.map(Arc::as_ref), record)?;
-        self.expect_expiry(&mut slot, record.expires_at());
-        let created = u64::from(changes.is_create() && !record.is_index());
-        self.totals.created.fetch_add(created, Relaxed);
-        slot.sessions.insert(*key, record.clone());
+        self.account(current.as_deref().map(Arc::as_ref), record)?;
+        self.expect_expiry(&mut slot.next_expiry, record.expires_at());
+        match current {
+            Some(current) => current.clone_from(record),
+            None => _ = slot.sessions.insert(*key, record.clone()),
+        }
         self.watched.changed(key);
         if changes.is_create() {
+            let created = u64::from(!record.is_index());
+            self.totals.created.fetch_add(created, Relaxed);
             self.report(SessionEventKind::Created, key, record, now);
         } else if changes.rotation().is_some() {
             self.report(SessionEventKind::Rotated, key, record, now);
@@ -344,9 +348,6 @@ impl Hasher for KeyHasher {
         self.0
     }
 }
-
-/// Only one node writes here, so there are no writers to distinguish.
-const WRITER: WriterId = 0;
 
 #[cfg(test)]
 mod tests;

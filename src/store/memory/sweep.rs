@@ -60,9 +60,10 @@ impl Drop for Running {
 }
 
 impl Shared {
-    /// Records a deadline for the sweeper. The slot's lock must be held.
-    pub(super) fn expect_expiry(&self, slot: &mut Slot, at: Timestamp) {
-        slot.next_expiry = slot.next_expiry.min(at);
+    /// Records a deadline for the sweeper, also in `next`, the earliest one of the slot, whose lock
+    /// must be held.
+    pub(super) fn expect_expiry(&self, next: &mut Timestamp, at: Timestamp) {
+        *next = (*next).min(at);
         if at.as_millis() < self.next_expiry.load(Relaxed) {
             self.next_expiry.fetch_min(at.as_millis(), Relaxed);
         }
@@ -93,7 +94,7 @@ impl Shared {
                 self.totals.expired.fetch_add(sessions as u64, Relaxed);
             }
             let next = slot.next_expiry;
-            self.expect_expiry(&mut slot, next);
+            self.expect_expiry(&mut slot.next_expiry, next);
             if work >= SLICE {
                 return Some(at + 1);
             }

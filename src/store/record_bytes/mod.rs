@@ -16,8 +16,8 @@ use crate::session::{
 
 impl Record {
     /// Encodes the session for a store outside of this process. `now` is the current time by the
-    /// clock of the store, such as that of its database; [`store::now`](crate::store::now) if
-    /// only this process uses the bytes.
+    /// clock of the store, such as that of its database; [`Timestamp::now`] if only this process
+    /// uses the bytes.
     ///
     /// ```
     /// # #[cfg(all(feature = "memory", feature = "testing"))]

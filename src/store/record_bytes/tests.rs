@@ -8,7 +8,7 @@ const THERE: Timestamp = Timestamp::from_millis(5_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn apply(changes: &Changes, current: Option<&Arc<Record>>) -> Arc<Record> {
-    match changes.apply(current, None, clock::now(), 7) {
+    match changes.apply_as(current, None, clock::now(), 7) {
         Outcome::Committed(record) => record,
         other => panic!("{other:?}"),
     }

@@ -69,8 +69,8 @@ use rand::rngs::SysRng;
 use crate::error::StoreError;
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
-    SessionCursor, SessionPage,
+    Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor,
+    SessionPage,
 };
 
 use super::SessionStore;
@@ -251,7 +251,7 @@ impl SessionStore for RedisStore {
 
     async fn list(
         &self,
-        _: ListScope,
+        _: Scope,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {
@@ -285,7 +285,7 @@ impl SessionStore for RedisStore {
     }
 
     /// Fails with [`Unavailable`](crate::StoreErrorKind::Unavailable) outside of a tokio runtime.
-    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+    fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         let subscribed = self.shared.subscribe(scope);
         subscribed.map_err(StoreError::unavailable)
     }

@@ -6,6 +6,7 @@
 //! Times are on the server's clock, so nodes need no synchronized clocks: the server's current time
 //! converts them to this node's clock.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use redis::Value as Reply;
@@ -166,7 +167,7 @@ pub(super) fn committed(
     };
     (record.credential, record.lifetime) = (header.credential, header.lifetime);
     for register in changes.entries(header.version) {
-        record.merge_register(&register);
+        record.merge_entry(Cow::Owned(register));
     }
     record.forget_removed();
     record.note_latest(header.version);

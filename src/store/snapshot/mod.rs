@@ -52,8 +52,8 @@ use tokio::sync::Mutex;
 use crate::error::StoreError;
 use crate::events::SessionEvents;
 use crate::session::{
-    Changes, EndReason, EventScope, ListScope, Loaded, Outcome, Record, Root, SecretHash,
-    SessionCursor, SessionId, SessionPage,
+    Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor, SessionId,
+    SessionPage,
 };
 use crate::watch::SessionWatch;
 
@@ -206,14 +206,14 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
 
     async fn list(
         &self,
-        scope: ListScope,
+        scope: Scope,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {
         self.store.list(scope, after, limit).await
     }
 
-    fn events(&self, scope: EventScope) -> Result<SessionEvents, StoreError> {
+    fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         self.store.events(scope)
     }
 

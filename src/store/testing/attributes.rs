@@ -222,7 +222,7 @@ async fn exact<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     let session = nodes.create_with(lives, changes).await?;
     let found = nodes.load(&session.key).await?;
     must(
-        found.entries().len() == NAMES.len(),
+        found.attributes().count() == NAMES.len(),
         "names that differ in their bytes are taken for one, or one is lost",
     )?;
     let whole = NAMES.iter().enumerate().all(|(turn, name)| {
@@ -251,7 +251,7 @@ async fn many<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
             .all(|name| record.get(name) == Some(&text(name)))
     };
     must(
-        all(&found) && found.entries().len() == COUNT + 1,
+        all(&found) && found.attributes().count() == COUNT + 1,
         "some are missing",
     )
 }

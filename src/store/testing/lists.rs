@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Broken, Nodes, Suite, Verdict, broken, must};
 use crate::error::StoreErrorKind;
-use crate::session::list::{ListScope, SessionCursor};
-use crate::session::{Root, SessionInfo};
+use crate::session::{Root, Scope, SessionCursor, SessionInfo};
 use crate::store::SessionStore;
 
 pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
@@ -63,7 +62,7 @@ async fn complete<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn foreign_cursor<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     for text in ["!", "0", "1.2.3.4.5"] {
         let cursor = SessionCursor::parse(text);
-        let page = nodes.one.list(ListScope::Cluster, cursor.as_ref(), 1).await;
+        let page = nodes.one.list(Scope::Cluster, cursor.as_ref(), 1).await;
         match page.map_err(|error| error.kind()) {
             Err(StoreErrorKind::InvalidCursor | StoreErrorKind::Unsupported) => {}
             Err(error) => return broken(format!("it is answered with {error:?}")),
@@ -77,7 +76,7 @@ async fn foreign_cursor<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 async fn walk<S: SessionStore>(store: &S) -> Result<Option<BTreeMap<Root, SessionInfo>>, Broken> {
     let (mut found, mut after) = (BTreeMap::new(), None);
     for _ in 0..PAGES_MAX {
-        let page = match store.list(ListScope::Cluster, after.as_ref(), LIMIT).await {
+        let page = match store.list(Scope::Cluster, after.as_ref(), LIMIT).await {
             Err(error) if error.kind() == StoreErrorKind::Unsupported => return Ok(None),
             page => page?,
         };

@@ -39,8 +39,8 @@ mod users;
 ///
 /// ```
 /// use std::{collections::HashMap, sync::{Arc, Mutex}};
-/// use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash};
-/// use distributable::{Root, SessionStore, StoreError, store};
+/// use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash, Timestamp};
+/// use distributable::{Root, SessionStore, StoreError};
 ///
 /// #[derive(Clone, Default)]
 /// struct MyStore(Arc<Mutex<HashMap<Root, Arc<Record>>>>);
@@ -53,7 +53,7 @@ mod users;
 ///     ) -> Result<Loaded, StoreError> {
 ///         let sessions = self.0.lock().unwrap();
 ///         let record = sessions.get(key);
-///         Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, store::now())))
+///         Ok(record.map_or(Loaded::Absent, |record| record.loaded(secret, Timestamp::now())))
 ///     }
 ///
 ///     async fn commit(
@@ -64,7 +64,7 @@ mod users;
 ///     ) -> Result<Outcome, StoreError> {
 ///         let mut sessions = self.0.lock().unwrap();
 ///         let base = base.map(Arc::as_ref);
-///         let outcome = changes.apply(sessions.get(key), base, store::now(), 0);
+///         let outcome = changes.apply(sessions.get(key), base, Timestamp::now());
 ///         if let Outcome::Committed(record) = &outcome {
 ///             sessions.insert(*key, record.clone());
 ///         }
@@ -73,9 +73,9 @@ mod users;
 ///
 ///     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
 ///         if let Some(record) = self.0.lock().unwrap().get_mut(key)
-///             && record.is_live(store::now())
+///             && record.is_live(Timestamp::now())
 ///         {
-///             Arc::make_mut(record).touch(store::now());
+///             Arc::make_mut(record).touch(Timestamp::now());
 ///         }
 ///         Ok(())
 ///     }
@@ -85,7 +85,7 @@ mod users;
 ///             return Ok(false);
 ///         }
 ///         let removed = self.0.lock().unwrap().remove(key);
-///         Ok(removed.is_some_and(|record| record.is_live(store::now())))
+///         Ok(removed.is_some_and(|record| record.is_live(Timestamp::now())))
 ///     }
 /// }
 ///
@@ -356,11 +356,9 @@ fn conflict(outcome: Outcome) -> Result<Arc<Record>, Broken> {
 
 /// Returns `true` if the attributes are exactly these.
 fn holds(record: &Record, expected: &[(&str, &str)]) -> bool {
-    let live = record.entries().iter().filter_map(|register| {
-        let value = register.value.as_ref()?;
-        Some((register.name.as_str(), value.as_bytes()))
-    });
-    live.eq(expected
+    let found = record.attributes();
+    let found = found.map(|(name, value)| (name, value.as_bytes()));
+    found.eq(expected
         .iter()
         .map(|(name, value)| (*name, value.as_bytes())))
 }

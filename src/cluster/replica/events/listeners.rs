@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::session::{EventScope, Timestamp};
+use crate::session::{Scope, Timestamp};
 
 use super::log::EventLog;
 use super::received::{Places, Seen};
@@ -16,7 +16,7 @@ use crate::cluster::replica::placement::Placement;
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     /// The widest scope that is subscribed to at this node.
-    pub(super) here: Option<EventScope>,
+    pub(super) here: Option<Scope>,
     /// Members with subscribers to what happens here.
     pub(super) peers: PeerSet,
     /// Until when events are logged although no member subscribes: one may come back.

@@ -33,7 +33,7 @@ mod witness;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::session::{EndReason, EventScope, Root, Timestamp};
+use crate::session::{EndReason, Root, Scope, Timestamp};
 
 use self::listeners::Stream;
 use self::log::LOGGED_FOR;
@@ -47,7 +47,7 @@ pub(crate) use self::log::Happening;
 
 impl ClusterView {
     /// The subscribers at this node have changed.
-    pub(crate) fn listen(&mut self, scope: Option<EventScope>) {
+    pub(crate) fn listen(&mut self, scope: Option<Scope>) {
         let before = self.wants_events();
         self.listeners.here = scope;
         self.listeners.review(self.now);
@@ -76,7 +76,7 @@ impl ClusterView {
 
     /// Returns `true` if the events of other nodes are wanted here.
     pub(crate) fn wants_events(&self) -> bool {
-        self.listeners.here == Some(EventScope::Cluster)
+        self.listeners.here == Some(Scope::Cluster)
     }
 
     /// Asks all members again, and forgets those that have not asked for long.

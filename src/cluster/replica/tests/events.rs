@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::replica::events::Happening;
-use crate::session::{EndReason, EventScope, SessionEvent, SessionEventKind, UserKey};
+use crate::session::{EndReason, Scope, SessionEvent, SessionEventKind, UserKey};
 
 /// The events that a node has handed out to subscribers with the scope of the cluster: whether it
 /// has reported them itself, and what they say.
@@ -35,7 +35,7 @@ fn kinds(lab: &Lab, index: usize) -> Vec<SessionEventKind> {
     seen.map(|(_, event)| event.kind).collect()
 }
 
-pub(super) fn listen(lab: &mut Lab, index: usize, scope: EventScope) {
+pub(super) fn listen(lab: &mut Lab, index: usize, scope: Scope) {
     lab.input(index, Input::Listen(Some(scope)));
 }
 
@@ -43,8 +43,8 @@ pub(super) fn listen(lab: &mut Lab, index: usize, scope: EventScope) {
 fn a_subscriber_to_the_cluster_receives_the_events_of_other_nodes() {
     let mut lab = Lab::cluster(3);
     assert!((0..3).all(|index| !lab.replica(index).reports()));
-    listen(&mut lab, 0, EventScope::Node);
-    listen(&mut lab, 1, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Node);
+    listen(&mut lab, 1, Scope::Cluster);
     assert!((0..3).all(|index| lab.replica(index).reports()));
     let user = Some(UserKey::of("ada"));
     let kind = SessionEventKind::Deleted(EndReason::Limit);
@@ -77,7 +77,7 @@ fn a_subscriber_to_the_cluster_receives_the_events_of_other_nodes() {
 fn one_node_reports_that_a_session_has_expired() {
     let mut lab = Lab::cluster(3);
     for index in 0..3 {
-        listen(&mut lab, index, EventScope::Cluster);
+        listen(&mut lab, index, Scope::Cluster);
     }
     for number in 1..=12 {
         let idle = Some(Duration::from_secs(5));
@@ -116,7 +116,7 @@ fn a_node_that_is_no_holder_receives_the_events_as_well() {
     let copies = Copies::Count(2.try_into().unwrap());
     let mut lab = Lab::cluster_with(3, copies);
     for index in 0..3 {
-        listen(&mut lab, index, EventScope::Cluster);
+        listen(&mut lab, index, Scope::Cluster);
     }
     let changes = Changes::create(SECRET, Some(Duration::from_secs(5)), HOUR);
     lab.commit(0, 1, key(1), &changes);
@@ -131,7 +131,7 @@ fn a_node_that_is_no_holder_receives_the_events_as_well() {
 #[test]
 fn a_later_member_learns_the_subscriptions_and_a_canceled_one_receives_nothing() {
     let mut lab = Lab::strangers(2);
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(3));
     for (one, other) in [(0, 1), (1, 0)] {
         lab.link(one, other);
@@ -155,7 +155,7 @@ fn a_later_member_learns_the_subscriptions_and_a_canceled_one_receives_nothing()
 #[test]
 fn a_silent_subscriber_gets_no_events() {
     let mut lab = Lab::cluster(2);
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     assert!(lab.replica(1).reports());
     lab.hold = |message| matches!(message, Message::Listen { .. });
     lab.run(Duration::from_secs(7));
@@ -171,7 +171,7 @@ fn a_silent_subscriber_gets_no_events() {
 #[test]
 fn a_member_that_receives_nothing_has_a_limit_and_gets_the_number_of_what_is_lost() {
     let mut lab = Lab::cluster(2);
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     // Nothing is reported as delivered while the messages are held.
     lab.hold = |message| matches!(message, Message::Happened(_));
     let reported = 100_000;
@@ -218,7 +218,7 @@ fn a_session_that_is_ended_when_two_sides_meet_is_reported_once() {
     let root = crate::session::index_root(&UserKey::of("ada"));
     lab.commit(1, 20, root, &end);
     for index in 0..2 {
-        listen(&mut lab, index, EventScope::Cluster);
+        listen(&mut lab, index, Scope::Cluster);
     }
     users::heal(&mut lab);
     let deleted = SessionEventKind::Deleted(EndReason::User);

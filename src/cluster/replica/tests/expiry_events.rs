@@ -3,7 +3,7 @@
 use super::events::{listen, seen};
 use super::repeats::{kill, listening, of};
 use super::*;
-use crate::session::{EndReason, EventScope, SessionEventKind};
+use crate::session::{EndReason, Scope, SessionEventKind};
 
 #[test]
 fn an_expiry_that_its_owner_has_not_reported_is_reported_by_another_holder() {
@@ -51,7 +51,7 @@ fn an_expiry_while_its_owner_changes_is_reported() {
     }
     lab.run(Duration::from_secs(3));
     for index in 0..2 {
-        listen(&mut lab, index, EventScope::Cluster);
+        listen(&mut lab, index, Scope::Cluster);
     }
     let brief = Changes::create(SECRET, Some(Duration::from_secs(5)), HOUR);
     for number in 1..=24 {

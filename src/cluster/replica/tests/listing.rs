@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::replica::message::{ListRequest, ListResponse};
-use crate::session::{ListPart, ListScope, SLOTS, SessionInfo, SessionPage};
+use crate::session::{ListPart, SLOTS, Scope, SessionInfo, SessionPage};
 
 const LIMIT: usize = 7;
 
@@ -28,9 +28,7 @@ fn filled(nodes: u16) -> (Lab, Vec<Root>) {
 
 /// Starts a call for the next part.
 fn begin(lab: &mut Lab, at: usize, op: OpId, wanted: (Option<Root>, usize)) -> Step<ListPart> {
-    let step = lab
-        .replica(at)
-        .list(lab.now, op, ListScope::Cluster, wanted);
+    let step = lab.replica(at).list(lab.now, op, Scope::Cluster, wanted);
     lab.carry();
     step
 }

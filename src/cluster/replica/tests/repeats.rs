@@ -3,7 +3,7 @@
 use super::events::{listen, seen};
 use super::*;
 use crate::cluster::replica::events::Happening;
-use crate::session::{EndReason, EventScope, SessionEvent, SessionEventKind};
+use crate::session::{EndReason, Scope, SessionEvent, SessionEventKind};
 
 const CREATED: SessionEventKind = SessionEventKind::Created;
 
@@ -11,7 +11,7 @@ const CREATED: SessionEventKind = SessionEventKind::Created;
 pub(super) fn listening(copies: Copies) -> Lab {
     let mut lab = Lab::cluster_with(3, copies);
     for index in 0..3 {
-        listen(&mut lab, index, EventScope::Cluster);
+        listen(&mut lab, index, Scope::Cluster);
     }
     lab
 }
@@ -170,7 +170,7 @@ fn a_node_that_leaves_in_order_has_reported_everything() {
     for index in 1..3 {
         // Only here: a subscriber that is new would take a repeat for the event.
         lab.input(index, Input::Listen(None));
-        listen(&mut lab, index, EventScope::Cluster);
+        listen(&mut lab, index, Scope::Cluster);
     }
     lab.events.clear();
     lab.input(0, Input::Drain(true));
@@ -185,7 +185,7 @@ fn a_node_that_leaves_in_order_has_reported_everything() {
 #[test]
 fn events_on_a_link_that_breaks_are_received_once_and_in_order() {
     let mut lab = Lab::cluster(2);
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     // The place is known once `Listen` was repeated.
     lab.run(Duration::from_secs(2));
     let expected: Vec<_> = (1..=6).map(|number| (key(number), false)).collect();
@@ -217,7 +217,7 @@ fn events_on_a_link_that_breaks_are_received_once_and_in_order() {
 #[test]
 fn an_event_that_is_missing_is_sent_again_with_those_that_follow_it() {
     let mut lab = Lab::cluster(2);
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(2));
     lab.hold = |message| matches!(message, Message::Happened(_));
     for number in 1..=3 {
@@ -250,7 +250,7 @@ fn a_new_subscription_begins_with_what_follows_it() {
     lab.run(Duration::from_secs(2));
     lab.input(0, Input::Listen(None));
     report(&mut lab, 1, key(2), CREATED);
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(2));
     report(&mut lab, 1, key(3), CREATED);
     let keys = seen(&lab, 0).into_iter().map(|(_, event)| event.key);
@@ -263,7 +263,7 @@ fn a_new_subscription_begins_with_what_follows_it() {
 fn a_member_that_was_cut_off_receives_what_it_has_missed() {
     let mut lab = Lab::cluster(2);
     lab.redials = true;
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(2));
     report(&mut lab, 1, key(1), CREATED);
     lab.cut = vec![(0, 1), (1, 0)];
@@ -281,7 +281,7 @@ fn a_member_that_was_cut_off_receives_what_it_has_missed() {
 fn a_subscription_is_confirmed_when_all_members_have_answered() {
     let mut lab = Lab::cluster(3);
     lab.hold = |message| matches!(message, Message::Listens(_));
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     let confirmed = |lab: &Lab| {
         let last = lab
             .events
@@ -305,7 +305,7 @@ fn a_subscription_is_confirmed_when_all_members_have_answered() {
     assert!(confirmed(&lab));
     // The next subscription starts again.
     lab.input(0, Input::Listen(None));
-    listen(&mut lab, 0, EventScope::Cluster);
+    listen(&mut lab, 0, Scope::Cluster);
     assert!(!confirmed(&lab));
     lab.hold = |_| false;
     lab.run(Duration::from_secs(2));

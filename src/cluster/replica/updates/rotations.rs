@@ -105,7 +105,7 @@ mod tests {
 
     fn record() -> Record {
         let changes = Changes::create(secret(1), None, Duration::from_secs(3600));
-        match changes.apply(None, None, NOW, 9) {
+        match changes.apply_as(None, None, NOW, 9) {
             Outcome::Committed(record) => Record::clone(&record),
             outcome => panic!("{outcome:?}"),
         }

@@ -198,8 +198,8 @@ async fn an_expired_session_is_never_handed_out_swept_or_not() {
 #[tokio::test(start_paused = true)]
 async fn what_happens_to_sessions_is_reported_in_order() {
     let store = MemoryStore::new();
-    let mut events = store.events(EventScope::Node).unwrap();
-    let mut everywhere = store.events(EventScope::Cluster).unwrap();
+    let mut events = store.events(Scope::Node).unwrap();
+    let mut everywhere = store.events(Scope::Cluster).unwrap();
     let user = UserKey::of("ada");
     let (one, two, three) = (key(), key(), key());
     commit(&store, &one, create(1)).unwrap();
@@ -282,7 +282,7 @@ fn a_list_has_each_session_that_lives_through_it_exactly_once() {
     commit(&store, &list, new_index(IDLE)).unwrap();
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = at_once(store.list(ListScope::Node, after.as_ref(), 37)).unwrap();
+        let page = at_once(store.list(Scope::Node, after.as_ref(), 37)).unwrap();
         assert!(page.sessions.len() <= 37);
         found.extend(page.sessions.iter().map(|session| session.key));
         // Others come and go meanwhile.
@@ -299,7 +299,7 @@ fn a_list_has_each_session_that_lives_through_it_exactly_once() {
     assert!(kept.iter().all(|key| found.binary_search(key).is_ok()));
     assert!(!found.contains(&list));
     // A limit beyond the largest counts as that, and none as one.
-    let pages = [0, usize::MAX].map(|limit| at_once(store.list(ListScope::Node, None, limit)));
+    let pages = [0, usize::MAX].map(|limit| at_once(store.list(Scope::Node, None, limit)));
     let sizes = pages.map(|page| page.unwrap().sessions.len());
     assert_eq!(sizes, [1, SessionPage::LIMIT_MAX]);
 }

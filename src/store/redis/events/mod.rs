@@ -31,7 +31,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::events::{EventBus, SessionEvents};
-use crate::session::{EventScope, Record, Root, SessionEvent, SessionEventKind};
+use crate::session::{Record, Root, Scope, SessionEvent, SessionEventKind};
 
 use super::Shared;
 use super::address::Topology;
@@ -153,7 +153,7 @@ impl Shared {
     /// Subscribes, and starts the tasks that receive events. Fails outside of a runtime.
     pub(super) fn subscribe(
         self: &Arc<Self>,
-        scope: EventScope,
+        scope: Scope,
     ) -> Result<SessionEvents, tokio::runtime::TryCurrentError> {
         let runtime = tokio::runtime::Handle::try_current()?;
         let confirmed = self.events.complete.subscribe();
