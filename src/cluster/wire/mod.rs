@@ -196,6 +196,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
 pub(super) const MESSAGE_MAX: usize = 256 << 20;
 
 #[cfg(test)]
+#[path = "../../../tests/fuzz/wire.rs"]
 mod fuzz;
 #[cfg(test)]
 mod tests;

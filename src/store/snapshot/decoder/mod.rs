@@ -285,6 +285,7 @@ const SKIPPED_MAX: u64 = 64 << 20;
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
+#[path = "../../../../tests/fuzz/snapshot_file.rs"]
 mod fuzz;
 #[cfg(test)]
 mod tests;

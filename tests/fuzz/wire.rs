@@ -1,5 +1,5 @@
 //! Fuzz tests of every decoder, for bytes from unauthenticated peers, broken links or faulty
-//! members.
+//! members. A module of `cluster::wire`, whose private functions it calls.
 //!
 //! `cargo test` runs the inputs in `__fuzz__/*/corpus` and a few thousand random ones; `cargo
 //! bolero test -p distributable --all-features cluster::wire::fuzz::messages` continues with a
