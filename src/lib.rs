@@ -70,6 +70,7 @@ pub mod session;
 #[cfg(feature = "replicated")]
 mod signal;
 pub mod store;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg_attr(

@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
 use crate::session::Root;
+use crate::sync::lock;
 
 /// Wakes a task when a session has changed: what [`watch`](crate::SessionStore::watch) returns.
 ///
@@ -119,7 +120,7 @@ impl Watched {
 
     fn watches(&self) -> MutexGuard<'_, Watches> {
         // A panic under this lock (in an allocation, say) leaves whole watches behind.
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watches)
     }
 }
 

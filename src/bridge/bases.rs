@@ -10,12 +10,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
 
 use super::content::Content;
 use crate::session::{Record, Root, Value};
+use crate::sync::lock;
 
 /// What identifies a map and its clones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,13 +95,13 @@ struct Table {
 
 impl Bases {
     pub(super) fn get(&self, root: Root, print: Print) -> Option<Base> {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = lock(&self.0);
         let (_, base) = table.known.get(&(root, print))?;
         Some(base.clone())
     }
 
     pub(super) fn put(&self, root: Root, print: Print, base: Base) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = lock(&self.0);
         table.put((root, print), base);
         table.shrink(BASES_MAX, BASE_BYTES_MAX);
     }

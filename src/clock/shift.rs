@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::Duration;
 
+use crate::sync::lock;
 use tokio::runtime::{Handle, Id};
 
 /// How far the clock of a runtime is ahead, for as long as there is a clone of this.
@@ -24,7 +25,7 @@ impl Shift {
     /// The shift of the current runtime; `None` outside of a runtime.
     pub(crate) fn of_runtime() -> Option<Self> {
         let runtime = Handle::try_current().ok()?.id();
-        let mut shifts = SHIFTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shifts = lock(&SHIFTS);
         shifts.retain(|_, shift| shift.strong_count() > 0);
         if let Some(known) = shifts.get(&runtime).and_then(Weak::upgrade) {
             return Some(Self(known));
@@ -37,12 +38,12 @@ impl Shift {
 
     /// Moves the clock ahead.
     pub(crate) fn advance(&self, by: Duration) {
-        let mut shift = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shift = lock(&self.0);
         *shift = shift.saturating_add(by);
     }
 
     fn get(&self) -> Duration {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 }
 
@@ -54,7 +55,7 @@ pub(super) fn shift() -> Duration {
     let Ok(runtime) = Handle::try_current() else {
         return Duration::ZERO;
     };
-    let shifts = SHIFTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let shifts = lock(&SHIFTS);
     let shift = shifts.get(&runtime.id()).and_then(Weak::upgrade);
     shift.map_or(Duration::ZERO, |shift| Shift(shift).get())
 }

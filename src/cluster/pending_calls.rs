@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
 use super::replica::event::Reply;
 use super::replica::message::OpId;
+use crate::sync::lock;
 
 /// The pending calls of one node.
 ///
@@ -100,7 +101,7 @@ impl PendingCalls {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

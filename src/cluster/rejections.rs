@@ -1,10 +1,11 @@
 //! Nodes that were recently rejected.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::session::Timestamp;
+use crate::sync::lock;
 
 use super::status::RefusedNode;
 
@@ -69,7 +70,7 @@ impl Rejections {
     }
 
     fn rows(&self) -> MutexGuard<'_, HashMap<String, Row>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

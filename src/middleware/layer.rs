@@ -365,6 +365,7 @@ impl SessionLayer {
     }
 
     /// Returns the configuration.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn into_config(self) -> Arc<Config> {
         self.config
     }

@@ -29,6 +29,7 @@ pub(crate) mod session;
 pub(crate) mod session_data;
 mod state;
 mod take_back;
+#[cfg(feature = "testing")]
 mod test_store;
 mod timeout;
 

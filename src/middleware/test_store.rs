@@ -1,7 +1,7 @@
 //! The smallest store: for unit tests that need a session without an application.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::carrier::Answer;
 use super::layer::SessionLayer;
@@ -12,6 +12,7 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 use crate::store::SessionStore;
+use crate::sync::lock;
 
 /// A map and a lock. It never removes expired sessions, because it is short-lived.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ type Sessions = BTreeMap<Root, Arc<Record>>;
 
 impl TestStore {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -60,7 +61,8 @@ impl SessionStore for TestStore {
 }
 
 impl Session {
-    /// Creates a new session in a store of its own, for unit tests of handlers.
+    /// Creates a new session in a store of its own, for unit tests of handlers. Needs the feature
+    /// `testing`.
     #[must_use]
     pub fn for_test() -> Self {
         let exchange =

@@ -12,15 +12,17 @@ use super::Name;
 /// every use.
 ///
 /// ```
-/// # use distributable::SessionError;
-/// use distributable::{Attribute, Session};
+/// use distributable::{Attribute, Session, SessionError};
 ///
 /// const CART: Attribute<Vec<String>> = Attribute::new("cart");
 ///
-/// let session = Session::for_test();
-/// session.insert(CART, &vec!["tea".to_owned()])?;
-/// assert_eq!(session.get(CART)?, Some(vec!["tea".to_owned()]));
-/// # Ok::<(), SessionError>(())
+/// fn fill(session: &Session) -> Result<(), SessionError> {
+///     session.insert(CART, &vec!["tea".to_owned()])?;
+///     assert_eq!(session.get(CART)?, Some(vec!["tea".to_owned()]));
+///     Ok(())
+/// }
+/// # #[cfg(feature = "testing")]
+/// # fill(&Session::for_test()).unwrap();
 /// ```
 pub struct Attribute<T> {
     name: &'static str,

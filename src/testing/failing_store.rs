@@ -1,6 +1,6 @@
 //! A store that fails when a test wants it to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::events::SessionEvents;
@@ -9,6 +9,7 @@ use crate::session::{
     SessionPage,
 };
 use crate::store::SessionStore;
+use crate::sync::lock;
 use crate::watch::SessionWatch;
 
 /// Another store, and errors in its place when a test wants them. Clones fail together.
@@ -80,11 +81,11 @@ impl<S: SessionStore> FailingStore<S> {
     }
 
     fn set(&self, fault: Option<Fault>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *lock(&self.fault) = fault;
     }
 
     fn check(&self, is_read: bool) -> Result<(), StoreError> {
-        let fault = *self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = *lock(&self.fault);
         let fault = fault.filter(|fault| fault.reads || !is_read);
         let wanted = "the test wants it to fail";
         match fault.map(|fault| fault.kind) {

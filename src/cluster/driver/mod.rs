@@ -8,9 +8,9 @@
 mod handshake;
 mod outputs;
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -32,6 +32,7 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
 use crate::cluster::report::Reporter;
 use crate::cluster::sightings::Sightings;
+use crate::sync::lock;
 
 use self::outputs::Outputs;
 
@@ -307,11 +308,6 @@ impl Driver {
             None => TICK_MAX,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic under one of these locks is a bug; going on is better than failing every request.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Longest time between two checks of the clock.

@@ -40,7 +40,7 @@ mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock};
 
 use tokio::sync::mpsc;
 
@@ -48,6 +48,7 @@ use super::replica::message::Message;
 use super::replica::node::Node;
 use super::wire::WireError;
 
+use crate::sync::{read, write};
 use admission::Admission;
 pub(super) use dial::{dial, last_generation};
 pub(super) use encoder::Encoder;
@@ -213,14 +214,6 @@ fn may_dial(me: SocketAddr, address: SocketAddr) -> bool {
 /// Returns `true` if an address can only be reached on its own machine.
 pub(super) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
-}
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most addresses dialed at the same time: configured peers, candidates and members.

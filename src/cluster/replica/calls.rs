@@ -34,7 +34,7 @@ impl Replica {
         if !published.ready {
             return Step::Refused(StoreErrorKind::NotReady);
         }
-        let secret = secret.filter(|_| self.table.rules.secrets);
+        let secret = secret.filter(|_| self.table.rules.secrets());
         if published.complete && published.placement.is_mine(key.slot()) {
             // The owner has every rotation. Another holder asks it if the secret is not the one
             // that it has: the rotation may not have arrived here.
@@ -98,7 +98,7 @@ impl Replica {
         }
         // Only one of two concurrent rotations may win: the owner decides.
         let ordered = changes.expected().is_some()
-            || changes.rotation().is_some() && self.table.rules.ordered_rotations
+            || changes.rotation().is_some() && self.table.rules.ordered_rotations()
             || self
                 .table
                 .is_near_session_limit(key, changes.payload_bytes());

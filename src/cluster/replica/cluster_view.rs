@@ -82,7 +82,7 @@ impl ClusterView {
         let peers = PeerTable::default();
         Self {
             now,
-            flow: Flow::new(rules.windows),
+            flow: Flow::new(rules.windows()),
             budget: Arc::new(Budget::new()),
             view: ViewId {
                 epoch: 1,
@@ -99,7 +99,7 @@ impl ClusterView {
             left: false,
             joining_since: now,
             copies,
-            min_copies: if rules.min_copies { min_copies } else { 0 },
+            min_copies: if rules.min_copies() { min_copies } else { 0 },
             rules,
             losses: VecDeque::new(),
             doubt_until: Timestamp::default(),
@@ -121,7 +121,7 @@ impl ClusterView {
         let members = members_hash(&self.me, self.leaving, &self.peers);
         let epoch = if members != self.view.members {
             let next = self.announced_epoch.max(self.view.epoch.saturating_add(1));
-            if self.rules.epochs {
+            if self.rules.epochs() {
                 next
             } else {
                 self.view.epoch
@@ -149,7 +149,7 @@ impl ClusterView {
     /// that only a faulty member can have announced it.
     pub(crate) fn note_epoch(&mut self, view: ViewId) -> bool {
         let ViewId { epoch, members } = view;
-        if !self.rules.epochs {
+        if !self.rules.epochs() {
             return true;
         }
         if epoch > self.view.epoch.saturating_add(EPOCH_STEP_MAX) {
@@ -157,7 +157,7 @@ impl ClusterView {
         }
         self.announced_epoch = self.announced_epoch.max(epoch);
         if members == self.view.members {
-            let raised = u64::from(!self.rules.adopted_epochs);
+            let raised = u64::from(!self.rules.adopted_epochs());
             self.same_set_epoch = self.same_set_epoch.max(epoch.saturating_add(raised));
         }
         true

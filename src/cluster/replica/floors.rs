@@ -106,7 +106,7 @@ impl Floors {
         }
         let record = table.record(&key);
         let marks = record.as_ref().map_or(0, |record| record.marks().count());
-        let Some(record) = record.filter(|_| marks >= cluster.rules.marks) else {
+        let Some(record) = record.filter(|_| marks >= cluster.rules.marks()) else {
             self.due.remove(&key);
             return;
         };
@@ -114,7 +114,7 @@ impl Floors {
         if self.due.get(&key).is_some_and(is_early) {
             return;
         }
-        let more = cluster.rules.marks / 2;
+        let more = cluster.rules.marks() / 2;
         if !is_time(&key, &record, cluster, table) || self.ballots.len() >= BALLOTS_MAX {
             return self.postpone(now.plus(LOOK_AFTER), key, marks + more);
         }
@@ -212,7 +212,7 @@ impl Floors {
         let marks = table
             .record(&key)
             .map_or(0, |record| record.marks().count());
-        let more = cluster.rules.marks / 2;
+        let more = cluster.rules.marks() / 2;
         self.postpone(now.plus(AGAIN_AFTER), key, marks + more);
     }
 
@@ -289,7 +289,7 @@ pub(crate) fn vote(
     let agrees = view == cluster.view
         && cluster.is_mine(slot)
         && cluster.owner(slot) == Member::Peer(from)
-        && (cluster.is_complete() || !cluster.rules.equal_floors)
+        && (cluster.is_complete() || !cluster.rules.equal_floors())
         && table.record(&key).is_some_and(|record| {
             may_lose(&record, table) && may_agree(&record, proposal, cluster, writes)
         });
@@ -322,12 +322,12 @@ fn may_lose(record: &Record, table: &Table) -> bool {
 /// on any node.
 fn may_agree(record: &Record, proposal: &Proposal, cluster: &ClusterView, writes: &Writes) -> bool {
     let is_under_way = || writes.has_open(&proposal.key, proposal.floor);
-    has_content(record, proposal, cluster) && (!cluster.rules.equal_floors || !is_under_way())
+    has_content(record, proposal, cluster) && (!cluster.rules.equal_floors() || !is_under_way())
 }
 
 fn has_content(record: &Record, proposal: &Proposal, cluster: &ClusterView) -> bool {
     let content = content_below(proposal.floor, &proposal.key, record);
-    content == proposal.content || !cluster.rules.equal_floors
+    content == proposal.content || !cluster.rules.equal_floors()
 }
 
 fn has_marks(entry: &Entry) -> bool {

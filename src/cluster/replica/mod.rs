@@ -84,12 +84,13 @@ mod writes;
 mod tests;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use crate::cluster::ack::Ack;
 use crate::cluster::copies::Copies;
 use crate::session::{Root, Timestamp};
+use crate::sync::{lock, read, write};
 use crate::watch::Watched;
 
 use self::budget::Budget;
@@ -271,29 +272,18 @@ impl Replica {
 
     fn engine(&self) -> MutexGuard<'_, Engine> {
         // A panic under this lock is a bug; going on is better than failing every request.
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.engine)
     }
 
     fn published(&self) -> Published {
-        self.published
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        read(&self.published).clone()
     }
 
     fn publish(&self, engine: &Engine) {
         let is_current = |published: &Published| published.is_of(engine);
-        let current = is_current(
-            &self
-                .published
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let current = is_current(&read(&self.published));
         if !current {
-            let mut published = self
-                .published
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut published = write(&self.published);
             *published = Published::of(engine);
         }
     }

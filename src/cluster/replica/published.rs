@@ -25,7 +25,7 @@ impl Published {
         let cluster = &engine.cluster;
         Self {
             ready: cluster.ready,
-            complete: cluster.is_complete() || !cluster.rules.union_reads,
+            complete: cluster.is_complete() || !cluster.rules.union_reads(),
             writer: cluster.me.writer(),
             placement: cluster.placement.clone(),
             uncertain_until: cluster.uncertain_until(),
@@ -37,7 +37,7 @@ impl Published {
         let cluster = &engine.cluster;
         self.view == cluster.view
             && self.ready == cluster.ready
-            && self.complete == (cluster.is_complete() || !cluster.rules.union_reads)
+            && self.complete == (cluster.is_complete() || !cluster.rules.union_reads())
             && self.uncertain_until == cluster.uncertain_until()
     }
 }

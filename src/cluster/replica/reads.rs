@@ -102,7 +102,7 @@ impl Open {
             }
             _ if self.mine => cluster.sources(),
             Member::Peer(owner)
-                if !self.wide && cluster.has_caught_up(owner) || !cluster.rules.union_reads =>
+                if !self.wide && cluster.has_caught_up(owner) || !cluster.rules.union_reads() =>
             {
                 PeerSet::of(owner)
             }

@@ -202,7 +202,7 @@ impl Writes {
     ) -> Option<u64> {
         // The holder had other members, and may have computed other holders: counting this would
         // confirm a write that the holders of this view do not all have.
-        if view != cluster.view && cluster.rules.view_barrier {
+        if view != cluster.view && cluster.rules.view_barrier() {
             return None;
         }
         let open = self.open.get_mut(&seq)?;
@@ -379,7 +379,7 @@ impl Writes {
 }
 
 fn is_stable(cluster: &ClusterView) -> bool {
-    cluster.is_stable() || !cluster.rules.view_barrier
+    cluster.is_stable() || !cluster.rules.view_barrier()
 }
 
 /// A holder with a write unacknowledged for this long is asked for its view.

@@ -12,7 +12,7 @@ mod store_call;
 mod touch;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Uri};
@@ -25,6 +25,7 @@ use super::state::{State, Stored};
 use crate::clock;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{Record, Root, Timestamp};
+use crate::sync::lock;
 
 /// State shared by a request, its handles and its response.
 pub(super) struct RequestSession {
@@ -83,7 +84,7 @@ impl RequestSession {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // No code under this lock can panic between two changes that belong together.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Ensures that the session is loaded, and counts as used.

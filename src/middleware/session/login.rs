@@ -19,11 +19,14 @@ impl Session {
     /// request has rotated the id first, the commit creates a separate session, as for a former id.
     ///
     /// ```
-    /// # use distributable::{Session, UserKey};
-    /// # let session = Session::for_test();
+    /// # use distributable::{Session, SessionError, UserKey};
+    /// # fn example(session: &Session) -> Result<(), SessionError> {
     /// session.log_in("ada@example.com")?;
     /// assert_eq!(session.user(), Some(UserKey::of("ada@example.com")));
-    /// # Ok::<(), distributable::SessionError>(())
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "testing")]
+    /// # example(&Session::for_test()).unwrap();
     /// ```
     pub fn log_in(&self, user: &str) -> Result<(), SessionError> {
         let (user, config) = (UserKey::of(user), self.exchange.config());

@@ -95,19 +95,20 @@ impl Session {
     /// a value. If nothing has changed, nothing is stored and no session is created.
     ///
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-    /// use distributable::{Attribute, Session};
+    /// use distributable::{Attribute, Session, SessionError};
     ///
     /// const TICKETS: Attribute<Vec<u32>> = Attribute::new("tickets");
     ///
-    /// let session = Session::for_test();
-    /// session.insert(TICKETS, &vec![7, 8])?;
-    /// let ticket = session.update_with(TICKETS, |tickets| tickets.as_mut()?.pop()).await?;
-    /// assert_eq!(ticket, Some(8));
-    /// assert_eq!(session.get(TICKETS)?, Some(vec![7]));
-    /// # Ok::<(), distributable::SessionError>(())
-    /// # })?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// async fn draw(session: Session) -> Result<(), SessionError> {
+    ///     session.insert(TICKETS, &vec![7, 8])?;
+    ///     let ticket = session.update_with(TICKETS, |tickets| tickets.as_mut()?.pop()).await?;
+    ///     assert_eq!(ticket, Some(8));
+    ///     assert_eq!(session.get(TICKETS)?, Some(vec![7]));
+    ///     Ok(())
+    /// }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # #[cfg(feature = "testing")]
+    /// # runtime.block_on(draw(Session::for_test())).unwrap();
     /// ```
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::builder::MemoryStoreBuilder;
 use super::SessionStore;
@@ -23,6 +23,7 @@ use crate::session::{
     Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor,
     SessionEvent, SessionEventKind, SessionPage, Timestamp,
 };
+use crate::sync::lock;
 use crate::watch::{SessionWatch, Watched};
 
 mod builder;
@@ -240,10 +241,7 @@ impl Shared {
     fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
         // A panic cannot leave a slot half changed: it changes by single map operations, made after
         // everything else has succeeded.
-        self.slots[slot]
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots[slot].0)
     }
 
     fn commit(

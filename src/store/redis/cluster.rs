@@ -19,6 +19,7 @@ use super::keys::SLOTS;
 use super::link::{self, NotOpened};
 use super::near::Near;
 use super::settings::{CONNECT_WITHIN, Settings};
+use crate::sync::{read, write};
 
 /// The owners of all slots, as far as they are known.
 #[derive(Debug)]
@@ -153,15 +154,11 @@ impl Shared {
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
-        self.table
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        read(&self.table)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
-        self.table
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        write(&self.table)
     }
 
     /// Asks all nodes at once; the first answer is used.

@@ -1,11 +1,12 @@
 //! The presence of connected servers, the time without any, and its log lines.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::outage::{Outage, Report};
+use crate::sync::lock;
 
 /// Counts the usable connections.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Presence {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -22,6 +22,7 @@ use super::node::{Node, Purpose};
 use super::presence::Presence;
 use super::request::{Request, Wording};
 use super::settings::{PONG_WITHIN, READY_GRACE, Settings};
+use crate::sync::lock;
 
 /// The connections to all servers.
 #[derive(Debug)]
@@ -302,7 +303,7 @@ impl Router {
     }
 
     fn node(&self, address: Address, purpose: Use) -> Arc<Node> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = lock(&self.nodes);
         if !nodes.contains_key(&(address.clone(), purpose)) {
             nodes.retain(|(known, _), _| self.locator.knows(known));
         }

@@ -3,7 +3,7 @@
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -12,6 +12,7 @@ use crate::cluster::replica::message::{Lane, Message};
 use crate::cluster::replica::node::Node;
 use crate::cluster::wire::{Credit, Protocol, SEGMENT_MAX, WireError};
 use crate::session::Timestamp;
+use crate::sync::lock;
 
 use super::encoder::Encoder;
 use super::lanes::{Confirmed, Lanes};
@@ -251,7 +252,7 @@ impl SendQueue {
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.content)
     }
 }
 

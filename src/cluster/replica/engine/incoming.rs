@@ -38,7 +38,7 @@ impl Engine {
         let view = self.cluster.view;
         // The owner abandons its updates when its view changes, and the next owner may apply
         // others: merging a late one would apply two updates with the same expectation.
-        if write.strict && write.view != view && self.cluster.rules.strict_views {
+        if write.strict && write.view != view && self.cluster.rules.strict_views() {
             self.cluster.send(
                 from,
                 Message::Nack {

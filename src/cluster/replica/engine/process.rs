@@ -305,7 +305,7 @@ impl Engine {
     /// Drops the sessions of slots that this node does not hold. Each of their holders has compared
     /// itself with this node, and nothing was added to them here since this view began.
     pub(super) fn drop_others(&self, table: &Table) {
-        if self.cluster.is_settled() || !self.cluster.rules.confirmed_drop {
+        if self.cluster.is_settled() || !self.cluster.rules.confirmed_drop() {
             let placement = &self.cluster.placement;
             table.retain(|slot| placement.is_mine(slot));
         }

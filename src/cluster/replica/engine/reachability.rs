@@ -60,7 +60,7 @@ impl Engine {
             false => UNANSWERED_MAX + YOUNGER,
         };
         silent.unanswered += 1;
-        if silent.unanswered <= most || !self.cluster.rules.reachability {
+        if silent.unanswered <= most || !self.cluster.rules.reachability() {
             return false;
         }
         let node = silent.node.clone();

@@ -21,7 +21,7 @@ impl Engine {
     /// Fences this node after a long pause: the other members may have declared it down and
     /// continued without it, so nothing received before the pause counts.
     pub(super) fn check_pause(&mut self, now: Timestamp, table: &Table) {
-        if now.since(self.next_tick) >= PAUSE_MAX && self.cluster.rules.fence {
+        if now.since(self.next_tick) >= PAUSE_MAX && self.cluster.rules.fence() {
             self.next_tick = now;
             self.fence(now, table);
         }
@@ -33,7 +33,7 @@ impl Engine {
         self.cluster.flow.resume(now);
         // A node that was paused while joining has not looked for other nodes in that time.
         self.cluster.joining_since = now;
-        if !self.cluster.peers().is_empty() && self.cluster.rules.fence {
+        if !self.cluster.peers().is_empty() && self.cluster.rules.fence() {
             self.readiness.pause(now, &self.cluster);
             let renewed = self.membership.renew();
             self.renewed(now, renewed);

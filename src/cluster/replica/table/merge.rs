@@ -1,8 +1,8 @@
 //! Merging of entries from other nodes, and counting of the writes that this discards.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 
 use crate::session::{Record, Root, Timestamp, WriterId};
 
@@ -10,6 +10,7 @@ use super::Table;
 use crate::cluster::replica::entry::{Entry, MergeEffect};
 use crate::cluster::replica::message::KeyedEntry;
 use crate::cluster::replica::split::Split;
+use crate::sync::lock;
 
 impl Table {
     /// Returns the number of sessions that this node owned when they expired.
@@ -43,7 +44,7 @@ impl Table {
 
     fn split(&self) -> MutexGuard<'_, Option<Split>> {
         // A panic under this lock (in an allocation, say) leaves a count too low.
-        self.split.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.split)
     }
 
     /// During a partition, records a change of a session and counts the writes that it discards.
@@ -108,7 +109,7 @@ impl Table {
             }
         };
         if let Entry::Live(record) = &merged
-            && self.rules.late_ends
+            && self.rules.late_ends()
         {
             let before = match slot.entries.get(key) {
                 Some(Entry::Live(before)) => Some(&**before),
@@ -145,7 +146,7 @@ impl Table {
     }
 
     fn revoked(&self) -> MutexGuard<'_, BTreeMap<Root, bool>> {
-        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.revoked)
     }
 
     /// Counts a session that a merge makes too large. It is kept: an acknowledged write must not be

@@ -17,9 +17,10 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::session::{Outcome, Record, Root, SLOTS, Timestamp, WriterId};
+use crate::sync::lock;
 use crate::watch::Watched;
 
 use super::Settings;
@@ -264,7 +265,7 @@ impl Table {
         if let Some(before) = slot.entries.insert(key, entry) {
             self.uncount(slot, &key, &before);
         }
-        if !self.rules.tombstones
+        if !self.rules.tombstones()
             && let Some(entry @ Entry::Dead { .. }) = slot.entries.get(&key).cloned()
         {
             slot.entries.remove(&key);
@@ -298,9 +299,7 @@ impl Table {
 
     fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
         // A panic under this lock (in an allocation, say) leaves whole entries behind.
-        self.slots[slot]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots[slot])
     }
 }
 

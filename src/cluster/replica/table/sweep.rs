@@ -74,7 +74,7 @@ impl Table {
                         expired.push((key, record.clone()));
                     }
                     let mark = match &entry {
-                        Entry::Live(record) if self.rules.expiry_marks => Mark::of(record),
+                        Entry::Live(record) if self.rules.expiry_marks() => Mark::of(record),
                         _ => None,
                     };
                     if let Some(mark) = mark.filter(|mark| mark.until > now) {

@@ -50,7 +50,7 @@ impl Update {
     ) -> Arc<Delta> {
         let removal = current.last_removal();
         let entries = &self.delta.entries;
-        let is_old = entries.iter().any(|r| Some(r.version) <= removal) && owner.rules.restamping;
+        let is_old = entries.iter().any(|r| Some(r.version) <= removal) && owner.rules.restamping();
         if self.rotation.is_none() && !is_old {
             return self.delta.clone();
         }

@@ -130,7 +130,7 @@ impl Updates {
             return false;
         };
         let certain = context.cluster.uncertain_until() <= now;
-        if !context.cluster.rules.expectations {
+        if !context.cluster.rules.expectations() {
             job.update.expect = None;
         }
         let refused = self.rejected.of(job.update.delta.updates.first());

@@ -23,7 +23,7 @@ mod watched;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{Record, Root, Scope, SessionEvent, SessionEventKind};
+use crate::sync::lock;
 
 use super::Shared;
 use super::address::Topology;
@@ -114,7 +115,7 @@ impl Events {
         if !message.application.is_empty() && message.application != self.application {
             return;
         }
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = lock(&self.recent);
         if !recent.is_new(message.id()) {
             return;
         }

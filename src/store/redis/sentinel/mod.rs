@@ -12,7 +12,7 @@ mod choice;
 mod host_names;
 mod listener;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -26,6 +26,7 @@ use super::error::{RedisError, RedisErrorKind};
 use super::near::Near;
 use super::opinions::Opinions;
 use super::settings::Settings;
+use crate::sync::lock;
 
 /// The master, as far as it is known.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Sentinel {
 
 impl Shared {
     fn opinions(&self) -> MutexGuard<'_, Opinions> {
-        self.opinions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.opinions)
     }
 
     fn publish(&self, address: &Address) {

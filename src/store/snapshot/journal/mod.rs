@@ -13,7 +13,7 @@ mod format;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -21,6 +21,7 @@ use super::place::Place;
 
 pub(super) use self::format::{Found, Note, read};
 use self::format::{entries, start};
+use crate::sync::lock;
 
 /// The changes since the file was written. Clones refer to the same journal.
 #[derive(Clone, Debug)]
@@ -220,11 +221,6 @@ impl Journal {
     fn written(&self) -> MutexGuard<'_, Written> {
         lock(&self.0.written)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic leaves at worst a note that is written twice.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The number of notes from which on a new file is due: 12 MiB of them.
