@@ -47,7 +47,7 @@
 //! | `replicated` | no | [`ReplicatedStore`](store) |
 //! | `rustls` | no | `tls` of the replicated and the Redis builder: your own certificates |
 //! | `snapshot` | no | [`SnapshotStore`](store) (Unix) |
-//! | `testing` | no | `testing`: helpers for tests, and `testing::conformance` |
+//! | `testing` | no | `Session::for_test`, and `testing`: helpers for tests, `conformance` |
 //! | `tower-sessions` | no | `TowerSessions`: a store as one of tower-sessions 0.14 |
 //! | `tower-sessions-0-15` | no | the same for tower-sessions 0.15 |
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,9 +1,9 @@
 //! Locks that stay usable after a panic.
 //!
-//! The standard library closes a lock for ever when a thread panics while it holds it. Such a panic
-//! is a bug, but one that should fail the request that met it, and not every later one. So each
-//! change under a lock is made such that what a panic leaves behind can be used: by single
-//! operations on a map, after everything that can fail.
+//! A panic under a lock of the standard library poisons it: every later attempt to take it fails.
+//! The panic is a bug, but one that should fail the request that met it and no other, so these
+//! functions ignore the poison. What a panic leaves behind is described where a lock is taken, if
+//! it is not obvious.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(any(feature = "redis", feature = "replicated"))]

@@ -331,7 +331,7 @@ const TABLE: &[Row] = &[
     },
 ];
 
-/// Two functions that every file may use.
+/// The functions that every file may use: they take locks.
 const EVERYWHERE: &str = "sync";
 
 /// Folders without IO, threads and clocks, whose behaviour follows from their arguments alone.

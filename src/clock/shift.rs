@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::Duration;
 
-use crate::sync::lock;
 use tokio::runtime::{Handle, Id};
+
+use crate::sync::lock;
 
 /// How far the clock of a runtime is ahead, for as long as there is a clone of this.
 #[derive(Clone, Debug, Default)]

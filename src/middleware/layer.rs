@@ -365,7 +365,7 @@ impl SessionLayer {
     }
 
     /// Returns the configuration.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(any(all(test, feature = "memory"), feature = "testing"))]
     pub(super) fn into_config(self) -> Arc<Config> {
         self.config
     }

@@ -1,5 +1,5 @@
-//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::decoder`, whose private
-//! functions it calls.
+//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::decoder`, whose
+//! private functions it calls.
 //!
 //! `cargo test` runs the inputs in `__fuzz__/files/corpus` and a few thousand more; to continue,
 //! run `cargo bolero test -p distributable --all-features store::snapshot::decoder::fuzz::files`.

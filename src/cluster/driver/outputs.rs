@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
-
-use super::{Driver, LOOKING, lock};
 use crate::cluster::link::Encoder;
 use crate::cluster::replica::event::{Input, Notification, Output, Report};
+use crate::sync::lock;
+
+use super::{Driver, LOOKING};
 
 /// The outputs of the replica, and the encoder for their messages.
 #[derive(Debug, Default)]

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::sync::lock;
 use tokio::sync::Notify;
+
+use crate::sync::lock;
 
 /// The budget, and the messages that wait for a part of it.
 #[derive(Debug)]

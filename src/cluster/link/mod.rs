@@ -47,8 +47,8 @@ use tokio::sync::mpsc;
 use super::replica::message::Message;
 use super::replica::node::Node;
 use super::wire::WireError;
-
 use crate::sync::{read, write};
+
 use admission::Admission;
 pub(super) use dial::{dial, last_generation};
 pub(super) use encoder::Encoder;

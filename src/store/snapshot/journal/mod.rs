@@ -12,6 +12,7 @@ mod format;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -150,10 +151,14 @@ impl Journal {
         if written.flushed < mine {
             let (notes, pushed) = {
                 let mut queue = lock(&self.0.queue);
-                (std::mem::take(&mut queue.notes), queue.pushed)
+                (mem::take(&mut queue.notes), queue.pushed)
             };
             written.flushed = pushed;
-            if let Err(error) = self.append(&mut written, notes) {
+            // A panic in between loses these notes, and nothing may be acknowledged then.
+            let failed = mem::replace(&mut written.failed, true);
+            let appended = self.append(&mut written, notes);
+            written.failed = failed;
+            if let Err(error) = appended {
                 self.disarm(&mut written, &error);
             }
         }
