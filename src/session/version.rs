@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// The identity of a writer: a hash of a node's address and incarnation, or 0 in a store of one
-/// node.
+/// The identity of a writer: a hash of a node's address and incarnation, or 0 in a store that
+/// applies one change after the other.
 ///
 /// It only has to distinguish concurrent writers; writes of two nodes with the same number are
 /// ordered by the written bytes.

@@ -115,7 +115,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use distributable::{Scope, MemoryStore, SessionStore};
+    /// use distributable::{MemoryStore, Scope, SessionStore};
     ///
     /// # async fn watch(store: MemoryStore) -> Result<(), distributable::StoreError> {
     /// let mut events = store.events(Scope::Node)?;
@@ -144,7 +144,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use distributable::{Scope, MemoryStore, SessionStore};
+    /// use distributable::{MemoryStore, Scope, SessionStore};
     ///
     /// # async fn count(store: MemoryStore) -> Result<usize, distributable::StoreError> {
     /// let (mut sessions, mut after) = (0, None);

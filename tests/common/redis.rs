@@ -64,7 +64,7 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The answer to a command as `redis-cli` prints it, or the error: the items of a list in lines.
+    /// The answer to a command, or the error, as `redis-cli` prints it: a list has a line an item.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
         ask(self.port, self.password.as_deref(), command).unwrap_or_else(|error| error)
     }
