@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::{Lives, Nodes, Suite, Verdict, committed, conflict, find, holds, insert, must, text};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Name, Record, Value};
-use crate::store::SessionStore;
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule("a commit leaves other attributes alone", merged);
     suite.rule("the later of two acknowledged writes counts", replaced);
     suite.rule(
@@ -23,7 +22,7 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
     suite.rule("a large value comes back whole or is refused whole", large);
 }
 
-async fn merged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn merged(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let base = Some(&session.record);
     committed(
@@ -53,7 +52,7 @@ async fn merged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn replaced<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn replaced(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let base = Some(&session.record);
     let mut last = session.record.version("a");
@@ -66,7 +65,7 @@ async fn replaced<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
             "a later write does not carry a larger version",
         )?;
         last = version;
-        let found = find(&*nodes.turn(turn), &session.key).await?;
+        let found = find(&nodes.turn(turn), &session.key).await?;
         must(
             found.is_some_and(|found| holds(&found, &[("a", value)])),
             "an older value is found",
@@ -75,7 +74,7 @@ async fn replaced<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn confirmed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn confirmed(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let base = Some(&session.record);
     let mut again = Changes::default();
@@ -103,7 +102,7 @@ async fn confirmed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn removed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn removed(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let mut changes = insert("b", "");
     changes.remove("a".into());
@@ -129,7 +128,7 @@ async fn removed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-async fn unchanged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn unchanged(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let base = Some(&session.record);
     for changes in [Changes::default(), insert("a", "1")] {
@@ -141,7 +140,7 @@ async fn unchanged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn expected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn expected(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let current = nodes.load(&session.key).await?;
     let mut changes = insert("a", "2");
@@ -169,7 +168,7 @@ async fn expected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must(holds(&found, &[("b", "1")]), "the writes are not all there")
 }
 
-async fn unexpected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn unexpected(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let base = Some(&session.record);
     committed(
@@ -201,7 +200,7 @@ async fn unexpected<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-async fn exact<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn exact(nodes: Nodes) -> Verdict {
     const NAMES: [&str; 9] = [
         "",
         " ",
@@ -232,7 +231,7 @@ async fn exact<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must(whole, "a value has changed on its way")
 }
 
-async fn many<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn many(nodes: Nodes) -> Verdict {
     const COUNT: usize = 1_000;
     let session = nodes.create("a", "1").await?;
     let names: Vec<Name> = (0..COUNT)
@@ -256,7 +255,7 @@ async fn many<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-async fn large<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn large(nodes: Nodes) -> Verdict {
     for mebibytes in [1, 8] {
         let session = nodes.create("a", "1").await?;
         // A length that is not a multiple of a power of two reveals data cut, doubled or joined

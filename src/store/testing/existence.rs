@@ -2,20 +2,19 @@
 
 use super::{Nodes, Suite, Verdict, conflict, find, holds, insert, must};
 use crate::session::{Changes, Loaded, Outcome, SessionId};
-use crate::store::SessionStore;
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule("what was never created is absent", absent);
     suite.rule("what one handle creates, the other finds", created);
     suite.rule("a session is created once", created_once);
     suite.rule("an ended session stays dead", ended);
 }
 
-async fn absent<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn absent(nodes: Nodes) -> Verdict {
     nodes.must_be_dead(&nodes.one.new_id().key()).await
 }
 
-async fn created<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn created(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     must(
         holds(&session.record, &[("a", "1")]),
@@ -29,7 +28,7 @@ async fn created<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn created_once<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn created_once(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     for store in nodes.both() {
         let secret = SessionId::with_root(session.key).hash();
@@ -48,10 +47,10 @@ async fn created_once<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-async fn ended<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn ended(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     must(
-        nodes.other.delete(&session.key).await?,
+        nodes.other.end(&session.key).await?,
         "ending a live session says that there was none",
     )?;
     nodes.must_be_dead(&session.key).await?;

@@ -10,9 +10,8 @@ use super::{
     must,
 };
 use crate::session::{Changes, Outcome, Root, SessionId, Timestamp};
-use crate::store::SessionStore;
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule("an idle session dies, not early and not much later", idle);
     suite.rule("accesses keep a session alive", kept_alive);
     suite.rule("nothing extends the absolute lifetime", absolute);
@@ -29,14 +28,14 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
     suite.rule("lifetimes outlast commits, touches and rotation", preserved);
 }
 
-async fn idle<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn idle(nodes: Nodes) -> Verdict {
     let session = nodes
         .create_with(Lives::of(Some(SHORT), HOUR), insert("a", "1"))
         .await?;
     must_expire(&nodes, &session.key, session.access, SHORT, false).await
 }
 
-async fn kept_alive<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn kept_alive(nodes: Nodes) -> Verdict {
     for _ in 0..ATTEMPTS {
         if keep_alive(&nodes).await? {
             return Ok(());
@@ -45,14 +44,14 @@ async fn kept_alive<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     broken(TOO_SLOW)
 }
 
-async fn absolute<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn absolute(nodes: Nodes) -> Verdict {
     let session = nodes
         .create_with(Lives::of(Some(HOUR), SHORT), insert("a", "1"))
         .await?;
     must_expire(&nodes, &session.key, session.access, SHORT, true).await
 }
 
-async fn shortened<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn shortened(nodes: Nodes) -> Verdict {
     let session = nodes
         .create_with(Lives::of(Some(HOUR), 24 * HOUR), insert("a", "1"))
         .await?;
@@ -60,12 +59,12 @@ async fn shortened<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must_expire(&nodes, &session.key, access, SHORT, false).await
 }
 
-async fn prolonged<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn prolonged(nodes: Nodes) -> Verdict {
     let key = extended(&nodes, Some(HOUR)).await?;
     must_outlive(&nodes, &key, LONGER).await
 }
 
-async fn unlimited<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn unlimited(nodes: Nodes) -> Verdict {
     let key = extended(&nodes, None).await?;
     must_outlive(&nodes, &key, LONGER).await?;
     let session = nodes
@@ -74,7 +73,7 @@ async fn unlimited<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must_expire(&nodes, &session.key, session.access, SHORT, false).await
 }
 
-async fn initial_idle_timeout<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn initial_idle_timeout(nodes: Nodes) -> Verdict {
     let lives = Lives {
         initial_idle_timeout: Some(LONGER),
         ..Lives::long()
@@ -87,7 +86,7 @@ async fn initial_idle_timeout<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         }
         let left = nodes.create_with(lives, insert("a", "1")).await?;
         must_expire(&nodes, &left.key, left.access, LONGER, false).await?;
-        let found = find(&*nodes.other, &returned.key).await?;
+        let found = find(&nodes.other, &returned.key).await?;
         return must(
             found.is_some(),
             "it is short for a visitor who has returned",
@@ -96,7 +95,7 @@ async fn initial_idle_timeout<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     broken(TOO_SLOW)
 }
 
-async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn preserved(nodes: Nodes) -> Verdict {
     let session = nodes
         .create_with(Lives::of(Some(HOUR), 24 * HOUR), insert("a", "1"))
         .await?;
@@ -134,8 +133,8 @@ async fn preserved<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 
 /// Polls through both handles until the session has expired, and checks that it had the full time
 /// since its last `access`, and at most a tenth more.
-async fn must_expire<S: SessionStore>(
-    nodes: &Nodes<S>,
+async fn must_expire(
+    nodes: &Nodes,
     key: &Root,
     access: Access,
     lifetime: Duration,
@@ -163,11 +162,7 @@ async fn must_expire<S: SessionStore>(
 
 /// Checks that the session exists after `lifetime` and the possible delay of its expiry have
 /// passed.
-async fn must_outlive<S: SessionStore>(
-    nodes: &Nodes<S>,
-    key: &Root,
-    lifetime: Duration,
-) -> Verdict {
+async fn must_outlive(nodes: &Nodes, key: &Root, lifetime: Duration) -> Verdict {
     let end = Instant::now() + lifetime + lifetime / 10 + GRACE;
     while Instant::now() < end {
         for store in nodes.both() {
@@ -181,7 +176,7 @@ async fn must_outlive<S: SessionStore>(
 
 /// Touches or commits to a session well within its idle timeout, for three times as long. Returns
 /// `true` if this process was fast enough for that.
-async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
+async fn keep_alive(nodes: &Nodes) -> Result<bool, Broken> {
     let session = nodes
         .create_with(Lives::of(Some(SHORT), HOUR), insert("a", "1"))
         .await?;
@@ -192,7 +187,7 @@ async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
         sleep(SHORT / 4).await;
         turn += 1;
         let store = nodes.turn(turn / 2);
-        let found = find(&*store, &session.key).await?;
+        let found = find(&store, &session.key).await?;
         let in_time = Instant::now() < access.before + SHORT;
         let Some(record) = found else {
             must(!in_time, "it died although it was accessed in time")?;
@@ -221,10 +216,7 @@ async fn keep_alive<S: SessionStore>(nodes: &Nodes<S>) -> Result<bool, Broken> {
 }
 
 /// A session that had `LONGER` between two accesses, and was extended in time.
-async fn extended<S: SessionStore>(
-    nodes: &Nodes<S>,
-    idle: Option<Duration>,
-) -> Result<Root, Broken> {
+async fn extended(nodes: &Nodes, idle: Option<Duration>) -> Result<Root, Broken> {
     for _ in 0..ATTEMPTS {
         let session = nodes
             .create_with(Lives::of(Some(LONGER), 24 * HOUR), insert("a", "1"))
@@ -238,11 +230,7 @@ async fn extended<S: SessionStore>(
     broken(TOO_SLOW)
 }
 
-async fn set_idle<S: SessionStore>(
-    nodes: &Nodes<S>,
-    key: &Root,
-    idle: Option<Duration>,
-) -> Result<Access, Broken> {
+async fn set_idle(nodes: &Nodes, key: &Root, idle: Option<Duration>) -> Result<Access, Broken> {
     let base = nodes.load(key).await?;
     let mut changes = Changes::default();
     changes.set_idle_timeout(idle);

@@ -5,17 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broken, Nodes, Suite, Verdict, broken, must};
+use super::{Broken, Handle, Nodes, Suite, Verdict, broken, must};
 use crate::error::StoreErrorKind;
 use crate::session::{Root, Scope, SessionCursor, SessionInfo};
-use crate::store::SessionStore;
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule("the list has every session that lives through it", complete);
     suite.rule("a cursor of another store is refused", foreign_cursor);
 }
 
-async fn complete<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn complete(nodes: Nodes) -> Verdict {
     let mut live = Vec::new();
     for turn in 0..SESSIONS {
         let nodes = Nodes {
@@ -26,7 +25,7 @@ async fn complete<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     }
     let ended = live.split_off(SESSIONS / 2);
     for key in &ended {
-        nodes.one.delete(key).await?;
+        nodes.one.end(key).await?;
     }
     for store in nodes.both() {
         let Some(found) = walk(store).await? else {
@@ -59,7 +58,7 @@ async fn complete<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn foreign_cursor<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn foreign_cursor(nodes: Nodes) -> Verdict {
     for text in ["!", "0", "1.2.3.4.5"] {
         let cursor = SessionCursor::parse(text);
         let page = nodes.one.list(Scope::Cluster, cursor.as_ref(), 1).await;
@@ -73,7 +72,7 @@ async fn foreign_cursor<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 }
 
 /// All pages; `None` if the store has no list.
-async fn walk<S: SessionStore>(store: &S) -> Result<Option<BTreeMap<Root, SessionInfo>>, Broken> {
+async fn walk(store: &Handle) -> Result<Option<BTreeMap<Root, SessionInfo>>, Broken> {
     let (mut found, mut after) = (BTreeMap::new(), None);
     for _ in 0..PAGES_MAX {
         let page = match store.list(Scope::Cluster, after.as_ref(), LIMIT).await {

@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, timeout};
 
+use self::handle::Handle;
 use super::SessionStore;
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId, Value};
 
 mod attributes;
 mod existence;
+mod handle;
 mod lifetime;
 mod lists;
 mod races;
@@ -118,13 +120,13 @@ pub async fn conformance<S: SessionStore>(one: S, other: S) {
 }
 
 /// The rules being checked.
-struct Suite<S> {
-    nodes: Nodes<S>,
+struct Suite {
+    nodes: Nodes,
     running: Vec<(&'static str, JoinHandle<Verdict>)>,
 }
 
-impl<S: SessionStore> Suite<S> {
-    const fn new(nodes: Nodes<S>) -> Self {
+impl Suite {
+    const fn new(nodes: Nodes) -> Self {
         Self {
             nodes,
             running: Vec::new(),
@@ -132,7 +134,7 @@ impl<S: SessionStore> Suite<S> {
     }
 
     /// Starts to check the rule that `says` states.
-    fn rule<F>(&mut self, says: &'static str, check: impl FnOnce(Nodes<S>) -> F)
+    fn rule<F>(&mut self, says: &'static str, check: impl FnOnce(Nodes) -> F)
     where
         F: Future<Output = Verdict> + Send + 'static,
     {
@@ -186,27 +188,19 @@ fn must(holds: bool, otherwise: &str) -> Verdict {
 }
 
 /// Two handles to the same sessions.
-struct Nodes<S> {
-    one: Arc<S>,
-    other: Arc<S>,
+#[derive(Clone)]
+struct Nodes {
+    one: Handle,
+    other: Handle,
 }
 
-impl<S> Clone for Nodes<S> {
-    fn clone(&self) -> Self {
-        Self {
-            one: self.one.clone(),
-            other: self.other.clone(),
-        }
-    }
-}
-
-impl<S: SessionStore> Nodes<S> {
-    fn both(&self) -> [&S; 2] {
+impl Nodes {
+    fn both(&self) -> [&Handle; 2] {
         [&self.one, &self.other]
     }
 
     /// The two handles in alternation.
-    fn turn(&self, turn: usize) -> Arc<S> {
+    fn turn(&self, turn: usize) -> Handle {
         if turn.is_multiple_of(2) {
             self.one.clone()
         } else {
@@ -241,7 +235,7 @@ impl<S: SessionStore> Nodes<S> {
 
     /// The session as the other handle returns it.
     async fn load(&self, key: &Root) -> Result<Arc<Record>, Broken> {
-        match find(&*self.other, key).await? {
+        match find(&self.other, key).await? {
             Some(record) => Ok(record),
             None => broken("a live session is not found through the other handle"),
         }
@@ -262,10 +256,7 @@ impl<S: SessionStore> Nodes<S> {
             )?;
             let dead = find(store, key).await?.is_none();
             must(dead, "a commit brings it back")?;
-            must(
-                !store.delete(key).await?,
-                "ending it says that it was alive",
-            )?;
+            must(!store.end(key).await?, "ending it says that it was alive")?;
         }
         Ok(())
     }
@@ -317,7 +308,7 @@ struct Access {
 }
 
 /// The session, for a request that has presented its secret before.
-async fn find<S: SessionStore>(store: &S, key: &Root) -> Result<Option<Arc<Record>>, Broken> {
+async fn find(store: &Handle, key: &Root) -> Result<Option<Arc<Record>>, Broken> {
     match store.load(key, None).await? {
         Loaded::Live(record) => Ok(Some(record)),
         Loaded::Absent => Ok(None),

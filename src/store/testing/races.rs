@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::task::{self, JoinHandle};
 
 use super::{
-    Broken, Created, Nodes, Suite, Verdict, broken, committed, find, holds, insert, must, text,
+    Broken, Created, Handle, Nodes, Suite, Verdict, broken, committed, find, holds, insert, must,
+    text,
 };
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SessionId};
-use crate::store::SessionStore;
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule(
         "parallel writes of different attributes are all kept",
         writes,
@@ -22,7 +22,7 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
     suite.rule("of two rotations at once, one takes place", rotations);
 }
 
-async fn writes<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn writes(nodes: Nodes) -> Verdict {
     const WRITERS: usize = 64;
     let session = nodes.create("a", "1").await?;
     let names: Vec<String> = (0..WRITERS).map(|n| format!("name {n}")).collect();
@@ -41,12 +41,12 @@ async fn writes<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn updates<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn updates(nodes: Nodes) -> Verdict {
     const UPDATES: usize = 100;
     let session = nodes.create("n", "0").await?;
     let tasks = (0..UPDATES).map(|turn| {
         let (store, key) = (nodes.turn(turn), session.key);
-        task::spawn(async move { increment(&*store, &key).await })
+        task::spawn(async move { increment(&store, &key).await })
     });
     for update in all(tasks.collect()).await? {
         update?;
@@ -60,7 +60,7 @@ async fn updates<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 }
 
 /// Adds one to the attribute `n`, as an atomic update does.
-async fn increment<S: SessionStore>(store: &S, key: &Root) -> Verdict {
+async fn increment(store: &Handle, key: &Root) -> Verdict {
     let Some(mut current) = find(store, key).await? else {
         return broken("the session is lost meanwhile");
     };
@@ -94,7 +94,7 @@ fn number(record: &Record) -> Result<usize, Broken> {
     }
 }
 
-async fn ends<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn ends(nodes: Nodes) -> Verdict {
     for round in 0..ROUNDS {
         let session = nodes.create("a", "1").await?;
         let write = |turn, name| send(nodes.turn(turn), &session, insert(name, "2"));
@@ -102,7 +102,7 @@ async fn ends<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
         let touch = task::spawn(async move { store.touch(&key).await });
         let mut writes = vec![write(0, "a"), write(1, "b")];
         let store = nodes.turn(round);
-        let end = task::spawn(async move { store.delete(&key).await });
+        let end = task::spawn(async move { store.end(&key).await });
         writes.extend([write(0, "c"), write(1, "a")]);
         for outcome in all(writes).await? {
             must(
@@ -121,7 +121,7 @@ async fn ends<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn rotation<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn rotation(nodes: Nodes) -> Verdict {
     for round in 0..ROUNDS {
         let session = nodes.create("a", "1").await?;
         let next = SessionId::with_root(session.key);
@@ -154,7 +154,7 @@ async fn rotation<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn rotations<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn rotations(nodes: Nodes) -> Verdict {
     for _ in 0..ROUNDS {
         let session = nodes.create("a", "1").await?;
         let next = [(); 2].map(|()| SessionId::with_root(session.key));
@@ -195,8 +195,8 @@ async fn rotations<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 }
 
 /// Starts a commit, by a request that loaded the session when it was new.
-fn send<S: SessionStore>(
-    store: Arc<S>,
+fn send(
+    store: Handle,
     session: &Created,
     changes: Changes,
 ) -> JoinHandle<Result<Outcome, StoreError>> {

@@ -1,12 +1,12 @@
 //! Rules about the secret that gives access to a session.
 
 use super::{
-    Broken, Created, HOUR, Nodes, Suite, Verdict, committed, conflict, find, holds, insert, must,
+    Broken, Created, HOUR, Handle, Nodes, Suite, Verdict, committed, conflict, find, holds, insert,
+    must,
 };
 use crate::session::{Changes, Loaded, Login, Outcome, SecretHash, SessionId, Timestamp, UserKey};
-use crate::store::SessionStore;
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule("the current secret is found, and no other", current);
     suite.rule("a rotation kills the former secret", rotated);
     suite.rule("a write goes on over a rotation", in_flight);
@@ -20,7 +20,7 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
     suite.rule("an end kills every secret", ended);
 }
 
-async fn current<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn current(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let other = SessionId::with_root(session.key);
     for store in nodes.both() {
@@ -34,7 +34,7 @@ async fn current<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn rotated<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn rotated(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let mut ids = vec![session.id];
     // Each rotation uses another handle than the one before.
@@ -62,7 +62,7 @@ async fn rotated<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn in_flight<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn in_flight(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let next = rotate(&nodes, &session).await?;
     let base = Some(&session.record);
@@ -83,7 +83,7 @@ async fn in_flight<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn second<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn second(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let next = rotate(&nodes, &session).await?;
     let base = Some(&session.record);
@@ -110,7 +110,7 @@ async fn second<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-async fn refused<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn refused(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let next = SessionId::with_root(session.key);
     let mut changes = rotation(&session.id, &next, insert("a", "2"));
@@ -125,7 +125,7 @@ async fn refused<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn login<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn login(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let before = session.record.absolute_deadline();
     let next = SessionId::with_root(session.key);
@@ -169,7 +169,7 @@ async fn login<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-async fn born_bound<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn born_bound(nodes: Nodes) -> Verdict {
     let id = nodes.one.new_id();
     let mut changes = Changes::create(id.hash(), Some(HOUR), 24 * HOUR);
     changes.log_in(login_of("ada"));
@@ -184,11 +184,11 @@ async fn born_bound<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn ended<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn ended(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let next = rotate(&nodes, &session).await?;
     must(
-        nodes.other.delete(&session.key).await?,
+        nodes.other.end(&session.key).await?,
         "ending a rotated session says that there was none",
     )?;
     nodes.must_be_dead(&session.key).await?;
@@ -205,7 +205,7 @@ async fn ended<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 }
 
 /// Rotates the session's secret, through the first handle.
-async fn rotate<S: SessionStore>(nodes: &Nodes<S>, session: &Created) -> Result<SessionId, Broken> {
+async fn rotate(nodes: &Nodes, session: &Created) -> Result<SessionId, Broken> {
     let next = SessionId::with_root(session.key);
     let changes = rotation(&session.id, &next, Changes::default());
     let commit = nodes
@@ -216,8 +216,8 @@ async fn rotate<S: SessionStore>(nodes: &Nodes<S>, session: &Created) -> Result<
 }
 
 /// Checks that the id opens the session, and that it has these attributes.
-async fn must_open<S: SessionStore>(
-    store: &S,
+async fn must_open(
+    store: &Handle,
     id: &SessionId,
     expected: &[(&str, &str)],
 ) -> Result<std::sync::Arc<crate::session::Record>, Broken> {
@@ -233,11 +233,7 @@ async fn must_open<S: SessionStore>(
 }
 
 /// Checks that the secret does not open the session, and that the session exists.
-async fn must_be_superseded<S: SessionStore>(
-    store: &S,
-    secret: &SecretHash,
-    session: &Created,
-) -> Verdict {
+async fn must_be_superseded(store: &Handle, secret: &SecretHash, session: &Created) -> Verdict {
     let answer = store.load(&session.key, Some(secret)).await?;
     must(
         answer == Loaded::Superseded,

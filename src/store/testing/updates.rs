@@ -5,13 +5,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Broken, Created, Lives, Nodes, Suite, Verdict, broken, find, must};
+use super::{Broken, Created, Handle, Lives, Nodes, Suite, Verdict, broken, find, must};
 use crate::error::{SessionError, SessionErrorKind, StoreErrorKind};
 use crate::session::attribute::Attribute;
 use crate::session::{Changes, Root, Value};
-use crate::store::SessionStore;
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule("an update by key replaces one attribute", replaces);
     suite.rule("an update by key creates no session", creates_none);
     suite.rule("an update by key is no access", no_access);
@@ -20,7 +19,7 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
 
 const COUNT: Attribute<u32> = Attribute::new("count");
 
-async fn replaces<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn replaces(nodes: Nodes) -> Verdict {
     let session = nodes.create_counted(Lives::long()).await?;
     for (turn, expected) in [(0, 1), (1, 2), (0, 3)] {
         let store = nodes.turn(turn);
@@ -50,9 +49,9 @@ async fn replaces<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-async fn creates_none<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn creates_none(nodes: Nodes) -> Verdict {
     let ended = nodes.create_counted(Lives::long()).await?.key;
-    nodes.other.delete(&ended).await?;
+    nodes.other.end(&ended).await?;
     for key in [ended, nodes.one.new_id().key()] {
         for store in nodes.both() {
             let updated = store.update(&key, COUNT, next).await?;
@@ -64,7 +63,7 @@ async fn creates_none<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
 }
 
 /// A session that is updated all the time expires as it would have.
-async fn no_access<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn no_access(nodes: Nodes) -> Verdict {
     let lives = Lives::of(Some(Duration::from_secs(1)), super::HOUR);
     let session = nodes.create_counted(lives).await?;
     let begun_at = Instant::now();
@@ -77,7 +76,7 @@ async fn no_access<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
             Err(error) if error.kind() == UNKNOWN => {}
             Err(error) => return Err(error.into()),
         }
-        let found = find(&*nodes.other, &session.key).await?;
+        let found = find(&nodes.other, &session.key).await?;
         must(
             found.is_none_or(|record| !record.has_returned()),
             "the session counts as used by its browser",
@@ -99,12 +98,12 @@ async fn no_access<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     nodes.must_be_dead(&session.key).await
 }
 
-async fn all_count<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn all_count(nodes: Nodes) -> Verdict {
     let key = nodes.create_counted(Lives::long()).await?.key;
     let mut tasks = JoinSet::new();
     for turn in 0..TASKS {
         let store = nodes.turn(turn);
-        tasks.spawn(async move { count(&*store, &key).await });
+        tasks.spawn(async move { count(&store, &key).await });
     }
     while let Some(counted) = tasks.join_next().await {
         match counted {
@@ -117,7 +116,7 @@ async fn all_count<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must(found == Some(expected), "some of them are lost")
 }
 
-async fn count<S: SessionStore>(store: &S, key: &Root) -> Verdict {
+async fn count(store: &Handle, key: &Root) -> Verdict {
     for _ in 0..UPDATES {
         let counted = store.update(key, COUNT, next).await?;
         must(counted.is_some(), "the session is not found")?;
@@ -129,7 +128,7 @@ fn next(count: Option<u32>) -> u32 {
     count.unwrap_or(0) + 1
 }
 
-impl<S: SessionStore> Nodes<S> {
+impl Nodes {
     /// A session with another attribute.
     async fn create_counted(&self, lives: Lives) -> Result<Created, Broken> {
         let mut changes = Changes::default();

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::{Broken, HOUR, Nodes, Suite, Verdict, broken, committed, find, must};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::session::attribute::Attribute;
 use crate::session::{Changes, Login, Root, UserKey, index_root};
-use crate::store::SessionStore;
 use crate::store::users::{NewLogin, register};
 
-pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
+pub(super) fn rules(suite: &mut Suite) {
     suite.rule("a user's sessions are listed through both handles", listed);
     suite.rule(
         "all sessions of a user end together and stay dead",
@@ -24,7 +24,7 @@ pub(super) fn rules<S: SessionStore>(suite: &mut Suite<S>) {
     );
 }
 
-async fn listed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn listed(nodes: Nodes) -> Verdict {
     let (ada, bob) = (user(), user());
     let one = nodes.log_in(0, ada, 9).await?;
     let two = nodes.log_in(1, ada, 9).await?;
@@ -49,7 +49,7 @@ async fn listed<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must(nothing.is_empty(), "an unknown user has sessions")
 }
 
-async fn ended_together<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn ended_together(nodes: Nodes) -> Verdict {
     let (ada, bob) = (user(), user());
     let one = nodes.log_in(0, ada, 9).await?;
     let two = nodes.log_in(1, ada, 9).await?;
@@ -79,7 +79,7 @@ async fn ended_together<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     must(keys == [again], "a later login is not the only one listed")
 }
 
-async fn limited<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn limited(nodes: Nodes) -> Verdict {
     let ada = user();
     let mut all = Vec::new();
     for turn in 0..3 {
@@ -97,14 +97,14 @@ async fn limited<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     Ok(())
 }
 
-async fn list_is_no_session<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
+async fn list_is_no_session(nodes: Nodes) -> Verdict {
     let ada = user();
     let key = nodes.log_in(0, ada, 9).await?;
     let list = index_root(&ada);
     for store in nodes.both() {
-        must(!store.delete(&list).await?, "its key can be deleted")?;
+        must(!store.end(&list).await?, "its key can be deleted")?;
         must(store.peek(&list).await?.is_none(), "its key can be peeked")?;
-        let updated = store.update(&list, "a", |_: Option<u8>| 1).await;
+        let updated = store.update(&list, Attribute::new("a"), |_| 1).await;
         must(
             matches!(updated, Ok(None)),
             "an attribute of it can be updated",
@@ -119,7 +119,7 @@ async fn list_is_no_session<S: SessionStore>(nodes: Nodes<S>) -> Verdict {
     )
 }
 
-impl<S: SessionStore> Nodes<S> {
+impl Nodes {
     /// A new session, to which the user logs in, through one of the handles.
     async fn log_in(&self, turn: usize, user: UserKey, max: usize) -> Result<Root, Broken> {
         let store = self.turn(turn);
@@ -131,7 +131,7 @@ impl<S: SessionStore> Nodes<S> {
             absolute_timeout: 24 * HOUR,
         });
         let record = committed(store.commit(&key, None, changes).await?)?;
-        if find(&*self.other, &key).await?.and_then(|it| it.user()) != Some(user) {
+        if find(&self.other, &key).await?.and_then(|it| it.user()) != Some(user) {
             return broken("a session that is created by a login has no user");
         }
         let login = NewLogin {
