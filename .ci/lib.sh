@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: installs what a machine lacks, and says what.
+# Sourced by the scripts beside it: installs what a machine lacks, and prints what it installs.
 
 # Packages of Debian and its relatives. Elsewhere it names them and goes on: whatever needs one of
 # them fails with its name.
@@ -97,7 +97,7 @@ all_ran() {
     local results
     results=$(grep '^test result: ' "$1") || { echo "no test ran" >&2; return 1; }
     if grep -v ' 0 ignored; ' <<<"$results"; then
-        echo "tests were ignored: every test runs, or says why it cannot" >&2
+        echo "tests were ignored: every test must run, or fail with the reason" >&2
         return 1
     fi
     if ! grep -qv ' 0 passed; ' <<<"$results"; then
