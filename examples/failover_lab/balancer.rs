@@ -172,8 +172,8 @@ async fn wait(address: SocketAddr, process: &mut Process) -> Result<(), Failure>
     while TcpStream::connect(address).await.is_err() {
         process.still_runs()?;
         if Instant::now() > deadline {
-            let told = process.told();
-            return Err(format!("it does not listen on {address}\n{told}").into());
+            let log = process.log_tail();
+            return Err(format!("it does not listen on {address}\n{log}").into());
         }
         sleep(Duration::from_millis(20)).await;
     }

@@ -164,7 +164,7 @@ impl Case {
     /// How many reads and writes may fail. When a node ends in order, none. When it crashes or
     /// hangs, a read may fail if the balancer does not repeat it at another node, and so may a
     /// write in progress: every user has one request in progress, and a few balancers need a second
-    /// failure to notice.
+    /// failure to detect it.
     fn failures_max(self, args: &Args) -> (u64, u64) {
         let failures =
             2 * u64::from(args.clients) * u64::from(self.fault.times(self.seconds(args)));

@@ -109,7 +109,7 @@ impl Fault {
                 // Otherwise the case would prove nothing.
                 for number in 0..nodes.len() {
                     if nodes.members_of(number).await == Some(nodes.len()) {
-                        return Err("the nodes have not noticed that they were cut off".into());
+                        return Err("the nodes have not detected that they were cut off".into());
                     }
                 }
                 network.heal();
@@ -182,5 +182,5 @@ const EVERY: Duration = Duration::from_secs(20);
 /// Longer than the three seconds after which a node that hangs is removed from the cluster.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Balancers with health checks need a moment to notice that it is back.
+/// Balancers with health checks need a moment to detect that it is back.
 const BETWEEN_NODES: Duration = Duration::from_secs(1);

@@ -87,10 +87,10 @@ impl Load {
         let within = Duration::from_secs(self.seconds.into()) + USERS_FINISH_WITHIN;
         let status = self.k6.ended(within).await?;
         if !status.success() && status.code() != Some(PROMISES_BROKEN) {
-            return Err(format!("k6 failed: {status}\n{}", self.k6.told()).into());
+            return Err(format!("k6 failed: {status}\n{}", self.k6.log_tail()).into());
         }
         let summary = fs::read_to_string(&self.summary)
-            .map_err(|_| format!("k6 has reported nothing:\n{}", self.k6.told()))?;
+            .map_err(|_| format!("k6 has reported nothing:\n{}", self.k6.log_tail()))?;
         let summary: BTreeMap<String, Metric> = serde_json::from_str(&summary)?;
         Ok((Counts::read(&summary), Timeline::read(&self.console())))
     }

@@ -185,9 +185,9 @@ impl Nodes {
             }
             self.process(number)?.still_runs()?;
             if Instant::now() > deadline {
-                let told = self.process(number)?.told();
+                let log = self.process(number)?.log_tail();
                 let route = self.route(number);
-                return Err(format!("{route} is not ready in {READY_WITHIN:?}\n{told}").into());
+                return Err(format!("{route} is not ready in {READY_WITHIN:?}\n{log}").into());
             }
             sleep(POLL).await;
         }
@@ -243,12 +243,12 @@ impl Nodes {
         let process = self.process(number)?;
         process.signal("TERM").await?;
         let status = process.ended(DRAINED_WITHIN).await?;
-        let told = process.told();
+        let log = process.log_tail();
         // A virtual machine that was asked to end exits with 143.
         let in_order = self.app != App::Distributable || status.success();
-        if !in_order || proves && !told.contains("sessions handed over") {
+        if !in_order || proves && !log.contains("sessions handed over") {
             let route = self.route(number);
-            return Err(format!("{route} did not end in order: {status}\n{told}").into());
+            return Err(format!("{route} did not end in order: {status}\n{log}").into());
         }
         Ok(())
     }

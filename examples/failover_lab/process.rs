@@ -42,7 +42,7 @@ impl Process {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
-                Err(format!("{} has ended: {status}\n{}", self.name, self.told()).into())
+                Err(format!("{} has ended: {status}\n{}", self.name, self.log_tail()).into())
             }
         }
     }
@@ -89,7 +89,7 @@ impl Process {
     }
 
     /// The last lines of its log.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();

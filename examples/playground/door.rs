@@ -46,7 +46,7 @@ impl Door {
         else {
             return;
         };
-        // Asks the system itself: the runtime learns of new connections a moment later.
+        // Asks the system itself: the runtime reports new connections a moment later.
         let Ok(listener) = listener.into_std() else {
             return;
         };

@@ -26,7 +26,7 @@ use crate::reply::Failure;
 pub(crate) struct Users(Mutex<HashMap<UserKey, String>>);
 
 impl Users {
-    /// Remembers a user who logs in.
+    /// Keeps the id of a user who logs in.
     pub(crate) fn note(&self, uid: &str) {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if users.len() >= USERS_MAX {
@@ -102,7 +102,7 @@ impl Feed {
                 Err(_) => {}
             }
         }
-        // A client that has gone is noticed by writing to it.
+        // The end of a client is detected by writing to it.
         Some(":\n\n".to_owned())
     }
 
@@ -151,7 +151,7 @@ impl Feed {
     }
 }
 
-/// Users that are remembered at a time.
+/// The number of users whose ids are kept at a time.
 const USERS_MAX: usize = 10_000;
 
 /// How often a stream looks whether this node drains.

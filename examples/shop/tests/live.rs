@@ -39,7 +39,7 @@ async fn log_out_everywhere_else_ends_the_events_of_other_browsers_only() {
     assert_eq!(of_phone.next().await, None);
     laptop.submit(&shop, "/cart", "tea=mint").await;
     of_laptop.expect("cart", "1").await;
-    // A page that was asleep meanwhile learns of it as soon as it connects.
+    // A page that was asleep meanwhile receives it as soon as it connects.
     let mut late = phone.events(&shop).await;
     late.expect("cart", "0").await;
     late.expect("end", "0").await;
