@@ -53,7 +53,7 @@ fn compare() -> Result<()> {
         let mut figures = text.split_whitespace();
         let (created, changed) = (figures.next(), figures.next());
         let (Some(created), Some(changed)) = (created, changed) else {
-            return Err(format!("{candidate} says: {text}").into());
+            return Err(format!("{candidate} has printed: {text}").into());
         };
         println!("{candidate:16} {created:>8} {changed:>14}");
     }

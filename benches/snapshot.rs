@@ -85,7 +85,7 @@ async fn open(path: &Path, key: Option<[u8; 32]>) -> SnapshotStore<MemoryStore> 
     };
     let roomy = MemoryStore::builder().max_bytes(usize::MAX).build();
     let opened = builder.open(roomy).await;
-    opened.expect("nobody else uses it")
+    opened.expect("no other process uses it")
 }
 
 async fn fill(store: &MemoryStore, sessions: usize) {

@@ -1,4 +1,4 @@
-// Users who count their own clicks while nodes die.
+// Users who count their own clicks while nodes crash.
 //
 //   k6 run -e NODES=http://127.0.0.1:8080,http://127.0.0.1:8081 benches/k6/failover.js
 //   k6 run -e BASE_URL=http://balancer benches/k6/failover.js
@@ -14,14 +14,14 @@
 // * An acknowledged increment (status 200) counts, and counts once. A request that failed after it
 //   may have been sent is *unknown*: it may count once, now or later, or never. Its repetition is
 //   an increment of its own.
-// * Nobody ever sees another user's data.
+// * No user ever sees another user's data.
 //
 // Reading is a GET, which a balancer may repeat at another node; everything else is a POST.
 //
 // Further settings: VUS (20), DURATION (30s), PAUSE_MS between two rounds (20), TIMEOUT of one
 // request (5s), GIVE_UP_MS after which a user counts as cut off (30000), UNKNOWN_MS after which an
 // increment without an answer cannot take effect any more (60000), SUMMARY: a file for the
-// results as JSON. With SLICE_MS every user says what happened to it in each slice of time of that
+// results as JSON. With SLICE_MS every user prints its results in each slice of time of that
 // length, one line of JSON a slice: `examples/failover_lab` draws its time line from them.
 
 import http from 'k6/http';
@@ -41,7 +41,7 @@ const COOKIE = __ENV.COOKIE || 'JSESSIONID';
 const SLICE_MS = Number(__ENV.SLICE_MS || 0);
 // Latencies are counted in steps of 5 %: at most some 300 of them from 10 µs to 30 s.
 const STEP = Math.log(1.05);
-const TELL_EVERY_MS = 1000;
+const REPORT_EVERY_MS = 1000;
 
 const acknowledged = new Counter('acknowledged_increments');
 const unacknowledged = new Counter('failed_requests');
@@ -83,13 +83,13 @@ let user = null; // the logged-in user id
 let logins = 0;
 let count = 0; // the counter as last seen
 let unknown = []; // when increments were sent that got no answer and have not shown up yet
-let slices = new Map(); // what happened since it was last told, by number of the slice
-let toldAt = 0;
+let slices = new Map(); // results since the last report, by number of the slice
+let reportedAt = 0;
 
 export default function () {
   round();
   if (SLICE_MS > 0) {
-    tell();
+    report();
   }
 }
 
@@ -179,7 +179,7 @@ function lost(why) {
   return false;
 }
 
-// Forgets everything; the next round is a new user.
+// Discards the session and the user; the next round is a new user.
 function logout() {
   for (const url of NODES) {
     jar.clear(url);
@@ -187,8 +187,8 @@ function logout() {
   user = null;
 }
 
-// Asks until somebody answers 200. `onUnknown` hears of every attempt that may have been carried
-// out without an answer.
+// Sends requests until a node answers 200. Calls `onUnknown` for every attempt that may have been
+// carried out without an answer.
 function insist(path, onUnknown) {
   const reads = path.startsWith('/info') || path.startsWith('/get');
   const start = Date.now();
@@ -219,7 +219,7 @@ function insist(path, onUnknown) {
     sleep(0.02);
   }
   cutOff.add(1);
-  console.error(`cut off: nobody answers ${path}`);
+  console.error(`cut off: no node answers ${path}`);
   return null;
 }
 
@@ -236,7 +236,8 @@ function answer(response) {
   }
 }
 
-// Counts a response, of whichever status, in its slice of time. What nobody answered took no time.
+// Counts a response, of whichever status, in its slice of time. A request without an answer has no
+// latency.
 function note(response, by, waited) {
   if (SLICE_MS === 0) {
     return;
@@ -258,18 +259,18 @@ function note(response, by, waited) {
   }
 }
 
-// Says what has happened, once a second and after each of the last rounds.
-function tell() {
+// Prints the results, once a second and after each of the last rounds.
+function report() {
   const ran = Date.now() - exec.scenario.startTime;
   const left = ran / Math.max(exec.scenario.progress, 0.001) - ran;
-  if (left > TELL_EVERY_MS && Date.now() - toldAt < TELL_EVERY_MS) {
+  if (left > REPORT_EVERY_MS && Date.now() - reportedAt < REPORT_EVERY_MS) {
     return;
   }
   for (const slice of slices.values()) {
     console.log(JSON.stringify(slice));
   }
   slices = new Map();
-  toldAt = Date.now();
+  reportedAt = Date.now();
 }
 
 // Whether the connection could not even be made: k6's codes 1210 to 1219.
