@@ -1,5 +1,5 @@
-//! What every store promises, asked of real processes over HTTP: one node with its own memory, the
-//! same with a file that is written all the time, two and three replicated nodes that keep all
+//! The contract of every store, tested with real processes over HTTP: one node with its own memory,
+//! the same with a file that is written all the time, two and three replicated nodes that keep all
 //! sessions, three that keep two copies of each, two nodes on one Redis. `cases.txt` explains the
 //! numbers in the comments.
 
@@ -29,7 +29,7 @@ macro_rules! on_every_store {
             use super::*;
             $(#[test] fn $case() {
                 let scratch = Scratch::new();
-                // A file all the time, so that nobody may end without being noted.
+                // The file is written all the time, so that every end of a session is noted.
                 let start = Start::file("node1", &scratch.path().join("sessions"))
                     .args(&["--file-every", "50"]);
                 let node = start.args(&[$($($flag),+)?]).ready();
@@ -176,7 +176,7 @@ mod cases {
 
     /// A-01, with 2,000 requests instead of 100,000.
     pub(super) fn requests_without_a_cookie_leave_nothing_behind(nodes: &[&Node]) {
-        let mut nobody = Browser::new();
+        let mut visitor = Browser::new();
         for round in 0..500 {
             let node = nodes[round % nodes.len()];
             for (method, path) in [
@@ -185,12 +185,12 @@ mod cases {
                 ("OPTIONS", "/info"),
                 ("GET", "/logout"),
             ] {
-                let reply = nobody.raw(node, method, path, b"");
+                let reply = visitor.raw(node, method, path, b"");
                 assert!(reply.set_cookies().is_empty(), "{method} {path}: {reply:?}");
             }
         }
         assert!(
-            nobody
+            visitor
                 .raw(nodes[0], "GET", "/no-such-path", b"")
                 .set_cookies()
                 .is_empty()
@@ -326,8 +326,8 @@ mod cases {
                 serde_json::json!(["kept"])
             );
         }
-        // What a cluster remembers of removals until all nodes have heard of them is its own
-        // matter.
+        // A cluster keeps marks of removed attributes until all nodes have received the removals,
+        // so only a single node is checked.
         if nodes.len() == 1 {
             let bytes = nodes[0].cluster()["bytes"].as_u64();
             assert!(bytes.expect("a number") < 1_024, "{bytes:?}");
@@ -690,7 +690,7 @@ mod cases {
                 (1, &"device2".into())
             );
         }
-        // One logs out, one becomes somebody else: neither is Ada's any more.
+        // One browser logs out, another logs in as Eve: neither session is Ada's any more.
         browsers[3].ok(node(0), "/logout");
         browsers[4].ok(node(1), "/login?uid=eve");
         let count = |browser: &mut Browser, turn, uid: &str| {
@@ -713,7 +713,7 @@ mod cases {
         assert_eq!(admin.ok(node(1), "/logout-user?uid=ada")["ended"], 0);
         assert_eq!(browsers[2].ok(node(2), "/info")["session"], false);
         assert_eq!(bob.ok(node(2), "/info")["uid"], "bob");
-        // One's own session is among them, and the answer says so.
+        // The session of the request is among them, and the answer reports that.
         let mut own = Browser::new();
         own.ok(node(0), "/login?uid=own");
         let reply = own.ok(node(1), "/logout-user?uid=own");
@@ -1080,8 +1080,8 @@ mod cases {
             let request = browser.send_only(here, &format!("/slow?ms=1&k=a&v={round}"));
             sleep(Duration::from_micros(random.below(4000)));
             drop(request);
-            // Nobody was told that it is stored, so a node may lag behind for a moment; and a node
-            // that is busy may take up this request after the next one.
+            // The write was not acknowledged, so a node may lag behind for a moment; and a busy
+            // node may process this request after the next one.
             eventually("the nodes agree on a state", || {
                 let mut value = |node| {
                     let text = browser.value(node, "a").expect("there is always a value");
@@ -1137,10 +1137,10 @@ mod cases {
         assert_eq!(body["node"], "node1");
         assert_eq!(browser.value(there, "late"), None);
 
-        let mut nobody = Browser::new();
-        let body = nobody.ok(here, "/stream?ms=1&k=late&v=2");
+        let mut visitor = Browser::new();
+        let body = visitor.ok(here, "/stream?ms=1&k=late&v=2");
         assert_eq!(body["error"], "too_late");
-        assert_eq!(nobody.cookie(), None);
+        assert_eq!(visitor.cookie(), None);
     }
 
     ///
@@ -1263,7 +1263,7 @@ mod cases {
         }
     }
 
-    /// How many sessions there are, of which every node knows, or as many as are to keep one.
+    /// The number of sessions. Every node holds each of them, or as many nodes as are configured.
     fn sessions(nodes: &[&Node]) -> u64 {
         let held: Vec<_> = nodes.iter().map(|node| node.sessions()).collect();
         match nodes[0].copies() {

@@ -1,5 +1,5 @@
-//! Real balancers, with the configurations of `examples/balancers`, in front of nodes that die and
-//! restart under load: the lab, in short, and that it notices what is broken.
+//! Real balancers, with the configurations of `examples/balancers`, in front of nodes that crash
+//! and restart under load: short runs of the lab, and a check that it finds broken promises.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn users_behind_haproxy_lose_nothing_when_nodes_die_and_restart() {
     nothing_is_lost_behind("haproxy");
 }
 
-/// K-01, K-03, 60 (i), with the balancer that knows session cookies by itself.
+/// K-01, K-03, 60 (i), with the balancer that supports session cookies by itself.
 #[test]
 fn users_behind_apache_lose_nothing_when_nodes_die_and_restart() {
     nothing_is_lost_behind("apache");
@@ -94,7 +94,7 @@ impl Drop for Running {
     }
 }
 
-/// K-01, K-03, 60 (i). The lab would not say that nothing is lost if something were.
+/// K-01, K-03, 60 (i). The lab reports sessions that are lost.
 #[test]
 fn the_lab_notices_nodes_that_share_nothing() {
     let lab = Lab::new("memory");
@@ -129,7 +129,8 @@ fn nothing_is_lost_behind(balancer: &str) {
     assert_eq!(killed["sticky"], true);
 
     let arguments = ["--balancer", balancer, "--fault", "rolling"];
-    // A machine that is busy with other tests takes its time to notice that a node says no.
+    // On a machine that is busy with other tests, a balancer takes longer to detect that the
+    // health check of a node fails.
     let slow = ["--seconds", "30", "--node-arg=--drain-wait=2"];
     let report = lab.kept(&[&arguments[..], &slow].concat());
     let restarted = &report["cases"][0];

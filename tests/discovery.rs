@@ -1,4 +1,4 @@
-//! How nodes find each other, and what strangers can make of it.
+//! Discovery of nodes, and attempts of other programs to disturb it.
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
@@ -31,7 +31,7 @@ fn group() -> (Multicast, SocketAddrV4) {
     (Multicast::default().port(port), address)
 }
 
-/// Somebody in the group who is no node.
+/// A member of the group that is not a node.
 fn outsider(group: SocketAddrV4) -> UdpSocket {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
     let lo = Ipv4Addr::LOCALHOST;
@@ -43,7 +43,7 @@ fn outsider(group: SocketAddrV4) -> UdpSocket {
     socket.into()
 }
 
-/// Somebody who sends to the group, and would notice an answer.
+/// A sender to the group, which would receive an answer.
 fn sender() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let socket = Socket::from(socket);
@@ -100,7 +100,7 @@ async fn ten_nodes_that_start_together_find_each_other_by_multicast() {
 /// Case 57: all have the same list, in which they are themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_nodes_that_start_together_find_each_other_by_one_list() {
-    // All of 127.0.0.0/8 is this machine, and nobody else is at these.
+    // All of 127.0.0.0/8 is this machine, and no other program uses these addresses.
     let [_, _, a, b] = std::process::id().to_be_bytes();
     let addresses: Vec<_> = (1..=10)
         .map(|i| format!("127.{}.{b}.{i}:4000", a | 0x80))
@@ -113,10 +113,10 @@ async fn ten_nodes_that_start_together_find_each_other_by_one_list() {
 }
 
 #[tokio::test]
-async fn a_name_is_looked_up_until_somebody_is_there() {
-    // Not one that the system gives to whoever wants any.
+async fn a_name_is_looked_up_until_a_node_is_there() {
+    // Outside the range from which the system assigns ports.
     let port = 14000 + std::process::id() % 10_000;
-    // A name that nobody knows holds nobody up.
+    // A name that does not resolve delays no other lookup.
     let one = describe_secure("node1", &[])
         .dns("nobody.invalid:4000")
         .dns(format!("localhost:{port}"));
@@ -158,7 +158,7 @@ async fn without_a_secret_multicast_is_for_one_machine() {
     }
 }
 
-/// Case 57: they do not even knock.
+/// Case 57: they do not even connect.
 #[tokio::test]
 async fn clusters_with_other_secrets_and_names_share_a_group_and_do_not_notice() {
     let (multicast, _) = group();
@@ -215,7 +215,7 @@ async fn forged_beacons_of_every_kind_are_not_answered_and_lead_nowhere() {
     settled(&one, 2).await;
     settled(&two, 2).await;
     let dialled = timeout(Duration::ZERO, bait.accept()).await;
-    assert!(dialled.is_err(), "nobody was led to the bait");
+    assert!(dialled.is_err(), "no node has connected to the bait");
     let answer = sender.recv(&mut [0; 2048]);
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::WouldBlock);
 }

@@ -1,4 +1,4 @@
-//! Whatever a browser or a store hands in, the layer answers as promised.
+//! Arbitrary bytes from browsers and stores, to which the layer must answer as promised.
 //!
 //! Two sources are fed to the public entry points: `Cookie` lines composed at random from odd
 //! pieces, judged by a reader that is as simple as can be, and stored values of random bytes. Every
@@ -28,7 +28,7 @@ use rand::{RngExt, SeedableRng};
 use tower::ServiceExt;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// How many requests are composed: some seconds without optimisation.
+/// How many requests are composed: some seconds without optimization.
 const REQUESTS: u64 = 10_000;
 /// Stands in the pieces that a client must never get back, and a log never hold.
 const MARK: &str = "zz-mark";

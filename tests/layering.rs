@@ -1,9 +1,9 @@
-//! Who may import whom: the table that keeps the folders apart, held against every path in `src`.
+//! The table of allowed imports between folders, compared with every path in `src`.
 //!
-//! It reads every path, in `use` lines and in code, resolves `self` and `super`, and asks the
-//! table. Test modules may use what they like. A file that no row covers fails, and so does a row
-//! that covers no file. It also finds files that import each other, and counts the lines of every
-//! file.
+//! The test reads every path, in `use` lines and in code, resolves `self` and `super`, and looks it
+//! up in the table. Test modules may import anything. A file that no row covers fails, and so does
+//! a row that covers no file. The test also finds files that import each other, and counts the
+//! lines of every file.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -334,7 +334,7 @@ const TABLE: &[Row] = &[
 /// The functions that every file may use: they take locks.
 const EVERYWHERE: &str = "sync";
 
-/// Folders without IO, threads and clocks, whose behaviour follows from their arguments alone.
+/// Folders without IO, threads and clocks, whose behavior follows from their arguments alone.
 const PURE: &[&str] = &["session", "cluster/replica"];
 
 /// What is impure in the standard library.

@@ -1,4 +1,4 @@
-//! Every store means the same, and the suite that says so bites.
+//! The conformance suite on every store, and on stores with faults that it must find.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -56,7 +56,7 @@ async fn the_suite_finds_handles_that_do_not_share_their_sessions() {
 }
 
 async fn finds(fault: Fault, rules: &[&str]) {
-    // A machine that is busy enough looks when a session that died early should have died anyway.
+    // A very busy machine checks so late that the session should have ended by then anyway.
     const ATTEMPTS: usize = 3;
     let mut complaints = String::new();
     for _ in 0..ATTEMPTS {
@@ -69,7 +69,7 @@ async fn finds(fault: Fault, rules: &[&str]) {
     panic!("{fault:?} should break {rules:?}, but: {complaints}");
 }
 
-/// What the suite says about a store with this fault.
+/// The complaint of the suite about a store with this fault.
 async fn complaint(fault: Fault) -> String {
     let store = Flawed::new(Some(fault));
     match task::spawn(conformance(store.clone(), store)).await {
@@ -294,11 +294,15 @@ impl Flawed {
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().expect("nobody panics here")
+        self.sessions
+            .lock()
+            .expect("no thread panics while it holds the lock")
     }
 
     fn ended(&self) -> MutexGuard<'_, Sessions> {
-        self.ended.lock().expect("nobody panics here")
+        self.ended
+            .lock()
+            .expect("no thread panics while it holds the lock")
     }
 
     fn rotated(&self) -> MutexGuard<'_, HashMap<Root, SecretHash>> {

@@ -1,5 +1,5 @@
-//! When a node serves, and how sure it is of what it does not find: peers that reject it or do not
-//! answer, clocks that stand still or are set.
+//! Readiness of nodes, and their certainty that an unknown session does not exist: with peers that
+//! reject a node or do not answer, and with clocks that stand still or are set.
 
 use std::fs;
 use std::net::TcpListener;
@@ -30,7 +30,7 @@ fn cluster_port(start: &Start) -> String {
         .to_owned()
 }
 
-/// A cookie that no node knows.
+/// A browser with a cookie that no node has issued.
 fn stranger() -> Browser {
     let mut browser = Browser::new();
     browser.set_cookie("0123456789ABCDEF012345670123456789ABCDEF0123456789ABCDEF.node1");
@@ -62,8 +62,8 @@ fn secret(scratch: &Scratch, number: u8) -> String {
     path.to_str().expect("paths of tests are text").to_owned()
 }
 
-/// Two nodes that have each other's address, and do not fit together; the second one knows a word
-/// of the reason.
+/// Two nodes that have each other's address, and do not fit together. The reason in the list of
+/// refused peers contains the word.
 fn misfits(scratch: &Scratch) -> Vec<(&'static str, [Start; 2])> {
     let secrets = [1, 2].map(|number| secret(scratch, number));
     let pair = || cluster_starts::<2>(&["--join-timeout", "3"]);
@@ -110,12 +110,12 @@ fn a_node_that_a_peer_rejects_never_serves_until_the_cause_is_gone() {
                 let addresses = [&one, &two].map(cluster_port);
                 let mut one = one.ready();
                 let two = two.start();
-                eventually(&format!("{two:?} says why"), || {
+                eventually(&format!("{two:?} lists the reason"), || {
                     let rows = refused(&two);
                     let row = rows.iter().find(|(address, _)| *address == addresses[0]);
                     row.is_some_and(|(_, reason)| reason.contains(word))
                 });
-                eventually(&format!("{one:?} says why"), || {
+                eventually(&format!("{one:?} lists the reason"), || {
                     let rows = refused(&one);
                     let row = rows.iter().find(|(address, _)| *address == addresses[1]);
                     row.is_some_and(|(_, reason)| reason.contains(word))
@@ -181,7 +181,7 @@ fn one_wrong_node_does_not_keep_a_cluster_from_starting() {
     }
 }
 
-/// a port that accepts connections and says nothing, and one that says nonsense.
+/// a port that accepts connections and sends nothing, and one that sends something else.
 #[test]
 fn a_peer_that_does_not_answer_makes_an_unknown_session_an_error() {
     let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -275,7 +275,7 @@ fn the_replacement_of_a_frozen_host_at_another_address_never_says_that_there_is_
         reply.status == 200
     });
     two.signal("CONT");
-    // The old host is the one that is not wanted any more.
+    // The old host has been replaced, so it must not serve.
     during(Duration::from_secs(4), || {
         serves_nothing(&two);
         assert_eq!(browser.ok(&new, "/info")["uid"], "ann");
@@ -284,7 +284,7 @@ fn the_replacement_of_a_frozen_host_at_another_address_never_says_that_there_is_
     assert!(!refused(&two).is_empty());
 }
 
-/// The dialling member is the only one that knows of the earlier incarnation.
+/// Only the dialing member has a record of the earlier incarnation.
 #[test]
 fn a_node_that_is_restarted_with_its_clock_set_back_is_not_kept_out() {
     // Where the clock stands still, every incarnation has the same number.
@@ -382,7 +382,7 @@ fn a_machine_that_was_suspended_joins_again_and_revives_nothing() {
     }
 }
 
-/// it was not even noticed by the others, and the clock that stands still shows nothing.
+/// the other node has not detected it, and the clock that stands still shows no gap.
 #[test]
 fn a_short_suspension_without_any_stop_is_a_pause() {
     let clocks = Clocks::new();
@@ -461,7 +461,7 @@ fn a_wall_clock_that_is_set_moves_no_deadline() {
     }
 }
 
-/// What is lost with the last node is lost by its owner's will.
+/// The operator has chosen to lose the sessions of the last node.
 #[test]
 fn an_orderly_stop_of_the_last_node_or_of_all_nodes_is_no_reason_to_warn() {
     let [mut last, mut first] = cluster(&["--drain-wait", "0"]);

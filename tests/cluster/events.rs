@@ -1,4 +1,4 @@
-//! What happens to sessions, as the probe streams it.
+//! Events of sessions in the streams of the probe.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! The load test `benches/k6/failover.js`: it finds nothing wrong with nodes that die under it, and
-//! it does find what is wrong with a server that breaks each of the promises.
+//! The load test `benches/k6/failover.js`: it finds no fault in a cluster whose nodes crash
+//! meanwhile, and it detects a server that breaks one of the promises, for each of them.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -78,7 +78,7 @@ fn k6_notices_foreign_data() {
 }
 
 #[test]
-fn k6_notices_that_nobody_answers() {
+fn k6_notices_that_no_node_answers() {
     let refused = "http://127.0.0.1:1";
     let report = finish(k6(&[
         ("NODES", refused),
@@ -177,7 +177,7 @@ enum Fault {
     Loses,
     Doubles,
     MixesUp,
-    /// Increments, and closes the connection without a word.
+    /// Increments, and closes the connection without a response.
     AnswersTooLate,
 }
 

@@ -112,7 +112,7 @@ fn nodes_of_another_cluster_stay_strangers() {
 }
 
 #[test]
-fn a_node_that_finds_nobody_serves_alone_and_merges_later() {
+fn a_node_that_finds_no_peer_serves_alone_and_merges_later() {
     let [first, second] = cluster_starts(&[]);
     let started = Instant::now();
     let n1 = first.ready();
@@ -409,8 +409,8 @@ fn after_a_kill_the_next_request_is_answered_soon() {
     });
 }
 
-/// K-03, small: one node after the other ends in order and comes back, while users go where
-/// `/health` says; not one of their requests fails.
+/// K-03, small: one node after the other ends in order and comes back, while users are sent to
+/// nodes whose `/health` succeeds; not one of their requests fails.
 #[test]
 fn a_rolling_restart_under_load_fails_no_request() {
     let mut nodes = cluster::<3>(&[]);
@@ -463,7 +463,7 @@ fn a_rolling_restart_under_load_fails_no_request() {
     assert!(requests.into_inner() > 100);
 }
 
-/// K-04, small: a node that slept through a logout serves nothing of it afterwards.
+/// K-04, small: a node that was stopped during a logout does not serve the session afterwards.
 #[test]
 fn a_node_that_was_stopped_wakes_up_to_the_truth() {
     let [n1, n2] = cluster(&[]);
@@ -475,7 +475,7 @@ fn a_node_that_was_stopped_wakes_up_to_the_truth() {
     patiently(&mut gone, &n2, "/logout");
     patiently(&mut kept, &n2, "/set?k=a&v=new");
     n1.signal("CONT");
-    // At no moment may it serve what is not true any more; that it is not ready is true.
+    // It must never serve a state that is out of date; it may answer that it is not ready.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
         let reply = thief.get(&n1, "/info");
@@ -515,7 +515,7 @@ fn a_login_that_a_stopped_node_has_just_answered_is_dead_when_it_wakes_up() {
             for (node, is_known) in nodes.iter().zip(&mut is_known) {
                 let reply = browser.twin().get(node, "/info");
                 let is_dead = reply.status == 200 && reply.json()["session"] == false;
-                // At no moment may it serve the session; that it is not ready is true.
+                // It must never serve the session; it may answer that it is not ready.
                 assert!(is_dead || reply.status == 503, "{reply:?}");
                 *is_known |= is_dead;
             }
@@ -573,7 +573,7 @@ fn a_node_that_ends_in_order_is_out_at_once() {
     within(Duration::from_secs(1), "it is gone", || n2.members() == 1);
 }
 
-/// A user of the join test: what it knows of its counter.
+/// A user of the join test, with the state of its counter.
 #[derive(Default)]
 struct User {
     cookie: Option<String>,
@@ -629,7 +629,8 @@ fn soon(browser: &mut Browser, node: &Node, path: &str) -> Value {
     answer
 }
 
-/// Asks until the answer is 200: it may be 503 until it is noticed that another node hangs.
+/// Sends requests until the answer is 200: it may be 503 until the node detects that another node
+/// hangs.
 fn patiently(browser: &mut Browser, node: &Node, path: &str) {
     eventually(&format!("{path} at {node:?}"), || {
         let reply = browser.get(node, path);

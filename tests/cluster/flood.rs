@@ -1,4 +1,4 @@
-//! A node among thousands of connections that are from nobody.
+//! A node among thousands of connections that are not from nodes.
 
 use std::collections::VecDeque;
 use std::env;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Browser, Node, Random, cluster_starts};
 
-/// What strangers say, or nothing.
+/// The first bytes of a connection that is not from a node; there may be none.
 fn words(kind: u64) -> Vec<u8> {
     let mut random = Random(kind);
     match kind % 6 {

@@ -1,4 +1,4 @@
-//! What an operator reads in the logs of nodes.
+//! Log lines of nodes, as an operator reads them.
 
 use crate::common::{Browser, Node, cluster, eventually, meet};
 
@@ -61,7 +61,7 @@ fn a_node_logs_its_settings_and_the_death_of_a_member_with_its_cause() {
         assert!((1..=30).contains(&sessions(&copied[0])), "{copied:?}");
         assert_eq!(sessions(&copied[0]), sessions(&restored[0]));
     }
-    // The one that notices first informs the other, which may not have tried to connect.
+    // The node that detects it first informs the other, which may not have tried to connect.
     assert!(refused > 0, "no node logs the cause");
 }
 

@@ -1,5 +1,5 @@
-//! Playground processes: what nodes and clusters of them do when they start, end, die, hang, or are
-//! among strangers.
+//! Playground processes: nodes and clusters that start, end, crash, hang, or receive connections
+//! that are not from nodes.
 
 mod certainty;
 #[path = "../common/mod.rs"]

@@ -77,7 +77,7 @@ fn machines_find_each_other_by_multicast_and_again_after_the_network_was_cut() {
     agree([&one, &two], &mut browser, values);
 }
 
-/// N-01. A node at all addresses tells the others the one that they can reach.
+/// N-01. A node at all addresses advertises the one that its peers can reach.
 #[test]
 fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
     if !is_isolated(a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer) {
@@ -104,8 +104,8 @@ fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
 
 /// G-01, G-03: what comes too fast is dropped before it costs much, and joining goes on.
 #[test]
-fn a_flood_of_datagrams_costs_little_and_keeps_nobody_out() {
-    if !is_isolated(a_flood_of_datagrams_costs_little_and_keeps_nobody_out) {
+fn a_flood_of_datagrams_costs_little_and_keeps_no_node_out() {
+    if !is_isolated(a_flood_of_datagrams_costs_little_and_keeps_no_node_out) {
         return;
     }
     run("ip link set lo up");

@@ -409,7 +409,7 @@ fn no_id_reaches_the_log_or_a_body() {
         secrets.push(format!("{round:024}"));
         bodies.push_str(&browser.get(&node, "/get?k=a").text());
     }
-    // It says something about sessions.
+    // The log has lines about sessions.
     node.wait_log("session");
     let log = node.log();
     secrets.sort_unstable();
@@ -448,9 +448,10 @@ fn clients_that_leave_and_handlers_that_panic_leak_nothing() {
     assert_eq!(node.sessions(), 1);
 }
 
-/// N-02's idea, for the HTTP port: what is not HTTP is closed or answered 400, and disturbs nobody.
+/// N-02's idea, for the HTTP port: a connection that is not HTTP is closed or answered 400, and no
+/// other client is affected.
 #[test]
-fn what_is_not_http_disturbs_nobody() {
+fn what_is_not_http_disturbs_no_client() {
     let node = node();
     for garbage in [
         &b"\x16\x03\x01\x02\x00"[..],
@@ -472,7 +473,7 @@ fn what_is_not_http_disturbs_nobody() {
     assert_eq!(Browser::new().get(&node, "/none").status, 200);
 }
 
-/// K-14's idea, small: at the limit new sessions are refused, and nobody is thrown out.
+/// K-14's idea, small: at the limit new sessions are refused, and no session is evicted.
 #[test]
 fn a_full_store_refuses_new_sessions_and_keeps_the_old_ones() {
     let node = Start::memory("node1")
@@ -505,7 +506,7 @@ fn asked_to_end_a_node_says_so_serves_on_and_exits_zero() {
     browser.ok(&node, "/set?k=a&v=1");
     let asked = Instant::now();
     node.signal("TERM");
-    within(Duration::from_secs(1), "health says 503", || {
+    within(Duration::from_secs(1), "`/health` answers 503", || {
         !node.is_ready()
     });
     assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));

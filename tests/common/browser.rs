@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Node;
 
-/// Requests with a cookie jar that all nodes share: cookies do not know ports.
+/// Requests with a cookie jar that all nodes share: cookies do not depend on ports.
 #[derive(Default)]
 pub(crate) struct Browser {
     jar: BTreeMap<String, String>,

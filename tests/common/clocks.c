@@ -1,5 +1,5 @@
-/* Clocks as after a suspension: what a file names, "SUSPENDED WALL" in seconds, is added to the clocks
- * that go on while a machine sleeps, and to the wall clock alone. */
+/* Clocks as after a suspension. A file contains "SUSPENDED WALL", in seconds: the first number is
+ * added to the clocks that go on while a machine sleeps, the second to the wall clock alone. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

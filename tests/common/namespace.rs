@@ -17,7 +17,7 @@ pub(crate) fn is_isolated(test: impl Fn()) -> bool {
     }
     let path = type_name_of_val(&test);
     let (_, test) = path.split_once("::").expect("a test lies in its crate");
-    let program = env::current_exe().expect("a test knows its own path");
+    let program = env::current_exe().expect("a test has a path");
     let status = isolated()
         .arg(program)
         .args(["--exact", test, "--nocapture"])

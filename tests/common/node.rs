@@ -170,7 +170,7 @@ impl Node {
             log,
         };
         node.http = match listening.recv_timeout(PATIENCE) {
-            Ok(address) => address.expect("it says an address"),
+            Ok(address) => address.expect("it prints an address"),
             Err(_) => panic!("the node does not listen; its log:\n{}", node.log()),
         };
         node
@@ -270,8 +270,8 @@ impl Node {
             .status();
         assert!(sent.expect("there is a `kill` command").success());
         if name == "STOP" {
-            // The first thread that receives the signal stops the other ones; until it has run, on a
-            // busy machine, they go on.
+            // The first thread that receives the signal stops the other ones; until it has run, on
+            // a busy machine, they go on.
             eventually(&format!("{self:?} stands still"), || self.stands_still());
         }
     }
@@ -418,7 +418,7 @@ fn playground() -> PathBuf {
 
 /// An example that cargo has built beside this test.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
+    let test = std::env::current_exe().expect("a test has a path");
     let profile = test
         .ancestors()
         .nth(2)

@@ -208,8 +208,8 @@ fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
     )
 }
 
-/// Returns `true` if the servers of the tests know the commands of sharded channels, as Redis from 7
-/// and Valkey do.
+/// Returns `true` if the servers of the tests support the commands of sharded channels, as Redis
+/// from 7 and Valkey do.
 pub(crate) fn has_sharded_channels() -> bool {
     let output = Command::new(program()).arg("--version").output();
     let output = output.expect("redis-server is needed: apt-get install redis-server");

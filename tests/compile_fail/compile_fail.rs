@@ -1,4 +1,4 @@
-//! What the compiler says to somebody who puts the wrong thing into a session.
+//! Error messages of the compiler for values that a session cannot hold.
 //!
 //! The expected words are those of the stable compiler that this is developed with. After an
 //! update of Rust: `TRYBUILD=overwrite cargo test --test compile_fail`, and read the difference.

@@ -1,4 +1,4 @@
-//! What happens to a session when its response has left.
+//! Sessions after their response was sent.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -117,7 +117,7 @@ async fn a_detached_handle_does_not_bring_a_session_back() {
     );
     assert_eq!(store.sessions(), 0);
     assert_eq!(old.clone().get(&app, "/info").await.body, "false");
-    // Nor does it make a new one, which nobody would have the cookie of.
+    // Nor does it create a new session, whose cookie no client would receive.
     session.invalidate().await.unwrap();
     too_late(session.insert("a", "3"));
 }
@@ -322,7 +322,7 @@ async fn a_task_that_was_spawned_saves_by_itself() {
     assert_eq!(browser.get(&app, "/get?k=a").await.body, "from the task");
 }
 
-/// A body of one frame, made when somebody reads it: after the head.
+/// A body of one frame, created when it is read: after the head.
 fn late_body(text: impl Future<Output = String> + Send + 'static) -> Body {
     Body::from_stream(stream::once(text.map(Ok::<_, Infallible>)))
 }
@@ -363,7 +363,7 @@ async fn a_body_writes_through_a_detached_handle_only() {
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
     let response = app.clone().oneshot(browser.request("/")).await.unwrap();
-    // While the stream is open nobody waits for it.
+    // While the stream is open, no request waits for it.
     assert_eq!(browser.get(&app, "/incr").await.ok().body, "1");
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "TooLate");

@@ -120,7 +120,7 @@ async fn an_update_that_is_always_late_gives_up() {
     let (app, rival) = (app(&store), app(&store));
     let mut browser = Browser::new();
     browser.get(&app, "/update").await.ok();
-    // Whenever f is called, somebody else writes first.
+    // Whenever f is called, another request writes first.
     let cookie = browser.clone();
     let handler = async move |session: Session| -> Result<String, SessionError> {
         let update = session.update("n", |n: Option<u64>| {

@@ -1,4 +1,4 @@
-//! When a commit happens, and that nothing cuts it short.
+//! Times of commits, which nothing cuts short.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -108,7 +108,7 @@ async fn a_panicking_handler_stores_nothing_and_leaks_nothing() {
     assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
     assert_eq!(Browser::new().get(&app, "/panic").await.status, 500);
     assert_eq!(store.sessions(), 1);
-    // A clone that outlives the panic says that its writes come too late.
+    // A clone that outlives the panic rejects writes: they come too late.
     let kept = kept.lock().unwrap();
     assert!(kept.iter().all(|session| session.insert("a", "3").is_err()));
 }
@@ -316,7 +316,7 @@ async fn a_request_loads_once_however_often_it_asks() {
 }
 
 #[tokio::test]
-async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only_when_told() {
+async fn a_session_that_has_ended_meanwhile_says_so_and_takes_a_fresh_start_only_on_request() {
     let store = Spy::new();
     let rival = app(&store);
     let handler = async move |session: Session| -> Result<String, SessionError> {

@@ -1,4 +1,4 @@
-//! What goes into a cookie, what is taken from one, and when one is sent.
+//! Contents of session cookies, the values that are accepted, and the responses that set one.
 
 use std::time::{Duration, Instant};
 
@@ -476,7 +476,7 @@ async fn cookies_that_never_come_back_are_worth_one_line_of_log() {
     assert_eq!(log.text().matches(HINT).count(), 1);
     assert!(log.text().contains("X-Forwarded-Proto") && log.text().contains("Secure::Never"));
 
-    // One that has come back says that browsers keep them; and a proxy knows how it was asked.
+    // A cookie that comes back shows that browsers keep it; and a proxy sends the scheme.
     let log = super::privacy::Log::default();
     let _listening = log.listen();
     let kept = app(&Spy::new());
@@ -555,7 +555,7 @@ async fn only_a_cookie_that_the_browser_had_is_removed() {
 
 /// C-14.
 #[tokio::test]
-async fn caches_are_told_what_the_response_depends_on() {
+async fn headers_for_caches_name_what_the_response_depends_on() {
     let store = Spy::new();
     let app = app(&store);
     let mut browser = Browser::new();

@@ -153,7 +153,7 @@ async fn a_session_that_could_not_be_ended_is_alive() {
 }
 
 #[tokio::test]
-async fn a_failed_commit_does_not_log_out_whoever_has_got_a_new_id_before() {
+async fn a_failed_commit_does_not_log_out_a_client_that_has_got_a_new_id_before() {
     let store = Spy::new();
     let watcher = store.clone();
     let handler = async move |session: Session| -> Result<(), SessionError> {

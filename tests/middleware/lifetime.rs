@@ -1,5 +1,5 @@
-//! How long sessions live, and what it takes to keep them alive. Time stands still here and moves
-//! by hand.
+//! Lifetimes of sessions, and the accesses that prolong them. Time stands still here and moves by
+//! hand.
 
 use std::convert::Infallible;
 use std::time::Duration;

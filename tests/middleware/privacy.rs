@@ -16,8 +16,8 @@ use super::support::*;
 
 /// Everything that is traced on a thread while it listens.
 ///
-/// One subscriber serves all tests of this process: with one for each, `tracing` forgets which
-/// events anybody wants when tests on other threads come and go.
+/// One subscriber serves all tests of this process: with one for each, `tracing` may drop the
+/// interest in an event when tests on other threads begin and end.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -140,7 +140,7 @@ async fn no_id_and_no_value_reaches_a_log_an_error_or_a_debug_output() {
     let error_words = "hunter2";
     assert!(
         logged.contains(error_words),
-        "the operator learns why the store has failed"
+        "the log has the cause of the failure of the store"
     );
     seen.push(logged.replace(error_words, ""));
     assert_absent(&secrets, &seen);

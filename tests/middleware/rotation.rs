@@ -157,11 +157,11 @@ async fn play(steps: &str, session: &Session) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Plays the steps to a browser with or without a session, and checks everything that follows from
-/// what they are said to come to.
+/// Runs the steps for a browser with or without a session, and checks everything that follows from
+/// the expected result.
 async fn check(steps: &str, had_session: bool, expected: Cookie, names: &[String]) {
     let (store, steps) = (Spy::new(), steps.to_owned());
-    let told = format!("{steps:?} with a session: {had_session}");
+    let context = format!("{steps:?} with a session: {had_session}");
     let app = routes()
         .route("/play", {
             get(async move |session: Session| play(&steps, &session).await)
@@ -185,19 +185,19 @@ async fn check(steps: &str, had_session: bool, expected: Cookie, names: &[String
         (_, Some(value)) if Some(&value[..24]) == root.as_deref() => Cookie::Rotated,
         _ => Cookie::Fresh,
     };
-    assert_eq!(cookie, expected, "{told}");
+    assert_eq!(cookie, expected, "{context}");
     let reply = browser.get(&app, "/names").await.ok();
-    assert_eq!(reply.body, names.join(" "), "{told}");
+    assert_eq!(reply.body, names.join(" "), "{context}");
     reply.assert_no_cookie();
     let lives = browser.get(&app, "/info").await.ok().body == "true";
     assert_eq!(
         store.sessions(),
         usize::from(lives),
-        "{told}: nothing is left behind"
+        "{context}: nothing is left behind"
     );
     if had_session && cookie != Cookie::None {
         let reply = before.get(&app, "/info").await.ok();
-        assert_eq!(reply.body, "false", "{told}: the old id is dead");
+        assert_eq!(reply.body, "false", "{context}: the old id is dead");
     }
 }
 
@@ -208,7 +208,7 @@ async fn tell(stories: &[Story], had_session: bool) {
     }
 }
 
-/// What the steps should come to, said as simply as possible.
+/// The expected result of the steps, computed as simply as possible.
 fn foretell(steps: &str, had_session: bool) -> (Cookie, Vec<String>) {
     let (mut names, mut next, mut last) = (BTreeSet::new(), 0, "old".to_owned());
     let (mut stored, mut id) = (had_session, Cookie::None);

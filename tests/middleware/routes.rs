@@ -1,4 +1,4 @@
-//! Which node the cookie names, and which it named.
+//! Routes in cookies: the node that a cookie names, and the one that it named before.
 
 use std::sync::atomic::Ordering;
 
@@ -140,11 +140,11 @@ async fn with_affinity_owner_the_cookie_names_the_owner() {
     *store.owners.lock().unwrap() = Some("node1");
     let reply = browser.get(&two, "/get?k=a").await.ok();
     assert!(reply.cookie_value().unwrap().ends_with(".node1"));
-    // A store that knows no better: the node that serves.
+    // A store without an owner: the node that serves.
     *store.owners.lock().unwrap() = None;
     let reply = browser.get(&two, "/get?k=a").await.ok();
     assert!(reply.cookie_value().unwrap().ends_with(".node2"));
-    // A store's word is not taken on trust.
+    // A route from a store is validated.
     *store.owners.lock().unwrap() = Some("node3; Path=/evil");
     browser.get(&two, "/get?k=a").await.ok().assert_no_cookie();
 }
@@ -431,10 +431,10 @@ async fn a_request_whose_session_was_not_found_is_no_turnover() {
     let first = node(&store, "node1");
     browser.get(&first, "/set?k=a&v=1").await.ok();
     browser.get(&app, "/none").await.ok();
-    assert_eq!(layer.misrouted_requests(), 0, "nobody has asked");
+    assert_eq!(layer.misrouted_requests(), 0, "no handler has asked");
     store.break_only("load", down);
     assert!(browser.get(&app, "/asked").await.status.is_server_error());
-    assert_eq!(layer.misrouted_requests(), 0, "the store could not tell");
+    assert_eq!(layer.misrouted_requests(), 0, "the store could not answer");
     store.repair();
     let mut again = browser.clone();
     browser.get(&app, "/logout").await.ok();

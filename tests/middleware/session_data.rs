@@ -526,7 +526,7 @@ async fn a_value_that_outlives_the_response_is_not_stored_and_the_log_says_so() 
         "{text}"
     );
 
-    // A request that is cut off loses its changes without a word, as any other write.
+    // A request that is cut off loses its changes without an error, as any other write.
     let pending = async move |mut cart: SessionDataMut<Cart>| {
         cart.items.push("rum".to_owned());
         std::future::pending::<()>().await;

@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-/// A memory store that counts what it is asked, waits when told to, and fails when told to.
+/// A memory store that counts its calls, and waits or fails when a test requests it.
 #[derive(Clone, Default)]
 pub(crate) struct Spy {
     inner: MemoryStore,
@@ -201,12 +201,12 @@ impl SessionStore for Spy {
     }
 }
 
-/// An error of a store that is down, with words that nobody outside may read.
+/// An error of a store that is down, with a message that no client may receive.
 pub(crate) fn down() -> StoreError {
     StoreError::unavailable("10.1.2.3:6379 refused the password hunter2")
 }
 
-/// An error that says nothing about what has happened.
+/// An error that leaves open if the operation has taken effect.
 pub(crate) fn in_doubt() -> StoreError {
     StoreError::indeterminate("no answer within a second")
 }
@@ -398,7 +398,7 @@ pub(crate) fn user_key(user: &str) -> String {
     UserKey::of(user).to_string()
 }
 
-/// A browser that knows one site.
+/// A browser with the cookie of one site.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Browser {
     /// The session cookie's value.

@@ -6,7 +6,7 @@ use distributable::{Root, Session, SessionId, SessionStore, UserKey};
 
 use super::support::*;
 
-/// The root of the list of a user's sessions, as an attacker who knows the user's id computes it.
+/// The root of the list of a user's sessions, as an attacker with the user's id computes it.
 fn list_of(user: &str) -> Root {
     let key = UserKey::of(user).to_bytes();
     let mut root: [u8; 12] = key[..12].try_into().unwrap();
@@ -16,8 +16,8 @@ fn list_of(user: &str) -> Root {
     root
 }
 
-/// C-04, A-16: no client learns from an answer if a user has logged in, not even within the minute
-/// after the list was prolonged, when a session would answer that its id has changed.
+/// C-04, A-16: no answer reveals if a user has logged in, not even within the minute after the list
+/// was prolonged, when a session would answer that its id has changed.
 #[tokio::test]
 async fn the_list_of_a_users_sessions_answers_like_an_unknown_id() {
     let store = Spy::new();
@@ -36,7 +36,7 @@ async fn the_list_of_a_users_sessions_answers_like_an_unknown_id() {
             assert_eq!(reply.body, body, "{path}");
             reply.assert_no_cookie();
         }
-        // The store is not asked: the time of an answer says nothing either.
+        // The store is not asked: the time of an answer reveals nothing either.
         let asked = store.loads.get() > loads;
         assert_eq!(asked, !root.is_index());
         for path in ["/set?k=a&v=1", "/login?uid=eve"] {

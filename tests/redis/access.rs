@@ -110,7 +110,7 @@ async fn the_documented_permissions_are_enough() {
     }
 }
 
-/// what goes wrong with credentials is said, and nothing secret with it.
+/// an error about credentials names the cause, and contains no secret.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wrong_credentials_are_named_and_never_shown() {
     let server = Server::start_with_password("right");

@@ -1,4 +1,4 @@
-//! A server that is away: what the log and the health check say.
+//! A server that is away, in the log and in the health check.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ async fn the_redis_store_keeps_the_contract() {
     conformance(patient(&server.url()).await, patient(&server.url()).await).await;
 }
 
-/// W-02: the attribute's field goes with it, and updates still notice what has come between.
+/// W-02: the attribute's field goes with it, and updates still detect a write in between.
 #[tokio::test]
 async fn a_removed_attribute_leaves_no_field() {
     let server = Server::start(&[]);

@@ -41,7 +41,8 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
     let (here, there) = (near(&server.url()).await, near(&server.url()).await);
     let (key, _) = create(&here, "a", "1").await;
     for store in [&here, &there] {
-        // Word of its own write may reach the writer while it reads: then it reads once more.
+        // The invalidation of its own write may reach the writer while it reads: then it reads once
+        // more.
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let before = server.commands();
@@ -62,7 +63,7 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
         }
     }
     assert_eq!(server.commands(), before, "warm reads asked the server");
-    // What one writes, it reads at once; the other is told.
+    // The writer reads its write at once; the other node receives an invalidation.
     for round in 0..50 {
         let (writer, reader) = match round % 2 {
             0 => (&here, &there),
@@ -83,7 +84,7 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
     assert_eq!(find(&here, &key).await, None);
     let deadline = Instant::now() + Duration::from_secs(5);
     while find(&there, &key).await.is_some() {
-        assert!(Instant::now() < deadline, "a logout is not noticed");
+        assert!(Instant::now() < deadline, "a logout is not detected");
     }
     let status = here.near_cache().unwrap();
     assert!(
@@ -92,7 +93,7 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
     );
 }
 
-/// The contract as it holds for those who write: through one handle and its clone.
+/// The contract as it holds for a writer: through one handle and its clone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_node_with_copies_keeps_the_contract() {
     let server = Server::start(&[]);
@@ -101,8 +102,8 @@ async fn one_node_with_copies_keeps_the_contract() {
     conformance(store.clone(), store).await;
 }
 
-/// 20,000 checks and more: nothing older than what was known when it was asked for, after the time
-/// that a message may take.
+/// 20,000 checks and more: no read returns anything older than what was known when it began, after
+/// the time that a message may take.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_read_is_stale() {
     const SESSIONS: usize = 100;
@@ -208,14 +209,14 @@ async fn copies_end_with_their_connection() {
     let foreign = RedisStore::connect(&server.url()).await.unwrap();
     let (key, _) = create(&foreign, "a", "1").await;
     sees(&cached, &key, "1", Duration::from_secs(5)).await;
-    // Cut: what was said meanwhile is lost.
+    // Cut: messages that were sent meanwhile are lost.
     proxy.set(Replies::CutAfter(0));
     committed(foreign.commit(&key, None, insert("a", "2")).await);
     sleep(Duration::from_millis(50)).await;
     proxy.set(Replies::Pass);
     let took = sees(&cached, &key, "2", Duration::from_secs(5)).await;
     eprintln!("seen {took:?} after a cut");
-    // Half open: nothing comes, and nobody says that it will not.
+    // Half open: nothing arrives, not even the end of the connection.
     sleep(Duration::from_millis(200)).await;
     proxy.set(Replies::Hold);
     committed(foreign.commit(&key, None, insert("a", "3")).await);
@@ -236,7 +237,7 @@ async fn copies_end_with_their_connection() {
         sleep(Duration::from_millis(10)).await;
     }
     eprintln!(
-        "a silent connection was noticed after {:?}",
+        "a silent connection was detected after {:?}",
         start.elapsed()
     );
     proxy.set(Replies::Pass);
@@ -246,13 +247,13 @@ async fn copies_end_with_their_connection() {
     while find(&cached, &key).await.is_some() {
         assert!(
             Instant::now() < deadline,
-            "an emptied database is not noticed"
+            "an emptied database is not detected"
         );
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// A server that forgets to tell is found out, and the store works without copies.
+/// A server that sends no invalidations is detected, and the store works without copies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_does_not_tell_is_not_trusted() {
     let server = Server::start(&[]);
@@ -270,7 +271,7 @@ async fn a_server_that_does_not_tell_is_not_trusted() {
     assert_eq!(store.near_cache().unwrap().sessions, 0);
 }
 
-/// A server that remembers little tells so by invalidating.
+/// A server with a small tracking table sends an invalidation for each key that it removes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_table_of_the_server_makes_nothing_stale() {
     let server = Server::start(&["--tracking-table-max-keys", "10"]);

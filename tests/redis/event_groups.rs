@@ -189,10 +189,10 @@ fn calls(server: &crate::common::redis::Server, command: &str) -> u64 {
     calls.unwrap_or_default()
 }
 
-/// servers before 7.0 do not know sharded channels, and send every event to all servers.
+/// servers before 7.0 do not support sharded channels, and send every event to all servers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cluster_without_sharded_channels_sends_each_event_once() {
-    // A server that does not know the commands, Redis 6.2, does not start with them renamed.
+    // A server that lacks the commands, Redis 6.2, does not start with them renamed.
     let without: &[&str] = match has_sharded_channels() {
         true => &[
             "--rename-command",

@@ -119,7 +119,7 @@ async fn each_event_is_received_once_in_order_and_with_its_node() {
     nothing_else(all.iter_mut().chain([&mut here]), &one).await;
 }
 
-/// A server in its default configuration reports nothing: the nodes look at what they know.
+/// A server in its default configuration reports nothing: the nodes check their own sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_session_that_expires_is_reported_once_by_one_of_the_nodes() {
     let server = Server::start(&[]);
@@ -233,7 +233,7 @@ async fn a_lost_subscription_is_announced_and_made_again() {
 
 /// The oldest events are lost, their number is known, and no commit waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_slow_subscriber_delays_nothing_and_is_told_what_it_has_missed() {
+async fn a_slow_subscriber_delays_nothing_and_receives_the_number_of_lost_events() {
     const SESSIONS: usize = 5_000;
     let server = Server::start(&[]);
     let store = node(&server.url(), "node1").await;
@@ -268,7 +268,7 @@ async fn a_slow_subscriber_delays_nothing_and_is_told_what_it_has_missed() {
     }
 }
 
-/// Messages of anyone who may publish.
+/// Messages of other clients that may publish.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn messages_that_are_no_events_are_ignored() {
     let server = Server::start(&[]);

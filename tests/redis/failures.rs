@@ -1,4 +1,4 @@
-//! What happens when the server does not do as it should.
+//! Failures of the server, and of the connections to it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ async fn a_server_that_is_gone_is_an_error_at_once_and_works_when_it_is_back() {
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     server.restart();
     recovers(&store, Duration::from_secs(5)).await;
-    // It has forgotten everything: nobody is logged in, and nothing comes back.
+    // It has lost everything: no user is logged in, and nothing comes back.
     assert_eq!(find(&store, &key).await, None);
     let outcome = store.commit(&key, Some(&record), insert("a", "2")).await;
     assert_eq!(outcome.unwrap(), Outcome::Gone);
@@ -81,7 +81,7 @@ async fn a_flushed_server_goes_on() {
 
 /// `CLIENT PAUSE`, and a process that stands still.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_stands_still_holds_nobody_longer_than_the_deadline() {
+async fn a_server_that_stands_still_holds_no_request_longer_than_the_deadline() {
     let server = Server::start(&[]);
     let builder = RedisStore::builder(server.url()).deadline(Duration::from_millis(600));
     let store = builder.connect().await.unwrap();
@@ -154,7 +154,7 @@ async fn a_full_server_refuses_what_adds_and_nothing_else() {
     assert!(store.delete(&key).await.unwrap());
 }
 
-/// a server that evicts says nothing, and its sessions are gone.
+/// a server that evicts sessions reports nothing, and they are gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_evicted_session_is_no_session() {
     let server = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]);
@@ -175,7 +175,7 @@ async fn an_evicted_session_is_no_session() {
     assert!(gone > 50, "{gone} evicted");
 }
 
-/// answers that come too late, or never, belong to nobody else.
+/// an answer that comes too late, or never, belongs to no other request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_answer_reaches_another_request() {
     let server = Server::start(&[]);
@@ -234,8 +234,8 @@ async fn no_answer_reaches_another_request() {
     assert!(proxy.accepted.load(Relaxed) > 5);
 }
 
-/// what was refused until the end has not happened, and the error says so. Most of the time
-/// an attempt is under way: cut off at the end, some of these would be of unknown outcome.
+/// a write that was refused until the end has not happened, as the error states. Most of the
+/// time an attempt is under way: cut off at the end, some of these would be of unknown outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happened() {
     let server = Server::start(&[]);
@@ -310,7 +310,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
                 assert_eq!(value(&record, "n"), Some((n + 1).to_string()));
                 counted += 1;
             }
-            // Nobody else writes: a conflict would be with an attempt of our own.
+            // There is no other writer: a conflict would be with an earlier attempt of this one.
             Ok(outcome) => panic!("{outcome:?}"),
             Err(error) => panic!("{}", reason(&error)),
         }

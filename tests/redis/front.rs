@@ -72,7 +72,7 @@ async fn serve(
     loop {
         let mut raw = Vec::new();
         let words = loop {
-            // Between commands the server may say something unasked.
+            // Between commands the server may send a push message.
             tokio::select! {
                 first = from_client.fill_buf() => {
                     if first?.is_empty() {

@@ -147,7 +147,7 @@ impl Sentinels {
         group
     }
 
-    /// A sentinel that knows nothing but the master's address.
+    /// A sentinel that is configured with the master's address only.
     pub(crate) fn sentinel(port: u16, master: u16) -> Server {
         let config = format!(
             "port {port}\nsentinel monitor main 127.0.0.1 {master} 2\n\
@@ -158,9 +158,9 @@ impl Sentinels {
         Server::start_on(port, &[&file, "--sentinel"])
     }
 
-    /// Waits until the sentinels know each other and the replica.
+    /// Waits until the sentinels list each other and the replica.
     pub(crate) fn wait(&self) {
-        eventually("the sentinels know each other and the replica", || {
+        eventually("the sentinels list each other and the replica", || {
             self.sentinels.iter().all(|sentinel| {
                 let known = sentinel.cli(&["SENTINEL", "MASTER", "main"]);
                 let field = |name: &str| {
@@ -182,7 +182,7 @@ impl Sentinels {
         self.wait_in_step(1 - server);
     }
 
-    /// A sentinel refuses until it knows a replica that is fit to be the master.
+    /// A sentinel refuses until it has found a replica that is fit to be the master.
     fn begin_fail_over(&self) {
         eventually("the sentinel begins", || {
             self.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]) == "OK"
@@ -220,7 +220,7 @@ async fn a_new_master_is_followed_at_once() {
     let load = Load::start(&store, keys).await;
     load.proceeds(100, Duration::from_secs(10)).await;
 
-    // By hand first: the old master lives on, and takes writes until it is told: for about a
+    // By hand first: the old master goes on, and accepts writes until it is demoted: for about a
     // second, which the advised `min-replicas-to-write` prevents.
     group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     group.begin_fail_over();
@@ -263,7 +263,7 @@ async fn sentinels_that_know_nothing_are_named() {
     assert!(reason(&error).contains("sentinel"), "{}", reason(&error));
 }
 
-/// R-07: who wants replicas to confirm is told when they do not.
+/// R-07: a caller that requires a confirmation by replicas receives an error when there is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_logout_waits_for_replicas_where_that_is_wanted() {
     let master = Server::start(&[]);
@@ -283,13 +283,13 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
     let (key, _) = create(&store, "a", "1").await;
     let (other, _) = create(&store, "a", "1").await;
     assert!(store.delete(&key).await.unwrap());
-    // No replica, no promise; but it is done here.
+    // Without the replica there is no confirmation; but the master has deleted the session.
     replica.kill();
     let error = store.delete(&other).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Indeterminate);
     assert_eq!(kind(&error), Some(RedisErrorKind::Unreplicated));
     assert_eq!(find(&store, &other).await, None);
-    // A server that was demoted says so, and works again when it is promoted.
+    // A server that was demoted rejects writes, and works again when it is promoted.
     master.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     let new = store.new_id().key();
     let error = store.commit(&new, None, birth("a", "1")).await;
@@ -336,7 +336,7 @@ impl Cluster {
         assert!(created.status.success(), "{created:?}");
         let cluster = Self { servers };
         eventually(
-            "every node knows all slots and its replicas are in step",
+            "every node lists all slots and its replicas are in step",
             || {
                 cluster.servers.iter().all(|server| {
                     let info = server.cli(&["CLUSTER", "INFO"]);
@@ -494,7 +494,7 @@ async fn rotates_and_ends(store: &RedisStore, key: &Root) {
     assert_eq!(late.unwrap(), Outcome::Gone);
 }
 
-/// R-08: an owner dies; its sessions wait for the replica, and nobody else's do.
+/// R-08: an owner crashes; its sessions wait for the replica, and those of other owners do not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cluster_that_loses_an_owner_goes_on() {
     let mut cluster = Cluster::start();
@@ -522,6 +522,6 @@ async fn a_cluster_that_loses_an_owner_goes_on() {
     let (failed, lost, worst) = load.stop(&store).await;
     eprintln!("all slots work after {took:?}; failed {failed}, lost {lost}, worst {worst:?}");
     assert!(failed <= 24, "{failed} failed");
-    // As above: what the replica had not heard yet.
+    // As above: the replica had not received them yet.
     assert!(lost <= 16 * 64, "{lost} acknowledged writes are lost");
 }

@@ -32,7 +32,7 @@ impl Pair {
         Self { old, new, address }
     }
 
-    /// Promotes the replica. The old master is demoted, and does not learn what happens next.
+    /// Promotes the replica. The old master is demoted, and receives no later changes.
     async fn fail_over(&self, keys: &[&Root]) {
         eventually("the replica has all sessions", || {
             self.new.cli(&["DBSIZE"]) == self.old.cli(&["DBSIZE"])
@@ -48,7 +48,7 @@ impl Pair {
     }
 }
 
-/// only reads, so that nothing but the probe finds out.
+/// only reads, so that only the probe can detect it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_read_from_a_master_that_was_demoted() {
     for near in [false, true] {
@@ -72,7 +72,7 @@ async fn nothing_is_read_from_a_master_that_was_demoted() {
             assert!(start.elapsed() < Duration::from_secs(5), "{late}");
             sleep(Duration::from_millis(10)).await;
         }
-        eprintln!("near-cache {near}: noticed after {:?}", start.elapsed());
+        eprintln!("near-cache {near}: detected after {:?}", start.elapsed());
         while let Err(error) = store.load(&key, None).await {
             assert!(
                 start.elapsed() < Duration::from_secs(5),

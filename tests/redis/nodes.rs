@@ -1,4 +1,4 @@
-//! Nodes of an application on one server: processes, browsers, balancers that change their mind.
+//! Nodes of an application on one server: processes, browsers, balancers that change the node.
 
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ fn a_server_that_is_away_is_503_without_a_cookie_and_the_same_cookies_work_after
 
 /// the server comes back with nothing in it.
 #[test]
-fn a_server_that_comes_back_empty_knows_nobody_and_adopts_no_id() {
+fn a_server_that_comes_back_empty_has_no_sessions_and_adopts_no_id() {
     let mut server = Server::start(&[]);
     let [node, _other] = server.nodes(&[]);
     let mut browser = Browser::new();
@@ -102,7 +102,7 @@ fn a_node_that_dies_is_followed_by_the_other() {
 
 ///
 ///
-/// The server's user is on another machine than the application: the store says what is wrong.
+/// The operator of the server may be on another machine: the node logs the cause.
 #[test]
 fn a_node_starts_without_its_server_and_serves_when_it_is_there() {
     let mut server = Server::start(&[]);

@@ -1,4 +1,4 @@
-//! A proxy between a store and a server, which loses what tests want lost.
+//! A proxy between a store and a server, which holds, delays or loses replies.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{self, JoinHandle};
 use tokio::time::sleep;
 
-/// What happens to what the server says.
+/// What happens to the server's replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replies {
     Pass,
@@ -82,7 +82,7 @@ async fn carry(client: TcpStream, port: u16, mut how: watch::Receiver<Replies>) 
     let (mut client_read, mut client_write) = client.into_split();
     let (mut server_read, mut server_write) = server.into_split();
     let forth = task::spawn(async move {
-        // Whoever closes first ends both directions.
+        // The side that closes first ends both directions.
         drop(tokio::io::copy(&mut client_read, &mut server_write).await);
     });
     let mut buffer = vec![0; 16 << 10];
@@ -96,7 +96,7 @@ async fn carry(client: TcpStream, port: u16, mut how: watch::Receiver<Replies>) 
         while *how.borrow_and_update() == Replies::Hold {
             how.changed().await.ok()?;
         }
-        // What is cut off must not be followed by anything, whatever is wanted by then.
+        // Nothing may follow a reply that was cut off, whatever the current mode is.
         let mode = *how.borrow();
         if let Replies::Late(delay) = mode {
             sleep(delay).await;

@@ -72,7 +72,7 @@ async fn a_replaced_secret_is_dead_at_once() {
         while load(store, &key, SECRET).await != Loaded::Superseded {
             assert!(
                 Instant::now() < deadline,
-                "{turn}: a rotation is not noticed"
+                "{turn}: a rotation is not detected"
             );
         }
         warm(&server, store, &key, secret(1)).await;
@@ -126,7 +126,7 @@ async fn other_secrets_are_superseded_for_a_minute_after_a_rotation() {
     for other in [0, 1, 2, 9] {
         assert_eq!(load(&store, &key, secret(other)).await, Loaded::Superseded);
     }
-    // What the header says about the last rotation, a minute earlier.
+    // The time of the last rotation in the header, set back by a minute.
     let earlier = "local h = redis.call('HGET', KEYS[1], '') \
         local at = struct.unpack('>I6', h, 69) - 60000 \
         h = string.sub(h, 1, 68) .. struct.pack('>I6', at) .. string.sub(h, 75) \

@@ -1,4 +1,4 @@
-//! TLS: certificates that are made for the test, and servers that want them.
+//! TLS: certificates that are made for the test, and servers that require them.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ async fn what_is_wrong_with_certificates_is_said() {
     let (_server, port) = server(&authority, "localhost", "no");
     let url = format!("rediss://localhost:{port}");
     let failures = [
-        // Signed by somebody else; for another name; not TLS at all.
+        // Signed by another authority; for another name; not TLS at all.
         (
             RedisStore::builder(&url).root_certificates(Authority::new().pem()),
             "certificate",

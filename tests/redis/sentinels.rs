@@ -58,7 +58,7 @@ async fn sentinels_that_were_repaired_are_followed() {
     writes(&store, Duration::from_secs(10)).await;
     eprintln!("a write succeeded after {:?}", start.elapsed());
     assert!(group.servers[0].cli(&["DBSIZE"]).parse::<usize>().unwrap() >= 2);
-    // What they say from now on counts again.
+    // Their reports from now on count again.
     let down_after = ["SENTINEL", "SET", "main", "down-after-milliseconds", "1000"];
     for sentinel in &group.sentinels {
         sentinel.ok(&down_after);
@@ -153,7 +153,7 @@ async fn one_master_with_two_names_is_one_master() {
     );
 }
 
-/// a sentinel that has lost touch counts less than a master's own word.
+/// the role that a server reports takes precedence over a sentinel with an old state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_is_no_master_is_not_followed_whatever_its_election() {
     let (master, replica) = (Server::start(&[]), Server::start(&[]));
@@ -174,7 +174,7 @@ async fn a_server_that_is_no_master_is_not_followed_whatever_its_election() {
     eventually("all of them are there", || master.cli(&["DBSIZE"]) == "31");
 }
 
-/// sentinels that neither know `HELLO` nor let anyone subscribe are asked once a second.
+/// sentinels that support neither `HELLO` nor subscriptions are asked once a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sentinel_that_announces_nothing_is_asked() {
     let master = Server::start(&[]);

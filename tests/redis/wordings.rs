@@ -1,4 +1,4 @@
-//! Servers and proxies that do not run every command, and say so in their own words.
+//! Servers and proxies that do not run every command, and report it in their own words.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,7 +14,7 @@ use crate::support::{
     SECRET, birth, committed, create, find, kind, reason, rotation, secret, text, value,
 };
 
-/// whatever a server says to `HELLO`, it is used without copies.
+/// whatever a server answers to `HELLO`, it is used without copies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_does_not_know_hello_is_used_without_copies() {
     let server = Server::start(&[]);
@@ -109,7 +109,7 @@ async fn a_redirection_without_a_host_is_followed() {
         })
         .await;
         let to = target.port;
-        // The one that owns their slots, as far as the table says.
+        // The server that owns their slots according to the table.
         let owner = Front::start(server.port, move |command| {
             match &*command[0].to_uppercase() {
                 "EVALSHA" if command[2] == "0" => Answer::Pass,
@@ -143,7 +143,7 @@ async fn a_redirection_without_a_host_is_followed() {
     }
 }
 
-/// A server that does not know a command.
+/// A server that does not support a command.
 fn with_renamed(command: &str) -> Server {
     let port = free_port();
     let config = format!("port {port}\nsave \"\"\nrename-command {command} \"\"\n");

@@ -35,7 +35,7 @@ async fn hours_that_pass_at_once_end_what_is_idle_and_lose_nothing_else() {
     }
 }
 
-/// The session, as soon as the node can tell.
+/// The session, as soon as the node is certain of its state.
 async fn peek(
     store: &ReplicatedStore,
     key: &Root,

@@ -1,4 +1,4 @@
-//! What holds when a session is kept by some of the nodes.
+//! Sessions that only some of the nodes hold.
 
 use distributable::session::{Changes, Outcome, Value};
 use distributable::testing::conformance;
@@ -86,7 +86,7 @@ async fn every_node_names_the_same_owner_who_is_the_one_that_drew_the_id() {
     }
 }
 
-/// Case 54: one node after the other dies, with time to make new copies in between.
+/// Case 54: one node after the other crashes, with time to make new copies in between.
 #[tokio::test]
 async fn a_chain_of_deaths_loses_nothing() {
     let [one, two, three, four] = cluster_of(FOUR, two()).await;
@@ -107,7 +107,7 @@ async fn a_chain_of_deaths_loses_nothing() {
     }
 }
 
-/// Case 52: nobody asks for anything while all four nodes are replaced.
+/// Case 52: there are no requests while all four nodes are replaced.
 #[tokio::test]
 async fn a_silent_rolling_restart_loses_nothing() {
     let mut nodes: Vec<_> = cluster_of(FOUR, two()).await.into();
@@ -209,7 +209,8 @@ async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
     assert_eq!(one.status().members.len() + other.status().members.len(), 2);
 }
 
-/// 54, K-02. As many nodes as keep a session have vanished: nobody can tell "lost" from "ended".
+/// 54, K-02. As many nodes as keep a session have vanished: no node can distinguish a session that
+/// was lost from one that has ended.
 #[tokio::test]
 async fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {
     let [one, two, three, four] = cluster_of(FOUR, two()).await;

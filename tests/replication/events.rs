@@ -1,4 +1,4 @@
-//! What subscribers of several nodes receive.
+//! Events that subscribers receive at several nodes.
 
 use super::*;
 use distributable::{EndReason, Scope, SessionEvent, SessionEventKind, SessionEvents};

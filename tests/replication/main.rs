@@ -40,7 +40,7 @@ async fn node(name: &str, peers: &[SocketAddr]) -> ReplicatedStore {
     describe(name, peers).start().await.unwrap()
 }
 
-/// Nodes that serve, and know each other.
+/// Nodes that serve, and are connected to each other.
 async fn cluster<const N: usize>(names: [&str; N]) -> [ReplicatedStore; N] {
     cluster_of(names, Copies::All).await
 }
@@ -60,7 +60,7 @@ async fn cluster_of<const N: usize>(names: [&str; N], copies: Copies) -> [Replic
 
 /// Waits until the node serves, and is one of `members`.
 async fn settled(node: &ReplicatedStore, members: usize) {
-    eventually("it serves and knows the others", || {
+    eventually("it serves and lists the others", || {
         let status = node.status();
         let ready = |state| state == MemberState::Ready;
         let all = status.members.iter().all(|member| ready(member.state));
@@ -167,7 +167,7 @@ async fn the_others_go_on_at_once_when_a_node_dies() {
     let base = one.load(&key, None).await.unwrap().into_live();
     let outcome = one.commit(&key, base.as_ref(), write("after")).await;
     assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
-    // Silence alone would take two seconds to be believed.
+    // Without the closed connection, it would take two seconds to declare the node down.
     assert!(
         died.elapsed() < Duration::from_millis(1500),
         "{:?}",
@@ -195,7 +195,7 @@ async fn a_node_that_is_back_gets_everything_from_the_others() {
 }
 
 #[tokio::test]
-async fn a_node_that_restarts_faster_than_its_death_is_noticed_is_somebody_new() {
+async fn a_node_that_restarts_before_it_is_declared_down_is_a_new_member() {
     let [one, two] = cluster(["node1", "node2"]).await;
     let key = create(&one, "kept").await;
     let again = describe("node2", &[one.local_addr()]).bind(two.local_addr().to_string());
@@ -293,7 +293,7 @@ async fn a_node_that_is_drained_leaves_everything_to_the_others() {
 
     let left = Instant::now();
     settled(&two, 1).await;
-    // It has said good-bye: nobody has to find out.
+    // It has announced its departure: no timeout has to pass.
     assert!(
         left.elapsed() < Duration::from_millis(1000),
         "{:?}",
@@ -303,7 +303,7 @@ async fn a_node_that_is_drained_leaves_everything_to_the_others() {
 }
 
 #[tokio::test]
-async fn a_node_that_drains_alone_says_that_nobody_has_its_sessions() {
+async fn a_node_that_drains_alone_reports_that_no_node_has_its_sessions() {
     let store = node("node1", &[]).await;
     timeout(PATIENCE, store.ready()).await.unwrap();
     create(&store, "lost").await;
@@ -319,7 +319,7 @@ async fn a_drain_that_is_given_up_leaves_the_node_serving() {
     settled(&one, 2).await;
     settled(&two, 2).await;
     let key = create(&one, "here").await;
-    // Nobody can acknowledge this one, so that draining waits.
+    // No node can acknowledge this write, so that draining waits.
     stop.send(Duration::from_secs(2)).unwrap();
     let base = one.load(&key, None).await.unwrap().into_live();
     let commit = timeout(
@@ -351,7 +351,7 @@ async fn a_dropped_store_leaves_neither_port_nor_tasks() {
 #[tokio::test]
 async fn a_node_does_not_mistake_itself_for_another() {
     let address = free_address().await;
-    // Under its own address, and over a way of which it does not know that it leads back.
+    // Under its own address, and under another one that leads back to it.
     let way = partition::Way::new().await;
     way.target.send_replace(Some(address));
     let store = describe("node1", &[address, way.address]).bind(address.to_string());
@@ -359,10 +359,7 @@ async fn a_node_does_not_mistake_itself_for_another() {
     eventually("it has met itself", || way.carried.load(Relaxed) > 1).await;
     timeout(PATIENCE, store.ready()).await.unwrap();
     let met = way.carried.load(Relaxed);
-    assert!(
-        met <= 2,
-        "it was asked what it has seen, and dialled: {met}"
-    );
+    assert!(met <= 2, "it was asked what it has seen, and dialed: {met}");
     assert_eq!(store.status().members.len(), 1);
 }
 
@@ -372,7 +369,7 @@ async fn free_address() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn nodes_find_each_other_whoever_comes_first() {
+async fn nodes_find_each_other_in_any_order_of_start() {
     let (first, second) = (free_address().await, free_address().await);
     let both = [first, second];
     let start = |name, address: SocketAddr| describe(name, &both).bind(address.to_string()).start();
@@ -414,7 +411,7 @@ async fn clusters_with_different_names_do_not_mix() {
 }
 
 #[tokio::test]
-async fn a_local_acknowledgement_waits_for_nobody() {
+async fn a_local_acknowledgement_waits_for_no_node() {
     let one = describe("node1", &[])
         .ack(Ack::Local)
         .start()

@@ -1,4 +1,4 @@
-//! What nodes do when the network between them fails without a word.
+//! Partitions, in which connections stay open and carry nothing.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{create, describe, read, reads, settled};
 
-/// A way to a node, which can be cut: then nothing gets through, and nobody is told.
+/// A way to a node, which can be cut: then nothing gets through, and both ends stay open.
 pub(crate) struct Way {
     pub(crate) address: SocketAddr,
     pub(crate) target: watch::Sender<Option<SocketAddr>>,
@@ -69,7 +69,7 @@ async fn forward(
             };
             tokio::select! {
                 biased;
-                // A connection that was cut never recovers; the ends are not told either.
+                // A connection that was cut never recovers, and its ends are not closed.
                 () = cut => pending().await,
                 () = &mut through => {}
             }
@@ -134,7 +134,7 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
         assert!(record.get("one").is_some() && record.get("two").is_some());
         assert_eq!(read(store, &ended).await.unwrap(), None);
     }
-    // Whoever merges second may find that the first has done so already.
+    // The node that merges second may find that the first has done so already.
     let discarded = [&one, &two].map(|store| store.status().discarded_writes);
     assert!(
         discarded.contains(&1) && discarded.iter().all(|n| *n <= 1),

@@ -1,4 +1,4 @@
-//! What is left of attributes that were removed.
+//! Marks of removed attributes, which do not accumulate.
 
 use distributable::session::{Changes, Outcome, Value};
 use distributable::{Copies, ReplicatedStore, Root, SessionStore};

@@ -1,4 +1,4 @@
-//! What nodes do about connections that are not from nodes.
+//! Connections that are not from nodes of the cluster.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn connect(store: &ReplicatedStore) -> TcpStream {
     TcpStream::connect(store.local_addr()).await.unwrap()
 }
 
-/// Whether the other side closes, saying nothing, or to what may be TLS that it has none.
+/// Returns `true` if the other side closes and sends nothing, or only a TLS alert.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut words = Vec::new();
     // A reset is as good an end as any: not all that was sent has been read.
@@ -22,7 +22,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
     read.is_ok() && matches!(words[..], [] | [0x15, 3, 3, 0, 2, 2, 49])
 }
 
-/// The first thing that a node says to those that it dials: its introduction.
+/// The first message that a node sends to a peer that it dials: its introduction.
 async fn introduction(cluster: &str, name: &str) -> (ReplicatedStore, Vec<u8>) {
     introduction_of(describe(name, &[]).cluster_name(cluster)).await
 }
@@ -64,7 +64,7 @@ async fn answer(stream: &mut TcpStream) -> Answer {
 
 /// N-02, N-04, N-07.
 #[tokio::test]
-async fn garbage_is_turned_away_and_disturbs_nobody() {
+async fn garbage_is_turned_away_and_disturbs_no_node() {
     let [one, two] = cluster(["node1", "node2"]).await;
     let garbage: [&[u8]; 8] = [
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -150,7 +150,7 @@ async fn an_introduction_that_is_cut_off_is_nothing() {
 
 /// N-08.
 #[tokio::test]
-async fn who_may_not_join_is_told_why() {
+async fn a_node_that_may_not_join_receives_the_reason() {
     let (one, own) = introduction("distributable", "node1").await;
     let (_other, elsewhere) = introduction("other", "node2").await;
     let (_double, double) = introduction("distributable", "node1").await;
@@ -189,7 +189,7 @@ async fn who_says_nothing_is_turned_away() {
 }
 
 #[tokio::test]
-async fn a_crowd_of_silent_strangers_keeps_nobody_out() {
+async fn a_crowd_of_silent_strangers_keeps_no_node_out() {
     let one = node("node1", &[]).await;
     settled(&one, 1).await;
     let began = Instant::now();
@@ -205,7 +205,7 @@ async fn a_crowd_of_silent_strangers_keeps_nobody_out() {
     .await;
     assert!(
         began.elapsed().as_secs() < 5,
-        "nobody had to wait for a timeout"
+        "no node had to wait for a timeout"
     );
 }
 

@@ -114,7 +114,7 @@ async fn nodes_with_certificates_of_one_authority_come_together_and_others_do_no
     }
 }
 
-/// A mistake that would let everybody in.
+/// A configuration that would admit every client.
 #[tokio::test]
 async fn who_shows_no_certificate_is_refused_whatever_the_configuration_says() {
     let authority = Authority::new();
@@ -128,13 +128,13 @@ async fn who_shows_no_certificate_is_refused_whatever_the_configuration_says() {
     let node = describe("node1").tls(open.into(), client.into(), server_name());
     let node = node.start().await.unwrap();
 
-    let nobody = ClientConfig::builder_with_provider(authority.provider.clone())
+    let anonymous = ClientConfig::builder_with_provider(authority.provider.clone())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
         .with_root_certificates(authority.roots())
         .with_no_client_auth();
     let stream = TcpStream::connect(node.local_addr()).await.unwrap();
-    let connector = TlsConnector::from(Arc::new(nobody));
+    let connector = TlsConnector::from(Arc::new(anonymous));
     let mut stream = connector.connect(server_name(), stream).await.unwrap();
     let _ = stream.write_all(&introduction("node2").await).await;
     assert_eq!(last_words(&mut stream).await, b"");
@@ -191,7 +191,7 @@ async fn member(authority: &Authority, of: &ReplicatedStore) -> TlsStream<TcpStr
     connector.connect(server_name(), stream).await.unwrap()
 }
 
-/// N-04, N-09: whoever has proved itself may still say nonsense.
+/// N-04, N-09: a member that was authenticated may still send invalid bytes.
 #[tokio::test]
 async fn a_member_that_sends_nonsense_loses_its_link_and_changes_nothing() {
     let authority = Authority::new();

@@ -1,4 +1,4 @@
-//! What somebody on the way can read.
+//! The contents of the traffic between nodes, as an eavesdropper sees them.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,7 @@ use super::proxy::Proxy;
 use super::replicas::{create, describe, describe_secure, settled};
 
 /// Everything that goes to a node, by connection, while another one writes the same secret value to
-/// two attributes again and again, and the hash in the key of
-/// the session.
+/// two attributes again and again, and the hash in the key of the session.
 async fn overheard(describe: impl Fn(&str) -> ReplicatedStoreBuilder) -> (Vec<Vec<u8>>, Vec<u8>) {
     let proxy = Proxy::new().await;
     let one = describe("node1").advertise(proxy.address.to_string());

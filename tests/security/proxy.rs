@@ -1,4 +1,4 @@
-//! Somebody on the way between two nodes: who listens, changes, cuts, repeats.
+//! A proxy between two nodes, which records, changes, cuts or repeats their bytes.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -11,7 +11,7 @@ use super::replicas::{
     MACHINE, PATIENCE, describe, eventually, is_settled, read, secret, settled, try_create,
 };
 
-/// A node that knows these secrets, at an address that may be about to become free.
+/// A node with these secrets, at an address that may be about to become free.
 async fn node(name: &str, at: &str, secrets: &[u8], peers: &[&str]) -> ReplicatedStore {
     let deadline = Instant::now() + PATIENCE;
     loop {

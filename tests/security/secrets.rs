@@ -1,4 +1,4 @@
-//! Who has which secret, and who therefore comes together.
+//! Secrets of nodes, and the clusters that they form.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ async fn a_node_with_a_secret_does_not_talk_to_one_without() {
     .await;
     settled(&plain, 1).await;
     let key = create(&plain, "mine").await;
-    eventually("it says why", || secure.status().refused.len() == 1).await;
+    eventually("it lists the reason", || secure.status().refused.len() == 1).await;
     assert!(read(&secure, &key).await.is_err());
     assert_eq!(plain.status().members.len(), 1);
     assert_eq!(secure.status().members.len(), 1);
@@ -141,7 +141,8 @@ async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too(
     }
 }
 
-/// What only its own machine can reach is of no use to others, who would be told of it.
+/// An address that only its own machine can reach is of no use to the other nodes, which would
+/// receive it.
 #[tokio::test]
 async fn a_node_for_one_machine_and_one_for_many_do_not_mix() {
     let (log, _guard) = Log::begin();

@@ -1,4 +1,4 @@
-//! Who has no business at the replication port, and how little it costs.
+//! Connections of other programs to the replication port, and their cost.
 
 use std::io;
 use std::sync::{Arc, Mutex, Once};
@@ -22,8 +22,8 @@ pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(super) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        // A place in the code that another thread comes by first would stay mute for all of them if
-        // nobody listened there.
+        // A place in the code that another thread reaches first would be disabled for all threads
+        // if that one had no subscriber.
         static EVERYWHERE: Once = Once::new();
         EVERYWHERE.call_once(|| {
             let nowhere = tracing_subscriber::fmt().with_writer(io::sink).finish();
@@ -72,7 +72,7 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// What the other side says until it closes, which it must.
+/// The bytes that the other side sends until it closes, which it must.
 async fn last_words(stream: &mut TcpStream) -> Vec<u8> {
     let mut words = Vec::new();
     // A reset is as good an end as any: not all that was sent has been read.
@@ -84,7 +84,7 @@ async fn last_words(stream: &mut TcpStream) -> Vec<u8> {
 
 /// N-02, N-04.
 #[tokio::test]
-async fn other_protocols_are_turned_away_at_once_and_disturb_nobody() {
+async fn other_protocols_are_turned_away_at_once_and_disturb_no_node() {
     let (log, _guard) = Log::begin();
     let [one, two] = secure_pair().await;
     let noise: Vec<u8> = (0..4096_u32)
@@ -158,18 +158,18 @@ async fn who_says_nothing_or_hardly_anything_has_five_seconds() {
     assert_eq!(one.status().rejected_connections, 2);
 }
 
-/// What a node says first to another one.
+/// The first message that a node sends to another one.
 async fn opening(to: &ReplicatedStore) -> Vec<u8> {
     let proxy = Proxy::new().await;
     proxy.leads_to(to.local_addr());
     drop(secure("recorded", &[proxy.address]).await);
     eventually("it has asked", || proxy.ended() > 0).await;
-    let said = &proxy.recorded()[0][0];
-    let length = usize::from(u16::from_be_bytes([said[3], said[4]]));
-    said[..5 + length].to_vec()
+    let sent = &proxy.recorded()[0][0];
+    let length = usize::from(u16::from_be_bytes([sent[3], sent[4]]));
+    sent[..5 + length].to_vec()
 }
 
-/// N-06: some hold connections that never say enough, others make new ones without end.
+/// N-06: some attackers hold connections that never send enough, others open new ones without end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_connections_keeps_no_node_out() {
     let _machine = MACHINE.lock().await;
@@ -216,23 +216,23 @@ async fn a_flood_of_connections_keeps_no_node_out() {
 
 /// N-08, and what its operators read.
 #[tokio::test]
-async fn both_sides_of_a_wrong_secret_are_told_what_to_do_and_not_again_at_once() {
+async fn both_sides_of_a_wrong_secret_log_what_to_do_and_not_again_at_once() {
     let (log, _guard) = Log::begin();
     let one = secure("node1", &[]).await;
     let peer = one.local_addr().to_string();
     let other = describe("other").secret(secret(2)).peer(&peer);
     let _other = other.start().await.unwrap();
-    eventually("the one who dials says so", || {
+    eventually("the node that dials logs it", || {
         let lines = log.lines();
-        let mut said = lines.iter().filter(|line| {
+        let mut logged = lines.iter().filter(|line| {
             line.contains("a replication peer is not trusted")
                 && line.contains(&peer)
                 && line.contains("does not prove")
         });
-        said.next().is_some() && said.next().is_none()
+        logged.next().is_some() && logged.next().is_none()
     })
     .await;
-    eventually("the one who is dialled says so", || {
+    eventually("the node that is dialed logs it", || {
         log.count("does not accept what this node proves") > 0
     })
     .await;
@@ -242,9 +242,9 @@ async fn both_sides_of_a_wrong_secret_are_told_what_to_do_and_not_again_at_once(
     assert!(passed <= 3, "{:?}", log.lines());
 }
 
-/// N-03: the reverse of each other, both in words.
+/// N-03: either side is the secured one; both log the mismatch.
 #[tokio::test]
-async fn nodes_with_and_without_a_secret_are_told_so() {
+async fn nodes_with_and_without_a_secret_log_the_difference() {
     let (log, _guard) = Log::begin();
     let secured = secure("node1", &[]).await;
     let plain = describe("plain").peer(secured.local_addr().to_string());
@@ -259,12 +259,12 @@ async fn nodes_with_and_without_a_secret_are_told_so() {
     let _secured = secure("node2", &[plain.local_addr()]).await;
     let words = "does not accept what this node proves";
     eventually(words, || log.count(words) > 0).await;
-    let told = |line: &String| {
+    let is_cause = |line: &String| {
         line.contains("a connection to the replication port was rejected")
             && line.contains("speaks TLS")
     };
-    eventually("the one who is dialled says so", || {
-        log.lines().iter().any(told)
+    eventually("the node that is dialed logs it", || {
+        log.lines().iter().any(is_cause)
     })
     .await;
     settled(&plain, 1).await;

@@ -80,7 +80,7 @@ fn flip(at: usize) -> Trick {
     Trick::Flip { at, count: 1 }
 }
 
-/// Lets a node dial another one for each of the tricks, and says which of them came in.
+/// Lets a node dial another one for each of the tricks. Returns those that were admitted.
 async fn who_comes_in(one: &ReplicatedStore, tricks: Vec<[Trick; 2]>) -> Vec<[Trick; 2]> {
     // Some of them end with a timeout: those should not wait for each other.
     let room = Arc::new(Semaphore::new(32));
@@ -94,7 +94,7 @@ async fn who_comes_in(one: &ReplicatedStore, tricks: Vec<[Trick; 2]>) -> Vec<[Tr
             proxy.leads_to(one.local_addr());
             proxy.trick(trick[0], trick[1]);
             let name = format!("probe{i}");
-            // At an address that no other one had: members that are gone are still dialled.
+            // At an address that no other one had: members that are gone are still dialed.
             let bind = format!("127.1.{}.{}:0", i / 250, 1 + i % 250);
             let node = describe_secure(&name, &[proxy.address]).bind(bind);
             let _node = node.start().await.unwrap();
@@ -102,7 +102,7 @@ async fn who_comes_in(one: &ReplicatedStore, tricks: Vec<[Trick; 2]>) -> Vec<[Tr
                 let members = one.status().members;
                 members.iter().any(|member| member.route == name)
             };
-            // Asking what was seen of it, dialling, and dialling again, which has a long time if it
+            // Asking what was seen of it, dialing, and dialing again, which has a long time if it
             // was welcome: it joins at the real address then.
             eventually("it has tried", || is_in() || proxy.ended() >= 3).await;
             is_in().then_some(trick)
@@ -116,7 +116,7 @@ async fn who_comes_in(one: &ReplicatedStore, tricks: Vec<[Trick; 2]>) -> Vec<[Tr
     came_in
 }
 
-/// N-03, 59: every byte of what both sides say until they trust each other.
+/// N-03, 59: every byte that both sides send until they are authenticated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_changed_byte_of_an_introduction_lets_anybody_in() {
     let _machine = MACHINE.lock().await;
@@ -145,7 +145,7 @@ async fn no_changed_byte_of_an_introduction_lets_anybody_in() {
 
 /// N-07.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_introduction_that_ends_anywhere_is_none_and_nobody_waits_for_the_rest() {
+async fn an_introduction_that_ends_anywhere_is_none_and_no_node_waits_for_the_rest() {
     let _machine = MACHINE.lock().await;
     let one = secure("node1", &[]).await;
     settled(&one, 1).await;

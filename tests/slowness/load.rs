@@ -1,4 +1,4 @@
-//! Clients that write while something else goes on, and what they and the nodes notice of it.
+//! Clients that write while something else goes on, and the effects on them and on the nodes.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Browser, Node, within};
 
-/// What clients and nodes have noticed.
+/// The observations of clients and nodes.
 pub(crate) struct Load {
     /// How long each write took, also those that failed.
     took: Vec<Duration>,
@@ -181,7 +181,7 @@ pub(crate) const MIB: usize = 1 << 20;
 const CLIENTS_PER_NODE: usize = 4;
 const PACE: Duration = Duration::from_millis(40);
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-/// Fewer writes than this say nothing about one in a hundred.
+/// Fewer writes than this are no measure of the slowest one in a hundred.
 const WRITES_MIN: usize = 50;
 const SHOWN: usize = 10;
 /// Several times what the slowest link of these tests needs.

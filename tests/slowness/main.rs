@@ -1,4 +1,4 @@
-//! Slow links, large sessions, stopped processes and partitions: nodes that are late but not dead.
+//! Slow links, large sessions, stopped processes and partitions: nodes that are late but not down.
 
 mod backlog;
 mod bandwidth;

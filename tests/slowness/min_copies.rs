@@ -69,6 +69,6 @@ fn refuses_and_recovers<const N: usize>(mut nodes: [Node; N], signal: &str) {
 }
 
 const WRITES: usize = 8;
-/// Long before silence is noticed.
+/// Long before a silent node is declared down.
 const UNDER_WAY_AFTER: Duration = Duration::from_millis(300);
 const DETECTED_WITHIN: Duration = Duration::from_secs(15);

@@ -52,7 +52,7 @@ impl Network {
         }
     }
 
-    /// How to start the nodes so that each knows the addresses of all others.
+    /// The configurations of nodes, each with the addresses of all others.
     pub(crate) fn starts(&self, args: &[&str]) -> Vec<Start> {
         self.each(args, |j| format!("10.2.{j}.2:4000"))
     }

@@ -92,7 +92,7 @@ fn a_node_that_stopped_before_others_revives_nothing_alone() {
     consumed(&directory);
 }
 
-/// F-11: with three nodes, two that come back know nothing of what the third one has ended.
+/// F-11: with three nodes, two that come back have no record of what the third one has ended.
 #[test]
 fn two_nodes_that_stopped_before_the_third_revive_nothing() {
     let directory = Directory::new();
@@ -128,7 +128,7 @@ fn two_nodes_that_stopped_before_the_third_revive_nothing() {
     consumed(&directory);
 }
 
-/// F-11: the other node dies instead, and what it has ended with it.
+/// F-11: the other node is killed instead, and its record of ended sessions is lost with it.
 #[test]
 fn a_node_that_stopped_before_one_that_was_killed_revives_nothing() {
     let directory = Directory::new();
@@ -148,7 +148,7 @@ fn a_node_that_stopped_before_one_that_was_killed_revives_nothing() {
     consumed(&directory);
 }
 
-/// F-11: both are told to stop, but one of them still serves for a while.
+/// F-11: both receive the signal to stop, but one of them still serves for a while.
 #[test]
 fn what_ends_while_the_last_node_stops_is_not_revived() {
     let directory = Directory::new();
@@ -230,7 +230,7 @@ fn a_memory_store_does_not_use_a_file_that_others_survived() {
     consumed(&directory);
 }
 
-/// K-09: what a node finds in its file gives way to what the others know.
+/// K-09: the contents of a node's file give way to the state of the other nodes.
 #[test]
 fn an_old_file_gives_way_to_what_living_nodes_know() {
     let directory = Directory::new();

@@ -43,7 +43,7 @@ fn a_kill_at_any_moment_of_writing_leaves_a_whole_file() {
 /// With a file that is written again and again a kill loses at most what changed since, and revives
 /// neither a session that has ended nor a secret that was replaced.
 #[test]
-fn a_killed_node_that_writes_again_and_again_loses_little_and_revives_nobody() {
+fn a_killed_node_that_writes_again_and_again_loses_little_and_revives_nothing() {
     let directory = Directory::new();
     // Written when the node starts to be idle, and then not again for long.
     let mut node = directory.node().args(&["--file-every", "300"]).start();
@@ -198,7 +198,7 @@ async fn an_end_after_the_last_file_counts() {
 
 /// 60 (d): saving, loading, changing and ending at once, for as long as it takes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn saving_disturbs_nobody_and_nobody_disturbs_saving() {
+async fn saving_disturbs_no_request_and_no_request_disturbs_saving() {
     let directory = Directory::new();
     let often = || directory.builder().every(Duration::from_millis(1));
     let store = open(often()).await.expect("it can be opened");

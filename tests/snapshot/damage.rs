@@ -115,7 +115,7 @@ async fn an_encrypted_file_needs_its_key() {
     }
 }
 
-/// F-06, F-09: a link, a pipe, a directory, somebody else's file, one that others may write.
+/// F-06, F-09: a link, a pipe, a directory, a file of another user, one that other users may write.
 #[test]
 fn what_is_no_private_file_is_not_read_and_holds_nothing_up() {
     let elsewhere = Directory::new();
@@ -191,7 +191,7 @@ async fn without_a_lock_nothing_is_opened() {
     assert_eq!(refused.kind(), SnapshotErrorKind::Unusable);
 }
 
-/// F-09, 60 (c): other files in the directory are nobody's business, whatever they are called.
+/// F-09, 60 (c): other files in the directory are left alone, whatever they are called.
 #[test]
 fn other_files_are_neither_read_nor_removed() {
     let directory = Directory::new();

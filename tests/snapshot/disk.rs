@@ -30,7 +30,7 @@ async fn a_full_disk_leaves_the_file_from_before_as_it_was() {
     assert_eq!(alive(&store, &keys).await, 10);
 }
 
-/// F-06: a node whose file cannot be written ends in time, with an exit code that says so.
+/// F-06: a node whose file cannot be written ends in time, with an exit code of failure.
 #[test]
 fn a_node_on_a_full_disk_ends_in_time_and_says_so() {
     let directory = Directory::small();
@@ -48,7 +48,7 @@ fn a_node_on_a_full_disk_ends_in_time_and_says_so() {
 /// F-06, F-08, K-09: a logout that cannot be written down takes the file with it: better no session
 /// than one that has ended.
 #[tokio::test]
-async fn a_logout_on_a_full_disk_revives_nobody() {
+async fn a_logout_on_a_full_disk_revives_nothing() {
     let directory = Directory::small();
     let store = directory.open().await;
     let keys = fill(&store, 2).await;
@@ -106,7 +106,7 @@ fn a_directory_that_cannot_be_used_is_a_failure_at_the_start() {
     }
 }
 
-/// A store that has become smaller takes what it has room for, and says how much it has not.
+/// A store that has become smaller loads what it has room for, and reports how much it has not.
 #[tokio::test]
 async fn a_smaller_store_says_what_it_has_no_room_for() {
     let directory = Directory::new();

@@ -84,9 +84,9 @@ async fn ten_thousand_sessions_come_back_with_what_they_have_left() {
     }
 }
 
-/// F-08: whoever logs out after the start stays out, although the file knew the session.
+/// F-08: a user who logs out after the start stays out, although the session was in the file.
 #[test]
-fn a_file_that_was_read_revives_nobody() {
+fn a_file_that_was_read_revives_nothing() {
     let directory = Directory::new();
     let mut node = directory.node().start();
     let mut browser = Browser::new();

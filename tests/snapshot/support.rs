@@ -34,7 +34,7 @@ impl Directory {
         directory
     }
 
-    /// Makes a small one writable for nobody.
+    /// Makes a small directory read-only.
     pub(crate) fn make_read_only(&self) {
         self.mount("remount,size=64k,ro");
     }

@@ -30,7 +30,7 @@ async fn a_login_survives_the_node_that_has_served_it_and_a_logout_holds() {
     assert_eq!(status, StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(browser.get(&a, "/count").await.1, "one 1");
 
-    // The node that has served all of it goes without a word.
+    // The node that has served all of it ends without an announcement.
     drop((a, one));
     assert_eq!(browser.get(&b, "/").await.1, "ada: welcome, ada");
     assert_eq!(browser.get(&c, "/count").await.1, "three 2");

@@ -1,5 +1,5 @@
-//! What tower-sessions expects of a store, in both of its versions, and what its stores do not
-//! promise: parallel saves, the end of a session, ids that are not stored.
+//! Requirements of tower-sessions on a store, in both of its versions, and guarantees beyond those
+//! of its own stores: parallel saves, the end of a session, ids that are not stored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

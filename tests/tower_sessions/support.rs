@@ -16,7 +16,7 @@ use tower::ServiceExt;
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Nodes that serve, and know each other.
+/// Nodes that serve, and are connected to each other.
 pub(crate) async fn cluster<const N: usize>(names: [&str; N]) -> [ReplicatedStore; N] {
     let mut nodes: Vec<ReplicatedStore> = Vec::new();
     for name in names {
