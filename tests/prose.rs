@@ -1,8 +1,9 @@
-//! Style of the prose in `src`: the words of comments and documentation, the length of lines, and
-//! the messages of log lines.
+//! Style of the prose: the words of comments and documentation and the length of lines, in the
+//! library, its tests, examples and benchmarks, and the messages of log lines in `src`.
 //!
 //! It reads the comments of Rust and Lua files and the text of Markdown files, and lists every
-//! violation with its file and line. It does not check grammar, identifiers or string literals.
+//! violation with its file and line. It does not check grammar, identifiers, string literals or
+//! files of other kinds, such as corpora and the expected output of the compiler.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::fs;
@@ -29,12 +30,19 @@ const OPENINGS: &[&str] = &["What", "Who", "Where", "Why", "How"];
 
 const COLUMNS_MAX: usize = 100;
 
+/// Folders whose prose is checked.
+const FOLDERS: &[&str] = &["src", "tests", "examples", "benches"];
+
 #[test]
 fn comments_and_docs_keep_the_style() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    collect(&root.join("src"), &mut files);
-    assert!(files.len() > 100, "the sources are read: {}", files.len());
+    for folder in FOLDERS {
+        let before = files.len();
+        collect(&root.join(folder), &mut files);
+        assert!(files.len() > before, "`{folder}` has files");
+    }
+    assert!(files.len() > 300, "the sources are read: {}", files.len());
     let mut violations = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
