@@ -200,7 +200,13 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/testing",
-        modules: &["error", "session", "store::SessionStore", "store::users"],
+        modules: &[
+            "error",
+            "session",
+            "store::SessionStore",
+            "store::erased",
+            "store::users",
+        ],
         crates: &["tokio"],
     },
     Row {
