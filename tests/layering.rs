@@ -286,6 +286,7 @@ const TABLE: &[Row] = &[
             "redis",
             "rustls_native_certs",
             "sha2",
+            "socket2",
             "tokio",
             "tokio_rustls",
             "tracing",

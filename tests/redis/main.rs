@@ -20,5 +20,6 @@ mod secrets;
 mod secure;
 mod sentinels;
 mod settings;
+mod slow_links;
 mod support;
 mod wordings;

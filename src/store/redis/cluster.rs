@@ -248,11 +248,12 @@ fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
 async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
     let info = link::info(&settings.url.credentials, 0, false);
     let connected = link::connect(node, settings, &info, None).await;
-    let (mut connection, driver) = connected.map_err(NotOpened::into_error)?;
+    let mut connected = connected.map_err(NotOpened::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");
-    let reply = connection.send_packed_commands(&question, 0, 1).await;
-    driver.abort();
+    let reply = connected.connection.send_packed_commands(&question, 0, 1);
+    let reply = reply.await;
+    connected.driver.abort();
     let reply = reply.ok().and_then(|mut replies| replies.pop());
     if let Some(Value::ServerError(error)) = &reply {
         let error = Failure::of_reply(error, "CLUSTER SLOTS").into_error();

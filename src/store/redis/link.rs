@@ -7,7 +7,7 @@
 //! and valkey-glide 2643, are of that kind).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
@@ -15,8 +15,9 @@ use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, RedisConnectionInf
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{self, AbortHandle, JoinHandle};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
+use super::activity::{Activity, Watched};
 use super::address::{Address, Credentials, Topology};
 use super::error::{Failure, RedisError, RedisErrorKind};
 use super::invalidations::Listener;
@@ -29,9 +30,7 @@ use super::settings::Settings;
 pub(super) struct Link {
     connection: MultiplexedConnection,
     hashes: [String; Script::ALL.len()],
-    opened: Instant,
-    /// When data last arrived, in milliseconds since `opened`.
-    answered: AtomicU64,
+    activity: Arc<Activity>,
     driver: AbortHandle,
     /// The near-cache that receives the server's invalidations.
     tracked: Option<(Arc<Near>, Arc<Health>)>,
@@ -80,12 +79,15 @@ impl Link {
             settings.url.database,
             pushes.is_some(),
         );
-        let (connection, driver) = connect(address, settings, &info, pushes).await?;
+        let Connected {
+            connection,
+            driver,
+            activity,
+        } = connect(address, settings, &info, pushes).await?;
         let mut link = Self {
             connection,
             hashes: Default::default(),
-            opened: Instant::now(),
-            answered: AtomicU64::new(0),
+            activity,
             driver: driver.abort_handle(),
             tracked,
             role: RoleCommand::Ping,
@@ -176,12 +178,10 @@ impl Link {
     /// As [`send`](Self::send), with errors among the answers.
     pub(super) async fn send_unchecked(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
         let mut connection = self.connection.clone();
-        let replies = connection
+        connection
             .send_packed_commands(pipeline, 0, pipeline.len())
             .await
-            .map_err(|error| Failure::of(&error))?;
-        self.answered.store(self.age(), Relaxed);
-        Ok(replies)
+            .map_err(|error| Failure::of(&error))
     }
 
     /// Asks whether the server is still a master, and retires the connection if it is not.
@@ -216,26 +216,30 @@ impl Link {
         self.retired.load(Relaxed)
     }
 
-    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when no data arrives
-    /// on it for `limit`: it is half open, or the server is suspended.
+    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when no data moves on
+    /// it for `limit`: it is half open, or the server is suspended. A request or an answer that is
+    /// under way for longer than that, because it is large and the network slow, is waited for.
     pub(super) async fn send_within(
         &self,
         pipeline: &Pipeline,
         limit: Duration,
     ) -> Result<Vec<Value>, Failure> {
         let mut answer = std::pin::pin!(self.send_unchecked(pipeline));
+        let mut silent_since = Instant::now();
         loop {
-            if let Ok(answer) = timeout(limit, &mut answer).await {
+            if let Ok(answer) = timeout_at(silent_since + limit, &mut answer).await {
                 return answer;
             }
-            if self.answered.load(Relaxed) <= self.age().saturating_sub(millis(limit)) {
+            let last = self.activity.last();
+            if last <= silent_since {
                 self.close();
-                let what = "no data arrives on the connection";
+                let what = "no data moves on the connection";
                 return Err(Failure::Broken(RedisError::new(
                     RedisErrorKind::TimedOut,
                     what,
                 )));
             }
+            silent_since = last;
         }
     }
 
@@ -269,10 +273,6 @@ impl Link {
         }
         self.driver.abort();
     }
-
-    fn age(&self) -> u64 {
-        millis(self.opened.elapsed())
-    }
 }
 
 impl Drop for Link {
@@ -282,12 +282,20 @@ impl Drop for Link {
 }
 
 /// A connection on which only the greeting was sent.
+pub(super) struct Connected {
+    pub(super) connection: MultiplexedConnection,
+    /// The task that moves its data.
+    pub(super) driver: JoinHandle<()>,
+    activity: Arc<Activity>,
+}
+
+/// Connects and sends the greeting.
 pub(super) async fn connect(
     address: &Address,
     settings: &Settings,
     info: &RedisConnectionInfo,
     pushes: Option<Pushes>,
-) -> Result<(MultiplexedConnection, JoinHandle<()>), NotOpened> {
+) -> Result<Connected, NotOpened> {
     let unreachable = |error: std::io::Error| {
         let what = format!("no connection to {address}");
         NotOpened::Unusable(RedisError::new(RedisErrorKind::Unreachable, what).because(error))
@@ -295,7 +303,8 @@ pub(super) async fn connect(
     let stream = TcpStream::connect((address.host.as_str(), address.port))
         .await
         .map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
+    let stream = Watched::new(stream).map_err(unreachable)?;
+    let activity = stream.activity().clone();
     let mut config = AsyncConnectionConfig::new()
         .set_response_timeout(None)
         .set_pipeline_buffer_size(settings.max_in_flight);
@@ -310,9 +319,14 @@ pub(super) async fn connect(
             greet(MultiplexedConnection::new_with_config(info, stream, config)).await
         }
     };
-    greeted.map_err(|error| match Failure::of_greeting(&error) {
+    let (connection, driver) = greeted.map_err(|error| match Failure::of_greeting(&error) {
         Failure::Broken(error) => NotOpened::Broken(error),
         failure => NotOpened::Refused(failure.into_error()),
+    })?;
+    Ok(Connected {
+        connection,
+        driver,
+        activity,
     })
 }
 
@@ -348,10 +362,6 @@ pub(super) fn name(command: &redis::Cmd) -> String {
         Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
         _ => String::new(),
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The hash of no script.

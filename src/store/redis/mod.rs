@@ -22,7 +22,7 @@
 //!   router     asks until the deadline: follows slots, masters and reconnects
 //!     │  locator  one server · sentinel · cluster: who owns a slot
 //!     │           opinions  what the sentinels name
-//!   node       keeps a server connected         link   one connection · tls · role
+//!   node       keeps a server connected         link   one connection · tls · role · activity
 //!     │           presence · outage  what health checks and the log say about that
 //!   events     messages of the scripts ⇄ subscribers
 //!   request    words of a question              record hash ⇄ Record
@@ -30,6 +30,7 @@
 //!   lua/       what happens inside the server   keys   prefix:root
 //! ```
 
+mod activity;
 mod address;
 mod builder;
 mod cipher;

@@ -4,13 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
+use super::activity::Watched;
 use super::error::{RedisError, RedisErrorKind};
 
 /// Certificates as given to the builder, in PEM.
@@ -66,8 +66,8 @@ impl Tls {
     pub(super) async fn wrap(
         &self,
         host: &str,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, RedisError> {
+        stream: Watched,
+    ) -> Result<TlsStream<Watched>, RedisError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
             wrong("a host is not a valid name for a certificate").because(error)
         })?;

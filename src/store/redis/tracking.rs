@@ -118,10 +118,13 @@ async fn is_told(
         health.probed.store(false, Relaxed);
         let info = link::info(&settings.url.credentials, settings.url.database, false);
         let connected = link::connect(address, settings, &info, None).await;
-        let (mut other, driver) = connected.map_err(NotOpened::into_error)?;
+        let mut other = connected.map_err(NotOpened::into_error)?;
         let write = writing(&key);
-        let written = other.send_packed_commands(&write, 0, write.len()).await;
-        driver.abort();
+        let written = other
+            .connection
+            .send_packed_commands(&write, 0, write.len());
+        let written = written.await;
+        other.driver.abort();
         let refused = |reply: &Value| matches!(reply, Value::ServerError(_));
         if written.is_ok_and(|replies| !replies.iter().any(refused)) {
             // The answer arrives after everything that the server sent before it.

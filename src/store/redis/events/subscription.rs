@@ -189,10 +189,10 @@ impl Subscriber {
         });
         let info = link::info(&settings.url.credentials, settings.url.database, true);
         let connected = link::connect(&self.address, settings, &info, Some(listener)).await;
-        let (connection, driver) = connected.map_err(NotOpened::into_error)?;
+        let connected = connected.map_err(NotOpened::into_error)?;
         let mut connection = Connection {
-            connection,
-            driver,
+            connection: connected.connection,
+            driver: connected.driver,
             end,
             role: match settings.url.topology {
                 // A replica in a cluster redirects by itself.

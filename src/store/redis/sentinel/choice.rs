@@ -11,7 +11,7 @@ use super::host_names::HostNames;
 use super::{ANSWER_WITHIN, AbortOnDrop, Shared};
 use crate::store::redis::address::Address;
 use crate::store::redis::error::Failure;
-use crate::store::redis::link::{self, NotOpened};
+use crate::store::redis::link::{self, Connected, NotOpened};
 use crate::store::redis::outage::{Outage, Report};
 use crate::store::redis::role::RoleCommand;
 use crate::store::redis::settings::Settings;
@@ -103,7 +103,11 @@ async fn masters(settings: &Arc<Settings>, candidates: &[Address]) -> Vec<Addres
 
 async fn is_master(settings: &Settings, address: &Address) -> Result<bool, NotOpened> {
     let info = link::info(&settings.url.credentials, settings.url.database, false);
-    let (mut connection, driver) = link::connect(address, settings, &info, None).await?;
+    let Connected {
+        mut connection,
+        driver,
+        ..
+    } = link::connect(address, settings, &info, None).await?;
     let _driver = AbortOnDrop(driver);
     for role in [RoleCommand::Role, RoleCommand::Info] {
         let asked = connection

@@ -7,13 +7,12 @@ use std::time::Duration;
 use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::{ANSWER_WITHIN, AbortOnDrop, Shared};
 use crate::store::redis::address::{Address, Topology};
 use crate::store::redis::error::{RedisError, RedisErrorKind};
-use crate::store::redis::link::{self, NotOpened};
+use crate::store::redis::link::{self, Connected, NotOpened};
 use crate::store::redis::opinions::Named;
 use crate::store::redis::settings::{CONNECT_WITHIN, Settings};
 
@@ -54,7 +53,11 @@ async fn listen(
     let announced = Arc::new(Notify::new());
     let connecting = subscribe(sentinel, &shared.settings, &announced);
     let silent = || RedisError::new(RedisErrorKind::Unreachable, format!("{sentinel} is silent"));
-    let (mut connection, driver) = timeout(CONNECT_WITHIN, connecting)
+    let Connected {
+        mut connection,
+        driver,
+        ..
+    } = timeout(CONNECT_WITHIN, connecting)
         .await
         .map_err(|_| silent())??;
     let _driver = AbortOnDrop(driver);
@@ -77,16 +80,16 @@ async fn subscribe(
     sentinel: &Address,
     settings: &Settings,
     announced: &Arc<Notify>,
-) -> Result<(MultiplexedConnection, JoinHandle<()>), RedisError> {
+) -> Result<Connected, RedisError> {
     let info = |pushes| link::info(&settings.sentinel_credentials, 0, pushes);
     let pushes = Arc::new(Changed(announced.clone()));
     match link::connect(sentinel, settings, &info(true), Some(pushes)).await {
-        Ok((mut connection, driver)) => {
-            let subscribed = connection.subscribe("+switch-master");
+        Ok(mut connected) => {
+            let subscribed = connected.connection.subscribe("+switch-master");
             if let Ok(Ok(())) = timeout(ANSWER_WITHIN, subscribed).await {
-                return Ok((connection, driver));
+                return Ok(connected);
             }
-            driver.abort();
+            connected.driver.abort();
         }
         Err(NotOpened::Unusable(error)) => return Err(error),
         Err(NotOpened::Refused(_) | NotOpened::Broken(_)) => {}

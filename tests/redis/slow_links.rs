@@ -1,0 +1,188 @@
+//! Large sessions over slow links: the time that their data takes is no sign of a failure, and a
+//! link that carries nothing is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use distributable::{RedisStore, SessionStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{self, AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+use crate::common::redis::Server;
+use crate::support::{birth, committed, create, find, insert, reason, value};
+
+/// the data of a session takes longer, in each direction, than a server may be silent; what
+/// waits behind it is answered as well, and the connection is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_that_takes_seconds_on_a_slow_link_is_written_and_read() {
+    let server = Server::start(&[]);
+    let link = SlowLink::start(server.port).await;
+    let store = RedisStore::builder(&link.url())
+        .deadline(Duration::from_secs(5))
+        .connect()
+        .await
+        .unwrap();
+    let (small, _) = create(&store, "a", "1").await;
+    let large = "x".repeat(5 * RATE / 2);
+
+    let key = store.new_id().key();
+    let start = Instant::now();
+    let writing = store.commit(&key, None, birth("large", &large));
+    let reading = async {
+        sleep(Duration::from_millis(500)).await;
+        find(&store, &small).await
+    };
+    let (written, read) = tokio::join!(writing, reading);
+    committed(written);
+    assert!(start.elapsed() > Duration::from_secs(2), "the link is slow");
+    assert_eq!(value(&read.unwrap(), "a").as_deref(), Some("1"));
+
+    let (found, read) = tokio::join!(find(&store, &key), find(&store, &small));
+    let found = value(&found.unwrap(), "large").unwrap();
+    assert!(found == large, "{} bytes", found.len());
+    assert_eq!(value(&read.unwrap(), "a").as_deref(), Some("1"));
+    assert_eq!(link.accepted(), 1, "the connection was never given up");
+}
+
+/// a link that carries nothing any more is given up, in the middle of a large request too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
+    let server = Server::start(&[]);
+    let link = SlowLink::start(server.port).await;
+    let deadline = Duration::from_secs(6);
+    let store = RedisStore::builder(&link.url())
+        .deadline(deadline)
+        .connect()
+        .await
+        .unwrap();
+    let (key, record) = create(&store, "a", "1").await;
+    let large = "x".repeat(4 * RATE);
+    let start = Instant::now();
+    let writing = store.commit(&key, Some(&record), insert("large", &large));
+    let stopping = async {
+        sleep(Duration::from_millis(500)).await;
+        link.stop(true);
+        while link.accepted() == 1 {
+            assert!(start.elapsed() < deadline, "it is not given up");
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (written, ()) = tokio::join!(writing, stopping);
+    let error = written.unwrap_err();
+    assert!(start.elapsed() < deadline * 2, "{}", reason(&error));
+    link.stop(false);
+    while store.load(&key, None).await.is_err() {
+        assert!(start.elapsed() < deadline * 4, "it does not recover");
+    }
+    let found = find(&store, &key).await.unwrap();
+    assert_eq!(value(&found, "a").as_deref(), Some("1"));
+}
+
+/// requests that the system accepts for a server out of reach are no sign that it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_link_that_stops_while_small_requests_are_sent_is_given_up() {
+    let server = Server::start(&[]);
+    let link = SlowLink::start(server.port).await;
+    let deadline = Duration::from_secs(6);
+    let store = RedisStore::builder(&link.url())
+        .deadline(deadline)
+        .connect()
+        .await
+        .unwrap();
+    let (key, _) = create(&store, "a", "1").await;
+    link.stop(true);
+    let start = Instant::now();
+    let mut requests = JoinSet::new();
+    while link.accepted() == 1 {
+        assert!(start.elapsed() < deadline, "it is not given up");
+        let store = store.clone();
+        requests.spawn(async move { store.load(&key, None).await });
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Bytes that a slow link carries in a second, in each direction.
+const RATE: usize = 2 << 20;
+
+/// A slow link to a server, which buffers little.
+struct SlowLink {
+    address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    stopped: watch::Sender<bool>,
+    acceptor: AbortHandle,
+}
+
+impl SlowLink {
+    async fn start(port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (stopped, is_stopped) = watch::channel(false);
+        let count = accepted.clone();
+        let acceptor = task::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Relaxed);
+                let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                task::spawn(carry(from_client, to_server, is_stopped.clone()));
+                task::spawn(carry(from_server, to_client, is_stopped.clone()));
+            }
+        });
+        Self {
+            address,
+            accepted,
+            stopped,
+            acceptor: acceptor.abort_handle(),
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// The number of connections so far.
+    fn accepted(&self) -> usize {
+        self.accepted.load(Relaxed)
+    }
+
+    fn stop(&self, stopped: bool) {
+        self.stopped.send_replace(stopped);
+    }
+}
+
+impl Drop for SlowLink {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// Carries bytes in one direction until an end closes the connection.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else {
+            return;
+        };
+        sleep(Duration::from_secs_f64(count as f64 / RATE as f64)).await;
+        if stopped.wait_for(|stopped| !stopped).await.is_err()
+            || to.write_all(&buffer[..count]).await.is_err()
+        {
+            return;
+        }
+    }
+}
