@@ -23,7 +23,7 @@ use crate::support::{birth, committed, create, find, insert, reason, value};
 async fn a_session_that_takes_seconds_on_a_slow_link_is_written_and_read() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port).await;
-    let store = RedisStore::builder(&link.url())
+    let store = RedisStore::builder(link.url())
         .deadline(Duration::from_secs(5))
         .connect()
         .await
@@ -56,7 +56,7 @@ async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port).await;
     let deadline = Duration::from_secs(6);
-    let store = RedisStore::builder(&link.url())
+    let store = RedisStore::builder(link.url())
         .deadline(deadline)
         .connect()
         .await
@@ -90,7 +90,7 @@ async fn a_link_that_stops_while_small_requests_are_sent_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port).await;
     let deadline = Duration::from_secs(6);
-    let store = RedisStore::builder(&link.url())
+    let store = RedisStore::builder(link.url())
         .deadline(deadline)
         .connect()
         .await

@@ -78,6 +78,8 @@ pub(crate) struct Peer {
     pub(crate) leaving: bool,
     /// Whether it has left in order, so that nothing is lost with it.
     pub(crate) departed: bool,
+    /// When it first refused a connection, if it was leaving.
+    pub(crate) refused_at: Option<Timestamp>,
     /// Why it is about to be removed, if this node has the reason.
     pub(crate) down: Option<DownCause>,
     /// The number of its latest announcement.
@@ -137,6 +139,7 @@ impl PeerTable {
             fingerprint,
             leaving: false,
             departed: false,
+            refused_at: None,
             down: None,
             number: 0,
             view: None,

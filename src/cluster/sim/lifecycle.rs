@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use rand::rngs::StdRng;
 
 use crate::cluster::ack::Ack;
 use crate::cluster::replica::event::Input;
@@ -78,23 +79,27 @@ impl World {
         } else {
             self.unlink_all(index);
         }
-        let generation = self.nodes[index].me.generation;
-        if self.plan.crash_is_noticed {
-            for node in 0..self.nodes.len() {
-                if node != index && self.network.is_open(node, index) {
-                    let after = self.rng.random_range(500..30_000);
-                    self.after(
-                        after,
-                        Event::Notice {
-                            node,
-                            gone: index,
-                            generation,
-                        },
-                    );
-                }
+        self.notice_soon(index, |rng| rng.random_range(500..30_000));
+        self.forget_requests(index);
+    }
+
+    /// Lets the other nodes find the port of a node refused, each after a time of its own.
+    fn notice_soon(&mut self, gone: usize, after: impl Fn(&mut StdRng) -> u64) {
+        if !self.plan.crash_is_noticed {
+            return;
+        }
+        let generation = self.nodes[gone].me.generation;
+        for node in 0..self.nodes.len() {
+            if node != gone && self.network.is_open(node, gone) {
+                let after = after(&mut self.rng);
+                let notice = Event::Notice {
+                    node,
+                    gone,
+                    generation,
+                };
+                self.after(after, notice);
             }
         }
-        self.forget_requests(index);
     }
 
     pub(super) fn notice(&mut self, index: usize, gone: usize, generation: u64) {
@@ -123,6 +128,8 @@ impl World {
             self.input(index, Input::Leave);
             self.nodes[index].stop(self.now);
             self.close_links(index);
+            // At once: the farewell may still be under way.
+            self.notice_soon(index, |_| FAREWELL_NOTICED);
             let after = self.rng.random_range(100_000..3_000_000);
             self.after(after, Event::Start { node: index });
         } else if self.ended && self.is_running(index) {
@@ -193,6 +200,9 @@ impl World {
 
 /// How long a node that leaves still takes requests, in microseconds.
 const STILL_OPEN: u64 = 500_000;
+
+/// How long after a node has left its port is found refused, in microseconds.
+const FAREWELL_NOTICED: u64 = 1_000;
 
 /// When a connection to a machine that does not answer breaks, in microseconds.
 const LINK_TIMEOUT: u64 = 15_000_000;

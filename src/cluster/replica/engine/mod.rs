@@ -7,6 +7,7 @@
 
 mod announce;
 mod calls;
+mod departures;
 mod dispatch;
 mod exclusion;
 mod incoming;
@@ -191,7 +192,7 @@ impl Engine {
                     self.cluster.flow.moved(now, peer);
                 }
             }
-            Input::Refused { node } => self.declare_down(node, DownCause::Refused),
+            Input::Refused { node } => self.handle_refused(now, node),
             Input::Outlook(outlook) => self.readiness.look_out(outlook, &mut self.cluster),
             Input::Seen { generation } => self.renew(now, generation),
             Input::Rival { node } => self.rival(now, node),

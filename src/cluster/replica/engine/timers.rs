@@ -88,6 +88,7 @@ impl Engine {
         self.floors
             .tick(now, &mut self.cluster, &mut self.writes, table);
         self.give_up_stalled(now);
+        self.give_up_refused(now);
         self.revoke(now, table);
         self.watch_limits(table);
         let placement = self.cluster.placement.clone();

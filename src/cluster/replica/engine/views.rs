@@ -1,9 +1,8 @@
-//! Announcements of views, and farewells, received from peers.
+//! Announcements of views received from peers.
 
 use std::net::SocketAddr;
 
 use super::Engine;
-use crate::cluster::replica::event::DownCause;
 use crate::cluster::replica::message::{Message, View};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
@@ -105,14 +104,5 @@ impl Engine {
         if view.ask {
             self.announce(now, from);
         }
-    }
-
-    pub(super) fn handle_leave(&mut self, from: Node) {
-        let known = self.cluster.peers.find(&from);
-        if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
-            peer.departed = true;
-            peer.down = Some(DownCause::Left);
-        }
-        self.membership.down([from].into_iter());
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of members that some nodes cannot reach.
 
 use super::*;
+use crate::cluster::replica::event::DownCause;
 
 /// Other members receive from both, so the membership protocol keeps both; but no write could be
 /// acknowledged by all holders for as long as it lasts.
@@ -96,4 +97,55 @@ fn a_refused_port_is_noticed_at_once() {
     assert!(lab.replica(0).status().members.is_empty());
     let step = lab.commit(0, 1, key(1), &born("a", "1"));
     assert!(matches!(step, Step::Done(Outcome::Committed(_))));
+}
+
+/// The connection to a node that leaves is refused before its `Leave`, which another connection
+/// carries, has arrived.
+#[test]
+fn a_refused_port_of_a_leaving_node_waits_for_its_farewell() {
+    let mut lab = leaving();
+    lab.hold = |message| matches!(message, Message::Leave | Message::Swim(_));
+    lab.input(2, Input::Leave);
+    let node = lab.nodes[2].0.clone();
+    lab.input(0, Input::Refused { node });
+    lab.run(Duration::from_millis(300));
+    assert_eq!(causes(&lab, 0), []);
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.run(Duration::from_secs(2));
+    for index in 0..2 {
+        assert_eq!(causes(&lab, index), [DownCause::Left], "at {index}");
+        assert!(!lab.replica(index).is_divided(), "nothing is missing");
+    }
+}
+
+#[test]
+fn a_leaving_node_that_fails_before_its_farewell_is_down_soon() {
+    let mut lab = leaving();
+    let node = lab.nodes.pop().unwrap().0;
+    lab.input(0, Input::Refused { node });
+    lab.run(Duration::from_millis(1_200));
+    assert_eq!(causes(&lab, 0), [DownCause::Refused]);
+}
+
+/// Three nodes, of which the last one has handed over and is about to leave.
+fn leaving() -> Lab {
+    let mut lab = Lab::cluster(3);
+    lab.input(2, Input::Drain(true));
+    lab.run(Duration::from_secs(1));
+    lab.reports.clear();
+    lab
+}
+
+/// Why members are down, in the reports of a node.
+fn causes(lab: &Lab, index: usize) -> Vec<DownCause> {
+    let of_node = lab.reports.iter().filter(|(at, _)| *at == index);
+    of_node
+        .filter_map(|(_, notification)| match notification {
+            Notification::MemberDown { cause, .. } => Some(*cause),
+            _ => None,
+        })
+        .collect()
 }

@@ -1,0 +1,54 @@
+//! Members whose processes end: with a farewell, or without one.
+//!
+//! A node that leaves hands over first, announces it, and sends [`Message::Leave`] as its last
+//! message. The other direction of the same link is a connection of its own, which closes at that
+//! moment. The node at its other end may find the port refused before it has read the farewell: an
+//! orderly end would be taken for a failure, with a warning in the log and sessions that count as
+//! possibly lost. Therefore the refused port of a node that is leaving counts only when a farewell
+//! would have arrived. No session waits meanwhile, since a leaving node holds no slots.
+//!
+//! [`Message::Leave`]: crate::cluster::replica::message::Message::Leave
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::cluster::replica::event::DownCause;
+use crate::cluster::replica::node::Node;
+use crate::session::Timestamp;
+
+impl Engine {
+    pub(super) fn handle_leave(&mut self, from: Node) {
+        let known = self.cluster.peers.find(&from);
+        if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
+            peer.departed = true;
+            peer.down = Some(DownCause::Left);
+        }
+        self.membership.down([from].into_iter());
+    }
+
+    /// Called when a node refuses connections.
+    pub(super) fn handle_refused(&mut self, now: Timestamp, node: Node) {
+        let known = self.cluster.peers.find(&node);
+        match known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
+            Some(peer) if peer.leaving => _ = peer.refused_at.get_or_insert(now),
+            _ => self.declare_down(node, DownCause::Refused),
+        }
+    }
+
+    /// Declares leaving nodes down that refuse connections and whose farewell has not arrived.
+    pub(super) fn give_up_refused(&mut self, now: Timestamp) {
+        let peers = self.cluster.peers.iter();
+        let overdue = peers.filter(|(_, peer)| {
+            let refused_at = peer.refused_at;
+            refused_at.is_some_and(|at| now.since(at) >= FAREWELL_WITHIN)
+        });
+        let overdue: Vec<_> = overdue.map(|(_, peer)| peer.node.clone()).collect();
+        for node in overdue {
+            self.declare_down(node, DownCause::Refused);
+        }
+    }
+}
+
+/// How long a farewell may be under way after its sender's port has refused a connection: longer
+/// than a busy node takes to read what has arrived, and shorter than the detection of a failure.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
