@@ -191,6 +191,10 @@ impl RedisStoreBuilder {
     /// When it has passed, the operation fails, and the browser receives 503. A last attempt is
     /// started only if an eighth of the time is left.
     ///
+    /// The time includes that of the session's data: 8 MiB take 3.4 seconds at 20 Mbit/s, and other
+    /// operations wait behind them. A connection on which no data moves for a third of the time is
+    /// closed.
+    ///
     /// Defaults to 2 seconds: longer than the restart of a server or the migration of a slot takes,
     /// and shorter than users wait. A failover takes longer than that and is not hidden.
     pub const fn deadline(mut self, deadline: Duration) -> Self {

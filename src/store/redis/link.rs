@@ -186,14 +186,16 @@ impl Link {
 
     /// Asks whether the server is still a master, and retires the connection if it is not.
     pub(super) async fn check(&self, patience: Duration) {
-        let replies = self.send_within(&self.role.pipeline(), patience).await;
+        let sent_at = Instant::now();
+        let question = self.role.pipeline();
+        let replies = self.send_within(&question, patience, None).await;
         // After a failure of the connection the driver ends by itself.
         let Ok(replies) = replies else {
             return;
         };
         match replies.first().and_then(|reply| self.role.is_master(reply)) {
             Some(false) => self.start_draining(),
-            Some(true) | None => self.is_well(),
+            Some(true) | None => self.is_well(sent_at),
         }
     }
 
@@ -216,30 +218,49 @@ impl Link {
         self.retired.load(Relaxed)
     }
 
-    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when no data moves on
-    /// it for `limit`: it is half open, or the server is suspended. A request or an answer that is
-    /// under way for longer than that, because it is large and the network slow, is waited for.
+    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when it is of no use:
+    ///
+    /// - No data moves on it for `limit`: it is half open, or the server is suspended. A request or
+    ///   an answer that is under way for longer, because it is large and the network slow, is
+    ///   waited for.
+    /// - Nothing has arrived on it for `limit` when the `deadline` passes. Later requests would wait
+    ///   behind the rest of this one, which is of no use any more.
     pub(super) async fn send_within(
         &self,
         pipeline: &Pipeline,
         limit: Duration,
+        deadline: Option<Instant>,
     ) -> Result<Vec<Value>, Failure> {
+        let sent_at = Instant::now();
         let mut answer = std::pin::pin!(self.send_unchecked(pipeline));
-        let mut silent_since = Instant::now();
+        let mut silent_since = sent_at;
         loop {
-            if let Ok(answer) = timeout_at(silent_since + limit, &mut answer).await {
+            let until = silent_since + limit;
+            let until = deadline.map_or(until, |deadline| until.min(deadline));
+            if let Ok(answer) = timeout_at(until, &mut answer).await {
                 return answer;
             }
-            let last = self.activity.last();
-            if last <= silent_since {
-                self.close();
-                let what = "no data moves on the connection";
-                return Err(Failure::Broken(RedisError::new(
-                    RedisErrorKind::TimedOut,
-                    what,
-                )));
-            }
-            silent_since = last;
+            // After a suspension of this process, what has arrived meanwhile is read first.
+            task::yield_now().await;
+            let moved = self.activity.moved();
+            let what = match deadline {
+                Some(deadline) if until == deadline => {
+                    if self.activity.arrived() <= sent_at && sent_at.elapsed() >= limit {
+                        self.close();
+                    }
+                    "the data was under way for too long"
+                }
+                _ if moved <= silent_since => {
+                    self.close();
+                    "no data moves on the connection"
+                }
+                _ => {
+                    silent_since = moved;
+                    continue;
+                }
+            };
+            let error = RedisError::new(RedisErrorKind::TimedOut, what);
+            return Err(Failure::Broken(error));
         }
     }
 
@@ -259,10 +280,10 @@ impl Link {
         Some(near.source(health))
     }
 
-    /// Records that data has arrived, and with it all earlier invalidations.
-    pub(super) fn is_well(&self) {
+    /// Records the answer to a request, with which all earlier invalidations have arrived.
+    fn is_well(&self, sent_at: Instant) {
         if let Some((near, health)) = &self.tracked {
-            near.answered(health);
+            near.answered(health, sent_at);
         }
     }
 

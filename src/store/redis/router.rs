@@ -125,7 +125,8 @@ impl Router {
         let _permit = permit.map_err(|_| late())?;
         let node = self.node(address.clone(), Use::Everything);
         let link = node.link(deadline).await?;
-        let replies = link.send_within(commands, self.settings.attempt()).await;
+        let replies = link.send_within(commands, self.settings.attempt(), Some(deadline));
+        let replies = replies.await;
         let replies = replies.map_err(Failure::into_error)?;
         for (reply, command) in replies.iter().zip(commands.cmd_iter()) {
             if let Value::ServerError(error) = reply {
@@ -275,7 +276,8 @@ impl Router {
         let before = state.wording.again;
         state.wording.again |= request.writes();
         let source = link.source();
-        let replies = match link.send_within(&pipeline, patience).await {
+        let latest = Some(deadline - GIVE_UP_BEFORE);
+        let replies = match link.send_within(&pipeline, patience, latest).await {
             Ok(replies) => replies,
             Err(failure) => {
                 if !matches!(failure, Failure::Broken(_)) {
@@ -363,6 +365,10 @@ impl Pause {
 const REDIRECTS_MAX: usize = 4;
 const PAUSE_MIN_MS: u64 = 8;
 const PAUSE_MAX_MS: u64 = 128;
+
+/// How long before its deadline the last attempt ends, so that it can close a connection of no use.
+/// At the deadline the attempt is dropped. At least the resolution of a timer.
+const GIVE_UP_BEFORE: Duration = Duration::from_millis(2);
 
 /// The time for connecting when an application starts.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);

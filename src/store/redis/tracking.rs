@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::address::Address;
 use super::error::{Failure, RedisError, RedisErrorKind};
@@ -76,9 +76,10 @@ pub(super) async fn open(
         Err(error) => return Err(error.into_error()),
     };
     *protocol = Protocol::default();
+    let asked_at = Instant::now();
     match is_told(&link, &health, address, settings, near).await {
         Ok(true) => {
-            near.answered(&health);
+            near.answered(&health, asked_at);
             health.set_tracked(true);
         }
         Ok(false) => {

@@ -97,7 +97,8 @@ pub(super) struct Health {
     tracked: AtomicBool,
     /// Increased when the server invalidates all keys.
     flushes: AtomicU64,
-    /// When data last arrived, in milliseconds since the cache was started.
+    /// When the last request was sent whose answer has arrived, in milliseconds since the cache was
+    /// started. The server's state is known up to that moment, however long the answer took.
     answered: AtomicU64,
     /// Set when the probe of the self-test was invalidated.
     pub(super) probed: AtomicBool,
@@ -228,15 +229,15 @@ impl Near {
             answered: AtomicU64::new(0),
             probed: AtomicBool::new(false),
         };
-        self.answered(&health);
+        self.answered(&health, Instant::now());
         Arc::new(health)
     }
 
-    /// Records that data has arrived on the connection, and with it all earlier invalidations.
-    pub(super) fn answered(&self, health: &Health) {
-        health
-            .answered
-            .store(millis(self.started.elapsed()), Relaxed);
+    /// Records that an answer to a request sent at `sent_at` has arrived, and with it all earlier
+    /// invalidations.
+    pub(super) fn answered(&self, health: &Health, sent_at: Instant) {
+        let at = millis(sent_at.saturating_duration_since(self.started));
+        health.answered.store(at, Relaxed);
     }
 
     /// Handles an invalidation of this key; `None`: of all keys.
