@@ -180,6 +180,13 @@ impl PeerTable {
         }
     }
 
+    /// Notes that a member accepts connections.
+    pub(crate) fn note_linked(&mut self, peer: PeerIndex) {
+        if let Some(peer) = self.get_mut(peer) {
+            peer.refused_at = None;
+        }
+    }
+
     /// Notes why a member is about to be removed. The first reason stays.
     pub(crate) fn note_down(&mut self, node: &Node, cause: DownCause) {
         if let Some(peer) = self.find(node).and_then(|index| self.get_mut(index)) {

@@ -129,7 +129,7 @@ impl World {
             self.nodes[index].stop(self.now);
             self.close_links(index);
             // At once: the farewell may still be under way.
-            self.notice_soon(index, |_| FAREWELL_NOTICED);
+            self.notice_soon(index, |_| REFUSED_AFTER);
             let after = self.rng.random_range(100_000..3_000_000);
             self.after(after, Event::Start { node: index });
         } else if self.ended && self.is_running(index) {
@@ -202,7 +202,7 @@ impl World {
 const STILL_OPEN: u64 = 500_000;
 
 /// How long after a node has left its port is found refused, in microseconds.
-const FAREWELL_NOTICED: u64 = 1_000;
+const REFUSED_AFTER: u64 = 1_000;
 
 /// When a connection to a machine that does not answer breaks, in microseconds.
 const LINK_TIMEOUT: u64 = 15_000_000;

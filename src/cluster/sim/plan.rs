@@ -31,7 +31,7 @@ pub(super) struct Plan {
     pub(super) duration: u64,
     /// Clocks of the nodes differ by up to this.
     pub(super) skew: Duration,
-    /// Whether a crash closes sockets, so that the other nodes notice immediately.
+    /// Whether the end of a process closes its sockets, so that the other nodes notice immediately.
     pub(super) crash_is_noticed: bool,
     /// Whether a node's clock includes the time in which its machine was suspended.
     pub(super) clock_includes_suspension: bool,

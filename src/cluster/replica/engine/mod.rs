@@ -246,6 +246,7 @@ impl Engine {
     fn link_up(&mut self, now: Timestamp, node: Node, table: &Table) {
         match self.cluster.peers.find(&node) {
             Some(peer) => {
+                self.cluster.peers.note_linked(peer);
                 self.cluster.flow.reset(peer);
                 self.announce(now, peer);
                 self.writes.send_again(peer, &mut self.cluster);

@@ -121,6 +121,29 @@ fn a_refused_port_of_a_leaving_node_waits_for_its_farewell() {
     }
 }
 
+/// The other member has read the farewell before, and has removed the node.
+#[test]
+fn a_farewell_that_arrives_after_the_removal_counts() {
+    let mut lab = leaving();
+    lab.hold = |message| matches!(message, Message::Leave | Message::Swim(_));
+    lab.input(2, Input::Leave);
+    lab.hold = |_| false;
+    let (early, late): (Vec<_>, Vec<_>) = std::mem::take(&mut lab.held)
+        .into_iter()
+        .partition(|(_, to, _)| *to == 1);
+    for (from, to, message) in early {
+        lab.deliver(from, to, message);
+    }
+    lab.run(Duration::from_secs(1));
+    assert_eq!(causes(&lab, 0), [DownCause::Left]);
+    assert!(lab.replica(0).is_divided(), "the farewell is not here yet");
+    for (from, to, message) in late {
+        lab.deliver(from, to, message);
+    }
+    lab.run(Duration::from_secs(1));
+    assert!(!lab.replica(0).is_divided(), "nothing is missing");
+}
+
 #[test]
 fn a_leaving_node_that_fails_before_its_farewell_is_down_soon() {
     let mut lab = leaving();
