@@ -214,15 +214,15 @@ async fn forged_beacons_of_every_kind_are_not_answered_and_lead_nowhere() {
     let two = two.start().await.unwrap();
     settled(&one, 2).await;
     settled(&two, 2).await;
-    let dialled = timeout(Duration::ZERO, bait.accept()).await;
-    assert!(dialled.is_err(), "no node has connected to the bait");
+    let dialed = timeout(Duration::ZERO, bait.accept()).await;
+    assert!(dialed.is_err(), "no node has connected to the bait");
     let answer = sender.recv(&mut [0; 2048]);
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 /// G-02.
 #[tokio::test]
-async fn a_replayed_beacon_has_its_address_dialled_and_nothing_else() {
+async fn a_replayed_beacon_has_its_address_dialed_and_nothing_else() {
     let (multicast, address) = group();
     let bait = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let real = recorded((multicast, address), bait.local_addr().unwrap()).await;

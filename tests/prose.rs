@@ -3,7 +3,7 @@
 //!
 //! It reads the comments of Rust and Lua files and the text of Markdown files, and lists every
 //! violation with its file and line. It does not check grammar, identifiers, string literals or
-//! files of other kinds, such as corpora and the expected output of the compiler.
+//! files of other kinds: scripts, configurations, corpora, the expected output of the compiler.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::fs;

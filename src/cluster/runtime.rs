@@ -17,7 +17,7 @@ use super::link::{Handshaking, SendQueue, dial, receive};
 pub(super) struct Endpoints {
     pub(super) listener: TcpListener,
     pub(super) discovery: Discovery,
-    pub(super) undialled: mpsc::UnboundedReceiver<Arc<SendQueue>>,
+    pub(super) undialed: mpsc::UnboundedReceiver<Arc<SendQueue>>,
 }
 
 /// Runs a node until `stop` changes or the future is dropped. All its tasks and connections end
@@ -30,7 +30,7 @@ pub(super) async fn run(
     let Endpoints {
         listener,
         discovery,
-        mut undialled,
+        mut undialed,
     } = endpoints;
     let _end = End(&driver);
     let mut tasks = JoinSet::new();
@@ -48,7 +48,7 @@ pub(super) async fn run(
                 // Usually too many open files, which an immediate retry does not solve.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            Some(send_queue) = undialled.recv() => {
+            Some(send_queue) = undialed.recv() => {
                 tasks.spawn(dial(driver.clone(), send_queue));
             }
             Some(ended) = tasks.join_next() => if let Err(error) = ended {

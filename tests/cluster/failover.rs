@@ -1,5 +1,5 @@
 //! The load test `benches/k6/failover.js`: it finds no fault in a cluster whose nodes crash
-//! meanwhile, and it detects a server that breaks one of the promises, for each of them.
+//! under load, and detects each kind of broken promise.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};

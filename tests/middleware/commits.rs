@@ -1,4 +1,4 @@
-//! Times of commits, which nothing cuts short.
+//! Timing of commits, and commits that a client's disconnect does not cut short.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -206,7 +206,7 @@ pub(crate) fn down() -> StoreError {
     StoreError::unavailable("10.1.2.3:6379 refused the password hunter2")
 }
 
-/// An error that leaves open if the operation has taken effect.
+/// An error that leaves open whether the operation has taken effect.
 pub(crate) fn in_doubt() -> StoreError {
     StoreError::indeterminate("no answer within a second")
 }

@@ -16,8 +16,8 @@ fn list_of(user: &str) -> Root {
     root
 }
 
-/// C-04, A-16: no answer reveals if a user has logged in, not even within the minute after the list
-/// was prolonged, when a session would answer that its id has changed.
+/// C-04, A-16: no answer reveals whether a user has logged in, not even within the minute after the
+/// list was prolonged, when a session would answer that its id has changed.
 #[tokio::test]
 async fn the_list_of_a_users_sessions_answers_like_an_unknown_id() {
     let store = Spy::new();

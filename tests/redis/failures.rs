@@ -175,7 +175,7 @@ async fn an_evicted_session_is_no_session() {
     assert!(gone > 50, "{gone} evicted");
 }
 
-/// an answer that comes too late, or never, belongs to no other request.
+/// a late or missing answer never becomes that of another request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_answer_reaches_another_request() {
     let server = Server::start(&[]);

@@ -75,8 +75,8 @@ async fn a_request_that_is_too_large_for_the_deadline_blocks_nothing_after_it() 
     assert_eq!(link.accepted(), 2, "the first connection was given up");
 }
 
-/// On a slow link an invalidation may be behind megabytes, so a copy counts from when the server was
-/// asked, not from when its answer has arrived.
+/// On a slow link an invalidation may be behind megabytes, so a copy counts from when the server
+/// was asked, not from when its answer has arrived.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_copy_is_not_older_than_two_seconds_on_a_slow_link() {
     let server = Server::start(&[]);

@@ -210,7 +210,7 @@ async fn a_crowd_of_silent_strangers_keeps_no_node_out() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_dialled_in_vain_is_dialled_at_once_when_it_knocks() {
+async fn a_node_that_was_dialed_in_vain_is_dialed_at_once_when_it_knocks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let two = describe("node2", &[]).advertise(address.to_string());
@@ -223,6 +223,6 @@ async fn a_node_that_was_dialled_in_vain_is_dialled_at_once_when_it_knocks() {
     let mut stream = connect(&one).await;
     stream.write_all(&hello).await.unwrap();
     assert_eq!(answer(&mut stream).await, Answer::Welcome);
-    let dialled = timeout(Duration::from_millis(300), listener.accept()).await;
-    assert!(dialled.is_ok());
+    let dialed = timeout(Duration::from_millis(300), listener.accept()).await;
+    assert!(dialed.is_ok());
 }

@@ -30,7 +30,7 @@ async fn a_full_disk_leaves_the_file_from_before_as_it_was() {
     assert_eq!(alive(&store, &keys).await, 10);
 }
 
-/// F-06: a node whose file cannot be written ends in time, with an exit code of failure.
+/// F-06: a node whose file cannot be written ends in time, with a failure exit code.
 #[test]
 fn a_node_on_a_full_disk_ends_in_time_and_says_so() {
     let directory = Directory::small();

@@ -34,7 +34,7 @@ impl Directory {
         directory
     }
 
-    /// Makes a small directory read-only.
+    /// Remounts a small file system read-only.
     pub(crate) fn make_read_only(&self) {
         self.mount("remount,size=64k,ro");
     }

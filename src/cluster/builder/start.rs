@@ -93,7 +93,7 @@ impl ReplicatedStoreBuilder {
             version = env!("CARGO_PKG_VERSION"),
             "starting a replicated node"
         );
-        let (links, undialled) = Links::new(bound, advertised, security);
+        let (links, undialed) = Links::new(bound, advertised, security);
         let driver = Driver::new(
             replica,
             links,
@@ -108,7 +108,7 @@ impl ReplicatedStoreBuilder {
                 names: self.peers.into(),
                 multicast,
             },
-            undialled,
+            undialed,
         };
         Ok(ReplicatedStore::new(Cluster::run(
             driver,

@@ -154,8 +154,8 @@ impl Driver {
     }
 
     /// Records the result of dialing an address.
-    pub(super) fn dialled(&self, address: std::net::SocketAddr, answer: Answer) {
-        self.addresses.dialled(clock::now(), address, answer);
+    pub(super) fn dialed(&self, address: std::net::SocketAddr, answer: Answer) {
+        self.addresses.dialed(clock::now(), address, answer);
     }
 
     /// Returns `true` if the task that keeps time has run recently.

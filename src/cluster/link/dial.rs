@@ -63,7 +63,7 @@ pub(crate) async fn last_generation(security: &Security, peers: &[String], hello
 /// Dials an address repeatedly, and sends the messages of its queue, until the address is not used
 /// any more.
 pub(crate) async fn dial(driver: Arc<Driver>, send_queue: Arc<SendQueue>) {
-    let mut dialler = Dialler {
+    let mut dialler = Dialer {
         driver: &driver,
         send_queue: &send_queue,
         lost: None,
@@ -92,7 +92,7 @@ pub(crate) async fn dial(driver: Arc<Driver>, send_queue: Arc<SendQueue>) {
 }
 
 /// The state of dialing one address.
-struct Dialler<'a> {
+struct Dialer<'a> {
     driver: &'a Arc<Driver>,
     send_queue: &'a SendQueue,
     /// The node to which the link was lost, until its state is known.
@@ -112,7 +112,7 @@ enum Next {
     Never,
 }
 
-impl Dialler<'_> {
+impl Dialer<'_> {
     async fn attempt(&mut self) -> Next {
         let hello = self.driver.hello();
         let security = &self.driver.links.security;
@@ -154,7 +154,7 @@ impl Dialler<'_> {
     }
 
     fn found(&self, answer: Answer) {
-        self.driver.dialled(self.send_queue.address, answer);
+        self.driver.dialed(self.send_queue.address, answer);
     }
 
     async fn welcomed(&mut self, stream: Stream, me: &Node, welcome: Welcome) -> Next {

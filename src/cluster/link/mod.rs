@@ -68,7 +68,7 @@ pub(super) struct Links {
     /// Addresses that have turned out to be this node's own.
     mine: RwLock<HashSet<SocketAddr>>,
     /// Send queues to dial. There are never more of them than send queues.
-    undialled: mpsc::UnboundedSender<Arc<SendQueue>>,
+    undialed: mpsc::UnboundedSender<Arc<SendQueue>>,
     security: Security,
     /// Room for large messages that are being received.
     admission: Arc<Admission>,
@@ -84,11 +84,11 @@ impl Links {
         advertised: SocketAddr,
         security: Security,
     ) -> (Self, mpsc::UnboundedReceiver<Arc<SendQueue>>) {
-        let (undialled, receiver) = mpsc::unbounded_channel();
+        let (undialed, receiver) = mpsc::unbounded_channel();
         let links = Self {
             send_queues: RwLock::default(),
             mine: RwLock::new([bound, advertised].into()),
-            undialled,
+            undialed,
             security,
             admission: Arc::default(),
             advertised,
@@ -142,7 +142,7 @@ impl Links {
         let send_queue = send_queues.entry(address).or_insert_with(|| {
             let send_queue = Arc::new(SendQueue::new(address));
             // The receiver is gone only while the node stops.
-            let _ = self.undialled.send(send_queue.clone());
+            let _ = self.undialed.send(send_queue.clone());
             send_queue
         });
         Some(send_queue.clone())

@@ -179,7 +179,7 @@ impl Addresses {
     }
 
     /// Records the result of dialing an address.
-    pub(super) fn dialled(&self, now: Timestamp, address: SocketAddr, answer: Answer) {
+    pub(super) fn dialed(&self, now: Timestamp, address: SocketAddr, answer: Answer) {
         let mut state = self.state();
         if state.found.len() >= FOUND_MAX && !state.found.contains_key(&address) {
             return;

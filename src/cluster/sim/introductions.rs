@@ -75,7 +75,7 @@ impl World {
         let now = self.clock(index);
         let node = &mut self.nodes[index];
         node.dialed.insert(address);
-        node.addresses.dialled(now, address, answer);
+        node.addresses.dialed(now, address, answer);
     }
 
     /// Passes the state of the addresses to the replica, if it has changed.

@@ -223,8 +223,8 @@ impl Link {
     /// - No data moves on it for `limit`: it is half open, or the server is suspended. A request or
     ///   an answer that is under way for longer, because it is large and the network slow, is
     ///   waited for.
-    /// - Nothing has arrived on it for `limit` when the `deadline` passes. Later requests would wait
-    ///   behind the rest of this one, which is of no use any more.
+    /// - Nothing has arrived on it for `limit` when the `deadline` passes. Later requests would
+    ///   wait behind the rest of this one, which is of no use any more.
     pub(super) async fn send_within(
         &self,
         pipeline: &Pipeline,

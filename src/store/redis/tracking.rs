@@ -77,7 +77,7 @@ pub(super) async fn open(
     };
     *protocol = Protocol::default();
     let asked_at = Instant::now();
-    match is_told(&link, &health, address, settings, near).await {
+    match receives_invalidations(&link, &health, address, settings, near).await {
         Ok(true) => {
             near.answered(&health, asked_at);
             health.set_tracked(true);
@@ -94,7 +94,7 @@ pub(super) async fn open(
 }
 
 /// Returns `true` if the server sends this connection an invalidation of a key that it has read.
-async fn is_told(
+async fn receives_invalidations(
     link: &Link,
     health: &Health,
     address: &Address,
