@@ -106,14 +106,14 @@ async fn run(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn carry(dialler: TcpStream, state: Arc<State>) {
+async fn carry(dialer: TcpStream, state: Arc<State>) {
     let Some(target) = *state.target.lock().unwrap() else {
         return;
     };
     let Ok(node) = TcpStream::connect(target).await else {
         return;
     };
-    for stream in [&dialler, &node] {
+    for stream in [&dialer, &node] {
         stream.set_nodelay(true).unwrap();
     }
     let number = {
@@ -122,7 +122,7 @@ async fn carry(dialler: TcpStream, state: Arc<State>) {
         recorded.len() - 1
     };
     let [towards, back] = *state.tricks.lock().unwrap();
-    let (from_dialler, to_dialler) = dialler.into_split();
+    let (from_dialer, to_dialer) = dialer.into_split();
     let (from_node, to_node) = node.into_split();
     let record = |way: usize| {
         let state = &state;
@@ -130,8 +130,8 @@ async fn carry(dialler: TcpStream, state: Arc<State>) {
     };
     // Whichever direction ends first ends both, as a broken connection does.
     tokio::select! {
-        () = pump(from_dialler, to_node, towards, record(0)) => {}
-        () = pump(from_node, to_dialler, back, record(1)) => {}
+        () = pump(from_dialer, to_node, towards, record(0)) => {}
+        () = pump(from_node, to_dialer, back, record(1)) => {}
         () = state.cut.notified() => {}
     }
     state.ended.fetch_add(1, Relaxed);

@@ -63,7 +63,7 @@ pub(crate) async fn last_generation(security: &Security, peers: &[String], hello
 /// Dials an address repeatedly, and sends the messages of its queue, until the address is not used
 /// any more.
 pub(crate) async fn dial(driver: Arc<Driver>, send_queue: Arc<SendQueue>) {
-    let mut dialler = Dialer {
+    let mut dialer = Dialer {
         driver: &driver,
         send_queue: &send_queue,
         lost: None,
@@ -81,7 +81,7 @@ pub(crate) async fn dial(driver: Arc<Driver>, send_queue: Arc<SendQueue>) {
             send_queue.age();
             aged = Instant::now();
         }
-        match dialler.attempt().await {
+        match dialer.attempt().await {
             Next::AtOnce => {}
             Next::Later(pause) => {
                 let _ = timeout(pause, send_queue.promised()).await;

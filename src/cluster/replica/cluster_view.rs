@@ -180,6 +180,13 @@ impl ClusterView {
         self.losses.push_back(now);
     }
 
+    /// Takes a loss back: the member had left in order.
+    pub(crate) fn not_lost(&mut self, lost_at: Timestamp) {
+        if let Some(index) = self.losses.iter().position(|at| *at == lost_at) {
+            self.losses.remove(index);
+        }
+    }
+
     /// Called when all members are complete. Clears the losses, unless as many members as keep a
     /// session were lost before: their sessions may have had no other copy.
     pub(crate) fn recovered(&mut self, now: Timestamp) {

@@ -92,7 +92,7 @@ impl Watched {
     fn written(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &result {
             // Without a budget the task has to pause, whatever room there is.
-            Poll::Pending => self.is_full = coop::has_budget_remaining(),
+            Poll::Pending => self.is_full |= coop::has_budget_remaining(),
             Poll::Ready(Ok(_)) if self.is_full => {
                 self.is_full = false;
                 self.activity.record(&self.activity.left);

@@ -192,8 +192,8 @@ impl RedisStoreBuilder {
     /// started only if an eighth of the time is left.
     ///
     /// The time includes that of the session's data: 8 MiB take 3.4 seconds at 20 Mbit/s, and other
-    /// operations wait behind them. A connection on which no data moves for a third of the time is
-    /// closed.
+    /// operations wait behind them. A connection on which no data moves for a third of the time, or
+    /// on which nothing has arrived for a third of the time at an operation's deadline, is closed.
     ///
     /// Defaults to 2 seconds: longer than the restart of a server or the migration of a slot takes,
     /// and shorter than users wait. A failover takes longer than that and is not hidden.

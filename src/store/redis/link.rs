@@ -240,24 +240,23 @@ impl Link {
             if let Ok(answer) = timeout_at(until, &mut answer).await {
                 return answer;
             }
-            // After a suspension of this process, what has arrived meanwhile is read first.
-            task::yield_now().await;
-            let moved = self.activity.moved();
-            let what = match deadline {
-                Some(deadline) if until == deadline => {
-                    if self.activity.arrived() <= sent_at && sent_at.elapsed() >= limit {
-                        self.close();
-                    }
-                    "the data was under way for too long"
-                }
-                _ if moved <= silent_since => {
+            let what = if deadline == Some(until) {
+                // Without a pause: the caller's own time limit passes at about the same time.
+                let arrived = self.activity.arrived().max(sent_at);
+                if arrived + limit <= Instant::now() {
                     self.close();
-                    "no data moves on the connection"
                 }
-                _ => {
+                "no answer before the deadline"
+            } else {
+                // After a suspension of this process, what has arrived meanwhile is read first.
+                task::yield_now().await;
+                let moved = self.activity.moved();
+                if moved > silent_since {
                     silent_since = moved;
                     continue;
                 }
+                self.close();
+                "no data moves on the connection"
             };
             let error = RedisError::new(RedisErrorKind::TimedOut, what);
             return Err(Failure::Broken(error));

@@ -44,7 +44,7 @@ pub(super) struct NearCacheLimits {
 }
 
 impl Settings {
-    /// How long one attempt may go without data that moves: leaves time for two more.
+    /// How long one attempt may go without data moving: leaves time for two more.
     pub(super) fn attempt(&self) -> Duration {
         self.deadline / 3
     }

@@ -76,13 +76,12 @@ pub(super) async fn open(
         Err(error) => return Err(error.into_error()),
     };
     *protocol = Protocol::default();
-    let asked_at = Instant::now();
     match receives_invalidations(&link, &health, address, settings, near).await {
-        Ok(true) => {
+        Ok(Some(asked_at)) => {
             near.answered(&health, asked_at);
             health.set_tracked(true);
         }
-        Ok(false) => {
+        Ok(None) => {
             let message = "no invalidation arrived (CLIENT TRACKING)";
             let error = RedisError::new(RedisErrorKind::Unexpected, message);
             near.warn_once(address, "the user must be allowed CLIENT TRACKING", &error);
@@ -93,18 +92,19 @@ pub(super) async fn open(
     Ok((link, driver))
 }
 
-/// Returns `true` if the server sends this connection an invalidation of a key that it has read.
+/// Returns when the server was last asked, if it sends this connection an invalidation of a key that
+/// it has read.
 async fn receives_invalidations(
     link: &Link,
     health: &Health,
     address: &Address,
     settings: &Settings,
     near: &Near,
-) -> Result<bool, RedisError> {
+) -> Result<Option<Instant>, RedisError> {
     let mut tracking = redis::pipe();
     tracking.cmd("CLIENT").arg("TRACKING").arg("ON");
     if link.send(&tracking).await.is_err() {
-        return Ok(false);
+        return Ok(None);
     }
     // In a cluster, a key that this server owns has to be found.
     for number in 0..PROBES_MAX {
@@ -114,7 +114,7 @@ async fn receives_invalidations(
         match link.send(&read).await {
             Ok(_) => {}
             Err(Failure::Moved(_) | Failure::Ask(_)) => continue,
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         }
         health.probed.store(false, Relaxed);
         let info = link::info(&settings.url.credentials, settings.url.database, false);
@@ -131,11 +131,13 @@ async fn receives_invalidations(
             // The answer arrives after everything that the server sent before it.
             let mut ping: Pipeline = redis::pipe();
             ping.cmd("PING");
-            return Ok(link.send(&ping).await.is_ok() && health.probed.load(Relaxed));
+            let asked_at = Instant::now();
+            let works = link.send(&ping).await.is_ok() && health.probed.load(Relaxed);
+            return Ok(works.then_some(asked_at));
         }
-        return Ok(false);
+        return Ok(None);
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Creates a key that expires by itself.

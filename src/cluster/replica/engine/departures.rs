@@ -4,8 +4,9 @@
 //! message. The other direction of the same link is a connection of its own, which closes at that
 //! moment. The node at its other end may find the port refused before it has read the farewell: an
 //! orderly end would be taken for a failure, with a warning in the log and sessions that count as
-//! possibly lost. Therefore the refused port of a node that has handed over counts only when a
-//! farewell would have arrived. No session waits meanwhile, since that node holds no slots.
+//! possibly lost. Therefore the refused port of a node that may have handed over counts only when
+//! a farewell would have arrived. A leaving node holds no slots, so sessions wait for it only if it
+//! has failed during the hand-over, and no longer than that.
 //!
 //! Another member may read its farewell first and spread that the node is down. When the farewell
 //! arrives here after that, the node no longer counts as missing.
@@ -25,21 +26,25 @@ impl Engine {
         if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
             peer.departed = true;
             peer.down = Some(DownCause::Left);
-        } else if self.missing.remove(&from.name) {
-            self.departed.insert(from.name.clone());
+        } else if let Some((generation, lost_at)) = self.missing.get(&from.name).copied()
+            && generation == from.generation
+        {
+            self.missing.remove(&from.name);
+            self.note_departed(from.name.clone());
             self.all_returned = self.missing.is_empty();
+            self.cluster.not_lost(lost_at);
         }
         self.membership.down([from].into_iter());
     }
 
     /// Called when a node refuses connections.
     pub(super) fn handle_refused(&mut self, now: Timestamp, node: Node) {
-        let cluster = &mut self.cluster;
-        let known = cluster.peers.find(&node);
-        // Otherwise it cannot have handed over, and sends no farewell.
-        let known = known.filter(|peer| cluster.is_complete() && cluster.has_caught_up(*peer));
-        match known.and_then(|peer| cluster.peers.get_mut(peer)) {
-            Some(peer) if peer.leaving => _ = peer.refused_at.get_or_insert(now),
+        let known = self.cluster.peers.find(&node);
+        match known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
+            // Until it is complete, it cannot have handed over, and sends no farewell.
+            Some(peer) if peer.leaving && peer.complete => {
+                peer.refused_at.get_or_insert(now);
+            }
             _ => self.declare_down(node, DownCause::Refused),
         }
     }

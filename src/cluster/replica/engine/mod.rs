@@ -78,8 +78,9 @@ pub(crate) struct Engine {
     stable: bool,
     /// The members that were complete when last checked.
     caught_up: PeerSet,
-    /// The names of members that were lost and have not come back.
-    missing: BTreeSet<Arc<str>>,
+    /// The names of members that were lost and have not come back, with their incarnation numbers
+    /// and when they were lost.
+    missing: BTreeMap<Arc<str>, (u64, Timestamp)>,
     /// The names of members that left in order while others were missing. A member that joins in
     /// place of one of them is not one of those that were missing.
     departed: BTreeSet<Arc<str>>,
@@ -130,7 +131,7 @@ impl Engine {
             last_announced: Default::default(),
             stable: true,
             caught_up: PeerSet::default(),
-            missing: BTreeSet::new(),
+            missing: BTreeMap::new(),
             departed: BTreeSet::new(),
             all_returned: false,
             regrouped: false,

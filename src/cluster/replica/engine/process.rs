@@ -1,6 +1,8 @@
 //! Post-processing of every input: installs a new view, advances the comparison, completes reads,
 //! and decides whether to serve.
 
+use std::sync::Arc;
+
 use crate::session::{Loaded, Timestamp};
 
 use super::Engine;
@@ -129,19 +131,28 @@ impl Engine {
     }
 
     /// Takes note of a member that is gone.
-    fn note_gone(&mut self, node: &Node, departed: bool, is_split: bool) {
-        let names = match departed {
-            true => &mut self.departed,
-            false => &mut self.missing,
-        };
-        if is_split && names.len() < PEERS_MAX {
-            names.insert(node.name.clone());
+    fn note_gone(&mut self, now: Timestamp, node: &Node, departed: bool, is_split: bool) {
+        let name = node.name.clone();
+        if !is_split {
+            return;
+        }
+        if departed {
+            self.note_departed(name);
+        } else if self.missing.len() < PEERS_MAX {
+            self.missing.insert(name, (node.generation, now));
+        }
+    }
+
+    /// Takes note of a member that has left in order while others are missing.
+    pub(super) fn note_departed(&mut self, name: Arc<str>) {
+        if self.departed.len() < PEERS_MAX {
+            self.departed.insert(name);
         }
     }
 
     /// Takes note of a member that has come: one that was missing, or another one in its place.
     fn note_come(&mut self, node: &Node) {
-        if !self.missing.remove(&node.name) && !self.departed.remove(&node.name) {
+        if self.missing.remove(&node.name).is_none() && !self.departed.remove(&node.name) {
             self.missing.pop_first();
         }
         self.all_returned = self.missing.is_empty();
@@ -180,7 +191,7 @@ impl Engine {
             self.all_returned = false;
         }
         for (index, node, departed, served, cause) in gone {
-            self.note_gone(&node, departed, table.is_split());
+            self.note_gone(now, &node, departed, table.is_split());
             self.cluster.peers.remove(index);
             self.cluster.flow.forget(index);
             self.cluster.stop_listening(index);

@@ -89,7 +89,6 @@ impl Engine {
             peer.kinds = view.kinds.unwrap_or_default();
             peer.certain = view.doubt.is_zero();
             peer.leaving = view.leaving;
-            peer.refused_at = peer.refused_at.filter(|_| view.leaving);
             self.cluster.handle_doubt(now, view.doubt);
             self.adopt_members(now, table);
             if came && self.cluster.agrees(from) {

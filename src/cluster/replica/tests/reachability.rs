@@ -144,6 +144,43 @@ fn a_farewell_that_arrives_after_the_removal_counts() {
     assert!(!lab.replica(0).is_divided(), "nothing is missing");
 }
 
+/// Of two nodes that are gone only one has left in order.
+#[test]
+fn a_late_farewell_does_not_hide_a_failed_member() {
+    let mut lab = Lab::cluster(4);
+    lab.input(2, Input::Drain(true));
+    lab.run(Duration::from_secs(1));
+    lab.hold = |message| matches!(message, Message::Leave | Message::Swim(_));
+    lab.input(2, Input::Leave);
+    lab.hold = |_| false;
+    let held = std::mem::take(&mut lab.held);
+    let (late, early): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, to, _)| *to == 0);
+    let failed = lab.nodes.pop().unwrap().0;
+    for (from, to, message) in early {
+        if to < lab.nodes.len() {
+            lab.deliver(from, to, message);
+        }
+    }
+    lab.input(0, Input::Refused { node: failed });
+    lab.run(Duration::from_secs(1));
+    for (from, to, message) in late {
+        lab.deliver(from, to, message);
+    }
+    lab.run(Duration::from_secs(1));
+    assert!(lab.replica(0).is_divided(), "a member is missing");
+}
+
+/// The port is open again: the process has not ended.
+#[test]
+fn a_leaving_node_that_is_linked_again_stays() {
+    let mut lab = leaving();
+    let node = lab.nodes[2].0.clone();
+    lab.input(0, Input::Refused { node });
+    lab.relink(0, 2);
+    lab.run(Duration::from_secs(2));
+    assert_eq!(causes(&lab, 0), []);
+}
+
 #[test]
 fn a_leaving_node_that_fails_before_its_farewell_is_down_soon() {
     let mut lab = leaving();
