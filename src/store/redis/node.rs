@@ -203,7 +203,7 @@ async fn watch_over(
 ) -> End {
     let mut due = Instant::now();
     loop {
-        // From one question to the next: how long an answer takes adds nothing to the age of copies.
+        // From one question to the next: the time of an answer adds nothing to the age of copies.
         due = (due + HEARTBEAT).max(Instant::now());
         let beat = async {
             sleep_until(due).await;

@@ -92,8 +92,8 @@ pub(super) async fn open(
     Ok((link, driver))
 }
 
-/// Returns when the server was last asked, if it sends this connection an invalidation of a key that
-/// it has read.
+/// Returns when the server was last asked, if it sends this connection an invalidation of a key
+/// that it has read.
 async fn receives_invalidations(
     link: &Link,
     health: &Health,
