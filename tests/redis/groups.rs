@@ -506,6 +506,12 @@ async fn a_cluster_that_loses_an_owner_goes_on() {
     let keys = (0..24).map(|_| Root::generate()).collect();
     let load = Load::start(&store, keys).await;
     load.proceeds(200, Duration::from_secs(10)).await;
+    // A session that its replica has not received yet is lost with its owner.
+    eventually("the replicas have the sessions", || {
+        let sizes = cluster.servers.iter().map(|server| server.cli(&["DBSIZE"]));
+        let sizes: Vec<usize> = sizes.map(|size| size.parse().unwrap()).collect();
+        sizes[..3].iter().sum::<usize>() == sizes[3..].iter().sum::<usize>()
+    });
     cluster.servers[1].kill();
     let killed = Instant::now();
     // The other two thirds go on meanwhile.
