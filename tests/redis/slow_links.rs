@@ -23,11 +23,7 @@ use crate::support::{birth, committed, create, find, insert, reason, value};
 async fn a_session_that_takes_seconds_on_a_slow_link_is_written_and_read() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
-    let store = RedisStore::builder(link.url())
-        .deadline(Duration::from_secs(5))
-        .connect()
-        .await
-        .unwrap();
+    let store = open(&link, Duration::from_secs(5)).await;
     let (small, _) = create(&store, "a", "1").await;
     let large = "x".repeat(5 * RATE / 2);
 
@@ -56,11 +52,7 @@ async fn a_request_that_is_too_large_for_the_deadline_blocks_nothing_after_it() 
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE / 2).await;
     let deadline = Duration::from_secs(6);
-    let store = RedisStore::builder(link.url())
-        .deadline(deadline)
-        .connect()
-        .await
-        .unwrap();
+    let store = open(&link, deadline).await;
     let (key, record) = create(&store, "a", "1").await;
     let start = Instant::now();
     let large = "x".repeat(15 * RATE / 2);
@@ -125,11 +117,7 @@ async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
     let deadline = Duration::from_secs(6);
-    let store = RedisStore::builder(link.url())
-        .deadline(deadline)
-        .connect()
-        .await
-        .unwrap();
+    let store = open(&link, deadline).await;
     let (key, record) = create(&store, "a", "1").await;
     let large = "x".repeat(4 * RATE);
     let start = Instant::now();
@@ -160,11 +148,7 @@ async fn a_link_that_stops_while_small_requests_are_sent_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
     let deadline = Duration::from_secs(6);
-    let store = RedisStore::builder(link.url())
-        .deadline(deadline)
-        .connect()
-        .await
-        .unwrap();
+    let store = open(&link, deadline).await;
     let (key, _) = create(&store, "a", "1").await;
     link.stop(true);
     let start = Instant::now();
@@ -175,6 +159,11 @@ async fn a_link_that_stops_while_small_requests_are_sent_is_given_up() {
         requests.spawn(async move { store.load(&key, None).await });
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+async fn open(link: &SlowLink, deadline: Duration) -> RedisStore {
+    let builder = RedisStore::builder(link.url()).deadline(deadline);
+    builder.connect().await.unwrap()
 }
 
 /// Bytes that most slow links here carry in a second, in each direction.

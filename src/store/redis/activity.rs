@@ -10,9 +10,9 @@
 //!   server's system has acknowledged earlier data. What leaves without waiting shows nothing,
 //!   since the system accepts it for a server that is gone as well, until its buffer is full.
 //!
-//! What is in the buffer shows nothing either until it is empty. The buffer is small, so that this
-//! does not take long. The system of a suspended server acknowledges data as long as it has room
-//! for it; on a slow link the suspension is recognized that much later.
+//! While the system sends the last data in its buffer, there is no sign of the other end. The
+//! buffer is small, so that this does not take long. The system of a suspended server acknowledges
+//! data as long as it has room for it; on a slow link the suspension is recognized that much later.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -251,8 +251,10 @@ async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
     let mut connected = connected.map_err(NotOpened::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");
-    let reply = connected.connection.send_packed_commands(&question, 0, 1);
-    let reply = reply.await;
+    let reply = connected
+        .connection
+        .send_packed_commands(&question, 0, 1)
+        .await;
     connected.driver.abort();
     let reply = reply.ok().and_then(|mut replies| replies.pop());
     if let Some(Value::ServerError(error)) = &reply {

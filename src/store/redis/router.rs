@@ -125,9 +125,10 @@ impl Router {
         let _permit = permit.map_err(|_| late())?;
         let node = self.node(address.clone(), Use::Everything);
         let link = node.link(deadline).await?;
-        let replies = link.send_within(commands, self.settings.attempt(), Some(deadline));
-        let replies = replies.await;
-        let replies = replies.map_err(Failure::into_error)?;
+        let replies = link
+            .send_within(commands, self.settings.attempt(), Some(deadline))
+            .await
+            .map_err(Failure::into_error)?;
         for (reply, command) in replies.iter().zip(commands.cmd_iter()) {
             if let Value::ServerError(error) = reply {
                 return Err(Failure::of_reply(error, &link::name(command)).into_error());

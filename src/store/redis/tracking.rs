@@ -123,8 +123,8 @@ async fn receives_invalidations(
         let write = writing(&key);
         let written = other
             .connection
-            .send_packed_commands(&write, 0, write.len());
-        let written = written.await;
+            .send_packed_commands(&write, 0, write.len())
+            .await;
         other.driver.abort();
         let refused = |reply: &Value| matches!(reply, Value::ServerError(_));
         if written.is_ok_and(|replies| !replies.iter().any(refused)) {

@@ -52,11 +52,11 @@ impl Engine {
     /// Declares leaving nodes down that refuse connections and whose farewell has not arrived.
     pub(super) fn give_up_refused(&mut self, now: Timestamp) {
         let peers = self.cluster.peers.iter();
-        let overdue = peers.filter(|(_, peer)| {
-            let refused_at = peer.refused_at;
-            refused_at.is_some_and(|at| now.since(at) >= FAREWELL_WITHIN)
-        });
-        let overdue: Vec<_> = overdue.map(|(_, peer)| peer.node.clone()).collect();
+        let is_late = |refused_at| now.since(refused_at) >= FAREWELL_WITHIN;
+        let overdue: Vec<_> = peers
+            .filter(|(_, peer)| peer.refused_at.is_some_and(is_late))
+            .map(|(_, peer)| peer.node.clone())
+            .collect();
         for node in overdue {
             self.declare_down(node, DownCause::Refused);
         }

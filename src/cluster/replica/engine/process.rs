@@ -132,10 +132,10 @@ impl Engine {
 
     /// Takes note of a member that is gone.
     fn note_gone(&mut self, now: Timestamp, node: &Node, departed: bool, is_split: bool) {
-        let name = node.name.clone();
         if !is_split {
             return;
         }
+        let name = node.name.clone();
         if departed {
             self.note_departed(name);
         } else if self.missing.len() < PEERS_MAX {
