@@ -459,12 +459,12 @@ pub(crate) fn unknown_id() -> String {
     SessionId::generate().expose()
 }
 
-/// Waits until something holds, and fails if it does not within ten seconds.
+/// Waits until something holds, and fails if it does not within a minute.
 #[track_caller]
 pub(crate) fn eventually(what: impl Fn() -> bool) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while !what() {
             assert!(std::time::Instant::now() < deadline, "never: {caller}");
             tokio::task::yield_now().await;
