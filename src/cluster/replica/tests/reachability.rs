@@ -170,6 +170,31 @@ fn a_late_farewell_does_not_hide_a_failed_member() {
     assert!(lab.replica(0).is_divided(), "a member is missing");
 }
 
+/// The farewell is from an earlier process of the same name.
+#[test]
+fn a_late_farewell_of_an_earlier_process_does_not_hide_a_failure() {
+    let mut lab = Lab::cluster(3);
+    let failed = lab.nodes.pop().unwrap().0;
+    let node = failed.clone();
+    lab.input(0, Input::Refused { node });
+    assert!(lab.replica(0).is_divided(), "a member is missing");
+    let to = lab.nodes[0].0.generation;
+    for (generation, is_divided) in [(failed.generation - 1, true), (failed.generation, false)] {
+        let from = Node {
+            generation,
+            ..failed.clone()
+        };
+        let farewell = Input::Message {
+            from,
+            to,
+            age: Duration::ZERO,
+            message: Message::Leave,
+        };
+        lab.input(0, farewell);
+        assert_eq!(lab.replica(0).is_divided(), is_divided, "from {generation}");
+    }
+}
+
 /// The port is open again: the process has not ended.
 #[test]
 fn a_leaving_node_that_is_linked_again_stays() {
