@@ -20,7 +20,7 @@ use crate::cluster::handle::Cluster;
 use crate::cluster::link::{Links, Security, is_loopback, last_generation};
 use crate::cluster::outlook::Addresses;
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::rules::Rules;
+use crate::cluster::replica::protocol_rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 use crate::cluster::runtime::Endpoints;
 use crate::cluster::wire::{Hello, NODE_NAME_MAX, is_node_name};

@@ -26,7 +26,7 @@ use super::node::Node;
 use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet, PeerTable};
 use super::placement::{Holders, Member, Placement, members_hash};
-use super::rules::Rules;
+use super::protocol_rules::Rules;
 
 /// State of one node in its cluster.
 #[derive(Debug)]

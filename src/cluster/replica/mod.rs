@@ -26,8 +26,8 @@
 //! - *A read returns every acknowledged write.* A node answers from its own memory only if it holds
 //!   the session and has compared itself with every other member since the view began; until then
 //!   it asks the members that are left. A node that does not hold the session asks the owner
-//!   ([`reads`], [`repair`]).
-//! - *A copy is dropped only when every holder has it* ([`repair`]).
+//!   ([`reads`], [`anti_entropy`]).
+//! - *A copy is dropped only when every holder has it* ([`anti_entropy`]).
 //! - *Deletions are final.* A tombstone absorbs everything, and is kept longer than any copy of the
 //!   session can be alive; changes of a session that is not here never create it ([`entry`]).
 //! - *A slow peer only causes delays.* Data is sent within a window per peer and waits here
@@ -41,7 +41,7 @@
 //! The two sides of a partition do not agree while it lasts: both serve, and merge when it heals.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod admission;
+mod anti_entropy;
 mod budget;
 mod calls;
 mod cluster_view;
@@ -57,6 +57,7 @@ mod export;
 mod floors;
 mod flow;
 pub(crate) mod listing;
+mod member_selection;
 mod membership;
 mod merged_writes;
 pub(crate) mod message;
@@ -65,14 +66,12 @@ mod op_id;
 mod outlook;
 mod peer_table;
 mod placement;
+pub(crate) mod protocol_rules;
 mod published;
 mod readiness;
 mod reads;
 mod rebase;
-mod repair;
 mod revocation;
-pub(crate) mod rules;
-mod split;
 mod status;
 mod table;
 mod updates;
@@ -98,8 +97,8 @@ use self::engine::Engine;
 use self::event::{Input, Output};
 use self::node::Node;
 use self::placement::Member;
+use self::protocol_rules::Rules;
 use self::published::Published;
-use self::rules::Rules;
 use self::status::UnderReplicated;
 use self::table::Table;
 

@@ -7,11 +7,11 @@ use rand::rngs::StdRng;
 
 use crate::cluster::ack::Ack;
 use crate::cluster::replica::event::Input;
-use crate::cluster::replica::rules::Rules;
+use crate::cluster::replica::protocol_rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 
 use super::event::Event;
-use super::introductions::host_name;
+use super::handshakes::host_name;
 use super::kinds::FaultKind;
 use super::world::{DETECTION_MIN, World};
 use crate::cluster::outlook::Addresses;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::cluster::copies::Copies;
-use crate::cluster::replica::rules::Rules;
+use crate::cluster::replica::protocol_rules::Rules;
 
 use super::kinds::FaultKind;
 use super::link::LinkRules;

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::cluster::copies::Copies;
-use crate::cluster::replica::rules::Rules;
+use crate::cluster::replica::protocol_rules::Rules;
 
 use super::kinds::FaultKind;
 use super::link::LinkRules;

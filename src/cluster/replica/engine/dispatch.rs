@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::session::{Root, Timestamp};
 
 use super::Engine;
+use crate::cluster::replica::anti_entropy::{answer_compare, answer_pull};
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::floors::vote;
@@ -18,7 +19,6 @@ use crate::cluster::replica::message::{KeyedEntry, Message, ViewId};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::repair::{answer_compare, answer_pull};
 use crate::cluster::replica::table::Table;
 
 impl Engine {

@@ -9,8 +9,8 @@
 use crate::session::Timestamp;
 
 use super::Engine;
-use crate::cluster::replica::admission::admit;
 use crate::cluster::replica::event::{Exclusion, Notification};
+use crate::cluster::replica::member_selection::admit;
 use crate::cluster::replica::membership::Membership;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
 

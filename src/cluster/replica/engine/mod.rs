@@ -28,6 +28,7 @@ use foca::Timer;
 use crate::session::{Root, Timestamp};
 
 use super::Settings;
+use super::anti_entropy::Repair;
 use super::cluster_view::ClusterView;
 use super::event::{DownCause, Exclusion, Input, Output};
 use super::floors::Floors;
@@ -39,7 +40,6 @@ use super::node::Node;
 use super::peer_table::{Peer, PeerIndex, PeerSet};
 use super::readiness::Readiness;
 use super::reads::Reads;
-use super::repair::Repair;
 use super::revocation::Revocations;
 use super::table::Table;
 use super::updates::{UpdateContext, Updates};

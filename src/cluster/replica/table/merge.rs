@@ -9,7 +9,7 @@ use crate::session::{Record, Root, Timestamp, WriterId};
 use super::Table;
 use crate::cluster::replica::entry::{Entry, MergeEffect};
 use crate::cluster::replica::message::KeyedEntry;
-use crate::cluster::replica::split::Split;
+use crate::cluster::replica::table::conflicts::Split;
 use crate::sync::lock;
 
 impl Table {

@@ -10,10 +10,11 @@
 
 mod commit;
 mod compare;
+mod conflicts;
+mod expiry;
 mod limits;
 mod list;
 mod merge;
-mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,8 +28,9 @@ use super::Settings;
 use super::digest::access_digest;
 use super::entry::Entry;
 use super::message::{FIXED, KeyedEntry, SMALL_MAX};
-use super::rules::Rules;
-use super::split::Split;
+use super::protocol_rules::Rules;
+
+use conflicts::Split;
 
 /// All sessions of a node.
 #[derive(Debug)]
