@@ -9,7 +9,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{ListPart, Root, Scope, SessionCursor, SessionPage};
 
 use super::handle::{Cluster, out_of_reach, refused};
-use super::replica::event::{Reply, Step};
+use super::replica::event::{Progress, Reply};
 
 impl Cluster {
     /// Returns a page of the sessions that this node owns, or of all.
@@ -59,9 +59,9 @@ impl Cluster {
             .replica
             .list(self.driver.enter(), op, scope, wanted);
         match step {
-            Step::Done(part) => return Ok(part),
-            Step::Refused(kind) => return Err(refused(kind)),
-            Step::Wait(_) => self.driver.settle(),
+            Progress::Ready(part) => return Ok(part),
+            Progress::Rejected(kind) => return Err(refused(kind)),
+            Progress::Pending(_) => self.driver.settle(),
         }
         match self.driver.reply(op).await {
             Some(Reply::Listed(view, others)) => {

@@ -56,7 +56,7 @@ pub(crate) use handle::Cluster;
 pub(crate) use replica::{
     entry::Entry,
     message::KeyedEntry,
-    withheld::{Survivor, WithheldState},
+    withheld::{SurvivingMember, WithheldState},
 };
 pub use secret::Secret;
 pub use status::{ClusterStatus, DrainReport, Member, MemberState, RefusedNode};

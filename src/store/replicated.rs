@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 #[cfg(all(feature = "snapshot", unix))]
-use crate::cluster::{KeyedEntry, Survivor, WithheldState};
+use crate::cluster::{KeyedEntry, SurvivingMember, WithheldState};
 use crate::error::StoreError;
 use crate::events::SessionEvents;
 use crate::session::{
@@ -189,7 +189,7 @@ impl ReplicatedStore {
 
     /// The members that remain if this node leaves now, or remained when it left.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(super) fn survivors(&self) -> Vec<Survivor> {
+    pub(super) fn survivors(&self) -> Vec<SurvivingMember> {
         self.cluster.survivors()
     }
 

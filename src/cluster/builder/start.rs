@@ -20,7 +20,7 @@ use crate::cluster::handle::Cluster;
 use crate::cluster::link::{Links, Security, is_loopback, last_generation};
 use crate::cluster::outlook::Addresses;
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::protocol_rules::Rules;
+use crate::cluster::replica::protocol_rules::ProtocolRules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 use crate::cluster::runtime::Endpoints;
 use crate::cluster::wire::{Hello, NODE_NAME_MAX, is_node_name};
@@ -51,7 +51,7 @@ impl ReplicatedStoreBuilder {
     pub(crate) async fn start_with(
         self,
         copies: Vec<crate::cluster::KeyedEntry>,
-        survivors: Vec<crate::cluster::Survivor>,
+        survivors: Vec<crate::cluster::SurvivingMember>,
     ) -> Result<(ReplicatedStore, usize), SetupError> {
         let mut refused = 0;
         let fill = |replica: &Replica| match survivors.is_empty() {
@@ -135,7 +135,7 @@ impl ReplicatedStoreBuilder {
                 ..Requirements::default()
             },
             seed,
-            rules: Rules::ALL,
+            rules: ProtocolRules::ALL,
         }
     }
 

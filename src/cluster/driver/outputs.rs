@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
 use crate::cluster::link::Encoder;
-use crate::cluster::replica::event::{Input, Notification, Output, Report};
+use crate::cluster::replica::event::{EventReport, Input, Notification, Output};
 use crate::sync::lock;
 
 use super::{Driver, LOOKING};
@@ -57,11 +57,11 @@ impl Driver {
                 }
                 Output::Reply { op, reply } => self.calls.answer(op, reply),
                 Output::Notification(notification) => self.notify(notification),
-                Output::Event(Report::Mine(event)) => self.events.report(event),
-                Output::Event(Report::MineAgain(event)) => self.events.report_again(event),
-                Output::Event(Report::Theirs(event)) => self.events.relay(event),
-                Output::Event(Report::Lost(events)) => self.events.lost(events),
-                Output::Event(Report::Confirmed(by_all)) => self.events.confirmed(by_all),
+                Output::Event(EventReport::Local(event)) => self.events.report(event),
+                Output::Event(EventReport::LocalRepeat(event)) => self.events.report_again(event),
+                Output::Event(EventReport::Remote(event)) => self.events.relay(event),
+                Output::Event(EventReport::Lost(events)) => self.events.lost(events),
+                Output::Event(EventReport::Confirmed(by_all)) => self.events.confirmed(by_all),
             }
         }
         encoder.forget();

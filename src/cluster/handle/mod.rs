@@ -23,7 +23,7 @@ use crate::watch::SessionWatch;
 use crate::cluster::copies::Copies;
 use crate::cluster::driver::Driver;
 use crate::cluster::large_writes::LargeWrites;
-use crate::cluster::replica::event::{Reply, Step};
+use crate::cluster::replica::event::{Progress, Reply};
 use crate::cluster::replica::events::Happening;
 use crate::cluster::replica::message::UpdateStatus;
 use crate::cluster::runtime::{Endpoints, run};
@@ -94,9 +94,9 @@ impl Cluster {
         let op = self.driver.next_op();
         let now = self.driver.enter();
         match self.driver.replica.load(now, op, key, secret) {
-            Step::Done(loaded) => Ok(loaded),
-            Step::Refused(kind) => Err(refused(kind)),
-            Step::Wait(_) => {
+            Progress::Ready(loaded) => Ok(loaded),
+            Progress::Rejected(kind) => Err(refused(kind)),
+            Progress::Pending(_) => {
                 self.driver.settle();
                 match self.driver.reply(op).await {
                     Some(Reply::Found(loaded)) => Ok(loaded),
@@ -144,9 +144,9 @@ impl Cluster {
         let step = self.driver.replica.commit(now, op, key, base, changes);
         self.driver.settle();
         let outcome = match step {
-            Step::Done(outcome) => return Ok(self.acknowledged(outcome)),
-            Step::Refused(kind) => return Err(refused(kind)),
-            Step::Wait(outcome) => outcome,
+            Progress::Ready(outcome) => return Ok(self.acknowledged(outcome)),
+            Progress::Rejected(kind) => return Err(refused(kind)),
+            Progress::Pending(outcome) => outcome,
         };
         match self.driver.reply(op).await {
             Some(Reply::Written) => Ok(self.acknowledged(outcome)),
@@ -233,9 +233,9 @@ impl Cluster {
         let step = self.driver.replica.delete(self.driver.enter(), op, key);
         self.driver.settle();
         let ended = match step {
-            Step::Done(ended) => return Ok(ended),
-            Step::Refused(kind) => return Err(refused(kind)),
-            Step::Wait(ended) => ended,
+            Progress::Ready(ended) => return Ok(ended),
+            Progress::Rejected(kind) => return Err(refused(kind)),
+            Progress::Pending(ended) => ended,
         };
         match self.driver.reply(op).await {
             Some(Reply::Written) => Ok(ended),
@@ -264,7 +264,7 @@ impl Cluster {
 
     /// Returns the members that stay if this node leaves now, or stayed when it left.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) fn survivors(&self) -> Vec<crate::cluster::Survivor> {
+    pub(crate) fn survivors(&self) -> Vec<crate::cluster::SurvivingMember> {
         self.driver.replica.survivors()
     }
 

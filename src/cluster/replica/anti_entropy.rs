@@ -29,10 +29,10 @@ use std::time::Duration;
 use crate::session::{Root, Timestamp};
 
 use super::cluster_view::ClusterView;
-use super::message::{KeyedEntry, Known, Message, ViewId};
+use super::message::{KeyedEntry, KnownEntry, Message, ViewId};
 use super::peer_table::PeerIndex;
-use super::placement::Member;
-use super::table::Table;
+use super::placement::MemberRef;
+use super::table::EntryTable;
 
 /// The comparison that this node has under way, if any.
 #[derive(Debug, Default)]
@@ -61,7 +61,12 @@ impl Repair {
     }
 
     /// Starts a comparison with the next member if none is under way.
-    pub(crate) fn advance(&mut self, now: Timestamp, cluster: &mut ClusterView, table: &Table) {
+    pub(crate) fn advance(
+        &mut self,
+        now: Timestamp,
+        cluster: &mut ClusterView,
+        table: &EntryTable,
+    ) {
         if self.current.is_none()
             && let Some(source) = self.next_source(now, cluster)
         {
@@ -72,13 +77,18 @@ impl Repair {
 
     /// Called when requests to `source` or its responses may be lost: compares with it from the
     /// start.
-    pub(crate) fn restart(&mut self, source: PeerIndex, cluster: &mut ClusterView, table: &Table) {
+    pub(crate) fn restart(
+        &mut self,
+        source: PeerIndex,
+        cluster: &mut ClusterView,
+        table: &EntryTable,
+    ) {
         if self.current.as_ref().is_some_and(|c| c.source == source) {
             self.begin(source, cluster, table);
         }
     }
 
-    fn begin(&mut self, source: PeerIndex, cluster: &mut ClusterView, table: &Table) {
+    fn begin(&mut self, source: PeerIndex, cluster: &mut ClusterView, table: &EntryTable) {
         self.round += 1;
         self.current = Some(Comparison {
             source,
@@ -100,7 +110,7 @@ impl Repair {
         round: u64,
         slots: Vec<u16>,
         cluster: &mut ClusterView,
-        table: &Table,
+        table: &EntryTable,
     ) {
         if let Some(comparison) = self.answer_from(from, round)
             && comparison.todo.is_none()
@@ -118,7 +128,7 @@ impl Repair {
         (round, slot): (u64, u16),
         last: Option<Root>,
         cluster: &mut ClusterView,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let Some(comparison) = self.answer_from(from, round) else {
             return;
@@ -175,7 +185,7 @@ impl Repair {
     }
 
     /// Keeps [`PULLS_MAX`] requests open, and ends the comparison when nothing is left to pull.
-    fn pull(&mut self, cluster: &mut ClusterView, table: &Table) {
+    fn pull(&mut self, cluster: &mut ClusterView, table: &EntryTable) {
         let Some(comparison) = &mut self.current else {
             return;
         };
@@ -207,7 +217,7 @@ impl Repair {
         slot: u16,
         after: Option<Root>,
         cluster: &mut ClusterView,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let message = Message::PullSlot {
             view: cluster.view,
@@ -226,9 +236,9 @@ pub(crate) fn answer_compare(
     asker: PeerIndex,
     digests: &[(u16, u64)],
     cluster: &ClusterView,
-    table: &Table,
+    table: &EntryTable,
 ) -> Message {
-    let theirs = |slot| cluster.placement.holds(slot, Member::Peer(asker));
+    let theirs = |slot| cluster.placement.holds(slot, MemberRef::Peer(asker));
     Message::DigestDiff {
         view,
         round,
@@ -242,8 +252,8 @@ pub(crate) fn answer_pull(
     (view, round): (ViewId, u64),
     slot: u16,
     after: Option<Root>,
-    known: &[Known],
-    table: &Table,
+    known: &[KnownEntry],
+    table: &EntryTable,
 ) -> Message {
     let (copies, more): (Vec<KeyedEntry>, bool) =
         table.unknown(now, slot, after, known, PUSH_BYTES);

@@ -11,14 +11,14 @@ use crate::session::{
 };
 
 use super::Replica;
-use super::event::Step;
+use super::event::Progress;
 use super::message::{FIXED, KeyedEntry, OpId, Operation};
 use super::peer_table::PeerSet;
-use super::placement::Member;
+use super::placement::MemberRef;
 use super::published::Published;
 use super::reads::Wanted;
 use super::table::Committed;
-use super::updates::Call;
+use super::updates::UpdateCall;
 use crate::cluster::ack::Ack;
 
 impl Replica {
@@ -29,24 +29,24 @@ impl Replica {
         op: OpId,
         key: &Root,
         secret: Option<&SecretHash>,
-    ) -> Step<Loaded> {
+    ) -> Progress<Loaded> {
         let published = self.published();
         if !published.ready {
-            return Step::Refused(StoreErrorKind::NotReady);
+            return Progress::Rejected(StoreErrorKind::NotReady);
         }
         let secret = secret.filter(|_| self.table.rules.secrets());
         if published.complete && published.placement.is_mine(key.slot()) {
             // The owner has every rotation. Another holder asks it if the secret is not the one
             // that it has: the rotation may not have arrived here.
-            let is_owner = published.placement.owner(key.slot()) == Member::Me;
+            let is_owner = published.placement.owner(key.slot()) == MemberRef::Me;
             match self.look(now, key).map(|record| record.loaded(secret, now)) {
-                Some(loaded @ Loaded::Live(_)) => return Step::Done(loaded),
+                Some(loaded @ Loaded::Live(_)) => return Progress::Ready(loaded),
                 Some(loaded) if is_owner && self.is_current(&published) => {
-                    return Step::Done(loaded);
+                    return Progress::Ready(loaded);
                 }
                 Some(_) => {}
                 None if self.is_certain(now, key, &published) => {
-                    return Step::Done(Loaded::Absent);
+                    return Progress::Ready(Loaded::Absent);
                 }
                 None => {}
             }
@@ -56,7 +56,7 @@ impl Replica {
             secret: secret.copied(),
         };
         self.engine().read(now, op, wanted, &self.table);
-        Step::Wait(Loaded::Absent)
+        Progress::Pending(Loaded::Absent)
     }
 
     /// Returns the live session in this node's table.
@@ -88,13 +88,13 @@ impl Replica {
         key: &Root,
         base: Option<&Arc<Record>>,
         changes: &Changes,
-    ) -> Step<Outcome> {
+    ) -> Progress<Outcome> {
         let published = self.published();
         if let Some(kind) = self.refusal(&published) {
-            return Step::Refused(kind);
+            return Progress::Rejected(kind);
         }
         if !self.has_room(key, changes, &published) {
-            return Step::Refused(StoreErrorKind::Unavailable);
+            return Progress::Rejected(StoreErrorKind::Unavailable);
         }
         // Only one of two concurrent rotations may win: the owner decides.
         let ordered = changes.expected().is_some()
@@ -110,11 +110,11 @@ impl Replica {
         let insisted = (!published.complete).then(|| changes.insist());
         let changes = insisted.as_ref().unwrap_or(changes);
         match self.commit_here(now, key, base, changes, &published) {
-            Err(kind) => Step::Refused(kind),
+            Err(kind) => Progress::Rejected(kind),
             Ok((Outcome::Gone, None)) if !self.is_certain(now, key, &published) => {
                 self.update(now, op, key, base, changes, &published)
             }
-            Ok((outcome, None)) => Step::Done(outcome),
+            Ok((outcome, None)) => Progress::Ready(outcome),
             Ok((outcome, Some(copies))) => {
                 self.replicate(now, op, outcome, (self.ack, self.min_copies), &copies)
             }
@@ -125,8 +125,8 @@ impl Replica {
     fn has_room(&self, key: &Root, changes: &Changes, published: &Published) -> bool {
         let holders = published.placement.holders(key.slot());
         let to = match holders.owner {
-            Member::Peer(owner) if !holders.me => PeerSet::of(owner),
-            Member::Peer(_) | Member::Me => holders.peers,
+            MemberRef::Peer(owner) if !holders.me => PeerSet::of(owner),
+            MemberRef::Peer(_) | MemberRef::Me => holders.peers,
         };
         self.budget.admits(to, FIXED + changes.payload_bytes())
     }
@@ -147,10 +147,10 @@ impl Replica {
     ///
     /// A session that another call has deleted may still be alive at the other holders: this call
     /// waits for them too, so that its result holds on every node.
-    pub(crate) fn delete(&self, now: Timestamp, op: OpId, key: &Root) -> Step<bool> {
+    pub(crate) fn delete(&self, now: Timestamp, op: OpId, key: &Root) -> Progress<bool> {
         let published = self.published();
         if !published.ready {
-            return Step::Refused(StoreErrorKind::NotReady);
+            return Progress::Rejected(StoreErrorKind::NotReady);
         }
         if published.placement.is_mine(key.slot()) {
             match self.table.delete(now, key) {
@@ -158,11 +158,11 @@ impl Replica {
                 Some((copy, existed)) => {
                     return self.replicate(now, op, existed, (Ack::All, 0), &[copy].into());
                 }
-                None if self.is_certain(now, key, &published) => return Step::Done(false),
+                None if self.is_certain(now, key, &published) => return Progress::Ready(false),
                 None => {}
             }
         }
-        let call = Call {
+        let call = UpdateCall {
             op,
             key: *key,
             seen: 0,
@@ -170,7 +170,7 @@ impl Replica {
             order: Operation::Delete,
         };
         self.engine().update(now, call, &self.table);
-        Step::Wait(true)
+        Progress::Pending(true)
     }
 
     /// Records an access.
@@ -194,19 +194,19 @@ impl Replica {
         base: Option<&Arc<Record>>,
         changes: &Changes,
         published: &Published,
-    ) -> Step<Outcome> {
+    ) -> Progress<Outcome> {
         let record = self.kept(now, key).or_else(|| base.cloned());
         let order = match changes.is_create() {
             true => match changes.apply_as(None, None, now, published.writer) {
                 Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
-                    return Step::Refused(StoreErrorKind::TooLarge);
+                    return Progress::Rejected(StoreErrorKind::TooLarge);
                 }
                 Outcome::Committed(record) => Operation::Create(record),
-                outcome => return Step::Done(outcome),
+                outcome => return Progress::Ready(outcome),
             },
             false => Operation::Update,
         };
-        let call = Call {
+        let call = UpdateCall {
             op,
             key: *key,
             seen: [record.as_ref(), base]
@@ -220,7 +220,7 @@ impl Replica {
         };
         self.engine().update(now, call, &self.table);
         // The owner's answer replaces this value.
-        Step::Wait(Outcome::Gone)
+        Progress::Pending(Outcome::Gone)
     }
 
     fn replicate<T>(
@@ -230,14 +230,14 @@ impl Replica {
         value: T,
         wanted: (Ack, usize),
         copies: &Arc<[KeyedEntry]>,
-    ) -> Step<T> {
+    ) -> Progress<T> {
         let mut engine = self.engine();
         let wait = engine.write(now, op, wanted, copies, &self.table);
         self.publish(&engine);
         if wait {
-            Step::Wait(value)
+            Progress::Pending(value)
         } else {
-            Step::Done(value)
+            Progress::Ready(value)
         }
     }
 

@@ -25,8 +25,8 @@ use super::message::{Lane, Message, OpId, UpdateStatus, ViewId};
 use super::node::Node;
 use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet, PeerTable};
-use super::placement::{Holders, Member, Placement, members_hash};
-use super::protocol_rules::Rules;
+use super::placement::{Holders, MemberRef, Placement, members_hash};
+use super::protocol_rules::ProtocolRules;
 
 /// State of one node in its cluster.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) struct ClusterView {
     copies: Copies,
     /// Minimum number of copies of an acknowledged write.
     pub(crate) min_copies: usize,
-    pub(crate) rules: Rules,
+    pub(crate) rules: ProtocolRules,
     /// Times of the latest member losses without orderly leave since the cluster was last settled.
     pub(crate) losses: VecDeque<Timestamp>,
     /// While joining: until when an unknown session may be one that was lost.
@@ -293,7 +293,7 @@ impl ClusterView {
     }
 
     /// Returns the owner of a slot: the member that orders the changes that need an order.
-    pub(crate) fn owner(&self, slot: usize) -> Member {
+    pub(crate) fn owner(&self, slot: usize) -> MemberRef {
         self.placement.owner(slot)
     }
 

@@ -69,20 +69,20 @@ pub(crate) enum Output {
     Reply { op: OpId, reply: Reply },
     /// An event to report to operators.
     Notification(Notification),
-    /// Something that subscribers to events want to know.
-    Event(Report),
+    /// An event report for subscribers.
+    Event(EventReport),
 }
 
-/// What subscribers to events want to know.
+/// A report for subscribers to session events.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Report {
-    /// This node reports an event.
-    Mine(SessionEvent),
+pub(crate) enum EventReport {
+    /// An event that this node reports.
+    Local(SessionEvent),
     /// The same, and subscribers with the scope of the cluster have received it from another node.
-    MineAgain(SessionEvent),
-    /// A member has reported one.
-    Theirs(SessionEvent),
-    /// A member could not send so many.
+    LocalRepeat(SessionEvent),
+    /// An event that a member has reported.
+    Remote(SessionEvent),
+    /// The number of events that a member could not send.
     Lost(u64),
     /// Whether all ready members have confirmed the subscription of this node.
     Confirmed(bool),
@@ -191,11 +191,11 @@ pub(crate) enum Exclusion {
 
 /// The immediate result of starting a call.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Step<T> {
+pub(crate) enum Progress<T> {
     /// The call is complete.
-    Done(T),
+    Ready(T),
     /// Wait for the [`Reply`] to this call; `Written` confirms the value.
-    Wait(T),
+    Pending(T),
     /// The call is rejected; nothing was changed.
-    Refused(StoreErrorKind),
+    Rejected(StoreErrorKind),
 }

@@ -7,8 +7,8 @@ use crate::session::Timestamp;
 use super::Replica;
 use super::entry::Entry;
 use super::message::KeyedEntry;
-use super::table::Table;
-use super::withheld::{Survivor, WithheldSessions, WithheldState};
+use super::table::EntryTable;
+use super::withheld::{SurvivingMember, WithheldSessions, WithheldState};
 
 impl Replica {
     /// Returns the entries of a slot that are still in effect. Deltas without their session are
@@ -28,7 +28,12 @@ impl Replica {
 
     /// Like [`restore`](Self::restore), for an earlier incarnation that these members have
     /// survived: imports the sessions when one of them is met.
-    pub(crate) fn hold(&self, now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) {
+    pub(crate) fn hold(
+        &self,
+        now: Timestamp,
+        copies: Vec<KeyedEntry>,
+        survivors: Vec<SurvivingMember>,
+    ) {
         self.engine().withheld = WithheldSessions::new(now, copies, survivors);
     }
 
@@ -39,15 +44,17 @@ impl Replica {
 
     /// Returns the members that stay if this node leaves now, or stayed when it left, including
     /// those from before a pause that this node has not met again.
-    pub(crate) fn survivors(&self) -> Vec<Survivor> {
+    pub(crate) fn survivors(&self) -> Vec<SurvivingMember> {
         let engine = self.engine();
         let peers = engine.cluster.peers.iter().map(|(_, peer)| peer);
-        let here = peers.filter(|peer| !peer.departed).map(|peer| Survivor {
-            name: peer.node.name.to_string(),
-            generation: peer.node.generation,
-            leaving: peer.leaving,
-        });
-        let lost = |address: &SocketAddr| Survivor {
+        let here = peers
+            .filter(|peer| !peer.departed)
+            .map(|peer| SurvivingMember {
+                name: peer.node.name.to_string(),
+                generation: peer.node.generation,
+                leaving: peer.leaving,
+            });
+        let lost = |address: &SocketAddr| SurvivingMember {
             name: address.to_string(),
             generation: 0,
             leaving: false,
@@ -57,7 +64,7 @@ impl Replica {
     }
 }
 
-impl Table {
+impl EntryTable {
     /// Imports exported entries. Returns the number of sessions for which there was no room.
     pub(super) fn restore(&self, now: Timestamp, copies: Vec<KeyedEntry>) -> usize {
         let mut refused = 0;

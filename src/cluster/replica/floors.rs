@@ -47,8 +47,8 @@ use super::digest::content_below;
 use super::entry::{Entry, marks_bytes};
 use super::message::{KeyedEntry, Message, OpId, Proposal, ViewId};
 use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::Member;
-use super::table::Table;
+use super::placement::MemberRef;
+use super::table::EntryTable;
 use super::writes::{NewWrite, Writes};
 
 /// Floors that this node proposes, as the owner of sessions.
@@ -85,7 +85,7 @@ impl Floors {
         copies: &[KeyedEntry],
         cluster: &mut ClusterView,
         writes: &mut Writes,
-        table: &Table,
+        table: &EntryTable,
     ) {
         for copy in copies.iter().filter(|copy| has_marks(&copy.entry)) {
             self.review(now, copy.key, cluster, writes, table);
@@ -99,9 +99,9 @@ impl Floors {
         key: Root,
         cluster: &mut ClusterView,
         writes: &mut Writes,
-        table: &Table,
+        table: &EntryTable,
     ) {
-        if cluster.owner(key.slot()) != Member::Me || self.ballots.contains_key(&key) {
+        if cluster.owner(key.slot()) != MemberRef::Me || self.ballots.contains_key(&key) {
             return;
         }
         let record = table.record(&key);
@@ -157,7 +157,7 @@ impl Floors {
         (view, op, key, agrees): (ViewId, OpId, Root, bool),
         cluster: &mut ClusterView,
         writes: &mut Writes,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let is_meant = |ballot: &&mut Ballot| ballot.proposal.op == op && view == cluster.view;
         let Some(ballot) = self.ballots.get_mut(&key).filter(is_meant) else {
@@ -180,7 +180,7 @@ impl Floors {
         proposal: &Proposal,
         cluster: &mut ClusterView,
         writes: &mut Writes,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let Proposal { key, floor, .. } = *proposal;
         let Some(record) = table.record(&key) else {
@@ -207,7 +207,7 @@ impl Floors {
     }
 
     /// Ends a proposal without result.
-    fn give_up(&mut self, now: Timestamp, key: Root, cluster: &ClusterView, table: &Table) {
+    fn give_up(&mut self, now: Timestamp, key: Root, cluster: &ClusterView, table: &EntryTable) {
         self.ballots.remove(&key);
         let marks = table
             .record(&key)
@@ -228,7 +228,7 @@ impl Floors {
         now: Timestamp,
         cluster: &mut ClusterView,
         writes: &mut Writes,
-        table: &Table,
+        table: &EntryTable,
     ) {
         self.give_up_where(now, cluster, table, |ballot| {
             now.since(ballot.begun_at) >= VOTE_MAX
@@ -236,7 +236,7 @@ impl Floors {
         let is_due = |(key, due): (&Root, &Due)| (due.at <= now).then_some(*key);
         let due: Vec<_> = self.due.iter().filter_map(is_due).collect();
         for key in due {
-            if cluster.owner(key.slot()) == Member::Me {
+            if cluster.owner(key.slot()) == MemberRef::Me {
                 self.review(now, key, cluster, writes, table);
             } else {
                 self.due.remove(&key);
@@ -246,7 +246,7 @@ impl Floors {
 
     /// Called when a new view is installed: gives up all proposals, whose voters may not be the
     /// holders any more.
-    pub(crate) fn install(&mut self, now: Timestamp, cluster: &ClusterView, table: &Table) {
+    pub(crate) fn install(&mut self, now: Timestamp, cluster: &ClusterView, table: &EntryTable) {
         self.give_up_where(now, cluster, table, |_| true);
     }
 
@@ -256,7 +256,7 @@ impl Floors {
         now: Timestamp,
         peer: PeerIndex,
         cluster: &ClusterView,
-        table: &Table,
+        table: &EntryTable,
     ) {
         self.give_up_where(now, cluster, table, |ballot| ballot.waiting.contains(peer));
     }
@@ -265,7 +265,7 @@ impl Floors {
         &mut self,
         now: Timestamp,
         cluster: &ClusterView,
-        table: &Table,
+        table: &EntryTable,
         is_over: impl Fn(&Ballot) -> bool,
     ) {
         let over = |(key, ballot): (&Root, &Ballot)| is_over(ballot).then_some(*key);
@@ -282,13 +282,13 @@ pub(crate) fn vote(
     proposal: &Proposal,
     cluster: &ClusterView,
     writes: &Writes,
-    table: &Table,
+    table: &EntryTable,
 ) -> Message {
     let Proposal { view, op, key, .. } = *proposal;
     let slot = key.slot();
     let agrees = view == cluster.view
         && cluster.is_mine(slot)
-        && cluster.owner(slot) == Member::Peer(from)
+        && cluster.owner(slot) == MemberRef::Peer(from)
         && (cluster.is_complete() || !cluster.rules.equal_floors())
         && table.record(&key).is_some_and(|record| {
             may_lose(&record, table) && may_agree(&record, proposal, cluster, writes)
@@ -303,7 +303,7 @@ pub(crate) fn vote(
 
 /// Returns `true` if the view is stable, all holders of the session are complete, and no member is
 /// missing that may have other writes.
-fn is_time(key: &Root, record: &Record, cluster: &ClusterView, table: &Table) -> bool {
+fn is_time(key: &Root, record: &Record, cluster: &ClusterView, table: &EntryTable) -> bool {
     let mut holders = cluster.holders(key.slot()).peers.iter();
     cluster.ready
         && cluster.is_stable()
@@ -313,7 +313,7 @@ fn is_time(key: &Root, record: &Record, cluster: &ClusterView, table: &Table) ->
 }
 
 /// Returns `true` if no member is missing, or the marks take so many bytes that this is accepted.
-fn may_lose(record: &Record, table: &Table) -> bool {
+fn may_lose(record: &Record, table: &EntryTable) -> bool {
     let is_large = || !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
     !table.is_split() || is_large()
 }

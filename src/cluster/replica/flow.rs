@@ -32,8 +32,8 @@ pub(crate) struct Flow {
 
 #[derive(Debug, Default)]
 struct Window {
-    small: Queue,
-    large: Queue,
+    small: FlowQueue,
+    large: FlowQueue,
     /// Requests of the peer that are answered when there is room.
     questions: BTreeMap<Question, Message>,
     /// Accesses that are sent when there is room, the latest of each session.
@@ -47,7 +47,7 @@ struct Window {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct FlowQueue {
     waiting: VecDeque<Message>,
     waiting_bytes: usize,
     /// Sent and not yet delivered: sequence numbers of writes, and sizes.
@@ -208,7 +208,7 @@ impl Flow {
 
     /// Returns `true` if no small message waits for a peer or is in flight to it.
     pub(crate) fn is_idle(&self, peer: PeerIndex) -> bool {
-        let is_idle = |queue: &Queue| queue.bytes == 0 && queue.waiting.is_empty();
+        let is_idle = |queue: &FlowQueue| queue.bytes == 0 && queue.waiting.is_empty();
         let window = self.windows.get(peer);
         window.is_some_and(|window| is_idle(&window.small))
     }
@@ -308,7 +308,7 @@ impl Window {
     }
 }
 
-impl Queue {
+impl FlowQueue {
     fn is_full(&self) -> bool {
         self.bytes >= SMALL_WINDOW || !self.waiting.is_empty()
     }

@@ -17,20 +17,20 @@ use crate::session::{ListPart, Root, SLOTS, Scope, SessionPage, Timestamp};
 
 use super::Replica;
 use super::cluster_view::ClusterView;
-use super::event::{Reply, Step};
+use super::event::{Progress, Reply};
 use super::message::{LIST_KINDS, ListRequest, ListResponse, Message, OpId, ViewId};
 use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::Member;
+use super::placement::MemberRef;
 use super::rebase::rebased;
 
-/// Open requests for lists.
+/// Requests for lists in flight.
 #[derive(Debug, Default)]
 pub(crate) struct Lists {
-    open: BTreeMap<OpId, Open>,
+    open: BTreeMap<OpId, InFlightList>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct InFlightList {
     after: Option<Root>,
     limit: usize,
     /// Owners that are asked when they are complete in this view.
@@ -42,7 +42,7 @@ struct Open {
     begun_at: Timestamp,
 }
 
-impl Open {
+impl InFlightList {
     /// Determines the owners to ask in this view, and discards the answers of an earlier one.
     fn place(&mut self, cluster: &ClusterView) {
         self.due = cluster.placement.owners();
@@ -106,7 +106,7 @@ impl Lists {
         if self.open.len() >= LISTS_MAX {
             return cluster.reply(op, Reply::Unavailable);
         }
-        let mut open = Open {
+        let mut open = InFlightList {
             after,
             limit: limit.clamp(1, SessionPage::LIMIT_MAX),
             due: PeerSet::default(),
@@ -167,7 +167,7 @@ impl Lists {
             is_after(key) && through.is_none_or(|through| key.place() <= through.place())
         };
         // Sessions of other slots, from a faulty member, are ignored.
-        let is_its = |key: &Root| cluster.owner(key.slot()) == Member::Peer(from);
+        let is_its = |key: &Root| cluster.owner(key.slot()) == MemberRef::Peer(from);
         part.sessions
             .retain(|info| !info.key.is_index() && is_covered(&info.key) && is_its(&info.key));
         for info in &mut part.sessions {
@@ -247,7 +247,7 @@ impl Lists {
 
     /// Returns the members with an unanswered request older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&Open| now.since(open.begun_at) >= OVERDUE_AFTER;
+        let late = |open: &&InFlightList| now.since(open.begun_at) >= OVERDUE_AFTER;
         let late = self.open.values().filter(late);
         late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
@@ -263,27 +263,27 @@ impl Replica {
         op: OpId,
         scope: Scope,
         (after, limit): (Option<Root>, usize),
-    ) -> Step<ListPart> {
+    ) -> Progress<ListPart> {
         let published = self.published();
         if !published.ready || !published.complete {
-            return Step::Refused(StoreErrorKind::NotReady);
+            return Progress::Rejected(StoreErrorKind::NotReady);
         }
         if published.uncertain_until > now {
-            return Step::Refused(StoreErrorKind::Unavailable);
+            return Progress::Rejected(StoreErrorKind::Unavailable);
         }
         let placement = &published.placement;
         let holds_all = || (0..SLOTS).all(|slot| placement.is_mine(slot));
         let whole = scope == Scope::Cluster;
         if whole && !holds_all() {
             self.engine().list(now, op, (after, limit));
-            return Step::Wait(ListPart::default());
+            return Progress::Pending(ListPart::default());
         }
-        let is_wanted = |slot| whole || placement.owner(slot) == Member::Me;
+        let is_wanted = |slot| whole || placement.owner(slot) == MemberRef::Me;
         let part = self.table.list(now, (after, SLOTS), limit, is_wanted);
         // Sessions may have been handed over meanwhile.
         match self.is_current(&published) {
-            true => Step::Done(part),
-            false => Step::Refused(StoreErrorKind::NotReady),
+            true => Progress::Ready(part),
+            false => Progress::Rejected(StoreErrorKind::NotReady),
         }
     }
 
@@ -301,7 +301,7 @@ impl Replica {
         let first = after.map_or(0, |after| after.slot());
         let last = others.through.map_or(SLOTS, |through| through.slot());
         let slots = last.saturating_sub(first) + 1;
-        let is_wanted = |slot| published.placement.owner(slot) == Member::Me;
+        let is_wanted = |slot| published.placement.owner(slot) == MemberRef::Me;
         let mine = self.table.list(now, (after, slots), limit, is_wanted);
         let is_current =
             published.view == view && published.complete && self.is_current(&published);

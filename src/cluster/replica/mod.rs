@@ -96,11 +96,11 @@ use self::budget::Budget;
 use self::engine::Engine;
 use self::event::{Input, Output};
 use self::node::Node;
-use self::placement::Member;
-use self::protocol_rules::Rules;
+use self::placement::MemberRef;
+use self::protocol_rules::ProtocolRules;
 use self::published::Published;
 use self::status::UnderReplicated;
-use self::table::Table;
+use self::table::EntryTable;
 
 pub(crate) use self::engine::PAUSE_MAX;
 pub(crate) use self::outlook::Outlook;
@@ -126,13 +126,13 @@ pub(crate) struct Settings {
     pub(crate) requirements: Requirements,
     /// The seed of all random choices in the replica.
     pub(crate) seed: u64,
-    pub(crate) rules: Rules,
+    pub(crate) rules: ProtocolRules,
 }
 
 /// The protocol state of one node.
 #[derive(Debug)]
 pub(crate) struct Replica {
-    table: Table,
+    table: EntryTable,
     engine: Mutex<Engine>,
     /// The part of `engine` that request tasks need, so that a local read does not wait for its
     /// lock.
@@ -147,7 +147,7 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn new(now: Timestamp, settings: Settings) -> Self {
-        let table = Table::new(&settings);
+        let table = EntryTable::new(&settings);
         let (ack, min_copies) = (settings.ack, settings.min_copies.into());
         let engine = Engine::new(now, settings);
         Self {
@@ -190,7 +190,7 @@ impl Replica {
         let placement = self.published().placement;
         let mut slot = draw();
         for _ in 0..OWN_TRIES {
-            if !placement.takes_part() || placement.owner(slot) == Member::Me {
+            if !placement.takes_part() || placement.owner(slot) == MemberRef::Me {
                 break;
             }
             slot = draw();
@@ -201,7 +201,7 @@ impl Replica {
     /// Returns `true` if this node owns the slot.
     #[cfg(test)]
     pub(crate) fn owns(&self, slot: usize) -> bool {
-        self.published().placement.owner(slot) == Member::Me
+        self.published().placement.owner(slot) == MemberRef::Me
     }
 
     /// Returns the name of the session's owner.

@@ -26,7 +26,7 @@ pub(crate) fn members_hash(me: &Node, leaving: bool, peers: &PeerTable) -> u64 {
 
 /// A member, relative to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Member {
+pub(crate) enum MemberRef {
     Me,
     Peer(PeerIndex),
 }
@@ -37,7 +37,7 @@ pub(crate) struct Holders {
     pub(crate) me: bool,
     pub(crate) peers: PeerSet,
     /// The holder that orders the changes that need an order.
-    pub(crate) owner: Member,
+    pub(crate) owner: MemberRef,
 }
 
 /// The holders of all slots in one view.
@@ -45,12 +45,12 @@ pub(crate) struct Holders {
 pub(crate) struct Placement {
     copies: Copies,
     /// Members that can hold slots.
-    candidates: Vec<Candidate>,
+    candidates: Vec<HolderCandidate>,
 }
 
 #[derive(Clone, Debug)]
-struct Candidate {
-    member: Member,
+struct HolderCandidate {
+    member: MemberRef,
     /// Determines its rank for each slot.
     seed: u64,
     fingerprint: u64,
@@ -62,14 +62,14 @@ impl Placement {
         let members = || {
             let peers = peers
                 .iter()
-                .map(|(index, peer)| (Member::Peer(index), &peer.node, peer.leaving));
-            std::iter::once((Member::Me, me, leaving)).chain(peers)
+                .map(|(index, peer)| (MemberRef::Peer(index), &peer.node, peer.leaving));
+            std::iter::once((MemberRef::Me, me, leaving)).chain(peers)
         };
         let all_leave = members().all(|(.., leaving)| leaving);
         let candidates =
             members()
                 .filter(|(.., leaving)| all_leave || !leaving)
-                .map(|(member, node, _)| Candidate {
+                .map(|(member, node, _)| HolderCandidate {
                     member,
                     seed: node.seed(),
                     fingerprint: node.fingerprint(),
@@ -93,7 +93,7 @@ impl Placement {
 
     /// Returns `true` if this node can hold slots.
     pub(crate) fn takes_part(&self) -> bool {
-        self.candidates.iter().any(|c| c.member == Member::Me)
+        self.candidates.iter().any(|c| c.member == MemberRef::Me)
     }
 
     /// Returns the configured number of copies; `None` for all members.
@@ -108,8 +108,8 @@ impl Placement {
     pub(crate) fn owners(&self) -> PeerSet {
         let members = self.candidates.iter().map(|candidate| candidate.member);
         members.fold(PeerSet::default(), |all, member| match member {
-            Member::Peer(peer) => all.union(PeerSet::of(peer)),
-            Member::Me => all,
+            MemberRef::Peer(peer) => all.union(PeerSet::of(peer)),
+            MemberRef::Me => all,
         })
     }
 
@@ -121,11 +121,11 @@ impl Placement {
 
     /// Returns `true` if this node is a holder of the slot.
     pub(crate) fn is_mine(&self, slot: usize) -> bool {
-        self.holds(slot, Member::Me)
+        self.holds(slot, MemberRef::Me)
     }
 
     /// Returns `true` if the member is a holder of the slot.
-    pub(crate) fn holds(&self, slot: usize, member: Member) -> bool {
+    pub(crate) fn holds(&self, slot: usize, member: MemberRef) -> bool {
         let Some(candidate) = self.candidates.iter().find(|c| c.member == member) else {
             return false;
         };
@@ -138,8 +138,8 @@ impl Placement {
     }
 
     /// Returns the owner of a slot.
-    pub(crate) fn owner(&self, slot: usize) -> Member {
-        self.first(slot).map_or(Member::Me, |first| first.member)
+    pub(crate) fn owner(&self, slot: usize) -> MemberRef {
+        self.first(slot).map_or(MemberRef::Me, |first| first.member)
     }
 
     /// Returns the name of the owner of a slot.
@@ -162,19 +162,19 @@ impl Placement {
             let before = ranks.iter().filter(|other| *other > rank).count();
             match candidate.member {
                 _ if before >= self.width() => {}
-                Member::Me => holders.me = true,
-                Member::Peer(peer) => holders.peers.insert(peer),
+                MemberRef::Me => holders.me = true,
+                MemberRef::Peer(peer) => holders.peers.insert(peer),
             }
         }
         holders
     }
 
-    fn first(&self, slot: usize) -> Option<&Candidate> {
+    fn first(&self, slot: usize) -> Option<&HolderCandidate> {
         self.candidates.iter().max_by_key(|c| c.rank(slot))
     }
 }
 
-impl Candidate {
+impl HolderCandidate {
     fn rank(&self, slot: usize) -> (u64, u64) {
         (weight(slot, self.seed), self.fingerprint)
     }

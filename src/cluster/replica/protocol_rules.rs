@@ -8,13 +8,13 @@ macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident,)*) => {
         /// The rules in force.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) struct Rules {
+        pub(crate) struct ProtocolRules {
             $(#[cfg(test)] pub(crate) $rule: bool,)*
             #[cfg(test)]
             pub(crate) marks: usize,
         }
 
-        impl Rules {
+        impl ProtocolRules {
             pub(crate) const ALL: Self = Self {
                 $(#[cfg(test)] $rule: true,)*
                 #[cfg(test)]
@@ -74,7 +74,7 @@ rules! {
     restamping,
 }
 
-impl Rules {
+impl ProtocolRules {
     /// Marks of removed attributes in a session before its floor is raised; half of them are kept.
     pub(crate) const fn marks(self) -> usize {
         #[cfg(test)]

@@ -71,13 +71,13 @@ pub(crate) struct Readiness {
     /// The largest number of members at one time, including this node.
     most: usize,
     /// The state before a pause while serving, until this node serves again.
-    pause: Option<Pause>,
+    pause: Option<StateBeforePause>,
     /// When a rejection last prevented this node from serving.
     held_up_at: Timestamp,
 }
 
 #[derive(Debug)]
-struct Pause {
+struct StateBeforePause {
     at: Timestamp,
     members: BTreeSet<SocketAddr>,
     /// Until when the node was in doubt then.
@@ -107,7 +107,7 @@ impl Readiness {
     pub(crate) fn pause(&mut self, now: Timestamp, cluster: &ClusterView) {
         if cluster.ready {
             let members = cluster.peers.iter();
-            self.pause = Some(Pause {
+            self.pause = Some(StateBeforePause {
                 at: now,
                 members: members.map(|(_, peer)| peer.node.address).collect(),
                 doubt_until: cluster.doubt_until,
@@ -199,7 +199,7 @@ impl Readiness {
     fn have_all_returned(&self, cluster: &ClusterView) -> bool {
         let peers = || cluster.peers.iter().map(|(_, peer)| peer);
         let is_here = |address: &SocketAddr| peers().any(|peer| peer.node.address == *address);
-        let is_back = |pause: &Pause| pause.members.iter().all(is_here);
+        let is_back = |pause: &StateBeforePause| pause.members.iter().all(is_here);
         self.pause.as_ref().is_some_and(is_back) && peers().all(|peer| !peer.ready || peer.certain)
     }
 

@@ -28,7 +28,7 @@ use super::event::Reply;
 use super::message::{Message, OpId, ViewId};
 use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::Member;
+use super::placement::MemberRef;
 
 /// A session to read, and the secret that the request presents.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +37,10 @@ pub(crate) struct Wanted {
     pub(crate) secret: Option<SecretHash>,
 }
 
-/// Open reads.
+/// Reads in flight.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
-    open: BTreeMap<OpId, Open>,
+    open: BTreeMap<OpId, InFlightRead>,
     /// Reads that a response has completed.
     complete: Vec<OpId>,
     /// The members that this node had compared itself with when all reads were last checked.
@@ -52,7 +52,7 @@ pub(crate) struct Reads {
 }
 
 #[derive(Debug)]
-struct Open {
+struct InFlightRead {
     wanted: Wanted,
     /// Whether this node holds the session, so that responses are merged into its table.
     mine: bool,
@@ -67,7 +67,7 @@ struct Open {
 
 /// A read for which all required responses have arrived.
 #[derive(Debug)]
-pub(crate) struct Finished {
+pub(crate) struct FinishedRead {
     pub(crate) op: OpId,
     pub(crate) wanted: Wanted,
     /// Whether the result is in the table; otherwise it is in `found`.
@@ -77,7 +77,7 @@ pub(crate) struct Finished {
     pub(crate) found: Option<Entry>,
 }
 
-impl Open {
+impl InFlightRead {
     fn new(now: Timestamp, wanted: Wanted, wide: bool) -> Self {
         Self {
             wanted,
@@ -97,17 +97,17 @@ impl Open {
         self.waiting = match cluster.owner(slot) {
             _ if self.mine && self.wide => cluster.holders(slot).peers.union(cluster.sources()),
             // The owner decides whether the secret is current, if this node has another one.
-            Member::Peer(owner) if self.mine && self.wanted.secret.is_some() => {
+            MemberRef::Peer(owner) if self.mine && self.wanted.secret.is_some() => {
                 cluster.sources().union(PeerSet::of(owner))
             }
             _ if self.mine => cluster.sources(),
-            Member::Peer(owner)
+            MemberRef::Peer(owner)
                 if !self.wide && cluster.has_caught_up(owner) || !cluster.rules.union_reads() =>
             {
                 PeerSet::of(owner)
             }
             _ if self.wide && cluster.is_settled() => cluster.holders(slot).peers,
-            Member::Peer(_) | Member::Me => cluster.peers(),
+            MemberRef::Peer(_) | MemberRef::Me => cluster.peers(),
         };
         self.ask(op, self.waiting, cluster);
     }
@@ -129,8 +129,8 @@ impl Open {
     fn is_finished(&self, cluster: &ClusterView) -> bool {
         if self.mine && !self.wide {
             let confirms = match cluster.owner(self.wanted.key.slot()) {
-                Member::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
-                Member::Peer(_) | Member::Me => PeerSet::default(),
+                MemberRef::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
+                MemberRef::Peer(_) | MemberRef::Me => PeerSet::default(),
             };
             // A member that this node has compared itself with meanwhile need not answer any more:
             // everything that it had is in the table.
@@ -152,7 +152,7 @@ impl Reads {
         wanted: Wanted,
         wide: bool,
     ) {
-        let mut open = Open::new(now, wanted, wide);
+        let mut open = InFlightRead::new(now, wanted, wide);
         open.place(op, cluster);
         if open.is_finished(cluster) {
             self.complete.push(op);
@@ -163,7 +163,7 @@ impl Reads {
     /// Handles a member that does not answer because too many requests wait there. A caller is
     /// answered; a read of this node itself, which has no timeout, is tried again.
     pub(crate) fn refused(&mut self, peer: PeerIndex, op: OpId, cluster: &mut ClusterView) {
-        let is_waiting = |open: &Open| open.waiting.contains(peer);
+        let is_waiting = |open: &InFlightRead| open.waiting.contains(peer);
         if !self.open.get(&op).is_some_and(is_waiting) {
             return;
         }
@@ -248,7 +248,7 @@ impl Reads {
                 open.ask(op, PeerSet::of(peer), cluster);
             }
         }
-        let late = |op: OpId, open: &Open| {
+        let late = |op: OpId, open: &InFlightRead| {
             let waited = now.since(open.begun_at);
             let moves = |peer| cluster.flow.is_moving(now, peer);
             let is_moving = !open.waiting.is_empty() && open.waiting.iter().all(moves);
@@ -264,16 +264,17 @@ impl Reads {
     }
 
     /// Removes and returns the reads for which all required responses have arrived.
-    pub(crate) fn finished(&mut self, cluster: &ClusterView) -> Vec<Finished> {
+    pub(crate) fn finished(&mut self, cluster: &ClusterView) -> Vec<FinishedRead> {
         let looked_at = std::mem::replace(&mut self.looked_at, cluster.done);
         let mut done = std::mem::take(&mut self.complete);
         if std::mem::take(&mut self.changed) || looked_at != cluster.done {
-            let finished = |(op, open): (&OpId, &Open)| open.is_finished(cluster).then_some(*op);
+            let finished =
+                |(op, open): (&OpId, &InFlightRead)| open.is_finished(cluster).then_some(*op);
             done = self.open.iter().filter_map(finished).collect();
         }
         let take = |op: OpId| {
             let open = self.open.remove(&op)?;
-            Some(Finished {
+            Some(FinishedRead {
                 op,
                 wanted: open.wanted,
                 mine: open.mine,
@@ -295,7 +296,7 @@ impl Reads {
 
     /// Returns the members with an unanswered request older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&Open| now.since(open.begun_at) >= OVERDUE_AFTER;
+        let late = |open: &&InFlightRead| now.since(open.begun_at) >= OVERDUE_AFTER;
         let late = self.open.values().filter(late);
         late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }

@@ -20,8 +20,8 @@ use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::message::OpId;
 use super::op_id::REVOCATION;
-use super::placement::Member;
-use super::table::Table;
+use super::placement::MemberRef;
+use super::table::EntryTable;
 
 /// Indexes of users with entries of sessions to delete.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Revocations {
         &mut self,
         now: Timestamp,
         cluster: &ClusterView,
-        table: &Table,
+        table: &EntryTable,
     ) -> Vec<(OpId, Root)> {
         for (index, has_new) in table.take_revoked() {
             let first = now.plus(FIRST_WAIT);
@@ -57,7 +57,7 @@ impl Revocations {
             if *at > now {
                 return true;
             }
-            if cluster.owner(index.slot()) == Member::Me
+            if cluster.owner(index.slot()) == MemberRef::Me
                 && let Some(record) = table.record(index)
             {
                 for key in record.ended_too_late() {

@@ -8,7 +8,7 @@ use super::event::Exclusion;
 use super::node::Node;
 use super::peer_table::PeerSet;
 use super::placement::Placement;
-use super::table::Table;
+use super::table::EntryTable;
 
 /// The state of one node, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) struct MemberStatus {
 }
 
 impl ReplicaStatus {
-    pub(crate) fn of(engine: &Engine, table: &Table) -> Self {
+    pub(crate) fn of(engine: &Engine, table: &EntryTable) -> Self {
         let cluster = &engine.cluster;
         let members = cluster.peers.iter().map(|(index, peer)| MemberStatus {
             node: peer.node.clone(),
@@ -115,7 +115,7 @@ impl UnderReplicated {
     }
 
     /// Returns the number of live sessions in those slots. May have to visit all of them.
-    pub(super) fn sessions(&self, table: &Table) -> usize {
+    pub(super) fn sessions(&self, table: &EntryTable) -> usize {
         if self.everything {
             table.sessions()
         } else if self.behind.is_empty() {

@@ -12,11 +12,11 @@ use crate::session::Timestamp;
 
 use super::message::KeyedEntry;
 use super::node::Node;
-use super::table::Table;
+use super::table::EntryTable;
 
 /// A member that was present when this node last left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Survivor {
+pub(crate) struct SurvivingMember {
     pub(crate) name: String,
     /// Its incarnation: it has kept its memory as long as this is the same.
     pub(crate) generation: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Survivor {
 #[derive(Debug, Default)]
 pub(crate) struct WithheldSessions {
     copies: Vec<KeyedEntry>,
-    survivors: Vec<Survivor>,
+    survivors: Vec<SurvivingMember>,
     until: Timestamp,
     /// Whether the copies are in the table, and this node has not served since.
     taken: bool,
@@ -50,7 +50,11 @@ pub(crate) enum WithheldState {
 }
 
 impl WithheldSessions {
-    pub(crate) fn new(now: Timestamp, copies: Vec<KeyedEntry>, survivors: Vec<Survivor>) -> Self {
+    pub(crate) fn new(
+        now: Timestamp,
+        copies: Vec<KeyedEntry>,
+        survivors: Vec<SurvivingMember>,
+    ) -> Self {
         Self {
             copies,
             survivors,
@@ -74,19 +78,19 @@ impl WithheldSessions {
         now: Timestamp,
         serves: bool,
         members: &(impl Iterator<Item = &'a Node> + Clone),
-        table: &Table,
+        table: &EntryTable,
     ) {
         if self.state != WithheldState::Waiting || self.due {
             return;
         }
-        let knows_better = |survivor: &Survivor| {
+        let knows_better = |survivor: &SurvivingMember| {
             members.clone().any(|node| {
                 let same = survivor.leaving || survivor.generation == node.generation;
                 same && *survivor.name == *node.name
             })
         };
         let is_back =
-            |survivor: &Survivor| members.clone().any(|node| *survivor.name == *node.name);
+            |survivor: &SurvivingMember| members.clone().any(|node| *survivor.name == *node.name);
         if self.survivors.iter().any(knows_better) {
             if serves {
                 self.due = true;
@@ -105,7 +109,7 @@ impl WithheldSessions {
     }
 
     /// Called when requests use a view in which this node is not complete.
-    pub(crate) fn take_up(&mut self, now: Timestamp, table: &Table) {
+    pub(crate) fn take_up(&mut self, now: Timestamp, table: &EntryTable) {
         if self.due {
             table.restore(now, mem::take(&mut self.copies));
             self.end(WithheldState::Settled);

@@ -40,10 +40,10 @@ use super::event::Reply;
 use super::message::{FIXED, KeyedEntry, Message, OpId, ViewId, Write};
 use super::peer_table::{PeerIndex, PeerSet};
 
-/// Open writes, by sequence number.
+/// Writes in flight, by sequence number.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
-    open: BTreeMap<u64, Open>,
+    open: BTreeMap<u64, InFlightWrite>,
     last: u64,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct NewWrite {
 }
 
 #[derive(Debug)]
-struct Open {
+struct InFlightWrite {
     write: NewWrite,
     size: usize,
     /// The holders in this view other than this node, and whether this node is one.
@@ -75,7 +75,7 @@ struct Open {
     begun_at: Timestamp,
 }
 
-impl Open {
+impl InFlightWrite {
     /// Returns `true` if enough holders have the write to answer the caller. `stable` is `true` if
     /// all members are in the same view.
     fn is_safe(&self, stable: bool, cluster: &ClusterView) -> bool {
@@ -167,7 +167,7 @@ impl Writes {
         write: NewWrite,
     ) -> Option<(u64, bool)> {
         let size = FIXED + write.copies.iter().map(KeyedEntry::size).sum::<usize>();
-        let mut open = Open {
+        let mut open = InFlightWrite {
             write,
             size,
             holders: PeerSet::default(),
@@ -310,7 +310,7 @@ impl Writes {
     /// acknowledgements: sends the writes that it lacks and that are not under way to it.
     pub(crate) fn send_missing(&mut self, peer: PeerIndex, cluster: &mut ClusterView) {
         let oldest = self.oldest();
-        let lacks = |open: &Open| open.waiting.contains(peer);
+        let lacks = |open: &InFlightWrite| open.waiting.contains(peer);
         if !self.open.values().any(lacks) {
             return;
         }
@@ -333,7 +333,7 @@ impl Writes {
 
     /// Returns the holders with an unacknowledged write older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&Open| now.since(open.begun_at) >= OVERDUE_AFTER;
+        let late = |open: &&InFlightWrite| now.since(open.begun_at) >= OVERDUE_AFTER;
         let late = self.open.values().take_while(late);
         late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }

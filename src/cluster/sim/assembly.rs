@@ -6,14 +6,14 @@ use super::link::{CHUNK, LinkRules};
 
 /// The memory in which one node assembles large messages, by the index of their senders.
 #[derive(Debug)]
-pub(super) struct Assembly {
+pub(super) struct SimAssembly {
     budget: usize,
     rules: LinkRules,
     reserved: BTreeMap<usize, usize>,
     waiting: VecDeque<(usize, usize)>,
 }
 
-impl Assembly {
+impl SimAssembly {
     pub(super) const fn new(budget: usize, rules: LinkRules) -> Self {
         Self {
             budget,
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn large_messages_are_admitted_whole_or_alone() {
-        let mut assembly = Assembly::new(100_000, LinkRules::ALL);
+        let mut assembly = SimAssembly::new(100_000, LinkRules::ALL);
         assert!(assembly.chunk(1, 500_000, true));
         assert!(!assembly.chunk(2, 60_000, true));
         assert!(!assembly.chunk(3, 60_000, true));
@@ -90,7 +90,7 @@ mod tests {
             length_reservation: false,
             ..LinkRules::ALL
         };
-        let mut assembly = Assembly::new(4 * CHUNK, rules);
+        let mut assembly = SimAssembly::new(4 * CHUNK, rules);
         for from in [1, 2, 1, 2] {
             assert!(assembly.chunk(from, 10 * CHUNK, false));
         }

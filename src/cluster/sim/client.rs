@@ -2,12 +2,12 @@
 
 use crate::session::{Outcome, Root, SecretHash, Value};
 
-use super::oracle::Known;
+use super::oracle::KnownResults;
 use super::pool::PoolWrites;
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(super) struct ClientRequest {
     pub(super) client: usize,
     pub(super) node: usize,
     /// The index of its session's model.
@@ -17,13 +17,13 @@ pub(super) struct Request {
     pub(super) secret: SecretHash,
     pub(super) action: Action,
     /// The results that clients had received when it began.
-    pub(super) known: Known,
+    pub(super) known: KnownResults,
     /// The value that it writes.
     pub(super) value: Option<Value>,
     /// The attributes that it sets and removes.
     pub(super) pool_writes: PoolWrites,
     pub(super) begun_at: u64,
-    pub(super) stage: Stage,
+    pub(super) stage: RequestStage,
     /// Whether it has begun to rotate or delete the session.
     pub(super) moves: bool,
     /// When it began a write of a small session.
@@ -48,7 +48,7 @@ pub(super) enum Action {
 
 /// The progress of a request.
 #[derive(Clone, Debug)]
-pub(super) enum Stage {
+pub(super) enum RequestStage {
     Loading,
     Committing { outcome: Outcome, result: u64 },
     Ending,

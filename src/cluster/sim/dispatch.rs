@@ -1,49 +1,49 @@
 //! Dispatch of the events.
 
-use super::event::Event;
+use super::event::SimEvent;
 use super::world::World;
 
 impl World {
-    pub(super) fn happen(&mut self, event: Event) {
+    pub(super) fn happen(&mut self, event: SimEvent) {
         match event {
-            Event::Arrive {
+            SimEvent::Arrive {
                 from,
                 to,
                 link,
                 is_control,
             } => self.arrive(from, to, link, is_control),
-            Event::Report {
+            SimEvent::Report {
                 from,
                 to,
                 link,
                 report,
             } => self.reported(from, to, link, report),
-            Event::Transmit { from, to } => self.transmit(from, to),
-            Event::Remind { from, to, link } => self.remind(from, to, link),
-            Event::StartReading { from, to, link } => self.start_reading(from, to, link),
-            Event::Wake { node } => self.wake(node),
-            Event::Resume { node } => self.resume(node),
-            Event::Dial { node } => self.dial(node),
-            Event::DialBack { node, from } => self.connect(node, from),
-            Event::Notice {
+            SimEvent::Transmit { from, to } => self.transmit(from, to),
+            SimEvent::Remind { from, to, link } => self.remind(from, to, link),
+            SimEvent::StartReading { from, to, link } => self.start_reading(from, to, link),
+            SimEvent::Wake { node } => self.wake(node),
+            SimEvent::Resume { node } => self.resume(node),
+            SimEvent::Dial { node } => self.dial(node),
+            SimEvent::DialBack { node, from } => self.connect(node, from),
+            SimEvent::Notice {
                 node,
                 gone,
                 generation,
             } => self.notice(node, gone, generation),
-            Event::LinksTimeOut { node } => self.links_time_out(node),
-            Event::Act { client } => self.act(client),
-            Event::Due { op, begun_at } => self.check_progress(op, begun_at),
-            Event::Observe => self.observe(),
-            Event::Fault => self.inject_fault(),
-            Event::Heal => self.heal(),
-            Event::Start { node } => self.start(node),
-            Event::StartElsewhere { node } => self.start_elsewhere(node),
-            Event::Depart { node } => self.depart(node),
-            Event::TakeBack { node } => self.take_back(node),
-            Event::SpeedUp { node } => self.nodes[node].input_takes = 0,
-            Event::Flap { one, other, left } => self.flap(one, other, left),
-            Event::EndOfFaults => self.end_faults(),
-            Event::ActForUser { client } => self.act_for_user(client),
+            SimEvent::LinksTimeOut { node } => self.links_time_out(node),
+            SimEvent::Act { client } => self.act(client),
+            SimEvent::Due { op, begun_at } => self.check_progress(op, begun_at),
+            SimEvent::Observe => self.observe(),
+            SimEvent::Fault => self.inject_fault(),
+            SimEvent::Heal => self.heal(),
+            SimEvent::Start { node } => self.start(node),
+            SimEvent::StartElsewhere { node } => self.start_elsewhere(node),
+            SimEvent::Depart { node } => self.depart(node),
+            SimEvent::TakeBack { node } => self.take_back(node),
+            SimEvent::SpeedUp { node } => self.nodes[node].input_takes = 0,
+            SimEvent::Flap { one, other, left } => self.flap(one, other, left),
+            SimEvent::EndOfFaults => self.end_faults(),
+            SimEvent::ActForUser { client } => self.act_for_user(client),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::cluster::replica::message::OpId;
 
-use super::report::Report;
+use super::report::LinkReport;
 
 /// An event at a point of virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Event {
+pub(super) enum SimEvent {
     Arrive {
         from: usize,
         to: usize,
@@ -17,7 +17,7 @@ pub(super) enum Event {
         from: usize,
         to: usize,
         link: u64,
-        report: Report,
+        report: LinkReport,
     },
     Transmit {
         from: usize,

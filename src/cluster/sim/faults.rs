@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 
-use super::event::Event;
+use super::event::SimEvent;
 use super::kinds::FaultKind;
 use super::progress::BRIDGED_MIN;
 use super::world::{DETECTION_MIN, World};
@@ -41,7 +41,7 @@ impl World {
         } else {
             self.now
         };
-        self.at(begin + after, Event::Fault);
+        self.at(begin + after, SimEvent::Fault);
     }
 
     fn disturb_links(&mut self, index: usize) {
@@ -60,7 +60,7 @@ impl World {
             }
             let after = self.rng.random_range(500_000..3_000_000);
             self.disturb(self.now + after);
-            self.after(after, Event::Heal);
+            self.after(after, SimEvent::Heal);
         } else {
             self.start_or_stop(index);
         }
@@ -86,7 +86,7 @@ impl World {
                 self.crash(index);
                 if self.rng.random_bool(0.5) {
                     let after = self.rng.random_range(1_000..2_000_000);
-                    self.after(after, Event::Start { node: index });
+                    self.after(after, SimEvent::Start { node: index });
                 }
             }
         }
@@ -96,7 +96,7 @@ impl World {
         self.partitioned = true;
         let after = self.rng.random_range(100_000..12_000_000);
         self.disturb(self.now + after);
-        self.after(after, Event::Heal);
+        self.after(after, SimEvent::Heal);
         if self.rng.random_bool(0.25) {
             return self.partition_link();
         }
@@ -173,7 +173,7 @@ impl World {
         let skew = &mut self.nodes[index].skew;
         *skew = if back { *skew - jump } else { *skew + jump };
         let after = self.rng.random_range(1_000..3_000_000);
-        self.after(after, Event::Start { node: index });
+        self.after(after, SimEvent::Start { node: index });
     }
 
     fn drain_back(&mut self, index: usize) {
@@ -207,7 +207,7 @@ impl World {
         let after = self.rng.random_range(50_000..4_000_000);
         self.note(format_args!("relocate {index}"));
         self.disturb(self.now + after);
-        self.after(after, Event::StartElsewhere { node: index });
+        self.after(after, SimEvent::StartElsewhere { node: index });
     }
 
     pub(super) fn start_elsewhere(&mut self, index: usize) {
@@ -227,7 +227,7 @@ impl World {
             self.note(format_args!("slow CPU {index} {input_takes} for {time}"));
             self.disturb(self.now + time);
             self.nodes[index].input_takes = input_takes;
-            self.after(time, Event::SpeedUp { node: index });
+            self.after(time, SimEvent::SpeedUp { node: index });
         } else {
             self.start_or_stop(index);
         }
@@ -256,12 +256,12 @@ impl World {
         ));
         self.disturb(until);
         if only_data {
-            self.at(until, Event::Transmit { from, to: index });
+            self.at(until, SimEvent::Transmit { from, to: index });
         } else {
             self.partitioned |= time >= DETECTION_MIN;
             let link = link_id;
             let to = index;
-            self.at(until, Event::StartReading { from, to, link });
+            self.at(until, SimEvent::StartReading { from, to, link });
         }
     }
 
@@ -281,7 +281,7 @@ impl World {
         // serves, and addresses that do not answer, so they wait before they serve.
         self.bridge_has_core = pattern != 1 || nodes <= 3;
         self.disturb(self.now + time);
-        self.after(time, Event::Heal);
+        self.after(time, SimEvent::Heal);
         let distance = |one: usize, other: usize| {
             let apart = one.abs_diff(other);
             apart.min(nodes - apart)
@@ -329,7 +329,7 @@ impl World {
             self.network.unblock(one, other);
         }
         let left = left - 1;
-        self.after(FLAP_INTERVAL, Event::Flap { one, other, left });
+        self.after(FLAP_INTERVAL, SimEvent::Flap { one, other, left });
     }
 
     pub(super) fn heal(&mut self) {
@@ -344,12 +344,12 @@ impl World {
     /// Ends all faults, after the current ones are over, and starts every node.
     pub(super) fn end_faults(&mut self) {
         if self.now < self.disturbed_until && !self.ended {
-            return self.at(self.disturbed_until, Event::EndOfFaults);
+            return self.at(self.disturbed_until, SimEvent::EndOfFaults);
         }
         self.heal();
         self.network.calm_down();
         if self.plan.has(FaultKind::SameName) && !self.retire_double() {
-            return self.after(500_000, Event::EndOfFaults);
+            return self.after(500_000, SimEvent::EndOfFaults);
         }
         self.ended = true;
         self.disturb(self.now);

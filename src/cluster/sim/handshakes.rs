@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 
-use super::event::Event;
-use super::link::Link;
-use super::pending::Pending;
+use super::event::SimEvent;
+use super::link::SimLink;
+use super::pending::PendingInput;
 use super::world::World;
 use crate::cluster::door::{find_rival, objection_to};
 use crate::cluster::outlook::{Answer, Lookup, Rejection};
@@ -37,7 +37,7 @@ impl World {
             self.report_outlook(index);
         }
         let again = self.rng.random_range(50_000..500_000);
-        self.after(again, Event::Dial { node: index });
+        self.after(again, SimEvent::Dial { node: index });
     }
 
     /// Resolves the name of each node to its current address.
@@ -129,12 +129,12 @@ impl World {
         }
         self.last_link += 1;
         let (me, rules) = (self.nodes[index].me.clone(), self.plan.link_rules);
-        let link = Link::new(self.last_link, me, dialed.clone(), rules, self.now);
+        let link = SimLink::new(self.last_link, me, dialed.clone(), rules, self.now);
         self.break_link(index, other);
         self.links.insert(index, other, link);
         self.input(index, Input::LinkUp { node: dialed });
         let after = self.rng.random_range(500..20_000);
-        let dial_back = Event::DialBack {
+        let dial_back = SimEvent::DialBack {
             node: other,
             from: index,
         };
@@ -168,7 +168,7 @@ impl World {
         if self.is_free(index) {
             self.input(index, Input::Accepted { node });
         } else {
-            self.postpone(index, Pending::Accepted { node });
+            self.postpone(index, PendingInput::Accepted { node });
         }
     }
 

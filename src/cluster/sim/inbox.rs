@@ -7,9 +7,9 @@ use rand::RngExt;
 
 use crate::cluster::replica::event::Input;
 
-use super::event::Event;
-use super::link::{Link, Piece};
-use super::pending::Pending;
+use super::event::SimEvent;
+use super::link::{Piece, SimLink};
+use super::pending::PendingInput;
 use super::world::World;
 
 impl World {
@@ -19,7 +19,7 @@ impl World {
         self.is_running(index) && node.busy_until <= self.now && node.pending.is_empty()
     }
 
-    pub(super) fn postpone(&mut self, index: usize, pending: Pending) {
+    pub(super) fn postpone(&mut self, index: usize, pending: PendingInput) {
         self.nodes[index].pending.push_back(pending);
         self.resume_later(index);
     }
@@ -29,7 +29,7 @@ impl World {
         let at = node.paused_until.max(node.busy_until).max(self.now);
         if at < node.resume_at {
             node.resume_at = at;
-            self.at(at, Event::Resume { node: index });
+            self.at(at, SimEvent::Resume { node: index });
         }
     }
 
@@ -56,9 +56,9 @@ impl World {
         }
     }
 
-    fn handle_pending(&mut self, index: usize, pending: Pending) {
+    fn handle_pending(&mut self, index: usize, pending: PendingInput) {
         match pending {
-            Pending::Piece {
+            PendingInput::Piece {
                 from,
                 link: id,
                 piece,
@@ -82,17 +82,19 @@ impl World {
                     self.input(index, input);
                 }
             }
-            Pending::Report { to, link, report } => self.handle_report(index, to, link, report),
-            Pending::Accepted { node } => self.input(index, Input::Accepted { node }),
+            PendingInput::Report { to, link, report } => {
+                self.handle_report(index, to, link, report)
+            }
+            PendingInput::Accepted { node } => self.input(index, Input::Accepted { node }),
         }
     }
 }
 
-impl Link {
+impl SimLink {
     /// Counts a piece as unread, and returns it as an input that waits.
-    pub(super) fn pending(&mut self, from: usize, piece: Piece) -> Pending {
+    pub(super) fn pending(&mut self, from: usize, piece: Piece) -> PendingInput {
         self.unread += piece.bytes();
-        Pending::Piece {
+        PendingInput::Piece {
             from,
             link: self.id,
             piece,

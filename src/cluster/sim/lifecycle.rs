@@ -7,10 +7,10 @@ use rand::rngs::StdRng;
 
 use crate::cluster::ack::Ack;
 use crate::cluster::replica::event::Input;
-use crate::cluster::replica::protocol_rules::Rules;
+use crate::cluster::replica::protocol_rules::ProtocolRules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 
-use super::event::Event;
+use super::event::SimEvent;
 use super::handshakes::host_name;
 use super::kinds::FaultKind;
 use super::world::{DETECTION_MIN, World};
@@ -58,14 +58,14 @@ impl World {
             ack_timeout: Duration::from_secs(5),
             requirements: Requirements::default(),
             seed: self.rng.random(),
-            rules: Rules {
+            rules: ProtocolRules {
                 // So many that sessions live long enough for floors.
                 marks: MARKS,
                 ..self.plan.rules
             },
         };
         node.replica = Some(Replica::new(now, settings));
-        self.after(1_000, Event::Dial { node: index });
+        self.after(1_000, SimEvent::Dial { node: index });
         self.flush_outputs(index);
     }
 
@@ -92,7 +92,7 @@ impl World {
         for node in 0..self.nodes.len() {
             if node != gone && self.network.is_open(node, gone) {
                 let after = after(&mut self.rng);
-                let notice = Event::Notice {
+                let notice = SimEvent::Notice {
                     node,
                     gone,
                     generation,
@@ -131,11 +131,11 @@ impl World {
             // At once: the farewell may still be under way.
             self.notice_soon(index, |_| REFUSED_AFTER);
             let after = self.rng.random_range(100_000..3_000_000);
-            self.after(after, Event::Start { node: index });
+            self.after(after, SimEvent::Start { node: index });
         } else if self.ended && self.is_running(index) {
             self.take_back(index);
         } else {
-            self.after(100_000, Event::Depart { node: index });
+            self.after(100_000, SimEvent::Depart { node: index });
         }
     }
 
@@ -148,7 +148,7 @@ impl World {
         self.nodes[index].leaving = true;
         self.nodes[index].open_until = u64::MAX;
         self.input(index, Input::Drain(true));
-        self.after(after, Event::TakeBack { node: index });
+        self.after(after, SimEvent::TakeBack { node: index });
     }
 
     pub(super) fn take_back(&mut self, index: usize) {
@@ -160,7 +160,7 @@ impl World {
             self.nodes[index].leaving = false;
             self.input(index, Input::Drain(false));
         } else {
-            self.after(100_000, Event::TakeBack { node: index });
+            self.after(100_000, SimEvent::TakeBack { node: index });
         }
     }
 
@@ -181,7 +181,7 @@ impl World {
             self.nodes[index].ran_at += time;
         }
         if time > LINK_TIMEOUT {
-            self.after(LINK_TIMEOUT, Event::LinksTimeOut { node: index });
+            self.after(LINK_TIMEOUT, SimEvent::LinksTimeOut { node: index });
         }
     }
 

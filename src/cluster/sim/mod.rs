@@ -57,7 +57,7 @@ use std::thread;
 
 use self::kinds::FaultKind;
 use self::plan::Plan;
-use self::world::{Finished, World};
+use self::world::{RunResult, World};
 
 /// The results of many runs.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ fn run_all(seeds: &Range<u64>, kinds: &[FaultKind], name: &str, users: bool) -> 
                 share.runs += 1;
                 match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(finished) => {
-                        let Finished {
+                        let RunResult {
                             whole_after,
                             equal_after,
                             totals,

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::cluster::copies::Copies;
-use crate::cluster::replica::protocol_rules::Rules;
+use crate::cluster::replica::protocol_rules::ProtocolRules;
 
 use super::kinds::FaultKind;
 use super::link::LinkRules;
@@ -36,7 +36,7 @@ fn notices_among(kinds: &[FaultKind], first: u64, take: fn(&mut Plan)) -> bool {
     println!("seed {seed} is the first that breaks, from {first} on");
     let mut plan = Plan::draw(seed, kinds);
     take(&mut plan);
-    plan.rules = Rules::ALL;
+    plan.rules = ProtocolRules::ALL;
     plan.link_rules = LinkRules::ALL;
     plan.clock_includes_suspension = true;
     World::new(plan).run();

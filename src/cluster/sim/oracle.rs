@@ -65,7 +65,7 @@ pub(super) enum Life {
 
 /// The results that clients had received when a call began: its own result must not be older.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct KnownResults {
     pub(super) id: u64,
     pub(super) life: Life,
     pub(super) acked: BTreeMap<&'static str, Version>,
@@ -74,7 +74,7 @@ pub(super) struct Known {
     fresh_until: u64,
 }
 
-impl Known {
+impl KnownResults {
     /// Returns `true` if it must exist, unless a client has deleted it.
     pub(super) const fn is_fresh(&self, now: u64) -> bool {
         now < self.fresh_until
@@ -125,9 +125,9 @@ impl Model {
         self.created_at + self.absolute_timeout.as_micros() as u64
     }
 
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> KnownResults {
         let idle = self.used_at + self.idle.as_micros() as u64;
-        Known {
+        KnownResults {
             id: self.id,
             life: self.life,
             acked: self.acked.clone(),
@@ -178,7 +178,7 @@ impl Model {
     /// Like [`known`](Self::known), after a partition. Each side counts the accesses that it has
     /// seen, so a session may expire on the side that has the last write, and continue on the other
     /// one without it.
-    pub(super) fn known_to_both_sides(&self, now: u64) -> Known {
+    pub(super) fn known_to_both_sides(&self, now: u64) -> KnownResults {
         let mut known = self.known();
         let idle = self.idle.as_micros() as u64;
         let written_at = |name| self.written_at.get(name).copied().unwrap_or_default();

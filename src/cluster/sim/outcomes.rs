@@ -4,7 +4,7 @@ use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{OpId, UpdateStatus};
 use crate::session::Outcome;
 
-use super::client::{Action, NAMES, Request, Stage};
+use super::client::{Action, ClientRequest, NAMES, RequestStage};
 use super::invariants::update_is_new;
 use super::oracle::Life;
 use super::world::World;
@@ -18,20 +18,22 @@ impl World {
             return;
         };
         match (request.stage, reply) {
-            (Stage::Loading, Reply::Found(record)) => self.loaded(op, record),
-            (Stage::Ending, Reply::Written | Reply::Updated(UpdateStatus::Applied, _)) => {
+            (RequestStage::Loading, Reply::Found(record)) => self.loaded(op, record),
+            (RequestStage::Ending, Reply::Written | Reply::Updated(UpdateStatus::Applied, _)) => {
                 self.ended(op);
             }
-            (Stage::Ending, Reply::Updated(UpdateStatus::Gone, _)) => self.nothing_to_end(op),
-            (Stage::Committing { outcome, .. }, Reply::Written) => {
+            (RequestStage::Ending, Reply::Updated(UpdateStatus::Gone, _)) => {
+                self.nothing_to_end(op)
+            }
+            (RequestStage::Committing { outcome, .. }, Reply::Written) => {
                 self.committed(op, outcome, false);
             }
             // The caller is informed that the session does not exist.
-            (Stage::Committing { .. }, Reply::Updated(UpdateStatus::Applied, None)) => {
+            (RequestStage::Committing { .. }, Reply::Updated(UpdateStatus::Applied, None)) => {
                 self.finish(op)
             }
             (
-                Stage::Committing { result, .. },
+                RequestStage::Committing { result, .. },
                 Reply::Updated(UpdateStatus::Applied, Some(record)),
             ) => {
                 if request.action == Action::Update {
@@ -40,11 +42,11 @@ impl World {
                     self.committed(op, Outcome::Committed(record), true);
                 }
             }
-            (Stage::Committing { .. }, Reply::Updated(UpdateStatus::Conflict, _)) => {
+            (RequestStage::Committing { .. }, Reply::Updated(UpdateStatus::Conflict, _)) => {
                 self.rejected(op);
             }
             (
-                Stage::Committing { .. },
+                RequestStage::Committing { .. },
                 Reply::Updated(
                     UpdateStatus::Superseded | UpdateStatus::Gone | UpdateStatus::Full,
                     _,
@@ -52,15 +54,15 @@ impl World {
             ) => {
                 self.finish(op);
             }
-            (Stage::Committing { .. }, Reply::Updated(..) | Reply::Indeterminate) => {
+            (RequestStage::Committing { .. }, Reply::Updated(..) | Reply::Indeterminate) => {
                 self.indeterminate(op);
             }
-            (Stage::Committing { .. }, Reply::Unavailable) => self.refused(op),
+            (RequestStage::Committing { .. }, Reply::Unavailable) => self.refused(op),
             (_, _) => self.finish(op),
         }
     }
 
-    pub(super) fn touched(&mut self, request: &Request) {
+    pub(super) fn touched(&mut self, request: &ClientRequest) {
         let model = &mut self.models[request.model];
         if model.id == request.known.id {
             model.touched_at = self.now;
@@ -200,7 +202,8 @@ impl World {
     }
 
     pub(super) fn forget_requests(&mut self, node: usize) {
-        let of_node = |(op, request): (&OpId, &Request)| (request.node == node).then_some(*op);
+        let of_node =
+            |(op, request): (&OpId, &ClientRequest)| (request.node == node).then_some(*op);
         for op in self.requests.iter().filter_map(of_node).collect::<Vec<_>>() {
             self.indeterminate(op);
         }

@@ -3,12 +3,12 @@
 use crate::cluster::replica::node::Node;
 
 use super::link::Piece;
-use super::report::Report;
+use super::report::LinkReport;
 
 /// An input that waits until its node handles inputs again.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "few inputs wait at a time")]
-pub(super) enum Pending {
+pub(super) enum PendingInput {
     /// A piece that has arrived over a link between these identities.
     Piece {
         from: usize,
@@ -21,7 +21,7 @@ pub(super) enum Pending {
     Report {
         to: usize,
         link: u64,
-        report: Report,
+        report: LinkReport,
     },
     /// A node has connected to this one.
     Accepted { node: Node },

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::cluster::copies::Copies;
-use crate::cluster::replica::protocol_rules::Rules;
+use crate::cluster::replica::protocol_rules::ProtocolRules;
 
 use super::kinds::FaultKind;
 use super::link::LinkRules;
@@ -19,7 +19,7 @@ pub(super) struct Plan {
     pub(super) nodes: usize,
     pub(super) copies: Copies,
     pub(super) min_copies: u8,
-    pub(super) rules: Rules,
+    pub(super) rules: ProtocolRules,
     pub(super) link_rules: LinkRules,
     pub(super) network: NetworkConditions,
     /// Each fault is of one of these kinds.
@@ -103,7 +103,7 @@ impl Plan {
             nodes,
             copies,
             min_copies: if has(FaultKind::MinCopies) { 2 } else { 1 },
-            rules: Rules::ALL,
+            rules: ProtocolRules::ALL,
             link_rules: LinkRules::ALL,
             network,
             quiet_period: (200_000, rng.random_range(2_000_000..8_000_000)),

@@ -14,10 +14,10 @@ use super::values::draw_tiny;
 
 /// The attributes of one session that clients have set or removed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pool(Arc<BTreeMap<usize, Attribute>>);
+pub(super) struct Pool(Arc<BTreeMap<usize, PoolAttribute>>);
 
 #[derive(Clone, Debug, Default)]
-struct Attribute {
+struct PoolAttribute {
     /// How many requests have tried to change it.
     attempts: u32,
     /// The value after the last one, if its outcome is known and no earlier outcome was unknown:

@@ -5,8 +5,8 @@ use crate::cluster::replica::message::OpId;
 use crate::cluster::replica::node::Node;
 use crate::session::Record;
 
-use super::client::{Action, Request};
-use super::event::Event;
+use super::client::{Action, ClientRequest};
+use super::event::SimEvent;
 use super::invariants::{enough_copies, small_writes_progress};
 use super::oracle::Life;
 use super::sim_node::SimNode;
@@ -23,7 +23,7 @@ impl World {
         } else {
             self.steady_since = None;
         }
-        self.after(OBSERVE_INTERVAL, Event::Observe);
+        self.after(OBSERVE_INTERVAL, SimEvent::Observe);
     }
 
     /// Returns `true` if all running nodes serve, are complete and are members of one cluster.
@@ -50,7 +50,7 @@ impl World {
             .is_some_and(|since| self.bridge_has_core && now >= since + BRIDGED_MIN);
         // Writes of one session wait for each other at its owner.
         let model = self.requests.get(&op).map(|request| request.model);
-        let same = |request: &&Request| Some(request.model) == model;
+        let same = |request: &&ClientRequest| Some(request.model) == model;
         let is_alone = self.requests.values().filter(same).count() == 1;
         let Some(request) = self.requests.get_mut(&op) else {
             return;
@@ -66,7 +66,7 @@ impl World {
         if writes && !model.is_large && is_due {
             request.small_write_at = Some(now);
             self.totals.steady_writes += 1;
-            self.after(ACKNOWLEDGED_WITHIN, Event::Due { op, begun_at: now });
+            self.after(ACKNOWLEDGED_WITHIN, SimEvent::Due { op, begun_at: now });
         }
     }
 
@@ -105,7 +105,7 @@ impl World {
     /// a holder that failed a moment ago may still count, because no node can have noticed that.
     /// For a change that the owner of the session orders, the time that counts is when the owner
     /// decides, since the answer is under way after that.
-    pub(super) fn check_copies(&self, request: &Request, record: &Record, ordered: bool) {
+    pub(super) fn check_copies(&self, request: &ClientRequest, record: &Record, ordered: bool) {
         let model = &self.models[request.model];
         // A rotation or deletion whose outcome is unknown may still take effect.
         let is_new = matches!(request.action, Action::Create);

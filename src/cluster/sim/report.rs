@@ -2,7 +2,7 @@
 
 /// A report from the receiving end of a link to the sending end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Report {
+pub(super) enum LinkReport {
     Delivered {
         bytes: usize,
         large: bool,

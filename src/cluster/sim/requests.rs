@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::cluster::replica::event::Step;
+use crate::cluster::replica::event::Progress;
 use crate::cluster::replica::message::OpId;
 use crate::session::{Changes, Loaded, Record, Root, Value};
 
-use super::client::{Action, COUNTER, LARGE_NAMES, NAMES, Request, Stage};
-use super::event::Event;
+use super::client::{Action, COUNTER, ClientRequest, LARGE_NAMES, NAMES, RequestStage};
+use super::event::SimEvent;
 use super::kinds::FaultKind;
 use super::oracle::{Life, Model, ModelLifetime};
 use super::plan::{HOUR, SESSIONS};
@@ -36,7 +36,7 @@ impl World {
         let slowly = self.disturbed_until > self.now + LONG_FAULT;
         let most = if slowly { 4_000_000 } else { 60_000 };
         let after = self.rng.random_range(1_000..most);
-        self.after(after, Event::Act { client });
+        self.after(after, SimEvent::Act { client });
     }
 
     pub(super) fn begin(&mut self, client: usize, node: usize, index: usize) -> bool {
@@ -79,7 +79,7 @@ impl World {
         self.totals.begun += u64::from(!is_ring);
         self.last_op += 1;
         let op = self.last_op;
-        let request = Request {
+        let request = ClientRequest {
             client,
             node,
             model: index,
@@ -90,7 +90,7 @@ impl World {
             value: None,
             pool_writes: PoolWrites::new(),
             begun_at: self.now,
-            stage: Stage::Loading,
+            stage: RequestStage::Loading,
             moves: false,
             small_write_at: None,
             is_bridged: false,
@@ -100,9 +100,9 @@ impl World {
         let secret = self.models[index].secret;
         let step = self.replica(node).load(now, op, &key, Some(&secret));
         match step {
-            Step::Done(loaded) => self.loaded(op, loaded),
-            Step::Wait(_) => {}
-            Step::Refused(_) => self.finish(op),
+            Progress::Ready(loaded) => self.loaded(op, loaded),
+            Progress::Pending(_) => {}
+            Progress::Rejected(_) => self.finish(op),
         }
         self.flush_outputs(node);
         true
@@ -183,7 +183,7 @@ impl World {
 
     pub(super) fn create(&mut self, client: usize, node: usize, index: usize, key: Root) -> bool {
         self.last_op += 1;
-        let request = Request {
+        let request = ClientRequest {
             client,
             node,
             model: index,
@@ -194,7 +194,7 @@ impl World {
             value: None,
             pool_writes: PoolWrites::new(),
             begun_at: self.now,
-            stage: Stage::Loading,
+            stage: RequestStage::Loading,
             moves: false,
             small_write_at: None,
             is_bridged: false,
@@ -267,13 +267,13 @@ impl World {
             Action::End => {
                 self.begin_move(op);
                 self.models[request.model].may_end = true;
-                self.set_stage(op, Stage::Ending);
+                self.set_stage(op, RequestStage::Ending);
                 let now = self.clock(node);
                 match self.replica(node).delete(now, op, &request.key) {
-                    Step::Done(true) => self.ended(op),
-                    Step::Done(false) => self.nothing_to_end(op),
-                    Step::Wait(_) => {}
-                    Step::Refused(_) => self.finish(op),
+                    Progress::Ready(true) => self.ended(op),
+                    Progress::Ready(false) => self.nothing_to_end(op),
+                    Progress::Pending(_) => {}
+                    Progress::Rejected(_) => self.finish(op),
                 }
                 return;
             }
@@ -296,12 +296,12 @@ impl World {
         let replica = self.replica(request.node);
         let step = replica.commit(now, op, &request.key, base, changes);
         match step {
-            Step::Done(outcome) => self.committed(op, outcome, false),
-            Step::Wait(outcome) => {
-                let stage = Stage::Committing { outcome, result };
+            Progress::Ready(outcome) => self.committed(op, outcome, false),
+            Progress::Pending(outcome) => {
+                let stage = RequestStage::Committing { outcome, result };
                 self.set_stage(op, stage);
             }
-            Step::Refused(_) => self.refused(op),
+            Progress::Rejected(_) => self.refused(op),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::cluster::replica::Replica;
 use crate::cluster::replica::node::Node;
 
-use super::assembly::Assembly;
-use super::pending::Pending;
+use super::assembly::SimAssembly;
+use super::pending::PendingInput;
 use super::plan::Plan;
 use crate::cluster::outlook::Addresses;
 use crate::cluster::sightings::Sightings;
@@ -34,8 +34,8 @@ pub(super) struct SimNode {
     pub(super) busy_until: u64,
     /// When it continues with the waiting inputs.
     pub(super) resume_at: u64,
-    pub(super) pending: VecDeque<Pending>,
-    pub(super) assembly: Assembly,
+    pub(super) pending: VecDeque<PendingInput>,
+    pub(super) assembly: SimAssembly,
     /// When its process last handled an input.
     pub(super) ran_at: u64,
     /// When its next timer is due.
@@ -86,7 +86,7 @@ impl SimNode {
             busy_until: 0,
             resume_at: u64::MAX,
             pending: VecDeque::new(),
-            assembly: Assembly::new(plan.assembly_budget, plan.link_rules),
+            assembly: SimAssembly::new(plan.assembly_budget, plan.link_rules),
             ran_at: 0,
             wake_at: u64::MAX,
             leaving: false,

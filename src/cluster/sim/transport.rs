@@ -8,12 +8,12 @@ use crate::cluster::replica::event::Input;
 use crate::cluster::replica::message::{Lane, Message};
 use crate::cluster::replica::node::Node;
 
-use super::event::Event;
+use super::event::SimEvent;
 use super::invariants::queues_are_bounded;
-use super::link::{Link, Next, Piece};
+use super::link::{NextPiece, Piece, SimLink};
 use super::network::Fate;
-use super::pending::Pending;
-use super::report::Report;
+use super::pending::PendingInput;
+use super::report::LinkReport;
 use super::world::World;
 
 impl World {
@@ -48,12 +48,12 @@ impl World {
                 return;
             };
             let piece = match link.next(now) {
-                Next::Piece(piece) => piece,
-                Next::Nothing => return,
-                Next::FullUntil(at) => {
+                NextPiece::Piece(piece) => piece,
+                NextPiece::Nothing => return,
+                NextPiece::FullUntil(at) => {
                     if link.transmit_at <= now {
                         link.transmit_at = at;
-                        self.at(at, Event::Transmit { from, to });
+                        self.at(at, SimEvent::Transmit { from, to });
                     }
                     return;
                 }
@@ -72,7 +72,7 @@ impl World {
                 self.break_link(from, to);
                 let after = self.rng.random_range(500..20_000);
                 let (node, from) = (from, to);
-                return self.after(after, Event::DialBack { node, from });
+                return self.after(after, SimEvent::DialBack { node, from });
             }
             Fate::Arrives {
                 delay,
@@ -88,7 +88,7 @@ impl World {
         if let Some(link) = self.links.get_mut(from, to) {
             let at = link.transmit(now, rate, delay, piece);
             let link = link.id;
-            let event = Event::Arrive {
+            let event = SimEvent::Arrive {
                 from,
                 to,
                 link,
@@ -165,7 +165,7 @@ impl World {
                 self.input(to, message(age, content));
                 if is_data {
                     let (bytes, large) = (size, false);
-                    self.report(from, to, id, Report::Delivered { bytes, large });
+                    self.report(from, to, id, LinkReport::Delivered { bytes, large });
                 }
             }
             Piece::Chunk {
@@ -178,7 +178,7 @@ impl World {
                 self.report_progress(from, to, id);
                 self.large_moved_at = self.now;
                 if self.nodes[to].assembly.chunk(from, total, first) {
-                    self.report(from, to, id, Report::Admitted);
+                    self.report(from, to, id, LinkReport::Admitted);
                 } else if self.nodes[to].assembly.is_waiting(from) {
                     self.remind_later(from, to, id);
                 }
@@ -186,7 +186,7 @@ impl World {
                 self.release(from, to);
                 self.input(to, message(age, content));
                 let (bytes, large) = (total, true);
-                self.report(from, to, id, Report::Delivered { bytes, large });
+                self.report(from, to, id, LinkReport::Delivered { bytes, large });
             }
         }
     }
@@ -197,7 +197,7 @@ impl World {
         for next in self.nodes[to].assembly.release(from) {
             if let Some(link) = self.links.get(next, to) {
                 let id = link.id;
-                self.report(next, to, id, Report::Admitted);
+                self.report(next, to, id, LinkReport::Admitted);
             }
         }
     }
@@ -206,14 +206,14 @@ impl World {
     pub(super) fn remind(&mut self, from: usize, to: usize, id: u64) {
         if self.link(from, to, id).is_some() && self.nodes[to].assembly.is_waiting(from) {
             if self.is_running(to) {
-                self.report(from, to, id, Report::Progress);
+                self.report(from, to, id, LinkReport::Progress);
             }
             self.remind_later(from, to, id);
         }
     }
 
     fn remind_later(&mut self, from: usize, to: usize, link: u64) {
-        self.after(REMIND_AFTER, Event::Remind { from, to, link });
+        self.after(REMIND_AFTER, SimEvent::Remind { from, to, link });
     }
 
     fn report_progress(&mut self, from: usize, to: usize, id: u64) {
@@ -227,16 +227,16 @@ impl World {
         link.progress_at = now;
         let node = link.from.clone();
         self.input(to, Input::Progress { node });
-        self.report(from, to, id, Report::Progress);
+        self.report(from, to, id, LinkReport::Progress);
     }
 
     /// Sends a report back to the sender.
-    fn report(&mut self, from: usize, to: usize, id: u64, report: Report) {
+    fn report(&mut self, from: usize, to: usize, id: u64, report: LinkReport) {
         let at = self.now + self.network.delay(from);
         if let Some(link) = self.link(from, to, id) {
             link.last_report = link.last_report.max(at);
             let (at, link) = (link.last_report, id);
-            let event = Event::Report {
+            let event = SimEvent::Report {
                 from,
                 to,
                 link,
@@ -247,7 +247,7 @@ impl World {
     }
 
     /// Called when a report has arrived at the machine of the sender.
-    pub(super) fn reported(&mut self, from: usize, to: usize, link: u64, report: Report) {
+    pub(super) fn reported(&mut self, from: usize, to: usize, link: u64, report: LinkReport) {
         if self.link(from, to, link).is_none() {
             return;
         }
@@ -258,11 +258,11 @@ impl World {
         };
         held.push_back(report);
         if !is_open {
-            let event = Event::Report {
+            let event = SimEvent::Report {
                 from,
                 to,
                 link,
-                report: Report::Retry,
+                report: LinkReport::Retry,
             };
             return self.after(REPORT_AGAIN, event);
         }
@@ -270,18 +270,18 @@ impl World {
             if self.is_free(from) {
                 self.handle_report(from, to, link, report);
             } else {
-                self.postpone(from, Pending::Report { to, link, report });
+                self.postpone(from, PendingInput::Report { to, link, report });
             }
         }
     }
 
-    pub(super) fn handle_report(&mut self, from: usize, to: usize, id: u64, report: Report) {
+    pub(super) fn handle_report(&mut self, from: usize, to: usize, id: u64, report: LinkReport) {
         let Some(link) = self.link(from, to, id) else {
             return;
         };
         let node = link.to.clone();
         match report {
-            Report::Delivered { bytes, large } => {
+            LinkReport::Delivered { bytes, large } => {
                 if large {
                     link.undelivered.large_messages -= 1;
                 } else {
@@ -289,9 +289,9 @@ impl World {
                 }
                 self.input(from, Input::Delivered { node, bytes, large });
             }
-            Report::Progress => self.input(from, Input::Progress { node }),
-            Report::Retry => {}
-            Report::Admitted => {
+            LinkReport::Progress => self.input(from, Input::Progress { node }),
+            LinkReport::Retry => {}
+            LinkReport::Admitted => {
                 link.admit();
                 self.transmit(from, to);
             }
@@ -299,7 +299,7 @@ impl World {
     }
 
     /// Returns the link with this id, if it is still up or closing.
-    pub(super) fn link(&mut self, from: usize, to: usize, id: u64) -> Option<&mut Link> {
+    pub(super) fn link(&mut self, from: usize, to: usize, id: u64) -> Option<&mut SimLink> {
         let link = self.links.get_mut(from, to);
         link.filter(|link| link.id == id)
     }

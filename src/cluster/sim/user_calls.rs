@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cluster::replica::event::{Reply, Step};
+use crate::cluster::replica::event::{Progress, Reply};
 use crate::cluster::replica::message::OpId;
 use crate::cluster::replica::message::UpdateStatus;
 use crate::session::{
@@ -10,11 +10,11 @@ use crate::session::{
 };
 
 use super::plan::HOUR;
-use super::users::{Call, INDEX_LIFETIME, NAMES, Stage, UserSession, index_of};
+use super::users::{INDEX_LIFETIME, NAMES, UserCall, UserSession, UserStage, index_of};
 use super::world::World;
 
 /// The result of an operation.
-enum Answer {
+enum OperationResult {
     Loaded(Option<Arc<Record>>),
     Committed(Arc<Record>),
     Deleted,
@@ -23,7 +23,7 @@ enum Answer {
 
 impl World {
     /// Registers the next operation of a call.
-    fn next_operation(&mut self, mut call: Call, stage: Stage) -> (OpId, usize) {
+    fn next_operation(&mut self, mut call: UserCall, stage: UserStage) -> (OpId, usize) {
         self.last_op += 1;
         call.stage = stage;
         call.written = None;
@@ -34,53 +34,57 @@ impl World {
 
     pub(super) fn load_of(
         &mut self,
-        call: Call,
+        call: UserCall,
         key: Root,
         secret: Option<SecretHash>,
-        stage: Stage,
+        stage: UserStage,
     ) {
         let (op, node) = self.next_operation(call, stage);
         let now = self.clock(node);
         match self.replica(node).load(now, op, &key, secret.as_ref()) {
-            Step::Done(loaded) => self.user_answer(op, Answer::Loaded(loaded.into_live())),
-            Step::Wait(_) => {}
-            Step::Refused(_) => self.user_answer(op, Answer::Failed),
+            Progress::Ready(loaded) => {
+                self.user_answer(op, OperationResult::Loaded(loaded.into_live()))
+            }
+            Progress::Pending(_) => {}
+            Progress::Rejected(_) => self.user_answer(op, OperationResult::Failed),
         }
         self.flush_outputs(node);
     }
 
     pub(super) fn commit_of(
         &mut self,
-        call: Call,
+        call: UserCall,
         (key, base): (Root, Option<&Arc<Record>>),
         changes: &Changes,
-        stage: Stage,
+        stage: UserStage,
     ) {
         let (op, node) = self.next_operation(call, stage);
         let now = self.clock(node);
         match self.replica(node).commit(now, op, &key, base, changes) {
-            Step::Done(Outcome::Committed(record)) => {
-                self.user_answer(op, Answer::Committed(record));
+            Progress::Ready(Outcome::Committed(record)) => {
+                self.user_answer(op, OperationResult::Committed(record));
             }
-            Step::Wait(outcome) => {
+            Progress::Pending(outcome) => {
                 if let (Outcome::Committed(record), Some(call)) =
                     (outcome, self.users.calls.get_mut(&op))
                 {
                     call.written = Some(record);
                 }
             }
-            Step::Done(_) | Step::Refused(_) => self.user_answer(op, Answer::Failed),
+            Progress::Ready(_) | Progress::Rejected(_) => {
+                self.user_answer(op, OperationResult::Failed)
+            }
         }
         self.flush_outputs(node);
     }
 
-    pub(super) fn delete_of(&mut self, call: Call, key: Root, stage: Stage) {
+    pub(super) fn delete_of(&mut self, call: UserCall, key: Root, stage: UserStage) {
         let (op, node) = self.next_operation(call, stage);
         let now = self.clock(node);
         match self.replica(node).delete(now, op, &key) {
-            Step::Done(_) => self.user_answer(op, Answer::Deleted),
-            Step::Wait(_) => {}
-            Step::Refused(_) => self.user_answer(op, Answer::Failed),
+            Progress::Ready(_) => self.user_answer(op, OperationResult::Deleted),
+            Progress::Pending(_) => {}
+            Progress::Rejected(_) => self.user_answer(op, OperationResult::Failed),
         }
         self.flush_outputs(node);
     }
@@ -91,33 +95,33 @@ impl World {
             return false;
         };
         let answer = match (reply, &call.stage, &call.written) {
-            (Reply::Found(loaded), ..) => Answer::Loaded(loaded.clone().into_live()),
+            (Reply::Found(loaded), ..) => OperationResult::Loaded(loaded.clone().into_live()),
             (
                 Reply::Written | Reply::Updated(UpdateStatus::Applied | UpdateStatus::Gone, _),
-                Stage::Delete(_),
+                UserStage::Delete(_),
                 _,
-            ) => Answer::Deleted,
-            (Reply::Written, _, Some(record)) => Answer::Committed(record.clone()),
+            ) => OperationResult::Deleted,
+            (Reply::Written, _, Some(record)) => OperationResult::Committed(record.clone()),
             (Reply::Updated(UpdateStatus::Applied, Some(record)), ..) => {
-                Answer::Committed(record.clone())
+                OperationResult::Committed(record.clone())
             }
-            _ => Answer::Failed,
+            _ => OperationResult::Failed,
         };
         self.user_answer(op, answer);
         true
     }
 
     /// Continues a call with the result of its operation.
-    fn user_answer(&mut self, op: OpId, answer: Answer) {
+    fn user_answer(&mut self, op: OpId, answer: OperationResult) {
         let Some(call) = self.users.calls.remove(&op) else {
             return;
         };
         match (call.stage.clone(), answer) {
-            (Stage::Create(session), Answer::Committed(_)) => {
+            (UserStage::Create(session), OperationResult::Committed(_)) => {
                 let user = self.users.sessions[session].user;
-                self.load_of(call, index_of(user), None, Stage::LoadIndex(session));
+                self.load_of(call, index_of(user), None, UserStage::LoadIndex(session));
             }
-            (Stage::LoadIndex(session), Answer::Loaded(index)) => {
+            (UserStage::LoadIndex(session), OperationResult::Loaded(index)) => {
                 let UserSession { key, user, .. } = self.users.sessions[session];
                 let mut changes = match index {
                     None => new_index(INDEX_LIFETIME),
@@ -131,41 +135,43 @@ impl World {
                 };
                 put(&mut changes, &key, &entry);
                 let place = (index_of(user), index.as_ref());
-                self.commit_of(call, place, &changes, Stage::List(session));
+                self.commit_of(call, place, &changes, UserStage::List(session));
             }
-            (Stage::List(session), Answer::Committed(_)) => {
+            (UserStage::List(session), OperationResult::Committed(_)) => {
                 let is_divided = self.partitioned;
                 let session = &mut self.users.sessions[session];
                 session.answered_at = Some(self.now);
                 session.is_divided = is_divided;
                 self.pause_user(call.client);
             }
-            (Stage::Look(end), Answer::Loaded(index)) => self.look(call, end, index.as_ref()),
-            (Stage::Note(mut end), Answer::Committed(index)) => {
+            (UserStage::Look(end), OperationResult::Loaded(index)) => {
+                self.look(call, end, index.as_ref())
+            }
+            (UserStage::Note(mut end), OperationResult::Committed(index)) => {
                 end.is_noted = true;
                 self.look(call, end, Some(&index));
             }
-            (Stage::Check(mut end, key), Answer::Loaded(found)) => {
+            (UserStage::Check(mut end, key), OperationResult::Loaded(found)) => {
                 let user = UserKey::of(NAMES[end.user]);
                 match found {
                     Some(record) if record.user() != Some(user) => self.check_next(call, end),
                     Some(_) => {
                         end.gone.push(key);
-                        self.delete_of(call, key, Stage::Delete(end));
+                        self.delete_of(call, key, UserStage::Delete(end));
                     }
                     // Another call may have deleted it, and not on all nodes yet.
-                    None => self.delete_of(call, key, Stage::Delete(end)),
+                    None => self.delete_of(call, key, UserStage::Delete(end)),
                 }
             }
-            (Stage::Delete(end), Answer::Deleted) => self.check_next(call, end),
-            (Stage::Read(session, was_ended), Answer::Loaded(found)) => {
+            (UserStage::Delete(end), OperationResult::Deleted) => self.check_next(call, end),
+            (UserStage::Read(session, was_ended), OperationResult::Loaded(found)) => {
                 self.read_of(call, session, was_ended, found.as_ref());
             }
             (stage, _) => {
-                if let Stage::Look(end)
-                | Stage::Note(end)
-                | Stage::Check(end, _)
-                | Stage::Delete(end) = stage
+                if let UserStage::Look(end)
+                | UserStage::Note(end)
+                | UserStage::Check(end, _)
+                | UserStage::Delete(end) = stage
                 {
                     self.users.ends_until[end.user] = self.now;
                 }
@@ -176,10 +182,10 @@ impl World {
 
     /// Called when a process ends: its calls have no result.
     pub(super) fn forget_user_calls(&mut self, node: usize) {
-        let at_node = |(op, call): (&OpId, &Call)| (call.node == node).then_some(*op);
+        let at_node = |(op, call): (&OpId, &UserCall)| (call.node == node).then_some(*op);
         let ops: Vec<_> = self.users.calls.iter().filter_map(at_node).collect();
         for op in ops {
-            self.user_answer(op, Answer::Failed);
+            self.user_answer(op, OperationResult::Failed);
         }
     }
 }

@@ -15,10 +15,12 @@ use crate::session::{
     Changes, Login, Record, Root, SecretHash, UserKey, new_index, note_end, remove,
 };
 
-use super::event::Event;
+use super::event::SimEvent;
 use super::invariants::{ended_users_stay_ended, logins_survive};
 use super::plan::HOUR;
-use super::users::{Call, End, INDEX_LIFETIME, NAMES, Stage, USERS, UserSession, index_of};
+use super::users::{
+    INDEX_LIFETIME, NAMES, USERS, UserCall, UserEnd, UserSession, UserStage, index_of,
+};
 use super::values::draw_tiny;
 use super::world::World;
 
@@ -27,7 +29,7 @@ impl World {
     pub(super) fn add_users(&mut self) {
         if self.plan.users {
             for client in 0..USER_CLIENTS {
-                self.at(3_000_000 + client as u64, Event::ActForUser { client });
+                self.at(3_000_000 + client as u64, SimEvent::ActForUser { client });
             }
         }
     }
@@ -47,23 +49,23 @@ impl World {
             .map(|(at, _)| at)
             .collect();
         of_user.drain(..of_user.len().saturating_sub(REMEMBERED));
-        let call = Call {
+        let call = UserCall {
             client,
             node,
             begun_at: self.now,
-            stage: Stage::Last,
+            stage: UserStage::Last,
             written: None,
         };
         match self.users.rng.random_range(0..100) {
             0..6 => {
-                let end = End {
+                let end = UserEnd {
                     user,
                     is_noted: false,
                     todo: Vec::new(),
                     seen: BTreeSet::new(),
                     gone: Vec::new(),
                 };
-                self.load_of(call, index_of(user), None, Stage::Look(end));
+                self.load_of(call, index_of(user), None, UserStage::Look(end));
             }
             6..30 => self.log_in(call, user),
             _ if of_user.is_empty() => self.pause_user(client),
@@ -75,7 +77,7 @@ impl World {
                     is_ended,
                     ..
                 } = self.users.sessions[session];
-                self.load_of(call, key, Some(secret), Stage::Read(session, is_ended));
+                self.load_of(call, key, Some(secret), UserStage::Read(session, is_ended));
             }
         }
     }
@@ -84,11 +86,11 @@ impl World {
         let slowly = self.disturbed_until > self.now + LONG_FAULT;
         let most = if slowly { 4_000_000 } else { 200_000 };
         let after = self.users.rng.random_range(2_000..most);
-        self.after(after, Event::ActForUser { client });
+        self.after(after, SimEvent::ActForUser { client });
     }
 
     /// Creates a session of a user. Its login has the user's index changed next.
-    fn log_in(&mut self, call: Call, user: usize) {
+    fn log_in(&mut self, call: UserCall, user: usize) {
         let rng = &mut self.users.rng;
         let idle = match rng.random_range(0..3) {
             0 => Duration::from_millis(rng.random_range(1_500..8_000)),
@@ -113,18 +115,18 @@ impl World {
         let key = session.key;
         self.users.sessions.push(session);
         let at = self.users.sessions.len() - 1;
-        self.commit_of(call, (key, None), &changes, Stage::Create(at));
+        self.commit_of(call, (key, None), &changes, UserStage::Create(at));
     }
 
     /// Notes the end in the index, then goes through the sessions in it.
-    pub(super) fn look(&mut self, call: Call, mut end: End, index: Option<&Arc<Record>>) {
+    pub(super) fn look(&mut self, call: UserCall, mut end: UserEnd, index: Option<&Arc<Record>>) {
         self.users.ends_until[end.user] = self.now;
         let root = index_of(end.user);
         match index {
             Some(index) if !end.is_noted => {
                 let mut changes = Changes::default();
                 note_end(&mut changes);
-                self.commit_of(call, (root, Some(index)), &changes, Stage::Note(end));
+                self.commit_of(call, (root, Some(index)), &changes, UserStage::Note(end));
             }
             Some(index) => {
                 let ended = index.listed().into_iter().filter(|listed| listed.is_ended);
@@ -140,24 +142,29 @@ impl World {
             None if !end.is_noted && self.replica(call.node).is_divided() => {
                 let mut changes = new_index(INDEX_LIFETIME);
                 note_end(&mut changes);
-                self.commit_of(call, (root, None), &changes, Stage::Note(end));
+                self.commit_of(call, (root, None), &changes, UserStage::Note(end));
             }
             None => self.end_answered(&call, &end, None),
         }
     }
 
     /// Checks the next listed session, or the index for further ones.
-    pub(super) fn check_next(&mut self, call: Call, mut end: End) {
+    pub(super) fn check_next(&mut self, call: UserCall, mut end: UserEnd) {
         match end.todo.pop() {
-            Some(key) => self.load_of(call, key, None, Stage::Check(end, key)),
-            None => self.load_of(call, index_of(end.user), None, Stage::Look(end)),
+            Some(key) => self.load_of(call, key, None, UserStage::Check(end, key)),
+            None => self.load_of(call, index_of(end.user), None, UserStage::Look(end)),
         }
     }
 
     /// Every session whose login was answered before the call began has ended. The entries of
     /// deleted sessions leave the index. Without an index nothing is noted, so logins on the other
     /// side of a partition may survive.
-    pub(super) fn end_answered(&mut self, call: &Call, end: &End, index: Option<&Arc<Record>>) {
+    pub(super) fn end_answered(
+        &mut self,
+        call: &UserCall,
+        end: &UserEnd,
+        index: Option<&Arc<Record>>,
+    ) {
         let is_divided = self.partitioned;
         let sessions = self.users.sessions.iter_mut();
         for session in sessions.filter(|it| it.user == end.user && !it.is_ended) {
@@ -174,13 +181,13 @@ impl World {
         let place = (index_of(end.user), index);
         match index.is_none() || end.gone.is_empty() {
             true => self.pause_user(call.client),
-            false => self.commit_of(call.clone(), place, &changes, Stage::Last),
+            false => self.commit_of(call.clone(), place, &changes, UserStage::Last),
         }
     }
 
     pub(super) fn read_of(
         &mut self,
-        call: Call,
+        call: UserCall,
         session: usize,
         was_ended: bool,
         found: Option<&Arc<Record>>,
@@ -200,7 +207,7 @@ impl World {
         }
         let mut changes = Changes::default();
         changes.insert("cart".into(), draw_tiny(&mut self.users.rng));
-        self.commit_of(call, (key, Some(record)), &changes, Stage::Last);
+        self.commit_of(call, (key, Some(record)), &changes, UserStage::Last);
     }
 
     /// Returns `true` if no session of an ended user is alive at any node.

@@ -12,9 +12,9 @@ use crate::session::{Record, Root, SecretHash, UserKey, index_root};
 
 /// The users, and the calls in progress.
 #[derive(Debug)]
-pub(super) struct Users {
+pub(super) struct SimUsers {
     pub(super) rng: StdRng,
-    pub(super) calls: BTreeMap<OpId, Call>,
+    pub(super) calls: BTreeMap<OpId, UserCall>,
     pub(super) sessions: Vec<UserSession>,
     /// When a call that ends the sessions of each user last began or was in progress.
     pub(super) ends_until: [u64; USERS],
@@ -38,29 +38,29 @@ pub(super) struct UserSession {
 
 /// A call in progress: what is done with the result of the operation under way.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
+pub(super) struct UserCall {
     pub(super) client: usize,
     pub(super) node: usize,
     pub(super) begun_at: u64,
-    pub(super) stage: Stage,
+    pub(super) stage: UserStage,
     /// The record after a write, once it is acknowledged.
     pub(super) written: Option<Arc<Record>>,
 }
 
 /// What is under way, and with what in view.
 #[derive(Clone, Debug)]
-pub(super) enum Stage {
+pub(super) enum UserStage {
     /// The session of a login is created.
     Create(usize),
     /// The index is loaded, then changed.
     LoadIndex(usize),
     List(usize),
     /// The index is loaded to end the sessions in it, and changed to note that.
-    Look(End),
-    Note(End),
+    Look(UserEnd),
+    Note(UserEnd),
     /// A listed session is loaded, and deleted if it is the user's.
-    Check(End, Root),
-    Delete(End),
+    Check(UserEnd, Root),
+    Delete(UserEnd),
     /// A session is read; `true` if it had ended before.
     Read(usize, bool),
     /// Nothing depends on the result.
@@ -69,7 +69,7 @@ pub(super) enum Stage {
 
 /// A call that ends all sessions of a user.
 #[derive(Clone, Debug)]
-pub(super) struct End {
+pub(super) struct UserEnd {
     pub(super) user: usize,
     pub(super) is_noted: bool,
     pub(super) todo: Vec<Root>,
@@ -79,7 +79,7 @@ pub(super) struct End {
     pub(super) gone: Vec<Root>,
 }
 
-impl Users {
+impl SimUsers {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             rng: StdRng::seed_from_u64(seed ^ 0x05e4),

@@ -2,7 +2,7 @@
 
 use crate::session::Record;
 
-use super::client::Request;
+use super::client::ClientRequest;
 use super::invariants::{
     acknowledged_survives, ended_stays_ended, expires, holders_agree, reads_never_go_back,
     refusals_are_rare, rejected_changes_nothing, removed_stays_removed, updates_count_once,
@@ -11,11 +11,11 @@ use super::kinds::FaultKind;
 use super::oracle::{Life, Model};
 use super::requests::{count, counter};
 use super::sim_node::SimNode;
-use super::world::{Totals, World};
+use super::world::{RunTotals, World};
 
 impl World {
     /// Checks the result of a read.
-    pub(super) fn check(&self, request: &Request, read: Option<&Record>) {
+    pub(super) fn check(&self, request: &ClientRequest, read: Option<&Record>) {
         if self.partitioned {
             return;
         }
@@ -105,7 +105,7 @@ impl World {
 
     /// Checks that enough requests have succeeded.
     fn check_totals(&self) {
-        let Totals {
+        let RunTotals {
             begun,
             succeeded,
             steady_writes,

@@ -15,16 +15,16 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
 use crate::session::{Root, SLOTS, SecretHash, Timestamp};
 
-use super::client::{Request, Stage};
-use super::event::Event;
+use super::client::{ClientRequest, RequestStage};
+use super::event::SimEvent;
 use super::invariants::slow_members_stay;
 use super::kinds::FaultKind;
-use super::links::Links;
+use super::links::SimLinks;
 use super::network::Network;
 use super::oracle::Model;
 use super::plan::{CLIENTS, Plan};
 use super::sim_node::SimNode;
-use super::users::Users;
+use super::users::SimUsers;
 
 /// The world of one run.
 #[derive(Debug)]
@@ -33,17 +33,17 @@ pub(super) struct World {
     pub(super) rng: StdRng,
     /// Virtual time in microseconds.
     pub(super) now: u64,
-    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    events: BinaryHeap<Reverse<(u64, u64, SimEvent)>>,
     sequence: u64,
     pub(super) network: Network,
-    pub(super) links: Links,
+    pub(super) links: SimLinks,
     pub(super) last_link: u64,
     pub(super) last_process: u64,
     pub(super) nodes: Vec<SimNode>,
     pub(super) models: Vec<Model>,
-    pub(super) requests: BTreeMap<OpId, Request>,
+    pub(super) requests: BTreeMap<OpId, ClientRequest>,
     pub(super) last_op: OpId,
-    pub(super) users: Users,
+    pub(super) users: SimUsers,
     /// Bytes of large values that clients may still write, and how many they have written.
     pub(super) large_bytes_left: usize,
     pub(super) large_values: usize,
@@ -71,12 +71,12 @@ pub(super) struct World {
     next_look: u64,
     /// How long after the last fault the cluster was still not whole, in microseconds.
     pub(super) whole_after: u64,
-    pub(super) totals: Totals,
+    pub(super) totals: RunTotals,
 }
 
 /// Numbers of attempts and successes: a run in which nothing succeeds proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct RunTotals {
     pub(super) begun: u64,
     pub(super) succeeded: u64,
     /// Small writes that began while the cluster was steady, and those of them that were refused.
@@ -91,14 +91,14 @@ pub(super) struct Totals {
 
 /// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Finished {
+pub(super) struct RunResult {
     /// A hash of all events.
     pub(super) trace: u64,
     /// How long after the last fault the cluster was whole, and how long after it its copies were
     /// equal, in microseconds.
     pub(super) whole_after: u64,
     pub(super) equal_after: u64,
-    pub(super) totals: Totals,
+    pub(super) totals: RunTotals,
 }
 
 impl World {
@@ -115,7 +115,7 @@ impl World {
         let nodes = (0..all).map(node).collect();
         let mut world = Self {
             network: Network::new(plan.network, all, network_rng),
-            links: Links::new(all),
+            links: SimLinks::new(all),
             last_link: 0,
             last_process: 0,
             nodes,
@@ -125,7 +125,7 @@ impl World {
                 0
             },
             large_values: 0,
-            users: Users::new(plan.seed),
+            users: SimUsers::new(plan.seed),
             plan,
             rng,
             now: 0,
@@ -146,19 +146,19 @@ impl World {
             bridge_has_core: false,
             next_look: 0,
             whole_after: 0,
-            totals: Totals::default(),
+            totals: RunTotals::default(),
         };
         for node in 0..world.plan.nodes {
             let at = world.rng.random_range(0..3_000_000);
-            world.at(at, Event::Start { node });
+            world.at(at, SimEvent::Start { node });
         }
         for client in 0..CLIENTS {
-            world.at(1_000_000 + client as u64, Event::Act { client });
+            world.at(1_000_000 + client as u64, SimEvent::Act { client });
         }
         world.add_users();
-        world.at(6_000_000, Event::Fault);
-        world.at(OBSERVE_INTERVAL, Event::Observe);
-        world.at(world.plan.duration, Event::EndOfFaults);
+        world.at(6_000_000, SimEvent::Fault);
+        world.at(OBSERVE_INTERVAL, SimEvent::Observe);
+        world.at(world.plan.duration, SimEvent::EndOfFaults);
         world
     }
 
@@ -169,7 +169,7 @@ impl World {
     }
 
     /// Runs to the end, and checks the final state.
-    pub(super) fn run(mut self) -> Finished {
+    pub(super) fn run(mut self) -> RunResult {
         while let Some(Reverse((at, _, event))) = self.events.pop() {
             self.now = at;
             self.note(format_args!("{event:?}"));
@@ -184,7 +184,7 @@ impl World {
             }
         }
         self.check_final_state();
-        Finished {
+        RunResult {
             trace: self.trace,
             whole_after: self.whole_after,
             equal_after: self.now.saturating_sub(self.disturbed_until),
@@ -262,7 +262,7 @@ impl World {
         let at = (due.as_millis().saturating_sub(node.skew) * 1000).max(self.now);
         if at < node.wake_at {
             node.wake_at = at;
-            self.at(at, Event::Wake { node: index });
+            self.at(at, SimEvent::Wake { node: index });
         }
     }
 
@@ -338,7 +338,7 @@ impl World {
         }
     }
 
-    pub(super) fn set_stage(&mut self, op: OpId, stage: Stage) {
+    pub(super) fn set_stage(&mut self, op: OpId, stage: RequestStage) {
         if let Some(request) = self.requests.get_mut(&op) {
             request.stage = stage;
         }
@@ -354,12 +354,12 @@ impl World {
         SecretHash::from_bytes(self.rng.random())
     }
 
-    pub(super) fn at(&mut self, at: u64, event: Event) {
+    pub(super) fn at(&mut self, at: u64, event: SimEvent) {
         self.sequence += 1;
         self.events.push(Reverse((at, self.sequence, event)));
     }
 
-    pub(super) fn after(&mut self, after: u64, event: Event) {
+    pub(super) fn after(&mut self, after: u64, event: SimEvent) {
         self.at(self.now + after, event);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::cluster::replica::message::{OpId, Operation, Update, ViewId};
+use crate::cluster::replica::message::{OpId, Operation, UpdateRequest, ViewId};
 use crate::session::{Login, Root, Rotation, SecretHash, Timestamp, Version};
 
 use super::WireError;
@@ -45,13 +45,13 @@ struct WireRotation {
     login: Option<Login>,
 }
 
-impl Serialize for Update {
+impl Serialize for UpdateRequest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         WireUpdate::from(self).serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Update {
+impl<'de> Deserialize<'de> for UpdateRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let update = WireUpdate::deserialize(deserializer)?;
         update
@@ -60,8 +60,8 @@ impl<'de> Deserialize<'de> for Update {
     }
 }
 
-impl<'a> From<&'a Update> for WireUpdate<'a> {
-    fn from(update: &'a Update) -> Self {
+impl<'a> From<&'a UpdateRequest> for WireUpdate<'a> {
+    fn from(update: &'a UpdateRequest) -> Self {
         Self {
             view: update.view,
             op: update.op,
@@ -83,7 +83,7 @@ impl<'a> From<&'a Update> for WireUpdate<'a> {
     }
 }
 
-impl TryFrom<WireUpdate<'_>> for Update {
+impl TryFrom<WireUpdate<'_>> for UpdateRequest {
     type Error = WireError;
 
     fn try_from(update: WireUpdate<'_>) -> Result<Self, WireError> {

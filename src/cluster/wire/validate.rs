@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::cluster::replica::message::{Happened, Message, Proposal, Reason, Update};
+use crate::cluster::replica::message::{Happened, Message, Proposal, Reason, UpdateRequest};
 use crate::cluster::replica::node::Node;
 use crate::session::{EndReason, Root, SLOTS, SessionEventKind, SessionPage, Timestamp, UserKey};
 
@@ -30,7 +30,7 @@ pub(super) fn validate(message: &Message) -> Result<(), WireError> {
             slots.iter().try_for_each(|slot| is_slot(*slot))
         }
         Message::PullSlot { slot, .. } | Message::SlotEntries { slot, .. } => is_slot(*slot),
-        Message::Update(Update {
+        Message::Update(UpdateRequest {
             expect: Some((_, Some(version))),
             ..
         }) => is_valid(version),

@@ -2,7 +2,7 @@
 //! once lossless, and the return of a single node cheap.
 
 use crate::cluster::{
-    Entry, KeyedEntry, ReplicatedStoreBuilder, Survivor as Member, WithheldState,
+    Entry, KeyedEntry, ReplicatedStoreBuilder, SurvivingMember as Member, WithheldState,
 };
 use crate::session::Timestamp;
 use crate::store::replicated::ReplicatedStore;

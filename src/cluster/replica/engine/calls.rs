@@ -9,8 +9,8 @@ use crate::cluster::ack::Ack;
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{KeyedEntry, Message, OpId};
 use crate::cluster::replica::reads::Wanted;
-use crate::cluster::replica::table::Table;
-use crate::cluster::replica::updates::Call;
+use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::updates::UpdateCall;
 use crate::cluster::replica::writes::NewWrite;
 
 impl Engine {
@@ -21,7 +21,7 @@ impl Engine {
         op: OpId,
         (ack, min_copies): (Ack, usize),
         copies: &Arc<[KeyedEntry]>,
-        table: &Table,
+        table: &EntryTable,
     ) -> bool {
         self.cluster.now = now;
         if self.cluster.left {
@@ -42,7 +42,7 @@ impl Engine {
 
     /// Reads a session that is not here, is incomplete here, or has expired here but perhaps not
     /// where it was accessed last.
-    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &Table) {
+    pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &EntryTable) {
         self.cluster.now = now;
         let doubtful = table.is_doubtful(now, &wanted.key);
         if self.cluster.left || self.reads.is_full() {
@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// Starts a change that the session's owner orders.
-    pub(crate) fn update(&mut self, now: Timestamp, call: Call<'_>, table: &Table) {
+    pub(crate) fn update(&mut self, now: Timestamp, call: UpdateCall<'_>, table: &EntryTable) {
         self.cluster.now = now;
         if self.cluster.left || self.updates.is_full() {
             self.cluster.reply(call.op, Reply::Unavailable);

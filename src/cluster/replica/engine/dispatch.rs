@@ -18,8 +18,8 @@ use crate::cluster::replica::flow::Deferred;
 use crate::cluster::replica::message::{KeyedEntry, Message, ViewId};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
-use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
 
 impl Engine {
     pub(super) fn handle_message(
@@ -27,7 +27,7 @@ impl Engine {
         now: Timestamp,
         from: Node,
         message: Message,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let peer = self.cluster.peers.find(&from);
         self.record_contact(now, &from, peer);
@@ -62,7 +62,7 @@ impl Engine {
         now: Timestamp,
         from: PeerIndex,
         message: Message,
-        table: &Table,
+        table: &EntryTable,
     ) {
         match message {
             Message::Write(write) => self.handle_write(now, from, &write, table),
@@ -111,7 +111,13 @@ impl Engine {
     }
 
     /// Handles an update, or the response to a request of this node.
-    fn handle_reply(&mut self, now: Timestamp, from: PeerIndex, message: Message, table: &Table) {
+    fn handle_reply(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        message: Message,
+        table: &EntryTable,
+    ) {
         let current = self.cluster.view;
         match message {
             Message::DigestDiff { view, round, slots } if view == current => {
@@ -159,7 +165,7 @@ impl Engine {
                 let copy = self.merge_entry(now, sent_at, copy, table);
                 // If this node holds the session, its table may have a later state by now.
                 let foreign = copy.filter(|copy| !self.cluster.is_mine(copy.key.slot()));
-                let (from, answer) = (Member::Peer(from), (op, verdict, foreign));
+                let (from, answer) = (MemberRef::Peer(from), (op, verdict, foreign));
                 self.updates
                     .answered(now, from, answer, &mut self.cluster, table);
             }
@@ -173,7 +179,7 @@ impl Engine {
         from: PeerIndex,
         view: ViewId,
         seqs: Vec<u64>,
-        table: &Table,
+        table: &EntryTable,
     ) {
         for seq in seqs {
             let done = self.writes.acknowledged(&mut self.cluster, from, view, seq);
@@ -190,7 +196,7 @@ impl Engine {
         key: Root,
         accessed_at: Timestamp,
         access: u64,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let known = table.handle_touch(&key, accessed_at, access);
         if known || !self.cluster.is_mine(key.slot()) {
@@ -207,7 +213,13 @@ impl Engine {
     }
 
     /// Answers a request now, or when there is room for the response.
-    fn handle_request(&mut self, now: Timestamp, from: PeerIndex, request: Message, table: &Table) {
+    fn handle_request(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        request: Message,
+        table: &EntryTable,
+    ) {
         let is_small = match &request {
             Message::Get { key, .. } => table.is_small(key),
             _ => false,
@@ -228,7 +240,7 @@ impl Engine {
         now: Timestamp,
         from: PeerIndex,
         question: Message,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let current = self.cluster.view;
         let answer = match question {

@@ -8,7 +8,7 @@ use crate::cluster::replica::message::{KeyedEntry, Message, Write};
 use crate::cluster::replica::op_id::LOOKUP;
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::reads::Wanted;
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::table::EntryTable;
 
 impl Engine {
     /// Merges entries of a slot that another node has sent.
@@ -17,7 +17,7 @@ impl Engine {
         now: Timestamp,
         sent_at: Timestamp,
         copies: &mut [KeyedEntry],
-        table: &Table,
+        table: &EntryTable,
     ) {
         for copy in copies.iter_mut() {
             copy.entry.rebase(sent_at, now);
@@ -33,7 +33,7 @@ impl Engine {
         now: Timestamp,
         from: PeerIndex,
         write: &Write,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let view = self.cluster.view;
         // The owner abandons its updates when its view changes, and the next owner may apply
@@ -76,7 +76,12 @@ impl Engine {
 
     /// Returns this node's state of a session. A session that this node, as the owner, is changing
     /// may have expired in the table meanwhile.
-    pub(super) fn known(&self, now: Timestamp, key: Root, table: &Table) -> Option<KeyedEntry> {
+    pub(super) fn known(
+        &self,
+        now: Timestamp,
+        key: Root,
+        table: &EntryTable,
+    ) -> Option<KeyedEntry> {
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         if table.is_partial_or_absent(&key) {
             let current = self.updates.changing(&key).cloned();
@@ -94,7 +99,7 @@ impl Engine {
         now: Timestamp,
         from: PeerIndex,
         write: &Write,
-        table: &Table,
+        table: &EntryTable,
     ) -> bool {
         let partial = |copy: &&KeyedEntry| table.is_partial(&copy.key);
         let Some(copy) = write.copies.iter().find(partial) else {
@@ -125,7 +130,7 @@ impl Engine {
         now: Timestamp,
         sent_at: Timestamp,
         copy: Option<KeyedEntry>,
-        table: &Table,
+        table: &EntryTable,
     ) -> Option<KeyedEntry> {
         let mut copy = copy?;
         copy.entry.rebase(sent_at, now);

@@ -8,8 +8,8 @@ use crate::cluster::replica::flow::Deferred;
 use crate::cluster::replica::listing::RESPONSE_MAX;
 use crate::cluster::replica::message::{ListRequest, ListResponse, Message, OpId};
 use crate::cluster::replica::peer_table::PeerIndex;
-use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
 
 impl Engine {
     /// Starts to ask the other owners for the sessions after a place.
@@ -28,7 +28,7 @@ impl Engine {
         now: Timestamp,
         from: PeerIndex,
         message: Message,
-        table: &Table,
+        table: &EntryTable,
     ) {
         match message {
             // Answered now, or when there is room for the response.
@@ -51,7 +51,7 @@ impl Engine {
         &self,
         now: Timestamp,
         request: &ListRequest,
-        table: &Table,
+        table: &EntryTable,
     ) -> Message {
         let ListRequest {
             view,
@@ -64,7 +64,7 @@ impl Engine {
             return Message::Busy { op };
         }
         let placement = &self.cluster.placement;
-        let is_owned = |slot| placement.owner(slot) == Member::Me;
+        let is_owned = |slot| placement.owner(slot) == MemberRef::Me;
         let limit = RESPONSE_MAX.min(limit.into());
         Message::ListPage(ListResponse {
             view,

@@ -3,7 +3,7 @@
 //! Each input is processed completely and produces outputs; nothing blocks. The order is always the
 //! same: handle the input, then [`process`](Engine::process): install a new view if the members
 //! have changed, advance the comparison, and announce when this node has become ready. The sessions
-//! themselves are in the [`Table`].
+//! themselves are in the [`EntryTable`].
 
 mod announce;
 mod calls;
@@ -41,7 +41,7 @@ use super::peer_table::{Peer, PeerIndex, PeerSet};
 use super::readiness::Readiness;
 use super::reads::Reads;
 use super::revocation::Revocations;
-use super::table::Table;
+use super::table::EntryTable;
 use super::updates::{UpdateContext, Updates};
 #[cfg(all(feature = "snapshot", unix))]
 use super::withheld::WithheldSessions;
@@ -147,7 +147,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn handle(&mut self, now: Timestamp, input: Input, table: &Table) {
+    pub(crate) fn handle(&mut self, now: Timestamp, input: Input, table: &EntryTable) {
         if self.cluster.left {
             return;
         }
@@ -234,7 +234,7 @@ impl Engine {
 
     /// Reviews floors after a merge, which may leave a session with many marks of removed
     /// attributes.
-    fn review_marks(&mut self, now: Timestamp, copies: &[KeyedEntry], table: &Table) {
+    fn review_marks(&mut self, now: Timestamp, copies: &[KeyedEntry], table: &EntryTable) {
         let (cluster, writes) = (&mut self.cluster, &mut self.writes);
         self.floors.merged(now, copies, cluster, writes, table);
     }
@@ -244,7 +244,7 @@ impl Engine {
     }
 
     /// Handles a new link: messages on the old one may be lost.
-    fn link_up(&mut self, now: Timestamp, node: Node, table: &Table) {
+    fn link_up(&mut self, now: Timestamp, node: Node, table: &EntryTable) {
         match self.cluster.peers.find(&node) {
             Some(peer) => {
                 self.cluster.peers.note_linked(peer);
@@ -264,7 +264,7 @@ impl Engine {
 
     /// Called when requests to a peer or its responses may be lost, or did not count: asks it
     /// again.
-    fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
+    fn ask_again(&mut self, now: Timestamp, peer: PeerIndex, table: &EntryTable) {
         self.reads.ask_again(peer, &mut self.cluster);
         self.lists.ask_again(peer, &mut self.cluster);
         let (updates, mut context) = self.ordering(table);
@@ -274,7 +274,7 @@ impl Engine {
     }
 
     /// Sends to a peer what fits into its window: messages first, then responses.
-    fn fill_window(&mut self, now: Timestamp, peer: PeerIndex, table: &Table) {
+    fn fill_window(&mut self, now: Timestamp, peer: PeerIndex, table: &EntryTable) {
         self.cluster.release(peer);
         self.cluster.send_events(peer);
         while let Some(question) = self.cluster.flow.question(peer) {
@@ -317,7 +317,7 @@ impl Engine {
         self.writes.len() + self.updates.len()
     }
 
-    fn ordering<'a>(&'a mut self, table: &'a Table) -> (&'a mut Updates, UpdateContext<'a>) {
+    fn ordering<'a>(&'a mut self, table: &'a EntryTable) -> (&'a mut Updates, UpdateContext<'a>) {
         let context = UpdateContext {
             cluster: &mut self.cluster,
             writes: &mut self.writes,

@@ -13,12 +13,12 @@ use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::op_id::{is_lookup, is_revocation};
 use crate::cluster::replica::peer_table::{PEERS_MAX, Peer};
-use crate::cluster::replica::reads::{Finished, Wanted};
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::reads::{FinishedRead, Wanted};
+use crate::cluster::replica::table::EntryTable;
 
 impl Engine {
     /// Performs everything that follows from the input that was handled.
-    pub(super) fn process(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn process(&mut self, now: Timestamp, table: &EntryTable) {
         if self.cluster.left {
             return;
         }
@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// Installs the view of the current members, if it is a new one.
-    pub(super) fn adopt_members(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn adopt_members(&mut self, now: Timestamp, table: &EntryTable) {
         self.handle_membership(now);
         if self.membership.take_changed() {
             self.change_roster(now, table);
@@ -159,7 +159,7 @@ impl Engine {
     }
 
     /// Removes the members that have gone, and adds new ones.
-    pub(super) fn change_roster(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn change_roster(&mut self, now: Timestamp, table: &EntryTable) {
         let here = self.away_until.is_none() && self.excluded.is_none();
         let members = self.membership.members().filter(|_| here);
         let members: Vec<Node> = members.cloned().collect();
@@ -244,7 +244,7 @@ impl Engine {
         self.looking.clear();
     }
 
-    pub(super) fn finish_reads(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn finish_reads(&mut self, now: Timestamp, table: &EntryTable) {
         // A completed read may start another one that needs no response.
         loop {
             let finished = self.reads.finished(&self.cluster);
@@ -257,7 +257,7 @@ impl Engine {
         }
     }
 
-    fn finish_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
+    fn finish_read(&mut self, now: Timestamp, finished: FinishedRead, table: &EntryTable) {
         if is_lookup(finished.op) {
             // The session is here now, unless it has expired everywhere.
             let view = self.cluster.view;
@@ -280,8 +280,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn answer_read(&mut self, now: Timestamp, finished: Finished, table: &Table) {
-        let Finished {
+    pub(super) fn answer_read(
+        &mut self,
+        now: Timestamp,
+        finished: FinishedRead,
+        table: &EntryTable,
+    ) {
+        let FinishedRead {
             op,
             wanted,
             mine,
@@ -315,7 +320,7 @@ impl Engine {
 
     /// Drops the sessions of slots that this node does not hold. Each of their holders has compared
     /// itself with this node, and nothing was added to them here since this view began.
-    pub(super) fn drop_others(&self, table: &Table) {
+    pub(super) fn drop_others(&self, table: &EntryTable) {
         if self.cluster.is_settled() || !self.cluster.rules.confirmed_drop() {
             let placement = &self.cluster.placement;
             table.retain(|slot| placement.is_mine(slot));

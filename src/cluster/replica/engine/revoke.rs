@@ -5,13 +5,13 @@ use crate::session::{EndReason, Timestamp};
 use super::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::Operation;
-use crate::cluster::replica::reads::{Finished, Wanted};
-use crate::cluster::replica::table::Table;
-use crate::cluster::replica::updates::Call;
+use crate::cluster::replica::reads::{FinishedRead, Wanted};
+use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::updates::UpdateCall;
 
 impl Engine {
     /// Reads the sessions whose user was ended on the other side of a partition, to delete them.
-    pub(super) fn revoke(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn revoke(&mut self, now: Timestamp, table: &EntryTable) {
         for (op, key) in self.revocations.take_due(now, &self.cluster, table) {
             if self.reads.is_full() {
                 self.revocations.read_done(op, None);
@@ -23,12 +23,17 @@ impl Engine {
     }
 
     /// Deletes such a session when it was read.
-    pub(super) fn finish_revocation(&mut self, now: Timestamp, read: Finished, table: &Table) {
+    pub(super) fn finish_revocation(
+        &mut self,
+        now: Timestamp,
+        read: FinishedRead,
+        table: &EntryTable,
+    ) {
         let (op, key) = (read.op, read.wanted.key);
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
         Entry::join(now, &mut entry, read.found);
         if let Some(changes) = self.revocations.read_done(op, entry.as_ref()) {
-            let call = Call {
+            let call = UpdateCall {
                 op,
                 key,
                 seen: 0,

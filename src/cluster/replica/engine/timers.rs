@@ -14,13 +14,13 @@ use crate::cluster::replica::event::{DownCause, Notification};
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
-use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
 
 impl Engine {
     /// Fences this node after a long pause: the other members may have declared it down and
     /// continued without it, so nothing received before the pause counts.
-    pub(super) fn check_pause(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn check_pause(&mut self, now: Timestamp, table: &EntryTable) {
         if now.since(self.next_tick) >= PAUSE_MAX && self.cluster.rules.fence() {
             self.next_tick = now;
             self.fence(now, table);
@@ -29,7 +29,7 @@ impl Engine {
 
     /// Continues in a new incarnation after a pause, if there are members that may have continued
     /// without this node. Otherwise it could serve values that they have replaced.
-    pub(super) fn fence(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn fence(&mut self, now: Timestamp, table: &EntryTable) {
         self.cluster.flow.resume(now);
         // A node that was paused while joining has not looked for other nodes in that time.
         self.cluster.joining_since = now;
@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn timeout(&mut self, now: Timestamp, table: &Table) {
+    pub(super) fn timeout(&mut self, now: Timestamp, table: &EntryTable) {
         while let Some(entry) = self.timers.first_entry()
             && entry.key().0 <= now
         {
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    fn tick(&mut self, now: Timestamp, table: &Table) {
+    fn tick(&mut self, now: Timestamp, table: &EntryTable) {
         self.come_back(now);
         self.review_exclusion(now);
         let timeout = self.settings.ack_timeout;
@@ -92,7 +92,7 @@ impl Engine {
         self.revoke(now, table);
         self.watch_limits(table);
         let placement = self.cluster.placement.clone();
-        let is_owned = |slot| placement.owner(slot) == Member::Me;
+        let is_owned = |slot| placement.owner(slot) == MemberRef::Me;
         for (key, record) in table.sweep_and_count(now, &is_owned) {
             self.cluster.expired(key, &record);
         }
@@ -134,7 +134,7 @@ impl Engine {
     }
 
     /// Reports when this node starts or stops exceeding its limits.
-    fn watch_limits(&mut self, table: &Table) {
+    fn watch_limits(&mut self, table: &EntryTable) {
         let is_over = table.is_over_limit();
         if self.over_limit != is_over {
             self.over_limit = is_over;

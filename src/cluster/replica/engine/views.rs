@@ -6,7 +6,7 @@ use super::Engine;
 use crate::cluster::replica::message::{Message, View};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::table::EntryTable;
 use crate::session::Timestamp;
 
 impl Engine {
@@ -15,7 +15,7 @@ impl Engine {
         now: Timestamp,
         from: Node,
         mut view: View,
-        table: &Table,
+        table: &EntryTable,
     ) {
         if self.membership.is_down(&from) && !self.yields_to(&from, &view) {
             // It was cut off and has not been informed: it finds its own identity among the removed
@@ -65,7 +65,7 @@ impl Engine {
         now: Timestamp,
         from: PeerIndex,
         view: &View,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let known = self.cluster.peers.get(from).map(|peer| peer.number);
         if known.is_some_and(|number| view.number > number) && !self.cluster.note_epoch(view.view) {

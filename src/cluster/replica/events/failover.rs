@@ -7,8 +7,8 @@ use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Message, Operation, Reason, ViewId};
 use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
-use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
 use crate::session::{EndReason, Record, Root, SessionEventKind, Timestamp};
 
 use super::log::Happening;
@@ -28,7 +28,7 @@ impl ClusterView {
 
     /// Returns `true` if `is_it` holds for the owner of a slot in a view that ended at most `age`
     /// ago.
-    fn was_owner(&self, slot: usize, age: Duration, is_it: impl Fn(Member) -> bool) -> bool {
+    fn was_owner(&self, slot: usize, age: Duration, is_it: impl Fn(MemberRef) -> bool) -> bool {
         let is_recent = |at: &Timestamp| self.now.since(*at) < age;
         let formers = self.listeners.formers.iter();
         let mut recent = formers.filter(|(at, _)| is_recent(at));
@@ -49,16 +49,18 @@ impl ClusterView {
         };
         let (now, slot) = (self.now, key.slot());
         match self.owner(slot) {
-            Member::Me => {
-                let is_else = |owner: Member| owner != Member::Me;
+            MemberRef::Me => {
+                let is_else = |owner: MemberRef| owner != MemberRef::Me;
                 let possible_repeat = self.was_owner(slot, WITNESSED_FOR, is_else);
                 self.emit(happening, now, possible_repeat);
             }
             // The new owner may not have had it any more.
-            Member::Peer(_) if self.was_owner(slot, MOVING_FOR, |owner| owner == Member::Me) => {
+            MemberRef::Peer(_)
+                if self.was_owner(slot, MOVING_FOR, |owner| owner == MemberRef::Me) =>
+            {
                 self.emit(happening, now, true);
             }
-            Member::Peer(owner) => {
+            MemberRef::Peer(owner) => {
                 let holders = self.holders(slot).peers;
                 self.remember(happening, owner, Some(holders));
             }
@@ -71,7 +73,7 @@ impl ClusterView {
         from: PeerIndex,
         view: ViewId,
         copy: &KeyedEntry,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let key = copy.key;
         if !self.listeners.is_any() || key.is_index() {
@@ -169,8 +171,8 @@ impl ClusterView {
         }
         let holders = self.holders(key.slot());
         let to = match holders.owner {
-            Member::Peer(owner) if !holders.me => PeerSet::of(owner),
-            Member::Peer(_) | Member::Me => holders.peers,
+            MemberRef::Peer(owner) if !holders.me => PeerSet::of(owner),
+            MemberRef::Peer(_) | MemberRef::Me => holders.peers,
         };
         for peer in to.iter() {
             self.send(peer, Message::Reason(Reason { key, reason }));
@@ -185,7 +187,7 @@ impl ClusterView {
         }
         self.listeners.witnesses.note_reason(self.now, key, reason);
         let holders = self.holders(key.slot());
-        if holders.owner == Member::Me {
+        if holders.owner == MemberRef::Me {
             // A member that is no holder has the owner delete the session.
             for peer in holders.peers.iter().filter(|peer| *peer != from) {
                 self.send(peer, Message::Reason(Reason { key, reason }));
@@ -195,7 +197,7 @@ impl ClusterView {
 
     /// A member is gone. If it did not leave in order, it may have failed to report what it has
     /// done: one of the nodes that remember it reports it.
-    pub(crate) fn reporter_gone(&mut self, peer: PeerIndex, departed: bool, table: &Table) {
+    pub(crate) fn reporter_gone(&mut self, peer: PeerIndex, departed: bool, table: &EntryTable) {
         for event in self.listeners.witnesses.take(self.now, peer) {
             let others = event.others.unwrap_or_default();
             let members = others.iter().filter_map(|index| {

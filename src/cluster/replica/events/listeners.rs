@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::session::{Scope, Timestamp};
 
 use super::log::EventLog;
-use super::received::{Places, Seen};
+use super::received::{DeliveredEvents, Places};
 use super::witness::Witnesses;
 use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 use crate::cluster::replica::placement::Placement;
@@ -24,9 +24,9 @@ pub(crate) struct Listeners {
     /// Whether events are reported or logged, readable without a lock.
     any: Arc<AtomicBool>,
     pub(super) log: EventLog,
-    pub(super) streams: BTreeMap<PeerIndex, Stream>,
+    pub(super) streams: BTreeMap<PeerIndex, EventStream>,
     pub(super) places: Places,
-    pub(super) seen: Seen,
+    pub(super) seen: DeliveredEvents,
     pub(super) witnesses: Witnesses,
     /// Members that have confirmed the subscription of this node.
     pub(super) confirmed: PeerSet,
@@ -37,7 +37,7 @@ pub(crate) struct Listeners {
 
 /// The events that a member receives.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stream {
+pub(super) struct EventStream {
     /// The number of the last event before the subscription.
     pub(super) began: u64,
     /// The number of the last event that was sent.

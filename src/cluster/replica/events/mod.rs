@@ -35,11 +35,11 @@ use std::time::Duration;
 
 use crate::session::{EndReason, Root, Scope, Timestamp};
 
-use self::listeners::Stream;
+use self::listeners::EventStream;
 use self::log::LOGGED_FOR;
 use super::Replica;
 use super::cluster_view::ClusterView;
-use super::event::{Output, Report};
+use super::event::{EventReport, Output};
 use super::message::{Cursor, Message};
 use super::peer_table::{PeerIndex, PeerSet};
 
@@ -121,7 +121,7 @@ impl ClusterView {
         let end = listeners.log.end(now);
         let received = listeners.log.find(after);
         let began = received.unwrap_or(end.seq);
-        let stream = listeners.streams.entry(from).or_insert(Stream {
+        let stream = listeners.streams.entry(from).or_insert(EventStream {
             began,
             sent: began,
             received,
@@ -165,7 +165,7 @@ impl ClusterView {
         let is_confirmed = self.ready && is_confirmed || !self.wants_events();
         if self.listeners.is_confirmed != is_confirmed {
             self.listeners.is_confirmed = is_confirmed;
-            self.output(Output::Event(Report::Confirmed(is_confirmed)));
+            self.output(Output::Event(EventReport::Confirmed(is_confirmed)));
         }
     }
 

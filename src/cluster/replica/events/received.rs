@@ -62,15 +62,15 @@ impl Places {
 
 /// The latest events that were handed out here: a possible repeat of one of them is none.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    events: BTreeSet<Event>,
-    order: VecDeque<(Timestamp, Event)>,
+pub(super) struct DeliveredEvents {
+    events: BTreeSet<EventKey>,
+    order: VecDeque<(Timestamp, EventKey)>,
 }
 
 /// An event, whichever node reports it.
-type Event = (Root, u8, u64);
+type EventKey = (Root, u8, u64);
 
-fn name_of(happening: &Happening) -> Option<Event> {
+fn name_of(happening: &Happening) -> Option<EventKey> {
     let kind = match happening.kind {
         SessionEventKind::Created => 0,
         // One from a node of an earlier version, which does not distinguish them.
@@ -82,10 +82,10 @@ fn name_of(happening: &Happening) -> Option<Event> {
     Some((happening.key, kind, happening.rotation))
 }
 
-impl Seen {
+impl DeliveredEvents {
     /// Records an event that is handed out. Returns `true` if it was handed out before.
     pub(super) fn note(&mut self, now: Timestamp, happening: &Happening) -> bool {
-        let is_old = |(at, _): &(Timestamp, Event)| now.since(*at) >= SEEN_FOR;
+        let is_old = |(at, _): &(Timestamp, EventKey)| now.since(*at) >= SEEN_FOR;
         while self.order.len() >= SEEN_MAX || self.order.front().is_some_and(is_old) {
             let Some((_, event)) = self.order.pop_front() else {
                 break;
@@ -155,7 +155,7 @@ mod tests {
             user: None,
             rotation,
         };
-        let mut seen = Seen::default();
+        let mut seen = DeliveredEvents::default();
         let rotated = |rotation| event(1, SessionEventKind::Rotated, rotation);
         assert!(!seen.note(now, &rotated(3)) && !seen.note(now, &rotated(4)));
         assert!(seen.note(now, &rotated(3)));

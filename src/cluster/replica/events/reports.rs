@@ -1,7 +1,7 @@
 //! Reports of events: from this node to its subscribers and to members, and from members.
 
 use crate::cluster::replica::cluster_view::ClusterView;
-use crate::cluster::replica::event::{Output, Report};
+use crate::cluster::replica::event::{EventReport, Output};
 use crate::cluster::replica::message::{Cursor, Happened, Message, Traced};
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::session::{Root, SessionEvent, SessionEventKind, Timestamp, UserKey};
@@ -85,8 +85,8 @@ impl ClusterView {
                 possible_repeat,
             };
             self.output(Output::Event(match is_known {
-                true => Report::MineAgain(event),
-                false => Report::Mine(event),
+                true => EventReport::LocalRepeat(event),
+                false => EventReport::Local(event),
             }));
         }
         let event = Logged {
@@ -117,7 +117,7 @@ impl ClusterView {
             None => happened.lost,
         };
         if lost > 0 {
-            self.output(Output::Event(Report::Lost(lost)));
+            self.output(Output::Event(EventReport::Lost(lost)));
         }
         let happening = Happening {
             kind: happened.kind,
@@ -134,7 +134,7 @@ impl ClusterView {
                 at: now.minus(happened.sent_at.since(happened.at)),
                 possible_repeat: happened.traced.is_some_and(|traced| traced.possible_repeat),
             };
-            self.output(Output::Event(Report::Theirs(event)));
+            self.output(Output::Event(EventReport::Remote(event)));
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::cluster::replica::node::Node;
 
 pub(crate) use self::event::{Cursor, Happened, Reason, Traced};
 pub(crate) use self::list::{ListRequest, ListResponse};
-pub(crate) use self::update::{Operation, Update, UpdateStatus};
+pub(crate) use self::update::{Operation, UpdateRequest, UpdateStatus};
 pub(crate) use super::op_id::OpId;
 
 /// Identifies a view: a set of members, and an epoch that only grows.
@@ -93,7 +93,7 @@ pub(crate) enum Message {
         round: u64,
         slot: u16,
         after: Option<Root>,
-        known: Vec<Known>,
+        known: Vec<KnownEntry>,
     },
     /// The response to `PullSlot`. With `more`, the request is to be repeated after the last key.
     SlotEntries {
@@ -121,7 +121,7 @@ pub(crate) enum Message {
     },
     /// A request to the session's owner to apply a change if the expected attribute is unchanged.
     /// The version in it names the attempt, so that a repeated one is recognized.
-    Update(Update),
+    Update(UpdateRequest),
     /// The response to `Update`. A lost one is repeated when the update is sent again.
     Updated {
         op: OpId,
@@ -263,7 +263,7 @@ impl Message {
             | Self::Touch { sent_at, .. }
             | Self::SlotEntries { sent_at, .. }
             | Self::GetReply { sent_at, .. }
-            | Self::Update(Update { sent_at, .. })
+            | Self::Update(UpdateRequest { sent_at, .. })
             | Self::Updated { sent_at, .. }
             | Self::Happened(Happened { sent_at, .. })
             | Self::ListPage(ListResponse { sent_at, .. }) => Some(sent_at),
@@ -355,7 +355,7 @@ pub(crate) struct View {
 }
 
 /// The key of an entry, its version, and the version of its last access.
-pub(crate) type Known = (Root, u64, u64);
+pub(crate) type KnownEntry = (Root, u64, u64);
 
 /// Changes that a holder is to merge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use crate::cluster::replica::delta::Delta;
 /// A change that the session's owner orders: an atomic update, a rotation, or any change from a
 /// member that does not hold the session.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Update {
+pub(crate) struct UpdateRequest {
     pub(crate) view: ViewId,
     pub(crate) op: OpId,
     pub(crate) key: Root,
@@ -28,7 +28,7 @@ pub(crate) struct Update {
     pub(crate) order: Operation,
 }
 
-impl Update {
+impl UpdateRequest {
     /// Returns the approximate size of what it changes.
     pub(crate) fn size(&self) -> usize {
         let record = match &self.order {

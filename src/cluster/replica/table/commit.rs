@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, Root, Timestamp, Version, WriterId};
 
-use super::{Committed, Table};
+use super::{Committed, EntryTable};
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::KeyedEntry;
 
-impl Table {
+impl EntryTable {
     /// Applies changes to the session as it is here. Rotations are applied by the owner.
     pub(crate) fn commit(
         &self,

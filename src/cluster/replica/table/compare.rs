@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Root, Timestamp};
 
-use super::Table;
+use super::EntryTable;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
-use crate::cluster::replica::message::{KeyedEntry, Known};
+use crate::cluster::replica::message::{KeyedEntry, KnownEntry};
 
-impl Table {
+impl EntryTable {
     /// Returns the digests of all non-empty slots for which `wanted` returns `true`.
     pub(crate) fn digests(&self, wanted: impl Fn(usize) -> bool) -> Vec<(u16, u64)> {
         let mut digests = Vec::new();
@@ -75,7 +75,7 @@ impl Table {
     }
 
     /// Returns the versions of the entries of a slot after a key.
-    pub(crate) fn versions(&self, slot: u16, after: Option<Root>) -> Vec<Known> {
+    pub(crate) fn versions(&self, slot: u16, after: Option<Root>) -> Vec<KnownEntry> {
         let guard = self.lock(usize::from(slot));
         let entries = guard.entries.range(from(after));
         entries
@@ -91,7 +91,7 @@ impl Table {
         now: Timestamp,
         slot: u16,
         after: Option<Root>,
-        known: &[Known],
+        known: &[KnownEntry],
         max_bytes: usize,
     ) -> (Vec<KeyedEntry>, bool) {
         let known = known

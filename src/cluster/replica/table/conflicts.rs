@@ -14,14 +14,14 @@ use crate::session::{AttributeEntry, Record, Root, WriterId};
 
 /// One side of a partition.
 #[derive(Debug, Default)]
-pub(crate) struct Split {
+pub(crate) struct ConflictTracker {
     /// The writers on this side.
     side: BTreeSet<WriterId>,
     /// The clocks of changed sessions before their first change on this side.
     before: BTreeMap<Root, u64>,
 }
 
-impl Split {
+impl ConflictTracker {
     /// Adds a writer on this side.
     pub(crate) fn joined(&mut self, writer: WriterId) {
         self.side.insert(writer);
@@ -101,7 +101,7 @@ mod tests {
     fn only_writes_that_did_not_know_of_each_other_are_counted() {
         let key = Root::from_bytes(KEY);
         let common = written(None, "a", 1);
-        let mut split = Split::default();
+        let mut split = ConflictTracker::default();
         split.joined(1);
         let theirs = written(Some(&common), "a", 2);
         assert_eq!(

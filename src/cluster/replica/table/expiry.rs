@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Record, Root, Timestamp};
 
-use super::{GROUP, Table};
+use super::{EntryTable, GROUP};
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::expired::Mark;
 
 /// A session that was forgotten because its time has run out.
 pub(crate) type Expired = (Root, Arc<Record>);
 
-impl Table {
+impl EntryTable {
     /// Removes expired entries: in a small table all of them, in a large one as many as can be
     /// visited in a short time, continuing there the next time.
     #[cfg(test)]

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Record, Root, Timestamp};
 
-use super::Table;
+use super::EntryTable;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 
-impl Table {
+impl EntryTable {
     /// Returns `true` if this node exceeds its limits, copies for other nodes included.
     pub(crate) fn is_over_limit(&self) -> bool {
         self.sessions() > self.max_sessions || self.bytes() > self.max_bytes

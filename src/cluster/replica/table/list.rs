@@ -2,9 +2,9 @@
 
 use crate::session::{ListPart, PageBuilder, Root, SLOTS, Timestamp};
 
-use super::Table;
+use super::EntryTable;
 
-impl Table {
+impl EntryTable {
     /// Returns the part after this place, from at most `slots` slots of those for which `is_wanted`
     /// returns `true`. One slot is locked at a time.
     pub(crate) fn list(

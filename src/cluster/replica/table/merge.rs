@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Record, Root, Timestamp, WriterId};
 
-use super::Table;
+use super::EntryTable;
 use crate::cluster::replica::entry::{Entry, MergeEffect};
 use crate::cluster::replica::message::KeyedEntry;
-use crate::cluster::replica::table::conflicts::Split;
+use crate::cluster::replica::table::conflicts::ConflictTracker;
 use crate::sync::lock;
 
-impl Table {
+impl EntryTable {
     /// Returns the number of sessions that this node owned when they expired.
     pub(crate) fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
@@ -42,7 +42,7 @@ impl Table {
         self.is_split.load(Ordering::Relaxed)
     }
 
-    fn split(&self) -> MutexGuard<'_, Option<Split>> {
+    fn split(&self) -> MutexGuard<'_, Option<ConflictTracker>> {
         // A panic under this lock (in an allocation, say) leaves a count too low.
         lock(&self.split)
     }

@@ -28,15 +28,15 @@ use super::Settings;
 use super::digest::access_digest;
 use super::entry::Entry;
 use super::message::{FIXED, KeyedEntry, SMALL_MAX};
-use super::protocol_rules::Rules;
+use super::protocol_rules::ProtocolRules;
 
-use conflicts::Split;
+use conflicts::ConflictTracker;
 
 /// All sessions of a node.
 #[derive(Debug)]
-pub(crate) struct Table {
-    slots: Box<[Mutex<Slot>]>,
-    groups: Box<[Group]>,
+pub(crate) struct EntryTable {
+    slots: Box<[Mutex<TableSlot>]>,
+    groups: Box<[SlotGroup]>,
     /// The next group to sweep, modulo the number of groups.
     next_group: AtomicUsize,
     live: AtomicUsize,
@@ -53,9 +53,9 @@ pub(crate) struct Table {
     max_session_bytes: usize,
     /// Merges that have made a session larger than its limit.
     oversized: AtomicU64,
-    pub(super) rules: Rules,
+    pub(super) rules: ProtocolRules,
     /// The writes on this side while members are missing.
-    split: Mutex<Option<Split>>,
+    split: Mutex<Option<ConflictTracker>>,
     is_split: AtomicBool,
     discarded: AtomicU64,
     /// Sessions that this node owned when they expired.
@@ -67,7 +67,7 @@ pub(crate) struct Table {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct TableSlot {
     entries: BTreeMap<Root, Entry>,
     /// Expired sessions that were forgotten, and until when they may be live elsewhere: a later
     /// access may have been lost.
@@ -78,7 +78,7 @@ struct Slot {
 
 /// The state of [`GROUP`] adjacent slots, readable without their locks.
 #[derive(Debug)]
-struct Group {
+struct SlotGroup {
     entries: AtomicUsize,
     /// No entry may be forgotten before this time.
     forget_at: AtomicU64,
@@ -87,10 +87,10 @@ struct Group {
 /// The outcome of a commit, and the entries that the other holders are to merge.
 pub(crate) type Committed = (Outcome, Option<Arc<[KeyedEntry]>>);
 
-impl Table {
+impl EntryTable {
     pub(crate) fn new(settings: &Settings) -> Self {
         let (max_sessions, max_bytes) = (settings.max_sessions, settings.max_bytes);
-        let group = || Group {
+        let group = || SlotGroup {
             entries: AtomicUsize::new(0),
             forget_at: AtomicU64::new(u64::MAX),
         };
@@ -234,7 +234,7 @@ impl Table {
     /// returns `true`.
     fn access(&self, key: &Root, change: impl Fn(&mut Arc<Record>) -> bool) -> Option<u64> {
         let mut slot = self.lock(key.slot());
-        let Slot {
+        let TableSlot {
             entries, digest, ..
         } = &mut *slot;
         let Some(Entry::Live(record)) = entries.get_mut(key) else {
@@ -255,7 +255,7 @@ impl Table {
         groups.flat_map(|group| group * GROUP..(group + 1) * GROUP)
     }
 
-    fn put(&self, slot: &mut Slot, key: Root, entry: Entry) {
+    fn put(&self, slot: &mut TableSlot, key: Root, entry: Entry) {
         self.counter(&entry).fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(entry.weight(), Ordering::Relaxed);
         self.groups[key.slot() / GROUP]
@@ -275,7 +275,7 @@ impl Table {
         }
     }
 
-    fn uncount(&self, slot: &mut Slot, key: &Root, entry: &Entry) {
+    fn uncount(&self, slot: &mut TableSlot, key: &Root, entry: &Entry) {
         self.counter(entry).fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(entry.weight(), Ordering::Relaxed);
         self.groups[key.slot() / GROUP]
@@ -299,7 +299,7 @@ impl Table {
             .fetch_min(at.as_millis(), Ordering::Relaxed);
     }
 
-    fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
+    fn lock(&self, slot: usize) -> MutexGuard<'_, TableSlot> {
         // A panic under this lock (in an allocation, say) leaves whole entries behind.
         lock(&self.slots[slot])
     }

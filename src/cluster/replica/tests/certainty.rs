@@ -36,8 +36,8 @@ const CLOSED: Outlook = Outlook {
 };
 
 /// Nodes that have not met each other, with this state of their configured addresses.
-fn looking(count: u16, outlook: Outlook, change: fn(&mut Settings)) -> Lab {
-    let mut lab = Lab::strangers(count);
+fn looking(count: u16, outlook: Outlook, change: fn(&mut Settings)) -> ReplicaLab {
+    let mut lab = ReplicaLab::strangers(count);
     for number in 0..count {
         lab.nodes[usize::from(number)].1 = replica(number, change);
         lab.input(number.into(), Input::Outlook(outlook));
@@ -67,7 +67,7 @@ pub(super) fn removal_of(node: Node) -> Message {
     })
 }
 
-pub(super) fn link_all(lab: &mut Lab) {
+pub(super) fn link_all(lab: &mut ReplicaLab) {
     let count = lab.nodes.len();
     for one in 0..count {
         for other in (0..count).filter(|other| *other != one) {
@@ -78,16 +78,16 @@ pub(super) fn link_all(lab: &mut Lab) {
 
 /// The result of reading a session that no node has.
 pub(super) fn unknown(
-    lab: &mut Lab,
+    lab: &mut ReplicaLab,
     index: usize,
     op: OpId,
 ) -> Result<Option<Reply>, StoreErrorKind> {
     let step = lab.replica(index).load(lab.now, op, &key(200), None);
     lab.carry();
     match step {
-        Step::Done(record) => Ok(Some(Reply::Found(record))),
-        Step::Wait(_) => Ok(lab.reply(op)),
-        Step::Refused(kind) => Err(kind),
+        Progress::Ready(record) => Ok(Some(Reply::Found(record))),
+        Progress::Pending(_) => Ok(lab.reply(op)),
+        Progress::Rejected(kind) => Err(kind),
     }
 }
 
@@ -114,7 +114,7 @@ fn an_address_that_does_not_answer_makes_an_unknown_session_an_error_for_a_while
     assert_eq!(unknown(&mut lab, 0, 2), UNCERTAIN);
     // A session that is written here is found.
     let created = lab.commit(0, 3, key(1), &born("a", "1"));
-    assert!(matches!(created, Step::Done(Outcome::Committed(_))));
+    assert!(matches!(created, Progress::Ready(Outcome::Committed(_))));
     lab.run(Duration::from_millis(59_700));
     assert_eq!(unknown(&mut lab, 0, 4), UNCERTAIN);
     lab.run(Duration::from_millis(300));
@@ -271,7 +271,7 @@ fn a_node_that_has_accepted_this_one_is_waited_for() {
 /// Two parts of a network, each with a node of the same name.
 #[test]
 fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
-    let mut lab = Lab::strangers(4);
+    let mut lab = ReplicaLab::strangers(4);
     let name = lab.nodes[1].0.name.clone();
     let double = Node {
         name,
@@ -283,7 +283,7 @@ fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
         settings.me.name = node(1).name;
         settings.me.generation = 9;
     });
-    let join = |lab: &mut Lab, pairs: &[(usize, usize)]| {
+    let join = |lab: &mut ReplicaLab, pairs: &[(usize, usize)]| {
         for (one, other) in pairs {
             lab.link(*one, *other);
             lab.link(*other, *one);
@@ -326,7 +326,7 @@ fn a_node_that_serves_alone_yields_to_an_older_one_of_its_name() {
         name: node(0).name,
         ..node(9)
     });
-    let mut lab = Lab::strangers(1);
+    let mut lab = ReplicaLab::strangers(1);
     lab.run(secs(3));
     lab.input(0, Input::Rival { node: younger });
     assert!(lab.replica(0).is_ready());

@@ -10,25 +10,28 @@ pub(super) fn two() -> Copies {
 }
 
 /// The first key, by slots, for which `wanted` returns `true`.
-pub(super) fn find(lab: &Lab, wanted: impl Fn(&Lab, &Root) -> bool) -> Root {
+pub(super) fn find(lab: &ReplicaLab, wanted: impl Fn(&ReplicaLab, &Root) -> bool) -> Root {
     let key = |slot: usize| Root::from_bytes([7; 12]).with_slot(slot);
     let found = (0..1_000).map(key).find(|key| wanted(lab, key));
     found.expect("a thousand slots have all kinds of holders")
 }
 
-pub(super) fn holders(lab: &Lab, key: &Root) -> Vec<usize> {
+pub(super) fn holders(lab: &ReplicaLab, key: &Root) -> Vec<usize> {
     let holds = |index: &usize| lab.replica(*index).holds(key);
     (0..lab.nodes.len()).filter(holds).collect()
 }
 
-pub(super) fn owner(lab: &Lab, key: &Root) -> usize {
+pub(super) fn owner(lab: &ReplicaLab, key: &Root) -> usize {
     let owns = |index: &usize| lab.replica(*index).owns(key.slot());
     (0..lab.nodes.len()).find(owns).unwrap()
 }
 
 /// Adds node number `number`, which the other nodes can reach, and has them dialed.
-pub(super) fn join(lab: &mut Lab, number: u16) -> usize {
-    let mut newcomer = Lab::strangers_with(number + 1, two()).nodes.pop().unwrap();
+pub(super) fn join(lab: &mut ReplicaLab, number: u16) -> usize {
+    let mut newcomer = ReplicaLab::strangers_with(number + 1, two())
+        .nodes
+        .pop()
+        .unwrap();
     let settings = Settings {
         me: newcomer.0.clone(),
         copies: two(),
@@ -40,7 +43,7 @@ pub(super) fn join(lab: &mut Lab, number: u16) -> usize {
         ack_timeout: Duration::from_secs(5),
         requirements: Requirements::default(),
         seed: 9,
-        rules: Rules::ALL,
+        rules: ProtocolRules::ALL,
     };
     newcomer.1 = Replica::new(lab.now, settings);
     lab.nodes.push(newcomer);
@@ -54,7 +57,7 @@ pub(super) fn join(lab: &mut Lab, number: u16) -> usize {
 
 #[test]
 fn a_session_is_kept_by_two_nodes_and_read_through_all() {
-    let mut lab = Lab::cluster_with(4, two());
+    let mut lab = ReplicaLab::cluster_with(4, two());
     let key = find(&lab, |lab, key| lab.replica(0).holds(key));
     lab.commit(0, 1, key, &born("a", "1"));
     assert_eq!(holders(&lab, &key).len(), 2);
@@ -63,7 +66,7 @@ fn a_session_is_kept_by_two_nodes_and_read_through_all() {
         assert_eq!(here, lab.replica(index).holds(&key));
         let op = 10 + index as OpId;
         let found = match lab.replica(index).load(lab.now, op, &key, None) {
-            Step::Done(record) => record,
+            Progress::Ready(record) => record,
             _ => {
                 lab.carry();
                 match lab.reply(op) {
@@ -79,7 +82,7 @@ fn a_session_is_kept_by_two_nodes_and_read_through_all() {
 
 #[test]
 fn a_node_that_is_no_holder_has_its_changes_ordered_by_the_owner() {
-    let mut lab = Lab::cluster_with(4, two());
+    let mut lab = ReplicaLab::cluster_with(4, two());
     let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
     lab.commit(0, 1, key, &born("a", "1"));
     assert_eq!(lab.verdict(1), Some(UpdateStatus::Applied));
@@ -89,20 +92,20 @@ fn a_node_that_is_no_holder_has_its_changes_ordered_by_the_owner() {
     let base = lab.read(owner(&lab, &key), key);
     let replica = lab.replica(0);
     let step = replica.commit(lab.now, 3, &key, base.as_ref(), &insert("a", "3"));
-    assert!(matches!(step, Step::Wait(_)));
+    assert!(matches!(step, Progress::Pending(_)));
     lab.carry();
     assert_eq!(lab.verdict(3), Some(UpdateStatus::Applied));
 
     assert!(matches!(
         lab.replica(0).delete(lab.now, 4, &key),
-        Step::Wait(true)
+        Progress::Pending(true)
     ));
     lab.carry();
     assert_eq!(lab.verdict(4), Some(UpdateStatus::Applied));
     let step = lab
         .replica(0)
         .commit(lab.now, 5, &key, base.as_ref(), &insert("a", "5"));
-    assert!(matches!(step, Step::Wait(_)));
+    assert!(matches!(step, Progress::Pending(_)));
     lab.carry();
     assert_eq!(lab.verdict(5), Some(UpdateStatus::Gone));
     for index in holders(&lab, &key) {
@@ -114,9 +117,9 @@ fn a_node_that_is_no_holder_has_its_changes_ordered_by_the_owner() {
 /// copy.
 #[test]
 fn a_write_is_answered_when_all_members_have_announced_its_view() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     let all: Vec<_> = (0..3).collect();
-    let mut later = Lab::cluster_with(4, two());
+    let mut later = ReplicaLab::cluster_with(4, two());
     // Held by nodes 1 and 2 now, and by 1 and the new node later.
     let key = find(&lab, |lab, key| {
         holders(lab, key) == [1, 2] && holders(&later, key) == [1, 3]
@@ -128,7 +131,7 @@ fn a_write_is_answered_when_all_members_have_announced_its_view() {
     // No message that would inform node 2 of the new node gets through.
     lab.hold = |message| matches!(message, Message::View(_) | Message::Swim(_));
     let newcomer = join(&mut lab, 3);
-    let deliver = |lab: &mut Lab| {
+    let deliver = |lab: &mut ReplicaLab| {
         for _ in 0..20 {
             for (from, to, message) in std::mem::take(&mut lab.held) {
                 if to != 2 {
@@ -156,13 +159,13 @@ fn a_write_is_answered_when_all_members_have_announced_its_view() {
 
 #[test]
 fn a_copy_is_forgotten_when_its_new_holders_have_caught_up_and_not_before() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     for slot in 0..40 {
         let key = Root::from_bytes([9; 12]).with_slot(slot * 101);
         let op = slot as OpId;
         lab.commit(0, op, key, &born("a", "1"));
     }
-    let copies = |lab: &Lab| -> usize {
+    let copies = |lab: &ReplicaLab| -> usize {
         let sessions = |(_, replica): &(Node, Replica)| replica.status().sessions;
         lab.nodes.iter().map(sessions).sum()
     };
@@ -181,7 +184,7 @@ fn a_copy_is_forgotten_when_its_new_holders_have_caught_up_and_not_before() {
 /// 60 (i).
 #[test]
 fn a_leaving_node_holds_nothing_new_and_is_a_source_until_the_others_have_it() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
     lab.commit(0, 1, key, &born("a", "1"));
     lab.hold = |message| matches!(message, Message::SlotEntries { .. });
@@ -202,7 +205,7 @@ fn a_leaving_node_holds_nothing_new_and_is_a_source_until_the_others_have_it() {
 /// requested again, and no node dropped what it had handed over.
 #[test]
 fn members_not_known_to_be_complete_are_asked() {
-    let mut lab = Lab::strangers_with(2, two());
+    let mut lab = ReplicaLab::strangers_with(2, two());
     lab.hold = |message| matches!(message, Message::View(view) if view.complete);
     lab.link(0, 1);
     lab.link(1, 0);
@@ -217,7 +220,12 @@ fn members_not_known_to_be_complete_are_asked() {
 }
 
 /// Increments `n`, starting from the value at the node.
-pub(super) fn count_up(lab: &mut Lab, index: usize, op: OpId, key: Root) -> Step<Outcome> {
+pub(super) fn count_up(
+    lab: &mut ReplicaLab,
+    index: usize,
+    op: OpId,
+    key: Root,
+) -> Progress<Outcome> {
     let base = lab.read(index, key).unwrap();
     let count: u32 = text(&base, "n").unwrap().parse().unwrap();
     let mut changes = insert("n", &(count + 1).to_string());
@@ -227,7 +235,7 @@ pub(super) fn count_up(lab: &mut Lab, index: usize, op: OpId, key: Root) -> Step
 
 #[test]
 fn a_faulty_member_cannot_move_a_session_to_another_slot() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     lab.commit(0, 1, key(1), &born("a", "1"));
     let owner = owner(&lab, &key(1));
     let elsewhere = Root::from_bytes([7; 12]).with_slot(2);

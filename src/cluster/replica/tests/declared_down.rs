@@ -4,8 +4,8 @@ use super::*;
 
 /// A pair whose first node has begun `change` when it is informed that it was declared down: it is
 /// alone, in a new incarnation.
-fn declared_down(change: impl Fn(&mut Lab)) -> Lab {
-    let mut lab = Lab::cluster(2);
+fn declared_down(change: impl Fn(&mut ReplicaLab)) -> ReplicaLab {
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     lab.commit(0, 1, key(1), &born("a", "1"));
     lab.cut = vec![(0, 1), (1, 0)];
@@ -28,7 +28,7 @@ fn declared_down(change: impl Fn(&mut Lab)) -> Lab {
     lab
 }
 
-fn join_again(lab: &mut Lab) {
+fn join_again(lab: &mut ReplicaLab) {
     lab.cut.clear();
     lab.link(0, 1);
     lab.link(1, 0);
@@ -56,7 +56,7 @@ fn a_node_that_was_declared_down_acknowledges_no_write_alone() {
 fn a_node_that_was_declared_down_acknowledges_no_deletion_alone() {
     let mut lab = declared_down(|lab| {
         let step = lab.replica(0).delete(lab.now, 2, &key(1));
-        assert_eq!(step, Step::Wait(true));
+        assert_eq!(step, Progress::Pending(true));
         lab.carry();
     });
     assert_eq!(lab.reply(2), None);

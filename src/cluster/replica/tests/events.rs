@@ -6,19 +6,19 @@ use crate::session::{EndReason, Scope, SessionEvent, SessionEventKind, UserKey};
 
 /// The events that a node has handed out to subscribers with the scope of the cluster: whether it
 /// has reported them itself, and what they say.
-pub(super) fn seen(lab: &Lab, index: usize) -> Vec<(bool, SessionEvent)> {
+pub(super) fn seen(lab: &ReplicaLab, index: usize) -> Vec<(bool, SessionEvent)> {
     let at = lab.events.iter().filter(|(at, _)| *at == index);
     at.filter_map(|(_, report)| match report {
-        Report::Mine(event) => Some((true, event.clone())),
-        Report::Theirs(event) => Some((false, event.clone())),
-        Report::Lost(events) => panic!("{events} are lost"),
-        Report::MineAgain(_) | Report::Confirmed(_) => None,
+        EventReport::Local(event) => Some((true, event.clone())),
+        EventReport::Remote(event) => Some((false, event.clone())),
+        EventReport::Lost(events) => panic!("{events} are lost"),
+        EventReport::LocalRepeat(_) | EventReport::Confirmed(_) => None,
     })
     .collect()
 }
 
 /// Reports an event of a session without a user.
-fn report(lab: &mut Lab, index: usize, number: u8, kind: SessionEventKind) {
+fn report(lab: &mut ReplicaLab, index: usize, number: u8, kind: SessionEventKind) {
     let happening = Happening {
         kind,
         key: key(number),
@@ -30,18 +30,18 @@ fn report(lab: &mut Lab, index: usize, number: u8, kind: SessionEventKind) {
     lab.carry();
 }
 
-fn kinds(lab: &Lab, index: usize) -> Vec<SessionEventKind> {
+fn kinds(lab: &ReplicaLab, index: usize) -> Vec<SessionEventKind> {
     let seen = seen(lab, index).into_iter();
     seen.map(|(_, event)| event.kind).collect()
 }
 
-pub(super) fn listen(lab: &mut Lab, index: usize, scope: Scope) {
+pub(super) fn listen(lab: &mut ReplicaLab, index: usize, scope: Scope) {
     lab.input(index, Input::Listen(Some(scope)));
 }
 
 #[test]
 fn a_subscriber_to_the_cluster_receives_the_events_of_other_nodes() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     assert!((0..3).all(|index| !lab.replica(index).reports()));
     listen(&mut lab, 0, Scope::Node);
     listen(&mut lab, 1, Scope::Cluster);
@@ -75,7 +75,7 @@ fn a_subscriber_to_the_cluster_receives_the_events_of_other_nodes() {
 
 #[test]
 fn one_node_reports_that_a_session_has_expired() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     for index in 0..3 {
         listen(&mut lab, index, Scope::Cluster);
     }
@@ -114,7 +114,7 @@ fn one_node_reports_that_a_session_has_expired() {
 #[test]
 fn a_node_that_is_no_holder_receives_the_events_as_well() {
     let copies = Copies::Count(2.try_into().unwrap());
-    let mut lab = Lab::cluster_with(3, copies);
+    let mut lab = ReplicaLab::cluster_with(3, copies);
     for index in 0..3 {
         listen(&mut lab, index, Scope::Cluster);
     }
@@ -130,14 +130,14 @@ fn a_node_that_is_no_holder_receives_the_events_as_well() {
 
 #[test]
 fn a_later_member_learns_the_subscriptions_and_a_canceled_one_receives_nothing() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(3));
     for (one, other) in [(0, 1), (1, 0)] {
         lab.link(one, other);
     }
     lab.run(Duration::from_secs(3));
-    let report = |lab: &mut Lab, number| report(lab, 1, number, SessionEventKind::Created);
+    let report = |lab: &mut ReplicaLab, number| report(lab, 1, number, SessionEventKind::Created);
     report(&mut lab, 1);
     assert_eq!(kinds(&lab, 0), [SessionEventKind::Created]);
     // A link that breaks does not end it.
@@ -154,7 +154,7 @@ fn a_later_member_learns_the_subscriptions_and_a_canceled_one_receives_nothing()
 
 #[test]
 fn a_silent_subscriber_gets_no_events() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     listen(&mut lab, 0, Scope::Cluster);
     assert!(lab.replica(1).reports());
     lab.hold = |message| matches!(message, Message::Listen { .. });
@@ -170,7 +170,7 @@ fn a_silent_subscriber_gets_no_events() {
 
 #[test]
 fn a_member_that_receives_nothing_has_a_limit_and_gets_the_number_of_what_is_lost() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     listen(&mut lab, 0, Scope::Cluster);
     // Nothing is reported as delivered while the messages are held.
     lab.hold = |message| matches!(message, Message::Happened(_));
@@ -198,8 +198,8 @@ fn a_member_that_receives_nothing_has_a_limit_and_gets_the_number_of_what_is_los
     let mut lost = 0;
     for (_, report) in &lab.events {
         match report {
-            Report::Lost(number) => lost += number,
-            Report::Theirs(_) => events += 1,
+            EventReport::Lost(number) => lost += number,
+            EventReport::Remote(_) => events += 1,
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use super::*;
 /// session that it had never seen, when the deletion was requested a second time.
 #[test]
 fn the_end_of_a_session_that_may_live_elsewhere_is_not_confirmed() {
-    let mut lab = Lab::cluster_with(4, two());
+    let mut lab = ReplicaLab::cluster_with(4, two());
     let key = find(&lab, |lab, key| holders(lab, key) == [2, 3]);
     lab.commit(2, 1, key, &born("a", "1"));
     // Nodes 2 and 3 cannot be reached: they disappear for the others.
@@ -22,7 +22,7 @@ fn the_end_of_a_session_that_may_live_elsewhere_is_not_confirmed() {
     lab.hold = |message| matches!(message, Message::Update(_));
     let asker = usize::from(lab.replica(0).owns(key.slot()));
     let step = lab.replica(asker).delete(lab.now, 2, &key);
-    assert_eq!(step, Step::Wait(true));
+    assert_eq!(step, Progress::Pending(true));
     lab.carry();
     lab.hold = |_| false;
     lab.run(Duration::from_secs(1));
@@ -32,7 +32,7 @@ fn the_end_of_a_session_that_may_live_elsewhere_is_not_confirmed() {
 
 #[test]
 fn a_session_that_expired_here_may_have_been_used_elsewhere() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     let mut changes = Changes::create(SECRET, Some(Duration::from_secs(2)), HOUR);
     changes.insert("a".into(), value("1"));
     lab.commit(0, 1, key(1), &changes);
@@ -47,15 +47,15 @@ fn a_session_that_expired_here_may_have_been_used_elsewhere() {
     assert!(lab.read(0, key(1)).is_none());
     assert_eq!(
         lab.replica(0).load(lab.now, 2, &key(1), None),
-        Step::Wait(Loaded::Absent)
+        Progress::Pending(Loaded::Absent)
     );
     lab.carry();
     assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
     lab.run(Duration::from_secs(3));
     let step = lab.replica(0).load(lab.now, 3, &key(1), None);
     lab.carry();
-    let gone =
-        step == Step::Done(Loaded::Absent) || lab.reply(3) == Some(Reply::Found(Loaded::Absent));
+    let gone = step == Progress::Ready(Loaded::Absent)
+        || lab.reply(3) == Some(Reply::Found(Loaded::Absent));
     assert!(gone, "{step:?}");
 }
 
@@ -67,7 +67,7 @@ pub(super) fn short() -> Changes {
 }
 
 /// Records an access at a node, which does not reach the other nodes.
-fn touch_in_silence(lab: &mut Lab, index: usize, key: Root) {
+fn touch_in_silence(lab: &mut ReplicaLab, index: usize, key: Root) {
     lab.hold = |message| matches!(message, Message::Touch { .. });
     lab.replica(index).touch(lab.now, &key);
     lab.carry();
@@ -77,7 +77,7 @@ fn touch_in_silence(lab: &mut Lab, index: usize, key: Root) {
 
 #[test]
 fn a_session_that_was_forgotten_here_may_still_be_used_elsewhere() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     lab.commit(0, 1, key(1), &short());
     lab.run(Duration::from_millis(1_500));
     touch_in_silence(&mut lab, 1, key(1));
@@ -85,7 +85,7 @@ fn a_session_that_was_forgotten_here_may_still_be_used_elsewhere() {
     assert!(lab.replica(0).status().sessions == 0 && lab.replica(1).status().sessions == 1);
     assert_eq!(
         lab.replica(0).load(lab.now, 2, &key(1), None),
-        Step::Wait(Loaded::Absent)
+        Progress::Pending(Loaded::Absent)
     );
     lab.carry();
     assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
@@ -93,17 +93,17 @@ fn a_session_that_was_forgotten_here_may_still_be_used_elsewhere() {
     lab.run(Duration::from_secs(2));
     assert_eq!(
         lab.replica(0).load(lab.now, 3, &key(1), None),
-        Step::Wait(Loaded::Absent)
+        Progress::Pending(Loaded::Absent)
     );
     lab.carry();
     assert_eq!(lab.reply(3), Some(Reply::Found(Loaded::Absent)));
-    let certain = Step::Done(Loaded::Absent);
+    let certain = Progress::Ready(Loaded::Absent);
     assert_eq!(lab.replica(0).load(lab.now, 4, &key(1), None), certain);
 }
 
 #[test]
 fn a_late_access_brings_back_a_session_that_expired_here() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     lab.commit(0, 1, key(1), &short());
     for (after, forgotten) in [(700, false), (1_300, true)] {
         lab.run(Duration::from_millis(1_500));
@@ -119,7 +119,7 @@ fn a_late_access_brings_back_a_session_that_expired_here() {
 
 #[test]
 fn a_logout_ends_a_session_that_its_owner_has_forgotten() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     let key = find(&lab, |lab, key| {
         owner(lab, key) == 0 && lab.replica(1).holds(key)
     });
@@ -128,7 +128,10 @@ fn a_logout_ends_a_session_that_its_owner_has_forgotten() {
     touch_in_silence(&mut lab, 1, key);
     lab.run(Duration::from_millis(1_500));
     assert_eq!(lab.replica(0).status().sessions, 0);
-    assert_eq!(lab.replica(2).delete(lab.now, 2, &key), Step::Wait(true));
+    assert_eq!(
+        lab.replica(2).delete(lab.now, 2, &key),
+        Progress::Pending(true)
+    );
     lab.carry();
     assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert!(lab.read(1, key).is_none());
@@ -138,7 +141,7 @@ fn a_logout_ends_a_session_that_its_owner_has_forgotten() {
 /// reported the session as absent after it had applied the change.
 #[test]
 fn a_change_that_outlasts_the_session_counts_as_a_use() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     let key = find(&lab, |lab, key| {
         owner(lab, key) == 0 && !lab.replica(2).holds(key)
     });
@@ -149,7 +152,7 @@ fn a_change_that_outlasts_the_session_counts_as_a_use() {
     let step = lab
         .replica(2)
         .commit(lab.now, 2, &key, base.as_ref(), &insert("n", "1"));
-    assert_eq!(step, Step::Wait(Outcome::Gone));
+    assert_eq!(step, Progress::Pending(Outcome::Gone));
     lab.run(Duration::from_millis(1_500));
     assert!((0..2).all(|index| lab.replica(index).status().sessions == 0));
     lab.lose_held();
@@ -164,7 +167,7 @@ fn a_change_that_outlasts_the_session_counts_as_a_use() {
 
 #[test]
 fn an_update_applied_before_the_session_expired_is_not_reported_as_gone() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
     lab.commit(0, 1, key, &short());
     lab.run(Duration::from_millis(100));
@@ -186,12 +189,15 @@ fn an_update_applied_before_the_session_expired_is_not_reported_as_gone() {
 
 #[test]
 fn a_session_that_expires_while_it_is_deleted_was_there() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     let key = find(&lab, |lab, key| !lab.replica(2).holds(key));
     lab.commit(0, 1, key, &short());
     lab.run(Duration::from_millis(1_900));
     lab.hold = |message| matches!(message, Message::Write(_));
-    assert_eq!(lab.replica(2).delete(lab.now, 2, &key), Step::Wait(true));
+    assert_eq!(
+        lab.replica(2).delete(lab.now, 2, &key),
+        Progress::Pending(true)
+    );
     lab.run(Duration::from_millis(700));
     assert!((0..2).all(|index| lab.read(index, key).is_none()));
     lab.lose_held();
@@ -201,7 +207,7 @@ fn a_session_that_expires_while_it_is_deleted_was_there() {
 
 #[test]
 fn a_session_is_looked_for_once_however_often_it_is_used() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     lab.commit(0, 1, key(1), &short());
     lab.run(Duration::from_millis(1_500));
     touch_in_silence(&mut lab, 1, key(1));
@@ -223,7 +229,7 @@ fn a_session_is_looked_for_once_however_often_it_is_used() {
 /// sent its write again without end.
 #[test]
 fn an_update_of_a_session_that_has_expired_meanwhile_ends() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     let mut changes = Changes::create(SECRET, Some(Duration::from_secs(1)), 24 * HOUR);
     changes.insert("a".into(), value("1"));
     lab.commit(0, 1, key(1), &changes);
@@ -234,11 +240,11 @@ fn an_update_of_a_session_that_has_expired_meanwhile_ends() {
     changes.expect("a".into(), record.as_ref().unwrap().version("a"));
     let replica = lab.replica(owner);
     let step = replica.commit(lab.now, 2, &key(1), record.as_ref(), &changes);
-    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    assert!(matches!(step, Progress::Pending(_)), "{step:?}");
     lab.run(Duration::from_secs(8));
     assert_eq!(lab.reply(2), Some(Reply::Indeterminate));
     assert_eq!(lab.replica(owner).status().indeterminate, 1);
-    let open = |lab: &Lab| lab.replica(owner).status().unacknowledged;
+    let open = |lab: &ReplicaLab| lab.replica(owner).status().unacknowledged;
     assert_eq!(open(&lab), 1);
     lab.held.clear();
     lab.hold = |_| false;

@@ -45,7 +45,7 @@ fn an_expiry_at_a_new_owner_is_a_possible_repeat() {
 /// The new owner has just joined: it does not have the sessions, or does not serve yet.
 #[test]
 fn an_expiry_while_its_owner_changes_is_reported() {
-    let mut lab = Lab::strangers(3);
+    let mut lab = ReplicaLab::strangers(3);
     for (one, other) in [(0, 1), (1, 0)] {
         lab.link(one, other);
     }
@@ -120,7 +120,7 @@ fn a_node_that_does_not_serve_reports_no_expiry() {
     lab.cut = vec![(0, 2), (2, 0), (1, 2), (2, 1)];
     lab.input(2, Input::Paused);
     assert!(!lab.replica(2).is_ready());
-    let is_gone = |lab: &Lab| (1..=12).all(|number| lab.read(2, key(number)).is_none());
+    let is_gone = |lab: &ReplicaLab| (1..=12).all(|number| lab.read(2, key(number)).is_none());
     while lab.replica(2).status().sessions > 0 {
         lab.run(Duration::from_millis(50));
         assert!(!lab.replica(2).is_ready());

@@ -69,19 +69,19 @@ pub(super) fn settings(number: u16, copies: Copies) -> Settings {
         ack_timeout: Duration::from_secs(5),
         requirements: Requirements::default(),
         seed: number.into(),
-        rules: Rules::ALL,
+        rules: ProtocolRules::ALL,
     }
 }
 
-pub(super) fn table_with(max_sessions: usize, max_bytes: usize) -> Table {
-    Table::new(&Settings {
+pub(super) fn table_with(max_sessions: usize, max_bytes: usize) -> EntryTable {
+    EntryTable::new(&Settings {
         max_sessions,
         max_bytes,
         ..settings(0, Copies::All)
     })
 }
 
-pub(super) fn table() -> Table {
+pub(super) fn table() -> EntryTable {
     table_with(100, 1 << 20)
 }
 

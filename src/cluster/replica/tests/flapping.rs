@@ -6,7 +6,7 @@ use super::*;
 /// was pulled stays, so a hand-over to another member makes progress all the time.
 #[test]
 fn a_member_that_comes_and_goes_does_not_keep_a_hand_over_from_completing() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.redials = true;
     for number in 0..SESSIONS {
         lab.commit(0, number.into(), key(number), &born("a", "1"));

@@ -11,21 +11,21 @@ pub(super) fn remove(name: &str) -> Changes {
     changes
 }
 
-pub(super) fn owner(lab: &Lab) -> usize {
+pub(super) fn owner(lab: &ReplicaLab) -> usize {
     (0..lab.nodes.len())
         .find(|index| lab.replica(*index).owns(key(1).slot()))
         .unwrap()
 }
 
-pub(super) fn commit(lab: &mut Lab, index: usize, changes: &Changes) {
+pub(super) fn commit(lab: &mut ReplicaLab, index: usize, changes: &Changes) {
     let op = 1_000 + lab.replies.len() as u64;
     let step = lab.commit(index, op, key(1), changes);
-    assert!(!matches!(step, Step::Refused(_)), "{step:?}");
+    assert!(!matches!(step, Progress::Rejected(_)), "{step:?}");
     lab.replies.push((op, Reply::Written));
 }
 
 /// Sets and removes attributes of different names through these nodes in turn.
-pub(super) fn pairs(lab: &mut Lab, through: &[usize], count: usize, name: &str) {
+pub(super) fn pairs(lab: &mut ReplicaLab, through: &[usize], count: usize, name: &str) {
     for number in 0..count {
         let name = format!("{name}_{number}");
         commit(
@@ -41,17 +41,17 @@ pub(super) fn pairs(lab: &mut Lab, through: &[usize], count: usize, name: &str) 
     }
 }
 
-pub(super) fn marks(lab: &Lab, index: usize) -> usize {
+pub(super) fn marks(lab: &ReplicaLab, index: usize) -> usize {
     lab.read(index, key(1)).unwrap().marks().count()
 }
 
-pub(super) fn names(lab: &Lab, index: usize) -> Vec<String> {
+pub(super) fn names(lab: &ReplicaLab, index: usize) -> Vec<String> {
     let record = lab.read(index, key(1)).unwrap();
     let live = record.entries().iter().filter(|r| r.value.is_some());
     live.map(|r| r.name.to_string()).collect()
 }
 
-pub(super) fn floor(lab: &Lab, index: usize) -> Option<Version> {
+pub(super) fn floor(lab: &ReplicaLab, index: usize) -> Option<Version> {
     lab.read(index, key(1)).unwrap().floor()
 }
 
@@ -64,7 +64,7 @@ fn is_proposal(message: &Message) -> bool {
 }
 
 /// Delivers the held messages, and holds no further ones.
-fn release(lab: &mut Lab) {
+fn release(lab: &mut ReplicaLab) {
     lab.hold = |_| false;
     for (from, to, message) in std::mem::take(&mut lab.held) {
         lab.deliver(from, to, message);
@@ -73,11 +73,11 @@ fn release(lab: &mut Lab) {
 }
 
 /// A cluster in which the next removal makes the owner propose a floor.
-pub(super) fn on_the_brink(count: u16) -> Lab {
-    let mut lab = Lab::cluster(count);
+pub(super) fn on_the_brink(count: u16) -> ReplicaLab {
+    let mut lab = ReplicaLab::cluster(count);
     commit(&mut lab, 0, &born("a", "1"));
     let owner = owner(&lab);
-    pairs(&mut lab, &[owner], Rules::ALL.marks - 1, "gone");
+    pairs(&mut lab, &[owner], ProtocolRules::ALL.marks - 1, "gone");
     assert_eq!((marks(&lab, owner), floor(&lab, owner)), (31, None));
     lab
 }
@@ -88,11 +88,11 @@ fn a_thousand_names_set_and_removed_leave_few_marks_behind() {
     for count in [1, 2, 3] {
         for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
             let mut lab = if count == 1 {
-                let mut lab = Lab::strangers_with(1, copies);
+                let mut lab = ReplicaLab::strangers_with(1, copies);
                 lab.run(Duration::from_secs(3));
                 lab
             } else {
-                Lab::cluster_with(count, copies)
+                ReplicaLab::cluster_with(count, copies)
             };
             commit(&mut lab, 0, &born("a", "1"));
             let all: Vec<_> = (0..count.into()).collect();
@@ -116,13 +116,13 @@ fn a_thousand_names_set_and_removed_leave_few_marks_behind() {
 /// A floor without a vote would drop it: one holder has it, and the others do not have it yet.
 #[test]
 fn a_write_that_is_under_way_during_the_vote_is_not_lost() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     commit(&mut lab, 0, &born("a", "1"));
     let owner = owner(&lab);
     let (writer, third) = ((owner + 1) % 3, (owner + 2) % 3);
     lab.hold = |message| matches!(message, Message::Write(_));
     let step = lab.commit(writer, 50, key(1), &insert("b", "1"));
-    assert!(matches!(step, Step::Wait(_)));
+    assert!(matches!(step, Progress::Pending(_)));
     let write = std::mem::take(&mut lab.held);
     assert_eq!(write.len(), 2);
     lab.hold = |_| false;
@@ -147,7 +147,7 @@ fn a_write_that_is_under_way_during_the_vote_is_not_lost() {
 /// The write is in no hash, because a later one of its attribute has replaced it at its writer.
 #[test]
 fn a_write_that_was_replaced_while_it_is_under_way_holds_up_the_vote() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     commit(&mut lab, 0, &born("a", "1"));
     let owner = owner(&lab);
     let writer = 1 - owner;

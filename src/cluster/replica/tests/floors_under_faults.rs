@@ -62,7 +62,7 @@ fn a_floor_that_only_some_holders_have_loses_nothing() {
 
 #[test]
 fn what_a_stopped_node_still_has_does_not_come_back() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.redials = true;
     commit(&mut lab, 0, &born("a", "1"));
     let owner = owner(&lab);
@@ -95,7 +95,7 @@ fn what_a_stopped_node_still_has_does_not_come_back() {
 
 #[test]
 fn a_partition_keeps_marks_up_to_a_limit_and_loses_nothing_below_it() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     commit(&mut lab, 0, &born("a", "1"));
     isolate(&mut lab, 1);
@@ -117,7 +117,7 @@ fn a_partition_keeps_marks_up_to_a_limit_and_loses_nothing_below_it() {
 /// What the missing one has written may still come.
 #[test]
 fn a_member_that_restarts_does_not_stand_in_for_one_that_is_missing() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.redials = true;
     commit(&mut lab, 0, &born("a", "1"));
     isolate(&mut lab, 2);
@@ -144,7 +144,7 @@ fn a_member_that_restarts_does_not_stand_in_for_one_that_is_missing() {
 
 #[test]
 fn beyond_the_limit_a_partition_loses_writes_and_counts_them() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     commit(&mut lab, 0, &born("a", "1"));
     isolate(&mut lab, 1);
@@ -165,7 +165,7 @@ fn beyond_the_limit_a_partition_loses_writes_and_counts_them() {
 /// Its version is older than the floor when its turn comes.
 #[test]
 fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it() {
-    let mut lab = Lab::cluster_with(3, Copies::Count(2.try_into().unwrap()));
+    let mut lab = ReplicaLab::cluster_with(3, Copies::Count(2.try_into().unwrap()));
     let owner = owner(&lab);
     let asker = (0..3).find(|index| !lab.replica(*index).holds(&key(1)));
     let asker = asker.unwrap();
@@ -173,7 +173,7 @@ fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it(
     commit(&mut lab, owner, &born("a", "1"));
     lab.hold = |message| matches!(message, Message::Update(_));
     let step = lab.commit(asker, 50, key(1), &insert("b", "1"));
-    assert!(matches!(step, Step::Wait(_)));
+    assert!(matches!(step, Progress::Pending(_)));
     lab.run(Duration::from_millis(10));
     let update = lab.held.pop().unwrap();
     lab.hold = |_| false;
@@ -196,8 +196,8 @@ fn a_change_of_a_member_that_holds_nothing_survives_a_floor_that_came_before_it(
 #[test]
 fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
     let copies = Copies::Count(3.try_into().unwrap());
-    let cluster = || Lab::cluster_with(5, copies);
-    let holders = |lab: &Lab| -> Vec<_> {
+    let cluster = || ReplicaLab::cluster_with(5, copies);
+    let holders = |lab: &ReplicaLab| -> Vec<_> {
         let holds = |index: &usize| lab.replica(*index).holds(&key(1));
         (0..5).filter(holds).collect()
     };
@@ -205,7 +205,7 @@ fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
     let mut trial = cluster();
     let first = owner(&trial);
     kill(&mut trial, first);
-    trial.nodes[first].1 = Lab::strangers(1).nodes.remove(0).1;
+    trial.nodes[first].1 = ReplicaLab::strangers(1).nodes.remove(0).1;
     let others: Vec<_> = (0..5).filter(|index| *index != first).collect();
     let second = others
         .iter()
@@ -224,13 +224,13 @@ fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
     let third = third.unwrap();
     lab.hold = |message| matches!(message, Message::Update(_));
     let step = lab.commit(asker, 50, key(1), &insert("b", "1"));
-    assert!(matches!(step, Step::Wait(_)));
+    assert!(matches!(step, Progress::Pending(_)));
     lab.hold = |message| match message {
         Message::Write(write) => is_raise(write),
         message => matches!(message, Message::Update(_)),
     };
     lab.run(Duration::from_millis(10));
-    pairs(&mut lab, &[first], Rules::ALL.marks, "gone");
+    pairs(&mut lab, &[first], ProtocolRules::ALL.marks, "gone");
     lab.hold = |_| false;
     for (from, to, message) in std::mem::take(&mut lab.held) {
         if to == third && matches!(message, Message::Write(_)) {
@@ -252,7 +252,7 @@ fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
 }
 
 /// Ends the process; its port refuses connections.
-pub(super) fn kill(lab: &mut Lab, gone: usize) {
+pub(super) fn kill(lab: &mut ReplicaLab, gone: usize) {
     let node = lab.nodes[gone].0.clone();
     for index in (0..lab.nodes.len()).filter(|index| *index != gone) {
         lab.cut.extend([(gone, index), (index, gone)]);
@@ -262,7 +262,7 @@ pub(super) fn kill(lab: &mut Lab, gone: usize) {
 }
 
 /// Its next life begins, with nothing.
-fn revive(lab: &mut Lab, gone: usize) {
+fn revive(lab: &mut ReplicaLab, gone: usize) {
     let me = Node {
         generation: lab.nodes[gone].0.generation + 1,
         ..lab.nodes[gone].0.clone()
@@ -275,7 +275,7 @@ fn revive(lab: &mut Lab, gone: usize) {
 }
 
 /// It comes back with nothing.
-fn restart(lab: &mut Lab, gone: usize) {
+fn restart(lab: &mut ReplicaLab, gone: usize) {
     revive(lab, gone);
     lab.cut.clear();
     dial_all(lab, gone);
@@ -284,7 +284,7 @@ fn restart(lab: &mut Lab, gone: usize) {
 }
 
 /// Cuts a node off until all nodes have noticed.
-fn isolate(lab: &mut Lab, one: usize) {
+fn isolate(lab: &mut ReplicaLab, one: usize) {
     for other in (0..lab.nodes.len()).filter(|other| *other != one) {
         lab.cut.extend([(one, other), (other, one)]);
     }
@@ -292,7 +292,7 @@ fn isolate(lab: &mut Lab, one: usize) {
     assert!(lab.nodes.iter().all(|(_, replica)| replica.is_ready()));
 }
 
-fn heal(lab: &mut Lab, one: usize) {
+fn heal(lab: &mut ReplicaLab, one: usize) {
     lab.cut.clear();
     for _ in 0..10 {
         dial_all(lab, one);
@@ -305,7 +305,7 @@ fn heal(lab: &mut Lab, one: usize) {
     assert!(are_whole);
 }
 
-fn dial_all(lab: &mut Lab, one: usize) {
+fn dial_all(lab: &mut ReplicaLab, one: usize) {
     for other in (0..lab.nodes.len()).filter(|other| *other != one) {
         lab.link(one, other);
         lab.link(other, one);

@@ -4,11 +4,11 @@ use super::*;
 
 #[test]
 fn a_newcomer_has_everything_before_it_serves() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     for number in 0..50 {
         lab.commit(0, number.into(), key(number), &born("a", "1"));
     }
-    let mut newcomer = Lab::strangers(3).nodes.pop().unwrap();
+    let mut newcomer = ReplicaLab::strangers(3).nodes.pop().unwrap();
     newcomer.1 = {
         let settings = Settings {
             me: newcomer.0.clone(),
@@ -21,14 +21,14 @@ fn a_newcomer_has_everything_before_it_serves() {
             ack_timeout: Duration::from_secs(5),
             requirements: Requirements::default(),
             seed: 9,
-            rules: Rules::ALL,
+            rules: ProtocolRules::ALL,
         };
         Replica::new(lab.now, settings)
     };
     lab.nodes.push(newcomer);
     assert_eq!(
         lab.replica(2).load(lab.now, 77, &key(1), None),
-        Step::Refused(StoreErrorKind::NotReady)
+        Progress::Rejected(StoreErrorKind::NotReady)
     );
     lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     lab.link(2, 0);
@@ -43,7 +43,7 @@ fn a_newcomer_has_everything_before_it_serves() {
 /// Found by simulation: two new nodes that met first served before they had met the other ones.
 #[test]
 fn newcomers_that_find_each_other_first_do_not_serve_at_once() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     lab.link(0, 1);
     lab.run(Duration::from_secs(1));
     assert!(!lab.replica(0).is_ready() && !lab.replica(1).is_ready());
@@ -53,20 +53,20 @@ fn newcomers_that_find_each_other_first_do_not_serve_at_once() {
 
 #[test]
 fn a_node_that_finds_no_peers_serves_alone_after_a_while() {
-    let mut lab = Lab::strangers(1);
+    let mut lab = ReplicaLab::strangers(1);
     lab.run(Duration::from_millis(1_900));
     assert!(!lab.replica(0).is_ready());
     lab.run(Duration::from_millis(200));
     assert!(lab.replica(0).is_ready());
     let step = lab.commit(0, 1, key(1), &born("a", "1"));
-    assert!(matches!(step, Step::Done(Outcome::Committed(_))));
+    assert!(matches!(step, Progress::Ready(Outcome::Committed(_))));
 }
 
 /// Found by simulation: a node that was stopped immediately after its start counted the pause as
 /// time in which it had looked for other nodes.
 #[test]
 fn a_pause_does_not_count_as_time_spent_looking_for_peers() {
-    let lab = Lab::strangers(1);
+    let lab = ReplicaLab::strangers(1);
     let ready_at = |seconds| {
         let now = START.plus(Duration::from_secs_f64(seconds));
         lab.replica(0).handle(now, Input::Timeout);
@@ -80,7 +80,7 @@ fn a_pause_does_not_count_as_time_spent_looking_for_peers() {
 
 #[test]
 fn an_incomplete_node_asks_before_it_reports_a_session_as_absent() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     lab.run(Duration::from_secs(3));
     lab.commit(1, 1, key(1), &born("a", "1"));
     lab.hold = |message| matches!(message, Message::Digests { .. } | Message::GetReply { .. });
@@ -89,7 +89,7 @@ fn an_incomplete_node_asks_before_it_reports_a_session_as_absent() {
     assert!(lab.replica(0).is_ready() && !lab.replica(0).status().complete);
     assert_eq!(
         lab.replica(0).load(lab.now, 2, &key(1), None),
-        Step::Wait(Loaded::Absent)
+        Progress::Pending(Loaded::Absent)
     );
     lab.carry();
     assert_eq!(lab.reply(2), None);
@@ -104,7 +104,7 @@ fn an_incomplete_node_asks_before_it_reports_a_session_as_absent() {
 
 #[test]
 fn a_node_draws_new_ids_from_slots_of_its_own() {
-    let mut lab = Lab::cluster(5);
+    let mut lab = ReplicaLab::cluster(5);
     let mut drawn = 0;
     for index in (0..5).cycle().take(500) {
         let slot = lab.replica(index).own_slot(|| {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Nodes whose messages arrive immediately, unless they are held.
-pub(super) struct Lab {
+pub(super) struct ReplicaLab {
     pub(super) now: Timestamp,
     pub(super) nodes: Vec<(Node, Replica)>,
     /// Messages that wait: sender, receiver, message.
@@ -13,12 +13,12 @@ pub(super) struct Lab {
     pub(super) cut: Vec<(usize, usize)>,
     pub(super) replies: Vec<(OpId, Reply)>,
     pub(super) reports: Vec<(usize, Notification)>,
-    pub(super) events: Vec<(usize, Report)>,
+    pub(super) events: Vec<(usize, EventReport)>,
     /// Whether the links of a node close and are dialed anew when it takes a new incarnation.
     pub(super) redials: bool,
 }
 
-impl Lab {
+impl ReplicaLab {
     /// Nodes that have not met each other.
     pub(super) fn strangers(count: u16) -> Self {
         Self::strangers_with(count, Copies::All)
@@ -188,7 +188,7 @@ impl Lab {
         op: OpId,
         key: Root,
         changes: &Changes,
-    ) -> Step<Outcome> {
+    ) -> Progress<Outcome> {
         let base = self.replica(index).look(self.now, &key);
         let step = self
             .replica(index)

@@ -6,7 +6,7 @@ use super::*;
 /// extended a session that had expired meanwhile.
 #[test]
 fn messages_to_a_former_incarnation_do_not_count() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let (from, to) = (lab.nodes[0].0.clone(), lab.nodes[1].0.generation);
     for (to, counts) in [(to - 1, false), (to, true)] {
@@ -37,7 +37,7 @@ fn messages_to_a_former_incarnation_do_not_count() {
 /// Found by simulation: a view that arrived late permanently replaced a newer one.
 #[test]
 fn an_earlier_view_does_not_replace_a_later_one() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     let view = message::View {
         number: 1,
         ask: false,
@@ -59,7 +59,7 @@ fn an_earlier_view_does_not_replace_a_later_one() {
 /// Found by simulation: a paused node accepted old answers when it continued.
 #[test]
 fn a_node_that_was_paused_ignores_messages_from_before() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.hold = |message| matches!(message, Message::Ack { .. });
     lab.commit(0, 1, key(1), &born("a", "1"));
     let (from, to, acknowledgement) = lab.held.pop().unwrap();

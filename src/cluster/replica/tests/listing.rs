@@ -7,8 +7,8 @@ use crate::session::{ListPart, SLOTS, Scope, SessionInfo, SessionPage};
 const LIMIT: usize = 7;
 
 /// A cluster with two copies of each session, and sessions in slots of all parts of the list.
-fn filled(nodes: u16) -> (Lab, Vec<Root>) {
-    let mut lab = Lab::cluster_with(nodes, Copies::Count(2.try_into().unwrap()));
+fn filled(nodes: u16) -> (ReplicaLab, Vec<Root>) {
+    let mut lab = ReplicaLab::cluster_with(nodes, Copies::Count(2.try_into().unwrap()));
     let slots = (0..SLOTS).step_by(SLOTS / 20).chain(0..10);
     let mut keys = Vec::new();
     for (number, slot) in slots.enumerate() {
@@ -27,7 +27,12 @@ fn filled(nodes: u16) -> (Lab, Vec<Root>) {
 }
 
 /// Starts a call for the next part.
-fn begin(lab: &mut Lab, at: usize, op: OpId, wanted: (Option<Root>, usize)) -> Step<ListPart> {
+fn begin(
+    lab: &mut ReplicaLab,
+    at: usize,
+    op: OpId,
+    wanted: (Option<Root>, usize),
+) -> Progress<ListPart> {
     let step = lab.replica(at).list(lab.now, op, Scope::Cluster, wanted);
     lab.carry();
     step
@@ -35,7 +40,7 @@ fn begin(lab: &mut Lab, at: usize, op: OpId, wanted: (Option<Root>, usize)) -> S
 
 /// Completes a call with the reply.
 fn end(
-    lab: &Lab,
+    lab: &ReplicaLab,
     at: usize,
     op: OpId,
     wanted: (Option<Root>, usize),
@@ -50,20 +55,24 @@ fn end(
 }
 
 fn next(
-    lab: &mut Lab,
+    lab: &mut ReplicaLab,
     at: usize,
     op: OpId,
     wanted: (Option<Root>, usize),
 ) -> Result<ListPart, StoreErrorKind> {
     match begin(lab, at, op, wanted) {
-        Step::Wait(_) => end(lab, at, op, wanted),
-        Step::Done(part) => Ok(part),
-        Step::Refused(kind) => Err(kind),
+        Progress::Pending(_) => end(lab, at, op, wanted),
+        Progress::Ready(part) => Ok(part),
+        Progress::Rejected(kind) => Err(kind),
     }
 }
 
 /// The keys of a whole list, while `meanwhile` happens after each part.
-fn walk(lab: &mut Lab, at: usize, mut meanwhile: impl FnMut(&mut Lab, usize)) -> Vec<Root> {
+fn walk(
+    lab: &mut ReplicaLab,
+    at: usize,
+    mut meanwhile: impl FnMut(&mut ReplicaLab, usize),
+) -> Vec<Root> {
     let (mut found, mut after) = (Vec::new(), None);
     for turn in 0..1_000 {
         let op = 1_000 + turn as OpId;
@@ -152,7 +161,10 @@ fn a_request_is_repeated_in_the_next_view() {
     let (mut lab, keys) = filled(4);
     lab.hold = |message| matches!(message, Message::ListPage(_));
     let wanted = (None, 100);
-    assert!(matches!(begin(&mut lab, 0, 1, wanted), Step::Wait(_)));
+    assert!(matches!(
+        begin(&mut lab, 0, 1, wanted),
+        Progress::Pending(_)
+    ));
     assert_eq!(lab.reply(1), None);
     let late = std::mem::take(&mut lab.held);
     assert_eq!(late.len(), 3);
@@ -226,7 +238,7 @@ fn a_response_with_sessions_of_others_adds_none_and_one_without_end_is_refused()
     let (mut lab, keys) = filled(3);
     let after = keys[4];
     let wanted = (Some(after), 100);
-    let forge = |lab: &mut Lab, op, change: &dyn Fn(&mut ListResponse)| {
+    let forge = |lab: &mut ReplicaLab, op, change: &dyn Fn(&mut ListResponse)| {
         lab.hold = |message| matches!(message, Message::ListPage(_));
         begin(lab, 0, op, wanted);
         for (from, to, mut message) in std::mem::take(&mut lab.held) {

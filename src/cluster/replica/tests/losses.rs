@@ -6,7 +6,7 @@ use super::*;
 /// K-05.
 #[test]
 fn concurrent_writes_of_two_sides_are_counted() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "0"));
     lab.hold = |_| true;
     lab.run(Duration::from_secs(8));
@@ -31,7 +31,7 @@ fn concurrent_writes_of_two_sides_are_counted() {
 
 #[test]
 fn losses_that_were_restored_leave_no_doubt() {
-    let mut lab = Lab::cluster_with(4, two());
+    let mut lab = ReplicaLab::cluster_with(4, two());
     for lost in [3, 2] {
         let (node, _) = lab.nodes.remove(lost);
         for index in 0..lab.nodes.len() {
@@ -42,13 +42,13 @@ fn losses_that_were_restored_leave_no_doubt() {
     }
     let unknown = find(&lab, |lab, key| lab.replica(0).holds(key));
     let step = lab.replica(0).load(lab.now, 1, &unknown, None);
-    assert_eq!(step, Step::Done(Loaded::Absent));
+    assert_eq!(step, Progress::Ready(Loaded::Absent));
 }
 
 /// It may be one of those that were lost, and would report all their sessions as absent.
 #[test]
 fn a_newcomer_is_uncertain_for_as_long_as_the_members_that_saw_others_fail() {
-    let mut lab = Lab::cluster_with(4, two());
+    let mut lab = ReplicaLab::cluster_with(4, two());
     for lost in [3, 2] {
         let (node, _) = lab.nodes.remove(lost);
         for index in 0..lab.nodes.len() {
@@ -61,27 +61,27 @@ fn a_newcomer_is_uncertain_for_as_long_as_the_members_that_saw_others_fail() {
     lab.run(Duration::from_secs(3));
     assert!(lab.replica(newcomer).is_ready());
     let unknown = find(&lab, |lab, key| lab.replica(newcomer).holds(key));
-    let load = |lab: &mut Lab, op| {
+    let load = |lab: &mut ReplicaLab, op| {
         let step = lab.replica(newcomer).load(lab.now, op, &unknown, None);
         lab.carry();
         (step, lab.reply(op))
     };
-    let doubt = (Step::Wait(Loaded::Absent), Some(Reply::Uncertain));
+    let doubt = (Progress::Pending(Loaded::Absent), Some(Reply::Uncertain));
     assert_eq!(load(&mut lab, 1), doubt);
     lab.run(Duration::from_secs(50));
     assert_eq!(load(&mut lab, 2), doubt);
     lab.run(Duration::from_secs(12));
-    assert_eq!(load(&mut lab, 3), (Step::Done(Loaded::Absent), None));
+    assert_eq!(load(&mut lab, 3), (Progress::Ready(Loaded::Absent), None));
 }
 
 /// Found by simulation: it declared the only node with the sessions down, which was merely slow,
 /// and reported them as absent.
 #[test]
 fn a_newcomer_that_lost_its_source_is_in_doubt() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     lab.run(Duration::from_secs(3));
     lab.commit(0, 1, key(1), &born("a", "1"));
-    let newcomer = Lab::strangers(2).nodes.pop().unwrap();
+    let newcomer = ReplicaLab::strangers(2).nodes.pop().unwrap();
     lab.nodes[1] = newcomer;
     lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     lab.link(0, 1);
@@ -99,7 +99,7 @@ fn a_newcomer_that_lost_its_source_is_in_doubt() {
     lab.carry();
     assert_eq!(
         (step, lab.reply(2)),
-        (Step::Wait(Loaded::Absent), Some(Reply::Uncertain))
+        (Progress::Pending(Loaded::Absent), Some(Reply::Uncertain))
     );
     lab.run(Duration::from_secs(60));
     lab.replica(1).load(lab.now, 3, &key(1), None);

@@ -42,9 +42,9 @@ use crate::session::{
 };
 
 use self::fixtures::*;
-use self::lab::Lab;
+use self::lab::ReplicaLab;
 use super::delta::Delta;
 use super::entry::Entry;
-use super::event::{Input, Notification, Output, Reply, Report, Step};
+use super::event::{EventReport, Input, Notification, Output, Progress, Reply};
 use super::message::{self, KeyedEntry, Lane, Message, OpId, UpdateStatus, ViewId};
 use super::*;

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
     for time in [secs(3), secs(60), secs(3600)] {
-        let mut lab = Lab::cluster(2);
+        let mut lab = ReplicaLab::cluster(2);
         lab.commit(0, 1, key(1), &born("a", "1"));
         // Node 1 is suspended; node 0 continues without it.
         lab.cut = vec![(0, 1), (1, 0)];
@@ -17,13 +17,20 @@ fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
             lab.input(0, Input::Timeout);
         }
         let step = lab.replica(0).delete(lab.now, 2, &key(1));
-        assert!(matches!(step, Step::Wait(true) | Step::Done(true)));
+        assert!(matches!(
+            step,
+            Progress::Pending(true) | Progress::Ready(true)
+        ));
         lab.carry();
         // Its first action after waking up.
         let read = lab.replica(1);
         read.handle(lab.now, Input::Timeout);
         let step = read.load(lab.now, 3, &key(1), None);
-        assert_eq!(step, Step::Refused(StoreErrorKind::NotReady), "{time:?}");
+        assert_eq!(
+            step,
+            Progress::Rejected(StoreErrorKind::NotReady),
+            "{time:?}"
+        );
         lab.carry();
         lab.cut.clear();
         link_all(&mut lab);
@@ -37,7 +44,7 @@ fn a_suspended_node_joins_again_and_serves_nothing_from_before() {
 #[test]
 fn nodes_that_were_all_suspended_at_once_serve_again_soon() {
     let two = Copies::Count(std::num::NonZeroU8::MIN.saturating_add(1));
-    let mut lab = Lab::cluster_with(3, two);
+    let mut lab = ReplicaLab::cluster_with(3, two);
     lab.commit(0, 1, key(1), &born("a", "1"));
     lab.now = lab.now.plus(secs(1800));
     for index in 0..3 {
@@ -59,7 +66,7 @@ fn nodes_that_were_all_suspended_at_once_serve_again_soon() {
 /// a virtual machine all of whose clocks stood still.
 #[test]
 fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let before = lab.nodes[0].0.clone();
     lab.replica(0).handle(lab.now, Input::Paused);
@@ -74,7 +81,7 @@ fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
 
 #[test]
 fn a_node_that_serves_alone_goes_on_when_its_clock_is_set() {
-    let mut lab = Lab::strangers(1);
+    let mut lab = ReplicaLab::strangers(1);
     lab.run(secs(3));
     lab.input(0, Input::Paused);
     assert!(lab.replica(0).is_ready());
@@ -82,7 +89,7 @@ fn a_node_that_serves_alone_goes_on_when_its_clock_is_set() {
 
 #[test]
 fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     lab.input(1, Input::Seen { generation: 500 });
     assert_eq!(lab.nodes[1].0.generation, 501);
     lab.input(1, Input::Seen { generation: 500 });
@@ -96,7 +103,7 @@ fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
 /// The members may have learned of it from others, so that none of them has met it.
 #[test]
 fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     let mut before = lab.nodes[1].0.clone();
     before.generation = 500;
     lab.deliver(0, 1, removal_of(before));

@@ -8,13 +8,13 @@ use crate::cluster::replica::event::DownCause;
 #[test]
 fn of_two_nodes_that_cannot_reach_each_other_one_is_removed() {
     for cut in [vec![(0, 1), (1, 0)], vec![(0, 1)], vec![(1, 0)]] {
-        let mut lab = Lab::cluster(3);
+        let mut lab = ReplicaLab::cluster(3);
         lab.redials = true;
         lab.cut = cut.clone();
         for (index, op, number) in [(0, 1, 1), (1, 2, 2), (2, 3, 3)] {
             lab.commit(index, op, key(number), &born("a", "1"));
         }
-        let writes = |lab: &Lab| {
+        let writes = |lab: &ReplicaLab| {
             (1..=3)
                 .filter(|op| lab.reply(*op) == Some(Reply::Written))
                 .count()
@@ -28,7 +28,7 @@ fn of_two_nodes_that_cannot_reach_each_other_one_is_removed() {
         };
         assert!(lab.reports.iter().any(unreachable), "{cut:?}");
         lab.run(Duration::from_secs(16));
-        let serving = |lab: &Lab| {
+        let serving = |lab: &ReplicaLab| {
             (0..3)
                 .filter(|index| lab.replica(*index).is_ready())
                 .count()
@@ -37,7 +37,7 @@ fn of_two_nodes_that_cannot_reach_each_other_one_is_removed() {
         for turn in 0..20 {
             let op = 10 + turn;
             let step = lab.commit(2, op, key(10 + turn as u8), &born("a", "1"));
-            if matches!(step, Step::Done(_)) {
+            if matches!(step, Progress::Ready(_)) {
                 lab.replies.push((op, Reply::Written));
             }
             lab.run(Duration::from_millis(50));
@@ -71,7 +71,7 @@ fn of_two_nodes_that_cannot_reach_each_other_one_is_removed() {
 #[test]
 fn a_suspected_member_that_answers_keeps_its_incarnation() {
     for silent_for in [1_100, 1_600, 2_100] {
-        let mut lab = Lab::cluster(2);
+        let mut lab = ReplicaLab::cluster(2);
         lab.cut = vec![(0, 1), (1, 0)];
         lab.run(Duration::from_millis(silent_for));
         lab.cut.clear();
@@ -90,13 +90,13 @@ fn a_suspected_member_that_answers_keeps_its_incarnation() {
 
 #[test]
 fn a_refused_port_is_noticed_at_once() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     let gone = lab.nodes[1].0.clone();
     lab.nodes.pop();
     lab.input(0, Input::Refused { node: gone });
     assert!(lab.replica(0).status().members.is_empty());
     let step = lab.commit(0, 1, key(1), &born("a", "1"));
-    assert!(matches!(step, Step::Done(Outcome::Committed(_))));
+    assert!(matches!(step, Progress::Ready(Outcome::Committed(_))));
 }
 
 /// The connection to a node that leaves is refused before its `Leave`, which another connection
@@ -147,7 +147,7 @@ fn a_farewell_that_arrives_after_the_removal_counts() {
 /// Of two nodes that are gone only one has left in order.
 #[test]
 fn a_late_farewell_does_not_hide_a_failed_member() {
-    let mut lab = Lab::cluster(4);
+    let mut lab = ReplicaLab::cluster(4);
     lab.input(2, Input::Drain(true));
     lab.run(Duration::from_secs(1));
     lab.hold = |message| matches!(message, Message::Leave | Message::Swim(_));
@@ -173,7 +173,7 @@ fn a_late_farewell_does_not_hide_a_failed_member() {
 /// The farewell is from an earlier process of the same name.
 #[test]
 fn a_late_farewell_of_an_earlier_process_does_not_hide_a_failure() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     let failed = lab.nodes.pop().unwrap().0;
     let node = failed.clone();
     lab.input(0, Input::Refused { node });
@@ -216,8 +216,8 @@ fn a_leaving_node_that_fails_before_its_farewell_is_down_soon() {
 }
 
 /// Three nodes, of which the last one has handed over and is about to leave.
-fn leaving() -> Lab {
-    let mut lab = Lab::cluster(3);
+fn leaving() -> ReplicaLab {
+    let mut lab = ReplicaLab::cluster(3);
     lab.input(2, Input::Drain(true));
     lab.run(Duration::from_secs(1));
     lab.reports.clear();
@@ -225,7 +225,7 @@ fn leaving() -> Lab {
 }
 
 /// Why members are down, in the reports of a node.
-fn causes(lab: &Lab, index: usize) -> Vec<DownCause> {
+fn causes(lab: &ReplicaLab, index: usize) -> Vec<DownCause> {
     let of_node = lab.reports.iter().filter(|(at, _)| *at == index);
     of_node
         .filter_map(|(_, notification)| match notification {

@@ -3,11 +3,11 @@
 use super::copies::{count_up, find, owner, two};
 use super::expiry::short;
 use super::*;
-use crate::cluster::replica::message::{Update, Write};
+use crate::cluster::replica::message::{UpdateRequest, Write};
 
 #[test]
 fn an_attempt_that_was_rejected_stays_rejected() {
-    let mut lab = Lab::cluster_with(2, two());
+    let mut lab = ReplicaLab::cluster_with(2, two());
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
     lab.commit(0, 1, key, &short());
     let mut used = lab.read(0, key).unwrap();
@@ -44,7 +44,7 @@ fn an_attempt_that_was_rejected_stays_rejected() {
     assert!(lab.held.iter().any(gone));
 
     // Another owner did not reject it; this one has become the owner again.
-    let Message::Update(Update { delta, .. }) = &update else {
+    let Message::Update(UpdateRequest { delta, .. }) = &update else {
         panic!("{update:?}");
     };
     let applied = Message::Write(Write {
@@ -74,12 +74,15 @@ fn has_verdict(message: &Message, expected: UpdateStatus) -> bool {
 
 #[test]
 fn a_deletion_that_was_rejected_may_be_tried_again() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     let key = find(&lab, |lab, key| {
         owner(lab, key) == 0 && !lab.replica(2).holds(key)
     });
     lab.hold = |message| matches!(message, Message::Update(_));
-    assert_eq!(lab.replica(2).delete(lab.now, 1, &key), Step::Wait(true));
+    assert_eq!(
+        lab.replica(2).delete(lab.now, 1, &key),
+        Progress::Pending(true)
+    );
     lab.carry();
     let (_, _, end) = lab.held.remove(0);
     // The rejection is lost, and then the session is there.
@@ -96,7 +99,7 @@ fn a_deletion_that_was_rejected_may_be_tried_again() {
 
 #[test]
 fn a_rejection_by_another_member_than_the_owner_does_not_count() {
-    let mut lab = Lab::cluster_with(3, Copies::All);
+    let mut lab = ReplicaLab::cluster_with(3, Copies::All);
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
     lab.commit(0, 1, key, &born("n", "0"));
     lab.hold = |message| matches!(message, Message::Update(_));
@@ -117,7 +120,7 @@ fn a_rejection_by_another_member_than_the_owner_does_not_count() {
 
 #[test]
 fn an_owner_that_lacks_what_the_asker_has_seen_asks_around() {
-    let mut lab = Lab::cluster_with(3, Copies::All);
+    let mut lab = ReplicaLab::cluster_with(3, Copies::All);
     let key = find(&lab, |lab, key| owner(lab, key) == 0);
     lab.commit(0, 1, key, &born("n", "0"));
     lab.hold = |message| matches!(message, Message::Write(_));
@@ -142,7 +145,7 @@ fn an_owner_that_lacks_what_the_asker_has_seen_asks_around() {
 /// forgotten meanwhile.
 #[test]
 fn an_answer_that_no_call_waits_for_is_ignored() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     let copy = KeyedEntry {
         key: key(1),
         entry: Entry::Live(Arc::new(record("a", 1))),
@@ -160,7 +163,7 @@ fn an_answer_that_no_call_waits_for_is_ignored() {
 
 #[test]
 fn what_the_owner_orders_counts_in_its_limit() {
-    let mut lab = Lab::cluster_with(3, two());
+    let mut lab = ReplicaLab::cluster_with(3, two());
     let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
     lab.commit(0, 1, key, &born("a", "1"));
     lab.commit(0, 2, key, &insert("b", &"x".repeat(2 << 20)));

@@ -8,15 +8,15 @@ use crate::session::{EndReason, Scope, SessionEvent, SessionEventKind};
 const CREATED: SessionEventKind = SessionEventKind::Created;
 
 /// Three nodes with subscribers to everything.
-pub(super) fn listening(copies: Copies) -> Lab {
-    let mut lab = Lab::cluster_with(3, copies);
+pub(super) fn listening(copies: Copies) -> ReplicaLab {
+    let mut lab = ReplicaLab::cluster_with(3, copies);
     for index in 0..3 {
         listen(&mut lab, index, Scope::Cluster);
     }
     lab
 }
 
-fn report(lab: &mut Lab, index: usize, key: Root, kind: SessionEventKind) {
+fn report(lab: &mut ReplicaLab, index: usize, key: Root, kind: SessionEventKind) {
     let record = lab.replica(index).look(lab.now, &key);
     let happening = Happening {
         kind,
@@ -30,7 +30,7 @@ fn report(lab: &mut Lab, index: usize, key: Root, kind: SessionEventKind) {
 }
 
 /// Cuts a node off, which the others soon declare down.
-pub(super) fn kill(lab: &mut Lab, dead: usize) {
+pub(super) fn kill(lab: &mut ReplicaLab, dead: usize) {
     for other in (0..lab.nodes.len()).filter(|other| *other != dead) {
         lab.cut.extend([(dead, other), (other, dead)]);
     }
@@ -38,7 +38,7 @@ pub(super) fn kill(lab: &mut Lab, dead: usize) {
 }
 
 /// The events of a session at a node: their kinds, and whether they are possible repeats.
-pub(super) fn of(lab: &Lab, index: usize, key: Root) -> Vec<(SessionEventKind, bool)> {
+pub(super) fn of(lab: &ReplicaLab, index: usize, key: Root) -> Vec<(SessionEventKind, bool)> {
     let seen = seen(lab, index).into_iter().map(|(_, event)| event);
     let of_key = seen.filter(|event| event.key == key);
     of_key
@@ -88,7 +88,7 @@ fn what_was_received_before_a_node_failed_is_not_handed_out_again() {
     }
     // A subscriber to what one node reports may have been at the node that failed.
     let again = lab.events.iter().filter_map(|(_, report)| match report {
-        Report::MineAgain(event) => Some((event.key, event.possible_repeat)),
+        EventReport::LocalRepeat(event) => Some((event.key, event.possible_repeat)),
         _ => None,
     });
     assert_eq!(again.collect::<Vec<_>>(), [(key(1), true)]);
@@ -184,7 +184,7 @@ fn a_node_that_leaves_in_order_has_reported_everything() {
 
 #[test]
 fn events_on_a_link_that_breaks_are_received_once_and_in_order() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     listen(&mut lab, 0, Scope::Cluster);
     // The place is known once `Listen` was repeated.
     lab.run(Duration::from_secs(2));
@@ -199,7 +199,7 @@ fn events_on_a_link_that_breaks_are_received_once_and_in_order() {
     // One of those in flight arrives, late.
     let late = lab.held.pop().unwrap();
     lab.lose_held();
-    let received = |lab: &Lab| -> Vec<_> {
+    let received = |lab: &ReplicaLab| -> Vec<_> {
         let events = seen(lab, 0).into_iter();
         events
             .map(|(_, event)| (event.key, event.possible_repeat))
@@ -216,7 +216,7 @@ fn events_on_a_link_that_breaks_are_received_once_and_in_order() {
 
 #[test]
 fn an_event_that_is_missing_is_sent_again_with_those_that_follow_it() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(2));
     lab.hold = |message| matches!(message, Message::Happened(_));
@@ -261,7 +261,7 @@ fn a_new_subscription_begins_with_what_follows_it() {
 
 #[test]
 fn a_member_that_was_cut_off_receives_what_it_has_missed() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(2));
@@ -279,16 +279,16 @@ fn a_member_that_was_cut_off_receives_what_it_has_missed() {
 
 #[test]
 fn a_subscription_is_confirmed_when_all_members_have_answered() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.hold = |message| matches!(message, Message::Listens(_));
     listen(&mut lab, 0, Scope::Cluster);
-    let confirmed = |lab: &Lab| {
+    let confirmed = |lab: &ReplicaLab| {
         let last = lab
             .events
             .iter()
             .rev()
             .find_map(|(index, report)| match report {
-                Report::Confirmed(by_all) if *index == 0 => Some(*by_all),
+                EventReport::Confirmed(by_all) if *index == 0 => Some(*by_all),
                 _ => None,
             });
         last.unwrap_or(false)

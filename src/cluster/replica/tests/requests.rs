@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::replica::op_id::is_internal;
 
 /// The first key from `from` on whose owner is the node `owner`.
-fn key_of(lab: &Lab, owner: usize, from: u8) -> Root {
+fn key_of(lab: &ReplicaLab, owner: usize, from: u8) -> Root {
     (from..=u8::MAX)
         .map(key)
         .find(|key| lab.replica(owner).owns(key.slot()))
@@ -22,12 +22,12 @@ fn update(base: &Record, text: &str) -> Changes {
 /// link, before the other end of the new one is up: the answer is lost.
 #[test]
 fn a_request_is_repeated_when_the_link_for_its_answer_is_up() {
-    let mut lab = Lab::cluster_with(3, Copies::count(1).unwrap());
+    let mut lab = ReplicaLab::cluster_with(3, Copies::count(1).unwrap());
     let key = key_of(&lab, 0, 1);
     lab.commit(0, 1, key, &born("a", "1"));
     lab.cut = vec![(0, 1)];
     let step = lab.replica(1).load(lab.now, 2, &key, None);
-    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    assert!(matches!(step, Progress::Pending(_)), "{step:?}");
     lab.carry();
     let dialer = lab.nodes[0].0.clone();
     lab.input(1, Input::Accepted { node: dialer });
@@ -40,7 +40,7 @@ fn a_request_is_repeated_when_the_link_for_its_answer_is_up() {
 /// The owner's own read, which precedes an ordered update, has no timeout.
 #[test]
 fn an_internal_read_that_a_busy_member_refuses_is_repeated() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     lab.run(Duration::from_secs(3));
     let key = key(1);
     lab.commit(1, 1, key, &born("a", "1"));
@@ -76,7 +76,7 @@ fn an_internal_read_that_a_busy_member_refuses_is_repeated() {
 /// each up after a while, and goes on; the owner keeps a bounded number of them.
 #[test]
 fn an_owner_takes_no_more_updates_than_a_slow_holder_can_owe() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     let keys: Vec<_> = (1..=u8::MAX)
         .map(key)
         .filter(|key| lab.replica(0).owns(key.slot()))

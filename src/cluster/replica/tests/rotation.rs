@@ -13,29 +13,29 @@ fn rotation(from: u8, to: u8) -> Changes {
     changes
 }
 
-fn owner(lab: &Lab) -> usize {
+fn owner(lab: &ReplicaLab) -> usize {
     (0..lab.nodes.len())
         .find(|index| lab.replica(*index).owns(key(1).slot()))
         .unwrap()
 }
 
 /// The result of a read at a node with a secret.
-fn found(lab: &mut Lab, index: usize, op: OpId, number: u8) -> Loaded {
+fn found(lab: &mut ReplicaLab, index: usize, op: OpId, number: u8) -> Loaded {
     let replica = lab.replica(index);
     match replica.load(lab.now, op, &key(1), Some(&secret(number))) {
-        Step::Done(loaded) => loaded,
-        Step::Wait(_) => {
+        Progress::Ready(loaded) => loaded,
+        Progress::Pending(_) => {
             lab.carry();
             match lab.reply(op) {
                 Some(Reply::Found(loaded)) => loaded,
                 other => panic!("{other:?}"),
             }
         }
-        Step::Refused(kind) => panic!("{kind:?}"),
+        Progress::Rejected(kind) => panic!("{kind:?}"),
     }
 }
 
-fn assert_rotated(lab: &mut Lab, op: OpId, current: u8, former: u8) {
+fn assert_rotated(lab: &mut ReplicaLab, op: OpId, current: u8, former: u8) {
     for index in 0..lab.nodes.len() {
         let op = op + 10 * index as u64;
         let live = found(lab, index, op, current);
@@ -47,7 +47,7 @@ fn assert_rotated(lab: &mut Lab, op: OpId, current: u8, former: u8) {
 /// The root of an id is no secret: it is in logs.
 #[test]
 fn a_request_with_another_secret_is_no_visit() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     let mut birth = born("a", "1");
     birth.initial_idle_timeout(HOUR);
     lab.commit(0, 1, key(1), &birth);
@@ -62,9 +62,9 @@ fn a_request_with_another_secret_is_no_visit() {
 #[test]
 fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
     for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
-        let mut lab = Lab::cluster_with(3, copies);
+        let mut lab = ReplicaLab::cluster_with(3, copies);
         let step = lab.commit(0, 1, key(1), &born("a", "1"));
-        assert!(!matches!(step, Step::Refused(_)));
+        assert!(!matches!(step, Progress::Rejected(_)));
         lab.commit(1, 2, key(1), &rotation(1, 2));
         assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
         assert_rotated(&mut lab, 100, 2, 1);
@@ -81,7 +81,7 @@ fn after_a_rotation_the_former_secret_is_superseded_on_every_node() {
 /// S5: a holder that lacks the rotation does not answer from its copy.
 #[test]
 fn a_holder_has_a_secret_that_it_does_not_know_confirmed_by_the_owner() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let owner = owner(&lab);
     let (asker, behind) = ((owner + 1) % 3, (owner + 2) % 3);
@@ -98,7 +98,7 @@ fn a_holder_has_a_secret_that_it_does_not_know_confirmed_by_the_owner() {
     lab.carry();
     let read = lab.replica(behind);
     let step = read.load(lab.now, 3, &key(1), Some(&secret(2)));
-    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    assert!(matches!(step, Progress::Pending(_)), "{step:?}");
     lab.carry();
     // It is not in force on any node as long as one holder lacks it.
     assert_eq!(lab.reply(3), Some(Reply::Found(Loaded::Absent)));
@@ -112,7 +112,7 @@ fn a_holder_has_a_secret_that_it_does_not_know_confirmed_by_the_owner() {
 
 #[test]
 fn of_two_rotations_at_once_one_counts_and_the_other_changes_nothing() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let base = lab.read(0, key(1)).unwrap();
     for (index, op, to) in [(0, 2, 2), (1, 3, 3)] {
@@ -120,7 +120,7 @@ fn of_two_rotations_at_once_one_counts_and_the_other_changes_nothing() {
         changes.insert("winner".into(), value(&to.to_string()));
         let replica = lab.replica(index);
         let step = replica.commit(lab.now, op, &key(1), Some(&base), &changes);
-        assert!(matches!(step, Step::Wait(_)));
+        assert!(matches!(step, Progress::Pending(_)));
     }
     lab.carry();
     let verdicts = [lab.verdict(2), lab.verdict(3)];
@@ -146,7 +146,7 @@ fn of_two_rotations_at_once_one_counts_and_the_other_changes_nothing() {
 
 #[test]
 fn a_write_of_a_request_from_before_a_rotation_lands_in_the_session() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let base = lab.read(0, key(1)).unwrap();
     lab.commit(1, 2, key(1), &rotation(1, 2));
@@ -154,7 +154,7 @@ fn a_write_of_a_request_from_before_a_rotation_lands_in_the_session() {
     let step = lab
         .replica(0)
         .commit(lab.now, 3, &key(1), Some(&base), &late);
-    assert!(matches!(step, Step::Wait(Outcome::Committed(_))));
+    assert!(matches!(step, Progress::Pending(Outcome::Committed(_))));
     lab.carry();
     for index in 0..2 {
         let record = lab.read(index, key(1)).unwrap();
@@ -164,7 +164,7 @@ fn a_write_of_a_request_from_before_a_rotation_lands_in_the_session() {
 
 #[test]
 fn a_rotation_that_is_sent_twice_counts_once() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("n", "0"));
     let asker = 1 - owner(&lab);
     lab.hold = |message| matches!(message, Message::Updated { .. });
@@ -176,8 +176,8 @@ fn a_rotation_that_is_sent_twice_counts_once() {
 }
 
 /// Two nodes that lose each other, with a session; `away` runs first on each side.
-fn split() -> Lab {
-    let mut lab = Lab::cluster(2);
+fn split() -> ReplicaLab {
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     lab.commit(0, 1, key(1), &born("a", "1"));
     lab.cut = vec![(0, 1), (1, 0)];
@@ -185,7 +185,7 @@ fn split() -> Lab {
     lab
 }
 
-fn heal(lab: &mut Lab) {
+fn heal(lab: &mut ReplicaLab) {
     lab.cut.clear();
     for _ in 0..10 {
         for (one, other) in [(0, 1), (1, 0)] {
@@ -202,7 +202,7 @@ fn a_rotation_on_one_side_of_a_partition_counts_on_both_afterwards() {
     lab.commit(0, 2, key(1), &rotation(1, 2));
     lab.commit(0, 3, key(1), &rotation(2, 3));
     let step = lab.commit(1, 4, key(1), &insert("b", "2"));
-    assert!(!matches!(step, Step::Refused(_)));
+    assert!(!matches!(step, Progress::Rejected(_)));
     heal(&mut lab);
     for index in 0..2 {
         let record = lab.read(index, key(1)).unwrap();
@@ -260,7 +260,7 @@ fn an_access_that_one_side_of_a_partition_has_seen_counts_after_the_heal() {
 /// X1: the versions of two accesses differ, even if both nodes' clocks are behind the session's.
 #[test]
 fn of_two_accesses_at_the_same_time_the_later_counts() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.commit(0, 1, key(1), &born("a", "1"));
     // A node whose clock is ahead has recorded the access before.
     let ahead = lab.now.plus(HOUR / 2);
@@ -286,7 +286,7 @@ fn of_two_accesses_at_the_same_time_the_later_counts() {
 /// client then continues at the other node with the secret that it was given.
 #[test]
 fn a_rotation_that_its_owner_has_begun_twice_is_no_fork() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     lab.commit(0, 1, key(1), &born("a", "1"));
     let owner = owner(&lab);
@@ -308,7 +308,7 @@ fn a_rotation_that_its_owner_has_begun_twice_is_no_fork() {
 
 #[test]
 fn ten_logins_leave_no_tombstone_and_little_else() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
     let before = lab.replica(0).status().bytes;
     for turn in 1..=10 {
@@ -334,7 +334,7 @@ fn ten_logins_leave_no_tombstone_and_little_else() {
 /// id.
 #[test]
 fn a_rotation_counts_after_a_heal_also_where_the_session_has_expired_meanwhile() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     let mut changes = Changes::create(SECRET, Some(Duration::from_secs(20)), HOUR);
     changes.insert("a".into(), value("1"));
@@ -373,7 +373,7 @@ fn a_rotation_counts_after_a_heal_also_where_the_session_has_expired_meanwhile()
 /// slow links, arrived after the session had been forgotten at its deadline.
 #[test]
 fn the_former_secret_is_invalid_after_the_absolute_deadline_too() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     let mut changes = Changes::create(SECRET, None, Duration::from_secs(20));
     changes.insert("a".into(), value("1"));
     lab.commit(0, 1, key(1), &changes);

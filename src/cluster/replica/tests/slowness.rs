@@ -13,8 +13,8 @@ fn is_write(message: &Message) -> bool {
     matches!(message, Message::Write(_))
 }
 
-fn roomy(count: u16, change: impl Fn(&mut Settings)) -> Lab {
-    let mut lab = Lab::strangers(count);
+fn roomy(count: u16, change: impl Fn(&mut Settings)) -> ReplicaLab {
+    let mut lab = ReplicaLab::strangers(count);
     for (number, (_, replica)) in lab.nodes.iter_mut().enumerate() {
         let mut settings = settings(number as u16, Copies::All);
         settings.max_sessions = 100_000;
@@ -37,7 +37,7 @@ fn roomy(count: u16, change: impl Fn(&mut Settings)) -> Lab {
 /// count in the second.
 #[test]
 fn a_drain_that_is_taken_back_begins_a_view_of_its_own() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     let before = lab.replica(0).published().view;
     lab.input(1, Input::Drain(true));
     lab.input(1, Input::Drain(false));
@@ -51,7 +51,7 @@ fn a_drain_that_is_taken_back_begins_a_view_of_its_own() {
 ///
 #[test]
 fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
@@ -90,7 +90,7 @@ fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
 
 #[test]
 fn a_higher_epoch_of_the_same_members_is_adopted_and_not_raised() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     let view = lab.replica(0).published().view;
     lab.hold = |message| matches!(message, Message::View(_));
     lab.link(1, 0);
@@ -125,7 +125,7 @@ fn a_write_is_not_acknowledged_when_too_few_copies_are_left_meanwhile() {
 /// Links do not lose messages while they are up: nothing is repeated on a timer.
 #[test]
 fn a_write_on_a_slow_link_is_sent_once() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.hold = is_write;
     lab.commit(0, 1, key(1), &born("a", "1"));
     lab.run(Duration::from_secs(4));
@@ -135,7 +135,7 @@ fn a_write_on_a_slow_link_is_sent_once() {
 /// A holder repeats its acknowledgements in the new view, which costs no bytes of sessions.
 #[test]
 fn a_change_of_the_view_does_not_send_writes_again_that_a_holder_has() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     // The write to node 2 is held, so that it stays open.
     lab.hold = is_write;
     lab.commit(0, 1, key(1), &born("a", "1"));
@@ -160,7 +160,7 @@ fn a_change_of_the_view_does_not_send_writes_again_that_a_holder_has() {
 /// A write that arrives before the writer is a member at the receiver is not lost.
 #[test]
 fn a_refused_write_is_sent_again_when_the_views_agree() {
-    let lab = Lab::cluster(2);
+    let lab = ReplicaLab::cluster(2);
     let stranger = Node {
         generation: 77,
         ..node(9)
@@ -198,8 +198,8 @@ fn a_node_that_receives_nothing_bounds_what_is_sent_and_what_is_accepted() {
         bytes[4..].copy_from_slice(&number.to_be_bytes());
         let key = Root::from_bytes(bytes);
         match lab.commit(0, number + 1, key, &big("a", 60_000)) {
-            Step::Wait(_) => accepted += 1,
-            Step::Refused(StoreErrorKind::Unavailable) => {}
+            Progress::Pending(_) => accepted += 1,
+            Progress::Rejected(StoreErrorKind::Unavailable) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -216,7 +216,7 @@ fn a_node_that_receives_nothing_bounds_what_is_sent_and_what_is_accepted() {
     assert_eq!(lab.replies.iter().filter(written).count(), accepted);
     assert!(matches!(
         lab.commit(0, 9_999, key(9), &big("a", 60_000)),
-        Step::Wait(_)
+        Progress::Pending(_)
     ));
 }
 
@@ -231,9 +231,9 @@ fn small_writes_pass_a_large_one() {
     lab.commit(0, 10, key(10), &born("a", "1"));
     assert_eq!(lab.reply(10), Some(Reply::Written));
     let refused = lab.commit(0, 11, key(11), &big("a", 15 << 20));
-    assert!(matches!(refused, Step::Wait(_)));
+    assert!(matches!(refused, Progress::Pending(_)));
     let refused = lab.commit(0, 12, key(12), &big("a", 15 << 20));
-    assert_eq!(refused, Step::Refused(StoreErrorKind::Unavailable));
+    assert_eq!(refused, Progress::Rejected(StoreErrorKind::Unavailable));
     for _ in 0..4 {
         let (from, to, message) = lab.held.pop().unwrap();
         lab.deliver(from, to, message);
@@ -278,7 +278,7 @@ fn a_member_that_answers_and_receives_no_data_is_declared_down() {
 /// members would be declared down, and the whole cluster would stop serving.
 #[test]
 fn a_node_that_was_paused_does_not_declare_its_members_down() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.hold = is_write;
     lab.commit(0, 1, key(1), &born("a", "1"));
     assert_eq!(lab.held.len(), 2);
@@ -303,7 +303,7 @@ fn a_session_does_not_grow_over_its_limit() {
         lab.commit(index, op, key(1), &more("b"));
         assert_eq!(lab.verdict(op), Some(UpdateStatus::TooLarge));
     }
-    let refused = Step::Refused(StoreErrorKind::TooLarge);
+    let refused = Progress::Rejected(StoreErrorKind::TooLarge);
     assert_eq!(lab.commit(0, 4, key(2), &big("a", 1_100)), refused);
     // As a replacement of the existing value it fits.
     lab.commit(1, 5, key(1), &more("a"));
@@ -319,7 +319,7 @@ fn a_session_does_not_grow_over_its_limit() {
 /// Both sides of a partition may fill a session: acknowledged writes are kept, and it may shrink.
 #[test]
 fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
-    let table = Table::new(&Settings {
+    let table = EntryTable::new(&Settings {
         max_session_bytes: 1_000,
         ..settings(0, Copies::All)
     });
@@ -363,14 +363,14 @@ fn a_node_over_its_limits_shows_it_and_creates_nothing() {
     };
     assert_eq!(lab.reports.iter().filter(over).count(), 1);
     let refused = lab.commit(1, 50, key(50), &born("a", "1"));
-    assert_eq!(refused, Step::Refused(StoreErrorKind::Full));
+    assert_eq!(refused, Progress::Rejected(StoreErrorKind::Full));
     assert_eq!(lab.replica(1).status().sessions, 19);
 }
 
 /// Each answer has the same cost, however many reads are open.
 #[test]
 fn answers_wait_for_room_and_are_given_in_the_end() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     lab.run(Duration::from_secs(3));
     for number in 1..5 {
         lab.commit(1, number.into(), key(number), &big("a", 200 << 10));
@@ -382,7 +382,7 @@ fn answers_wait_for_room_and_are_given_in_the_end() {
         let op = 100 + OpId::from(number);
         assert_eq!(
             lab.replica(0).load(lab.now, op, &key(number), None),
-            Step::Wait(Loaded::Absent)
+            Progress::Pending(Loaded::Absent)
         );
     }
     lab.carry();

@@ -44,7 +44,7 @@ fn an_expired_session_is_swept_and_not_merged_again() {
     table.merge(START, &dead(2));
     let late = START.plus(48 * HOUR);
     table.sweep(late);
-    let count = |table: &Table| (table.sessions(), table.tombstones(), table.bytes());
+    let count = |table: &EntryTable| (table.sessions(), table.tombstones(), table.bytes());
     assert_eq!(count(&table), count(&fresh));
     table.merge(late, &live(1, "a", 1));
     assert_eq!(count(&table), count(&fresh));

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn atomic_updates_through_two_nodes_at_once_both_count() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let up = |to: &str| {
@@ -16,7 +16,7 @@ fn atomic_updates_through_two_nodes_at_once_both_count() {
     for (index, op) in [(0, 2), (1, 3)] {
         let replica = lab.replica(index);
         let step = replica.commit(lab.now, op, &key(1), Some(&base), &up("1"));
-        assert!(matches!(step, Step::Wait(_)));
+        assert!(matches!(step, Progress::Pending(_)));
     }
     lab.carry();
     lab.hold = |_| false;
@@ -37,7 +37,7 @@ fn atomic_updates_through_two_nodes_at_once_both_count() {
 
 #[test]
 fn an_atomic_update_that_is_sent_twice_counts_once() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
@@ -54,7 +54,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
 
 #[test]
 fn an_atomic_update_of_another_view_is_refused() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("n", "0"));
     lab.hold = |message| matches!(message, Message::Nack { .. });
     let write = message::Write {
@@ -77,7 +77,7 @@ fn an_atomic_update_of_another_view_is_refused() {
 
 #[test]
 fn an_owner_that_could_not_ask_for_long_orders_updates_afterwards() {
-    let mut lab = Lab::strangers(2);
+    let mut lab = ReplicaLab::strangers(2);
     lab.run(Duration::from_secs(3));
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
@@ -87,10 +87,10 @@ fn an_owner_that_could_not_ask_for_long_orders_updates_afterwards() {
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));
     let owner = usize::from(lab.replica(1).owns(key(1).slot()));
-    let update = |lab: &mut Lab, op| {
+    let update = |lab: &mut ReplicaLab, op| {
         let replica = lab.replica(owner);
         let step = replica.commit(lab.now, op, &key(1), Some(&base), &changes);
-        assert!(matches!(step, Step::Wait(_)));
+        assert!(matches!(step, Progress::Pending(_)));
         lab.carry();
     };
     update(&mut lab, 2);

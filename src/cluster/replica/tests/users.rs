@@ -12,7 +12,7 @@ fn entry() -> IndexEntry {
 }
 
 /// Writes a session of Ada's under this key at a node, and its entry in her index.
-pub(super) fn log_in(lab: &mut Lab, index: usize, op: OpId, number: u8) {
+pub(super) fn log_in(lab: &mut ReplicaLab, index: usize, op: OpId, number: u8) {
     let user = UserKey::of("ada");
     let mut changes = born("a", "1");
     changes.log_in(Login {
@@ -28,11 +28,11 @@ pub(super) fn log_in(lab: &mut Lab, index: usize, op: OpId, number: u8) {
     };
     put(&mut changes, &key(number), &entry());
     let step = lab.commit(index, op + 1, root, &changes);
-    assert!(!matches!(step, Step::Refused(_)), "{step:?}");
+    assert!(!matches!(step, Progress::Rejected(_)), "{step:?}");
 }
 
-pub(super) fn split() -> Lab {
-    let mut lab = Lab::cluster(2);
+pub(super) fn split() -> ReplicaLab {
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     log_in(&mut lab, 0, 1, 1);
     lab.cut = vec![(0, 1), (1, 0)];
@@ -40,7 +40,7 @@ pub(super) fn split() -> Lab {
     lab
 }
 
-pub(super) fn heal(lab: &mut Lab) {
+pub(super) fn heal(lab: &mut ReplicaLab) {
     lab.cut.clear();
     for _ in 0..10 {
         for (one, other) in [(0, 1), (1, 0)] {
@@ -86,7 +86,7 @@ fn a_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
 /// it.
 #[test]
 fn an_end_does_not_wait_for_the_attempts_of_an_earlier_one() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     let index = index_root(&UserKey::of("ada"));
     // A session that no node has any more.
@@ -113,7 +113,7 @@ fn an_end_does_not_wait_for_the_attempts_of_an_earlier_one() {
 /// As before, and the user has never logged in on the side that ends the sessions.
 #[test]
 fn a_first_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     lab.redials = true;
     lab.cut = vec![(0, 1), (1, 0)];
     lab.run(Duration::from_secs(6));
@@ -130,7 +130,7 @@ fn a_first_login_that_the_other_side_could_not_see_is_ended_when_the_sides_meet(
     }
 }
 
-fn use_for_a_minute(lab: &mut Lab, index: usize) {
+fn use_for_a_minute(lab: &mut ReplicaLab, index: usize) {
     for _ in 0..30 {
         lab.run(Duration::from_secs(2));
         lab.replica(index).touch(lab.now, &key(1));
@@ -166,7 +166,7 @@ fn a_session_that_one_side_has_forgotten_is_ended_when_the_sides_meet() {
 /// An entry that is stale, or came from a faulty member, may name a session of another user.
 #[test]
 fn the_end_of_a_users_sessions_passes_over_a_session_of_another_user() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     log_in(&mut lab, 0, 1, 1);
     let mut changes = born("a", "1");
     changes.log_in(Login {
@@ -193,7 +193,7 @@ fn the_end_of_a_users_sessions_passes_over_a_session_of_another_user() {
 /// Another user logs in to the session after it was read and before it is deleted.
 #[test]
 fn a_session_that_changes_hands_while_it_is_being_ended_stays() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     log_in(&mut lab, 0, 1, 1);
     let index = index_root(&UserKey::of("ada"));
     let mut end = Changes::default();
@@ -236,7 +236,7 @@ fn an_end_lasts_until_the_sides_have_met() {
     for number in 0..6 {
         let user = UserKey::of(&format!("user {number}"));
         let index = index_root(&user);
-        let mut lab = Lab::cluster(2);
+        let mut lab = ReplicaLab::cluster(2);
         lab.redials = true;
         let mut changes = Changes::create(SECRET, Some(Duration::from_secs(20)), 24 * HOUR);
         changes.log_in(Login {
@@ -289,7 +289,7 @@ fn an_end_lasts_until_the_sides_have_met() {
 /// expires later. A call that ends the user's sessions finds what is alive at any holder.
 #[test]
 fn a_session_that_has_expired_here_and_not_at_the_other_holder_is_found() {
-    let mut lab = Lab::cluster(2);
+    let mut lab = ReplicaLab::cluster(2);
     let created = lab.now;
     lab.hold = |message| matches!(message, Message::Write(_));
     let changes = Changes::create(SECRET, Some(Duration::from_secs(5)), 24 * HOUR);
@@ -303,11 +303,11 @@ fn a_session_that_has_expired_here_and_not_at_the_other_holder_is_found() {
     let alive = [0, 1].map(|index| lab.read(index, key(1)).is_some());
     assert_eq!(alive, [false, true]);
     let step = lab.replica(0).load(lab.now, 2, &key(1), None);
-    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    assert!(matches!(step, Progress::Pending(_)), "{step:?}");
     lab.carry();
     assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
     let step = lab.replica(0).delete(lab.now, 3, &key(1));
-    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    assert!(matches!(step, Progress::Pending(_)), "{step:?}");
     lab.carry();
     assert!((0..2).all(|index| lab.read(index, key(1)).is_none()));
 }
@@ -316,12 +316,12 @@ fn a_session_that_has_expired_here_and_not_at_the_other_holder_is_found() {
 /// it as well.
 #[test]
 fn a_second_deletion_waits_for_the_first_one() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.commit(0, 1, key(1), &born("a", "1"));
     lab.hold = |message| matches!(message, Message::Write(_));
     for (op, existed) in [(2, true), (3, false)] {
         let step = lab.replica(0).delete(lab.now, op, &key(1));
-        assert_eq!(step, Step::Wait(existed));
+        assert_eq!(step, Progress::Pending(existed));
         lab.carry();
     }
     assert!(lab.read(1, key(1)).is_some());

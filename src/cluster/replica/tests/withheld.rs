@@ -1,12 +1,12 @@
 //! Tests of sessions from an incarnation that other members have survived.
 
 use super::*;
-use crate::cluster::replica::withheld::{Survivor, WithheldState};
+use crate::cluster::replica::withheld::{SurvivingMember, WithheldState};
 
 /// Two nodes of which the second one serves, and an export of the first one from before: two
 /// sessions, of which the second node has deleted one since.
-fn returning(survivor: Survivor) -> Lab {
-    let mut lab = Lab::strangers(2);
+fn returning(survivor: SurvivingMember) -> ReplicaLab {
+    let mut lab = ReplicaLab::strangers(2);
     lab.run(Duration::from_secs(3));
     // The first one starts again.
     lab.nodes[0].1 = Replica::new(lab.now, settings(0, Copies::All));
@@ -23,15 +23,15 @@ fn returning(survivor: Survivor) -> Lab {
     lab
 }
 
-fn meet(lab: &mut Lab) {
+fn meet(lab: &mut ReplicaLab) {
     lab.link(0, 1);
     lab.link(1, 0);
     lab.run(Duration::from_secs(3));
     assert!(lab.replica(0).is_ready());
 }
 
-fn survivor(generation: u64, leaving: bool) -> Survivor {
-    Survivor {
+fn survivor(generation: u64, leaving: bool) -> SurvivingMember {
+    SurvivingMember {
         name: "node1".to_owned(),
         generation,
         leaving,
@@ -88,7 +88,7 @@ fn of_nodes_that_stopped_together_each_restart_counts() {
 fn a_survivor_may_come_later() {
     let mut lab = returning(survivor(1, true));
     // The other node does not have this session.
-    let mut lost = Lab::strangers(1);
+    let mut lost = ReplicaLab::strangers(1);
     lost.run(Duration::from_secs(3));
     lost.commit(0, 1, key(3), &born("a", "1"));
     let mut copies = lost.replica(0).export(lost.now, 3);
@@ -123,7 +123,7 @@ fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
 
 #[test]
 fn a_node_names_the_members_that_survive_it() {
-    let mut lab = Lab::cluster(3);
+    let mut lab = ReplicaLab::cluster(3);
     lab.input(1, Input::Drain(true));
     lab.input(0, Input::Drain(true));
     lab.input(2, Input::Leave);

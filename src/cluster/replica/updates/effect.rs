@@ -8,11 +8,11 @@ use super::rotations::Rotations;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
-use crate::cluster::replica::message::{KeyedEntry, Operation, Update};
+use crate::cluster::replica::message::{KeyedEntry, Operation, UpdateRequest};
 use crate::cluster::replica::rebase::{rebase_delta, rebase_record};
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::table::EntryTable;
 
-impl Update {
+impl UpdateRequest {
     /// Converts the times in it from the asker's clock to this node's.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
         rebase_delta(&mut self.delta, self.sent_at, now);
@@ -70,12 +70,12 @@ impl Update {
     }
 
     /// Returns what is here of a session to which the update was applied before.
-    pub(super) fn known(&self, now: Timestamp, table: &Table) -> Arc<[KeyedEntry]> {
+    pub(super) fn known(&self, now: Timestamp, table: &EntryTable) -> Arc<[KeyedEntry]> {
         table.copy(now, &self.key).into_iter().collect()
     }
 
     /// Returns the session after the update. It may have expired.
-    pub(super) fn outcome(&self, now: Timestamp, table: &Table) -> Option<KeyedEntry> {
+    pub(super) fn outcome(&self, now: Timestamp, table: &EntryTable) -> Option<KeyedEntry> {
         match table.record(&self.key) {
             Some(record) => Some(KeyedEntry {
                 key: self.key,

@@ -35,13 +35,13 @@ use super::floors::Floors;
 use super::message::{KeyedEntry, OpId, Operation, UpdateStatus};
 use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::Member;
+use super::placement::MemberRef;
 use super::reads::Reads;
-use super::table::Table;
+use super::table::EntryTable;
 use super::writes::Writes;
 
 use ordering::QueuedUpdate;
-pub(crate) use pending::Call;
+pub(crate) use pending::UpdateCall;
 use pending::{PendingUpdates, Which};
 use rejected::Refusals;
 use rotations::Rotations;
@@ -73,7 +73,7 @@ pub(crate) struct UpdateContext<'a> {
     pub(crate) writes: &'a mut Writes,
     pub(crate) reads: &'a mut Reads,
     pub(crate) floors: &'a mut Floors,
-    pub(crate) table: &'a Table,
+    pub(crate) table: &'a EntryTable,
 }
 
 impl Updates {
@@ -81,7 +81,7 @@ impl Updates {
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
-        call: Call<'_>,
+        call: UpdateCall<'_>,
         context: &mut UpdateContext<'_>,
     ) {
         if let Some(update) = self.asked.begin(now, call, context.cluster) {
@@ -118,10 +118,10 @@ impl Updates {
     pub(crate) fn answered(
         &mut self,
         now: Timestamp,
-        from: Member,
+        from: MemberRef,
         answer: (OpId, UpdateStatus, Option<KeyedEntry>),
         cluster: &mut ClusterView,
-        table: &Table,
+        table: &EntryTable,
     ) {
         self.asked.answered(now, from, answer, cluster, table);
     }

@@ -14,11 +14,11 @@ use crate::cluster::ack::Ack;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
-    KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
+    KeyedEntry, Message, OpId, Operation, UpdateRequest, UpdateStatus,
 };
 use crate::cluster::replica::op_id::INTERNAL;
 use crate::cluster::replica::peer_table::PeerIndex;
-use crate::cluster::replica::placement::Member;
+use crate::cluster::replica::placement::MemberRef;
 use crate::cluster::replica::reads::Wanted;
 use crate::cluster::replica::writes::NewWrite;
 
@@ -27,7 +27,7 @@ use crate::cluster::replica::writes::NewWrite;
 pub(super) struct QueuedUpdate {
     /// The member that asks; `None` for a local caller.
     asker: Option<PeerIndex>,
-    pub(super) update: Update,
+    pub(super) update: UpdateRequest,
     /// The entries that all holders merge, once decided.
     copies: Arc<[KeyedEntry]>,
     /// The session before the update. Kept because the table may forget it meanwhile.
@@ -43,7 +43,7 @@ impl Updates {
         &mut self,
         now: Timestamp,
         asker: Option<PeerIndex>,
-        update: Update,
+        update: UpdateRequest,
         context: &mut UpdateContext<'_>,
     ) {
         let cluster = &*context.cluster;
@@ -54,7 +54,7 @@ impl Updates {
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
-        let mine = cluster.owner(update.key.slot()) == Member::Me;
+        let mine = cluster.owner(update.key.slot()) == MemberRef::Me;
         // A joining node may order before it serves: it asks the other members before it decides,
         // and does not have to be complete.
         let invited = || cluster.is_stable() && cluster.peers.iter().any(|(_, peer)| peer.ready);
@@ -84,7 +84,12 @@ impl Updates {
     /// holders that will merge it. The budgets of the member that asks do not limit it: that member
     /// does not send it to the holders, and gives up long before a slow one has it. A deletion is
     /// always admitted.
-    fn admits(&self, asker: Option<PeerIndex>, update: &Update, cluster: &ClusterView) -> bool {
+    fn admits(
+        &self,
+        asker: Option<PeerIndex>,
+        update: &UpdateRequest,
+        cluster: &ClusterView,
+    ) -> bool {
         if update.order == Operation::Delete {
             return true;
         }
@@ -218,7 +223,7 @@ impl Updates {
             // A complete holder has merged the session itself.
             let holds = |peer| {
                 let slot = job.update.key.slot();
-                context.cluster.placement.holds(slot, Member::Peer(peer))
+                context.cluster.placement.holds(slot, MemberRef::Peer(peer))
                     && context.cluster.has_caught_up(peer)
             };
             let copy = match job.asker {
@@ -314,7 +319,7 @@ impl Updates {
             None => {
                 let answer = (op, verdict, copy);
                 self.asked
-                    .answered(now, Member::Me, answer, context.cluster, context.table);
+                    .answered(now, MemberRef::Me, answer, context.cluster, context.table);
             }
         }
     }

@@ -18,16 +18,16 @@ use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{
-    KeyedEntry, Message, OpId, Operation, Update, UpdateStatus,
+    KeyedEntry, Message, OpId, Operation, UpdateRequest, UpdateStatus,
 };
 use crate::cluster::replica::op_id::is_revocation;
 use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
-use crate::cluster::replica::placement::Member;
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
 
 /// A change that the session's owner orders.
 #[derive(Debug)]
-pub(crate) struct Call<'a> {
+pub(crate) struct UpdateCall<'a> {
     pub(crate) op: OpId,
     pub(crate) key: Root,
     /// The highest clock in the session that the caller has seen.
@@ -39,14 +39,14 @@ pub(crate) struct Call<'a> {
 /// Updates that local callers wait for.
 #[derive(Debug, Default)]
 pub(super) struct PendingUpdates {
-    open: BTreeMap<OpId, Open>,
+    open: BTreeMap<OpId, InFlightUpdate>,
     /// The clock of the last version that named an attempt: no two attempts share one.
     clock: u64,
 }
 
 #[derive(Debug)]
-struct Open {
-    update: Update,
+struct InFlightUpdate {
+    update: UpdateRequest,
     size: usize,
     /// The owner whose budget it is charged to.
     charged: Option<PeerIndex>,
@@ -60,10 +60,10 @@ impl PendingUpdates {
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
-        call: Call<'_>,
+        call: UpdateCall<'_>,
         cluster: &mut ClusterView,
-    ) -> Option<Update> {
-        let Call {
+    ) -> Option<UpdateRequest> {
+        let UpdateCall {
             op,
             key,
             seen,
@@ -77,7 +77,7 @@ impl PendingUpdates {
         if let Operation::Create(record) = &mut order {
             Arc::make_mut(record).note_update(version);
         }
-        let update = Update {
+        let update = UpdateRequest {
             view: cluster.view,
             op,
             key,
@@ -101,7 +101,7 @@ impl PendingUpdates {
             }),
             order,
         };
-        let mut open = Open {
+        let mut open = InFlightUpdate {
             size: 0,
             charged: None,
             update,
@@ -119,7 +119,7 @@ impl PendingUpdates {
         now: Timestamp,
         which: Which,
         cluster: &mut ClusterView,
-    ) -> Vec<Update> {
+    ) -> Vec<UpdateRequest> {
         let mut mine = Vec::new();
         for open in self.open.values_mut() {
             let again = match which {
@@ -149,10 +149,10 @@ impl PendingUpdates {
     pub(super) fn answered(
         &mut self,
         now: Timestamp,
-        from: Member,
+        from: MemberRef,
         (op, verdict, copy): (OpId, UpdateStatus, Option<KeyedEntry>),
         cluster: &mut ClusterView,
-        table: &Table,
+        table: &EntryTable,
     ) {
         let Some(open) = self.open.get_mut(&op) else {
             return;
@@ -230,7 +230,7 @@ impl PendingUpdates {
         let late = late.filter(|open| now.since(open.begun_at) >= after);
         let mut owners = PeerSet::default();
         for open in late {
-            if let Member::Peer(owner) = cluster.owner(open.update.key.slot()) {
+            if let MemberRef::Peer(owner) = cluster.owner(open.update.key.slot()) {
                 owners.insert(owner);
             }
         }
@@ -247,16 +247,16 @@ impl PendingUpdates {
     }
 }
 
-impl Open {
+impl InFlightUpdate {
     /// Sends the update to its owner, or returns it if this node is the owner.
-    fn ask(&mut self, now: Timestamp, cluster: &mut ClusterView) -> Option<Update> {
+    fn ask(&mut self, now: Timestamp, cluster: &mut ClusterView) -> Option<UpdateRequest> {
         self.postponed_at = None;
         self.update.view = cluster.view;
         // The access time in the delta is on this node's clock, like `sent_at`.
         self.update.sent_at = now;
         match cluster.owner(self.update.key.slot()) {
-            Member::Me => Some(self.update.clone()),
-            Member::Peer(peer) => {
+            MemberRef::Me => Some(self.update.clone()),
+            MemberRef::Peer(peer) => {
                 let message = Message::Update(self.update.clone());
                 if self.charged != Some(peer) {
                     self.discharge(cluster);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::session::{Record, Rotation, Timestamp, UPDATES_MAX};
 
-use crate::cluster::replica::message::{Operation, Update, UpdateStatus};
-use crate::cluster::replica::table::Table;
+use crate::cluster::replica::message::{Operation, UpdateRequest, UpdateStatus};
+use crate::cluster::replica::table::EntryTable;
 
 /// Returns `true` if the asker has seen a state that is not here, so other holders must be asked
 /// first.
-pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
+pub(super) fn is_behind(update: &UpdateRequest, table: &EntryTable) -> bool {
     match table.record(&update.key) {
         Some(record) => {
             let expect = update.expect.as_ref();
@@ -23,9 +23,9 @@ pub(super) fn is_behind(update: &Update, table: &Table) -> bool {
 /// session that is not here does not exist.
 pub(super) fn check_preconditions(
     now: Timestamp,
-    update: &Update,
+    update: &UpdateRequest,
     certain: bool,
-    table: &Table,
+    table: &EntryTable,
 ) -> Result<Arc<Record>, UpdateStatus> {
     let Some(attempt) = update.delta.updates.first() else {
         return Err(UpdateStatus::Conflict);
@@ -68,10 +68,10 @@ pub(super) fn check_preconditions(
 
 /// Checks an update without a live session. `unknown` is `true` if there is no expired one either.
 fn absence(
-    update: &Update,
+    update: &UpdateRequest,
     certain: bool,
     unknown: bool,
-    table: &Table,
+    table: &EntryTable,
 ) -> Result<Arc<Record>, UpdateStatus> {
     let dead = table.is_gone(&update.key);
     match &update.order {

@@ -1,9 +1,9 @@
 use crate::session::Record;
 
 use super::reads_never_go_back;
-use crate::cluster::sim::oracle::Known;
+use crate::cluster::sim::oracle::KnownResults;
 
 /// Acknowledged writes still exist after all faults: P1.
-pub(crate) fn acknowledged_survives(known: &Known, read: Option<&Record>, place: &str) {
+pub(crate) fn acknowledged_survives(known: &KnownResults, read: Option<&Record>, place: &str) {
     reads_never_go_back(known, read, place);
 }

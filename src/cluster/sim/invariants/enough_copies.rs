@@ -1,8 +1,8 @@
-use crate::cluster::sim::client::Request;
+use crate::cluster::sim::client::ClientRequest;
 
 /// A write is acknowledged only with at least `min_copies` copies on nodes that are alive from the
 /// point of view of the acknowledging node.
-pub(crate) fn enough_copies(copies: usize, min_copies: u8, request: &Request, now: u64) {
+pub(crate) fn enough_copies(copies: usize, min_copies: u8, request: &ClientRequest, now: u64) {
     assert!(
         copies >= usize::from(min_copies),
         "a write was acknowledged with {copies} copies instead of {min_copies} at node{} after \

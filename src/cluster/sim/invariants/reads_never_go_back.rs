@@ -1,12 +1,12 @@
 use crate::session::Record;
 
-use crate::cluster::sim::oracle::{Known, Life};
+use crate::cluster::sim::oracle::{KnownResults, Life};
 
 /// A read of a live session through any node returns the writes acknowledged before it began, and
 /// nothing older: P2.
 ///
 /// This holds while no node was falsely removed, and again after a partition.
-pub(crate) fn reads_never_go_back(known: &Known, read: Option<&Record>, place: &str) {
+pub(crate) fn reads_never_go_back(known: &KnownResults, read: Option<&Record>, place: &str) {
     if known.life != Life::Live {
         return;
     }

@@ -1,11 +1,11 @@
 use crate::session::Record;
 
-use crate::cluster::sim::oracle::{Known, Life, Model};
+use crate::cluster::sim::oracle::{KnownResults, Life, Model};
 
 /// An attribute whose removal was acknowledged does not come back, and one that was set remains,
 /// however many others are removed meanwhile: W-02.
 pub(crate) fn removed_stays_removed(
-    known: &Known,
+    known: &KnownResults,
     model: &Model,
     read: Option<&Record>,
     place: &str,

@@ -1,8 +1,8 @@
-use crate::cluster::sim::client::Request;
+use crate::cluster::sim::client::ClientRequest;
 
 /// While no fault lasts and all links carry at least 1 MB/s, small writes of small sessions are
 /// acknowledged within two seconds. Called for one that was not.
-pub(crate) fn small_writes_progress(request: &Request, now: u64) {
+pub(crate) fn small_writes_progress(request: &ClientRequest, now: u64) {
     panic!(
         "a small write at node{} was not acknowledged after {} us at {now} us: {request:?}",
         request.node,

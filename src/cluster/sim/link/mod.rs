@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use crate::cluster::replica::message::{Lane, Message, SMALL_MAX};
 use crate::cluster::replica::node::Node;
 
-use super::report::Report;
+use super::report::LinkReport;
 
 /// The rules of links that a run can disable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) enum Piece {
 
 /// A message that waits for its turn, and since when, in microseconds.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingMessage {
     message: Message,
     put_at: u64,
 }
@@ -88,16 +88,16 @@ impl Piece {
 
 /// One direction between two nodes.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct SimLink {
     /// Distinguishes it from earlier links between the same nodes.
     pub(super) id: u64,
     /// The identities of both ends in the handshake.
     pub(super) from: Node,
     pub(super) to: Node,
     rules: LinkRules,
-    control: VecDeque<Waiting>,
-    small: VecDeque<Waiting>,
-    large: VecDeque<Waiting>,
+    control: VecDeque<WaitingMessage>,
+    small: VecDeque<WaitingMessage>,
+    large: VecDeque<WaitingMessage>,
     current: Option<Sending>,
     /// Small data since the last chunk.
     small_since_chunk: usize,
@@ -112,7 +112,7 @@ pub(super) struct Link {
     /// When the last piece of each lane arrives.
     last_arrival: [u64; 2],
     /// Reports that wait until the way back is open.
-    pub(super) held_reports: VecDeque<Report>,
+    pub(super) held_reports: VecDeque<LinkReport>,
     /// When the last report reaches the sender.
     pub(super) last_report: u64,
     /// Pieces that have arrived while the receiver does not read this link.
@@ -141,7 +141,7 @@ pub(super) struct Undelivered {
 /// A large message that is being sent.
 #[derive(Debug)]
 struct Sending {
-    waiting: Waiting,
+    waiting: WaitingMessage,
     size: usize,
     sent: usize,
     /// How much may be sent.
@@ -151,7 +151,7 @@ struct Sending {
 /// The next action of a link.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
-pub(super) enum Next {
+pub(super) enum NextPiece {
     /// Put this into the socket buffer.
     Piece(Piece),
     /// Nothing until another event.
@@ -160,7 +160,7 @@ pub(super) enum Next {
     FullUntil(u64),
 }
 
-impl Link {
+impl SimLink {
     pub(super) fn new(id: u64, from: Node, to: Node, rules: LinkRules, now: u64) -> Self {
         Self {
             id,
@@ -208,7 +208,7 @@ impl Link {
             &mut self.small
         };
         let put_at = now;
-        queue.push_back(Waiting { message, put_at });
+        queue.push_back(WaitingMessage { message, put_at });
     }
 
     /// Called when the sender is gone: everything outside the socket buffer is lost.
@@ -221,18 +221,20 @@ impl Link {
     }
 
     /// Removes and returns the next piece that may enter the socket buffer.
-    pub(super) fn next(&mut self, now: u64) -> Next {
+    pub(super) fn next(&mut self, now: u64) -> NextPiece {
         let backlog = self.backlog(now);
         if self.unread + backlog < SOCKET_BUFFER {
-            return self.next_piece(now).map_or(Next::Nothing, Next::Piece);
+            return self
+                .next_piece(now)
+                .map_or(NextPiece::Nothing, NextPiece::Piece);
         }
         match self.rate {
             Some(rate) if self.unread < SOCKET_BUFFER && !self.is_idle() => {
                 // Sleeps until there is room for more than one message.
                 let room = (SOCKET_BUFFER - self.unread) / 2;
-                Next::FullUntil(self.busy_until - room as u64 * 1_000_000 / rate)
+                NextPiece::FullUntil(self.busy_until - room as u64 * 1_000_000 / rate)
             }
-            _ => Next::Nothing,
+            _ => NextPiece::Nothing,
         }
     }
 
@@ -286,7 +288,7 @@ impl Link {
         } else {
             &mut self.small
         };
-        let is_large = |waiting: &Waiting| waiting.message.is_large();
+        let is_large = |waiting: &WaitingMessage| waiting.message.is_large();
         if !queue.front().is_some_and(is_large) {
             return;
         }
@@ -368,7 +370,7 @@ impl Sending {
     }
 }
 
-impl Waiting {
+impl WaitingMessage {
     /// Returns the message as it is sent.
     fn whole(self, now: u64) -> Piece {
         Piece::Whole {

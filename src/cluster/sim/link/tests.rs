@@ -15,8 +15,8 @@ fn node(number: u16) -> Node {
     }
 }
 
-fn link(rules: LinkRules) -> Link {
-    Link::new(1, node(1), node(2), rules, 0)
+fn link(rules: LinkRules) -> SimLink {
+    SimLink::new(1, node(1), node(2), rules, 0)
 }
 
 fn data(bytes: usize) -> Message {
@@ -48,13 +48,13 @@ fn data(bytes: usize) -> Message {
 }
 
 fn whole(message: Message) -> Piece {
-    Waiting { message, put_at: 0 }.whole(0)
+    WaitingMessage { message, put_at: 0 }.whole(0)
 }
 
 /// Removes everything that the link sends now: `c`ontrol, `s`mall, `f`irst chunk, chun`k`.
-fn sent(link: &mut Link, rate: Option<u64>) -> String {
+fn sent(link: &mut SimLink, rate: Option<u64>) -> String {
     let mut all = String::new();
-    while let Next::Piece(piece) = link.next(0) {
+    while let NextPiece::Piece(piece) = link.next(0) {
         all.push(match &piece {
             piece if piece.is_control() => 'c',
             Piece::Whole { .. } => 's',
@@ -101,10 +101,10 @@ fn a_full_socket_buffer_takes_nothing() {
     }
     assert_eq!(sent(&mut link, Some(1_000_000)), "sssss");
     link.put(0, Message::Leave);
-    let Next::FullUntil(at) = link.next(0) else {
+    let NextPiece::FullUntil(at) = link.next(0) else {
         panic!("the buffer is full");
     };
-    let Next::Piece(piece) = link.next(at) else {
+    let NextPiece::Piece(piece) = link.next(at) else {
         panic!("the buffer is half empty at {at}");
     };
     assert!(piece.is_control());
@@ -129,14 +129,14 @@ fn a_message_carries_the_time_that_it_has_waited_when_its_last_byte_leaves() {
     link.put(5, data(100_000));
     let mut ages = Vec::new();
     for now in [7, 25] {
-        let Next::Piece(Piece::Chunk { age, .. }) = link.next(now) else {
+        let NextPiece::Piece(Piece::Chunk { age, .. }) = link.next(now) else {
             panic!("there is a chunk");
         };
         ages.push(age);
         link.admit();
     }
     link.put(30, data(100));
-    let Next::Piece(Piece::Whole { age, .. }) = link.next(31) else {
+    let NextPiece::Piece(Piece::Whole { age, .. }) = link.next(31) else {
         panic!("there is a small message");
     };
     ages.push(age);

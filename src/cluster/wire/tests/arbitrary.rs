@@ -277,7 +277,7 @@ fn write() -> impl Strategy<Value = Write> {
     )
 }
 
-fn update() -> BoxedStrategy<Update> {
+fn update() -> BoxedStrategy<UpdateRequest> {
     (
         any::<(ViewId, u64, bool)>(),
         key(),
@@ -288,7 +288,7 @@ fn update() -> BoxedStrategy<Update> {
         order(),
     )
         .prop_map(
-            |((view, op, retry), key, sent_at, expect, delta, rotation, order)| Update {
+            |((view, op, retry), key, sent_at, expect, delta, rotation, order)| UpdateRequest {
                 view,
                 op,
                 key,

@@ -234,7 +234,7 @@ fn calls() -> Golden {
             "0b03edfd030880d095ffbc3101ff61672130313233343536370280d095ffbc31",
         ),
         (
-            Message::Update(Update {
+            Message::Update(UpdateRequest {
                 view: VIEW,
                 op: 8,
                 key: key(),
