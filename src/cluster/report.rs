@@ -122,15 +122,15 @@ fn report_problem(notification: &Notification) {
              cannot reach it. It serves no sessions for this time, and then tries again; check \
              the network and the firewalls between all nodes"
         ),
-        Notification::Ready { doubt } if doubt.is_zero() => {
+        Notification::Ready { loss_window } if loss_window.is_zero() => {
             tracing::info!("this node serves sessions");
         }
-        Notification::Ready { doubt } => tracing::warn!(
-            seconds = doubt.as_secs(),
+        Notification::Ready { loss_window } => tracing::warn!(
+            seconds = loss_window.as_secs(),
             "this node serves sessions, but some peers do not answer and may have sessions: until \
              they answer, or until this time has passed, an unknown session is an error"
         ),
-        Notification::Renewed(_) => tracing::warn!(
+        Notification::Rejoining(_) => tracing::warn!(
             "this node was declared down, or was paused for so long that it may have been: it \
              serves no sessions until it has joined again"
         ),

@@ -83,7 +83,7 @@ impl Driver {
                 self.look_again();
                 self.links.close_all();
             }
-            Notification::Renewed(node) => {
+            Notification::Rejoining(node) => {
                 let members = self.replica.status().members;
                 self.addresses
                     .rejoin(members.iter().map(|member| member.node.address));

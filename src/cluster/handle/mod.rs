@@ -174,7 +174,7 @@ impl Cluster {
         let record = match verdict {
             // A retry should start from the latest state, or it would always lose against many
             // writers.
-            UpdateStatus::Conflict => self.driver.replica.kept(clock::now(), key).or(record),
+            UpdateStatus::Conflict => self.driver.replica.get_if_holder(clock::now(), key).or(record),
             _ => record,
         };
         Ok(match (verdict, record) {
@@ -198,7 +198,7 @@ impl Cluster {
 
     pub(crate) async fn delete(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
         let record = match self.driver.reports() {
-            true => self.driver.replica.look(clock::now(), key),
+            true => self.driver.replica.peek(clock::now(), key),
             false => None,
         };
         self.driver.announce_reason(key, reason);

@@ -98,7 +98,7 @@ impl Repair {
         let message = Message::Digests {
             view: cluster.view,
             round: self.round,
-            digests: table.digests(|slot| cluster.is_mine(slot)),
+            digests: table.digests(|slot| cluster.is_local(slot)),
         };
         cluster.send(source, message);
     }

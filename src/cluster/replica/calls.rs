@@ -35,11 +35,11 @@ impl Replica {
             return Progress::Rejected(StoreErrorKind::NotReady);
         }
         let secret = secret.filter(|_| self.table.rules.secrets());
-        if published.complete && published.placement.is_mine(key.slot()) {
+        if published.complete && published.placement.is_local(key.slot()) {
             // The owner has every rotation. Another holder asks it if the secret is not the one
             // that it has: the rotation may not have arrived here.
             let is_owner = published.placement.owner(key.slot()) == MemberRef::Me;
-            match self.look(now, key).map(|record| record.loaded(secret, now)) {
+            match self.peek(now, key).map(|record| record.loaded(secret, now)) {
                 Some(loaded @ Loaded::Live(_)) => return Progress::Ready(loaded),
                 Some(loaded) if is_owner && self.is_current(&published) => {
                     return Progress::Ready(loaded);
@@ -60,14 +60,14 @@ impl Replica {
     }
 
     /// Returns the live session in this node's table.
-    pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
-        self.table.look(now, key)
+    pub(crate) fn peek(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
+        self.table.peek(now, key)
     }
 
     /// Returns the live session in this node's table, if this node is a holder.
-    pub(crate) fn kept(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
-        let mine = self.published().placement.is_mine(key.slot());
-        mine.then(|| self.look(now, key)).flatten()
+    pub(crate) fn get_if_holder(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
+        let mine = self.published().placement.is_local(key.slot());
+        mine.then(|| self.peek(now, key)).flatten()
     }
 
     /// Returns `true` if a session that is not here does not exist. Otherwise it may have been
@@ -75,8 +75,8 @@ impl Replica {
     /// it expired here.
     fn is_certain(&self, now: Timestamp, key: &Root, published: &Published) -> bool {
         let same_view = self.is_current(published);
-        let lost = published.uncertain_until > now && !self.table.is_gone(key);
-        published.complete && same_view && !lost && !self.table.is_doubtful(now, key)
+        let lost = published.uncertain_until > now && !self.table.has_ended(key);
+        published.complete && same_view && !lost && !self.table.may_be_stale(now, key)
     }
 
     /// Starts to commit changes. Changes with an expectation, rotations, and all changes of a
@@ -102,7 +102,7 @@ impl Replica {
             || self
                 .table
                 .is_near_session_limit(key, changes.payload_bytes());
-        if !published.placement.is_mine(key.slot()) || ordered && !changes.is_create() {
+        if !published.placement.is_local(key.slot()) || ordered && !changes.is_create() {
             return self.update(now, op, key, base, changes, &published);
         }
         // The state here may be older than that at other holders, so no write is omitted as
@@ -152,7 +152,7 @@ impl Replica {
         if !published.ready {
             return Progress::Rejected(StoreErrorKind::NotReady);
         }
-        if published.placement.is_mine(key.slot()) {
+        if published.placement.is_local(key.slot()) {
             match self.table.delete(now, key) {
                 // A deletion waits for all holders, whatever `ack` is.
                 Some((copy, existed)) => {
@@ -176,7 +176,7 @@ impl Replica {
     /// Records an access.
     pub(crate) fn touch(&self, now: Timestamp, key: &Root) {
         let published = self.published();
-        let mine = published.placement.is_mine(key.slot());
+        let mine = published.placement.is_local(key.slot());
         // A node that is not complete may lack a session that other holders have.
         let recorded = mine.then(|| self.table.touch(now, key, published.writer));
         let recorded = recorded.flatten();
@@ -195,7 +195,7 @@ impl Replica {
         changes: &Changes,
         published: &Published,
     ) -> Progress<Outcome> {
-        let record = self.kept(now, key).or_else(|| base.cloned());
+        let record = self.get_if_holder(now, key).or_else(|| base.cloned());
         let order = match changes.is_create() {
             true => match changes.apply_as(None, None, now, published.writer) {
                 Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {

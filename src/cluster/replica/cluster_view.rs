@@ -63,7 +63,7 @@ pub(crate) struct ClusterView {
     /// Times of the latest member losses without orderly leave since the cluster was last settled.
     pub(crate) losses: VecDeque<Timestamp>,
     /// While joining: until when an unknown session may be one that was lost.
-    pub(crate) doubt_until: Timestamp,
+    pub(crate) loss_window_until: Timestamp,
     /// Until when an unknown session may be at a node that does not answer.
     pub(crate) silence_until: Timestamp,
     /// How long after a loss an unknown session may be a lost one.
@@ -102,7 +102,7 @@ impl ClusterView {
             min_copies: if rules.min_copies() { min_copies } else { 0 },
             rules,
             losses: VecDeque::new(),
-            doubt_until: Timestamp::default(),
+            loss_window_until: Timestamp::default(),
             silence_until: Timestamp::default(),
             loss_grace: settings.requirements.loss_grace,
             listeners: Listeners::default(),
@@ -172,7 +172,7 @@ impl ClusterView {
     /// itself with it yet, it may have had sessions that no other member has.
     pub(crate) fn lost(&mut self, now: Timestamp, peer: PeerIndex, served: bool) {
         if served && !self.ready && !self.done.contains(peer) {
-            self.doubt_until = now.plus(self.loss_grace);
+            self.loss_window_until = now.plus(self.loss_grace);
         }
         if self.losses.len() == LOSSES_MAX {
             self.losses.pop_front();
@@ -200,7 +200,7 @@ impl ClusterView {
     pub(crate) fn uncertain_until(&self) -> Timestamp {
         self.losses_until()
             .max(self.silence_until)
-            .max(self.doubt_until)
+            .max(self.loss_window_until)
     }
 
     fn losses_until(&self) -> Timestamp {
@@ -211,18 +211,20 @@ impl ClusterView {
         lost_at.map(|at| at.plus(grace)).unwrap_or_default()
     }
 
-    /// Returns how much longer this node is in doubt from its own observations. It does not pass on
-    /// what other members have announced, or two nodes would keep each other in doubt.
-    pub(crate) fn doubt(&self, now: Timestamp) -> Duration {
+    /// Returns how much longer an unknown session may be a lost one, from this node's own
+    /// observations. What other members have announced is not passed on, or two nodes would extend
+    /// each other's windows without end.
+    pub(crate) fn loss_window(&self, now: Timestamp) -> Duration {
         self.losses_until().max(self.silence_until).since(now)
     }
 
-    /// Handles the doubt that a member has announced. A node that already serves ignores it: it has
-    /// made its own observations, whereas a joining node may itself be one of the lost members.
-    pub(crate) fn handle_doubt(&mut self, now: Timestamp, doubt: Duration) {
+    /// Handles the loss window that a member has announced. A node that already serves ignores it:
+    /// it has made its own observations, whereas a joining node may itself be one of the lost
+    /// members.
+    pub(crate) fn handle_loss_window(&mut self, now: Timestamp, loss_window: Duration) {
         if !self.ready {
-            let until = now.plus(doubt.min(self.loss_grace));
-            self.doubt_until = self.doubt_until.max(until);
+            let until = now.plus(loss_window.min(self.loss_grace));
+            self.loss_window_until = self.loss_window_until.max(until);
         }
     }
 
@@ -288,8 +290,8 @@ impl ClusterView {
         self.placement.holders(slot)
     }
 
-    pub(crate) fn is_mine(&self, slot: usize) -> bool {
-        self.placement.is_mine(slot)
+    pub(crate) fn is_local(&self, slot: usize) -> bool {
+        self.placement.is_local(slot)
     }
 
     /// Returns the owner of a slot: the member that orders the changes that need an order.

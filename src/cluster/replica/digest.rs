@@ -40,7 +40,7 @@ impl Entry {
                 hasher.add(EXPIRED, mark.idle_timeout.0);
                 hasher.add(CREDENTIAL, mark.credential.version());
             }
-            Self::Dead { .. } => hasher.add(DEAD, Version::default()),
+            Self::Tombstone { .. } => hasher.add(DEAD, Version::default()),
         }
         hasher.0
     }

@@ -20,7 +20,7 @@ pub(crate) enum Entry {
     /// The session has expired, and earlier states of it may exist on other nodes.
     Expired(Box<Mark>),
     /// The session was deleted, permanently.
-    Dead {
+    Tombstone {
         /// The entry is kept until then: no copy of the session can be alive anywhere after that.
         until: Timestamp,
     },
@@ -32,7 +32,7 @@ impl Entry {
     pub(crate) fn tombstone(now: Timestamp, record: &Record) -> Self {
         let granted = record.absolute_deadline().since(record.began_at());
         let latest = record.absolute_deadline().max(now.plus(granted));
-        Self::Dead {
+        Self::Tombstone {
             until: latest.plus(TOMBSTONE_MARGIN),
         }
     }
@@ -43,7 +43,9 @@ impl Entry {
     /// side's session.
     pub(crate) fn merge(&mut self, now: Timestamp, other: &Self) -> MergeEffect {
         let merged = match (&mut *self, other) {
-            (Self::Dead { .. }, _) | (_, Self::Dead { .. }) => return MergeEffect::Unchanged,
+            (Self::Tombstone { .. }, _) | (_, Self::Tombstone { .. }) => {
+                return MergeEffect::Unchanged;
+            }
             (Self::Live(record), Self::Live(theirs)) if record == theirs => {
                 return MergeEffect::Unchanged;
             }
@@ -87,7 +89,7 @@ impl Entry {
             Err(Forked) => {
                 let absolute_deadline = self.absolute_deadline().max(other.absolute_deadline());
                 let granted = self.granted().max(other.granted());
-                *self = Self::Dead {
+                *self = Self::Tombstone {
                     until: absolute_deadline
                         .max(now.plus(granted))
                         .plus(TOMBSTONE_MARGIN),
@@ -128,7 +130,7 @@ impl Entry {
                     credential.absolute_deadline
                 }),
             Self::Expired(mark) => mark.credential.absolute_deadline,
-            Self::Dead { until } => *until,
+            Self::Tombstone { until } => *until,
         }
     }
 
@@ -136,7 +138,7 @@ impl Entry {
     fn granted(&self) -> Duration {
         match self {
             Self::Live(record) => record.absolute_deadline().since(record.began_at()),
-            Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => Duration::ZERO,
+            Self::Delta(_) | Self::Expired(_) | Self::Tombstone { .. } => Duration::ZERO,
         }
     }
 
@@ -144,7 +146,7 @@ impl Entry {
     pub(crate) fn join(now: Timestamp, known: &mut Option<Self>, other: Option<Self>) {
         match (&mut *known, other) {
             (_, None) => {}
-            (Some(known), Some(other)) if !matches!(other, Self::Dead { .. }) => {
+            (Some(known), Some(other)) if !matches!(other, Self::Tombstone { .. }) => {
                 known.merge_found(now, &other);
             }
             (known, Some(other)) => *known = Some(other),
@@ -155,7 +157,7 @@ impl Entry {
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Arc<Record>> {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record),
-            Self::Live(_) | Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => None,
+            Self::Live(_) | Self::Delta(_) | Self::Expired(_) | Self::Tombstone { .. } => None,
         }
     }
 
@@ -170,7 +172,7 @@ impl Entry {
                 Presented::Superseded => Some(Loaded::Superseded),
                 Presented::Unknown => Some(Loaded::Absent),
             },
-            Self::Dead { .. } => Some(Loaded::Absent),
+            Self::Tombstone { .. } => Some(Loaded::Absent),
         }
     }
 
@@ -197,17 +199,17 @@ impl Entry {
     /// Returns `true` if other members may have a later state: an expired session may have been
     /// accessed elsewhere since, and a session of which only changes are here may be whole
     /// elsewhere.
-    pub(crate) fn is_doubtful(&self, now: Timestamp) -> bool {
+    pub(crate) fn may_be_stale(&self, now: Timestamp) -> bool {
         match self {
             Self::Live(record) => !record.is_live(now) && now < record.absolute_deadline(),
             Self::Delta(_) => true,
             Self::Expired(mark) => now < mark.credential.absolute_deadline,
-            Self::Dead { .. } => false,
+            Self::Tombstone { .. } => false,
         }
     }
 
     /// Returns when the entry has no effect any more and may be forgotten.
-    pub(crate) fn forget_at(&self) -> Timestamp {
+    pub(crate) fn retain_until(&self) -> Timestamp {
         match self {
             Self::Live(record) => {
                 let last = record.absolute_deadline().plus(DEADLINE_GRACE);
@@ -222,7 +224,7 @@ impl Entry {
             }
             Self::Delta(delta) => delta.accessed_at.plus(DELTA_AGE_MAX),
             Self::Expired(mark) => mark.until,
-            Self::Dead { until } => *until,
+            Self::Tombstone { until } => *until,
         }
     }
 
@@ -230,7 +232,7 @@ impl Entry {
     pub(crate) fn access(&self) -> u64 {
         match self {
             Self::Live(record) => record.lifetime.access,
-            Self::Delta(_) | Self::Expired(_) | Self::Dead { .. } => 0,
+            Self::Delta(_) | Self::Expired(_) | Self::Tombstone { .. } => 0,
         }
     }
 
@@ -239,7 +241,7 @@ impl Entry {
         let payload = match self {
             Self::Live(record) => record.payload_bytes() + record.entries().len() * REGISTER,
             Self::Delta(delta) => delta.payload_bytes(),
-            Self::Expired(_) | Self::Dead { .. } => return TOMBSTONE,
+            Self::Expired(_) | Self::Tombstone { .. } => return TOMBSTONE,
         };
         payload + ENTRY
     }

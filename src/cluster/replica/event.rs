@@ -131,9 +131,9 @@ pub(crate) enum Notification {
         sessions: usize,
         bytes: usize,
     },
-    /// This node serves sessions. With `doubt`, an unknown session is an error for that long,
-    /// because a node that may have it does not answer.
-    Ready { doubt: Duration },
+    /// This node serves sessions. With a `loss_window`, an unknown session is an error for that
+    /// long, because a node that may have it does not answer.
+    Ready { loss_window: Duration },
     /// This node is excluded from the cluster and does not serve.
     Excluded(Exclusion),
     /// Other members have repeatedly declared this node down although it runs: it stays out of the
@@ -141,7 +141,7 @@ pub(crate) enum Notification {
     Quarantined(Duration),
     /// This node was declared down, or was paused for so long that it may have been. It does not
     /// serve until it has joined in this new incarnation. All links must identify themselves again.
-    Renewed(Node),
+    Rejoining(Node),
 }
 
 /// Why a node is no longer a member.

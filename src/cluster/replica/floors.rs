@@ -116,7 +116,7 @@ impl Floors {
         }
         let more = cluster.rules.marks() / 2;
         if !is_time(&key, &record, cluster, table) || self.ballots.len() >= BALLOTS_MAX {
-            return self.postpone(now.plus(LOOK_AFTER), key, marks + more);
+            return self.postpone(now.plus(CHECK_AFTER), key, marks + more);
         }
         let Some(floor) = next_floor(&record, marks - more) else {
             return;
@@ -166,7 +166,7 @@ impl Floors {
         ballot.waiting.remove(from);
         let proposal = ballot.proposal;
         if !agrees {
-            self.give_up(now, key, cluster, table);
+            self.abandon(now, key, cluster, table);
         } else if ballot.waiting.is_empty() {
             self.ballots.remove(&key);
             self.raise(now, &proposal, cluster, writes, table);
@@ -189,7 +189,7 @@ impl Floors {
         // A write that arrived since the proposal is not covered by the votes, and could be
         // dropped.
         if !has_content(&record, proposal, cluster) {
-            return self.give_up(now, key, cluster, table);
+            return self.abandon(now, key, cluster, table);
         }
         self.due.remove(&key);
         let entry = Entry::Delta(Delta::of_floor(floor, &record).into());
@@ -207,7 +207,7 @@ impl Floors {
     }
 
     /// Ends a proposal without result.
-    fn give_up(&mut self, now: Timestamp, key: Root, cluster: &ClusterView, table: &EntryTable) {
+    fn abandon(&mut self, now: Timestamp, key: Root, cluster: &ClusterView, table: &EntryTable) {
         self.ballots.remove(&key);
         let marks = table
             .record(&key)
@@ -230,7 +230,7 @@ impl Floors {
         writes: &mut Writes,
         table: &EntryTable,
     ) {
-        self.give_up_where(now, cluster, table, |ballot| {
+        self.abandon_where(now, cluster, table, |ballot| {
             now.since(ballot.begun_at) >= VOTE_MAX
         });
         let is_due = |(key, due): (&Root, &Due)| (due.at <= now).then_some(*key);
@@ -247,7 +247,7 @@ impl Floors {
     /// Called when a new view is installed: gives up all proposals, whose voters may not be the
     /// holders any more.
     pub(crate) fn install(&mut self, now: Timestamp, cluster: &ClusterView, table: &EntryTable) {
-        self.give_up_where(now, cluster, table, |_| true);
+        self.abandon_where(now, cluster, table, |_| true);
     }
 
     /// Called when proposals to a member or its votes may be lost.
@@ -258,10 +258,10 @@ impl Floors {
         cluster: &ClusterView,
         table: &EntryTable,
     ) {
-        self.give_up_where(now, cluster, table, |ballot| ballot.waiting.contains(peer));
+        self.abandon_where(now, cluster, table, |ballot| ballot.waiting.contains(peer));
     }
 
-    fn give_up_where(
+    fn abandon_where(
         &mut self,
         now: Timestamp,
         cluster: &ClusterView,
@@ -271,7 +271,7 @@ impl Floors {
         let over = |(key, ballot): (&Root, &Ballot)| is_over(ballot).then_some(*key);
         let over: Vec<_> = self.ballots.iter().filter_map(over).collect();
         for key in over {
-            self.give_up(now, key, cluster, table);
+            self.abandon(now, key, cluster, table);
         }
     }
 }
@@ -287,7 +287,7 @@ pub(crate) fn vote(
     let Proposal { view, op, key, .. } = *proposal;
     let slot = key.slot();
     let agrees = view == cluster.view
-        && cluster.is_mine(slot)
+        && cluster.is_local(slot)
         && cluster.owner(slot) == MemberRef::Peer(from)
         && (cluster.is_complete() || !cluster.rules.equal_floors())
         && table.record(&key).is_some_and(|record| {
@@ -315,7 +315,7 @@ fn is_time(key: &Root, record: &Record, cluster: &ClusterView, table: &EntryTabl
 /// Returns `true` if no member is missing, or the marks take so many bytes that this is accepted.
 fn may_lose(record: &Record, table: &EntryTable) -> bool {
     let is_large = || !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
-    !table.is_split() || is_large()
+    !table.is_partitioned() || is_large()
 }
 
 /// Returns `true` if, as far as this node can determine, no write at or below the floor is missing
@@ -334,7 +334,7 @@ fn has_marks(entry: &Entry) -> bool {
     match entry {
         Entry::Live(record) => record.marks().next().is_some(),
         Entry::Delta(delta) => delta.entries.iter().any(|r| r.is_mark()),
-        Entry::Expired(_) | Entry::Dead { .. } => false,
+        Entry::Expired(_) | Entry::Tombstone { .. } => false,
     }
 }
 
@@ -352,7 +352,7 @@ pub(crate) const MARKS_BYTES_MAX: usize = 8 << 10;
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Delay before checking again whether the members are in a state for a proposal.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+const CHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long holders may take to vote. Later votes do not count.
 const VOTE_MAX: Duration = Duration::from_secs(10);

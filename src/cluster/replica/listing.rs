@@ -272,7 +272,7 @@ impl Replica {
             return Progress::Rejected(StoreErrorKind::Unavailable);
         }
         let placement = &published.placement;
-        let holds_all = || (0..SLOTS).all(|slot| placement.is_mine(slot));
+        let holds_all = || (0..SLOTS).all(|slot| placement.is_local(slot));
         let whole = scope == Scope::Cluster;
         if whole && !holds_all() {
             self.engine().list(now, op, (after, limit));

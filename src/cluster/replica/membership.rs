@@ -38,7 +38,7 @@ pub(crate) enum MembershipOutput {
     /// Call [`Membership::timeout`] with this after the delay.
     Wake(Duration, Timer<Node>),
     /// This node continues under another identity.
-    Renewed(Node),
+    Rejoin(Node),
 }
 
 impl Membership {
@@ -156,12 +156,12 @@ impl Membership {
 
     /// Continues in a new incarnation.
     pub(crate) fn renew(&mut self) -> Node {
-        self.rebirth_above(0)
+        self.renew_above(0)
     }
 
     /// Continues in a new incarnation later than `generation`.
-    pub(crate) fn rebirth_above(&mut self, generation: u64) -> Node {
-        let mut next = self.foca.identity().renewed();
+    pub(crate) fn renew_above(&mut self, generation: u64) -> Node {
+        let mut next = self.foca.identity().next_incarnation();
         next.generation = next.generation.max(generation.saturating_add(1));
         self.changed = true;
         // The only error is that the identity did not change.
@@ -181,7 +181,7 @@ impl Membership {
         while let Some(notification) = self.runtime.to_notify() {
             self.changed = true;
             if let OwnedNotification::Rejoin(node) = notification {
-                return Some(MembershipOutput::Renewed(node));
+                return Some(MembershipOutput::Rejoin(node));
             }
         }
         if let Some((to, packet)) = self.runtime.to_send() {

@@ -37,7 +37,7 @@ impl MergedWrites {
     /// any more. It may forget those sessions, so it must not confirm them again.
     pub(crate) fn install(&mut self, cluster: &ClusterView) {
         for numbers in self.writers.values_mut() {
-            numbers.retain(|_, slot| cluster.is_mine(usize::from(*slot)));
+            numbers.retain(|_, slot| cluster.is_local(usize::from(*slot)));
         }
     }
 

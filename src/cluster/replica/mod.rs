@@ -190,7 +190,7 @@ impl Replica {
         let placement = self.published().placement;
         let mut slot = draw();
         for _ in 0..OWN_TRIES {
-            if !placement.takes_part() || placement.owner(slot) == MemberRef::Me {
+            if !placement.is_candidate() || placement.owner(slot) == MemberRef::Me {
                 break;
             }
             slot = draw();
@@ -215,7 +215,7 @@ impl Replica {
 
     /// Returns `true` while members are missing.
     pub(crate) fn is_divided(&self) -> bool {
-        self.table.is_split()
+        self.table.is_partitioned()
     }
 
     /// Returns the registry of tasks that wait for changes of sessions. They are woken where this
@@ -241,7 +241,7 @@ impl Replica {
     /// Returns `true` if this node holds the session.
     #[cfg(test)]
     pub(crate) fn holds(&self, key: &Root) -> bool {
-        self.published().placement.is_mine(key.slot())
+        self.published().placement.is_local(key.slot())
     }
 
     /// Returns the bytes that wait for all peers together, and those of updates that wait here.

@@ -25,7 +25,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Returns the next incarnation of the node.
-    pub(crate) fn renewed(&self) -> Self {
+    pub(crate) fn next_incarnation(&self) -> Self {
         Self {
             generation: self.generation.saturating_add(1),
             ..self.clone()
@@ -53,7 +53,7 @@ impl foca::Identity for Node {
     type Addr = SocketAddr;
 
     fn renew(&self) -> Option<Self> {
-        Some(self.renewed())
+        Some(self.next_incarnation())
     }
 
     fn addr(&self) -> SocketAddr {

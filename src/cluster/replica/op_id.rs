@@ -11,7 +11,7 @@ pub(crate) type OpId = u64;
 pub(crate) const INTERNAL: OpId = 1 << 63;
 
 /// Marks the requests for the rest of a session of which a change has arrived.
-pub(crate) const LOOKUP: OpId = INTERNAL | 1 << 62;
+pub(crate) const BACKFILL: OpId = INTERNAL | 1 << 62;
 
 /// Marks the deletions of sessions whose user's sessions were ended on the other side of a
 /// partition.
@@ -23,8 +23,8 @@ pub(crate) const fn is_internal(op: OpId) -> bool {
 }
 
 /// Returns `true` if the operation requests the rest of a session.
-pub(crate) const fn is_lookup(op: OpId) -> bool {
-    op & LOOKUP == LOOKUP
+pub(crate) const fn is_backfill(op: OpId) -> bool {
+    op & BACKFILL == BACKFILL
 }
 
 /// Returns `true` if the operation deletes a session because all sessions of its user were ended.

@@ -92,7 +92,7 @@ impl Placement {
     }
 
     /// Returns `true` if this node can hold slots.
-    pub(crate) fn takes_part(&self) -> bool {
+    pub(crate) fn is_candidate(&self) -> bool {
         self.candidates.iter().any(|c| c.member == MemberRef::Me)
     }
 
@@ -120,7 +120,7 @@ impl Placement {
     }
 
     /// Returns `true` if this node is a holder of the slot.
-    pub(crate) fn is_mine(&self, slot: usize) -> bool {
+    pub(crate) fn is_local(&self, slot: usize) -> bool {
         self.holds(slot, MemberRef::Me)
     }
 
@@ -273,7 +273,7 @@ mod tests {
         let after = Placement::new(two(), &node(1), false, &later);
         for slot in 0..SLOTS {
             assert_eq!(before.owner_name(slot), after.owner_name(slot));
-            assert_eq!(before.is_mine(slot), after.is_mine(slot));
+            assert_eq!(before.is_local(slot), after.is_local(slot));
         }
     }
 
@@ -281,9 +281,9 @@ mod tests {
     fn a_leaving_member_holds_nothing_unless_all_leave() {
         let others = peers([2, 3]);
         let leaving = Placement::new(Copies::All, &node(1), true, &others);
-        assert!((0..SLOTS).all(|slot| !leaving.is_mine(slot)));
+        assert!((0..SLOTS).all(|slot| !leaving.is_local(slot)));
         let alone = Placement::new(Copies::All, &node(1), true, &PeerTable::default());
-        assert!((0..SLOTS).all(|slot| alone.is_mine(slot)));
+        assert!((0..SLOTS).all(|slot| alone.is_local(slot)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The decision to serve sessions, and with which certainty.
+//! The decision to serve sessions, and what an unknown session means then.
 //!
 //! A node that serves may answer that a session does not exist, which logs a user out. So it starts
 //! to serve only under one of these conditions:
@@ -7,8 +7,8 @@
 //! - No member serves, and no other node can: no address is configured, or every configured address
 //!   refuses connections or does not resolve.
 //! - No member serves, and some address does not answer. A node there may hold sessions. This node
-//!   waits for `join_timeout`, then serves in *doubt*: for `loss_grace` an unknown session is an
-//!   error.
+//!   waits for `join_timeout`, then serves with a *loss window*: for `loss_grace` an unknown
+//!   session is an error.
 //! - No member serves, and a node of this cluster rejects this one. Then it serves only together
 //!   with enough other nodes: `expect_nodes`, or more than half of the configured addresses. So a
 //!   node with a wrong configuration stops itself, and not the start of the whole cluster.
@@ -33,7 +33,7 @@ use super::outlook::Outlook;
 #[derive(Clone, Debug)]
 pub(crate) struct Requirements {
     /// How long a node that finds no other node waits before it serves alone.
-    pub(crate) alone_after: Duration,
+    pub(crate) bootstrap_timeout: Duration,
     /// With fewer members than this a node waits for `join_timeout`.
     pub(crate) expect_nodes: usize,
     /// How long a node waits for other nodes that may exist.
@@ -45,7 +45,7 @@ pub(crate) struct Requirements {
 impl Default for Requirements {
     fn default() -> Self {
         Self {
-            alone_after: Duration::from_secs(2),
+            bootstrap_timeout: Duration::from_secs(2),
             expect_nodes: 1,
             join_timeout: Duration::from_secs(10),
             loss_grace: Duration::from_secs(60),
@@ -53,14 +53,15 @@ impl Default for Requirements {
     }
 }
 
-/// How certain a node that is to serve can be that an unknown session does not exist.
+/// What a node that is to serve may conclude about an unknown session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Certainty {
-    Certain,
-    /// Certain, because all members from before a pause are back and none was lost.
+pub(crate) enum Knowledge {
+    /// It does not exist.
+    Complete,
+    /// It does not exist, because all members from before a pause are back and none was lost.
     AllReturned,
-    /// An unknown session may be at a node that does not answer.
-    Doubt,
+    /// It may be at a node that does not answer.
+    Uncertain,
 }
 
 /// State of the decision in addition to the members.
@@ -80,8 +81,8 @@ pub(crate) struct Readiness {
 struct StateBeforePause {
     at: Timestamp,
     members: BTreeSet<SocketAddr>,
-    /// Until when the node was in doubt then.
-    doubt_until: Timestamp,
+    /// The end of the loss window that the node had then.
+    loss_window_until: Timestamp,
 }
 
 impl Readiness {
@@ -95,8 +96,8 @@ impl Readiness {
         }
     }
 
-    /// Updates the state of the addresses, and ends a doubt whose cause is gone.
-    pub(crate) fn look_out(&mut self, outlook: Outlook, cluster: &mut ClusterView) {
+    /// Updates the state of the addresses, and ends a loss window whose cause is gone.
+    pub(crate) fn set_outlook(&mut self, outlook: Outlook, cluster: &mut ClusterView) {
         self.outlook = outlook;
         if cluster.ready && !self.is_open(cluster) {
             cluster.silence_until = Timestamp::default();
@@ -110,7 +111,7 @@ impl Readiness {
             self.pause = Some(StateBeforePause {
                 at: now,
                 members: members.map(|(_, peer)| peer.node.address).collect(),
-                doubt_until: cluster.doubt_until,
+                loss_window_until: cluster.loss_window_until,
             });
         }
     }
@@ -121,8 +122,8 @@ impl Readiness {
         self.pause.iter().flat_map(|pause| &pause.members)
     }
 
-    /// Returns the certainty with which this node may serve now; `None` if it may not.
-    pub(crate) fn decide(&mut self, now: Timestamp, cluster: &ClusterView) -> Option<Certainty> {
+    /// Returns what this node may conclude when it serves now; `None` if it may not serve.
+    pub(crate) fn decide(&mut self, now: Timestamp, cluster: &ClusterView) -> Option<Knowledge> {
         let members = 1 + cluster.peers().len();
         self.most = self.most.max(members);
         if !cluster.is_stable() || !cluster.is_complete() {
@@ -133,44 +134,44 @@ impl Readiness {
         if self.lacks_members() && !is_late {
             return None;
         }
-        let is_invited = cluster.peers.iter().any(|(_, peer)| peer.ready);
-        if !is_invited && self.is_held_up(members) {
+        let has_serving_peer = cluster.peers.iter().any(|(_, peer)| peer.ready);
+        if !has_serving_peer && self.is_held_up(members) {
             self.held_up_at = now;
             return None;
         }
         if self.have_all_returned(cluster) {
-            return Some(Certainty::AllReturned);
+            return Some(Knowledge::AllReturned);
         }
-        if is_invited {
-            return Some(Certainty::Certain);
+        if has_serving_peer {
+            return Some(Knowledge::Complete);
         }
         // Nodes that find each other first may not have found those that have the sessions yet.
-        if waited < self.requirements.alone_after {
+        if waited < self.requirements.bootstrap_timeout {
             return None;
         }
         if !self.is_open(cluster) {
-            return Some(Certainty::Certain);
+            return Some(Knowledge::Complete);
         }
         // An address that rejected this node until now may be about to close.
         let waited = waited.min(now.since(self.held_up_at));
-        (waited >= self.requirements.join_timeout).then_some(Certainty::Doubt)
+        (waited >= self.requirements.join_timeout).then_some(Knowledge::Uncertain)
     }
 
     /// Called when this node starts to serve.
     pub(crate) fn serve(
         &mut self,
         now: Timestamp,
-        certainty: Certainty,
+        knowledge: Knowledge,
         cluster: &mut ClusterView,
     ) {
         let pause = self.pause.take();
-        match (certainty, pause) {
-            (Certainty::Doubt, _) => cluster.silence_until = now.plus(cluster.loss_grace),
-            (Certainty::AllReturned, Some(pause)) => {
+        match (knowledge, pause) {
+            (Knowledge::Uncertain, _) => cluster.silence_until = now.plus(cluster.loss_grace),
+            (Knowledge::AllReturned, Some(pause)) => {
                 cluster.losses.retain(|lost| *lost < pause.at);
-                cluster.doubt_until = pause.doubt_until;
+                cluster.loss_window_until = pause.loss_window_until;
             }
-            (Certainty::Certain | Certainty::AllReturned, _) => {}
+            (Knowledge::Complete | Knowledge::AllReturned, _) => {}
         }
         cluster.ready = true;
     }

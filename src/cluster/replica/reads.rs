@@ -10,7 +10,7 @@
 //!   rotation.
 //! - A member that does not hold the session asks the owner, or all members while the owner is not
 //!   complete, and keeps nothing of the responses. If the owner has no live session, the read
-//!   becomes *wide*: all holders are asked, since one may have a later access.
+//!   is repeated at all holders (`ask_all`), since one may have a later access.
 //!
 //! A response counts once, and only in the view in which the request was sent. After a change of
 //! the view the requests are sent again, since other members may hold the session now.
@@ -44,7 +44,7 @@ pub(crate) struct Reads {
     /// Reads that a response has completed.
     complete: Vec<OpId>,
     /// The members that this node had compared itself with when all reads were last checked.
-    looked_at: PeerSet,
+    compared: PeerSet,
     /// Requests that a member did not accept because too many wait there. They are made again.
     refused: BTreeSet<(OpId, PeerIndex)>,
     /// Whether all reads have to be checked because the view has changed.
@@ -57,7 +57,7 @@ struct InFlightRead {
     /// Whether this node holds the session, so that responses are merged into its table.
     mine: bool,
     /// Whether to ask all other holders, even those that this node has compared itself with.
-    wide: bool,
+    ask_all: bool,
     /// Members that have not answered in this view.
     waiting: PeerSet,
     /// The merged responses, if this node does not hold the session.
@@ -73,16 +73,16 @@ pub(crate) struct FinishedRead {
     /// Whether the result is in the table; otherwise it is in `found`.
     pub(crate) mine: bool,
     /// Whether all members that may have the session were asked.
-    pub(crate) wide: bool,
+    pub(crate) ask_all: bool,
     pub(crate) found: Option<Entry>,
 }
 
 impl InFlightRead {
-    fn new(now: Timestamp, wanted: Wanted, wide: bool) -> Self {
+    fn new(now: Timestamp, wanted: Wanted, ask_all: bool) -> Self {
         Self {
             wanted,
             mine: true,
-            wide,
+            ask_all,
             waiting: PeerSet::default(),
             found: None,
             begun_at: now,
@@ -92,21 +92,22 @@ impl InFlightRead {
     /// Determines the members to ask in this view, and asks them.
     fn place(&mut self, op: OpId, cluster: &mut ClusterView) {
         let slot = self.wanted.key.slot();
-        self.mine = cluster.is_mine(slot);
+        self.mine = cluster.is_local(slot);
         self.found = None;
         self.waiting = match cluster.owner(slot) {
-            _ if self.mine && self.wide => cluster.holders(slot).peers.union(cluster.sources()),
+            _ if self.mine && self.ask_all => cluster.holders(slot).peers.union(cluster.sources()),
             // The owner decides whether the secret is current, if this node has another one.
             MemberRef::Peer(owner) if self.mine && self.wanted.secret.is_some() => {
                 cluster.sources().union(PeerSet::of(owner))
             }
             _ if self.mine => cluster.sources(),
             MemberRef::Peer(owner)
-                if !self.wide && cluster.has_caught_up(owner) || !cluster.rules.union_reads() =>
+                if !self.ask_all && cluster.has_caught_up(owner)
+                    || !cluster.rules.union_reads() =>
             {
                 PeerSet::of(owner)
             }
-            _ if self.wide && cluster.is_settled() => cluster.holders(slot).peers,
+            _ if self.ask_all && cluster.is_settled() => cluster.holders(slot).peers,
             MemberRef::Peer(_) | MemberRef::Me => cluster.peers(),
         };
         self.ask(op, self.waiting, cluster);
@@ -127,7 +128,7 @@ impl InFlightRead {
     }
 
     fn is_finished(&self, cluster: &ClusterView) -> bool {
-        if self.mine && !self.wide {
+        if self.mine && !self.ask_all {
             let confirms = match cluster.owner(self.wanted.key.slot()) {
                 MemberRef::Peer(owner) if self.wanted.secret.is_some() => PeerSet::of(owner),
                 MemberRef::Peer(_) | MemberRef::Me => PeerSet::default(),
@@ -150,9 +151,9 @@ impl Reads {
         cluster: &mut ClusterView,
         op: OpId,
         wanted: Wanted,
-        wide: bool,
+        ask_all: bool,
     ) {
-        let mut open = InFlightRead::new(now, wanted, wide);
+        let mut open = InFlightRead::new(now, wanted, ask_all);
         open.place(op, cluster);
         if open.is_finished(cluster) {
             self.complete.push(op);
@@ -265,9 +266,9 @@ impl Reads {
 
     /// Removes and returns the reads for which all required responses have arrived.
     pub(crate) fn finished(&mut self, cluster: &ClusterView) -> Vec<FinishedRead> {
-        let looked_at = std::mem::replace(&mut self.looked_at, cluster.done);
+        let compared = std::mem::replace(&mut self.compared, cluster.done);
         let mut done = std::mem::take(&mut self.complete);
-        if std::mem::take(&mut self.changed) || looked_at != cluster.done {
+        if std::mem::take(&mut self.changed) || compared != cluster.done {
             let finished =
                 |(op, open): (&OpId, &InFlightRead)| open.is_finished(cluster).then_some(*op);
             done = self.open.iter().filter_map(finished).collect();
@@ -278,7 +279,7 @@ impl Reads {
                 op,
                 wanted: open.wanted,
                 mine: open.mine,
-                wide: open.wide,
+                ask_all: open.ask_all,
                 found: open.found,
             })
         };

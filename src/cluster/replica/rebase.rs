@@ -17,7 +17,7 @@ impl Entry {
                 mark.credential.rebase(|at| rebased(at, theirs, ours));
                 mark.until = rebased(mark.until, theirs, ours);
             }
-            Self::Dead { until } => *until = rebased(*until, theirs, ours),
+            Self::Tombstone { until } => *until = rebased(*until, theirs, ours),
         }
     }
 }

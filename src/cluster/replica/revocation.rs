@@ -67,7 +67,7 @@ impl Revocations {
                     revoked.push((op, key));
                 }
             }
-            if table.is_split() {
+            if table.is_partitioned() {
                 // What the other side has cannot be deleted yet.
                 *at = now.plus(WAITS[0]);
                 return true;

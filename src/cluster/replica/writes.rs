@@ -352,7 +352,7 @@ impl Writes {
             _ if copy.key != *key => false,
             Entry::Live(record) => record.entries().iter().any(is_below),
             Entry::Delta(delta) => delta.entries.iter().any(is_below),
-            Entry::Expired(_) | Entry::Dead { .. } => false,
+            Entry::Expired(_) | Entry::Tombstone { .. } => false,
         };
         self.open
             .values()

@@ -128,7 +128,7 @@ impl World {
         }
         let written = record.version(name);
         let has_it = |(index, replica): (usize, &Replica)| {
-            let held = replica.look(self.clock(index), &request.key);
+            let held = replica.peek(self.clock(index), &request.key);
             held.is_some_and(|record| record.version(name) >= written)
         };
         let copies = if ordered {

@@ -254,7 +254,7 @@ impl World {
     }
 
     fn user_record(&self, index: usize, session: &UserSession) -> Option<Arc<Record>> {
-        let found = self.replica(index).look(self.clock(index), &session.key)?;
+        let found = self.replica(index).peek(self.clock(index), &session.key)?;
         found.is_current(&session.secret).then_some(found)
     }
 }

@@ -74,7 +74,7 @@ impl World {
                 if !self.replica(index).holds(&model.key) {
                     continue;
                 }
-                let read = self.replica(index).look(now, &model.key);
+                let read = self.replica(index).peek(now, &model.key);
                 let read = read.filter(|record| record.is_current(&model.secret));
                 let place = format!("at node{index} in the end ({})", model.key);
                 ended_stays_ended(&model.known(), read.as_deref(), &place);

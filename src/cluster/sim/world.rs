@@ -230,7 +230,7 @@ impl World {
             match output {
                 Output::Send { to, message } => self.send(index, &to, message),
                 Output::Reply { op, reply } => self.reply(op, reply),
-                Output::Notification(Notification::Renewed(me)) => {
+                Output::Notification(Notification::Rejoining(me)) => {
                     self.nodes[index].me = me;
                     self.nodes[index].falsely_removed = false;
                     let members = self.replica(index).status().members;

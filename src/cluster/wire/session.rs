@@ -99,7 +99,7 @@ impl<'a> From<&'a KeyedEntry> for WireKeyedEntry<'a> {
         let entry = match &copy.entry {
             Entry::Live(record) => WireEntry::Live((&**record).into()),
             Entry::Delta(delta) => WireEntry::Delta((&**delta).into()),
-            Entry::Dead { until } => WireEntry::Dead { until: *until },
+            Entry::Tombstone { until } => WireEntry::Dead { until: *until },
             Entry::Expired(mark) => WireEntry::Expired {
                 credential: (&mark.credential).into(),
                 idle_timeout: mark.idle_timeout,
@@ -120,7 +120,7 @@ impl TryFrom<WireKeyedEntry<'_>> for KeyedEntry {
         let entry = match copy.entry {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
             WireEntry::Delta(delta) => Entry::Delta(Arc::new(delta.try_into()?)),
-            WireEntry::Dead { until } => Entry::Dead { until },
+            WireEntry::Dead { until } => Entry::Tombstone { until },
             WireEntry::Expired {
                 credential,
                 idle_timeout,

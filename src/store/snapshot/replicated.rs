@@ -94,7 +94,7 @@ impl Source for ReplicatedStore {
 fn kept(copy: KeyedEntry) -> Option<Kept> {
     let state = match copy.entry {
         Entry::Live(record) => State::Live(record),
-        Entry::Dead { until } => State::Dead { until },
+        Entry::Tombstone { until } => State::Dead { until },
         // The sessions that they concern are deleted, and so are those in files.
         Entry::Delta(_) | Entry::Expired(_) => return None,
     };
@@ -105,7 +105,7 @@ fn kept(copy: KeyedEntry) -> Option<Kept> {
 fn copy(kept: Kept) -> KeyedEntry {
     let entry = match kept.state {
         State::Live(record) => Entry::Live(record),
-        State::Dead { until } => Entry::Dead { until },
+        State::Dead { until } => Entry::Tombstone { until },
     };
     let key = kept.key;
     KeyedEntry { key, entry }

@@ -11,7 +11,7 @@ impl Engine {
     /// concludes that this node lacks the writes that it did not name.
     pub(super) fn announce(&mut self, now: Timestamp, peer: PeerIndex) {
         self.merged.acknowledge(peer, &mut self.cluster);
-        let mine = Message::View(self.introduction(now, false));
+        let mine = Message::View(self.view_message(now, false));
         self.cluster.send(peer, mine);
         if self.cluster.wants_events() {
             self.cluster.ask_for_events(peer);
@@ -25,13 +25,13 @@ impl Engine {
     }
 
     /// Returns the announcement to send; with `ask`, it requests the peer's in return.
-    pub(super) fn introduction(&mut self, now: Timestamp, ask: bool) -> View {
+    pub(super) fn view_message(&mut self, now: Timestamp, ask: bool) -> View {
         let removed = self.membership.removed().take(REMOVED_MAX);
         let removed = removed.cloned().collect();
-        self.introductions += 1;
+        self.announcements += 1;
         let cluster = &self.cluster;
         View {
-            number: self.introductions,
+            number: self.announcements,
             ask,
             view: cluster.view,
             members: cluster
@@ -43,7 +43,7 @@ impl Engine {
             complete: cluster.is_complete(),
             ready: cluster.ready,
             leaving: cluster.leaving,
-            doubt: cluster.doubt(now),
+            loss_window: cluster.loss_window(now),
             kinds: Some(KINDS),
         }
     }

@@ -44,12 +44,12 @@ impl Engine {
     /// where it was accessed last.
     pub(crate) fn read(&mut self, now: Timestamp, op: OpId, wanted: Wanted, table: &EntryTable) {
         self.cluster.now = now;
-        let doubtful = table.is_doubtful(now, &wanted.key);
+        let may_be_stale = table.may_be_stale(now, &wanted.key);
         if self.cluster.left || self.reads.is_full() {
             self.cluster.reply(op, Reply::Unavailable);
         } else {
             self.reads
-                .begin(now, &mut self.cluster, op, wanted, doubtful);
+                .begin(now, &mut self.cluster, op, wanted, may_be_stale);
             self.finish_reads(now, table);
         }
     }

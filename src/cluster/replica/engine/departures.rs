@@ -50,7 +50,7 @@ impl Engine {
     }
 
     /// Declares leaving nodes down that refuse connections and whose farewell has not arrived.
-    pub(super) fn give_up_refused(&mut self, now: Timestamp) {
+    pub(super) fn declare_refused_down(&mut self, now: Timestamp) {
         let peers = self.cluster.peers.iter();
         let is_late = |refused_at| now.since(refused_at) >= FAREWELL_WITHIN;
         let overdue: Vec<_> = peers

@@ -35,7 +35,7 @@ impl Engine {
             // A node that was cut off for long has declared the healthy members down, and its
             // packets would make them leave. A view shows it that it is down itself.
             Message::Swim(_) if self.membership.is_down(&from) => {
-                let mine = Message::View(self.introduction(now, false));
+                let mine = Message::View(self.view_message(now, false));
                 return self.cluster.send_to(from, mine);
             }
             Message::Swim(packet) => return self.membership.packet(&packet),
@@ -164,7 +164,7 @@ impl Engine {
             } => {
                 let copy = self.merge_entry(now, sent_at, copy, table);
                 // If this node holds the session, its table may have a later state by now.
-                let foreign = copy.filter(|copy| !self.cluster.is_mine(copy.key.slot()));
+                let foreign = copy.filter(|copy| !self.cluster.is_local(copy.key.slot()));
                 let (from, answer) = (MemberRef::Peer(from), (op, verdict, foreign));
                 self.updates
                     .answered(now, from, answer, &mut self.cluster, table);
@@ -199,7 +199,7 @@ impl Engine {
         table: &EntryTable,
     ) {
         let known = table.handle_touch(&key, accessed_at, access);
-        if known || !self.cluster.is_mine(key.slot()) {
+        if known || !self.cluster.is_local(key.slot()) {
             return;
         }
         if !self.cluster.is_complete() {
@@ -208,7 +208,7 @@ impl Engine {
             table.merge(now, &KeyedEntry { key, entry });
         } else if table.is_absent(&key) {
             // It has expired here, and is live elsewhere.
-            self.look_for(now, key, None);
+            self.backfill(now, key, None);
         }
     }
 

@@ -44,22 +44,22 @@ impl Engine {
         self.cluster.joining_since = now;
         self.cluster.notify(Notification::Excluded(exclusion));
         self.reads.abort(&mut self.cluster);
-        self.looking.clear();
+        self.backfills.clear();
     }
 
     /// Joins again when the reason is gone.
     pub(super) fn review_exclusion(&mut self, now: Timestamp) {
         let waited = now.since(self.cluster.joining_since);
-        if waited >= self.settings.requirements.alone_after
+        if waited >= self.settings.requirements.bootstrap_timeout
             && !self.readiness.is_excluded()
             && self.excluded.take().is_some()
         {
-            let me = self.cluster.me.renewed();
+            let me = self.cluster.me.next_incarnation();
             // The stored members are outdated, and would exclude this node again.
             let seed = self.settings.seed.wrapping_add(me.generation);
             self.membership = Membership::new(me.clone(), seed);
             self.timers.clear();
-            self.renewed(now, me);
+            self.rejoin(now, me);
         }
     }
 
@@ -73,17 +73,17 @@ impl Engine {
         let latest = later.map(|node| node.generation).max();
         let before = me.generation;
         if let Some(latest) = latest {
-            self.renew(now, latest);
+            self.renew_above(now, latest);
         }
         self.cluster.me.generation != before
     }
 
     /// Handles another process seen in this incarnation number under this node's name or address.
-    pub(super) fn renew(&mut self, now: Timestamp, seen: u64) {
-        let is_in = self.away_until.is_none() && self.excluded.is_none();
+    pub(super) fn renew_above(&mut self, now: Timestamp, seen: u64) {
+        let is_in = self.quarantined_until.is_none() && self.excluded.is_none();
         if seen >= self.cluster.me.generation && seen <= SEEN_MAX && is_in {
-            let me = self.membership.rebirth_above(seen);
-            self.renewed(now, me);
+            let me = self.membership.renew_above(seen);
+            self.rejoin(now, me);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::session::{Root, Timestamp};
 use super::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Message, Write};
-use crate::cluster::replica::op_id::LOOKUP;
+use crate::cluster::replica::op_id::BACKFILL;
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::reads::Wanted;
 use crate::cluster::replica::table::EntryTable;
@@ -21,7 +21,7 @@ impl Engine {
     ) {
         for copy in copies.iter_mut() {
             copy.entry.rebase(sent_at, now);
-            if self.cluster.is_mine(copy.key.slot()) {
+            if self.cluster.is_local(copy.key.slot()) {
                 table.merge(now, copy);
             }
         }
@@ -51,7 +51,7 @@ impl Engine {
         let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
         // The writer computes the holders from another view. Acknowledging would count a copy that
         // this node is about to drop.
-        if !self.cluster.is_mine(slot) {
+        if !self.cluster.is_local(slot) {
             let seq = write.seq;
             self.cluster.send(from, Message::Nack { view, seq });
             return self.announce(now, from);
@@ -65,7 +65,7 @@ impl Engine {
             self.cluster.witness(from, write.view, &copy, table);
             table.merge(now, &copy);
         }
-        if self.cluster.is_complete() && self.look_for_the_rest(now, from, write, table) {
+        if self.cluster.is_complete() && self.backfill_rest(now, from, write, table) {
             return;
         }
         self.merged.note(from, write, slot);
@@ -83,7 +83,7 @@ impl Engine {
         table: &EntryTable,
     ) -> Option<KeyedEntry> {
         let mut entry = table.copy(now, &key).map(|copy| copy.entry);
-        if table.is_partial_or_absent(&key) {
+        if table.is_delta_only_or_absent(&key) {
             let current = self.updates.changing(&key).cloned();
             Entry::join(now, &mut entry, current.map(Entry::Live));
         }
@@ -94,31 +94,31 @@ impl Engine {
     /// here while it was accessed elsewhere. Returns `true` if the session is requested from the
     /// other holders. The write is acknowledged only when all have answered: a holder with changes
     /// alone would keep nothing if the other holders failed.
-    fn look_for_the_rest(
+    fn backfill_rest(
         &mut self,
         now: Timestamp,
         from: PeerIndex,
         write: &Write,
         table: &EntryTable,
     ) -> bool {
-        let partial = |copy: &&KeyedEntry| table.is_partial(&copy.key);
+        let partial = |copy: &&KeyedEntry| table.is_delta_only(&copy.key);
         let Some(copy) = write.copies.iter().find(partial) else {
             return false;
         };
-        self.look_for(now, copy.key, Some((from, write.seq)));
+        self.backfill(now, copy.key, Some((from, write.seq)));
         true
     }
 
     /// Requests a session from all other holders, unless that is in progress, and merges the
     /// responses; then `write` is acknowledged. With too many reads in progress nothing is
     /// requested: writes are sent again, and a later access tries again.
-    pub(super) fn look_for(&mut self, now: Timestamp, key: Root, write: Option<(PeerIndex, u64)>) {
-        if let Some(writes) = self.looking.get_mut(&key) {
+    pub(super) fn backfill(&mut self, now: Timestamp, key: Root, write: Option<(PeerIndex, u64)>) {
+        if let Some(writes) = self.backfills.get_mut(&key) {
             writes.extend(write);
         } else if !self.reads.is_full() {
-            self.looks += 1;
-            let op = LOOKUP | self.looks;
-            self.looking.insert(key, write.into_iter().collect());
+            self.last_backfill += 1;
+            let op = BACKFILL | self.last_backfill;
+            self.backfills.insert(key, write.into_iter().collect());
             let wanted = Wanted { key, secret: None };
             self.reads.begin(now, &mut self.cluster, op, wanted, true);
         }
@@ -134,7 +134,7 @@ impl Engine {
     ) -> Option<KeyedEntry> {
         let mut copy = copy?;
         copy.entry.rebase(sent_at, now);
-        if self.cluster.is_mine(copy.key.slot()) {
+        if self.cluster.is_local(copy.key.slot()) {
             table.merge_found(now, &copy);
         }
         Some(copy)

@@ -65,13 +65,13 @@ pub(crate) struct Engine {
     timers: BTreeMap<(Timestamp, u64), Timer<Node>>,
     timers_set: u64,
     /// Numbers the lookups that this node makes on its own.
-    looks: OpId,
+    last_backfill: OpId,
     /// Sessions being looked up, and the writes to acknowledge when the lookup is done.
-    looking: BTreeMap<Root, BTreeSet<(PeerIndex, u64)>>,
+    backfills: BTreeMap<Root, BTreeSet<(PeerIndex, u64)>>,
     next_tick: Timestamp,
     ticks: usize,
     /// Numbers the announcements of this node.
-    introductions: u64,
+    announcements: u64,
     /// The last announcement to the members: view, complete, ready.
     last_announced: (ViewId, bool, bool),
     /// Whether the view was stable, with a member that serves, when last checked.
@@ -87,14 +87,14 @@ pub(crate) struct Engine {
     /// Whether all that were missing have come since, or others in their place.
     all_returned: bool,
     /// Whether leaving flags or the epoch may have changed since the view was last installed.
-    regrouped: bool,
+    view_dirty: bool,
     /// Times at which other members recently declared this node down.
-    short_lives: Vec<Timestamp>,
+    short_incarnations: Vec<Timestamp>,
     /// Addresses that did not answer this node although other members reached them, with the time
     /// at which this was noticed.
     silent: BTreeMap<SocketAddr, Timestamp>,
     /// Until when this node is quarantined.
-    away_until: Option<Timestamp>,
+    quarantined_until: Option<Timestamp>,
     /// Why this node is excluded from the cluster.
     pub(crate) excluded: Option<Exclusion>,
     /// Whether this node exceeded its limits when last checked.
@@ -123,21 +123,21 @@ impl Engine {
             membership: Membership::new(settings.me.clone(), settings.seed),
             timers: BTreeMap::new(),
             timers_set: 0,
-            looks: 0,
-            looking: BTreeMap::new(),
+            last_backfill: 0,
+            backfills: BTreeMap::new(),
             next_tick: now.plus(TICK),
             ticks: 0,
-            introductions: 0,
+            announcements: 0,
             last_announced: Default::default(),
             stable: true,
             caught_up: PeerSet::default(),
             missing: BTreeMap::new(),
             departed: BTreeSet::new(),
             all_returned: false,
-            regrouped: false,
-            short_lives: Vec::new(),
+            view_dirty: false,
+            short_incarnations: Vec::new(),
             silent: BTreeMap::new(),
-            away_until: None,
+            quarantined_until: None,
             excluded: None,
             over_limit: false,
             copying_since: None,
@@ -158,7 +158,7 @@ impl Engine {
             | Input::LinkUp { .. }
             | Input::Accepted { .. }
             | Input::Refused { .. }
-                if self.away_until.is_some() => {}
+                if self.quarantined_until.is_some() => {}
             Input::Message { .. } | Input::LinkUp { .. } | Input::Accepted { .. }
                 if self.excluded.is_some() => {}
             Input::Message { to, .. } if !self.is_meant(to) => {}
@@ -194,15 +194,15 @@ impl Engine {
                 }
             }
             Input::Refused { node } => self.handle_refused(now, node),
-            Input::Outlook(outlook) => self.readiness.look_out(outlook, &mut self.cluster),
-            Input::Seen { generation } => self.renew(now, generation),
+            Input::Outlook(outlook) => self.readiness.set_outlook(outlook, &mut self.cluster),
+            Input::Seen { generation } => self.renew_above(now, generation),
             Input::Rival { node } => self.rival(now, node),
             Input::Paused => self.fence(now, table),
             Input::Timeout => self.timeout(now, table),
             Input::Listen(scope) => self.cluster.listen(scope),
             Input::Drain(leaving) => {
                 self.cluster.leaving = leaving;
-                self.regrouped = true;
+                self.view_dirty = true;
             }
             Input::Leave => self.leave(),
         }
@@ -255,7 +255,7 @@ impl Engine {
                 self.ask_again(now, peer, table);
             }
             None => {
-                let mine = Message::View(self.introduction(now, false));
+                let mine = Message::View(self.view_message(now, false));
                 self.cluster.send_to(node.clone(), mine);
                 self.membership.announce(node);
             }

@@ -11,7 +11,7 @@ use crate::cluster::replica::event::{DownCause, Notification, Reply};
 use crate::cluster::replica::membership::MembershipOutput;
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::op_id::{is_lookup, is_revocation};
+use crate::cluster::replica::op_id::{is_backfill, is_revocation};
 use crate::cluster::replica::peer_table::{PEERS_MAX, Peer};
 use crate::cluster::replica::reads::{FinishedRead, Wanted};
 use crate::cluster::replica::table::EntryTable;
@@ -41,12 +41,12 @@ impl Engine {
         self.repair.advance(now, &mut self.cluster, table);
         self.finish_reads(now, table);
         self.lists.advance(&mut self.cluster);
-        self.become_ready(now);
+        self.try_become_ready(now);
         if self.cluster.is_settled() {
             self.cluster.recovered(now);
             if std::mem::take(&mut self.all_returned) {
                 self.departed.clear();
-                table.end_split();
+                table.end_partition();
             }
         }
         let cluster = &self.cluster;
@@ -81,7 +81,7 @@ impl Engine {
                     self.timers
                         .insert((now.plus(after), self.timers_set), timer);
                 }
-                MembershipOutput::Renewed(node) => self.declared_down(now, node),
+                MembershipOutput::Rejoin(node) => self.declared_down(now, node),
             }
         }
     }
@@ -90,11 +90,11 @@ impl Engine {
     pub(super) fn adopt_members(&mut self, now: Timestamp, table: &EntryTable) {
         self.handle_membership(now);
         if self.membership.take_changed() {
-            self.change_roster(now, table);
-        } else if !self.regrouped {
+            self.update_peers(now, table);
+        } else if !self.view_dirty {
             return;
         }
-        self.regrouped = false;
+        self.view_dirty = false;
         if !self.cluster.install() {
             return;
         }
@@ -112,7 +112,7 @@ impl Engine {
         self.ask_those_ahead(now);
         self.reads.install(&mut self.cluster);
         self.lists.install(&mut self.cluster);
-        self.looking.clear();
+        self.backfills.clear();
         self.revocations.install(now);
         let (updates, mut context) = self.ordering(table);
         updates.install(now, &mut context);
@@ -125,14 +125,14 @@ impl Engine {
         let waiting = self.writes.waiting();
         let ahead = waiting.iter().filter(|peer| self.cluster.agrees(*peer));
         for peer in ahead.collect::<Vec<_>>() {
-            let mine = self.introduction(now, true);
+            let mine = self.view_message(now, true);
             self.cluster.send(peer, Message::View(mine));
         }
     }
 
     /// Takes note of a member that is gone.
-    fn note_gone(&mut self, now: Timestamp, node: &Node, departed: bool, is_split: bool) {
-        if !is_split {
+    fn note_removed(&mut self, now: Timestamp, node: &Node, departed: bool, is_partitioned: bool) {
+        if !is_partitioned {
             return;
         }
         let name = node.name.clone();
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Takes note of a member that has come: one that was missing, or another one in its place.
-    fn note_come(&mut self, node: &Node) {
+    fn note_added(&mut self, node: &Node) {
         if self.missing.remove(&node.name).is_none() && !self.departed.remove(&node.name) {
             self.missing.pop_first();
         }
@@ -159,8 +159,8 @@ impl Engine {
     }
 
     /// Removes the members that have gone, and adds new ones.
-    pub(super) fn change_roster(&mut self, now: Timestamp, table: &EntryTable) {
-        let here = self.away_until.is_none() && self.excluded.is_none();
+    pub(super) fn update_peers(&mut self, now: Timestamp, table: &EntryTable) {
+        let here = self.quarantined_until.is_none() && self.excluded.is_none();
         let members = self.membership.members().filter(|_| here);
         let members: Vec<Node> = members.cloned().collect();
         let members = self.admit(now, members);
@@ -187,11 +187,11 @@ impl Engine {
                 (!gone).then(|| peer.node.writer())
             };
             let peers = self.cluster.peers.iter().filter_map(stays);
-            table.begin_split(peers.chain([self.cluster.me.writer()]));
+            table.begin_partition(peers.chain([self.cluster.me.writer()]));
             self.all_returned = false;
         }
         for (index, node, departed, served, cause) in gone {
-            self.note_gone(now, &node, departed, table.is_split());
+            self.note_removed(now, &node, departed, table.is_partitioned());
             self.cluster.peers.remove(index);
             self.cluster.flow.forget(index);
             self.cluster.stop_listening(index);
@@ -206,7 +206,7 @@ impl Engine {
         }
         for node in members {
             if self.cluster.peers.find(&node).is_none() && self.cluster.peers.add(node.clone()) {
-                self.note_come(&node);
+                self.note_added(&node);
                 self.cluster.notify(Notification::MemberUp(node));
             }
         }
@@ -219,29 +219,29 @@ impl Engine {
         );
     }
 
-    pub(super) fn become_ready(&mut self, now: Timestamp) {
+    pub(super) fn try_become_ready(&mut self, now: Timestamp) {
         let cluster = &mut self.cluster;
-        if cluster.ready || self.away_until.is_some() || self.excluded.is_some() {
+        if cluster.ready || self.quarantined_until.is_some() || self.excluded.is_some() {
             return;
         }
-        if let Some(certainty) = self.readiness.decide(now, cluster) {
-            self.readiness.serve(now, certainty, cluster);
-            let doubt = cluster.silence_until.since(now);
-            cluster.notify(Notification::Ready { doubt });
+        if let Some(knowledge) = self.readiness.decide(now, cluster) {
+            self.readiness.serve(now, knowledge, cluster);
+            let loss_window = cluster.silence_until.since(now);
+            cluster.notify(Notification::Ready { loss_window });
             #[cfg(all(feature = "snapshot", unix))]
             self.withheld.served();
         }
     }
 
     /// Stops serving until this node has joined in its new incarnation.
-    pub(super) fn renewed(&mut self, now: Timestamp, me: Node) {
+    pub(super) fn rejoin(&mut self, now: Timestamp, me: Node) {
         self.cluster.me = me.clone();
         self.cluster.ready = false;
         self.cluster.joining_since = now;
-        self.cluster.notify(Notification::Renewed(me));
+        self.cluster.notify(Notification::Rejoining(me));
         self.reads.abort(&mut self.cluster);
         self.lists.abort(&mut self.cluster);
-        self.looking.clear();
+        self.backfills.clear();
     }
 
     pub(super) fn finish_reads(&mut self, now: Timestamp, table: &EntryTable) {
@@ -258,11 +258,11 @@ impl Engine {
     }
 
     fn finish_read(&mut self, now: Timestamp, finished: FinishedRead, table: &EntryTable) {
-        if is_lookup(finished.op) {
+        if is_backfill(finished.op) {
             // The session is here now, unless it has expired everywhere.
             let view = self.cluster.view;
             for (writer, seq) in self
-                .looking
+                .backfills
                 .remove(&finished.wanted.key)
                 .unwrap_or_default()
             {
@@ -290,7 +290,7 @@ impl Engine {
             op,
             wanted,
             mine,
-            wide,
+            ask_all,
             found,
         } = finished;
         let Wanted { key, secret } = wanted;
@@ -298,13 +298,13 @@ impl Engine {
         if !mine {
             Entry::join(now, &mut entry, found);
         }
-        if mine && wide && entry.is_none() {
-            table.gone(&key);
+        if mine && ask_all && entry.is_none() {
+            table.forget_expired(&key);
         }
         let loaded = entry
             .as_ref()
             .and_then(|entry| entry.loaded(now, secret.as_ref()));
-        if !mine && !wide && loaded.is_none() {
+        if !mine && !ask_all && loaded.is_none() {
             // Its owner may not have every access.
             return self.reads.begin(now, &mut self.cluster, op, wanted, true);
         }
@@ -323,7 +323,7 @@ impl Engine {
     pub(super) fn drop_others(&self, table: &EntryTable) {
         if self.cluster.is_settled() || !self.cluster.rules.confirmed_drop() {
             let placement = &self.cluster.placement;
-            table.retain(|slot| placement.is_mine(slot));
+            table.retain(|slot| placement.is_local(slot));
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::cluster::replica::peer_table::PeerIndex;
 impl Engine {
     /// Requests a view from every peer that is behind or that this node waits for, and declares
     /// down those that have not answered for long.
-    pub(super) fn ask_around(&mut self, now: Timestamp) {
+    pub(super) fn probe_lagging(&mut self, now: Timestamp) {
         let cluster = &self.cluster;
         let overdue = self.writes.overdue(now).union(self.reads.overdue(now));
         let overdue = overdue.union(self.lists.overdue(now));
@@ -39,15 +39,15 @@ impl Engine {
             !cluster.has_caught_up(*index) || !peer.ready || overdue.contains(*index)
         });
         for peer in waited_for.map(|(index, _)| index).collect::<Vec<_>>() {
-            if !self.give_up(now, peer) {
-                let mine = self.introduction(now, true);
+            if !self.declare_unreachable(now, peer) {
+                let mine = self.view_message(now, true);
                 self.cluster.send(peer, Message::View(mine));
             }
         }
     }
 
     /// Counts a request to a peer. Returns `true` if it has been silent for too long and is down.
-    fn give_up(&mut self, now: Timestamp, peer: PeerIndex) -> bool {
+    fn declare_unreachable(&mut self, now: Timestamp, peer: PeerIndex) -> bool {
         let me = &self.cluster.me;
         let Some(silent) = self.cluster.peers.get_mut(peer) else {
             return true;
@@ -89,25 +89,25 @@ impl Engine {
         self.membership.restart(me.clone());
         self.timers.clear();
         self.cluster.peers.mark_departed();
-        self.renewed(now, me);
-        let lives = &mut self.short_lives;
-        lives.retain(|at| now.since(*at) < SHORT_LIVES_WITHIN);
+        self.rejoin(now, me);
+        let lives = &mut self.short_incarnations;
+        lives.retain(|at| now.since(*at) < SHORT_INCARNATIONS_WITHIN);
         lives.push(now);
         // Without two other members, no other node is held up.
-        if lives.len() >= SHORT_LIVES && self.cluster.peers.iter().count() > 1 {
+        if lives.len() >= SHORT_INCARNATIONS && self.cluster.peers.iter().count() > 1 {
             lives.clear();
-            self.away_until = Some(now.plus(AWAY));
+            self.quarantined_until = Some(now.plus(QUARANTINE));
             self.membership.leave();
-            self.cluster.notify(Notification::Quarantined(AWAY));
+            self.cluster.notify(Notification::Quarantined(QUARANTINE));
         }
     }
 
     /// Ends the quarantine when its time is over.
-    pub(super) fn come_back(&mut self, now: Timestamp) {
-        if self.away_until.is_some_and(|until| until <= now) {
-            self.away_until = None;
+    pub(super) fn end_quarantine(&mut self, now: Timestamp) {
+        if self.quarantined_until.is_some_and(|until| until <= now) {
+            self.quarantined_until = None;
             let me = self.membership.renew();
-            self.renewed(now, me);
+            self.rejoin(now, me);
         }
     }
 }
@@ -128,10 +128,10 @@ const SILENT_FOR: Duration = Duration::from_secs(60);
 
 /// A node declared down this often within so short a time is alive and cannot be reached by some
 /// member: the membership protocol takes more than two seconds each time.
-const SHORT_LIVES: usize = 3;
-const SHORT_LIVES_WITHIN: Duration = Duration::from_secs(6);
+const SHORT_INCARNATIONS: usize = 3;
+const SHORT_INCARNATIONS_WITHIN: Duration = Duration::from_secs(6);
 
 /// Duration of the quarantine: ten times as long as the node holds up the other members when it
 /// tries again, since they remember that it did not answer. After the network has healed, it is
 /// back within this time.
-const AWAY: Duration = Duration::from_secs(4);
+const QUARANTINE: Duration = Duration::from_secs(4);

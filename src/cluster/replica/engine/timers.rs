@@ -36,7 +36,7 @@ impl Engine {
         if !self.cluster.peers().is_empty() && self.cluster.rules.fence() {
             self.readiness.pause(now, &self.cluster);
             let renewed = self.membership.renew();
-            self.renewed(now, renewed);
+            self.rejoin(now, renewed);
             self.adopt_members(now, table);
         }
     }
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Timestamp, table: &EntryTable) {
-        self.come_back(now);
+        self.end_quarantine(now);
         self.review_exclusion(now);
         let timeout = self.settings.ack_timeout;
         self.writes.tick(now, timeout, &mut self.cluster);
@@ -87,8 +87,8 @@ impl Engine {
         }
         self.floors
             .tick(now, &mut self.cluster, &mut self.writes, table);
-        self.give_up_stalled(now);
-        self.give_up_refused(now);
+        self.declare_stalled_down(now);
+        self.declare_refused_down(now);
         self.revoke(now, table);
         self.watch_limits(table);
         let placement = self.cluster.placement.clone();
@@ -97,7 +97,7 @@ impl Engine {
             self.cluster.expired(key, &record);
         }
         if self.ticks.is_multiple_of(VIEW_TICKS) {
-            self.ask_around(now);
+            self.probe_lagging(now);
         }
         if self.ticks.is_multiple_of(DROP_TICKS) {
             self.drop_others(table);
@@ -107,7 +107,7 @@ impl Engine {
 
     /// Declares members down that receive nothing although bytes are in flight to them. They answer
     /// probes, but every write that they hold would wait without limit.
-    fn give_up_stalled(&mut self, now: Timestamp) {
+    fn declare_stalled_down(&mut self, now: Timestamp) {
         let is_stalled = |peer: &PeerIndex| self.cluster.flow.is_stalled(now, *peer);
         let stalled: Vec<_> = self.cluster.peers().iter().filter(is_stalled).collect();
         for peer in stalled {

@@ -20,7 +20,7 @@ impl Engine {
         if self.membership.is_down(&from) && !self.yields_to(&from, &view) {
             // It was cut off and has not been informed: it finds its own identity among the removed
             // ones. The members that it has declared down meanwhile are the healthy ones.
-            let mine = Message::View(self.introduction(now, false));
+            let mine = Message::View(self.view_message(now, false));
             self.cluster.send_to(from, mine);
             return;
         }
@@ -77,8 +77,8 @@ impl Engine {
         };
         if view.number > peer.number {
             let came = peer.view != Some(view.view);
-            self.regrouped |= peer.leaving != view.leaving || is_behind;
-            if peer.number == 0 && view.ready && view.doubt.is_zero() {
+            self.view_dirty |= peer.leaving != view.leaving || is_behind;
+            if peer.number == 0 && view.ready && view.loss_window.is_zero() {
                 // It has served without this node, and has everything that exists.
                 self.cluster.silence_until = Timestamp::default();
             }
@@ -87,9 +87,9 @@ impl Engine {
             peer.complete = view.complete;
             peer.ready = view.ready;
             peer.kinds = view.kinds.unwrap_or_default();
-            peer.certain = view.doubt.is_zero();
+            peer.certain = view.loss_window.is_zero();
             peer.leaving = view.leaving;
-            self.cluster.handle_doubt(now, view.doubt);
+            self.cluster.handle_loss_window(now, view.loss_window);
             self.adopt_members(now, table);
             if came && self.cluster.agrees(from) {
                 self.ask_again(now, from, table);

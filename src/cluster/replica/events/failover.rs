@@ -81,7 +81,7 @@ impl ClusterView {
         }
         let before = table.record(&key);
         let (kind, user, rotation) = match &copy.entry {
-            Entry::Live(record) if before.is_none() && !table.is_gone(&key) => {
+            Entry::Live(record) if before.is_none() && !table.has_ended(&key) => {
                 (SessionEventKind::Created, record.user(), 0)
             }
             Entry::Delta(delta) => {
@@ -94,12 +94,12 @@ impl ClusterView {
                 }
                 (SessionEventKind::Rotated, credential.user(), version.clock)
             }
-            Entry::Dead { .. } if !table.is_gone(&key) => {
+            Entry::Tombstone { .. } if !table.has_ended(&key) => {
                 let reason = self.listeners.witnesses.reason(&key);
                 let user = before.and_then(|before| before.user());
                 (SessionEventKind::Deleted(reason), user, 0)
             }
-            Entry::Live(_) | Entry::Dead { .. } | Entry::Expired(_) => return,
+            Entry::Live(_) | Entry::Tombstone { .. } | Entry::Expired(_) => return,
         };
         let happening = Happening {
             kind,
@@ -126,7 +126,7 @@ impl ClusterView {
         }
         let credential = copies.iter().find_map(|copy| match &copy.entry {
             Entry::Delta(delta) => delta.credential.as_ref(),
-            Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => None,
+            Entry::Live(_) | Entry::Expired(_) | Entry::Tombstone { .. } => None,
         });
         let (kind, user, rotation) = match order {
             Operation::Create(record) => (SessionEventKind::Created, record.user(), 0),
@@ -206,7 +206,7 @@ impl ClusterView {
             });
             let first = members.min_by_key(|(node, _)| *node);
             let happening = event.happening;
-            let is_live = || table.look(self.now, &happening.key).is_some();
+            let is_live = || table.peek(self.now, &happening.key).is_some();
             match first {
                 _ if departed => {}
                 Some((node, index)) if *node < self.me => {

@@ -298,7 +298,7 @@ impl Message {
     /// it are correct again.
     pub(crate) fn aged(&mut self, age: Duration) {
         if let Self::View(view) = self {
-            view.doubt = view.doubt.saturating_sub(age);
+            view.loss_window = view.loss_window.saturating_sub(age);
         } else if let Some(sent_at) = self.sent_at() {
             *sent_at = sent_at.plus(age);
         }
@@ -347,7 +347,7 @@ pub(crate) struct View {
     /// Whether the sender is leaving and holds no slots.
     pub(crate) leaving: bool,
     /// For how much longer the sender treats an unknown session as possibly lost.
-    pub(crate) doubt: Duration,
+    pub(crate) loss_window: Duration,
     /// The number of kinds of messages that the sender knows. Added later, and encoded separately;
     /// absent from nodes of an earlier version.
     #[serde(skip)]

@@ -23,7 +23,9 @@ impl EntryTable {
     ) -> Result<Committed, StoreErrorKind> {
         let mut slot = self.lock(key.slot());
         let current = match slot.entries.get(key) {
-            Some(entry @ (Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. })) => Some(entry),
+            Some(entry @ (Entry::Live(_) | Entry::Expired(_) | Entry::Tombstone { .. })) => {
+                Some(entry)
+            }
             // A request must not build upon changes without their session.
             Some(Entry::Delta(_)) | None => None,
         };
@@ -32,7 +34,7 @@ impl EntryTable {
             return Err(StoreErrorKind::Full);
         }
         let outcome = match current {
-            Some(Entry::Expired(_) | Entry::Dead { .. }) => Outcome::Gone,
+            Some(Entry::Expired(_) | Entry::Tombstone { .. }) => Outcome::Gone,
             _ => changes.apply_marked(record, base, now, writer),
         };
         let Outcome::Committed(after) = &outcome else {
@@ -46,9 +48,9 @@ impl EntryTable {
             return Err(StoreErrorKind::TooLarge);
         }
         if let Some(before) = current
-            && self.is_split.load(Ordering::Relaxed)
+            && self.is_partitioned.load(Ordering::Relaxed)
         {
-            self.note_change(*key, before, None);
+            self.track_conflict(*key, before, None);
         }
         let live = Entry::Live(after.clone());
         let entry = if changes.is_create() {
@@ -62,7 +64,7 @@ impl EntryTable {
             return Err(StoreErrorKind::Full);
         }
         self.note_revoked(*key, record.map(|record| &**record), after);
-        self.put(&mut slot, *key, live);
+        self.insert(&mut slot, *key, live);
         let copies = [KeyedEntry { key: *key, entry }].into();
         Ok((outcome, Some(copies)))
     }
@@ -76,12 +78,12 @@ impl EntryTable {
             key: *key,
             entry: entry.clone(),
         };
-        if matches!(found, Entry::Dead { .. }) {
+        if matches!(found, Entry::Tombstone { .. }) {
             return Some((copy(found), false));
         }
         let entry = Entry::tombstone(now, found.live(now)?);
         let tombstone = copy(&entry);
-        self.put(&mut slot, *key, entry);
+        self.insert(&mut slot, *key, entry);
         Some((tombstone, true))
     }
 }

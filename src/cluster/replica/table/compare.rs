@@ -104,7 +104,7 @@ impl EntryTable {
         for (key, entry) in guard.entries.range(from(after)) {
             let (version, access) = known.get(key).copied().unzip();
             let is_known = version == Some(entry.version(key));
-            if entry.forget_at() <= now || is_known && access >= Some(entry.access()) {
+            if entry.retain_until() <= now || is_known && access >= Some(entry.access()) {
                 continue;
             }
             if bytes >= max_bytes {

@@ -23,12 +23,12 @@ pub(crate) struct ConflictTracker {
 
 impl ConflictTracker {
     /// Adds a writer on this side.
-    pub(crate) fn joined(&mut self, writer: WriterId) {
+    pub(crate) fn add_writer(&mut self, writer: WriterId) {
         self.side.insert(writer);
     }
 
     /// Called before a session is changed.
-    pub(crate) fn changes(&mut self, key: Root, before: &Record) {
+    pub(crate) fn before_change(&mut self, key: Root, before: &Record) {
         if self.before.len() < SESSIONS_MAX {
             self.before.entry(key).or_insert_with(|| before.clock());
         }
@@ -101,25 +101,25 @@ mod tests {
     fn only_writes_that_did_not_know_of_each_other_are_counted() {
         let key = Root::from_bytes(KEY);
         let common = written(None, "a", 1);
-        let mut split = ConflictTracker::default();
-        split.joined(1);
+        let mut conflicts = ConflictTracker::default();
+        conflicts.add_writer(1);
         let theirs = written(Some(&common), "a", 2);
         assert_eq!(
-            split.concurrent(&key, &common, &theirs),
+            conflicts.concurrent(&key, &common, &theirs),
             0,
             "we wrote nothing"
         );
 
-        split.changes(key, &common);
+        conflicts.before_change(key, &common);
         let other = written(Some(&common), "b", 1);
         assert_eq!(
-            split.concurrent(&key, &other, &theirs),
+            conflicts.concurrent(&key, &other, &theirs),
             0,
             "other attributes"
         );
         let ours = written(Some(&common), "a", 1);
-        assert_eq!(split.concurrent(&key, &ours, &theirs), 1);
-        assert_eq!(split.concurrent(&key, &ours, &common), 0, "seen before");
-        assert_eq!(split.concurrent(&key, &ours, &ours), 0, "the same");
+        assert_eq!(conflicts.concurrent(&key, &ours, &theirs), 1);
+        assert_eq!(conflicts.concurrent(&key, &ours, &common), 0, "seen before");
+        assert_eq!(conflicts.concurrent(&key, &ours, &ours), 0, "the same");
     }
 }

@@ -27,13 +27,13 @@ impl EntryTable {
         now: Timestamp,
         is_owned: &dyn Fn(usize) -> bool,
     ) -> Vec<Expired> {
-        let (mut looked_at, mut expired) = (0, Vec::new());
+        let (mut visited, mut expired) = (0, Vec::new());
         for _ in 0..self.groups.len() {
             let group = self.next_group.fetch_add(1, Ordering::Relaxed) % self.groups.len();
-            if self.groups[group].forget_at.load(Ordering::Relaxed) <= now.as_millis() {
-                looked_at += self.sweep_group(now, group, is_owned, &mut expired);
+            if self.groups[group].retain_until.load(Ordering::Relaxed) <= now.as_millis() {
+                visited += self.sweep_group(now, group, is_owned, &mut expired);
             }
-            if looked_at >= SWEEP_MAX {
+            if visited >= SWEEP_MAX {
                 break;
             }
         }
@@ -48,19 +48,19 @@ impl EntryTable {
         is_owned: &dyn Fn(usize) -> bool,
         expired: &mut Vec<Expired>,
     ) -> usize {
-        let mut looked_at = 0;
+        let mut visited = 0;
         // Entries added from now on lower the time again.
         self.groups[group]
-            .forget_at
+            .retain_until
             .store(u64::MAX, Ordering::Relaxed);
         for slot in group * GROUP..(group + 1) * GROUP {
             let mut guard = self.lock(slot);
-            looked_at += guard.entries.len() + guard.expired_keys.len();
+            visited += guard.entries.len() + guard.expired_keys.len();
             let before = guard.expired_keys.len();
             guard.expired_keys.retain(|_, until| *until > now);
             let forgotten = before - guard.expired_keys.len();
             self.expired_keys.fetch_sub(forgotten, Ordering::Relaxed);
-            let due = |(key, entry): (&Root, &Entry)| (entry.forget_at() <= now).then_some(*key);
+            let due = |(key, entry): (&Root, &Entry)| (entry.retain_until() <= now).then_some(*key);
             let due_keys: Vec<_> = guard.entries.iter().filter_map(due).collect();
             for key in due_keys {
                 if let Some(entry) = guard.entries.remove(&key) {
@@ -78,7 +78,7 @@ impl EntryTable {
                         _ => None,
                     };
                     if let Some(mark) = mark.filter(|mark| mark.until > now) {
-                        self.put(&mut guard, key, mark.into());
+                        self.insert(&mut guard, key, mark.into());
                     } else if let Entry::Live(record) = entry
                         && now < record.absolute_deadline()
                         && guard.expired_keys.len() < EXPIRED_KEYS_MAX
@@ -92,12 +92,12 @@ impl EntryTable {
                     }
                 }
             }
-            let entries = guard.entries.values().map(Entry::forget_at);
+            let entries = guard.entries.values().map(Entry::retain_until);
             if let Some(next) = entries.chain(guard.expired_keys.values().copied()).min() {
-                self.remind(slot, next);
+                self.schedule_expiry(slot, next);
             }
         }
-        looked_at
+        visited
     }
 }
 

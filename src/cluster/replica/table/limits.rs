@@ -39,7 +39,7 @@ impl EntryTable {
     fn session_bytes(&self, key: &Root) -> usize {
         match self.lock(key.slot()).entries.get(key) {
             Some(Entry::Live(record)) => record.payload_bytes(),
-            Some(Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. }) | None => 0,
+            Some(Entry::Delta(_) | Entry::Expired(_) | Entry::Tombstone { .. }) | None => 0,
         }
     }
 

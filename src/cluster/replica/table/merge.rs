@@ -24,40 +24,40 @@ impl EntryTable {
     }
 
     /// Called when members are missing: `writers` are the writers on this side.
-    pub(crate) fn begin_split(&self, writers: impl Iterator<Item = WriterId>) {
-        let mut split = self.split();
-        let split = split.get_or_insert_default();
-        writers.for_each(|writer| split.joined(writer));
-        self.is_split.store(true, Ordering::Relaxed);
+    pub(crate) fn begin_partition(&self, writers: impl Iterator<Item = WriterId>) {
+        let mut conflicts = self.conflicts();
+        let conflicts = conflicts.get_or_insert_default();
+        writers.for_each(|writer| conflicts.add_writer(writer));
+        self.is_partitioned.store(true, Ordering::Relaxed);
     }
 
     /// Called when both sides have compared their sessions.
-    pub(crate) fn end_split(&self) {
-        self.is_split.store(false, Ordering::Relaxed);
-        *self.split() = None;
+    pub(crate) fn end_partition(&self) {
+        self.is_partitioned.store(false, Ordering::Relaxed);
+        *self.conflicts() = None;
     }
 
     /// Returns `true` while members are missing.
-    pub(crate) fn is_split(&self) -> bool {
-        self.is_split.load(Ordering::Relaxed)
+    pub(crate) fn is_partitioned(&self) -> bool {
+        self.is_partitioned.load(Ordering::Relaxed)
     }
 
-    fn split(&self) -> MutexGuard<'_, Option<ConflictTracker>> {
+    fn conflicts(&self) -> MutexGuard<'_, Option<ConflictTracker>> {
         // A panic under this lock (in an allocation, say) leaves a count too low.
-        lock(&self.split)
+        lock(&self.conflicts)
     }
 
     /// During a partition, records a change of a session and counts the writes that it discards.
-    pub(super) fn note_change(&self, key: Root, before: &Entry, theirs: Option<&Entry>) {
+    pub(super) fn track_conflict(&self, key: Root, before: &Entry, theirs: Option<&Entry>) {
         let Entry::Live(before) = before else {
             return;
         };
-        if let Some(split) = &mut *self.split() {
+        if let Some(conflicts) = &mut *self.conflicts() {
             if let Some(Entry::Live(theirs)) = theirs {
-                let discarded = split.concurrent(&key, before, theirs);
+                let discarded = conflicts.concurrent(&key, before, theirs);
                 self.discarded.fetch_add(discarded, Ordering::Relaxed);
             }
-            split.changes(key, before);
+            conflicts.before_change(key, before);
         }
     }
 
@@ -81,21 +81,21 @@ impl EntryTable {
             key,
             entry: incoming,
         } = copy;
-        if incoming.forget_at() <= now && !matches!(incoming, Entry::Live(_)) {
+        if incoming.retain_until() <= now && !matches!(incoming, Entry::Live(_)) {
             return;
         }
         let mut slot = self.lock(key.slot());
         let merged = match slot.entries.get(key) {
-            None if incoming.forget_at() <= now => return,
+            None if incoming.retain_until() <= now => return,
             None => incoming.clone(),
-            Some(Entry::Dead { until }) => match incoming {
-                Entry::Dead { until: theirs } if theirs > until => incoming.clone(),
+            Some(Entry::Tombstone { until }) => match incoming {
+                Entry::Tombstone { until: theirs } if theirs > until => incoming.clone(),
                 _ => return,
             },
-            Some(_) if matches!(incoming, Entry::Dead { .. }) => incoming.clone(),
+            Some(_) if matches!(incoming, Entry::Tombstone { .. }) => incoming.clone(),
             Some(entry) => {
-                if self.is_split.load(Ordering::Relaxed) {
-                    self.note_change(*key, entry, Some(incoming));
+                if self.is_partitioned.load(Ordering::Relaxed) {
+                    self.track_conflict(*key, entry, Some(incoming));
                 }
                 let mut merged = entry.clone();
                 match merge(&mut merged, now, incoming) {
@@ -117,7 +117,7 @@ impl EntryTable {
             };
             self.note_revoked(*key, before, record);
         }
-        self.put(&mut slot, *key, merged);
+        self.insert(&mut slot, *key, merged);
     }
 
     /// Records the index of a user if it has entries of sessions to delete, and whether there are
@@ -157,7 +157,7 @@ impl EntryTable {
         };
         let before = match before {
             Entry::Live(before) => before.payload_bytes(),
-            Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. } => 0,
+            Entry::Delta(_) | Entry::Expired(_) | Entry::Tombstone { .. } => 0,
         };
         if self.is_over_session_limit(before, after) {
             self.oversized.fetch_add(1, Ordering::Relaxed);

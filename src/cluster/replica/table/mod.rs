@@ -43,7 +43,7 @@ pub(crate) struct EntryTable {
     /// Indexes of users.
     indexes: AtomicUsize,
     deltas: AtomicUsize,
-    dead: AtomicUsize,
+    tombstones: AtomicUsize,
     bytes: AtomicUsize,
     /// Keys of expired sessions, and the bytes that they may take.
     expired_keys: AtomicUsize,
@@ -55,8 +55,8 @@ pub(crate) struct EntryTable {
     oversized: AtomicU64,
     pub(super) rules: ProtocolRules,
     /// The writes on this side while members are missing.
-    split: Mutex<Option<ConflictTracker>>,
-    is_split: AtomicBool,
+    conflicts: Mutex<Option<ConflictTracker>>,
+    is_partitioned: AtomicBool,
     discarded: AtomicU64,
     /// Sessions that this node owned when they expired.
     expired: AtomicU64,
@@ -81,7 +81,7 @@ struct TableSlot {
 struct SlotGroup {
     entries: AtomicUsize,
     /// No entry may be forgotten before this time.
-    forget_at: AtomicU64,
+    retain_until: AtomicU64,
 }
 
 /// The outcome of a commit, and the entries that the other holders are to merge.
@@ -92,7 +92,7 @@ impl EntryTable {
         let (max_sessions, max_bytes) = (settings.max_sessions, settings.max_bytes);
         let group = || SlotGroup {
             entries: AtomicUsize::new(0),
-            forget_at: AtomicU64::new(u64::MAX),
+            retain_until: AtomicU64::new(u64::MAX),
         };
         Self {
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
@@ -101,7 +101,7 @@ impl EntryTable {
             live: AtomicUsize::new(0),
             indexes: AtomicUsize::new(0),
             deltas: AtomicUsize::new(0),
-            dead: AtomicUsize::new(0),
+            tombstones: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             expired_keys: AtomicUsize::new(0),
             expired_key_bytes: max_bytes / EXPIRED_KEYS_PART,
@@ -110,8 +110,8 @@ impl EntryTable {
             max_session_bytes: settings.max_session_bytes,
             oversized: AtomicU64::new(0),
             rules: settings.rules,
-            split: Mutex::default(),
-            is_split: AtomicBool::new(false),
+            conflicts: Mutex::default(),
+            is_partitioned: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             revoked: Mutex::default(),
@@ -125,7 +125,7 @@ impl EntryTable {
     }
 
     pub(crate) fn tombstones(&self) -> usize {
-        self.dead.load(Ordering::Relaxed)
+        self.tombstones.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -133,7 +133,7 @@ impl EntryTable {
     }
 
     /// Returns the session if it is here, whole and live.
-    pub(crate) fn look(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
+    pub(crate) fn peek(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
         self.lock(key.slot()).entries.get(key)?.live(now).cloned()
     }
 
@@ -141,21 +141,21 @@ impl EntryTable {
     pub(crate) fn record(&self, key: &Root) -> Option<Arc<Record>> {
         match self.lock(key.slot()).entries.get(key)? {
             Entry::Live(record) => Some(record.clone()),
-            Entry::Delta(_) | Entry::Expired(_) | Entry::Dead { .. } => None,
+            Entry::Delta(_) | Entry::Expired(_) | Entry::Tombstone { .. } => None,
         }
     }
 
     /// Returns `true` if other members may have a later state of the session.
-    pub(crate) fn is_doubtful(&self, now: Timestamp, key: &Root) -> bool {
+    pub(crate) fn may_be_stale(&self, now: Timestamp, key: &Root) -> bool {
         let slot = self.lock(key.slot());
         match slot.entries.get(key) {
-            Some(entry) => entry.is_doubtful(now),
+            Some(entry) => entry.may_be_stale(now),
             None => slot.expired_keys.get(key).is_some_and(|until| *until > now),
         }
     }
 
     /// Called when all other holders were asked and none has the session, which has expired here.
-    pub(crate) fn gone(&self, key: &Root) {
+    pub(crate) fn forget_expired(&self, key: &Root) {
         if self.lock(key.slot()).expired_keys.remove(key).is_some() {
             self.expired_keys.fetch_sub(1, Ordering::Relaxed);
         }
@@ -178,7 +178,7 @@ impl EntryTable {
     }
 
     /// Returns `true` if only changes of the session are here.
-    pub(crate) fn is_partial(&self, key: &Root) -> bool {
+    pub(crate) fn is_delta_only(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
             Some(Entry::Delta(_))
@@ -186,7 +186,7 @@ impl EntryTable {
     }
 
     /// Returns `true` if neither the session nor a tombstone is here.
-    pub(crate) fn is_partial_or_absent(&self, key: &Root) -> bool {
+    pub(crate) fn is_delta_only_or_absent(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
             Some(Entry::Delta(_) | Entry::Expired(_)) | None
@@ -194,17 +194,17 @@ impl EntryTable {
     }
 
     /// Returns `true` if the session was deleted, or has left a mark when it expired.
-    pub(crate) fn is_gone(&self, key: &Root) -> bool {
+    pub(crate) fn has_ended(&self, key: &Root) -> bool {
         matches!(
             self.lock(key.slot()).entries.get(key),
-            Some(Entry::Dead { .. } | Entry::Expired(_))
+            Some(Entry::Tombstone { .. } | Entry::Expired(_))
         )
     }
 
     /// Returns the entry to send to another node.
     pub(crate) fn copy(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
         let entry = self.lock(key.slot()).entries.get(key)?.clone();
-        (entry.forget_at() > now).then_some(KeyedEntry { key: *key, entry })
+        (entry.retain_until() > now).then_some(KeyedEntry { key: *key, entry })
     }
 
     /// Records an access. Returns its version if the session is live here.
@@ -255,20 +255,20 @@ impl EntryTable {
         groups.flat_map(|group| group * GROUP..(group + 1) * GROUP)
     }
 
-    fn put(&self, slot: &mut TableSlot, key: Root, entry: Entry) {
+    fn insert(&self, slot: &mut TableSlot, key: Root, entry: Entry) {
         self.counter(&entry).fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(entry.weight(), Ordering::Relaxed);
         self.groups[key.slot() / GROUP]
             .entries
             .fetch_add(1, Ordering::Relaxed);
-        self.remind(key.slot(), entry.forget_at());
+        self.schedule_expiry(key.slot(), entry.retain_until());
         slot.digest = slot.digest.wrapping_add(entry.digest(&key));
         self.watched.changed(&key);
         if let Some(before) = slot.entries.insert(key, entry) {
             self.uncount(slot, &key, &before);
         }
         if !self.rules.tombstones()
-            && let Some(entry @ Entry::Dead { .. }) = slot.entries.get(&key).cloned()
+            && let Some(entry @ Entry::Tombstone { .. }) = slot.entries.get(&key).cloned()
         {
             slot.entries.remove(&key);
             self.uncount(slot, &key, &entry);
@@ -289,13 +289,13 @@ impl EntryTable {
             Entry::Live(record) if record.is_index() => &self.indexes,
             Entry::Live(_) => &self.live,
             Entry::Delta(_) => &self.deltas,
-            Entry::Expired(_) | Entry::Dead { .. } => &self.dead,
+            Entry::Expired(_) | Entry::Tombstone { .. } => &self.tombstones,
         }
     }
 
-    fn remind(&self, slot: usize, at: Timestamp) {
+    fn schedule_expiry(&self, slot: usize, at: Timestamp) {
         self.groups[slot / GROUP]
-            .forget_at
+            .retain_until
             .fetch_min(at.as_millis(), Ordering::Relaxed);
     }
 

@@ -62,7 +62,7 @@ pub(super) fn removal_of(node: Node) -> Message {
         complete: true,
         ready: true,
         leaving: false,
-        doubt: Duration::ZERO,
+        loss_window: Duration::ZERO,
         kinds: None,
     })
 }

@@ -19,7 +19,7 @@ fn declared_down(change: impl Fn(&mut ReplicaLab)) -> ReplicaLab {
         complete: true,
         ready: true,
         leaving: false,
-        doubt: Duration::ZERO,
+        loss_window: Duration::ZERO,
         kinds: None,
     });
     lab.deliver(1, 0, removal);

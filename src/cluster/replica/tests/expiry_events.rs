@@ -120,11 +120,11 @@ fn a_node_that_does_not_serve_reports_no_expiry() {
     lab.cut = vec![(0, 2), (2, 0), (1, 2), (2, 1)];
     lab.input(2, Input::Paused);
     assert!(!lab.replica(2).is_ready());
-    let is_gone = |lab: &ReplicaLab| (1..=12).all(|number| lab.read(2, key(number)).is_none());
+    let has_ended = |lab: &ReplicaLab| (1..=12).all(|number| lab.read(2, key(number)).is_none());
     while lab.replica(2).status().sessions > 0 {
         lab.run(Duration::from_millis(50));
         assert!(!lab.replica(2).is_ready());
     }
-    assert!(is_gone(&lab));
+    assert!(has_ended(&lab));
     assert_eq!(seen(&lab, 2), []);
 }

@@ -302,7 +302,7 @@ fn a_floor_is_no_access() {
 pub(super) fn is_raise(write: &message::Write) -> bool {
     let is_floor = |copy: &KeyedEntry| match &copy.entry {
         Entry::Delta(delta) => delta.entries.iter().any(AttributeEntry::is_floor),
-        Entry::Live(_) | Entry::Expired(_) | Entry::Dead { .. } => false,
+        Entry::Live(_) | Entry::Expired(_) | Entry::Tombstone { .. } => false,
     };
     write.copies.iter().any(is_floor)
 }

@@ -89,7 +89,7 @@ impl ReplicaLab {
                         Output::Reply { op, reply } => self.replies.push((op, reply)),
                         Output::Event(report) => self.events.push((index, report)),
                         Output::Notification(notification) => {
-                            if let Notification::Renewed(me) = &notification {
+                            if let Notification::Rejoining(me) = &notification {
                                 self.nodes[index].0 = me.clone();
                                 renewed.extend(self.redials.then_some(index));
                             }
@@ -189,7 +189,7 @@ impl ReplicaLab {
         key: Root,
         changes: &Changes,
     ) -> Progress<Outcome> {
-        let base = self.replica(index).look(self.now, &key);
+        let base = self.replica(index).peek(self.now, &key);
         let step = self
             .replica(index)
             .commit(self.now, op, &key, base.as_ref(), changes);
@@ -198,7 +198,7 @@ impl ReplicaLab {
     }
 
     pub(super) fn read(&self, index: usize, key: Root) -> Option<Arc<Record>> {
-        self.replica(index).look(self.now, &key)
+        self.replica(index).peek(self.now, &key)
     }
 
     pub(super) fn verdict(&self, op: OpId) -> Option<UpdateStatus> {

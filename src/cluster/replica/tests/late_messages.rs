@@ -47,7 +47,7 @@ fn an_earlier_view_does_not_replace_a_later_one() {
         complete: false,
         ready: false,
         leaving: false,
-        doubt: Duration::ZERO,
+        loss_window: Duration::ZERO,
         kinds: None,
     };
     lab.deliver(1, 0, Message::View(view));
@@ -68,7 +68,8 @@ fn a_node_that_was_paused_ignores_messages_from_before() {
     lab.carry();
     assert_eq!(lab.reply(1), None);
     assert!(!lab.replica(0).is_ready());
-    assert!(lab.reports.iter().any(
-        |(index, notification)| *index == 0 && matches!(notification, Notification::Renewed(_))
-    ));
+    assert!(
+        lab.reports.iter().any(|(index, notification)| *index == 0
+            && matches!(notification, Notification::Rejoining(_)))
+    );
 }

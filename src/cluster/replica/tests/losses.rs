@@ -66,10 +66,10 @@ fn a_newcomer_is_uncertain_for_as_long_as_the_members_that_saw_others_fail() {
         lab.carry();
         (step, lab.reply(op))
     };
-    let doubt = (Progress::Pending(Loaded::Absent), Some(Reply::Uncertain));
-    assert_eq!(load(&mut lab, 1), doubt);
+    let loss_window = (Progress::Pending(Loaded::Absent), Some(Reply::Uncertain));
+    assert_eq!(load(&mut lab, 1), loss_window);
     lab.run(Duration::from_secs(50));
-    assert_eq!(load(&mut lab, 2), doubt);
+    assert_eq!(load(&mut lab, 2), loss_window);
     lab.run(Duration::from_secs(12));
     assert_eq!(load(&mut lab, 3), (Progress::Ready(Loaded::Absent), None));
 }

@@ -72,7 +72,7 @@ fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
     lab.replica(0).handle(lab.now, Input::Paused);
     assert!(!lab.replica(0).is_ready());
     lab.carry();
-    assert_eq!(lab.nodes[0].0, before.renewed());
+    assert_eq!(lab.nodes[0].0, before.next_incarnation());
     link_all(&mut lab);
     lab.run(secs(1));
     assert!(lab.replica(0).is_ready());

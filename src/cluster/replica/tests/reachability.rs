@@ -77,7 +77,7 @@ fn a_suspected_member_that_answers_keeps_its_incarnation() {
         lab.cut.clear();
         lab.run(Duration::from_secs(5));
         let is_renewed = |(_, notification): &(usize, Notification)| {
-            matches!(notification, Notification::Renewed(_))
+            matches!(notification, Notification::Rejoining(_))
         };
         assert!(
             !lab.reports.iter().any(is_renewed),

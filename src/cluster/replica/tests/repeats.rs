@@ -17,7 +17,7 @@ pub(super) fn listening(copies: Copies) -> ReplicaLab {
 }
 
 fn report(lab: &mut ReplicaLab, index: usize, key: Root, kind: SessionEventKind) {
-    let record = lab.replica(index).look(lab.now, &key);
+    let record = lab.replica(index).peek(lab.now, &key);
     let happening = Happening {
         kind,
         key,

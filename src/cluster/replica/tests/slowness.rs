@@ -338,7 +338,7 @@ fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
     assert_eq!(table.oversized(), 0);
     table.merge(START, &side("b"));
     assert_eq!(table.oversized(), 1);
-    let whole = table.look(START, &key(1)).unwrap();
+    let whole = table.peek(START, &key(1)).unwrap();
     assert!(whole.payload_bytes() > 1_000);
     let smaller = table.commit(START, &key(1), Some(&*whole), &insert("a", ""), 1);
     assert!(matches!(smaller, Ok((Outcome::Committed(_), Some(_)))));

@@ -8,10 +8,10 @@ use super::*;
 fn a_change_never_creates_a_session_but_is_kept_for_it() {
     let table = table();
     table.merge(START, &delta(1, "a", 2));
-    assert!(table.look(START, &key(1)).is_none());
+    assert!(table.peek(START, &key(1)).is_none());
     assert_eq!(table.sessions(), 0);
     table.merge(START, &live(1, "b", 1));
-    let record = table.look(START, &key(1)).unwrap();
+    let record = table.peek(START, &key(1)).unwrap();
     assert_eq!(text(&record, "a").as_deref(), Some("2"));
     assert_eq!(text(&record, "b").as_deref(), Some("1"));
 }
@@ -23,7 +23,7 @@ fn a_late_copy_does_not_bring_back_an_ended_session() {
     table.merge(START, &dead(1));
     table.merge(START, &live(1, "a", 9));
     table.merge(START, &delta(1, "a", 9));
-    assert!(table.look(START, &key(1)).is_none());
+    assert!(table.peek(START, &key(1)).is_none());
     assert_eq!((table.sessions(), table.tombstones()), (0, 1));
 }
 
@@ -67,7 +67,7 @@ fn a_session_at_its_absolute_deadline_does_not_continue_in_an_earlier_state() {
     let late = START.plus(deadline).plus(Duration::from_millis(50));
     table.sweep(late);
     table.merge(late, &due(1, deadline + delay));
-    assert!(table.look(late, &key(1)).is_none());
+    assert!(table.peek(late, &key(1)).is_none());
     let later = START.plus(HOUR);
     table.sweep(later);
     assert_eq!((table.sessions(), table.tombstones()), (0, 0));
@@ -97,7 +97,7 @@ fn the_keys_of_expired_sessions_take_a_part_of_the_bytes_for_sessions() {
     };
     let known = |now| {
         (0..200)
-            .filter(|slot| table.is_doubtful(now, &at(*slot)))
+            .filter(|slot| table.may_be_stale(now, &at(*slot)))
             .count()
     };
     let mut now = START;
@@ -158,7 +158,7 @@ proptest! {
         prop_assert_eq!(one.digests(|_| true), other.digests(|_| true));
         prop_assert_eq!(one.sessions(), other.sessions());
         for number in 0..4 {
-            prop_assert_eq!(one.look(START, &key(number)), other.look(START, &key(number)));
+            prop_assert_eq!(one.peek(START, &key(number)), other.peek(START, &key(number)));
         }
     }
 
@@ -169,7 +169,7 @@ proptest! {
         for copy in &copies {
             table.merge(START, copy);
         }
-        let alive = (0..4).filter(|number| table.look(START, &key(*number)).is_some());
+        let alive = (0..4).filter(|number| table.peek(START, &key(*number)).is_some());
         prop_assert_eq!(table.sessions(), alive.count());
         let late = START.plus(1000 * HOUR);
         table.sweep(late);

@@ -46,13 +46,13 @@ use pending::{PendingUpdates, Which};
 use rejected::Refusals;
 use rotations::Rotations;
 
-/// Atomic updates that this node has asked for, and those that it orders.
+/// Atomic updates that this node has requested, and those that it orders.
 #[derive(Debug, Default)]
 pub(crate) struct Updates {
     /// Updates requested by local callers.
-    asked: PendingUpdates,
+    pending: PendingUpdates,
     /// Updates that this node orders, by session. The first of each queue is in progress.
-    jobs: BTreeMap<Root, VecDeque<QueuedUpdate>>,
+    queues: BTreeMap<Root, VecDeque<QueuedUpdate>>,
     /// The bytes of these updates.
     queued_bytes: usize,
     /// The session of each write that replicates an update.
@@ -84,7 +84,7 @@ impl Updates {
         call: UpdateCall<'_>,
         context: &mut UpdateContext<'_>,
     ) {
-        if let Some(update) = self.asked.begin(now, call, context.cluster) {
+        if let Some(update) = self.pending.begin(now, call, context.cluster) {
             self.order(now, None, update, context);
         }
     }
@@ -123,19 +123,19 @@ impl Updates {
         cluster: &mut ClusterView,
         table: &EntryTable,
     ) {
-        self.asked.answered(now, from, answer, cluster, table);
+        self.pending.answered(now, from, answer, cluster, table);
     }
 
     /// Returns the session that an update in progress changes, as it was when its turn came.
     pub(crate) fn changing(&self, key: &Root) -> Option<&Arc<Record>> {
-        let job = self.jobs.get(key)?.front()?;
-        let changes = job.update.order == Operation::Update;
-        job.current.as_ref().filter(|_| changes)
+        let queued = self.queues.get(key)?.front()?;
+        let changes = queued.update.order == Operation::Update;
+        queued.current.as_ref().filter(|_| changes)
     }
 
     /// Called when a new view is installed: abandons what is in progress, and asks the new owner.
     pub(crate) fn install(&mut self, now: Timestamp, context: &mut UpdateContext<'_>) {
-        self.jobs.clear();
+        self.queues.clear();
         self.queued_bytes = 0;
         self.writing.clear();
         self.reads.clear();
@@ -150,7 +150,7 @@ impl Updates {
         timeout: Duration,
         context: &mut UpdateContext<'_>,
     ) -> bool {
-        let late = self.asked.give_up(now, timeout, context.cluster);
+        let late = self.pending.expire(now, timeout, context.cluster);
         self.rejected.forget(now, timeout);
         self.rotations.forget(now, timeout);
         self.repeat(now, Which::Postponed, context);
@@ -168,7 +168,7 @@ impl Updates {
     }
 
     fn repeat(&mut self, now: Timestamp, which: Which, context: &mut UpdateContext<'_>) {
-        for update in self.asked.repeat(now, which, context.cluster) {
+        for update in self.pending.repeat(now, which, context.cluster) {
             self.order(now, None, update, context);
         }
     }
@@ -181,26 +181,26 @@ impl Updates {
 
     /// Returns `true` if a local caller still waits for this update.
     pub(crate) fn is_open(&self, op: OpId) -> bool {
-        self.asked.is_open(op)
+        self.pending.is_open(op)
     }
 
     /// Gives up all updates: this node leaves.
     pub(crate) fn abort(&mut self, cluster: &mut ClusterView) {
-        self.asked.abort(cluster);
+        self.pending.abort(cluster);
     }
 
     /// Returns the owners with an undecided update older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp, cluster: &ClusterView) -> PeerSet {
-        self.asked.overdue(now, OVERDUE_AFTER, cluster)
+        self.pending.overdue(now, OVERDUE_AFTER, cluster)
     }
 
     /// Returns the number of updates that local callers wait for.
     pub(crate) fn len(&self) -> usize {
-        self.asked.len()
+        self.pending.len()
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.asked.is_full()
+        self.pending.is_full()
     }
 }
 

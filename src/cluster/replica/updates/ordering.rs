@@ -34,7 +34,7 @@ pub(super) struct QueuedUpdate {
     pub(super) current: Option<Arc<Record>>,
     /// Whether the session had expired when its turn came. A deletion is still carried out then: an
     /// access may be under way to another holder and would make the session live again.
-    ran_out: bool,
+    expired: bool,
 }
 
 impl Updates {
@@ -48,9 +48,9 @@ impl Updates {
     ) {
         let cluster = &*context.cluster;
         let key = update.key;
-        let queue = self.jobs.get(&key);
+        let queue = self.queues.get(&key);
         let waiting = queue.map_or(0, VecDeque::len);
-        let known = |job: &QueuedUpdate| job.asker == asker && job.update.op == update.op;
+        let known = |queued: &QueuedUpdate| queued.asker == asker && queued.update.op == update.op;
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
@@ -67,14 +67,14 @@ impl Updates {
             return;
         }
         self.queued_bytes += update.size();
-        let job = QueuedUpdate {
+        let queued = QueuedUpdate {
             asker,
             update,
             copies: Arc::default(),
             current: None,
-            ran_out: false,
+            expired: false,
         };
-        self.jobs.entry(key).or_default().push_back(job);
+        self.queues.entry(key).or_default().push_back(queued);
         if waiting == 0 {
             self.start(now, key, context);
         }
@@ -107,16 +107,16 @@ impl Updates {
     /// Evaluates the first update of a session, and the following ones while none has to wait. If
     /// other members may have a later state of the session, they are asked first.
     pub(super) fn start(&mut self, now: Timestamp, key: Root, context: &mut UpdateContext<'_>) {
-        while let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
-            let doubtful = context.table.is_doubtful(now, &job.update.key)
-                || is_behind(&job.update, context.table);
-            if !context.cluster.is_complete() || doubtful {
+        while let Some(queued) = self.queues.get(&key).and_then(VecDeque::front) {
+            let may_be_stale = context.table.may_be_stale(now, &queued.update.key)
+                || is_behind(&queued.update, context.table);
+            if !context.cluster.is_complete() || may_be_stale {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
                 self.reads.insert(op, key);
                 let UpdateContext { cluster, reads, .. } = context;
                 let wanted = Wanted { key, secret: None };
-                return reads.begin(now, cluster, op, wanted, doubtful);
+                return reads.begin(now, cluster, op, wanted, may_be_stale);
             }
             if !self.evaluate(now, key, context) {
                 return;
@@ -131,37 +131,37 @@ impl Updates {
         key: Root,
         context: &mut UpdateContext<'_>,
     ) -> bool {
-        let Some(job) = self.jobs.get_mut(&key).and_then(VecDeque::front_mut) else {
+        let Some(queued) = self.queues.get_mut(&key).and_then(VecDeque::front_mut) else {
             return false;
         };
         let certain = context.cluster.uncertain_until() <= now;
         if !context.cluster.rules.expectations() {
-            job.update.expect = None;
+            queued.update.expect = None;
         }
-        let refused = self.rejected.of(job.update.delta.updates.first());
-        let judged = check_preconditions(now, &job.update, certain, context.table);
+        let refused = self.rejected.of(queued.update.delta.updates.first());
+        let judged = check_preconditions(now, &queued.update, certain, context.table);
         // A rejection is binding, unless another owner has applied the update in between.
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
                 let (cluster, rotations) = (&*context.cluster, &mut self.rotations);
-                job.copies = job.update.copies(now, &current, cluster, rotations);
-                job.ran_out = !current.is_live(now);
-                job.current = Some(current);
+                queued.copies = queued.update.copies(now, &current, cluster, rotations);
+                queued.expired = !current.is_live(now);
+                queued.current = Some(current);
             }
             // The owner that applied it may have failed before every holder had it: replicate it
             // again.
-            Err(UpdateStatus::Applied) => job.copies = job.update.known(now, context.table),
+            Err(UpdateStatus::Applied) => queued.copies = queued.update.known(now, context.table),
             // An earlier deletion may be under way to the other holders, too.
             Err(UpdateStatus::Gone)
-                if job.update.order == Operation::Delete && context.table.is_gone(&key) =>
+                if queued.update.order == Operation::Delete && context.table.has_ended(&key) =>
             {
-                job.copies = job.update.known(now, context.table);
-                job.ran_out = true;
+                queued.copies = queued.update.known(now, context.table);
+                queued.expired = true;
             }
             Err(verdict) => {
                 let conflict = verdict == UpdateStatus::Conflict;
                 let copy = conflict
-                    .then(|| job.update.outcome(now, context.table))
+                    .then(|| queued.update.outcome(now, context.table))
                     .flatten();
                 self.finish(now, key, verdict, copy, context);
                 return true;
@@ -170,12 +170,12 @@ impl Updates {
         let UpdateContext {
             cluster, writes, ..
         } = context;
-        let copies = job.copies.clone();
+        let copies = queued.copies.clone();
         // The session may have expired since the first attempt; then there is nothing to replicate.
         let write = NewWrite {
             op: None,
             ack: Ack::All,
-            min_copies: match job.update.order {
+            min_copies: match queued.update.order {
                 Operation::Delete => 0,
                 Operation::Create(_) | Operation::Update => cluster.min_copies,
             },
@@ -198,48 +198,48 @@ impl Updates {
     }
 
     pub(super) fn apply(&mut self, now: Timestamp, key: Root, context: &mut UpdateContext<'_>) {
-        if let Some(job) = self.jobs.get(&key).and_then(VecDeque::front) {
-            if let Some(current) = &job.current
-                && context.table.is_partial_or_absent(&job.update.key)
+        if let Some(queued) = self.queues.get(&key).and_then(VecDeque::front) {
+            if let Some(current) = &queued.current
+                && context.table.is_delta_only_or_absent(&queued.update.key)
             {
                 let mut record = Record::clone(current);
-                if job.update.order == Operation::Update {
+                if queued.update.order == Operation::Update {
                     // Expired meanwhile, unless the update counts as an access. The delta has no
                     // credential, so it cannot fork.
-                    let _ = job.update.delta.apply(&mut record);
+                    let _ = queued.update.delta.apply(&mut record);
                 }
                 let copy = KeyedEntry {
-                    key: job.update.key,
+                    key: queued.update.key,
                     entry: Entry::Live(record.into()),
                 };
                 context.table.merge(now, &copy);
             }
             // Applied here last: a read at this node must not return an update that a holder may
             // still refuse.
-            for copy in job.copies.iter() {
+            for copy in queued.copies.iter() {
                 context.table.merge(now, copy);
             }
-            let copies = job.copies.clone();
+            let copies = queued.copies.clone();
             // A complete holder has merged the session itself.
             let holds = |peer| {
-                let slot = job.update.key.slot();
+                let slot = queued.update.key.slot();
                 context.cluster.placement.holds(slot, MemberRef::Peer(peer))
                     && context.cluster.has_caught_up(peer)
             };
-            let copy = match job.asker {
+            let copy = match queued.asker {
                 Some(peer) if holds(peer) => None,
-                Some(_) | None => job.update.outcome(now, context.table),
+                Some(_) | None => queued.update.outcome(now, context.table),
             };
-            let verdict = match job.update.order {
-                Operation::Delete if job.ran_out => UpdateStatus::Gone,
+            let verdict = match queued.update.order {
+                Operation::Delete if queued.expired => UpdateStatus::Gone,
                 Operation::Create(_) | Operation::Update | Operation::Delete => {
                     UpdateStatus::Applied
                 }
             };
-            if let (Some(asker), Some(before)) = (job.asker, &job.current)
+            if let (Some(asker), Some(before)) = (queued.asker, &queued.current)
                 && verdict == UpdateStatus::Applied
             {
-                let (key, order) = (job.update.key, &job.update.order);
+                let (key, order) = (queued.update.key, &queued.update.order);
                 context
                     .cluster
                     .witness_order(asker, key, order, &copies, Some(before));
@@ -260,15 +260,15 @@ impl Updates {
         copy: Option<KeyedEntry>,
         context: &mut UpdateContext<'_>,
     ) {
-        let Some(queue) = self.jobs.get_mut(&key) else {
+        let Some(queue) = self.queues.get_mut(&key) else {
             return;
         };
-        let job = queue.pop_front();
+        let queued = queue.pop_front();
         if queue.is_empty() {
-            self.jobs.remove(&key);
+            self.queues.remove(&key);
         }
-        if let Some(job) = job {
-            self.queued_bytes -= job.update.size();
+        if let Some(queued) = queued {
+            self.queued_bytes -= queued.update.size();
             let refused = matches!(
                 verdict,
                 UpdateStatus::Conflict
@@ -280,13 +280,13 @@ impl Updates {
             // A local caller is answered immediately and does not repeat; a deletion is always
             // allowed.
             if refused
-                && job.asker.is_some()
-                && job.update.order != Operation::Delete
-                && let Some(attempt) = job.update.delta.updates.first()
+                && queued.asker.is_some()
+                && queued.update.order != Operation::Delete
+                && let Some(attempt) = queued.update.delta.updates.first()
             {
                 self.rejected.note(now, *attempt, verdict);
             }
-            self.answer(now, job.asker, job.update.op, verdict, copy, context);
+            self.answer(now, queued.asker, queued.update.op, verdict, copy, context);
         }
     }
 
@@ -318,7 +318,7 @@ impl Updates {
             }
             None => {
                 let answer = (op, verdict, copy);
-                self.asked
+                self.pending
                     .answered(now, MemberRef::Me, answer, context.cluster, context.table);
             }
         }

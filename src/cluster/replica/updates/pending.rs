@@ -190,7 +190,7 @@ impl PendingUpdates {
 
     /// Fails updates that have taken longer than `timeout`, except while a large one makes
     /// progress.
-    pub(super) fn give_up(
+    pub(super) fn expire(
         &mut self,
         now: Timestamp,
         timeout: Duration,
@@ -243,7 +243,7 @@ impl PendingUpdates {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.open.len() >= ASKED_MAX
+        self.open.len() >= PENDING_MAX
     }
 }
 
@@ -295,4 +295,4 @@ const POSTPONED_FOR: Duration = Duration::from_millis(100);
 const MOVING_MAX: Duration = Duration::from_secs(60);
 
 /// Most updates that local callers may wait for; further ones are refused.
-const ASKED_MAX: usize = 16_384;
+const PENDING_MAX: usize = 16_384;

@@ -46,7 +46,7 @@ pub(super) fn check_preconditions(
         Some(record) if record.is_live(now) => record,
         // It is replaced by a tombstone.
         Some(record) if update.order == Operation::Delete => return Ok(record),
-        found => return absence(update, certain, found.is_none(), table),
+        found => return check_absent(update, certain, found.is_none(), table),
     };
     let known = record.updates();
     let forgotten = known.len() == UPDATES_MAX && known.last().is_some_and(|last| attempt < last);
@@ -67,13 +67,13 @@ pub(super) fn check_preconditions(
 }
 
 /// Checks an update without a live session. `unknown` is `true` if there is no expired one either.
-fn absence(
+fn check_absent(
     update: &UpdateRequest,
     certain: bool,
     unknown: bool,
     table: &EntryTable,
 ) -> Result<Arc<Record>, UpdateStatus> {
-    let dead = table.is_gone(&update.key);
+    let dead = table.has_ended(&update.key);
     match &update.order {
         Operation::Create(record) if !dead && table.is_full(record.payload_bytes()) => {
             Err(UpdateStatus::Full)

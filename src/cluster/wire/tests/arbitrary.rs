@@ -247,7 +247,12 @@ fn view() -> impl Strategy<Value = View> {
         option::of(any::<u32>()),
     )
         .prop_map(
-            |((number, ask, view, complete, ready, leaving, doubt), members, removed, kinds)| {
+            |(
+                (number, ask, view, complete, ready, leaving, loss_window),
+                members,
+                removed,
+                kinds,
+            )| {
                 View {
                     number,
                     ask,
@@ -257,7 +262,7 @@ fn view() -> impl Strategy<Value = View> {
                     complete,
                     ready,
                     leaving,
-                    doubt,
+                    loss_window,
                     kinds,
                 }
             },
@@ -339,7 +344,7 @@ fn copy() -> BoxedStrategy<KeyedEntry> {
     let entry = prop_oneof![
         record().prop_map(|record| Entry::Live(record.into())),
         delta().prop_map(|delta| Entry::Delta(delta.into())),
-        time().prop_map(|until| Entry::Dead { until }),
+        time().prop_map(|until| Entry::Tombstone { until }),
     ];
     (key(), entry)
         .prop_map(|(key, entry)| KeyedEntry { key, entry })

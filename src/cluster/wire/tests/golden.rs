@@ -45,7 +45,7 @@ fn membership_and_events() -> Golden {
                 complete: true,
                 ready: false,
                 leaving: true,
-                doubt: Duration::from_millis(1_500),
+                loss_window: Duration::from_millis(1_500),
                 kinds: None,
             }),
             "01090103edfd0302007f000001a01f80d095ffbc31056e6f6465310100000000000000000000\
@@ -304,7 +304,7 @@ fn changes() -> KeyedEntry {
 }
 
 fn dead() -> KeyedEntry {
-    entry(Entry::Dead { until: NOW })
+    entry(Entry::Tombstone { until: NOW })
 }
 
 fn rotated() -> KeyedEntry {

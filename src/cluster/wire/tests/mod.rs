@@ -141,7 +141,7 @@ fn contents_that_break_a_replica_are_refused() {
         complete: true,
         ready: true,
         leaving: false,
-        doubt: Duration::ZERO,
+        loss_window: Duration::ZERO,
         kinds: None,
     });
     let cases = [
@@ -260,7 +260,7 @@ fn view(kinds: Option<u32>) -> Message {
         complete: true,
         ready: false,
         leaving: true,
-        doubt: Duration::from_millis(1_500),
+        loss_window: Duration::from_millis(1_500),
         kinds,
     })
 }
