@@ -174,7 +174,11 @@ impl Cluster {
         let record = match verdict {
             // A retry should start from the latest state, or it would always lose against many
             // writers.
-            UpdateStatus::Conflict => self.driver.replica.get_if_holder(clock::now(), key).or(record),
+            UpdateStatus::Conflict => self
+                .driver
+                .replica
+                .get_if_holder(clock::now(), key)
+                .or(record),
             _ => record,
         };
         Ok(match (verdict, record) {

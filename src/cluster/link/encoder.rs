@@ -58,7 +58,7 @@ impl Encoder {
 
 /// Returns `true` if both are the same write; the sessions in them are not compared.
 fn is_same(one: &Write, other: &Write) -> bool {
-    Arc::ptr_eq(&one.copies, &other.copies)
+    Arc::ptr_eq(&one.entries, &other.entries)
         && one.seq == other.seq
         && one.view == other.view
         && one.strict == other.strict
@@ -79,7 +79,7 @@ mod tests {
             view: ViewId::default(),
             strict: false,
             sent_at: Timestamp::from_millis(1),
-            copies: Arc::new([]),
+            entries: Arc::new([]),
         }
     }
 

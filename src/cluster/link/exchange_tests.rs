@@ -73,7 +73,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
         view: ViewId::default(),
         strict: false,
         sent_at: Timestamp::default(),
-        copies: Arc::new([copy]),
+        entries: Arc::new([copy]),
     })
 }
 

@@ -255,14 +255,14 @@ pub(crate) fn answer_pull(
     known: &[KnownEntry],
     table: &EntryTable,
 ) -> Message {
-    let (copies, more): (Vec<KeyedEntry>, bool) =
+    let (entries, more): (Vec<KeyedEntry>, bool) =
         table.unknown(now, slot, after, known, PUSH_BYTES);
     Message::SlotEntries {
         view,
         round,
         slot,
         sent_at: now,
-        copies,
+        entries,
         more,
     }
 }

@@ -115,8 +115,8 @@ impl Replica {
                 self.update(now, op, key, base, changes, &published)
             }
             Ok((outcome, None)) => Progress::Ready(outcome),
-            Ok((outcome, Some(copies))) => {
-                self.replicate(now, op, outcome, (self.ack, self.min_copies), &copies)
+            Ok((outcome, Some(entries))) => {
+                self.replicate(now, op, outcome, (self.ack, self.min_copies), &entries)
             }
         }
     }
@@ -155,8 +155,8 @@ impl Replica {
         if published.placement.is_local(key.slot()) {
             match self.table.delete(now, key) {
                 // A deletion waits for all holders, whatever `ack` is.
-                Some((copy, existed)) => {
-                    return self.replicate(now, op, existed, (Ack::All, 0), &[copy].into());
+                Some((keyed, existed)) => {
+                    return self.replicate(now, op, existed, (Ack::All, 0), &[keyed].into());
                 }
                 None if self.is_certain(now, key, &published) => return Progress::Ready(false),
                 None => {}
@@ -229,10 +229,10 @@ impl Replica {
         op: OpId,
         value: T,
         wanted: (Ack, usize),
-        copies: &Arc<[KeyedEntry]>,
+        entries: &Arc<[KeyedEntry]>,
     ) -> Progress<T> {
         let mut engine = self.engine();
-        let wait = engine.write(now, op, wanted, copies, &self.table);
+        let wait = engine.write(now, op, wanted, entries, &self.table);
         self.publish(&engine);
         if wait {
             Progress::Pending(value)

@@ -14,16 +14,16 @@ impl Replica {
     /// Returns the entries of a slot that are still in effect. Deltas without their session are
     /// left out: the members that have the rest of the session have them too.
     pub(crate) fn export(&self, now: Timestamp, slot: usize) -> Vec<KeyedEntry> {
-        let (mut copies, _) = self.table.unknown(now, slot as u16, None, &[], usize::MAX);
-        copies.retain(|copy| !matches!(copy.entry, Entry::Delta(_)));
-        copies
+        let (mut entries, _) = self.table.unknown(now, slot as u16, None, &[], usize::MAX);
+        entries.retain(|keyed| !matches!(keyed.entry, Entry::Delta(_)));
+        entries
     }
 
     /// Imports the sessions of an earlier incarnation, as if it had never stopped; a later state at
     /// a member wins. Must be called before the node meets any member. Returns the number of
     /// sessions for which there was no room.
-    pub(crate) fn restore(&self, now: Timestamp, copies: Vec<KeyedEntry>) -> usize {
-        self.table.restore(now, copies)
+    pub(crate) fn restore(&self, now: Timestamp, entries: Vec<KeyedEntry>) -> usize {
+        self.table.restore(now, entries)
     }
 
     /// Like [`restore`](Self::restore), for an earlier incarnation that these members have
@@ -31,10 +31,10 @@ impl Replica {
     pub(crate) fn hold(
         &self,
         now: Timestamp,
-        copies: Vec<KeyedEntry>,
+        entries: Vec<KeyedEntry>,
         survivors: Vec<SurvivingMember>,
     ) {
-        self.engine().withheld = WithheldSessions::new(now, copies, survivors);
+        self.engine().withheld = WithheldSessions::new(now, entries, survivors);
     }
 
     /// Returns the state of the sessions passed to [`hold`](Self::hold).
@@ -66,14 +66,14 @@ impl Replica {
 
 impl EntryTable {
     /// Imports exported entries. Returns the number of sessions for which there was no room.
-    pub(super) fn restore(&self, now: Timestamp, copies: Vec<KeyedEntry>) -> usize {
+    pub(super) fn restore(&self, now: Timestamp, entries: Vec<KeyedEntry>) -> usize {
         let mut refused = 0;
-        for copy in copies {
-            match &copy.entry {
-                Entry::Live(record) if self.is_full(copy.entry.weight()) => {
+        for keyed in entries {
+            match &keyed.entry {
+                Entry::Live(record) if self.is_full(keyed.entry.weight()) => {
                     refused += usize::from(!record.is_index());
                 }
-                _ => self.merge(now, &copy),
+                _ => self.merge(now, &keyed),
             }
         }
         refused

@@ -82,13 +82,13 @@ impl Floors {
     pub(crate) fn merged(
         &mut self,
         now: Timestamp,
-        copies: &[KeyedEntry],
+        entries: &[KeyedEntry],
         cluster: &mut ClusterView,
         writes: &mut Writes,
         table: &EntryTable,
     ) {
-        for copy in copies.iter().filter(|copy| has_marks(&copy.entry)) {
-            self.review(now, copy.key, cluster, writes, table);
+        for keyed in entries.iter().filter(|keyed| has_marks(&keyed.entry)) {
+            self.review(now, keyed.key, cluster, writes, table);
         }
     }
 
@@ -193,15 +193,15 @@ impl Floors {
         }
         self.due.remove(&key);
         let entry = Entry::Delta(Delta::of_floor(floor, &record).into());
-        let copy = KeyedEntry { key, entry };
-        table.merge(now, &copy);
+        let keyed = KeyedEntry { key, entry };
+        table.merge(now, &keyed);
         let write = NewWrite {
             op: None,
             ack: Ack::All,
             min_copies: 0,
             // A node that becomes a holder in a later view has not agreed.
             strict: true,
-            copies: [copy].into(),
+            entries: [keyed].into(),
         };
         writes.begin(now, cluster, write);
     }

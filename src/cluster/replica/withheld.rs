@@ -27,7 +27,7 @@ pub(crate) struct SurvivingMember {
 /// The sessions held back, and their state.
 #[derive(Debug, Default)]
 pub(crate) struct WithheldSessions {
-    copies: Vec<KeyedEntry>,
+    entries: Vec<KeyedEntry>,
     survivors: Vec<SurvivingMember>,
     until: Timestamp,
     /// Whether the copies are in the table, and this node has not served since.
@@ -52,11 +52,11 @@ pub(crate) enum WithheldState {
 impl WithheldSessions {
     pub(crate) fn new(
         now: Timestamp,
-        copies: Vec<KeyedEntry>,
+        entries: Vec<KeyedEntry>,
         survivors: Vec<SurvivingMember>,
     ) -> Self {
         Self {
-            copies,
+            entries,
             survivors,
             until: now.plus(WITHHELD_FOR),
             taken: false,
@@ -96,7 +96,7 @@ impl WithheldSessions {
                 self.due = true;
             } else if !self.taken {
                 self.taken = true;
-                table.restore(now, mem::take(&mut self.copies));
+                table.restore(now, mem::take(&mut self.entries));
             }
         } else if self.taken {
             // The member has gone before this node could compare itself with it.
@@ -111,7 +111,7 @@ impl WithheldSessions {
     /// Called when requests use a view in which this node is not complete.
     pub(crate) fn take_up(&mut self, now: Timestamp, table: &EntryTable) {
         if self.due {
-            table.restore(now, mem::take(&mut self.copies));
+            table.restore(now, mem::take(&mut self.entries));
             self.end(WithheldState::Settled);
         }
     }

@@ -58,7 +58,7 @@ pub(crate) struct NewWrite {
     pub(crate) min_copies: usize,
     /// Whether only holders in the same view merge it, as required for an atomic update.
     pub(crate) strict: bool,
-    pub(crate) copies: Arc<[KeyedEntry]>,
+    pub(crate) entries: Arc<[KeyedEntry]>,
 }
 
 #[derive(Debug)]
@@ -95,13 +95,13 @@ impl InFlightWrite {
                 have >= usize::from(n.get()).min(most)
             }
         };
-        enough && (self.write.min_copies <= 1 || self.copies(acknowledged, cluster))
+        enough && (self.write.min_copies <= 1 || self.has_enough_copies(acknowledged, cluster))
     }
 
     /// Returns `true` if there are at least `min_copies` copies. A holder that is not complete does
     /// not count: it may have the delta without the session, which would be lost with the other
     /// holders.
-    fn copies(&self, acknowledged: PeerSet, cluster: &ClusterView) -> bool {
+    fn has_enough_copies(&self, acknowledged: PeerSet, cluster: &ClusterView) -> bool {
         let whole = acknowledged
             .iter()
             .filter(|peer| cluster.has_caught_up(*peer))
@@ -122,7 +122,11 @@ impl InFlightWrite {
 
     /// Determines the holders in the current view and waits for all of them again.
     fn place(&mut self, cluster: &ClusterView) {
-        let slot = self.write.copies.first().map_or(0, |copy| copy.key.slot());
+        let slot = self
+            .write
+            .entries
+            .first()
+            .map_or(0, |keyed| keyed.key.slot());
         let holders = cluster.holders(slot);
         self.holders = holders.peers;
         self.mine = holders.me;
@@ -141,7 +145,7 @@ impl InFlightWrite {
                 view: cluster.view,
                 strict: self.write.strict,
                 sent_at: self.begun_at,
-                copies: self.write.copies.clone(),
+                entries: self.write.entries.clone(),
             };
             cluster.send(peer, Message::Write(write));
         }
@@ -166,7 +170,7 @@ impl Writes {
         cluster: &mut ClusterView,
         write: NewWrite,
     ) -> Option<(u64, bool)> {
-        let size = FIXED + write.copies.iter().map(KeyedEntry::size).sum::<usize>();
+        let size = FIXED + write.entries.iter().map(KeyedEntry::size).sum::<usize>();
         let mut open = InFlightWrite {
             write,
             size,
@@ -348,15 +352,15 @@ impl Writes {
     /// or below `floor`.
     pub(crate) fn has_open(&self, key: &Root, floor: Version) -> bool {
         let is_below = |r: &AttributeEntry| r.version <= floor && !r.is_floor();
-        let has_below = |copy: &KeyedEntry| match &copy.entry {
-            _ if copy.key != *key => false,
+        let has_below = |keyed: &KeyedEntry| match &keyed.entry {
+            _ if keyed.key != *key => false,
             Entry::Live(record) => record.entries().iter().any(is_below),
             Entry::Delta(delta) => delta.entries.iter().any(is_below),
             Entry::Expired(_) | Entry::Tombstone { .. } => false,
         };
         self.open
             .values()
-            .any(|open| open.write.copies.iter().any(has_below))
+            .any(|open| open.write.entries.iter().any(has_below))
     }
 
     /// Returns the number of open writes.

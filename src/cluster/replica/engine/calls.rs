@@ -20,7 +20,7 @@ impl Engine {
         now: Timestamp,
         op: OpId,
         (ack, min_copies): (Ack, usize),
-        copies: &Arc<[KeyedEntry]>,
+        entries: &Arc<[KeyedEntry]>,
         table: &EntryTable,
     ) -> bool {
         self.cluster.now = now;
@@ -33,10 +33,10 @@ impl Engine {
             ack,
             min_copies,
             strict: false,
-            copies: copies.clone(),
+            entries: entries.clone(),
         };
         let begun = self.writes.begin(now, &mut self.cluster, write);
-        self.review_marks(now, copies, table);
+        self.review_marks(now, entries, table);
         begun.is_some_and(|(_, safe)| !safe)
     }
 

@@ -129,12 +129,12 @@ impl Engine {
                 round,
                 slot,
                 sent_at,
-                mut copies,
+                mut entries,
                 more,
             } => {
-                self.merge_entries(now, sent_at, &mut copies, table);
+                self.merge_entries(now, sent_at, &mut entries, table);
                 if view == current {
-                    let last = copies.last().filter(|_| more).map(|copy| copy.key);
+                    let last = entries.last().filter(|_| more).map(|keyed| keyed.key);
                     let place = (round, slot);
                     self.repair
                         .pushed(from, place, last, &mut self.cluster, table);
@@ -144,11 +144,11 @@ impl Engine {
                 view,
                 op,
                 sent_at,
-                copy,
+                entry,
                 // A late response may be older than what was forgotten here meanwhile.
             } if self.reads.waits_for(from, (view, op), current) => {
-                let copy = self.merge_entry(now, sent_at, copy, table);
-                let entry = copy.map(|copy| copy.entry);
+                let keyed = self.merge_entry(now, sent_at, entry, table);
+                let entry = keyed.map(|keyed| keyed.entry);
                 self.reads.answered(now, from, op, entry, &self.cluster);
             }
             Message::Update(mut update) => {
@@ -160,11 +160,11 @@ impl Engine {
                 op,
                 sent_at,
                 verdict,
-                copy,
+                entry,
             } => {
-                let copy = self.merge_entry(now, sent_at, copy, table);
+                let keyed = self.merge_entry(now, sent_at, entry, table);
                 // If this node holds the session, its table may have a later state by now.
-                let foreign = copy.filter(|copy| !self.cluster.is_local(copy.key.slot()));
+                let foreign = keyed.filter(|keyed| !self.cluster.is_local(keyed.key.slot()));
                 let (from, answer) = (MemberRef::Peer(from), (op, verdict, foreign));
                 self.updates
                     .answered(now, from, answer, &mut self.cluster, table);
@@ -261,14 +261,14 @@ impl Engine {
             Message::Get {
                 op, key, secret, ..
             } => {
-                let copy = self.known(now, key, table);
+                let keyed = self.known(now, key, table);
                 Message::GetReply {
                     view: current,
                     op,
                     sent_at: now,
-                    copy: copy.map(|copy| KeyedEntry {
-                        entry: copy.entry.shown_to(now, secret.as_ref()),
-                        ..copy
+                    entry: keyed.map(|keyed| KeyedEntry {
+                        entry: keyed.entry.shown_to(now, secret.as_ref()),
+                        ..keyed
                     }),
                 }
             }

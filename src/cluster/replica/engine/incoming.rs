@@ -16,16 +16,16 @@ impl Engine {
         &mut self,
         now: Timestamp,
         sent_at: Timestamp,
-        copies: &mut [KeyedEntry],
+        entries: &mut [KeyedEntry],
         table: &EntryTable,
     ) {
-        for copy in copies.iter_mut() {
-            copy.entry.rebase(sent_at, now);
-            if self.cluster.is_local(copy.key.slot()) {
-                table.merge(now, copy);
+        for keyed in entries.iter_mut() {
+            keyed.entry.rebase(sent_at, now);
+            if self.cluster.is_local(keyed.key.slot()) {
+                table.merge(now, keyed);
             }
         }
-        self.review_marks(now, copies, table);
+        self.review_marks(now, entries, table);
     }
 
     pub(super) fn handle_write(
@@ -48,7 +48,7 @@ impl Engine {
             );
             return;
         }
-        let slot = write.copies.first().map_or(0, |copy| copy.key.slot());
+        let slot = write.entries.first().map_or(0, |keyed| keyed.key.slot());
         // The writer computes the holders from another view. Acknowledging would count a copy that
         // this node is about to drop.
         if !self.cluster.is_local(slot) {
@@ -58,12 +58,12 @@ impl Engine {
         }
         // All entries of a write are in one slot; entries of other slots from a faulty member are
         // ignored.
-        let same = |copy: &&KeyedEntry| copy.key.slot() == slot;
-        for copy in write.copies.iter().filter(same) {
-            let mut copy = copy.clone();
-            copy.entry.rebase(write.sent_at, now);
-            self.cluster.witness(from, write.view, &copy, table);
-            table.merge(now, &copy);
+        let same = |keyed: &&KeyedEntry| keyed.key.slot() == slot;
+        for keyed in write.entries.iter().filter(same) {
+            let mut keyed = keyed.clone();
+            keyed.entry.rebase(write.sent_at, now);
+            self.cluster.witness(from, write.view, &keyed, table);
+            table.merge(now, &keyed);
         }
         if self.cluster.is_complete() && self.backfill_rest(now, from, write, table) {
             return;
@@ -71,7 +71,7 @@ impl Engine {
         self.merged.note(from, write, slot);
         let seqs = vec![write.seq];
         self.cluster.send(from, Message::Ack { view, seqs });
-        self.review_marks(now, &write.copies, table);
+        self.review_marks(now, &write.entries, table);
     }
 
     /// Returns this node's state of a session. A session that this node, as the owner, is changing
@@ -82,7 +82,7 @@ impl Engine {
         key: Root,
         table: &EntryTable,
     ) -> Option<KeyedEntry> {
-        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        let mut entry = table.keyed_entry(now, &key).map(|keyed| keyed.entry);
         if table.is_delta_only_or_absent(&key) {
             let current = self.updates.changing(&key).cloned();
             Entry::join(now, &mut entry, current.map(Entry::Live));
@@ -101,11 +101,11 @@ impl Engine {
         write: &Write,
         table: &EntryTable,
     ) -> bool {
-        let partial = |copy: &&KeyedEntry| table.is_delta_only(&copy.key);
-        let Some(copy) = write.copies.iter().find(partial) else {
+        let partial = |keyed: &&KeyedEntry| table.is_delta_only(&keyed.key);
+        let Some(keyed) = write.entries.iter().find(partial) else {
             return false;
         };
-        self.backfill(now, copy.key, Some((from, write.seq)));
+        self.backfill(now, keyed.key, Some((from, write.seq)));
         true
     }
 
@@ -129,14 +129,14 @@ impl Engine {
         &self,
         now: Timestamp,
         sent_at: Timestamp,
-        copy: Option<KeyedEntry>,
+        keyed: Option<KeyedEntry>,
         table: &EntryTable,
     ) -> Option<KeyedEntry> {
-        let mut copy = copy?;
-        copy.entry.rebase(sent_at, now);
-        if self.cluster.is_local(copy.key.slot()) {
-            table.merge_found(now, &copy);
+        let mut keyed = keyed?;
+        keyed.entry.rebase(sent_at, now);
+        if self.cluster.is_local(keyed.key.slot()) {
+            table.merge_found(now, &keyed);
         }
-        Some(copy)
+        Some(keyed)
     }
 }

@@ -234,9 +234,9 @@ impl Engine {
 
     /// Reviews floors after a merge, which may leave a session with many marks of removed
     /// attributes.
-    fn review_marks(&mut self, now: Timestamp, copies: &[KeyedEntry], table: &EntryTable) {
+    fn review_marks(&mut self, now: Timestamp, entries: &[KeyedEntry], table: &EntryTable) {
         let (cluster, writes) = (&mut self.cluster, &mut self.writes);
-        self.floors.merged(now, copies, cluster, writes, table);
+        self.floors.merged(now, entries, cluster, writes, table);
     }
 
     pub(crate) fn drain(&mut self, outputs: &mut Vec<Output>) {

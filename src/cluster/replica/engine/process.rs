@@ -294,7 +294,7 @@ impl Engine {
             found,
         } = finished;
         let Wanted { key, secret } = wanted;
-        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        let mut entry = table.keyed_entry(now, &key).map(|keyed| keyed.entry);
         if !mine {
             Entry::join(now, &mut entry, found);
         }

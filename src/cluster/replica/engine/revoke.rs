@@ -30,7 +30,7 @@ impl Engine {
         table: &EntryTable,
     ) {
         let (op, key) = (read.op, read.wanted.key);
-        let mut entry = table.copy(now, &key).map(|copy| copy.entry);
+        let mut entry = table.keyed_entry(now, &key).map(|keyed| keyed.entry);
         Entry::join(now, &mut entry, read.found);
         if let Some(changes) = self.revocations.read_done(op, entry.as_ref()) {
             let call = UpdateCall {

@@ -72,15 +72,15 @@ impl ClusterView {
         &mut self,
         from: PeerIndex,
         view: ViewId,
-        copy: &KeyedEntry,
+        keyed: &KeyedEntry,
         table: &EntryTable,
     ) {
-        let key = copy.key;
+        let key = keyed.key;
         if !self.listeners.is_any() || key.is_index() {
             return;
         }
         let before = table.record(&key);
-        let (kind, user, rotation) = match &copy.entry {
+        let (kind, user, rotation) = match &keyed.entry {
             Entry::Live(record) if before.is_none() && !table.has_ended(&key) => {
                 (SessionEventKind::Created, record.user(), 0)
             }
@@ -118,13 +118,13 @@ impl ClusterView {
         asker: PeerIndex,
         key: Root,
         order: &Operation,
-        copies: &[KeyedEntry],
+        entries: &[KeyedEntry],
         before: Option<&Arc<Record>>,
     ) {
         if !self.listeners.is_any() || key.is_index() {
             return;
         }
-        let credential = copies.iter().find_map(|copy| match &copy.entry {
+        let credential = entries.iter().find_map(|keyed| match &keyed.entry {
             Entry::Delta(delta) => delta.credential.as_ref(),
             Entry::Live(_) | Entry::Expired(_) | Entry::Tombstone { .. } => None,
         });

@@ -101,7 +101,7 @@ pub(crate) enum Message {
         round: u64,
         slot: u16,
         sent_at: Timestamp,
-        copies: Vec<KeyedEntry>,
+        entries: Vec<KeyedEntry>,
         more: bool,
     },
     /// A request for a session. Repeated when the link of the request or of its answer is new, and
@@ -117,7 +117,7 @@ pub(crate) enum Message {
         view: ViewId,
         op: OpId,
         sent_at: Timestamp,
-        copy: Option<KeyedEntry>,
+        entry: Option<KeyedEntry>,
     },
     /// A request to the session's owner to apply a change if the expected attribute is unchanged.
     /// The version in it names the attempt, so that a repeated one is recognized.
@@ -127,7 +127,7 @@ pub(crate) enum Message {
         op: OpId,
         sent_at: Timestamp,
         verdict: UpdateStatus,
-        copy: Option<KeyedEntry>,
+        entry: Option<KeyedEntry>,
     },
     /// The sender leaves for good. If it is lost, failure detection removes the sender.
     Leave,
@@ -217,19 +217,19 @@ impl Message {
 
     /// Returns the approximate size on the wire, which windows and budgets use.
     pub(crate) fn size(&self) -> usize {
-        let copies = |copies: &[KeyedEntry]| copies.iter().map(KeyedEntry::size).sum::<usize>();
+        let entries = |entries: &[KeyedEntry]| entries.iter().map(KeyedEntry::size).sum::<usize>();
         FIXED
             + match self {
                 Self::Swim(packet) => packet.len(),
                 Self::View(view) => (view.members.len() + view.removed.len()) * NODE,
-                Self::Write(write) => copies(&write.copies),
+                Self::Write(write) => entries(&write.entries),
                 Self::Ack { seqs, .. } => seqs.len() * NUMBER,
                 Self::Digests { digests, .. } => digests.len() * (SLOT + NUMBER),
                 Self::DigestDiff { slots, .. } => slots.len() * SLOT,
                 Self::PullSlot { known, .. } => known.len() * (KEY + 2 * NUMBER),
-                Self::SlotEntries { copies: all, .. } => copies(all),
-                Self::GetReply { copy, .. } | Self::Updated { copy, .. } => {
-                    copy.as_ref().map_or(0, KeyedEntry::size)
+                Self::SlotEntries { entries: all, .. } => entries(all),
+                Self::GetReply { entry, .. } | Self::Updated { entry, .. } => {
+                    entry.as_ref().map_or(0, KeyedEntry::size)
                 }
                 Self::Update(update) => update.size(),
                 Self::ListPage(response) => response.part.sessions.len() * LISTED,
@@ -369,7 +369,7 @@ pub(crate) struct Write {
     /// the owner has changed.
     pub(crate) strict: bool,
     pub(crate) sent_at: Timestamp,
-    pub(crate) copies: Arc<[KeyedEntry]>,
+    pub(crate) entries: Arc<[KeyedEntry]>,
 }
 
 impl Write {

@@ -65,8 +65,8 @@ impl EntryTable {
         }
         self.note_revoked(*key, record.map(|record| &**record), after);
         self.insert(&mut slot, *key, live);
-        let copies = [KeyedEntry { key: *key, entry }].into();
-        Ok((outcome, Some(copies)))
+        let entries = [KeyedEntry { key: *key, entry }].into();
+        Ok((outcome, Some(entries)))
     }
 
     /// Replaces a live session by a tombstone. Returns the tombstone, also that of an earlier
@@ -74,15 +74,15 @@ impl EntryTable {
     pub(crate) fn delete(&self, now: Timestamp, key: &Root) -> Option<(KeyedEntry, bool)> {
         let mut slot = self.lock(key.slot());
         let found = slot.entries.get(key)?;
-        let copy = |entry: &Entry| KeyedEntry {
+        let keyed = |entry: &Entry| KeyedEntry {
             key: *key,
             entry: entry.clone(),
         };
         if matches!(found, Entry::Tombstone { .. }) {
-            return Some((copy(found), false));
+            return Some((keyed(found), false));
         }
         let entry = Entry::tombstone(now, found.live(now)?);
-        let tombstone = copy(&entry);
+        let tombstone = keyed(&entry);
         self.insert(&mut slot, *key, entry);
         Some((tombstone, true))
     }

@@ -99,7 +99,7 @@ impl EntryTable {
             .map(|(key, version, access)| (*key, (*version, *access)));
         let known: BTreeMap<_, _> = known.collect();
         let guard = self.lock(usize::from(slot));
-        let mut copies = Vec::new();
+        let mut entries = Vec::new();
         let mut bytes = 0;
         for (key, entry) in guard.entries.range(from(after)) {
             let (version, access) = known.get(key).copied().unzip();
@@ -108,7 +108,7 @@ impl EntryTable {
                 continue;
             }
             if bytes >= max_bytes {
-                return (copies, true);
+                return (entries, true);
             }
             let entry = match entry {
                 Entry::Live(record) if is_known => {
@@ -119,9 +119,9 @@ impl EntryTable {
                 entry => entry.clone(),
             };
             bytes += entry.weight();
-            copies.push(KeyedEntry { key: *key, entry });
+            entries.push(KeyedEntry { key: *key, entry });
         }
-        (copies, false)
+        (entries, false)
     }
 }
 

@@ -62,25 +62,25 @@ impl EntryTable {
     }
 
     /// Merges an entry from another node. Its times must have been rebased.
-    pub(crate) fn merge(&self, now: Timestamp, copy: &KeyedEntry) {
-        self.merge_by(now, copy, Entry::merge);
+    pub(crate) fn merge(&self, now: Timestamp, keyed: &KeyedEntry) {
+        self.merge_by(now, keyed, Entry::merge);
     }
 
     /// Merges what another node has replied to a read. Its times must have been rebased.
-    pub(crate) fn merge_found(&self, now: Timestamp, copy: &KeyedEntry) {
-        self.merge_by(now, copy, Entry::merge_found);
+    pub(crate) fn merge_found(&self, now: Timestamp, keyed: &KeyedEntry) {
+        self.merge_by(now, keyed, Entry::merge_found);
     }
 
     fn merge_by(
         &self,
         now: Timestamp,
-        copy: &KeyedEntry,
+        keyed: &KeyedEntry,
         merge: impl Fn(&mut Entry, Timestamp, &Entry) -> MergeEffect,
     ) {
         let KeyedEntry {
             key,
             entry: incoming,
-        } = copy;
+        } = keyed;
         if incoming.retain_until() <= now && !matches!(incoming, Entry::Live(_)) {
             return;
         }

@@ -202,7 +202,7 @@ impl EntryTable {
     }
 
     /// Returns the entry to send to another node.
-    pub(crate) fn copy(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
+    pub(crate) fn keyed_entry(&self, now: Timestamp, key: &Root) -> Option<KeyedEntry> {
         let entry = self.lock(key.slot()).entries.get(key)?.clone();
         (entry.retain_until() > now).then_some(KeyedEntry { key: *key, entry })
     }

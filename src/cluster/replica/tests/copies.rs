@@ -246,7 +246,7 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
         view: lab.view(owner),
         strict: true,
         sent_at: lab.now,
-        copies: [
+        entries: [
             delta(1, "a", record.clock() + 1),
             KeyedEntry {
                 key: elsewhere,

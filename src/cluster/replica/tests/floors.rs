@@ -304,5 +304,5 @@ pub(super) fn is_raise(write: &message::Write) -> bool {
         Entry::Delta(delta) => delta.entries.iter().any(AttributeEntry::is_floor),
         Entry::Live(_) | Entry::Expired(_) | Entry::Tombstone { .. } => false,
     };
-    write.copies.iter().any(is_floor)
+    write.entries.iter().any(is_floor)
 }

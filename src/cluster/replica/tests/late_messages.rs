@@ -16,7 +16,7 @@ fn messages_to_a_former_incarnation_do_not_count() {
             view: UNKNOWN,
             strict: false,
             sent_at: lab.now,
-            copies: [delta(1, "b", Version::MAX_CLOCK)].into(),
+            entries: [delta(1, "b", Version::MAX_CLOCK)].into(),
         };
         let message = Message::Write(write);
         let from = from.clone();

@@ -29,7 +29,7 @@ fn an_attempt_that_was_rejected_stays_rejected() {
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
-        copies: [KeyedEntry {
+        entries: [KeyedEntry {
             key,
             entry: Entry::Live(used),
         }]
@@ -53,7 +53,7 @@ fn an_attempt_that_was_rejected_stays_rejected() {
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
-        copies: [KeyedEntry {
+        entries: [KeyedEntry {
             key,
             entry: Entry::Delta(delta.clone()),
         }]
@@ -108,7 +108,7 @@ fn a_rejection_by_another_member_than_the_owner_does_not_count() {
         op: 2,
         sent_at: lab.now,
         verdict: UpdateStatus::Gone,
-        copy: None,
+        entry: None,
     };
     lab.deliver(2, 1, refusal);
     lab.carry();
@@ -154,7 +154,7 @@ fn an_answer_that_no_call_waits_for_is_ignored() {
         view: lab.view(0),
         op: 77,
         sent_at: lab.now,
-        copy: Some(copy),
+        entry: Some(copy),
     };
     lab.deliver(1, 0, late);
     lab.carry();

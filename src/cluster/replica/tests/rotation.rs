@@ -387,7 +387,7 @@ fn the_former_secret_is_invalid_after_the_absolute_deadline_too() {
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now.minus(Duration::from_secs(2)),
-        copies: [KeyedEntry {
+        entries: [KeyedEntry {
             key: key(1),
             entry: Entry::Live(former),
         }]

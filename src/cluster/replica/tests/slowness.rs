@@ -171,7 +171,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
         view: UNKNOWN,
         strict: false,
         sent_at: lab.now,
-        copies: [live(1, "a", 5)].into(),
+        entries: [live(1, "a", 5)].into(),
     });
     let (receiver, replica) = &lab.nodes[0];
     let input = Input::Message {

@@ -130,7 +130,7 @@ fn a_full_table_refuses_new_sessions_and_ends_old_ones() {
     assert!(create(3).is_ok());
 }
 
-fn copy() -> impl Strategy<Value = KeyedEntry> {
+fn keyed() -> impl Strategy<Value = KeyedEntry> {
     let number = || 0..4_u8;
     let name = || prop::sample::select(vec!["a", "b"]);
     prop_oneof![
@@ -144,16 +144,16 @@ proptest! {
     /// Entries may arrive in any order and any number of times.
     #[test]
     fn tables_agree_whatever_the_order_of_merges(
-        copies in prop::collection::vec(copy(), 0..8),
+        entries in prop::collection::vec(keyed(), 0..8),
         order in any::<prop::sample::Index>(),
     ) {
         let (one, other) = (table(), table());
-        for copy in &copies {
-            one.merge(START, copy);
+        for keyed in &entries {
+            one.merge(START, keyed);
         }
-        let first = order.index(copies.len().max(1));
-        for copy in copies.iter().rev().chain(copies.iter().skip(first)) {
-            other.merge(START, copy);
+        let first = order.index(entries.len().max(1));
+        for keyed in entries.iter().rev().chain(entries.iter().skip(first)) {
+            other.merge(START, keyed);
         }
         prop_assert_eq!(one.digests(|_| true), other.digests(|_| true));
         prop_assert_eq!(one.sessions(), other.sessions());
@@ -164,10 +164,10 @@ proptest! {
 
     /// The counters match the contents.
     #[test]
-    fn the_counters_match_after_any_merges(copies in prop::collection::vec(copy(), 0..20)) {
+    fn the_counters_match_after_any_merges(entries in prop::collection::vec(keyed(), 0..20)) {
         let table = table();
-        for copy in &copies {
-            table.merge(START, copy);
+        for keyed in &entries {
+            table.merge(START, keyed);
         }
         let alive = (0..4).filter(|number| table.peek(START, &key(*number)).is_some());
         prop_assert_eq!(table.sessions(), alive.count());

@@ -63,7 +63,7 @@ fn an_atomic_update_of_another_view_is_refused() {
         view: UNKNOWN,
         strict: true,
         sent_at: lab.now,
-        copies: [delta(1, "n", Version::MAX_CLOCK)].into(),
+        entries: [delta(1, "n", Version::MAX_CLOCK)].into(),
     };
     lab.deliver(0, 1, Message::Write(write));
     lab.carry();

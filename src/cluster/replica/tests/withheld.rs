@@ -14,12 +14,12 @@ fn returning(survivor: SurvivingMember) -> ReplicaLab {
         lab.commit(1, op, key(number), &born("a", "1"));
     }
     let slots = [1, 2];
-    let copies = slots.map(|slot| lab.replica(1).export(lab.now, slot));
+    let entries = slots.map(|slot| lab.replica(1).export(lab.now, slot));
     lab.replica(1).delete(lab.now, 3, &key(2));
     lab.carry();
-    let copies = copies.into_iter().flatten().collect::<Vec<_>>();
-    assert_eq!(copies.len(), 2);
-    lab.replica(0).hold(lab.now, copies, vec![survivor]);
+    let entries = entries.into_iter().flatten().collect::<Vec<_>>();
+    assert_eq!(entries.len(), 2);
+    lab.replica(0).hold(lab.now, entries, vec![survivor]);
     lab
 }
 
@@ -91,10 +91,10 @@ fn a_survivor_may_come_later() {
     let mut lost = ReplicaLab::strangers(1);
     lost.run(Duration::from_secs(3));
     lost.commit(0, 1, key(3), &born("a", "1"));
-    let mut copies = lost.replica(0).export(lost.now, 3);
-    copies.append(&mut lab.replica(1).export(lab.now, 1));
+    let mut entries = lost.replica(0).export(lost.now, 3);
+    entries.append(&mut lab.replica(1).export(lab.now, 1));
     lab.replica(0)
-        .hold(lab.now, copies, vec![survivor(1, true)]);
+        .hold(lab.now, entries, vec![survivor(1, true)]);
     lab.run(Duration::from_secs(5));
     assert_eq!(lab.read(0, key(3)), None);
     meet(&mut lab);

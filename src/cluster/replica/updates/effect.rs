@@ -22,7 +22,7 @@ impl UpdateRequest {
     }
 
     /// Returns the entries that all holders are to merge.
-    pub(super) fn copies(
+    pub(super) fn entries(
         &self,
         now: Timestamp,
         current: &Arc<Record>,
@@ -71,7 +71,7 @@ impl UpdateRequest {
 
     /// Returns what is here of a session to which the update was applied before.
     pub(super) fn known(&self, now: Timestamp, table: &EntryTable) -> Arc<[KeyedEntry]> {
-        table.copy(now, &self.key).into_iter().collect()
+        table.keyed_entry(now, &self.key).into_iter().collect()
     }
 
     /// Returns the session after the update. It may have expired.
@@ -81,7 +81,7 @@ impl UpdateRequest {
                 key: self.key,
                 entry: Entry::Live(record),
             }),
-            None => table.copy(now, &self.key),
+            None => table.keyed_entry(now, &self.key),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct QueuedUpdate {
     asker: Option<PeerIndex>,
     pub(super) update: UpdateRequest,
     /// The entries that all holders merge, once decided.
-    copies: Arc<[KeyedEntry]>,
+    entries: Arc<[KeyedEntry]>,
     /// The session before the update. Kept because the table may forget it meanwhile.
     pub(super) current: Option<Arc<Record>>,
     /// Whether the session had expired when its turn came. A deletion is still carried out then: an
@@ -70,7 +70,7 @@ impl Updates {
         let queued = QueuedUpdate {
             asker,
             update,
-            copies: Arc::default(),
+            entries: Arc::default(),
             current: None,
             expired: false,
         };
@@ -144,33 +144,33 @@ impl Updates {
         match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
                 let (cluster, rotations) = (&*context.cluster, &mut self.rotations);
-                queued.copies = queued.update.copies(now, &current, cluster, rotations);
+                queued.entries = queued.update.entries(now, &current, cluster, rotations);
                 queued.expired = !current.is_live(now);
                 queued.current = Some(current);
             }
             // The owner that applied it may have failed before every holder had it: replicate it
             // again.
-            Err(UpdateStatus::Applied) => queued.copies = queued.update.known(now, context.table),
+            Err(UpdateStatus::Applied) => queued.entries = queued.update.known(now, context.table),
             // An earlier deletion may be under way to the other holders, too.
             Err(UpdateStatus::Gone)
                 if queued.update.order == Operation::Delete && context.table.has_ended(&key) =>
             {
-                queued.copies = queued.update.known(now, context.table);
+                queued.entries = queued.update.known(now, context.table);
                 queued.expired = true;
             }
             Err(verdict) => {
                 let conflict = verdict == UpdateStatus::Conflict;
-                let copy = conflict
+                let keyed = conflict
                     .then(|| queued.update.outcome(now, context.table))
                     .flatten();
-                self.finish(now, key, verdict, copy, context);
+                self.finish(now, key, verdict, keyed, context);
                 return true;
             }
         }
         let UpdateContext {
             cluster, writes, ..
         } = context;
-        let copies = queued.copies.clone();
+        let entries = queued.entries.clone();
         // The session may have expired since the first attempt; then there is nothing to replicate.
         let write = NewWrite {
             op: None,
@@ -180,9 +180,9 @@ impl Updates {
                 Operation::Create(_) | Operation::Update => cluster.min_copies,
             },
             strict: true,
-            copies,
+            entries,
         };
-        let write = (!write.copies.is_empty())
+        let write = (!write.entries.is_empty())
             .then(|| writes.begin(now, cluster, write))
             .flatten();
         match write {
@@ -208,25 +208,25 @@ impl Updates {
                     // credential, so it cannot fork.
                     let _ = queued.update.delta.apply(&mut record);
                 }
-                let copy = KeyedEntry {
+                let keyed = KeyedEntry {
                     key: queued.update.key,
                     entry: Entry::Live(record.into()),
                 };
-                context.table.merge(now, &copy);
+                context.table.merge(now, &keyed);
             }
             // Applied here last: a read at this node must not return an update that a holder may
             // still refuse.
-            for copy in queued.copies.iter() {
-                context.table.merge(now, copy);
+            for keyed in queued.entries.iter() {
+                context.table.merge(now, keyed);
             }
-            let copies = queued.copies.clone();
+            let entries = queued.entries.clone();
             // A complete holder has merged the session itself.
             let holds = |peer| {
                 let slot = queued.update.key.slot();
                 context.cluster.placement.holds(slot, MemberRef::Peer(peer))
                     && context.cluster.has_caught_up(peer)
             };
-            let copy = match queued.asker {
+            let keyed = match queued.asker {
                 Some(peer) if holds(peer) => None,
                 Some(_) | None => queued.update.outcome(now, context.table),
             };
@@ -242,13 +242,13 @@ impl Updates {
                 let (key, order) = (queued.update.key, &queued.update.order);
                 context
                     .cluster
-                    .witness_order(asker, key, order, &copies, Some(before));
+                    .witness_order(asker, key, order, &entries, Some(before));
             }
-            self.finish(now, key, verdict, copy, context);
+            self.finish(now, key, verdict, keyed, context);
             let (cluster, writes) = (&mut *context.cluster, &mut *context.writes);
             context
                 .floors
-                .merged(now, &copies, cluster, writes, context.table);
+                .merged(now, &entries, cluster, writes, context.table);
         }
     }
 
@@ -257,7 +257,7 @@ impl Updates {
         now: Timestamp,
         key: Root,
         verdict: UpdateStatus,
-        copy: Option<KeyedEntry>,
+        keyed: Option<KeyedEntry>,
         context: &mut UpdateContext<'_>,
     ) {
         let Some(queue) = self.queues.get_mut(&key) else {
@@ -286,7 +286,7 @@ impl Updates {
             {
                 self.rejected.note(now, *attempt, verdict);
             }
-            self.answer(now, queued.asker, queued.update.op, verdict, copy, context);
+            self.answer(now, queued.asker, queued.update.op, verdict, keyed, context);
         }
     }
 
@@ -296,14 +296,14 @@ impl Updates {
         asker: Option<PeerIndex>,
         op: OpId,
         verdict: UpdateStatus,
-        copy: Option<KeyedEntry>,
+        keyed: Option<KeyedEntry>,
         context: &mut UpdateContext<'_>,
     ) {
         match asker {
             Some(peer) => {
-                let size = copy.as_ref().map_or(0, KeyedEntry::size);
-                let (verdict, copy) = if context.cluster.flow.admits_reply(peer, size) {
-                    (verdict, copy)
+                let size = keyed.as_ref().map_or(0, KeyedEntry::size);
+                let (verdict, keyed) = if context.cluster.flow.admits_reply(peer, size) {
+                    (verdict, keyed)
                 } else {
                     // Too much waits for the member that asks: its caller gets no certain result.
                     (UpdateStatus::Indeterminate, None)
@@ -312,12 +312,12 @@ impl Updates {
                     op,
                     sent_at: now,
                     verdict,
-                    copy,
+                    entry: keyed,
                 };
                 context.cluster.send(peer, message);
             }
             None => {
-                let answer = (op, verdict, copy);
+                let answer = (op, verdict, keyed);
                 self.pending
                     .answered(now, MemberRef::Me, answer, context.cluster, context.table);
             }

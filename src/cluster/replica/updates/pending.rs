@@ -150,7 +150,7 @@ impl PendingUpdates {
         &mut self,
         now: Timestamp,
         from: MemberRef,
-        (op, verdict, copy): (OpId, UpdateStatus, Option<KeyedEntry>),
+        (op, verdict, keyed): (OpId, UpdateStatus, Option<KeyedEntry>),
         cluster: &mut ClusterView,
         table: &EntryTable,
     ) {
@@ -168,7 +168,7 @@ impl PendingUpdates {
         if !applied && from != owner {
             return;
         }
-        let copy = copy.or_else(|| open.update.outcome(now, table));
+        let keyed = keyed.or_else(|| open.update.outcome(now, table));
         open.discharge(cluster);
         let key = open.update.key;
         self.open.remove(&op);
@@ -176,7 +176,7 @@ impl PendingUpdates {
             let kind = SessionEventKind::Deleted(EndReason::User);
             cluster.happened(key, kind, None);
         }
-        let reply = match copy.map(|copy| copy.entry) {
+        let reply = match keyed.map(|keyed| keyed.entry) {
             // It was applied, even if the session has expired since.
             Some(Entry::Live(record)) if applied || record.is_live(now) => {
                 Reply::Updated(verdict, Some(record))

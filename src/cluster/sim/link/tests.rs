@@ -39,7 +39,7 @@ fn data(bytes: usize) -> Message {
         view: ViewId::default(),
         strict: false,
         sent_at: Timestamp::default(),
-        copies: [KeyedEntry {
+        entries: [KeyedEntry {
             key: Root::from_bytes([0; 12]),
             entry: Entry::Delta(delta.into()),
         }]

@@ -107,13 +107,13 @@ fn repair() -> BoxedStrategy<Message> {
             time(),
             vec(copy(), 0..5)
         )
-            .prop_map(|((view, round, more), slot, sent_at, copies)| {
+            .prop_map(|((view, round, more), slot, sent_at, entries)| {
                 Message::SlotEntries {
                     view,
                     round,
                     slot,
                     sent_at,
-                    copies,
+                    entries,
                     more,
                 }
             }),
@@ -132,20 +132,20 @@ fn call() -> BoxedStrategy<Message> {
             }
         ),
         (any::<(ViewId, u64)>(), time(), option::of(copy())).prop_map(
-            |((view, op), sent_at, copy)| Message::GetReply {
+            |((view, op), sent_at, entry)| Message::GetReply {
                 view,
                 op,
                 sent_at,
-                copy
+                entry
             }
         ),
         update().prop_map(Message::Update),
         (any::<u64>(), time(), verdict(), option::of(copy())).prop_map(
-            |(op, sent_at, verdict, copy)| Message::Updated {
+            |(op, sent_at, verdict, entry)| Message::Updated {
                 op,
                 sent_at,
                 verdict,
-                copy
+                entry
             }
         ),
         any::<u64>().prop_map(|op| Message::Busy { op }),
@@ -271,13 +271,13 @@ fn view() -> impl Strategy<Value = View> {
 
 fn write() -> impl Strategy<Value = Write> {
     (any::<(u64, ViewId, bool)>(), time(), vec(copy(), 0..5)).prop_map(
-        |((seq, view, strict), sent_at, copies)| Write {
+        |((seq, view, strict), sent_at, entries)| Write {
             seq,
             behind: seq / 2,
             view,
             strict,
             sent_at,
-            copies: copies.into(),
+            entries: entries.into(),
         },
     )
 }

@@ -91,7 +91,7 @@ fn writes() -> Golden {
             view: VIEW,
             strict: true,
             sent_at: NOW,
-            copies: [live(), changes(), rotated(), dead()].into(),
+            entries: [live(), changes(), rotated(), dead()].into(),
         }),
         "02050403edfd030180d095ffbc3104ff61672130313233343536370074686520736563726574\
              2c2068617368ffffffffffffffffff010080d095ffbc3180d095ffbc31808080c0d6fcf3c501\
@@ -154,7 +154,7 @@ fn acknowledgements() -> Golden {
                 view: VIEW,
                 strict: false,
                 sent_at: NOW,
-                copies: [entry(Entry::Delta(
+                entries: [entry(Entry::Delta(
                     Delta::of_floor(STAMP, &record()).into(),
                 ))]
                 .into(),
@@ -199,7 +199,7 @@ fn repair() -> Golden {
                 round: 2,
                 slot: 7,
                 sent_at: NOW,
-                copies: vec![dead()],
+                entries: vec![dead()],
                 more: true,
             },
             "0903edfd03020780d095ffbc3101ff61672130313233343536370280d095ffbc3101",
@@ -229,7 +229,7 @@ fn calls() -> Golden {
                 view: VIEW,
                 op: 8,
                 sent_at: NOW,
-                copy: Some(dead()),
+                entry: Some(dead()),
             },
             "0b03edfd030880d095ffbc3101ff61672130313233343536370280d095ffbc31",
         ),
@@ -256,7 +256,7 @@ fn calls() -> Golden {
                 op: 8,
                 sent_at: NOW,
                 verdict: UpdateStatus::Conflict,
-                copy: None,
+                entry: None,
             },
             "0d0880d095ffbc310100",
         ),
@@ -265,7 +265,7 @@ fn calls() -> Golden {
                 op: 8,
                 sent_at: NOW,
                 verdict: UpdateStatus::Full,
-                copy: None,
+                entry: None,
             },
             "0d0880d095ffbc310500",
         ),

@@ -185,7 +185,7 @@ fn write_of(delta: Delta) -> Message {
         view: VIEW,
         strict: false,
         sent_at: NOW,
-        copies: [KeyedEntry {
+        entries: [KeyedEntry {
             key: key(),
             entry: Entry::Delta(delta.into()),
         }]
@@ -361,7 +361,7 @@ fn a_small_change_is_small_on_the_wire() {
         },
         strict: false,
         sent_at: NOW,
-        copies: [KeyedEntry {
+        entries: [KeyedEntry {
             key: key(),
             entry: Entry::Delta(delta().into()),
         }]
