@@ -53,11 +53,10 @@ impl Cluster {
         limit: usize,
     ) -> Result<ListPart, StoreError> {
         let op = self.driver.next_op();
-        let wanted = (after, limit);
         let step = self
             .driver
             .replica
-            .list(self.driver.enter(), op, scope, wanted);
+            .list(self.driver.enter(), op, scope, after, limit);
         match step {
             Progress::Ready(part) => return Ok(part),
             Progress::Rejected(kind) => return Err(refused(kind)),
@@ -66,7 +65,7 @@ impl Cluster {
         match self.driver.reply(op).await {
             Some(Reply::Listed(view, others)) => {
                 let replica = &self.driver.replica;
-                let part = replica.list_owned(clock::now(), wanted, (view, others));
+                let part = replica.list_owned(clock::now(), after, limit, view, others);
                 part.map_err(refused)
             }
             Some(Reply::Unsupported) => Err(refused(StoreErrorKind::Unsupported)),

@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::session::{Root, Timestamp};
 
 use super::cluster_view::ClusterView;
-use super::message::{KeyedEntry, KnownEntry, Message, ViewId};
+use super::message::{KeyedEntry, KnownEntry, Message, SlotEntries, ViewId};
 use super::peer_table::PeerIndex;
 use super::placement::MemberRef;
 use super::table::EntryTable;
@@ -120,12 +120,13 @@ impl Repair {
         }
     }
 
-    /// Handles copies that were pulled and have been merged. `last` is the last key if there are
+    /// Handles entries that were pulled and have been merged. `last` is the last key if there are
     /// more.
-    pub(crate) fn pushed(
+    pub(crate) fn pulled(
         &mut self,
         from: PeerIndex,
-        (round, slot): (u64, u16),
+        round: u64,
+        slot: u16,
         last: Option<Root>,
         cluster: &mut ClusterView,
         table: &EntryTable,
@@ -232,7 +233,8 @@ impl Repair {
 
 /// Responds to a member that asks in which of its slots this node has something else.
 pub(crate) fn answer_compare(
-    (view, round): (ViewId, u64),
+    view: ViewId,
+    round: u64,
     asker: PeerIndex,
     digests: &[(u16, u64)],
     cluster: &ClusterView,
@@ -249,7 +251,8 @@ pub(crate) fn answer_compare(
 /// Responds to a member that pulls what it lacks of a slot.
 pub(crate) fn answer_pull(
     now: Timestamp,
-    (view, round): (ViewId, u64),
+    view: ViewId,
+    round: u64,
     slot: u16,
     after: Option<Root>,
     known: &[KnownEntry],
@@ -257,14 +260,14 @@ pub(crate) fn answer_pull(
 ) -> Message {
     let (entries, more): (Vec<KeyedEntry>, bool) =
         table.unknown(now, slot, after, known, PUSH_BYTES);
-    Message::SlotEntries {
+    Message::SlotEntries(SlotEntries {
         view,
         round,
         slot,
         sent_at: now,
         entries,
         more,
-    }
+    })
 }
 
 /// Slots requested at the same time. Together, with [`PUSH_BYTES`] each, they are all that a write

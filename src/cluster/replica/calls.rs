@@ -116,7 +116,7 @@ impl Replica {
             }
             Ok((outcome, None)) => Progress::Ready(outcome),
             Ok((outcome, Some(entries))) => {
-                self.replicate(now, op, outcome, (self.ack, self.min_copies), &entries)
+                self.replicate(now, op, outcome, self.ack, self.min_copies, &entries)
             }
         }
     }
@@ -156,7 +156,7 @@ impl Replica {
             match self.table.delete(now, key) {
                 // A deletion waits for all holders, whatever `ack` is.
                 Some((keyed, existed)) => {
-                    return self.replicate(now, op, existed, (Ack::All, 0), &[keyed].into());
+                    return self.replicate(now, op, existed, Ack::All, 0, &[keyed].into());
                 }
                 None if self.is_certain(now, key, &published) => return Progress::Ready(false),
                 None => {}
@@ -228,11 +228,12 @@ impl Replica {
         now: Timestamp,
         op: OpId,
         value: T,
-        wanted: (Ack, usize),
+        ack: Ack,
+        min_copies: usize,
         entries: &Arc<[KeyedEntry]>,
     ) -> Progress<T> {
         let mut engine = self.engine();
-        let wait = engine.write(now, op, wanted, entries, &self.table);
+        let wait = engine.write(now, op, ack, min_copies, entries, &self.table);
         self.publish(&engine);
         if wait {
             Progress::Pending(value)

@@ -45,7 +45,7 @@ use super::cluster_view::ClusterView;
 use super::delta::Delta;
 use super::digest::content_below;
 use super::entry::{Entry, marks_bytes};
-use super::message::{KeyedEntry, Message, OpId, Proposal, ViewId};
+use super::message::{KeyedEntry, Message, OpId, Proposal, Vote};
 use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::MemberRef;
 use super::table::EntryTable;
@@ -154,12 +154,14 @@ impl Floors {
         &mut self,
         now: Timestamp,
         from: PeerIndex,
-        (view, op, key, agrees): (ViewId, OpId, Root, bool),
+        vote: Vote,
         cluster: &mut ClusterView,
         writes: &mut Writes,
         table: &EntryTable,
     ) {
-        let is_meant = |ballot: &&mut Ballot| ballot.proposal.op == op && view == cluster.view;
+        let Vote { key, agrees, .. } = vote;
+        let is_meant =
+            |ballot: &&mut Ballot| ballot.proposal.op == vote.op && vote.view == cluster.view;
         let Some(ballot) = self.ballots.get_mut(&key).filter(is_meant) else {
             return;
         };
@@ -283,7 +285,7 @@ pub(crate) fn vote(
     cluster: &ClusterView,
     writes: &Writes,
     table: &EntryTable,
-) -> Message {
+) -> Vote {
     let Proposal { view, op, key, .. } = *proposal;
     let slot = key.slot();
     let agrees = view == cluster.view
@@ -293,7 +295,7 @@ pub(crate) fn vote(
         && table.record(&key).is_some_and(|record| {
             may_lose(&record, table) && may_agree(&record, proposal, cluster, writes)
         });
-    Message::Vote {
+    Vote {
         view: cluster.view,
         op,
         key,

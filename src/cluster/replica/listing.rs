@@ -101,7 +101,8 @@ impl Lists {
         now: Timestamp,
         cluster: &mut ClusterView,
         op: OpId,
-        (after, limit): (Option<Root>, usize),
+        after: Option<Root>,
+        limit: usize,
     ) {
         if self.open.len() >= LISTS_MAX {
             return cluster.reply(op, Reply::Unavailable);
@@ -262,7 +263,8 @@ impl Replica {
         now: Timestamp,
         op: OpId,
         scope: Scope,
-        (after, limit): (Option<Root>, usize),
+        after: Option<Root>,
+        limit: usize,
     ) -> Progress<ListPart> {
         let published = self.published();
         if !published.ready || !published.complete {
@@ -275,15 +277,16 @@ impl Replica {
         let holds_all = || (0..SLOTS).all(|slot| placement.is_local(slot));
         let whole = scope == Scope::Cluster;
         if whole && !holds_all() {
-            self.engine().list(now, op, (after, limit));
+            self.engine().list(now, op, after, limit);
             return Progress::Pending(ListPart::default());
         }
         let is_wanted = |slot| whole || placement.owner(slot) == MemberRef::Me;
-        let part = self.table.list(now, (after, SLOTS), limit, is_wanted);
+        let part = self.table.list(now, after, SLOTS, limit, is_wanted);
         // Sessions may have been handed over meanwhile.
-        match self.is_current(&published) {
-            true => Progress::Ready(part),
-            false => Progress::Rejected(StoreErrorKind::NotReady),
+        if self.is_current(&published) {
+            Progress::Ready(part)
+        } else {
+            Progress::Rejected(StoreErrorKind::NotReady)
         }
     }
 
@@ -291,8 +294,10 @@ impl Replica {
     pub(crate) fn list_owned(
         &self,
         now: Timestamp,
-        (after, limit): (Option<Root>, usize),
-        (view, others): (ViewId, ListPart),
+        after: Option<Root>,
+        limit: usize,
+        view: ViewId,
+        others: ListPart,
     ) -> Result<ListPart, StoreErrorKind> {
         let published = self.published();
         if published.uncertain_until > now {
@@ -302,12 +307,13 @@ impl Replica {
         let last = others.through.map_or(SLOTS, |through| through.slot());
         let slots = last.saturating_sub(first) + 1;
         let is_wanted = |slot| published.placement.owner(slot) == MemberRef::Me;
-        let mine = self.table.list(now, (after, slots), limit, is_wanted);
+        let mine = self.table.list(now, after, slots, limit, is_wanted);
         let is_current =
             published.view == view && published.complete && self.is_current(&published);
-        match is_current {
-            true => Ok(ListPart::merged([mine, others], limit)),
-            false => Err(StoreErrorKind::NotReady),
+        if is_current {
+            Ok(ListPart::merged([mine, others], limit))
+        } else {
+            Err(StoreErrorKind::NotReady)
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::session::{Root, SecretHash, Timestamp};
 use super::cluster_view::ClusterView;
 use super::entry::Entry;
 use super::event::Reply;
-use super::message::{Message, OpId, ViewId};
+use super::message::{Message, OpId};
 use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet};
 use super::placement::MemberRef;
@@ -189,16 +189,10 @@ impl Reads {
         self.open.contains_key(&op)
     }
 
-    /// Returns `true` if the read waits for an answer of this member, and `view` is the current
-    /// one.
-    pub(crate) fn waits_for(
-        &self,
-        peer: PeerIndex,
-        (view, op): (ViewId, OpId),
-        current: ViewId,
-    ) -> bool {
+    /// Returns `true` if the read waits for an answer of this member.
+    pub(crate) fn waits_for(&self, peer: PeerIndex, op: OpId) -> bool {
         let open = self.open.get(&op);
-        view == current && open.is_some_and(|open| open.waiting.contains(peer))
+        open.is_some_and(|open| open.waiting.contains(peer))
     }
 
     /// Handles a response. If this node holds the session, the caller has already merged the

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::cluster::replica::message::{Happened, Message, Proposal, Reason, UpdateRequest};
+use crate::cluster::replica::message::{
+    Happened, Message, Proposal, Reason, SlotEntries, UpdateRequest,
+};
 use crate::cluster::replica::node::Node;
 use crate::session::{EndReason, Root, SLOTS, SessionEventKind, SessionPage, Timestamp, UserKey};
 
@@ -29,7 +31,9 @@ pub(super) fn validate(message: &Message) -> Result<(), WireError> {
             at_most(slots.len(), SLOTS)?;
             slots.iter().try_for_each(|slot| is_slot(*slot))
         }
-        Message::PullSlot { slot, .. } | Message::SlotEntries { slot, .. } => is_slot(*slot),
+        Message::PullSlot { slot, .. } | Message::SlotEntries(SlotEntries { slot, .. }) => {
+            is_slot(*slot)
+        }
         Message::Update(UpdateRequest {
             expect: Some((_, Some(version))),
             ..

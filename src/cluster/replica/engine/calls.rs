@@ -19,7 +19,8 @@ impl Engine {
         &mut self,
         now: Timestamp,
         op: OpId,
-        (ack, min_copies): (Ack, usize),
+        ack: Ack,
+        min_copies: usize,
         entries: &Arc<[KeyedEntry]>,
         table: &EntryTable,
     ) -> bool {

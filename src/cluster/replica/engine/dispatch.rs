@@ -15,11 +15,14 @@ use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::floors::vote;
 use crate::cluster::replica::flow::Deferred;
-use crate::cluster::replica::message::{KeyedEntry, Message, ViewId};
+use crate::cluster::replica::message::{
+    GetReply, KeyedEntry, Message, Proposal, SlotEntries, UpdateRequest, Updated, ViewId, Vote,
+};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::placement::MemberRef;
 use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::updates::UpdateAnswer;
 
 impl Engine {
     pub(super) fn handle_message(
@@ -67,11 +70,7 @@ impl Engine {
         match message {
             Message::Write(write) => self.handle_write(now, from, &write, table),
             Message::Ack { view, seqs } => self.handle_ack(now, from, view, seqs, table),
-            Message::Nack { seq, .. } => {
-                self.writes.refused(&mut self.cluster, from, seq);
-                // The peer is in another view: send it this node's.
-                self.announce(now, from);
-            }
+            Message::Nack { seq, .. } => self.handle_nack(now, from, seq),
             Message::Busy { op } => self.handle_busy(from, op),
             Message::Touch {
                 sent_at,
@@ -86,20 +85,8 @@ impl Engine {
             @ (Message::Digests { .. } | Message::PullSlot { .. } | Message::Get { .. }) => {
                 self.handle_request(now, from, request, table)
             }
-            Message::Propose(proposal) => {
-                let vote = vote(from, &proposal, &self.cluster, &self.writes, table);
-                self.cluster.send(from, vote);
-            }
-            Message::Vote {
-                view,
-                op,
-                key,
-                agrees,
-            } => {
-                let (cluster, writes) = (&mut self.cluster, &mut self.writes);
-                let vote = (view, op, key, agrees);
-                self.floors.voted(now, from, vote, cluster, writes, table);
-            }
+            Message::Propose(proposal) => self.handle_propose(from, &proposal, table),
+            Message::Vote(vote) => self.handle_vote(now, from, vote, table),
             Message::Listen { wanted, after } => {
                 self.cluster.handle_listen(now, from, wanted, after);
             }
@@ -118,59 +105,105 @@ impl Engine {
         message: Message,
         table: &EntryTable,
     ) {
-        let current = self.cluster.view;
         match message {
-            Message::DigestDiff { view, round, slots } if view == current => {
+            Message::DigestDiff { view, round, slots } if view == self.cluster.view => {
                 self.repair
                     .differ(from, round, slots, &mut self.cluster, table);
             }
-            Message::SlotEntries {
-                view,
-                round,
-                slot,
-                sent_at,
-                mut entries,
-                more,
-            } => {
-                self.merge_entries(now, sent_at, &mut entries, table);
-                if view == current {
-                    let last = entries.last().filter(|_| more).map(|keyed| keyed.key);
-                    let place = (round, slot);
-                    self.repair
-                        .pushed(from, place, last, &mut self.cluster, table);
-                }
+            Message::SlotEntries(response) => {
+                self.handle_slot_entries(now, from, response, table);
             }
-            Message::GetReply {
-                view,
-                op,
-                sent_at,
-                entry,
-                // A late response may be older than what was forgotten here meanwhile.
-            } if self.reads.waits_for(from, (view, op), current) => {
-                let keyed = self.merge_entry(now, sent_at, entry, table);
-                let entry = keyed.map(|keyed| keyed.entry);
-                self.reads.answered(now, from, op, entry, &self.cluster);
-            }
-            Message::Update(mut update) => {
-                update.rebase(now);
-                let (updates, mut context) = self.ordering(table);
-                updates.order(now, Some(from), update, &mut context);
-            }
-            Message::Updated {
-                op,
-                sent_at,
-                verdict,
-                entry,
-            } => {
-                let keyed = self.merge_entry(now, sent_at, entry, table);
-                // If this node holds the session, its table may have a later state by now.
-                let foreign = keyed.filter(|keyed| !self.cluster.is_local(keyed.key.slot()));
-                let (from, answer) = (MemberRef::Peer(from), (op, verdict, foreign));
-                self.updates
-                    .answered(now, from, answer, &mut self.cluster, table);
-            }
+            Message::GetReply(reply) => self.handle_get_reply(now, from, reply, table),
+            Message::Update(update) => self.handle_update(now, from, update, table),
+            Message::Updated(answer) => self.handle_updated(now, from, answer, table),
             other => self.handle_listing(now, from, other, table),
         }
+    }
+
+    fn handle_nack(&mut self, now: Timestamp, from: PeerIndex, seq: u64) {
+        self.writes.refused(&mut self.cluster, from, seq);
+        // The peer is in another view: send it this node's.
+        self.announce(now, from);
+    }
+
+    fn handle_propose(&mut self, from: PeerIndex, proposal: &Proposal, table: &EntryTable) {
+        let vote = vote(from, proposal, &self.cluster, &self.writes, table);
+        self.cluster.send(from, Message::Vote(vote));
+    }
+
+    fn handle_vote(&mut self, now: Timestamp, from: PeerIndex, vote: Vote, table: &EntryTable) {
+        let (cluster, writes) = (&mut self.cluster, &mut self.writes);
+        self.floors.voted(now, from, vote, cluster, writes, table);
+    }
+
+    fn handle_slot_entries(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        response: SlotEntries,
+        table: &EntryTable,
+    ) {
+        let SlotEntries {
+            view,
+            round,
+            slot,
+            sent_at,
+            mut entries,
+            more,
+        } = response;
+        self.merge_entries(now, sent_at, &mut entries, table);
+        if view == self.cluster.view {
+            let last = entries.last().filter(|_| more).map(|keyed| keyed.key);
+            self.repair
+                .pulled(from, round, slot, last, &mut self.cluster, table);
+        }
+    }
+
+    fn handle_get_reply(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        reply: GetReply,
+        table: &EntryTable,
+    ) {
+        // A late response may be older than what was forgotten here meanwhile.
+        if reply.view != self.cluster.view || !self.reads.waits_for(from, reply.op) {
+            return;
+        }
+        let keyed = self.merge_entry(now, reply.sent_at, reply.entry, table);
+        let entry = keyed.map(|keyed| keyed.entry);
+        self.reads
+            .answered(now, from, reply.op, entry, &self.cluster);
+    }
+
+    fn handle_update(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        mut update: UpdateRequest,
+        table: &EntryTable,
+    ) {
+        update.rebase(now);
+        let (updates, mut context) = self.ordering(table);
+        updates.order(now, Some(from), update, &mut context);
+    }
+
+    fn handle_updated(
+        &mut self,
+        now: Timestamp,
+        from: PeerIndex,
+        answer: Updated,
+        table: &EntryTable,
+    ) {
+        let keyed = self.merge_entry(now, answer.sent_at, answer.entry, table);
+        let answer = UpdateAnswer {
+            from: MemberRef::Peer(from),
+            op: answer.op,
+            verdict: answer.verdict,
+            // If this node holds the session, its table may have a later state by now.
+            entry: keyed.filter(|keyed| !self.cluster.is_local(keyed.key.slot())),
+        };
+        self.updates.answered(now, answer, &mut self.cluster, table);
     }
 
     fn handle_ack(
@@ -249,7 +282,7 @@ impl Engine {
                 round,
                 digests,
             } if view == current => {
-                answer_compare((view, round), from, &digests, &self.cluster, table)
+                answer_compare(view, round, from, &digests, &self.cluster, table)
             }
             Message::PullSlot {
                 view,
@@ -257,12 +290,12 @@ impl Engine {
                 slot,
                 after,
                 known,
-            } if view == current => answer_pull(now, (view, round), slot, after, &known, table),
+            } if view == current => answer_pull(now, view, round, slot, after, &known, table),
             Message::Get {
                 op, key, secret, ..
             } => {
                 let keyed = self.known(now, key, table);
-                Message::GetReply {
+                Message::GetReply(GetReply {
                     view: current,
                     op,
                     sent_at: now,
@@ -270,7 +303,7 @@ impl Engine {
                         entry: keyed.entry.shown_to(now, secret.as_ref()),
                         ..keyed
                     }),
-                }
+                })
             }
             Message::ListSlots(request) if request.view == current => {
                 self.list_part(now, &request, table)

@@ -13,12 +13,12 @@ use crate::cluster::replica::table::EntryTable;
 
 impl Engine {
     /// Starts to ask the other owners for the sessions after a place.
-    pub(crate) fn list(&mut self, now: Timestamp, op: OpId, wanted: (Option<Root>, usize)) {
+    pub(crate) fn list(&mut self, now: Timestamp, op: OpId, after: Option<Root>, limit: usize) {
         self.cluster.now = now;
         if self.cluster.left {
             self.cluster.reply(op, Reply::Unavailable);
         } else {
-            self.lists.begin(now, &mut self.cluster, op, wanted);
+            self.lists.begin(now, &mut self.cluster, op, after, limit);
         }
     }
 
@@ -70,7 +70,7 @@ impl Engine {
             view,
             op,
             sent_at: now,
-            part: table.list(now, (after, SLOTS_MAX), limit, is_owned),
+            part: table.list(now, after, SLOTS_MAX, limit, is_owned),
         })
     }
 

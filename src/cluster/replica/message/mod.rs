@@ -7,6 +7,7 @@
 
 mod event;
 mod list;
+mod response;
 mod update;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::cluster::replica::node::Node;
 
 pub(crate) use self::event::{Cursor, Happened, Reason, Traced};
 pub(crate) use self::list::{ListRequest, ListResponse};
+pub(crate) use self::response::{GetReply, SlotEntries, Updated, Vote};
 pub(crate) use self::update::{Operation, UpdateRequest, UpdateStatus};
 pub(crate) use super::op_id::OpId;
 
@@ -95,15 +97,8 @@ pub(crate) enum Message {
         after: Option<Root>,
         known: Vec<KnownEntry>,
     },
-    /// The response to `PullSlot`. With `more`, the request is to be repeated after the last key.
-    SlotEntries {
-        view: ViewId,
-        round: u64,
-        slot: u16,
-        sent_at: Timestamp,
-        entries: Vec<KeyedEntry>,
-        more: bool,
-    },
+    /// The response to `PullSlot`.
+    SlotEntries(SlotEntries),
     /// A request for a session. Repeated when the link of the request or of its answer is new, and
     /// in a new view. If the secret is not the session's, the response has only its credential.
     Get {
@@ -113,22 +108,12 @@ pub(crate) enum Message {
         secret: Option<SecretHash>,
     },
     /// The response to `Get`. Counts only in the view that it names.
-    GetReply {
-        view: ViewId,
-        op: OpId,
-        sent_at: Timestamp,
-        entry: Option<KeyedEntry>,
-    },
+    GetReply(GetReply),
     /// A request to the session's owner to apply a change if the expected attribute is unchanged.
     /// The version in it names the attempt, so that a repeated one is recognized.
     Update(UpdateRequest),
     /// The response to `Update`. A lost one is repeated when the update is sent again.
-    Updated {
-        op: OpId,
-        sent_at: Timestamp,
-        verdict: UpdateStatus,
-        entry: Option<KeyedEntry>,
-    },
+    Updated(Updated),
     /// The sender leaves for good. If it is lost, failure detection removes the sender.
     Leave,
     /// The response to a request that is not answered, because too many wait at the sender.
@@ -137,12 +122,7 @@ pub(crate) enum Message {
     /// A lost one times out, and the owner proposes again later.
     Propose(Proposal),
     /// The response to `Propose`. Counts only in the view that it names.
-    Vote {
-        view: ViewId,
-        op: OpId,
-        key: Root,
-        agrees: bool,
-    },
+    Vote(Vote),
     /// Starts or stops the receiver's reports of events to the sender, who has everything up to
     /// `after`. Repeated while they are wanted; the receiver stops when it is not repeated in time.
     Listen {
@@ -227,8 +207,8 @@ impl Message {
                 Self::Digests { digests, .. } => digests.len() * (SLOT + NUMBER),
                 Self::DigestDiff { slots, .. } => slots.len() * SLOT,
                 Self::PullSlot { known, .. } => known.len() * (KEY + 2 * NUMBER),
-                Self::SlotEntries { entries: all, .. } => entries(all),
-                Self::GetReply { entry, .. } | Self::Updated { entry, .. } => {
+                Self::SlotEntries(response) => entries(&response.entries),
+                Self::GetReply(GetReply { entry, .. }) | Self::Updated(Updated { entry, .. }) => {
                     entry.as_ref().map_or(0, KeyedEntry::size)
                 }
                 Self::Update(update) => update.size(),
@@ -261,10 +241,10 @@ impl Message {
         match self {
             Self::Write(Write { sent_at, .. })
             | Self::Touch { sent_at, .. }
-            | Self::SlotEntries { sent_at, .. }
-            | Self::GetReply { sent_at, .. }
+            | Self::SlotEntries(SlotEntries { sent_at, .. })
+            | Self::GetReply(GetReply { sent_at, .. })
             | Self::Update(UpdateRequest { sent_at, .. })
-            | Self::Updated { sent_at, .. }
+            | Self::Updated(Updated { sent_at, .. })
             | Self::Happened(Happened { sent_at, .. })
             | Self::ListPage(ListResponse { sent_at, .. }) => Some(sent_at),
             Self::Swim(_)

@@ -10,7 +10,8 @@ impl EntryTable {
     pub(crate) fn list(
         &self,
         now: Timestamp,
-        (after, slots): (Option<Root>, usize),
+        after: Option<Root>,
+        slots: usize,
         limit: usize,
         is_wanted: impl Fn(usize) -> bool,
     ) -> ListPart {
@@ -18,10 +19,12 @@ impl EntryTable {
         let end = page.first_slot().saturating_add(slots.max(1)).min(SLOTS);
         for at in (page.first_slot()..end).filter(|slot| is_wanted(*slot)) {
             let slot = self.lock(at);
-            let due = slot.entries.iter();
-            let due = due.filter(|(key, _)| page.is_due(key) && !key.is_index());
-            let live = due.filter_map(|(key, entry)| Some((*key, entry.live(now)?.clone())));
-            let found: Vec<_> = live.collect();
+            let found: Vec<_> = slot
+                .entries
+                .iter()
+                .filter(|(key, _)| page.is_due(key) && !key.is_index())
+                .filter_map(|(key, entry)| Some((*key, entry.live(now)?.clone())))
+                .collect();
             drop(slot);
             if !page.add(found) {
                 break;

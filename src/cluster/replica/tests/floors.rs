@@ -177,33 +177,33 @@ fn a_holder_that_has_something_else_refuses_and_the_owner_proposes_again() {
     lab.hold = is_vote;
     pairs(&mut lab, &[owner], 1, "last");
     let (from, to, vote) = lab.held.pop().unwrap();
-    let Message::Vote {
+    let Message::Vote(Vote {
         view,
         op,
         key,
         agrees: true,
-    } = vote
+    }) = vote
     else {
         panic!("{vote:?}")
     };
-    let refusal = Message::Vote {
+    let refusal = Message::Vote(Vote {
         view,
         op,
         key,
         agrees: false,
-    };
+    });
     lab.deliver(from, to, refusal);
     lab.carry();
     // A vote that arrives now does not count.
     lab.deliver(
         from,
         to,
-        Message::Vote {
+        Message::Vote(Vote {
             view,
             op,
             key,
             agrees: true,
-        },
+        }),
     );
     lab.carry();
     assert_eq!(floor(&lab, owner), None);
@@ -220,19 +220,19 @@ fn a_vote_counts_in_its_view_only() {
     lab.hold = is_vote;
     pairs(&mut lab, &[owner], 1, "last");
     let (from, to, vote) = lab.held.pop().unwrap();
-    let Message::Vote { view, op, key, .. } = vote else {
+    let Message::Vote(Vote { view, op, key, .. }) = vote else {
         panic!("{vote:?}")
     };
     let view = another(view);
     lab.deliver(
         from,
         to,
-        Message::Vote {
+        Message::Vote(Vote {
             view,
             op,
             key,
             agrees: true,
-        },
+        }),
     );
     lab.carry();
     assert_eq!(floor(&lab, owner), None);

@@ -33,7 +33,9 @@ fn begin(
     op: OpId,
     wanted: (Option<Root>, usize),
 ) -> Progress<ListPart> {
-    let step = lab.replica(at).list(lab.now, op, Scope::Cluster, wanted);
+    let step = lab
+        .replica(at)
+        .list(lab.now, op, Scope::Cluster, wanted.0, wanted.1);
     lab.carry();
     step
 }
@@ -46,9 +48,9 @@ fn end(
     wanted: (Option<Root>, usize),
 ) -> Result<ListPart, StoreErrorKind> {
     match lab.reply(op) {
-        Some(Reply::Listed(view, others)) => {
-            lab.replica(at).list_owned(lab.now, wanted, (view, others))
-        }
+        Some(Reply::Listed(view, others)) => lab
+            .replica(at)
+            .list_owned(lab.now, wanted.0, wanted.1, view, others),
         Some(Reply::Unavailable) => Err(StoreErrorKind::Unavailable),
         other => panic!("{other:?}"),
     }

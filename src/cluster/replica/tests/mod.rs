@@ -46,5 +46,8 @@ use self::lab::ReplicaLab;
 use super::delta::Delta;
 use super::entry::Entry;
 use super::event::{EventReport, Input, Notification, Output, Progress, Reply};
-use super::message::{self, KeyedEntry, Lane, Message, OpId, UpdateStatus, ViewId};
+use super::message::{
+    self, GetReply, KeyedEntry, Lane, Message, OpId, SlotEntries, UpdateStatus, Updated, ViewId,
+    Vote,
+};
 use super::*;

@@ -69,7 +69,7 @@ fn an_attempt_that_was_rejected_stays_rejected() {
 }
 
 fn has_verdict(message: &Message, expected: UpdateStatus) -> bool {
-    matches!(message, Message::Updated { verdict, .. } if *verdict == expected)
+    matches!(message, Message::Updated(Updated { verdict, .. }) if *verdict == expected)
 }
 
 #[test]
@@ -104,12 +104,12 @@ fn a_rejection_by_another_member_than_the_owner_does_not_count() {
     lab.commit(0, 1, key, &born("n", "0"));
     lab.hold = |message| matches!(message, Message::Update(_));
     count_up(&mut lab, 1, 2, key);
-    let refusal = Message::Updated {
+    let refusal = Message::Updated(Updated {
         op: 2,
         sent_at: lab.now,
         verdict: UpdateStatus::Gone,
         entry: None,
-    };
+    });
     lab.deliver(2, 1, refusal);
     lab.carry();
     assert_eq!(lab.verdict(2), None);
@@ -150,12 +150,12 @@ fn an_answer_that_no_call_waits_for_is_ignored() {
         key: key(1),
         entry: Entry::Live(Arc::new(record("a", 1))),
     };
-    let late = Message::GetReply {
+    let late = Message::GetReply(GetReply {
         view: lab.view(0),
         op: 77,
         sent_at: lab.now,
         entry: Some(copy),
-    };
+    });
     lab.deliver(1, 0, late);
     lab.carry();
     assert!(lab.read(0, key(1)).is_none());

@@ -54,7 +54,7 @@ fn held_sessions_are_not_used_alone() {
 fn held_sessions_are_used_when_the_survivor_is_met() {
     let mut lab = returning(survivor(1, false));
     // It receives nothing but the differences to what it held.
-    lab.hold = |message| matches!(message, Message::SlotEntries { slot: 1, .. });
+    lab.hold = |message| matches!(message, Message::SlotEntries(SlotEntries { slot: 1, .. }));
     meet(&mut lab);
     assert!(lab.held.is_empty());
     assert!(lab.read(0, key(1)).is_some());

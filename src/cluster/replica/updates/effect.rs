@@ -57,8 +57,8 @@ impl UpdateRequest {
         let writer = owner.me.writer();
         let mut delta = Delta::clone(&self.delta);
         if let (Some(rotation), Some(attempt)) = (&self.rotation, self.delta.updates.first()) {
-            let which = (self.key, *attempt);
-            delta.credential = Some(rotations.order(now, which, rotation, current, writer));
+            let credential = rotations.order(now, self.key, *attempt, rotation, current, writer);
+            delta.credential = Some(credential);
         }
         if is_old {
             let version = Version::next(current.clock(), now, writer);

@@ -32,17 +32,16 @@ use crate::session::{Record, Root, Timestamp};
 
 use super::cluster_view::ClusterView;
 use super::floors::Floors;
-use super::message::{KeyedEntry, OpId, Operation, UpdateStatus};
+use super::message::{OpId, Operation};
 use super::op_id::is_internal;
 use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::MemberRef;
 use super::reads::Reads;
 use super::table::EntryTable;
 use super::writes::Writes;
 
 use ordering::QueuedUpdate;
-pub(crate) use pending::UpdateCall;
 use pending::{PendingUpdates, Which};
+pub(crate) use pending::{UpdateAnswer, UpdateCall};
 use rejected::Refusals;
 use rotations::Rotations;
 
@@ -113,17 +112,15 @@ impl Updates {
         }
     }
 
-    /// Handles the owner's answer to an update of a local caller. It includes the session if this
-    /// node does not hold it.
+    /// Handles the answer to an update of a local caller.
     pub(crate) fn answered(
         &mut self,
         now: Timestamp,
-        from: MemberRef,
-        answer: (OpId, UpdateStatus, Option<KeyedEntry>),
+        answer: UpdateAnswer,
         cluster: &mut ClusterView,
         table: &EntryTable,
     ) {
-        self.pending.answered(now, from, answer, cluster, table);
+        self.pending.answered(now, answer, cluster, table);
     }
 
     /// Returns the session that an update in progress changes, as it was when its turn came.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::session::{Record, Root, Timestamp};
 
 use super::preconditions::{check_preconditions, is_behind};
-use super::{UpdateContext, Updates};
+use super::{UpdateAnswer, UpdateContext, Updates};
 use crate::cluster::ack::Ack;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
-    KeyedEntry, Message, OpId, Operation, UpdateRequest, UpdateStatus,
+    KeyedEntry, Message, OpId, Operation, UpdateRequest, UpdateStatus, Updated,
 };
 use crate::cluster::replica::op_id::INTERNAL;
 use crate::cluster::replica::peer_table::PeerIndex;
@@ -308,18 +308,23 @@ impl Updates {
                     // Too much waits for the member that asks: its caller gets no certain result.
                     (UpdateStatus::Indeterminate, None)
                 };
-                let message = Message::Updated {
+                let message = Message::Updated(Updated {
                     op,
                     sent_at: now,
                     verdict,
                     entry: keyed,
-                };
+                });
                 context.cluster.send(peer, message);
             }
             None => {
-                let answer = (op, verdict, keyed);
+                let answer = UpdateAnswer {
+                    from: MemberRef::Me,
+                    op,
+                    verdict,
+                    entry: keyed,
+                };
                 self.pending
-                    .answered(now, MemberRef::Me, answer, context.cluster, context.table);
+                    .answered(now, answer, context.cluster, context.table);
             }
         }
     }

@@ -36,6 +36,17 @@ pub(crate) struct UpdateCall<'a> {
     pub(crate) order: Operation,
 }
 
+/// The answer to an update.
+#[derive(Debug)]
+pub(crate) struct UpdateAnswer {
+    /// The member that has answered.
+    pub(crate) from: MemberRef,
+    pub(crate) op: OpId,
+    pub(crate) verdict: UpdateStatus,
+    /// The session after the update, if this node does not hold it.
+    pub(crate) entry: Option<KeyedEntry>,
+}
+
 /// Updates that local callers wait for.
 #[derive(Debug, Default)]
 pub(super) struct PendingUpdates {
@@ -145,15 +156,20 @@ impl PendingUpdates {
         self.open.contains_key(&op)
     }
 
-    /// Handles a verdict, with the session if this node does not hold it.
+    /// Handles the answer of an owner.
     pub(super) fn answered(
         &mut self,
         now: Timestamp,
-        from: MemberRef,
-        (op, verdict, keyed): (OpId, UpdateStatus, Option<KeyedEntry>),
+        answer: UpdateAnswer,
         cluster: &mut ClusterView,
         table: &EntryTable,
     ) {
+        let UpdateAnswer {
+            from,
+            op,
+            verdict,
+            entry,
+        } = answer;
         let Some(open) = self.open.get_mut(&op) else {
             return;
         };
@@ -168,7 +184,7 @@ impl PendingUpdates {
         if !applied && from != owner {
             return;
         }
-        let keyed = keyed.or_else(|| open.update.outcome(now, table));
+        let after = entry.or_else(|| open.update.outcome(now, table));
         open.discharge(cluster);
         let key = open.update.key;
         self.open.remove(&op);
@@ -176,7 +192,7 @@ impl PendingUpdates {
             let kind = SessionEventKind::Deleted(EndReason::User);
             cluster.happened(key, kind, None);
         }
-        let reply = match keyed.map(|keyed| keyed.entry) {
+        let reply = match after.map(|keyed| keyed.entry) {
             // It was applied, even if the session has expired since.
             Some(Entry::Live(record)) if applied || record.is_live(now) => {
                 Reply::Updated(verdict, Some(record))

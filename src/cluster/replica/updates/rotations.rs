@@ -33,7 +33,8 @@ impl Rotations {
     pub(super) fn order(
         &mut self,
         now: Timestamp,
-        (key, attempt): (Root, Version),
+        key: Root,
+        attempt: Version,
         rotation: &Rotation,
         current: &Record,
         writer: WriterId,
@@ -119,17 +120,17 @@ mod tests {
         }
     }
 
-    fn attempt(clock: u64) -> (Root, Version) {
-        (KEY, Version { clock, writer: 5 })
+    const fn attempt(clock: u64) -> Version {
+        Version { clock, writer: 5 }
     }
 
     #[test]
     fn a_repeated_rotation_gets_the_same_credential_as_long_as_it_follows() {
         let mut rotations = Rotations::default();
         let mut current = record();
-        let first = rotations.order(NOW, attempt(1), &to(2), &current, 7);
+        let first = rotations.order(NOW, KEY, attempt(1), &to(2), &current, 7);
         let later = NOW.plus(Duration::from_secs(3));
-        let again = rotations.order(later, attempt(1), &to(2), &current, 7);
+        let again = rotations.order(later, KEY, attempt(1), &to(2), &current, 7);
         assert_eq!(again, first);
         // Another rotation was carried out and taken back in between.
         for number in [3, 1] {
@@ -143,7 +144,7 @@ mod tests {
                 NOW,
             );
         }
-        let other = rotations.order(later, attempt(1), &to(2), &current, 7);
+        let other = rotations.order(later, KEY, attempt(1), &to(2), &current, 7);
         assert!(other.version() > first.version());
         assert!(other.follows(&current.credential));
     }
@@ -154,8 +155,8 @@ mod tests {
         let mut rotations = Rotations::default();
         let current = record();
         let early = Timestamp::from_millis(1);
-        let first = rotations.order(early, attempt(1), &to(2), &current, 7);
-        let second = rotations.order(early, attempt(2), &to(3), &current, 7);
+        let first = rotations.order(early, KEY, attempt(1), &to(2), &current, 7);
+        let second = rotations.order(early, KEY, attempt(2), &to(3), &current, 7);
         assert!(second.follows(&first));
     }
 
@@ -167,12 +168,12 @@ mod tests {
             let mut bytes = [0; 12];
             bytes[..8].copy_from_slice(&number.to_be_bytes());
             let key = Root::from_bytes(bytes);
-            rotations.order(NOW, (key, attempt(1).1), &to(2), &current, 7);
+            rotations.order(NOW, key, attempt(1), &to(2), &current, 7);
         }
         assert_eq!(rotations.last.len(), ROTATIONS_MAX);
         assert!(!rotations.last.contains_key(&KEY));
         let later = NOW.plus(REMEMBERED / 2);
-        rotations.order(later, attempt(1), &to(2), &current, 7);
+        rotations.order(later, KEY, attempt(1), &to(2), &current, 7);
         rotations.forget(NOW.plus(REMEMBERED), Duration::ZERO);
         assert_eq!(rotations.last.len(), 1);
         rotations.forget(later.plus(REMEMBERED), Duration::ZERO);

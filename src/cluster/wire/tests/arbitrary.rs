@@ -66,12 +66,12 @@ fn write_or_vote() -> BoxedStrategy<Message> {
             }
         ),
         (any::<(ViewId, u64, bool)>(), key()).prop_map(|((view, op, agrees), key)| {
-            Message::Vote {
+            Message::Vote(Vote {
                 view,
                 op,
                 key,
                 agrees,
-            }
+            })
         }),
     ]
     .boxed()
@@ -108,14 +108,14 @@ fn repair() -> BoxedStrategy<Message> {
             vec(copy(), 0..5)
         )
             .prop_map(|((view, round, more), slot, sent_at, entries)| {
-                Message::SlotEntries {
+                Message::SlotEntries(SlotEntries {
                     view,
                     round,
                     slot,
                     sent_at,
                     entries,
                     more,
-                }
+                })
             }),
     ]
     .boxed()
@@ -132,21 +132,21 @@ fn call() -> BoxedStrategy<Message> {
             }
         ),
         (any::<(ViewId, u64)>(), time(), option::of(copy())).prop_map(
-            |((view, op), sent_at, entry)| Message::GetReply {
+            |((view, op), sent_at, entry)| Message::GetReply(GetReply {
                 view,
                 op,
                 sent_at,
                 entry
-            }
+            })
         ),
         update().prop_map(Message::Update),
         (any::<u64>(), time(), verdict(), option::of(copy())).prop_map(
-            |(op, sent_at, verdict, entry)| Message::Updated {
+            |(op, sent_at, verdict, entry)| Message::Updated(Updated {
                 op,
                 sent_at,
                 verdict,
                 entry
-            }
+            })
         ),
         any::<u64>().prop_map(|op| Message::Busy { op }),
     ]

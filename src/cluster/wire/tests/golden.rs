@@ -139,12 +139,12 @@ fn acknowledgements() -> Golden {
              01",
         ),
         (
-            Message::Vote {
+            Message::Vote(Vote {
                 view: VIEW,
                 op: 8,
                 key: key(),
                 agrees: true,
-            },
+            }),
             "1103edfd0308ff616721303132333435363701",
         ),
         (
@@ -194,14 +194,14 @@ fn repair() -> Golden {
             "0803edfd03020701ff616721303132333435363701ff6167213031323334353637090a",
         ),
         (
-            Message::SlotEntries {
+            Message::SlotEntries(SlotEntries {
                 view: VIEW,
                 round: 2,
                 slot: 7,
                 sent_at: NOW,
                 entries: vec![dead()],
                 more: true,
-            },
+            }),
             "0903edfd03020780d095ffbc3101ff61672130313233343536370280d095ffbc3101",
         ),
     ]
@@ -225,12 +225,12 @@ fn calls() -> Golden {
             "0a03edfd0308ff616721303132333435363701746865207365637265742c2068617368",
         ),
         (
-            Message::GetReply {
+            Message::GetReply(GetReply {
                 view: VIEW,
                 op: 8,
                 sent_at: NOW,
                 entry: Some(dead()),
-            },
+            }),
             "0b03edfd030880d095ffbc3101ff61672130313233343536370280d095ffbc31",
         ),
         (
@@ -252,21 +252,21 @@ fn calls() -> Golden {
              a5f9f597810662447dab4f9d505375ac020002",
         ),
         (
-            Message::Updated {
+            Message::Updated(Updated {
                 op: 8,
                 sent_at: NOW,
                 verdict: UpdateStatus::Conflict,
                 entry: None,
-            },
+            }),
             "0d0880d095ffbc310100",
         ),
         (
-            Message::Updated {
+            Message::Updated(Updated {
                 op: 8,
                 sent_at: NOW,
                 verdict: UpdateStatus::Full,
                 entry: None,
-            },
+            }),
             "0d0880d095ffbc310500",
         ),
         (Message::Busy { op: 8 }, "0f08"),

@@ -23,8 +23,8 @@ use crate::cluster::link::Inbox;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
-    Cursor, Happened, KeyedEntry, Operation, Proposal, Reason, Traced, UpdateRequest, UpdateStatus,
-    View, ViewId, Write,
+    Cursor, GetReply, Happened, KeyedEntry, Operation, Proposal, Reason, SlotEntries, Traced,
+    UpdateRequest, UpdateStatus, Updated, View, ViewId, Vote, Write,
 };
 use crate::cluster::replica::message::{ListRequest, ListResponse};
 use crate::cluster::replica::node::Node;
