@@ -178,8 +178,9 @@ impl Replica {
         let published = self.published();
         let mine = published.placement.is_local(key.slot());
         // A node that is not complete may lack a session that other holders have.
-        let recorded = mine.then(|| self.table.touch(now, key, published.writer));
-        let recorded = recorded.flatten();
+        let recorded = mine
+            .then(|| self.table.touch(now, key, published.writer))
+            .flatten();
         if published.ready && (recorded.is_some() || !mine || !published.complete) {
             let access = recorded.unwrap_or_else(|| access_version(now, published.writer));
             self.engine().touch(now, *key, access);
@@ -196,15 +197,16 @@ impl Replica {
         published: &Published,
     ) -> Progress<Outcome> {
         let record = self.get_if_holder(now, key).or_else(|| base.cloned());
-        let order = match changes.is_create() {
-            true => match changes.apply_as(None, None, now, published.writer) {
+        let order = if changes.is_create() {
+            match changes.apply_as(None, None, now, published.writer) {
                 Outcome::Committed(record) if self.table.is_too_large_to_create(&record) => {
                     return Progress::Rejected(StoreErrorKind::TooLarge);
                 }
                 Outcome::Committed(record) => Operation::Create(record),
                 outcome => return Progress::Ready(outcome),
-            },
-            false => Operation::Update,
+            }
+        } else {
+            Operation::Update
         };
         let call = UpdateCall {
             op,

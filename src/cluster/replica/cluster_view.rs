@@ -228,6 +228,16 @@ impl ClusterView {
         }
     }
 
+    /// Returns `true` if a caller that waits for these members since `begun_at` has waited longer
+    /// than `timeout`, or than [`MOVING_MAX`] while a large message to or from each of them makes
+    /// progress: a large session on a slow link may take longer than the timeout.
+    pub(crate) fn is_late(&self, begun_at: Timestamp, timeout: Duration, waiting: PeerSet) -> bool {
+        let waited = self.now.since(begun_at);
+        let moves = |peer| self.flow.is_moving(self.now, peer);
+        let is_moving = || !waiting.is_empty() && waiting.iter().all(moves);
+        waited >= timeout && !(waited < MOVING_MAX && is_moving())
+    }
+
     /// Returns all members except this node.
     pub(crate) fn peers(&self) -> PeerSet {
         self.peers.all()
@@ -360,6 +370,9 @@ impl ClusterView {
 /// How far ahead an announced epoch may be. Each change of the members adds one, so no cluster gets
 /// that far, and a faulty member cannot exhaust the range.
 const EPOCH_STEP_MAX: u64 = 1 << 32;
+
+/// Longest wait of a caller while large messages make progress.
+const MOVING_MAX: Duration = Duration::from_secs(60);
 
 /// Losses remembered: no more members can be lost at the same time.
 const LOSSES_MAX: usize = super::peer_table::PEERS_MAX;

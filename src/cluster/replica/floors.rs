@@ -270,8 +270,11 @@ impl Floors {
         table: &EntryTable,
         is_over: impl Fn(&Ballot) -> bool,
     ) {
-        let over = |(key, ballot): (&Root, &Ballot)| is_over(ballot).then_some(*key);
-        let over: Vec<_> = self.ballots.iter().filter_map(over).collect();
+        let ballots = self.ballots.iter();
+        let over: Vec<_> = ballots
+            .filter(|(_, ballot)| is_over(ballot))
+            .map(|(key, _)| *key)
+            .collect();
         for key in over {
             self.abandon(now, key, cluster, table);
         }

@@ -140,19 +140,8 @@ impl Flow {
         let message = window
             .small
             .take(SMALL_WINDOW, enforced)
-            .or_else(|| window.large.take(0, enforced));
-        let message = message.or_else(|| {
-            let (key, (accessed_at, access)) =
-                (!window.small.is_full()).then(|| window.touches.pop_first())??;
-            let touch = Message::Touch {
-                sent_at: now,
-                key,
-                accessed_at,
-                access,
-            };
-            window.small.sent(&touch);
-            Some(touch)
-        })?;
+            .or_else(|| window.large.take(0, enforced))
+            .or_else(|| window.take_touch(now))?;
         window.stalled_since.get_or_insert(now);
         window.events -= usize::from(matches!(message, Message::Happened(_)));
         Some(message.spoken_at(now))
@@ -161,8 +150,8 @@ impl Flow {
     /// Removes and returns a request of a peer for whose response there is room.
     pub(crate) fn question(&mut self, peer: PeerIndex) -> Option<Message> {
         let window = self.windows.get_mut(peer)?;
-        let question = (!window.is_busy()).then(|| window.questions.pop_first())??;
-        Some(question.1)
+        let (_, question) = (!window.is_busy()).then(|| window.questions.pop_first())??;
+        Some(question)
     }
 
     /// Returns `true` if a reply of `size` bytes may wait for a peer. One may always wait.
@@ -208,9 +197,8 @@ impl Flow {
 
     /// Returns `true` if no small message waits for a peer or is in flight to it.
     pub(crate) fn is_idle(&self, peer: PeerIndex) -> bool {
-        let is_idle = |queue: &FlowQueue| queue.bytes == 0 && queue.waiting.is_empty();
         let window = self.windows.get(peer);
-        window.is_some_and(|window| is_idle(&window.small))
+        window.is_some_and(|window| window.small.bytes == 0 && window.small.waiting.is_empty())
     }
 
     /// Records that messages have arrived at a peer.
@@ -296,6 +284,20 @@ pub(crate) enum Deferred {
 }
 
 impl Window {
+    /// Removes and returns an access, if there is room for it.
+    fn take_touch(&mut self, now: Timestamp) -> Option<Message> {
+        let (key, (accessed_at, access)) =
+            (!self.small.is_full()).then(|| self.touches.pop_first())??;
+        let touch = Message::Touch {
+            sent_at: now,
+            key,
+            accessed_at,
+            access,
+        };
+        self.small.sent(&touch);
+        Some(touch)
+    }
+
     /// Returns `true` if responses have to wait.
     fn is_busy(&self) -> bool {
         self.small.is_full() || !self.large.waiting.is_empty()

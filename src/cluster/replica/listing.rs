@@ -248,9 +248,9 @@ impl Lists {
 
     /// Returns the members with an unanswered request older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&InFlightList| now.since(open.begun_at) >= OVERDUE_AFTER;
-        let late = self.open.values().filter(late);
-        late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
+        let is_overdue = |open: &&InFlightList| now.since(open.begun_at) >= OVERDUE_AFTER;
+        let overdue = self.open.values().filter(is_overdue);
+        overdue.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
 }
 

@@ -12,7 +12,7 @@ use super::node::Node;
 use super::peer_table::PEERS_MAX;
 
 /// Returns the nodes of `others` that are members besides `me`, or the reason why `me` is none.
-pub(crate) fn admit(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, Exclusion> {
+pub(crate) fn select_members(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, Exclusion> {
     let mut eldest: BTreeMap<&str, &Node> = BTreeMap::new();
     for node in others.iter().chain([me]) {
         let of_name = eldest.entry(&node.name).or_insert(node);
@@ -58,18 +58,24 @@ mod tests {
         let [elder, younger] = [node(2, 5, "a"), node(1, 6, "a")];
         let third = node(3, 9, "c");
         let both = vec![elder.clone(), younger.clone()];
-        assert_eq!(admit(&third, both), Ok(vec![elder.clone()]));
+        assert_eq!(select_members(&third, both), Ok(vec![elder.clone()]));
         let others = vec![younger.clone(), third.clone()];
-        assert_eq!(admit(&elder, others), Ok(vec![third.clone()]));
+        assert_eq!(select_members(&elder, others), Ok(vec![third.clone()]));
         let others = vec![elder.clone(), third];
-        assert_eq!(admit(&younger, others), Err(Exclusion::Name(elder)));
+        assert_eq!(
+            select_members(&younger, others),
+            Err(Exclusion::Name(elder))
+        );
     }
 
     #[test]
     fn at_the_same_age_the_address_decides() {
         let [low, high] = [node(1, 5, "a"), node(2, 5, "a")];
-        assert_eq!(admit(&low, vec![high.clone()]), Ok(vec![]));
-        assert_eq!(admit(&high, vec![low.clone()]), Err(Exclusion::Name(low)));
+        assert_eq!(select_members(&low, vec![high.clone()]), Ok(vec![]));
+        assert_eq!(
+            select_members(&high, vec![low.clone()]),
+            Err(Exclusion::Name(low))
+        );
     }
 
     #[test]
@@ -81,7 +87,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let of = |port: u16| {
-            admit(
+            select_members(
                 &node(port, port.into(), &format!("node{port}")),
                 nodes(port),
             )

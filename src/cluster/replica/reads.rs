@@ -230,12 +230,7 @@ impl Reads {
 
     /// Makes refused requests again, and fails the reads that have taken longer than `timeout`,
     /// except while a large response makes progress. Returns `true` if there were any.
-    pub(crate) fn tick(
-        &mut self,
-        now: Timestamp,
-        timeout: Duration,
-        cluster: &mut ClusterView,
-    ) -> bool {
+    pub(crate) fn tick(&mut self, timeout: Duration, cluster: &mut ClusterView) -> bool {
         for (op, peer) in std::mem::take(&mut self.refused) {
             if let Some(open) = self.open.get(&op)
                 && open.waiting.contains(peer)
@@ -243,14 +238,13 @@ impl Reads {
                 open.ask(op, PeerSet::of(peer), cluster);
             }
         }
-        let late = |op: OpId, open: &InFlightRead| {
-            let waited = now.since(open.begun_at);
-            let moves = |peer| cluster.flow.is_moving(now, peer);
-            let is_moving = !open.waiting.is_empty() && open.waiting.iter().all(moves);
-            !is_internal(op) && waited >= timeout && !(is_moving && waited < MOVING_MAX)
-        };
-        let expired = self.open.iter().filter(|(op, open)| late(**op, open));
-        let expired: Vec<_> = expired.map(|(op, _)| *op).collect();
+        let is_late = |open: &InFlightRead| cluster.is_late(open.begun_at, timeout, open.waiting);
+        let expired: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(op, open)| !is_internal(**op) && is_late(open))
+            .map(|(op, _)| *op)
+            .collect();
         for op in &expired {
             self.open.remove(op);
             cluster.reply(*op, Reply::Unavailable);
@@ -291,9 +285,9 @@ impl Reads {
 
     /// Returns the members with an unanswered request older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&InFlightRead| now.since(open.begun_at) >= OVERDUE_AFTER;
-        let late = self.open.values().filter(late);
-        late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
+        let is_overdue = |open: &&InFlightRead| now.since(open.begun_at) >= OVERDUE_AFTER;
+        let overdue = self.open.values().filter(is_overdue);
+        overdue.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -306,6 +300,3 @@ const READS_MAX: usize = 16_384;
 
 /// A member with a request unanswered for this long is asked for its view.
 const OVERDUE_AFTER: Duration = Duration::from_millis(200);
-
-/// Longest wait of a caller while a large response makes progress.
-const MOVING_MAX: Duration = Duration::from_secs(60);

@@ -150,15 +150,6 @@ impl InFlightWrite {
             cluster.send(peer, Message::Write(write));
         }
     }
-
-    /// Returns `true` if the caller has waited longer than `timeout`, or than [`MOVING_MAX`] while
-    /// a large write makes progress.
-    fn is_late(&self, now: Timestamp, timeout: Duration, cluster: &ClusterView) -> bool {
-        let moves = |peer| cluster.flow.is_moving(now, peer);
-        let is_moving = !self.waiting.is_empty() && self.waiting.iter().all(moves);
-        let waited = now.since(self.begun_at);
-        waited >= timeout && !(is_moving && waited < MOVING_MAX)
-    }
 }
 
 impl Writes {
@@ -287,7 +278,7 @@ impl Writes {
                 break;
             }
             if open.write.op.is_some()
-                && open.is_late(now, timeout, cluster)
+                && cluster.is_late(open.begun_at, timeout, open.waiting)
                 && let Some(op) = open.write.op.take()
             {
                 cluster.reply(op, Reply::Indeterminate);
@@ -337,9 +328,9 @@ impl Writes {
 
     /// Returns the holders with an unacknowledged write older than [`OVERDUE_AFTER`].
     pub(crate) fn overdue(&self, now: Timestamp) -> PeerSet {
-        let late = |open: &&InFlightWrite| now.since(open.begun_at) >= OVERDUE_AFTER;
-        let late = self.open.values().take_while(late);
-        late.fold(PeerSet::default(), |all, open| all.union(open.waiting))
+        let is_overdue = |open: &&InFlightWrite| now.since(open.begun_at) >= OVERDUE_AFTER;
+        let overdue = self.open.values().take_while(is_overdue);
+        overdue.fold(PeerSet::default(), |all, open| all.union(open.waiting))
     }
 
     /// Returns the members that open writes wait for.
@@ -388,6 +379,3 @@ fn is_stable(cluster: &ClusterView) -> bool {
 
 /// A holder with a write unacknowledged for this long is asked for its view.
 const OVERDUE_AFTER: Duration = Duration::from_millis(500);
-
-/// Longest wait of a caller while its large write makes progress.
-const MOVING_MAX: Duration = Duration::from_secs(60);

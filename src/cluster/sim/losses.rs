@@ -22,8 +22,8 @@ impl World {
         if self.partitioned || is_split && self.plan.has_slow_nodes() {
             return self.has_converged();
         }
-        let running = |at: &usize| self.nodes[*at].replica.is_some() && !self.is_outsider(*at);
-        let mut running = (0..self.nodes.len()).filter(running);
+        let is_running = |at: &usize| self.nodes[*at].replica.is_some() && !self.is_outsider(*at);
+        let mut running = (0..self.nodes.len()).filter(is_running);
         match self.plan.copies {
             Copies::All => {
                 running.any(|at| at != index && !self.nodes[at].leaving && self.is_caught_up(at))

@@ -85,8 +85,10 @@ impl World {
     /// Checks that a small write has been acknowledged by now, if nothing has disturbed the
     /// cluster.
     pub(super) fn check_progress(&self, op: OpId, begun_at: u64) {
-        let request = self.requests.get(&op);
-        let request = request.filter(|request| request.small_write_at == Some(begun_at));
+        let request = self
+            .requests
+            .get(&op)
+            .filter(|request| request.small_write_at == Some(begun_at));
         if let Some(request) = request
             && self.was_steady_since(begun_at)
         {

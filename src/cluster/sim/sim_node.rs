@@ -127,9 +127,11 @@ impl SimNode {
 
     /// Returns the memory of its process, and of one that has ended after `since`.
     pub(super) fn memory_since(&self, since: u64) -> Vec<&Replica> {
-        let remains = self.remains.as_ref();
-        let ended = remains.filter(|remains| remains.ended_at > since);
-        let ended = ended.map(|remains| &remains.replica);
+        let ended = self
+            .remains
+            .as_ref()
+            .filter(|remains| remains.ended_at > since)
+            .map(|remains| &remains.replica);
         self.replica.iter().chain(ended).collect()
     }
 }

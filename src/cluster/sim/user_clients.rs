@@ -134,9 +134,10 @@ impl World {
                     .map(|listed| listed.key)
                     .filter(|key| end.seen.insert(*key));
                 end.todo = new.collect();
-                match end.todo.is_empty() {
-                    true => self.end_answered(&call, &end, Some(index)),
-                    false => self.check_next(call, end),
+                if end.todo.is_empty() {
+                    self.end_answered(&call, &end, Some(index));
+                } else {
+                    self.check_next(call, end);
                 }
             }
             None if !end.is_noted && self.replica(call.node).is_divided() => {
@@ -179,9 +180,10 @@ impl World {
             remove(&mut changes, key);
         }
         let place = (index_of(end.user), index);
-        match index.is_none() || end.gone.is_empty() {
-            true => self.pause_user(call.client),
-            false => self.commit_of(call.clone(), place, &changes, UserStage::Last),
+        if index.is_none() || end.gone.is_empty() {
+            self.pause_user(call.client);
+        } else {
+            self.commit_of(call.clone(), place, &changes, UserStage::Last);
         }
     }
 

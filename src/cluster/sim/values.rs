@@ -15,8 +15,10 @@ pub(super) fn draw_tiny(rng: &mut StdRng) -> Value {
 
 /// Draws a value of 100 bytes to 18 KB.
 pub(super) fn draw_small(rng: &mut StdRng) -> Value {
-    let len = 100 << rng.random_range(0..8);
-    let len = rng.random_range(len / 2..len * 2).min(SMALL_VALUE_MAX);
+    let middle = 100 << rng.random_range(0..8);
+    let len = rng
+        .random_range(middle / 2..middle * 2)
+        .min(SMALL_VALUE_MAX);
     let mut bytes = vec![0; len];
     bytes[..8].copy_from_slice(&rng.random::<u64>().to_be_bytes());
     Value::from_bytes(bytes)

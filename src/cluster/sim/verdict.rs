@@ -35,9 +35,10 @@ impl World {
             && self.plan.clock_includes_suspension
         {
             // A large response may be under way for a long time after it was sent.
-            let at = match self.plan.has(FaultKind::LargeRecords) {
-                true => request.begun_at,
-                false => self.now,
+            let at = if self.plan.has(FaultKind::LargeRecords) {
+                request.begun_at
+            } else {
+                self.now
             };
             expires(model, at, read, &place);
         }
@@ -74,14 +75,17 @@ impl World {
                 if !self.replica(index).holds(&model.key) {
                     continue;
                 }
-                let read = self.replica(index).peek(now, &model.key);
-                let read = read.filter(|record| record.is_current(&model.secret));
+                let read = self
+                    .replica(index)
+                    .peek(now, &model.key)
+                    .filter(|record| record.is_current(&model.secret));
                 let place = format!("at node{index} in the end ({})", model.key);
                 ended_stays_ended(&model.known(), read.as_deref(), &place);
                 // If both sides wrote the same attribute, only the later write is guaranteed.
-                let known = match self.partitioned {
-                    true => model.known_to_both_sides(self.now),
-                    false => model.known(),
+                let known = if self.partitioned {
+                    model.known_to_both_sides(self.now)
+                } else {
+                    model.known()
                 };
                 if known.is_fresh(self.now) {
                     acknowledged_survives(&known, read.as_deref(), &place);
@@ -120,10 +124,12 @@ impl World {
         // runs, in `run_all`.
         let is_rough =
             self.partitioned || self.plan.min_copies > 1 || self.plan.has(FaultKind::AllSuspended);
-        let least = match is_rough {
-            true if self.plan.has(FaultKind::Bridges) => 500,
-            true => 25,
-            false => 4,
+        let least = if !is_rough {
+            4
+        } else if self.plan.has(FaultKind::Bridges) {
+            500
+        } else {
+            25
         };
         assert!(
             succeeded * least > begun,
@@ -146,8 +152,11 @@ impl World {
 
     /// Returns `true` if every node runs, serves, and is complete with all others as members.
     pub(super) fn is_whole_again(&self) -> bool {
-        let nodes = self.nodes.iter().enumerate();
-        let mut nodes = nodes.filter(|(_, node)| !node.retired);
+        let mut nodes = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| !node.retired);
         let others = nodes.clone().count() - 1;
         let is_fine = |(index, node): (usize, &SimNode)| {
             node.replica.as_ref().is_some_and(|replica| {

@@ -233,8 +233,8 @@ impl World {
                 Output::Notification(Notification::Rejoining(me)) => {
                     self.nodes[index].me = me;
                     self.nodes[index].falsely_removed = false;
-                    let members = self.replica(index).status().members;
-                    let members = members.iter().map(|member| member.node.address);
+                    let status = self.replica(index).status();
+                    let members = status.members.iter().map(|member| member.node.address);
                     self.nodes[index].addresses.rejoin(members);
                     self.unlink_all(index);
                 }

@@ -26,8 +26,12 @@ impl Engine {
 
     /// Returns the announcement to send; with `ask`, it requests the peer's in return.
     pub(super) fn view_message(&mut self, now: Timestamp, ask: bool) -> View {
-        let removed = self.membership.removed().take(REMOVED_MAX);
-        let removed = removed.cloned().collect();
+        let removed = self
+            .membership
+            .removed()
+            .take(REMOVED_MAX)
+            .cloned()
+            .collect();
         self.announcements += 1;
         let cluster = &self.cluster;
         View {

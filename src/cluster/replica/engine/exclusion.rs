@@ -10,14 +10,14 @@ use crate::session::Timestamp;
 
 use super::Engine;
 use crate::cluster::replica::event::{Exclusion, Notification};
-use crate::cluster::replica::member_selection::admit;
+use crate::cluster::replica::member_selection::select_members;
 use crate::cluster::replica::membership::Membership;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
 
 impl Engine {
     /// Returns the nodes that are members; none if this node is excluded.
-    pub(super) fn admit(&mut self, now: Timestamp, nodes: Vec<Node>) -> Vec<Node> {
-        match admit(&self.cluster.me, nodes) {
+    pub(super) fn select_members(&mut self, now: Timestamp, nodes: Vec<Node>) -> Vec<Node> {
+        match select_members(&self.cluster.me, nodes) {
             Ok(members) => members,
             Err(exclusion) => {
                 self.exclude(now, exclusion);
@@ -30,7 +30,7 @@ impl Engine {
     pub(super) fn rival(&mut self, now: Timestamp, rival: Node) {
         let me = self.cluster.me.clone();
         if self.cluster.ready && rival.name == me.name {
-            let exclusion = admit(&me, vec![rival]).err();
+            let exclusion = select_members(&me, vec![rival]).err();
             if let Some(exclusion) = exclusion {
                 self.exclude(now, exclusion);
             }

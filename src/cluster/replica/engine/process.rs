@@ -161,9 +161,13 @@ impl Engine {
     /// Removes the members that have gone, and adds new ones.
     pub(super) fn update_peers(&mut self, now: Timestamp, table: &EntryTable) {
         let here = self.quarantined_until.is_none() && self.excluded.is_none();
-        let members = self.membership.members().filter(|_| here);
-        let members: Vec<Node> = members.cloned().collect();
-        let members = self.admit(now, members);
+        let known = self
+            .membership
+            .members()
+            .filter(|_| here)
+            .cloned()
+            .collect();
+        let members = self.select_members(now, known);
         let peers = &self.cluster.peers;
         let gone: Vec<_> = peers
             .iter()

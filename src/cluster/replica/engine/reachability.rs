@@ -32,9 +32,12 @@ impl Engine {
     /// down those that have not answered for long.
     pub(super) fn probe_lagging(&mut self, now: Timestamp) {
         let cluster = &self.cluster;
-        let overdue = self.writes.overdue(now).union(self.reads.overdue(now));
-        let overdue = overdue.union(self.lists.overdue(now));
-        let overdue = overdue.union(self.updates.overdue(now, cluster));
+        let overdue = self
+            .writes
+            .overdue(now)
+            .union(self.reads.overdue(now))
+            .union(self.lists.overdue(now))
+            .union(self.updates.overdue(now, cluster));
         let waited_for = cluster.peers.iter().filter(|(index, peer)| {
             !cluster.has_caught_up(*index) || !peer.ready || overdue.contains(*index)
         });
@@ -53,11 +56,13 @@ impl Engine {
             return true;
         };
         let age = |node: &Node| (node.generation, node.address);
-        let known = self.silent.get(&silent.node.address);
-        let most = match age(me) < age(&silent.node) {
-            _ if known.is_some_and(|at| now.since(*at) < SILENT_FOR) => UNANSWERED_AGAIN,
-            true => UNANSWERED_MAX,
-            false => UNANSWERED_MAX + YOUNGER,
+        let last_silent_at = self.silent.get(&silent.node.address);
+        let most = if last_silent_at.is_some_and(|at| now.since(*at) < SILENT_FOR) {
+            UNANSWERED_AGAIN
+        } else if age(me) < age(&silent.node) {
+            UNANSWERED_MAX
+        } else {
+            UNANSWERED_MAX + YOUNGER
         };
         silent.unanswered += 1;
         if silent.unanswered <= most || !self.cluster.rules.reachability() {

@@ -78,7 +78,7 @@ impl Engine {
         self.review_exclusion(now);
         let timeout = self.settings.ack_timeout;
         self.writes.tick(now, timeout, &mut self.cluster);
-        let late_reads = self.reads.tick(now, timeout, &mut self.cluster);
+        let late_reads = self.reads.tick(timeout, &mut self.cluster);
         let (updates, mut context) = self.ordering(table);
         let late_updates = updates.tick(now, timeout, &mut context);
         let late_lists = self.lists.tick(now, timeout, &mut self.cluster);

@@ -52,8 +52,12 @@ impl Engine {
         }
         let peers = self.cluster.peers.iter().map(|(_, peer)| peer.node.address);
         let ours: Vec<_> = peers.chain([me.address]).collect();
-        let theirs = view.members.iter().map(|node| node.address);
-        let theirs: Vec<_> = theirs.chain([from.address]).collect();
+        let theirs: Vec<_> = view
+            .members
+            .iter()
+            .chain([from])
+            .map(|node| node.address)
+            .collect();
         let lowest = |side: &[SocketAddr]| side.iter().min().copied();
         let rank = |side: &[SocketAddr]| (side.len(), std::cmp::Reverse(lowest(side)));
         rank(&theirs) > rank(&ours)

@@ -158,11 +158,11 @@ impl ClusterView {
     /// Reports a change of whether all ready members have confirmed the subscription of this node.
     fn review_confirmation(&mut self) {
         let confirmed = self.listeners.confirmed;
-        let is_confirmed = self
+        let have_all_confirmed = self
             .peers
             .iter()
             .all(|(index, peer)| !peer.ready || confirmed.contains(index));
-        let is_confirmed = self.ready && is_confirmed || !self.wants_events();
+        let is_confirmed = self.ready && have_all_confirmed || !self.wants_events();
         if self.listeners.is_confirmed != is_confirmed {
             self.listeners.is_confirmed = is_confirmed;
             self.output(Output::Event(EventReport::Confirmed(is_confirmed)));

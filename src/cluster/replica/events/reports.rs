@@ -84,9 +84,10 @@ impl ClusterView {
                 at,
                 possible_repeat,
             };
-            self.output(Output::Event(match is_known {
-                true => EventReport::LocalRepeat(event),
-                false => EventReport::Local(event),
+            self.output(Output::Event(if is_known {
+                EventReport::LocalRepeat(event)
+            } else {
+                EventReport::Local(event)
             }));
         }
         let event = Logged {

@@ -94,10 +94,10 @@ impl EntryTable {
         known: &[KnownEntry],
         max_bytes: usize,
     ) -> (Vec<KeyedEntry>, bool) {
-        let known = known
+        let known: BTreeMap<_, _> = known
             .iter()
-            .map(|(key, version, access)| (*key, (*version, *access)));
-        let known: BTreeMap<_, _> = known.collect();
+            .map(|(key, version, access)| (*key, (*version, *access)))
+            .collect();
         let guard = self.lock(usize::from(slot));
         let mut entries = Vec::new();
         let mut bytes = 0;

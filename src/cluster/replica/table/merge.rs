@@ -26,8 +26,8 @@ impl EntryTable {
     /// Called when members are missing: `writers` are the writers on this side.
     pub(crate) fn begin_partition(&self, writers: impl Iterator<Item = WriterId>) {
         let mut conflicts = self.conflicts();
-        let conflicts = conflicts.get_or_insert_default();
-        writers.for_each(|writer| conflicts.add_writer(writer));
+        let tracker = conflicts.get_or_insert_default();
+        writers.for_each(|writer| tracker.add_writer(writer));
         self.is_partitioned.store(true, Ordering::Relaxed);
     }
 

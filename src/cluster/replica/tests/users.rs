@@ -21,10 +21,10 @@ pub(super) fn log_in(lab: &mut ReplicaLab, index: usize, op: OpId, number: u8) {
     });
     lab.commit(index, op, key(number), &changes);
     let root = index_root(&user);
-    let is_new = lab.read(index, root).is_none();
-    let mut changes = match is_new {
-        true => new_index(48 * HOUR),
-        false => Changes::default(),
+    let mut changes = if lab.read(index, root).is_none() {
+        new_index(48 * HOUR)
+    } else {
+        Changes::default()
     };
     put(&mut changes, &key(number), &entry());
     let step = lab.commit(index, op + 1, root, &changes);

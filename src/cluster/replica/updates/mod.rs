@@ -147,7 +147,7 @@ impl Updates {
         timeout: Duration,
         context: &mut UpdateContext<'_>,
     ) -> bool {
-        let late = self.pending.expire(now, timeout, context.cluster);
+        let late = self.pending.expire(timeout, context.cluster);
         self.rejected.forget(now, timeout);
         self.rotations.forget(now, timeout);
         self.repeat(now, Which::Postponed, context);

@@ -182,19 +182,14 @@ impl Updates {
             strict: true,
             entries,
         };
-        let write = (!write.entries.is_empty())
-            .then(|| writes.begin(now, cluster, write))
-            .flatten();
-        match write {
-            Some((seq, _)) => {
-                self.writing.insert(seq, key);
-                false
-            }
-            None => {
-                self.apply(now, key, context);
-                true
-            }
+        if !write.entries.is_empty()
+            && let Some((seq, _)) = writes.begin(now, cluster, write)
+        {
+            self.writing.insert(seq, key);
+            return false;
         }
+        self.apply(now, key, context);
+        true
     }
 
     pub(super) fn apply(&mut self, now: Timestamp, key: Root, context: &mut UpdateContext<'_>) {

@@ -206,24 +206,16 @@ impl PendingUpdates {
 
     /// Fails updates that have taken longer than `timeout`, except while a large one makes
     /// progress.
-    pub(super) fn expire(
-        &mut self,
-        now: Timestamp,
-        timeout: Duration,
-        cluster: &mut ClusterView,
-    ) -> bool {
+    pub(super) fn expire(&mut self, timeout: Duration, cluster: &mut ClusterView) -> bool {
         let before = self.open.len();
         self.open.retain(|op, open| {
-            let waited = now.since(open.begun_at);
-            let is_moving = open
-                .charged
-                .is_some_and(|owner| cluster.flow.is_moving(now, owner));
-            let late = waited >= timeout && !(is_moving && waited < MOVING_MAX);
-            if late {
+            let owner = open.charged.map(PeerSet::of).unwrap_or_default();
+            let is_late = cluster.is_late(open.begun_at, timeout, owner);
+            if is_late {
                 open.discharge(cluster);
                 cluster.reply(*op, Reply::Indeterminate);
             }
-            !late
+            !is_late
         });
         self.open.len() < before
     }
@@ -242,10 +234,9 @@ impl PendingUpdates {
         after: Duration,
         cluster: &ClusterView,
     ) -> PeerSet {
-        let late = self.open.values();
-        let late = late.filter(|open| now.since(open.begun_at) >= after);
+        let is_overdue = |open: &&InFlightUpdate| now.since(open.begun_at) >= after;
         let mut owners = PeerSet::default();
-        for open in late {
+        for open in self.open.values().filter(is_overdue) {
             if let MemberRef::Peer(owner) = cluster.owner(open.update.key.slot()) {
                 owners.insert(owner);
             }
@@ -306,9 +297,6 @@ pub(super) enum Which {
 
 /// Delay before an owner that could not decide is asked again.
 const POSTPONED_FOR: Duration = Duration::from_millis(100);
-
-/// Longest wait of a caller while a large update or answer makes progress.
-const MOVING_MAX: Duration = Duration::from_secs(60);
 
 /// Most updates that local callers may wait for; further ones are refused.
 const PENDING_MAX: usize = 16_384;

@@ -37,9 +37,10 @@ pub(super) fn check_preconditions(
     {
         // Another rotation may have followed, which has replaced the secret of this one.
         let is_in_force = rotation.is_none_or(|rotation| record.is_current(&rotation.to));
-        return Err(match is_in_force {
-            true => UpdateStatus::Applied,
-            false => UpdateStatus::Superseded,
+        return Err(if is_in_force {
+            UpdateStatus::Applied
+        } else {
+            UpdateStatus::Superseded
         });
     }
     let record = match found {
