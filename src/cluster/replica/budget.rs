@@ -43,6 +43,7 @@ impl Debt {
         } else {
             SMALL_BYTES_MAX
         };
+        // A change above the limit is admitted alone, or it could never be made.
         owed == 0 || owed + size <= most
     }
 }

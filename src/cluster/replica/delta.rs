@@ -45,11 +45,11 @@ impl Delta {
         }
     }
 
-    /// Returns `true` if it is a floor alone, or what is [shown] of a session to a request with
+    /// Returns `true` if it is a floor alone, or what is [sent] of a session to a request with
     /// another secret, neither of which is an access: both have the last one of the session.
     /// Changes [without an access](crate::session::Changes::without_access) have none.
     ///
-    /// [shown]: super::entry::Entry::shown_to
+    /// [sent]: super::entry::Entry::shown_to
     fn is_no_access(&self) -> bool {
         let is_shown = self.entries.is_empty() && self.credential.is_some();
         let is_floor = matches!(&self.entries[..], [register] if register.is_floor())

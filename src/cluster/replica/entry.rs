@@ -176,8 +176,8 @@ impl Entry {
         }
     }
 
-    /// Returns the part of the entry to send to a member that asks with this secret. If a live
-    /// session has another secret, that is only what shows it.
+    /// Returns the part of the entry to send to a member that asks with this secret. For a live
+    /// session with a different secret, only its credential is sent.
     pub(crate) fn shown_to(self, now: Timestamp, secret: Option<&SecretHash>) -> Self {
         match (&self, secret) {
             (Self::Live(record), Some(secret))

@@ -33,6 +33,7 @@ impl Mark {
     /// Returns the mark that `record` leaves; `None` if its earlier states need no protection.
     pub(crate) fn of(record: &Record) -> Option<Self> {
         let idle_timeout = record.lifetime.idle_timeout;
+        // Without these, an earlier state has the same id and idle timeout, and expires no later.
         let is_plain = record.credential.version() == Version::default()
             && idle_timeout.0 == Version::default();
         (!is_plain && !record.is_index()).then(|| Self {

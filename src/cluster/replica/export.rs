@@ -73,6 +73,8 @@ impl EntryTable {
                 Entry::Live(record) if self.is_full(keyed.entry.weight()) => {
                     refused += usize::from(!record.is_index());
                 }
+                // A tombstone is imported even if the table is full: without it, an older copy at
+                // another member would bring the deleted session back.
                 _ => self.merge(now, &keyed),
             }
         }

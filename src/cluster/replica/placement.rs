@@ -17,6 +17,7 @@ pub(crate) fn members_hash(me: &Node, leaving: bool, peers: &PeerTable) -> u64 {
     let mix = |fingerprint: u64, leaving: bool| {
         xxh3_64_with_seed(&fingerprint.to_be_bytes(), leaving.into())
     };
+    // A sum does not depend on the order of the peers, which differs between members.
     peers
         .iter()
         .fold(mix(me.fingerprint(), leaving), |sum, (_, peer)| {
@@ -65,6 +66,7 @@ impl Placement {
                 .map(|(index, peer)| (MemberRef::Peer(index), &peer.node, peer.leaving));
             std::iter::once((MemberRef::Me, me, leaving)).chain(peers)
         };
+        // Otherwise no node would hold the sessions while all members leave at the same time.
         let all_leave = members().all(|(.., leaving)| leaving);
         let candidates =
             members()
@@ -169,6 +171,8 @@ impl Placement {
         holders
     }
 
+    /// Returns the candidate of the highest rank. There is one: either some member is not leaving,
+    /// or all of them are candidates.
     fn first(&self, slot: usize) -> Option<&HolderCandidate> {
         self.candidates.iter().max_by_key(|c| c.rank(slot))
     }
@@ -176,6 +180,8 @@ impl Placement {
 
 impl HolderCandidate {
     fn rank(&self, slot: usize) -> (u64, u64) {
+        // Of equal weights the fingerprint decides, which is equal on all members. The order of the
+        // peers is not, and two members would each have another owner.
         (weight(slot, self.seed), self.fingerprint)
     }
 }

@@ -4,8 +4,8 @@
 //! replica. [`Addresses`], [`Sightings`] and the [admission](super::super::door) rules are those of
 //! a real node; only the path between two nodes is simulated.
 //!
-//! [`Addresses`]: super::super::outlook::Addresses [`Sightings`]:
-//! super::super::sightings::Sightings
+//! [`Addresses`]: crate::cluster::outlook::Addresses
+//! [`Sightings`]: crate::cluster::sightings::Sightings
 
 use std::iter::once;
 use std::net::SocketAddr;

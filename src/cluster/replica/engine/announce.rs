@@ -13,6 +13,8 @@ impl Engine {
         self.merged.acknowledge(peer, &mut self.cluster);
         let mine = Message::View(self.view_message(now, false));
         self.cluster.send(peer, mine);
+        // Otherwise a peer that has just joined would report its events only after the next
+        // repetition, up to a second later.
         if self.cluster.wants_events() {
             self.cluster.ask_for_events(peer);
         }
@@ -26,6 +28,7 @@ impl Engine {
 
     /// Returns the announcement to send; with `ask`, it requests the peer's in return.
     pub(super) fn view_message(&mut self, now: Timestamp, ask: bool) -> View {
+        // A node that was declared down finds its own identity among them, and joins again.
         let removed = self
             .membership
             .removed()

@@ -130,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Takes note of a member that is gone.
+    /// Records a member that was removed while others are missing, or is missing itself.
     fn note_removed(&mut self, now: Timestamp, node: &Node, departed: bool, is_partitioned: bool) {
         if !is_partitioned {
             return;
@@ -143,14 +143,14 @@ impl Engine {
         }
     }
 
-    /// Takes note of a member that has left in order while others are missing.
+    /// Records a member that has left in order while others are missing.
     pub(super) fn note_departed(&mut self, name: Arc<str>) {
         if self.departed.len() < PEERS_MAX {
             self.departed.insert(name);
         }
     }
 
-    /// Takes note of a member that has come: one that was missing, or another one in its place.
+    /// Records a member that was added: one that was missing, or another one in its place.
     fn note_added(&mut self, node: &Node) {
         if self.missing.remove(&node.name).is_none() && !self.departed.remove(&node.name) {
             self.missing.pop_first();
@@ -178,7 +178,7 @@ impl Engine {
                 let cause = match peer.down {
                     Some(cause) => cause,
                     None if members.iter().any(|node| is_later(&node)) => DownCause::Restarted,
-                    // Its farewell to another member was faster.
+                    // Its `Leave` reached another member first, which reported it as down.
                     None if peer.leaving => DownCause::Left,
                     None => DownCause::Reported,
                 };

@@ -195,8 +195,8 @@ impl ClusterView {
         }
     }
 
-    /// A member is gone. If it did not leave in order, it may have failed to report what it has
-    /// done: one of the nodes that remember it reports it.
+    /// Called when a member was removed. If it did not leave in order, it may have failed to report
+    /// what it has done: one of the nodes that remember it reports it.
     pub(crate) fn reporter_gone(&mut self, peer: PeerIndex, departed: bool, table: &EntryTable) {
         for event in self.listeners.witnesses.take(self.now, peer) {
             let others = event.others.unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The place in each member's log up to which this node has received it, and the latest events.
+//! The place in each member's log up to which this node has received it, and the latest events
+//! delivered here.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -60,17 +61,17 @@ impl Places {
     }
 }
 
-/// The latest events that were handed out here: a possible repeat of one of them is none.
+/// The latest events delivered here, used to drop possible repeats of events already delivered.
 #[derive(Debug, Default)]
 pub(super) struct DeliveredEvents {
     events: BTreeSet<EventKey>,
     order: VecDeque<(Timestamp, EventKey)>,
 }
 
-/// An event, whichever node reports it.
+/// Identifies an event, whichever node reports it: the session, the kind and the rotation.
 type EventKey = (Root, u8, u64);
 
-fn name_of(happening: &Happening) -> Option<EventKey> {
+fn event_key(happening: &Happening) -> Option<EventKey> {
     let kind = match happening.kind {
         SessionEventKind::Created => 0,
         // One from a node of an earlier version, which does not distinguish them.
@@ -83,7 +84,7 @@ fn name_of(happening: &Happening) -> Option<EventKey> {
 }
 
 impl DeliveredEvents {
-    /// Records an event that is handed out. Returns `true` if it was handed out before.
+    /// Records an event that is delivered. Returns `true` if it was delivered before.
     pub(super) fn note(&mut self, now: Timestamp, happening: &Happening) -> bool {
         let is_old = |(at, _): &(Timestamp, EventKey)| now.since(*at) >= SEEN_FOR;
         while self.order.len() >= SEEN_MAX || self.order.front().is_some_and(is_old) {
@@ -92,7 +93,7 @@ impl DeliveredEvents {
             };
             self.events.remove(&event);
         }
-        let Some(event) = name_of(happening) else {
+        let Some(event) = event_key(happening) else {
             return false;
         };
         let is_new = self.events.insert(event);

@@ -37,7 +37,7 @@ impl Witnesses {
         self.events.push_back(event);
     }
 
-    /// Removes what the member that is to report it has reported by now, or has failed before.
+    /// Removes events whose reporter has reported them, or failed before it could.
     pub(super) fn forget(&mut self, now: Timestamp) {
         let is_old = |event: &Witnessed| now.since(event.at) >= WITNESSED_FOR;
         while self.events.front().is_some_and(is_old) {

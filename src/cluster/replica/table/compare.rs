@@ -104,13 +104,18 @@ impl EntryTable {
         for (key, entry) in guard.entries.range(from(after)) {
             let (version, access) = known.get(key).copied().unzip();
             let is_known = version == Some(entry.version(key));
+            // The receiver would forget an entry that has no effect any more at once.
             if entry.retain_until() <= now || is_known && access >= Some(entry.access()) {
                 continue;
             }
+            // Checked before the entry is added: a session that alone exceeds the limit must be
+            // sent as well, or the request would never end.
             if bytes >= max_bytes {
                 return (entries, true);
             }
             let entry = match entry {
+                // Every request is an access: with the whole session, each comparison would
+                // transfer all sessions in use.
                 Entry::Live(record) if is_known => {
                     let access = record.lifetime.access;
                     let delta = Delta::of_access(record.last_accessed_at(), access);

@@ -29,6 +29,7 @@ impl ConflictTracker {
 
     /// Called before a session is changed.
     pub(crate) fn before_change(&mut self, key: Root, before: &Record) {
+        // Only the first change is recorded: later states are not common to both sides.
         if self.before.len() < SESSIONS_MAX {
             self.before.entry(key).or_insert_with(|| before.clock());
         }
@@ -41,6 +42,7 @@ impl ConflictTracker {
             return 0;
         };
         let is_ours = |register: &AttributeEntry| self.side.contains(&register.version.writer);
+        // A floor is not written by a client, so nothing of a client is lost with it.
         let is_later =
             |register: &AttributeEntry| register.version.clock > common && !register.is_floor();
         let collides = |register: &&AttributeEntry| {

@@ -1,3 +1,5 @@
+//! Survival of acknowledged writes.
+
 use crate::session::Record;
 
 use super::reads_never_go_back;

@@ -1,3 +1,5 @@
+//! Finality of logouts and rotations.
+
 use crate::session::Record;
 
 use crate::cluster::sim::oracle::{KnownResults, Life};

@@ -1,3 +1,5 @@
+//! Finality of the end of all sessions of a user.
+
 use crate::session::{Record, Root};
 
 /// After a call that ends all sessions of a user was answered, every session whose login was

@@ -1,3 +1,5 @@
+//! The minimum number of copies of an acknowledged write.
+
 use crate::cluster::sim::client::ClientRequest;
 
 /// A write is acknowledged only with at least `min_copies` copies on nodes that are alive from the

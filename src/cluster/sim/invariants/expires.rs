@@ -1,3 +1,5 @@
+//! Expiry of sessions.
+
 use crate::session::Record;
 
 use crate::cluster::sim::oracle::Model;

@@ -1,3 +1,5 @@
+//! Equality of the holders of each slot.
+
 use std::collections::BTreeMap;
 
 use crate::cluster::copies::Copies;

@@ -1,3 +1,5 @@
+//! Survival of logins that no call has ended.
+
 use std::sync::Arc;
 
 use crate::session::{Record, Root};

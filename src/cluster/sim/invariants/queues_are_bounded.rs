@@ -1,3 +1,5 @@
+//! Bounds of the data under way to a peer.
+
 use std::fmt::Arguments;
 
 use crate::cluster::replica::message::{Lane, Message};

@@ -1,3 +1,5 @@
+//! Monotonicity of reads.
+
 use crate::session::Record;
 
 use crate::cluster::sim::oracle::{KnownResults, Life};

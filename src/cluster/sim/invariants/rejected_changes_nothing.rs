@@ -1,3 +1,5 @@
+//! Absence of effects of rejected updates.
+
 use crate::cluster::replica::message::OpId;
 use crate::cluster::sim::oracle::Model;
 

@@ -1,3 +1,5 @@
+//! Finality of removed attributes.
+
 use crate::session::Record;
 
 use crate::cluster::sim::oracle::{KnownResults, Life, Model};

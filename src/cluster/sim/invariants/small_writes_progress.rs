@@ -1,3 +1,5 @@
+//! Progress of small writes while nothing disturbs the cluster.
+
 use crate::cluster::sim::client::ClientRequest;
 
 /// While no fault lasts and all links carry at least 1 MB/s, small writes of small sessions are

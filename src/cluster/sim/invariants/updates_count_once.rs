@@ -1,3 +1,5 @@
+//! Uniqueness of atomic updates.
+
 use crate::cluster::sim::oracle::Model;
 
 /// No two acknowledged atomic updates have the same result: P4.
