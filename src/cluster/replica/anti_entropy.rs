@@ -36,7 +36,7 @@ use super::table::EntryTable;
 
 /// The comparison that this node has under way, if any.
 #[derive(Debug, Default)]
-pub(crate) struct Repair {
+pub(crate) struct AntiEntropy {
     current: Option<Comparison>,
     /// Numbers comparisons, to recognize responses to an earlier one.
     round: u64,
@@ -53,7 +53,7 @@ struct Comparison {
     pulls: BTreeMap<u16, Option<Root>>,
 }
 
-impl Repair {
+impl AntiEntropy {
     /// Called when a new view is installed: abandons the current comparison. What the source sent
     /// in the previous view does not show that this node has everything of the new one.
     pub(crate) fn install(&mut self) {

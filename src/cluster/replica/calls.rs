@@ -90,7 +90,7 @@ impl Replica {
         changes: &Changes,
     ) -> Progress<Outcome> {
         let published = self.published();
-        if let Some(kind) = self.refusal(&published) {
+        if let Some(kind) = self.rejection(&published) {
             return Progress::Rejected(kind);
         }
         if !self.has_room(key, changes, &published) {
@@ -244,7 +244,7 @@ impl Replica {
         }
     }
 
-    fn refusal(&self, published: &Published) -> Option<StoreErrorKind> {
+    fn rejection(&self, published: &Published) -> Option<StoreErrorKind> {
         if !published.ready {
             Some(StoreErrorKind::NotReady)
         } else if published.placement.candidates() < self.min_copies {

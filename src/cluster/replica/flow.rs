@@ -76,7 +76,7 @@ impl Question {
     }
 
     /// Returns `true` if it is part of a comparison.
-    const fn is_repair(self) -> bool {
+    const fn is_comparison(self) -> bool {
         matches!(self, Self::Digests | Self::PullSlot(_))
     }
 }
@@ -125,7 +125,7 @@ impl Flow {
         let passes = small && !window.small.is_full();
         if is_free || passes || !self.enforced {
             Deferred::AnswerNow(message)
-        } else if window.questions.len() < QUESTIONS_MAX || question.is_repair() {
+        } else if window.questions.len() < QUESTIONS_MAX || question.is_comparison() {
             window.questions.insert(question, message);
             Deferred::Waits
         } else {

@@ -83,7 +83,7 @@ impl WithheldSessions {
         if self.state != WithheldState::Waiting || self.due {
             return;
         }
-        let knows_better = |survivor: &SurvivingMember| {
+        let has_later_state = |survivor: &SurvivingMember| {
             members.clone().any(|node| {
                 let same = survivor.leaving || survivor.generation == node.generation;
                 same && *survivor.name == *node.name
@@ -91,7 +91,7 @@ impl WithheldSessions {
         };
         let is_back =
             |survivor: &SurvivingMember| members.clone().any(|node| *survivor.name == *node.name);
-        if self.survivors.iter().any(knows_better) {
+        if self.survivors.iter().any(has_later_state) {
             if serves {
                 self.due = true;
             } else if !self.taken {

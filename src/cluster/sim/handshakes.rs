@@ -102,7 +102,7 @@ impl World {
         }
         let dialer = self.nodes[index].me.clone();
         let hello = self.hello(index, dialer.clone());
-        let seen = match self.judge(other, &hello) {
+        let seen = match self.answer_hello(other, &hello) {
             HelloReply::Refused { refusal, details } => {
                 self.turned_away(index, dialed.address, refusal, &details);
                 return self.correct(index, &dialer, details.seen);
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Returns a node's answer to a handshake.
-    fn judge(&self, index: usize, hello: &Hello) -> HelloReply {
+    fn answer_hello(&self, index: usize, hello: &Hello) -> HelloReply {
         let me = &self.nodes[index].me;
         let status = self.replica(index).status();
         let nodes = status.members.iter().map(|member| &member.node);

@@ -128,7 +128,7 @@ impl World {
             self.input(index, Input::Leave);
             self.nodes[index].stop(self.now);
             self.close_links(index);
-            // At once: the farewell may still be under way.
+            // At once: `Leave` may still be under way.
             self.notice_soon(index, |_| REFUSED_AFTER);
             let after = self.rng.random_range(100_000..3_000_000);
             self.after(after, SimEvent::Start { node: index });

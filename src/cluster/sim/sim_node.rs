@@ -114,8 +114,8 @@ impl SimNode {
 
     /// Returns the memory of the process that runs as this node, or did until a moment ago.
     pub(super) fn memory_of(&self, node: &Node) -> Option<&Replica> {
-        let lives = self.first_generation..=self.me.generation;
-        let is_it = self.me.address == node.address && lives.contains(&node.generation);
+        let incarnations = self.first_generation..=self.me.generation;
+        let is_it = self.me.address == node.address && incarnations.contains(&node.generation);
         let living = self.replica.as_ref().filter(|_| is_it);
         living.or_else(|| {
             let remains = self.remains.as_ref()?;

@@ -68,7 +68,7 @@ pub(super) struct World {
     /// Whether enough nodes reach each other meanwhile to continue.
     pub(super) bridge_has_core: bool,
     /// When the next check of the final state is due.
-    next_look: u64,
+    next_check: u64,
     /// How long after the last fault the cluster was still not whole, in microseconds.
     pub(super) whole_after: u64,
     pub(super) totals: RunTotals,
@@ -144,7 +144,7 @@ impl World {
             steady_since: None,
             bridged_since: None,
             bridge_has_core: false,
-            next_look: 0,
+            next_check: 0,
             whole_after: 0,
             totals: RunTotals::default(),
         };
@@ -174,8 +174,8 @@ impl World {
             self.now = at;
             self.note(format_args!("{event:?}"));
             self.happen(event);
-            if self.ended && self.now >= self.next_look {
-                self.next_look = self.now + LOOK_INTERVAL;
+            if self.ended && self.now >= self.next_check {
+                self.next_check = self.now + LOOK_INTERVAL;
                 let is_idle = self.requests.is_empty() && self.users.are_idle();
                 if is_idle && self.has_converged() && self.users_have_ended() {
                     break;

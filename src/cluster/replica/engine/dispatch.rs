@@ -16,7 +16,8 @@ use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::floors::vote;
 use crate::cluster::replica::flow::Deferred;
 use crate::cluster::replica::message::{
-    GetReply, KeyedEntry, Message, Proposal, SlotEntries, UpdateRequest, Updated, ViewId, Vote,
+    GetReply, KeyedEntry, Message, Proposal, SlotEntries, UpdateRequest, UpdateResponse, ViewId,
+    Vote,
 };
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;
@@ -107,7 +108,7 @@ impl Engine {
     ) {
         match message {
             Message::DigestDiff { view, round, slots } if view == self.cluster.view => {
-                self.repair
+                self.anti_entropy
                     .differ(from, round, slots, &mut self.cluster, table);
             }
             Message::SlotEntries(response) => {
@@ -154,7 +155,7 @@ impl Engine {
         self.merge_entries(now, sent_at, &mut entries, table);
         if view == self.cluster.view {
             let last = entries.last().filter(|_| more).map(|keyed| keyed.key);
-            self.repair
+            self.anti_entropy
                 .pulled(from, round, slot, last, &mut self.cluster, table);
         }
     }
@@ -192,7 +193,7 @@ impl Engine {
         &mut self,
         now: Timestamp,
         from: PeerIndex,
-        answer: Updated,
+        answer: UpdateResponse,
         table: &EntryTable,
     ) {
         let keyed = self.merge_entry(now, answer.sent_at, answer.entry, table);

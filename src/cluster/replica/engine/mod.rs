@@ -28,7 +28,7 @@ use foca::Timer;
 use crate::session::{Root, Timestamp};
 
 use super::Settings;
-use super::anti_entropy::Repair;
+use super::anti_entropy::AntiEntropy;
 use super::cluster_view::ClusterView;
 use super::event::{DownCause, Exclusion, Input, Output};
 use super::floors::Floors;
@@ -57,7 +57,7 @@ pub(crate) struct Engine {
     reads: Reads,
     lists: Lists,
     updates: Updates,
-    repair: Repair,
+    anti_entropy: AntiEntropy,
     pub(super) readiness: Readiness,
     revocations: Revocations,
     membership: Membership,
@@ -117,7 +117,7 @@ impl Engine {
             reads: Reads::default(),
             lists: Lists::default(),
             updates: Updates::default(),
-            repair: Repair::default(),
+            anti_entropy: AntiEntropy::default(),
             readiness: Readiness::new(settings.requirements.clone()),
             revocations: Revocations::default(),
             membership: Membership::new(settings.me.clone(), settings.seed),
@@ -269,7 +269,7 @@ impl Engine {
         self.lists.ask_again(peer, &mut self.cluster);
         let (updates, mut context) = self.ordering(table);
         updates.ask_again(now, peer, &mut context);
-        self.repair.restart(peer, &mut self.cluster, table);
+        self.anti_entropy.restart(peer, &mut self.cluster, table);
         self.floors.relinked(now, peer, &self.cluster, table);
     }
 

@@ -38,7 +38,7 @@ impl Engine {
         }
         self.stable = stable;
         self.report_copying(now);
-        self.repair.advance(now, &mut self.cluster, table);
+        self.anti_entropy.advance(now, &mut self.cluster, table);
         self.finish_reads(now, table);
         self.lists.advance(&mut self.cluster);
         self.try_become_ready(now);
@@ -104,7 +104,7 @@ impl Engine {
             self.cluster.notify(Notification::CopyingBegins);
         }
         self.merged.install(&self.cluster);
-        self.repair.install();
+        self.anti_entropy.install();
         // The members must receive the view before the messages that belong to it, or they refuse
         // them.
         self.announce_to_all(now);

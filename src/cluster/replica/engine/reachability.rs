@@ -95,12 +95,12 @@ impl Engine {
         self.timers.clear();
         self.cluster.peers.mark_departed();
         self.rejoin(now, me);
-        let lives = &mut self.short_incarnations;
-        lives.retain(|at| now.since(*at) < SHORT_INCARNATIONS_WITHIN);
-        lives.push(now);
+        let recent = &mut self.short_incarnations;
+        recent.retain(|at| now.since(*at) < SHORT_INCARNATIONS_WITHIN);
+        recent.push(now);
         // Without two other members, no other node is held up.
-        if lives.len() >= SHORT_INCARNATIONS && self.cluster.peers.iter().count() > 1 {
-            lives.clear();
+        if recent.len() >= SHORT_INCARNATIONS && self.cluster.peers.iter().count() > 1 {
+            recent.clear();
             self.quarantined_until = Some(now.plus(QUARANTINE));
             self.membership.leave();
             self.cluster.notify(Notification::Quarantined(QUARANTINE));

@@ -47,7 +47,7 @@ impl Engine {
         {
             let timer = entry.remove();
             if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
-                self.judge_suspect(now, member_id);
+                self.check_suspect(now, member_id);
             }
             if let Some(node) = self.membership.timeout(timer) {
                 self.cluster.peers.note_down(&node, DownCause::NoAnswer);
@@ -65,7 +65,7 @@ impl Engine {
 
     /// Checks a suspect before it is declared down. If something has arrived from it since, it is
     /// slow and not down: its answers to probes may be queued behind megabytes of data.
-    fn judge_suspect(&mut self, now: Timestamp, suspect: &Node) {
+    fn check_suspect(&mut self, now: Timestamp, suspect: &Node) {
         let peers = &self.cluster.peers;
         let peer = peers.find(suspect).and_then(|peer| peers.get(peer));
         if peer.is_some_and(|peer| now.since(peer.active_at) < ACTIVE_FOR) {

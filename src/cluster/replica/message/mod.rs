@@ -22,7 +22,7 @@ use crate::cluster::replica::node::Node;
 
 pub(crate) use self::event::{Cursor, Happened, Reason, Traced};
 pub(crate) use self::list::{ListRequest, ListResponse};
-pub(crate) use self::response::{GetReply, SlotEntries, Updated, Vote};
+pub(crate) use self::response::{GetReply, SlotEntries, UpdateResponse, Vote};
 pub(crate) use self::update::{Operation, UpdateRequest, UpdateStatus};
 pub(crate) use super::op_id::OpId;
 
@@ -113,7 +113,7 @@ pub(crate) enum Message {
     /// The version in it names the attempt, so that a repeated one is recognized.
     Update(UpdateRequest),
     /// The response to `Update`. A lost one is repeated when the update is sent again.
-    Updated(Updated),
+    Updated(UpdateResponse),
     /// The sender leaves for good. If it is lost, failure detection removes the sender.
     Leave,
     /// The response to a request that is not answered, because too many wait at the sender.
@@ -208,7 +208,8 @@ impl Message {
                 Self::DigestDiff { slots, .. } => slots.len() * SLOT,
                 Self::PullSlot { known, .. } => known.len() * (KEY + 2 * NUMBER),
                 Self::SlotEntries(response) => entries(&response.entries),
-                Self::GetReply(GetReply { entry, .. }) | Self::Updated(Updated { entry, .. }) => {
+                Self::GetReply(GetReply { entry, .. })
+                | Self::Updated(UpdateResponse { entry, .. }) => {
                     entry.as_ref().map_or(0, KeyedEntry::size)
                 }
                 Self::Update(update) => update.size(),
@@ -244,7 +245,7 @@ impl Message {
             | Self::SlotEntries(SlotEntries { sent_at, .. })
             | Self::GetReply(GetReply { sent_at, .. })
             | Self::Update(UpdateRequest { sent_at, .. })
-            | Self::Updated(Updated { sent_at, .. })
+            | Self::Updated(UpdateResponse { sent_at, .. })
             | Self::Happened(Happened { sent_at, .. })
             | Self::ListPage(ListResponse { sent_at, .. }) => Some(sent_at),
             Self::Swim(_)

@@ -30,7 +30,7 @@ pub(crate) struct GetReply {
 
 /// The owner's answer to an update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Updated {
+pub(crate) struct UpdateResponse {
     pub(crate) op: OpId,
     pub(crate) sent_at: Timestamp,
     pub(crate) verdict: UpdateStatus,

@@ -47,7 +47,7 @@ use super::delta::Delta;
 use super::entry::Entry;
 use super::event::{EventReport, Input, Notification, Output, Progress, Reply};
 use super::message::{
-    self, GetReply, KeyedEntry, Lane, Message, OpId, SlotEntries, UpdateStatus, Updated, ViewId,
-    Vote,
+    self, GetReply, KeyedEntry, Lane, Message, OpId, SlotEntries, UpdateResponse, UpdateStatus,
+    ViewId, Vote,
 };
 use super::*;

@@ -121,7 +121,7 @@ fn a_refused_port_of_a_leaving_node_waits_for_its_farewell() {
     }
 }
 
-/// The other member has read the farewell before, and has removed the node.
+/// The other member has read `Leave` before, and has removed the node.
 #[test]
 fn a_farewell_that_arrives_after_the_removal_counts() {
     let mut lab = leaving();
@@ -136,7 +136,7 @@ fn a_farewell_that_arrives_after_the_removal_counts() {
     }
     lab.run(Duration::from_secs(1));
     assert_eq!(causes(&lab, 0), [DownCause::Left]);
-    assert!(lab.replica(0).is_divided(), "the farewell is not here yet");
+    assert!(lab.replica(0).is_divided(), "`Leave` is not here yet");
     for (from, to, message) in late {
         lab.deliver(from, to, message);
     }
@@ -170,7 +170,7 @@ fn a_late_farewell_does_not_hide_a_failed_member() {
     assert!(lab.replica(0).is_divided(), "a member is missing");
 }
 
-/// The farewell is from an earlier process of the same name.
+/// `Leave` is from an earlier process of the same name.
 #[test]
 fn a_late_farewell_of_an_earlier_process_does_not_hide_a_failure() {
     let mut lab = ReplicaLab::cluster(3);
@@ -184,13 +184,13 @@ fn a_late_farewell_of_an_earlier_process_does_not_hide_a_failure() {
             generation,
             ..failed.clone()
         };
-        let farewell = Input::Message {
+        let leave = Input::Message {
             from,
             to,
             age: Duration::ZERO,
             message: Message::Leave,
         };
-        lab.input(0, farewell);
+        lab.input(0, leave);
         assert_eq!(lab.replica(0).is_divided(), is_divided, "from {generation}");
     }
 }

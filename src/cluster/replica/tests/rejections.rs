@@ -69,7 +69,7 @@ fn an_attempt_that_was_rejected_stays_rejected() {
 }
 
 fn has_verdict(message: &Message, expected: UpdateStatus) -> bool {
-    matches!(message, Message::Updated(Updated { verdict, .. }) if *verdict == expected)
+    matches!(message, Message::Updated(UpdateResponse { verdict, .. }) if *verdict == expected)
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_rejection_by_another_member_than_the_owner_does_not_count() {
     lab.commit(0, 1, key, &born("n", "0"));
     lab.hold = |message| matches!(message, Message::Update(_));
     count_up(&mut lab, 1, 2, key);
-    let refusal = Message::Updated(Updated {
+    let refusal = Message::Updated(UpdateResponse {
         op: 2,
         sent_at: lab.now,
         verdict: UpdateStatus::Gone,

@@ -42,7 +42,7 @@ use super::writes::Writes;
 use ordering::QueuedUpdate;
 use pending::{PendingUpdates, Which};
 pub(crate) use pending::{UpdateAnswer, UpdateCall};
-use rejected::Refusals;
+use rejected::RejectedUpdates;
 use rotations::Rotations;
 
 /// Atomic updates that this node has requested, and those that it orders.
@@ -60,7 +60,7 @@ pub(crate) struct Updates {
     reads: BTreeMap<OpId, Root>,
     last_read: OpId,
     /// Rejections sent to other members.
-    rejected: Refusals,
+    rejected: RejectedUpdates,
     /// Rotations that this node has ordered.
     rotations: Rotations,
 }

@@ -14,7 +14,7 @@ use crate::cluster::ack::Ack;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
-    KeyedEntry, Message, OpId, Operation, UpdateRequest, UpdateStatus, Updated,
+    KeyedEntry, Message, OpId, Operation, UpdateRequest, UpdateResponse, UpdateStatus,
 };
 use crate::cluster::replica::op_id::INTERNAL;
 use crate::cluster::replica::peer_table::PeerIndex;
@@ -139,9 +139,9 @@ impl Updates {
             queued.update.expect = None;
         }
         let refused = self.rejected.of(queued.update.delta.updates.first());
-        let judged = check_preconditions(now, &queued.update, certain, context.table);
+        let checked = check_preconditions(now, &queued.update, certain, context.table);
         // A rejection is binding, unless another owner has applied the update in between.
-        match judged.and_then(|current| refused.map_or(Ok(current), Err)) {
+        match checked.and_then(|current| refused.map_or(Ok(current), Err)) {
             Ok(current) => {
                 let (cluster, rotations) = (&*context.cluster, &mut self.rotations);
                 queued.entries = queued.update.entries(now, &current, cluster, rotations);
@@ -303,7 +303,7 @@ impl Updates {
                     // Too much waits for the member that asks: its caller gets no certain result.
                     (UpdateStatus::Indeterminate, None)
                 };
-                let message = Message::Updated(Updated {
+                let message = Message::Updated(UpdateResponse {
                     op,
                     sent_at: now,
                     verdict,

@@ -16,19 +16,19 @@ use crate::cluster::replica::message::UpdateStatus;
 
 /// Rejected attempts, by their versions.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct RejectedUpdates {
     verdicts: BTreeMap<Version, UpdateStatus>,
     /// In the order in which they are forgotten.
     ages: VecDeque<(Timestamp, Version)>,
 }
 
-impl Refusals {
+impl RejectedUpdates {
     /// Remembers a rejection, and forgets the oldest if there is no room.
     pub(super) fn note(&mut self, now: Timestamp, attempt: Version, verdict: UpdateStatus) {
         if self.verdicts.insert(attempt, verdict).is_none() {
             self.ages.push_back((now, attempt));
         }
-        if self.ages.len() > REFUSALS_MAX
+        if self.ages.len() > REJECTED_MAX
             && let Some((_, oldest)) = self.ages.pop_front()
         {
             self.verdicts.remove(&oldest);
@@ -56,7 +56,7 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// About 9 MB. With more than 20,000 rejections a second, each is remembered for less than the
 /// default timeout of a caller, five seconds.
-const REFUSALS_MAX: usize = 1 << 17;
+const REJECTED_MAX: usize = 1 << 17;
 
 #[cfg(test)]
 mod tests {
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_refusal_is_remembered_for_a_while() {
         let start = Timestamp::from_millis(1_000_000);
-        let mut rejected = Refusals::default();
+        let mut rejected = RejectedUpdates::default();
         rejected.note(start, version(1), UpdateStatus::Gone);
         rejected.forget(start.plus(REMEMBERED / 2), Duration::ZERO);
         assert_eq!(rejected.of(Some(&version(1))), Some(UpdateStatus::Gone));
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_first() {
         let start = Timestamp::from_millis(1_000_000);
-        let mut rejected = Refusals::default();
-        for clock in 0..=REFUSALS_MAX as u64 {
+        let mut rejected = RejectedUpdates::default();
+        for clock in 0..=REJECTED_MAX as u64 {
             rejected.note(start, version(clock), UpdateStatus::Conflict);
         }
         assert_eq!(rejected.of(Some(&version(0))), None);
         assert_eq!(rejected.of(Some(&version(1))), Some(UpdateStatus::Conflict));
-        assert_eq!(rejected.verdicts.len(), REFUSALS_MAX);
+        assert_eq!(rejected.verdicts.len(), REJECTED_MAX);
     }
 }

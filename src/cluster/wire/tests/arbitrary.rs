@@ -141,7 +141,7 @@ fn call() -> BoxedStrategy<Message> {
         ),
         update().prop_map(Message::Update),
         (any::<u64>(), time(), verdict(), option::of(copy())).prop_map(
-            |(op, sent_at, verdict, entry)| Message::Updated(Updated {
+            |(op, sent_at, verdict, entry)| Message::Updated(UpdateResponse {
                 op,
                 sent_at,
                 verdict,

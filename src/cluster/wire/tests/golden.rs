@@ -252,7 +252,7 @@ fn calls() -> Golden {
              a5f9f597810662447dab4f9d505375ac020002",
         ),
         (
-            Message::Updated(Updated {
+            Message::Updated(UpdateResponse {
                 op: 8,
                 sent_at: NOW,
                 verdict: UpdateStatus::Conflict,
@@ -261,7 +261,7 @@ fn calls() -> Golden {
             "0d0880d095ffbc310100",
         ),
         (
-            Message::Updated(Updated {
+            Message::Updated(UpdateResponse {
                 op: 8,
                 sent_at: NOW,
                 verdict: UpdateStatus::Full,

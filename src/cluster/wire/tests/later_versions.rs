@@ -36,7 +36,7 @@ fn what_the_next_version_adds_is_skipped() {
         [
             Message::View(View { number: 9, .. }),
             Message::Write(Write { seq: 5, .. }),
-            Message::Updated(Updated { op: 8, .. }),
+            Message::Updated(UpdateResponse { op: 8, .. }),
             Message::Leave
         ]
     ));

@@ -24,7 +24,7 @@ use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
     Cursor, GetReply, Happened, KeyedEntry, Operation, Proposal, Reason, SlotEntries, Traced,
-    UpdateRequest, UpdateStatus, Updated, View, ViewId, Vote, Write,
+    UpdateRequest, UpdateResponse, UpdateStatus, View, ViewId, Vote, Write,
 };
 use crate::cluster::replica::message::{ListRequest, ListResponse};
 use crate::cluster::replica::node::Node;
