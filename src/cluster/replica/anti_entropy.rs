@@ -28,11 +28,11 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use super::cluster_view::ClusterView;
-use super::message::{KeyedEntry, KnownEntry, Message, SlotEntries, ViewId};
-use super::peer_table::PeerIndex;
-use super::placement::MemberRef;
-use super::table::EntryTable;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::message::{KeyedEntry, KnownEntry, Message, SlotEntries, ViewId};
+use crate::cluster::replica::peer_table::PeerIndex;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
 
 /// The comparison that this node has under way, if any.
 #[derive(Debug, Default)]

@@ -12,8 +12,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::message::SMALL_MAX;
-use super::peer_table::{PEERS_MAX, PeerIndex, PeerSet};
+use crate::cluster::replica::message::SMALL_MAX;
+use crate::cluster::replica::peer_table::{PEERS_MAX, PeerIndex, PeerSet};
 
 /// Unacknowledged bytes, by peer.
 #[derive(Debug)]

@@ -10,16 +10,16 @@ use crate::session::{
     Changes, Loaded, Outcome, Record, Root, SecretHash, Timestamp, access_version,
 };
 
-use super::Replica;
-use super::event::Progress;
-use super::message::{FIXED, KeyedEntry, OpId, Operation};
-use super::peer_table::PeerSet;
-use super::placement::MemberRef;
-use super::published::Published;
-use super::reads::Wanted;
-use super::table::Committed;
-use super::updates::UpdateCall;
 use crate::cluster::ack::Ack;
+use crate::cluster::replica::Replica;
+use crate::cluster::replica::event::Progress;
+use crate::cluster::replica::message::{FIXED, KeyedEntry, OpId, Operation};
+use crate::cluster::replica::peer_table::PeerSet;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::published::Published;
+use crate::cluster::replica::reads::Wanted;
+use crate::cluster::replica::table::Committed;
+use crate::cluster::replica::updates::UpdateCall;
 
 impl Replica {
     /// Starts to read a session.

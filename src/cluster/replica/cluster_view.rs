@@ -16,17 +16,17 @@ use std::time::Duration;
 use crate::cluster::copies::Copies;
 use crate::session::Timestamp;
 
-use super::Settings;
-use super::budget::Budget;
-use super::event::{Notification, Output, Reply};
-use super::events::listeners::Listeners;
-use super::flow::Flow;
-use super::message::{Lane, Message, OpId, UpdateStatus, ViewId};
-use super::node::Node;
-use super::op_id::is_internal;
-use super::peer_table::{PeerIndex, PeerSet, PeerTable};
-use super::placement::{Holders, MemberRef, Placement, members_hash};
-use super::protocol_rules::ProtocolRules;
+use crate::cluster::replica::Settings;
+use crate::cluster::replica::budget::Budget;
+use crate::cluster::replica::event::{Notification, Output, Reply};
+use crate::cluster::replica::events::listeners::Listeners;
+use crate::cluster::replica::flow::Flow;
+use crate::cluster::replica::message::{Lane, Message, OpId, UpdateStatus, ViewId};
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::op_id::is_internal;
+use crate::cluster::replica::peer_table::{PEERS_MAX, PeerIndex, PeerSet, PeerTable};
+use crate::cluster::replica::placement::{Holders, MemberRef, Placement, members_hash};
+use crate::cluster::replica::protocol_rules::ProtocolRules;
 
 /// State of one node in its cluster.
 #[derive(Debug)]
@@ -280,7 +280,7 @@ impl ClusterView {
             all.insert(peer);
         }
         if self.is_complete() {
-            all.insert(super::peer_table::PEERS_MAX);
+            all.insert(PEERS_MAX);
         }
         all
     }
@@ -375,4 +375,4 @@ const EPOCH_STEP_MAX: u64 = 1 << 32;
 const MOVING_MAX: Duration = Duration::from_secs(60);
 
 /// Losses remembered: no more members can be lost at the same time.
-const LOSSES_MAX: usize = super::peer_table::PEERS_MAX;
+const LOSSES_MAX: usize = PEERS_MAX;

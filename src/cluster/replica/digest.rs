@@ -4,7 +4,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::session::{Record, Root, Version};
 
-use super::entry::Entry;
+use crate::cluster::replica::entry::Entry;
 
 impl Entry {
     /// Returns the entry's contribution to the digest of its slot.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::session::{Forked, Loaded, Presented, Record, SecretHash, Timestamp};
 
-use super::delta::{Delta, REGISTER};
-use super::expired::{Mark, TOMBSTONE_MARGIN};
+use crate::cluster::replica::delta::{Delta, REGISTER};
+use crate::cluster::replica::expired::{Mark, TOMBSTONE_MARGIN};
 
 /// The state of one session at one node.
 #[derive(Clone, Debug, PartialEq)]

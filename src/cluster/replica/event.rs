@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::error::StoreErrorKind;
 use crate::session::{ListPart, Loaded, Record, Scope, SessionEvent};
 
-use super::message::{Message, OpId, UpdateStatus, ViewId};
-use super::node::Node;
-use super::outlook::Outlook;
+use crate::cluster::replica::message::{Message, OpId, UpdateStatus, ViewId};
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::outlook::Outlook;
 
 /// An event that the replica handles.
 #[derive(Clone, Debug, PartialEq)]

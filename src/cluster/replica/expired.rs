@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::session::{Credential, Forked, Idle, Record, Timestamp, Version};
 
-use super::delta::Delta;
+use crate::cluster::replica::delta::Delta;
 
 /// The remains of an expired session.
 #[derive(Clone, Debug, PartialEq)]

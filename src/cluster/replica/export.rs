@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use crate::session::Timestamp;
 
-use super::Replica;
-use super::entry::Entry;
-use super::message::KeyedEntry;
-use super::table::EntryTable;
-use super::withheld::{SurvivingMember, WithheldSessions, WithheldState};
+use crate::cluster::replica::Replica;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::message::KeyedEntry;
+use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::withheld::{SurvivingMember, WithheldSessions, WithheldState};
 
 impl Replica {
     /// Returns the entries of a slot that are still in effect. Deltas without their session are

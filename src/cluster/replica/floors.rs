@@ -41,15 +41,15 @@ use std::time::Duration;
 use crate::cluster::ack::Ack;
 use crate::session::{Record, Root, Timestamp, Version};
 
-use super::cluster_view::ClusterView;
-use super::delta::Delta;
-use super::digest::content_below;
-use super::entry::{Entry, marks_bytes};
-use super::message::{KeyedEntry, Message, OpId, Proposal, Vote};
-use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::MemberRef;
-use super::table::EntryTable;
-use super::writes::{NewWrite, Writes};
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::digest::content_below;
+use crate::cluster::replica::entry::{Entry, marks_bytes};
+use crate::cluster::replica::message::{KeyedEntry, Message, OpId, Proposal, Vote};
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::writes::{NewWrite, Writes};
 
 /// Floors that this node proposes, as the owner of sessions.
 #[derive(Debug, Default)]

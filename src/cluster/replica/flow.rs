@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use super::message::{Message, OpId, SMALL_MAX};
-use super::peer_table::{PEERS_MAX, PeerIndex};
+use crate::cluster::replica::message::{Message, OpId, SMALL_MAX};
+use crate::cluster::replica::peer_table::{PEERS_MAX, PeerIndex};
 
 /// Messages in flight and waiting, for each peer.
 #[derive(Debug)]

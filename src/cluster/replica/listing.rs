@@ -15,13 +15,15 @@ use std::time::Duration;
 use crate::error::StoreErrorKind;
 use crate::session::{ListPart, Root, SLOTS, Scope, SessionPage, Timestamp};
 
-use super::Replica;
-use super::cluster_view::ClusterView;
-use super::event::{Progress, Reply};
-use super::message::{LIST_KINDS, ListRequest, ListResponse, Message, OpId, ViewId};
-use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::MemberRef;
-use super::rebase::rebased;
+use crate::cluster::replica::Replica;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::event::{Progress, Reply};
+use crate::cluster::replica::message::{
+    LIST_KINDS, ListRequest, ListResponse, Message, OpId, ViewId,
+};
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::rebase::rebased;
 
 /// Requests for lists in flight.
 #[derive(Debug, Default)]

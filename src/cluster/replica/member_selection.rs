@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::event::Exclusion;
-use super::node::Node;
-use super::peer_table::PEERS_MAX;
+use crate::cluster::replica::event::Exclusion;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::peer_table::PEERS_MAX;
 
 /// Returns the nodes of `others` that are members besides `me`, or the reason why `me` is none.
 pub(crate) fn select_members(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, Exclusion> {

@@ -19,7 +19,7 @@ use foca::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::node::Node;
+use crate::cluster::replica::node::Node;
 
 /// The membership protocol of one node.
 pub(crate) struct Membership {

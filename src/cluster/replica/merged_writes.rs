@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster_view::ClusterView;
-use super::message::{Message, Write};
-use super::peer_table::PeerIndex;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::message::{Message, Write};
+use crate::cluster::replica::peer_table::PeerIndex;
 
 /// Writes of other members that this node has merged as a holder and that may still be open at
 /// their writers.

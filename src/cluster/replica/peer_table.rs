@@ -5,9 +5,9 @@
 
 use crate::session::Timestamp;
 
-use super::event::DownCause;
-use super::message::ViewId;
-use super::node::Node;
+use crate::cluster::replica::event::DownCause;
+use crate::cluster::replica::message::ViewId;
+use crate::cluster::replica::node::Node;
 
 /// Maximum number of members besides this node, the capacity of a [`PeerSet`]. Every node has links
 /// to all others, so practical clusters are far smaller.
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_roster_refuses() {
+    fn a_full_table_refuses() {
         let mut peers = peers(0..PEERS_MAX as u16);
         assert!(!peers.add(node(9_999)));
     }

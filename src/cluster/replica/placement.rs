@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cluster::copies::Copies;
 
-use super::node::Node;
-use super::peer_table::{PEERS_MAX, PeerIndex, PeerSet, PeerTable};
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::peer_table::{PEERS_MAX, PeerIndex, PeerSet, PeerTable};
 
 /// Returns the hash of a set of members and of their leaving flags, equal on all members.
 pub(crate) fn members_hash(me: &Node, leaving: bool, peers: &PeerTable) -> u64 {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::session::{Timestamp, WriterId};
 
-use super::engine::Engine;
-use super::message::ViewId;
-use super::placement::Placement;
+use crate::cluster::replica::engine::Engine;
+use crate::cluster::replica::message::ViewId;
+use crate::cluster::replica::placement::Placement;
 
 #[derive(Clone, Debug)]
 pub(super) struct Published {

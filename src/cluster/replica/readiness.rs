@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::cluster_view::ClusterView;
-use super::outlook::Outlook;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::outlook::Outlook;
 
 /// The configured conditions for serving.
 #[derive(Clone, Debug)]

@@ -22,13 +22,13 @@ use std::time::Duration;
 
 use crate::session::{Root, SecretHash, Timestamp};
 
-use super::cluster_view::ClusterView;
-use super::entry::Entry;
-use super::event::Reply;
-use super::message::{Message, OpId};
-use super::op_id::is_internal;
-use super::peer_table::{PeerIndex, PeerSet};
-use super::placement::MemberRef;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::event::Reply;
+use crate::cluster::replica::message::{Message, OpId};
+use crate::cluster::replica::op_id::is_internal;
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
+use crate::cluster::replica::placement::MemberRef;
 
 /// A session to read, and the secret that the request presents.
 #[derive(Clone, Copy, Debug)]

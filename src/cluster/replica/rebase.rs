@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::session::{Record, Timestamp};
 
-use super::delta::Delta;
-use super::entry::Entry;
+use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::entry::Entry;
 
 impl Entry {
     /// Converts the times in it from another node's clock to this node's.

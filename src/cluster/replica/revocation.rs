@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use crate::session::{Changes, Root, Timestamp, index_root};
 
-use super::cluster_view::ClusterView;
-use super::entry::Entry;
-use super::message::OpId;
-use super::op_id::REVOCATION;
-use super::placement::MemberRef;
-use super::table::EntryTable;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::message::OpId;
+use crate::cluster::replica::op_id::REVOCATION;
+use crate::cluster::replica::placement::MemberRef;
+use crate::cluster::replica::table::EntryTable;
 
 /// Indexes of users with entries of sessions to delete.
 #[derive(Debug, Default)]

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::cluster_view::ClusterView;
-use super::engine::Engine;
-use super::event::Exclusion;
-use super::node::Node;
-use super::peer_table::PeerSet;
-use super::placement::Placement;
-use super::table::EntryTable;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::engine::Engine;
+use crate::cluster::replica::event::Exclusion;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::peer_table::PeerSet;
+use crate::cluster::replica::placement::Placement;
+use crate::cluster::replica::table::EntryTable;
 
 /// The state of one node, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]

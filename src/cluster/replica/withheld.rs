@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::message::KeyedEntry;
-use super::node::Node;
-use super::table::EntryTable;
+use crate::cluster::replica::message::KeyedEntry;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::table::EntryTable;
 
 /// A member that was present when this node last left.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,11 +34,11 @@ use std::time::Duration;
 use crate::cluster::ack::Ack;
 use crate::session::{AttributeEntry, Root, Timestamp, Version};
 
-use super::cluster_view::ClusterView;
-use super::entry::Entry;
-use super::event::Reply;
-use super::message::{FIXED, KeyedEntry, Message, OpId, ViewId, Write};
-use super::peer_table::{PeerIndex, PeerSet};
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::event::Reply;
+use crate::cluster::replica::message::{FIXED, KeyedEntry, Message, OpId, ViewId, Write};
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 
 /// Writes in flight, by sequence number.
 #[derive(Debug, Default)]

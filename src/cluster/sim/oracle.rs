@@ -85,7 +85,8 @@ impl Model {
     /// Returns the model of a session that is being created.
     pub(super) fn new(
         id: u64,
-        (key, secret): (Root, SecretHash),
+        key: Root,
+        secret: SecretHash,
         lifetime: ModelLifetime,
         now: u64,
     ) -> Self {

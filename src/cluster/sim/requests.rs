@@ -155,7 +155,7 @@ impl World {
             is_large: self.plan.has(FaultKind::LargeRecords) && self.rng.random_bool(0.4),
         };
         let secret = self.draw_secret();
-        Model::new(id, (key, secret), lifetime, self.now)
+        Model::new(id, key, secret, lifetime, self.now)
     }
 
     /// Draws the value of a write.
@@ -266,19 +266,22 @@ impl World {
             }
             Action::End => {
                 self.begin_move(op);
-                self.models[request.model].may_end = true;
-                self.set_stage(op, RequestStage::Ending);
-                let now = self.clock(node);
-                match self.replica(node).delete(now, op, &request.key) {
-                    Progress::Ready(true) => self.ended(op),
-                    Progress::Ready(false) => self.nothing_to_end(op),
-                    Progress::Pending(_) => {}
-                    Progress::Rejected(_) => self.finish(op),
-                }
-                return;
+                return self.delete(op, &request);
             }
         }
         self.commit(op, Some(&base), &changes, result);
+    }
+
+    fn delete(&mut self, op: OpId, request: &ClientRequest) {
+        self.models[request.model].may_end = true;
+        self.set_stage(op, RequestStage::Ending);
+        let now = self.clock(request.node);
+        match self.replica(request.node).delete(now, op, &request.key) {
+            Progress::Ready(true) => self.ended(op),
+            Progress::Ready(false) => self.nothing_to_end(op),
+            Progress::Pending(_) => {}
+            Progress::Rejected(_) => self.finish(op),
+        }
     }
 
     pub(super) fn commit(

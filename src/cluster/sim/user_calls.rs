@@ -54,7 +54,8 @@ impl World {
     pub(super) fn commit_of(
         &mut self,
         call: UserCall,
-        (key, base): (Root, Option<&Arc<Record>>),
+        key: Root,
+        base: Option<&Arc<Record>>,
         changes: &Changes,
         stage: UserStage,
     ) {
@@ -134,8 +135,8 @@ impl World {
                     until: now.plus(24 * HOUR).as_millis(),
                 };
                 put(&mut changes, &key, &entry);
-                let place = (index_of(user), index.as_ref());
-                self.commit_of(call, place, &changes, UserStage::List(session));
+                let stage = UserStage::List(session);
+                self.commit_of(call, index_of(user), index.as_ref(), &changes, stage);
             }
             (UserStage::List(session), OperationResult::Committed(_)) => {
                 let is_divided = self.partitioned;

@@ -115,7 +115,7 @@ impl World {
         let key = session.key;
         self.users.sessions.push(session);
         let at = self.users.sessions.len() - 1;
-        self.commit_of(call, (key, None), &changes, UserStage::Create(at));
+        self.commit_of(call, key, None, &changes, UserStage::Create(at));
     }
 
     /// Notes the end in the index, then goes through the sessions in it.
@@ -126,7 +126,7 @@ impl World {
             Some(index) if !end.is_noted => {
                 let mut changes = Changes::default();
                 note_end(&mut changes);
-                self.commit_of(call, (root, Some(index)), &changes, UserStage::Note(end));
+                self.commit_of(call, root, Some(index), &changes, UserStage::Note(end));
             }
             Some(index) => {
                 let ended = index.listed().into_iter().filter(|listed| listed.is_ended);
@@ -143,7 +143,7 @@ impl World {
             None if !end.is_noted && self.replica(call.node).is_divided() => {
                 let mut changes = new_index(INDEX_LIFETIME);
                 note_end(&mut changes);
-                self.commit_of(call, (root, None), &changes, UserStage::Note(end));
+                self.commit_of(call, root, None, &changes, UserStage::Note(end));
             }
             None => self.end_answered(&call, &end, None),
         }
@@ -179,11 +179,16 @@ impl World {
         for key in end.gone.iter().take(FORGOTTEN_AT_ONCE) {
             remove(&mut changes, key);
         }
-        let place = (index_of(end.user), index);
         if index.is_none() || end.gone.is_empty() {
             self.pause_user(call.client);
         } else {
-            self.commit_of(call.clone(), place, &changes, UserStage::Last);
+            self.commit_of(
+                call.clone(),
+                index_of(end.user),
+                index,
+                &changes,
+                UserStage::Last,
+            );
         }
     }
 
@@ -209,7 +214,7 @@ impl World {
         }
         let mut changes = Changes::default();
         changes.insert("cart".into(), draw_tiny(&mut self.users.rng));
-        self.commit_of(call, (key, Some(record)), &changes, UserStage::Last);
+        self.commit_of(call, key, Some(record), &changes, UserStage::Last);
     }
 
     /// Returns `true` if no session of an ended user is alive at any node.

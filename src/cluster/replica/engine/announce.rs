@@ -2,7 +2,7 @@
 
 use crate::session::Timestamp;
 
-use super::{Engine, REMOVED_MAX};
+use crate::cluster::replica::engine::{Engine, REMOVED_MAX};
 use crate::cluster::replica::message::{KINDS, Message, View};
 use crate::cluster::replica::peer_table::PeerIndex;
 

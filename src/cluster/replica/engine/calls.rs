@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::session::{Root, Timestamp};
 
-use super::Engine;
 use crate::cluster::ack::Ack;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{KeyedEntry, Message, OpId};
 use crate::cluster::replica::reads::Wanted;

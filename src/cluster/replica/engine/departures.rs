@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::event::DownCause;
 use crate::cluster::replica::node::Node;
 use crate::session::Timestamp;

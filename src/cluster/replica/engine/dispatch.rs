@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::session::{Root, Timestamp};
 
-use super::Engine;
 use crate::cluster::replica::anti_entropy::{answer_compare, answer_pull};
 use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::floors::vote;
 use crate::cluster::replica::flow::Deferred;

@@ -8,7 +8,7 @@
 
 use crate::session::Timestamp;
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::event::{Exclusion, Notification};
 use crate::cluster::replica::member_selection::select_members;
 use crate::cluster::replica::membership::Membership;

@@ -1,8 +1,8 @@
-//! Entries received from members: merged, acknowledged, and looked for where a part is missing.
+//! Entries received from members: merged, acknowledged, and backfilled where a part is missing.
 
 use crate::session::{Root, Timestamp};
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Message, Write};
 use crate::cluster::replica::op_id::BACKFILL;

@@ -2,7 +2,7 @@
 
 use crate::session::{Root, Timestamp};
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::flow::Deferred;
 use crate::cluster::replica::listing::RESPONSE_MAX;

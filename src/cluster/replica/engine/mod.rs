@@ -27,25 +27,25 @@ use foca::Timer;
 
 use crate::session::{Root, Timestamp};
 
-use super::Settings;
-use super::anti_entropy::AntiEntropy;
-use super::cluster_view::ClusterView;
-use super::event::{DownCause, Exclusion, Input, Output};
-use super::floors::Floors;
-use super::listing::Lists;
-use super::membership::{DETECTION, Membership, MembershipOutput};
-use super::merged_writes::MergedWrites;
-use super::message::{KeyedEntry, Message, OpId, ViewId};
-use super::node::Node;
-use super::peer_table::{Peer, PeerIndex, PeerSet};
-use super::readiness::Readiness;
-use super::reads::Reads;
-use super::revocation::Revocations;
-use super::table::EntryTable;
-use super::updates::{UpdateContext, Updates};
+use crate::cluster::replica::Settings;
+use crate::cluster::replica::anti_entropy::AntiEntropy;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::event::{DownCause, Exclusion, Input, Output};
+use crate::cluster::replica::floors::Floors;
+use crate::cluster::replica::listing::Lists;
+use crate::cluster::replica::membership::{DETECTION, Membership, MembershipOutput};
+use crate::cluster::replica::merged_writes::MergedWrites;
+use crate::cluster::replica::message::{KeyedEntry, Message, OpId, ViewId};
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::peer_table::{Peer, PeerIndex, PeerSet};
+use crate::cluster::replica::readiness::Readiness;
+use crate::cluster::replica::reads::Reads;
+use crate::cluster::replica::revocation::Revocations;
+use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::updates::{UpdateContext, Updates};
 #[cfg(all(feature = "snapshot", unix))]
-use super::withheld::WithheldSessions;
-use super::writes::Writes;
+use crate::cluster::replica::withheld::WithheldSessions;
+use crate::cluster::replica::writes::Writes;
 
 /// State of the cluster at one node, and its operations in progress.
 #[derive(Debug)]
@@ -64,9 +64,9 @@ pub(crate) struct Engine {
     /// foca's timers, ordered by time and then by arrival.
     timers: BTreeMap<(Timestamp, u64), Timer<Node>>,
     timers_set: u64,
-    /// Numbers the lookups that this node makes on its own.
+    /// Numbers the backfills.
     last_backfill: OpId,
-    /// Sessions being looked up, and the writes to acknowledge when the lookup is done.
+    /// Sessions requested from the other holders, and the writes to acknowledge when they are here.
     backfills: BTreeMap<Root, BTreeSet<(PeerIndex, u64)>>,
     next_tick: Timestamp,
     ticks: usize,

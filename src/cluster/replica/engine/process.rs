@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::session::{Loaded, Timestamp};
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::event::{DownCause, Notification, Reply};
 use crate::cluster::replica::membership::MembershipOutput;

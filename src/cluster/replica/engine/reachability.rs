@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::session::Timestamp;
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::event::{DownCause, Notification};
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;

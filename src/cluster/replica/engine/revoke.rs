@@ -2,7 +2,7 @@
 
 use crate::session::{EndReason, Timestamp};
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::Operation;
 use crate::cluster::replica::reads::{FinishedRead, Wanted};

@@ -9,7 +9,7 @@ use foca::Timer;
 
 use crate::session::Timestamp;
 
-use super::{Engine, PAUSE_MAX, TICK};
+use crate::cluster::replica::engine::{Engine, PAUSE_MAX, TICK};
 use crate::cluster::replica::event::{DownCause, Notification};
 use crate::cluster::replica::message::Message;
 use crate::cluster::replica::node::Node;

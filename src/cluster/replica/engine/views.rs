@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::Engine;
+use crate::cluster::replica::engine::Engine;
 use crate::cluster::replica::message::{Message, View};
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::peer_table::PeerIndex;

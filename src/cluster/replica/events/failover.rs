@@ -11,8 +11,8 @@ use crate::cluster::replica::placement::MemberRef;
 use crate::cluster::replica::table::EntryTable;
 use crate::session::{EndReason, Record, Root, SessionEventKind, Timestamp};
 
-use super::log::Happening;
-use super::witness::{WITNESSED_FOR, Witnessed};
+use crate::cluster::replica::events::log::Happening;
+use crate::cluster::replica::events::witness::{WITNESSED_FOR, Witnessed};
 
 impl ClusterView {
     /// A new view is being installed: remembers who owned the slots before.

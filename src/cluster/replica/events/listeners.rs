@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::session::{Scope, Timestamp};
 
-use super::log::EventLog;
-use super::received::{DeliveredEvents, Places};
-use super::witness::Witnesses;
+use crate::cluster::replica::events::log::EventLog;
+use crate::cluster::replica::events::received::{DeliveredEvents, Places};
+use crate::cluster::replica::events::witness::Witnesses;
 use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 use crate::cluster::replica::placement::Placement;
 

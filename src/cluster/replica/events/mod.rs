@@ -37,11 +37,11 @@ use crate::session::{EndReason, Root, Scope, Timestamp};
 
 use self::listeners::EventStream;
 use self::log::LOGGED_FOR;
-use super::Replica;
-use super::cluster_view::ClusterView;
-use super::event::{EventReport, Output};
-use super::message::{Cursor, Message};
-use super::peer_table::{PeerIndex, PeerSet};
+use crate::cluster::replica::Replica;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::event::{EventReport, Output};
+use crate::cluster::replica::message::{Cursor, Message};
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 
 pub(crate) use self::log::Happening;
 

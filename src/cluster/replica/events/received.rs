@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cluster::replica::message::Cursor;
 use crate::session::{Root, SessionEventKind, Timestamp};
 
-use super::log::Happening;
+use crate::cluster::replica::events::log::Happening;
 
 /// The last event received from each member, by the member's name.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use crate::cluster::replica::message::{Cursor, Happened, Message, Traced};
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::session::{Root, SessionEvent, SessionEventKind, Timestamp, UserKey};
 
-use super::log::{Happening, Logged};
+use crate::cluster::replica::events::log::{Happening, Logged};
 
 impl ClusterView {
     /// Called when the link to a member is new: sends again what it may not have received.

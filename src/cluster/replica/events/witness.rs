@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 use crate::session::{EndReason, Root, Timestamp};
 
-use super::log::Happening;
+use crate::cluster::replica::events::log::Happening;
 
 /// An event that another node is to report.
 #[derive(Clone, Copy, Debug)]

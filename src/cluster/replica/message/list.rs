@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{ListPart, Root, Timestamp};
 
-use super::{OpId, ViewId};
+use crate::cluster::replica::message::{OpId, ViewId};
 
 /// A request for sessions that the receiver owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

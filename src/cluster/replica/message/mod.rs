@@ -24,7 +24,7 @@ pub(crate) use self::event::{Cursor, Happened, Reason, Traced};
 pub(crate) use self::list::{ListRequest, ListResponse};
 pub(crate) use self::response::{GetReply, SlotEntries, UpdateResponse, Vote};
 pub(crate) use self::update::{Operation, UpdateRequest, UpdateStatus};
-pub(crate) use super::op_id::OpId;
+pub(crate) use crate::cluster::replica::op_id::OpId;
 
 /// Identifies a view: a set of members, and an epoch that only grows.
 ///

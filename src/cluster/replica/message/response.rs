@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Root, Timestamp};
 
-use super::{KeyedEntry, OpId, UpdateStatus, ViewId};
+use crate::cluster::replica::message::{KeyedEntry, OpId, UpdateStatus, ViewId};
 
 /// The response to a request for the rest of a slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Name, Record, Root, Rotation, Timestamp, Version};
 
-use super::{OpId, ViewId};
 use crate::cluster::replica::delta::Delta;
+use crate::cluster::replica::message::{OpId, ViewId};
 
 /// A change that the session's owner orders: an atomic update, a rotation, or any change from a
 /// member that does not hold the session.

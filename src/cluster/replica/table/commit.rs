@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Outcome, Record, Root, Timestamp, Version, WriterId};
 
-use super::{Committed, EntryTable};
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::KeyedEntry;
+use crate::cluster::replica::table::{Committed, EntryTable};
 
 impl EntryTable {
     /// Applies changes to the session as it is here. Rotations are applied by the owner.

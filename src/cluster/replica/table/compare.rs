@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Root, Timestamp};
 
-use super::EntryTable;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, KnownEntry};
+use crate::cluster::replica::table::EntryTable;
 
 impl EntryTable {
     /// Returns the digests of all non-empty slots for which `wanted` returns `true`.

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Record, Root, Timestamp};
 
-use super::{EntryTable, GROUP};
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::expired::Mark;
+use crate::cluster::replica::table::{EntryTable, GROUP};
 
 /// A session that was forgotten because its time has run out.
 pub(crate) type Expired = (Root, Arc<Record>);

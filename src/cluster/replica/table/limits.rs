@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Record, Root, Timestamp};
 
-use super::EntryTable;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::table::EntryTable;
 
 impl EntryTable {
     /// Returns `true` if this node exceeds its limits, copies for other nodes included.

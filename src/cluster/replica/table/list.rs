@@ -2,7 +2,7 @@
 
 use crate::session::{ListPart, PageBuilder, Root, SLOTS, Timestamp};
 
-use super::EntryTable;
+use crate::cluster::replica::table::EntryTable;
 
 impl EntryTable {
     /// Returns the part after this place, from at most `slots` slots of those for which `is_wanted`

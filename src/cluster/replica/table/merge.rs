@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use crate::session::{Record, Root, Timestamp, WriterId};
 
-use super::EntryTable;
 use crate::cluster::replica::entry::{Entry, MergeEffect};
 use crate::cluster::replica::message::KeyedEntry;
+use crate::cluster::replica::table::EntryTable;
 use crate::cluster::replica::table::conflicts::ConflictTracker;
 use crate::sync::lock;
 

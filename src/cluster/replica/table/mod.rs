@@ -24,11 +24,11 @@ use crate::session::{Outcome, Record, Root, SLOTS, Timestamp, WriterId};
 use crate::sync::lock;
 use crate::watch::Watched;
 
-use super::Settings;
-use super::digest::access_digest;
-use super::entry::Entry;
-use super::message::{FIXED, KeyedEntry, SMALL_MAX};
-use super::protocol_rules::ProtocolRules;
+use crate::cluster::replica::Settings;
+use crate::cluster::replica::digest::access_digest;
+use crate::cluster::replica::entry::Entry;
+use crate::cluster::replica::message::{FIXED, KeyedEntry, SMALL_MAX};
+use crate::cluster::replica::protocol_rules::ProtocolRules;
 
 use conflicts::ConflictTracker;
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::session::{Record, Timestamp, Version};
 
-use super::rotations::Rotations;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Operation, UpdateRequest};
 use crate::cluster::replica::rebase::{rebase_delta, rebase_record};
 use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::updates::rotations::Rotations;
 
 impl UpdateRequest {
     /// Converts the times in it from the asker's clock to this node's.

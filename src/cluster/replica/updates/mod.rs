@@ -30,14 +30,14 @@ use std::time::Duration;
 
 use crate::session::{Record, Root, Timestamp};
 
-use super::cluster_view::ClusterView;
-use super::floors::Floors;
-use super::message::{OpId, Operation};
-use super::op_id::is_internal;
-use super::peer_table::{PeerIndex, PeerSet};
-use super::reads::Reads;
-use super::table::EntryTable;
-use super::writes::Writes;
+use crate::cluster::replica::cluster_view::ClusterView;
+use crate::cluster::replica::floors::Floors;
+use crate::cluster::replica::message::{OpId, Operation};
+use crate::cluster::replica::op_id::is_internal;
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
+use crate::cluster::replica::reads::Reads;
+use crate::cluster::replica::table::EntryTable;
+use crate::cluster::replica::writes::Writes;
 
 use ordering::QueuedUpdate;
 use pending::{PendingUpdates, Which};

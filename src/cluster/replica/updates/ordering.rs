@@ -8,8 +8,6 @@ use std::sync::Arc;
 
 use crate::session::{Record, Root, Timestamp};
 
-use super::preconditions::{check_preconditions, is_behind};
-use super::{UpdateAnswer, UpdateContext, Updates};
 use crate::cluster::ack::Ack;
 use crate::cluster::replica::cluster_view::ClusterView;
 use crate::cluster::replica::entry::Entry;
@@ -20,6 +18,8 @@ use crate::cluster::replica::op_id::INTERNAL;
 use crate::cluster::replica::peer_table::PeerIndex;
 use crate::cluster::replica::placement::MemberRef;
 use crate::cluster::replica::reads::Wanted;
+use crate::cluster::replica::updates::preconditions::{check_preconditions, is_behind};
+use crate::cluster::replica::updates::{UpdateAnswer, UpdateContext, Updates};
 use crate::cluster::replica::writes::NewWrite;
 
 /// An update that this node orders.

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_remembered_for_a_while() {
+    fn a_rejection_is_remembered_for_a_while() {
         let start = Timestamp::from_millis(1_000_000);
         let mut rejected = RejectedUpdates::default();
         rejected.note(start, version(1), UpdateStatus::Gone);
