@@ -68,7 +68,7 @@ pub mod guide;
 pub mod middleware;
 pub mod session;
 #[cfg(feature = "replicated")]
-mod signal;
+mod shutdown;
 pub mod store;
 mod sync;
 #[cfg(feature = "testing")]
@@ -103,7 +103,7 @@ pub use session::scope::Scope;
 pub use session::user::UserKey;
 pub use session::user_index::SessionInfo;
 #[cfg(feature = "replicated")]
-pub use signal::shutdown_signal;
+pub use shutdown::shutdown_signal;
 #[cfg(feature = "memory")]
 pub use store::memory::MemoryStore;
 #[cfg(feature = "redis")]

@@ -113,7 +113,7 @@ const TABLE: &[Row] = &[
         crates: &[],
     },
     Row {
-        folder: "signal",
+        folder: "shutdown",
         modules: &[],
         crates: &["tokio", "tracing"],
     },
@@ -298,13 +298,13 @@ const TABLE: &[Row] = &[
         crates: &["bytes", "postcard", "rand", "serde", "tokio", "tracing"],
     },
     Row {
-        folder: "cluster/discover",
+        folder: "cluster/discovery",
         modules: &["clock", "cluster"],
         crates: &["ring", "socket2", "tokio", "tracing"],
     },
     // The folder that speaks TLS.
     Row {
-        folder: "cluster/link",
+        folder: "cluster/transport",
         modules: &["cluster", "clock", "session"],
         crates: &["bytes", "ring", "tokio", "tokio_rustls", "tracing"],
     },

@@ -16,23 +16,22 @@
 //!      Message │                              │ Message
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ wire       Message ⇄ bytes                 │   versions, limits
-//!   │ link       bytes ⇄ TLS ⇄ TCP               │   dial, handshake, lanes, credit, reconnect
+//!   │ transport  bytes ⇄ TLS ⇄ TCP               │   dial, handshake, lanes, credit, reconnect
 //!   └──────────▲─────────────────────────────────┘
 //!              │ addresses
 //!   ┌──────────┴─────────────────────────────────┐
-//!   │ discover   names, multicast                │   candidates to dial, no more
+//!   │ discovery  names, multicast                │   candidates to dial, no more
 //!   └────────────────────────────────────────────┘
 //! ```
 
 mod ack;
+mod admission;
 mod builder;
 mod copies;
-mod discover;
-mod door;
+mod discovery;
 mod driver;
 mod handle;
 mod large_writes;
-mod link;
 mod listing;
 mod outlook;
 mod pending_calls;
@@ -45,12 +44,13 @@ mod sightings;
 #[cfg(test)]
 mod sim;
 mod status;
+mod transport;
 mod wire;
 
 pub use ack::Ack;
 pub use builder::ReplicatedStoreBuilder;
 pub use copies::Copies;
-pub use discover::Multicast;
+pub use discovery::Multicast;
 pub(crate) use handle::Cluster;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) use replica::{

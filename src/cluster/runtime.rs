@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::discover::{Discovery, discover};
+use super::discovery::{Discovery, discover};
 use super::driver::Driver;
-use super::link::{Handshaking, SendQueue, dial, receive};
+use super::transport::{Handshaking, SendQueue, dial, receive};
 
 /// The listener and the sources of addresses of a node.
 #[derive(Debug)]

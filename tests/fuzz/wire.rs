@@ -8,7 +8,7 @@
 use bolero::check;
 use bytes::BytesMut;
 
-use crate::cluster::link::{Arrival, Inbox};
+use crate::cluster::transport::{Arrival, Inbox};
 
 use super::*;
 

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use tokio::net::{TcpListener, UdpSocket, lookup_host};
 
 use super::ReplicatedStoreBuilder;
-use crate::cluster::link::is_loopback;
+use crate::cluster::transport::is_loopback;
 use crate::error::{SetupError, SetupErrorKind};
 
 impl ReplicatedStoreBuilder {

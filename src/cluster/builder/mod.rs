@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::ack::Ack;
 use super::copies::Copies;
-use super::discover::Multicast;
-use super::link::Security;
+use super::discovery::Multicast;
 use super::secret::Secret;
+use super::transport::Security;
 
 /// Configures and starts a node of a replicated store.
 ///

@@ -12,17 +12,17 @@ use crate::store::replicated::ReplicatedStore;
 
 use super::ReplicatedStoreBuilder;
 use super::address::{check_peer, invalid};
+use crate::cluster::admission::Door;
 use crate::cluster::copies::Copies;
-use crate::cluster::discover::{Beacon, Discovery, Group, join};
-use crate::cluster::door::Door;
+use crate::cluster::discovery::{Beacon, Discovery, Group, join};
 use crate::cluster::driver::Driver;
 use crate::cluster::handle::Cluster;
-use crate::cluster::link::{Links, Security, is_loopback, last_generation};
 use crate::cluster::outlook::Addresses;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::rules::Rules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 use crate::cluster::runtime::Endpoints;
+use crate::cluster::transport::{Links, Security, is_loopback, last_generation};
 use crate::cluster::wire::{Hello, NODE_NAME_MAX, is_node_name};
 
 impl ReplicatedStoreBuilder {

@@ -6,7 +6,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
 use super::ReplicatedStoreBuilder;
-use crate::cluster::link::Security;
+use crate::cluster::transport::Security;
 
 impl ReplicatedStoreBuilder {
     /// Protects links with these configurations of rustls 0.23 instead of keys derived from a

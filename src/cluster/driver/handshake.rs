@@ -1,7 +1,7 @@
 //! Handshakes: what this node presents to other nodes, and its answers to theirs.
 
 use super::Driver;
-use crate::cluster::door::{find_rival, objection_to};
+use crate::cluster::admission::{find_rival, objection_to};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
 use crate::cluster::wire::{Hello, HelloReply, Refusal, RefusalDetails};

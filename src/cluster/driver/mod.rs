@@ -21,8 +21,7 @@ use crate::clock::{self, WallClock};
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{EndReason, Root, SLOTS, Scope, SessionId, Timestamp};
 
-use crate::cluster::door::Door;
-use crate::cluster::link::{Arrival, Links};
+use crate::cluster::admission::Door;
 use crate::cluster::outlook::{Addresses, Answer};
 use crate::cluster::pending_calls::PendingCalls;
 use crate::cluster::replica::event::{Input, Reply};
@@ -32,6 +31,7 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
 use crate::cluster::report::Reporter;
 use crate::cluster::sightings::Sightings;
+use crate::cluster::transport::{Arrival, Links};
 use crate::sync::lock;
 
 use self::outputs::Outputs;

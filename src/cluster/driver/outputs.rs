@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
-use crate::cluster::link::Encoder;
 use crate::cluster::replica::event::{Input, Notification, Output, Report};
+use crate::cluster::transport::Encoder;
 use crate::sync::lock;
 
 use super::{Driver, LOOKING};

@@ -16,7 +16,7 @@ use super::event::Event;
 use super::link::Link;
 use super::pending::Pending;
 use super::world::World;
-use crate::cluster::door::{find_rival, objection_to};
+use crate::cluster::admission::{find_rival, objection_to};
 use crate::cluster::outlook::{Answer, Lookup, Rejection};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;

@@ -14,10 +14,10 @@
 //! the current state is decided by the replica.
 
 mod frame;
-mod hello;
+mod handshake;
 mod list;
+mod record;
 mod segment;
-mod session;
 mod update;
 mod validate;
 
@@ -30,12 +30,12 @@ use super::replica::message::{KINDS, Message};
 use self::validate::{put_later, read_later, validate};
 
 pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
-pub(super) use hello::{
+pub(super) use handshake::{
     Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Protocol, Refusal, RefusalDetails, Rival,
     is_node_name,
 };
+pub(super) use record::ATTRIBUTE_NAME_MAX;
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
-pub(super) use session::ATTRIBUTE_NAME_MAX;
 
 /// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

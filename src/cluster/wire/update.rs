@@ -9,7 +9,7 @@ use crate::cluster::replica::message::{OpId, Operation, Update, ViewId};
 use crate::session::{Login, Root, Rotation, SecretHash, Timestamp, Version};
 
 use super::WireError;
-use super::session::{INVALID, WireDelta, WireRecord, attribute_name};
+use super::record::{INVALID, WireDelta, WireRecord, attribute_name};
 
 #[derive(Serialize, Deserialize)]
 struct WireUpdate<'a> {

@@ -1,7 +1,7 @@
 //! Validation of received messages, and the encoding of events.
 //!
 //! The encoding of a message is derived from [`Message`]; that of a session is in
-//! [`session`](super::session).
+//! [`record`](super::record).
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -9,8 +9,8 @@ use crate::cluster::replica::message::{Happened, Message, Proposal, Reason, Upda
 use crate::cluster::replica::node::Node;
 use crate::session::{EndReason, Root, SLOTS, SessionEventKind, SessionPage, Timestamp, UserKey};
 
-use super::hello::check_node;
-use super::session::{is_access, is_valid};
+use super::handshake::check_node;
+use super::record::{is_access, is_valid};
 use super::{WireError, at_most, put};
 
 /// Checks what no type checks. The content of sessions is checked when it is decoded.

@@ -19,7 +19,6 @@ use crate::session::{
 };
 
 use crate::cluster::copies::Copies;
-use crate::cluster::link::Inbox;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
@@ -28,6 +27,7 @@ use crate::cluster::replica::message::{
 };
 use crate::cluster::replica::message::{ListRequest, ListResponse};
 use crate::cluster::replica::node::Node;
+use crate::cluster::transport::Inbox;
 use crate::cluster::wire::*;
 
 use self::fixtures::*;
@@ -212,7 +212,7 @@ fn a_delta_keeps_as_many_updates_as_a_record_however_many_come() {
     let mut bytes = Vec::new();
     let head = (2u8, (1u8, 0u8), VIEW, false, NOW, 1u8);
     put(&head, &mut bytes);
-    put(&session::copy_with_updates(key(), NOW, &many), &mut bytes);
+    put(&record::copy_with_updates(key(), NOW, &many), &mut bytes);
     assert_eq!(decode(&bytes), Ok(write(latest)));
 }
 

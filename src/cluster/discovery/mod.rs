@@ -5,17 +5,17 @@
 //! cause a bounded number of addresses to be dialed.
 
 mod beacon;
+mod dns;
 mod multicast;
-mod names;
 
 use std::sync::Arc;
 
 use super::driver::Driver;
 
 pub(super) use beacon::Beacon;
+pub(super) use dns::resolve;
 pub use multicast::Multicast;
 pub(super) use multicast::{Group, join};
-pub(super) use names::resolve;
 
 /// The sources of addresses.
 #[derive(Debug)]
@@ -27,11 +27,11 @@ pub(super) struct Discovery {
 
 /// Discovers addresses for as long as the node runs, and has them dialed.
 pub(super) async fn discover(driver: Arc<Driver>, discovery: Discovery) {
-    let names = names::seek(driver.clone(), discovery.names);
+    let names = dns::seek(driver.clone(), discovery.names);
     let multicast = async {
         if let Some(group) = discovery.multicast {
             multicast::meet(&driver, group).await;
         }
     };
-    tokio::join!(names, multicast, names::seek_former(&driver));
+    tokio::join!(names, multicast, dns::seek_former(&driver));
 }

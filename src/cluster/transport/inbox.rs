@@ -1,7 +1,7 @@
 //! Receiving side of one link: segments in, messages and credit out.
 //!
 //! Data is credited when it is received, byte by byte, whatever happens to it later. Only a large
-//! message that is not yet [admitted](super::admission) holds credit back: its first chunk is
+//! message that is not yet [admitted](super::receive_budget) holds credit back: its first chunk is
 //! credited, the rest when there is room for all of it. Small messages pass it meanwhile.
 //!
 //! Memory is allocated for bytes that have arrived, never for a declared length.
@@ -16,8 +16,8 @@ use crate::cluster::wire::{
     Credit, MESSAGE_MAX, SEGMENT_HEAD, Segment, SegmentKind, WireError, decode,
 };
 
-use super::admission::{Admission, Ticket};
 use super::lanes::{CHUNK, LARGE_WINDOW};
+use super::receive_budget::{Admission, Ticket};
 
 /// The state of the receiving side.
 #[derive(Debug)]

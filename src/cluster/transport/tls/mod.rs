@@ -1,7 +1,11 @@
 //! Protection of links: TLS, or none between nodes on one machine.
 //!
 //! Both ends authenticate before the first frame is read, with keys derived from a [shared
-//! secret](super::keys) or with the application's own certificates.
+//! secret](shared_secret) or with the application's own certificates.
+
+#[cfg(feature = "rustls")]
+mod certificates;
+mod shared_secret;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -14,9 +18,10 @@ use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{AlertDescription, Error};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::keys::configurations;
-use super::stream::Stream;
 use crate::cluster::secret::Secret;
+use crate::cluster::transport::stream::Stream;
+use shared_secret::configurations;
+pub(crate) use shared_secret::derive;
 
 /// The protection of a node's links.
 #[derive(Clone, Debug)]

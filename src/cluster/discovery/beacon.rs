@@ -13,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ring::hmac;
 
-use crate::cluster::link::derive;
 use crate::cluster::secret::Secret;
+use crate::cluster::transport::derive;
 
 /// Signs this node's beacons, and verifies those of other nodes.
 pub(crate) struct Beacon {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::beacon::{BEACON, Beacon};
 use crate::cluster::driver::Driver;
-use crate::cluster::link::is_loopback;
+use crate::cluster::transport::is_loopback;
 
 /// A multicast group in which nodes of one network find each other.
 ///

@@ -14,9 +14,9 @@ use crate::cluster::replica::message::{KeyedEntry, Message, ViewId, Write};
 use crate::cluster::wire::{Protocol, Segment, SegmentKind, WireError, encode};
 use crate::session::{AttributeEntry, Root, Timestamp, Value, Version};
 
-use super::admission::{Admission, Ticket};
 use super::inbox::{Arrival, Inbox};
 use super::lanes::{CHUNK, LARGE_WINDOW, Lanes};
+use super::receive_budget::{Admission, Ticket};
 
 /// An event on a link.
 #[derive(Clone, Debug)]

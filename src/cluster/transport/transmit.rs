@@ -14,9 +14,9 @@ use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
 use super::duplex::Duplex;
 use super::lanes::Confirmed;
 use super::send_queue::SendQueue;
+use super::stall::Watch;
 use super::stream::Stream;
 use super::throttle::Throttle;
-use super::watch::Watch;
 
 /// Sends the messages of the queue until one of the ends closes, or the link makes no progress.
 /// Deliveries are passed to `report`.
@@ -164,11 +164,11 @@ mod tests {
     use tokio::net::{TcpSocket, TcpStream};
     use tokio::time::{sleep, timeout};
 
-    use crate::cluster::link::dial::open;
-    use crate::cluster::link::encoder::Encoder;
-    use crate::cluster::link::exchange_tests::data;
-    use crate::cluster::link::inbox::Inbox;
     use crate::cluster::replica::message::{Lane, Message};
+    use crate::cluster::transport::dial::open;
+    use crate::cluster::transport::exchange_tests::data;
+    use crate::cluster::transport::inbox::Inbox;
+    use crate::cluster::transport::message_encoder::Encoder;
     use crate::cluster::wire::Protocol;
 
     use super::*;

@@ -14,8 +14,8 @@ use crate::cluster::wire::{Credit, Protocol, SEGMENT_MAX, WireError};
 use crate::session::Timestamp;
 use crate::sync::lock;
 
-use super::encoder::Encoder;
 use super::lanes::{Confirmed, Lanes};
+use super::message_encoder::Encoder;
 
 /// The encoded messages for one address, until its link takes them.
 ///

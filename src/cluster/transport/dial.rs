@@ -13,11 +13,11 @@ use tokio::time::{Instant, timeout};
 
 use super::connect_problem::{ConnectProblem, LastLogged};
 use super::may_dial;
-use super::security::{Distrust, Security};
 use super::send_queue::SendQueue;
 use super::stream::Stream;
+use super::tls::{Distrust, Security};
 use super::transmit::{IDLE, transmit};
-use crate::cluster::discover::resolve;
+use crate::cluster::discovery::resolve;
 use crate::cluster::driver::Driver;
 use crate::cluster::outlook::{Answer, Rejection};
 use crate::cluster::replica::event::Input;

@@ -21,10 +21,10 @@ use super::handshaking::Patience;
 use super::inbox::{CREDIT_DELAY, Inbox};
 use super::lanes::CHUNK;
 use super::mismatch::{is_plain, refuse_plain, refuse_tls};
-use super::security::Distrust;
+use super::stall::PROGRESS_MAX;
 use super::stream::Stream;
 use super::throttle::Throttle;
-use super::watch::PROGRESS_MAX;
+use super::tls::Distrust;
 
 /// Serves one connection: its handshake, then its messages, until it is closed.
 pub(crate) async fn receive(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::security::Distrust;
+use super::tls::Distrust;
 use crate::cluster::replica::node::Node;
 use crate::cluster::wire::Refusal;
 

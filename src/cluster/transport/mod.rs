@@ -7,7 +7,7 @@
 //! Three lanes share a connection ([`lanes`]): membership, views and acknowledgements never wait
 //! behind data for longer than a few chunks, and large messages are sent in chunks between which
 //! other messages pass. The other end confirms what it has received on the same connection. A slow
-//! link stays open; one that makes no progress at all for ten seconds is closed ([`watch`]).
+//! link stays open; one that makes no progress at all for ten seconds is closed ([`stall`]).
 //!
 //! A node that is back is dialed again within a second. A node whose process has failed is detected
 //! as fast as its operating system reports it. Unauthenticated peers, invalid data and silence cost
@@ -15,28 +15,25 @@
 //!
 //! Delivery is not guaranteed. The replica repeats what is still needed.
 
-mod admission;
-#[cfg(feature = "rustls")]
-mod certificates;
 mod connect_problem;
 mod dial;
 mod duplex;
-mod encoder;
 #[cfg(test)]
 mod exchange_tests;
 mod handshaking;
 mod inbox;
-mod keys;
 mod lanes;
 mod listen;
+mod message_encoder;
 mod mismatch;
 mod pace;
-mod security;
+mod receive_budget;
 mod send_queue;
+mod stall;
 mod stream;
 mod throttle;
+mod tls;
 mod transmit;
-mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -49,17 +46,17 @@ use super::replica::node::Node;
 use super::wire::WireError;
 use crate::sync::{read, write};
 
-use admission::Admission;
 pub(super) use dial::{dial, last_generation};
-pub(super) use encoder::Encoder;
 pub(super) use handshaking::Handshaking;
 pub(super) use inbox::Arrival;
 #[cfg(test)]
 pub(super) use inbox::Inbox;
-pub(super) use keys::derive;
 pub(super) use listen::receive;
-pub(super) use security::Security;
+pub(super) use message_encoder::Encoder;
+use receive_budget::Admission;
 pub(super) use send_queue::SendQueue;
+pub(super) use tls::Security;
+pub(super) use tls::derive;
 
 /// All outgoing links.
 #[derive(Debug)]

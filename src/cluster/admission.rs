@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::clock;
 
 use super::copies::Copies;
-use super::link::is_loopback;
 use super::rejections::Rejections;
 use super::replica::node::Node;
 use super::replica::{MemberStatus, PEERS_MAX};
+use super::transport::is_loopback;
 use super::wire::{Hello, Refusal, Rival};
 
 /// The admission state of a node.
