@@ -13,35 +13,35 @@ use super::rejections::Rejections;
 use super::replica::node::Node;
 use super::replica::{MemberStatus, PEERS_MAX};
 use super::transport::is_loopback;
-use super::wire::{Hello, Refusal, Rival};
+use super::wire::{Hello, RefusalReason, Rival};
 
 /// The admission state of a node.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Admission {
     /// The name of the cluster.
     cluster: String,
     /// Distinguishes this process from other ones.
     process: u64,
     copies: Copies,
     /// The number of connections that have completed the handshake.
-    introduced: Arc<AtomicUsize>,
+    established: Arc<AtomicUsize>,
     /// Nodes that were recently rejected.
     pub(super) rejections: Rejections,
     /// Machines with other connections that were recently rejected.
-    strangers: Rejections,
+    rejected_machines: Rejections,
     rejected: AtomicU64,
     complained_at: AtomicU64,
 }
 
-impl Door {
+impl Admission {
     pub(super) fn new(cluster: String, process: u64, copies: Copies) -> Self {
         Self {
             cluster,
             process,
             copies,
-            introduced: Arc::default(),
+            established: Arc::default(),
             rejections: Rejections::default(),
-            strangers: Rejections::default(),
+            rejected_machines: Rejections::default(),
             rejected: AtomicU64::new(0),
             complained_at: AtomicU64::new(0),
         }
@@ -53,46 +53,46 @@ impl Door {
     }
 
     /// Returns the reason to refuse a node, if any. `members` are the other live members.
-    pub(super) fn objection<'a>(
+    pub(super) fn refusal<'a>(
         &self,
         hello: &Hello,
         me: &Node,
         members: impl Iterator<Item = &'a Node> + Clone,
-    ) -> Option<Refusal> {
-        let refusal = self.find_objection(hello, me, members);
+    ) -> Option<RefusalReason> {
+        let refusal = self.find_refusal(hello, me, members);
         match refusal {
             None => self.rejections.forget(&hello.node.address.to_string()),
-            Some(Refusal::Myself) => {}
-            Some(refusal) => self.refuse(&hello.node, me, refusal),
+            Some(RefusalReason::Myself) => {}
+            Some(refusal) => self.record_refusal(&hello.node, me, refusal),
         }
         refusal
     }
 
-    fn find_objection<'a>(
+    fn find_refusal<'a>(
         &self,
         hello: &Hello,
         me: &Node,
         members: impl Iterator<Item = &'a Node> + Clone,
-    ) -> Option<Refusal> {
+    ) -> Option<RefusalReason> {
         if hello.cluster != self.cluster {
-            Some(Refusal::Cluster)
+            Some(RefusalReason::Cluster)
         } else if hello.process == self.process {
-            Some(Refusal::Myself)
+            Some(RefusalReason::Myself)
         } else if hello.common_protocol().is_none() {
-            Some(Refusal::Protocol)
+            Some(RefusalReason::Protocol)
         } else if !hello.keeps(self.copies) {
-            Some(Refusal::Copies)
-        } else if let Some(refusal) = objection_to(&hello.node, me, members) {
+            Some(RefusalReason::Copies)
+        } else if let Some(refusal) = refusal_for(&hello.node, me, members) {
             Some(refusal)
-        } else if self.introduced.load(Relaxed) >= INTRODUCED_MAX {
-            Some(Refusal::Busy)
+        } else if self.established.load(Relaxed) >= ESTABLISHED_MAX {
+            Some(RefusalReason::Busy)
         } else {
             None
         }
     }
 
     /// Records a refused node, and logs it from time to time.
-    pub(super) fn refuse(&self, node: &Node, me: &Node, refusal: Refusal) {
+    pub(super) fn record_refusal(&self, node: &Node, me: &Node, refusal: RefusalReason) {
         let Node { address, name, .. } = node;
         let due = |reason| {
             let now = clock::now();
@@ -102,67 +102,70 @@ impl Door {
             return;
         }
         match refusal {
-            Refusal::Copies => tracing::error!(
+            RefusalReason::Copies => tracing::error!(
                 node = %name,
                 %address,
                 "refused a node with another number of copies: `copies` must be the same on all \
                  nodes, and may only be changed while all of them are stopped"
             ),
-            Refusal::Unreachable => tracing::error!(
+            RefusalReason::Unreachable => tracing::error!(
                 node = %name,
                 %address,
                 advertised = %me.address,
                 "refused a node: only one of these addresses can be reached from other machines"
             ),
-            Refusal::Name => tracing::error!(
+            RefusalReason::Name => tracing::error!(
                 node = %name,
                 %address,
                 "refused a node with the name or the address of another one; give each node a name \
                  of its own"
             ),
-            Refusal::Full => tracing::error!(
+            RefusalReason::Full => tracing::error!(
                 node = %name,
                 %address,
                 "refused a node: the cluster has the maximum number of members"
             ),
-            Refusal::Cluster | Refusal::Protocol | Refusal::Busy | Refusal::Secret => {
+            RefusalReason::Cluster
+            | RefusalReason::Protocol
+            | RefusalReason::Busy
+            | RefusalReason::Secret => {
                 tracing::warn!(node = %name, %address, cause = refusal.reason(), "refused a node");
             }
-            Refusal::Myself => {}
+            RefusalReason::Myself => {}
         }
     }
 
     /// Counts a connection as established until the returned value is dropped.
-    pub(super) fn enter(&self) -> Introduced {
-        self.introduced.fetch_add(1, Relaxed);
-        Introduced(self.introduced.clone())
+    pub(super) fn admit(&self) -> ConnectionPermit {
+        self.established.fetch_add(1, Relaxed);
+        ConnectionPermit(self.established.clone())
     }
 
     /// Records a rejected connection.
-    pub(super) fn reject(&self, remote: SocketAddr, why: &str) {
+    pub(super) fn reject_connection(&self, remote: SocketAddr, cause: &str) {
         let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
         let machine = remote.ip().to_canonical().to_string();
-        if self.strangers.note(clock::now(), machine, why) {
-            self.report(remote, why, rejected);
+        if self.rejected_machines.note(clock::now(), machine, cause) {
+            self.report(remote, cause, rejected);
         }
     }
 
     /// Records a connection rejected by, or from, a node with another secret or none.
-    pub(super) fn distrust(&self, remote: SocketAddr, why: &str) {
+    pub(super) fn reject_untrusted(&self, remote: SocketAddr, cause: &str) {
         let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
         let machine = remote.ip().to_canonical().to_string();
-        let reason = Refusal::Secret.reason();
+        let reason = RefusalReason::Secret.reason();
         self.rejections.note(clock::now(), machine.clone(), reason);
-        if self.strangers.note(clock::now(), machine, why) {
-            self.report(remote, why, rejected);
+        if self.rejected_machines.note(clock::now(), machine, cause) {
+            self.report(remote, cause, rejected);
         }
     }
 
-    fn report(&self, remote: SocketAddr, why: &str, rejected: u64) {
+    fn report(&self, remote: SocketAddr, cause: &str, rejected: u64) {
         if self.may_complain() {
             tracing::warn!(
                 address = %remote,
-                cause = %why,
+                cause = %cause,
                 rejected,
                 "a connection to the replication port was rejected"
             );
@@ -188,26 +191,26 @@ impl Door {
 
 /// A connection that counts as established.
 #[derive(Debug)]
-pub(super) struct Introduced(Arc<AtomicUsize>);
+pub(super) struct ConnectionPermit(Arc<AtomicUsize>);
 
-impl Drop for Introduced {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
-/// Returns the reason why there is no place for a node of this cluster.
-pub(super) fn objection_to<'a>(
+/// Returns why this node must be refused, or `None` if it may join.
+pub(super) fn refusal_for<'a>(
     node: &Node,
     me: &Node,
     members: impl Iterator<Item = &'a Node> + Clone,
-) -> Option<Refusal> {
+) -> Option<RefusalReason> {
     if is_loopback(&node.address) != is_loopback(&me.address) {
-        Some(Refusal::Unreachable)
+        Some(RefusalReason::Unreachable)
     } else if is_double(node, me, members.clone()) {
-        Some(Refusal::Name)
+        Some(RefusalReason::Name)
     } else if is_full(node, members) {
-        Some(Refusal::Full)
+        Some(RefusalReason::Full)
     } else {
         None
     }
@@ -244,7 +247,7 @@ fn is_double<'a>(node: &Node, me: &Node, mut members: impl Iterator<Item = &'a N
 }
 
 /// Most established inbound connections: several for each possible member.
-const INTRODUCED_MAX: usize = 512;
+const ESTABLISHED_MAX: usize = 512;
 /// Minimum time between two log lines about unauthenticated connections.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -281,15 +284,15 @@ mod tests {
     }
 
     #[test]
-    fn a_sixty_fifth_node_is_refused_at_the_door() {
+    fn a_sixty_fifth_node_is_refused_by_a_full_cluster() {
         let members: Vec<_> = (1..=63).map(node).collect();
-        let objection = |new: &Node| objection_to(new, &node(0), members.iter());
-        assert_eq!(objection(&node(64)), Some(Refusal::Full));
+        let refusal = |new: &Node| refusal_for(new, &node(0), members.iter());
+        assert_eq!(refusal(&node(64)), Some(RefusalReason::Full));
         // A node that returns takes its own place.
         let mut again = node(63);
         again.generation = 2;
-        assert_eq!(objection(&again), None);
-        let few = objection_to(&node(64), &node(0), members[1..].iter());
+        assert_eq!(refusal(&again), None);
+        let few = refusal_for(&node(64), &node(0), members[1..].iter());
         assert_eq!(few, None);
     }
 }

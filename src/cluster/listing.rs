@@ -8,10 +8,10 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{ListPart, Root, Scope, SessionCursor, SessionPage};
 
-use super::handle::{Cluster, out_of_reach, refused};
+use super::handle::{ClusterHandle, out_of_reach, refused};
 use super::replica::event::{Reply, Step};
 
-impl Cluster {
+impl ClusterHandle {
     /// Returns a page of the sessions that this node owns, or of all.
     pub(crate) async fn list(
         &self,
@@ -57,11 +57,11 @@ impl Cluster {
         let step = self
             .driver
             .replica
-            .list(self.driver.enter(), op, scope, wanted);
+            .list(self.driver.now_checked(), op, scope, wanted);
         match step {
             Step::Done(part) => return Ok(part),
             Step::Refused(kind) => return Err(refused(kind)),
-            Step::Wait(_) => self.driver.settle(),
+            Step::Wait(_) => self.driver.flush_outputs(),
         }
         match self.driver.reply(op).await {
             Some(Reply::Listed(view, others)) => {

@@ -51,7 +51,7 @@ pub use ack::Ack;
 pub use builder::ReplicatedStoreBuilder;
 pub use copies::Copies;
 pub use discovery::Multicast;
-pub(crate) use handle::Cluster;
+pub(crate) use handle::ClusterHandle;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) use replica::{
     entry::Entry,

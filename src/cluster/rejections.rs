@@ -13,10 +13,10 @@ use super::status::RefusedNode;
 ///
 /// A rejected node tries again within seconds. If it does not, the reason has gone.
 #[derive(Debug, Default)]
-pub(super) struct Rejections(Mutex<HashMap<String, Row>>);
+pub(super) struct Rejections(Mutex<HashMap<String, RejectionRow>>);
 
 #[derive(Debug)]
-struct Row {
+struct RejectionRow {
     reason: String,
     last: Timestamp,
     logged: Timestamp,
@@ -41,7 +41,7 @@ impl Rejections {
         if rows.len() >= ROWS_MAX && !rows.contains_key(&address) {
             return true;
         }
-        let row = Row {
+        let row = RejectionRow {
             reason: reason.to_owned(),
             last: now,
             logged: now,
@@ -69,7 +69,7 @@ impl Rejections {
         list
     }
 
-    fn rows(&self) -> MutexGuard<'_, HashMap<String, Row>> {
+    fn rows(&self) -> MutexGuard<'_, HashMap<String, RejectionRow>> {
         lock(&self.0)
     }
 }

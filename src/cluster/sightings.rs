@@ -16,10 +16,10 @@ use super::wire::Hello;
 
 /// The latest incarnations, by address and by name.
 #[derive(Debug, Default)]
-pub(super) struct Sightings(Mutex<Seen>);
+pub(super) struct Sightings(Mutex<SightingTable>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SightingTable {
     addresses: HashMap<SocketAddr, Sighting>,
     names: HashMap<Arc<str>, Sighting>,
 }
@@ -75,7 +75,7 @@ impl Sightings {
 
     fn note(&self, node: &Node, add: impl Fn(&mut Sighting)) {
         let mut seen = self.seen();
-        let Seen { addresses, names } = &mut *seen;
+        let SightingTable { addresses, names } = &mut *seen;
         if addresses.len() < SEEN_MAX || addresses.contains_key(&node.address) {
             let known = addresses.entry(node.address);
             known.or_insert_with(|| Sighting::of(node)).take(node, &add);
@@ -86,7 +86,7 @@ impl Sightings {
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, SightingTable> {
         lock(&self.0)
     }
 }

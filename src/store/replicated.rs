@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
+use crate::cluster::{ClusterHandle, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 #[cfg(all(feature = "snapshot", unix))]
 use crate::cluster::{KeyedEntry, Survivor, WithheldState};
 use crate::error::StoreError;
@@ -50,11 +50,11 @@ use super::SessionStore;
 /// last one is dropped; [`drain`](Self::drain) stops it in order.
 #[derive(Clone, Debug)]
 pub struct ReplicatedStore {
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterHandle>,
 }
 
 impl ReplicatedStore {
-    pub(crate) fn new(cluster: Cluster) -> Self {
+    pub(crate) fn new(cluster: ClusterHandle) -> Self {
         let cluster = Arc::new(cluster);
         Self { cluster }
     }

@@ -118,7 +118,7 @@ fn damaged_messages() {
 fn reads_back(bytes: &[u8]) {
     if let Ok(message) = decode(bytes) {
         let mut again = Vec::new();
-        encode(&message, Protocol::V2, &mut again).expect("what has arrived can be sent");
+        encode(&message, ProtocolVersion::V2, &mut again).expect("what has arrived can be sent");
         assert_eq!(decode(&again).as_ref(), Ok(&message));
     }
 }

@@ -71,12 +71,12 @@ impl ReplicatedStoreBuilder {
     /// Returns the address that this machine uses toward the first reachable peer, or toward the
     /// multicast group.
     async fn route(&self, bound: SocketAddr) -> Result<SocketAddr, SetupError> {
-        let mut towards = Vec::new();
+        let mut remotes = Vec::new();
         for peer in &self.peers {
-            towards.extend(lookup_host(peer).await.into_iter().flatten());
+            remotes.extend(lookup_host(peer).await.into_iter().flatten());
         }
-        towards.extend(self.multicast.map(|multicast| multicast.towards()));
-        for remote in towards {
+        remotes.extend(self.multicast.map(|multicast| multicast.probe_address()));
+        for remote in remotes {
             if let Ok(ip) = local_ip(remote).await
                 && !is_loopback(&(ip, 0).into())
             {

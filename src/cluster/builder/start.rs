@@ -12,11 +12,11 @@ use crate::store::replicated::ReplicatedStore;
 
 use super::ReplicatedStoreBuilder;
 use super::address::{check_peer, invalid};
-use crate::cluster::admission::Door;
+use crate::cluster::admission::Admission;
 use crate::cluster::copies::Copies;
-use crate::cluster::discovery::{Beacon, Discovery, Group, join};
+use crate::cluster::discovery::{Beacon, Discovery, JoinedGroup, join};
 use crate::cluster::driver::Driver;
-use crate::cluster::handle::Cluster;
+use crate::cluster::handle::ClusterHandle;
 use crate::cluster::outlook::Addresses;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::rules::Rules;
@@ -93,12 +93,12 @@ impl ReplicatedStoreBuilder {
             version = env!("CARGO_PKG_VERSION"),
             "starting a replicated node"
         );
-        let (links, undialed) = Links::new(bound, advertised, security);
+        let (links, dial_requests) = Links::new(bound, advertised, security);
         let driver = Driver::new(
             replica,
             links,
             me,
-            Door::new(self.name_of_cluster().to_owned(), process, self.copies),
+            Admission::new(self.name_of_cluster().to_owned(), process, self.copies),
             Addresses::new(&self.peers),
             random,
         );
@@ -108,9 +108,9 @@ impl ReplicatedStoreBuilder {
                 names: self.peers.into(),
                 multicast,
             },
-            undialed,
+            dial_requests,
         };
-        Ok(ReplicatedStore::new(Cluster::run(
+        Ok(ReplicatedStore::new(ClusterHandle::run(
             driver,
             endpoints,
             bound,
@@ -171,12 +171,12 @@ impl ReplicatedStoreBuilder {
         &self,
         bound: SocketAddr,
         advertised: SocketAddr,
-    ) -> Result<Option<Group>, SetupError> {
+    ) -> Result<Option<JoinedGroup>, SetupError> {
         let Some(multicast) = self.multicast else {
             return Ok(None);
         };
-        if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
-            return invalid(objection);
+        if let Some(problem) = multicast.problem(advertised, !self.secrets.is_empty()) {
+            return invalid(problem);
         }
         let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
         let group = join(multicast, bound, advertised, beacon);

@@ -16,11 +16,11 @@ use crate::cluster::driver::Driver;
 use crate::cluster::outlook::Lookup;
 
 /// Resolves the names repeatedly, for as long as the node runs, and has their addresses dialed.
-pub(super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
+pub(super) async fn watch_names(driver: Arc<Driver>, names: Arc<[String]>) {
     // Separate tasks: a slow lookup of one name does not delay the other ones.
     let mut each = JoinSet::new();
     for name in names.iter().cloned() {
-        each.spawn(follow(driver.clone(), name));
+        each.spawn(watch_name(driver.clone(), name));
     }
     while let Some(ended) = each.join_next().await {
         if let Err(error) = ended {
@@ -29,9 +29,9 @@ pub(super) async fn seek(driver: Arc<Driver>, names: Arc<[String]>) {
     }
 }
 
-async fn follow(driver: Arc<Driver>, name: String) {
-    let mut told = false;
-    let mut failing = Failing::begin();
+async fn watch_name(driver: Arc<Driver>, name: String) {
+    let mut warned = false;
+    let mut failing = NameFailure::begin();
     loop {
         let mut looking_up = pin!(look_up(&name));
         let lookup = match timeout(LOOK_UP_TIMEOUT, &mut looking_up).await {
@@ -48,8 +48,8 @@ async fn follow(driver: Arc<Driver>, name: String) {
         driver.addresses.resolved(clock::now(), &name, &lookup);
         failing.report(&name, &lookup);
         for address in addresses(lookup) {
-            if !driver.links.suggest(address) && !told {
-                told = true;
+            if !driver.links.add_candidate(address) && !warned {
+                warned = true;
                 tracing::warn!(
                     peer = %name,
                     %address,
@@ -67,10 +67,10 @@ async fn follow(driver: Arc<Driver>, name: String) {
 }
 
 /// Has the former members of this node dialed while it looks for them.
-pub(super) async fn seek_former(driver: &Driver) {
+pub(super) async fn dial_former(driver: &Driver) {
     loop {
         for address in driver.addresses.former() {
-            driver.links.suggest(address);
+            driver.links.add_candidate(address);
         }
         sleep(LOOK_UP_INTERVAL).await;
     }
@@ -126,12 +126,12 @@ fn is_nowhere(name: &str, error: &io::Error) -> bool {
 
 /// A name that does not resolve, and when that was logged.
 #[derive(Debug)]
-struct Failing {
+struct NameFailure {
     since: Instant,
     logged: Option<Instant>,
 }
 
-impl Failing {
+impl NameFailure {
     fn begin() -> Self {
         Self {
             since: Instant::now(),

@@ -15,23 +15,23 @@ use super::driver::Driver;
 pub(super) use beacon::Beacon;
 pub(super) use dns::resolve;
 pub use multicast::Multicast;
-pub(super) use multicast::{Group, join};
+pub(super) use multicast::{JoinedGroup, join};
 
 /// The sources of addresses.
 #[derive(Debug)]
 pub(super) struct Discovery {
     /// Names as `host:port`, resolved repeatedly.
     pub(super) names: Arc<[String]>,
-    pub(super) multicast: Option<Group>,
+    pub(super) multicast: Option<JoinedGroup>,
 }
 
 /// Discovers addresses for as long as the node runs, and has them dialed.
 pub(super) async fn discover(driver: Arc<Driver>, discovery: Discovery) {
-    let names = dns::seek(driver.clone(), discovery.names);
+    let names = dns::watch_names(driver.clone(), discovery.names);
     let multicast = async {
         if let Some(group) = discovery.multicast {
-            multicast::meet(&driver, group).await;
+            multicast::run(&driver, group).await;
         }
     };
-    tokio::join!(names, multicast, dns::seek_former(&driver));
+    tokio::join!(names, multicast, dns::dial_former(&driver));
 }

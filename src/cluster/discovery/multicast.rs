@@ -52,13 +52,13 @@ impl Multicast {
     }
 
     /// Returns an address in the network that is used.
-    pub(crate) fn towards(&self) -> SocketAddr {
+    pub(crate) fn probe_address(&self) -> SocketAddr {
         (self.interface.unwrap_or(self.group), self.port).into()
     }
 
     /// Returns the reason why this cannot work for a node that other nodes reach at `advertised`,
     /// if any.
-    pub(crate) fn objection(&self, advertised: SocketAddr, signed: bool) -> Option<&'static str> {
+    pub(crate) fn problem(&self, advertised: SocketAddr, signed: bool) -> Option<&'static str> {
         let leaves = self.interface.is_some_and(|ip| !ip.is_loopback());
         if !self.group.is_multicast() || self.port == 0 {
             Some("multicast needs a group from 224.0.0.0 to 239.255.255.255 and a port")
@@ -87,7 +87,7 @@ impl Default for Multicast {
 
 /// A multicast group that this node has joined.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct JoinedGroup {
     socket: UdpSocket,
     to: SocketAddrV4,
     beacon: Beacon,
@@ -105,7 +105,7 @@ pub(crate) fn join(
     bound: SocketAddr,
     advertised: SocketAddr,
     beacon: Beacon,
-) -> io::Result<Group> {
+) -> io::Result<JoinedGroup> {
     let to = SocketAddrV4::new(multicast.group, multicast.port);
     let likely = match multicast.interface {
         Some(interface) => vec![interface],
@@ -126,7 +126,7 @@ pub(crate) fn join(
             break;
         }
     }
-    Ok(Group {
+    Ok(JoinedGroup {
         socket: joined?,
         to,
         beacon,
@@ -153,7 +153,7 @@ fn open(to: SocketAddrV4, interface: Ipv4Addr) -> io::Result<UdpSocket> {
 }
 
 /// Announces this node's address to the group, and has the addresses of other nodes dialed.
-pub(super) async fn meet(driver: &Driver, group: Group) {
+pub(super) async fn run(driver: &Driver, group: JoinedGroup) {
     let announce = async {
         let beacon = group.beacon.sign(group.advertised);
         let mut round = interval(BEACON_INTERVAL);
@@ -182,13 +182,13 @@ pub(super) async fn meet(driver: &Driver, group: Group) {
             for _ in 0..WINDOW_MAX {
                 // Errors concern single datagrams, or are as frequent as those: both count.
                 let received = group.socket.recv(&mut bytes).await;
-                let said = received
+                let announced = received
                     .ok()
                     .and_then(|length| group.beacon.check(&bytes[..length]));
-                if let Some(address) = said
+                if let Some(address) = announced
                     && is_loopback(&address) == is_loopback(&group.advertised)
                 {
-                    driver.links.suggest(address);
+                    driver.links.add_candidate(address);
                 }
             }
             // The operating system drops the excess, at a lower cost.

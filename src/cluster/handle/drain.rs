@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
-use super::Cluster;
+use super::ClusterHandle;
 use crate::cluster::driver::Driver;
 use crate::cluster::replica::ReplicaStatus;
 use crate::cluster::replica::event::Input;
 use crate::cluster::status::DrainReport;
 
-impl Cluster {
+impl ClusterHandle {
     /// Starts draining: this node holds no sessions any more and hands its sessions over, while
     /// requests continue to be served.
     pub(crate) fn start_draining(&self) {

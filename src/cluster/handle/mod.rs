@@ -32,7 +32,7 @@ use crate::cluster::wire::ATTRIBUTE_NAME_MAX;
 
 /// A running node. Dropping it stops the node immediately, unless it has been drained.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub(crate) struct ClusterHandle {
     pub(super) driver: Arc<Driver>,
     task: AbortHandle,
     stop: watch::Sender<bool>,
@@ -46,7 +46,7 @@ pub(crate) struct Cluster {
     drained: Mutex<Option<DrainReport>>,
 }
 
-impl Cluster {
+impl ClusterHandle {
     /// Spawns a node on the current tokio runtime.
     pub(super) fn run(
         driver: Driver,
@@ -92,12 +92,12 @@ impl Cluster {
         secret: Option<&SecretHash>,
     ) -> Result<Loaded, StoreError> {
         let op = self.driver.next_op();
-        let now = self.driver.enter();
+        let now = self.driver.now_checked();
         match self.driver.replica.load(now, op, key, secret) {
             Step::Done(loaded) => Ok(loaded),
             Step::Refused(kind) => Err(refused(kind)),
             Step::Wait(_) => {
-                self.driver.settle();
+                self.driver.flush_outputs();
                 match self.driver.reply(op).await {
                     Some(Reply::Found(loaded)) => Ok(loaded),
                     Some(Reply::Uncertain) => Err(StoreError::unavailable(
@@ -140,9 +140,9 @@ impl Cluster {
         check_names(changes)?;
         let _turn = self.large_writes.turn(changes.payload_bytes()).await?;
         let op = self.driver.next_op();
-        let now = self.driver.enter();
+        let now = self.driver.now_checked();
         let step = self.driver.replica.commit(now, op, key, base, changes);
-        self.driver.settle();
+        self.driver.flush_outputs();
         let outcome = match step {
             Step::Done(outcome) => return Ok(self.acknowledged(outcome)),
             Step::Refused(kind) => return Err(refused(kind)),
@@ -192,8 +192,8 @@ impl Cluster {
     }
 
     pub(crate) fn touch(&self, key: &Root) {
-        self.driver.replica.touch(self.driver.enter(), key);
-        self.driver.settle();
+        self.driver.replica.touch(self.driver.now_checked(), key);
+        self.driver.flush_outputs();
     }
 
     pub(crate) async fn delete(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
@@ -230,8 +230,11 @@ impl Cluster {
 
     async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
         let op = self.driver.next_op();
-        let step = self.driver.replica.delete(self.driver.enter(), op, key);
-        self.driver.settle();
+        let step = self
+            .driver
+            .replica
+            .delete(self.driver.now_checked(), op, key);
+        self.driver.flush_outputs();
         let ended = match step {
             Step::Done(ended) => return Ok(ended),
             Step::Refused(kind) => return Err(refused(kind)),
@@ -275,7 +278,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for ClusterHandle {
     fn drop(&mut self) {
         self.task.abort();
     }

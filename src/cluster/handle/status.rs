@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::clock;
 
-use super::Cluster;
+use super::ClusterHandle;
 use crate::cluster::replica::event::Exclusion;
 use crate::cluster::replica::{MemberStatus, ReplicaStatus};
 use crate::cluster::status::{ClusterStatus, Member, MemberState, RefusedNode};
-use crate::cluster::wire::Refusal;
+use crate::cluster::wire::RefusalReason;
 
-impl Cluster {
+impl ClusterHandle {
     pub(crate) fn status(&self) -> ClusterStatus {
         let status = self.driver.replica.status();
         let ready = self.is_ready();
@@ -43,7 +43,7 @@ impl Cluster {
             degraded_acks: self.driver.degraded_acks.load(Relaxed),
             indeterminate: status.indeterminate,
             discarded_writes: status.discarded,
-            rejected_connections: self.driver.door.rejected(),
+            rejected_connections: self.driver.admission.rejected(),
             created: self.driver.created.load(Relaxed),
             deleted: self.driver.deleted.load(Relaxed),
             expired: status.expired,
@@ -57,10 +57,10 @@ impl Cluster {
         if let Some(Exclusion::Name(node)) = &status.excluded {
             rows.push(RefusedNode {
                 address: node.address.to_string(),
-                reason: Refusal::Name.reason().to_owned(),
+                reason: RefusalReason::Name.reason().to_owned(),
             });
         }
-        rows.extend(self.driver.door.rejections.list(clock::now()));
+        rows.extend(self.driver.admission.rejections.list(clock::now()));
         let mut known: Vec<RefusedNode> = Vec::new();
         for row in rows {
             // A machine alone says less than the address of a node on it.

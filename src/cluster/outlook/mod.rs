@@ -22,29 +22,29 @@ use crate::sync::lock;
 use super::replica::Outlook;
 use super::replica::node::Node;
 use super::status::RefusedNode;
-use super::wire::{Refusal, RefusalDetails};
+use super::wire::{RefusalDetails, RefusalReason};
 
 /// The relevant addresses and their state.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    state: Mutex<State>,
+    state: Mutex<AddressTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AddressTable {
     /// The configured names, as `host:port`.
-    names: BTreeMap<String, Name>,
+    names: BTreeMap<String, NameState>,
     /// The members when this node was paused or declared down, until it serves again.
     former: BTreeSet<SocketAddr>,
     /// The result for each dialed address.
-    found: HashMap<SocketAddr, Found>,
+    results: HashMap<SocketAddr, DialRecord>,
     /// The summary that the replica last received.
     reported: Option<Outlook>,
 }
 
 /// The state of a name.
 #[derive(Debug, Default)]
-struct Name {
+struct NameState {
     addresses: Vec<SocketAddr>,
     /// Since when it does not resolve.
     nowhere: Option<Streak>,
@@ -62,7 +62,7 @@ pub(super) enum Lookup {
 
 /// The result of dialing an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum DialResult {
     /// A node that accepts this one, and is reached at this address.
     Accepts { at: SocketAddr },
     /// A node that rejects this one, or that this one rejects.
@@ -94,7 +94,7 @@ impl Rejection {
     pub(super) fn of(
         me: &Node,
         at: SocketAddr,
-        refusal: Refusal,
+        refusal: RefusalReason,
         details: &RefusalDetails,
     ) -> Self {
         let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
@@ -105,16 +105,16 @@ impl Rejection {
                     false => Self::Younger,
                 }
             }
-            (Refusal::Cluster | Refusal::Secret, _) => Self::Foreign,
-            (Refusal::Name | Refusal::Full, _) => Self::Exclusion,
+            (RefusalReason::Cluster | RefusalReason::Secret, _) => Self::Foreign,
+            (RefusalReason::Name | RefusalReason::Full, _) => Self::Exclusion,
             _ => Self::Peer,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    answer: Answer,
+struct DialRecord {
+    result: DialResult,
     streak: Streak,
 }
 
@@ -148,10 +148,12 @@ impl Streak {
 
 impl Addresses {
     pub(super) fn new(names: &[String]) -> Self {
-        let names = names.iter().map(|name| (name.clone(), Name::default()));
-        let state = State {
+        let names = names
+            .iter()
+            .map(|name| (name.clone(), NameState::default()));
+        let state = AddressTable {
             names: names.collect(),
-            ..State::default()
+            ..AddressTable::default()
         };
         Self {
             state: Mutex::new(state),
@@ -179,28 +181,28 @@ impl Addresses {
     }
 
     /// Records the result of dialing an address.
-    pub(super) fn dialed(&self, now: Timestamp, address: SocketAddr, answer: Answer) {
+    pub(super) fn dialed(&self, now: Timestamp, address: SocketAddr, result: DialResult) {
         let mut state = self.state();
-        if state.found.len() >= FOUND_MAX && !state.found.contains_key(&address) {
+        if state.results.len() >= RESULTS_MAX && !state.results.contains_key(&address) {
             return;
         }
-        match state.found.get_mut(&address) {
-            Some(found) if found.answer == answer => found.streak.goes_on(now),
+        match state.results.get_mut(&address) {
+            Some(found) if found.result == result => found.streak.goes_on(now),
             _ => {
                 let streak = Streak::begin(now);
-                state.found.insert(address, Found { answer, streak });
+                state.results.insert(address, DialRecord { result, streak });
             }
         }
     }
 
     /// Called when an address is not dialed any more.
     pub(super) fn forget(&self, address: SocketAddr) {
-        self.state().found.remove(&address);
+        self.state().results.remove(&address);
     }
 
     /// Called when this node starts to join again, with the members that it had.
     pub(super) fn rejoin(&self, members: impl Iterator<Item = SocketAddr>) {
-        self.state().former.extend(members.take(FOUND_MAX));
+        self.state().former.extend(members.take(RESULTS_MAX));
     }
 
     /// Called when this node starts to serve.
@@ -227,26 +229,26 @@ impl Addresses {
     pub(super) fn refused(&self) -> Vec<RefusedNode> {
         let state = self.state();
         let mut rows: Vec<_> = state
-            .found
+            .results
             .iter()
-            .filter_map(|(address, found)| match found.answer {
-                Answer::Rejects { reason, .. } => Some(RefusedNode {
+            .filter_map(|(address, found)| match found.result {
+                DialResult::Rejects { reason, .. } => Some(RefusedNode {
                     address: address.to_string(),
                     reason: reason.to_owned(),
                 }),
-                Answer::Accepts { .. } | Answer::Closed | Answer::Silence => None,
+                DialResult::Accepts { .. } | DialResult::Closed | DialResult::Silence => None,
             })
             .collect();
         rows.sort_by(|a, b| a.address.cmp(&b.address));
         rows
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AddressTable> {
         lock(&self.state)
     }
 }
 
-impl State {
+impl AddressTable {
     fn outlook(&self, is_mine: impl Fn(&SocketAddr) -> bool) -> Outlook {
         let mut outlook = Outlook::default();
         let mut counted = self.former.clone();
@@ -262,27 +264,27 @@ impl State {
         outlook.configured += counted.len();
         let mut accepting = BTreeSet::new();
         for address in &counted {
-            let mut found = self.found.get(address);
-            if let Some(Answer::Accepts { at }) = found.map(|found| found.answer) {
+            let mut found = self.results.get(address);
+            if let Some(DialResult::Accepts { at }) = found.map(|found| found.result) {
                 // The result at the address that the node advertises counts.
-                found = self.found.get(&at);
+                found = self.results.get(&at);
             }
             match found {
-                Some(found) if found.answer == Answer::Closed && found.streak.is_settled() => {}
-                Some(found) => match found.answer {
-                    Answer::Accepts { at } => drop(accepting.insert(at)),
-                    Answer::Rejects { by, .. } => {
+                Some(found) if found.result == DialResult::Closed && found.streak.is_settled() => {}
+                Some(found) => match found.result {
+                    DialResult::Accepts { at } => drop(accepting.insert(at)),
+                    DialResult::Rejects { by, .. } => {
                         outlook.foreign += usize::from(by == Rejection::Foreign);
                         outlook.silent += usize::from(by == Rejection::Younger);
                     }
-                    Answer::Closed | Answer::Silence => outlook.silent += 1,
+                    DialResult::Closed | DialResult::Silence => outlook.silent += 1,
                 },
                 None => outlook.silent += 1,
             }
         }
         outlook.accepting = accepting.len();
-        for found in self.found.values() {
-            if let Answer::Rejects { by, .. } = found.answer {
+        for found in self.results.values() {
+            if let DialResult::Rejects { by, .. } = found.result {
                 let excluded = by == Rejection::Exclusion;
                 outlook.excluding += usize::from(excluded);
                 outlook.rejecting += usize::from(excluded || by == Rejection::Peer);
@@ -297,7 +299,7 @@ const SETTLED_TIMES: u32 = 3;
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Most addresses with a result: as many as are dialed.
-const FOUND_MAX: usize = 256;
+const RESULTS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;

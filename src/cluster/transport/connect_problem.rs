@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tls::Distrust;
+use super::tls::AuthError;
 use crate::cluster::replica::node::Node;
-use crate::cluster::wire::Refusal;
+use crate::cluster::wire::RefusalReason;
 
 /// A problem that prevents a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectProblem {
-    Refused(Refusal),
-    Distrusted(Distrust),
+    Refused(RefusalReason),
+    Untrusted(AuthError),
     /// There is no answer, or not in time.
     Silent,
     /// Connections are closed before the handshake is answered.
@@ -34,51 +34,51 @@ impl LastLogged {
         };
         if !self.0.is_some_and(is_recent) {
             self.0 = Some((problem, Instant::now()));
-            say(me, address, problem);
+            log_problem(me, address, problem);
         }
     }
 }
 
-fn say(me: &Node, address: SocketAddr, problem: ConnectProblem) {
+fn log_problem(me: &Node, address: SocketAddr, problem: ConnectProblem) {
     match problem {
-        ConnectProblem::Refused(Refusal::Cluster) => {
+        ConnectProblem::Refused(RefusalReason::Cluster) => {
             tracing::warn!(peer = %address, "a replication peer belongs to another cluster");
         }
-        ConnectProblem::Refused(Refusal::Protocol) => {
+        ConnectProblem::Refused(RefusalReason::Protocol) => {
             tracing::warn!(
                 peer = %address,
                 "a replication peer uses another version of the replication protocol"
             );
         }
-        ConnectProblem::Refused(Refusal::Name) => tracing::error!(
+        ConnectProblem::Refused(RefusalReason::Name) => tracing::error!(
             peer = %address,
             node = %me.name,
             "a replication peer rejects this node, because another node has its name; give each \
              node a name of its own"
         ),
-        ConnectProblem::Refused(Refusal::Unreachable) => tracing::error!(
+        ConnectProblem::Refused(RefusalReason::Unreachable) => tracing::error!(
             peer = %address,
             "a replication peer rejects this node, because one of the two can only be reached \
              from its own machine; `bind` or `advertise` an address that the other nodes reach"
         ),
-        ConnectProblem::Refused(Refusal::Copies) => tracing::error!(
+        ConnectProblem::Refused(RefusalReason::Copies) => tracing::error!(
             peer = %address,
             "a replication peer keeps another number of copies; give all nodes the same `copies`"
         ),
-        ConnectProblem::Refused(Refusal::Busy) => {
+        ConnectProblem::Refused(RefusalReason::Busy) => {
             tracing::warn!(peer = %address, "a replication peer has no room for another link");
         }
-        ConnectProblem::Refused(Refusal::Full) => tracing::error!(
+        ConnectProblem::Refused(RefusalReason::Full) => tracing::error!(
             peer = %address,
-            cause = Refusal::Full.reason(),
+            cause = RefusalReason::Full.reason(),
             "a replication peer rejects this node"
         ),
-        ConnectProblem::Refused(Refusal::Secret) => {
-            say(me, address, ConnectProblem::Distrusted(Distrust::Tls))
+        ConnectProblem::Refused(RefusalReason::Secret) => {
+            log_problem(me, address, ConnectProblem::Untrusted(AuthError::Tls))
         }
-        ConnectProblem::Refused(Refusal::Myself) => {}
-        ConnectProblem::Distrusted(distrust) => {
-            let cause = distrust.to_string();
+        ConnectProblem::Refused(RefusalReason::Myself) => {}
+        ConnectProblem::Untrusted(error) => {
+            let cause = error.to_string();
             tracing::warn!(peer = %address, cause, "a replication peer is not trusted");
         }
         ConnectProblem::Silent => tracing::warn!(

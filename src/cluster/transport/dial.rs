@@ -14,16 +14,17 @@ use tokio::time::{Instant, timeout};
 use super::connect_problem::{ConnectProblem, LastLogged};
 use super::may_dial;
 use super::send_queue::SendQueue;
-use super::stream::Stream;
-use super::tls::{Distrust, Security};
+use super::stream::PeerStream;
+use super::tls::{AuthError, Security};
 use super::transmit::{IDLE, transmit};
 use crate::cluster::discovery::resolve;
 use crate::cluster::driver::Driver;
-use crate::cluster::outlook::{Answer, Rejection};
+use crate::cluster::outlook::{DialResult, Rejection};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
 use crate::cluster::wire::{
-    Hello, HelloReply, INTRODUCTION_MAX, Protocol, Refusal, RefusalDetails, Rival, next_frame,
+    Hello, HelloReply, INTRODUCTION_MAX, ProtocolVersion, RefusalDetails, RefusalReason, Rival,
+    next_frame,
 };
 
 /// Returns the latest incarnation number that any of the peers has seen under this node's address
@@ -71,22 +72,22 @@ pub(crate) async fn dial(driver: Arc<Driver>, send_queue: Arc<SendQueue>) {
         silent_since: None,
         last_logged: LastLogged::default(),
     };
-    let mut aged = Instant::now();
+    let mut expired_at = Instant::now();
     loop {
-        if aged.elapsed() >= IDLE {
-            if driver.links.give_up(&send_queue) {
+        if expired_at.elapsed() >= IDLE {
+            if driver.links.remove_unused(&send_queue) {
                 driver.addresses.forget(send_queue.address);
                 return;
             }
-            send_queue.age();
-            aged = Instant::now();
+            send_queue.expire();
+            expired_at = Instant::now();
         }
         match dialer.attempt().await {
-            Next::AtOnce => {}
-            Next::Later(pause) => {
-                let _ = timeout(pause, send_queue.promised()).await;
+            Retry::Now => {}
+            Retry::After(pause) => {
+                let _ = timeout(pause, send_queue.retry_requested()).await;
             }
-            Next::Never => return driver.addresses.forget(send_queue.address),
+            Retry::Stop => return driver.addresses.forget(send_queue.address),
         }
     }
 }
@@ -106,14 +107,14 @@ struct Dialer<'a> {
 }
 
 /// When to dial again.
-enum Next {
-    AtOnce,
-    Later(Duration),
-    Never,
+enum Retry {
+    Now,
+    After(Duration),
+    Stop,
 }
 
 impl Dialer<'_> {
-    async fn attempt(&mut self) -> Next {
+    async fn attempt(&mut self) -> Retry {
         let hello = self.driver.hello();
         let security = &self.driver.links.security;
         match connect(security, self.send_queue.address, &hello).await {
@@ -123,41 +124,41 @@ impl Dialer<'_> {
             }
             Err(ConnectError::Closed) => {
                 self.silent_since = None;
-                self.found(Answer::Closed);
+                self.found(DialResult::Closed);
                 if let Some(node) = self.lost.take() {
                     self.driver.input(Input::Refused { node });
                 }
                 self.failed()
             }
-            Err(ConnectError::Distrusted(distrust)) => {
+            Err(ConnectError::Untrusted(error)) => {
                 // A node that is being stopped closes the connection as well.
-                if distrust != Distrust::HungUp || self.attempts >= HANG_UPS {
-                    self.report(ConnectProblem::Distrusted(distrust));
+                if error != AuthError::HungUp || self.attempts >= HANG_UPS {
+                    self.report(ConnectProblem::Untrusted(error));
                 }
                 let by = Rejection::Foreign;
-                self.found(match distrust.is_of_a_node() {
-                    true => rejects(by, Refusal::Secret),
-                    false => Answer::Silence,
+                self.found(match error.is_of_a_node() {
+                    true => rejects(by, RefusalReason::Secret),
+                    false => DialResult::Silence,
                 });
                 self.failed()
             }
-            Err(ConnectError::Failed(obstacle)) => {
-                self.found(Answer::Silence);
+            Err(ConnectError::Failed(problem)) => {
+                self.found(DialResult::Silence);
                 // A node that is busy or being stopped is silent for a moment.
                 let since = self.silent_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= SILENT_FOR {
-                    self.report(obstacle);
+                    self.report(problem);
                 }
                 self.failed()
             }
         }
     }
 
-    fn found(&self, answer: Answer) {
-        self.driver.dialed(self.send_queue.address, answer);
+    fn found(&self, result: DialResult) {
+        self.driver.dialed(self.send_queue.address, result);
     }
 
-    async fn welcomed(&mut self, stream: Stream, me: &Node, welcome: Welcome) -> Next {
+    async fn welcomed(&mut self, stream: PeerStream, me: &Node, welcome: Welcome) -> Retry {
         let Welcome {
             node,
             seen,
@@ -165,18 +166,18 @@ impl Dialer<'_> {
         } = welcome;
         self.lost = None;
         self.silent_since = None;
-        if self.driver.reminded(me, seen) {
-            return Next::AtOnce;
+        if self.driver.continue_above(me, seen) {
+            return Retry::Now;
         }
-        self.found(Answer::Accepts { at: node.address });
+        self.found(DialResult::Accepts { at: node.address });
         if node.address != self.send_queue.address {
             // The node advertises another address; this one was only used to find it.
-            self.driver.links.want(node.address);
-            return Next::Later(ALIAS_PAUSE);
+            self.driver.links.queue_for(node.address);
+            return Retry::After(ALIAS_PAUSE);
         }
-        if let Some(refusal) = self.driver.objection_to(&node) {
+        if let Some(refusal) = self.driver.refusal_for(&node) {
             self.found(rejects(Rejection::Own, refusal));
-            self.driver.door.refuse(&node, me, refusal);
+            self.driver.admission.record_refusal(&node, me, refusal);
             return self.failed();
         }
         let since = Instant::now();
@@ -185,7 +186,7 @@ impl Dialer<'_> {
         if self.driver.me() != *me {
             // This node has another identity since its handshake.
             self.send_queue.close();
-            return Next::AtOnce;
+            return Retry::Now;
         }
         self.driver.input(Input::LinkUp { node: node.clone() });
         let report = |input| self.driver.input(input);
@@ -196,15 +197,15 @@ impl Dialer<'_> {
             return self.failed();
         }
         self.attempts = 0;
-        Next::AtOnce
+        Retry::Now
     }
 
-    fn refused(&mut self, me: &Node, refusal: Refusal, details: &RefusalDetails) -> Next {
+    fn refused(&mut self, me: &Node, refusal: RefusalReason, details: &RefusalDetails) -> Retry {
         let address = self.send_queue.address;
         self.silent_since = None;
-        if refusal == Refusal::Myself {
-            self.driver.links.met_myself(address);
-            return Next::Never;
+        if refusal == RefusalReason::Myself {
+            self.driver.links.mark_self(address);
+            return Retry::Stop;
         }
         let by = Rejection::of(me, address, refusal, details);
         if let Some(Rival { node, serves: true }) = &details.rival {
@@ -214,21 +215,21 @@ impl Dialer<'_> {
         self.found(rejects(by, refusal));
         if by != Rejection::Foreign {
             // An address that rejects this node is dialed until it does not any more.
-            self.send_queue.want();
+            self.send_queue.mark_used();
         }
-        if self.driver.reminded(me, details.seen) {
-            return Next::AtOnce;
+        if self.driver.continue_above(me, details.seen) {
+            return Retry::Now;
         }
         self.report(ConnectProblem::Refused(refusal));
         self.failed()
     }
 
-    fn report(&mut self, obstacle: ConnectProblem) {
+    fn report(&mut self, problem: ConnectProblem) {
         let me = self.driver.me();
-        self.last_logged.log(&me, self.send_queue.address, obstacle);
+        self.last_logged.log(&me, self.send_queue.address, problem);
     }
 
-    fn failed(&mut self) -> Next {
+    fn failed(&mut self) -> Retry {
         self.send_queue.close();
         let pause = RETRY_MIN * (1 << self.attempts.min(RETRY_DOUBLINGS));
         self.attempts = self.attempts.saturating_add(1);
@@ -238,20 +239,20 @@ impl Dialer<'_> {
         };
         // Nodes that have lost the same peer should not all return at the same moment.
         let half = pause.min(most) / 2;
-        Next::Later(half + half.mul_f64(self.driver.random()))
+        Retry::After(half + half.mul_f64(self.driver.random()))
     }
 }
 
-const fn rejects(by: Rejection, refusal: Refusal) -> Answer {
+const fn rejects(by: Rejection, refusal: RefusalReason) -> DialResult {
     let reason = refusal.reason();
-    Answer::Rejects { by, reason }
+    DialResult::Rejects { by, reason }
 }
 
 /// The dialed node's answer to the handshake.
 struct Welcome {
     node: Node,
     /// The protocol version of messages to it.
-    protocol: Protocol,
+    protocol: ProtocolVersion,
     /// The latest incarnation number that it has seen under this node's address or name.
     seen: u64,
 }
@@ -261,9 +262,9 @@ enum ConnectError {
     /// The port refuses connections.
     Closed,
     /// The node there refuses this one.
-    Refused(Refusal, RefusalDetails),
+    Refused(RefusalReason, RefusalDetails),
     /// One of the two does not authenticate to the other.
-    Distrusted(Distrust),
+    Untrusted(AuthError),
     /// Another problem, which may be temporary.
     Failed(ConnectProblem),
 }
@@ -273,17 +274,17 @@ async fn connect(
     security: &Security,
     address: SocketAddr,
     hello: &Hello,
-) -> Result<(Stream, Welcome), ConnectError> {
+) -> Result<(PeerStream, Welcome), ConnectError> {
     let connected = async {
         let stream = timeout(CONNECT_TIMEOUT, open(address));
         let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
         let mut stream = security.connect(stream).await?;
-        let reply = introduce(&mut stream, hello).await?;
+        let reply = exchange_hellos(&mut stream, hello).await?;
         Ok((stream, reply))
     };
     match timeout(HELLO_TIMEOUT, connected).await {
         Ok(Ok((stream, HelloReply::Welcome { proto, node, seen }))) => {
-            let protocol = Protocol::from_number(proto)
+            let protocol = ProtocolVersion::from_number(proto)
                 .ok_or(ConnectError::Failed(ConnectProblem::Stranger))?;
             let welcome = Welcome {
                 node,
@@ -296,8 +297,8 @@ async fn connect(
             Err(ConnectError::Refused(refusal, details))
         }
         Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
-        Ok(Err(error)) => Err(match (Distrust::of(&error), error.kind()) {
-            (Some(distrust), _) => ConnectError::Distrusted(distrust),
+        Ok(Err(error)) => Err(match (AuthError::of(&error), error.kind()) {
+            (Some(error), _) => ConnectError::Untrusted(error),
             (None, io::ErrorKind::InvalidData) => ConnectError::Failed(ConnectProblem::Stranger),
             (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
                 ConnectError::Failed(ConnectProblem::HungUp)
@@ -323,15 +324,15 @@ fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
-async fn introduce(stream: &mut Stream, hello: &Hello) -> io::Result<HelloReply> {
+async fn exchange_hellos(stream: &mut PeerStream, hello: &Hello) -> io::Result<HelloReply> {
     let mut bytes = Vec::new();
     hello.encode(&mut bytes);
     let sent = send(stream, &bytes).await;
     let mut received = BytesMut::new();
     // Even if sending has failed: the reason for which the other end has closed may be readable.
     loop {
-        if let Some(distrust) = Distrust::of_bytes(&received) {
-            return Err(distrust.into());
+        if let Some(error) = AuthError::of_bytes(&received) {
+            return Err(error.into());
         }
         let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
         if let Some((content, _)) = next_frame(&received, INTRODUCTION_MAX).map_err(invalid)? {
@@ -345,7 +346,7 @@ async fn introduce(stream: &mut Stream, hello: &Hello) -> io::Result<HelloReply>
 }
 
 /// Writes all bytes and flushes them.
-async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+async fn send(stream: &mut PeerStream, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
 }

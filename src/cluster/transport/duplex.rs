@@ -9,14 +9,14 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use super::stream::Stream;
+use super::stream::PeerStream;
 
 /// A connection, and the bytes to be written to it.
 ///
 /// Neither direction waits for the other: a peer that does not read can still be read from.
 #[derive(Debug)]
 pub(super) struct Duplex {
-    stream: Stream,
+    stream: PeerStream,
     out: Vec<u8>,
     written: usize,
     is_flushed: bool,
@@ -34,7 +34,7 @@ pub(super) struct Moved {
 }
 
 impl Duplex {
-    pub(super) const fn new(stream: Stream) -> Self {
+    pub(super) const fn new(stream: PeerStream) -> Self {
         Self {
             stream,
             out: Vec::new(),
@@ -106,7 +106,7 @@ impl Duplex {
                     self.written += count;
                     *written += count;
                 }
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(self.give_up()),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(self.stop_writing()),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -120,13 +120,13 @@ impl Duplex {
                 self.is_flushed = true;
                 Poll::Ready(true)
             }
-            Poll::Ready(Err(_)) => Poll::Ready(self.give_up()),
+            Poll::Ready(Err(_)) => Poll::Ready(self.stop_writing()),
             Poll::Pending => Poll::Pending,
         }
     }
 
     /// Stops writing.
-    fn give_up(&mut self) -> bool {
+    fn stop_writing(&mut self) -> bool {
         self.is_broken = true;
         mem::take(&mut self.out);
         self.written = 0;
@@ -149,7 +149,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap());
         let (near, far) = tokio::join!(stream, listener.accept());
-        (Duplex::new(Stream::Plain(near.unwrap())), far.unwrap().0)
+        (
+            Duplex::new(PeerStream::Plain(near.unwrap())),
+            far.unwrap().0,
+        )
     }
 
     async fn read(duplex: &mut Duplex, input: &mut BytesMut) -> usize {

@@ -11,16 +11,16 @@ use proptest::prelude::*;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{KeyedEntry, Message, ViewId, Write};
-use crate::cluster::wire::{Protocol, Segment, SegmentKind, WireError, encode};
+use crate::cluster::wire::{ProtocolVersion, Segment, SegmentKind, WireError, encode};
 use crate::session::{AttributeEntry, Root, Timestamp, Value, Version};
 
 use super::inbox::{Arrival, Inbox};
 use super::lanes::{CHUNK, LARGE_WINDOW, Lanes};
-use super::receive_budget::{Admission, Ticket};
+use super::receive_budget::{BudgetClaim, ReceiveBudget};
 
 /// An event on a link.
 #[derive(Clone, Debug)]
-enum Event {
+enum LinkEvent {
     PutControl(usize),
     PutSmall(usize),
     PutLarge(usize),
@@ -34,17 +34,17 @@ enum Event {
     Pass(u64),
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = LinkEvent> {
     prop_oneof![
-        (0..2_000_usize).prop_map(Event::PutControl),
-        (0..20_000_usize).prop_map(Event::PutSmall),
-        (0..2_000_000_usize).prop_map(Event::PutLarge),
-        Just(Event::Take),
-        Just(Event::Take),
-        (0..100_usize).prop_map(Event::Arrive),
-        (0..200_000_usize).prop_map(Event::Arrive),
-        Just(Event::Credit),
-        (0..1_000_u64).prop_map(Event::Pass),
+        (0..2_000_usize).prop_map(LinkEvent::PutControl),
+        (0..20_000_usize).prop_map(LinkEvent::PutSmall),
+        (0..2_000_000_usize).prop_map(LinkEvent::PutLarge),
+        Just(LinkEvent::Take),
+        Just(LinkEvent::Take),
+        (0..100_usize).prop_map(LinkEvent::Arrive),
+        (0..200_000_usize).prop_map(LinkEvent::Arrive),
+        Just(LinkEvent::Credit),
+        (0..1_000_u64).prop_map(LinkEvent::Pass),
     ]
 }
 
@@ -78,7 +78,7 @@ pub(super) fn data(seq: u64, len: usize) -> Message {
 }
 
 /// A link, and the messages expected from it.
-struct Lab {
+struct LinkLab {
     now: Timestamp,
     lanes: Lanes,
     /// Taken by the sender, and not arrived.
@@ -91,14 +91,14 @@ struct Lab {
     sizes_confirmed: usize,
 }
 
-impl Lab {
-    fn new(admission: &Arc<Admission>) -> Self {
+impl LinkLab {
+    fn new(budget: &Arc<ReceiveBudget>) -> Self {
         Self {
             now: Timestamp::default(),
             lanes: Lanes::default(),
             wire: Vec::new(),
             buffer: BytesMut::new(),
-            inbox: Inbox::new(admission.clone(), false),
+            inbox: Inbox::new(budget.clone(), false),
             arrived: Vec::new(),
             put: Default::default(),
             sizes_put: 0,
@@ -108,7 +108,7 @@ impl Lab {
 
     fn put(&mut self, lane: usize, message: Message) {
         let mut content = Vec::new();
-        encode(&message, Protocol::V2, &mut content).unwrap();
+        encode(&message, ProtocolVersion::V2, &mut content).unwrap();
         let (now, content, size) = (self.now, Bytes::from(content), message.size());
         match lane {
             0 => self.lanes.put_control(now, content, false),
@@ -124,7 +124,7 @@ impl Lab {
     /// Returns the number of chunks that were taken.
     fn take(&mut self) -> usize {
         let mut out = Vec::new();
-        self.lanes.take(self.now, Protocol::V2, &mut out);
+        self.lanes.take(self.now, ProtocolVersion::V2, &mut out);
         let mut chunks = 0;
         let mut rest = &out[..];
         while let Some((segment, more)) = Segment::next(rest).unwrap() {
@@ -157,17 +157,17 @@ impl Lab {
         assert!(!self.inbox.is_owing());
     }
 
-    fn happen(&mut self, event: &Event) {
+    fn happen(&mut self, event: &LinkEvent) {
         match *event {
-            Event::PutControl(len) => self.put(0, Message::Swim(vec![1; len])),
-            Event::PutSmall(len) => self.put(1, data(self.put[1].len() as u64, len)),
-            Event::PutLarge(len) => self.put(2, data(1 << 32 | self.put[2].len() as u64, len)),
-            Event::Take => {
+            LinkEvent::PutControl(len) => self.put(0, Message::Swim(vec![1; len])),
+            LinkEvent::PutSmall(len) => self.put(1, data(self.put[1].len() as u64, len)),
+            LinkEvent::PutLarge(len) => self.put(2, data(1 << 32 | self.put[2].len() as u64, len)),
+            LinkEvent::Take => {
                 self.take();
             }
-            Event::Arrive(bytes) => self.arrive(bytes).unwrap(),
-            Event::Credit => self.credit(),
-            Event::Pass(ms) => self.now = self.now.plus(Duration::from_millis(ms)),
+            LinkEvent::Arrive(bytes) => self.arrive(bytes).unwrap(),
+            LinkEvent::Credit => self.credit(),
+            LinkEvent::Pass(ms) => self.now = self.now.plus(Duration::from_millis(ms)),
         }
     }
 
@@ -202,7 +202,7 @@ proptest! {
 
     #[test]
     fn what_is_put_in_comes_out_whatever_the_order_of_events(events in vec(event(), 1..60)) {
-        let mut lab = Lab::new(&Arc::default());
+        let mut lab = LinkLab::new(&Arc::default());
         for event in &events {
             lab.happen(event);
             prop_assert!(lab.lanes.unconfirmed_large() <= LARGE_WINDOW);
@@ -218,9 +218,9 @@ proptest! {
 
     #[test]
     fn small_messages_pass_a_large_one_that_is_not_admitted(events in vec(event(), 1..60)) {
-        let admission = Arc::new(Admission::new(1));
-        let others: Ticket = admission.request(1);
-        let mut lab = Lab::new(&admission);
+        let budget = Arc::new(ReceiveBudget::new(1));
+        let others: BudgetClaim = budget.request(1);
+        let mut lab = LinkLab::new(&budget);
         for event in &events {
             lab.happen(event);
             prop_assert!(lab.inbox.assembled() <= 2 * (CHUNK + LARGE_WINDOW as usize));
@@ -240,7 +240,7 @@ proptest! {
 
 #[test]
 fn the_age_of_a_large_message_is_that_of_its_last_chunk() {
-    let mut lab = Lab::new(&Arc::default());
+    let mut lab = LinkLab::new(&Arc::default());
     lab.put(2, data(1 << 32, 3 * CHUNK));
     for _ in 0..4 {
         lab.now = lab.now.plus(Duration::from_millis(100));
@@ -253,9 +253,9 @@ fn the_age_of_a_large_message_is_that_of_its_last_chunk() {
 
 #[test]
 fn a_message_that_waits_for_room_is_credited_with_its_first_chunk_only() {
-    let admission = Arc::new(Admission::new(1));
-    let others = admission.request(1);
-    let mut lab = Lab::new(&admission);
+    let budget = Arc::new(ReceiveBudget::new(1));
+    let others = budget.request(1);
+    let mut lab = LinkLab::new(&budget);
     lab.put(2, data(1 << 32, 2_000_000));
     lab.settle();
     let first = lab.inbox.credit().large;
@@ -271,9 +271,9 @@ fn a_message_that_waits_for_room_is_credited_with_its_first_chunk_only() {
 
 #[test]
 fn a_sender_that_does_not_wait_for_room_is_refused() {
-    let admission = Arc::new(Admission::new(1));
-    let _others = admission.request(1);
-    let mut lab = Lab::new(&admission);
+    let budget = Arc::new(ReceiveBudget::new(1));
+    let _others = budget.request(1);
+    let mut lab = LinkLab::new(&budget);
     lab.put(2, data(1 << 32, 2_000_000));
     let refused = loop {
         if lab.take() == 0 {
@@ -289,7 +289,7 @@ fn a_sender_that_does_not_wait_for_room_is_refused() {
 
 #[test]
 fn a_second_large_message_before_the_end_of_the_first_is_refused() {
-    let mut lab = Lab::new(&Arc::default());
+    let mut lab = LinkLab::new(&Arc::default());
     let chunk = |kind, content: &[u8]| {
         let mut out = Vec::new();
         Segment::encode_parts(kind, Duration::ZERO, [content, &[]], &mut out);

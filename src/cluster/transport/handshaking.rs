@@ -15,25 +15,25 @@ use tokio::sync::oneshot;
 pub(crate) struct Handshaking(VecDeque<(IpAddr, oneshot::Sender<()>)>);
 
 /// Resolves when the connection is evicted.
-pub(crate) type Patience = oneshot::Receiver<()>;
+pub(crate) type Evicted = oneshot::Receiver<()>;
 
 impl Handshaking {
     /// Adds a connection from this machine, and evicts another one if necessary.
-    pub(crate) fn admit(&mut self, from: IpAddr) -> Patience {
-        if self.0.len() >= STRANGERS_MAX {
-            self.0.retain(|(_, stranger)| !stranger.is_closed());
+    pub(crate) fn admit(&mut self, from: IpAddr) -> Evicted {
+        if self.0.len() >= HANDSHAKING_MAX {
+            self.0.retain(|(_, connection)| !connection.is_closed());
         }
-        if self.0.len() >= STRANGERS_MAX {
-            self.0.remove(self.least_wanted());
+        if self.0.len() >= HANDSHAKING_MAX {
+            self.0.remove(self.eviction_candidate());
         }
-        let (stranger, patience) = oneshot::channel();
-        self.0.push_back((from, stranger));
-        patience
+        let (connection, evicted) = oneshot::channel();
+        self.0.push_back((from, connection));
+        evicted
     }
 
     /// Returns the index of the oldest connection of the machine with the most; 0 if there are
     /// none.
-    fn least_wanted(&self) -> usize {
+    fn eviction_candidate(&self) -> usize {
         let mut counts: HashMap<IpAddr, (usize, usize)> = HashMap::new();
         for (at, (from, _)) in self.0.iter().enumerate() {
             counts.entry(*from).or_insert((0, at)).0 += 1;
@@ -44,7 +44,7 @@ impl Handshaking {
 }
 
 /// Most connections before the handshake: each takes a few KiB.
-const STRANGERS_MAX: usize = 256;
+const HANDSHAKING_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -54,31 +54,31 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn is_over(patience: &mut Patience) -> bool {
-        patience.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    fn is_over(evicted: &mut Evicted) -> bool {
+        evicted.try_recv() == Err(oneshot::error::TryRecvError::Closed)
     }
 
     /// N-06.
     #[test]
     fn a_machine_that_makes_many_connections_keeps_no_other_out() {
-        let mut strangers = Handshaking::default();
-        let mut quiet = strangers.admit(ip(1));
-        let mut loud: Vec<_> = (0..STRANGERS_MAX + 10)
-            .map(|_| strangers.admit(ip(2)))
+        let mut connections = Handshaking::default();
+        let mut quiet = connections.admit(ip(1));
+        let mut loud: Vec<_> = (0..HANDSHAKING_MAX + 10)
+            .map(|_| connections.admit(ip(2)))
             .collect();
         assert!(!is_over(&mut quiet));
-        for (i, stranger) in loud.iter_mut().enumerate() {
-            assert_eq!(is_over(stranger), i < 11, "stranger {i}");
+        for (i, connection) in loud.iter_mut().enumerate() {
+            assert_eq!(is_over(connection), i < 11, "connection {i}");
         }
-        assert_eq!(strangers.0.len(), STRANGERS_MAX);
+        assert_eq!(connections.0.len(), HANDSHAKING_MAX);
     }
 
     #[test]
     fn a_connection_that_has_ended_takes_no_room() {
-        let mut strangers = Handshaking::default();
-        let mut first = strangers.admit(ip(1));
-        for _ in 0..3 * STRANGERS_MAX {
-            drop(strangers.admit(ip(1)));
+        let mut connections = Handshaking::default();
+        let mut first = connections.admit(ip(1));
+        for _ in 0..3 * HANDSHAKING_MAX {
+            drop(connections.admit(ip(1)));
         }
         assert!(!is_over(&mut first));
     }

@@ -17,16 +17,16 @@ use crate::cluster::wire::{
 };
 
 use super::lanes::{CHUNK, LARGE_WINDOW};
-use super::receive_budget::{Admission, Ticket};
+use super::receive_budget::{BudgetClaim, ReceiveBudget};
 
 /// The state of the receiving side.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    admission: Arc<Admission>,
+    budget: Arc<ReceiveBudget>,
     /// Whether the sender also speaks a later version of the protocol: unknown messages are
     /// skipped.
     is_later: bool,
-    large: Option<Assembly>,
+    large: Option<PartialMessage>,
     /// Bytes of data in complete segments.
     complete: Credit,
     /// Bytes of data received, including the incomplete segment at the end.
@@ -39,10 +39,10 @@ pub(crate) struct Inbox {
 
 /// A large message that is being received.
 #[derive(Debug)]
-struct Assembly {
+struct PartialMessage {
     declared: usize,
     bytes: Vec<u8>,
-    ticket: Ticket,
+    claim: BudgetClaim,
     /// The bytes of the stream that are credited until the message is admitted.
     credited: u64,
 }
@@ -55,9 +55,9 @@ pub(crate) struct Arrival {
 }
 
 impl Inbox {
-    pub(crate) fn new(admission: Arc<Admission>, is_later: bool) -> Self {
+    pub(crate) fn new(budget: Arc<ReceiveBudget>, is_later: bool) -> Self {
         Self {
-            admission,
+            budget,
             is_later,
             large: None,
             complete: Credit::default(),
@@ -124,10 +124,10 @@ impl Inbox {
         if self.large.is_some() {
             return Err(WireError::StrayChunk);
         }
-        self.large = Some(Assembly {
+        self.large = Some(PartialMessage {
             declared,
             bytes: Vec::new(),
-            ticket: self.admission.request(declared),
+            claim: self.budget.request(declared),
             credited: self.complete.large,
         });
         self.go_on(chunk)
@@ -139,7 +139,7 @@ impl Inbox {
         if len > large.declared {
             return Err(WireError::StrayChunk);
         }
-        if len > AHEAD_MAX && !large.ticket.is_admitted() {
+        if len > AHEAD_MAX && !large.claim.is_admitted() {
             return Err(WireError::BeyondWindow);
         }
         if len > large.bytes.capacity() {
@@ -172,7 +172,7 @@ impl Inbox {
         let waiting = self
             .large
             .as_ref()
-            .filter(|large| !large.ticket.is_admitted());
+            .filter(|large| !large.claim.is_admitted());
         let mut credit = self.received;
         if let Some(large) = waiting {
             credit.large = credit.large.min(large.credited);
@@ -213,7 +213,7 @@ impl Inbox {
     /// Returns `true` if a large message waits for admission.
     pub(super) fn is_waiting(&self) -> bool {
         let large = self.large.as_ref();
-        large.is_some_and(|large| !large.ticket.is_admitted())
+        large.is_some_and(|large| !large.claim.is_admitted())
     }
 
     /// Waits until the large message that waits is admitted.
@@ -223,7 +223,7 @@ impl Inbox {
     /// Nothing is lost.
     pub(super) async fn admitted(&self) {
         if let Some(large) = &self.large {
-            large.ticket.admitted().await;
+            large.claim.admitted().await;
         }
     }
 }

@@ -17,71 +17,77 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::wire::{HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, next_frame};
 
 use super::duplex::{BUFFER_KEPT, Duplex, Moved};
-use super::handshaking::Patience;
+use super::handshaking::Evicted;
 use super::inbox::{CREDIT_DELAY, Inbox};
 use super::lanes::CHUNK;
 use super::mismatch::{is_plain, refuse_plain, refuse_tls};
 use super::stall::PROGRESS_MAX;
-use super::stream::Stream;
+use super::stream::PeerStream;
 use super::throttle::Throttle;
-use super::tls::Distrust;
+use super::tls::AuthError;
 
 /// Serves one connection: its handshake, then its messages, until it is closed.
-pub(crate) async fn receive(
+pub(crate) async fn serve_connection(
     driver: Arc<Driver>,
     stream: TcpStream,
     remote: SocketAddr,
-    patience: Patience,
+    evicted: Evicted,
 ) {
     let mut bytes = BytesMut::new();
     // A new identity closes the connection: the next one starts with a new handshake.
     let mut identity = driver.identity();
     let me = identity.borrow_and_update().generation;
     let introduced = tokio::select! {
-        introduced = timeout(HELLO_TIMEOUT, meet(&driver, stream, &mut bytes)) => introduced,
-        _ = patience => return driver.door.reject(remote, "was evicted to make room"),
+        introduced = timeout(HELLO_TIMEOUT, handshake(&driver, stream, &mut bytes)) => introduced,
+        _ = evicted => return driver.admission.reject_connection(remote, "was evicted to make room"),
     };
     let (stream, hello) = match introduced {
-        Ok(Ok(Some(met))) => met,
+        Ok(Ok(Some(established))) => established,
         Ok(Ok(None)) => return,
-        Ok(Err(Trouble::Io)) => return,
-        Ok(Err(Trouble::Distrust(why))) if why.may_be_of_a_node() => {
-            return driver.door.distrust(remote, why.words());
+        Ok(Err(CloseReason::Io)) => return,
+        Ok(Err(CloseReason::AuthError(error))) if error.may_be_of_a_node() => {
+            return driver.admission.reject_untrusted(remote, error.message());
         }
-        Ok(Err(Trouble::Distrust(why))) => return driver.door.reject(remote, why.words()),
-        Ok(Err(Trouble::Wire(_))) => return driver.door.reject(remote, "sent no valid handshake"),
+        Ok(Err(CloseReason::AuthError(error))) => {
+            return driver.admission.reject_connection(remote, error.message());
+        }
+        Ok(Err(CloseReason::Wire(_))) => {
+            return driver
+                .admission
+                .reject_connection(remote, "sent no valid handshake");
+        }
         Err(_) => {
             return driver
-                .door
-                .reject(remote, "took too long for the handshake");
+                .admission
+                .reject_connection(remote, "took too long for the handshake");
         }
     };
-    let _introduced = driver.door.enter();
+    let _permit = driver.admission.admit();
     let from = &hello.node;
-    driver.links.promise(from.address);
+    driver.links.retry_now(from.address);
     let node = from.clone();
     driver.input(Input::Accepted { node });
-    let admission = driver.links.admission.clone();
+    let budget = driver.links.receive_budget.clone();
     let receiver = Receiver {
         driver: &driver,
         from,
         me,
         duplex: Duplex::new(stream),
-        inbox: Inbox::new(admission, hello.is_later()),
+        inbox: Inbox::new(budget, hello.is_later()),
         read_at: Instant::now(),
         large_reported: 0,
         reported: Throttle::default(),
     };
     tokio::select! {
-        end = receiver.run(bytes) => match end {
-            Trouble::Io => {}
-            Trouble::Distrust(_) => {
+        end = receiver.read_messages(bytes) => match end {
+            CloseReason::Io => {}
+            CloseReason::AuthError(_) => {
                 let why = format!("of {} carried damaged data", from.name);
-                driver.door.reject(remote, &why);
+                driver.admission.reject_connection(remote, &why);
             }
-            Trouble::Wire(error) => {
+            CloseReason::Wire(error) => {
                 let why = format!("of {from:?} carried an invalid message: {error:?}");
-                driver.door.reject(remote, &why);
+                driver.admission.reject_connection(remote, &why);
             }
         },
         _ = identity.changed() => {}
@@ -89,20 +95,20 @@ pub(crate) async fn receive(
 }
 
 /// Why a connection is over.
-enum Trouble {
+enum CloseReason {
     /// It was closed, or broke.
     Io,
-    Distrust(Distrust),
+    AuthError(AuthError),
     Wire(WireError),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for CloseReason {
     fn from(error: io::Error) -> Self {
-        Distrust::of(&error).map_or(Self::Io, Self::Distrust)
+        AuthError::of(&error).map_or(Self::Io, Self::AuthError)
     }
 }
 
-impl From<WireError> for Trouble {
+impl From<WireError> for CloseReason {
     fn from(error: WireError) -> Self {
         Self::Wire(error)
     }
@@ -110,20 +116,20 @@ impl From<WireError> for Trouble {
 
 /// Authenticates the other end, reads its handshake and answers it. Returns `None` if the
 /// connection ends with that.
-async fn meet(
+async fn handshake(
     driver: &Driver,
     stream: TcpStream,
     bytes: &mut BytesMut,
-) -> Result<Option<(Stream, Hello)>, Trouble> {
+) -> Result<Option<(PeerStream, Hello)>, CloseReason> {
     if driver.links.security.is_some() && is_plain(&stream).await? {
         refuse_plain(driver, stream).await;
-        return Err(Trouble::Distrust(Distrust::Plain));
+        return Err(CloseReason::AuthError(AuthError::Plain));
     }
     let mut stream = driver.links.security.accept(stream).await?;
     let hello = loop {
-        if let Some(distrust) = Distrust::of_bytes(bytes) {
+        if let Some(error) = AuthError::of_bytes(bytes) {
             refuse_tls(stream).await;
-            return Err(Trouble::Distrust(distrust));
+            return Err(CloseReason::AuthError(error));
         }
         if let Some((content, _)) = next_frame(bytes, INTRODUCTION_MAX)? {
             let hello = Hello::decode(content)?;
@@ -131,10 +137,10 @@ async fn meet(
             break hello;
         }
         if stream.read_buf(bytes).await? == 0 {
-            return Err(Trouble::Io);
+            return Err(CloseReason::Io);
         }
     };
-    let reply = driver.judge(&hello);
+    let reply = driver.answer_hello(&hello);
     let mut out = Vec::new();
     reply.encode(&mut out);
     stream.write_all(&out).await?;
@@ -161,7 +167,7 @@ struct Receiver<'a> {
 
 impl Receiver<'_> {
     /// Passes messages to the replica in batches, as they arrive, and credits them.
-    async fn run(mut self, mut bytes: BytesMut) -> Trouble {
+    async fn read_messages(mut self, mut bytes: BytesMut) -> CloseReason {
         let mut arrived = Vec::new();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -176,15 +182,16 @@ impl Receiver<'_> {
                 credit_due.as_mut().reset(Instant::now() + CREDIT_DELAY);
                 is_due_set = true;
             }
-            self.driver.receive(self.from, self.me, &mut arrived);
+            self.driver
+                .handle_messages(self.from, self.me, &mut arrived);
             if let Err(error) = understood {
-                return Trouble::Wire(error);
+                return CloseReason::Wire(error);
             }
             self.report();
             self.make_room(&mut bytes);
             tokio::select! {
                 moved = self.duplex.moved(&mut bytes) => match moved {
-                    Ok(Moved { read: Some(0), .. }) => return Trouble::Io,
+                    Ok(Moved { read: Some(0), .. }) => return CloseReason::Io,
                     Ok(Moved { read: Some(_), .. }) => self.read_at = Instant::now(),
                     Ok(Moved { read: None, .. }) => {}
                     Err(error) => return error.into(),
@@ -193,7 +200,7 @@ impl Receiver<'_> {
                 () = self.inbox.admitted(), if self.inbox.is_waiting() => {}
                 now = ticks.tick() => {
                     if self.is_silent(now) {
-                        return Trouble::Io;
+                        return CloseReason::Io;
                     }
                     // The sender's large message makes no progress, and this credit shows that this
                     // end is alive.
@@ -227,12 +234,12 @@ impl Receiver<'_> {
         // An incomplete message from a node that has vanished takes room that other messages wait
         // for.
         let is_holding_room = self.inbox.is_assembling() && !self.inbox.is_waiting();
-        let patience = if is_holding_room {
+        let limit = if is_holding_room {
             PROGRESS_MAX
         } else {
             SILENCE_MAX
         };
-        now.duration_since(self.read_at) >= patience
+        now.duration_since(self.read_at) >= limit
     }
 }
 

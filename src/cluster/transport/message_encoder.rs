@@ -5,25 +5,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cluster::replica::message::{Message, Write};
-use crate::cluster::wire::{Protocol, WireError, encode};
+use crate::cluster::wire::{ProtocolVersion, WireError, encode};
 
 /// Encodes messages, and caches the last write: the replica sends the same write to all holders,
 /// one after the other, and their send queues share its bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Encoder {
+pub(crate) struct MessageEncoder {
     /// The buffer in which small messages are encoded, to be copied at their length.
     scratch: Vec<u8>,
-    last: Option<(Write, Protocol, Bytes)>,
+    last: Option<(Write, ProtocolVersion, Bytes)>,
 }
 
-impl Encoder {
+impl MessageEncoder {
     /// # Errors
     ///
     /// `MessageTooLong` if no receiver would take it.
     pub(super) fn encode(
         &mut self,
         message: &Message,
-        protocol: Protocol,
+        protocol: ProtocolVersion,
     ) -> Result<Bytes, WireError> {
         let Message::Write(write) = message else {
             return self.encode_anew(message, protocol);
@@ -44,7 +44,11 @@ impl Encoder {
         self.last = None;
     }
 
-    fn encode_anew(&mut self, message: &Message, protocol: Protocol) -> Result<Bytes, WireError> {
+    fn encode_anew(
+        &mut self,
+        message: &Message,
+        protocol: ProtocolVersion,
+    ) -> Result<Bytes, WireError> {
         if message.is_large() {
             let mut bytes = Vec::with_capacity(message.size());
             encode(message, protocol, &mut bytes)?;
@@ -83,14 +87,14 @@ mod tests {
         }
     }
 
-    fn encoded(encoder: &mut Encoder, write: &Write) -> Bytes {
+    fn encoded(encoder: &mut MessageEncoder, write: &Write) -> Bytes {
         let message = Message::Write(write.clone());
-        encoder.encode(&message, Protocol::V2).unwrap()
+        encoder.encode(&message, ProtocolVersion::V2).unwrap()
     }
 
     #[test]
     fn a_write_to_several_nodes_is_encoded_once() {
-        let mut encoder = Encoder::default();
+        let mut encoder = MessageEncoder::default();
         let one = write(1);
         let first = encoded(&mut encoder, &one);
         let again = encoded(&mut encoder, &one);
@@ -101,7 +105,7 @@ mod tests {
 
     #[test]
     fn another_write_is_not_taken_for_the_last() {
-        let mut encoder = Encoder::default();
+        let mut encoder = MessageEncoder::default();
         let first = encoded(&mut encoder, &write(1));
         let second = encoded(&mut encoder, &write(2));
         assert_ne!(first, second);

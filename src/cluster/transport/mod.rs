@@ -51,9 +51,9 @@ pub(super) use handshaking::Handshaking;
 pub(super) use inbox::Arrival;
 #[cfg(test)]
 pub(super) use inbox::Inbox;
-pub(super) use listen::receive;
-pub(super) use message_encoder::Encoder;
-use receive_budget::Admission;
+pub(super) use listen::serve_connection;
+pub(super) use message_encoder::MessageEncoder;
+use receive_budget::ReceiveBudget;
 pub(super) use send_queue::SendQueue;
 pub(super) use tls::Security;
 pub(super) use tls::derive;
@@ -65,10 +65,10 @@ pub(super) struct Links {
     /// Addresses that have turned out to be this node's own.
     mine: RwLock<HashSet<SocketAddr>>,
     /// Send queues to dial. There are never more of them than send queues.
-    undialed: mpsc::UnboundedSender<Arc<SendQueue>>,
+    dial_requests: mpsc::UnboundedSender<Arc<SendQueue>>,
     security: Security,
     /// Room for large messages that are being received.
-    admission: Arc<Admission>,
+    receive_budget: Arc<ReceiveBudget>,
     /// The address at which other nodes reach this one.
     advertised: SocketAddr,
 }
@@ -81,13 +81,13 @@ impl Links {
         advertised: SocketAddr,
         security: Security,
     ) -> (Self, mpsc::UnboundedReceiver<Arc<SendQueue>>) {
-        let (undialed, receiver) = mpsc::unbounded_channel();
+        let (dial_requests, receiver) = mpsc::unbounded_channel();
         let links = Self {
             send_queues: RwLock::default(),
             mine: RwLock::new([bound, advertised].into()),
-            undialed,
+            dial_requests,
             security,
-            admission: Arc::default(),
+            receive_budget: Arc::default(),
             advertised,
         };
         (links, receiver)
@@ -102,9 +102,9 @@ impl Links {
         &self,
         to: &Node,
         message: &Message,
-        encoder: &mut Encoder,
+        encoder: &mut MessageEncoder,
     ) -> Result<(), WireError> {
-        match self.want(to.address) {
+        match self.queue_for(to.address) {
             Some(send_queue) => send_queue.put(to, message, encoder),
             None => Ok(()),
         }
@@ -112,34 +112,34 @@ impl Links {
 
     /// Adds a candidate address, which is dialed for a while if there is room. Returns `true` if
     /// this node may dial it.
-    pub(super) fn suggest(&self, address: SocketAddr) -> bool {
+    pub(super) fn add_candidate(&self, address: SocketAddr) -> bool {
         let may = may_dial(self.advertised, address);
         let known = may && read(&self.send_queues).contains_key(&address);
         // The rest of the room is reserved for members.
         if known || may && read(&self.send_queues).len() < CANDIDATES_MAX {
-            self.want(address);
+            self.queue_for(address);
         }
         may
     }
 
     /// Returns the send queue for an address, which is dialed from now on.
-    fn want(&self, address: SocketAddr) -> Option<Arc<SendQueue>> {
+    fn queue_for(&self, address: SocketAddr) -> Option<Arc<SendQueue>> {
         let known = read(&self.send_queues).get(&address).cloned();
         if let Some(send_queue) = known {
-            send_queue.want();
+            send_queue.mark_used();
             return Some(send_queue);
         }
         if read(&self.mine).contains(&address) {
             return None;
         }
         let mut send_queues = write(&self.send_queues);
-        if send_queues.len() >= DIALLED_MAX {
+        if send_queues.len() >= DIALED_MAX {
             return None;
         }
         let send_queue = send_queues.entry(address).or_insert_with(|| {
             let send_queue = Arc::new(SendQueue::new(address));
             // The receiver is gone only while the node stops.
-            let _ = self.undialed.send(send_queue.clone());
+            let _ = self.dial_requests.send(send_queue.clone());
             send_queue
         });
         Some(send_queue.clone())
@@ -147,19 +147,19 @@ impl Links {
 
     /// Stops dialing an address unless it has been used again meanwhile. Returns `true` if it has
     /// stopped.
-    fn give_up(&self, send_queue: &SendQueue) -> bool {
+    fn remove_unused(&self, send_queue: &SendQueue) -> bool {
         let mut send_queues = write(&self.send_queues);
-        let unwanted = !send_queue.is_wanted();
-        if unwanted {
+        let is_unused = !send_queue.is_used();
+        if is_unused {
             send_queues.remove(&send_queue.address);
         }
-        unwanted
+        is_unused
     }
 
     /// Records that an address is this node's own.
-    fn met_myself(&self, address: SocketAddr) {
+    fn mark_self(&self, address: SocketAddr) {
         let mut mine = write(&self.mine);
-        if mine.len() < DIALLED_MAX {
+        if mine.len() < DIALED_MAX {
             mine.insert(address);
         }
         drop(mine);
@@ -172,9 +172,9 @@ impl Links {
     }
 
     /// Called when the node at this address has been active: an attempt to dial it is made now.
-    fn promise(&self, address: SocketAddr) {
+    fn retry_now(&self, address: SocketAddr) {
         if let Some(send_queue) = read(&self.send_queues).get(&address) {
-            send_queue.promise();
+            send_queue.retry_now();
         }
     }
 
@@ -214,7 +214,7 @@ pub(super) fn is_loopback(address: &SocketAddr) -> bool {
 }
 
 /// Most addresses dialed at the same time: configured peers, candidates and members.
-const DIALLED_MAX: usize = 256;
+const DIALED_MAX: usize = 256;
 
 /// Most candidate addresses dialed at the same time.
 const CANDIDATES_MAX: usize = 128;

@@ -28,7 +28,7 @@ pub(super) struct Pace {
     /// The shortest time from sending to confirmation.
     shortest: Duration,
     /// Bytes sent before this position do not count for the present window.
-    judged_from: u64,
+    adjusted_at: u64,
     /// Whether the window was used since it was last adjusted.
     was_full: bool,
 }
@@ -41,7 +41,7 @@ impl Default for Pace {
             confirmed: 0,
             marks: VecDeque::new(),
             shortest: Duration::MAX,
-            judged_from: 0,
+            adjusted_at: 0,
             was_full: false,
         }
     }
@@ -83,14 +83,14 @@ impl Pace {
             self.marks.pop_front();
         }
         if let Some((sent, at)) = left_at {
-            self.judge(sent, now.since(at));
+            self.adjust(sent, now.since(at));
         }
     }
 
     /// Adjusts the window by the time that bytes have taken.
-    fn judge(&mut self, sent: u64, took: Duration) {
+    fn adjust(&mut self, sent: u64, took: Duration) {
         self.shortest = self.shortest.min(took);
-        if sent <= self.judged_from {
+        if sent <= self.adjusted_at {
             return;
         }
         let waited = took - self.shortest;
@@ -102,7 +102,7 @@ impl Pace {
             return;
         }
         // Bytes under way were sent within the previous window.
-        self.judged_from = self.sent;
+        self.adjusted_at = self.sent;
         self.was_full = false;
     }
 }

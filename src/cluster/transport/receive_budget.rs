@@ -17,42 +17,42 @@ use crate::sync::lock;
 
 /// The budget, and the messages that wait for a part of it.
 #[derive(Debug)]
-pub(crate) struct Admission {
-    budget: usize,
-    state: Mutex<State>,
+pub(crate) struct ReceiveBudget {
+    limit: usize,
+    state: Mutex<BudgetState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BudgetState {
     used: usize,
-    waiting: VecDeque<Arc<Place>>,
+    waiting: VecDeque<Arc<ClaimState>>,
 }
 
 /// One message's claim to a part of the budget, which is released on drop.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    admission: Arc<Admission>,
-    place: Arc<Place>,
+pub(super) struct BudgetClaim {
+    budget: Arc<ReceiveBudget>,
+    state: Arc<ClaimState>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct ClaimState {
     bytes: usize,
     is_admitted: AtomicBool,
     admitted: Notify,
 }
 
-impl Default for Admission {
+impl Default for ReceiveBudget {
     fn default() -> Self {
         Self::new(ASSEMBLY_MAX)
     }
 }
 
-impl Admission {
-    pub(super) const fn new(budget: usize) -> Self {
+impl ReceiveBudget {
+    pub(super) const fn new(limit: usize) -> Self {
         Self {
-            budget,
-            state: Mutex::new(State {
+            limit,
+            state: Mutex::new(BudgetState {
                 used: 0,
                 waiting: VecDeque::new(),
             }),
@@ -60,44 +60,44 @@ impl Admission {
     }
 
     /// Requests room for a message of this size.
-    pub(super) fn request(self: &Arc<Self>, bytes: usize) -> Ticket {
-        let place = Arc::new(Place {
+    pub(super) fn request(self: &Arc<Self>, bytes: usize) -> BudgetClaim {
+        let claim = Arc::new(ClaimState {
             bytes,
             is_admitted: AtomicBool::new(false),
             admitted: Notify::new(),
         });
         let mut state = self.state();
-        state.waiting.push_back(place.clone());
-        state.admit(self.budget);
+        state.waiting.push_back(claim.clone());
+        state.admit(self.limit);
         drop(state);
-        Ticket {
-            admission: self.clone(),
-            place,
+        BudgetClaim {
+            budget: self.clone(),
+            state: claim,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BudgetState> {
         lock(&self.state)
     }
 }
 
-impl State {
+impl BudgetState {
     /// Admits messages from the head of the queue while there is room.
-    fn admit(&mut self, budget: usize) {
+    fn admit(&mut self, limit: usize) {
         while let Some(next) = self.waiting.front()
-            && (self.used == 0 || self.used.saturating_add(next.bytes) <= budget)
-            && let Some(place) = self.waiting.pop_front()
+            && (self.used == 0 || self.used.saturating_add(next.bytes) <= limit)
+            && let Some(claim) = self.waiting.pop_front()
         {
-            self.used = self.used.saturating_add(place.bytes);
-            place.is_admitted.store(true, Relaxed);
-            place.admitted.notify_one();
+            self.used = self.used.saturating_add(claim.bytes);
+            claim.is_admitted.store(true, Relaxed);
+            claim.admitted.notify_one();
         }
     }
 }
 
-impl Ticket {
+impl BudgetClaim {
     pub(super) fn is_admitted(&self) -> bool {
-        self.place.is_admitted.load(Relaxed)
+        self.state.is_admitted.load(Relaxed)
     }
 
     /// Waits until the message is admitted.
@@ -107,22 +107,22 @@ impl Ticket {
     /// Nothing is lost.
     pub(super) async fn admitted(&self) {
         while !self.is_admitted() {
-            self.place.admitted.notified().await;
+            self.state.admitted.notified().await;
         }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for BudgetClaim {
     fn drop(&mut self) {
-        let mut state = self.admission.state();
+        let mut state = self.budget.state();
         if self.is_admitted() {
-            state.used = state.used.saturating_sub(self.place.bytes);
+            state.used = state.used.saturating_sub(self.state.bytes);
         } else {
             state
                 .waiting
-                .retain(|place| !Arc::ptr_eq(place, &self.place));
+                .retain(|claim| !Arc::ptr_eq(claim, &self.state));
         }
-        state.admit(self.admission.budget);
+        state.admit(self.budget.limit);
     }
 }
 
@@ -134,17 +134,17 @@ const ASSEMBLY_MAX: usize = 64 << 20;
 mod tests {
     use super::*;
 
-    fn admitted(tickets: &[&Ticket]) -> Vec<bool> {
-        tickets.iter().map(|ticket| ticket.is_admitted()).collect()
+    fn admitted(claims: &[&BudgetClaim]) -> Vec<bool> {
+        claims.iter().map(|claim| claim.is_admitted()).collect()
     }
 
     #[test]
     fn messages_are_admitted_whole_and_in_order() {
-        let admission = Arc::new(Admission::new(100));
-        let one = admission.request(60);
-        let two = admission.request(60);
+        let budget = Arc::new(ReceiveBudget::new(100));
+        let one = budget.request(60);
+        let two = budget.request(60);
         // There would be room, but it is not its turn.
-        let three = admission.request(10);
+        let three = budget.request(10);
         assert_eq!(admitted(&[&one, &two, &three]), [true, false, false]);
         drop(one);
         assert_eq!(admitted(&[&two, &three]), [true, true]);
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_message_that_is_larger_than_the_budget_is_admitted_alone() {
-        let admission = Arc::new(Admission::new(100));
-        let small = admission.request(1);
-        let giant = admission.request(usize::MAX);
-        let last = admission.request(1);
+        let budget = Arc::new(ReceiveBudget::new(100));
+        let small = budget.request(1);
+        let giant = budget.request(usize::MAX);
+        let last = budget.request(1);
         assert_eq!(admitted(&[&small, &giant, &last]), [true, false, false]);
         drop(small);
         assert_eq!(admitted(&[&giant, &last]), [true, false]);
@@ -165,19 +165,19 @@ mod tests {
 
     #[test]
     fn a_link_that_ends_while_its_message_waits_holds_up_no_other() {
-        let admission = Arc::new(Admission::new(100));
-        let _one = admission.request(60);
-        let two = admission.request(60);
-        let three = admission.request(40);
+        let budget = Arc::new(ReceiveBudget::new(100));
+        let _one = budget.request(60);
+        let two = budget.request(60);
+        let three = budget.request(40);
         drop(two);
         assert!(three.is_admitted());
     }
 
     #[tokio::test]
     async fn a_waiting_task_is_woken() {
-        let admission = Arc::new(Admission::new(100));
-        let one = admission.request(100);
-        let two = admission.request(100);
+        let budget = Arc::new(ReceiveBudget::new(100));
+        let one = budget.request(100);
+        let two = budget.request(100);
         let ((), ()) = tokio::join!(two.admitted(), async { drop(one) });
         assert!(two.is_admitted());
     }

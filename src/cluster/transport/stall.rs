@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 /// The time of the last progress, or when the link was last idle.
 #[derive(Debug)]
-pub(super) struct Watch(Instant);
+pub(super) struct StallDetector(Instant);
 
-impl Watch {
+impl StallDetector {
     pub(super) const fn new(now: Instant) -> Self {
         Self(now)
     }
@@ -50,29 +50,29 @@ mod tests {
     #[test]
     fn a_link_is_closed_when_it_has_stood_still_and_not_when_it_is_slow_or_idle() {
         let began = Instant::now();
-        let mut watch = Watch::new(began);
+        let mut stall = StallDetector::new(began);
         // Idle for a minute.
-        assert!((1..60).all(|second| !watch.is_stalled(began + second * SECOND, false)));
+        assert!((1..60).all(|second| !stall.is_stalled(began + second * SECOND, false)));
         // Slow: one credit every nine seconds.
         let mut now = began + 59 * SECOND;
         for _ in 0..10 {
             for _ in 0..9 {
                 now += SECOND;
-                assert!(!watch.is_stalled(now, true));
+                assert!(!stall.is_stalled(now, true));
             }
-            watch.credited(now);
+            stall.credited(now);
         }
-        let stalled = (1..20).find(|second| watch.is_stalled(now + *second * SECOND, true));
+        let stalled = (1..20).find(|second| stall.is_stalled(now + *second * SECOND, true));
         assert_eq!(stalled, Some(10));
     }
 
     #[test]
     fn bytes_that_only_fill_buffers_are_no_progress() {
         let began = Instant::now();
-        let mut watch = Watch::new(began);
-        watch.wrote(began + 9 * SECOND, true);
-        assert!(watch.is_stalled(began + 10 * SECOND, true));
-        watch.wrote(began + 9 * SECOND, false);
-        assert!(!watch.is_stalled(began + 10 * SECOND, true));
+        let mut stall = StallDetector::new(began);
+        stall.wrote(began + 9 * SECOND, true);
+        assert!(stall.is_stalled(began + 10 * SECOND, true));
+        stall.wrote(began + 9 * SECOND, false);
+        assert!(!stall.is_stalled(began + 10 * SECOND, true));
     }
 }

@@ -10,12 +10,12 @@ use tokio_rustls::TlsStream;
 
 /// The byte stream of a connection.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum PeerStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for PeerStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -28,7 +28,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for PeerStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -14,15 +14,15 @@ use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
 use super::duplex::Duplex;
 use super::lanes::Confirmed;
 use super::send_queue::SendQueue;
-use super::stall::Watch;
-use super::stream::Stream;
+use super::stall::StallDetector;
+use super::stream::PeerStream;
 use super::throttle::Throttle;
 
 /// Sends the messages of the queue until one of the ends closes, or the link makes no progress.
 /// Deliveries are passed to `report`.
 pub(super) async fn transmit(
     send_queue: &SendQueue,
-    stream: Stream,
+    stream: PeerStream,
     to: &Node,
     report: impl Fn(Input) + Send,
 ) {
@@ -31,17 +31,17 @@ pub(super) async fn transmit(
         send_queue,
         to,
         credits: BytesMut::new(),
-        watch: Watch::new(Instant::now()),
+        stall: StallDetector::new(Instant::now()),
         reported: Throttle::default(),
     };
     match link.run(Duplex::new(stream)).await {
-        End::Over => {}
-        End::Stalled => tracing::warn!(
+        TransmitEnd::Over => {}
+        TransmitEnd::Stalled => tracing::warn!(
             node = %to.name,
             address = %to.address,
             "a replication link made no progress and is closed; check the network between the nodes"
         ),
-        End::Wire(cause) => tracing::warn!(
+        TransmitEnd::Wire(cause) => tracing::warn!(
             node = %to.name,
             address = %to.address,
             ?cause,
@@ -56,12 +56,12 @@ struct Transmitter<'a, F> {
     to: &'a Node,
     /// Bytes received from the other end.
     credits: BytesMut,
-    watch: Watch,
+    stall: StallDetector,
     reported: Throttle,
 }
 
 /// Why a link is closed.
-enum End {
+enum TransmitEnd {
     /// One of the ends has closed it, or it is not used.
     Over,
     Stalled,
@@ -69,10 +69,10 @@ enum End {
 }
 
 impl<F: Fn(Input)> Transmitter<'_, F> {
-    async fn run(&mut self, mut duplex: Duplex) -> End {
+    async fn run(&mut self, mut duplex: Duplex) -> TransmitEnd {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut aged_at = Instant::now();
+        let mut expired_at = Instant::now();
         loop {
             let closed = if duplex.is_idle() {
                 self.send_queue.take(clock::now(), duplex.out()).is_err()
@@ -80,34 +80,34 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
                 !self.send_queue.is_open()
             };
             if closed || duplex.is_broken() {
-                return End::Over;
+                return TransmitEnd::Over;
             }
             self.credits.reserve(READ);
             tokio::select! {
                 moved = duplex.moved(&mut self.credits) => {
-                    let Ok(moved) = moved else { return End::Over };
+                    let Ok(moved) = moved else { return TransmitEnd::Over };
                     if moved.read == Some(0) {
-                        return End::Over;
+                        return TransmitEnd::Over;
                     }
                     if moved.written > 0 {
-                        self.watch.wrote(Instant::now(), self.send_queue.awaits_credit());
+                        self.stall.wrote(Instant::now(), self.send_queue.awaits_credit());
                     }
-                    if let Err(cause) = self.receive() {
-                        return End::Wire(cause);
+                    if let Err(cause) = self.read_credits() {
+                        return TransmitEnd::Wire(cause);
                     }
                 }
                 () = self.send_queue.filled() => {}
                 now = ticks.tick() => {
                     let is_busy = !duplex.is_idle() || self.send_queue.awaits_credit();
-                    if self.watch.is_stalled(now, is_busy) {
-                        return End::Stalled;
+                    if self.stall.is_stalled(now, is_busy) {
+                        return TransmitEnd::Stalled;
                     }
-                    if now.duration_since(aged_at) >= IDLE {
-                        aged_at = now;
-                        if !self.send_queue.is_wanted() {
-                            return End::Over;
+                    if now.duration_since(expired_at) >= IDLE {
+                        expired_at = now;
+                        if !self.send_queue.is_used() {
+                            return TransmitEnd::Over;
                         }
-                        self.send_queue.age();
+                        self.send_queue.expire();
                     }
                 }
             }
@@ -115,7 +115,7 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
     }
 
     /// Handles the credits that have arrived. Other segments, from later versions, are skipped.
-    fn receive(&mut self) -> Result<(), WireError> {
+    fn read_credits(&mut self) -> Result<(), WireError> {
         while let Some((segment, rest)) = Segment::next(&self.credits)? {
             let taken = self.credits.len() - rest.len();
             let credit = match segment.kind {
@@ -132,7 +132,7 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
 
     fn confirmed(&mut self, confirmed: Confirmed) {
         let now = Instant::now();
-        self.watch.credited(now);
+        self.stall.credited(now);
         if confirmed.is_large && self.reported.is_due(now) {
             let node = self.to.clone();
             (self.report)(Input::Progress { node });
@@ -168,8 +168,8 @@ mod tests {
     use crate::cluster::transport::dial::open;
     use crate::cluster::transport::exchange_tests::data;
     use crate::cluster::transport::inbox::Inbox;
-    use crate::cluster::transport::message_encoder::Encoder;
-    use crate::cluster::wire::Protocol;
+    use crate::cluster::transport::message_encoder::MessageEncoder;
+    use crate::cluster::wire::ProtocolVersion;
 
     use super::*;
 
@@ -211,13 +211,13 @@ mod tests {
         to: Node,
     ) -> (Arc<SendQueue>, Reports, tokio::task::JoinHandle<()>) {
         let send_queue = Arc::new(SendQueue::new(to.address));
-        send_queue.open(&to, Protocol::V2);
+        send_queue.open(&to, ProtocolVersion::V2);
         let reports = Reports::default();
         let link = tokio::spawn({
             let (send_queue, reports) = (send_queue.clone(), reports.clone());
             async move {
                 let report = |input| reports.lock().unwrap().push(input);
-                transmit(&send_queue, Stream::Plain(stream), &to, report).await;
+                transmit(&send_queue, PeerStream::Plain(stream), &to, report).await;
             }
         });
         (send_queue, reports, link)
@@ -247,7 +247,7 @@ mod tests {
         let receiver = tokio::spawn(receive_slowly(accepted, arrived.clone()));
 
         let (send_queue, reports, link) = transmitting(stream, to.clone());
-        let mut encoder = Encoder::default();
+        let mut encoder = MessageEncoder::default();
         let mut put = |message: &Message| send_queue.put(&to, message, &mut encoder).unwrap();
         // Takes five seconds.
         let large = data(1 << 32, 12_500_000);

@@ -30,7 +30,7 @@ pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Resul
 /// # Errors
 ///
 /// `FrameTooLong` as soon as the length is complete and exceeds `max`.
-pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, WireError> {
+pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<SplitFrame<'_>>, WireError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
     };
@@ -42,7 +42,7 @@ pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, 
 }
 
 /// A frame's content, and the bytes after it.
-pub(crate) type Split<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type SplitFrame<'a> = (&'a [u8], &'a [u8]);
 
 /// The size of a frame's length field.
 pub(crate) const HEAD: usize = 4;

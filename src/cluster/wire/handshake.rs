@@ -13,7 +13,7 @@ use crate::cluster::replica::node::{GENERATION_MAX, Node};
 
 /// A version of the protocol that this crate supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum ProtocolVersion {
     V2,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum HelloReply {
     },
     /// The link will be closed.
     Refused {
-        refusal: Refusal,
+        refusal: RefusalReason,
         /// Encoded after all other fields, if not the default.
         #[serde(skip)]
         details: RefusalDetails,
@@ -75,7 +75,7 @@ pub(crate) struct Rival {
 
 /// Why a node is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Refusal {
+pub(crate) enum RefusalReason {
     /// There is no protocol version that both nodes support.
     Protocol,
     /// It belongs to another cluster.
@@ -96,7 +96,7 @@ pub(crate) enum Refusal {
     Secret,
 }
 
-impl Refusal {
+impl RefusalReason {
     /// Returns the reason in words for operators.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
@@ -118,7 +118,7 @@ impl Refusal {
     }
 }
 
-impl Protocol {
+impl ProtocolVersion {
     /// The version that two nodes of this crate's version use.
     pub(crate) const LATEST: Self = Self::V2;
 
@@ -184,7 +184,7 @@ impl Hello {
 }
 
 impl HelloReply {
-    pub(crate) fn refused(refusal: Refusal) -> Self {
+    pub(crate) fn refused(refusal: RefusalReason) -> Self {
         let details = RefusalDetails::default();
         Self::Refused { refusal, details }
     }

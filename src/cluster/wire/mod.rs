@@ -1,6 +1,6 @@
 //! Wire format of messages.
 //!
-//! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a [`Protocol`]
+//! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a [`ProtocolVersion`]
 //! version; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. The format
 //! is defined by [`Message`] and the types in it: **the order of their variants and fields is the
 //! format**. Within a protocol version fields are only added at the end of a message, and kinds of
@@ -31,8 +31,8 @@ use self::validate::{put_later, read_later, validate};
 
 pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
 pub(super) use handshake::{
-    Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Protocol, Refusal, RefusalDetails, Rival,
-    is_node_name,
+    Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, ProtocolVersion, RefusalDetails, RefusalReason,
+    Rival, is_node_name,
 };
 pub(super) use record::ATTRIBUTE_NAME_MAX;
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
@@ -73,7 +73,7 @@ pub(super) enum WireError {
 /// `MessageTooLong` if no receiver would accept it; `out` is unchanged.
 pub(super) fn encode(
     message: &Message,
-    protocol: Protocol,
+    protocol: ProtocolVersion,
     out: &mut Vec<u8>,
 ) -> Result<(), WireError> {
     encode_within(message, protocol, MESSAGE_MAX, out)
@@ -81,13 +81,13 @@ pub(super) fn encode(
 
 fn encode_within(
     message: &Message,
-    protocol: Protocol,
+    protocol: ProtocolVersion,
     max: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), WireError> {
     let start = out.len();
     match protocol {
-        Protocol::V2 => {
+        ProtocolVersion::V2 => {
             put(message, out);
             put_later(message, out);
         }
@@ -134,14 +134,14 @@ fn at_most(count: usize, max: usize) -> Result<(), WireError> {
 
 /// Encodes data at the end of `out`.
 fn put(data: &impl Serialize, out: &mut Vec<u8>) {
-    postcard::serialize_with_flavor(data, End(out))
+    postcard::serialize_with_flavor(data, VecFlavor(out))
         .expect("sequences of known length into a growing buffer always encode");
 }
 
 /// Writes at the end of a buffer that many messages share.
-struct End<'a>(&'a mut Vec<u8>);
+struct VecFlavor<'a>(&'a mut Vec<u8>);
 
-impl Flavor for End<'_> {
+impl Flavor for VecFlavor<'_> {
     type Output = ();
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::cluster::replica::message::{Message, ViewId};
 use crate::cluster::wire::{
-    Credit, Protocol, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind, encode,
+    Credit, ProtocolVersion, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind, encode,
 };
 use crate::session::Timestamp;
 
@@ -29,29 +29,29 @@ use super::pace::Pace;
 /// The queues of one link, and the data that the other end has not confirmed.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    control: Queue,
+    control: LaneQueue,
     /// Pending acknowledgements of one view, which become one message.
     acks: Option<(ViewId, Vec<u64>)>,
-    small: Queue,
+    small: LaneQueue,
     large: VecDeque<Large>,
     large_bytes: usize,
     /// The last control messages of a node that leaves: they are sent when all data is confirmed.
-    farewell: Option<Queue>,
-    small_sent: Stream,
-    large_sent: Stream,
+    farewell: Option<LaneQueue>,
+    small_sent: SentBytes,
+    large_sent: SentBytes,
     /// The limit for unconfirmed bytes of both.
     pace: Pace,
 }
 
 /// Whole messages that wait.
 #[derive(Debug, Default)]
-struct Queue {
-    messages: VecDeque<Waiting>,
+struct LaneQueue {
+    messages: VecDeque<QueuedMessage>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedMessage {
     put_at: Timestamp,
     content: Bytes,
     /// The message's [`Message::size`].
@@ -61,13 +61,13 @@ struct Waiting {
 /// A message that is sent in chunks.
 #[derive(Debug)]
 struct Large {
-    waiting: Waiting,
+    waiting: QueuedMessage,
     sent: usize,
 }
 
 /// The bytes of one kind of data on a link since it was opened.
 #[derive(Debug, Default)]
-struct Stream {
+struct SentBytes {
     sent: u64,
     confirmed: u64,
     /// The end position of each unconfirmed message, and its [`Message::size`].
@@ -101,7 +101,7 @@ impl Lanes {
         now: Timestamp,
         view: ViewId,
         seqs: &[u64],
-        protocol: Protocol,
+        protocol: ProtocolVersion,
     ) {
         match &mut self.acks {
             Some((pending, all)) if *pending == view && all.len() < ACKS_MAX => all.extend(seqs),
@@ -121,7 +121,7 @@ impl Lanes {
     pub(super) fn put_large(&mut self, now: Timestamp, content: Bytes, size: usize) {
         self.large_bytes += content.len();
         self.large.push_back(Large {
-            waiting: Waiting {
+            waiting: QueuedMessage {
                 put_at: now,
                 content,
                 size,
@@ -132,7 +132,7 @@ impl Lanes {
 
     /// Appends what is sent next to `out`: all control messages, a turn of small ones and one
     /// chunk. Appends nothing if nothing waits, or if the window has no room for what waits.
-    pub(super) fn take(&mut self, now: Timestamp, protocol: Protocol, out: &mut Vec<u8>) {
+    pub(super) fn take(&mut self, now: Timestamp, protocol: ProtocolVersion, out: &mut Vec<u8>) {
         self.flush_acks(now, protocol);
         while let Some(waiting) = self.control.pop() {
             waiting.segment(SegmentKind::Control, now).encode(out);
@@ -168,7 +168,7 @@ impl Lanes {
         let Some(large) = self.large.front_mut() else {
             return;
         };
-        let Waiting {
+        let QueuedMessage {
             put_at,
             ref content,
             size,
@@ -204,7 +204,7 @@ impl Lanes {
 
     /// Called on a new link: drops the data, which is requested or sent again when the link is up.
     pub(super) fn drop_data(&mut self) {
-        self.small = Queue::default();
+        self.small = LaneQueue::default();
         self.large.clear();
         self.large_bytes = 0;
     }
@@ -232,7 +232,7 @@ impl Lanes {
 
     /// Returns `true` if nothing waits and all data is confirmed.
     pub(super) fn is_delivered(&self) -> bool {
-        let has_left = |queue: &Queue| queue.messages.is_empty();
+        let has_left = |queue: &LaneQueue| queue.messages.is_empty();
         self.is_confirmed()
             && self.acks.is_none()
             && has_left(&self.control)
@@ -257,7 +257,7 @@ impl Lanes {
     }
 
     /// Queues the pending acknowledgements, so that they are sent before the messages that follow.
-    pub(super) fn flush_acks(&mut self, now: Timestamp, protocol: Protocol) {
+    pub(super) fn flush_acks(&mut self, now: Timestamp, protocol: ProtocolVersion) {
         if let Some((view, seqs)) = self.acks.take() {
             let mut content = Vec::new();
             // A list of this length always fits into a message.
@@ -268,18 +268,18 @@ impl Lanes {
     }
 }
 
-impl Queue {
+impl LaneQueue {
     fn put(&mut self, now: Timestamp, content: Bytes, size: usize) {
         debug_assert!(content.len() <= SEGMENT_MAX);
         self.bytes += SEGMENT_HEAD + content.len();
-        self.messages.push_back(Waiting {
+        self.messages.push_back(QueuedMessage {
             put_at: now,
             content,
             size,
         });
     }
 
-    fn pop(&mut self) -> Option<Waiting> {
+    fn pop(&mut self) -> Option<QueuedMessage> {
         let waiting = self.messages.pop_front()?;
         self.bytes -= SEGMENT_HEAD + waiting.content.len();
         if self.messages.is_empty() && self.messages.capacity() > KEPT {
@@ -289,7 +289,7 @@ impl Queue {
     }
 }
 
-impl Waiting {
+impl QueuedMessage {
     fn segment(&self, kind: SegmentKind, now: Timestamp) -> Segment<'_> {
         Segment {
             kind,
@@ -299,7 +299,7 @@ impl Waiting {
     }
 }
 
-impl Stream {
+impl SentBytes {
     const fn unconfirmed(&self) -> u64 {
         self.sent - self.confirmed
     }

@@ -9,7 +9,7 @@ fn content(byte: u8, len: usize) -> Bytes {
 /// Returns the kind, the age in milliseconds and the content's length of each segment taken.
 fn taken(lanes: &mut Lanes, now: Timestamp) -> Vec<(SegmentKind, u128, usize)> {
     let mut out = Vec::new();
-    lanes.take(now, Protocol::V2, &mut out);
+    lanes.take(now, ProtocolVersion::V2, &mut out);
     let mut segments = Vec::new();
     let mut rest = &out[..];
     while let Some((segment, more)) = Segment::next(rest).unwrap() {
@@ -165,11 +165,11 @@ fn each_lane_is_bounded_in_bytes() {
     let mut lanes = Lanes::default();
     let seqs: Vec<_> = (0..ACKS_MAX as u64).collect();
     for view in 0..100 {
-        lanes.put_acks(NOW, in_view(view), &seqs, Protocol::V2);
+        lanes.put_acks(NOW, in_view(view), &seqs, ProtocolVersion::V2);
     }
     assert!(!lanes.is_over());
     for view in 0..1_000 {
-        lanes.put_acks(NOW, in_view(view), &seqs, Protocol::V2);
+        lanes.put_acks(NOW, in_view(view), &seqs, ProtocolVersion::V2);
     }
     assert!(lanes.is_over());
 }

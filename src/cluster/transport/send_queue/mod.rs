@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::cluster::replica::message::{Lane, Message};
 use crate::cluster::replica::node::Node;
-use crate::cluster::wire::{Credit, Protocol, SEGMENT_MAX, WireError};
+use crate::cluster::wire::{Credit, ProtocolVersion, SEGMENT_MAX, WireError};
 use crate::session::Timestamp;
 use crate::sync::lock;
 
 use super::lanes::{Confirmed, Lanes};
-use super::message_encoder::Encoder;
+use super::message_encoder::MessageEncoder;
 
 /// The encoded messages for one address, until its link takes them.
 ///
@@ -25,21 +25,21 @@ use super::message_encoder::Encoder;
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     pub(super) address: SocketAddr,
-    content: Mutex<Content>,
+    state: Mutex<QueueState>,
     /// Notified when there is something to take, or the send queue was closed.
     filled: Notify,
     /// Whether a message or a candidate has used the address recently.
-    wanted: AtomicBool,
+    used: AtomicBool,
     /// Notified when an attempt to dial the address should be made now.
-    promising: Notify,
+    retry: Notify,
 }
 
 #[derive(Debug)]
-struct Content {
+struct QueueState {
     /// The receiver. Messages to another incarnation of the node are dropped.
     node: Option<Node>,
     /// The protocol version in which messages are encoded.
-    protocol: Protocol,
+    protocol: ProtocolVersion,
     /// Whether there is a link, or the first attempt to establish one is in progress.
     open: bool,
     /// Whether there is a link.
@@ -58,23 +58,23 @@ impl SendQueue {
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            content: Mutex::new(Content {
+            state: Mutex::new(QueueState {
                 node: None,
-                protocol: Protocol::LATEST,
+                protocol: ProtocolVersion::LATEST,
                 open: true,
                 linked: false,
                 lanes: Lanes::default(),
                 asleep: false,
             }),
             filled: Notify::new(),
-            wanted: AtomicBool::new(true),
-            promising: Notify::new(),
+            used: AtomicBool::new(true),
+            retry: Notify::new(),
         }
     }
 
     /// Requests an attempt to dial now.
-    pub(super) fn promise(&self) {
-        self.promising.notify_one();
+    pub(super) fn retry_now(&self) {
+        self.retry.notify_one();
     }
 
     /// Waits until an attempt to dial is requested.
@@ -82,24 +82,24 @@ impl SendQueue {
     /// # Cancel safety
     ///
     /// No request is lost.
-    pub(super) async fn promised(&self) {
-        self.promising.notified().await;
+    pub(super) async fn retry_requested(&self) {
+        self.retry.notified().await;
     }
 
     /// Marks the address as used.
-    pub(super) fn want(&self) {
-        if !self.is_wanted() {
-            self.wanted.store(true, Relaxed);
+    pub(super) fn mark_used(&self) {
+        if !self.is_used() {
+            self.used.store(true, Relaxed);
         }
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
-        self.wanted.load(Relaxed)
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
     }
 
     /// Marks the address as unused until it is used again.
-    pub(super) fn age(&self) {
-        self.wanted.store(false, Relaxed);
+    pub(super) fn expire(&self) {
+        self.used.store(false, Relaxed);
     }
 
     /// Queues a message, if it can be sent to `to`.
@@ -111,29 +111,29 @@ impl SendQueue {
         &self,
         to: &Node,
         message: &Message,
-        encoder: &mut Encoder,
+        encoder: &mut MessageEncoder,
     ) -> Result<(), WireError> {
         let now = clock::now();
-        let mut content = self.content();
-        if !content.open || !content.is_for(to) {
+        let mut state = self.state();
+        if !state.open || !state.is_for(to) {
             return Ok(());
         }
-        let protocol = content.protocol;
+        let protocol = state.protocol;
         if let Message::Ack { view, seqs } = message {
-            content.lanes.put_acks(now, *view, seqs, protocol);
+            state.lanes.put_acks(now, *view, seqs, protocol);
         } else {
-            drop(content);
+            drop(state);
             // The lock is not held while a large message is encoded, so that the link can go on.
             let bytes = encoder.encode(message, protocol)?;
             let is_large = message.is_large();
             if bytes.len() > SEGMENT_MAX && !is_large {
                 return Err(WireError::MessageTooLong);
             }
-            content = self.content();
-            if !content.open || !content.is_for(to) || content.protocol != protocol {
+            state = self.state();
+            if !state.open || !state.is_for(to) || state.protocol != protocol {
                 return Ok(());
             }
-            let (size, lanes) = (message.size(), &mut content.lanes);
+            let (size, lanes) = (message.size(), &mut state.lanes);
             if matches!(message, Message::View(_)) {
                 // An announcement states that earlier acknowledgements have been sent.
                 lanes.flush_acks(now, protocol);
@@ -144,12 +144,12 @@ impl SendQueue {
                 Lane::Data => lanes.put_small(now, bytes, size),
             }
         }
-        let is_over = content.lanes.is_over();
+        let is_over = state.lanes.is_over();
         if is_over {
-            content.close();
+            state.close();
         }
-        let wake = mem::take(&mut content.asleep) || is_over;
-        drop(content);
+        let wake = mem::take(&mut state.asleep) || is_over;
+        drop(state);
         if wake {
             self.filled.notify_one();
         }
@@ -164,31 +164,31 @@ impl SendQueue {
     }
 
     /// Called when the link to `node` is up, with this protocol version.
-    pub(super) fn open(&self, node: &Node, protocol: Protocol) {
-        let mut content = self.content();
-        if content.node.as_ref() != Some(node) || content.protocol != protocol {
-            content.close();
-            content.node = Some(node.clone());
-            content.protocol = protocol;
+    pub(super) fn open(&self, node: &Node, protocol: ProtocolVersion) {
+        let mut state = self.state();
+        if state.node.as_ref() != Some(node) || state.protocol != protocol {
+            state.close();
+            state.node = Some(node.clone());
+            state.protocol = protocol;
         }
-        content.lanes.drop_data();
-        content.open = true;
-        content.linked = true;
-        content.asleep = false;
+        state.lanes.drop_data();
+        state.open = true;
+        state.linked = true;
+        state.asleep = false;
     }
 
     /// Called when the link is down, or will be: drops the queued messages.
     pub(super) fn close(&self) {
-        self.content().close();
+        self.state().close();
         self.filled.notify_one();
     }
 
     /// Closes the link if it leads to this incarnation of the node.
     pub(super) fn close_for(&self, node: &Node) {
-        let mut content = self.content();
-        if content.node.as_ref() == Some(node) {
-            content.close();
-            drop(content);
+        let mut state = self.state();
+        if state.node.as_ref() == Some(node) {
+            state.close();
+            drop(state);
             self.filled.notify_one();
         }
     }
@@ -200,13 +200,13 @@ impl SendQueue {
     ///
     /// If the send queue was closed.
     pub(super) fn take(&self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Closed> {
-        let mut content = self.content();
-        if !content.open {
+        let mut state = self.state();
+        if !state.open {
             return Err(Closed);
         }
-        let protocol = content.protocol;
-        content.lanes.take(now, protocol, out);
-        content.asleep = out.is_empty();
+        let protocol = state.protocol;
+        state.lanes.take(now, protocol, out);
+        state.asleep = out.is_empty();
         Ok(())
     }
 
@@ -225,38 +225,38 @@ impl SendQueue {
     ///
     /// `BadCredit` if the credit is invalid.
     pub(super) fn confirm(&self, credit: Credit) -> Result<Confirmed, WireError> {
-        let mut content = self.content();
-        if !content.open {
+        let mut state = self.state();
+        if !state.open {
             return Ok(Confirmed::default());
         }
-        let confirmed = content.lanes.confirm(clock::now(), credit);
+        let confirmed = state.lanes.confirm(clock::now(), credit);
         confirmed.ok_or(WireError::BadCredit)
     }
 
     /// Returns `true` if data was sent that the other end has not confirmed.
     pub(super) fn awaits_credit(&self) -> bool {
-        self.content().lanes.awaits_credit()
+        self.state().lanes.awaits_credit()
     }
 
     /// Returns `true` while there is a link, or the first attempt to establish one is in progress.
     pub(super) fn is_open(&self) -> bool {
-        self.content().open
+        self.state().open
     }
 
     /// Returns `true` if everything has been sent, and all data was confirmed.
     pub(super) fn is_flushed(&self) -> bool {
-        let content = self.content();
+        let state = self.state();
         // A link that does not sleep may still be writing.
-        let is_quiet = content.asleep || !content.linked;
-        !content.open || is_quiet && content.lanes.is_delivered()
+        let is_quiet = state.asleep || !state.linked;
+        !state.open || is_quiet && state.lanes.is_delivered()
     }
 
-    fn content(&self) -> MutexGuard<'_, Content> {
-        lock(&self.content)
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        lock(&self.state)
     }
 }
 
-impl Content {
+impl QueueState {
     fn is_for(&mut self, to: &Node) -> bool {
         match &self.node {
             Some(node) => node == to,

@@ -13,12 +13,12 @@ fn node(generation: u64) -> Node {
 
 fn send_queue() -> SendQueue {
     let send_queue = SendQueue::new(node(1).address);
-    send_queue.open(&node(1), Protocol::V2);
+    send_queue.open(&node(1), ProtocolVersion::V2);
     send_queue
 }
 
 fn put(send_queue: &SendQueue, generation: u64, message: &Message) {
-    let mut encoder = Encoder::default();
+    let mut encoder = MessageEncoder::default();
     let to = node(generation);
     send_queue.put(&to, message, &mut encoder).unwrap();
 }
@@ -84,7 +84,7 @@ fn another_incarnation_of_the_node_gets_nothing_of_this_one() {
     let send_queue = send_queue();
     put(&send_queue, 1, &swim(1, 1));
     put(&send_queue, 2, &swim(2, 1));
-    send_queue.open(&node(2), Protocol::V2);
+    send_queue.open(&node(2), ProtocolVersion::V2);
     put(&send_queue, 2, &swim(3, 1));
     assert_eq!(taken(&send_queue), Ok(vec![swim(3, 1)]));
 }
@@ -93,7 +93,7 @@ fn another_incarnation_of_the_node_gets_nothing_of_this_one() {
 fn messages_before_the_link_is_up_are_kept() {
     let send_queue = SendQueue::new(node(1).address);
     put(&send_queue, 1, &swim(1, 1));
-    send_queue.open(&node(1), Protocol::V2);
+    send_queue.open(&node(1), ProtocolVersion::V2);
     assert_eq!(taken(&send_queue), Ok(vec![swim(1, 1)]));
 }
 
@@ -103,7 +103,7 @@ fn nothing_is_kept_for_a_link_that_is_down() {
     send_queue.close();
     put(&send_queue, 1, &swim(1, 1));
     assert_eq!(taken(&send_queue), Err(Closed));
-    send_queue.open(&node(1), Protocol::V2);
+    send_queue.open(&node(1), ProtocolVersion::V2);
     assert_eq!(taken(&send_queue), Ok(vec![]));
 }
 
@@ -114,13 +114,17 @@ fn a_box_that_would_overflow_is_emptied_and_closed() {
         put(&send_queue, 1, &swim(0, 1 << 19));
     }
     assert_eq!(taken(&send_queue), Err(Closed));
-    assert!(send_queue.content().lanes.is_delivered());
+    assert!(send_queue.state().lanes.is_delivered());
 }
 
 #[test]
 fn a_message_that_no_receiver_would_take_is_refused_and_disturbs_nothing() {
     let send_queue = send_queue();
-    let refused = send_queue.put(&node(1), &swim(0, SEGMENT_MAX), &mut Encoder::default());
+    let refused = send_queue.put(
+        &node(1),
+        &swim(0, SEGMENT_MAX),
+        &mut MessageEncoder::default(),
+    );
     assert_eq!(refused, Err(WireError::MessageTooLong));
     assert_eq!(taken(&send_queue), Ok(vec![]));
 }
@@ -151,7 +155,7 @@ fn a_box_for_an_address_that_is_only_tried_holds_up_no_leave() {
     assert!(send_queue.is_flushed());
     put(&send_queue, 1, &swim(1, 1));
     assert!(!send_queue.is_flushed());
-    send_queue.open(&node(1), Protocol::V2);
+    send_queue.open(&node(1), ProtocolVersion::V2);
     assert_eq!(taken(&send_queue), Ok(vec![swim(1, 1)]));
     assert!(!send_queue.is_flushed());
     assert_eq!(taken(&send_queue), Ok(vec![]));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-use super::{Security, Tls};
+use super::{LinkTls, Security};
 
 impl Security {
     /// Uses the application's configurations; every node presents a certificate for `name`.
@@ -14,7 +14,7 @@ impl Security {
         client: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Self {
-        Self::Tls(Tls {
+        Self::Tls(LinkTls {
             server: server.into(),
             client: client.into(),
             name,

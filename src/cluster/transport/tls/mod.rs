@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{AlertDescription, Error};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::cluster::secret::Secret;
-use crate::cluster::transport::stream::Stream;
+use crate::cluster::transport::stream::PeerStream;
 use shared_secret::configurations;
 pub(crate) use shared_secret::derive;
 
@@ -28,12 +28,12 @@ pub(crate) use shared_secret::derive;
 pub(crate) enum Security {
     /// None: the machine is trusted.
     None,
-    Tls(Tls),
+    Tls(LinkTls),
 }
 
 /// Both ends of TLS.
 #[derive(Clone)]
-pub(crate) struct Tls {
+pub(crate) struct LinkTls {
     pub(super) server: TlsAcceptor,
     pub(super) client: TlsConnector,
     /// The name in a dialed node's certificate.
@@ -52,7 +52,7 @@ impl Security {
         let (server, client) = configurations(secrets, cluster).map_err(io::Error::other)?;
         // Raw public keys have no names, and this one is not sent.
         let name = ServerName::try_from("node").map_err(io::Error::other)?;
-        Ok(Self::Tls(Tls {
+        Ok(Self::Tls(LinkTls {
             server: Arc::new(server).into(),
             client: Arc::new(client).into(),
             name,
@@ -66,34 +66,34 @@ impl Security {
     }
 
     /// Authenticates the accepting end of a connection.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<PeerStream> {
         stream.set_nodelay(true)?;
         let Self::Tls(tls) = self else {
-            return Ok(Stream::Plain(stream));
+            return Ok(PeerStream::Plain(stream));
         };
         let stream = tls.server.accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates();
         tls.check_client(shown).map_err(io::Error::other)?;
-        Ok(Stream::Tls(Box::new(stream.into())))
+        Ok(PeerStream::Tls(Box::new(stream.into())))
     }
 
     /// Authenticates the dialing end of a connection. If the other end does not accept this one,
     /// the first read fails.
-    pub(super) async fn connect(&self, stream: TcpStream) -> io::Result<Stream> {
+    pub(super) async fn connect(&self, stream: TcpStream) -> io::Result<PeerStream> {
         stream.set_nodelay(true)?;
         let Self::Tls(tls) = self else {
-            return Ok(Stream::Plain(stream));
+            return Ok(PeerStream::Plain(stream));
         };
         let stream = tls.client.connect(tls.name.clone(), stream).await;
         let stream = stream.map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => Distrust::HungUp.into(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => AuthError::HungUp.into(),
             _ => error,
         })?;
-        Ok(Stream::Tls(Box::new(stream.into())))
+        Ok(PeerStream::Tls(Box::new(stream.into())))
     }
 }
 
-impl Tls {
+impl LinkTls {
     /// Checks a dialing node beyond what the configuration requires.
     fn check_client(&self, shown: Option<&[CertificateDer<'_>]>) -> Result<(), Error> {
         let Some([first, ..]) = shown else {
@@ -109,7 +109,7 @@ impl Tls {
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for LinkTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls(..)")
     }
@@ -117,7 +117,7 @@ impl fmt::Debug for Tls {
 
 /// Why two ends do not trust each other, as far as one of them can determine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Distrust {
+pub(super) enum AuthError {
     /// The other end has no valid proof.
     Theirs,
     /// The other end does not accept the proof of this one.
@@ -132,12 +132,12 @@ pub(super) enum Distrust {
     Broken,
 }
 
-impl Distrust {
+impl AuthError {
     /// Returns the authentication problem for which a connection has failed, if any.
     pub(super) fn of(error: &io::Error) -> Option<Self> {
         let cause = error.get_ref()?;
-        if let Some(distrust) = cause.downcast_ref::<Self>() {
-            return Some(*distrust);
+        if let Some(error) = cause.downcast_ref::<Self>() {
+            return Some(*error);
         }
         Some(match cause.downcast_ref::<Error>()? {
             Error::InvalidCertificate(_) | Error::NoCertificatesPresented => Self::Theirs,
@@ -164,7 +164,7 @@ impl Distrust {
     }
 
     /// Returns the problem in words for operators, to follow the address of the other end.
-    pub(super) const fn words(self) -> &'static str {
+    pub(super) const fn message(self) -> &'static str {
         match self {
             Self::Theirs => {
                 "does not prove that it belongs to this cluster: give all nodes the same secret \
@@ -203,16 +203,16 @@ const fn is_about_proof(alert: AlertDescription) -> bool {
     )
 }
 
-impl fmt::Display for Distrust {
+impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+        f.write_str(self.message())
     }
 }
 
-impl std::error::Error for Distrust {}
+impl std::error::Error for AuthError {}
 
-impl From<Distrust> for io::Error {
-    fn from(distrust: Distrust) -> Self {
-        Self::other(distrust)
+impl From<AuthError> for io::Error {
+    fn from(error: AuthError) -> Self {
+        Self::other(error)
     }
 }

@@ -333,10 +333,10 @@ fn a_kind_of_a_later_version_is_distinguished_from_garbage() {
 fn a_message_that_no_receiver_would_accept_is_not_written() {
     let mut bytes = b"before".to_vec();
     let message = Message::Swim(vec![0; 98]);
-    let refused = encode_within(&message, Protocol::V2, 99, &mut bytes);
+    let refused = encode_within(&message, ProtocolVersion::V2, 99, &mut bytes);
     assert_eq!(refused, Err(WireError::MessageTooLong));
     assert_eq!(bytes, b"before");
-    let written = encode_within(&message, Protocol::V2, 100, &mut bytes);
+    let written = encode_within(&message, ProtocolVersion::V2, 100, &mut bytes);
     assert_eq!((written, bytes.len()), (Ok(()), 106));
 }
 
