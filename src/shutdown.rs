@@ -1,11 +1,11 @@
-//! The signals that ask this process to end.
+//! Signals that request a shutdown of this process.
 
 use std::io;
 
 #[cfg(unix)]
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for a request to end this process: SIGTERM, as sent by service managers and Kubernetes, or
+/// Waits for a request to shut down: SIGTERM, as sent by service managers and Kubernetes, or
 /// Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`, usually through
 /// [`ReplicatedStore::drain_on`](crate::ReplicatedStore::drain_on).
 ///
@@ -25,13 +25,13 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "asked to end"),
-            _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "asked to end"),
+            _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "shutdown requested"),
+            _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "shutdown requested"),
         }
     })
 }
 
-/// Waits for a request to end this process: Ctrl-C.
+/// Waits for a request to shut down: Ctrl-C.
 ///
 /// # Errors
 ///
@@ -45,6 +45,6 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static
     let mut interrupt = tokio::signal::windows::ctrl_c()?;
     Ok(async move {
         interrupt.recv().await;
-        tracing::info!(signal = "Ctrl-C", "asked to end");
+        tracing::info!(signal = "Ctrl-C", "shutdown requested");
     })
 }

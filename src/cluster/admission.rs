@@ -1,17 +1,20 @@
 //! Admission control for inbound connections: which nodes are accepted, and how rejections are
 //! reported.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock;
+use crate::sync::lock;
 
 use super::copies::Copies;
 use super::rejections::Rejections;
 use super::replica::node::Node;
 use super::replica::{MemberStatus, PEERS_MAX};
+use super::throttle::Throttle;
 use super::transport::is_loopback;
 use super::wire::{Hello, RefusalReason, Rival};
 
@@ -30,7 +33,8 @@ pub(super) struct Admission {
     /// Machines with other connections that were recently rejected.
     rejected_machines: Rejections,
     rejected: AtomicU64,
-    complained_at: AtomicU64,
+    /// For events that unauthenticated peers can cause at any rate.
+    log: Mutex<Throttle>,
 }
 
 impl Admission {
@@ -43,7 +47,7 @@ impl Admission {
             rejections: Rejections::default(),
             rejected_machines: Rejections::default(),
             rejected: AtomicU64::new(0),
-            complained_at: AtomicU64::new(0),
+            log: Mutex::new(Throttle::new(LOG_INTERVAL)),
         }
     }
 
@@ -141,35 +145,53 @@ impl Admission {
         ConnectionPermit(self.established.clone())
     }
 
-    /// Records a rejected connection.
+    /// Records a connection that was rejected before its handshake was complete.
     pub(super) fn reject_connection(&self, remote: SocketAddr, cause: &str) {
-        let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
-        let machine = remote.ip().to_canonical().to_string();
-        if self.rejected_machines.note(clock::now(), machine, cause) {
-            self.report(remote, cause, rejected);
+        let rejected = self.count_rejected();
+        if self.is_to_be_logged(remote, cause) {
+            log_rejected(remote, cause, rejected);
         }
     }
 
     /// Records a connection rejected by, or from, a node with another secret or none.
     pub(super) fn reject_untrusted(&self, remote: SocketAddr, cause: &str) {
-        let rejected = 1 + self.rejected.fetch_add(1, Relaxed);
-        let machine = remote.ip().to_canonical().to_string();
+        let rejected = self.count_rejected();
         let reason = RefusalReason::Secret.reason();
-        self.rejections.note(clock::now(), machine.clone(), reason);
-        if self.rejected_machines.note(clock::now(), machine, cause) {
-            self.report(remote, cause, rejected);
+        self.rejections.note(clock::now(), machine(remote), reason);
+        if self.is_to_be_logged(remote, cause) {
+            log_rejected(remote, cause, rejected);
         }
     }
 
-    fn report(&self, remote: SocketAddr, cause: &str, rejected: u64) {
-        if self.may_complain() {
+    /// Records a connection from `peer` that was closed because of an error in what it carried.
+    pub(super) fn reject_link(
+        &self,
+        remote: SocketAddr,
+        peer: &Node,
+        cause: &str,
+        error: &dyn fmt::Debug,
+    ) {
+        let rejected = self.count_rejected();
+        if self.is_to_be_logged(remote, &format!("{peer:?} {cause} {error:?}")) {
             tracing::warn!(
+                peer = %peer.name,
                 address = %remote,
-                cause = %cause,
+                cause,
+                ?error,
                 rejected,
                 "a connection to the replication port was rejected"
             );
         }
+    }
+
+    fn count_rejected(&self) -> u64 {
+        1 + self.rejected.fetch_add(1, Relaxed)
+    }
+
+    /// Returns `true` if a connection that was rejected for this reason is to be logged.
+    fn is_to_be_logged(&self, remote: SocketAddr, reason: &str) -> bool {
+        let machines = &self.rejected_machines;
+        machines.note(clock::now(), machine(remote), reason) && self.may_log()
     }
 
     /// Returns the number of rejected connections.
@@ -179,14 +201,23 @@ impl Admission {
 
     /// Returns `true` if an event that unauthenticated peers can cause at any rate may be logged
     /// now.
-    pub(super) fn may_complain(&self) -> bool {
-        let now = clock::now().as_millis();
-        let last = self.complained_at.load(Relaxed);
-        let due = now.saturating_sub(last) >= COMPLAINT_INTERVAL.as_millis() as u64;
-        let complained_at = &self.complained_at;
-        let first = || complained_at.compare_exchange(last, now, Relaxed, Relaxed);
-        due && first().is_ok()
+    pub(super) fn may_log(&self) -> bool {
+        lock(&self.log).is_due(clock::now())
     }
+}
+
+fn log_rejected(remote: SocketAddr, cause: &str, rejected: u64) {
+    tracing::warn!(
+        address = %remote,
+        cause,
+        rejected,
+        "a connection to the replication port was rejected"
+    );
+}
+
+/// Returns the machine of an address, as text.
+fn machine(remote: SocketAddr) -> String {
+    remote.ip().to_canonical().to_string()
 }
 
 /// A connection that counts as established.
@@ -249,7 +280,7 @@ fn is_double<'a>(node: &Node, me: &Node, mut members: impl Iterator<Item = &'a N
 /// Most established inbound connections: several for each possible member.
 const ESTABLISHED_MAX: usize = 512;
 /// Minimum time between two log lines about unauthenticated connections.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -44,6 +44,7 @@ mod sightings;
 #[cfg(test)]
 mod sim;
 mod status;
+mod throttle;
 mod transport;
 mod wire;
 

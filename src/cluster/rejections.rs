@@ -8,6 +8,7 @@ use crate::session::Timestamp;
 use crate::sync::lock;
 
 use super::status::RefusedNode;
+use super::throttle::{LOG_EVERY, Throttle};
 
 /// The rejected nodes, with the reasons.
 ///
@@ -19,7 +20,7 @@ pub(super) struct Rejections(Mutex<HashMap<String, RejectionRow>>);
 struct RejectionRow {
     reason: String,
     last: Timestamp,
-    logged: Timestamp,
+    throttle: Throttle,
 }
 
 impl Rejections {
@@ -27,27 +28,24 @@ impl Rejections {
     /// minute. Without room for another row it is always logged.
     pub(super) fn note(&self, now: Timestamp, address: String, reason: &str) -> bool {
         let mut rows = self.rows();
-        rows.retain(|_, row| now.since(row.last) < LOG_AGAIN_AFTER);
+        rows.retain(|_, row| now.since(row.last) < LOG_EVERY);
         if let Some(row) = rows.get_mut(&address)
             && row.reason == reason
         {
             row.last = now;
-            let due = now.since(row.logged) >= LOG_AGAIN_AFTER;
-            if due {
-                row.logged = now;
-            }
-            return due;
+            return row.throttle.is_due(now);
         }
         if rows.len() >= ROWS_MAX && !rows.contains_key(&address) {
             return true;
         }
-        let row = RejectionRow {
+        let mut row = RejectionRow {
             reason: reason.to_owned(),
             last: now,
-            logged: now,
+            throttle: Throttle::new(LOG_EVERY),
         };
+        let is_due = row.throttle.is_due(now);
         rows.insert(address, row);
-        true
+        is_due
     }
 
     /// Called when a node is accepted.
@@ -76,7 +74,6 @@ impl Rejections {
 
 /// How long a node that does not try again is listed: several attempts, even on a busy machine.
 const KEPT: Duration = Duration::from_secs(8);
-const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// An unauthenticated peer can claim any name.
 const ROWS_MAX: usize = 64;
 

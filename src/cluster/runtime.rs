@@ -64,7 +64,7 @@ struct CloseOnDrop<'a>(&'a Driver);
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.calls.close();
+        self.0.stopped();
     }
 }
 

@@ -46,7 +46,7 @@ impl Sightings {
         self.note(node, |sighting| sighting.since = Some(now));
     }
 
-    /// Returns since when a member has been one.
+    /// Returns when the node became a member.
     pub(super) fn since(&self, node: &Node) -> Option<Timestamp> {
         let seen = self.seen();
         let sighting = seen.addresses.get(&node.address)?;

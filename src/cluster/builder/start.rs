@@ -54,9 +54,12 @@ impl ReplicatedStoreBuilder {
         survivors: Vec<crate::cluster::Survivor>,
     ) -> Result<(ReplicatedStore, usize), SetupError> {
         let mut refused = 0;
-        let fill = |replica: &Replica| match survivors.is_empty() {
-            true => refused = replica.restore(clock::now(), copies),
-            false => replica.hold(clock::now(), copies, survivors),
+        let fill = |replica: &Replica| {
+            if survivors.is_empty() {
+                refused = replica.restore(clock::now(), copies);
+            } else {
+                replica.hold(clock::now(), copies, survivors);
+            }
         };
         let store = self.start_after(fill).await?;
         Ok((store, refused))
@@ -114,7 +117,8 @@ impl ReplicatedStoreBuilder {
             driver,
             endpoints,
             bound,
-            (self.copies, self.drain_timeout),
+            self.copies,
+            self.drain_timeout,
         )))
     }
 
@@ -182,7 +186,7 @@ impl ReplicatedStoreBuilder {
         let group = join(multicast, bound, advertised, beacon);
         group.map(Some).map_err(|error| {
             let what = "cannot join the multicast group: set the `interface` to use, or the other \
-                        nodes with `peer` or `dns`";
+                        nodes with `peer`";
             SetupError::new(SetupErrorKind::Listen, what).because(error)
         })
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use super::driver::Driver;
 
 pub(super) use beacon::Beacon;
-pub(super) use dns::resolve;
 pub use multicast::Multicast;
 pub(super) use multicast::{JoinedGroup, join};
 

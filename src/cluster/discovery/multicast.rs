@@ -20,7 +20,7 @@ use crate::cluster::transport::is_loopback;
 ///
 /// Defaults to the group and the port that Tomcat uses, 228.0.0.4:45564, and to the network of the
 /// node's address. The group is an IPv4 group; the announced addresses may be IPv6. Many clouds do
-/// not support multicast: use [`dns`](super::super::ReplicatedStoreBuilder::dns) there.
+/// not support multicast: use [`peer`](crate::store::ReplicatedStoreBuilder::peer) there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "it is handed to `ReplicatedStoreBuilder::multicast`"]
 pub struct Multicast {

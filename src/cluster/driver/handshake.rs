@@ -18,7 +18,7 @@ impl Driver {
         self.me() != *me
     }
 
-    /// Returns the reason why there is no place for a node of this cluster.
+    /// Returns why this node must be refused, or `None` if it may join.
     pub(crate) fn refusal_for(&self, node: &Node) -> Option<RefusalReason> {
         let members = self.replica.status().members;
         let members = members.iter().map(|member| &member.node);
@@ -61,9 +61,10 @@ impl Driver {
 
     /// Refuses a node without a secret, when this node has one.
     pub(crate) fn refuse_plain(&self, hello: &Hello) -> RefusalReason {
-        let refusal = match hello.cluster == self.hello().cluster {
-            true => RefusalReason::Secret,
-            false => RefusalReason::Cluster,
+        let refusal = if hello.cluster == self.hello().cluster {
+            RefusalReason::Secret
+        } else {
+            RefusalReason::Cluster
         };
         self.admission
             .record_refusal(&hello.node, &self.me(), refusal);

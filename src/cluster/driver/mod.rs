@@ -22,7 +22,7 @@ use crate::events::{EventBus, SessionEvents};
 use crate::session::{EndReason, Root, SLOTS, Scope, SessionId, Timestamp};
 
 use crate::cluster::admission::Admission;
-use crate::cluster::outlook::{Addresses, DialResult};
+use crate::cluster::outlook::Addresses;
 use crate::cluster::pending_calls::PendingCalls;
 use crate::cluster::replica::event::{Input, Reply};
 use crate::cluster::replica::events::Happening;
@@ -31,7 +31,7 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
 use crate::cluster::report::Reporter;
 use crate::cluster::sightings::Sightings;
-use crate::cluster::transport::{Arrival, Links};
+use crate::cluster::transport::{Arrival, DialResult, Links};
 use crate::sync::lock;
 
 use self::outputs::Outputs;
@@ -52,6 +52,7 @@ pub(super) struct Driver {
     leaping: Mutex<()>,
     /// The current incarnation of this node.
     identity: watch::Sender<Node>,
+    /// Whether [`ready`](Self::ready) returns: the node serves, or has stopped.
     ready: watch::Sender<bool>,
     pub(super) draining: AtomicBool,
     sightings: Sightings,
@@ -139,7 +140,7 @@ impl Driver {
             self.flush_outputs();
             tracing::warn!(
                 ahead = leap.is_ahead,
-                seconds = leap.by.as_secs(),
+                elapsed_ms = leap.by.as_millis() as u64,
                 "the wall clock was set: times of sessions are not affected; a node whose clock was \
                  set forward joins its cluster again, because its machine may have been paused"
             );
@@ -198,7 +199,8 @@ impl Driver {
 
     /// Informs the replica when there are other subscribers than before.
     fn review_subscribers(&self) {
-        // In one step, so that the last to look is the last to say.
+        // Held across the comparison and the input, so that the replica receives the scopes in the
+        // order in which they were read.
         let mut known = lock(&self.scope);
         let scope = self.events.wanted();
         if *known != scope {
@@ -244,7 +246,13 @@ impl Driver {
         self.replica.is_ready() && !self.draining.load(Relaxed) && !self.is_stalled(clock::now())
     }
 
-    /// Waits until the node is ready.
+    /// Called when the node has stopped: wakes all callers.
+    pub(super) fn stopped(&self) {
+        self.calls.close();
+        self.ready.send_replace(true);
+    }
+
+    /// Waits until the node is ready, or has stopped.
     pub(super) async fn ready(&self) {
         let mut ready = self.ready.subscribe();
         // The sender lives in `self`.
@@ -275,7 +283,7 @@ impl Driver {
         self.identity.subscribe()
     }
 
-    /// Returns since when a member has been one.
+    /// Returns when the node became a member.
     pub(super) fn member_since(&self, node: &Node) -> Option<Timestamp> {
         self.sightings.since(node)
     }

@@ -41,7 +41,7 @@ impl Driver {
             match output {
                 Output::Send { to, message } => {
                     if self.links.send(&to, &message, encoder).is_err() {
-                        if self.admission.may_complain() {
+                        if self.admission.may_log() {
                             tracing::error!(
                                 peer = %to.name,
                                 bytes = message.size(),

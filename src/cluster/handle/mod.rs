@@ -52,7 +52,8 @@ impl ClusterHandle {
         driver: Driver,
         endpoints: Endpoints,
         address: SocketAddr,
-        (copies, drain_timeout): (Copies, Duration),
+        copies: Copies,
+        drain_timeout: Duration,
     ) -> Self {
         let driver = Arc::new(driver);
         let (stop, stopped) = watch::channel(false);
@@ -197,9 +198,10 @@ impl ClusterHandle {
     }
 
     pub(crate) async fn delete(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
-        let record = match self.driver.reports() {
-            true => self.driver.replica.look(clock::now(), key),
-            false => None,
+        let record = if self.driver.reports() {
+            self.driver.replica.look(clock::now(), key)
+        } else {
+            None
         };
         self.driver.announce_reason(key, reason);
         let ended = self.try_end(key).await?;

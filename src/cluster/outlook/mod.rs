@@ -20,9 +20,8 @@ use crate::session::Timestamp;
 use crate::sync::lock;
 
 use super::replica::Outlook;
-use super::replica::node::Node;
 use super::status::RefusedNode;
-use super::wire::{RefusalDetails, RefusalReason};
+use super::transport::{DialResult, Lookup, Rejection};
 
 /// The relevant addresses and their state.
 #[derive(Debug)]
@@ -47,69 +46,7 @@ struct AddressTable {
 struct NameState {
     addresses: Vec<SocketAddr>,
     /// Since when it does not resolve.
-    nowhere: Option<Streak>,
-}
-
-/// The result of a lookup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
-    Addresses(Vec<SocketAddr>),
-    /// The name does not exist, or has no address.
-    Nowhere,
-    /// The name server fails or does not answer in time.
-    Failure,
-}
-
-/// The result of dialing an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DialResult {
-    /// A node that accepts this one, and is reached at this address.
-    Accepts { at: SocketAddr },
-    /// A node that rejects this one, or that this one rejects.
-    Rejects { by: Rejection, reason: &'static str },
-    /// Connections are refused.
-    Closed,
-    /// No answer, or not one of a node.
-    Silence,
-}
-
-/// The consequence of a rejection for this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rejection {
-    /// A node of the same cluster rejects this one.
-    Peer,
-    /// A node of the same cluster rejects this one because there is no place for it.
-    Exclusion,
-    /// The cluster's name or the secret differs.
-    Foreign,
-    /// The other node is the one to be rejected.
-    Own,
-    /// A node of the same cluster has the node to be rejected as a member. It may have sessions,
-    /// and does not answer for them before it is informed.
-    Younger,
-}
-
-impl Rejection {
-    /// Returns the consequence, for `me`, of a refusal by the node at address `at`.
-    pub(super) fn of(
-        me: &Node,
-        at: SocketAddr,
-        refusal: RefusalReason,
-        details: &RefusalDetails,
-    ) -> Self {
-        let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
-        match (refusal, &details.rival) {
-            (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => {
-                match rival.node.address == at {
-                    true => Self::Own,
-                    false => Self::Younger,
-                }
-            }
-            (RefusalReason::Cluster | RefusalReason::Secret, _) => Self::Foreign,
-            (RefusalReason::Name | RefusalReason::Full, _) => Self::Exclusion,
-            _ => Self::Peer,
-        }
-    }
+    unresolved: Option<Streak>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +72,7 @@ impl Streak {
         }
     }
 
-    fn goes_on(&mut self, now: Timestamp) {
+    fn extend(&mut self, now: Timestamp) {
         self.last = now;
         self.times = self.times.saturating_add(1);
     }
@@ -166,17 +103,17 @@ impl Addresses {
         let Some(known) = state.names.get_mut(name) else {
             return;
         };
-        match (lookup, &mut known.nowhere) {
+        match (lookup, &mut known.unresolved) {
             (Lookup::Addresses(addresses), _) => {
                 known.addresses.clone_from(addresses);
-                known.nowhere = None;
+                known.unresolved = None;
             }
-            (Lookup::Nowhere, Some(streak)) => streak.goes_on(now),
-            (Lookup::Nowhere, None) => {
+            (Lookup::NotFound, Some(streak)) => streak.extend(now),
+            (Lookup::NotFound, None) => {
                 known.addresses.clear();
-                known.nowhere = Some(Streak::begin(now));
+                known.unresolved = Some(Streak::begin(now));
             }
-            (Lookup::Failure, _) => known.nowhere = None,
+            (Lookup::Failure, _) => known.unresolved = None,
         }
     }
 
@@ -187,7 +124,7 @@ impl Addresses {
             return;
         }
         match state.results.get_mut(&address) {
-            Some(found) if found.result == result => found.streak.goes_on(now),
+            Some(found) if found.result == result => found.streak.extend(now),
             _ => {
                 let streak = Streak::begin(now);
                 state.results.insert(address, DialRecord { result, streak });
@@ -255,7 +192,7 @@ impl AddressTable {
         for name in self.names.values() {
             counted.extend(&name.addresses);
             if name.addresses.is_empty() {
-                let known = name.nowhere.is_some_and(|streak| streak.is_settled());
+                let known = name.unresolved.is_some_and(|streak| streak.is_settled());
                 outlook.configured += 1;
                 outlook.silent += usize::from(!known);
             }

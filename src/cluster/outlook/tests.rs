@@ -1,5 +1,6 @@
 use super::*;
-use crate::cluster::wire::Rival;
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::{RefusalDetails, RefusalReason, Rival};
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -60,9 +61,9 @@ fn a_name_is_unknown_only_if_a_name_server_answers_that() {
     for ms in [0, 1_000, 2_000, 3_000] {
         assert_eq!(silent(Lookup::Failure, ms), 1);
     }
-    assert_eq!(silent(Lookup::Nowhere, 4_000), 1);
-    assert_eq!(silent(Lookup::Nowhere, 5_000), 1);
-    assert_eq!(silent(Lookup::Nowhere, 6_000), 0);
+    assert_eq!(silent(Lookup::NotFound, 4_000), 1);
+    assert_eq!(silent(Lookup::NotFound, 5_000), 1);
+    assert_eq!(silent(Lookup::NotFound, 6_000), 0);
     assert_eq!(outlook(&addresses).configured, 1);
     assert_eq!(silent(Lookup::Failure, 7_000), 1);
 }

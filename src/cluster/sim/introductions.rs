@@ -1,7 +1,7 @@
 //! Handshakes: how nodes find, accept and reject each other, as the driver and its links do.
 //!
 //! A node dials all addresses at which other nodes are or were, and reports the results to its
-//! replica. [`Addresses`], [`Sightings`] and the [admission](super::super::door) rules are those of
+//! replica. [`Addresses`], [`Sightings`] and the [admission](crate::cluster::admission) rules are those of
 //! a real node; only the path between two nodes is simulated.
 //!
 //! [`Addresses`]: super::super::outlook::Addresses [`Sightings`]:
@@ -17,9 +17,9 @@ use super::link::Link;
 use super::pending::Pending;
 use super::world::World;
 use crate::cluster::admission::{find_rival, refusal_for};
-use crate::cluster::outlook::{DialResult, Lookup, Rejection};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
+use crate::cluster::transport::{DialResult, Lookup, Rejection};
 use crate::cluster::wire::{Hello, HelloReply, RefusalDetails, RefusalReason, Rival};
 
 impl World {
@@ -202,7 +202,7 @@ impl World {
     fn objection(&self, index: usize, node: &Node) -> Option<RefusalReason> {
         let members = self.replica(index).status().members;
         let members = members.iter().map(|member| &member.node);
-        objection_to(node, &self.nodes[index].me, members)
+        refusal_for(node, &self.nodes[index].me, members)
     }
 
     /// Returns the latest incarnation number that any reachable node has seen of this node, as a

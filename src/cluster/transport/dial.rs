@@ -11,15 +11,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::address::resolve;
 use super::connect_problem::{ConnectProblem, LastLogged};
+use super::dial_result::{DialResult, Rejection};
 use super::may_dial;
 use super::send_queue::SendQueue;
 use super::stream::PeerStream;
 use super::tls::{AuthError, Security};
 use super::transmit::{IDLE, transmit};
-use crate::cluster::discovery::resolve;
 use crate::cluster::driver::Driver;
-use crate::cluster::outlook::{DialResult, Rejection};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
 use crate::cluster::wire::{
@@ -135,10 +135,10 @@ impl Dialer<'_> {
                 if error != AuthError::HungUp || self.attempts >= HANG_UPS {
                     self.report(ConnectProblem::Untrusted(error));
                 }
-                let by = Rejection::Foreign;
-                self.found(match error.is_of_a_node() {
-                    true => rejects(by, RefusalReason::Secret),
-                    false => DialResult::Silence,
+                self.found(if error.is_of_a_node() {
+                    rejects(Rejection::Foreign, RefusalReason::Secret)
+                } else {
+                    DialResult::Silence
                 });
                 self.failed()
             }
@@ -233,9 +233,10 @@ impl Dialer<'_> {
         self.send_queue.close();
         let pause = RETRY_MIN * (1 << self.attempts.min(RETRY_DOUBLINGS));
         self.attempts = self.attempts.saturating_add(1);
-        let most = match self.driver.is_looking() {
-            true => RETRY_LOOKING,
-            false => RETRY_MAX,
+        let most = if self.driver.is_looking() {
+            RETRY_LOOKING
+        } else {
+            RETRY_MAX
         };
         // Nodes that have lost the same peer should not all return at the same moment.
         let half = pause.min(most) / 2;
@@ -276,9 +277,10 @@ async fn connect(
     hello: &Hello,
 ) -> Result<(PeerStream, Welcome), ConnectError> {
     let connected = async {
-        let stream = timeout(CONNECT_TIMEOUT, open(address));
-        let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let mut stream = security.connect(stream).await?;
+        let tcp = timeout(CONNECT_TIMEOUT, open(address))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        let mut stream = security.connect(tcp).await?;
         let reply = exchange_hellos(&mut stream, hello).await?;
         Ok((stream, reply))
     };

@@ -11,9 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use crate::clock;
 use crate::cluster::driver::Driver;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
+use crate::cluster::throttle::Throttle;
 use crate::cluster::wire::{HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, next_frame};
 
 use super::duplex::{BUFFER_KEPT, Duplex, Moved};
@@ -23,8 +25,8 @@ use super::lanes::CHUNK;
 use super::mismatch::{is_plain, refuse_plain, refuse_tls};
 use super::stall::PROGRESS_MAX;
 use super::stream::PeerStream;
-use super::throttle::Throttle;
 use super::tls::AuthError;
+use super::transmit::REPORT_EVERY;
 
 /// Serves one connection: its handshake, then its messages, until it is closed.
 pub(crate) async fn serve_connection(
@@ -39,7 +41,7 @@ pub(crate) async fn serve_connection(
     let me = identity.borrow_and_update().generation;
     let introduced = tokio::select! {
         introduced = timeout(HELLO_TIMEOUT, handshake(&driver, stream, &mut bytes)) => introduced,
-        _ = evicted => return driver.admission.reject_connection(remote, "was evicted to make room"),
+        _ = evicted => return driver.admission.reject_connection(remote, "evicted to make room for another connection"),
     };
     let (stream, hello) = match introduced {
         Ok(Ok(Some(established))) => established,
@@ -54,12 +56,12 @@ pub(crate) async fn serve_connection(
         Ok(Err(CloseReason::Wire(_))) => {
             return driver
                 .admission
-                .reject_connection(remote, "sent no valid handshake");
+                .reject_connection(remote, "an invalid handshake");
         }
         Err(_) => {
             return driver
                 .admission
-                .reject_connection(remote, "took too long for the handshake");
+                .reject_connection(remote, "no handshake in time");
         }
     };
     let _permit = driver.admission.admit();
@@ -76,18 +78,16 @@ pub(crate) async fn serve_connection(
         inbox: Inbox::new(budget, hello.is_later()),
         read_at: Instant::now(),
         large_reported: 0,
-        reported: Throttle::default(),
+        reported: Throttle::new(REPORT_EVERY),
     };
     tokio::select! {
         end = receiver.read_messages(bytes) => match end {
             CloseReason::Io => {}
-            CloseReason::AuthError(_) => {
-                let why = format!("of {} carried damaged data", from.name);
-                driver.admission.reject_connection(remote, &why);
+            CloseReason::AuthError(error) => {
+                driver.admission.reject_link(remote, from, "damaged data", &error);
             }
             CloseReason::Wire(error) => {
-                let why = format!("of {from:?} carried an invalid message: {error:?}");
-                driver.admission.reject_connection(remote, &why);
+                driver.admission.reject_link(remote, from, "invalid message", &error);
             }
         },
         _ = identity.changed() => {}
@@ -122,7 +122,7 @@ async fn handshake(
     bytes: &mut BytesMut,
 ) -> Result<Option<(PeerStream, Hello)>, CloseReason> {
     if driver.links.security.is_some() && is_plain(&stream).await? {
-        refuse_plain(driver, stream).await;
+        refuse_plain(stream, |hello| driver.refuse_plain(hello)).await;
         return Err(CloseReason::AuthError(AuthError::Plain));
     }
     let mut stream = driver.links.security.accept(stream).await?;
@@ -212,7 +212,7 @@ impl Receiver<'_> {
 
     fn report(&mut self) {
         let large = self.inbox.large_bytes();
-        if large != self.large_reported && self.reported.is_due(Instant::now()) {
+        if large != self.large_reported && self.reported.is_due(clock::now()) {
             self.large_reported = large;
             let node = self.from.clone();
             self.driver.input(Input::Progress { node });

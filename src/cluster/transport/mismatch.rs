@@ -13,8 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cluster::driver::Driver;
-use crate::cluster::wire::{Hello, HelloReply, INTRODUCTION_MAX, next_frame};
+use crate::cluster::wire::{Hello, HelloReply, INTRODUCTION_MAX, RefusalReason, next_frame};
 
 /// Returns `true` if a connection starts with a plain handshake and not with TLS.
 pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
@@ -22,8 +21,12 @@ pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
     Ok(stream.peek(&mut first).await? > 0 && first == PLAIN)
 }
 
-/// Rejects a node without a secret; anything else gets no answer.
-pub(super) async fn refuse_plain(driver: &Driver, mut stream: TcpStream) {
+/// Rejects a node without a secret, for the reason that `refuse` returns; anything else gets no
+/// answer.
+pub(super) async fn refuse_plain(
+    mut stream: TcpStream,
+    refuse: impl FnOnce(&Hello) -> RefusalReason,
+) {
     let mut bytes = BytesMut::new();
     let introduced = loop {
         match next_frame(&bytes, INTRODUCTION_MAX) {
@@ -36,9 +39,8 @@ pub(super) async fn refuse_plain(driver: &Driver, mut stream: TcpStream) {
         }
     };
     if let Ok(hello) = introduced {
-        let refusal = driver.refuse_plain(&hello);
         let mut reply = Vec::new();
-        HelloReply::refused(refusal).encode(&mut reply);
+        HelloReply::refused(refuse(&hello)).encode(&mut reply);
         close_with(&mut stream, &reply).await;
     }
 }

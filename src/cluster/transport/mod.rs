@@ -15,8 +15,10 @@
 //!
 //! Delivery is not guaranteed. The replica repeats what is still needed.
 
+mod address;
 mod connect_problem;
 mod dial;
+mod dial_result;
 mod duplex;
 #[cfg(test)]
 mod exchange_tests;
@@ -31,7 +33,6 @@ mod receive_budget;
 mod send_queue;
 mod stall;
 mod stream;
-mod throttle;
 mod tls;
 mod transmit;
 
@@ -46,7 +47,9 @@ use super::replica::node::Node;
 use super::wire::WireError;
 use crate::sync::{read, write};
 
+pub(super) use address::{Lookup, look_up};
 pub(super) use dial::{dial, last_generation};
+pub(super) use dial_result::{DialResult, Rejection};
 pub(super) use handshaking::Handshaking;
 pub(super) use inbox::Arrival;
 #[cfg(test)]

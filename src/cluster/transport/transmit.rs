@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::clock;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
+use crate::cluster::throttle::Throttle;
 use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
 
 use super::duplex::Duplex;
@@ -16,7 +17,6 @@ use super::lanes::Confirmed;
 use super::send_queue::SendQueue;
 use super::stall::StallDetector;
 use super::stream::PeerStream;
-use super::throttle::Throttle;
 
 /// Sends the messages of the queue until one of the ends closes, or the link makes no progress.
 /// Deliveries are passed to `report`.
@@ -32,17 +32,17 @@ pub(super) async fn transmit(
         to,
         credits: BytesMut::new(),
         stall: StallDetector::new(Instant::now()),
-        reported: Throttle::default(),
+        reported: Throttle::new(REPORT_EVERY),
     };
     match link.run(Duplex::new(stream)).await {
         TransmitEnd::Over => {}
         TransmitEnd::Stalled => tracing::warn!(
-            node = %to.name,
+            peer = %to.name,
             address = %to.address,
             "a replication link made no progress and is closed; check the network between the nodes"
         ),
         TransmitEnd::Wire(cause) => tracing::warn!(
-            node = %to.name,
+            peer = %to.name,
             address = %to.address,
             ?cause,
             "a replication link returned an invalid credit and is closed"
@@ -131,9 +131,8 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
     }
 
     fn confirmed(&mut self, confirmed: Confirmed) {
-        let now = Instant::now();
-        self.stall.credited(now);
-        if confirmed.is_large && self.reported.is_due(now) {
+        self.stall.credited(Instant::now());
+        if confirmed.is_large && self.reported.is_due(clock::now()) {
             let node = self.to.clone();
             (self.report)(Input::Progress { node });
         }
@@ -151,6 +150,10 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Buffer space for the credits in one read, in bytes: about twenty.
 const READ: usize = 512;
+
+/// Interval between reports of progress, in each direction: ten a second are enough for deadlines of
+/// seconds, and cost next to nothing.
+pub(super) const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// How long an unused address is dialed, or an unused link kept.
 pub(super) const IDLE: Duration = Duration::from_secs(30);

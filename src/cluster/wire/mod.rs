@@ -126,9 +126,10 @@ fn is_unknown_kind(bytes: &[u8]) -> bool {
 }
 
 fn at_most(count: usize, max: usize) -> Result<(), WireError> {
-    match count <= max {
-        true => Ok(()),
-        false => Err(WireError::TooMany),
+    if count <= max {
+        Ok(())
+    } else {
+        Err(WireError::TooMany)
     }
 }
 

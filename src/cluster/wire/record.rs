@@ -1,8 +1,11 @@
 //! Encoding of sessions and of changes to them.
 //!
 //! Each type here has the fields of one in the session layer or the replica, in the order of the
-//! wire format, and borrows them. Those types do not derive an encoding themselves: decoding has to
-//! establish what they rely on, such as the order of attributes.
+//! wire format, and borrows them. Those types do not derive an encoding themselves. Decoding has to
+//! establish what they rely on before one of them exists: names in order and not too long, versions
+//! that a later one can follow. And some have no field for what is sent: the parts of a
+//! [`Record`] and of the [`Details`] of a credential are private to the session layer, and the bytes
+//! of a [`Value`] are encoded as a whole.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -248,10 +251,10 @@ impl TryFrom<WireRegister<'_>> for AttributeEntry {
             version: register.version,
             value: register.value.map(|bytes| Value::from_bytes(bytes.0)),
         };
-        match register.is_floor() && register.value.is_some() {
-            true => Err(WireError::InvalidContent),
-            false => Ok(register),
+        if register.is_floor() && register.value.is_some() {
+            return Err(WireError::InvalidContent);
         }
+        Ok(register)
     }
 }
 
@@ -300,9 +303,10 @@ pub(super) fn attribute_name(name: &str) -> Result<Name, WireError> {
 }
 
 pub(super) fn is_valid(version: &Version) -> Result<(), WireError> {
-    match version.is_valid() {
-        true => Ok(()),
-        false => Err(WireError::InvalidContent),
+    if version.is_valid() {
+        Ok(())
+    } else {
+        Err(WireError::InvalidContent)
     }
 }
 

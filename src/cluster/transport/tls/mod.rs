@@ -71,10 +71,10 @@ impl Security {
         let Self::Tls(tls) = self else {
             return Ok(PeerStream::Plain(stream));
         };
-        let stream = tls.server.accept(stream).await?;
-        let shown = stream.get_ref().1.peer_certificates();
+        let secured = tls.server.accept(stream).await?;
+        let shown = secured.get_ref().1.peer_certificates();
         tls.check_client(shown).map_err(io::Error::other)?;
-        Ok(PeerStream::Tls(Box::new(stream.into())))
+        Ok(PeerStream::Tls(Box::new(secured.into())))
     }
 
     /// Authenticates the dialing end of a connection. If the other end does not accept this one,
@@ -84,12 +84,12 @@ impl Security {
         let Self::Tls(tls) = self else {
             return Ok(PeerStream::Plain(stream));
         };
-        let stream = tls.client.connect(tls.name.clone(), stream).await;
-        let stream = stream.map_err(|error| match error.kind() {
+        let connecting = tls.client.connect(tls.name.clone(), stream);
+        let secured = connecting.await.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => AuthError::HungUp.into(),
             _ => error,
         })?;
-        Ok(PeerStream::Tls(Box::new(stream.into())))
+        Ok(PeerStream::Tls(Box::new(secured.into())))
     }
 }
 
@@ -163,25 +163,25 @@ impl AuthError {
         matches!(bytes, [0x15 | 0x16, 0x03, ..]).then_some(Self::Tls)
     }
 
-    /// Returns the problem in words for operators, to follow the address of the other end.
+    /// Returns the cause for operators, about the other end.
     pub(super) const fn message(self) -> &'static str {
         match self {
             Self::Theirs => {
-                "does not prove that it belongs to this cluster: give all nodes the same secret \
-                 (or certificates of the same authority) and the same cluster name"
+                "no proof that it belongs to this cluster: give all nodes the same secret (or \
+                 certificates of the same authority) and the same cluster name"
             }
             Self::Ours => {
-                "does not accept what this node proves: give all nodes the same secret (or \
+                "the proof of this node is not accepted: give all nodes the same secret (or \
                  certificates of the same authority) and the same cluster name; to change the \
-                 secret, let all nodes accept the new one before any of them shows it"
+                 secret, let all nodes accept the new one before any of them presents it"
             }
-            Self::Plain => "speaks no TLS: if it is a node, give it the cluster's secret",
-            Self::Tls => "speaks TLS, and this node has no secret: give it the cluster's",
+            Self::Plain => "no TLS: if it is a node, give it the cluster's secret",
+            Self::Tls => "unexpected TLS, because this node has no secret: give it the cluster's",
             Self::HungUp => {
-                "closes the connection before it has proved that it belongs to this cluster: if it \
-                 is a node, give it the cluster's secret"
+                "a connection closed before authentication: if it leads to a node, give that the \
+                 cluster's secret"
             }
-            Self::Broken => "speaks TLS as no node of this cluster does",
+            Self::Broken => "the TLS handshake is not that of a cluster node",
         }
     }
 }

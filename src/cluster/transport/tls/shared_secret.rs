@@ -47,20 +47,22 @@ pub(super) fn configurations(
     cluster: &str,
 ) -> Result<(ServerConfig, ClientConfig), Error> {
     let provider = Arc::new(provider::default_provider());
-    let keys = secrets.iter().map(|secret| node_key(secret, cluster));
-    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let keys = secrets
+        .iter()
+        .map(|secret| node_key(secret, cluster))
+        .collect::<Result<Vec<_>, _>>()?;
     let accepted = keys.iter().map(|key| public_key(&**key));
     let verifier = Arc::new(KnownKeys {
         accepted: accepted.collect::<Result<_, _>>()?,
         algorithms: provider.signature_verification_algorithms,
     });
-    let first = keys.into_iter().next();
-    let first = first.ok_or_else(|| Error::General("there is no secret".to_owned()))?;
-    let shown = public_key(&*first)?.as_ref().to_vec();
-    let shown = Arc::new(CertifiedKey::new(vec![shown.into()], first));
+    let no_secret = || Error::General("there is no secret".to_owned());
+    let first = keys.into_iter().next().ok_or_else(no_secret)?;
+    let public = public_key(&*first)?.as_ref().to_vec();
+    let own = Arc::new(CertifiedKey::new(vec![public.into()], first));
     Ok((
-        server(provider.clone(), verifier.clone(), shown.clone())?,
-        client(provider, verifier, shown)?,
+        server(provider.clone(), verifier.clone(), own.clone())?,
+        client(provider, verifier, own)?,
     ))
 }
 
@@ -92,12 +94,12 @@ fn public_key(key: &dyn SigningKey) -> Result<SubjectPublicKeyInfoDer<'static>, 
 fn server(
     provider: Arc<CryptoProvider>,
     verifier: Arc<KnownKeys>,
-    shown: Arc<CertifiedKey>,
+    own: Arc<CertifiedKey>,
 ) -> Result<ServerConfig, Error> {
     let mut server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(shown)));
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(own)));
     // Every link is authenticated from the start.
     server.send_tls13_tickets = 0;
     Ok(server)
@@ -106,13 +108,13 @@ fn server(
 fn client(
     provider: Arc<CryptoProvider>,
     verifier: Arc<KnownKeys>,
-    shown: Arc<CertifiedKey>,
+    own: Arc<CertifiedKey>,
 ) -> Result<ClientConfig, Error> {
     let mut client = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(shown)));
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(own)));
     client.resumption = Resumption::disabled();
     client.enable_sni = false;
     Ok(client)
