@@ -41,13 +41,13 @@ impl ClusterHandle {
         // The task holds the only receiver.
         self.stop.closed().await;
         let report = DrainReport {
-            handed_over: is_handed_over(&status) && status.has_successor
+            complete: is_handed_over(&status) && status.has_successor
                 || status.sessions + status.tombstones == 0,
             sessions: self.had.load(Relaxed).max(status.sessions),
             unacknowledged: status.unacknowledged,
-            remaining: status.members.len(),
+            members_remaining: status.members.len(),
             last: !status.has_successor,
-            took: began.elapsed(),
+            elapsed: began.elapsed(),
         };
         *drained = Some(report);
         report
