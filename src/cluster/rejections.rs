@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_fill_a_bounded_number_of_rows() {
+    fn unknown_nodes_fill_a_bounded_number_of_rows() {
         let rejections = Rejections::default();
         for number in 0..10_000 {
             rejections.note(at(0), number.to_string(), "cluster name");

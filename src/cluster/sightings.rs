@@ -35,7 +35,7 @@ struct Sighting {
 
 impl Sightings {
     /// Records a handshake.
-    pub(super) fn introduced(&self, hello: &Hello) {
+    pub(super) fn record_handshake(&self, hello: &Hello) {
         self.note(&hello.node, |sighting| {
             sighting.process = Some(hello.process);
         });
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_process_learns_of_earlier_ones_and_not_of_itself() {
         let sightings = Sightings::default();
-        sightings.introduced(&hello(1, 7, 100));
+        sightings.record_handshake(&hello(1, 7, 100));
         assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);
         assert_eq!(latest(&sightings, &hello(1, 5, 200)), 7);
         // If the clock stands still both have the same incarnation number.
@@ -156,7 +156,7 @@ mod tests {
     fn a_living_member_of_the_same_name_is_no_earlier_incarnation() {
         let sightings = Sightings::default();
         let member = hello(1, 7, 100);
-        sightings.introduced(&member);
+        sightings.record_handshake(&member);
         let double = hello(2, 5, 200);
         assert_eq!(sightings.latest(&double, [&member.node].into_iter()), 0);
     }
@@ -166,7 +166,7 @@ mod tests {
         let sightings = Sightings::default();
         let now = Timestamp::from_millis(9);
         sightings.joined(now, &hello(1, 7, 100).node);
-        sightings.introduced(&hello(1, 6, 200));
+        sightings.record_handshake(&hello(1, 6, 200));
         assert_eq!(sightings.since(&hello(1, 7, 100).node), Some(now));
         assert_eq!(sightings.since(&hello(1, 6, 200).node), None);
     }

@@ -19,8 +19,8 @@ fn frames() {
         .with_iterations(RANDOM)
         .for_each(|bytes: &[u8]| {
             let mut rest = bytes;
-            while let Ok(Some((content, next))) = next_frame(rest, INTRODUCTION_MAX) {
-                assert!(content.len() <= INTRODUCTION_MAX && next.len() < rest.len());
+            while let Ok(Some((content, next))) = next_frame(rest, HANDSHAKE_MAX) {
+                assert!(content.len() <= HANDSHAKE_MAX && next.len() < rest.len());
                 rest = next;
             }
         });

@@ -100,8 +100,8 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// Adds an address at which other nodes may be, as `host:port`. Names are resolved every second,
-    /// and all their addresses are dialed, for as long as the node runs.
+    /// Adds an address at which other nodes may be, as `host:port`. Names are resolved every
+    /// second, and all their addresses are dialed, for as long as the node runs.
     ///
     /// One node of the cluster is enough to find the other ones. This node's own address is
     /// ignored, so all nodes may have the same list.
@@ -182,9 +182,9 @@ impl ReplicatedStoreBuilder {
     ///   [`ack_timeout`](Self::ack_timeout).
     ///
     /// Defaults to 1, so that the last node continues alone. With [`Ack::All`], 2 refuses writes
-    /// that the failure of one node could lose. Use 2 with three nodes or more: with two, all writes
-    /// but deletions fail while one of them restarts. With [`Ack::Local`], only the number of nodes
-    /// counts. More than [`copies`](Self::copies) is an error when the node starts.
+    /// that the failure of one node could lose. Use 2 with three nodes or more: with two, all
+    /// writes but deletions fail while one of them restarts. With [`Ack::Local`], only the number
+    /// of nodes counts. More than [`copies`](Self::copies) is an error when the node starts.
     pub const fn min_copies(mut self, nodes: u8) -> Self {
         self.min_copies = nodes;
         self

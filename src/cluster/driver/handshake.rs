@@ -50,7 +50,7 @@ impl Driver {
             return HelloReply::Refused { refusal, details };
         }
         if hello.node.generation > 0 {
-            self.sightings.introduced(hello);
+            self.sightings.record_handshake(hello);
         }
         HelloReply::Welcome {
             proto: hello.common_protocol().unwrap_or_default(),

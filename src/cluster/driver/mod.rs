@@ -2,8 +2,8 @@
 //!
 //! A [`Driver`] is shared by all tasks of a node: requests that read and write sessions,
 //! connections that deliver messages, and the task that keeps time. All of them do the same: pass
-//! an input to the replica, then [`flush_outputs`](Driver::flush_outputs): take the outputs, pass messages to the
-//! links, and replies to the callers.
+//! an input to the replica, then [`flush_outputs`](Driver::flush_outputs): take the outputs, pass
+//! messages to the links, and replies to the callers.
 
 mod handshake;
 mod outputs;

@@ -78,8 +78,8 @@ impl Streak {
     }
 
     /// Returns `true` if there are enough results to rely on.
-    fn is_settled(&self) -> bool {
-        self.times >= SETTLED_TIMES && self.last.since(self.first) >= SETTLED_AFTER
+    fn is_conclusive(&self) -> bool {
+        self.times >= CONCLUSIVE_TIMES && self.last.since(self.first) >= CONCLUSIVE_AFTER
     }
 }
 
@@ -192,7 +192,7 @@ impl AddressTable {
         for name in self.names.values() {
             counted.extend(&name.addresses);
             if name.addresses.is_empty() {
-                let known = name.unresolved.is_some_and(|streak| streak.is_settled());
+                let known = name.unresolved.is_some_and(|streak| streak.is_conclusive());
                 outlook.configured += 1;
                 outlook.silent += usize::from(!known);
             }
@@ -207,7 +207,7 @@ impl AddressTable {
                 found = self.results.get(&at);
             }
             match found {
-                Some(found) if found.result == DialResult::Closed && found.streak.is_settled() => {}
+                Some(found) if found.result == DialResult::Closed && found.streak.is_conclusive() => {}
                 Some(found) => match found.result {
                     DialResult::Accepts { at } => drop(accepting.insert(at)),
                     DialResult::Rejects { by, .. } => {
@@ -232,8 +232,8 @@ impl AddressTable {
 }
 
 /// Number and duration of equal results before an address counts as closed.
-const SETTLED_TIMES: u32 = 3;
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+const CONCLUSIVE_TIMES: u32 = 3;
+const CONCLUSIVE_AFTER: Duration = Duration::from_secs(2);
 
 /// Most addresses with a result: as many as are dialed.
 const RESULTS_MAX: usize = 256;

@@ -1,8 +1,8 @@
 //! Handshakes: how nodes find, accept and reject each other, as the driver and its links do.
 //!
 //! A node dials all addresses at which other nodes are or were, and reports the results to its
-//! replica. [`Addresses`], [`Sightings`] and the [admission](crate::cluster::admission) rules are those of
-//! a real node; only the path between two nodes is simulated.
+//! replica. [`Addresses`], [`Sightings`] and the [admission](crate::cluster::admission) rules are
+//! those of a real node; only the path between two nodes is simulated.
 //!
 //! [`Addresses`]: super::super::outlook::Addresses [`Sightings`]:
 //! super::super::sightings::Sightings
@@ -190,7 +190,7 @@ impl World {
             let details = RefusalDetails { seen, rival };
             return HelloReply::Refused { refusal, details };
         }
-        sightings.introduced(hello);
+        sightings.record_handshake(hello);
         HelloReply::Welcome {
             proto: hello.common_protocol().unwrap_or_default(),
             node: me.clone(),

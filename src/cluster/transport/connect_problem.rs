@@ -18,7 +18,7 @@ pub(super) enum ConnectProblem {
     /// Connections are closed before the handshake is answered.
     HungUp,
     /// The answer is not that of a node.
-    Stranger,
+    NotANode,
 }
 
 /// The problem that was last logged for one address, and when.
@@ -90,7 +90,7 @@ fn log_problem(me: &Node, address: SocketAddr, problem: ConnectProblem) {
             %address,
             "a replication peer closes connections without an answer: check its address and its log"
         ),
-        ConnectProblem::Stranger => tracing::warn!(
+        ConnectProblem::NotANode => tracing::warn!(
             %address,
             "a replication peer's address is served by another program; check the address"
         ),

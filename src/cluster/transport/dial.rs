@@ -23,7 +23,7 @@ use crate::cluster::driver::Driver;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
 use crate::cluster::wire::{
-    Hello, HelloReply, INTRODUCTION_MAX, ProtocolVersion, RefusalDetails, RefusalReason, Rival,
+    Hello, HelloReply, HANDSHAKE_MAX, ProtocolVersion, RefusalDetails, RefusalReason, Rival,
     next_frame,
 };
 
@@ -287,7 +287,7 @@ async fn connect(
     match timeout(HELLO_TIMEOUT, connected).await {
         Ok(Ok((stream, HelloReply::Welcome { proto, node, seen }))) => {
             let protocol = ProtocolVersion::from_number(proto)
-                .ok_or(ConnectError::Failed(ConnectProblem::Stranger))?;
+                .ok_or(ConnectError::Failed(ConnectProblem::NotANode))?;
             let welcome = Welcome {
                 node,
                 protocol,
@@ -301,7 +301,7 @@ async fn connect(
         Ok(Err(error)) if is_refusal(&error) => Err(ConnectError::Closed),
         Ok(Err(error)) => Err(match (AuthError::of(&error), error.kind()) {
             (Some(error), _) => ConnectError::Untrusted(error),
-            (None, io::ErrorKind::InvalidData) => ConnectError::Failed(ConnectProblem::Stranger),
+            (None, io::ErrorKind::InvalidData) => ConnectError::Failed(ConnectProblem::NotANode),
             (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
                 ConnectError::Failed(ConnectProblem::HungUp)
             }
@@ -337,7 +337,7 @@ async fn exchange_hellos(stream: &mut PeerStream, hello: &Hello) -> io::Result<H
             return Err(error.into());
         }
         let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
-        if let Some((content, _)) = next_frame(&received, INTRODUCTION_MAX).map_err(invalid)? {
+        if let Some((content, _)) = next_frame(&received, HANDSHAKE_MAX).map_err(invalid)? {
             return HelloReply::decode(content).map_err(invalid);
         }
         if stream.read_buf(&mut received).await? == 0 {

@@ -172,7 +172,7 @@ impl LinkLab {
     }
 
     /// Continues until nothing moves any more.
-    fn settle(&mut self) {
+    fn run_until_quiet(&mut self) {
         loop {
             self.take();
             let is_quiet = self.wire.is_empty() && !self.inbox.is_owing();
@@ -207,7 +207,7 @@ proptest! {
             lab.happen(event);
             prop_assert!(lab.lanes.unconfirmed_large() <= LARGE_WINDOW);
         }
-        lab.settle();
+        lab.run_until_quiet();
         for lane in 0..3 {
             let put: Vec<_> = lab.put[lane].iter().collect();
             prop_assert_eq!(lab.arrived(lane), put);
@@ -225,13 +225,13 @@ proptest! {
             lab.happen(event);
             prop_assert!(lab.inbox.assembled() <= 2 * (CHUNK + LARGE_WINDOW as usize));
         }
-        lab.settle();
+        lab.run_until_quiet();
         for lane in 0..2 {
             let put: Vec<_> = lab.put[lane].iter().collect();
             prop_assert_eq!(lab.arrived(lane), put);
         }
         drop(others);
-        lab.settle();
+        lab.run_until_quiet();
         let put: Vec<_> = lab.put[2].iter().collect();
         prop_assert_eq!(lab.arrived(2), put);
         prop_assert!(lab.lanes.is_delivered());
@@ -257,7 +257,7 @@ fn a_message_that_waits_for_room_is_credited_with_its_first_chunk_only() {
     let others = budget.request(1);
     let mut lab = LinkLab::new(&budget);
     lab.put(2, data(1 << 32, 2_000_000));
-    lab.settle();
+    lab.run_until_quiet();
     let first = lab.inbox.credit().large;
     assert!((1..CHUNK as u64 + 100).contains(&first), "{first}");
     assert!(lab.inbox.is_waiting());
@@ -265,7 +265,7 @@ fn a_message_that_waits_for_room_is_credited_with_its_first_chunk_only() {
     assert_eq!(lab.take(), 0);
     drop(others);
     assert!(lab.inbox.is_pressed());
-    lab.settle();
+    lab.run_until_quiet();
     assert_eq!(lab.arrived(2).len(), 1);
 }
 

@@ -16,7 +16,7 @@ use crate::cluster::driver::Driver;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
 use crate::cluster::throttle::Throttle;
-use crate::cluster::wire::{HEAD, Hello, HelloReply, INTRODUCTION_MAX, WireError, next_frame};
+use crate::cluster::wire::{HEAD, Hello, HelloReply, HANDSHAKE_MAX, WireError, next_frame};
 
 use super::duplex::{BUFFER_KEPT, Duplex, Moved};
 use super::handshaking::Evicted;
@@ -39,11 +39,11 @@ pub(crate) async fn serve_connection(
     // A new identity closes the connection: the next one starts with a new handshake.
     let mut identity = driver.identity();
     let me = identity.borrow_and_update().generation;
-    let introduced = tokio::select! {
-        introduced = timeout(HELLO_TIMEOUT, handshake(&driver, stream, &mut bytes)) => introduced,
+    let handshaken = tokio::select! {
+        handshaken = timeout(HELLO_TIMEOUT, handshake(&driver, stream, &mut bytes)) => handshaken,
         _ = evicted => return driver.admission.reject_connection(remote, "evicted to make room for another connection"),
     };
-    let (stream, hello) = match introduced {
+    let (stream, hello) = match handshaken {
         Ok(Ok(Some(established))) => established,
         Ok(Ok(None)) => return,
         Ok(Err(CloseReason::Io)) => return,
@@ -131,7 +131,7 @@ async fn handshake(
             refuse_tls(stream).await;
             return Err(CloseReason::AuthError(error));
         }
-        if let Some((content, _)) = next_frame(bytes, INTRODUCTION_MAX)? {
+        if let Some((content, _)) = next_frame(bytes, HANDSHAKE_MAX)? {
             let hello = Hello::decode(content)?;
             bytes.advance(HEAD + content.len());
             break hello;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cluster::wire::{Hello, HelloReply, INTRODUCTION_MAX, RefusalReason, next_frame};
+use crate::cluster::wire::{Hello, HelloReply, HANDSHAKE_MAX, RefusalReason, next_frame};
 
 /// Returns `true` if a connection starts with a plain handshake and not with TLS.
 pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
@@ -28,8 +28,8 @@ pub(super) async fn refuse_plain(
     refuse: impl FnOnce(&Hello) -> RefusalReason,
 ) {
     let mut bytes = BytesMut::new();
-    let introduced = loop {
-        match next_frame(&bytes, INTRODUCTION_MAX) {
+    let received = loop {
+        match next_frame(&bytes, HANDSHAKE_MAX) {
             Ok(Some((content, _))) => break Hello::decode(content),
             Ok(None) => {}
             Err(_) => return,
@@ -38,7 +38,7 @@ pub(super) async fn refuse_plain(
             return;
         }
     };
-    if let Ok(hello) = introduced {
+    if let Ok(hello) = received {
         let mut reply = Vec::new();
         HelloReply::refused(refuse(&hello)).encode(&mut reply);
         close_with(&mut stream, &reply).await;

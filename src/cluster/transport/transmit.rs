@@ -151,8 +151,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Buffer space for the credits in one read, in bytes: about twenty.
 const READ: usize = 512;
 
-/// Interval between reports of progress, in each direction: ten a second are enough for deadlines of
-/// seconds, and cost next to nothing.
+/// Interval between reports of progress: ten a second are enough for deadlines of seconds, and cost
+/// next to nothing.
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// How long an unused address is dialed, or an unused link kept.

@@ -146,7 +146,7 @@ impl Hello {
 
     /// Appends the handshake to `out`, as a frame.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        frame(out, |out| put(self, out)).expect("an introduction is short");
+        frame(out, |out| put(self, out)).expect("a handshake is short");
     }
 
     /// Decodes the content of a frame.
@@ -199,7 +199,7 @@ impl HelloReply {
                 put(details, out);
             }
         });
-        encoded.expect("an introduction is short");
+        encoded.expect("a handshake is short");
     }
 
     /// Decodes the content of a frame.
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn an_introduction_with_later_fields_is_understood() {
+    fn a_handshake_with_later_fields_is_understood() {
         let mut bytes = bytes_of(&hello());
         bytes.extend_from_slice(b"something new");
         assert_eq!(Hello::decode(&bytes), Ok(hello()));
     }
 
     #[test]
-    fn an_introduction_by_another_node_is_not() {
+    fn a_handshake_by_another_node_is_not() {
         let mut bytes = bytes_of(&hello());
         bytes[0] ^= 1;
         assert_eq!(Hello::decode(&bytes), Err(WireError::Malformed));

@@ -1,7 +1,7 @@
 //! Wire format of messages.
 //!
-//! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a [`ProtocolVersion`]
-//! version; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. The format
+//! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a
+//! [`ProtocolVersion`]; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. The format
 //! is defined by [`Message`] and the types in it: **the order of their variants and fields is the
 //! format**. Within a protocol version fields are only added at the end of a message, and kinds of
 //! messages are only added; an older node skips both. Any other change is a new version, and the
@@ -29,7 +29,7 @@ use super::replica::message::{KINDS, Message};
 
 use self::validate::{put_later, read_later, validate};
 
-pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
+pub(super) use frame::{HEAD, HANDSHAKE_MAX, frame, next_frame};
 pub(super) use handshake::{
     Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, ProtocolVersion, RefusalDetails, RefusalReason,
     Rival, is_node_name,

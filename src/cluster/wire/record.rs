@@ -3,9 +3,8 @@
 //! Each type here has the fields of one in the session layer or the replica, in the order of the
 //! wire format, and borrows them. Those types do not derive an encoding themselves. Decoding has to
 //! establish what they rely on before one of them exists: names in order and not too long, versions
-//! that a later one can follow. And some have no field for what is sent: the parts of a
-//! [`Record`] and of the [`Details`] of a credential are private to the session layer, and the bytes
-//! of a [`Value`] are encoded as a whole.
+//! that a later one can follow. The parts of a [`Record`] and a [`Credential`] are private to the
+//! session layer, and a value is encoded as a whole and decoded without a copy in between.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn an_introduction_arrives_as_it_was_sent(
+    fn a_handshake_arrives_as_it_was_sent(
         node in arbitrary::node(),
         cluster in ".{1,64}",
         process in any::<u64>(),
@@ -84,7 +84,7 @@ proptest! {
         let hello = Hello::new(&cluster, node.clone(), process, Copies::All);
         let mut bytes = Vec::new();
         hello.encode(&mut bytes);
-        prop_assert!(bytes.len() <= INTRODUCTION_MAX);
+        prop_assert!(bytes.len() <= HANDSHAKE_MAX);
         prop_assert_eq!(Hello::decode(&bytes[4..]), Ok(hello));
 
         let reply = HelloReply::Welcome { proto: 2, node, seen: process };
