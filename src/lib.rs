@@ -67,7 +67,11 @@ mod events;
 pub mod guide;
 pub mod middleware;
 pub mod session;
-#[cfg(feature = "replicated")]
+#[cfg(any(
+    feature = "redis",
+    feature = "replicated",
+    all(feature = "snapshot", unix)
+))]
 mod shutdown;
 pub mod store;
 mod sync;
@@ -102,7 +106,11 @@ pub use session::list::{SessionCursor, SessionPage};
 pub use session::scope::Scope;
 pub use session::user::UserKey;
 pub use session::user_index::SessionInfo;
-#[cfg(feature = "replicated")]
+#[cfg(any(
+    feature = "redis",
+    feature = "replicated",
+    all(feature = "snapshot", unix)
+))]
 pub use shutdown::shutdown_signal;
 #[cfg(feature = "memory")]
 pub use store::memory::MemoryStore;

@@ -6,8 +6,10 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Waits for a request to shut down: SIGTERM, as sent by service managers and Kubernetes, or
-/// Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`, usually through
-/// [`ReplicatedStore::drain_on`](crate::ReplicatedStore::drain_on).
+/// Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`, with a replicated store through
+/// [`ReplicatedStore::drain_on`](crate::guide::operations).
+///
+/// Available with the features `redis`, `replicated` and `snapshot`.
 ///
 /// Signals are handled from the call on, not from the first poll: one that arrives in between would
 /// otherwise end the process at once.

@@ -10,13 +10,13 @@ use std::time::Duration;
 use crate::clock;
 use crate::sync::lock;
 
-use super::copies::Copies;
-use super::rejections::Rejections;
 use super::replica::node::Node;
 use super::replica::{MemberStatus, PEERS_MAX};
-use super::throttle::Throttle;
-use super::transport::is_loopback;
-use super::wire::{Hello, RefusalReason, Rival};
+use crate::cluster::copies::Copies;
+use crate::cluster::rejections::Rejections;
+use crate::cluster::throttle::Throttle;
+use crate::cluster::transport::is_loopback;
+use crate::cluster::wire::{Hello, RefusalReason, Rival};
 
 /// The admission state of a node.
 #[derive(Debug)]

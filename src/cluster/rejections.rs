@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::session::Timestamp;
 use crate::sync::lock;
 
-use super::status::RefusedNode;
-use super::throttle::{LOG_EVERY, Throttle};
+use crate::cluster::status::RefusedNode;
+use crate::cluster::throttle::{LOG_EVERY, Throttle};
 
 /// The rejected nodes, with the reasons.
 ///

@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::discovery::{Discovery, discover};
-use super::driver::Driver;
-use super::transport::{Handshaking, SendQueue, dial, serve_connection};
+use crate::cluster::discovery::{Discovery, discover};
+use crate::cluster::driver::Driver;
+use crate::cluster::transport::{Handshaking, SendQueue, dial, serve_connection};
 
 /// The listener and the sources of addresses of a node.
 #[derive(Debug)]

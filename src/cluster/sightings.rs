@@ -12,7 +12,7 @@ use crate::session::Timestamp;
 use crate::sync::lock;
 
 use super::replica::node::Node;
-use super::wire::Hello;
+use crate::cluster::wire::Hello;
 
 /// The latest incarnations, by address and by name.
 #[derive(Debug, Default)]
@@ -67,10 +67,12 @@ impl Sightings {
         };
         let seen = self.seen();
         let by_address = seen.addresses.get(&hello.node.address);
-        let by_name = seen.names.get(&hello.node.name);
-        let by_name = by_name.filter(|sighting| !members.any(|member| *member == sighting.node));
-        let latest = by_address.into_iter().chain(by_name).filter(is_other);
-        latest.map(|seen| seen.node.generation).max().unwrap_or(0)
+        let by_name = seen
+            .names
+            .get(&hello.node.name)
+            .filter(|sighting| !members.any(|member| *member == sighting.node));
+        let others = by_address.into_iter().chain(by_name).filter(is_other);
+        others.map(|seen| seen.node.generation).max().unwrap_or(0)
     }
 
     fn note(&self, node: &Node, add: impl Fn(&mut Sighting)) {

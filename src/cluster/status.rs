@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::copies::Copies;
+use crate::cluster::copies::Copies;
 
 /// The state of a replicated store, from the point of view of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]

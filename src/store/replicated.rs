@@ -17,7 +17,7 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
-use super::SessionStore;
+use crate::store::SessionStore;
 
 /// Sessions in the memory of the application's own nodes: all nodes, or a configured number of them
 /// ([`Copies`](crate::Copies)), keep each session, and every node can serve every session.

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use tokio::net::{TcpListener, UdpSocket, lookup_host};
 
-use super::ReplicatedStoreBuilder;
+use crate::cluster::builder::ReplicatedStoreBuilder;
 use crate::cluster::transport::is_loopback;
 use crate::error::{SetupError, SetupErrorKind};
 
@@ -123,11 +123,11 @@ async fn listen_on_free_port() -> Result<TcpListener, SetupError> {
 
 /// Returns the one address that `host:port` stands for.
 async fn resolve(text: &str) -> Result<SocketAddr, SetupError> {
-    let found = lookup_host(text).await.map_err(|error| {
+    let resolved = lookup_host(text).await.map_err(|error| {
         let what = format!("{text:?} is not an address: write `host:port`");
         SetupError::new(SetupErrorKind::Node, what).because(error)
     })?;
-    let mut found: Vec<_> = found.collect();
+    let mut found: Vec<_> = resolved.collect();
     // A name may have an IPv6 and an IPv4 address; `localhost` usually means the latter.
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().map_or_else(

@@ -7,11 +7,11 @@ mod tls;
 
 use std::time::Duration;
 
-use super::ack::Ack;
-use super::copies::Copies;
-use super::discovery::Multicast;
-use super::secret::Secret;
-use super::transport::Security;
+use crate::cluster::ack::Ack;
+use crate::cluster::copies::Copies;
+use crate::cluster::discovery::Multicast;
+use crate::cluster::secret::Secret;
+use crate::cluster::transport::Security;
 
 /// Configures and starts a node of a replicated store.
 ///

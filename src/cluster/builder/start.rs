@@ -10,9 +10,9 @@ use crate::clock;
 use crate::error::{SetupError, SetupErrorKind};
 use crate::store::replicated::ReplicatedStore;
 
-use super::ReplicatedStoreBuilder;
-use super::address::{check_peer, invalid};
 use crate::cluster::admission::Admission;
+use crate::cluster::builder::ReplicatedStoreBuilder;
+use crate::cluster::builder::address::{check_peer, invalid};
 use crate::cluster::copies::Copies;
 use crate::cluster::discovery::{Beacon, Discovery, JoinedGroup, join};
 use crate::cluster::driver::Driver;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-use super::ReplicatedStoreBuilder;
+use crate::cluster::builder::ReplicatedStoreBuilder;
 use crate::cluster::transport::Security;
 
 impl ReplicatedStoreBuilder {

@@ -10,7 +10,7 @@ mod multicast;
 
 use std::sync::Arc;
 
-use super::driver::Driver;
+use crate::cluster::driver::Driver;
 
 pub(super) use beacon::Beacon;
 pub use multicast::Multicast;

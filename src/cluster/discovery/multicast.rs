@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::beacon::{BEACON, Beacon};
+use crate::cluster::discovery::beacon::{BEACON, Beacon};
 use crate::cluster::driver::Driver;
 use crate::cluster::transport::is_loopback;
 
@@ -111,12 +111,15 @@ pub(crate) fn join(
         Some(interface) => vec![interface],
         None if is_loopback(&advertised) => vec![Ipv4Addr::LOCALHOST],
         None => {
-            let ours = [bound.ip(), advertised.ip()];
-            let ours = ours.into_iter().filter_map(|ip| match ip.to_canonical() {
+            let own = |ip: IpAddr| match ip.to_canonical() {
                 IpAddr::V4(ip) if !ip.is_unspecified() && !ip.is_loopback() => Some(ip),
                 IpAddr::V4(_) | IpAddr::V6(_) => None,
-            });
-            ours.chain([Ipv4Addr::UNSPECIFIED]).collect()
+            };
+            [bound.ip(), advertised.ip()]
+                .into_iter()
+                .filter_map(own)
+                .chain([Ipv4Addr::UNSPECIFIED])
+                .collect()
         }
     };
     let mut joined = Err(io::ErrorKind::AddrNotAvailable.into());

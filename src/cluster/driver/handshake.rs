@@ -1,7 +1,7 @@
 //! Handshakes: what this node presents to other nodes, and its answers to theirs.
 
-use super::Driver;
 use crate::cluster::admission::{find_rival, refusal_for};
+use crate::cluster::driver::Driver;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
 use crate::cluster::wire::{Hello, HelloReply, RefusalDetails, RefusalReason};
@@ -21,8 +21,8 @@ impl Driver {
     /// Returns why this node must be refused, or `None` if it may join.
     pub(crate) fn refusal_for(&self, node: &Node) -> Option<RefusalReason> {
         let members = self.replica.status().members;
-        let members = members.iter().map(|member| &member.node);
-        refusal_for(node, &self.me(), members)
+        let nodes = members.iter().map(|member| &member.node);
+        refusal_for(node, &self.me(), nodes)
     }
 
     /// Returns this node's handshake.
@@ -40,8 +40,8 @@ impl Driver {
             .latest(hello, nodes.clone().chain(std::iter::once(&me)));
         if let Some(refusal) = self.admission.refusal(hello, &me, nodes) {
             let (name, serves) = (&hello.node.name, self.replica.is_ready());
-            let rival = find_rival(name, &me, serves, &members);
-            let rival = rival.filter(|_| refusal == RefusalReason::Name);
+            let rival =
+                find_rival(name, &me, serves, &members).filter(|_| refusal == RefusalReason::Name);
             let details = match refusal {
                 // An unauthenticated node gets no information.
                 RefusalReason::Cluster | RefusalReason::Myself => RefusalDetails::default(),

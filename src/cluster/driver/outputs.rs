@@ -7,7 +7,7 @@ use crate::cluster::replica::event::{Input, Notification, Output, Report};
 use crate::cluster::transport::MessageEncoder;
 use crate::sync::lock;
 
-use super::{Driver, LOOKING};
+use crate::cluster::driver::{Driver, LOOKING};
 
 /// The outputs of the replica, and the encoder for their messages.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
-use super::ClusterHandle;
 use crate::cluster::driver::Driver;
+use crate::cluster::handle::ClusterHandle;
 use crate::cluster::replica::ReplicaStatus;
 use crate::cluster::replica::event::Input;
 use crate::cluster::status::DrainReport;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock;
 
-use super::ClusterHandle;
+use crate::cluster::handle::ClusterHandle;
 use crate::cluster::replica::event::Exclusion;
 use crate::cluster::replica::{MemberStatus, ReplicaStatus};
 use crate::cluster::status::{ClusterStatus, Member, MemberState, RefusedNode};

@@ -20,8 +20,8 @@ use crate::session::Timestamp;
 use crate::sync::lock;
 
 use super::replica::Outlook;
-use super::status::RefusedNode;
-use super::transport::{DialResult, Lookup, Rejection};
+use crate::cluster::status::RefusedNode;
+use crate::cluster::transport::{DialResult, Lookup, Rejection};
 
 /// The relevant addresses and their state.
 #[derive(Debug)]
@@ -207,7 +207,8 @@ impl AddressTable {
                 found = self.results.get(&at);
             }
             match found {
-                Some(found) if found.result == DialResult::Closed && found.streak.is_conclusive() => {}
+                Some(found)
+                    if found.result == DialResult::Closed && found.streak.is_conclusive() => {}
                 Some(found) => match found.result {
                     DialResult::Accepts { at } => drop(accepting.insert(at)),
                     DialResult::Rejects { by, .. } => {

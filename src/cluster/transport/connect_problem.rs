@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::tls::AuthError;
 use crate::clock;
 use crate::cluster::replica::node::Node;
 use crate::cluster::throttle::{LOG_EVERY, Throttle};
+use crate::cluster::transport::tls::AuthError;
 use crate::cluster::wire::RefusalReason;
 
 /// A problem that prevents a link.

@@ -11,19 +11,19 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::address::resolve;
-use super::connect_problem::{ConnectProblem, LastLogged};
-use super::dial_result::{DialResult, Rejection};
-use super::may_dial;
-use super::send_queue::SendQueue;
-use super::stream::PeerStream;
-use super::tls::{AuthError, Security};
-use super::transmit::{IDLE, transmit};
 use crate::cluster::driver::Driver;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::{Node, SEEN_MAX};
+use crate::cluster::transport::address::resolve;
+use crate::cluster::transport::connect_problem::{ConnectProblem, LastLogged};
+use crate::cluster::transport::dial_result::{DialResult, Rejection};
+use crate::cluster::transport::may_dial;
+use crate::cluster::transport::send_queue::SendQueue;
+use crate::cluster::transport::stream::PeerStream;
+use crate::cluster::transport::tls::{AuthError, Security};
+use crate::cluster::transport::transmit::{IDLE, transmit};
 use crate::cluster::wire::{
-    Hello, HelloReply, HANDSHAKE_MAX, ProtocolVersion, RefusalDetails, RefusalReason, Rival,
+    HANDSHAKE_MAX, Hello, HelloReply, ProtocolVersion, RefusalDetails, RefusalReason, Rival,
     next_frame,
 };
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use super::stream::PeerStream;
+use crate::cluster::transport::stream::PeerStream;
 
 /// A connection, and the bytes to be written to it.
 ///

@@ -16,8 +16,8 @@ use crate::cluster::wire::{
     Credit, MESSAGE_MAX, SEGMENT_HEAD, Segment, SegmentKind, WireError, decode,
 };
 
-use super::lanes::{CHUNK, LARGE_WINDOW};
-use super::receive_budget::{BudgetClaim, ReceiveBudget};
+use crate::cluster::transport::lanes::{CHUNK, LARGE_WINDOW};
+use crate::cluster::transport::receive_budget::{BudgetClaim, ReceiveBudget};
 
 /// The state of the receiving side.
 #[derive(Debug)]

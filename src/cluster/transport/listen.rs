@@ -16,17 +16,17 @@ use crate::cluster::driver::Driver;
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
 use crate::cluster::throttle::Throttle;
-use crate::cluster::wire::{HEAD, Hello, HelloReply, HANDSHAKE_MAX, WireError, next_frame};
+use crate::cluster::wire::{HANDSHAKE_MAX, HEAD, Hello, HelloReply, WireError, next_frame};
 
-use super::duplex::{BUFFER_KEPT, Duplex, Moved};
-use super::handshaking::Evicted;
-use super::inbox::{CREDIT_DELAY, Inbox};
-use super::lanes::CHUNK;
-use super::mismatch::{is_plain, refuse_plain, refuse_tls};
-use super::stall::PROGRESS_MAX;
-use super::stream::PeerStream;
-use super::tls::AuthError;
-use super::transmit::REPORT_EVERY;
+use crate::cluster::transport::duplex::{BUFFER_KEPT, Duplex, Moved};
+use crate::cluster::transport::handshaking::Evicted;
+use crate::cluster::transport::inbox::{CREDIT_DELAY, Inbox};
+use crate::cluster::transport::lanes::CHUNK;
+use crate::cluster::transport::mismatch::{is_plain, refuse_plain, refuse_tls};
+use crate::cluster::transport::stall::PROGRESS_MAX;
+use crate::cluster::transport::stream::PeerStream;
+use crate::cluster::transport::tls::AuthError;
+use crate::cluster::transport::transmit::REPORT_EVERY;
 
 /// Serves one connection: its handshake, then its messages, until it is closed.
 pub(crate) async fn serve_connection(
@@ -39,32 +39,30 @@ pub(crate) async fn serve_connection(
     // A new identity closes the connection: the next one starts with a new handshake.
     let mut identity = driver.identity();
     let me = identity.borrow_and_update().generation;
+    let admission = &driver.admission;
     let handshaken = tokio::select! {
         handshaken = timeout(HELLO_TIMEOUT, handshake(&driver, stream, &mut bytes)) => handshaken,
-        _ = evicted => return driver.admission.reject_connection(remote, "evicted to make room for another connection"),
+        _ = evicted => {
+            let cause = "evicted to make room for another connection";
+            return admission.reject_connection(remote, cause);
+        }
     };
     let (stream, hello) = match handshaken {
         Ok(Ok(Some(established))) => established,
         Ok(Ok(None)) => return,
         Ok(Err(CloseReason::Io)) => return,
         Ok(Err(CloseReason::AuthError(error))) if error.may_be_of_a_node() => {
-            return driver.admission.reject_untrusted(remote, error.message());
+            return admission.reject_untrusted(remote, error.message());
         }
         Ok(Err(CloseReason::AuthError(error))) => {
-            return driver.admission.reject_connection(remote, error.message());
+            return admission.reject_connection(remote, error.message());
         }
         Ok(Err(CloseReason::Wire(_))) => {
-            return driver
-                .admission
-                .reject_connection(remote, "an invalid handshake");
+            return admission.reject_connection(remote, "invalid handshake");
         }
-        Err(_) => {
-            return driver
-                .admission
-                .reject_connection(remote, "no handshake in time");
-        }
+        Err(_) => return admission.reject_connection(remote, "no handshake in time"),
     };
-    let _permit = driver.admission.admit();
+    let _permit = admission.admit();
     let from = &hello.node;
     driver.links.retry_now(from.address);
     let node = from.clone();
@@ -84,10 +82,10 @@ pub(crate) async fn serve_connection(
         end = receiver.read_messages(bytes) => match end {
             CloseReason::Io => {}
             CloseReason::AuthError(error) => {
-                driver.admission.reject_link(remote, from, "damaged data", &error);
+                admission.reject_link(remote, from, "damaged data", &error);
             }
             CloseReason::Wire(error) => {
-                driver.admission.reject_link(remote, from, "invalid message", &error);
+                admission.reject_link(remote, from, "invalid message", &error);
             }
         },
         _ = identity.changed() => {}

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cluster::wire::{Hello, HelloReply, HANDSHAKE_MAX, RefusalReason, next_frame};
+use crate::cluster::wire::{HANDSHAKE_MAX, Hello, HelloReply, RefusalReason, next_frame};
 
 /// Returns `true` if a connection starts with a plain handshake and not with TLS.
 pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {

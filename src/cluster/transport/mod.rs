@@ -44,7 +44,7 @@ use tokio::sync::mpsc;
 
 use super::replica::message::Message;
 use super::replica::node::Node;
-use super::wire::WireError;
+use crate::cluster::wire::WireError;
 use crate::sync::{read, write};
 
 pub(super) use address::{Lookup, look_up};

@@ -12,11 +12,11 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::throttle::Throttle;
 use crate::cluster::wire::{Credit, Segment, SegmentKind, WireError};
 
-use super::duplex::Duplex;
-use super::lanes::Confirmed;
-use super::send_queue::SendQueue;
-use super::stall::StallDetector;
-use super::stream::PeerStream;
+use crate::cluster::transport::duplex::Duplex;
+use crate::cluster::transport::lanes::Confirmed;
+use crate::cluster::transport::send_queue::SendQueue;
+use crate::cluster::transport::stall::StallDetector;
+use crate::cluster::transport::stream::PeerStream;
 
 /// Sends the messages of the queue until one of the ends closes, or the link makes no progress.
 /// Deliveries are passed to `report`.

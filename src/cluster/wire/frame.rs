@@ -1,6 +1,6 @@
 //! Frames of the handshake: a length and that many bytes.
 
-use super::WireError;
+use crate::cluster::wire::WireError;
 
 /// The longest frame before authentication; a handshake is far shorter.
 pub(crate) const HANDSHAKE_MAX: usize = 4 << 10;

@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::{WireError, frame, put};
 use crate::cluster::copies::Copies;
 use crate::cluster::replica::node::{GENERATION_MAX, Node};
+use crate::cluster::wire::{WireError, frame, put};
 
 /// A version of the protocol that this crate supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use super::replica::message::{KINDS, Message};
 
 use self::validate::{put_later, read_later, validate};
 
-pub(super) use frame::{HEAD, HANDSHAKE_MAX, frame, next_frame};
+pub(super) use frame::{HANDSHAKE_MAX, HEAD, frame, next_frame};
 pub(super) use handshake::{
     Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, ProtocolVersion, RefusalDetails, RefusalReason,
     Rival, is_node_name,

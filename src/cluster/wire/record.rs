@@ -17,11 +17,11 @@ use crate::session::{
     SecretHash, Timestamp, UPDATES_MAX, Value, Version,
 };
 
-use super::{Bytes, WireError, at_most};
 use crate::cluster::replica::delta::{Delta, keep_latest};
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::expired::Mark;
 use crate::cluster::replica::message::KeyedEntry;
+use crate::cluster::wire::{Bytes, WireError, at_most};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireKeyedEntry<'a> {

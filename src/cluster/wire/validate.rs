@@ -9,9 +9,9 @@ use crate::cluster::replica::message::{Happened, Message, Proposal, Reason, Upda
 use crate::cluster::replica::node::Node;
 use crate::session::{EndReason, Root, SLOTS, SessionEventKind, SessionPage, Timestamp, UserKey};
 
-use super::handshake::check_node;
-use super::record::{is_access, is_valid};
-use super::{WireError, at_most, put};
+use crate::cluster::wire::handshake::check_node;
+use crate::cluster::wire::record::{is_access, is_valid};
+use crate::cluster::wire::{WireError, at_most, put};
 
 /// Checks what no type checks. The content of sessions is checked when it is decoded.
 pub(super) fn validate(message: &Message) -> Result<(), WireError> {

@@ -24,7 +24,7 @@ use crate::cluster::wire::{
 };
 use crate::session::Timestamp;
 
-use super::pace::Pace;
+use crate::cluster::transport::pace::Pace;
 
 /// The queues of one link, and the data that the other end has not confirmed.
 #[derive(Debug, Default)]
@@ -180,10 +180,10 @@ impl Lanes {
         if room < CHUNK_MIN && self.large_sent.unconfirmed() > 0 {
             return;
         }
-        let chunk = &content[large.sent..];
-        let chunk = &chunk[..chunk.len().min(room.clamp(CHUNK_MIN, CHUNK))];
-        let declared = (content.len() as u32).to_be_bytes();
-        let declared: &[u8] = if is_first { &declared } else { &[] };
+        let rest = &content[large.sent..];
+        let chunk = &rest[..rest.len().min(room.clamp(CHUNK_MIN, CHUNK))];
+        let length = (content.len() as u32).to_be_bytes();
+        let declared: &[u8] = if is_first { &length } else { &[] };
         let bytes = SEGMENT_HEAD + declared.len() + chunk.len();
         let kind = if is_first {
             SegmentKind::FirstChunk

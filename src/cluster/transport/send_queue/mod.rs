@@ -14,8 +14,8 @@ use crate::cluster::wire::{Credit, ProtocolVersion, SEGMENT_MAX, WireError};
 use crate::session::Timestamp;
 use crate::sync::lock;
 
-use super::lanes::{Confirmed, Lanes};
-use super::message_encoder::MessageEncoder;
+use crate::cluster::transport::lanes::{Confirmed, Lanes};
+use crate::cluster::transport::message_encoder::MessageEncoder;
 
 /// The encoded messages for one address, until its link takes them.
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-use super::{LinkTls, Security};
+use crate::cluster::transport::tls::{LinkTls, Security};
 
 impl Security {
     /// Uses the application's configurations; every node presents a certificate for `name`.
