@@ -12,7 +12,7 @@ use crate::cluster::throttle::{LOG_EVERY, Throttle};
 
 /// The rejected nodes, with the reasons.
 ///
-/// A rejected node tries again within seconds. If it does not, the reason has gone.
+/// A rejected node tries again within seconds. If it does not, the reason no longer applies.
 #[derive(Debug, Default)]
 pub(super) struct Rejections(Mutex<HashMap<String, RejectionRow>>);
 

@@ -1,4 +1,4 @@
-//! Incarnations of other nodes that this node has met.
+//! Latest incarnations of other nodes, by address and by name.
 //!
 //! A node that was restarted after its clock was set back has an incarnation number that the
 //! members have already seen, and do not accept again. Therefore the answer to every handshake

@@ -190,12 +190,12 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// Sets the usual number of nodes. A node that starts waits until it has met this many,
-    /// including itself, but no longer than [`join_timeout`](Self::join_timeout). If it has met
+    /// Sets the usual number of nodes. A node that starts waits until it has found this many,
+    /// including itself, but no longer than [`join_timeout`](Self::join_timeout). If it has found
     /// fewer, and none of them serves yet, an unknown session is an error for
     /// [`loss_grace`](Self::loss_grace).
     ///
-    /// So nodes that start together meet before any of them serves, even if they find each other by
+    /// So nodes that start together join before any of them serves, even if they find each other by
     /// [`multicast`](Self::multicast) or by a name that does not resolve to all of them yet.
     /// Defaults to 1: a node waits only for the configured addresses.
     pub const fn expect_nodes(mut self, nodes: usize) -> Self {
@@ -207,7 +207,7 @@ impl ReplicatedStoreBuilder {
     /// node has accepted it.
     ///
     /// It waits if a configured address does not answer, or a name server fails. After that it
-    /// serves, but a session that it does not know is an error for
+    /// serves, but an unknown session is an error for
     /// [`loss_grace`](Self::loss_grace). It does not wait for addresses that refuse connections or
     /// names that do not exist: after two seconds it serves alone. It waits without limit while a
     /// node of the cluster rejects it; see
@@ -233,7 +233,7 @@ impl ReplicatedStoreBuilder {
     }
 
     /// Sets how long [`drain`](crate::ReplicatedStore::drain) waits until the other nodes have all
-    /// sessions of this one. After that the node leaves anyway, and its report says so.
+    /// sessions of this one. After that the node leaves anyway, and its report states that.
     ///
     /// Defaults to 10 seconds, well within the grace period of common orchestrators (30 seconds in
     /// Kubernetes). Raise both for gigabytes of sessions.

@@ -18,11 +18,7 @@ impl ClusterHandle {
         let me = Member {
             route: status.me.name.to_string(),
             address: status.me.address,
-            state: match ready {
-                _ if self.driver.draining.load(Relaxed) => MemberState::Leaving,
-                true => MemberState::Ready,
-                false => MemberState::Joining,
-            },
+            state: member_state(ready, self.driver.draining.load(Relaxed)),
             age: clock::now().since(self.driver.started_at),
             lag: 0,
         };
@@ -63,7 +59,7 @@ impl ClusterHandle {
         rows.extend(self.driver.admission.rejections.list(clock::now()));
         let mut known: Vec<RefusedNode> = Vec::new();
         for row in rows {
-            // A machine alone says less than the address of a node on it.
+            // The address of a node covers the row of its machine alone.
             let same = |other: &RefusedNode| {
                 let rest = other.address.strip_prefix(&row.address);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
@@ -80,13 +76,19 @@ impl ClusterHandle {
         Member {
             route: member.node.name.to_string(),
             address: member.node.address,
-            state: match member.ready {
-                _ if member.leaving => MemberState::Leaving,
-                true => MemberState::Ready,
-                false => MemberState::Joining,
-            },
+            state: member_state(member.ready, member.leaving),
             age: since.map_or(Duration::ZERO, |since| clock::now().since(since)),
             lag: member.lag,
         }
+    }
+}
+
+const fn member_state(is_ready: bool, is_leaving: bool) -> MemberState {
+    if is_leaving {
+        MemberState::Leaving
+    } else if is_ready {
+        MemberState::Ready
+    } else {
+        MemberState::Joining
     }
 }

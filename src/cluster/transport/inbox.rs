@@ -158,7 +158,7 @@ impl Inbox {
         }
     }
 
-    /// Decodes a message. Returns `None` if only a later version knows it.
+    /// Decodes a message. Returns `None` if only a later version defines it.
     fn decode(&self, content: &[u8]) -> Result<Option<Message>, WireError> {
         match decode(content) {
             Ok(message) => Ok(Some(message)),

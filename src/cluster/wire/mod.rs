@@ -46,7 +46,7 @@ pub(super) enum WireError {
     MessageTooLong,
     /// The bytes are not a message of this protocol version.
     Malformed,
-    /// The message is of a kind that only a later version knows.
+    /// The message is of a kind that only a later version defines.
     UnknownKind,
     /// A chunk without a large message, or more chunks than the message has.
     StrayChunk,
@@ -103,7 +103,7 @@ fn encode_within(
 ///
 /// # Errors
 ///
-/// `UnknownKind` if only a later version knows the message: the receiver may skip it. Other errors
+/// `UnknownKind` if only a later version defines the message: the receiver may skip it. Other errors
 /// if the bytes are not a message, or one that the replica cannot handle.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     match postcard::take_from_bytes::<Message>(bytes) {
