@@ -243,8 +243,8 @@ impl Receiver<'_> {
 
 /// Timeout of the handshake.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A link on which nothing arrives for this long is closed: nodes probe each other all the time, and
-/// close unused links.
+/// A link on which nothing arrives for this long is closed: nodes probe each other all the time,
+/// and close unused links.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// Buffer space for one read. Longer segments enlarge it as they arrive.
 const READ: usize = 16 << 10;

@@ -9,9 +9,9 @@
 //! other messages pass. The other end confirms what it has received on the same connection. A slow
 //! link stays open; one that makes no progress at all for ten seconds is closed ([`stall`]).
 //!
-//! A node that has returned is dialed again within a second. A node whose process has failed is detected
-//! as fast as its operating system reports it. Unauthenticated peers, invalid data and silence cost
-//! a bounded amount of memory for a bounded time, and change nothing.
+//! A node that has returned is dialed again within a second. A node whose process has failed is
+//! detected as fast as its operating system reports it. Unauthenticated peers, invalid data and
+//! silence cost a bounded amount of memory for a bounded time, and change nothing.
 //!
 //! Delivery is not guaranteed. The replica repeats what is still needed.
 

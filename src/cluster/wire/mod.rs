@@ -1,12 +1,12 @@
 //! Wire format of messages.
 //!
 //! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a
-//! [`ProtocolVersion`]; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. The format
-//! is defined by [`Message`] and the types in it: **the order of their variants and fields is the
-//! format**. Within a protocol version fields are only added at the end of a message, and kinds of
-//! messages are only added; an older node skips both. Any other change is a new version, and the
-//! version on which two nodes have agreed determines the encoding. Golden bytes in the tests check
-//! this.
+//! [`ProtocolVersion`]; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding.
+//! The format is defined by [`Message`] and the types in it: **the order of their variants and
+//! fields is the format**. Within a protocol version fields are only added at the end of a message,
+//! and kinds of messages are only added; an older node skips both. Any other change is a new
+//! version, and the version on which two nodes have agreed determines the encoding. Golden bytes in
+//! the tests check this.
 //!
 //! Decoding never panics, takes no more memory than a small multiple of the bytes that have
 //! arrived, and rejects everything that the replica cannot handle: names that are too long,
@@ -103,8 +103,8 @@ fn encode_within(
 ///
 /// # Errors
 ///
-/// `UnknownKind` if only a later version defines the message: the receiver may skip it. Other errors
-/// if the bytes are not a message, or one that the replica cannot handle.
+/// `UnknownKind` if only a later version defines the message: the receiver may skip it. Other
+/// errors if the bytes are not a message, or one that the replica cannot handle.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     match postcard::take_from_bytes::<Message>(bytes) {
         Ok((mut message, later)) => {
